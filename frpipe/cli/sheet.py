@@ -1,0 +1,31 @@
+"""`frpipe sheet OUT`: look at what was found."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "sheet",
+        help="draw the photos of an enroll output with their faces",
+        description="Draw a contact sheet: photos with boxes and landmarks, the aligned faces beneath. "
+        "It shows faces: treat it as you treat the photos.",
+        epilog="example:\n  frpipe sheet out/ -o sheet.png --limit 40 --columns 5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", help="the --output of a jobs/enroll.py run")
+    parser.add_argument("-o", "--picture", type=Path, default=Path("sheet.png"), help="PNG to write")
+    parser.add_argument("--limit", type=int, default=24, help="photos at most (default: %(default)s)")
+    parser.add_argument("--columns", type=int, default=4, help="photos in a row (default: %(default)s)")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from frpipe.flows.sheet import write_sheet
+
+    count = write_sheet(options.output, options.picture, options.limit, options.columns)
+    print(f"{options.picture}: {count} photos")
+    return 0

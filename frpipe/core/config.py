@@ -1,0 +1,250 @@
+"""The configuration: what may be set, its defaults, and the hash of what decides the content.
+
+Two halves. The RECIPE (`decode`, `detect`, `align`, `embed`) decides what the output holds; its hash is
+written beside every row. The EXECUTION (`resources`, `storage`) decides how fast and where, never what.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from frpipe.core.errors import ConfigError
+
+Device = Literal["cpu", "cuda", "tensorrt"]
+FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
+Auto = Literal["auto"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DecodeConfig(Section):
+    """From bytes to pixels."""
+
+    max_bytes: int = Field(64 << 20, gt=0, description="largest encoded photo, bytes")
+    max_pixels: int = Field(80_000_000, gt=0, description="largest photo by its header, width x height")
+    min_side_px: int = Field(16, ge=1, description="smallest side that is worth a look, pixels")
+    truncated: Literal["reject", "accept"] = Field("reject", description="what to do with a file cut short")
+    scaled: bool = Field(True, description="decode large JPEGs at 1/2, 1/4 or 1/8 where that loses nothing")
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="decoders of other formats, each 'package.module:function' (bytes -> RGB array or None)",
+    )
+
+
+class DetectConfig(Section):
+    """From pixels to boxes and landmarks."""
+
+    model: str = Field("yunet_2023mar", description="a detector card, see `frpipe models list`")
+    score_threshold: float | None = Field(None, ge=0, le=1, description="None: the card's")
+    nms_iou: float | None = Field(None, gt=0, le=1, description="None: the card's")
+    max_side_px: int = Field(640, ge=64, description="a larger photo is reduced to this side for detection")
+    bucket_sides_px: tuple[int, ...] = Field(
+        (128, 192, 256, 320, 384, 512, 640), description="sides that input tensors may have, multiples of 32"
+    )
+    policy: FacePolicy = Field("all", description="which faces of a photo to keep")
+    max_faces: int = Field(256, ge=1, description="best scored faces kept per photo")
+
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        if any(side % 32 or side <= 0 for side in self.bucket_sides_px):
+            raise ValueError("bucket_sides_px must be positive multiples of 32")
+        if not self.bucket_sides_px or max(self.bucket_sides_px) < self.max_side_px:
+            raise ValueError("bucket_sides_px needs a side of at least max_side_px")
+        return self
+
+
+class AlignConfig(Section):
+    """From landmarks to the crop that the embedder sees."""
+
+    antialias: bool = Field(
+        True, description="a face larger than the template is reduced by area before it is warped"
+    )
+
+
+class EmbedConfig(Section):
+    """From crop to vector."""
+
+    model: str = Field("sface_2021dec", description="an embedder card, see `frpipe models list`")
+    flip: bool = Field(False, description="add the vector of the mirrored crop (test-time augmentation)")
+
+
+class PoolConfig(Section):
+    """One actor pool: a fixed number of workers and what each reserves."""
+
+    workers: int | Auto = Field(
+        "auto", description="actors in the pool; auto: one per CPU (or GPU) of the cluster"
+    )
+    num_cpus: float | Auto = Field("auto", description="CPUs that each actor reserves; auto: an even share")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs that each actor reserves; above 0 selects CUDA")
+    device: Device | Auto = Field("auto", description="auto: cuda where num_gpus > 0, else cpu")
+    threads: int = Field(1, ge=1, description="threads of one actor's model session")
+    batch_rows: int = Field(16, ge=1, description="photos in one call of the model")
+
+    @model_validator(mode="after")
+    def _device(self) -> Self:
+        if self.device in ("cuda", "tensorrt") and self.num_gpus <= 0:
+            raise ValueError(f"device {self.device} needs num_gpus > 0")
+        if self.device == "cpu" and self.num_gpus > 0:
+            raise ValueError("device cpu with num_gpus > 0 would hold a GPU and not use it")
+        return self
+
+    @property
+    def resolved_device(self) -> Device:
+        if self.device == "auto":
+            return "cuda" if self.num_gpus > 0 else "cpu"
+        return self.device
+
+
+class EmbedPoolConfig(PoolConfig):
+    """The embed pool: crops are small, so that its batches are larger."""
+
+    batch_rows: int = Field(64, ge=1, description="crops in one call of the model")
+
+
+class ResourcesConfig(Section):
+    """How much of the cluster to use."""
+
+    part_rows: int | Auto = Field(
+        "auto", description="manifest rows in one part; fixed by the first run on an output"
+    )
+    locate: PoolConfig = Field(default=PoolConfig(), description="fetch, decode, detect, align")
+    embed: EmbedPoolConfig = Field(default=EmbedPoolConfig(), description="embed")
+    fetch_threads: int = Field(16, ge=1, description="photos fetched at once by one locate worker")
+    window_rows: int = Field(64, ge=1, description="photos that one locate worker holds decoded at once")
+    window_mb: int = Field(256, ge=1, description="pixels that one locate worker holds at once, MiB")
+    prefetch_rows: int = Field(64, ge=1, description="photos fetched ahead of the decoder, per locate worker")
+    row_memory_mb: int = Field(4096, ge=256, description="memory for one photo when it is tried alone, MiB")
+    row_timeout_s: float = Field(60.0, gt=0, description="time for one photo when it is tried alone")
+    part_attempts: int = Field(
+        4, ge=2, description="times a part may lose its worker before the job gives up"
+    )
+
+
+class StorageConfig(Section):
+    """What may be read."""
+
+    roots: tuple[str, ...] = Field(
+        (), description="if set, photos outside these folders or prefixes are refused; needed for http(s)"
+    )
+    fetch_attempts: int = Field(3, ge=1, description="tries of one photo before it is rejected")
+
+
+class Config(Section):
+    """All of it."""
+
+    decode: DecodeConfig = DecodeConfig()
+    detect: DetectConfig = DetectConfig()
+    align: AlignConfig = AlignConfig()
+    embed: EmbedConfig = EmbedConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    storage: StorageConfig = StorageConfig()
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings that decide the content of the output, as plain data."""
+        return self.model_dump(mode="json", include={"decode", "detect", "align", "embed"})
+
+
+def canonical_hash(data: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of plain data: independent of key order and white space."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply `section.key=value` overrides (values in YAML syntax).
+
+    Raises ConfigError: no such file, not YAML, unknown key (with the nearest match), wrong type or range.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        data = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read configuration {path}: {error.strerror}", "check the path given with --config"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the file") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} does not hold sections", "see configs/local.yaml for the form")
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override!r} is not key=value", "for example --set detect.policy=largest")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not YAML", "quote the value") from None
+    node = data
+    for key in keys[:-1]:
+        child = node.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {key} is not a section", "see docs/configuration.md")
+        node = child
+    node[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    location = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "literal['auto']"))
+    if first["type"] == "extra_forbidden":
+        names = _known_keys()
+        near = difflib.get_close_matches(location, names, n=1, cutoff=0.0)
+        return ConfigError(f"unknown setting {location}", f"did you mean {near[0]}?")
+    return ConfigError(
+        f"setting {location}: {first['msg']}", "see docs/configuration.md for types and ranges"
+    )
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    candidates = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+
+
+def iter_settings(section: type[Section] = Config, prefix: str = "") -> list[tuple[str, Any, str]]:
+    """Every setting as (dotted name, default, description), in the order of this file."""
+    rows: list[tuple[str, Any, str]] = []
+    for name, field in section.model_fields.items():
+        child = _section_of(field.annotation)
+        if child is None:
+            rows.append(
+                (prefix + name, field.get_default(call_default_factory=True), field.description or "")
+            )
+        else:
+            rows += iter_settings(child, f"{prefix}{name}.")
+    return rows
+
+
+def _known_keys() -> list[str]:
+    leaves = [name for name, _, _ in iter_settings()]
+    sections = {name.rsplit(".", depth)[0] for name in leaves for depth in range(1, name.count(".") + 1)}
+    return leaves + sorted(sections)

@@ -1,0 +1,92 @@
+"""Everything that frpipe raises, and the exit code that each error gives a job.
+
+    FrpipeError
+    |- ConfigError         2   a setting is unknown, of the wrong type or out of range
+    |- ManifestError       3   the list of photos cannot be used as it stands
+    |- ModelError          4
+    |  |- ModelMissing         weights are not on this machine
+    |  |- ModelMismatch        weights are not the ones that the card names
+    |  `- ProviderMissing      the device asked for is not there
+    |- PlanError           5   the configuration does not fit the cluster
+    |- OutputError         6   the output folder belongs to another run, or is damaged
+    |- StorageError        7   a folder or object store does not do what it is asked
+    |- FaceError           8   a photo has no usable face where one is required
+    `- InvariantError      9   our own bookkeeping does not add up: a bug
+
+Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+
+
+class FrpipeError(Exception):
+    """What went wrong in one line, and one line on what to do about it.
+
+    Neither may hold pixels, vectors or a person's name.
+    """
+
+    code = "error"
+    exit_code = EXIT_UNEXPECTED
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  -> {self.remedy}" if self.remedy else self.message
+
+
+class ConfigError(FrpipeError, ValueError):
+    code = "config"
+    exit_code = 2
+
+
+class ManifestError(FrpipeError, ValueError):
+    code = "manifest"
+    exit_code = 3
+
+
+class ModelError(FrpipeError):
+    code = "model"
+    exit_code = 4
+
+
+class ModelMissing(ModelError, FileNotFoundError):
+    code = "model_missing"
+
+
+class ModelMismatch(ModelError, ValueError):
+    code = "model_mismatch"
+
+
+class ProviderMissing(ModelError, RuntimeError):
+    code = "provider_missing"
+
+
+class PlanError(FrpipeError, ValueError):
+    code = "plan"
+    exit_code = 5
+
+
+class OutputError(FrpipeError, RuntimeError):
+    code = "output"
+    exit_code = 6
+
+
+class StorageError(FrpipeError, OSError):
+    code = "storage"
+    exit_code = 7
+
+
+class FaceError(FrpipeError, ValueError):
+    code = "face"
+    exit_code = 8
+
+
+class InvariantError(FrpipeError, AssertionError):
+    code = "invariant"
+    exit_code = 9

@@ -1,0 +1,119 @@
+"""What a run did, as numbers: counted from its published images, never from what workers said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.reasons import Status
+
+STAGES = {
+    "fetch": "fetch_ms",
+    "decode": "decode_ms",
+    "detect": "detect_ms",
+    "align": "align_ms",
+    "embed": "embed_ms",
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over published images."""
+
+    rows: int = 0
+    faces: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    stage_rows: Counter[str] = field(default_factory=Counter)
+    stage_seconds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, images: pa.Table) -> None:
+        """Count the images of one part."""
+        self.rows += images.num_rows
+        self.faces += pc.sum(images["faces"]).as_py() or 0
+        self.statuses.update(images["status"].to_pylist())
+        self.reasons.update(reason for reason in images["reason"].to_pylist() if reason)
+        for stage, column in STAGES.items():
+            self.stage_rows[stage] += pc.count(images[column]).as_py()
+            self.stage_seconds[stage] += (pc.sum(images[column]).as_py() or 0) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished run.
+
+    wall_s and rows_per_s are of the last launch alone, which did `launch_rows` of the `rows`.
+    stages: name -> rows, busy seconds over all workers, rows per busy second.
+    """
+
+    rows: int
+    ok: int
+    no_face: int
+    rejected: int
+    faces: int
+    reasons: dict[str, int]
+    stages: dict[str, dict[str, float]]
+    pools: list[str]
+    models: dict[str, str]
+    parts: int
+    launch_rows: int
+    wall_s: float
+    rows_per_s: float
+    output: str
+
+    @classmethod
+    def of(cls, tally: Tally, **facts: Any) -> Report:
+        counts = {status.value: tally.statuses[status.value] for status in Status}
+        stages = {
+            name: {
+                "rows": tally.stage_rows[name],
+                "busy_s": round(tally.stage_seconds[name], 3),
+                "rows_per_busy_s": round(tally.stage_rows[name] / max(tally.stage_seconds[name], 1e-9), 1),
+            }
+            for name in STAGES
+        }
+        reasons = dict(tally.reasons.most_common())
+        return cls(rows=tally.rows, faces=tally.faces, reasons=reasons, stages=stages, **counts, **facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        """The same in Markdown, for people."""
+        percent = 100 / max(1, self.rows)
+        lines = [
+            "# Enroll report",
+            "",
+            f"{self.rows:,} photos, {self.faces:,} faces, {self.parts:,} parts. "
+            f"{self.launch_rows:,} photos in this launch: {self.wall_s:.1f} s, {self.rows_per_s:.1f} a second.",
+            "",
+            "| status | photos | share |",
+            "|---|---|---|",
+            *(
+                f"| {status.value} | {count:,} | {count * percent:.2f} % |"
+                for status, count in zip(Status, (self.ok, self.no_face, self.rejected), strict=True)
+            ),
+            "",
+            *self._reason_lines(),
+            "| stage | photos | busy s | photos per busy s |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {stage['rows']:,} | {stage['busy_s']:,.1f} | {stage['rows_per_busy_s']:,.0f} |"
+                for name, stage in self.stages.items()
+            ),
+            "",
+            *(f"- {pool}" for pool in self.pools),
+            *(f"- {role}: {name}" for role, name in self.models.items()),
+            "",
+        ]
+        return "\n".join(lines)
+
+    def _reason_lines(self) -> list[str]:
+        if not self.reasons:
+            return []
+        rows = [f"| {reason} | {count:,} |" for reason, count in self.reasons.items()]
+        return ["| rejected because | photos |", "|---|---|", *rows, ""]

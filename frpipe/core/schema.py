@@ -1,0 +1,121 @@
+"""Every column that frpipe writes: name, Arrow type, whether it may be null, and what it means.
+
+The documentation's tables are generated from here (a test compares them), and the columns of the
+manifest travel behind ours under their own names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
+BYTES_NAME = "image_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of an output table."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    nullable: bool = False
+
+    @property
+    def field(self) -> pa.Field:
+        return pa.field(self.name, self.type, self.nullable)
+
+
+_ID = Column("image_id", pa.string(), "id of the photo, unique in the run; the manifest's, or its image_uri")
+_URI = Column(
+    "image_uri", pa.string(), "where the photo lies, as the manifest says; null for embedded photos", True
+)
+_SUBJECT = Column("subject_id", pa.string(), "id of the person, where the manifest knows it", True)
+
+IMAGE_COLUMNS = (
+    _ID,
+    _URI,
+    _SUBJECT,
+    Column("status", pa.string(), "`ok`, `no_face` or `rejected`: each row has exactly one"),
+    Column("reason", pa.string(), "why the row is rejected, from a closed list", True),
+    Column("detail", pa.string(), "more on the reason, for people", True),
+    Column("attempts", pa.int32(), "times that the photo was tried"),
+    Column("format", pa.string(), "file format by its content", True),
+    Column("bytes", pa.int64(), "encoded size, bytes", True),
+    Column("content_sha256", pa.string(), "SHA-256 of the encoded photo, hex", True),
+    Column("width", pa.int32(), "of the upright photo, pixels", True),
+    Column("height", pa.int32(), "of the upright photo, pixels", True),
+    Column("orientation", pa.int8(), "EXIF orientation 1..8 that was applied; 1 is upright", True),
+    Column("faces_detected", pa.int32(), "faces found, before the face policy", True),
+    Column("faces", pa.int32(), "rows of this photo in `faces`"),
+    Column("fetch_ms", pa.float32(), "time that the worker waited for the photo, ms", True),
+    Column("decode_ms", pa.float32(), "time to decode it, ms", True),
+    Column("detect_ms", pa.float32(), "its share of a batch's detection, ms", True),
+    Column("align_ms", pa.float32(), "time to cut out and align its faces, ms", True),
+    Column("embed_ms", pa.float32(), "its share of a batch's embedding, ms", True),
+)
+
+_FACE_COLUMNS_HEAD = (
+    Column("face_id", pa.string(), "`image_id#face_index`, unique in the run"),
+    _ID,
+    _URI,
+    Column("face_index", pa.int32(), "0 for the best scored face of the photo"),
+    _SUBJECT,
+    Column("face_policy", pa.string(), "which faces of a photo were kept"),
+    Column("box_x1", pa.float32(), "left edge, pixels of the upright photo"),
+    Column("box_y1", pa.float32(), "top edge, pixels of the upright photo"),
+    Column("box_x2", pa.float32(), "right edge, pixels of the upright photo"),
+    Column("box_y2", pa.float32(), "bottom edge, pixels of the upright photo"),
+    Column("score", pa.float32(), "detection score, 0..1"),
+    Column(
+        "landmarks",
+        pa.list_(pa.field("item", pa.float32(), False), 10),
+        "x, y of the eye, eye, nose, mouth corner, mouth corner (viewer's left first), pixels",
+    ),
+    Column("eye_distance_px", pa.float32(), "between the eyes, pixels of the upright photo"),
+    Column("sharpness", pa.float32(), "variance of the Laplacian of the grey aligned crop"),
+    Column("norm", pa.float32(), "length of the embedding before it was made a unit vector"),
+)
+
+_FACE_COLUMNS_TAIL = (
+    Column("detector_hash", pa.string(), "SHA-256 of the detector's weights"),
+    Column("embedder_hash", pa.string(), "SHA-256 of the embedder's weights"),
+    Column("preprocessing_hash", pa.string(), "hash of all that turns a photo into the embedder's input"),
+)
+
+
+def face_columns(dim: int) -> tuple[Column, ...]:
+    """Columns of `faces` for embeddings of `dim` numbers."""
+    embedding = Column(
+        "embedding", pa.list_(pa.field("item", pa.float32(), False), dim), "unit vector of the face"
+    )
+    return (*_FACE_COLUMNS_HEAD, embedding, *_FACE_COLUMNS_TAIL)
+
+
+def reserved_names() -> frozenset[str]:
+    """Names that a manifest may not use for columns of its own."""
+    names = {column.name for column in (*IMAGE_COLUMNS, *face_columns(1))}
+    return frozenset(names - set(MANIFEST_NAMES))
+
+
+def image_schema(extra: pa.Schema) -> pa.Schema:
+    """Schema of `images`, the manifest's own columns last."""
+    return pa.schema([column.field for column in IMAGE_COLUMNS] + list(extra))
+
+
+def face_schema(dim: int, extra: pa.Schema) -> pa.Schema:
+    """Schema of `faces`, the manifest's own columns last."""
+    return pa.schema([column.field for column in face_columns(dim)] + list(extra))
+
+
+def markdown(columns: tuple[Column, ...]) -> str:
+    """The documentation's table of some columns."""
+    lines = ["| column | type | null | meaning |", "|---|---|---|---|"]
+    for column in columns:
+        name = str(column.type).replace("item: ", "").replace(" not null", "")
+        lines.append(f"| `{column.name}` | {name} | {'yes' if column.nullable else ''} | {column.doc} |")
+    return "\n".join(lines)

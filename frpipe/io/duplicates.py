@@ -1,0 +1,109 @@
+"""Duplicate ids among any number of rows, in bounded memory: hashes go to bucket files, eight bytes a row."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.int64]
+
+_BUCKETS = 256
+_HELD_ROWS = 1 << 20
+_CANDIDATES = 100_000
+
+
+def hashes_of(ids: Sequence[str]) -> Hashes:
+    """64-bit hashes (n,) int64, the same within this process only."""
+    return np.fromiter(map(hash, ids), np.int64, len(ids))
+
+
+class SeenIds:
+    """Takes the hashes of all ids, then says which occur twice. Use as a context manager.
+
+    Beyond `held_rows` they are spilled by their top bits to 256 files of a temporary folder: 100 million ids
+    take 800 MB of disk, and 3 MB of memory at a time. Equal hashes are candidates only: confirm them with
+    `confirmed`, as two different ids may share one.
+    """
+
+    def __init__(self, held_rows: int = _HELD_ROWS) -> None:
+        self._held: list[Hashes] = []
+        self._held_rows = 0
+        self._limit = held_rows
+        self._folder = tempfile.TemporaryDirectory(prefix="frpipe-ids-")
+        self._spilled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+    def add(self, hashes: Hashes) -> None:
+        """Take the hashes of some rows."""
+        self._held.append(hashes)
+        self._held_rows += len(hashes)
+        if self._held_rows >= self._limit:
+            self._spill()
+
+    def candidates(self) -> tuple[Hashes, bool]:
+        """Sorted hashes that occur more than once, and whether there are more than the 100,000 given."""
+        if self._spilled:
+            self._spill()
+        found: list[Hashes] = []
+        count = 0
+        for bucket in self._buckets():
+            ordered = np.sort(bucket)
+            twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+            found.append(twice)
+            count += len(twice)
+            if count > _CANDIDATES:
+                return np.sort(np.concatenate(found))[:_CANDIDATES], True
+        return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64), False
+
+    def _buckets(self) -> Iterator[Hashes]:
+        if not self._spilled:
+            yield np.concatenate(self._held) if self._held else np.zeros(0, np.int64)
+            return
+        for path in sorted(Path(self._folder.name).iterdir()):
+            yield np.fromfile(path, np.int64)
+
+    def _spill(self) -> None:
+        if not self._held:
+            return
+        hashes = np.sort(np.concatenate(self._held))
+        self._held, self._held_rows, self._spilled = [], 0, True
+        tops = (hashes >> np.int64(56)) + _BUCKETS // 2
+        starts = np.searchsorted(tops, np.arange(_BUCKETS + 1))
+        for bucket, (start, end) in enumerate(pairwise(starts)):
+            if end > start:
+                with (Path(self._folder.name) / f"{bucket:03d}").open("ab") as file:
+                    hashes[start:end].tofile(file)
+
+
+def confirmed(
+    candidates: Hashes, batches: Iterable[tuple[int, int, Sequence[str | None]]]
+) -> Iterator[tuple[int, int]]:
+    """Places (file, row) of the ids that repeat an earlier one, from a second pass over all ids.
+
+    candidates: sorted, from `SeenIds.candidates`.  batches: (file, number of the first row, ids).
+    A missing id repeats nothing.
+    """
+    seen: set[str] = set()
+    for file, first_row, ids in batches:
+        hashes = hashes_of([value or "" for value in ids])
+        at = np.searchsorted(candidates, hashes).clip(max=len(candidates) - 1)
+        for index in np.flatnonzero(candidates[at] == hashes).tolist():
+            value = ids[index]
+            if value and value in seen:
+                yield file, first_row + index
+            if value:
+                seen.add(value)

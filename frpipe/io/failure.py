@@ -1,0 +1,154 @@
+"""What an error of a file system or an object store means, whatever library raised it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+from frpipe.core.errors import FrpipeError, StorageError
+
+
+class Failure(Enum):
+    """Kinds of failure: (what to say, what to do about it)."""
+
+    MISSING = ("there is no such file", "check the path")
+    DENIED = (
+        "permission is denied",
+        "check the folder's owner and mode, or the policy of the bucket and the credentials in use",
+    )
+    CREDENTIALS = (
+        "the credentials are missing, wrong or expired",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile, a role), or the store's variables",
+    )
+    UNREACHABLE = (
+        "the object store does not answer",
+        "check the network, and AWS_ENDPOINT_URL where the store is not Amazon's",
+    )
+    FULL = ("there is no space left", "free some space or use another folder; finished work is kept")
+    NO_LINKS = (
+        "this file system has no hard links, so a file cannot be created by one writer only",
+        "use a local disk, NFS or an object-store URI",
+    )
+    CONFLICT = ("another writer is at the same file", "run again")
+    OTHER = ("the storage does not do what it is asked", "see the cause above, then run again")
+
+
+_CREDENTIAL_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+_CREDENTIAL_ERRORS = frozenset(
+    {
+        "ClientAuthenticationError",
+        "CredentialRetrievalError",
+        "DefaultCredentialsError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "RefreshError",
+        "SSOError",
+        "TokenRetrievalError",
+    }
+)
+_UNREACHABLE_ERRORS = frozenset(
+    {
+        "ClientConnectorError",
+        "ConnectTimeoutError",
+        "ConnectionRefusedError",
+        "EndpointConnectionError",
+        "ProxyConnectionError",
+        "ServiceRequestError",
+        "gaierror",
+    }
+)
+_CONFLICT_CODES = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
+_PRESENT_CODES = frozenset({"PreconditionFailed", "412"})
+_ERRNO = {
+    errno.ENOSPC: Failure.FULL,
+    errno.EDQUOT: Failure.FULL,
+    errno.EROFS: Failure.DENIED,
+    errno.EACCES: Failure.DENIED,
+    errno.EPERM: Failure.DENIED,
+}
+
+
+def classify(error: BaseException) -> Failure:
+    """The kind of failure that an exception stands for."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return Failure.MISSING
+    kind = _by_reply(error) or _by_class(error)
+    if kind is None and isinstance(error, PermissionError):
+        kind = Failure.DENIED
+    if kind is None and isinstance(error, OSError):
+        kind = _ERRNO.get(error.errno or 0)
+    return kind or Failure.OTHER
+
+
+def says_present(error: BaseException) -> bool:
+    """Whether an exclusive create was refused because the object is there.
+
+    S3 stores other than Amazon's leave the failed condition out of the reply, and s3fs then raises a plain
+    OSError instead of FileExistsError: the code of the reply decides.
+    """
+    return isinstance(error, FileExistsError) or not _PRESENT_CODES.isdisjoint(_codes(error))
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what storage libraries raise into StorageError; absent and present files pass as they are."""
+    try:
+        yield
+    except (FrpipeError, FileNotFoundError, FileExistsError):
+        raise
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, OSError):
+            raise
+        raise storage_error(error, uri) from error
+
+
+def storage_error(error: BaseException, uri: str) -> StorageError:
+    """The error to raise for a folder whose storage failed."""
+    kind = classify(error)
+    what, remedy = kind.value
+    detail = f" ({describe(error)})" if kind is Failure.OTHER else ""
+    return StorageError(f"{uri}: {what}{detail}", remedy)
+
+
+def describe(error: BaseException) -> str:
+    """The class of an error and its code, without the path that its message may hold."""
+    codes = sorted(_codes(error))
+    if codes:
+        return f"{type(error).__name__} {codes[0]}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        return f"{type(error).__name__} {errno.errorcode[error.errno]}"
+    return type(error).__name__
+
+
+def _by_reply(error: BaseException) -> Failure | None:
+    codes = _codes(error)
+    if not _CREDENTIAL_CODES.isdisjoint(codes):
+        return Failure.CREDENTIALS
+    if not _CONFLICT_CODES.isdisjoint(codes):
+        return Failure.CONFLICT
+    return Failure.DENIED if getattr(error, "status", None) in (401, 403) else None
+
+
+def _by_class(error: BaseException) -> Failure | None:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & _CREDENTIAL_ERRORS:
+        return Failure.CREDENTIALS
+    return Failure.UNREACHABLE if names & _UNREACHABLE_ERRORS else None
+
+
+def _codes(error: BaseException) -> set[str]:
+    replies = (getattr(e, "response", None) for e in (error, error.__cause__))
+    return {str(r["Error"].get("Code")) for r in replies if isinstance(r, dict) and "Error" in r}

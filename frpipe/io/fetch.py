@@ -1,0 +1,162 @@
+"""Encoded photos from where they lie: one at a time, or many in order with some fetched ahead."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from frpipe.core.reasons import Reason, Reject
+from frpipe.io import uri as uris
+from frpipe.io.failure import Failure, classify, describe, storage_error
+from frpipe.io.filesystem import connect
+from frpipe.io.roots import Roots
+from frpipe.io.row_ref import RowRef, embedded_photos
+
+# These stop the job: they are the operator's to mend, and would reject every photo that is left.
+_FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
+_FINAL = {Failure.MISSING: Reason.NOT_FOUND, Failure.DENIED: Reason.ACCESS_DENIED}
+
+
+class Fetcher:
+    """Reads photos by their location in the plan.
+
+    roots: as in the configuration; checked again here, as links may have changed since the plan.
+    attempts: tries of a photo whose reading fails.  max_bytes: larger photos are not read.
+    pause_s: wait before the second try, doubled for each further one.
+    """
+
+    def __init__(self, roots: tuple[str, ...], attempts: int, max_bytes: int, pause_s: float = 0.2) -> None:
+        self._roots = Roots(roots)
+        self._attempts = attempts
+        self._max_bytes = max_bytes
+        self._pause_s = pause_s
+        self._remotes: dict[str, Any] = {}
+        self._lock = Lock()
+
+    def fetch(self, location: str) -> bytes:
+        """All bytes of a photo.
+
+        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES; and
+        StorageError where an object store has no credentials for us or cannot be reached at all.
+        """
+        ref = RowRef.parse(location)
+        if ref is not None:
+            return self._embedded(ref)
+        if not self._roots.allows(location):
+            raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._once(location)
+            except Reject:
+                raise
+            except Exception as error:  # noqa: BLE001 - libraries of stores share no base class
+                self._judge(error, location, last=attempt == self._attempts)
+            time.sleep(self._pause_s * 2 ** (attempt - 1))
+        raise AssertionError("the last attempt returns or raises")
+
+    def stream(self, locations: Iterable[str], threads: int, ahead: int) -> Iterator[bytes | Reject]:
+        """The photos, or why there is none, in the order of the locations; at most `ahead` are held.
+
+        Embedded photos of one file are read in one pass, not one by one.
+        """
+        listed = list(locations)
+        refs = [RowRef.parse(location) for location in listed]
+        if refs and all(refs):
+            return self._bounded(embedded_photos([ref for ref in refs if ref]))
+        return self._threaded(listed, threads, max(ahead, 1))
+
+    def _threaded(self, locations: Sequence[str], threads: int, ahead: int) -> Iterator[bytes | Reject]:
+        todo = iter(locations)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+        try:
+            pending: deque[Future[bytes | Reject]] = deque(
+                pool.submit(self._answer, location) for location in islice(todo, ahead)
+            )
+            while pending:
+                photo = pending.popleft().result()
+                yield photo
+                pending.extend(pool.submit(self._answer, location) for location in islice(todo, 1))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _answer(self, location: str) -> bytes | Reject:
+        try:
+            return self.fetch(location)
+        except Reject as why:
+            return why
+
+    def _embedded(self, ref: RowRef) -> bytes:
+        photo = next(self._bounded(embedded_photos([ref])))
+        if isinstance(photo, Reject):
+            raise photo
+        return photo
+
+    def _bounded(self, photos: Iterator[bytes | Reject]) -> Iterator[bytes | Reject]:
+        for photo in photos:
+            try:
+                yield photo if isinstance(photo, Reject) else self._sized(photo)
+            except Reject as why:
+                yield why
+
+    def _once(self, location: str) -> bytes:
+        if uris.is_local(location):
+            return self._sized(
+                _read_local(self._roots.real(location) if self._roots else location, self._max_bytes)
+            )
+        return self._sized(self._read_remote(location))
+
+    def _read_remote(self, location: str) -> bytes:
+        """One ranged GET: what is too large shows by the one byte more, without asking for the size first."""
+        try:
+            return bytes(self._remote(location).cat_file(location, start=0, end=self._max_bytes + 1))
+        except OSError as error:
+            # An empty object has no first byte, which S3 answers with InvalidRange (416).
+            if "InvalidRange" in describe(error) or "416" in describe(error):
+                return b""
+            raise
+
+    def _remote(self, location: str) -> Any:
+        """The file system of a host or bucket; all threads share it, as a client is costly to make."""
+        scheme, rest = uris.split(location)
+        key = f"{scheme}://{rest.split('/', 1)[0]}"
+        with self._lock:
+            if key not in self._remotes:
+                self._remotes[key] = connect(location)
+            return self._remotes[key]
+
+    def _judge(self, error: Exception, location: str, last: bool) -> None:
+        """Say what a failure means; return if another try may help."""
+        kind = classify(error)
+        scheme, _ = uris.split(location)
+        if kind in _FINAL:
+            raise Reject(_FINAL[kind], describe(error)) from error
+        if scheme in uris.OBJECT_STORES and kind in _FATAL:
+            raise storage_error(error, f"{scheme}://") from error
+        if last:
+            raise Reject(Reason.FETCH_FAILED, describe(error)) from error
+
+    def _sized(self, photo: bytes) -> bytes:
+        if not photo:
+            raise Reject(Reason.EMPTY, "no bytes")
+        if len(photo) > self._max_bytes:
+            raise Reject(Reason.TOO_MANY_BYTES, f"more than {self._max_bytes} bytes")
+        return photo
+
+
+def _read_local(path: str, max_bytes: int) -> bytes:
+    """A regular file only: a pipe would block for ever, a device would not end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise Reject(Reason.FETCH_FAILED, "not a regular file")
+        if found.st_size > max_bytes:
+            raise Reject(Reason.TOO_MANY_BYTES, f"{found.st_size} bytes, limit {max_bytes}")
+        return file.read()

@@ -1,0 +1,141 @@
+"""A folder on a mounted file system. Files are private (0600), and seen whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from frpipe.core.errors import StorageError
+from frpipe.io.failure import Failure
+
+_SUFFIX = ".tmp"
+# What link(2) gives where the file system has no hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+
+
+class LocalStore:
+    """Files below `root`, by names relative to it."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root)
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._finished(name, lambda file: file.write(data)) as (temporary, target):
+            temporary.replace(target)
+
+    def publish(self, name: str, source: Path) -> None:
+        with (
+            source.open("rb") as origin,
+            self._finished(name, lambda file: shutil.copyfileobj(origin, file)) as (temporary, target),
+        ):
+            temporary.replace(target)
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self._finished(name, lambda file: file.write(data)) as (temporary, target):
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                raise StorageError(*Failure.NO_LINKS.value) from error
+        return True
+
+    def exists(self, name: str) -> bool:
+        try:
+            return (self._root / name).is_file()
+        except PermissionError:
+            raise
+        except OSError:
+            return False
+
+    def delete(self, name: str) -> None:
+        (self._root / name).unlink(missing_ok=True)
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._root / name).open("rb")
+
+    def names(self, sub: str) -> Iterator[str]:
+        folder = self._root / sub
+        if folder.is_dir():
+            yield from _walk(str(folder), f"{sub}/" if sub else "")
+
+    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]:
+        for name in self.names(sub):
+            try:
+                stat = (self._root / name).stat()
+            except FileNotFoundError:
+                continue
+            yield name, stat.st_size, str(stat.st_mtime_ns)
+
+    def stat(self, name: str) -> tuple[int, str]:
+        stat = (self._root / name).stat()
+        return stat.st_size, str(stat.st_mtime_ns)
+
+    def sweep(self, older_than_s: float) -> int:
+        limit = time.time() - older_than_s
+        stale = [p for p in self._root.rglob(f".*{_SUFFIX}") if p.is_file() and p.stat().st_mtime <= limit]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
+
+    @contextmanager
+    def _finished(self, name: str, fill: Callable[[BinaryIO], object]) -> Iterator[tuple[Path, Path]]:
+        """A complete and synchronised temporary file beside the target; the folder is synchronised after."""
+        target = self._root / name
+        _make(target.parent)
+        handle, path = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=_SUFFIX, dir=target.parent)
+        temporary = Path(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary, target
+            _sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> None:
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(mode=0o700, exist_ok=True)
+        _sync(new.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _walk(folder: str, prefix: str) -> Iterator[str]:
+    """Names of all files below, hidden ones left out, in the order of an object store's listing.
+
+    Links to folders are not followed: they could lead in circles.
+    """
+    with os.scandir(folder) as found:
+        visible = [entry for entry in found if not entry.name.startswith(".")]
+    keyed = sorted((f"{e.name}/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in visible)
+    for key, entry in keyed:
+        if key.endswith("/"):
+            yield from _walk(entry.path, prefix + key)
+        elif entry.is_file():
+            yield prefix + key

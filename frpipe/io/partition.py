@@ -1,0 +1,179 @@
+"""The plan of a run: the manifest checked, normalised and cut into parts, which are the units of work.
+
+_plan/part-000000.parquet ...   the rows of each part
+_plan/plan.json                 written last: without it the pass over the manifest is made again
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import ConfigError, ManifestError, OutputError
+from frpipe.io.admission import admitted
+from frpipe.io.columns import ID, LOCATION, SUBJECT, URI
+from frpipe.io.fingerprint import fingerprint
+from frpipe.io.folder import Folder
+from frpipe.io.manifest import Manifest
+from frpipe.io.part_writer import PartWriter
+
+FORMAT_VERSION = 1
+PLAN = "_plan"
+_INDEX = "plan.json"
+
+# A part takes at least seconds, so that the cost of handing it out does not show; a crash costs at most one
+# part per worker; and the aligned crops of a part (37 KB a face) are in memory at once. About 256 parts keep
+# the workers of a small run evenly busy to its end.
+_PARTS = 256
+_LEAST_ROWS, _MOST_ROWS = 256, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the manifest was cut. `extra` are the manifest's own columns, which travel to the output."""
+
+    rows: int
+    parts: int
+    part_rows: int
+    embedded: bool
+    fingerprint: str
+    extra: pa.Schema
+
+    @staticmethod
+    def part_name(part: int) -> str:
+        """`part-000012.parquet`."""
+        return f"part-{part:06d}.parquet"
+
+    def rows_of(self, part: int) -> int:
+        """The number of rows in a part: only the last may be smaller."""
+        return min(self.part_rows, self.rows - part * self.part_rows)
+
+
+def plan(
+    manifest_uri: str,
+    out: Folder,
+    part_rows: int | Literal["auto"] = "auto",
+    roots: tuple[str, ...] = (),
+    reserved: frozenset[str] = frozenset(),
+) -> Plan:
+    """Check the whole manifest and write its parts to `out`, or find that this was done.
+
+    The size of parts is settled by the first run on an output.
+    Raises ManifestError (nothing usable is left behind), ConfigError (roots), StorageError, and OutputError
+    where the output holds the plan of another manifest.
+    """
+    manifest = Manifest.open(manifest_uri, reserved)
+    digest, files = fingerprint(manifest)
+    existing = _existing(out)
+    if existing is not None:
+        if existing.fingerprint != digest:
+            raise OutputError(
+                "the output folder belongs to another manifest, or the manifest has changed",
+                "use another output folder",
+            )
+        return existing
+    size = auto_part_rows(manifest.rows_estimate()) if part_rows == "auto" else part_rows
+    if size < 1:
+        raise ConfigError("resources.part_rows must be 1 or more", "leave it at auto")
+    rows, parts = _write_parts(manifest, roots, out.child(PLAN), size)
+    index = {
+        "format_version": FORMAT_VERSION,
+        "rows": rows,
+        "parts": parts,
+        "part_rows": size,
+        "embedded": manifest.columns.embedded,
+        "fingerprint": digest,
+        "files": files,
+        "extra": [{"name": field.name, "type": str(field.type)} for field in manifest.columns.extra],
+    }
+    out.write(f"{PLAN}/{_INDEX}", (json.dumps(index, indent=1) + "\n").encode())
+    return load_plan(out)
+
+
+def load_plan(out: Folder) -> Plan:
+    """The plan of an output folder. Raises FileNotFoundError: there is none; OutputError: it is damaged."""
+    data = out.read(f"{PLAN}/{_INDEX}")
+    try:
+        index: dict[str, Any] = json.loads(data)
+        version = index["format_version"]
+        known = {name: index[name] for name in ("rows", "parts", "part_rows", "embedded", "fingerprint")}
+    except (ValueError, KeyError, TypeError):
+        raise _damaged() from None
+    if version != FORMAT_VERSION:
+        raise OutputError(
+            f"the output folder's plan is of version {version}, this program's is {FORMAT_VERSION}",
+            "use another output folder, or the version of frpipe that began it",
+        )
+    own = {ID, URI, LOCATION, SUBJECT}
+    return Plan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in own]))
+
+
+def read_part(out: Folder, part: int) -> pa.Table:
+    """The rows of a part: image_id, image_uri, location, subject_id, then the manifest's own columns."""
+    try:
+        table = pq.read_table(pa.BufferReader(out.read(f"{PLAN}/{Plan.part_name(part)}")), use_threads=False)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        raise _damaged() from None
+    return table.replace_schema_metadata(None)
+
+
+def auto_part_rows(rows: int) -> int:
+    """Rows per part: about a 256th of all, as a power of two, and between 256 and 1024."""
+    return int(min(max(2 ** round(math.log2(max(rows, 1) / _PARTS)), _LEAST_ROWS), _MOST_ROWS))
+
+
+def slices(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` each; the last may be smaller."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        held.append(table)
+        count += table.num_rows
+        if count < rows:
+            continue
+        whole = pa.concat_tables(held)
+        end = count - count % rows
+        for start in range(0, end, rows):
+            yield whole.slice(start, rows)
+        held, count = [whole.slice(end)], count - end
+    if count:
+        yield pa.concat_tables(held)
+
+
+def _existing(out: Folder) -> Plan | None:
+    try:
+        return load_plan(out)
+    except FileNotFoundError:
+        return None
+
+
+def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, size: int) -> tuple[int, int]:
+    rows = parts = 0
+    try:
+        with PartWriter(folder) as writer:
+            for table in slices(admitted(manifest, roots), size):
+                writer.write(Plan.part_name(parts), table)
+                rows += table.num_rows
+                parts += 1
+    except ManifestError:
+        _remove_parts(folder, 0)
+        raise
+    _remove_parts(folder, parts)
+    return rows, parts
+
+
+def _remove_parts(folder: Folder, first: int) -> None:
+    """Remove parts from `first` on, this pass's own or those of an earlier one that was cut short."""
+    for entry in folder.list():
+        if entry.name >= Plan.part_name(first):
+            folder.delete(entry.name)
+
+
+def _damaged() -> OutputError:
+    return OutputError("the output folder's plan is damaged", "use another output folder")

@@ -1,0 +1,117 @@
+"""The published output of a part: `faces/` first, `images/` last and only once.
+
+The images file is the mark that its rows are done. It names the SHA-256 of its faces file, so that a faces
+file from another attempt cannot pass for it. Readers go by `files.json` or by these marks, never by a glob
+of faces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import OutputError
+from frpipe.io.folder import Folder
+
+IMAGES = "images"
+FACES = "faces"
+_FACES_SHA = b"frpipe.faces_sha256"
+
+
+def part_name(part: int) -> str:
+    """File name of a part, the same under every folder: `part-000012.parquet`."""
+    return f"part-{part:06d}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One published file, as `files.json` lists it."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def write_part(
+    out: Folder, part: int, images: pa.Table, faces: pa.Table, metadata: Mapping[str, str]
+) -> bool:
+    """Publish a part. False if another attempt had published it already: the first one stays."""
+    name = part_name(part)
+    if out.exists(f"{IMAGES}/{name}"):
+        return False
+    faces_bytes = to_parquet(faces, metadata)
+    out.write(f"{FACES}/{name}", faces_bytes)
+    mark = {**metadata, _FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
+    return out.create(f"{IMAGES}/{name}", to_parquet(images, mark))
+
+
+def done_parts(out: Folder) -> set[int]:
+    """Parts whose images file is published."""
+    return {
+        int(entry.name[5:11])
+        for entry in out.child(IMAGES).list()
+        if entry.name.startswith("part-") and entry.name.endswith(".parquet")
+    }
+
+
+def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
+    """Read a published part back: its two files with their digests, and its images.
+
+    Raises OutputError where a file is damaged or the faces are not those that the images were written with.
+    """
+    name = part_name(part)
+    images_bytes = out.read(f"{IMAGES}/{name}")
+    try:
+        faces_bytes = out.read(f"{FACES}/{name}")
+        images = pq.read_table(pa.BufferReader(images_bytes))
+        faces_rows = pq.read_metadata(pa.BufferReader(faces_bytes)).num_rows
+    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
+        raise _damaged(part) from error
+    faces_sha = hashlib.sha256(faces_bytes).hexdigest()
+    if (images.schema.metadata or {}).get(_FACES_SHA, b"").decode() != faces_sha:
+        raise _damaged(part)
+    return (
+        PartFile(
+            f"{IMAGES}/{name}", images.num_rows, len(images_bytes), hashlib.sha256(images_bytes).hexdigest()
+        ),
+        PartFile(f"{FACES}/{name}", faces_rows, len(faces_bytes), faces_sha),
+        images,
+    )
+
+
+def withdraw_part(out: Folder, part: int) -> None:
+    """Take a damaged part back, so that it is done again."""
+    out.delete(f"{IMAGES}/{part_name(part)}")
+
+
+def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """A whole Parquet file: strings dictionary coded, vectors plain, since they do not compress."""
+    strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    plain = {field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)}
+    codecs = {_leaf(field): "NONE" if field.name in plain else "ZSTD" for field in table.schema}
+    sink = pa.BufferOutputStream()
+    own = {key.encode(): value.encode() for key, value in metadata.items()}
+    pq.write_table(
+        table.replace_schema_metadata({**(table.schema.metadata or {}), **own}),
+        sink,
+        compression=codecs,
+        use_dictionary=strings,
+        store_schema=True,
+    )
+    return bytes(sink.getvalue())
+
+
+def _leaf(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else str(field.name)
+
+
+def _damaged(part: int) -> OutputError:
+    return OutputError(
+        f"part {part} of the output is damaged or incomplete",
+        "run the same command again: the part is done anew",
+    )

@@ -1,0 +1,123 @@
+"""A prefix in an object store, or a folder of any other file system that fsspec knows (for reading only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from frpipe.core.errors import StorageError
+from frpipe.io import uri as uris
+from frpipe.io.failure import Failure, classify, says_present
+from frpipe.io.filesystem import connect
+
+_CONFLICT_TRIES = 5
+
+
+class RemoteStore:
+    """Objects below a URI, by names relative to it."""
+
+    def __init__(self, uri: str) -> None:
+        self._fs = connect(uri)
+        self._scheme, _ = uris.split(uri)
+        self._root = str(self._fs._strip_protocol(uri)).rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        self._fs.pipe_file(self._writable(name), data)
+
+    def publish(self, name: str, source: Path) -> None:
+        self._fs.put_file(str(source), self._writable(name))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """S3: one PUT with `If-None-Match: *`. 409 means that another writer is at it: ask again."""
+        path = self._writable(name)
+        for remaining in reversed(range(_CONFLICT_TRIES)):
+            try:
+                self._fs.pipe_file(path, data, mode="create")
+            except Exception as error:
+                if says_present(error):
+                    return False
+                if classify(error) is Failure.CONFLICT and remaining:
+                    continue
+                raise
+            return True
+        return False
+
+    def exists(self, name: str) -> bool:
+        try:
+            return bool(self._fs.info(self._path(name))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def delete(self, name: str) -> None:
+        path = self._writable(name)
+        try:
+            self._fs.rm_file(path)
+        except FileNotFoundError:
+            return
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
+
+    def names(self, sub: str) -> Iterator[str]:
+        for name, _, _ in self.entries(sub):
+            yield name
+
+    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]:
+        start = len(self._root) + 1
+        for path, info in self._found(self._path(sub) if sub else self._root):
+            name = path[start:]
+            if name and not name.endswith("/") and not any(s.startswith(".") for s in name.split("/")):
+                yield name, int(info["size"] or 0), _version(info)
+
+    def stat(self, name: str) -> tuple[int, str]:
+        info = self._fs.info(self._path(name))
+        if info["type"] != "file":
+            raise FileNotFoundError(name)
+        return int(info["size"] or 0), _version(info)
+
+    def sweep(self, older_than_s: float) -> int:
+        return 0
+
+    def _found(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self._scheme == "s3":
+            yield from self._pages(folder)
+            return
+        try:
+            found = self._fs.find(folder, detail=True)
+        except FileNotFoundError:
+            return
+        yield from sorted((path, info) for path, info in found.items() if path != folder)
+
+    def _pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """S3 lists a thousand keys at a time: nothing is held but the page."""
+        bucket, _, key = folder.partition("/")
+        request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+        while True:
+            page = self._fs.call_s3("list_objects_v2", **request)
+            for item in page.get("Contents", ()):
+                yield f"{bucket}/{item['Key']}", {**item, "size": item["Size"]}
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _writable(self, name: str) -> str:
+        if self._scheme not in uris.OBJECT_STORES:
+            raise StorageError(
+                f"cannot write to {self._scheme}://: a file there could be seen half written",
+                "write to a local or NFS folder, or to an object store",
+            )
+        return self._path(name)
+
+
+def _version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""

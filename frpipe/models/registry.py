@@ -1,0 +1,140 @@
+"""Which models there are, and where their weights lie on this machine."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError
+
+from frpipe.core.errors import ModelError, ModelMissing
+from frpipe.models.card import Card
+from frpipe.models.fetch import Say, fetch, how_to_get
+from frpipe.models.store import check_sha256, file_sha256, locked, publish
+
+DEFAULT_PACK = ("yunet_2023mar", "sface_2021dec")
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Cards by name and weights by card.
+
+    Cards of a later folder stand in for those of the same name in an earlier one. Weights are looked for in
+    each of `model_dirs`, then in the cache.
+    """
+
+    card_dirs: tuple[Path, ...]
+    model_dirs: tuple[Path, ...]
+    cache: Path
+
+    @classmethod
+    def default(cls) -> Registry:
+        """The cards of frpipe and of FRPIPE_CARD_DIR; weights of FRPIPE_MODEL_DIR and of the cache, which is
+        FRPIPE_CACHE or ~/.cache/frpipe. Both folders may be several, separated as in PATH."""
+        installed = _PACKAGE / "_data" / "models" / "cards"
+        cards = installed if installed.is_dir() else _PACKAGE.parent / "models" / "cards"
+        cache = os.environ.get("FRPIPE_CACHE") or Path.home() / ".cache" / "frpipe"
+        return cls(
+            (cards, *_folders("FRPIPE_CARD_DIR")), _folders("FRPIPE_MODEL_DIR"), Path(cache) / "models"
+        )
+
+    @cached_property
+    def _cards(self) -> dict[str, Card]:
+        absent = [folder for folder in self.card_dirs if not folder.is_dir()]
+        if absent:
+            raise ModelError(f"there is no folder of cards {absent[0]}", "mend FRPIPE_CARD_DIR")
+        paths = [path for folder in self.card_dirs for path in sorted(folder.glob("*.yaml"))]
+        return {path.stem: read_card(path) for path in paths}
+
+    def cards(self) -> dict[str, Card]:
+        """Every card, by name. ModelError: one of them cannot be read."""
+        return dict(self._cards)
+
+    def card(self, name: str) -> Card:
+        """One card; ModelError with the nearest name where there is none."""
+        if name in self._cards:
+            return self._cards[name]
+        near = difflib.get_close_matches(name, self._cards, n=1, cutoff=0.0)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
+
+    def card_for(self, role: Literal["detector", "embedder"], name: str) -> Card:
+        """As `card`; ModelError also where the card has another role."""
+        card = self.card(name)
+        if card.role != role:
+            others = ", ".join(sorted(other.name for other in self._cards.values() if other.role == role))
+            raise ModelError(f"{name} is a card of role {card.role}, not {role}", f"choose one of {others}")
+        return card
+
+    def locate(self, card: Card) -> Path | None:
+        """Where the weights lie, unchecked; None if they are not on this machine."""
+        paths = (folder / card.file for folder in (*self.model_dirs, self.cache))
+        return next((path for path in paths if path.is_file()), None)
+
+    def find(self, card: Card) -> Path:
+        """Where the weights lie, their SHA-256 checked. Raises ModelMissing or ModelMismatch."""
+        path = self.locate(card)
+        if path is None:
+            raise ModelMissing(
+                f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
+            )
+        cached = path.parent == self.cache
+        remedy = (
+            f"frpipe models pull {card.name}" if cached else "put the right file there, or take this one away"
+        )
+        check_sha256(file_sha256(path), card.sha256, str(path), remedy)
+        return path
+
+    def pull(self, card: Card, say: Say = lambda _: None) -> Path:
+        """As `find`, but fetch into the cache what is missing or damaged there. Raises what `fetch` does."""
+        path = self.locate(card)
+        if path is not None and path.parent != self.cache:
+            return self.find(card)
+        return fetch(card, self.cache, say)
+
+    def admit(self, card: Card, data: bytes) -> Path:
+        """Put weights that came by another way into the cache. ModelMismatch: they are not the card's."""
+        check_sha256(
+            hashlib.sha256(data).hexdigest(), card.sha256, f"{card.name} as given", "nothing was kept"
+        )
+        target = self.cache / card.file
+        with locked(target):
+            if not target.is_file() or file_sha256(target) != card.sha256:
+                publish(data, target)
+        return target
+
+
+def read_card(path: Path) -> Card:
+    """A card from a YAML file that bears its name. ModelError says what is wrong with it."""
+    try:
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        card = Card.model_validate(data)
+    except yaml.YAMLError:
+        raise ModelError(f"the card {path} is not YAML", "mend the file") from None
+    except ValidationError as error:
+        raise _explain(path, error) from None
+    if card.name != path.stem:
+        raise ModelError(f"the card {path} calls itself {card.name}", f"rename the file to {card.name}.yaml")
+    return card
+
+
+def _explain(path: Path, error: ValidationError) -> ModelError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if field == "sha256" and first["type"] == "missing":
+        return ModelError(
+            f"the card {path} does not pin its weights", f"frpipe models pin {path} FILE.onnx writes the hash"
+        )
+    return ModelError(f"the card {path}: {field}: {first['msg']}", "docs/models.md describes every field")
+
+
+def _folders(variable: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part)

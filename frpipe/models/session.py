@@ -1,0 +1,142 @@
+"""The only place that makes an ONNX Runtime session.
+
+Weights are loaded from bytes and never from a path, so a file cannot pull in others beside it, and the
+device asked for is the device that runs: ONNX Runtime itself would fall back to the CPU with a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Never
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from frpipe.core.config import Device
+from frpipe.core.errors import ModelError, ModelMissing, ProviderMissing
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# Ray numbers the devices that an actor holds from 0. EXHAUSTIVE, the default, times every algorithm again
+# for each input shape, and detection has one shape per bucket; HEURISTIC asks cuDNN's cost model instead.
+_CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+_ERRORS_ONLY = 3
+
+
+class Session:
+    """One model on one device. Made by `open_session`; not to be pickled."""
+
+    def __init__(self, inner: ort.InferenceSession) -> None:
+        self._inner = inner
+        self._input: str = inner.get_inputs()[0].name
+        self.provider: str = inner.get_providers()[0]
+        self.outputs: tuple[str, ...] = tuple(output.name for output in inner.get_outputs())
+
+    def run(self, blob: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        """Every output of the graph, in its order, for one (N, 3, H, W) float32 input."""
+        results: list[np.ndarray[Any, Any]] = self._inner.run(None, {self._input: blob})
+        return results
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a pickled Session would lose its device: open it in each worker")
+
+
+def open_session(path: Path, device: Device, threads: int = 1) -> Session:
+    """Load an ONNX file and put it on `device`.
+
+    Raises ModelMissing: no such file. ModelError: not a model that can run, or one that keeps weights in
+    other files. ProviderMissing: this machine does not offer the device.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelMissing(f"no model file {path}", "see `frpipe models list`") from None
+    return open_bytes(data, device, threads, name=path.name)
+
+
+def open_bytes(data: bytes, device: Device, threads: int = 1, name: str = "model") -> Session:
+    """As `open_session`, for an ONNX file already in memory; `name` appears in errors alone."""
+    _refuse_missing(device)
+    _refuse_external(parse(data, name), name)
+    try:
+        inner = ort.InferenceSession(data, sess_options=_options(threads), providers=_providers(device))
+    except Exception as error:
+        raise ModelError(
+            f"ONNX Runtime {ort.__version__} cannot load {name}: {type(error).__name__}",
+            "the graph may need a newer onnxruntime; check it with `frpipe models verify`",
+        ) from error
+    if len(inner.get_inputs()) != 1:
+        raise ModelError(f"{name} takes {len(inner.get_inputs())} inputs", "export it with one image input")
+    if inner.get_providers()[0] != _PROVIDERS[device]:
+        raise _provider_missing(device, inner.get_providers())
+    return Session(inner)
+
+
+def parse(data: bytes, name: str = "model") -> onnx.ModelProto:
+    """The ONNX graph in `data`; ModelError where it holds none."""
+    refusal = ModelError(f"{name} is not an ONNX model", "fetch it again: a saved web page is a common cause")
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        raise refusal from error
+    if not model.graph.node:
+        raise refusal
+    return model
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin between calls take the CPU of the actors beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _providers(device: Device) -> list[tuple[str, Mapping[str, str]]]:
+    if device == "cpu":
+        return [(_PROVIDERS["cpu"], {})]
+    cuda = (_PROVIDERS["cuda"], _CUDA_OPTIONS)
+    return [cuda] if device == "cuda" else [(_PROVIDERS["tensorrt"], {"device_id": "0"}), cuda]
+
+
+def _refuse_missing(device: Device) -> None:
+    available = ort.get_available_providers()
+    if _PROVIDERS.get(device) not in available:
+        raise _provider_missing(device, available)
+
+
+def _provider_missing(device: Device, available: list[str]) -> ProviderMissing:
+    wanted = _PROVIDERS.get(device, "no such provider")
+    return ProviderMissing(
+        f"device {device} ({wanted}) was asked for; this machine offers {', '.join(available)}",
+        "install frpipe[gpu] in place of frpipe[cpu] on a machine with a GPU, or set device: cpu",
+    )
+
+
+def _refuse_external(model: onnx.ModelProto, name: str) -> None:
+    graphs = [model.graph, *model.functions]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for part in graphs for tensor in _tensors(part)):
+        raise ModelError(
+            f"{name} keeps weights in other files, which could be any file of this machine",
+            "save it as one file: onnx.save_model(model, path, save_as_external_data=False)",
+        )
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor of a graph or function, those inside attributes and nested graphs too."""
+    yield from getattr(graph, "initializer", ())
+    for sparse in getattr(graph, "sparse_initializer", ()):
+        yield from (sparse.values, sparse.indices)
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for nested in (attribute.g, *attribute.graphs):
+            yield from _tensors(nested)

@@ -1,0 +1,114 @@
+"""How many workers a cluster gives each pool, and the proof that they can all be placed.
+
+Ray waits for ever, without a word, for an actor that fits nowhere, and for a task when actors hold every CPU.
+So the placement is worked out before anything starts, and refused with its arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from frpipe.core.config import PoolConfig, ResourcesConfig
+from frpipe.core.errors import PlanError
+
+PUBLISH_CPUS = 0.1
+_SPARE_CPUS = 2 * PUBLISH_CPUS
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What one machine of the cluster offers."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool of equal actors."""
+
+    name: str
+    workers: int
+    num_cpus: float
+    num_gpus: float
+    device: str
+
+    def __str__(self) -> str:
+        gpus = f" + {self.num_gpus:g} GPU" if self.num_gpus else ""
+        return f"{self.name}: {self.workers} x ({self.num_cpus:g} CPU{gpus}) on {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Both pools, placed."""
+
+    locate: Pool
+    embed: Pool
+
+
+def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Allocation:
+    """Resolve `auto` and place the actors. Raises PlanError where they do not fit."""
+    cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
+    counts = [_workers(pool, resources, cpus, gpus) for pool in (resources.locate, resources.embed)]
+    fixed = sum(
+        count * pool.num_cpus
+        for count, pool in zip(counts, (resources.locate, resources.embed), strict=True)
+        if pool.num_cpus != "auto"
+    )
+    sharing = sum(
+        count
+        for count, pool in zip(counts, (resources.locate, resources.embed), strict=True)
+        if pool.num_cpus == "auto"
+    )
+    share = math.floor(100 * max(0.0, cpus - _SPARE_CPUS * len(nodes) - fixed) / max(1, sharing)) / 100
+    pools = Allocation(
+        _pool("locate", counts[0], resources.locate, share), _pool("embed", counts[1], resources.embed, share)
+    )
+    _place(pools, nodes)
+    return pools
+
+
+def _workers(pool: PoolConfig, resources: ResourcesConfig, cpus: float, gpus: float) -> int:
+    if pool.workers != "auto":
+        return pool.workers
+    if pool.num_gpus > 0:
+        wanted = sum(p.num_gpus for p in (resources.locate, resources.embed) if p.workers == "auto")
+        return max(1, math.floor(gpus / wanted))
+    return max(1, math.floor(cpus))
+
+
+def _pool(name: str, workers: int, pool: PoolConfig, share: float) -> Pool:
+    num_cpus = share if pool.num_cpus == "auto" else pool.num_cpus
+    return Pool(name, workers, num_cpus, pool.num_gpus, pool.resolved_device)
+
+
+def _place(allocation: Allocation, nodes: Sequence[Node]) -> None:
+    """First fit, the pool with the larger actors first, with room left for a publishing task."""
+    free = [[node.cpus, node.gpus] for node in nodes]
+    pools = sorted((allocation.locate, allocation.embed), key=lambda p: (-p.num_gpus, -p.num_cpus))
+    for pool in pools:
+        if pool.num_cpus <= 0:
+            raise _refuse(allocation, nodes, "no CPU is left for a pool whose num_cpus is auto")
+        for _ in range(pool.workers):
+            home = next(
+                (f for f in free if f[0] >= pool.num_cpus - 1e-9 and f[1] >= pool.num_gpus - 1e-9), None
+            )
+            if home is None:
+                raise _refuse(allocation, nodes, f"an actor of {pool.name} fits on no node")
+            home[0] -= pool.num_cpus
+            home[1] -= pool.num_gpus
+    if all(f[0] < PUBLISH_CPUS - 1e-9 for f in free):
+        raise _refuse(allocation, nodes, f"no node has {PUBLISH_CPUS} CPU left to publish with")
+
+
+def _refuse(allocation: Allocation, nodes: Sequence[Node], why: str) -> PlanError:
+    pools = (allocation.locate, allocation.embed)
+    cpus, gpus = (sum(p.workers * getattr(p, kind) for p in pools) for kind in ("num_cpus", "num_gpus"))
+    have = ", ".join(f"{n.cpus:g} CPU" + (f" + {n.gpus:g} GPU" if n.gpus else "") for n in nodes)
+    return PlanError(
+        f"this would hang: {why}. {pools[0]}; {pools[1]}; together {cpus:g} CPU + {gpus:g} GPU "
+        f"+ {PUBLISH_CPUS} CPU to publish; the cluster has {have or 'no node'}",
+        "lower resources.locate/embed workers or num_cpus, or leave them at auto",
+    )

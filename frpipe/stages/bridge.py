@@ -1,0 +1,144 @@
+"""The only file that knows Ray: parts in, receipts out, through two actor pools and a publishing task."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from frpipe.core.errors import FrpipeError, ModelMissing, PlanError
+from frpipe.models.card import Card
+from frpipe.models.registry import Registry
+from frpipe.stages import workers
+from frpipe.stages.allocation import PUBLISH_CPUS, Allocation, Node, Pool
+from frpipe.stages.failure import FAILURE, failure, revive
+from frpipe.stages.spec import RunSpec
+
+_IN_FLIGHT_PER_ACTOR = 2
+
+
+def connect(address: str | None = None) -> list[Node]:
+    """Join the cluster at `address` or RAY_ADDRESS, else start a private one on this machine; its nodes."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not ray.is_initialized():
+        _init(address)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+
+
+def disconnect() -> None:
+    """Leave the cluster; a private one ends."""
+    ray.shutdown()
+
+
+def stream(spec: RunSpec, parts: Sequence[int], allocation: Allocation) -> Iterator[dict[str, int]]:
+    """Do some parts; yields a receipt for each as it is published, in the order that they finish."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0
+    tickets = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+    located = _through(tickets, Locate, _at_most(allocation.locate, len(parts)), spec, spec.detector)
+    embedded = _through(located, Embed, _at_most(allocation.embed, len(parts)), spec, spec.embedder)
+    receipts = embedded.map_batches(
+        _publish, batch_size=1, batch_format="pyarrow", num_cpus=PUBLISH_CPUS, fn_kwargs={"spec": spec}
+    )
+    for receipt in receipts.iter_rows():
+        if FAILURE in receipt:
+            raise revive(receipt[FAILURE])
+        yield receipt
+
+
+class _Actor:
+    """A worker in an actor. An error of ours becomes a row: Ray would hand the driver its text alone."""
+
+    worker: type
+
+    def __init__(self, spec: RunSpec, card: Card, weights: list[Any]) -> None:
+        self._failure: pa.Table | None = None
+        try:
+            _bring(card, weights)
+            self._worker = self.worker(spec)
+        except FrpipeError as error:
+            self._failure = failure(error)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self._failure is not None:
+            return self._failure
+        return _attempt(self._worker, table)
+
+
+class Locate(_Actor):
+    """The locate pool's actor, so named that Ray's dashboard reads well."""
+
+    worker = workers.Locate
+
+
+class Embed(_Actor):
+    """The embed pool's actor."""
+
+    worker = workers.Embed
+
+
+def _publish(table: pa.Table, spec: RunSpec) -> pa.Table:
+    return _attempt(lambda packed: workers.publish(packed, spec), table)
+
+
+def _attempt(work: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
+    if FAILURE in table.column_names:
+        return table
+    try:
+        return work(table)
+    except FrpipeError as error:
+        return failure(error)
+
+
+def _through(source: Any, worker: type, pool: Pool, spec: RunSpec, card: Card) -> Any:
+    weights = ray.put(Registry.default().find(card).read_bytes())
+    return source.map_batches(
+        worker,
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(
+            size=pool.workers, max_tasks_in_flight_per_actor=_IN_FLIGHT_PER_ACTOR
+        ),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus or None,
+        fn_constructor_kwargs={"spec": spec, "card": card, "weights": [weights]},
+    )
+
+
+def _at_most(pool: Pool, workers: int) -> Pool:
+    return replace(pool, workers=min(pool.workers, workers))
+
+
+def _bring(card: Card, weights: Any) -> None:
+    """Make sure that a model's weights lie on this node; the driver's copy is taken if they do not."""
+    registry = Registry.default()
+    try:
+        registry.find(card)
+    except ModelMissing:
+        registry.admit(card, ray.get(weights[0]))
+
+
+def _init(address: str | None) -> None:
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise PlanError(
+            f"no Ray cluster answers at {address} ({type(error).__name__})",
+            "check RAY_ADDRESS or --address, and the token if the cluster wants one",
+        ) from None

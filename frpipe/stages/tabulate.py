@@ -1,0 +1,132 @@
+"""Outcomes to Arrow tables, with the manifest's own columns behind ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.core.reasons import Reason, Status
+from frpipe.core.recipe import Recipe
+from frpipe.core.schema import IMAGE_COLUMNS, MANIFEST_NAMES, face_schema, image_schema
+from frpipe.stages.locate import CROP_SIDE, Located
+from frpipe.stages.parcel import Parcel
+
+ROW = "row"
+_OUTCOME = tuple(
+    c.name for c in IMAGE_COLUMNS if c.name in Located.__dataclass_fields__ and c.name != "faces"
+)
+_PLAN_NAMES = (*MANIFEST_NAMES, "location")
+
+
+def extra_columns(plan: pa.Table) -> pa.Table:
+    """The columns that the manifest brought beyond those that we know."""
+    return plan.select([name for name in plan.column_names if name not in _PLAN_NAMES])
+
+
+def tabulate(
+    part: int, plan: pa.Table, outcomes: Sequence[Located], attempts: Sequence[int], policy: str
+) -> Parcel:
+    """A part's outcomes, one per row of its plan, as the parcel for the embedder."""
+    extra = extra_columns(plan)
+    columns: dict[str, Any] = {name: plan[name] for name in MANIFEST_NAMES}
+    columns |= {name: [getattr(outcome, name) for outcome in outcomes] for name in _OUTCOME}
+    columns["attempts"] = attempts
+    columns["faces"] = [len(outcome.faces) for outcome in outcomes]
+    columns["embed_ms"] = [None] * len(outcomes)
+    columns |= {name: extra[name] for name in extra.column_names}
+    images = _cast(columns, image_schema(extra.schema))
+    return Parcel(part, images, _faces(outcomes, policy), _crops(outcomes))
+
+
+def finish(parcel: Parcel, vectors: np.ndarray, seconds: float, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
+    """Add the embeddings and split into the final tables of images and faces.
+
+    vectors: (n, dim) float32, one per crop, as the network gave them.  A vector that is not finite, or zero,
+    is no embedding: its face is left out, and a photo that loses its last face so is rejected.
+    """
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    good = np.isfinite(norms) & (norms > 0)
+    rows = parcel.faces[ROW].to_numpy()
+    images = _embedded_images(parcel.images, rows, good, seconds)
+    extra = _extras_of(images.schema)
+    faces = parcel.faces.filter(pa.array(good))
+    owners = images.take(faces[ROW])
+    unit = (vectors[good] / norms[good, None]).astype(np.float32)
+    columns: dict[str, Any] = {name: faces[name] for name in faces.column_names if name != ROW}
+    columns |= {name: owners[name] for name in (*MANIFEST_NAMES, *extra.names)}
+    ids, indices = owners["image_id"].to_pylist(), faces["face_index"].to_pylist()
+    columns["face_id"] = [f"{image}#{index}" for image, index in zip(ids, indices, strict=True)]
+    columns["norm"] = norms[good].astype(np.float32)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
+        pa.array(unit.reshape(-1)), type=_vector_type(vectors.shape[1])
+    )
+    for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
+        columns[name] = [getattr(recipe, name)] * len(unit)
+    return images, _cast(columns, face_schema(vectors.shape[1], extra))
+
+
+def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:
+    counts = [len(outcome.faces) for outcome in outcomes]
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(o.faces.boxes for o in outcomes)])
+    points = np.concatenate([np.zeros((0, 5, 2), np.float32), *(o.faces.points for o in outcomes)])
+    landmarks = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), type=_vector_type(10))
+    return pa.table(
+        {
+            ROW: np.repeat(np.arange(len(outcomes)), counts),
+            "face_index": np.concatenate(
+                [np.zeros(0, np.int32), *(np.arange(n, dtype=np.int32) for n in counts)]
+            ),
+            "face_policy": pa.array([policy] * sum(counts), pa.string()),
+            **{f"box_{name}": boxes[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))},
+            "score": np.concatenate([np.zeros(0, np.float32), *(o.faces.scores for o in outcomes)]),
+            "landmarks": landmarks,
+            "eye_distance_px": np.array([v for o in outcomes for v in o.eye_distance_px], np.float32),
+            "sharpness": np.array([v for o in outcomes for v in o.sharpness], np.float32),
+        }
+    )
+
+
+def _crops(outcomes: Sequence[Located]) -> np.ndarray:
+    crops = [crop for outcome in outcomes for crop in outcome.crops]
+    return np.stack(crops) if crops else np.zeros((0, CROP_SIDE, CROP_SIDE, 3), np.uint8)
+
+
+def _embedded_images(images: pa.Table, rows: np.ndarray, good: np.ndarray, seconds: float) -> pa.Table:
+    count = images.num_rows
+    tried = np.bincount(rows, minlength=count)
+    kept = np.bincount(rows[good], minlength=count)
+    lost = (tried > 0) & (kept == 0)
+    share_ms = seconds * 1000 / max(1, len(rows))
+    columns: dict[str, Any] = {name: images[name] for name in images.column_names}
+    columns["faces"] = kept.astype(np.int32)
+    columns["embed_ms"] = pa.array(tried * share_ms, mask=tried == 0)
+    if lost.any():
+        columns["status"] = _where(lost, Status.REJECTED.value, images["status"])
+        columns["reason"] = _where(lost, Reason.NON_FINITE_EMBEDDING.value, images["reason"])
+    return _cast(columns, images.schema)
+
+
+def _where(mask: np.ndarray, value: str, otherwise: pa.ChunkedArray) -> list[str | None]:
+    return [value if hit else old for hit, old in zip(mask, otherwise.to_pylist(), strict=True)]
+
+
+def _extras_of(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(list(schema)[len(IMAGE_COLUMNS) :])
+
+
+def _vector_type(size: int) -> pa.DataType:
+    return pa.list_(pa.field("item", pa.float32(), False), size)
+
+
+def _cast(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    arrays = []
+    for field in schema:
+        value = columns[field.name]
+        if isinstance(value, pa.ChunkedArray | pa.Array):
+            arrays.append(value.cast(field.type))
+        else:
+            arrays.append(pa.array(value, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)

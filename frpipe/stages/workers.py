@@ -1,0 +1,118 @@
+"""The workers of the two pools and the publisher, free of Ray: a table of one row in, one out.
+
+Locate   a part's number -> its photos' faces, aligned
+Embed    aligned faces   -> unit vectors
+publish  the finished tables of a part -> its two files
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.core.errors import OutputError
+from frpipe.core.reasons import Reject, Status
+from frpipe.io.fetch import Fetcher
+from frpipe.io.folder import Folder
+from frpipe.io.partition import read_part
+from frpipe.io.parts import write_part
+from frpipe.models.loading import load_detector, load_embedder
+from frpipe.stages.attempts import AttemptLog, Poison
+from frpipe.stages.locate import Located, Locator
+from frpipe.stages.parcel import Parcel
+from frpipe.stages.sandbox import find_poison
+from frpipe.stages.spec import RunSpec
+from frpipe.stages.tabulate import finish, tabulate
+
+
+def locator_of(spec: RunSpec) -> Locator:
+    """A locator with its model loaded, as the orders say."""
+    return Locator(
+        spec.config, load_detector(spec.detector, spec.config.detect, spec.config.resources.locate)
+    )
+
+
+def fetcher_of(spec: RunSpec) -> Fetcher:
+    storage = spec.config.storage
+    return Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
+
+
+def photos_of(
+    spec: RunSpec, part: int, rows: Sequence[int], skip: set[int]
+) -> Iterator[tuple[int, bytes | Reject]]:
+    """(row, encoded photo) of some rows of a part, in order, fetched ahead."""
+    plan = read_part(Folder.at(spec.output), part)
+    wanted = [row for row in rows if row not in skip]
+    resources = spec.config.resources
+    locations = plan["location"].take(pa.array(wanted, pa.int64())).to_pylist()
+    stream = fetcher_of(spec).stream(locations, resources.fetch_threads, resources.prefetch_rows)
+    yield from zip(wanted, stream, strict=True)
+
+
+class Locate:
+    """Fetch, decode, detect and align the photos of a part."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._out = Folder.at(spec.output)
+        self._log = AttemptLog(self._out, spec.launch)
+        self._locator = locator_of(spec)
+
+    def __call__(self, ticket: pa.Table) -> pa.Table:
+        part = ticket.column("part")[0].as_py()
+        plan = read_part(self._out, part)
+        poison = self._poison_of(part, plan.num_rows)
+        photos = (photo for _, photo in photos_of(self._spec, part, range(plan.num_rows), set(poison)))
+        located = self._locator.locate(photos)
+        outcomes = [
+            _condemned(poison[row]) if row in poison else next(located) for row in range(plan.num_rows)
+        ]
+        attempts = [poison[row].attempts if row in poison else 1 for row in range(plan.num_rows)]
+        return tabulate(part, plan, outcomes, attempts, self._spec.config.detect.policy).pack()
+
+    def _poison_of(self, part: int, rows: int) -> dict[int, Poison]:
+        attempt = self._log.begin(part)
+        limit = self._spec.config.resources.part_attempts
+        if attempt.in_launch > limit:
+            raise OutputError(
+                f"part {part} has lost its worker {limit} times, and no single photo is to blame",
+                "give workers more memory, or lower resources.locate.batch_rows and resources.part_rows",
+            )
+        poison = self._log.poison(part)
+        if attempt.number > 1:
+            poison = find_poison(self._spec, part, rows, poison, attempt.number)
+            self._log.condemn(part, poison)
+        return poison
+
+
+class Embed:
+    """Turn the aligned faces of a part into unit vectors."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._recipe = spec.recipe
+        self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        parcel = Parcel.unpack(packed)
+        start = time.perf_counter()
+        vectors = self._embedder.embed(parcel.crops)
+        images, faces = finish(parcel, vectors, time.perf_counter() - start, self._recipe)
+        return Parcel(parcel.part, images, faces, np.zeros((0,), np.uint8)).pack()
+
+
+def publish(packed: pa.Table, spec: RunSpec) -> pa.Table:
+    """Write a part's files and say what they hold."""
+    parcel = Parcel.unpack(packed)
+    write_part(Folder.at(spec.output), parcel.part, parcel.images, parcel.faces, spec.recipe.metadata())
+    statuses = parcel.images["status"].to_pylist()
+    counts = {status.value: [statuses.count(status.value)] for status in Status}
+    return pa.table({"part": [parcel.part], **counts, "faces": [parcel.faces.num_rows]})
+
+
+def _condemned(poison: Poison) -> Located:
+    located = Located()
+    located.reject(Reject(poison.reason, poison.detail))
+    return located

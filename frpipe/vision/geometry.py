@@ -1,0 +1,84 @@
+"""Similarity transforms in the plane, and the five points that embedders expect a face at.
+
+A transform is (2, 3) float64: (x, y) -> M[:, :2] @ (x, y) + M[:, 2]. Pixel centres lie at integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from frpipe.core.reasons import Reason, Reject
+
+Points = NDArray[np.float64]
+
+# The positions of both eyes, the nose and both corners of the mouth in a 112x112 crop that ArcFace was
+# trained on (Deng et al., CVPR 2019), as InsightFace publishes them (`arcface_dst`): those of SphereFace
+# (Liu et al., CVPR 2017) for a 96x112 crop, 8 pixels further right.
+ARCFACE_112: Points = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+ARCFACE_112.flags.writeable = False
+
+# Root mean square distance of the points from their centre.
+_MIN_SPREAD_PX = 1.0
+# Correlation of the points with the target under the best similarity: 1 for a frontal face, 0.78 for points
+# on one upright line, 0.62 for points on one level line, 0.23 for a mirror image (left and right swapped).
+_MIN_FIT = 0.3
+_MAX_COORDINATE_PX = 1e6
+
+
+def template(size: int = 112) -> Points:
+    """(5, 2) float64: `ARCFACE_112` for a `size` x `size` crop.
+
+    Scaled about pixel corners, so that a crop of 224 reduced 2:1 by area is the crop of 112.
+    """
+    return (ARCFACE_112 + 0.5) * (size / 112) - 0.5
+
+
+def similarity(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+    """The rotation, uniform scale and shift, no reflection, that bring `source` closest to `target`.
+
+    source, target: (k, 2), k >= 2, pixels. Returns (2, 3) float64. Least squares, as Umeyama (PAMI 13(4),
+    1991) solves it for any dimension; in the plane, with points as complex numbers, it is one division.
+    Rejects: DEGENERATE_LANDMARKS where `source` is not finite, spans less than a pixel, lies absurdly far
+    away, or does not resemble `target`.
+    """
+    src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if not np.isfinite(src).all() or np.abs(src).max() > _MAX_COORDINATE_PX:
+        raise Reject(Reason.DEGENERATE_LANDMARKS, "not finite, or far outside of any photo")
+    src_centre, dst_centre = src.mean(axis=0), dst.mean(axis=0)
+    z, w = _complex(src - src_centre), _complex(dst - dst_centre)
+    spread, target_spread = float(np.linalg.norm(z)), float(np.linalg.norm(w))
+    if spread < _MIN_SPREAD_PX * len(src) ** 0.5:
+        raise Reject(Reason.DEGENERATE_LANDMARKS, "within a pixel of one another")
+    product = complex(np.vdot(z, w))
+    if abs(product) < _MIN_FIT * spread * target_spread:
+        raise Reject(Reason.DEGENERATE_LANDMARKS, "not in the arrangement of a face")
+    factor = product / spread**2
+    linear = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return np.column_stack([linear, dst_centre - linear @ src_centre])
+
+
+def _complex(points: Points) -> NDArray[np.complex128]:
+    return points[:, 0] + 1j * points[:, 1]
+
+
+def invert(matrix: ArrayLike) -> NDArray[np.float64]:
+    """The (2, 3) transform that undoes `matrix`. Raises numpy.linalg.LinAlgError where none does."""
+    forward = np.asarray(matrix, np.float64)
+    linear = np.linalg.inv(forward[:, :2])
+    return np.column_stack([linear, -linear @ forward[:, 2]])
+
+
+def apply(matrix: ArrayLike, points: ArrayLike) -> Points:
+    """(..., 2) float64: `points` (..., 2) moved by `matrix` (2, 3)."""
+    forward = np.asarray(matrix, np.float64)
+    moved: Points = np.asarray(points, np.float64) @ forward[:, :2].T + forward[:, 2]
+    return moved
+
+
+def reduction(matrix: ArrayLike) -> float:
+    """Source pixels per target pixel along one axis, of a similarity from source to target."""
+    forward = np.asarray(matrix, np.float64)
+    return float(abs(np.linalg.det(forward[:, :2])) ** -0.5)

@@ -1,0 +1,111 @@
+"""A real Ray cluster for tests: on its own ports and folder, ended by its own process group."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_START_S = 120
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where it answers."""
+
+    address: str
+    dashboard: str
+    pid: int
+
+    def actor_pids(self, name: str) -> list[int]:
+        """Processes of this cluster that run actors of a map operator."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (folder / "cmdline").read_bytes()
+                if (
+                    title.startswith(b"ray::")
+                    and f"({name})".encode() in title
+                    and self._owns(int(folder.name))
+                ):
+                    found.append(int(folder.name))
+        return found
+
+    def _owns(self, pid: int) -> bool:
+        while pid > 1 and pid != self.pid:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        return pid == self.pid
+
+
+@contextlib.contextmanager
+def ray_cluster(cpus: int = 2) -> Iterator[Cluster]:
+    """Start a head node, wait until its job server answers, and end it at the end."""
+    port, dashboard, client, agent_http, agent_grpc, metrics = free_ports(6)
+    folder = Path(tempfile.mkdtemp(prefix="fr", dir="/tmp"))
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--block",
+        f"--num-cpus={cpus}",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}",
+        f"--dashboard-agent-listen-port={agent_http}",
+        f"--dashboard-agent-grpc-port={agent_grpc}",
+        f"--metrics-export-port={metrics}",
+        f"--temp-dir={folder}",
+        "--disable-usage-stats",
+    ]
+    # Modules of this folder can be named as decode plugins on the workers.
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(Path(__file__).parent)}
+    with (folder / "head.log").open("wb") as log:
+        head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        _wait(head, dashboard, folder / "head.log")
+        yield Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", head.pid)
+    finally:
+        _end(head)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _wait(head: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if head.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"Ray did not start:\n{log.read_text()[-3000:]}")
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(head.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            head.wait(20)
+            return

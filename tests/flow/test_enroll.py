@@ -1,0 +1,284 @@
+"""The enroll job on real photos, on a real Ray cluster: what it leaves, and that it survives being killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from cluster import Cluster
+from enrollment import ROOT, command, content, enroll, write_manifest
+
+POISON = b"POISON"
+SMALL_PARTS = "resources.part_rows=8"
+
+
+@pytest.fixture(scope="module")
+def manifest(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("manifest")
+    broken = folder / "broken.jpg"
+    broken.write_bytes(photos[0].read_bytes()[:2000])
+    blank = folder / "blank.png"
+    blank.write_bytes(_blank_png())
+    files = [*photos, broken, folder / "missing.jpg", blank]
+    return write_manifest(folder / "m.csv", files, department=[f"d{i % 3}" for i in range(len(files))])
+
+
+@pytest.fixture(scope="module")
+def finished(manifest: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run."""
+    output = tmp_path_factory.mktemp("clean") / "out"
+    done = enroll(manifest, output, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_every_row_ends_in_exactly_one_status(finished: Path, manifest: Path) -> None:
+    images = content(finished, "images")
+    assert images["image_id"].to_pylist() == [f"id-{i:04d}" for i in range(63)]
+    assert images["status"].to_pylist()[60:] == ["rejected", "rejected", "no_face"]
+    assert images["reason"].to_pylist()[60:] == ["truncated", "not_found", None]
+    assert images["status"].to_pylist()[:60].count("ok") >= 58
+    assert images["department"].to_pylist()[4] == "d1"
+
+
+def test_faces_are_unit_vectors_of_the_photo_they_name(finished: Path) -> None:
+    faces, images = content(finished, "faces"), content(finished, "images")
+    vectors = np.array(faces["embedding"].to_pylist())
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert faces.num_rows == sum(images["faces"].to_pylist())
+    assert set(faces["image_id"].to_pylist()) == {
+        i
+        for i, s in zip(images["image_id"].to_pylist(), images["status"].to_pylist(), strict=True)
+        if s == "ok"
+    }
+
+
+def test_the_file_list_is_true(finished: Path) -> None:
+    files = json.loads((finished / "files.json").read_text())["files"]
+    assert len(files) == 16
+    for file in files:
+        data = (finished / file["name"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
+    report = json.loads((finished / "report.json").read_text())
+    assert report["rows"] == report["ok"] + report["no_face"] + report["rejected"] == 63
+    assert (finished / "_SUCCESS").exists()
+    assert not list((finished / "_attempts").rglob("*.*"))
+
+
+def test_outputs_are_private(finished: Path) -> None:
+    assert all(path.stat().st_mode & 0o077 == 0 for path in finished.rglob("*"))
+
+
+def test_the_same_command_again_does_nothing(finished: Path, manifest: Path, cluster: Cluster) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    again = enroll(manifest, finished, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
+    assert again.returncode == 0
+    assert "complete already" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+@pytest.mark.parametrize("change", ["detect.policy=largest", "embed.flip=true", "decode.scaled=false"])
+def test_another_recipe_on_the_same_output_is_refused(finished: Path, manifest: Path, change: str) -> None:
+    refused = enroll(manifest, finished, "--set", SMALL_PARTS, "--set", change)
+    assert refused.returncode == 6
+    assert change.split("=", maxsplit=1)[0] in refused.stderr
+
+
+def test_another_manifest_on_the_same_output_is_refused(
+    finished: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    refused = enroll(write_manifest(tmp_path / "other.csv", photos[:5]), finished)
+    assert refused.returncode == 6
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_damaged_file_is_done_again(
+    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    subprocess.run(["cp", "-r", finished, output], check=True)
+    (output / "_SUCCESS").unlink()
+    victim = output / "faces/part-000002.parquet"
+    victim.write_bytes(victim.read_bytes()[:-100])
+    again = enroll(manifest, output, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
+    assert again.returncode == 0, again.stderr
+    assert content(output, "faces").equals(content(finished, "faces"))
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    manifest: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    plan = enroll(manifest, tmp_path / "out", "--dry-run", RAY_ADDRESS=cluster.address)
+    assert plan.returncode == 0, plan.stderr
+    assert "63 photos" in plan.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_configuration_that_would_hang_is_refused(manifest: Path, cluster: Cluster, tmp_path: Path) -> None:
+    refused = enroll(
+        manifest, tmp_path / "out", "--set", "resources.locate.num_cpus=3", RAY_ADDRESS=cluster.address
+    )
+    assert refused.returncode == 5
+    assert "would hang" in refused.stderr
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu_run(
+    manifest: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    refused = enroll(
+        manifest, tmp_path / "out", "--set", "resources.embed.num_gpus=1", RAY_ADDRESS=cluster.address
+    )
+    assert refused.returncode == 5
+    assert "GPU" in refused.stderr
+
+
+def test_submitted_to_the_cluster_it_leaves_the_same_rows(
+    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    ray = Path(os.sys.executable).parent / "ray"  # type: ignore[attr-defined]
+    job = subprocess.run(
+        [
+            ray,
+            "job",
+            "submit",
+            "--address",
+            cluster.dashboard,
+            "--working-dir",
+            ".",
+            "--runtime-env-json",
+            json.dumps({"excludes": [".venv", ".git", "out", "tests", "docs"]}),
+            "--",
+            "python",
+            "jobs/enroll.py",
+            "--manifest",
+            manifest,
+            "--output",
+            output,
+            "--set",
+            SMALL_PARTS,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
+    assert content(output, "images").equals(content(finished, "images"))
+    assert content(output, "faces").equals(content(finished, "faces"))
+
+
+@pytest.mark.parametrize(("worker", "sign"), [("Locate", "_attempts/*/*"), ("Embed", "images/part-*.parquet")])
+def test_a_worker_killed_midway_costs_no_row(
+    worker: str, sign: str, manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    with _running(manifest, output, cluster) as job:
+        _until(lambda: any(output.glob(sign)), job)
+        os.kill(cluster.actor_pids(worker)[0], signal.SIGKILL)
+        assert job.wait(300) == 0
+    assert content(output, "images").equals(content(finished, "images"))
+    assert content(output, "faces").equals(content(finished, "faces"))
+
+
+def test_a_driver_killed_midway_goes_on_where_it_stopped(
+    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    with _running(manifest, output, cluster) as job:
+        _until(lambda: any((output / "images").glob("part-*.parquet")), job)
+        job.kill()
+    done = {path: path.stat().st_mtime_ns for path in (output / "images").glob("part-*.parquet")}
+    again = enroll(manifest, output, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert content(output, "images").equals(content(finished, "images"))
+    assert content(output, "faces").equals(content(finished, "faces"))
+
+
+@pytest.mark.parametrize(("how", "reason"), [("crash", "crashed_worker"), ("memory", "exhausted_memory")])
+def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
+    how: str, reason: str, photos: list[Path], cluster: Cluster, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(POISON + how.encode())
+    manifest = write_manifest(tmp_path / "m.csv", [*photos[:5], bad, *photos[5:12]])
+    done = enroll(
+        manifest,
+        tmp_path / "out",
+        "--set",
+        SMALL_PARTS,
+        "--set",
+        "decode.plugins=[poison:decode]",
+        "--set",
+        "resources.row_memory_mb=1024",
+        RAY_ADDRESS=cluster.address,
+        PYTHONPATH=str(Path(__file__).parent),
+    )
+    assert done.returncode == 0, done.stderr
+    images = content(tmp_path / "out", "images").to_pylist()
+    assert [row["image_id"] for row in images if row["reason"] == reason] == ["id-0005"]
+    assert [row["status"] for row in images].count("ok") >= 11
+    assert images[5]["attempts"] == 2
+
+
+def test_the_queries_of_the_documentation_run(finished: Path) -> None:
+    page = (ROOT / "docs/outputs.md").read_text().replace("OUT/", f"{finished}/")
+    for query in _blocks(page, "sql"):
+        assert duckdb.sql(query).fetchall() is not None
+    for code in _blocks(page, "python"):
+        exec(compile(code, "docs/outputs.md", "exec"), {})
+
+
+def test_duckdb_and_pandas_see_the_same_embeddings(finished: Path) -> None:
+    rows = duckdb.sql(
+        f"SELECT face_id, embedding FROM '{finished}/faces/*.parquet' ORDER BY face_id"
+    ).fetchall()
+    frame = pd.read_parquet(finished / "faces").sort_values("face_id")
+    assert [row[0] for row in rows] == frame["face_id"].tolist()
+    assert np.array_equal(
+        np.array([row[1] for row in rows], np.float32), np.stack(frame["embedding"].tolist())
+    )
+
+
+def _blocks(page: str, language: str) -> Iterator[str]:
+    for block in page.split(f"```{language}\n")[1:]:
+        yield block.split("```")[0]
+
+
+def _running(manifest: Path, output: Path, cluster: Cluster) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    return subprocess.Popen(
+        command(manifest, output, "--set", SMALL_PARTS),
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _until(condition: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
+    while not condition():
+        assert job.poll() is None, "the job ended before it could be disturbed"
+        time.sleep(0.01)
+
+
+def _blank_png() -> bytes:
+    from io import BytesIO
+
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.new("RGB", (200, 200), (90, 120, 90)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,62 @@
+"""The placement of the pools: what fits, and what would hang."""
+
+from __future__ import annotations
+
+import pytest
+
+from frpipe.core.config import ResourcesConfig
+from frpipe.core.errors import PlanError
+from frpipe.stages.allocation import PUBLISH_CPUS, Allocation, Node, allocate
+
+
+def _settings(**pools: dict[str, object]) -> ResourcesConfig:
+    return ResourcesConfig.model_validate(pools)
+
+
+def _cpus(allocation: Allocation) -> float:
+    return sum(pool.workers * pool.num_cpus for pool in (allocation.locate, allocation.embed))
+
+
+@pytest.mark.parametrize(
+    "nodes", [[Node(1)], [Node(2)], [Node(8)], [Node(64)], [Node(2), Node(2)], [Node(3), Node(16)]]
+)
+def test_auto_always_fits_and_leaves_room_to_publish(nodes: list[Node]) -> None:
+    allocation = allocate(_settings(), nodes)
+    total = sum(node.cpus for node in nodes)
+    assert allocation.locate.workers == allocation.embed.workers == total
+    assert _cpus(allocation) + PUBLISH_CPUS <= total
+
+
+def test_actors_that_hold_every_cpu_are_refused_with_the_arithmetic() -> None:
+    with pytest.raises(PlanError) as caught:
+        allocate(
+            _settings(locate={"workers": 1, "num_cpus": 1}, embed={"workers": 1, "num_cpus": 1}), [Node(2)]
+        )
+    assert "2 CPU" in caught.value.message
+    assert "publish" in caught.value.message
+
+
+def test_an_actor_larger_than_any_node_is_refused_though_the_sum_would_fit() -> None:
+    with pytest.raises(PlanError, match="fits on no node"):
+        allocate(
+            _settings(locate={"workers": 1, "num_cpus": 3}, embed={"workers": 1, "num_cpus": 0.5}),
+            [Node(2), Node(2)],
+        )
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(PlanError, match="GPU"):
+        allocate(_settings(embed={"num_gpus": 1}), [Node(8)])
+
+
+def test_two_pools_share_the_gpus_of_a_cluster() -> None:
+    half = {"num_gpus": 0.5}
+    allocation = allocate(_settings(locate=half, embed=half), [Node(16, 1), Node(16, 1)])
+    assert allocation.locate.workers == allocation.embed.workers == 2
+    assert allocation.embed.device == "cuda"
+
+
+def test_a_fixed_pool_beside_an_auto_one() -> None:
+    allocation = allocate(_settings(embed={"workers": 2, "num_cpus": 2}), [Node(8)])
+    assert allocation.locate.workers == 8
+    assert _cpus(allocation) <= 8 - PUBLISH_CPUS

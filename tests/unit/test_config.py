@@ -1,0 +1,94 @@
+"""Settings: what is refused, with what advice, and what the hash covers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from frpipe.core.config import Config, canonical_hash, iter_settings, load_config
+from frpipe.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("override", "advice"),
+    [
+        ("detect.polcy=all", "detect.policy"),
+        ("resources.locate.worker=2", "resources.locate.workers"),
+        ("embd.model=x", "embed.model"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(override: str, advice: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    assert advice in caught.value.remedy or caught.value.remedy.startswith("did you mean embed")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "detect.max_side_px=many",
+        "detect.policy=best",
+        "detect.score_threshold=1.5",
+        "resources.embed.device=cuda",
+        "detect.bucket_sides_px=[100, 640]",
+        "detect.bucket_sides_px=[320]",
+        "detect",
+        "detect.policy.name=all",
+        "resources.part_rows=some",
+    ],
+)
+def test_a_bad_value_is_one_clear_error(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    assert caught.value.remedy
+    assert "\n" not in caught.value.message
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("detect: {policy: largest, max_faces: 3}\n")
+    config = load_config(path, ["detect.policy=all"])
+    assert (config.detect.policy, config.detect.max_faces) == ("all", 3)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just text"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load_config(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none.yaml"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda p: p.name
+)
+def test_the_shipped_configurations_load(path: Path) -> None:
+    assert isinstance(load_config(path), Config)
+
+
+def test_execution_does_not_change_the_recipe() -> None:
+    base = load_config()
+    faster = load_config(None, ["resources.embed.workers=7", "storage.fetch_attempts=9"])
+    other = load_config(None, ["detect.policy=largest"])
+    assert canonical_hash(base.recipe()) == canonical_hash(faster.recipe())
+    assert canonical_hash(base.recipe()) != canonical_hash(other.recipe())
+
+
+def test_setting_one_value_of_a_pool_keeps_the_others() -> None:
+    config = load_config(None, ["resources.embed.workers=2"])
+    assert config.resources.embed.batch_rows == Config().resources.embed.batch_rows
+
+
+def test_the_list_of_settings_shows_the_true_defaults() -> None:
+    for name, default, description in iter_settings():
+        value: object = Config()
+        for key in name.split("."):
+            value = getattr(value, key)
+        assert value == default, name
+        assert description, name

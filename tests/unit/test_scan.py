@@ -1,0 +1,135 @@
+"""Manifests made of folders of photos, and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from s3server import S3, s3  # noqa: F401
+
+from frpipe.cli.main import main
+from frpipe.core.errors import ManifestError
+from frpipe.io.admission import admitted
+from frpipe.io.folder import Folder
+from frpipe.io.manifest import Manifest
+from frpipe.io.scan import scan
+
+
+def _photos(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def _rows(path: Path | str) -> list[tuple[str, str, str | None]]:
+    table = pa.concat_tables(admitted(Manifest.open(str(path)), ()))
+    return [(r["image_id"], r["image_uri"], r["subject_id"]) for r in table.to_pylist()]
+
+
+@pytest.mark.parametrize("name", ["m.parquet", "m.csv", "m.jsonl"])
+def test_one_folder_per_person(tmp_path: Path, name: str) -> None:
+    source = _photos(
+        tmp_path / "p", "B/2.jpg", "A b/1.JPG", "A-b/1.png", "B/.hidden.jpg", "B/notes.txt", ".x/3.jpg"
+    )
+    found = scan(str(source), str(tmp_path / name))
+    ids = ["A b/1.JPG", "A-b/1.png", "B/2.jpg"]
+    assert _rows(tmp_path / name) == [(i, f"{source}/{i}", i.split("/")[0]) for i in ids]
+    assert (found.photos, found.subjects, dict(found.suffixes)) == (3, 3, {".jpg": 2, ".png": 1})
+
+
+def test_a_flat_folder_has_no_subjects(tmp_path: Path) -> None:
+    found = scan(str(_photos(tmp_path / "p", "1.jpg", "2.jpg")), str(tmp_path / "m.csv"))
+    assert [row[2] for row in _rows(tmp_path / "m.csv")] == [None, None]
+    assert found.subjects is None
+
+
+def test_mixed_depths_are_not_guessed_at(tmp_path: Path) -> None:
+    source = _photos(tmp_path / "p", "0.jpg", "A/1.jpg", "x/B/2.jpg")
+    assert scan(str(source), str(tmp_path / "m.csv")).subjects is None
+    assert scan(str(source), str(tmp_path / "m.csv"), "folder").subjects == 2
+    assert [row[2] for row in _rows(tmp_path / "m.csv")] == [None, "A", "B"]
+    source = _photos(tmp_path / "q", "A/1.jpg")
+    assert scan(str(source), str(tmp_path / "m.csv"), "none").subjects is None
+
+
+def test_paths_are_sorted_as_a_whole(tmp_path: Path) -> None:
+    source = _photos(tmp_path / "p", "a/1.jpg", "a-b.jpg", "a.jpg", "b.jpg", "a/b/1.jpg")
+    scan(str(source), str(tmp_path / "m.csv"))
+    ids = [row[0] for row in _rows(tmp_path / "m.csv")]
+    assert ids == sorted(ids)
+    assert len(ids) == 5
+
+
+def test_glob_is_on_the_relative_path(tmp_path: Path) -> None:
+    source = _photos(tmp_path / "p", "a/1.jpg", "a/x/2.jpg", "b/1.jpg", "a/1.png")
+    assert scan(str(source), str(tmp_path / "m.csv"), glob="a/*.jpg").photos == 2
+
+
+def test_a_prefix_on_s3(s3: S3, tmp_path: Path) -> None:  # noqa: F811
+    folder = Folder.at(s3.uri)
+    for name in ("p/B/2.jpg", "p/A/1.jpg", "p/A-b/1.jpg", "p/A/x.txt"):
+        folder.write(name, b"x")
+    scan(f"{s3.uri}/p/", f"{s3.uri}/m.parquet")
+    ids = ["A-b/1.jpg", "A/1.jpg", "B/2.jpg"]
+    assert _rows(f"{s3.uri}/m.parquet") == [(i, f"{s3.uri}/p/{i}", i.split("/")[0]) for i in ids]
+    assert scan(f"{s3.uri}/p", str(tmp_path / "local.csv")).photos == 3
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    source = _photos(tmp_path / "p", "1.jpg")
+    (source / "again").symlink_to(source)
+    assert scan(str(source), str(tmp_path / "m.csv")).photos == 1
+
+
+def test_what_cannot_be_done_is_explained(tmp_path: Path) -> None:
+    source = _photos(tmp_path / "p", "notes.txt")
+    with pytest.raises(ManifestError, match="no photos"):
+        scan(str(source), str(tmp_path / "m.csv"))
+    with pytest.raises(ManifestError, match="no photos"):
+        scan(str(tmp_path / "none"), str(tmp_path / "m.csv"))
+    assert not (tmp_path / "m.csv").exists()
+    with pytest.raises(ManifestError, match="parquet, .csv or .jsonl"):
+        scan(str(source), str(tmp_path / "m.txt"))
+    with pytest.raises(ManifestError, match="remote manifest"):
+        scan(str(source), "s3://bucket/m.csv")
+
+
+def test_names_that_no_manifest_can_hold_are_counted(tmp_path: Path) -> None:
+    source = _photos(tmp_path / "p", "1.jpg", "2\n.jpg")
+    (Path(source) / "3\udcff.jpg").write_bytes(b"x")
+    found = scan(str(source), str(tmp_path / "m.csv"))
+    assert (found.photos, found.unreadable_names) == (1, 2)
+
+
+class TestCommand:
+    def test_scan_then_check(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        source = _photos(tmp_path / "p", "A/1.jpg", "B/2.jpg", "B/3.png")
+        assert main(["manifest", "scan", str(source), "-o", str(tmp_path / "m.parquet")]) == 0
+        printed = capsys.readouterr().out
+        assert "3 photos: 2 .jpg, 1 .png" in printed
+        assert "2 subjects" in printed
+        assert main(["manifest", "check", str(tmp_path / "m.parquet")]) == 0
+        printed = capsys.readouterr().out
+        assert "3 rows in 1 parquet file" in printed
+        assert "subject_id (string)" in printed
+        assert "1 part of 256 rows" in printed
+
+    def test_check_fails_with_the_exit_code_of_manifests(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "m.csv").write_text("image_uri\n1.jpg\n1.jpg\n")
+        assert main(["manifest", "check", str(tmp_path / "m.csv")]) == 3
+        assert "row 2" in capsys.readouterr().err
+
+    def test_check_knows_roots(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "m.csv").write_text("image_uri\n/photos/1.jpg\n")
+        assert main(["manifest", "check", str(tmp_path / "m.csv"), "--root", "/photos"]) == 0
+        assert main(["manifest", "check", str(tmp_path / "m.csv"), "--root", "/other"]) == 3
+
+    @pytest.mark.parametrize("command", ["scan", "check"])
+    def test_help_has_examples(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["manifest", command, "--help"])
+        assert "examples:" in capsys.readouterr().out

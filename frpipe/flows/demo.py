@@ -118,5 +118,5 @@ def _compared(features: str) -> Iterator[str]:
             yield f"  {row['image_id']:<34}{similarity:10.3f}   {'yes' if similarity >= limit else 'no'}"
     strangers = [s for row, s in zip(others, similarities, strict=True) if not row["subject_id"]]
     if strangers:
-        nearest = max(strangers)
-        yield f"  {f'nearest of {len(strangers)} strangers':<34}{nearest:10.3f}   {'yes' if nearest >= limit else 'no'}"
+        nearest, name = max(strangers), f"nearest of {len(strangers)} strangers"
+        yield f"  {name:<34}{nearest:10.3f}   {'yes' if nearest >= limit else 'no'}"

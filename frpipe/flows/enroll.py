@@ -138,7 +138,7 @@ def _identity(spec: RunSpec, rows: Plan) -> dict[str, Any]:
 
 
 def _check(out: Folder, rows: Plan) -> tuple[Tally, list[PartFile], list[int]]:
-    """Read every part back: the tally of all images, the list of all files, and the parts that are damaged."""
+    """Read every part back: a tally of all images, the list of all files, the parts that are damaged."""
     tally, files, damaged = Tally(), list[PartFile](), list[int]()
     for part, checked in _checked(out, range(rows.parts)):
         if checked is None:

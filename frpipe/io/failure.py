@@ -99,7 +99,7 @@ def says_present(error: BaseException) -> bool:
     S3 stores other than Amazon's leave the failed condition out of the reply, and s3fs then raises a plain
     OSError instead of FileExistsError: the code of the reply decides.
     """
-    return isinstance(error, FileExistsError) or not _PRESENT_CODES.isdisjoint(_codes(error))
+    return isinstance(error, FileExistsError) or not _PRESENT_CODES.isdisjoint(codes_of(error))
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def storage_error(error: BaseException, uri: str) -> StorageError:
 
 def describe(error: BaseException) -> str:
     """The class of an error and its code, without the path that its message may hold."""
-    codes = sorted(_codes(error))
+    codes = sorted(codes_of(error))
     if codes:
         return f"{type(error).__name__} {codes[0]}"
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
@@ -134,12 +134,12 @@ def describe(error: BaseException) -> str:
 
 
 def _by_reply(error: BaseException) -> Failure | None:
-    codes = _codes(error)
+    codes = codes_of(error)
     if not _CREDENTIAL_CODES.isdisjoint(codes):
         return Failure.CREDENTIALS
     if not _CONFLICT_CODES.isdisjoint(codes):
         return Failure.CONFLICT
-    return Failure.DENIED if getattr(error, "status", None) in (401, 403) else None
+    return None if codes.isdisjoint({"401", "403"}) else Failure.DENIED
 
 
 def _by_class(error: BaseException) -> Failure | None:
@@ -149,6 +149,13 @@ def _by_class(error: BaseException) -> Failure | None:
     return Failure.UNREACHABLE if names & _UNREACHABLE_ERRORS else None
 
 
-def _codes(error: BaseException) -> set[str]:
-    replies = (getattr(e, "response", None) for e in (error, error.__cause__))
-    return {str(r["Error"].get("Code")) for r in replies if isinstance(r, dict) and "Error" in r}
+def codes_of(error: BaseException) -> set[str]:
+    """The codes of the store's reply behind an exception: S3's names, or the HTTP status."""
+    codes = set()
+    for source in (error, error.__cause__):
+        reply, status = getattr(source, "response", None), getattr(source, "status", None)
+        if isinstance(reply, dict) and "Error" in reply:
+            codes.add(str(reply["Error"].get("Code")))
+        if isinstance(status, int):
+            codes.add(str(status))
+    return codes

@@ -16,12 +16,13 @@ class Roots:
     """Folders and prefixes from which photos may be read; none at all means no bound.
 
     roots: absolute local paths or URIs. Raises ConfigError for a relative root, or one that holds `..`.
+    remember: resolve the links of each folder once, for millions of rows; else anew for each photo.
     """
 
-    def __init__(self, roots: tuple[str, ...]) -> None:
+    def __init__(self, roots: tuple[str, ...], remember: bool = False) -> None:
         self._local = tuple(os.path.realpath(_checked(root)) for root in roots if uris.is_local(root))
         self._remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
-        self._real_folder = lru_cache(maxsize=1 << 16)(os.path.realpath)
+        self._real_folder = lru_cache(maxsize=1 << 16)(os.path.realpath) if remember else os.path.realpath
 
     def __bool__(self) -> bool:
         return bool(self._local or self._remote)
@@ -40,7 +41,7 @@ class Roots:
         return self.holds(location) if self else not needs_root(location)
 
     def real(self, path: str) -> str:
-        """`os.path.realpath` with the folder's part remembered: a photo then costs one lstat."""
+        """`os.path.realpath`; where the folder's part is remembered, a photo costs one lstat."""
         folder, name = os.path.split(path)
         joined = f"{str(self._real_folder(folder)).rstrip('/')}/{name}"
         try:
@@ -65,8 +66,8 @@ class Resolver:
     def __init__(self, manifest_folder: str, roots: tuple[str, ...]) -> None:
         self._folder = manifest_folder
         self._local = uris.is_local(manifest_folder)
-        self._roots = Roots(roots)
-        self._bounds = self._roots or Roots((manifest_folder,))
+        self._roots = Roots(roots, remember=True)
+        self._bounds = self._roots or Roots((manifest_folder,), remember=True)
 
     def resolve(self, image_uri: str) -> str:
         """An absolute local path or a canonical URI. Raises BadRow with the rule that was broken."""

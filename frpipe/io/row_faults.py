@@ -14,35 +14,35 @@ _SHOWN = 5
 class RowFault(Enum):
     """(what to say of the rows, what to do about it)."""
 
-    NO_URI = ("have no image_uri", "give each row the path or URI of its photo")
-    NO_ID = ("have no image_id", "give each row an id, or leave the column out to use image_uri")
+    NO_URI = ("without image_uri", "give each row the path or URI of its photo")
+    NO_ID = ("without image_id", "give each row an id, or leave the column out to use image_uri")
     DUPLICATE_ID = (
-        "repeat an image_id of an earlier row",
+        "with the image_id of an earlier row",
         "make image_id unique, or remove the repeated rows",
     )
     COLUMNS = (
-        "have another number of columns than the header",
+        "with another number of columns than the header",
         "quote values that hold commas or line breaks",
     )
     BAD_PATH = (
-        "have an image_uri that is no path",
+        "with an image_uri that is no path",
         "write a path or a URI without NUL bytes and '::' chains",
     )
-    PARENT = ("have '..' in image_uri", "write the path without '..'")
+    PARENT = ("with '..' in image_uri", "write the path without '..'")
     LEAVES_FOLDER = (
-        "have a relative image_uri that leads out of the manifest's folder",
+        "with a relative image_uri that leads out of the manifest's folder",
         "move the manifest, write absolute paths, or set storage.roots",
     )
     LOCAL_FROM_REMOTE = (
-        "name a local file from a remote manifest",
+        "with a local path in a remote manifest",
         "write URIs, or read the manifest from a local path",
     )
     SCHEME = (
-        "have an image_uri of a scheme that is read only from storage.roots",
+        "with an image_uri of a scheme that is read only from storage.roots",
         "set storage.roots to the folder or prefix that holds the photos",
     )
     OUTSIDE_ROOTS = (
-        "have an image_uri outside storage.roots",
+        "with an image_uri outside storage.roots",
         "add the folder or prefix to storage.roots, or remove the rows",
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import BinaryIO
 
 import pyarrow.parquet as pq
 
+from frpipe.core.errors import ManifestError
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io import uri as uris
 from frpipe.io.columns import BYTES
@@ -46,7 +48,7 @@ def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
     for file, group in groupby(refs, key=lambda ref: ref.file):
         rows = [ref.row for ref in group]
         folder, name = uris.parent(file)
-        with Folder.at(folder).open(name) as handle:
+        with _open(Folder.at(folder), name) as handle:
             parquet = open_parquet(handle)
             for run in _ascending(rows):
                 yield from _run(parquet, run)
@@ -72,6 +74,21 @@ def _run(parquet: pq.ParquetFile, rows: Sequence[int]) -> Iterator[bytes | Rejec
             at += len(photos)
             if row >= end:
                 break
+    raise _changed()
+
+
+def _open(folder: Folder, name: str) -> BinaryIO:
+    try:
+        return folder.open(name)
+    except FileNotFoundError:
+        raise _changed() from None
+
+
+def _changed() -> ManifestError:
+    return ManifestError(
+        "a file of the manifest is gone or has changed since the run began",
+        "put it back, or use another output",
+    )
 
 
 def _groups(parquet: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
-_NOT_CONTENT = ("fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms")
+NOT_CONTENT = ("fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms")
 
 
 def enroll(
@@ -56,4 +56,4 @@ def content(output: Path, table: str) -> pa.Table:
     """All rows of `images` or `faces`, in the order of ids, without what measures time."""
     rows = pq.read_table(output / table)
     key = "image_id" if table == "images" else "face_id"
-    return rows.drop_columns([n for n in _NOT_CONTENT if n in rows.column_names]).sort_by(key)
+    return rows.drop_columns([n for n in NOT_CONTENT if n in rows.column_names]).sort_by(key)

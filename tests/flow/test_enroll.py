@@ -179,7 +179,9 @@ def test_submitted_to_the_cluster_it_leaves_the_same_rows(
     assert content(output, "faces").equals(content(finished, "faces"))
 
 
-@pytest.mark.parametrize(("worker", "sign"), [("Locate", "_attempts/*/*"), ("Embed", "images/part-*.parquet")])
+@pytest.mark.parametrize(
+    ("worker", "sign"), [("Locate", "_attempts/*/*"), ("Embed", "images/part-*.parquet")]
+)
 def test_a_worker_killed_midway_costs_no_row(
     worker: str, sign: str, manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -104,6 +105,18 @@ def test_the_scaled_decode_gives_the_crop_of_the_full_one(scale: float, orientat
             scaled = align_photo(decode(data, CONFIG, shrink), points)
             assert cosine(scaled, full) > 0.999
             assert difference(scaled, full) < 1.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("width", "height"), [(401, 399), (403, 397)])
+def test_cells_start_where_the_stored_picture_does(width: int, height: int, orientation: int) -> None:
+    """Fine texture shows the grid of the reduction; with odd sides, a turned picture starts it elsewhere."""
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 1.0)
+    data = encoded(unturned(picture, orientation), "JPEG", quality=95, subsampling=0, exif=exif(orientation))
+    points = ARCFACE_112 * 2.4 + 60
+    full, scaled = (align_photo(decode(data, CONFIG, shrink), points) for shrink in (1, 2))
+    assert cosine(scaled, full) > 0.999
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

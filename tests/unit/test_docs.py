@@ -1,4 +1,4 @@
-"""The generated tables of the documentation are up to date. `python tests/unit/test_docs.py` rewrites them."""
+"""The tables of the documentation are up to date. `python tests/unit/test_docs.py` rewrites them."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from s3server import S3, forget_clients, s3  # noqa: F401
 
-from frpipe.core.errors import StorageError
+from frpipe.core.errors import ManifestError, StorageError
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io import fetch as fetching
 from frpipe.io.fetch import Fetcher
@@ -168,6 +167,7 @@ class _Site(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "1.jpg").write_bytes(b"photo")
+    (tmp_path / "0.jpg").touch()
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(_Site, directory=str(tmp_path))
     )
@@ -184,6 +184,7 @@ class TestWeb:
         pytest.importorskip("aiohttp")
         assert _fetcher(site).fetch(f"{site}/1.jpg") == b"photo"
         assert _reason(_fetcher(site), f"{site}/2.jpg") is Reason.NOT_FOUND
+        assert _reason(_fetcher(site), f"{site}/0.jpg") is Reason.EMPTY
         assert _reason(_fetcher(site), f"{site}/moved") is Reason.ACCESS_DENIED
         assert _reason(_fetcher(), f"{site}/1.jpg") is Reason.OUTSIDE_ROOT
 
@@ -262,6 +263,13 @@ class TestEmbedded:
         monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
         assert len(list(_fetcher().stream([f"row+{file}#{n}" for n in range(62, 80)], 4, 4))) == 18
         assert (opened, groups) == (["m#1.parquet"], [2])
+
+    def test_a_manifest_that_changed_under_the_run_ends_it(self, file: str) -> None:
+        with pytest.raises(ManifestError, match="changed"):
+            list(_fetcher().stream([f"row+{file}#{n}" for n in (98, 99, 100)], 4, 4))
+        Path(file).unlink()
+        with pytest.raises(ManifestError, match="gone"):
+            _fetcher().fetch(f"row+{file}#1")
 
     def test_rows_on_s3(self, s3: S3, file: str) -> None:  # noqa: F811
         Folder.at(s3.uri).publish("m.parquet", Path(file))

@@ -88,16 +88,16 @@ def test_bad_rows_are_counted_and_told_by_number_only(tmp_path: Path, write: Wri
     rows[28]["image_uri"] = "../secret.jpg"
     rows[29]["image_id"] = ""
     message = _refusal(write(tmp_path, rows))
-    assert "7 rows have no image_uri (row 3, 5, 7, 11, 13, ...)" in message
-    assert "1 row have '..' in image_uri (row 29)" in message
-    assert "1 row have no image_id (row 30)" in message
+    assert "7 rows without image_uri (row 3, 5, 7, 11, 13, ...)" in message
+    assert "1 row with '..' in image_uri (row 29)" in message
+    assert "1 row without image_id (row 30)" in message
     assert "secret" not in message
 
 
 @every_format
 def test_repeated_ids_are_refused(tmp_path: Path, write: Write) -> None:
     rows = [{"image_uri": f"{n % 8}.jpg"} for n in range(10)]
-    assert "2 rows repeat an image_id of an earlier row (row 9, 10)" in _refusal(write(tmp_path, rows))
+    assert "2 rows with the image_id of an earlier row (row 9, 10)" in _refusal(write(tmp_path, rows))
 
 
 @every_format
@@ -142,7 +142,7 @@ class TestFolders:
     def test_places_name_the_file(self, tmp_path: Path) -> None:
         for n in (1, 2):
             (tmp_path / f"{n}.csv").write_text("image_uri\nsame.jpg\n")
-        assert "1 row repeat an image_id of an earlier row (row 1 of 2.csv)" in _refusal(tmp_path)
+        assert "1 row with the image_id of an earlier row (row 1 of 2.csv)" in _refusal(tmp_path)
 
     def test_formats_and_columns_may_not_mix(self, tmp_path: Path) -> None:
         (tmp_path / "1.csv").write_text("image_uri\n1.jpg\n")
@@ -171,7 +171,7 @@ class TestCsv:
     def test_ragged_rows_are_told_by_number(self, tmp_path: Path) -> None:
         (tmp_path / "m.csv").write_text("image_uri,a\n1.jpg,x\n2.jpg\n3.jpg,x,secret\n4.jpg,x\n")
         message = _refusal(tmp_path / "m.csv")
-        assert "2 rows have another number of columns than the header (row 2, 3)" in message
+        assert "2 rows with another number of columns than the header (row 2, 3)" in message
         assert "secret" not in message
 
     def test_other_encodings_are_refused(self, tmp_path: Path) -> None:

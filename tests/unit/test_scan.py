@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no photos"):
         scan(str(tmp_path / "none"), str(tmp_path / "m.csv"))
     assert not (tmp_path / "m.csv").exists()
-    with pytest.raises(ManifestError, match="parquet, .csv or .jsonl"):
+    with pytest.raises(ManifestError, match=r"\.parquet, \.csv or \.jsonl"):
         scan(str(source), str(tmp_path / "m.txt"))
     with pytest.raises(ManifestError, match="remote manifest"):
         scan(str(source), "s3://bucket/m.csv")

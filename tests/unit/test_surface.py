@@ -1,0 +1,31 @@
+"""The package from outside: what it offers, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import frpipe
+
+
+def test_everything_announced_is_there() -> None:
+    assert all(getattr(frpipe, name) is not None for name in frpipe.__all__)
+    assert sorted(frpipe.__all__) == dir(frpipe)
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    heavy = ("ray", "cv2", "onnxruntime", "pyarrow", "numpy")
+    assert _python(f"import sys, frpipe; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+def test_the_commands_explain_themselves_without_loading_ray() -> None:
+    for words in (["models", "pull"], ["manifest", "scan"], ["verify"], ["sheet"], ["demo"]):
+        call = f"try: main({[*words, '--help']!r})\nexcept SystemExit: print('ray' in sys.modules)"
+        said = _python(f"import sys; from frpipe.cli.main import main\n{call}")
+        assert said.endswith("False")
+        assert words[-1] in said
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -23,7 +23,7 @@ from frpipe.io.outputs import read_outputs
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.policy import choose
 
-FACE_NAMES = (
+FACE_NAMES = [
     "image_id",
     "face_index",
     "box_x1",
@@ -33,7 +33,7 @@ FACE_NAMES = (
     "score",
     "landmarks",
     "embedding",
-)
+]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def main() -> None:
 def read_vectors(output: str) -> dict[str, np.ndarray]:
     """Unit vector of the centre-largest face of each photo, by image id."""
     vectors: dict[str, np.ndarray] = {}
-    for images, faces in read_outputs(Folder.at(output), ("image_id", "width", "height"), FACE_NAMES):
+    for images, faces in read_outputs(Folder.at(output), ["image_id", "width", "height"], FACE_NAMES):
         owners = faces["image_id"].to_numpy(zero_copy_only=False)
         for row in images.to_pylist():
             mine = faces.filter(pa.array(owners == row["image_id"]))

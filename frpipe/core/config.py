@@ -128,6 +128,9 @@ class ResourcesConfig(Section):
     prefetch_rows: int = Field(64, ge=1, description="photos fetched ahead of the decoder, per locate worker")
     row_memory_mb: int = Field(4096, ge=256, description="memory for one photo when it is tried alone, MiB")
     row_timeout_s: float = Field(60.0, gt=0, description="time for one photo when it is tried alone")
+    stall_timeout_s: float = Field(
+        300.0, gt=0, description="a locate worker that gets no photo done for so long is ended"
+    )
     part_attempts: int = Field(
         4, ge=2, description="times a part may lose its worker before the job gives up"
     )

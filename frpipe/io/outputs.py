@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +13,7 @@ from frpipe.io.parts import FACES, IMAGES, done_parts, part_name
 
 
 def read_outputs(
-    out: Folder, image_names: Sequence[str] | None = None, face_names: Sequence[str] | None = None
+    out: Folder, image_names: list[str] | None = None, face_names: list[str] | None = None
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(images, faces) of each published part, in order; None reads all columns.
 

@@ -36,7 +36,7 @@ def find_poison(
     poison = dict(known)
     start = 0
     while start < rows:
-        end = _try_rows(spec, part, start, rows, sorted(poison))
+        end = _try_rows(spec, part, start, sorted(poison))
         if end is None:
             break
         row, reason, detail = end
@@ -45,10 +45,8 @@ def find_poison(
     return poison
 
 
-def _try_rows(
-    spec: RunSpec, part: int, start: int, rows: int, skip: list[int]
-) -> tuple[int, Reason, str] | None:
-    order = {"spec": spec.model_dump(mode="json"), "part": part, "start": start, "rows": rows, "skip": skip}
+def _try_rows(spec: RunSpec, part: int, start: int, skip: list[int]) -> tuple[int, Reason, str] | None:
+    order = {"spec": spec.model_dump(mode="json"), "part": part, "start": start, "skip": skip}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-m", "frpipe.stages.sandbox"],
@@ -120,16 +118,19 @@ def _blame(row: int, reason: Reason, detail: str) -> tuple[int, Reason, str]:
 
 def _child() -> None:
     """Locate the faces of each photo alone, saying its row first. Only the last word said matters."""
-    from frpipe.stages.workers import locator_of, photos_of  # noqa: PLC0415 - heavy, and only in the child
+    from frpipe.io.folder import Folder  # noqa: PLC0415 - heavy, and only in the child
+    from frpipe.io.partition import read_part  # noqa: PLC0415
+    from frpipe.stages.workers import locator_of, photos_of  # noqa: PLC0415
 
     say = _take_stdout()
     order = json.load(sys.stdin)
     spec = RunSpec.model_validate(order["spec"])
     locator = locator_of(spec)
-    skip = set(order["skip"])
+    plan = read_part(Folder.at(spec.output), order["part"])
+    rows = [row for row in range(order["start"], plan.num_rows) if row not in order["skip"]]
     say(_READY)
     _limit_memory(spec.config.resources.row_memory_mb << 20)
-    for row, photo in photos_of(spec, order["part"], range(order["start"], order["rows"]), skip):
+    for row, photo in zip(rows, photos_of(spec, plan, rows), strict=True):
         say(str(row))
         outcome = next(locator.locate([photo]))
         if outcome.reason is Reason.EXHAUSTED_MEMORY:

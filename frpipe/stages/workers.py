@@ -26,6 +26,7 @@ from frpipe.stages.parcel import Parcel
 from frpipe.stages.sandbox import find_poison
 from frpipe.stages.spec import RunSpec
 from frpipe.stages.tabulate import finish, tabulate
+from frpipe.stages.watchdog import Watchdog
 
 
 def locator_of(spec: RunSpec) -> Locator:
@@ -35,21 +36,12 @@ def locator_of(spec: RunSpec) -> Locator:
     )
 
 
-def fetcher_of(spec: RunSpec) -> Fetcher:
-    storage = spec.config.storage
-    return Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
-
-
-def photos_of(
-    spec: RunSpec, part: int, rows: Sequence[int], skip: set[int]
-) -> Iterator[tuple[int, bytes | Reject]]:
-    """(row, encoded photo) of some rows of a part, in order, fetched ahead."""
-    plan = read_part(Folder.at(spec.output), part)
-    wanted = [row for row in rows if row not in skip]
-    resources = spec.config.resources
-    locations = plan["location"].take(pa.array(wanted, pa.int64())).to_pylist()
-    stream = fetcher_of(spec).stream(locations, resources.fetch_threads, resources.prefetch_rows)
-    yield from zip(wanted, stream, strict=True)
+def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[bytes | Reject]:
+    """The encoded photos of some rows of a part's plan, in order, fetched ahead."""
+    storage, resources = spec.config.storage, spec.config.resources
+    fetcher = Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
+    locations = plan["location"].take(pa.array(rows, pa.int64())).to_pylist()
+    return fetcher.stream(locations, resources.fetch_threads, resources.prefetch_rows)
 
 
 class Locate:
@@ -65,13 +57,16 @@ class Locate:
         part = ticket.column("part")[0].as_py()
         plan = read_part(self._out, part)
         poison = self._poison_of(part, plan.num_rows)
-        photos = (photo for _, photo in photos_of(self._spec, part, range(plan.num_rows), set(poison)))
-        located = self._locator.locate(photos)
-        outcomes = [
-            _condemned(poison[row]) if row in poison else next(located) for row in range(plan.num_rows)
-        ]
-        attempts = [poison[row].attempts if row in poison else 1 for row in range(plan.num_rows)]
+        rows = range(plan.num_rows)
+        located = self._located(plan, [row for row in rows if row not in poison])
+        outcomes = [_condemned(poison[row]) if row in poison else next(located) for row in rows]
+        attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         return tabulate(part, plan, outcomes, attempts, self._spec.config.detect.policy).pack()
+
+    def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[Located]:
+        with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
+            photos = watchdog.over(photos_of(self._spec, plan, rows))
+            yield from watchdog.over(self._locator.locate(photos))
 
     def _poison_of(self, part: int, rows: int) -> dict[int, Poison]:
         attempt = self._log.begin(part)

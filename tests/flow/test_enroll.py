@@ -209,7 +209,10 @@ def test_a_driver_killed_midway_goes_on_where_it_stopped(
     assert content(output, "faces").equals(content(finished, "faces"))
 
 
-@pytest.mark.parametrize(("how", "reason"), [("crash", "crashed_worker"), ("memory", "exhausted_memory")])
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("crash", "crashed_worker"), ("memory", "exhausted_memory"), ("hang", "hung_worker")],
+)
 def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
     how: str, reason: str, photos: list[Path], cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -225,6 +228,10 @@ def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
         "decode.plugins=[poison:decode]",
         "--set",
         "resources.row_memory_mb=1024",
+        "--set",
+        "resources.row_timeout_s=15",
+        "--set",
+        "resources.stall_timeout_s=20",
         RAY_ADDRESS=cluster.address,
         PYTHONPATH=str(Path(__file__).parent),
     )

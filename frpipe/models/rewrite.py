@@ -1,0 +1,183 @@
+"""Graphs rewritten so that ONNX Runtime runs them faster on an x86 CPU, as the same function.
+
+ONNX Runtime keeps the maps between convolutions in a blocked layout, but only across operators that it
+knows in that layout. PRelu is none of them: each one costs two reorderings and a slow elementwise pass. Here
+it becomes operators that stay blocked (docs/adr/0006-graphs-are-rewritten-for-the-cpu.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+# Blocks are 8 channels wide with SSE and AVX2, 16 with AVX-512: what is a multiple of 16 is blocked on all.
+_BLOCK = 16
+_NARROWEST_BLOCK = 8
+_DEFAULT_DOMAINS = {"", "ai.onnx"}
+# Opset 7 gave PRelu its broadcasting; from 22 on Conv is a version that ONNX Runtime does not block.
+_OPSETS = range(7, 22)
+
+
+def speed_up(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function in operators that ONNX Runtime runs faster on an x86 CPU.
+
+    `model` is left as it is, and is itself the answer where nothing can be gained. Names and shapes of inputs
+    and outputs stay. Every PRelu whose input is a blocked float32 (N, C, H, W) convolution and whose constant
+    slope is one number or one per channel is replaced; for finite maps the result differs by float32
+    rounding: at most a few units in the last place of the largest of |x|, |slope x|.
+    """
+    if not _opsets_fit(model):
+        return model
+    graph = _Graph.of(model.graph)
+    found = {index: slope for index, node in enumerate(model.graph.node) if (slope := graph.slope(node)) is not None}
+    if not found:
+        return model
+    faster = onnx.ModelProto()
+    faster.CopyFrom(model)
+    nodes = [part for index, node in enumerate(model.graph.node) for part in _replace(graph, node, found.get(index))]
+    del faster.graph.node[:]
+    faster.graph.node.extend(nodes)
+    faster.graph.initializer.extend(graph.added)
+    return faster
+
+
+def _opsets_fit(model: onnx.ModelProto) -> bool:
+    versions = [opset.version for opset in model.opset_import if opset.domain in _DEFAULT_DOMAINS]
+    return len(versions) == 1 and versions[0] in _OPSETS
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What has to be known of a graph to rewrite one of its nodes."""
+
+    constants: dict[str, onnx.TensorProto]
+    makers: dict[str, onnx.NodeProto]
+    uses: Counter[str]
+    taken: set[str]
+    added: list[onnx.TensorProto]
+
+    @classmethod
+    def of(cls, graph: onnx.GraphProto) -> _Graph:
+        # An initialiser that is an input too can be set by the caller: it is no constant.
+        inputs = {value.name for value in graph.input}
+        return cls(
+            constants={tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs},
+            makers={output: node for node in graph.node for output in node.output},
+            uses=Counter(name for node in _nodes(graph) for name in node.input)
+            + Counter(value.name for value in graph.output),
+            taken=set(_names(graph)),
+            added=[],
+        )
+
+    def slope(self, node: onnx.NodeProto) -> np.ndarray[Any, Any] | None:
+        """(C,) float32, the slopes of a PRelu that gains by being replaced; None for every other node."""
+        if node.op_type != "PRelu" or node.domain not in _DEFAULT_DOMAINS:
+            return None
+        channels = self._blocked_channels(node.input[0])
+        tensor = self._constant(node.input[1])
+        if channels is None or tensor is None:
+            return None
+        # Aligned at the right: (C, 1, 1) has one slope per channel, (C,) would have one per column.
+        shape = (1,) * (4 - len(tensor.dims)) + tuple(tensor.dims)
+        if math.prod(shape) != 1 and shape != (1, channels, 1, 1):
+            return None
+        slope = numpy_helper.to_array(tensor).reshape(-1)
+        return np.broadcast_to(slope, (channels,)) if np.isfinite(slope).all() else None
+
+    def single(self, name: str) -> bool:
+        return self.uses[name] == 1
+
+    def add(self, name: str, values: np.ndarray[Any, Any]) -> str:
+        name = self.fresh(name)
+        self.added.append(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name))
+        return name
+
+    def fresh(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def _blocked_channels(self, name: str) -> int | None:
+        """How many channels the map `name` has, where a convolution gives it in the blocked layout."""
+        node = self.makers.get(name)
+        if node is not None and node.op_type == "BatchNormalization" and self.single(node.input[0]):
+            node = self.makers.get(node.input[0])
+        if node is None or node.op_type != "Conv" or node.domain not in _DEFAULT_DOMAINS:
+            return None
+        constants = [self._constant(name) for name in node.input[1:]]
+        if any(tensor is None for tensor in constants) or len(constants[0].dims) != 4:
+            return None
+        outputs, inputs = constants[0].dims[:2]
+        group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        return outputs if _is_blocked(outputs, inputs, group) else None
+
+    def _constant(self, name: str) -> Any:
+        tensor = self.constants.get(name)
+        return tensor if tensor is not None and tensor.data_type == onnx.TensorProto.FLOAT else None
+
+
+def _is_blocked(outputs: int, inputs: int, group: int) -> bool:
+    """Whether a convolution is blocked on every x86; `inputs` are those of one group."""
+    if outputs % _BLOCK:
+        return False
+    if group == 1:
+        return inputs < _NARROWEST_BLOCK or inputs % _BLOCK == 0
+    depthwise = inputs == 1 and outputs == group
+    return depthwise or (inputs % _BLOCK == 0 and outputs // group % _BLOCK == 0)
+
+
+def _replace(graph: _Graph, node: onnx.NodeProto, slope: np.ndarray[Any, Any] | None) -> list[onnx.NodeProto]:
+    if slope is None:
+        return [node]
+    data, result = node.input[0], node.output[0]
+    if graph.single(data) and (slope == slope[0]).all():
+        # ONNX Runtime makes it part of the convolution; a slope per channel it cannot.
+        return [helper.make_node("LeakyRelu", [data], [result], alpha=float(slope[0]))]
+    return _per_channel(graph, data, result, slope)
+
+
+def _per_channel(
+    graph: _Graph, data: str, result: str, slope: np.ndarray[Any, Any]
+) -> list[onnx.NodeProto]:
+    """PRelu(x) = x + sign(1 - a) relu(-|1 - a| x), for every slope a, by two depthwise convolutions.
+
+    The first takes the Relu in, the second the sum: two passes over the map, both blocked.
+    """
+    gap = 1 - slope
+    bent, kept, signed = (graph.fresh(f"{result}_{part}") for part in ("bent", "kept", "signed"))
+    return [
+        _scale(graph, data, bent, -np.abs(gap)),
+        helper.make_node("Relu", [bent], [kept]),
+        _scale(graph, kept, signed, np.sign(gap)),
+        helper.make_node("Add", [data, signed], [result]),
+    ]
+
+
+def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any]) -> onnx.NodeProto:
+    """One factor per channel, as a 1x1 depthwise convolution."""
+    weights = graph.add(f"{result}_factors", factors.reshape(-1, 1, 1, 1))
+    return helper.make_node("Conv", [data, weights], [result], group=len(factors), kernel_shape=[1, 1])
+
+
+def _nodes(graph: Any) -> Iterator[onnx.NodeProto]:
+    """Every node of a graph, those of the graphs inside its nodes too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for nested in (attribute.g, *attribute.graphs):
+                yield from _nodes(nested)
+
+
+def _names(graph: Any) -> Iterator[str]:
+    """Every name in use in a graph and in those nested in it."""
+    yield from (value.name for value in (*graph.input, *graph.initializer, *graph.output))
+    for node in _nodes(graph):
+        yield from (*node.input, *node.output)

@@ -21,8 +21,10 @@ from onnx import helper, numpy_helper
 _BLOCK = 16
 _NARROWEST_BLOCK = 8
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
-# Opset 7 gave PRelu its broadcasting; from 22 on Conv is a version that ONNX Runtime does not block.
-_OPSETS = range(7, 22)
+# Opset 7 gave PRelu its broadcasting; 23 is the last that was tried.
+_OPSETS = range(7, 24)
+# Before this version of the format every initialiser had to be an input, and was a constant all the same.
+_IR_OF_INITIALISERS_ALONE = 4
 
 
 def speed_up(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -35,13 +37,17 @@ def speed_up(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if not _opsets_fit(model):
         return model
-    graph = _Graph.of(model.graph)
-    found = {index: slope for index, node in enumerate(model.graph.node) if (slope := graph.slope(node)) is not None}
-    if not found:
+    graph = _Graph.of(model)
+    slopes = [graph.slope(node) for node in model.graph.node]
+    if all(slope is None for slope in slopes):
         return model
+    nodes = [
+        part
+        for node, slope in zip(model.graph.node, slopes, strict=True)
+        for part in _replace(graph, node, slope)
+    ]
     faster = onnx.ModelProto()
     faster.CopyFrom(model)
-    nodes = [part for index, node in enumerate(model.graph.node) for part in _replace(graph, node, found.get(index))]
     del faster.graph.node[:]
     faster.graph.node.extend(nodes)
     faster.graph.initializer.extend(graph.added)
@@ -58,17 +64,18 @@ class _Graph:
     """What has to be known of a graph to rewrite one of its nodes."""
 
     constants: dict[str, onnx.TensorProto]
-    makers: dict[str, onnx.NodeProto]
+    makers: dict[str, Any]
     uses: Counter[str]
     taken: set[str]
     added: list[onnx.TensorProto]
 
     @classmethod
-    def of(cls, graph: onnx.GraphProto) -> _Graph:
+    def of(cls, model: onnx.ModelProto) -> _Graph:
+        graph = model.graph
         # An initialiser that is an input too can be set by the caller: it is no constant.
-        inputs = {value.name for value in graph.input}
+        settable = {value.name for value in graph.input if model.ir_version >= _IR_OF_INITIALISERS_ALONE}
         return cls(
-            constants={tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs},
+            constants={tensor.name: tensor for tensor in graph.initializer if tensor.name not in settable},
             makers={output: node for node in graph.node for output in node.output},
             uses=Counter(name for node in _nodes(graph) for name in node.input)
             + Counter(value.name for value in graph.output),
@@ -78,7 +85,7 @@ class _Graph:
 
     def slope(self, node: onnx.NodeProto) -> np.ndarray[Any, Any] | None:
         """(C,) float32, the slopes of a PRelu that gains by being replaced; None for every other node."""
-        if node.op_type != "PRelu" or node.domain not in _DEFAULT_DOMAINS:
+        if not _is(node, "PRelu"):
             return None
         channels = self._blocked_channels(node.input[0])
         tensor = self._constant(node.input[1])
@@ -107,10 +114,10 @@ class _Graph:
 
     def _blocked_channels(self, name: str) -> int | None:
         """How many channels the map `name` has, where a convolution gives it in the blocked layout."""
-        node = self.makers.get(name)
-        if node is not None and node.op_type == "BatchNormalization" and self.single(node.input[0]):
+        node: Any = self.makers.get(name)
+        if _is(node, "BatchNormalization") and node.output[0] == name and self.single(node.input[0]):
             node = self.makers.get(node.input[0])
-        if node is None or node.op_type != "Conv" or node.domain not in _DEFAULT_DOMAINS:
+        if not _is(node, "Conv"):
             return None
         constants = [self._constant(name) for name in node.input[1:]]
         if any(tensor is None for tensor in constants) or len(constants[0].dims) != 4:
@@ -122,6 +129,10 @@ class _Graph:
     def _constant(self, name: str) -> Any:
         tensor = self.constants.get(name)
         return tensor if tensor is not None and tensor.data_type == onnx.TensorProto.FLOAT else None
+
+
+def _is(node: Any, kind: str) -> bool:
+    return node is not None and node.op_type == kind and node.domain in _DEFAULT_DOMAINS
 
 
 def _is_blocked(outputs: int, inputs: int, group: int) -> bool:
@@ -144,9 +155,7 @@ def _replace(graph: _Graph, node: onnx.NodeProto, slope: np.ndarray[Any, Any] | 
     return _per_channel(graph, data, result, slope)
 
 
-def _per_channel(
-    graph: _Graph, data: str, result: str, slope: np.ndarray[Any, Any]
-) -> list[onnx.NodeProto]:
+def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, Any]) -> list[onnx.NodeProto]:
     """PRelu(x) = x + sign(1 - a) relu(-|1 - a| x), for every slope a, by two depthwise convolutions.
 
     The first takes the Relu in, the second the sum: two passes over the map, both blocked.

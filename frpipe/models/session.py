@@ -6,6 +6,7 @@ device asked for is the device that runs: ONNX Runtime itself would fall back to
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Never
@@ -16,6 +17,7 @@ import onnxruntime as ort
 
 from frpipe.core.config import Device
 from frpipe.core.errors import ModelError, ModelMissing, ProviderMissing
+from frpipe.models.rewrite import speed_up
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -26,6 +28,9 @@ _PROVIDERS = {
 # for each input shape, and detection has one shape per bucket; HEURISTIC asks cuDNN's cost model instead.
 _CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _ERRORS_ONLY = 3
+_X86 = {"x86_64", "AMD64"}
+# A rewritten graph is serialised once more, and protobuf ends at 2 GiB.
+_LARGEST_REWRITTEN = 1 << 30
 
 
 class Session:
@@ -46,8 +51,10 @@ class Session:
         raise TypeError("a pickled Session would lose its device: open it in each worker")
 
 
-def open_session(path: Path, device: Device, threads: int = 1) -> Session:
+def open_session(path: Path, device: Device, threads: int = 1, *, rewrite: bool = True) -> Session:
     """Load an ONNX file and put it on `device`.
+
+    `rewrite` lets `frpipe.models.rewrite` make the graph faster on a CPU; the file stays as it is.
 
     Raises ModelMissing: no such file. ModelError: not a model that can run, or one that keeps weights in
     other files. ProviderMissing: this machine does not offer the device.
@@ -56,14 +63,19 @@ def open_session(path: Path, device: Device, threads: int = 1) -> Session:
         data = path.read_bytes()
     except FileNotFoundError:
         raise ModelMissing(f"no model file {path}", "see `frpipe models list`") from None
-    return open_bytes(data, device, threads, name=path.name)
+    return open_bytes(data, device, threads, name=path.name, rewrite=rewrite)
 
 
-def open_bytes(data: bytes, device: Device, threads: int = 1, name: str = "model") -> Session:
+def open_bytes(
+    data: bytes, device: Device, threads: int = 1, name: str = "model", *, rewrite: bool = True
+) -> Session:
     """As `open_session`, for an ONNX file already in memory; `name` appears in errors alone."""
     _refuse_missing(device)
-    _refuse_external(parse(data, name), name)
+    model = parse(data, name)
+    _refuse_external(model, name)
     try:
+        if rewrite and device == "cpu":
+            data = _faster(data, model)
         inner = ort.InferenceSession(data, sess_options=_options(threads), providers=_providers(device))
     except Exception as error:
         raise ModelError(
@@ -87,6 +99,13 @@ def parse(data: bytes, name: str = "model") -> onnx.ModelProto:
     if not model.graph.node:
         raise refusal
     return model
+
+
+def _faster(data: bytes, model: onnx.ModelProto) -> bytes:
+    if platform.machine() not in _X86 or len(data) > _LARGEST_REWRITTEN:
+        return data
+    faster = speed_up(model)
+    return data if faster is model else faster.SerializeToString()
 
 
 def _options(threads: int) -> ort.SessionOptions:

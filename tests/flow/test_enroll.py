@@ -242,6 +242,19 @@ def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
     assert images[5]["attempts"] == 2
 
 
+def test_awkward_files_each_end_in_exactly_one_status(shared: Path, cluster: Cluster, tmp_path: Path) -> None:
+    files = sorted(path.resolve() for path in (shared / "data/awkward").rglob("*.*") if path.suffix != ".tsv")
+    done = enroll(write_manifest(tmp_path / "m.csv", files), tmp_path / "out", RAY_ADDRESS=cluster.address)
+    assert done.returncode == 0, done.stderr
+    images = content(tmp_path / "out", "images").to_pylist()
+    assert len(images) == len(files) >= 79
+    reasons = {files[int(row["image_id"][3:])].name: row["reason"] for row in images if row["reason"]}
+    assert reasons["decompression_bomb.gif"] == "too_many_pixels"
+    assert reasons["truncated.png"] == "truncated"
+    assert "Landscape_3.jpg" not in reasons
+    assert all((row["status"] == "rejected") == (row["reason"] is not None) for row in images)
+
+
 def test_the_queries_of_the_documentation_run(finished: Path) -> None:
     page = (ROOT / "docs/outputs.md").read_text().replace("OUT/", f"{finished}/")
     for query in _blocks(page, "sql"):

@@ -50,7 +50,6 @@ def speed_up(model: onnx.ModelProto) -> onnx.ModelProto:
     faster.CopyFrom(model)
     del faster.graph.node[:]
     faster.graph.node.extend(nodes)
-    faster.graph.initializer.extend(graph.added)
     return faster
 
 
@@ -67,7 +66,6 @@ class _Graph:
     makers: dict[str, Any]
     uses: Counter[str]
     taken: set[str]
-    added: list[onnx.TensorProto]
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> _Graph:
@@ -80,7 +78,6 @@ class _Graph:
             uses=Counter(name for node in _nodes(graph) for name in node.input)
             + Counter(value.name for value in graph.output),
             taken=set(_names(graph)),
-            added=[],
         )
 
     def slope(self, node: onnx.NodeProto) -> np.ndarray[Any, Any] | None:
@@ -89,7 +86,7 @@ class _Graph:
             return None
         channels = self._blocked_channels(node.input[0])
         tensor = self._constant(node.input[1])
-        if channels is None or tensor is None:
+        if channels is None or tensor is None or len(tensor.dims) > 4:
             return None
         # Aligned at the right: (C, 1, 1) has one slope per channel, (C,) would have one per column.
         shape = (1,) * (4 - len(tensor.dims)) + tuple(tensor.dims)
@@ -100,11 +97,6 @@ class _Graph:
 
     def single(self, name: str) -> bool:
         return self.uses[name] == 1
-
-    def add(self, name: str, values: np.ndarray[Any, Any]) -> str:
-        name = self.fresh(name)
-        self.added.append(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name))
-        return name
 
     def fresh(self, name: str) -> str:
         while name in self.taken:
@@ -163,17 +155,21 @@ def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, A
     gap = 1 - slope
     bent, kept, signed = (graph.fresh(f"{result}_{part}") for part in ("bent", "kept", "signed"))
     return [
-        _scale(graph, data, bent, -np.abs(gap)),
+        *_scale(graph, data, bent, -np.abs(gap)),
         helper.make_node("Relu", [bent], [kept]),
-        _scale(graph, kept, signed, np.sign(gap)),
+        *_scale(graph, kept, signed, np.sign(gap)),
         helper.make_node("Add", [data, signed], [result]),
     ]
 
 
-def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any]) -> onnx.NodeProto:
+def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any]) -> list[onnx.NodeProto]:
     """One factor per channel, as a 1x1 depthwise convolution."""
-    weights = graph.add(f"{result}_factors", factors.reshape(-1, 1, 1, 1))
-    return helper.make_node("Conv", [data, weights], [result], group=len(factors), kernel_shape=[1, 1])
+    name = graph.fresh(f"{result}_factors")
+    value = numpy_helper.from_array(factors.reshape(-1, 1, 1, 1))
+    return [
+        helper.make_node("Constant", [], [name], value=value),
+        helper.make_node("Conv", [data, name], [result], group=len(factors), kernel_shape=[1, 1]),
+    ]
 
 
 def _nodes(graph: Any) -> Iterator[onnx.NodeProto]:

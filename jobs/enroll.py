@@ -5,7 +5,8 @@
         python jobs/enroll.py --manifest s3://... --output s3://...
 
 The same command after any interruption goes on where it stopped. Exit codes: 0 done, 2 configuration,
-3 manifest, 4 model, 5 does not fit the cluster, 6 output of another run, 7 storage, 1 and 9 bugs.
+3 manifest, 4 model, 5 does not fit the cluster, 6 output of another run, 7 storage, 11 cluster lost, 1 and 9
+bugs. docs/cluster.md says more.
 """
 
 from __future__ import annotations

@@ -11,7 +11,12 @@
     |- OutputError         6   the output folder belongs to another run, or is damaged
     |- StorageError        7   a folder or object store does not do what it is asked
     |- FaceError           8   a photo has no usable face where one is required
-    `- InvariantError      9   our own bookkeeping does not add up: a bug
+    |- InvariantError      9   our own bookkeeping does not add up: a bug
+    |- GalleryError       10   a gallery is not there, is in use, or cannot hold what it is given
+    |  |- GalleryConflict      other writers won every time
+    |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
+    |  `- GalleryMismatch      vectors of another model, detector or dimension
+    `- ClusterError       11   Ray lost the cluster midway
 
 Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
 """
@@ -90,3 +95,25 @@ class FaceError(FrpipeError, ValueError):
 class InvariantError(FrpipeError, AssertionError):
     code = "invariant"
     exit_code = 9
+
+
+class ClusterError(FrpipeError, RuntimeError):
+    code = "cluster"
+    exit_code = 11
+
+
+class GalleryError(FrpipeError, RuntimeError):
+    code = "gallery"
+    exit_code = 10
+
+
+class GalleryConflict(GalleryError):
+    code = "gallery_conflict"
+
+
+class GalleryDamaged(GalleryError):
+    code = "gallery_damaged"
+
+
+class GalleryMismatch(GalleryError, ValueError):
+    code = "gallery_mismatch"

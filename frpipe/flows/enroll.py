@@ -22,7 +22,7 @@ from frpipe.io.parts import PartFile, check_part, done_parts, withdraw_part
 from frpipe.models.registry import Registry
 from frpipe.stages.allocation import Allocation, allocate
 from frpipe.stages.attempts import AttemptLog
-from frpipe.stages.bridge import connect, disconnect, stream
+from frpipe.stages.bridge import cluster, stream
 from frpipe.stages.spec import RunSpec
 
 Say = Callable[[str], None]
@@ -44,6 +44,7 @@ class Enrollment:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
         spec = self._spec()
         out = Folder.at(self.output)
+        run.refuse_foreign(out)
         rows = self._plan(out)
         run.claim(
             out,
@@ -54,22 +55,17 @@ class Enrollment:
         if stored is not None:
             self.say("this run is complete already: nothing to do")
             return Report(**stored)
-        allocation = allocate(self.config.resources, connect(self.address))
-        try:
-            return self._finish(out, spec, rows, allocation)
-        finally:
-            disconnect()
+        out.sweep()
+        with cluster(self.address) as nodes:
+            return self._finish(out, spec, rows, allocate(self.config.resources, nodes))
 
     def dry_run(self) -> str:
         """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
         spec = self._spec()
         with tempfile.TemporaryDirectory() as scratch:
             rows = self._plan(Folder.at(scratch))
-        try:
-            allocation = allocate(self.config.resources, connect(self.address))
-        finally:
-            disconnect()
-        return _describe(self, spec, rows, allocation)
+        with cluster(self.address) as nodes:
+            return _describe(self, spec, rows, allocate(self.config.resources, nodes))
 
     def _spec(self) -> RunSpec:
         registry = Registry.default()

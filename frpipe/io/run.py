@@ -24,6 +24,12 @@ REPORT_TEXT = "report.md"
 SUCCESS = "_SUCCESS"
 
 
+def refuse_foreign(out: Folder) -> None:
+    """Raise OutputError where the folder holds files, and none of them says that it is a run's."""
+    if not out.exists(RUN) and next((n for n in out.walk() if not n.startswith("_plan/")), None) is not None:
+        raise OutputError("the output folder holds other files, and no run", "use a new or an empty folder")
+
+
 def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> None:
     """Make the folder this run's, or find that it already is.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from frpipe.core.errors import FrpipeError, ModelMissing, PlanError
+from frpipe.core.errors import ClusterError, FrpipeError, ModelMissing, PlanError
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
@@ -21,20 +23,31 @@ from frpipe.stages.failure import FAILURE, failure, revive
 from frpipe.stages.spec import RunSpec
 
 _IN_FLIGHT_PER_ACTOR = 2
+_KNOCK_TIMEOUT_S = 10.0
 
 
-def connect(address: str | None = None) -> list[Node]:
-    """Join the cluster at `address` or RAY_ADDRESS, else start a private one on this machine; its nodes."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    if not ray.is_initialized():
-        _init(address)
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+@contextmanager
+def cluster(address: str | None = None) -> Iterator[list[Node]]:
+    """Join the cluster at `address` or RAY_ADDRESS, else start a private one on this machine; its nodes.
 
-
-def disconnect() -> None:
-    """Leave the cluster; a private one ends."""
-    ray.shutdown()
+    It is left at the end, and a private one ends, unless this process had joined one before.
+    Raises PlanError where no cluster answers, ClusterError where it fails meanwhile.
+    """
+    joined_before = ray.is_initialized()
+    if not joined_before:
+        _init(address or os.environ.get("RAY_ADDRESS"))
+    try:
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"the cluster failed: {type(error).__name__}", "run the same command again; it goes on from here"
+        ) from error
+    finally:
+        if not joined_before:
+            ray.shutdown()
 
 
 def stream(spec: RunSpec, parts: Sequence[int], allocation: Allocation) -> Iterator[dict[str, int]]:
@@ -136,9 +149,17 @@ def _init(address: str | None) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
         return
     try:
+        _knock(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise PlanError(
             f"no Ray cluster answers at {address} ({type(error).__name__})",
             "check RAY_ADDRESS or --address, and the token if the cluster wants one",
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits for minutes where nobody listens."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), _KNOCK_TIMEOUT_S).close()

@@ -102,6 +102,19 @@ def test_another_manifest_on_the_same_output_is_refused(
     assert "Traceback" not in refused.stderr
 
 
+def test_a_folder_with_other_files_is_not_written_to(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("do not lose me")
+    refused = enroll(manifest, tmp_path)
+    assert refused.returncode == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_cluster_that_does_not_answer_is_one_clear_error(manifest: Path, tmp_path: Path) -> None:
+    refused = enroll(manifest, tmp_path / "out", RAY_ADDRESS="127.0.0.1:9")
+    assert refused.returncode == 5
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_damaged_file_is_done_again(
     manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

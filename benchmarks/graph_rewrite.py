@@ -30,7 +30,9 @@ def models(names: list[str]) -> Iterator[tuple[str, bytes]]:
     registry = Registry.default()
     if not names:
         cards = [
-            card for card in registry.cards() if card.role == "embedder" and card.input.size == (112, 112)
+            card
+            for card in registry.cards().values()
+            if card.role == "embedder" and card.input.size == (112, 112)
         ]
         yield from ((card.name, path.read_bytes()) for card in cards if (path := registry.locate(card)))
         yield "iresnet50_random", iresnet50()

@@ -50,33 +50,33 @@ class Allocation:
 
 def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Allocation:
     """Resolve `auto` and place the actors. Raises PlanError where they do not fit."""
-    cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
-    counts = [_workers(pool, resources, cpus, gpus) for pool in (resources.locate, resources.embed)]
-    fixed = sum(
-        count * pool.num_cpus
-        for count, pool in zip(counts, (resources.locate, resources.embed), strict=True)
-        if pool.num_cpus != "auto"
-    )
-    sharing = sum(
-        count
-        for count, pool in zip(counts, (resources.locate, resources.embed), strict=True)
-        if pool.num_cpus == "auto"
-    )
-    share = math.floor(100 * max(0.0, cpus - _SPARE_CPUS * len(nodes) - fixed) / max(1, sharing)) / 100
-    pools = Allocation(
-        _pool("locate", counts[0], resources.locate, share), _pool("embed", counts[1], resources.embed, share)
-    )
+    wanted = {"locate": resources.locate, "embed": resources.embed}
+    workers = {name: _workers(pool, resources, nodes) for name, pool in wanted.items()}
+    share = _share(wanted, workers, nodes)
+    pools = Allocation(**{name: _pool(name, workers[name], pool, share) for name, pool in wanted.items()})
     _place(pools, nodes)
     return pools
 
 
-def _workers(pool: PoolConfig, resources: ResourcesConfig, cpus: float, gpus: float) -> int:
+def _share(wanted: dict[str, PoolConfig], workers: dict[str, int], nodes: Sequence[Node]) -> float:
+    """CPUs for each actor of the pools that leave it to us: what others leave, evenly, rounded down."""
+    left = sum(node.cpus for node in nodes) - _SPARE_CPUS * len(nodes)
+    sharing = 0
+    for name, pool in wanted.items():
+        if pool.num_cpus == "auto":
+            sharing += workers[name]
+        else:
+            left -= workers[name] * pool.num_cpus
+    return math.floor(100 * max(0.0, left) / max(1, sharing)) / 100
+
+
+def _workers(pool: PoolConfig, resources: ResourcesConfig, nodes: Sequence[Node]) -> int:
     if pool.workers != "auto":
         return pool.workers
     if pool.num_gpus > 0:
         wanted = sum(p.num_gpus for p in (resources.locate, resources.embed) if p.workers == "auto")
-        return max(1, math.floor(gpus / wanted))
-    return max(1, math.floor(cpus))
+        return max(1, math.floor(sum(node.gpus for node in nodes) / wanted))
+    return max(1, math.floor(sum(node.cpus for node in nodes)))
 
 
 def _pool(name: str, workers: int, pool: PoolConfig, share: float) -> Pool:

@@ -7,8 +7,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError
+from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, StorageError
 
+EXIT_NO = 12
 EXIT_INTERRUPTED = 130
 
 
@@ -23,11 +24,19 @@ def guarded(command: Callable[[], int]) -> int:
         _trace()
         print(f"error [{error.code}]: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        _trace()
+        print(
+            f"error [{StorageError.code}]: {error.strerror or type(error).__name__}\n"
+            "  -> check the folders and files that this command reads and writes",
+            file=sys.stderr,
+        )
+        return StorageError.exit_code
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: the operator gets a line, not a trace
         _trace()

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from frpipe.cli.exits import EXIT_NO
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
@@ -17,9 +18,8 @@ examples:
   frpipe verify a.jpg b.jpg --set embed.model=edgeface_xs_q --json
   frpipe verify a.jpg b.jpg --threshold 0.68      # a cosine distance: lower is stricter
 
-exit code: 0 for either answer; with --check, 10 for different persons
+exit code: 0 for either answer; with --check, 12 for different persons
 """
-EXIT_DIFFERENT = 10
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,26 +39,28 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--policy",
         choices=("centre-largest", "largest", "require-one"),
-        default="centre-largest",
-        help="which face counts in a photo of several (default: %(default)s)",
+        help="which face counts in a photo of several (default: the configuration's, else centre-largest)",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated"
     )
     parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
-    parser.add_argument("--check", action="store_true", help="exit with 10 if the persons differ")
+    parser.add_argument("--check", action="store_true", help="exit with 12 if the persons differ")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load_config(options.config, [f"detect.policy={options.policy}", *options.set])
+    policy = [f"detect.policy={options.policy}"] if options.policy else []
+    config = load_config(options.config, [*options.set, *policy])
+    if config.detect.policy == "all" and not policy:
+        config = load_config(options.config, [*options.set, "detect.policy=centre-largest"])
 
     from frpipe.flows.verify import verify
 
     result = verify(options.a, options.b, config=config, threshold=options.threshold)
     print(json.dumps(result.as_dict(), indent=1) if options.json else _text(result))
-    return EXIT_DIFFERENT if options.check and not result.verified else 0
+    return EXIT_NO if options.check and not result.verified else 0
 
 
 def _text(result: Verification) -> str:

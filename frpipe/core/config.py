@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +22,8 @@ from frpipe.core.errors import ConfigError
 Device = Literal["cpu", "cuda", "tensorrt"]
 FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
 Auto = Literal["auto"]
+AtLeastOne = Annotated[int, Field(ge=1)]
+AboveZero = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -84,10 +86,12 @@ class EmbedConfig(Section):
 class PoolConfig(Section):
     """One actor pool: a fixed number of workers and what each reserves."""
 
-    workers: int | Auto = Field(
+    workers: AtLeastOne | Auto = Field(
         "auto", description="actors in the pool; auto: one per CPU (or GPU) of the cluster"
     )
-    num_cpus: float | Auto = Field("auto", description="CPUs that each actor reserves; auto: an even share")
+    num_cpus: AboveZero | Auto = Field(
+        "auto", description="CPUs that each actor reserves; auto: an even share"
+    )
     num_gpus: float = Field(0.0, ge=0, description="GPUs that each actor reserves; above 0 selects CUDA")
     device: Device | Auto = Field("auto", description="auto: cuda where num_gpus > 0, else cpu")
     threads: int = Field(1, ge=1, description="threads of one actor's model session")
@@ -117,7 +121,7 @@ class EmbedPoolConfig(PoolConfig):
 class ResourcesConfig(Section):
     """How much of the cluster to use."""
 
-    part_rows: int | Auto = Field(
+    part_rows: AtLeastOne | Auto = Field(
         "auto", description="manifest rows in one part; fixed by the first run on an output"
     )
     locate: PoolConfig = Field(default=PoolConfig(), description="fetch, decode, detect, align")
@@ -126,7 +130,7 @@ class ResourcesConfig(Section):
     window_rows: int = Field(64, ge=1, description="photos that one locate worker holds decoded at once")
     window_mb: int = Field(256, ge=1, description="pixels that one locate worker holds at once, MiB")
     prefetch_rows: int = Field(64, ge=1, description="photos fetched ahead of the decoder, per locate worker")
-    row_memory_mb: int = Field(4096, ge=256, description="memory for one photo when it is tried alone, MiB")
+    row_memory_mb: int = Field(4096, ge=512, description="memory for one photo when it is tried alone, MiB")
     row_timeout_s: float = Field(60.0, gt=0, description="time for one photo when it is tried alone")
     stall_timeout_s: float = Field(
         300.0, gt=0, description="a locate worker that gets no photo done for so long is ended"
@@ -189,7 +193,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read configuration {path}: {error.strerror}", "check the path given with --config"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the file") from None
     if data is None:
         return {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frpipe.core.config import Config, canonical_hash
+from frpipe.core.schema import SCHEMA_VERSION
 
 # Raised by hand when the code of decode, detect, align or embed changes what it computes.
 ALGORITHM_VERSION = 1
@@ -36,11 +37,17 @@ class Recipe:
 
     @property
     def preprocessing_hash(self) -> str:
-        """Of all that turns a photo into the embedder's input: the embedder's own weights excluded."""
+        """Of all that turns a face into the embedder's input: the embedder's own weights excluded.
+
+        Which faces of a photo are kept changes no vector, so that runs of different policies may be compared.
+        """
+        settings = {name: dict(self.settings[name]) for name in ("decode", "detect", "align")}
+        for which_faces in ("policy", "max_faces"):
+            del settings["detect"][which_faces]
         return canonical_hash(
             {
                 "algorithm": ALGORITHM_VERSION,
-                "settings": {name: self.settings[name] for name in ("decode", "detect", "align")},
+                "settings": settings,
                 "flip": self.settings["embed"]["flip"],
                 "detector": self.detector,
                 "input": self.embedder["input"],
@@ -59,6 +66,8 @@ class Recipe:
     def metadata(self) -> dict[str, str]:
         """Key-value metadata of every Parquet file."""
         return {
+            "frpipe.schema_version": str(SCHEMA_VERSION),
+            "frpipe.recipe_hash": canonical_hash(self.as_dict()),
             "frpipe.detector_hash": self.detector_hash,
             "frpipe.embedder_hash": self.embedder_hash,
             "frpipe.preprocessing_hash": self.preprocessing_hash,

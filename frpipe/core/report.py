@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.errors import OutputError
 from frpipe.core.reasons import Status
 
 STAGES = {
@@ -78,6 +79,16 @@ class Report:
         }
         reasons = dict(tally.reasons.most_common())
         return cls(rows=tally.rows, faces=tally.faces, reasons=reasons, stages=stages, **counts, **facts)
+
+    @classmethod
+    def stored(cls, data: dict[str, Any]) -> Report:
+        """From `as_dict`. Raises OutputError where it is not what this version writes."""
+        try:
+            return cls(**data)
+        except TypeError:
+            raise OutputError(
+                "the output's report was written by another version of frpipe", "read its report.md"
+            ) from None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from frpipe.core.config import DecodeConfig
+from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reject
 from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
@@ -30,6 +31,10 @@ def write_sheet(output: str, picture: Path, limit: int = 24, columns: int = 4) -
 
     Shows faces: treat the picture as you treat the photos. Raises OutputError if there is no output.
     """
+    if picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(
+            f"a sheet is not written as {picture.suffix or 'a file without a suffix'}", "name a .png"
+        )
     tiles = list(islice(_tiles(Folder.at(output)), limit))
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(draw_sheet(tiles, columns)).save(picture)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
-from frpipe.core.reasons import Reject, Status
-from frpipe.io.fetch import Fetcher
+from frpipe.core.reasons import Status
+from frpipe.flows.face_pipeline import PhotoSource, pipeline_of
 from frpipe.models.card import Card
-from frpipe.models.embedders.arcface import Embedder
-from frpipe.models.loading import load_detector, load_embedder
-from frpipe.models.registry import Registry
-from frpipe.stages.locate import Located, Locator
+from frpipe.stages.locate import Located
 
-PhotoSource = str | Path | bytes | np.ndarray
 DEFAULT = Config.model_validate({"detect": {"policy": "centre-largest"}})
 
 
@@ -78,11 +71,12 @@ def verify(
             "verification compares one face of each photo",
             "set detect.policy to centre-largest, largest or require-one",
         )
-    pipeline = _pipeline(config)
-    limit, source = _threshold(pipeline.embedder_card, threshold)
+    pipeline = pipeline_of(config)
+    limit, source = _threshold(pipeline.card, threshold)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
-    vectors = pipeline.embedder.embed(np.stack([one.crops[0] for one in located])).astype(np.float64)
+    _comparable(located)
+    vectors = pipeline.embed([one.crops[0] for one in located])
     similarity = cosine_similarity(vectors[0], vectors[1])
     distance = 1 - similarity
     return Verification(
@@ -105,44 +99,11 @@ def cosine_similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
 
 
-@dataclass(frozen=True, slots=True)
-class _Pipeline:
-    locator: Locator
-    embedder: Embedder
-    embedder_card: Card
-    fetcher: Fetcher
-
-    def locate(self, photos: Sequence[PhotoSource]) -> list[Located]:
-        located = list(self.locator.locate(self._read(photo) for photo in photos))
-        for number, one in enumerate(located, start=1):
-            if one.status is not Status.OK:
-                why = one.reason or one.status
-                raise FaceError(f"photo {number} gives no face to compare: {why}", "choose another photo")
-        return located
-
-    def _read(self, photo: PhotoSource) -> bytes | Reject:
-        if isinstance(photo, np.ndarray):
-            return _encoded(photo)
-        if isinstance(photo, bytes):
-            return photo
-        try:
-            return self.fetcher.fetch(str(photo) if "://" in str(photo) else str(Path(photo).absolute()))
-        except Reject as why:
-            return why
-
-
-@lru_cache(maxsize=4)
-def _pipeline(config: Config) -> _Pipeline:
-    registry = Registry.default()
-    detector = registry.card_for("detector", config.detect.model)
-    embedder = registry.card_for("embedder", config.embed.model)
-    resources = config.resources
-    return _Pipeline(
-        Locator(config, load_detector(detector, config.detect, resources.locate)),
-        load_embedder(embedder, config.embed, resources.embed),
-        embedder,
-        Fetcher(config.storage.roots, config.storage.fetch_attempts, config.decode.max_bytes),
-    )
+def _comparable(located: Sequence[Located]) -> None:
+    for number, one in enumerate(located, start=1):
+        if one.status is not Status.OK:
+            why = one.reason or one.status
+            raise FaceError(f"photo {number} gives no face to compare: {why}", "choose another photo")
 
 
 def _threshold(card: Card, given: float | None) -> tuple[float, str]:
@@ -161,11 +122,3 @@ def _area(located: Located) -> FacialArea:
     x1, y1, x2, y2 = (float(v) for v in located.faces.boxes[0])
     left, right = ((float(x), float(y)) for x, y in located.faces.points[0][:2])
     return FacialArea(x1, y1, x2 - x1, y2 - y1, left, right)
-
-
-def _encoded(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of RGB pixels, so that arrays take the same way as files."""
-    ok, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    if not ok:
-        raise FaceError("the array is not a picture", "pass (H, W, 3) uint8 RGB")
-    return bytes(data)

@@ -21,6 +21,7 @@ from frpipe.io.row_ref import RowRef, embedded_photos
 
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
 _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
+_AHEAD_BYTES = 256 << 20
 _FINAL = {Failure.MISSING: Reason.NOT_FOUND, Failure.DENIED: Reason.ACCESS_DENIED}
 
 
@@ -62,7 +63,8 @@ class Fetcher:
         raise AssertionError("the last attempt returns or raises")
 
     def stream(self, locations: Iterable[str], threads: int, ahead: int) -> Iterator[bytes | Reject]:
-        """The photos, or why there is none, in the order of the locations; at most `ahead` are held.
+        """The photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
+        more are asked for while those take 256 MiB.
 
         Embedded photos of one file are read in one pass, not one by one.
         """
@@ -82,7 +84,9 @@ class Fetcher:
             while pending:
                 photo = pending.popleft().result()
                 yield photo
-                pending.extend(pool.submit(self._answer, location) for location in islice(todo, 1))
+                if not pending or _held(pending) < _AHEAD_BYTES:
+                    more = islice(todo, ahead - len(pending))
+                    pending.extend(pool.submit(self._answer, location) for location in more)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -148,6 +152,12 @@ class Fetcher:
         if len(photo) > self._max_bytes:
             raise Reject(Reason.TOO_MANY_BYTES, f"more than {self._max_bytes} bytes")
         return photo
+
+
+def _held(pending: Iterable[Future[bytes | Reject]]) -> int:
+    """Bytes of the photos that are fetched and wait."""
+    results = (future.result() for future in pending if future.done())
+    return sum(len(photo) for photo in results if isinstance(photo, bytes))
 
 
 def _read_local(path: str, max_bytes: int, flags: int = 0) -> bytes:

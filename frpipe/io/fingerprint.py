@@ -1,4 +1,7 @@
-"""What tells one manifest from another: the names, sizes and digests of its files."""
+"""What tells one manifest from another: where it lies, and the names, sizes and digests of its files.
+
+The place counts because relative paths of photos are relative to it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _END_BYTES = 1 << 20
 def fingerprint(manifest: Manifest) -> tuple[str, list[dict[str, Any]]]:
     """SHA-256, in hex, over all files, and what went into it for each."""
     files = [_of_file(manifest.folder, entry) for entry in manifest.files]
-    return canonical_hash({"files": files}), files
+    return canonical_hash({"folder": manifest.folder.uri, "files": files}), files
 
 
 def _of_file(folder: Folder, entry: Entry) -> dict[str, Any]:

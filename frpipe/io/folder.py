@@ -27,6 +27,7 @@ class _Store(Protocol):
     def read(self, name: str) -> bytes: ...
     def write(self, name: str, data: bytes) -> None: ...
     def publish(self, name: str, source: Path) -> None: ...
+    def adopt(self, name: str, source: Path) -> None: ...
     def create(self, name: str, data: bytes) -> bool: ...
     def exists(self, name: str) -> bool: ...
     def delete(self, name: str) -> None: ...
@@ -77,6 +78,19 @@ class Folder:
         """As `write`, with the bytes of a finished local file, which stays where it is."""
         with explained(self.uri):
             self._store.publish(_checked(name), source)
+
+    def draft(self, name: str) -> Path | None:
+        """A new empty private file on the disk of this folder, to fill and `adopt`; None where it is remote.
+
+        It is hidden from `list`. What a killed writer leaves is removed by `sweep`.
+        """
+        with explained(self.uri):
+            return LocalStore(self.uri).draft(_checked(name)) if self.is_local else None
+
+    def adopt(self, name: str, source: Path) -> None:
+        """As `publish`, but the local file is moved where it can be, and is gone afterwards."""
+        with explained(self.uri):
+            self._store.adopt(_checked(name), source)
 
     def create(self, name: str, data: bytes) -> bool:
         """Put a file in place only if there is none. Of any number of writers exactly one gets True.

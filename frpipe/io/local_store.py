@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +39,29 @@ class LocalStore:
             self._finished(name, lambda file: shutil.copyfileobj(origin, file)) as (temporary, target),
         ):
             temporary.replace(target)
+
+    def draft(self, name: str) -> Path:
+        handle, path = self._temporary(self._root / name)
+        os.close(handle)
+        return path
+
+    def adopt(self, name: str, source: Path) -> None:
+        target = self._root / name
+        _make(target.parent)
+        source.chmod(0o600)
+        handle = os.open(source, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        try:
+            source.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.publish(name, source)
+            source.unlink()
+        _sync(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
         with self._finished(name, lambda file: file.write(data)) as (temporary, target):
@@ -85,18 +108,24 @@ class LocalStore:
 
     def sweep(self, older_than_s: float) -> int:
         limit = time.time() - older_than_s
-        stale = [p for p in self._root.rglob(f".*{_SUFFIX}") if p.is_file() and p.stat().st_mtime <= limit]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
+        removed = 0
+        for path in list(self._root.rglob(f".*{_SUFFIX}")):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= limit:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _temporary(self, target: Path) -> tuple[int, Path]:
+        _make(target.parent)
+        handle, path = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=_SUFFIX, dir=target.parent)
+        return handle, Path(path)
 
     @contextmanager
     def _finished(self, name: str, fill: Callable[[BinaryIO], object]) -> Iterator[tuple[Path, Path]]:
         """A complete and synchronised temporary file beside the target; the folder is synchronised after."""
         target = self._root / name
-        _make(target.parent)
-        handle, path = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=_SUFFIX, dir=target.parent)
-        temporary = Path(path)
+        handle, temporary = self._temporary(target)
         try:
             with os.fdopen(handle, "wb") as file:
                 fill(file)

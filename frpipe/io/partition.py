@@ -29,9 +29,9 @@ _INDEX = "plan.json"
 
 # A part takes at least seconds, so that the cost of handing it out does not show; a crash costs at most one
 # part per worker; and the aligned crops of a part (37 KB a face) are in memory at once. About 256 parts keep
-# the workers of a small run evenly busy to its end.
+# the workers of a small run evenly busy to its end; at the upper end a file holds a few megabytes.
 _PARTS = 256
-_LEAST_ROWS, _MOST_ROWS = 256, 1024
+_LEAST_ROWS, _MOST_ROWS = 128, 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,34 @@ class Plan:
         return min(self.part_rows, self.rows - part * self.part_rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A manifest that is opened and identified, but neither checked nor cut yet.
+
+    part_rows: the rows of a part, should this be the first plan of an output.
+    """
+
+    manifest: Manifest
+    fingerprint: str
+    files: list[dict[str, Any]]
+    part_rows: int
+
+    @classmethod
+    def of(
+        cls,
+        manifest_uri: str,
+        part_rows: int | Literal["auto"] = "auto",
+        reserved: frozenset[str] = frozenset(),
+    ) -> Draft:
+        """Raises ManifestError: it cannot be opened, or its columns will not do; ConfigError: part_rows."""
+        manifest = Manifest.open(manifest_uri, reserved)
+        digest, files = fingerprint(manifest)
+        size = auto_part_rows(manifest.rows_estimate()) if part_rows == "auto" else part_rows
+        if size < 1:
+            raise ConfigError("resources.part_rows must be 1 or more", "leave it at auto")
+        return cls(manifest, digest, files, size)
+
+
 def plan(
     manifest_uri: str,
     out: Folder,
@@ -62,35 +90,35 @@ def plan(
     roots: tuple[str, ...] = (),
     reserved: frozenset[str] = frozenset(),
 ) -> Plan:
+    """`Draft.of` and `plan_of` in one."""
+    return plan_of(Draft.of(manifest_uri, part_rows, reserved), out, roots)
+
+
+def plan_of(draft: Draft, out: Folder, roots: tuple[str, ...] = ()) -> Plan:
     """Check the whole manifest and write its parts to `out`, or find that this was done.
 
     The size of parts is settled by the first run on an output.
     Raises ManifestError (nothing usable is left behind), ConfigError (roots), StorageError, and OutputError
     where the output holds the plan of another manifest.
     """
-    manifest = Manifest.open(manifest_uri, reserved)
-    digest, files = fingerprint(manifest)
     existing = _existing(out)
     if existing is not None:
-        if existing.fingerprint != digest:
+        if existing.fingerprint != draft.fingerprint:
             raise OutputError(
                 "the output folder belongs to another manifest, or the manifest has changed",
                 "use another output folder",
             )
         return existing
-    size = auto_part_rows(manifest.rows_estimate()) if part_rows == "auto" else part_rows
-    if size < 1:
-        raise ConfigError("resources.part_rows must be 1 or more", "leave it at auto")
-    rows, parts = _write_parts(manifest, roots, out.child(PLAN), size)
+    rows, parts = _write_parts(draft.manifest, roots, out.child(PLAN), draft.part_rows)
     index = {
         "format_version": FORMAT_VERSION,
         "rows": rows,
         "parts": parts,
-        "part_rows": size,
-        "embedded": manifest.columns.embedded,
-        "fingerprint": digest,
-        "files": files,
-        "extra": [{"name": field.name, "type": str(field.type)} for field in manifest.columns.extra],
+        "part_rows": draft.part_rows,
+        "embedded": draft.manifest.columns.embedded,
+        "fingerprint": draft.fingerprint,
+        "files": draft.files,
+        "extra": [{"name": field.name, "type": str(field.type)} for field in draft.manifest.columns.extra],
     }
     out.write(f"{PLAN}/{_INDEX}", (json.dumps(index, indent=1) + "\n").encode())
     return load_plan(out)
@@ -118,13 +146,18 @@ def read_part(out: Folder, part: int) -> pa.Table:
     """The rows of a part: image_id, image_uri, location, subject_id, then the manifest's own columns."""
     try:
         table = pq.read_table(pa.BufferReader(out.read(f"{PLAN}/{Plan.part_name(part)}")), use_threads=False)
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except FileNotFoundError:
+        raise OutputError(
+            "the plan in the output folder is not to be found from here",
+            "use an output that every node sees under the same name: a shared folder, or s3://",
+        ) from None
+    except pa.ArrowInvalid:
         raise _damaged() from None
     return table.replace_schema_metadata(None)
 
 
 def auto_part_rows(rows: int) -> int:
-    """Rows per part: about a 256th of all, as a power of two, and between 256 and 1024."""
+    """Rows per part: about a 256th of all, as a power of two, and between 128 and 2048."""
     return int(min(max(2 ** round(math.log2(max(rows, 1) / _PARTS)), _LEAST_ROWS), _MOST_ROWS))
 
 
@@ -171,7 +204,7 @@ def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, siz
 def _remove_parts(folder: Folder, first: int) -> None:
     """Remove parts from `first` on, this pass's own or those of an earlier one that was cut short."""
     for entry in folder.list():
-        if entry.name >= Plan.part_name(first):
+        if entry.name.startswith("part-") and entry.name >= Plan.part_name(first):
             folder.delete(entry.name)
 
 

@@ -42,12 +42,13 @@ def write_part(
 ) -> bool:
     """Publish a part. False if another attempt had published it already: the first one stays."""
     name = part_name(part)
+    faces_bytes = to_parquet(faces, metadata)
+    mark = {**metadata, _FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
+    images_bytes = to_parquet(images, mark)
     if out.exists(f"{IMAGES}/{name}"):
         return False
-    faces_bytes = to_parquet(faces, metadata)
     out.write(f"{FACES}/{name}", faces_bytes)
-    mark = {**metadata, _FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
-    return out.create(f"{IMAGES}/{name}", to_parquet(images, mark))
+    return out.create(f"{IMAGES}/{name}", images_bytes)
 
 
 def done_parts(out: Folder) -> set[int]:

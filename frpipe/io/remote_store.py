@@ -31,6 +31,10 @@ class RemoteStore:
     def publish(self, name: str, source: Path) -> None:
         self._fs.put_file(str(source), self._writable(name))
 
+    def adopt(self, name: str, source: Path) -> None:
+        self.publish(name, source)
+        source.unlink()
+
     def create(self, name: str, data: bytes) -> bool:
         """S3: one PUT with `If-None-Match: *`. 409 means that another writer is at it: ask again."""
         path = self._writable(name)
@@ -108,10 +112,10 @@ class RemoteStore:
         return f"{self._root}/{name}"
 
     def _writable(self, name: str) -> str:
-        if self._scheme not in uris.OBJECT_STORES:
+        if self._scheme not in uris.WRITABLE:
             raise StorageError(
-                f"cannot write to {self._scheme}://: a file there could be seen half written",
-                "write to a local or NFS folder, or to an object store",
+                f"cannot write to {self._scheme}://: that one of two writers wins there is not proven",
+                "write to a local or NFS folder, or to s3://",
             )
         return self._path(name)
 

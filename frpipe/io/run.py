@@ -15,7 +15,7 @@ from typing import Any
 
 from frpipe.core.errors import OutputError
 from frpipe.io.folder import Folder
-from frpipe.io.parts import PartFile
+from frpipe.io.parts import FACES, IMAGES, PartFile
 
 RUN = "run.json"
 FILES = "files.json"
@@ -30,16 +30,25 @@ def refuse_foreign(out: Folder) -> None:
         raise OutputError("the output folder holds other files, and no run", "use a new or an empty folder")
 
 
-def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Make the folder this run's, or find that it already is.
+def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Make the folder this run's, or find that it already is; the run's facts, as first claimed.
 
     identity: what decides the content.  facts: what is good to know beside it.
     Raises OutputError where the folder belongs to a run of another identity, with what differs.
     """
-    if out.create(RUN, _pretty({"identity": identity, **facts})):
-        return
+    mine = {"identity": identity, **facts}
+    if out.create(RUN, _pretty(mine)):
+        return mine
+    return check_claim(out, identity) or mine
+
+
+def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of the run that the folder belongs to, None if to nobody. Raises OutputError as `claim`."""
     try:
-        theirs = json.loads(out.read(RUN))["identity"]
+        run: dict[str, Any] = json.loads(out.read(RUN))
+        theirs = run["identity"]
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError):
         raise OutputError(f"{RUN} in the output folder cannot be read", "use another output folder") from None
     differences = list(_differences(theirs, json.loads(json.dumps(identity))))
@@ -48,14 +57,30 @@ def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> None:
             "the output folder holds a run with other settings: " + "; ".join(differences[:5]),
             "use another output folder, or the settings of its run.json",
         )
+    return run
+
+
+def release(out: Folder) -> None:
+    """Give the folder back: the run's manifest turned out to be unusable, and nothing was done."""
+    out.delete(RUN)
 
 
 def complete(out: Folder) -> dict[str, Any] | None:
-    """The stored report if the run has ended, else None."""
+    """The stored report if the run has ended and all its files are there, of the right size; else None."""
     if not out.exists(SUCCESS):
         return None
-    report: dict[str, Any] = json.loads(out.read(REPORT))
-    return report
+    try:
+        listed = {file["name"]: file["bytes"] for file in json.loads(out.read(FILES))["files"]}
+        report: dict[str, Any] = json.loads(out.read(REPORT))
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    present = {entry.name: entry.bytes for sub in (IMAGES, FACES) for entry in out.list(sub)}
+    return report if listed.items() <= present.items() else None
+
+
+def reopen(out: Folder) -> None:
+    """Take the mark of success away, before anything of a finished run is done again."""
+    out.delete(SUCCESS)
 
 
 def seal(out: Folder, files: Sequence[PartFile], report: dict[str, Any], text: str) -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from frpipe.core.errors import StorageError
+
 LOCAL = frozenset({"", "file", "local"})
 # Stores whose PUT shows a whole object or none, and whose host is set by the operator, never by a URI.
 OBJECT_STORES = frozenset({"s3", "gs", "az", "abfs", "abfss", "adl", "oss", "oci", "tos", "hf", "memory"})
+# Stores on which exclusive creation, which commits rest on, has been tried.
+WRITABLE = frozenset({"s3", "memory"})
 WEB = frozenset({"http", "https"})
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 
@@ -27,6 +31,8 @@ def split(uri: str) -> tuple[str, str]:
 
 def canonical(uri: str) -> str:
     """The same place in one spelling: absolute for local paths, no slash at the end."""
+    if not uri.strip():
+        raise StorageError("the path is empty", "name a folder or a file")
     scheme, rest = split(uri)
     if not scheme:
         return os.path.normpath(Path(rest).absolute())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from frpipe.core.errors import InvariantError
+from frpipe.core.errors import InvariantError, OutputError
 from frpipe.core.reasons import Reason
 from frpipe.io.folder import Folder
 
@@ -28,28 +28,29 @@ class Poison:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """`number` counts all attempts at a part, this one included; `in_launch` those since the job started."""
-
-    number: int
-    in_launch: int
-
-
 class AttemptLog:
-    """The marks of one output folder, seen by one launch."""
+    """The marks of one pool's workers in one output folder, as seen by one launch."""
 
-    def __init__(self, out: Folder, launch: str) -> None:
-        self._folder = out.child(ATTEMPTS)
+    def __init__(self, out: Folder, launch: str, pool: str, limit: int) -> None:
+        self._folder = out.child(f"{ATTEMPTS}/{pool}")
         self._launch = launch
+        self._limit = limit
 
-    def begin(self, part: int) -> Attempt:
-        """Leave a mark on a part and say how many there are."""
+    def begin(self, part: int) -> int:
+        """Leave a mark on a part; the number of this attempt at it, from 1.
+
+        Raises OutputError where this launch has tried it `limit` times already.
+        """
         folder = self._of(part)
         marks = [entry.name for entry in folder.list() if entry.name != _POISON]
+        if sum(name.endswith(self._launch) for name in marks) >= self._limit:
+            raise OutputError(
+                f"part {part} has lost its worker {self._limit} times, and no single photo is to blame",
+                "give the workers more memory, or lower batch_rows, or use smaller parts in a new output",
+            )
         for number in range(len(marks) + 1, len(marks) + 100):
             if folder.create(f"{number:04d}.{self._launch}", b""):
-                return Attempt(number, sum(name.endswith(self._launch) for name in marks) + 1)
+                return number
         raise InvariantError(f"cannot mark part {part} as under way")
 
     def poison(self, part: int) -> dict[int, Poison]:
@@ -67,10 +68,11 @@ class AttemptLog:
         """Remember them for later attempts."""
         self._of(part).write(_POISON, json.dumps([asdict(p) for p in poison.values()]).encode())
 
-    def clear(self) -> None:
-        """Forget everything: the run is complete."""
-        for entry in self._folder.list():
-            self._folder.delete(entry.name)
-
     def _of(self, part: int) -> Folder:
         return self._folder.child(f"{part:06d}")
+
+
+def clear_attempts(out: Folder) -> None:
+    """Forget everything: the run is complete."""
+    for entry in out.list(ATTEMPTS):
+        out.delete(entry.name)

@@ -14,12 +14,12 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from frpipe.core.errors import ClusterError, FrpipeError, ModelMissing, PlanError
+from frpipe.core.errors import ClusterError, ModelMismatch, ModelMissing, PlanError
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
 from frpipe.stages.allocation import PUBLISH_CPUS, Allocation, Node, Pool
-from frpipe.stages.failure import FAILURE, failure, revive
+from frpipe.stages.failure import EXPECTED, FAILURE, failure, revive
 from frpipe.stages.spec import RunSpec
 
 _IN_FLIGHT_PER_ACTOR = 2
@@ -27,10 +27,11 @@ _KNOCK_TIMEOUT_S = 10.0
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Iterator[list[Node]]:
+def cluster(address: str | None = None, say: Callable[[str], None] = print) -> Iterator[list[Node]]:
     """Join the cluster at `address` or RAY_ADDRESS, else start a private one on this machine; its nodes.
 
-    It is left at the end, and a private one ends, unless this process had joined one before.
+    Says so if others hold much of it, since Ray waits for them without a word. It is left at the end, and a
+    private one ends, unless this process had joined one before.
     Raises PlanError where no cluster answers, ClusterError where it fails meanwhile.
     """
     joined_before = ray.is_initialized()
@@ -38,7 +39,9 @@ def cluster(address: str | None = None) -> Iterator[list[Node]]:
         _init(address or os.environ.get("RAY_ADDRESS"))
     try:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+        nodes = [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+        _say_if_busy(nodes, say)
+        yield nodes
     except ray.exceptions.RayTaskError:
         raise
     except ray.exceptions.RayError as error:
@@ -48,6 +51,11 @@ def cluster(address: str | None = None) -> Iterator[list[Node]]:
     finally:
         if not joined_before:
             ray.shutdown()
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the driver of `ray job submit`, which runs it in a folder of its own."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def stream(spec: RunSpec, parts: Sequence[int], allocation: Allocation) -> Iterator[dict[str, int]]:
@@ -77,7 +85,7 @@ class _Actor:
         try:
             _bring(card, weights)
             self._worker = self.worker(spec)
-        except FrpipeError as error:
+        except EXPECTED as error:
             self._failure = failure(error)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -107,7 +115,7 @@ def _attempt(work: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
         return table
     try:
         return work(table)
-    except FrpipeError as error:
+    except EXPECTED as error:
         return failure(error)
 
 
@@ -136,8 +144,9 @@ def _bring(card: Card, weights: Any) -> None:
     registry = Registry.default()
     try:
         registry.find(card)
-    except ModelMissing:
+    except (ModelMissing, ModelMismatch):
         registry.admit(card, ray.get(weights[0]))
+        registry.find(card)
 
 
 def _init(address: str | None) -> None:
@@ -156,6 +165,13 @@ def _init(address: str | None) -> None:
             f"no Ray cluster answers at {address} ({type(error).__name__})",
             "check RAY_ADDRESS or --address, and the token if the cluster wants one",
         ) from None
+
+
+def _say_if_busy(nodes: Sequence[Node], say: Callable[[str], None]) -> None:
+    free = ray.available_resources().get("CPU", 0.0)
+    total = sum(node.cpus for node in nodes)
+    if free < total - 0.5:
+        say(f"{total - free:g} of the cluster's {total:g} CPUs are held by others: this job may have to wait")
 
 
 def _knock(address: str) -> None:

@@ -1,4 +1,4 @@
-"""An error of ours on its way from a worker to the driver, as a row."""
+"""An error of ours, or of the storage, on its way from a worker to the driver as text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ import pyarrow as pa
 from frpipe.core.errors import FrpipeError
 
 FAILURE = "failure"
+# What storage and its libraries raise where nothing of ours has explained it.
+EXPECTED = (FrpipeError, OSError, pa.ArrowInvalid)
 
 
-def failure(error: FrpipeError) -> pa.Table:
+def failure(error: Exception) -> pa.Table:
     """A table of one row that holds the error."""
-    return pa.table({FAILURE: [json.dumps([error.code, error.message, error.remedy])]})
+    return pa.table({FAILURE: [as_text(error)]})
+
+
+def as_text(error: Exception) -> str:
+    """One line. Of a foreign error only the kind and its own short text are kept: messages may hold paths."""
+    if isinstance(error, FrpipeError):
+        return json.dumps([error.code, error.message, error.remedy])
+    cause = getattr(error, "strerror", None) or type(error).__name__
+    return json.dumps(
+        ["storage", f"a worker's storage failed: {cause}", "see that it is there, then run again"]
+    )
 
 
 def revive(text: str) -> FrpipeError:

@@ -176,7 +176,7 @@ class Locator:
         sources: dict[int, int] = {}
         for index, points in enumerate(faces.points):
             try:
-                sources[index] = needed_shrink(points, CROP_SIDE)
+                sources[index] = needed_shrink(points, CROP_SIDE, self._config.align.antialias)
             except Reject:
                 continue
         return sources, len(faces) - len(sources)

@@ -1,7 +1,7 @@
 """What travels between the pools: one part, whole, as one row.
 
 Ray splits and merges blocks of many rows as it sees fit; a part must stay in one piece, because it is the
-unit that is committed. So a part is a single row whose tables are Arrow IPC buffers (docs/adr/0002).
+unit that is committed. So a part is a single row whose tables are Arrow IPC buffers (docs/adr/0001).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the photos that kill, hang or exhaust a worker, by trying each alone in a child process.
+"""Find the photos that kill, hang or exhaust a worker, by trying each alone in a child process (see `trial`).
 
 Nothing of what the child computes is used: a part without such a photo is then done as always, in the same
 batches, so that its rows come out as they would have without the search.
@@ -9,47 +9,59 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import selectors
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from frpipe.core.errors import InvariantError
+from frpipe.core.errors import InvariantError, StorageError
 from frpipe.core.reasons import Reason
 from frpipe.stages.attempts import Poison
+from frpipe.stages.failure import revive
 from frpipe.stages.spec import RunSpec
+from frpipe.stages.trial import DONE, FAILED, IDLE, MEMORY_EXIT
 
-_READY = "ready"
-_DONE = "done"
-_START_TIMEOUT_S = 300.0
-_MEMORY_EXIT = 77
+# A photo is condemned when it does it again: a child may also be killed from outside.
+_STRIKES = 2
+_IDLE_TIMEOUT_S = 600.0
+
+
+class _Verdict(NamedTuple):
+    row: int
+    reason: Reason
+    detail: str
 
 
 def find_poison(
     spec: RunSpec, part: int, rows: int, known: dict[int, Poison], attempt: int
 ) -> dict[int, Poison]:
-    """Every photo of the part that a worker does not survive, those already known included."""
+    """Every photo of the part that a worker does not survive, those already known included, by row.
+
+    attempt: the number of this attempt at the part.  Raises what stops a search for other reasons: the
+    worker's own FrpipeError, or InvariantError.
+    """
     poison = dict(known)
+    strikes: Counter[int] = Counter()
     start = 0
     while start < rows:
-        end = _try_rows(spec, part, start, sorted(poison))
-        if end is None:
+        verdict = _try_rows(spec, part, start, sorted(poison))
+        if verdict is None:
             break
-        row, reason, detail = end
-        poison[row] = Poison(row, reason, detail, attempt)
-        start = row + 1
+        strikes[verdict.row] += 1
+        if strikes[verdict.row] >= _STRIKES:
+            poison[verdict.row] = Poison(*verdict, attempts=attempt - 1 + _STRIKES)
+        start = verdict.row
     return poison
 
 
-def _try_rows(spec: RunSpec, part: int, start: int, skip: list[int]) -> tuple[int, Reason, str] | None:
+def _try_rows(spec: RunSpec, part: int, start: int, skip: list[int]) -> _Verdict | None:
     order = {"spec": spec.model_dump(mode="json"), "part": part, "start": start, "skip": skip}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
-        [sys.executable, "-m", "frpipe.stages.sandbox"],
+        [sys.executable, "-m", "frpipe.stages.trial"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -60,26 +72,25 @@ def _try_rows(spec: RunSpec, part: int, start: int, skip: list[int]) -> tuple[in
             child.kill()
 
 
-def _watch(
-    child: subprocess.Popen[bytes], order: bytes, row_timeout_s: float
-) -> tuple[int, Reason, str] | None:
+def _watch(child: subprocess.Popen[bytes], order: bytes, row_timeout_s: float) -> _Verdict | None:
     if child.stdin is None or child.stdout is None:
-        raise InvariantError("the sandbox has no pipes")
+        raise InvariantError("the trial has no pipes")
     with contextlib.suppress(BrokenPipeError):
         child.stdin.write(order)
         child.stdin.close()
-    row = -1
     read_line = _line_reader(child.stdout)
+    row: int | None = None
     while True:
-        line = read_line(_START_TIMEOUT_S if row < 0 else row_timeout_s)
-        if line is None:
-            return _blame(row, Reason.HUNG_WORKER, f"no answer in {row_timeout_s:g} s")
-        if line == _DONE:
+        line = read_line(_IDLE_TIMEOUT_S if row is None else row_timeout_s)
+        if line == DONE:
             return None
+        if line is None:
+            return _hung(row, row_timeout_s)
         if line == "":
-            return _verdict(row, child.wait())
-        if line != _READY:
-            row = int(line)
+            return _ended(row, child.wait())
+        if line.startswith(FAILED):
+            raise revive(line.removeprefix(FAILED))
+        row = None if line == IDLE else int(line)
 
 
 def _line_reader(pipe: IO[bytes]) -> Callable[[float], str | None]:
@@ -103,59 +114,17 @@ def _line_reader(pipe: IO[bytes]) -> Callable[[float], str | None]:
     return read
 
 
-def _verdict(row: int, code: int) -> tuple[int, Reason, str]:
-    if code == _MEMORY_EXIT:
-        return _blame(row, Reason.EXHAUSTED_MEMORY, "over the memory limit of one photo")
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return _blame(row, Reason.CRASHED_WORKER, how)
+def _hung(row: int | None, row_timeout_s: float) -> _Verdict:
+    if row is None:
+        raise StorageError(
+            f"no photo could be fetched in {_IDLE_TIMEOUT_S:g} s", "check the photos' storage, then run again"
+        )
+    return _Verdict(row, Reason.HUNG_WORKER, f"no answer in {row_timeout_s:g} s")
 
 
-def _blame(row: int, reason: Reason, detail: str) -> tuple[int, Reason, str]:
-    if row < 0:
-        raise InvariantError(f"the sandbox failed before its first photo ({detail})")
-    return row, reason, detail
-
-
-def _child() -> None:
-    """Locate the faces of each photo alone, saying its row first. Only the last word said matters."""
-    from frpipe.io.folder import Folder  # noqa: PLC0415 - heavy, and only in the child
-    from frpipe.io.partition import read_part  # noqa: PLC0415
-    from frpipe.stages.workers import locator_of, photos_of  # noqa: PLC0415
-
-    say = _take_stdout()
-    order = json.load(sys.stdin)
-    spec = RunSpec.model_validate(order["spec"])
-    locator = locator_of(spec)
-    plan = read_part(Folder.at(spec.output), order["part"])
-    rows = [row for row in range(order["start"], plan.num_rows) if row not in order["skip"]]
-    say(_READY)
-    _limit_memory(spec.config.resources.row_memory_mb << 20)
-    for row, photo in zip(rows, photos_of(spec, plan, rows), strict=True):
-        say(str(row))
-        outcome = next(locator.locate([photo]))
-        if outcome.reason is Reason.EXHAUSTED_MEMORY:
-            raise MemoryError
-    say(_DONE)
-
-
-def _take_stdout() -> Callable[[str], None]:
-    """Keep standard output for our words alone: what libraries print goes to standard error."""
-    channel = os.dup(1)
-    os.dup2(2, 1)
-
-    def say(word: str) -> None:
-        os.write(channel, f"{word}\n".encode())
-
-    return say
-
-
-def _limit_memory(more: int) -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
-
-
-if __name__ == "__main__":
-    try:
-        _child()
-    except MemoryError:
-        os._exit(_MEMORY_EXIT)
+def _ended(row: int | None, code: int) -> _Verdict:
+    if row is not None and code == MEMORY_EXIT:
+        return _Verdict(row, Reason.EXHAUSTED_MEMORY, "over the memory limit of one photo")
+    if row is not None and code < 0:
+        return _Verdict(row, Reason.CRASHED_WORKER, signal.Signals(-code).name)
+    raise InvariantError(f"the trial of single photos ended with exit code {code}", "run again and report it")

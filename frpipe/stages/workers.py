@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from frpipe.core.errors import OutputError
 from frpipe.core.reasons import Reject, Status
 from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
@@ -36,12 +35,22 @@ def locator_of(spec: RunSpec) -> Locator:
     )
 
 
+def fetcher_of(spec: RunSpec) -> Fetcher:
+    """A fetcher, as the orders say."""
+    storage = spec.config.storage
+    return Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
+
+
+def attempt_log_of(spec: RunSpec, pool: str) -> AttemptLog:
+    """The marks of a pool's workers."""
+    return AttemptLog(Folder.at(spec.output), spec.launch, pool, spec.config.resources.part_attempts)
+
+
 def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[bytes | Reject]:
     """The encoded photos of some rows of a part's plan, in order, fetched ahead."""
-    storage, resources = spec.config.storage, spec.config.resources
-    fetcher = Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
+    resources = spec.config.resources
     locations = plan["location"].take(pa.array(rows, pa.int64())).to_pylist()
-    return fetcher.stream(locations, resources.fetch_threads, resources.prefetch_rows)
+    return fetcher_of(spec).stream(locations, resources.fetch_threads, resources.prefetch_rows)
 
 
 class Locate:
@@ -50,7 +59,7 @@ class Locate:
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
         self._out = Folder.at(spec.output)
-        self._log = AttemptLog(self._out, spec.launch)
+        self._log = attempt_log_of(spec, "locate")
         self._locator = locator_of(spec)
 
     def __call__(self, ticket: pa.Table) -> pa.Table:
@@ -70,15 +79,9 @@ class Locate:
 
     def _poison_of(self, part: int, rows: int) -> dict[int, Poison]:
         attempt = self._log.begin(part)
-        limit = self._spec.config.resources.part_attempts
-        if attempt.in_launch > limit:
-            raise OutputError(
-                f"part {part} has lost its worker {limit} times, and no single photo is to blame",
-                "give workers more memory, or lower resources.locate.batch_rows and resources.part_rows",
-            )
         poison = self._log.poison(part)
-        if attempt.number > 1:
-            poison = find_poison(self._spec, part, rows, poison, attempt.number)
+        if attempt > 1:
+            poison = find_poison(self._spec, part, rows, poison, attempt)
             self._log.condemn(part, poison)
         return poison
 
@@ -88,10 +91,12 @@ class Embed:
 
     def __init__(self, spec: RunSpec) -> None:
         self._recipe = spec.recipe
+        self._log = attempt_log_of(spec, "embed")
         self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         parcel = Parcel.unpack(packed)
+        self._log.begin(parcel.part)
         start = time.perf_counter()
         vectors = self._embedder.embed(parcel.crops)
         images, faces = finish(parcel, vectors, time.perf_counter() - start, self._recipe)

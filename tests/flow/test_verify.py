@@ -89,6 +89,6 @@ def test_the_command_line(pair: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out)["verified"] is True
     assert main(["verify", "a.jpg", "c.jpg"]) == 0
     assert "different persons" in capsys.readouterr().out
-    assert main(["verify", "a.jpg", "c.jpg", "--check"]) == 10
+    assert main(["verify", "a.jpg", "c.jpg", "--check"]) == 12
     assert main(["verify", "a.jpg", "missing.jpg"]) == 8
     assert "-> " in capsys.readouterr().err

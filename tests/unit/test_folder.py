@@ -185,7 +185,7 @@ def test_an_unknown_scheme_is_explained() -> None:
 
 
 def test_stores_without_whole_writes_are_refused_for_writing() -> None:
-    with pytest.raises(StorageError, match="half written"):
+    with pytest.raises(StorageError, match="cannot write to"):
         Folder.at("http://127.0.0.1:1/x").write("y", b"")
 
 

@@ -133,7 +133,7 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path, out: Folder) -> No
 def test_a_missing_part_is_damage(tmp_path: Path, out: Folder) -> None:
     plan(_manifest(tmp_path, 5), out, 2)
     out.delete(f"_plan/{Plan.part_name(1)}")
-    with pytest.raises(OutputError, match="damaged"):
+    with pytest.raises(OutputError, match="not to be found"):
         read_part(out, 1)
 
 
@@ -161,3 +161,12 @@ def test_auto_estimates_text_manifests(tmp_path: Path, out: Folder) -> None:
     (tmp_path / "m.csv").write_text("image_uri\n" + "".join(f"{n:07d}.jpg\n" for n in range(140_000)))
     made = plan(str(tmp_path / "m.csv"), out)
     assert (made.rows, made.part_rows, made.parts) == (140_000, 512, 274)
+
+
+def test_the_same_text_in_another_folder_is_another_manifest(tmp_path: Path, out: Folder) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.csv").write_text("image_uri\nphoto.jpg\n")
+    plan(str(tmp_path / "a/m.csv"), out)
+    with pytest.raises(OutputError, match="another manifest"):
+        plan(str(tmp_path / "b/m.csv"), out)

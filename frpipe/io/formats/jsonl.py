@@ -18,15 +18,13 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def schema(file: BinaryIO) -> pa.Schema:
-    """Columns and types of the first block. A column without any value there is one of strings."""
+    """Columns and types of the first block. Dates are text, as is a column without any value there."""
     for first_line, block in _blocks(file):
         try:
             found = _parse(block, None).schema
         except pa.ArrowInvalid:
             raise _misfit(block, first_line, None) from None
-        return pa.schema(
-            [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in found]
-        )
+        return pa.schema([pa.field(f.name, pa.string() if _is_text(f.type) else f.type) for f in found])
     return pa.schema([])
 
 
@@ -38,6 +36,10 @@ def batches(file: BinaryIO, columns: Sequence[str], expected: pa.Schema) -> Iter
         except pa.ArrowInvalid:
             raise _misfit(block, first_line, expected) from None
         yield from table.select(list(columns)).to_batches()
+
+
+def _is_text(inferred: pa.DataType) -> bool:
+    return bool(pa.types.is_null(inferred) or pa.types.is_temporal(inferred))
 
 
 def _parse(block: bytes, expected: pa.Schema | None) -> pa.Table:

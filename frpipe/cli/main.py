@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from frpipe.cli import demo, manifest, models, sheet, verify
+from frpipe.cli import demo, gallery, identify, manifest, models, sheet, verify
 from frpipe.cli.exits import guarded
 
 
@@ -18,10 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="frpipe",
-        description="Face recognition in batches: models, manifests, and single photos. Jobs are in jobs/.",
+        description="Face recognition in batches: models, manifests, galleries, photos. Jobs are in jobs/.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (demo, models, manifest, verify, sheet):
+    for module in (demo, models, manifest, verify, identify, gallery, sheet):
         module.add_parser(commands)
     return parser
 

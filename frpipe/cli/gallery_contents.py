@@ -1,0 +1,213 @@
+"""`frpipe gallery create | enroll | delete | clear | compact`: what changes who is in a gallery."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frpipe.cli.gallery_parser import (
+    FACES,
+    POLICIES,
+    TEMPLATES,
+    Commands,
+    add_config,
+    answer,
+    command,
+    outcome_text,
+    pairs,
+)
+from frpipe.core.config import load_config
+from frpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from frpipe.gallery.outcome import Outcome
+
+_STILL = "\ntheir vectors stay in the files, and can be rolled back to, until `frpipe gallery compact`"
+
+
+def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    _add_create(commands)
+    _add_enroll(commands)
+    delete = command(
+        commands, "delete", "take people out of a gallery", _delete, ["G 0", "G 0 17 42", "G --from ids.txt"]
+    )
+    delete.add_argument("ids", nargs="*", metavar="ID", help="ids of people")
+    delete.add_argument("--from", dest="source", metavar="FILE", help="ids, one a line; - is standard input")
+    clear = command(commands, "clear", "take everybody out of a gallery", _clear, ["G --yes"])
+    clear.add_argument("--yes", action="store_true", help="do it: without this nothing happens")
+    command(
+        commands,
+        "compact",
+        "rewrite a gallery so that no file holds a deleted vector; older versions go",
+        _compact,
+        ["G"],
+    )
+
+
+def _add_create(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["G", "G --like out/photos", "G --set embed.model=mobilefacenet_npm --dtype float16 --encrypt"]
+    parser = command(commands, "create", "make an empty gallery for one model", _create, examples)
+    parser.add_argument("--like", metavar="OUT", help="for the features of this enroll output")
+    add_config(parser)
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of stored vectors (default: %(default)s)",
+    )
+    parser.add_argument("--encrypt", action="store_true", help="encrypt shards with AES-256-GCM")
+    parser.add_argument(
+        "--rows-per-shard",
+        type=int,
+        default=65_536,
+        metavar="N",
+        help="templates in a file (default: %(default)s)",
+    )
+
+
+def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = [
+        "G --features out/photos --templates mean",
+        "G --photo a.jpg --id 0 --set-attribute Name=JiSoo-Kim Department='black pink'",
+    ]
+    parser = command(commands, "enroll", "put people into a gallery", _enroll, examples)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--features", metavar="OUT", help="a finished output of jobs/enroll.py")
+    source.add_argument("--photo", metavar="PHOTO", help="one photo, of the person --id")
+    parser.add_argument("--id", metavar="ID", help="with --photo: whose photo it is")
+    parser.add_argument(
+        "--set-attribute", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="with --photo"
+    )
+    parser.add_argument(
+        "--policy", choices=POLICIES, help="for who is there already (default: skip; with --photo append)"
+    )
+    parser.add_argument(
+        "--templates", choices=TEMPLATES, default="all", help="with --features: what to keep of each person"
+    )
+    parser.add_argument(
+        "--faces",
+        choices=FACES,
+        help="which face of a photo counts (default: centre-largest; with --photo require-one)",
+    )
+    add_config(parser)
+
+
+def _create(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from frpipe.gallery.gallery import Gallery
+
+    if options.like:
+        from frpipe.flows.features import FeatureRun
+
+        spec = FeatureRun.open(options.like).spec
+    else:
+        from frpipe.flows.photo import spec_of
+
+        spec = spec_of(load_config(options.config, options.set))
+    spec = replace(
+        spec,
+        dtype=options.dtype,
+        rows_per_shard=options.rows_per_shard,
+        encryption="aes-256-gcm" if options.encrypt else None,
+    )
+    made = Gallery.create(options.gallery, spec)
+    text = (
+        f"made {options.gallery}: {spec.dim} numbers a vector, {spec.dtype}, "
+        f"{'encrypted' if spec.encryption else 'not encrypted'}, embedder {spec.embedder_hash[:12]}"
+    )
+    return answer(options, {"gallery": made.uri, "gallery_id": made.gallery_id, **_facts(spec)}, text)
+
+
+def _facts(spec: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(spec)  # type: ignore[call-overload, no-any-return]
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    return _enroll_photo(options) if options.photo else _enroll_features(options)
+
+
+def _enroll_photo(options: argparse.Namespace) -> int:
+    if options.id is None:
+        raise ConfigError("--photo needs --id", "give the id of the person on the photo")
+    from frpipe.flows.gallery_photo import enroll_photo
+    from frpipe.gallery.gallery import Gallery
+
+    outcome = enroll_photo(
+        Gallery.open(options.gallery),
+        options.photo,
+        options.id,
+        pairs(options.set_attribute, "--set-attribute"),
+        load_config(options.config, options.set),
+        faces=options.faces or "require-one",
+        policy=options.policy or "append",
+    )
+    return answer(options, outcome.as_dict(), outcome_text(outcome))
+
+
+def _enroll_features(options: argparse.Namespace) -> int:
+    if options.id is not None or options.set_attribute:
+        raise ConfigError(
+            "--id and --set-attribute go with --photo", "ids of features come from their manifest"
+        )
+    from frpipe.flows.consolidate import Consolidation
+
+    job = Consolidation(
+        options.features,
+        options.gallery,
+        options.policy or "skip",
+        options.templates,
+        options.faces or "centre-largest",
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    done = job.run()
+    return answer(options, done.as_dict(), done.text())
+
+
+def _delete(options: argparse.Namespace) -> int:
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    ids = [*options.ids, *(_lines(options.source) if options.source else [])]
+    if not ids:
+        raise ConfigError("no ids are given", "give them as arguments, or in a file with --from")
+    outcome = lifecycle.delete(Gallery.open(options.gallery), ids)
+    absent = f", {outcome.unknown:,} ids are not there" if outcome.unknown else ""
+    return answer(options, outcome.as_dict(), f"{_gone(outcome)}{absent}; version {outcome.version}{_STILL}")
+
+
+def _lines(source: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("the file of --from cannot be read as UTF-8 text", "check its path") from None
+    return [line for line in text.splitlines() if line]
+
+
+def _clear(options: argparse.Namespace) -> int:
+    if not options.yes:
+        raise ConfigError("clear takes everybody out of the gallery", "say --yes if that is meant")
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    outcome = lifecycle.clear(Gallery.open(options.gallery))
+    return answer(options, outcome.as_dict(), f"{_gone(outcome)}; version {outcome.version}{_STILL}")
+
+
+def _compact(options: argparse.Namespace) -> int:
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    outcome = lifecycle.compact(Gallery.open(options.gallery))
+    text = f"no file holds a deleted vector, older versions are gone; version {outcome.version}"
+    return answer(options, outcome.as_dict(), text)
+
+
+def _gone(outcome: Outcome) -> str:
+    noun = "person" if outcome.subjects == 1 else "people"
+    return f"{outcome.subjects:,} {noun} deleted ({outcome.deleted:,} templates)"

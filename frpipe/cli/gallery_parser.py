@@ -1,0 +1,68 @@
+"""What the commands of `frpipe gallery` share: how they are declared, and how they answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from frpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from frpipe.gallery.outcome import Outcome
+
+Commands = argparse._SubParsersAction  # the type argparse gives a group of commands
+Run = Callable[[argparse.Namespace], int]
+FACES = ("centre-largest", "largest", "require-one")
+POLICIES = ("skip", "replace", "append")
+TEMPLATES = ("all", "mean", "quality-mean", "medoid")
+
+
+def command(
+    commands: Commands[argparse.ArgumentParser], name: str, summary: str, run: Run, examples: Sequence[str]
+) -> argparse.ArgumentParser:
+    """Add a command that takes a gallery and --json."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n".join(["examples:", *(f"  frpipe gallery {name} {example}" for example in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("gallery", metavar="G", help="folder or s3:// prefix of the gallery")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add --config and --set, as jobs have them."""
+    parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated"
+    )
+
+
+def answer(options: argparse.Namespace, content: Mapping[str, Any], text: str) -> int:
+    """Print the result, as JSON on one line or as text; exit code 0."""
+    print(json.dumps(content, ensure_ascii=False, default=str) if options.json else text)
+    return 0
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """What a change did, in one line: the counts that are not zero."""
+    counts = {name: value for name, value in outcome.as_dict().items() if name not in ("version", "shards")}
+    done = ", ".join(f"{value:,} {name}" for name, value in counts.items() if value) or "nothing to do"
+    return f"{done}; version {outcome.version}"
+
+
+def pairs(words: Sequence[str], flag: str) -> dict[str, str]:
+    """NAME=VALUE words as a mapping. Raises ConfigError for any other word."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{flag} takes NAME=VALUE", f"for example {flag} Department=Sales")
+        found[name] = value
+    return found

@@ -1,0 +1,101 @@
+"""`frpipe gallery log | diff | rollback | merge | verify`: versions, and whether they are whole."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from frpipe.cli.gallery_parser import Commands, answer, command, outcome_text
+from frpipe.cli.table import printable, table
+from frpipe.core.errors import GalleryDamaged
+
+_SHOWN = 20
+
+
+def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    command(
+        commands, "log", "what was done to a gallery: counts and digests, no names", _log, ["G", "G --json"]
+    )
+    diff = command(
+        commands,
+        "diff",
+        "who is different between two versions, or two galleries",
+        _diff,
+        ["G", "G --from 3 --to 7", "G --other H --json"],
+    )
+    diff.add_argument("--from", dest="old", type=int, metavar="V", help="default: the version before --to")
+    diff.add_argument("--to", dest="new", type=int, metavar="V", help="default: the newest")
+    diff.add_argument("--other", metavar="H", help="from G to the newest version of this gallery instead")
+    rollback = command(commands, "rollback", "make an older version the newest", _rollback, ["G 3"])
+    rollback.add_argument("version", type=int, metavar="V", help="a version of `frpipe gallery log`")
+    merge = command(commands, "merge", "put all people of another gallery into this one", _merge, ["G H"])
+    merge.add_argument("other", metavar="H", help="a gallery of the same model")
+    command(commands, "verify", "check every byte and every row of a gallery", _verify, ["G"])
+
+
+def _log(options: argparse.Namespace) -> int:
+    from frpipe.gallery.gallery import Gallery
+
+    gallery = Gallery.open(options.gallery)
+    entries, readable = gallery.log(), set(gallery.versions())
+    rows = []
+    for entry in entries:
+        counts = _counts(entry.counts)
+        state = "" if entry.version in readable else "purged"
+        rows.append((entry.version, entry.created, entry.action, counts, state, entry.note))
+    content = {
+        "gallery": gallery.uri,
+        "entries": [{**asdict(entry), "readable": entry.version in readable} for entry in entries],
+    }
+    return answer(options, content, table(("version", "when", "action", "counts", "", "note"), rows))
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in counts.items() if value)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    gallery = Gallery.open(options.gallery)
+    if options.other:
+        old, new = gallery.snapshot(options.old), Gallery.open(options.other).snapshot(options.new)
+    else:
+        new = gallery.snapshot(options.new)
+        old = gallery.snapshot(max(0, new.number - 1) if options.old is None else options.old)
+    found = lifecycle.diff(old, new)
+    kinds = {name: list(getattr(found, name)) for name in ("added", "removed", "changed")}
+    lines = [f"from version {old.number} to version {new.number}"]
+    for kind, ids in kinds.items():
+        more = f" ... ({len(ids) - _SHOWN:,} more, see --json)" if len(ids) > _SHOWN else ""
+        lines.append(f"{kind:<8} {len(ids):,}  {' '.join(map(printable, ids[:_SHOWN]))}{more}".rstrip())
+    return answer(options, {"from": old.number, "to": new.number, **kinds}, "\n".join(lines))
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    outcome = lifecycle.rollback(Gallery.open(options.gallery), options.version)
+    return answer(options, outcome.as_dict(), outcome_text(outcome))
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    outcome = lifecycle.merge(Gallery.open(options.gallery), Gallery.open(options.other))
+    return answer(options, outcome.as_dict(), outcome_text(outcome))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from frpipe.gallery import lifecycle
+    from frpipe.gallery.gallery import Gallery
+
+    problems = lifecycle.verify(Gallery.open(options.gallery))
+    content = {"intact": not problems, "problems": [asdict(problem) for problem in problems]}
+    lines = [f"{problem.file}: {problem.what}" for problem in problems]
+    answer(options, content, "\n".join(lines) or "every file and every row is as it was written")
+    return GalleryDamaged.exit_code if problems else 0

@@ -1,0 +1,122 @@
+"""`frpipe identify PHOTO --gallery G`: who is on this photo?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from typing import TYPE_CHECKING
+
+from frpipe.cli.exits import EXIT_NO
+from frpipe.cli.gallery_parser import FACES, add_config
+from frpipe.cli.table import printable, table
+from frpipe.core.config import load_config
+
+if TYPE_CHECKING:
+    from frpipe.flows.identify import Identification, Limit
+
+_EXAMPLES = """\
+examples:
+  frpipe identify a.jpg --gallery G
+  frpipe identify a.jpg --gallery G --threshold 0.55 --top 3
+  frpipe identify a.jpg --gallery G --set embed.model=mobilefacenet_npm --json
+
+The threshold is a SIMILARITY (cosine); the distance of the lecture is 1 - similarity. Exit code: 0 for either
+answer; with --check, 12 for a stranger; 10 for a gallery of another model.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "identify",
+        help="find who of a gallery is on a photo",
+        description="Compare the face on a photo with everybody in a gallery: an id, or a stranger.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photo", metavar="PHOTO", help="path or URI of a photo")
+    parser.add_argument("--gallery", required=True, metavar="G", help="folder or s3:// prefix")
+    parser.add_argument("--threshold", type=float, metavar="SIM", help="similarity; default: the card's")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="K", help="people to show (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--faces", choices=FACES, default="centre-largest", help="which face counts (default: %(default)s)"
+    )
+    add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    parser.add_argument("--check", action="store_true", help="exit with 12 for a stranger")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load_config(options.config, options.set)
+
+    from frpipe.flows.identify import identify
+    from frpipe.gallery.gallery import Gallery
+
+    result = identify(
+        options.photo,
+        Gallery.open(options.gallery),
+        config,
+        threshold=options.threshold,
+        top=options.top,
+        faces=options.faces,
+    )
+    print(json.dumps(result.as_dict(), indent=1, ensure_ascii=False) if options.json else _text(result))
+    return EXIT_NO if options.check and result.stranger else 0
+
+
+def _text(result: Identification) -> str:
+    limit = result.threshold
+    rows = [
+        (rank, c.subject_id, f"{c.similarity:.4f}", f"{c.distance:.4f}", *_attributes(c.attributes))
+        for rank, c in enumerate(result.candidates, start=1)
+    ]
+    width = max((len(row) for row in rows), default=4)
+    padded = [(*row, *[""] * (width - len(row))) for row in rows]
+    header = ("rank", "id", "similarity", "distance", *[""] * (width - 4))
+    return "\n".join(
+        (
+            f"{'stranger' if result.subject_id is None else printable(result.subject_id)}: {_reason(result)}",
+            table(header, padded),
+            f"{result.subjects:,} people, {result.templates:,} templates, version {result.version}; "
+            f"{result.model}, {result.face_policy} of {result.faces_found}, quality {result.quality:.2f}",
+            _wrapped(_threshold(limit)),
+            _wrapped(_warning(result)),
+        )
+    ).rstrip()
+
+
+def _threshold(limit: Limit) -> str:
+    return f"threshold: similarity {limit.similarity:.4f} = distance {limit.distance:.4f}; {limit.source}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, subsequent_indent="  ")
+
+
+def _attributes(attributes: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in attributes.items()]
+
+
+def _reason(result: Identification) -> str:
+    if not result.candidates:
+        return "the gallery is empty"
+    best, limit = result.candidates[0], result.threshold
+    sign, other = ("<", ">") if result.stranger else (">=", "<=")
+    return (
+        f"similarity {best.similarity:.4f} {sign} {limit.similarity:.4f} "
+        f"(distance {best.distance:.4f} {other} {limit.distance:.4f})"
+    )
+
+
+def _warning(result: Identification) -> str:
+    if result.expected_fpir is None:
+        return ""
+    return (
+        f"It is for comparing TWO photos (FMR {result.threshold.fmr:g}). Among {result.templates:,} "
+        f"templates a stranger is taken for somebody about {result.expected_fpir:.2%} of the time, "
+        "1 - (1 - FMR)^templates: a larger gallery needs a higher one."
+    )

@@ -1,0 +1,54 @@
+"""Enroll one photo of one person, as the lecture does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError
+from frpipe.flows.photo import check_config, face_of
+from frpipe.flows.subject_faces import SubjectPolicy
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.policy import Policy
+from frpipe.gallery.schema import FIXED_COLUMNS, template_schema, vector_array
+
+
+def enroll_photo(
+    gallery: Gallery,
+    photo: str,
+    subject_id: str,
+    attributes: Mapping[str, str],
+    config: Config,
+    *,
+    faces: SubjectPolicy = "require-one",
+    policy: Policy = "append",
+) -> Outcome:
+    """Add the face of a photo to a person. The face id is the photo's SHA-256, short: one photo counts once.
+
+    Raises FaceError where the photo has no face, or several and `faces` does not say which; GalleryMismatch
+    where the configuration is not the gallery's.
+    """
+    taken = sorted(set(attributes) & set(FIXED_COLUMNS))
+    if taken or not subject_id:
+        raise ConfigError(
+            f"{taken[0]} is a column of every gallery" if taken else "the id is empty",
+            "choose another name for the attribute" if taken else "give --id",
+        )
+    check_config(config, gallery.spec)
+    face = face_of(photo, config, faces)
+    columns = {
+        "subject_id": [subject_id],
+        "face_id": [f"photo:{face.content_sha256[:20]}"],
+        "image_uri": [photo],
+        "quality": [face.quality],
+        "enrolled_at": [datetime.now(UTC)],
+        "embedding": vector_array(face.vector[None, :]),
+        **{name: [value] for name, value in attributes.items()},
+    }
+    table = pa.table(columns, schema=template_schema(gallery.spec.dim, attributes))
+    return lifecycle.enroll(gallery, [table], policy, note=f"one photo, faces {faces}")

@@ -1,0 +1,253 @@
+"""The versions of a gallery: which shards, and which of their rows, make it up. See ADR 8."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from frpipe.core.errors import GalleryError
+from frpipe.gallery.document import damaged, sealed, unsealed
+from frpipe.io.folder import Folder
+
+VERSIONS = "versions"
+LOG = "log"
+# Digests of subjects that one entry lists; beyond it, one digest of all of them.
+_MOST_DIGESTS = 10_000
+
+
+class Purged(GalleryError):
+    """Files went under a reader or writer because of a compaction."""
+
+    @classmethod
+    def while_read(cls, number: int) -> Purged:
+        """Of a snapshot."""
+        return cls(
+            f"version {number} of the gallery was purged by a compaction while it was read",
+            "open the gallery again: the newest version has all that is left",
+        )
+
+    @classmethod
+    def while_at_work(cls) -> Purged:
+        """Of a shard that was being written."""
+        return cls("a compaction has removed a shard that was being written", "run again")
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The rows of a shard that are deleted: a file in `deleted/`."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRef:
+    """A shard as one version sees it. `rows` counts all rows of the file, `deleted` those out of sight."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    attributes: tuple[str, ...]
+    deleted: Deleted | None = None
+
+    @property
+    def live_rows(self) -> int:
+        return self.rows - (self.deleted.rows if self.deleted else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the audit log: what was done, never to whom.
+
+    subjects: digests of the people whose templates went, keyed by the gallery's id; empty where they are more
+    than 10,000. subjects_sha256: of those digests, sorted, one a line.
+    """
+
+    version: int
+    created: str
+    action: str
+    note: str = ""
+    policy: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    subjects: tuple[str, ...] = ()
+    subjects_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One state of the gallery. `commit` is random and tells this version from a rival of the same number.
+
+    purged: versions up to this number have gone with the files that only they named.
+    """
+
+    number: int
+    commit: str
+    purged: int
+    entry: Entry
+    shards: tuple[ShardRef, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Templates in sight."""
+        return sum(shard.live_rows for shard in self.shards)
+
+    def followed_by(self, shards: Iterable[ShardRef], entry: Entry, *, purging: bool = False) -> Version:
+        """The next version, with shards of which no row is left taken out."""
+        number = self.number + 1
+        kept = tuple(shard for shard in shards if shard.live_rows)
+        purged = self.number if purging else self.purged
+        return Version(number, secrets.token_hex(16), purged, replace(entry, version=number), kept)
+
+
+def entry_of(
+    action: str, note: str, counts: dict[str, int], *, policy: str = "", digests: Iterable[str] = ()
+) -> Entry:
+    """An entry of now; its number comes with the commit."""
+    listed = sorted(digests)
+    seal = hashlib.sha256("".join(f"{digest}\n" for digest in listed).encode()).hexdigest() if listed else ""
+    few = tuple(listed) if len(listed) <= _MOST_DIGESTS else ()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Entry(0, now, action, note, policy, counts, few, seal)
+
+
+class Catalog:
+    """The files `versions/` and `log/`. Version 0 is the empty gallery as it was made; it has no file."""
+
+    def __init__(self, folder: Folder, created: str) -> None:
+        self._folder = folder
+        self._origin = Version(0, "", 0, Entry(0, created, "create"))
+
+    def head(self) -> Version:
+        """The newest version."""
+        while True:
+            numbers = self.numbers()
+            if not numbers:
+                return self._origin
+            try:
+                return self.read(numbers[-1])
+            except FileNotFoundError:  # a newer one was committed and this one purged between two looks
+                continue
+
+    def numbers(self) -> list[int]:
+        """Numbers of the version files that are there, ascending."""
+        return [int(entry.name[-14:-5]) for entry in self._folder.list(VERSIONS)]
+
+    def read(self, number: int) -> Version:
+        """A version by its number. FileNotFoundError where it has no file."""
+        if number == 0:
+            return self._origin
+        name = _name(VERSIONS, number)
+        content = unsealed(self._folder.read(name), name)
+        try:
+            version = _version(content)
+        except (KeyError, TypeError, ValueError):
+            raise damaged(name, "it has not the expected fields") from None
+        if version.number != number:
+            raise damaged(name, "it is the file of another version")
+        return version
+
+    def commit(self, version: Version) -> bool:
+        """Make the version the head, if its number is still free. Of any number of rivals one gets True.
+
+        A number may look free because its version has been purged: the log has it then, and the commit is
+        withdrawn. A store that loses its answer is asked whose the version is.
+        """
+        name = _name(VERSIONS, version.number)
+        created = self._folder.create(name, sealed(_content(version)))
+        logged = self._logged(version.number)
+        if logged is not None:
+            if created and logged != version.commit:
+                self._folder.delete(name)
+            return logged == version.commit
+        if created:
+            return True
+        try:
+            return self.read(version.number).commit == version.commit
+        except FileNotFoundError:
+            return self._logged(version.number) == version.commit
+
+    def retire(self, number: int) -> None:
+        """Keep the entry of a version and remove its file."""
+        try:
+            version = self.read(number)
+        except FileNotFoundError:
+            return
+        receipt = {"commit": version.commit, **_plain(asdict(version.entry))}
+        self._folder.create(_name(LOG, number), sealed(receipt))
+        self._folder.delete(_name(VERSIONS, number))
+
+    def entries(self) -> list[Entry]:
+        """The audit log, oldest first."""
+        found = {0: self._origin.entry}
+        for listed in self._folder.list(LOG):
+            content = unsealed(self._folder.read(listed.name), listed.name)
+            content.pop("commit")
+            entry = _entry(content)
+            found[entry.version] = entry
+        for number in self.numbers():
+            try:
+                found.setdefault(number, self.read(number).entry)
+            except FileNotFoundError:
+                return self.entries()
+        return [found[number] for number in sorted(found)]
+
+    def _logged(self, number: int) -> str | None:
+        """The commit of a version that has been purged; None where it has not."""
+        name = _name(LOG, number)
+        try:
+            return str(unsealed(self._folder.read(name), name)["commit"])
+        except FileNotFoundError:
+            return None
+
+
+def subject_digest(gallery_id: str, subject_id: str) -> str:
+    """What the log says instead of a subject's id: 32 hex digits, keyed by the gallery's id."""
+    return hashlib.blake2b(subject_id.encode(), digest_size=16, key=gallery_id.encode()).hexdigest()
+
+
+def check_readable(number: int, head: Version) -> None:
+    """Raise GalleryError for a version that never was, or has been purged."""
+    if number and not head.purged < number <= head.number:
+        why = "has been purged by a compaction" if 0 < number <= head.purged else "does not exist"
+        raise GalleryError(
+            f"version {number} of the gallery {why}",
+            f"versions that can be read: {head.purged + 1} to {head.number}",
+        )
+
+
+def _name(folder: str, number: int) -> str:
+    return f"{folder}/{number:09d}.json"
+
+
+def _content(version: Version) -> dict[str, Any]:
+    """`parent` is for people: it is always the number before."""
+    return {"format_version": 1, "parent": version.number - 1, **_plain(asdict(version))}
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+
+def _version(content: dict[str, Any]) -> Version:
+    return Version(
+        number=int(content["number"]),
+        commit=str(content["commit"]),
+        purged=int(content["purged"]),
+        entry=_entry(content["entry"]),
+        shards=tuple(_shard(shard) for shard in content["shards"]),
+    )
+
+
+def _entry(content: dict[str, Any]) -> Entry:
+    return Entry(**{**content, "subjects": tuple(content["subjects"])})
+
+
+def _shard(content: dict[str, Any]) -> ShardRef:
+    deleted = Deleted(**content["deleted"]) if content["deleted"] else None
+    return ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})

@@ -1,0 +1,78 @@
+"""Who came, who went and whose templates changed between two versions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from frpipe.gallery.schema import EMBEDDING, ENROLLED, FACE_ID, SUBJECT_ID, vectors_of
+from frpipe.gallery.snapshot import Snapshot
+
+# A row's subject and content as digests of 16 bytes: the memory that a comparison takes is 32 bytes a row.
+_DIGEST = np.dtype([("subject", "S16"), ("content", "S16")])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Ids of people, sorted. changed: there in both, with other templates or attributes."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, tuple[str, ...]]:
+        """For JSON."""
+        return asdict(self)
+
+
+def diff(before: Snapshot, after: Snapshot) -> Difference:
+    """Compare two versions, of one gallery or of two. When a row was enrolled does not count."""
+    old, new = _rows(before), _rows(after)
+    touched = np.unique(np.setxor1d(old, new)["subject"])
+    had, has = np.isin(touched, old["subject"]), np.isin(touched, new["subject"])
+    kinds = (touched[~had], touched[had & ~has], touched[had & has])
+    names = _names((before, after), set(touched.tolist()))
+    return Difference(*(tuple(sorted(names[digest] for digest in kind.tolist())) for kind in kinds))
+
+
+def _rows(snapshot: Snapshot) -> NDArray[np.void]:
+    """(n,) digests of all rows, sorted."""
+    parts = [_digests(table) for table in snapshot.tables()]
+    return np.sort(np.concatenate(parts)) if parts else np.zeros(0, _DIGEST)
+
+
+def _digests(table: pa.Table) -> NDArray[np.void]:
+    names = [n for n in table.column_names if n not in (SUBJECT_ID, FACE_ID, ENROLLED, EMBEDDING)]
+    subjects, faces = table.column(SUBJECT_ID).to_pylist(), table.column(FACE_ID).to_pylist()
+    facts = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    out = np.zeros(table.num_rows, _DIGEST)
+    for row, (subject, face, values, vector) in enumerate(
+        zip(subjects, faces, facts, vectors_of(table), strict=True)
+    ):
+        there = [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
+        content = repr((subject, face, there)).encode() + vector.tobytes()
+        out[row] = _digest(subject.encode()), _digest(content)
+    return out
+
+
+def _digest(data: bytes) -> bytes:
+    """16 bytes of which the last is never 0: numpy's byte strings would lose it."""
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    return digest if digest[-1] else digest[:-1] + b"\1"
+
+
+def _names(snapshots: Iterable[Snapshot], wanted: set[bytes]) -> dict[bytes, str]:
+    if not wanted:
+        return {}
+    return {
+        digest: subject
+        for snapshot in snapshots
+        for table in snapshot.tables([SUBJECT_ID], vectors=False)
+        for subject in table.column(SUBJECT_ID).unique().to_pylist()
+        if (digest := _digest(subject.encode())) in wanted
+    }

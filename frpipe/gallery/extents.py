@@ -1,0 +1,45 @@
+"""The bytes of a shard file, wherever they are: mapped from a disk, in memory, or in an object store."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class Bytes(Protocol):
+    """A file of known size that gives its bytes by range."""
+
+    def read(self, offset: int, count: int) -> memoryview | bytes: ...
+
+
+class Mapped:
+    """A file on a mounted file system; what it gives are views that stay valid when this is gone."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def read(self, offset: int, count: int) -> memoryview:
+        return self._view[offset : offset + count]
+
+
+class Held:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._view = memoryview(data).toreadonly()
+
+    def read(self, offset: int, count: int) -> memoryview:
+        return self._view[offset : offset + count]
+
+
+class Ranged:
+    """An open file that is read by range; only what is asked for is transferred."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, offset: int, count: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(count)

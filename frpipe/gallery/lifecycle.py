@@ -1,0 +1,24 @@
+"""All that may happen to a gallery, in one place: import this module and call its functions."""
+
+from __future__ import annotations
+
+from frpipe.gallery.compact import compact
+from frpipe.gallery.delete import clear, delete, rollback
+from frpipe.gallery.diff import Difference, diff
+from frpipe.gallery.enroll import enroll, merge
+from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.verify import Problem, verify
+
+__all__ = [
+    "Difference",
+    "Outcome",
+    "Problem",
+    "clear",
+    "compact",
+    "delete",
+    "diff",
+    "enroll",
+    "merge",
+    "rollback",
+    "verify",
+]

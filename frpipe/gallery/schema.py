@@ -1,0 +1,153 @@
+"""The templates table: the form in which templates enter and leave a gallery. One row is one feature vector.
+
+A row's key is (subject_id, face_id). Every column that is not named here is an attribute of the row: text,
+null allowed, under any name (Name, Department, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.core.errors import GalleryError, GalleryMismatch
+
+SUBJECT_ID = "subject_id"
+FACE_ID = "face_id"
+URI = "image_uri"
+QUALITY = "quality"
+ENROLLED = "enrolled_at"
+EMBEDDING = "embedding"
+FIXED_COLUMNS = (SUBJECT_ID, FACE_ID, URI, QUALITY, ENROLLED, EMBEDDING)
+TEXTS = (SUBJECT_ID, FACE_ID, URI)
+
+TIME = pa.timestamp("us", tz="UTC")
+# How far a vector's length may be from 1: room for float32 arithmetic, and for rounding to float16 (2**-11).
+UNIT_TOLERANCE = 1e-3
+
+
+def template_schema(dim: int, attributes: Iterable[str] = (), *, vectors: bool = True) -> pa.Schema:
+    """Schema of a templates table: the built-in columns in their order, then the attributes as given."""
+    fields = [
+        pa.field(SUBJECT_ID, pa.string(), False),
+        pa.field(FACE_ID, pa.string(), False),
+        pa.field(URI, pa.string()),
+        pa.field(QUALITY, pa.float32()),
+        pa.field(ENROLLED, TIME),
+    ]
+    if vectors:
+        fields.append(pa.field(EMBEDDING, vector_type(dim), False))
+    return pa.schema(fields + [pa.field(name, pa.string()) for name in attributes])
+
+
+def vector_type(dim: int) -> pa.DataType:
+    """Type of `embedding`: a fixed-size list of non-null float32."""
+    return pa.list_(pa.field("item", pa.float32(), False), dim)
+
+
+def attributes_of(schema: pa.Schema) -> list[str]:
+    """Names of the columns that are attributes, in their order."""
+    return [name for name in schema.names if name not in FIXED_COLUMNS]
+
+
+def union(names: Iterable[Iterable[str]]) -> list[str]:
+    """Attribute names of several tables, sorted, each once."""
+    return sorted({name for some in names for name in some})
+
+
+def vectors_of(table: pa.Table) -> NDArray[np.float32]:
+    """(n, dim) float32 of the column `embedding`; a view where the column is one chunk."""
+    column = table.column(EMBEDDING)
+    if column.num_chunks == 1:
+        array = column.chunk(0)
+    else:
+        array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values, np.float32).reshape(len(array), column.type.list_size)
+
+
+def vector_array(vectors: NDArray[np.floating]) -> pa.FixedSizeListArray:
+    """Arrow's form of (n, dim) vectors, without a copy where they are float32."""
+    flat = np.ascontiguousarray(vectors, np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=vector_type(vectors.shape[1]))
+
+
+def conform(table: pa.Table, dim: int, now: datetime) -> pa.Table:
+    """The table with the types of `template_schema`, its missing optional columns filled, checked.
+
+    `enrolled_at` is `now` where it is missing. Raises GalleryMismatch for vectors of another dimension, and
+    GalleryError for rows that no gallery can hold: no id, not a unit vector, an attribute that is no text.
+    """
+    attributes = attributes_of(table.schema)
+    _check_names(table.schema.names)
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {name: _text(table, name) for name in TEXTS}
+    for name in (SUBJECT_ID, FACE_ID):
+        _check_ids(columns[name], name)
+    columns[QUALITY] = _cast(table, QUALITY, pa.float32())
+    columns[ENROLLED] = pc.fill_null(_cast(table, ENROLLED, TIME), pa.scalar(now, TIME))
+    columns[EMBEDDING] = vector_array(_checked_vectors(table, dim))
+    columns |= {name: _text(table, name) for name in attributes}
+    return pa.table(columns, schema=template_schema(dim, attributes))
+
+
+def _check_names(names: list[str]) -> None:
+    if len(set(names)) != len(names) or any(not name or "\0" in name for name in names):
+        raise GalleryError(
+            "the names of the columns are not usable", "give each column a name of its own, without NUL"
+        )
+    missing = [name for name in (SUBJECT_ID, FACE_ID, EMBEDDING) if name not in names]
+    if missing:
+        raise GalleryError(f"columns are missing: {', '.join(missing)}", "give a templates table")
+
+
+def _check_ids(column: pa.ChunkedArray, name: str) -> None:
+    if column.null_count or (len(column) and pc.min(pc.binary_length(column)).as_py() == 0):
+        raise GalleryError(f"{name} is empty in some rows", "leave out rows without an id")
+
+
+def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name in table.column_names:
+        kind = table.schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+            raise GalleryError(f"the column {name!r} is {kind}, not text", "cast it to text, or leave it out")
+    return _cast(table, name, pa.string())
+
+
+def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(table.num_rows, kind)])
+    try:
+        return table.column(name).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise GalleryError(f"the column {name} cannot be read as {kind}", "cast it before") from None
+
+
+def _checked_vectors(table: pa.Table, dim: int) -> NDArray[np.float32]:
+    kind = table.schema.field(EMBEDDING).type
+    if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+        raise GalleryError(f"embedding is {kind}", f"give a fixed-size list of {dim} float32")
+    if kind.list_size != dim:
+        raise GalleryMismatch(
+            f"the vectors have {kind.list_size} numbers, the gallery's have {dim}",
+            "enroll the photos again with the gallery's model, or use another gallery",
+        )
+    column = table.column(EMBEDDING)
+    vectors = vectors_of(table)
+    if column.null_count or not is_unit(vectors):
+        raise GalleryError("a vector is missing or not of length 1", "divide each vector by its length")
+    return vectors
+
+
+def is_unit(vectors: NDArray[np.floating]) -> bool:
+    """Whether every row of (n, dim) is finite and of length 1, within UNIT_TOLERANCE."""
+    for start in range(0, len(vectors), 8192):
+        block = vectors[start : start + 8192].astype(np.float32, copy=False)
+        lengths = np.einsum("ij,ij->i", block, block)
+        if not bool(np.all(np.abs(np.sqrt(lengths) - 1) <= UNIT_TOLERANCE)):
+            return False
+    return True

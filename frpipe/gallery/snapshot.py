@@ -1,0 +1,166 @@
+"""One version of a gallery, whole, from the first row to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.core.errors import GalleryError
+from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version
+from frpipe.gallery.document import damaged
+from frpipe.gallery.packed import hashes
+from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, template_schema, union
+from frpipe.gallery.shard import Shard
+from frpipe.gallery.shelf import Shelf
+
+
+class Snapshot:
+    """An immutable view: later changes to the gallery do not show. Get one from `Gallery.snapshot`.
+
+    Memory: one shard at a time. Rows within a shard are sorted by (subject_id, face_id); a person's
+    templates may lie in several shards. Where a compaction takes files away under a reader, reading raises
+    GalleryError.
+    """
+
+    def __init__(self, catalog: Catalog, shelf: Shelf, gallery_id: str, version: Version) -> None:
+        self._catalog, self._shelf, self._gallery_id = catalog, shelf, gallery_id
+        self.version = version
+
+    @property
+    def number(self) -> int:
+        """The version's number."""
+        return self.version.number
+
+    @property
+    def rows(self) -> int:
+        """Templates in sight."""
+        return self.version.rows
+
+    @cached_property
+    def subjects(self) -> int:
+        """People in sight. Reads all ids: 8 bytes of memory a template."""
+        seen = [hashes(t.column(SUBJECT_ID)) for t in self.tables([SUBJECT_ID], vectors=False)]
+        return len(np.unique(np.concatenate(seen))) if seen else 0
+
+    @property
+    def attributes(self) -> list[str]:
+        """Names of all attributes, sorted."""
+        return union(ref.attributes for ref in self.version.shards)
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns but `embedding`: the fixed ones in their order, then the attributes."""
+        return [name for name in FIXED_COLUMNS if name != EMBEDDING] + self.attributes
+
+    def tables(self, columns: Sequence[str] | None = None, *, vectors: bool = True) -> Iterator[pa.Table]:
+        """The templates in sight, one table a shard, with all attributes of the gallery or `columns`.
+
+        vectors: whether `embedding` comes along (float32; read as float16 where so stored). Without it the
+        vectors are not read.
+        """
+        names = self._names(columns)
+        for ref in self.version.shards:
+            yield self.table_of(ref, names, vectors=vectors)
+
+    def vectors(self) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
+        """For matching: subject ids and their (n, dim) float32 unit vectors, one pair a shard.
+
+        Vectors are a view of the mapped file where the shard has no deletions and holds float32.
+        """
+        for ref in self.version.shards:
+            shard, rows = self.open(ref), self.live_rows(ref)
+            ids, vectors = shard.text(SUBJECT_ID), shard.vectors()
+            if rows is not None:
+                ids, vectors = ids.take(pa.array(rows)), vectors[rows]
+            yield ids, vectors.astype(np.float32, copy=False)
+
+    def list(self, where: Mapping[str, str] | None = None) -> Iterator[pa.Table]:
+        """All columns but the vector, one row a template, those whose attributes equal `where`; streamed.
+
+        Raises GalleryError for a name that no template of this version has.
+        """
+        wanted = dict(where or {})
+        unknown = sorted(wanted.keys() - {*self.attributes, *FIXED_COLUMNS})
+        if unknown and self.version.shards:
+            raise GalleryError(
+                f"no template has {', '.join(map(repr, unknown))}",
+                f"attributes: {', '.join(self.attributes)}",
+            )
+        for table in self.tables(vectors=False):
+            yield _filtered(table, wanted)
+
+    def show(self, subject_id: str, *, vectors: bool = False) -> pa.Table:
+        """All templates of a person; a table of no rows where there is none."""
+        names, found = self._names(None), []
+        for ref in self.version.shards:
+            shard = self.open(ref, vectors=False)
+            rows = np.flatnonzero(pc.equal(shard.text(SUBJECT_ID), subject_id).to_numpy(zero_copy_only=False))
+            live = np.setdiff1d(rows, self.deleted_rows(ref))
+            if live.size:
+                whole = self.open(ref) if vectors else shard
+                found.append(whole.table(names, live, vectors=vectors))
+        return pa.concat_tables(found) if found else self._empty(vectors)
+
+    def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
+        """A shard of this version, all rows."""
+        try:
+            return self._shelf.open(ref, vectors=vectors)
+        except FileNotFoundError:
+            raise self._gone(ref.name) from None
+
+    def live_rows(self, ref: ShardRef) -> NDArray[np.int64] | None:
+        """Row numbers of a shard that are in sight, ascending; None: all."""
+        return None if ref.deleted is None else np.delete(np.arange(ref.rows), self.deleted_rows(ref))
+
+    def table_of(
+        self,
+        ref: ShardRef,
+        columns: Sequence[str] | None = None,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        vectors: bool,
+    ) -> pa.Table:
+        """Some rows of a shard, or all that are in sight."""
+        names = self._names(None) if columns is None else columns
+        taken = self.live_rows(ref) if rows is None else rows
+        return self.open(ref, vectors=vectors).table(names, taken, vectors=vectors)
+
+    def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
+        """Row numbers of a shard that are out of sight, ascending."""
+        try:
+            return self._shelf.deleted_rows(ref)
+        except FileNotFoundError:
+            raise self._gone(ref.deleted.name if ref.deleted else ref.name) from None
+
+    def _gone(self, name: str) -> GalleryError:
+        """Why a file is not there: a compaction that came meanwhile, or damage."""
+        if self._catalog.head().purged >= self.number:
+            return Purged.while_read(self.number)
+        return damaged(name, "it is missing")
+
+    def _names(self, columns: Sequence[str] | None) -> Sequence[str]:
+        known = self.columns
+        if columns is None:
+            return known
+        unknown = [name for name in columns if name not in known and name != EMBEDDING]
+        if unknown and self.version.shards:
+            raise GalleryError(f"there is no column {unknown[0]!r}", f"columns: {', '.join(known)}")
+        return [name for name in columns if name != EMBEDDING]
+
+    def _empty(self, vectors: bool) -> pa.Table:
+        return template_schema(self._shelf.dim, self.attributes, vectors=vectors).empty_table()
+
+
+def _filtered(table: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
+    if not wanted:
+        return table
+    masks = [pc.equal(table.column(name).cast(pa.string()), value) for name, value in wanted.items()]
+    mask = masks[0]
+    for other in masks[1:]:
+        mask = pc.and_(mask, other)
+    return table.filter(mask)

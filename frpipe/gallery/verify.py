@@ -1,0 +1,115 @@
+"""Everything that can be checked about a gallery's files, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.core.errors import GalleryError
+from frpipe.gallery.catalog import ShardRef, Version
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.packed import hashes
+from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """A file of the gallery, and what is wrong with it."""
+
+    file: str
+    what: str
+
+
+def verify(gallery: Gallery) -> list[Problem]:
+    """Read every file that a readable version names, and the log; what is wrong, or an empty list.
+
+    Checked: the SHA-256 and size of every file, the structure of every shard, that its texts are UTF-8, its
+    vectors finite and of length 1, its rows sorted and each key once, that deleted rows are rows, that no
+    version is missing, and that no template is twice in the newest version.
+
+    Raises GalleryError where the gallery cannot be opened at all: its newest version is damaged.
+    """
+    problems = {*_log_problems(gallery)}
+    head = gallery.catalog.head()
+    checked: set[ShardRef] = set()
+    for number in range(head.purged + 1, head.number + 1):
+        try:
+            version = gallery.catalog.read(number)
+        except FileNotFoundError:
+            problems.add(Problem(f"version {number}", "it is missing"))
+        except GalleryError as error:
+            problems.add(Problem(f"version {number}", error.message))
+        else:
+            for ref in version.shards:
+                if ref not in checked:
+                    checked.add(ref)
+                    problems.update(_shard_problems(gallery, ref))
+    if not problems:
+        problems.update(_key_problems(gallery, head))
+    return sorted(problems)
+
+
+def _log_problems(gallery: Gallery) -> Iterator[Problem]:
+    try:
+        entries = gallery.log()
+    except GalleryError as error:
+        yield Problem("log", error.message)
+        return
+    missing = set(range(entries[-1].version + 1)) - {entry.version for entry in entries}
+    if missing:
+        yield Problem("log", f"entries are missing: {sorted(missing)[:10]}")
+
+
+def _shard_problems(gallery: Gallery, ref: ShardRef) -> Iterator[Problem]:
+    try:
+        if gallery.shelf.digest(ref.name) != ref.sha256:
+            yield Problem(ref.name, "its SHA-256 has changed")
+            return
+        shard = gallery.shelf.open(ref)
+        texts = {name: shard.text(name) for name in (*TEXTS, *ref.attributes)}
+        gallery.shelf.deleted_rows(ref)
+    except FileNotFoundError as error:
+        name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
+        yield Problem(name, "it is missing")
+    except GalleryError as error:
+        yield Problem(ref.name, error.message)
+    else:
+        if not is_unit(shard.vectors()):
+            yield Problem(ref.name, "it holds vectors that are not of length 1")
+        if not _ascending(texts[SUBJECT_ID], texts[FACE_ID]):
+            yield Problem(ref.name, "its rows are not sorted, or a key comes twice")
+
+
+def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:
+    if len(subjects) < 2:
+        return True
+    before, after = subjects.slice(0, len(subjects) - 1), subjects.slice(1)
+    tied = pc.and_(pc.equal(before, after), pc.less(faces.slice(0, len(faces) - 1), faces.slice(1)))
+    return bool(pc.all(pc.or_(pc.less(before, after), tied)).as_py())
+
+
+def _key_problems(gallery: Gallery, head: Version) -> Iterator[Problem]:
+    """Keys that two shards of the newest version both have, by a 64-bit hash first, then in full."""
+    snapshot = gallery.snapshot(head.number)
+    seen = [_key_hashes(table) for table in snapshot.tables([SUBJECT_ID, FACE_ID], vectors=False)]
+    values, counts = np.unique(np.concatenate(seen) if seen else np.zeros(0, np.uint64), return_counts=True)
+    suspects = values[counts > 1]
+    if not suspects.size:
+        return
+    keys: set[tuple[str, str]] = set()
+    for table in snapshot.tables([SUBJECT_ID, FACE_ID], vectors=False):
+        rows = table.filter(pa.array(np.isin(_key_hashes(table), suspects)))
+        for key in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
+            if key in keys:
+                yield Problem(f"version {head.number}", "a template is there twice")
+                return
+            keys.add(key)
+
+
+def _key_hashes(table: pa.Table) -> NDArray[np.uint64]:
+    return hashes(table.column(SUBJECT_ID)) * np.uint64(31) + hashes(table.column(FACE_ID))

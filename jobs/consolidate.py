@@ -1,0 +1,77 @@
+"""Put the faces of a finished enroll output into a gallery.
+
+    python jobs/consolidate.py --features out/ --gallery gallery/
+    ray job submit --address http://head:8265 --working-dir . -- \\
+        python jobs/consolidate.py --features s3://... --gallery s3://...
+
+The gallery is made if there is none. The same command twice changes nothing. Exit codes: 0 done, 2 settings,
+6 the enroll run has not ended or is damaged, 7 storage, 10 the gallery is of another model, damaged or busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from frpipe.cli.exits import guarded
+from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: _consolidate(options))
+
+
+def _consolidate(options: argparse.Namespace) -> int:
+    from frpipe.flows.consolidate import Consolidation  # noqa: PLC0415 - heavy; --help should not wait
+
+    job = Consolidation(
+        options.features, options.gallery, options.policy, options.templates, options.faces, _say
+    )
+    done = job.dry_run() if options.dry_run else job.run()
+    print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--features", required=True, metavar="URI", help="the --output of a finished jobs/enroll.py"
+    )
+    parser.add_argument("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default="skip",
+        help="for a person who is there already: leave alone, exchange their templates, or add to them "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--templates",
+        choices=TEMPLATES,
+        default="all",
+        help="what to keep of each person's vectors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--faces",
+        choices=FACES,
+        default="centre-largest",
+        help="which face of a photo is its subject's (default: %(default)s)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="read and count everything; change no gallery")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

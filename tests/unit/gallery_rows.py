@@ -1,0 +1,84 @@
+"""Small templates tables, and the content of a gallery in a form that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.schema import TIME, template_schema, vector_array
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.spec import GallerySpec
+
+DIM = 16
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def spec(**changes: Any) -> GallerySpec:
+    """A gallery of small vectors and small shards."""
+    settings = {"dim": DIM, "rows_per_shard": 40, **changes}
+    return GallerySpec(
+        embedder_hash="e" * 64, preprocessing_hash="p" * 64, detector_hash="d" * 64, **settings
+    )
+
+
+def unit(count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
+    """(count, dim) float32 unit vectors."""
+    vectors = np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def people(
+    names: Sequence[str], *, faces: int = 1, seed: int = 0, dim: int = DIM, **attributes: list[str | None]
+) -> pa.Table:
+    """`faces` templates of each subject; attributes hold one value a row."""
+    subjects = [name for name in names for _ in range(faces)]
+    rows = len(subjects)
+    columns = {
+        "subject_id": subjects,
+        "face_id": [f"{name}#{face}" for name in names for face in range(faces)],
+        "image_uri": [f"{name}.jpg" for name in subjects],
+        "quality": pa.array([0.5] * rows, pa.float32()),
+        "enrolled_at": pa.array([NOW] * rows, TIME),
+        "embedding": vector_array(unit(rows, seed, dim)),
+        **attributes,
+    }
+    return pa.table(columns, schema=template_schema(dim, attributes))
+
+
+def ids(count: int, start: int = 0) -> list[str]:
+    """p0000, p0001, ..."""
+    return [f"p{number:04d}" for number in range(start, start + count)]
+
+
+def content(snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    """All rows by key, without the time of enrolment; attributes that are null are left out."""
+    return sorted(_row(row) for table in snapshot.tables() for row in table.to_pylist())
+
+
+def _row(row: dict[str, Any]) -> tuple[Any, ...]:
+    vector = np.array(row.pop("embedding"), np.float32).tobytes()
+    del row["enrolled_at"]
+    there = sorted((name, value) for name, value in row.items() if value is not None)
+    return row["subject_id"], row["face_id"], vector, repr(there)
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """All files below, hidden ones too."""
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def files_with(folder: Path, *needles: bytes) -> list[str]:
+    """Names of the files that hold any of the byte strings."""
+    return [path.name for path in files(folder) if any(needle in path.read_bytes() for needle in needles)]
+
+
+def vector_of(gallery: Gallery, subject: str) -> np.ndarray:
+    """(dim,) float32 of the first template of a person."""
+    shown = gallery.snapshot().show(subject, vectors=True)
+    return np.array(shown.column("embedding")[0].as_py(), np.float32)

@@ -1,0 +1,122 @@
+"""A storage operation fails at every place of a change: the last version stays, and a rerun ends well."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gallery_rows import content, files, ids, people, spec
+
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.io.folder import Folder
+
+
+@pytest.fixture(autouse=True)
+def unsynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested is the order of operations; a disk that must write each at once only takes longer."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+class Crash(Exception):
+    """What the double raises."""
+
+
+class CrashingFolderDouble(Folder):
+    """A folder that fails at the k-th operation that changes it, before or after the change is made."""
+
+    def armed(self, at: int, *, after: bool) -> CrashingFolderDouble:
+        object.__setattr__(self, "_left", at)
+        object.__setattr__(self, "_after", after)
+        return self
+
+    def _change(self, real: Callable[..., Any], *given: Any) -> Any:
+        object.__setattr__(self, "_left", self._left - 1)
+        if self._left < 0 or (self._left == 0 and not self._after):
+            raise Crash
+        done = real(*given)
+        if self._left == 0:
+            raise Crash
+        return done
+
+    def write(self, name: str, data: bytes) -> None:
+        self._change(super().write, name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        return bool(self._change(super().create, name, data))
+
+    def adopt(self, name: str, source: Path) -> None:
+        self._change(super().adopt, name, source)
+
+    def draft(self, name: str) -> Path | None:
+        return self._change(super().draft, name)  # type: ignore[no-any-return]
+
+    def delete(self, name: str) -> None:
+        self._change(super().delete, name)
+
+
+def _enroll(gallery: Gallery) -> object:
+    table = people([*ids(60, 100), *ids(20)], seed=7, Name=["new"] * 80)
+    return lifecycle.enroll(gallery, [table], "replace")
+
+
+CHANGES: dict[str, Callable[[Gallery], object]] = {
+    "enroll": _enroll,
+    "delete": lambda gallery: lifecycle.delete(gallery, ids(30)),
+    "compact": lifecycle.compact,
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_crash_at_every_storage_operation(tmp_path: Path, change: str, after: bool) -> None:
+    base = Gallery.create(str(tmp_path / "base"), spec())
+    lifecycle.enroll(base, [people(ids(100))])
+    lifecycle.delete(base, ids(15, 50))
+    old = content(base.snapshot())
+    whole = _copy(base, tmp_path / "whole")
+    CHANGES[change](whole)
+    new = content(whole.snapshot())
+    crashes = 0
+    while _crashes(_copy(base, tmp_path / f"at{crashes}"), CHANGES[change], crashes + 1, after=after):
+        gallery = Gallery.open(str(tmp_path / f"at{crashes}"))
+        assert content(gallery.snapshot()) in (old, new)
+        assert lifecycle.verify(gallery) == []
+        CHANGES[change](gallery)
+        assert content(gallery.snapshot()) == new
+        lifecycle.compact(gallery)
+        assert content(gallery.snapshot()) == new
+        assert lifecycle.verify(gallery) == []
+        _only_what_is_named(gallery)
+        crashes += 1
+    assert crashes >= 4
+
+
+def _copy(gallery: Gallery, to: Path) -> Gallery:
+    shutil.copytree(gallery.uri, to)
+    return Gallery.open(str(to))
+
+
+def _crashes(gallery: Gallery, change: Callable[[Gallery], object], at: int, *, after: bool) -> bool:
+    double = CrashingFolderDouble(gallery.uri).armed(at, after=after)
+    try:
+        change(replace(gallery, folder=double))
+    except Crash:
+        return True
+    return False
+
+
+def _only_what_is_named(gallery: Gallery) -> None:
+    named = {ref.name for ref in gallery.snapshot().version.shards}
+    there = {
+        path.relative_to(gallery.uri).as_posix()
+        for sub in ("shards", "deleted")
+        for path in files(Path(gallery.uri) / sub)
+    }
+    assert there == named
+    assert gallery.catalog.numbers() == [gallery.snapshot().number]

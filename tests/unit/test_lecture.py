@@ -1,0 +1,252 @@
+"""The lecture's file: the layout as taught, the way there and back, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from frpipe.core.errors import GalleryError
+from frpipe.flows.gallery_files import export, import_file
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.lecture import attribute_name, dataset_name, write_lecture
+from frpipe.gallery.lecture_reader import read_lecture
+from frpipe.gallery.schema import attributes_of, template_schema, vector_array, vectors_of
+from frpipe.gallery.spec import GallerySpec
+
+DIM = 8
+SPEC = GallerySpec(DIM, "e" * 64, "p" * 64, "d" * 64, rows_per_shard=4)
+NOW = datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC)
+
+
+def _rows(*rows: tuple[str, str, dict[str, str]]) -> pa.Table:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(len(rows), DIM))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    schema = template_schema(DIM, sorted({name for row in rows for name in row[2]}))
+    columns = {
+        "subject_id": [row[0] for row in rows],
+        "face_id": [row[1] for row in rows],
+        "image_uri": [None if n % 2 else f"{row[1]}.jpg" for n, row in enumerate(rows)],
+        "quality": [None if n % 3 else 0.25 for n in range(len(rows))],
+        "enrolled_at": [NOW] * len(rows),
+        "embedding": vector_array(vectors.astype(np.float32)),
+        **{name: [row[2].get(name) for row in rows] for name in attributes_of(schema)},
+    }
+    return pa.table(columns, schema=schema)
+
+
+AWKWARD = _rows(
+    ("0", "a#0", {"Name": "김지수", "Department": "black pink"}),
+    ("0", "a#1", {"Name": "김지수", "Department": "black pink"}),
+    ("0", "a#2", {"Name": "김지수", "Department": "black pink"}),
+    ("1", "b#0", {"Name": "김지수"}),  # a homonym, without a Department
+    ("10", "c#0", {"Name": "AC/DC", "Department": "R&D/Lab 3"}),
+    ("부서/2", "d#0", {"Name": "Zoë", "Team/Unit": "100 % sure", "Feature Map": "no map"}),
+    ("..", "e#0", {}),
+)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    made = Gallery.create(str(tmp_path / "G"), SPEC)
+    lifecycle.enroll(made, [AWKWARD])
+    return made
+
+
+def _content(gallery: Gallery) -> pa.Table:
+    tables = list(gallery.snapshot().tables())
+    return (
+        pa.concat_tables(tables)
+        .sort_by([("subject_id", "ascending"), ("face_id", "ascending")])
+        .combine_chunks()
+    )
+
+
+def test_the_layout_is_as_taught(gallery: Gallery, tmp_path: Path) -> None:
+    path = tmp_path / "gallery.hdf"
+    assert export(gallery, str(path), "lecture") == 7
+    assert path.stat().st_mode & 0o077 == 0
+    with h5py.File(path) as file:
+        assert sorted(file) == ["0", "1", "2", "3", "4"]
+        assert file["0"]["Name"][()].decode() == "김지수"
+        assert file["0/Department"].asstr()[()] == "black pink"
+        assert tuple(h5py.check_string_dtype(file["0/Name"].dtype)) == ("utf-8", None)
+        assert list(file["0"]["Feature Map"]) == ["feature_1", "feature_2", "feature_3"]
+        feature = file["0/Feature Map/feature_2"]
+        assert (feature.shape, feature.dtype) == ((DIM,), np.float32)
+        assert "Department" not in file["1"]
+        assert file["2"].attrs["subject_id"] == "10"
+
+
+def test_there_and_back_nothing_is_lost(gallery: Gallery, tmp_path: Path) -> None:
+    export(gallery, str(tmp_path / "gallery.hdf"), "lecture")
+    other = Gallery.create(str(tmp_path / "H"), SPEC)
+    outcome = import_file(other, str(tmp_path / "gallery.hdf"))
+    assert outcome.added == 7
+    assert _content(other).equals(_content(gallery))
+    assert import_file(other, str(tmp_path / "gallery.hdf")).unchanged == 7
+
+
+def test_the_same_by_parquet(gallery: Gallery, tmp_path: Path) -> None:
+    export(gallery, str(tmp_path / "P"), "parquet")
+    other = Gallery.create(str(tmp_path / "H"), SPEC)
+    assert import_file(other, str(tmp_path / "P")).added == 7
+    assert _content(other).equals(_content(gallery))
+
+
+def test_nothing_is_overwritten(gallery: Gallery, tmp_path: Path) -> None:
+    (tmp_path / "gallery.hdf").write_bytes(b"mine")
+    with pytest.raises(Exception, match="something at the target"):
+        export(gallery, str(tmp_path / "gallery.hdf"), "lecture")
+    assert (tmp_path / "gallery.hdf").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["Name", "a/b", "Feature Map", ".", "..", "", "%", "50%", "x\x00y", "부서/과"]
+)
+def test_a_dataset_name_leads_back_to_its_attribute(name: str) -> None:
+    encoded = dataset_name(name)
+    assert attribute_name(encoded) == name
+    assert encoded not in ("", ".", "..", "Feature Map")
+    assert "/" not in encoded
+    assert "\x00" not in encoded
+
+
+def _taught(path: Path) -> Path:
+    """A file as the slides make it: vectors of any length, no attributes."""
+    rng = np.random.default_rng(2)
+    with h5py.File(path, "w") as file:
+        for number, name in enumerate(("JiSoo-Kim", "Jennie-Kim")):
+            group = file.create_group(str(number))
+            group.create_dataset("Name", data=name)
+            group.create_dataset("Department", data="black pink")
+            features = group.create_group("Feature Map")
+            features.create_dataset("feature_1", data=rng.normal(size=DIM) * 20)
+            features.create_dataset("feature_2", data=rng.normal(size=(1, DIM)).astype(np.float32))
+    return path
+
+
+def test_a_plain_file_needs_its_model_named(gallery: Gallery, tmp_path: Path) -> None:
+    path = _taught(tmp_path / "taught.hdf")
+    with pytest.raises(GalleryError, match="which model"):
+        import_file(gallery, str(path))
+    other = Gallery.create(str(tmp_path / "H"), SPEC)
+    assert import_file(other, str(path), assume_model=True).added == 4
+    table = _content(other)
+    assert table["subject_id"].to_pylist() == ["0", "0", "1", "1"]
+    assert table["face_id"].to_pylist() == ["feature_1", "feature_2"] * 2
+    assert table["Name"].to_pylist()[2] == "Jennie-Kim"
+    np.testing.assert_allclose(np.linalg.norm(vectors_of(table), axis=1), 1, atol=1e-6)
+    assert "assumed" in other.log()[-1].note
+
+
+def test_a_file_of_another_model_is_refused_with_both_hashes(gallery: Gallery, tmp_path: Path) -> None:
+    export(gallery, str(tmp_path / "gallery.hdf"), "lecture")
+    other = Gallery.create(str(tmp_path / "H"), GallerySpec(DIM, "x" * 64, "p" * 64, "d" * 64))
+    with pytest.raises(GalleryError) as caught:
+        import_file(other, str(tmp_path / "gallery.hdf"), assume_model=True)
+    assert "x" * 64 in str(caught.value)
+    assert "e" * 64 in str(caught.value)
+    assert other.snapshot().rows == 0
+
+
+def _with(edit: Callable[[h5py.File], object]) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with h5py.File(_taught(path), "r+") as file:
+            edit(file)
+
+    return make
+
+
+def _virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((DIM,), "f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", (DIM,))
+    del file["0/Feature Map/feature_1"]
+    file["0/Feature Map"].create_virtual_dataset("feature_1", layout)
+
+
+def _feature(**options: object) -> Callable[[h5py.File], None]:
+    def edit(file: h5py.File) -> None:
+        del file["0/Feature Map/feature_1"]
+        file["0/Feature Map"].create_dataset("feature_1", **options)
+
+    return edit
+
+
+def _put(name: str, value: object) -> Callable[[h5py.File], None]:
+    def edit(file: h5py.File) -> None:
+        file[name] = value
+
+    return edit
+
+
+def _huge_chunk(file: h5py.File) -> None:
+    del file["0/Feature Map/feature_1"]
+    file["0/Feature Map"].create_dataset(
+        "feature_1", (DIM,), "f4", chunks=(1 << 20,), maxshape=(None,), compression="gzip"
+    )
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "external link": _with(_put("2", h5py.ExternalLink("/etc/passwd", "/"))),
+    "external link inside": _with(_put("0/Title", h5py.ExternalLink("other.h5", "/x"))),
+    "soft link": _with(_put("2", h5py.SoftLink("/0"))),
+    "soft link to a feature": _with(
+        _put("0/Feature Map/feature_3", h5py.SoftLink("/1/Feature Map/feature_1"))
+    ),
+    "virtual dataset": _with(_virtual),
+    "external storage": _with(
+        _feature(shape=(DIM,), dtype="f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+    ),
+    "unknown filter": _with(_feature(data=np.ones(DIM, np.float32), chunks=(DIM,), scaleoffset=2)),
+    "huge chunk": _with(_huge_chunk),
+    "other dimension": _with(_feature(data=np.ones(DIM + 1, np.float32))),
+    "matrix": _with(_feature(data=np.ones((2, DIM), np.float32))),
+    "not finite": _with(_feature(data=np.full(DIM, np.nan, np.float32))),
+    "zero": _with(_feature(data=np.zeros(DIM, np.float32))),
+    "integers": _with(_feature(data=np.ones(DIM, np.int64))),
+    "a group for a feature": _with(lambda file: file["0/Feature Map"].create_group("feature_9")),
+    "something else": _with(_put("0/Feature Map/readme", "hello")),
+    "no feature map": _with(lambda file: file.create_group("7")),
+    "a dataset for a person": _with(_put("7", np.ones(3))),
+    "numbers for a name": _with(_put("0/Age", np.arange(3))),
+    "a huge text": _with(_put("0/Note", "x" * (1 << 17))),
+    "a huge fixed text": _with(_put("0/Note", np.bytes_(b"x" * (1 << 17)))),
+    "not UTF-8": _with(_put("0/Note", np.bytes_(b"\xff\xfe"))),
+    "the name of a column": _with(_put("0/embedding", "x")),
+    "truncated": lambda path: path.write_bytes(_taught(path).read_bytes()[:-500]),
+    "no HDF5": lambda path: path.write_bytes(b"hello"),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("kind", list(HOSTILE))
+def test_a_hostile_file_is_refused_and_changes_nothing(kind: str, gallery: Gallery, tmp_path: Path) -> None:
+    path = tmp_path / "bad.hdf"
+    HOSTILE[kind](path)
+    with pytest.raises(GalleryError) as caught:
+        import_file(gallery, str(path), assume_model=True)
+    assert caught.value.remedy
+    assert gallery.snapshot().number == 1
+
+
+def test_gzip_and_shuffle_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "packed.hdf"
+    data = np.eye(1, DIM, dtype=np.float32)[0]
+    _with(_feature(data=data, chunks=(DIM,), compression="gzip", shuffle=True, fletcher32=True))(path)
+    table = next(read_lecture(path, DIM, NOW))
+    np.testing.assert_array_equal(vectors_of(table)[0], data)
+
+
+def test_a_text_with_nul_is_refused_at_export(tmp_path: Path) -> None:
+    table = _rows(("0", "a", {"Name": "x\x00y"}))
+    with pytest.raises(GalleryError, match="NUL"):
+        write_lecture(tmp_path / "g.hdf", ["0"], [table], {})

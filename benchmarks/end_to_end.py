@@ -7,11 +7,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 from agreement import Faces, agreement, group
+from graphs import rewritten
 from job import faces_of, job
 from photos import lfw
 from race import Cost, Side, race
@@ -40,13 +42,17 @@ def end_to_end(shared: Path, most: int | None, rounds: int) -> dict[str, Any]:
 
 
 def _pack(pack: Pack, shared: Path, photos: list[Path], rounds: int) -> dict[str, Any]:
-    sides = [
-        job("ours", shared, f"detect.model={DETECTOR}", f"embed.model={pack.embedder}"),
-        _reference("reference", pack, 1),
-        _reference("reference_threads", pack, len(os.sched_getaffinity(0))),
-    ]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
+        models = [
+            graph(scratch, "detector", DETECTOR),
+            graph(scratch, "embedder", pack.embedder),
+        ]
+        sides = [
+            job("ours", shared, f"detect.model={DETECTOR}", f"embed.model={pack.embedder}"),
+            _reference("reference", models, pack.scale, 1),
+            _reference("reference_threads", models, pack.scale, len(os.sched_getaffinity(0))),
+        ]
         costs = race(sides, photos, scratch, rounds)
         same = agreement(faces_of(scratch / "ours-0"), _faces(scratch / "reference-0"))
     return {
@@ -69,20 +75,22 @@ def _ratios(ours: Cost, reference: Cost, threaded: Cost) -> dict[str, float]:
     }
 
 
-def _reference(name: str, pack: Pack, threads: int) -> Side:
-    registry = Registry.default()
-    detector, embedder = (
-        str(registry.find(registry.card_for(role, model)))
-        for role, model in (("detector", DETECTOR), ("embedder", pack.embedder))
-    )
-    scale = ("--scale", *pack.scale) if pack.scale else ()
+def graph(folder: Path, role: Literal["detector", "embedder"], name: str) -> str:
+    """The same graph as the job runs, so that the two differ in all else but that."""
+    path = folder / f"{name}.onnx"
+    onnx.save(rewritten(Registry.default().card_for(role, name)), path)
+    return str(path)
+
+
+def _reference(name: str, models: list[str], scale: tuple[str, ...], threads: int) -> Side:
+    words = ("--scale", *scale) if scale else ()
 
     def command(manifest: Path, output: Path) -> list[str]:
         return [
             sys.executable,
             "benchmarks/reference.py",
             *("--manifest", str(manifest), "--output", str(output)),
-            *("--detector", detector, "--embedder", embedder, "--threads", str(threads), *scale),
+            *("--detector", models[0], "--embedder", models[1], "--threads", str(threads), *words),
         ]
 
     return Side(name, command)

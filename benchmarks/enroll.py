@@ -43,6 +43,7 @@ def main() -> None:
 
 
 def _sections(shared: Path, options: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
+    from chain import chain
     from end_to_end import end_to_end
     from large_photos import large_photos
     from peers import peers
@@ -50,6 +51,7 @@ def _sections(shared: Path, options: argparse.Namespace) -> dict[str, Callable[[
 
     return {
         "stages": lambda: stages(shared),
+        "chain": lambda: chain(shared),
         "large_photos": lambda: large_photos(shared),
         "peers": lambda: peers(shared, options.photos, options.rounds),
         "end_to_end": lambda: end_to_end(shared, options.photos, options.rounds),
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="turns that each side takes")
     parser.add_argument(
         "--only",
-        choices=("stages", "large_photos", "peers", "end_to_end"),
+        choices=("stages", "chain", "large_photos", "peers", "end_to_end"),
         metavar="SECTION",
         help="one section: %(choices)s",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from agreement import Faces, group
-from race import Side
+from race import FEW, Side
 
 
 def job(name: str, shared: Path, *settings: str) -> Side:
@@ -26,7 +27,8 @@ def job(name: str, shared: Path, *settings: str) -> Side:
             *words,
         ]
 
-    return Side(name, command, {"FRPIPE_MODEL_DIR": str(shared / "models")})
+    few_words = ("--set", f"resources.part_rows={max(1, FEW // len(os.sched_getaffinity(0)))}")
+    return Side(name, command, {"FRPIPE_MODEL_DIR": str(shared / "models")}, few_words)
 
 
 def faces_of(output: Path) -> Faces:

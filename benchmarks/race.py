@@ -19,11 +19,16 @@ FEW = 16
 
 @dataclass(frozen=True)
 class Side:
-    """One contestant. command: from (manifest, an output that does not exist yet) to the words of a command."""
+    """One contestant.
+
+    command: from (manifest, an output that does not exist yet) to the words of a command.
+    few_words: more of them for the run over a few photos, so that it starts as many workers as the full one.
+    """
 
     name: str
     command: Callable[[Path, Path], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    few_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +78,15 @@ def race(sides: Sequence[Side], photos: Sequence[Path], scratch: Path, rounds: i
     fixed: dict[str, list[Usage]] = {side.name: [] for side in sides}
     for turn in range(rounds):
         for side in sides:
-            fixed[side.name].append(_run(side, few, scratch / f"{side.name}-few-{turn}"))
+            fixed[side.name].append(_run(side, few, scratch / f"{side.name}-few-{turn}", side.few_words))
             full[side.name].append(_run(side, everything, scratch / f"{side.name}-{turn}"))
     return {
         side.name: Cost(len(photos), _median(full[side.name]), _median(fixed[side.name])) for side in sides
     }
 
 
-def _run(side: Side, manifest: Path, output: Path) -> Usage:
-    usage = measure(side.command(manifest, output), side.environment)
+def _run(side: Side, manifest: Path, output: Path, words: tuple[str, ...] = ()) -> Usage:
+    usage = measure([*side.command(manifest, output), *words], side.environment)
     print(f"  {output.name}: wall {usage.wall_s:.1f} s, cpu {usage.cpu_s:.1f} s", file=sys.stderr, flush=True)
     return usage
 

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 Array = np.ndarray[Any, Any]
-WINDOW, DETECT_ROWS, EMBED_ROWS = 64, 16, 64
+# Batches that stay in the caches of a core.
+WINDOW, DETECT_ROWS, EMBED_ROWS = 64, 8, 8
 SIDES = (128, 192, 256, 320, 384, 512, 640)
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]

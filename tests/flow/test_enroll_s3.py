@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from enrollment import NOT_CONTENT, content, enroll, write_manifest
+from enrollment import NOT_CONTENT, ROOT, command, content, enroll, write_manifest
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.io.folder import Folder
@@ -36,6 +39,29 @@ def test_a_run_on_s3_leaves_the_rows_of_a_local_run(s3: S3, photos: list[Path], 
     for table in ("images", "faces"):
         here = content(local, table).drop_columns("image_uri")
         assert _remote(f"{s3.uri}/out/{table}").drop_columns("image_uri").equals(here)
+
+
+def test_a_driver_killed_on_s3_goes_on_where_it_stopped(
+    s3: S3,  # noqa: F811
+    photos: list[Path],
+    local: Path,
+    tmp_path: Path,
+) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", photos[:ROWS])
+    out = Folder.at(f"{s3.uri}/killed")
+    environment = {**os.environ, **s3.environment}
+    job = subprocess.Popen(
+        command(manifest, out.uri, *_parts()), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+    )
+    while not out.list("images"):
+        assert job.poll() is None, "the job ended before it could be disturbed"
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    done = enroll(manifest, out.uri, *_parts(), **s3.environment)
+    assert done.returncode == 0, done.stderr
+    for table in ("images", "faces"):
+        assert _remote(f"{out.uri}/{table}").equals(content(local, table))
 
 
 def test_a_store_that_does_not_answer_is_one_clear_error(s3: S3, tmp_path: Path) -> None:  # noqa: F811

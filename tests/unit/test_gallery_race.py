@@ -29,7 +29,13 @@ def unsynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-@pytest.fixture(params=[("local", 50), ("s3", 10)], ids=["local", "s3"])
+@pytest.fixture(
+    params=[
+        pytest.param(("local", 50), id="local"),
+        pytest.param(("s3", 10), id="s3"),
+        pytest.param(("s3", 50), id="s3-long", marks=pytest.mark.slow),
+    ]
+)
 def arena(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Gallery, int]:
     """An empty gallery, and how many rounds to race there."""
     kind, rounds = request.param

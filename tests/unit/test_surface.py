@@ -19,7 +19,15 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_the_commands_explain_themselves_without_loading_ray() -> None:
-    for words in (["models", "pull"], ["manifest", "scan"], ["verify"], ["sheet"], ["demo"]):
+    for words in (
+        ["models", "pull"],
+        ["manifest", "scan"],
+        ["gallery", "list"],
+        ["identify"],
+        ["verify"],
+        ["sheet"],
+        ["demo"],
+    ):
         call = f"try: main({[*words, '--help']!r})\nexcept SystemExit: print('ray' in sys.modules)"
         said = _python(f"import sys; from frpipe.cli.main import main\n{call}")
         assert said.endswith("False")

@@ -161,34 +161,8 @@ def test_submitted_to_the_cluster_it_leaves_the_same_rows(
     manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    ray = Path(os.sys.executable).parent / "ray"  # type: ignore[attr-defined]
-    job = subprocess.run(
-        [
-            ray,
-            "job",
-            "submit",
-            "--address",
-            cluster.dashboard,
-            "--working-dir",
-            ".",
-            "--runtime-env-json",
-            json.dumps({"excludes": [".venv", ".git", "out", "tests", "docs"]}),
-            "--",
-            "python",
-            "jobs/enroll.py",
-            "--manifest",
-            manifest,
-            "--output",
-            output,
-            "--set",
-            SMALL_PARTS,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    words = ("python", "jobs/enroll.py", "--manifest", manifest, "--output", output, "--set", SMALL_PARTS)
+    job = cluster.submit(ROOT, *words)
     assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
     assert content(output, "images").equals(content(finished, "images"))
     assert content(output, "faces").equals(content(finished, "faces"))

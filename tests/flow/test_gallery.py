@@ -202,27 +202,8 @@ def test_enroll_refuses_a_gallery_of_another_recipe_before_the_work(
 def test_submitted_to_a_cluster_it_does_the_same(
     features: Path, whole: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    job = subprocess.run(
-        [
-            Path(sys.executable).parent / "ray",
-            *("job", "submit", "--address", cluster.dashboard, "--working-dir", "."),
-            *("--runtime-env-json", json.dumps({"excludes": [".venv", ".git", "out", "tests", "docs"]})),
-            *(
-                "--",
-                sys.executable,
-                "jobs/consolidate.py",
-                "--features",
-                features,
-                "--gallery",
-                tmp_path / "G",
-            ),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    words = ("python", "jobs/consolidate.py", "--features", features, "--gallery", tmp_path / "G")
+    job = cluster.submit(ROOT, *words)
     assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
     assert _rows(tmp_path / "G").equals(_rows(whole))
 

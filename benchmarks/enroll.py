@@ -1,7 +1,7 @@
 """Enroll and its parts, side by side with bare loops and with a peer. The last line printed is JSON.
 
     python benchmarks/enroll.py                            everything, over all photos: most of an hour
-    python benchmarks/enroll.py --photos 1000 --rounds 1   a few minutes
+    python benchmarks/enroll.py --photos 1000 --rounds 1   about ten minutes
     python benchmarks/enroll.py --only stages
 
 Every ratio is `ours / theirs` of a speed: above 1 we are faster. docs/benchmarks.md says what is compared.

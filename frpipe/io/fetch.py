@@ -22,6 +22,8 @@ from frpipe.io.row_ref import RowRef, embedded_photos
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
 _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
 _AHEAD_BYTES = 256 << 20
+# A hand-over between threads takes longer than reading a small local file: 0.2 ms against 0.02 ms.
+_LOCAL_CHUNK = 8
 _FINAL = {Failure.MISSING: Reason.NOT_FOUND, Failure.DENIED: Reason.ACCESS_DENIED}
 
 
@@ -75,20 +77,24 @@ class Fetcher:
         return self._threaded(listed, threads, max(ahead, 1))
 
     def _threaded(self, locations: Sequence[str], threads: int, ahead: int) -> Iterator[bytes | Reject]:
-        todo = iter(locations)
+        size = min(_LOCAL_CHUNK, ahead) if all(map(uris.is_local, locations)) else 1
+        todo = (locations[start : start + size] for start in range(0, len(locations), size))
+        most = max(ahead // size, 1)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
         try:
-            pending: deque[Future[bytes | Reject]] = deque(
-                pool.submit(self._answer, location) for location in islice(todo, ahead)
+            pending: deque[Future[list[bytes | Reject]]] = deque(
+                pool.submit(self._answers, chunk) for chunk in islice(todo, most)
             )
             while pending:
-                photo = pending.popleft().result()
-                yield photo
+                yield from pending.popleft().result()
                 if not pending or _held(pending) < _AHEAD_BYTES:
-                    more = islice(todo, ahead - len(pending))
-                    pending.extend(pool.submit(self._answer, location) for location in more)
+                    more = islice(todo, most - len(pending))
+                    pending.extend(pool.submit(self._answers, chunk) for chunk in more)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _answers(self, locations: Sequence[str]) -> list[bytes | Reject]:
+        return [self._answer(location) for location in locations]
 
     def _answer(self, location: str) -> bytes | Reject:
         try:
@@ -154,10 +160,10 @@ class Fetcher:
         return photo
 
 
-def _held(pending: Iterable[Future[bytes | Reject]]) -> int:
+def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:
     """Bytes of the photos that are fetched and wait."""
-    results = (future.result() for future in pending if future.done())
-    return sum(len(photo) for photo in results if isinstance(photo, bytes))
+    photos = (photo for future in pending if future.done() for photo in future.result())
+    return sum(len(photo) for photo in photos if isinstance(photo, bytes))
 
 
 def _read_local(path: str, max_bytes: int, flags: int = 0) -> bytes:

@@ -31,7 +31,7 @@ _INDEX = "plan.json"
 # part per worker; and the aligned crops of a part (37 KB a face) are in memory at once. About 256 parts keep
 # the workers of a small run evenly busy to its end; at the upper end a file holds a few megabytes.
 _PARTS = 256
-_LEAST_ROWS, _MOST_ROWS = 128, 2048
+_LEAST_ROWS, _MOST_ROWS = 256, 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def read_part(out: Folder, part: int) -> pa.Table:
 
 
 def auto_part_rows(rows: int) -> int:
-    """Rows per part: about a 256th of all, as a power of two, and between 128 and 2048."""
+    """Rows per part: about a 256th of all, as a power of two, and between 256 and 2048."""
     return int(min(max(2 ** round(math.log2(max(rows, 1) / _PARTS)), _LEAST_ROWS), _MOST_ROWS))
 
 

@@ -1,7 +1,8 @@
-"""How many workers a cluster gives each pool, and the proof that they can all be placed.
+"""How many workers a cluster gives each pool, and that they can all be placed on it while nobody else is.
 
-Ray waits for ever, without a word, for an actor that fits nowhere, and for a task when actors hold every CPU.
-So the placement is worked out before anything starts, and refused with its arithmetic.
+Ray waits for ever, without a word, for an actor that fits nowhere. So the placement is worked out before
+anything starts, and refused with its arithmetic. Ray places by rules of its own; actors of equal size, as
+`auto` makes them, fit either way.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from frpipe.core.config import PoolConfig, ResourcesConfig
 from frpipe.core.errors import PlanError
 
-PUBLISH_CPUS = 0.1
-_SPARE_CPUS = 2 * PUBLISH_CPUS
+_PUBLISH_CPUS = 0.1
+# A part is published in a fraction of the time that it takes to embed.
+_EMBEDDERS_PER_PUBLISHER = 8
+# Left on each node by `auto`: a place for a publisher, and its share of those that a large node needs.
+_SPARE_CPUS, _SPARE_SHARE = 0.1, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,16 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Both pools, placed."""
+    """The pools, placed."""
 
     locate: Pool
     embed: Pool
+    publish: Pool
+
+    @property
+    def pools(self) -> tuple[Pool, Pool, Pool]:
+        """All of them, in the order of the work."""
+        return self.locate, self.embed, self.publish
 
 
 def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Allocation:
@@ -53,14 +63,18 @@ def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Allocation:
     wanted = {"locate": resources.locate, "embed": resources.embed}
     workers = {name: _workers(pool, resources, nodes) for name, pool in wanted.items()}
     share = _share(wanted, workers, nodes)
-    pools = Allocation(**{name: _pool(name, workers[name], pool, share) for name, pool in wanted.items()})
-    _place(pools, nodes)
-    return pools
+    publishers = math.ceil(workers["embed"] / _EMBEDDERS_PER_PUBLISHER)
+    allocation = Allocation(
+        **{name: _pool(name, workers[name], pool, share) for name, pool in wanted.items()},
+        publish=Pool("publish", publishers, _PUBLISH_CPUS, 0, "cpu"),
+    )
+    _place(allocation, nodes)
+    return allocation
 
 
 def _share(wanted: dict[str, PoolConfig], workers: dict[str, int], nodes: Sequence[Node]) -> float:
     """CPUs for each actor of the pools that leave it to us: what others leave, evenly, rounded down."""
-    left = sum(node.cpus for node in nodes) - _SPARE_CPUS * len(nodes)
+    left = sum(node.cpus * (1 - _SPARE_SHARE) - _SPARE_CPUS for node in nodes)
     sharing = 0
     for name, pool in wanted.items():
         if pool.num_cpus == "auto":
@@ -85,10 +99,9 @@ def _pool(name: str, workers: int, pool: PoolConfig, share: float) -> Pool:
 
 
 def _place(allocation: Allocation, nodes: Sequence[Node]) -> None:
-    """First fit, the pool with the larger actors first, with room left for a publishing task."""
+    """First fit, the pool with the larger actors first."""
     free = [[node.cpus, node.gpus] for node in nodes]
-    pools = sorted((allocation.locate, allocation.embed), key=lambda p: (-p.num_gpus, -p.num_cpus))
-    for pool in pools:
+    for pool in sorted(allocation.pools, key=lambda p: (-p.num_gpus, -p.num_cpus)):
         if pool.num_cpus <= 0:
             raise _refuse(allocation, nodes, "no CPU is left for a pool whose num_cpus is auto")
         for _ in range(pool.workers):
@@ -99,16 +112,15 @@ def _place(allocation: Allocation, nodes: Sequence[Node]) -> None:
                 raise _refuse(allocation, nodes, f"an actor of {pool.name} fits on no node")
             home[0] -= pool.num_cpus
             home[1] -= pool.num_gpus
-    if all(f[0] < PUBLISH_CPUS - 1e-9 for f in free):
-        raise _refuse(allocation, nodes, f"no node has {PUBLISH_CPUS} CPU left to publish with")
 
 
 def _refuse(allocation: Allocation, nodes: Sequence[Node], why: str) -> PlanError:
-    pools = (allocation.locate, allocation.embed)
-    cpus, gpus = (sum(p.workers * getattr(p, kind) for p in pools) for kind in ("num_cpus", "num_gpus"))
+    cpus, gpus = (
+        sum(p.workers * getattr(p, kind) for p in allocation.pools) for kind in ("num_cpus", "num_gpus")
+    )
     have = ", ".join(f"{n.cpus:g} CPU" + (f" + {n.gpus:g} GPU" if n.gpus else "") for n in nodes)
     return PlanError(
-        f"this would hang: {why}. {pools[0]}; {pools[1]}; together {cpus:g} CPU + {gpus:g} GPU "
-        f"+ {PUBLISH_CPUS} CPU to publish; the cluster has {have or 'no node'}",
+        f"this would hang: {why}. {'; '.join(map(str, allocation.pools))}; "
+        f"together {cpus:g} CPU + {gpus:g} GPU; the cluster has {have or 'no node'}",
         "lower resources.locate/embed workers or num_cpus, or leave them at auto",
     )

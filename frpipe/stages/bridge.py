@@ -1,4 +1,4 @@
-"""The only file that knows Ray: parts in, receipts out, through two actor pools and a publishing task."""
+"""The only file that knows Ray: parts in, receipts out, through three actor pools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from frpipe.core.errors import ClusterError, ModelMismatch, ModelMissing, PlanEr
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
-from frpipe.stages.allocation import PUBLISH_CPUS, Allocation, Node, Pool
+from frpipe.stages.allocation import Allocation, Node, Pool
 from frpipe.stages.failure import EXPECTED, FAILURE, failure, revive
 from frpipe.stages.spec import RunSpec
 
@@ -36,7 +36,7 @@ def cluster(address: str | None = None, say: Callable[[str], None] = print) -> I
     """
     joined_before = ray.is_initialized()
     if not joined_before:
-        _init(address or os.environ.get("RAY_ADDRESS"))
+        _init(address or os.environ.get("RAY_ADDRESS") or None)
     try:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
@@ -66,9 +66,7 @@ def stream(spec: RunSpec, parts: Sequence[int], allocation: Allocation) -> Itera
     tickets = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
     located = _through(tickets, Locate, _at_most(allocation.locate, len(parts)), spec, spec.detector)
     embedded = _through(located, Embed, _at_most(allocation.embed, len(parts)), spec, spec.embedder)
-    receipts = embedded.map_batches(
-        _publish, batch_size=1, batch_format="pyarrow", num_cpus=PUBLISH_CPUS, fn_kwargs={"spec": spec}
-    )
+    receipts = _pooled(embedded, Publish, _at_most(allocation.publish, len(parts)), {"spec": spec})
     for receipt in receipts.iter_rows():
         if FAILURE in receipt:
             raise revive(receipt[FAILURE])
@@ -106,8 +104,15 @@ class Embed(_Actor):
     worker = workers.Embed
 
 
-def _publish(table: pa.Table, spec: RunSpec) -> pa.Table:
-    return _attempt(lambda packed: workers.publish(packed, spec), table)
+class Publish:
+    """The publish pool's actor. A task would do, but Ray ends idle task processes and starts new ones for the
+    next part, at seconds of imports each."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return _attempt(lambda packed: workers.publish(packed, self._spec), table)
 
 
 def _attempt(work: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
@@ -121,6 +126,10 @@ def _attempt(work: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
 
 def _through(source: Any, worker: type, pool: Pool, spec: RunSpec, card: Card) -> Any:
     weights = ray.put(Registry.default().find(card).read_bytes())
+    return _pooled(source, worker, pool, {"spec": spec, "card": card, "weights": [weights]})
+
+
+def _pooled(source: Any, worker: type, pool: Pool, arguments: dict[str, Any]) -> Any:
     return source.map_batches(
         worker,
         batch_size=1,
@@ -131,7 +140,7 @@ def _through(source: Any, worker: type, pool: Pool, spec: RunSpec, card: Card) -
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
-        fn_constructor_kwargs={"spec": spec, "card": card, "weights": [weights]},
+        fn_constructor_kwargs=arguments,
     )
 
 

@@ -151,7 +151,7 @@ def test_embedded_photos_are_not_copied(tmp_path: Path, out: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "size"), [(1, 128), (5_000, 128), (66_000, 256), (131_072, 512), (300_000, 1024), (10**9, 2048)]
+    ("rows", "size"), [(1, 256), (5_000, 256), (66_000, 256), (131_072, 512), (300_000, 1024), (10**9, 2048)]
 )
 def test_auto_is_a_power_of_two_near_a_256th(rows: int, size: int) -> None:
     assert auto_part_rows(rows) == size

@@ -114,7 +114,7 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "3 rows in 1 parquet file" in printed
         assert "subject_id (string)" in printed
-        assert "1 part of 128 rows" in printed
+        assert "1 part of 256 rows" in printed
 
     def test_check_fails_with_the_exit_code_of_manifests(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -15,11 +15,13 @@ from frpipe.cli.gallery_parser import (
     add_config,
     answer,
     command,
+    identifier,
     outcome_text,
     pairs,
+    positive,
 )
 from frpipe.core.config import load_config
-from frpipe.core.errors import ConfigError
+from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
     from frpipe.gallery.outcome import Outcome
@@ -34,7 +36,7 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     delete = command(
         commands, "delete", "take people out of a gallery", _delete, ["G 0", "G 0 17 42", "G --from ids.txt"]
     )
-    delete.add_argument("ids", nargs="*", metavar="ID", help="ids of people")
+    delete.add_argument("ids", nargs="*", type=identifier, metavar="ID", help="ids of people")
     delete.add_argument("--from", dest="source", metavar="FILE", help="ids, one a line; - is standard input")
     clear = command(commands, "clear", "take everybody out of a gallery", _clear, ["G --yes"])
     clear.add_argument("--yes", action="store_true", help="do it: without this nothing happens")
@@ -61,7 +63,7 @@ def _add_create(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--encrypt", action="store_true", help="encrypt shards with AES-256-GCM")
     parser.add_argument(
         "--rows-per-shard",
-        type=int,
+        type=positive,
         default=65_536,
         metavar="N",
         help="templates in a file (default: %(default)s)",
@@ -77,7 +79,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="OUT", help="a finished output of jobs/enroll.py")
     source.add_argument("--photo", metavar="PHOTO", help="one photo, of the person --id")
-    parser.add_argument("--id", metavar="ID", help="with --photo: whose photo it is")
+    parser.add_argument("--id", type=identifier, metavar="ID", help="with --photo: whose photo it is")
     parser.add_argument(
         "--set-attribute", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="with --photo"
     )
@@ -177,16 +179,26 @@ def _delete(options: argparse.Namespace) -> int:
     if not ids:
         raise ConfigError("no ids are given", "give them as arguments, or in a file with --from")
     outcome = lifecycle.delete(Gallery.open(options.gallery), ids)
-    absent = f", {outcome.unknown:,} ids are not there" if outcome.unknown else ""
-    return answer(options, outcome.as_dict(), f"{_gone(outcome)}{absent}; version {outcome.version}{_STILL}")
+    if not outcome.subjects:
+        raise GalleryError(
+            f"nobody was deleted: none of the {outcome.unknown:,} ids is in the gallery"
+            if outcome.unknown > 1
+            else "nobody was deleted: nobody of this id is in the gallery",
+            "`frpipe gallery list` shows who is",
+        )
+    absent = f", {outcome.unknown:,} unknown" if outcome.unknown else ""
+    answer(options, outcome.as_dict(), f"{_gone(outcome)}{absent}; version {outcome.version}{_STILL}")
+    return GalleryError.exit_code if outcome.unknown else 0
 
 
 def _lines(source: str) -> list[str]:
+    """Ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise ConfigError("the file of --from cannot be read as UTF-8 text", "check its path") from None
-    return [line for line in text.splitlines() if line]
+    return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
 
 
 def _clear(options: argparse.Namespace) -> int:
@@ -196,7 +208,8 @@ def _clear(options: argparse.Namespace) -> int:
     from frpipe.gallery.gallery import Gallery
 
     outcome = lifecycle.clear(Gallery.open(options.gallery))
-    return answer(options, outcome.as_dict(), f"{_gone(outcome)}; version {outcome.version}{_STILL}")
+    still = _STILL if outcome.deleted else ""
+    return answer(options, outcome.as_dict(), f"{_gone(outcome)}; version {outcome.version}{still}")
 
 
 def _compact(options: argparse.Namespace) -> int:

@@ -33,7 +33,9 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         "source", metavar="FROM", help=".hdf, .hdf5, .h5 or .parquet file, or folder of an export"
     )
     importing.add_argument(
-        "--policy", choices=POLICIES, default="append", help="for who is there already (default: %(default)s)"
+        "--policy",
+        choices=POLICIES,
+        help="for who is there already (default: append; skip for a lecture's file that names no model)",
     )
     importing.add_argument(
         "--assume-model",

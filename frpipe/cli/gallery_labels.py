@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from frpipe.cli.gallery_parser import Commands, answer, command
+from frpipe.cli.gallery_parser import Commands, answer, command, positive
 from frpipe.cli.table import table
-from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from frpipe.gallery.labels import Labels
@@ -23,7 +22,7 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         ["G", "G --limit 50 --json", "G --threshold 0.5"],
     )
     parser.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="of each kind (default: %(default)s)"
+        "--limit", type=positive, default=20, metavar="N", help="of each kind (default: %(default)s)"
     )
     parser.add_argument(
         "--threshold",
@@ -39,8 +38,6 @@ def _outliers(options: argparse.Namespace) -> int:
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.labels import examine
 
-    if options.limit < 1:
-        raise ConfigError("--limit is not positive", "give at least 1")
     gallery = Gallery.open(options.gallery)
     limit = limit_of(gallery.spec, options.threshold)
     snapshot = gallery.snapshot()

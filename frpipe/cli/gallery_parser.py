@@ -44,6 +44,38 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive(text: str) -> int:
+    """A count from 1 up, for argparse."""
+    return _from(1, text)
+
+
+def not_negative(text: str) -> int:
+    """A count from 0 up, for argparse."""
+    return _from(0, text)
+
+
+def _from(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"it is a whole number from {least} up")
+    return value
+
+
+def identifier(text: str) -> str:
+    """An id of a person, for argparse: any text that UTF-8 can hold. A shell may give other bytes."""
+    if not encodable(text):
+        raise argparse.ArgumentTypeError("it is no UTF-8 text")
+    return text
+
+
+def encodable(text: str) -> bool:
+    """Whether UTF-8 can hold a text: bytes of another encoding arrive as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def answer(options: argparse.Namespace, content: Mapping[str, Any], text: str) -> int:
     """Print the result, as JSON on one line or as text; exit code 0."""
     print(json.dumps(content, ensure_ascii=False, default=str) if options.json else text)
@@ -64,5 +96,7 @@ def pairs(words: Sequence[str], flag: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise ConfigError(f"{flag} takes NAME=VALUE", f"for example {flag} Department=Sales")
+        if not encodable(word):
+            raise ConfigError(f"a {flag} is no UTF-8 text", "set the terminal to UTF-8")
         found[name] = value
     return found

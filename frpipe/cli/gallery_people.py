@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from frpipe.cli.gallery_parser import Commands, command, pairs
+from frpipe.cli.gallery_parser import Commands, command, identifier, not_negative, pairs
 from frpipe.cli.table import table
 from frpipe.core.errors import ConfigError, GalleryError
 
@@ -35,17 +35,17 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     listing.add_argument(
         "--limit",
-        type=int,
+        type=not_negative,
         default=100,
         metavar="N",
         help="people on the page; 0: all (default: %(default)s)",
     )
-    listing.add_argument("--after", default="", metavar="ID", help="begin after this id")
+    listing.add_argument("--after", type=identifier, default="", metavar="ID", help="begin after this id")
     listing.add_argument("--version", type=int, metavar="V", help="as of this version")
     show = command(
         commands, "show", "show all templates of one person", _show, ["G 0", "G 0 --json --vectors"]
     )
-    show.add_argument("id", metavar="ID", help="id of the person")
+    show.add_argument("id", type=identifier, metavar="ID", help="id of the person")
     show.add_argument("--vectors", action="store_true", help="with --json: the vectors too")
     show.add_argument("--version", type=int, metavar="V", help="as of this version")
 
@@ -54,8 +54,6 @@ def _list(options: argparse.Namespace) -> int:
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.persons import persons
 
-    if options.limit < 0:
-        raise ConfigError("--limit is negative", "0 lists all")
     snapshot = Gallery.open(options.gallery).snapshot(options.version)
     limit = options.limit + 1 if options.limit else None
     page = persons(snapshot, pairs(options.where, "--where"), options.after, limit)

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import EXIT_NO
-from frpipe.cli.gallery_parser import FACES, add_config
+from frpipe.cli.gallery_parser import FACES, add_config, positive
 from frpipe.cli.table import printable, table
 from frpipe.core.config import load_config
 
@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--gallery", required=True, metavar="G", help="folder or s3:// prefix")
     parser.add_argument("--threshold", type=float, metavar="SIM", help="similarity; default: the card's")
     parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help="people to show (default: %(default)s)"
+        "--top", type=positive, default=5, metavar="K", help="people to show (default: %(default)s)"
     )
     parser.add_argument(
         "--faces", choices=FACES, default="centre-largest", help="which face counts (default: %(default)s)"

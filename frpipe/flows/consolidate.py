@@ -111,7 +111,6 @@ class Consolidation:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         count = _Count()
         outcome = lifecycle.enroll(gallery, self._tables(source, count), self.policy, note=self._note(source))
-        self._check(source, count)
         return self._result(count, outcome.version, {name: getattr(outcome, name) for name in _OUTCOMES})
 
     def dry_run(self) -> Consolidated:
@@ -126,7 +125,6 @@ class Consolidation:
         count = _Count()
         for _ in self._tables(source, count):
             pass
-        self._check(source, count)
         return self._result(count, None, dict.fromkeys(_OUTCOMES, 0))
 
     def _refuse_lost(self) -> None:
@@ -144,6 +142,8 @@ class Consolidation:
         for table in chosen:
             count.templates += table.num_rows
             yield table
+        # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
+        self._check(source, count)
 
     def _chosen(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
         said = time.monotonic()

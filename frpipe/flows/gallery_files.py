@@ -40,17 +40,20 @@ def export(gallery: Gallery, target: str, layout: Layout) -> int:
 
 
 def import_file(
-    gallery: Gallery, source: str, policy: Policy = "append", assume_model: bool = False
+    gallery: Gallery, source: str, policy: Policy | None = None, assume_model: bool = False
 ) -> Outcome:
     """Enroll a file of the lecture (.hdf, .hdf5, .h5), a Parquet file, or a folder of an export.
 
+    policy: None is `append`, but `skip` for a lecture's file that names no model: its ids are then mostly
+    the numbers of its groups, and person 0 of another file is another person.
     assume_model: take the vectors of a file that names no model for the gallery's; the log says so.
     Raises GalleryMismatch: another model; GalleryError: no model named, or the file is refused.
     """
-    layout = _layout_of(source)
-    with _local_files(source) as files:
-        assumed = [_check_model(gallery, _named_model(file, layout), assume_model) for file in files]
-        note = f"import of a {layout} file" + (", model assumed" if any(assumed) else "")
+    with _local_files(source) as (files, layout):
+        # Every file is checked, also after one whose model is assumed.
+        assumed = sum(_check_model(gallery, _named_model(file, layout), assume_model) for file in files)
+        note = f"import of a {layout} file" + (", model assumed" if assumed else "")
+        policy = policy or ("skip" if assumed and layout == "lecture" else "append")
         return lifecycle.enroll(gallery, _tables(files, layout, gallery.spec.dim), policy, note=note)
 
 
@@ -63,13 +66,22 @@ def _export_lecture(gallery: Gallery, target: str) -> int:
     subjects: set[str] = set()
     for table in snapshot.list():
         subjects.update(pc.unique(table[SUBJECT_ID]).to_pylist())
-    with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
-        path = Path(scratch) / "gallery.hdf"
-        write_lecture(
-            path, subjects, snapshot.tables(), {**_model(gallery), "gallery_version": snapshot.number}
-        )
-        folder.publish(name, path)
+    root: dict[str, str | int] = {**_model(gallery), "gallery_version": snapshot.number}
+    with _draft(folder, name) as path:
+        write_lecture(path, subjects, snapshot.tables(), root)
+        folder.adopt(name, path)
     return snapshot.rows
+
+
+@contextmanager
+def _draft(folder: Folder, name: str) -> Iterator[Path]:
+    """A private file to fill, beside the target where that is local; whatever happens, it is gone after."""
+    with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
+        path = folder.draft(name) or Path(scratch) / "gallery.hdf"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _export_parquet(gallery: Gallery, target: str) -> int:
@@ -93,34 +105,39 @@ def _there() -> OutputError:
     return OutputError("there is something at the target already", "choose another name, or take it away")
 
 
-def _layout_of(source: str) -> Layout:
-    return "lecture" if source.lower().endswith((".hdf", ".hdf5", ".h5")) else "parquet"
-
-
 @contextmanager
-def _local_files(source: str) -> Iterator[list[Path]]:
+def _local_files(source: str) -> Iterator[tuple[list[Path], Layout]]:
     """The files of a source on this machine; remote ones are copied to a private folder for the while."""
     with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
         place = uris.canonical(source)
-        if place.rpartition("/")[2].partition(".")[2]:
+        layout: Layout = "parquet"
+        if _is_file(place):
             folder_uri, name = uris.parent(place)
             names = [name]
+            if name.lower().endswith((".hdf", ".hdf5", ".h5")):
+                layout = "lecture"
         else:
             folder_uri, names = place, _exported(Folder.at(place))
         folder = Folder.at(folder_uri)
-        yield [_local(folder, name, Path(scratch) / f"{n:05d}") for n, name in enumerate(names)]
+        yield [_local(folder, name, Path(scratch) / f"{n:05d}") for n, name in enumerate(names)], layout
+
+
+def _is_file(place: str) -> bool:
+    folder_uri, name = uris.parent(place)
+    # A bucket has no parent.
+    return bool(name) and "/" in uris.split(place)[1] and Folder.at(folder_uri).exists(name)
 
 
 def _exported(folder: Folder) -> list[str]:
     names = [entry.name for entry in folder.list()]
+    if not names:
+        raise GalleryError("there is no such file, and no folder of an export", "check the path")
     if SUCCESS not in names:
         raise GalleryError(f"the folder is no finished export: it has no {SUCCESS}", "export again")
     return [name for name in names if name.endswith(".parquet")]
 
 
 def _local(folder: Folder, name: str, copy: Path) -> Path:
-    if not folder.exists(name):
-        raise GalleryError("there is no such file", "check the path")
     if folder.is_local:
         return Path(folder.uri) / name
     with folder.open(name) as remote, copy.open("wb") as local:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError
@@ -15,7 +16,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.policy import Policy
-from frpipe.gallery.schema import FIXED_COLUMNS, template_schema, vector_array
+from frpipe.gallery.schema import FACE_ID, FIXED_COLUMNS, attributes_of, template_schema, vector_array
 
 
 def enroll_photo(
@@ -30,6 +31,8 @@ def enroll_photo(
 ) -> Outcome:
     """Add the face of a photo to a person. The face id is the photo's SHA-256, short: one photo counts once.
 
+    A photo that is there already keeps the attributes that are not given anew.
+
     Raises FaceError where the photo has no face, or several and `faces` does not say which; GalleryMismatch
     where the configuration is not the gallery's.
     """
@@ -41,9 +44,11 @@ def enroll_photo(
         )
     check_config(config, gallery.spec)
     face = face_of(photo, config, faces)
+    face_id = f"photo:{face.content_sha256[:20]}"
+    attributes = {**_known(gallery, subject_id, face_id), **attributes}
     columns = {
         "subject_id": [subject_id],
-        "face_id": [f"photo:{face.content_sha256[:20]}"],
+        "face_id": [face_id],
         "image_uri": [photo],
         "quality": [face.quality],
         "enrolled_at": [datetime.now(UTC)],
@@ -52,3 +57,10 @@ def enroll_photo(
     }
     table = pa.table(columns, schema=template_schema(gallery.spec.dim, attributes))
     return lifecycle.enroll(gallery, [table], policy, note=f"one photo, faces {faces}")
+
+
+def _known(gallery: Gallery, subject_id: str, face_id: str) -> dict[str, str]:
+    """Attributes of a template that is there already."""
+    rows = gallery.snapshot().show(subject_id)
+    row = rows.filter(pc.equal(rows[FACE_ID], face_id)).select(attributes_of(rows.schema)).to_pylist()
+    return {name: value for name, value in row[0].items() if value is not None} if row else {}

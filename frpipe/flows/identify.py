@@ -87,7 +87,7 @@ def identify(
     limit = limit_of(gallery.spec, threshold)
     face = face_of(photo, config, faces)
     snapshot = gallery.snapshot()
-    matches = top_k(face.vector[None, :], snapshot.vectors(), max(top, 1))[0]
+    matches = top_k(face.vector[None, :], snapshot.vectors(), top)[0]
     candidates = []
     for match in matches:
         rows = snapshot.show(match.subject_id)
@@ -121,8 +121,7 @@ def limit_of(spec: GallerySpec, given: float | None) -> Limit:
     known = card.embedder.threshold if card and card.embedder else None
     if known is None:
         raise ConfigError("the card of the gallery's embedder suggests no threshold", "pass --threshold")
-    similarity = known.value if known.kind == "similarity" else 1 - known.value
-    return Limit(similarity, 1 - similarity, known.source, known.fmr)
+    return Limit(known.similarity, known.distance, known.source, known.fmr)
 
 
 def expected_fpir(fmr: float | None, templates: int) -> float | None:

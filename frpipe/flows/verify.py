@@ -114,8 +114,7 @@ def _threshold(card: Card, given: float | None) -> tuple[float, str]:
         raise ConfigError(
             f"the card of {card.name} suggests no threshold", "pass a threshold (cosine distance)"
         )
-    distance = known.value if known.kind == "distance" else 1 - known.value
-    return distance, known.source
+    return known.distance, known.source
 
 
 def _area(located: Located) -> FacialArea:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,9 @@ VERSIONS = "versions"
 LOG = "log"
 # Digests of subjects that one entry lists; beyond it, one digest of all of them.
 _MOST_DIGESTS = 10_000
+_NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
+_SHARD_NAME = re.compile(r"shards/[0-9a-f]{20}\.h5")
+_DELETED_NAME = re.compile(r"deleted/[0-9a-f]{20}\.bin")
 
 
 class Purged(GalleryError):
@@ -65,8 +69,9 @@ class ShardRef:
 class Entry:
     """A line of the audit log: what was done, never to whom.
 
-    subjects: digests of the people whose templates went, keyed by the gallery's id; empty where they are more
-    than 10,000. subjects_sha256: of those digests, sorted, one a line.
+    subjects: digests of the people of whom a template went out of sight (delete, clear, rollback, or replaced
+    by an enrolment), keyed by the gallery's id; empty where they are more than 10,000. subjects_sha256: of
+    those digests, sorted, one a line.
     """
 
     version: int
@@ -124,11 +129,16 @@ class Catalog:
         self._origin = Version(0, "", 0, Entry(0, created, "create"))
 
     def head(self) -> Version:
-        """The newest version."""
+        """The newest version. Raises GalleryDamaged where its file, or the only file, is damaged or lost."""
         while True:
             numbers = self.numbers()
             if not numbers:
-                return self._origin
+                # What is listed while files come and go may lack both: a second look tells.
+                if not self.logged():
+                    return self._origin
+                if not self.numbers():
+                    raise damaged(VERSIONS, "there is none, and the log says that there were some")
+                continue
             try:
                 return self.read(numbers[-1])
             except FileNotFoundError:  # a newer one was committed and this one purged between two looks
@@ -136,7 +146,11 @@ class Catalog:
 
     def numbers(self) -> list[int]:
         """Numbers of the version files that are there, ascending."""
-        return [int(entry.name[-14:-5]) for entry in self._folder.list(VERSIONS)]
+        return self._numbered(VERSIONS)
+
+    def logged(self) -> list[int]:
+        """Numbers of the versions that were purged, ascending."""
+        return self._numbered(LOG)
 
     def read(self, number: int) -> Version:
         """A version by its number. FileNotFoundError where it has no file."""
@@ -185,17 +199,31 @@ class Catalog:
     def entries(self) -> list[Entry]:
         """The audit log, oldest first."""
         found = {0: self._origin.entry}
-        for listed in self._folder.list(LOG):
-            content = unsealed(self._folder.read(listed.name), listed.name)
-            content.pop("commit")
-            entry = _entry(content)
-            found[entry.version] = entry
+        for number in self.logged():
+            found[number] = self._receipt(number)
         for number in self.numbers():
             try:
                 found.setdefault(number, self.read(number).entry)
             except FileNotFoundError:
                 return self.entries()
         return [found[number] for number in sorted(found)]
+
+    def _numbered(self, folder: str) -> list[int]:
+        """Numbers of the files of a folder that are ours: others may lie there and mean nothing."""
+        matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _receipt(self, number: int) -> Entry:
+        name = _name(LOG, number)
+        content = unsealed(self._folder.read(name), name)
+        content.pop("commit", None)
+        try:
+            entry = _entry(content)
+        except (KeyError, TypeError, ValueError):
+            raise damaged(name, "it has not the expected fields") from None
+        if entry.version != number:
+            raise damaged(name, "it is the file of another version")
+        return entry
 
     def _logged(self, number: int) -> str | None:
         """The commit of a version that has been purged; None where it has not."""
@@ -249,5 +277,11 @@ def _entry(content: dict[str, Any]) -> Entry:
 
 
 def _shard(content: dict[str, Any]) -> ShardRef:
+    """Raises ValueError for a name that is not ours, so that no version can lead out of the gallery."""
     deleted = Deleted(**content["deleted"]) if content["deleted"] else None
-    return ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})
+    ref = ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})
+    named = _SHARD_NAME.fullmatch(ref.name) and (deleted is None or _DELETED_NAME.fullmatch(deleted.name))
+    counts = (ref.rows, ref.bytes, deleted.rows if deleted else 0)
+    if not named or not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError
+    return ref

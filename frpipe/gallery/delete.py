@@ -14,7 +14,8 @@ from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.outcome import Outcome
-from frpipe.gallery.schema import SUBJECT_ID
+from frpipe.gallery.receipt import gone_digests
+from frpipe.gallery.schema import SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
 
 
@@ -25,6 +26,7 @@ def delete(gallery: Gallery, subject_ids: Iterable[str], *, note: str = "") -> O
     can bring them back, until `compact`.
     """
     wanted = sorted(set(subject_ids))
+    check_text(wanted)
     found: set[str] = set()
     rows = 0
 
@@ -58,7 +60,10 @@ def clear(gallery: Gallery, *, note: str = "") -> Outcome:
         nonlocal rows, subjects
         rows, subjects = snapshot.rows, snapshot.subjects
         counts = {"subjects": subjects, "deleted": rows}
-        return Proposal([], entry_of("clear", note, counts)) if rows else None
+        if not rows:
+            return None
+        digests = gone_digests(gallery.gallery_id, snapshot, [])
+        return Proposal([], entry_of("clear", note, counts, digests=digests))
 
     version = transact(gallery, change)
     return Outcome(version.number, deleted=rows, subjects=subjects)
@@ -76,7 +81,8 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
         if target.shards == snapshot.version.shards:
             return None
         counts = {"to": version, "rows_before": snapshot.rows, "rows": target.rows}
-        return Proposal(list(target.shards), entry_of("rollback", note, counts))
+        digests = gone_digests(gallery.gallery_id, snapshot, target.shards)
+        return Proposal(list(target.shards), entry_of("rollback", note, counts, digests=digests))
 
     done = transact(gallery, change)
     return Outcome(done.number, shards=len(done.shards))

@@ -21,7 +21,15 @@ from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.policy import Fate, Known, Policy, judge
-from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, conform, vectors_of
+from frpipe.gallery.receipt import gone_digests
+from frpipe.gallery.schema import (
+    EMBEDDING,
+    INPUT_TOLERANCE,
+    SUBJECT_ID,
+    UNIT_TOLERANCE,
+    conform,
+    vectors_of,
+)
 from frpipe.gallery.sink import ShardSink
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spill import Bucket, Spill, between
@@ -50,16 +58,31 @@ def enroll(
 def merge(gallery: Gallery, other: Gallery, *, note: str = "") -> Outcome:
     """Add all templates of another gallery, as with `append`.
 
-    Raises GalleryMismatch where the other was made for another recipe.
+    Raises GalleryMismatch where the other was made for another recipe, and GalleryError where the other is
+    encrypted and this one is not.
     """
     gallery.spec.check_same(other.spec)
-    return _enroll(gallery, other.snapshot().tables(), "append", "merge", note)
+    if other.spec.encryption and not gallery.spec.encryption:
+        raise GalleryError(
+            "the other gallery is encrypted and this one is not: its templates would lie in the clear",
+            "merge into an encrypted gallery, or export the other and enroll the export on purpose",
+        )
+    # Of a gallery that stores float16 they are what rounding has left.
+    return _enroll(gallery, other.snapshot().tables(), "append", "merge", note, tolerance=UNIT_TOLERANCE)
 
 
-def _enroll(gallery: Gallery, tables: Iterable[pa.Table], policy: Policy, action: str, note: str) -> Outcome:
+def _enroll(
+    gallery: Gallery,
+    tables: Iterable[pa.Table],
+    policy: Policy,
+    action: str,
+    note: str,
+    *,
+    tolerance: float = INPUT_TOLERANCE,
+) -> Outcome:
     spec, now = gallery.spec, datetime.now(UTC)
     with Spill(spec.dim, spec.stored_type, spec.rows_per_shard) as spill:
-        spill.take(conform(table, spec.dim, now) for table in tables)
+        spill.take(conform(table, spec.dim, now, tolerance) for table in tables)
         work = _Enrollment(gallery, spill, policy, action, note)
         version = transact(gallery, work.propose)
         work.remove_unnamed(version.shards)
@@ -119,7 +142,8 @@ class _Enrollment:
         )
         counts = {name.lower(): int(self.counts[fate]) for name, fate in Fate.__members__.items()}
         counts["deleted"] = self.deleted
-        entry = entry_of(self._action, self._note, counts, policy=self._policy)
+        digests = gone_digests(self._gallery.gallery_id, snapshot, old)
+        entry = entry_of(self._action, self._note, counts, policy=self._policy, digests=digests)
         return Proposal([*old, *new], entry)
 
     def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:

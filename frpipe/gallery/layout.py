@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from frpipe.core.errors import GalleryDamaged, GalleryMismatch
+from frpipe.core.errors import GalleryDamaged, GalleryMismatch, StorageError
 from frpipe.gallery.document import damaged
 from frpipe.gallery.schema import ENROLLED, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI
 from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, GallerySpec
@@ -96,7 +96,7 @@ def read_layout(
             h5py.File(file, "r", locking=False) if isinstance(file, Path) else h5py.File(file, "r") as opened
         ):
             return _Checker(opened, size, name, spec).layout(gallery_id, rows)
-    except (GalleryDamaged, GalleryMismatch, FileNotFoundError):
+    except (GalleryDamaged, GalleryMismatch, StorageError, FileNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - h5py raises any of six classes for a damaged file
         raise damaged(name, f"it cannot be read as HDF5 ({type(error).__name__})") from None
@@ -127,6 +127,11 @@ class _Checker:
         if set(attributes) != _FACTS:
             raise self._bad("its root attributes are not the expected ones")
         expected = facts_of(self._spec, gallery_id, "", rows)
+        for key, value in expected.items():
+            # Before it is read: a string of variable length lies in a heap, and a forged heap can hang.
+            kind = attributes.get_id(key)
+            if kind.shape != () or kind.dtype.kind != value.dtype.kind:
+                raise self._bad(f"its root attribute {key} is not plain")
         for key in ("embedder_hash", "preprocessing_hash", "dim"):
             if attributes[key] != expected[key]:
                 its, own = _shown(attributes[key]), _shown(expected[key])

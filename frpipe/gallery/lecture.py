@@ -46,6 +46,7 @@ def write_lecture(
 
     subject_ids: all persons; groups are numbered in their order, ids that are numbers first, by value.
     tables: templates tables, of any size and in any order.  root: attributes of the file.
+    Raises GalleryError for a text with a NUL, and a time that no calendar has.
     """
     numbers = {subject: str(n) for n, subject in enumerate(sorted(subject_ids, key=natural))}
     with h5py.File(path, "w") as file:
@@ -53,9 +54,20 @@ def write_lecture(
             file.attrs[name] = value
         for table in tables:
             vectors = vectors_of(table)
-            for row, vector in zip(table.drop_columns([EMBEDDING]).to_pylist(), vectors, strict=True):
+            for row, vector in zip(_rows(table), vectors, strict=True):
                 _write_feature(_group(file, numbers[row[SUBJECT_ID]], row), row, vector)
     return len(numbers)
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = table.drop_columns([EMBEDDING]).to_pylist()
+    except (OverflowError, ValueError):
+        raise GalleryError(
+            f"{ENROLLED} of a template is not in the years 1 to 9999, which this layout cannot keep",
+            "export with --layout parquet",
+        ) from None
+    return rows
 
 
 def natural(subject: str) -> tuple[bool, int, str]:
@@ -67,7 +79,7 @@ def natural(subject: str) -> tuple[bool, int, str]:
 def _group(file: h5py.File, number: str, row: dict[str, Any]) -> h5py.Group:
     if number not in file:
         group = file.create_group(number)
-        group.attrs.create(SUBJECT_ID, row[SUBJECT_ID], dtype=_TEXT)
+        group.attrs.create(SUBJECT_ID, _storable(row[SUBJECT_ID]), dtype=_TEXT)
         group.create_group(FEATURES)
     group = file[number]
     for name, value in row.items():

@@ -9,6 +9,7 @@ changed by then.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,15 +108,21 @@ def _features(
     _refuse(bool(odd), f"{FEATURES} holds something beside feature_N")
     for name in sorted(names, key=lambda name: int(name[8:])):
         feature = features[name]
+        vector = _vector(feature, dim)
         face, uri, quality = (_attribute(feature, key) for key in (FACE_ID, URI, QUALITY))
         yield {
             **person,
-            FACE_ID: face if isinstance(face, str) else name,
+            FACE_ID: face if isinstance(face, str) else _face_id(vector),
             URI: uri if isinstance(uri, str) else None,
             QUALITY: float(quality) if isinstance(quality, (float, np.floating)) else None,
             ENROLLED: _time(_attribute(feature, ENROLLED), enrolled_at),
-            EMBEDDING: _vector(feature, dim),
+            EMBEDDING: vector,
         }
+
+
+def _face_id(vector: NDArray[np.float32]) -> str:
+    """By content: `feature_1` of another file is another face, and one file twice is the same faces."""
+    return f"feature:{hashlib.sha256(vector.astype('<f4').tobytes()).hexdigest()[:20]}"
 
 
 def _vector(feature: Any, dim: int) -> NDArray[np.float32]:
@@ -192,7 +199,10 @@ def _time(text: Any, default: datetime) -> datetime:
         parsed = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return default
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    try:
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except OverflowError:
+        raise GalleryError(f"the file is refused: {ENROLLED} is out of range", _REMEDY) from None
 
 
 def _table(rows: list[dict[str, Any]], dim: int) -> pa.Table:

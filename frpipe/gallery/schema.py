@@ -7,7 +7,7 @@ null allowed, under any name (Name, Department, ...).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,10 @@ TEXTS = (SUBJECT_ID, FACE_ID, URI)
 TIME = pa.timestamp("us", tz="UTC")
 # How far a vector's length may be from 1: room for float32 arithmetic, and for rounding to float16 (2**-11).
 UNIT_TOLERANCE = 1e-3
+# Of vectors that are given: what is off by this and then rounded to float16 is still within the above.
+INPUT_TOLERANCE = 5e-4
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def template_schema(dim: int, attributes: Iterable[str] = (), *, vectors: bool = True) -> pa.Schema:
@@ -76,20 +80,23 @@ def vector_array(vectors: NDArray[np.floating]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=vector_type(vectors.shape[1]))
 
 
-def conform(table: pa.Table, dim: int, now: datetime) -> pa.Table:
+def conform(table: pa.Table, dim: int, now: datetime, tolerance: float = INPUT_TOLERANCE) -> pa.Table:
     """The table with the types of `template_schema`, its missing optional columns filled, checked.
 
-    `enrolled_at` is `now` where it is missing. Raises GalleryMismatch for vectors of another dimension, and
-    GalleryError for rows that no gallery can hold: no id, not a unit vector, an attribute that is no text.
+    `enrolled_at` is `now` where it is missing; a quality of NaN is null. tolerance: how far a vector's length
+    may be from 1. Raises GalleryMismatch for vectors of another dimension, and
+    GalleryError for rows that no gallery can hold: no id or one with NUL, not a unit vector, a
+    time outside the years 1 to 9999, an attribute that is no text in UTF-8.
     """
     attributes = attributes_of(table.schema)
     _check_names(table.schema.names)
     columns: dict[str, pa.ChunkedArray | pa.Array] = {name: _text(table, name) for name in TEXTS}
     for name in (SUBJECT_ID, FACE_ID):
         _check_ids(columns[name], name)
-    columns[QUALITY] = _cast(table, QUALITY, pa.float32())
-    columns[ENROLLED] = pc.fill_null(_cast(table, ENROLLED, TIME), pa.scalar(now, TIME))
-    columns[EMBEDDING] = vector_array(_checked_vectors(table, dim))
+    quality = _cast(table, QUALITY, pa.float32())
+    columns[QUALITY] = pc.if_else(pc.is_nan(quality), pa.scalar(None, pa.float32()), quality)
+    columns[ENROLLED] = _times(table, now)
+    columns[EMBEDDING] = vector_array(_checked_vectors(table, dim, tolerance))
     columns |= {name: _text(table, name) for name in attributes}
     return pa.table(columns, schema=template_schema(dim, attributes))
 
@@ -107,6 +114,8 @@ def _check_names(names: list[str]) -> None:
 def _check_ids(column: pa.ChunkedArray, name: str) -> None:
     if column.null_count or (len(column) and pc.min(pc.binary_length(column)).as_py() == 0):
         raise GalleryError(f"{name} is empty in some rows", "leave out rows without an id")
+    if pc.any(pc.match_substring(column, "\0")).as_py():
+        raise GalleryError(f"{name} has a NUL character in some rows", "take it out of the id")
 
 
 def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -115,7 +124,33 @@ def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
             raise GalleryError(f"the column {name!r} is {kind}, not text", "cast it to text, or leave it out")
-    return _cast(table, name, pa.string())
+    text = _cast(table, name, pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        raise GalleryError(
+            f"the column {name!r} is not UTF-8 in some rows", "encode its text again"
+        ) from None
+    return text
+
+
+def check_text(values: Iterable[str]) -> None:
+    """Raise GalleryError where UTF-8 cannot hold a text: a lone surrogate is in it."""
+    try:
+        for value in values:
+            value.encode()
+    except UnicodeEncodeError:
+        raise GalleryError(
+            "a text holds a lone surrogate, which UTF-8 cannot hold", "decode it from the right encoding"
+        ) from None
+
+
+def _times(table: pa.Table, now: datetime) -> pa.ChunkedArray:
+    times = pc.fill_null(_cast(table, ENROLLED, TIME), pa.scalar(now, TIME))
+    first, last = (pa.scalar(limit, TIME) for limit in (_EARLIEST, _LATEST))
+    if not pc.all(pc.and_(pc.greater_equal(times, first), pc.less_equal(times, last)), min_count=0).as_py():
+        raise GalleryError(f"{ENROLLED} is out of range in some rows", "give times of the years 1 to 9999")
+    return times
 
 
 def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
@@ -127,7 +162,7 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         raise GalleryError(f"the column {name} cannot be read as {kind}", "cast it before") from None
 
 
-def _checked_vectors(table: pa.Table, dim: int) -> NDArray[np.float32]:
+def _checked_vectors(table: pa.Table, dim: int, tolerance: float) -> NDArray[np.float32]:
     kind = table.schema.field(EMBEDDING).type
     if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
         raise GalleryError(f"embedding is {kind}", f"give a fixed-size list of {dim} float32")
@@ -136,18 +171,18 @@ def _checked_vectors(table: pa.Table, dim: int) -> NDArray[np.float32]:
             f"the vectors have {kind.list_size} numbers, the gallery's have {dim}",
             "enroll the photos again with the gallery's model, or use another gallery",
         )
-    column = table.column(EMBEDDING)
-    vectors = vectors_of(table)
-    if column.null_count or not is_unit(vectors):
+    # First: the values of a null do not have to be there, so that the rest would be counted wrongly.
+    missing = table.column(EMBEDDING).null_count > 0
+    if missing or not is_unit(vectors := vectors_of(table), tolerance):
         raise GalleryError("a vector is missing or not of length 1", "divide each vector by its length")
     return vectors
 
 
-def is_unit(vectors: NDArray[np.floating]) -> bool:
-    """Whether every row of (n, dim) is finite and of length 1, within UNIT_TOLERANCE."""
+def is_unit(vectors: NDArray[np.floating], tolerance: float = UNIT_TOLERANCE) -> bool:
+    """Whether every row of (n, dim) is finite and of length 1, within `tolerance`."""
     for start in range(0, len(vectors), 8192):
         block = vectors[start : start + 8192].astype(np.float32, copy=False)
         lengths = np.einsum("ij,ij->i", block, block)
-        if not bool(np.all(np.abs(np.sqrt(lengths) - 1) <= UNIT_TOLERANCE)):
+        if not bool(np.all(np.abs(np.sqrt(lengths) - 1) <= tolerance)):
             return False
     return True

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from frpipe.gallery.catalog import Deleted, Purged, ShardRef
 from frpipe.gallery.document import damaged
-from frpipe.gallery.extents import Bytes, Held, Mapped, Ranged
+from frpipe.gallery.extents import Bytes, Explained, Held, Mapped, Ranged
 from frpipe.gallery.layout import Layout, facts_of, read_layout
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.shard import Shard, write_shard
@@ -110,7 +110,7 @@ class Shelf:
 
     def digest(self, name: str) -> str:
         """SHA-256 of a file as it is stored."""
-        with self._folder.open(name) as file:
+        with self._opened(name) as file:
             return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
     def _content(self, ref: ShardRef, vectors: bool) -> tuple[Bytes, Path | BinaryIO, int, str]:
@@ -128,8 +128,11 @@ class Shelf:
             return Held(data), io.BytesIO(data), len(data), ref.sha256
         entry = self._folder.entry(ref.name)
         _check_size(ref, entry.bytes)
-        file = self._folder.open(ref.name)
+        file = self._opened(ref.name)
         return Ranged(file), file, ref.bytes, entry.version
+
+    def _opened(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, Explained(self._folder.open(name), self._folder.uri))
 
     def _decrypted(self, ref: ShardRef) -> bytearray:
         return cast(Vault, self._vault()).decrypt(ref.name, self._whole(ref))

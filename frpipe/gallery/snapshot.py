@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version
 from frpipe.gallery.document import damaged
+from frpipe.gallery.extents import Guarded
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, template_schema, union
+from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, check_text, template_schema, union
 from frpipe.gallery.shard import Shard
 from frpipe.gallery.shelf import Shelf
 
@@ -85,6 +87,7 @@ class Snapshot:
         Raises GalleryError for a name that no template of this version has.
         """
         wanted = dict(where or {})
+        check_text(wanted.values())
         unknown = sorted(wanted.keys() - {*self.attributes, *FIXED_COLUMNS})
         if unknown and self.version.shards:
             raise GalleryError(
@@ -96,6 +99,7 @@ class Snapshot:
 
     def show(self, subject_id: str, *, vectors: bool = False) -> pa.Table:
         """All templates of a person; a table of no rows where there is none."""
+        check_text([subject_id])
         names, found = self._names(None), []
         for ref in self.version.shards:
             shard = self.open(ref, vectors=False)
@@ -109,9 +113,10 @@ class Snapshot:
     def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
         """A shard of this version, all rows."""
         try:
-            return self._shelf.open(ref, vectors=vectors)
+            shard = self._shelf.open(ref, vectors=vectors)
         except FileNotFoundError:
             raise self._gone(ref.name) from None
+        return replace(shard, content=Guarded(shard.content, lambda: self._gone(ref.name)))
 
     def live_rows(self, ref: ShardRef) -> NDArray[np.int64] | None:
         """Row numbers of a shard that are in sight, ascending; None: all."""

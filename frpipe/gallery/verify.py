@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.core.errors import GalleryError
-from frpipe.gallery.catalog import ShardRef, Version
+from frpipe.core.errors import GalleryConflict, GalleryError
+from frpipe.gallery.catalog import VERSIONS, ShardRef, Version
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
+
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,12 +34,45 @@ def verify(gallery: Gallery) -> list[Problem]:
     vectors finite and of length 1, its rows sorted and each key once, that deleted rows are rows, that no
     version is missing, and that no template is twice in the newest version.
 
-    Raises GalleryError where the gallery cannot be opened at all: its newest version is damaged.
+    Where a compaction takes files away meanwhile, it starts over; GalleryConflict after ten times. The newest
+    version's file, where it is lost and nothing was compacted since, cannot be missed: see the format.
     """
+    for _ in range(_TRIES):
+        purged = _purged(gallery)
+        problems = _problems(gallery)
+        if not problems or _purged(gallery) == purged:
+            return sorted(problems)
+    raise GalleryConflict(
+        f"compactions came in between, {_TRIES} times", "verify again when the gallery is less busy"
+    )
+
+
+def _purged(gallery: Gallery) -> int | None:
+    """What changes when a compaction was there; None where the newest version is damaged."""
+    try:
+        return gallery.catalog.head().purged
+    except GalleryError:
+        return None
+
+
+def _problems(gallery: Gallery) -> set[Problem]:
     problems = {*_log_problems(gallery)}
-    head = gallery.catalog.head()
+    try:
+        head = gallery.catalog.head()
+    except GalleryError as error:
+        problems.add(Problem(VERSIONS, error.message))
+        return problems | _version_problems(gallery, gallery.catalog.numbers())
+    if max(gallery.catalog.logged(), default=-1) >= head.number > 0:
+        problems.add(Problem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
+    problems |= _version_problems(gallery, range(head.purged + 1, head.number + 1))
+    return problems or {*_key_problems(gallery, head)}
+
+
+def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[Problem]:
+    problems: set[Problem] = set()
     checked: set[ShardRef] = set()
-    for number in range(head.purged + 1, head.number + 1):
+    digests: dict[str, str] = {}
+    for number in numbers:
         try:
             version = gallery.catalog.read(number)
         except FileNotFoundError:
@@ -48,10 +83,8 @@ def verify(gallery: Gallery) -> list[Problem]:
             for ref in version.shards:
                 if ref not in checked:
                     checked.add(ref)
-                    problems.update(_shard_problems(gallery, ref))
-    if not problems:
-        problems.update(_key_problems(gallery, head))
-    return sorted(problems)
+                    problems.update(_shard_problems(gallery, ref, digests))
+    return problems
 
 
 def _log_problems(gallery: Gallery) -> Iterator[Problem]:
@@ -65,9 +98,12 @@ def _log_problems(gallery: Gallery) -> Iterator[Problem]:
         yield Problem("log", f"entries are missing: {sorted(missing)[:10]}")
 
 
-def _shard_problems(gallery: Gallery, ref: ShardRef) -> Iterator[Problem]:
+def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[Problem]:
+    """digests: of the files that were hashed, for a shard is in many versions."""
     try:
-        if gallery.shelf.digest(ref.name) != ref.sha256:
+        if ref.name not in digests:
+            digests[ref.name] = gallery.shelf.digest(ref.name)
+        if digests[ref.name] != ref.sha256:
             yield Problem(ref.name, "its SHA-256 has changed")
             return
         shard = gallery.shelf.open(ref)
@@ -94,6 +130,13 @@ def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:
 
 
 def _key_problems(gallery: Gallery, head: Version) -> Iterator[Problem]:
+    try:
+        yield from _twice(gallery, head)
+    except GalleryError as error:
+        yield Problem(f"version {head.number}", error.message)
+
+
+def _twice(gallery: Gallery, head: Version) -> Iterator[Problem]:
     """Keys that two shards of the newest version both have, by a 64-bit hash first, then in full."""
     snapshot = gallery.snapshot(head.number)
     seen = [_key_hashes(table) for table in snapshot.tables([SUBJECT_ID, FACE_ID], vectors=False)]

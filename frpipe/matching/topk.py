@@ -20,6 +20,8 @@ _BLOCK_ROWS = 16_384
 _PROBES = 256
 # Twice the error that a float32 dot product of two unit vectors of 512 numbers can have: 512 * 2^-24.
 _MARGIN = 6e-5
+# Below every cosine: the similarity of what cannot be compared.
+_NOTHING = -2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ def top_k(
     """The k best persons for each probe, best first; fewer where the gallery holds fewer.
 
     probes: (m, dim) float32 unit vectors.  blocks: (subject ids, (n, dim) float32 unit vectors), of any n and
-    in any order; one person may stand in several.  Holds 256 x block_rows similarities at a time.
+    in any order; one person may stand in several, and a vector that is not finite is like nothing.  Holds
+    256 x block_rows similarities at a time. Raises ValueError for k < 1 and a probe that is not finite.
     """
     if k < 1:
         raise ValueError("k must be at least 1")
+    if not np.isfinite(probes).all():
+        raise ValueError("a probe is not finite")
     best: list[dict[str, float]] = [{} for _ in probes]
     for subject_ids, vectors in blocks:
         for start in range(0, len(vectors), block_rows):
@@ -77,14 +82,17 @@ class _Persons:
 
 
 def _merge(best: list[dict[str, float]], probes: Floats, persons: _Persons, vectors: Floats, k: int) -> None:
-    similarities: Floats = probes @ vectors.T
+    with np.errstate(invalid="ignore", over="ignore"):
+        similarities: Floats = probes @ vectors.T
+    # A NaN compares with nothing: as a k-th best it would drop everybody.
+    similarities[~np.isfinite(similarities)] = _NOTHING
     limits = _limits(persons.best(similarities), k) - _MARGIN
     for found, probe, row, limit in zip(best, probes, similarities, limits, strict=True):
-        near = np.flatnonzero(row >= limit)
+        near = np.flatnonzero((row >= limit) & (row > _NOTHING))
         if len(found) == k:
             near = near[row[near] >= min(found.values()) - _MARGIN]
         for person, exact in _exact(probe, vectors[near], persons, near):
-            found[person] = max(exact, found.get(person, -2.0))
+            found[person] = max(exact, found.get(person, _NOTHING))
         if len(found) > k:
             kept = _ranked(found, k)
             found.clear()
@@ -94,7 +102,7 @@ def _merge(best: list[dict[str, float]], probes: Floats, persons: _Persons, vect
 def _limits(best: Floats, k: int) -> Floats:
     """The k-th best of each row of (m, persons), or -2 where there are not so many."""
     if best.shape[1] <= k:
-        return np.full(len(best), -2, np.float32)
+        return np.full(len(best), _NOTHING, np.float32)
     limits: Floats = np.partition(best, -k, axis=1)[:, -k]
     return limits
 

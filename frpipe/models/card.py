@@ -79,6 +79,16 @@ class Threshold(_Part):
     fmr: float | None = Field(None, description="false match rate that it was chosen for")
     source: str = Field(description="on what data, by whom")
 
+    @property
+    def similarity(self) -> float:
+        """As a cosine similarity: accept from here up."""
+        return self.value if self.kind == "similarity" else 1 - self.value
+
+    @property
+    def distance(self) -> float:
+        """As a cosine distance, 1 - similarity: accept up to here."""
+        return self.value if self.kind == "distance" else 1 - self.value
+
 
 class EmbedderSpec(_Part):
     """How to read an embedder. Its crops are aligned to the ArcFace 112x112 five-point template."""

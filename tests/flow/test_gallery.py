@@ -92,7 +92,7 @@ def frpipe(capsys: pytest.CaptureFixture[str]) -> Frpipe:
 
 
 def _job(features: Path, gallery: Path, *arguments: str) -> tuple[int, str, str]:
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "jobs/consolidate.py",
         "--features",
@@ -243,8 +243,10 @@ def test_show_never_prints_vectors_unasked(whole: Path, frpipe: Frpipe, enrolled
 
 def test_delete_compact_rollback(gallery: Path, frpipe: Frpipe, enrolled: list[str], tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text(f"{enrolled[1]}\nnobody\n")
-    _, out, _ = frpipe("gallery", "delete", gallery, enrolled[0], "--from", tmp_path / "ids.txt", "--json")
+    words = (gallery, enrolled[0], "--from", tmp_path / "ids.txt", "--json")
+    code, out, _ = frpipe("gallery", "delete", *words)
     outcome = json.loads(out)
+    assert code == 10
     assert (outcome["subjects"], outcome["deleted"], outcome["unknown"]) == (2, 4, 1)
     assert frpipe("gallery", "show", gallery, enrolled[0])[0] == 10
     diff = json.loads(frpipe("gallery", "diff", gallery, "--json")[1])
@@ -390,6 +392,12 @@ def test_one_photo_is_enrolled_once(tmp_path: Path, people: dict[str, list[Path]
     for expected in (1, 0):
         _, out, _ = frpipe("gallery", "enroll", gallery, "--photo", photos[0], *words, "--json")
         assert json.loads(out)["added"] == expected
+    frpipe("gallery", "enroll", gallery, "--photo", photos[1], *words)
+    again = ("--id", "0", "--set-attribute", "Department=Sales", "--faces", "centre-largest")
+    frpipe("gallery", "enroll", gallery, "--photo", photos[1], *again)
+    shown = _jsonl(frpipe("gallery", "show", gallery, "0", "--json")[1])
+    assert [one["attributes"]["Name"] for one in shown] == ["김지수"] * 2  # type: ignore[index]
+    assert sorted(one["attributes"]["Department"] for one in shown) == ["Sales", "black pink"]  # type: ignore[index]
     frpipe("gallery", "enroll", gallery, "--photo", photos[1], *words)
     row = _jsonl(frpipe("gallery", "list", gallery, "--json")[1])[0]
     assert (row["subject_id"], row["templates"]) == ("0", 2)

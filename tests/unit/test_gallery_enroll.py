@@ -14,7 +14,7 @@ from gallery_rows import DIM, NOW, content, ids, people, spec, unit
 from frpipe.core.errors import GalleryError, GalleryMismatch
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.schema import TIME, vector_array
+from frpipe.gallery.schema import TIME, vector_array, vector_type
 
 
 @pytest.fixture
@@ -210,3 +210,53 @@ def test_another_recipe_is_refused_with_both_hashes(tmp_path: Path, gallery: Gal
         Gallery.create(gallery.uri, spec())
     with pytest.raises(GalleryError, match="no gallery"):
         Gallery.open(str(tmp_path / "elsewhere"))
+
+
+def test_a_quality_of_nan_is_not_known_and_stays_unchanged(gallery: Gallery) -> None:
+    table = people(["a"]).set_column(3, "quality", pa.array([float("nan")], pa.float32()))
+    lifecycle.enroll(gallery, [table], "append")
+    assert lifecycle.enroll(gallery, [table], "append").unchanged == 1
+
+
+def _column(name: str, values: pa.Array) -> pa.Table:
+    table = people(["a", "b"])
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (_column("subject_id", pa.array(["a\0", "b"])), "NUL"),
+        (_column("face_id", pa.array(["a", "\0b"])), "NUL"),
+        (
+            _column(
+                "image_uri",
+                pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xed\xa0\x80", b"x"]).buffers()),
+            ),
+            "not UTF-8",
+        ),
+        (_column("enrolled_at", pa.array([2**62, 0]).cast(TIME)), "1 to 9999"),
+        (_column("embedding", pa.array([None, unit(1)[0]], vector_type(DIM))), "missing"),
+        (_column("embedding", vector_array(unit(2) * np.float32(1.0007))), "length 1"),
+    ],
+)
+def test_rows_that_no_gallery_can_hold_are_refused(gallery: Gallery, table: pa.Table, message: str) -> None:
+    with pytest.raises(GalleryError, match=message):
+        lifecycle.enroll(gallery, [table])
+    assert gallery.versions() == [0]
+
+
+def test_a_float16_gallery_of_lengths_at_the_limit_is_sound_and_merges(tmp_path: Path) -> None:
+    half, other = (Gallery.create(str(tmp_path / name), spec(dtype="float16")) for name in ("half", "other"))
+    lifecycle.enroll(half, [_column("embedding", vector_array(unit(2) * np.float32(1.0004)))])
+    assert lifecycle.verify(half) == []
+    assert lifecycle.merge(other, half).added == 2
+
+
+def test_an_id_that_utf8_cannot_hold_is_an_error(gallery: Gallery) -> None:
+    for call in (
+        lambda: lifecycle.delete(gallery, ["\ud800"]),
+        lambda: gallery.snapshot().show("\ud800"),
+    ):
+        with pytest.raises(GalleryError, match="surrogate"):
+            call()

@@ -13,8 +13,10 @@ import pytest
 from gallery_rows import content, files, files_with, ids, people, spec, vector_of
 from s3server import S3, s3  # noqa: F401
 
-from frpipe.core.errors import GalleryError, GalleryMismatch
+from frpipe.core.errors import GalleryError, GalleryMismatch, StorageError
 from frpipe.gallery import lifecycle
+from frpipe.gallery.catalog import Purged, subject_digest
+from frpipe.gallery.extents import Ranged
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.folder import Folder
 
@@ -246,3 +248,61 @@ def test_columns_can_be_chosen(gallery: Gallery) -> None:
     with pytest.raises(GalleryError, match="Nmae"):
         next(gallery.snapshot().tables(["Nmae"]))
     assert pa.concat_tables(gallery.snapshot().tables()).num_rows == 200
+
+
+def test_every_way_to_go_leaves_a_receipt(gallery: Gallery) -> None:
+    def digests(*names: str) -> tuple[str, ...]:
+        return tuple(sorted(subject_digest(gallery.gallery_id, name) for name in names))
+
+    lifecycle.enroll(gallery, [people(["p0001", "new"], seed=9, Name=["n"] * 2)], "replace")
+    assert gallery.log()[-1].subjects == digests("p0001")
+    lifecycle.rollback(gallery, 1)
+    assert gallery.log()[-1].subjects == digests("p0001", "new")
+    lifecycle.clear(gallery)
+    assert gallery.log()[-1].subjects == digests(*ids(200))
+
+
+def test_a_store_that_fails_midway_is_a_storage_error(
+    s3: S3,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remote = Gallery.create(s3.uri, spec())
+    lifecycle.enroll(remote, [people(ids(5))])
+    (ref,) = remote.snapshot().version.shards
+    real = Folder.open
+
+    def failing(after: int, error: Exception) -> None:
+        def opened(self: Folder, name: str) -> object:
+            file, left = real(self, name), iter(range(after))
+            read = file.read
+
+            def once_more(count: int = -1) -> bytes:
+                if next(left, None) is None:
+                    raise error
+                return read(count)
+
+            monkeypatch.setattr(file, "read", once_more)
+            return file
+
+        monkeypatch.setattr(Folder, "open", opened)
+
+    for reads in (0, 2):
+        failing(reads, PermissionError("no"))
+        with pytest.raises(StorageError):
+            Gallery.open(s3.uri).snapshot().show("p0001")
+    failing(0, PermissionError("no"))
+    with pytest.raises(StorageError):
+        remote.shelf.digest(ref.name)
+    monkeypatch.setattr(Folder, "open", real)
+    snapshot = remote.snapshot()
+    shard = snapshot.open(ref, vectors=False)
+    lifecycle.delete(remote, ["p0000"])
+    lifecycle.compact(remote)
+
+    def gone(*_: object) -> bytes:
+        """What a store says of a range that it did not hold back; a file this small is held whole."""
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Ranged, "read", gone)
+    with pytest.raises(Purged):
+        shard.text("subject_id")

@@ -20,7 +20,9 @@ from gallery_rows import DIM, content, files, ids, people, spec, unit
 from frpipe.core.errors import GalleryDamaged, GalleryError, GalleryMismatch
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import ShardRef
+from frpipe.gallery.document import sealed, unsealed
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.shelf import Shelf
 
 ROWS = 12
 
@@ -140,6 +142,9 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "a reference as attribute": _with(
         lambda file, _: file["quality"].attrs.create("r", file["embedding"].ref, dtype=h5py.ref_dtype)
     ),
+    "a text of variable length in the root": _with(
+        lambda file, _: file.attrs.create("gallery_id", "x" * 36, dtype=h5py.string_dtype())
+    ),
     "a reference in the root": _with(
         lambda file, _: file.attrs.create("gallery_id", file["embedding"].ref, dtype=h5py.ref_dtype)
     ),
@@ -238,6 +243,80 @@ def test_verify_finds_a_missing_file(gallery: Gallery) -> None:
         assert _problems(str(spare)), path.name
         path.write_bytes(data)
     assert _problems(str(spare)) == []
+    lifecycle.compact(Gallery.open(str(spare)))
+    (newest,) = (spare / "versions").iterdir()
+    newest.unlink()
+    assert [problem.file for problem in lifecycle.verify(Gallery.open(str(spare)))] == ["versions"]
+    with pytest.raises(GalleryDamaged, match="versions"):
+        Gallery.open(str(spare)).snapshot()
+
+
+def test_an_older_version_does_not_pass_for_the_newest_after_a_compaction(gallery: Gallery) -> None:
+    first = Path(gallery.uri) / "versions" / "000000001.json"
+    data = first.read_bytes()
+    lifecycle.delete(gallery, ["p0003"])
+    lifecycle.compact(gallery)
+    (newest,) = first.parent.iterdir()
+    newest.unlink()
+    first.write_bytes(data)
+    assert "versions" in [problem.file for problem in lifecycle.verify(gallery)]
+
+
+def test_a_damaged_newest_version_is_listed(gallery: Gallery) -> None:
+    lifecycle.delete(gallery, ["p0003"])
+    (Path(gallery.uri) / "versions" / "000000002.json").write_bytes(b"{}")
+    assert "version 2" in [problem.file for problem in lifecycle.verify(gallery)]
+
+
+def test_a_stray_file_breaks_nothing(gallery: Gallery) -> None:
+    lifecycle.delete(gallery, ["p0003"])
+    lifecycle.compact(gallery)
+    for name in ("versions/README.txt", "versions/sub/000000009.json", "log/notes.json", "log/README.txt"):
+        path = Path(gallery.uri) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("hello")
+    assert gallery.versions() == [0, 3]
+    assert len(gallery.log()) == 4
+    assert lifecycle.verify(gallery) == []
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"name": "../../etc/passwd"},
+        {"name": "shards/../gallery.json"},
+        {"name": "shards/00000000000000000000.h5/x"},
+        {"rows": -1},
+        {"bytes": 1.5},
+        {"deleted": {"name": "gallery.json", "rows": 1, "sha256": ""}},
+        {"deleted": {"name": f"deleted/{'0' * 20}.bin", "rows": -1, "sha256": ""}},
+    ],
+)
+def test_a_version_that_names_what_is_not_ours_is_refused(
+    gallery: Gallery, forged: dict[str, object]
+) -> None:
+    path = Path(gallery.uri) / "versions" / "000000001.json"
+    made = unsealed(path.read_bytes(), path.name)
+    made["shards"][0] |= forged
+    path.write_bytes(sealed(made))
+    with pytest.raises(GalleryDamaged, match="expected fields"):
+        gallery.snapshot()
+
+
+def test_verify_starts_over_when_a_compaction_comes(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle.delete(gallery, ["p0003"])
+    real, turns = Shelf.digest, iter(range(2))
+
+    def digest(self: Shelf, name: str) -> str:
+        if (turn := next(turns, None)) is not None:
+            lifecycle.delete(gallery, [f"p000{turn + 5}"])
+            lifecycle.compact(gallery)
+        return real(self, name)
+
+    monkeypatch.setattr(Shelf, "digest", digest)
+    assert lifecycle.verify(gallery) == []
 
 
 @pytest.mark.parametrize(

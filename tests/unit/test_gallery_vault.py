@@ -48,8 +48,9 @@ def test_an_encrypted_gallery_is_like_any_other(gallery: Gallery, tmp_path: Path
         lifecycle.compact(changed)
     assert content(Gallery.open(gallery.uri).snapshot()) == content(plain.snapshot())
     assert lifecycle.verify(gallery) == []
-    lifecycle.merge(plain, gallery)
-    assert content(plain.snapshot()) == content(gallery.snapshot())
+    assert lifecycle.merge(gallery, plain).unchanged == 90
+    with pytest.raises(GalleryError, match="in the clear"):
+        lifecycle.merge(plain, gallery)
 
 
 def test_nothing_of_a_person_is_readable_on_the_disk(gallery: Gallery, key: str) -> None:

@@ -141,10 +141,57 @@ def test_a_plain_file_needs_its_model_named(gallery: Gallery, tmp_path: Path) ->
     assert import_file(other, str(path), assume_model=True).added == 4
     table = _content(other)
     assert table["subject_id"].to_pylist() == ["0", "0", "1", "1"]
-    assert table["face_id"].to_pylist() == ["feature_1", "feature_2"] * 2
+    assert len(set(table["face_id"].to_pylist())) == 4
     assert table["Name"].to_pylist()[2] == "Jennie-Kim"
     np.testing.assert_allclose(np.linalg.norm(vectors_of(table), axis=1), 1, atol=1e-6)
     assert "assumed" in other.log()[-1].note
+
+
+def test_a_second_plain_file_takes_nothing_from_the_people_of_the_first(tmp_path: Path) -> None:
+    gallery = Gallery.create(str(tmp_path / "H"), SPEC)
+    import_file(gallery, str(_taught(tmp_path / "one.hdf")), assume_model=True)
+    first = _content(gallery)
+    _with(_feature(data=np.eye(1, DIM, dtype=np.float32)[0]))(tmp_path / "two.hdf")
+    assert import_file(gallery, str(tmp_path / "two.hdf"), assume_model=True).added == 0
+    assert _content(gallery).equals(first)
+    asked = import_file(gallery, str(tmp_path / "two.hdf"), "append", assume_model=True)
+    assert (asked.added, asked.replaced, asked.unchanged) == (1, 0, 3)
+
+
+def test_a_folder_may_have_a_dot_in_its_name(gallery: Gallery, tmp_path: Path) -> None:
+    export(gallery, str(tmp_path / "exp.v1"), "parquet")
+    other = Gallery.create(str(tmp_path / "H"), SPEC)
+    assert import_file(other, str(tmp_path / "exp.v1")).added == 7
+
+
+def test_an_export_leaves_no_vectors_elsewhere(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, target = tmp_path / "scratch", tmp_path / "target"
+    for folder in (scratch, target):
+        folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    written: list[Path] = []
+
+    def fail(path: Path, *rest: object) -> int:
+        written.append(path)
+        assert path.stat().st_mode & 0o077 == 0
+        path.write_bytes(b"vectors")
+        raise RuntimeError
+
+    monkeypatch.setattr("frpipe.flows.gallery_files.write_lecture", fail)
+    with pytest.raises(RuntimeError):
+        export(gallery, str(target / "g.hdf"), "lecture")
+    assert written[0].parent == target
+    assert not list(target.iterdir())
+    assert not list(scratch.iterdir())
+
+
+def _enrolled(text: str) -> Callable[[h5py.File], None]:
+    def edit(file: h5py.File) -> None:
+        file["0/Feature Map/feature_1"].attrs["enrolled_at"] = text
+
+    return edit
 
 
 def test_a_file_of_another_model_is_refused_with_both_hashes(gallery: Gallery, tmp_path: Path) -> None:
@@ -221,6 +268,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "a huge fixed text": _with(_put("0/Note", np.bytes_(b"x" * (1 << 17)))),
     "not UTF-8": _with(_put("0/Note", np.bytes_(b"\xff\xfe"))),
     "the name of a column": _with(_put("0/embedding", "x")),
+    "a time out of range": _with(_enrolled("0001-01-01T00:00:00+10:00")),
     "truncated": lambda path: path.write_bytes(_taught(path).read_bytes()[:-500]),
     "no HDF5": lambda path: path.write_bytes(b"hello"),
     "empty": lambda path: path.write_bytes(b""),
@@ -250,3 +298,16 @@ def test_a_text_with_nul_is_refused_at_export(tmp_path: Path) -> None:
     table = _rows(("0", "a", {"Name": "x\x00y"}))
     with pytest.raises(GalleryError, match="NUL"):
         write_lecture(tmp_path / "g.hdf", ["0"], [table], {})
+
+
+def test_an_id_with_nul_is_refused_at_export(tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="NUL"):
+        write_lecture(tmp_path / "g.hdf", ["x\x00y"], [_rows(("x\x00y", "a", {}))], {})
+
+
+def test_a_time_of_no_calendar_is_refused_at_export(tmp_path: Path) -> None:
+    table = _rows(("0", "a", {}))
+    at = table.schema.get_field_index("enrolled_at")
+    far = pa.array([2**62], table.schema.field(at).type)
+    with pytest.raises(GalleryError, match="enrolled_at"):
+        write_lecture(tmp_path / "g.hdf", ["0"], [table.set_column(at, "enrolled_at", far)], {})

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from frpipe.cli.main import main
 from frpipe.cli.table import printable, table
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
@@ -70,3 +71,40 @@ def test_a_name_cannot_steer_the_terminal() -> None:
         "김지수  1",
         "        22",
     ]
+
+
+def test_delete_of_nobody_says_so(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gallery", "delete", gallery.uri, "nobody"]) == 10
+    said = capsys.readouterr()
+    assert "nobody was deleted" in said.err
+    assert "stay" not in said.out + said.err
+    assert gallery.snapshot().number == 2
+
+
+def test_delete_counts_the_unknown(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gallery", "delete", gallery.uri, "p000", "x", "y"]) == 10
+    assert "1 person deleted (2 templates), 2 unknown; version 3" in capsys.readouterr().out
+    assert main(["gallery", "delete", gallery.uri, "p001"]) == 0
+
+
+def test_ids_of_a_file_end_at_line_feeds_alone(gallery: Gallery, tmp_path: Path) -> None:
+    lifecycle.enroll(gallery, [_rows(["a\u2028b", "c"], "f0")])
+    (tmp_path / "ids.txt").write_bytes("\ufeffa\u2028b\r\nc\r\n".encode())
+    assert main(["gallery", "delete", gallery.uri, "--from", str(tmp_path / "ids.txt")]) == 0
+    assert gallery.snapshot().subjects == 100
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gallery", "delete", "G", "\udcff"],
+        ["gallery", "list", "G", "--limit", "-1"],
+        ["gallery", "outliers", "G", "--limit", "0"],
+        ["identify", "a.jpg", "--gallery", "G", "--top", "0"],
+        ["identify", "a.jpg", "--gallery", "G", "--top", "-3"],
+    ],
+)
+def test_what_no_command_can_take_is_a_mistake_of_usage(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from frpipe.core.errors import OutputError
 from frpipe.core.schema import face_schema
+from frpipe.flows import consolidate
+from frpipe.flows.features import FeatureRun
 from frpipe.flows.subject_faces import SubjectPolicy, as_text, quality, templates_of
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.folder import Folder
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 CENTRE, CORNER_BIG = (40, 40, 60, 60), (0, 0, 45, 45)
@@ -96,3 +103,16 @@ def test_quality_is_its_weakest_side() -> None:
     assert quality(0.9 * one, 80 * one, 1e6 * one)[0] == pytest.approx(0.9)
     assert quality(0.9 * one, 17.62 * one, 1e6 * one)[0] == pytest.approx(0.5)
     assert quality(0.9 * one, 80 * one, 30 * one)[0] == pytest.approx(0.5)
+
+
+def test_faces_that_are_missing_from_the_output_commit_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = GallerySpec(2, "e" * 64, "p" * 64, "d" * 64)
+    source = FeatureRun(Folder.at(str(tmp_path)), spec, "m.csv", "r", NOW, faces=2)
+    monkeypatch.setattr(FeatureRun, "open", lambda _: source)
+    monkeypatch.setattr(consolidate, "read_outputs", lambda *_: [_part(("a", "s", CENTRE))])
+    job = consolidate.Consolidation("out", str(tmp_path / "G"))
+    with pytest.raises(OutputError, match="holds 1 faces, its report says 2"):
+        job.run()
+    assert Gallery.open(str(tmp_path / "G")).snapshot().number == 0

@@ -15,7 +15,8 @@ from frpipe.matching.topk import Match, top_k
 
 def _unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:
     vectors = rng.normal(size=(rows, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def _brute(probe: np.ndarray, ids: list[str], vectors: np.ndarray, k: int) -> list[tuple[str, float]]:
@@ -75,3 +76,23 @@ def test_an_empty_gallery_has_nobody() -> None:
 def test_k_below_one_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         top_k(np.eye(1, 4, dtype=np.float32), [], 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(("k", "block_rows"), [(1, 7), (3, 64), (50, 16)])
+def test_vectors_that_are_not_finite_drop_nobody_else(bad: float, k: int, block_rows: int) -> None:
+    rng = np.random.default_rng(3)
+    vectors = _unit(rng, 60, 16)
+    vectors[::5, 2] = bad
+    ids = [f"p{n % 20}" for n in range(60)]
+    finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    known = [ids[row] for row in finite]
+    for probe in _unit(rng, 4, 16):
+        found = top_k(probe[None, :], _blocks(ids, vectors, [11, 37]), k, block_rows)[0]
+        assert [(m.subject_id, m.similarity) for m in found] == _brute(probe, known, vectors[finite], k)
+
+
+def test_a_probe_that_is_not_finite_is_an_error() -> None:
+    probe = np.full((1, 4), np.nan, np.float32)
+    with pytest.raises(ValueError, match="probe"):
+        top_k(probe, [], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -47,18 +48,19 @@ class Shelf:
         name = f"{SHARDS}/{secrets.token_hex(10)}.h5"
         facts = facts_of(self._spec, self._id, created, texts.num_rows)
         stored = vectors.astype(self._spec.stored_type, copy=False)
-        attributes = tuple(attributes_of(texts.schema))
+        # The call holds on to none of the rows: several wait while the next shard is made.
+        rows, attributes = len(stored), tuple(attributes_of(texts.schema))
         draft = self._folder.draft(name) if self._spec.encryption is None else None
         if draft is None:
             image = io.BytesIO()
             write_shard(image, texts, stored, facts)
-            return lambda: self._upload(name, image, len(stored), attributes)
+            return lambda: self._upload(name, image, rows, attributes)
         try:
             write_shard(draft, texts, stored, facts)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        return lambda: self._adopt(name, draft, len(stored), attributes)
+        return lambda: self._adopt(name, draft, rows, attributes)
 
     def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
         """A shard, checked. Without `vectors` an object store is asked for the small columns alone.
@@ -147,8 +149,7 @@ class Shelf:
         try:
             size = draft.stat().st_size
             self._check(draft, size, name, rows)
-            with draft.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = _digest_of(draft)
             self._folder.adopt(name, draft)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
@@ -174,3 +175,10 @@ class Shelf:
 def _check_size(ref: ShardRef, size: int) -> None:
     if size != ref.bytes or not size:
         raise damaged(ref.name, "its size has changed")
+
+
+def _digest_of(path: Path) -> str:
+    """SHA-256 of a file with bytes in it, through a map: a copy would cost a quarter of the time."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        content.madvise(mmap.MADV_SEQUENTIAL)
+        return hashlib.sha256(content).hexdigest()

@@ -25,7 +25,7 @@ from frpipe.io.folder import Folder
 from frpipe.io.partition import plan
 from frpipe.models.registry import Registry
 from frpipe.stages.spec import RunSpec
-from frpipe.stages.workers import Embed, Locate, publish
+from frpipe.stages.workers import Enroll
 
 PHOTOS, ROUNDS = 256, 5
 
@@ -68,10 +68,10 @@ class Workers:
         )
         manifest = write_manifest(scratch / "photos.parquet", photos)
         plan(str(manifest), Folder.at(self._spec.output), len(photos), (), reserved_names())
-        self._locate, self._embed = Locate(self._spec), Embed(self._spec)
+        self._worker = Enroll(self._spec)
 
     def run(self) -> None:
         """All of the part, from its plan to its two files, as if for the first time."""
         for name in ("_attempts", "images", "faces"):
             shutil.rmtree(self._out / name, ignore_errors=True)
-        publish(self._embed(self._locate(pa.table({"part": [0]}))), self._spec)
+        self._worker(pa.table({"part": [0]}))

@@ -22,7 +22,7 @@ from frpipe.io.folder import Folder
 from frpipe.io.partition import Draft, Plan, plan_of
 from frpipe.io.parts import done_parts, withdraw_part
 from frpipe.models.registry import Registry
-from frpipe.stages.allocation import Allocation, allocate
+from frpipe.stages.allocation import Pools, allocate
 from frpipe.stages.attempts import clear_attempts
 from frpipe.stages.bridge import cluster, in_submitted_job, stream
 from frpipe.stages.spec import RunSpec
@@ -105,11 +105,11 @@ class Enrollment:
             run.release(out)
             raise
 
-    def _finish(self, out: Folder, spec: RunSpec, plan: Plan, allocation: Allocation) -> Report:
+    def _finish(self, out: Folder, spec: RunSpec, plan: Plan, pools: Pools) -> Report:
         start = time.monotonic()
         launched = 0
         for _ in range(_ROUNDS):
-            launched += self._work(spec, plan, missing(plan, done_parts(out)), allocation)
+            launched += self._work(spec, plan, missing(plan, done_parts(out)), pools)
             found = audit(out, plan)
             if not found.damaged:
                 break
@@ -121,19 +121,19 @@ class Enrollment:
                 f"{len(found.damaged)} parts come out damaged again and again", "check the output's storage"
             )
         wall_s = time.monotonic() - start
-        report = _report(found, spec, plan, allocation, launched=launched, wall_s=wall_s)
+        report = _report(found, spec, plan, pools, launched=launched, wall_s=wall_s)
         run.seal(out, found.files, report.as_dict(), report.text())
         clear_attempts(out)
         return report
 
-    def _work(self, spec: RunSpec, plan: Plan, pending: Sequence[int], allocation: Allocation) -> int:
+    def _work(self, spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools) -> int:
         if not pending:
             return 0
         todo = sum(plan.rows_of(part) for part in pending)
         if todo < plan.rows:
             self.say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
         progress = Progress(todo, self.say)
-        for receipt in stream(spec, pending, allocation):
+        for receipt in stream(spec, pending, pools):
             progress.add(receipt)
         return progress.done
 
@@ -146,12 +146,10 @@ def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
     }
 
 
-def _report(
-    found: Audit, spec: RunSpec, plan: Plan, allocation: Allocation, *, launched: int, wall_s: float
-) -> Report:
+def _report(found: Audit, spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall_s: float) -> Report:
     return Report.of(
         found.tally,
-        pools=[str(allocation.locate), str(allocation.embed)],
+        pools=[str(pool) for pool in pools],
         models={card.role: f"{card.name} {card.sha256[:12]}" for card in (spec.detector, spec.embedder)},
         parts=plan.parts,
         launch_rows=launched,
@@ -161,7 +159,7 @@ def _report(
     )
 
 
-def _describe(job: Enrollment, spec: RunSpec, plan: Plan, allocation: Allocation) -> str:
+def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> str:
     policy = job.config.detect.policy
     return "\n".join(
         (
@@ -169,8 +167,7 @@ def _describe(job: Enrollment, spec: RunSpec, plan: Plan, allocation: Allocation
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
             f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
             f"embedder  {spec.embedder.name} ({spec.embedder.licence})",
-            f"pools     {allocation.locate}",
-            f"          {allocation.embed}",
+            *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
             f"output    {job.output}: images/ and faces/, {plan.parts:,} files each",
             "dry run: nothing was written",
         )

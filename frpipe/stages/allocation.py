@@ -1,4 +1,4 @@
-"""How many workers a cluster gives each pool, and that they can all be placed on it while nobody else is.
+"""The pools of a run: how many workers a cluster gives each, and that all can be placed on it.
 
 Ray waits for ever, without a word, for an actor that fits nowhere. So the placement is worked out before
 anything starts, and refused with its arithmetic. Ray places by rules of its own; actors of equal size, as
@@ -44,32 +44,30 @@ class Pool:
         return f"{self.name}: {self.workers} x ({self.num_cpus:g} CPU{gpus}) on {self.device}"
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """The pools, placed."""
-
-    locate: Pool
-    embed: Pool
-    publish: Pool
-
-    @property
-    def pools(self) -> tuple[Pool, Pool, Pool]:
-        """All of them, in the order of the work."""
-        return self.locate, self.embed, self.publish
+Pools = tuple[Pool, ...]
 
 
-def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Allocation:
-    """Resolve `auto` and place the actors. Raises PlanError where they do not fit."""
+def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Pools:
+    """Resolve `auto` and place the actors; the pools in the order of the work.
+
+    They are `locate`, `embed` and `publish`, or `enroll` alone, whose workers do all three (ADR 9).
+    Raises PlanError where they do not fit.
+    """
     wanted = {"locate": resources.locate, "embed": resources.embed}
+    if all(_is_left_to_us(pool) for pool in wanted.values()):
+        wanted = {"enroll": PoolConfig()}
     workers = {name: _workers(pool, resources, nodes) for name, pool in wanted.items()}
     share = _share(wanted, workers, nodes)
-    publishers = math.ceil(workers["embed"] / _EMBEDDERS_PER_PUBLISHER)
-    allocation = Allocation(
-        **{name: _pool(name, workers[name], pool, share) for name, pool in wanted.items()},
-        publish=Pool("publish", publishers, _PUBLISH_CPUS, 0, "cpu"),
-    )
-    _place(allocation, nodes)
-    return allocation
+    pools = [_pool(name, workers[name], pool, share) for name, pool in wanted.items()]
+    if "embed" in wanted:
+        publishers = math.ceil(workers["embed"] / _EMBEDDERS_PER_PUBLISHER)
+        pools.append(Pool("publish", publishers, _PUBLISH_CPUS, 0, "cpu"))
+    _place(pools, nodes)
+    return tuple(pools)
+
+
+def _is_left_to_us(pool: PoolConfig) -> bool:
+    return (pool.workers, pool.num_cpus, pool.num_gpus) == ("auto", "auto", 0)
 
 
 def _share(wanted: dict[str, PoolConfig], workers: dict[str, int], nodes: Sequence[Node]) -> float:
@@ -98,29 +96,27 @@ def _pool(name: str, workers: int, pool: PoolConfig, share: float) -> Pool:
     return Pool(name, workers, num_cpus, pool.num_gpus, pool.resolved_device)
 
 
-def _place(allocation: Allocation, nodes: Sequence[Node]) -> None:
+def _place(pools: Sequence[Pool], nodes: Sequence[Node]) -> None:
     """First fit, the pool with the larger actors first."""
     free = [[node.cpus, node.gpus] for node in nodes]
-    for pool in sorted(allocation.pools, key=lambda p: (-p.num_gpus, -p.num_cpus)):
+    for pool in sorted(pools, key=lambda p: (-p.num_gpus, -p.num_cpus)):
         if pool.num_cpus <= 0:
-            raise _refuse(allocation, nodes, "no CPU is left for a pool whose num_cpus is auto")
+            raise _refuse(pools, nodes, "no CPU is left for a pool whose num_cpus is auto")
         for _ in range(pool.workers):
             home = next(
                 (f for f in free if f[0] >= pool.num_cpus - 1e-9 and f[1] >= pool.num_gpus - 1e-9), None
             )
             if home is None:
-                raise _refuse(allocation, nodes, f"an actor of {pool.name} fits on no node")
+                raise _refuse(pools, nodes, f"an actor of {pool.name} fits on no node")
             home[0] -= pool.num_cpus
             home[1] -= pool.num_gpus
 
 
-def _refuse(allocation: Allocation, nodes: Sequence[Node], why: str) -> PlanError:
-    cpus, gpus = (
-        sum(p.workers * getattr(p, kind) for p in allocation.pools) for kind in ("num_cpus", "num_gpus")
-    )
+def _refuse(pools: Sequence[Pool], nodes: Sequence[Node], why: str) -> PlanError:
+    cpus, gpus = (sum(p.workers * getattr(p, kind) for p in pools) for kind in ("num_cpus", "num_gpus"))
     have = ", ".join(f"{n.cpus:g} CPU" + (f" + {n.gpus:g} GPU" if n.gpus else "") for n in nodes)
     return PlanError(
-        f"this would hang: {why}. {'; '.join(map(str, allocation.pools))}; "
+        f"this would hang: {why}. {'; '.join(map(str, pools))}; "
         f"together {cpus:g} CPU + {gpus:g} GPU; the cluster has {have or 'no node'}",
         "lower resources.locate/embed workers or num_cpus, or leave them at auto",
     )

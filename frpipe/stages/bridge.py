@@ -1,4 +1,4 @@
-"""The only file that knows Ray: parts in, receipts out, through three actor pools."""
+"""The only file that knows Ray: parts in, receipts out, through actor pools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import ray
@@ -18,12 +18,15 @@ from frpipe.core.errors import ClusterError, ModelMismatch, ModelMissing, PlanEr
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
-from frpipe.stages.allocation import Allocation, Node, Pool
+from frpipe.stages.allocation import Node, Pool, Pools
 from frpipe.stages.failure import EXPECTED, FAILURE, failure, revive
 from frpipe.stages.spec import RunSpec
 
 _IN_FLIGHT_PER_ACTOR = 2
 _KNOCK_TIMEOUT_S = 10.0
+
+# By role; in a list, so that Ray hands on the reference and not the bytes.
+Weights = dict[Literal["detector", "embedder"], list[Any]]
 
 
 @contextmanager
@@ -58,16 +61,18 @@ def in_submitted_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def stream(spec: RunSpec, parts: Sequence[int], allocation: Allocation) -> Iterator[dict[str, int]]:
+def stream(spec: RunSpec, parts: Sequence[int], pools: Pools) -> Iterator[dict[str, int]]:
     """Do some parts; yields a receipt for each as it is published, in the order that they finish."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
-    tickets = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-    located = _through(tickets, Locate, _at_most(allocation.locate, len(parts)), spec, spec.detector)
-    embedded = _through(located, Embed, _at_most(allocation.embed, len(parts)), spec, spec.embedder)
-    receipts = _pooled(embedded, Publish, _at_most(allocation.publish, len(parts)), {"spec": spec})
-    for receipt in receipts.iter_rows():
+    flow = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+    weights: Weights = {
+        card.role: [ray.put(Registry.default().find(card).read_bytes())] for card in spec.models
+    }
+    for pool in pools:
+        flow = _through(flow, _ACTORS[pool.name], _at_most(pool, len(parts)), (spec, weights))
+    for receipt in flow.iter_rows():
         if FAILURE in receipt:
             raise revive(receipt[FAILURE])
         yield receipt
@@ -76,12 +81,15 @@ def stream(spec: RunSpec, parts: Sequence[int], allocation: Allocation) -> Itera
 class _Actor:
     """A worker in an actor. An error of ours becomes a row: Ray would hand the driver its text alone."""
 
-    worker: type
+    worker: Callable[[RunSpec], Callable[[pa.Table], pa.Table]]
+    roles: tuple[str, ...]
 
-    def __init__(self, spec: RunSpec, card: Card, weights: list[Any]) -> None:
+    def __init__(self, spec: RunSpec, weights: Weights) -> None:
         self._failure: pa.Table | None = None
         try:
-            _bring(card, weights)
+            for card in spec.models:
+                if card.role in self.roles:
+                    _bring(card, weights[card.role])
             self._worker = self.worker(spec)
         except EXPECTED as error:
             self._failure = failure(error)
@@ -92,27 +100,37 @@ class _Actor:
         return _attempt(self._worker, table)
 
 
+# Named so that Ray's dashboard reads well.
+class Enroll(_Actor):
+    """The actor of the pool that does everything."""
+
+    worker = workers.Enroll
+    roles = ("detector", "embedder")
+
+
 class Locate(_Actor):
-    """The locate pool's actor, so named that Ray's dashboard reads well."""
+    """The locate pool's actor."""
 
     worker = workers.Locate
+    roles = ("detector",)
 
 
 class Embed(_Actor):
     """The embed pool's actor."""
 
     worker = workers.Embed
+    roles = ("embedder",)
 
 
-class Publish:
+class Publish(_Actor):
     """The publish pool's actor. A task would do, but Ray ends idle task processes and starts new ones for the
     next part, at seconds of imports each."""
 
-    def __init__(self, spec: RunSpec) -> None:
-        self._spec = spec
+    worker = workers.Publish
+    roles = ()
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        return _attempt(lambda packed: workers.publish(packed, self._spec), table)
+
+_ACTORS = {"enroll": Enroll, "locate": Locate, "embed": Embed, "publish": Publish}
 
 
 def _attempt(work: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
@@ -124,14 +142,9 @@ def _attempt(work: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
         return failure(error)
 
 
-def _through(source: Any, worker: type, pool: Pool, spec: RunSpec, card: Card) -> Any:
-    weights = ray.put(Registry.default().find(card).read_bytes())
-    return _pooled(source, worker, pool, {"spec": spec, "card": card, "weights": [weights]})
-
-
-def _pooled(source: Any, worker: type, pool: Pool, arguments: dict[str, Any]) -> Any:
+def _through(source: Any, actor: type[_Actor], pool: Pool, arguments: tuple[RunSpec, Weights]) -> Any:
     return source.map_batches(
-        worker,
+        actor,
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -140,7 +153,7 @@ def _pooled(source: Any, worker: type, pool: Pool, arguments: dict[str, Any]) ->
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
-        fn_constructor_kwargs=arguments,
+        fn_constructor_args=arguments,
     )
 
 
@@ -148,7 +161,7 @@ def _at_most(pool: Pool, workers: int) -> Pool:
     return replace(pool, workers=min(pool.workers, workers))
 
 
-def _bring(card: Card, weights: Any) -> None:
+def _bring(card: Card, weights: list[Any]) -> None:
     """Make sure that a model's weights lie on this node; the driver's copy is taken if they do not."""
     registry = Registry.default()
     try:

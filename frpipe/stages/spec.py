@@ -21,6 +21,11 @@ class RunSpec(BaseModel):
     embedder: Card
 
     @property
+    def models(self) -> tuple[Card, Card]:
+        """The cards of the models that the run needs."""
+        return self.detector, self.embedder
+
+    @property
     def recipe(self) -> Recipe:
         return Recipe.of(self.config, model_facts(self.detector), model_facts(self.embedder))
 

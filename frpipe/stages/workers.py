@@ -1,8 +1,9 @@
-"""The workers of the two pools and the publisher, free of Ray: a table of one row in, one out.
+"""The workers of the pools, free of Ray: a table of one row in, one out.
 
 Locate   a part's number -> its photos' faces, aligned
 Embed    aligned faces   -> unit vectors
-publish  the finished tables of a part -> its two files
+Publish  the finished tables of a part -> its two files, and a receipt
+Enroll   all three, one after the other
 """
 
 from __future__ import annotations
@@ -103,13 +104,29 @@ class Embed:
         return Parcel(parcel.part, images, faces, np.zeros((0,), np.uint8)).pack()
 
 
-def publish(packed: pa.Table, spec: RunSpec) -> pa.Table:
+class Publish:
     """Write a part's files and say what they hold."""
-    parcel = Parcel.unpack(packed)
-    write_part(Folder.at(spec.output), parcel.part, parcel.images, parcel.faces, spec.recipe.metadata())
-    statuses = parcel.images["status"].to_pylist()
-    counts = {status.value: [statuses.count(status.value)] for status in Status}
-    return pa.table({"part": [parcel.part], **counts, "faces": [parcel.faces.num_rows]})
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._out = Folder.at(spec.output)
+        self._metadata = spec.recipe.metadata()
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        parcel = Parcel.unpack(packed)
+        write_part(self._out, parcel.part, parcel.images, parcel.faces, self._metadata)
+        statuses = parcel.images["status"].to_pylist()
+        counts = {status.value: [statuses.count(status.value)] for status in Status}
+        return pa.table({"part": [parcel.part], **counts, "faces": [parcel.faces.num_rows]})
+
+
+class Enroll:
+    """Do a part from its photos to its files: nothing travels, and one process holds both models."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._locate, self._embed, self._publish = Locate(spec), Embed(spec), Publish(spec)
+
+    def __call__(self, ticket: pa.Table) -> pa.Table:
+        return self._publish(self._embed(self._locate(ticket)))
 
 
 def _condemned(poison: Poison) -> Located:

@@ -20,6 +20,7 @@ from enrollment import ROOT, command, content, enroll, write_manifest
 
 POISON = b"POISON"
 SMALL_PARTS = "resources.part_rows=8"
+TOGETHER, APART = "resources.locate.workers=auto", "resources.locate.workers=2"
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +169,16 @@ def test_submitted_to_the_cluster_it_leaves_the_same_rows(
     assert content(output, "faces").equals(content(finished, "faces"))
 
 
-@pytest.mark.parametrize("worker", ["Locate", "Embed"])
+@pytest.mark.parametrize(
+    ("worker", "step", "pools"),
+    [("Enroll", "embed", TOGETHER), ("Locate", "locate", APART), ("Embed", "embed", APART)],
+)
 def test_a_worker_killed_midway_costs_no_row(
-    worker: str, manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+    worker: str, step: str, pools: str, manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    with _running(manifest, output, cluster) as job:
-        _until(lambda: any(output.glob(f"_attempts/{worker.lower()}/*/*")), job)
+    with _running(manifest, output, cluster, pools) as job:
+        _until(lambda: any(output.glob(f"_attempts/{step}/*/*")), job)
         _until(lambda: bool(victims := cluster.actor_pids(worker)) and _kill(victims[0]), job)
         assert job.wait(300) == 0
     assert content(output, "images").equals(content(finished, "images"))
@@ -269,10 +273,12 @@ def _blocks(page: str, language: str) -> Iterator[str]:
         yield block.split("```")[0]
 
 
-def _running(manifest: Path, output: Path, cluster: Cluster) -> subprocess.Popen[bytes]:
+def _running(
+    manifest: Path, output: Path, cluster: Cluster, pools: str = TOGETHER
+) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     return subprocess.Popen(
-        command(manifest, output, "--set", SMALL_PARTS),
+        command(manifest, output, "--set", SMALL_PARTS, "--set", pools),
         cwd=ROOT,
         env=environment,
         stderr=subprocess.DEVNULL,

@@ -6,37 +6,49 @@ import pytest
 
 from frpipe.core.config import ResourcesConfig
 from frpipe.core.errors import PlanError
-from frpipe.stages.allocation import Allocation, Node, allocate
+from frpipe.stages.allocation import Node, Pool, Pools, allocate
 
 
 def _settings(**pools: dict[str, object]) -> ResourcesConfig:
     return ResourcesConfig.model_validate(pools)
 
 
-def _cpus(allocation: Allocation) -> float:
-    return sum(pool.workers * pool.num_cpus for pool in allocation.pools)
+def _cpus(pools: Pools) -> float:
+    return sum(pool.workers * pool.num_cpus for pool in pools)
 
 
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        [Node(1)],
-        [Node(2)],
-        [Node(8)],
-        [Node(64)],
-        [Node(2), Node(2)],
-        [Node(3), Node(16)],
-        [Node(96)] * 4,
-        [Node(2)] * 40,
-        [Node(7), Node(33), Node(1)],
-    ],
-)
-def test_auto_always_fits_and_leaves_room_to_publish(nodes: list[Node]) -> None:
-    allocation = allocate(_settings(), nodes)
-    total = sum(node.cpus for node in nodes)
-    assert allocation.locate.workers == allocation.embed.workers == total
-    assert allocation.publish.workers >= 1
-    assert _cpus(allocation) <= total
+def _named(pools: Pools) -> dict[str, Pool]:
+    return {pool.name: pool for pool in pools}
+
+
+_CLUSTERS = [
+    [Node(1)],
+    [Node(2)],
+    [Node(8)],
+    [Node(64)],
+    [Node(2), Node(2)],
+    [Node(3), Node(16)],
+    [Node(96)] * 4,
+    [Node(2)] * 40,
+    [Node(7), Node(33), Node(1)],
+]
+
+
+@pytest.mark.parametrize("nodes", _CLUSTERS)
+def test_a_cluster_of_cpus_gets_one_worker_per_cpu_that_does_everything(nodes: list[Node]) -> None:
+    pools = allocate(_settings(), nodes)
+    assert [pool.name for pool in pools] == ["enroll"]
+    assert pools[0].workers == sum(node.cpus for node in nodes)
+    assert _cpus(pools) <= pools[0].workers
+
+
+@pytest.mark.parametrize("nodes", _CLUSTERS)
+def test_pools_set_apart_fit_and_leave_room_to_publish(nodes: list[Node]) -> None:
+    total = int(sum(node.cpus for node in nodes))
+    pools = _named(allocate(_settings(locate={"workers": total}), nodes))
+    assert list(pools) == ["locate", "embed", "publish"]
+    assert pools["embed"].workers == total
+    assert _cpus(tuple(pools.values())) <= total
 
 
 def test_actors_that_hold_every_cpu_are_refused_with_the_arithmetic() -> None:
@@ -63,12 +75,12 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def test_two_pools_share_the_gpus_of_a_cluster() -> None:
     half = {"num_gpus": 0.5}
-    allocation = allocate(_settings(locate=half, embed=half), [Node(16, 1), Node(16, 1)])
-    assert allocation.locate.workers == allocation.embed.workers == 2
-    assert allocation.embed.device == "cuda"
+    pools = _named(allocate(_settings(locate=half, embed=half), [Node(16, 1), Node(16, 1)]))
+    assert pools["locate"].workers == pools["embed"].workers == 2
+    assert pools["embed"].device == "cuda"
 
 
 def test_a_fixed_pool_beside_an_auto_one() -> None:
-    allocation = allocate(_settings(embed={"workers": 2, "num_cpus": 2}), [Node(8)])
-    assert allocation.locate.workers == 8
-    assert _cpus(allocation) <= 8
+    pools = allocate(_settings(embed={"workers": 2, "num_cpus": 2}), [Node(8)])
+    assert _named(pools)["locate"].workers == 8
+    assert _cpus(pools) <= 8

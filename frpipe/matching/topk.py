@@ -1,27 +1,32 @@
-"""The k persons most like a probe: exact, in one pass over the vectors, the same however these are cut.
+"""The k persons most like each probe: exact, in one pass over the vectors, the same however these are cut.
 
-Vectors are compared in float32. What is near enough to the k-th best that rounding could change its place is
-computed again in float64, so that neither the size of a block nor the order of blocks changes an answer. A
-person scores the best of their templates; persons of one score are in the order of their ids.
+A kernel finds what may matter: whatever scores within its error of the k-th best person so far. That is
+computed again in float64, and only that counts, so neither the kernel nor the size or order of blocks changes
+an answer. A person scores the best of their templates; persons of one score are in the order of their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-_BLOCK_ROWS = 16_384
-_PROBES = 256
-# Twice the error that a float32 dot product of two unit vectors of 512 numbers can have: 512 * 2^-24.
-_MARGIN = 6e-5
-# Below every cosine: the similarity of what cannot be compared.
-_NOTHING = -2.0
+from frpipe.matching.blas import Blas
+from frpipe.matching.exact import inner_products
+from frpipe.matching.finds import Finds
+from frpipe.matching.kernel import Doubles, Floats, Hits, Kernel
+from frpipe.matching.ranking import Ranking
+
+# A tile of scores: large enough for the product to run at full speed, 32 MB.
+_PROBES, _ROWS = 1024, 8192
+# Scores that are looked at before a first floor is set.
+_FIRST_PAIRS = 1 << 18
+# Candidates of equal similarity that are kept for each one asked for, before ids decide.
+_TIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,88 +38,110 @@ class Match:
 
 
 def top_k(
-    probes: Floats, blocks: Iterable[tuple[pa.StringArray, Floats]], k: int, block_rows: int = _BLOCK_ROWS
+    probes: Floats,
+    blocks: Iterable[tuple[pa.StringArray, Floats]],
+    k: int,
+    kernel: Kernel | None = None,
+    *,
+    threads: int = 1,
+    tile: tuple[int, int] = (_PROBES, _ROWS),
 ) -> list[list[Match]]:
-    """The k best persons for each probe, best first; fewer where the gallery holds fewer.
-
-    probes: (m, dim) float32 unit vectors.  blocks: (subject ids, (n, dim) float32 unit vectors), of any n and
-    in any order; one person may stand in several, and a vector that is not finite is like nothing.  Holds
-    256 x block_rows similarities at a time. Raises ValueError for k < 1 and a probe that is not finite.
-    """
-    if k < 1:
-        raise ValueError("k must be at least 1")
-    if not np.isfinite(probes).all():
-        raise ValueError("a probe is not finite")
-    best: list[dict[str, float]] = [{} for _ in probes]
+    """The k best persons for each probe, best first; fewer where the gallery holds fewer. See `TopK`."""
+    search = TopK(probes, k, kernel, threads=threads, tile=tile)
     for subject_ids, vectors in blocks:
-        for start in range(0, len(vectors), block_rows):
-            rows = slice(start, start + block_rows)
-            persons = _Persons.of(subject_ids[rows])
-            for at in range(0, len(probes), _PROBES):
-                some = slice(at, at + _PROBES)
-                _merge(best[some], probes[some], persons, vectors[rows], k)
-    return [_ranked(found, k) for found in best]
+        search.add(subject_ids, vectors)
+    ranking = search.result()
+    edges = np.searchsorted(ranking.probe, np.arange(len(probes) + 1))
+    names, scores = ranking.subject_id.to_pylist(), ranking.similarity.tolist()
+    return [[Match(*pair) for pair in zip(names[a:b], scores[a:b], strict=True)] for a, b in pairwise(edges)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Persons:
-    """The persons of a block. order: rows grouped by person, or None where they are so; starts: of groups."""
+class TopK:
+    """A search under way: feed it a gallery with `add`, in blocks of any size and order; take the `result`.
 
-    ids: pa.Array
-    codes: NDArray[np.int64]
-    order: NDArray[np.intp] | None
-    starts: NDArray[np.intp]
+    Holds, beside the probes, the k candidates of each, and one tile of scores (32 MB) a thread.
+    """
 
-    @classmethod
-    def of(cls, subject_ids: pa.Array) -> _Persons:
-        encoded = pc.dictionary_encode(subject_ids)
-        codes = encoded.indices.to_numpy().astype(np.int64)
-        order = None if (np.diff(codes) >= 0).all() else np.argsort(codes, kind="stable")
-        grouped = codes if order is None else codes[order]
-        starts = np.flatnonzero(np.diff(grouped, prepend=-1))
-        return cls(encoded.dictionary, codes, order, starts)
+    def __init__(
+        self,
+        probes: Floats,
+        k: int,
+        kernel: Kernel | None = None,
+        *,
+        threads: int = 1,
+        tile: tuple[int, int] = (_PROBES, _ROWS),
+    ) -> None:
+        """probes: (m, dim) float32 unit vectors.  threads: tiles done at once; BLAS's own come on top.
 
-    def best(self, similarities: Floats) -> Floats:
-        """(m, persons) from (m, rows): the best template of each person."""
-        grouped = similarities if self.order is None else similarities[:, self.order]
-        best: Floats = np.maximum.reduceat(grouped, self.starts, axis=1)
-        return best
+        tile: probes and rows of one.  Raises ValueError for k < 1 and a probe that is not finite.
+        """
+        if k < 1:
+            raise ValueError("k must be at least 1")
+        if not np.isfinite(probes).all():
+            raise ValueError("a probe is not finite")
+        self._probes = np.ascontiguousarray(probes, np.float32)
+        self._k, self._kernel, (group, self._rows) = k, kernel or Blas(), tile
+        self._groups = [
+            (slice(start, start + group), self._kernel.probes(self._probes[start : start + group]))
+            for start in range(0, len(probes), group)
+        ]
+        # The k-th best person so far is at least so similar: what is certainly less does not matter.
+        self._floor = np.full(len(probes), -np.inf, np.float32)
+        self._best = Ranking.empty()
+        self._threads, self._pool = threads, ThreadPoolExecutor(threads)
+
+    def add(self, subject_ids: pa.StringArray, vectors: Floats) -> None:
+        """Search some templates: (n,) ids without nulls and (n, dim) float32 unit vectors.
+
+        A vector that is not finite is like nobody.
+        """
+        finds = Finds(len(self._probes), self._k, subject_ids)
+        start = 0
+        while start < len(vectors):
+            tiles = self._next_tiles(start, len(vectors))
+            for hits, error in self._pool.map(lambda rows: self._scan(vectors, rows), tiles):
+                finds.add(hits, error)
+            if finds.many:
+                self._floor = finds.prune(self._floor)
+            start = tiles[-1].stop
+        self._settle(finds, vectors)
+
+    def result(self) -> Ranking:
+        """The k best persons of each probe so far, best first; similarities exact to float64."""
+        return self._best.top(self._k)
+
+    def _next_tiles(self, start: int, stop: int) -> list[slice]:
+        """Small ones while all scores have to be kept for want of a floor, then larger and larger."""
+        first = max(_FIRST_PAIRS // max(1, len(self._probes)), 2 * self._k)
+        width = min(self._rows, max(first, 3 * start))
+        if np.isneginf(self._floor).any():
+            return [slice(start, min(stop, start + first))]
+        edges = range(start, min(stop, start + self._threads * width), width)
+        return [slice(edge, min(stop, edge + width)) for edge in edges]
+
+    def _scan(self, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
+        """What of a tile may matter, rows counted from the block's first, and the kernel's error."""
+        tile = self._kernel.tile(vectors[rows])
+        errors = [self._kernel.error(probes, tile) for _, probes in self._groups]
+        found = [
+            self._kernel.hits(probes, tile, self._floor[some] - error).shifted(some.start, rows.start)
+            for (some, probes), error in zip(self._groups, errors, strict=True)
+        ]
+        return Hits.joined(found), np.concatenate([*errors, np.zeros(0, np.float32)])
+
+    def _settle(self, finds: Finds, vectors: Floats) -> None:
+        """Score in float64 what was found in a block, and keep the best."""
+        hits = finds.pruned(self._floor)
+        exact = inner_products(self._probes, hits.probe, vectors, hits.row)
+        names = finds.subject_ids.take(pa.array(hits.row)).cast(pa.string())
+        found = Ranking(hits.probe, names, np.clip(exact, -1, 1))
+        self._best = Ranking.joined([self._best, found]).rough(self._k)
+        if len(self._best.probe) > _TIES * self._k * len(self._probes):
+            self._best = self._best.top(self._k)
+        floors = self._best.floors(len(self._probes), self._k)
+        self._floor = np.maximum(self._floor, _just_below(floors))
 
 
-def _merge(best: list[dict[str, float]], probes: Floats, persons: _Persons, vectors: Floats, k: int) -> None:
-    with np.errstate(invalid="ignore", over="ignore"):
-        similarities: Floats = probes @ vectors.T
-    # A NaN compares with nothing: as a k-th best it would drop everybody.
-    similarities[~np.isfinite(similarities)] = _NOTHING
-    limits = _limits(persons.best(similarities), k) - _MARGIN
-    for found, probe, row, limit in zip(best, probes, similarities, limits, strict=True):
-        near = np.flatnonzero((row >= limit) & (row > _NOTHING))
-        if len(found) == k:
-            near = near[row[near] >= min(found.values()) - _MARGIN]
-        for person, exact in _exact(probe, vectors[near], persons, near):
-            found[person] = max(exact, found.get(person, _NOTHING))
-        if len(found) > k:
-            kept = _ranked(found, k)
-            found.clear()
-            found.update((match.subject_id, match.similarity) for match in kept)
-
-
-def _limits(best: Floats, k: int) -> Floats:
-    """The k-th best of each row of (m, persons), or -2 where there are not so many."""
-    if best.shape[1] <= k:
-        return np.full(len(best), _NOTHING, np.float32)
-    limits: Floats = np.partition(best, -k, axis=1)[:, -k]
-    return limits
-
-
-def _exact(
-    probe: Floats, vectors: Floats, persons: _Persons, rows: NDArray[np.intp]
-) -> Iterator[tuple[str, float]]:
-    exact = (vectors.astype(np.float64) * probe.astype(np.float64)).sum(axis=1)
-    for person, value in zip(persons.ids.take(pa.array(persons.codes[rows])).to_pylist(), exact, strict=True):
-        yield person, float(np.clip(value, -1, 1))
-
-
-def _ranked(found: dict[str, float], k: int) -> list[Match]:
-    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return [Match(person, value) for person, value in ranked[:k]]
+def _just_below(values: Doubles) -> Floats:
+    """float32 numbers that are not above the given ones."""
+    return np.nextafter(values.astype(np.float32), np.float32(-np.inf))

@@ -27,6 +27,11 @@ def _brute(probe: np.ndarray, ids: list[str], vectors: np.ndarray, k: int) -> li
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
 
 
+def _same(found: list[Match], expected: list[tuple[str, float]]) -> None:
+    assert [match.subject_id for match in found] == [name for name, _ in expected]
+    assert np.allclose([m.similarity for m in found], [value for _, value in expected], rtol=0, atol=1e-12)
+
+
 def _blocks(ids: list[str], vectors: np.ndarray, cuts: list[int]) -> list[tuple[pa.Array, np.ndarray]]:
     edges = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
     return [(pa.array(ids[a:b], pa.string()), vectors[a:b]) for a, b in pairwise(edges)]
@@ -49,9 +54,9 @@ def test_it_is_brute_force_in_any_cut(
     vectors[rng.integers(0, rows, rows // 3)] = vectors[0]  # copies: equal scores
     ids = [f"p{n}" for n in rng.integers(0, people, rows)]
     probes = np.concatenate([_unit(rng, 2, 16), vectors[:1]])
-    found = top_k(probes, _blocks(ids, vectors, cuts), k, block_rows)
+    found = top_k(probes, _blocks(ids, vectors, cuts), k, tile=(2, block_rows))
     for probe, matches in zip(probes, found, strict=True):
-        assert [(m.subject_id, m.similarity) for m in matches] == _brute(probe, ids, vectors, k)
+        _same(matches, _brute(probe, ids, vectors, k))
 
 
 def test_people_of_one_score_are_in_the_order_of_their_ids() -> None:
@@ -88,8 +93,8 @@ def test_vectors_that_are_not_finite_drop_nobody_else(bad: float, k: int, block_
     finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
     known = [ids[row] for row in finite]
     for probe in _unit(rng, 4, 16):
-        found = top_k(probe[None, :], _blocks(ids, vectors, [11, 37]), k, block_rows)[0]
-        assert [(m.subject_id, m.similarity) for m in found] == _brute(probe, known, vectors[finite], k)
+        found = top_k(probe[None, :], _blocks(ids, vectors, [11, 37]), k, tile=(4, block_rows))[0]
+        _same(found, _brute(probe, known, vectors[finite], k))
 
 
 def test_a_probe_that_is_not_finite_is_an_error() -> None:

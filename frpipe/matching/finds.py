@@ -1,0 +1,78 @@
+"""What a search has found in one block of a gallery and not yet scored exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.matching.kernel import Floats, Hits, Indices
+
+# Finds for each candidate asked for, and at least so many, before they are looked through.
+_PER_CANDIDATE, _AT_LEAST = 4, 1 << 16
+_NEVER = np.float32(-np.inf)
+
+
+class Finds:
+    """Hits of `probes` probes in a block whose rows have `subject_ids`."""
+
+    def __init__(self, probes: int, k: int, subject_ids: pa.StringArray) -> None:
+        self.subject_ids = subject_ids
+        self._probes, self._k = probes, k
+        self._parts: list[Hits] = []
+        self._count, self._most = 0, max(_PER_CANDIDATE * probes * k, _AT_LEAST)
+        self._error = np.zeros(probes, np.float32)
+        names = pc.dictionary_encode(subject_ids)
+        self._persons: Indices | None = None
+        if len(names.dictionary) < len(subject_ids):
+            self._persons = names.indices.to_numpy().astype(np.int64)
+
+    def add(self, hits: Hits, error: Floats) -> None:
+        """Put some aside. error: (probes,), the most that a score may be off."""
+        if len(hits.probe):
+            self._parts.append(hits)
+            self._count += len(hits.probe)
+        self._error = np.maximum(self._error, error)
+
+    @property
+    def many(self) -> bool:
+        """Whether it is time to `prune`."""
+        return self._count > self._most
+
+    def prune(self, floor: Floats) -> Floats:
+        """Drop what cannot matter; the floor (probes,), raised by what k persons reach for certain."""
+        hits = Hits.joined(self._parts)
+        best, group = self._persons_best(hits)
+        raised: Floats = np.maximum(floor, self._kth(best) - self._error)
+        near = hits.score >= raised[hits.probe] - self._error[hits.probe]
+        if group is not None:
+            near &= hits.score >= best.score[group] - 2 * self._error[hits.probe]
+        self._parts, self._count = [hits.where(near)], int(near.sum())
+        # What is left may be more than was meant to be: look again when it has grown by half.
+        self._most = max(self._most, self._count * 3 // 2)
+        return raised
+
+    def pruned(self, floor: Floats) -> Hits:
+        """What is left, after a last look."""
+        self.prune(floor)
+        return self._parts[0]
+
+    def _persons_best(self, hits: Hits) -> tuple[Hits, NDArray[np.intp] | None]:
+        """The best hit of each (probe, person), and for each hit which of these is its; None: its own."""
+        if self._persons is None or not len(hits.probe):
+            return hits, None
+        pairs = hits.probe * len(self.subject_ids) + self._persons[hits.row]
+        _, first, group = np.unique(pairs, return_index=True, return_inverse=True)
+        best = np.full(len(first), _NEVER, np.float32)
+        np.maximum.at(best, group, hits.score)
+        return Hits(hits.probe[first], hits.row[first], best), group
+
+    def _kth(self, hits: Hits) -> Floats:
+        """(probes,): the k-th best score of each, minus infinity where there are not k."""
+        order = np.lexsort((-hits.score, hits.probe))
+        edges = np.searchsorted(hits.probe[order], np.arange(self._probes + 1))
+        full = np.flatnonzero(np.diff(edges) >= self._k)
+        kth = np.full(self._probes, _NEVER, np.float32)
+        kth[full] = hits.score[order][edges[full] + self._k - 1]
+        return kth

@@ -1,0 +1,76 @@
+"""What finds likely pairs: approximate scores of many probes against a tile of gallery rows, and their error.
+
+A kernel may be as rough as it likes, as long as it says how rough: a search keeps whatever could still belong
+to its answer and computes that again in float64. So every kernel leads to the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Pairs of a probe and a row of a tile: (c,) int64 each, and their approximate score, (c,) float32."""
+
+    probe: Indices
+    row: Indices
+    score: Floats
+
+    @classmethod
+    def above(cls, scores: Floats, limits: Floats) -> Hits:
+        """The pairs of finite (m, n) scores that reach the limit of their probe, (m,)."""
+        found = np.flatnonzero(scores >= limits[:, None])
+        score = scores.reshape(-1)[found]
+        if not np.isfinite(score).all():
+            found, score = found[np.isfinite(score)], score[np.isfinite(score)]
+        probe, row = np.divmod(found, scores.shape[1])
+        return cls(probe, row, score)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Hits]) -> Hits:
+        """All of them."""
+        if len(parts) == 1:
+            return parts[0]
+        none = np.zeros(0, np.int64)
+        return cls(
+            np.concatenate([none, *(part.probe for part in parts)]),
+            np.concatenate([none, *(part.row for part in parts)]),
+            np.concatenate([none.astype(np.float32), *(part.score for part in parts)]),
+        )
+
+    def shifted(self, probe: int, row: int) -> Hits:
+        """The same, counted from elsewhere."""
+        return Hits(self.probe + probe, self.row + row, self.score)
+
+    def where(self, mask: NDArray[np.bool_]) -> Hits:
+        """Some of them."""
+        return Hits(self.probe[mask], self.row[mask], self.score[mask])
+
+
+class Kernel(Protocol):
+    """Vectors are (n, dim) float32 of length 1, within 1e-3. A row that is not finite is never hit.
+
+    What `probes` and `tile` give is the kernel's own form of them.
+    """
+
+    def probes(self, vectors: Floats) -> Any:
+        """Some probes, made ready once for many tiles."""
+
+    def tile(self, vectors: Floats) -> Any:
+        """Some gallery rows, made ready once for all probes."""
+
+    def error(self, probes: Any, tile: Any) -> Floats:
+        """(m,): no score of a probe is farther than this from the true inner product."""
+
+    def hits(self, probes: Any, tile: Any, limits: Floats) -> Hits:
+        """All pairs whose score reaches the limit of their probe, (m,)."""

@@ -24,7 +24,8 @@ from frpipe.io.parts import done_parts, withdraw_part
 from frpipe.models.registry import Registry
 from frpipe.stages.allocation import Pools, allocate
 from frpipe.stages.attempts import clear_attempts
-from frpipe.stages.bridge import cluster, in_submitted_job, stream
+from frpipe.stages.bridge import stream
+from frpipe.stages.cluster import cluster, in_submitted_job
 from frpipe.stages.spec import RunSpec
 
 Say = Callable[[str], None]

@@ -15,7 +15,7 @@ from typing import Any
 
 from frpipe.core.errors import OutputError
 from frpipe.io.folder import Folder
-from frpipe.io.parts import FACES, IMAGES, PartFile
+from frpipe.io.parts import PartFile
 
 RUN = "run.json"
 FILES = "files.json"
@@ -74,7 +74,8 @@ def complete(out: Folder) -> dict[str, Any] | None:
         report: dict[str, Any] = json.loads(out.read(REPORT))
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    present = {entry.name: entry.bytes for sub in (IMAGES, FACES) for entry in out.list(sub)}
+    folders = {name.rpartition("/")[0] for name in listed}
+    present = {entry.name: entry.bytes for sub in folders for entry in out.list(sub)}
     return report if listed.items() <= present.items() else None
 
 

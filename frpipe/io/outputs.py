@@ -23,6 +23,13 @@ def read_outputs(
     if not parts:
         raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
     for part in parts:
-        name = part_name(part)
-        with out.open(f"{IMAGES}/{name}") as images, out.open(f"{FACES}/{name}") as faces:
-            yield pq.read_table(images, columns=image_names), pq.read_table(faces, columns=face_names)
+        yield read_part_output(out, part, image_names, face_names)
+
+
+def read_part_output(
+    out: Folder, part: int, image_names: list[str] | None = None, face_names: list[str] | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """(images, faces) of one published part; None reads all columns."""
+    name = part_name(part)
+    with out.open(f"{IMAGES}/{name}") as images, out.open(f"{FACES}/{name}") as faces:
+        return pq.read_table(images, columns=image_names), pq.read_table(faces, columns=face_names)

@@ -24,9 +24,12 @@ REPORT_TEXT = "report.md"
 SUCCESS = "_SUCCESS"
 
 
-def refuse_foreign(out: Folder) -> None:
-    """Raise OutputError where the folder holds files, and none of them says that it is a run's."""
-    if not out.exists(RUN) and next((n for n in out.walk() if not n.startswith("_plan/")), None) is not None:
+def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
+    """Raise OutputError where the folder holds files, and none of them says that it is a run's.
+
+    own: what a run may leave there before it claims the folder.
+    """
+    if not out.exists(RUN) and next((n for n in out.walk() if not n.startswith(own)), None) is not None:
         raise OutputError("the output folder holds other files, and no run", "use a new or an empty folder")
 
 
@@ -40,6 +43,15 @@ def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[
     if out.create(RUN, _pretty(mine)):
         return mine
     return check_claim(out, identity) or mine
+
+
+def begun(out: Folder) -> dict[str, Any]:
+    """The facts of the run that the folder belongs to; nothing where it belongs to nobody."""
+    try:
+        facts: dict[str, Any] = json.loads(out.read(RUN))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return facts
 
 
 def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:

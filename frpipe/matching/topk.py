@@ -21,12 +21,13 @@ from frpipe.matching.finds import Finds
 from frpipe.matching.kernel import Doubles, Floats, Hits, Kernel
 from frpipe.matching.ranking import Ranking
 
-# A tile of scores: large enough for the product to run at full speed, 32 MB.
-_PROBES, _ROWS = 1024, 8192
+# A tile of scores, 4 MB: large enough for the product to run at full speed, small enough to be looked through
+# before it leaves the processor's cache.
+_PROBES, _ROWS = 1024, 1024
 # Scores that are looked at before a first floor is set.
 _FIRST_PAIRS = 1 << 18
-# Candidates of equal similarity that are kept for each one asked for, before ids decide.
-_TIES = 2
+# Candidates that are kept for each one asked for, before they are sorted out.
+_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,9 @@ class TopK:
         ]
         # The k-th best person so far is at least so similar: what is certainly less does not matter.
         self._floor = np.full(len(probes), -np.inf, np.float32)
-        self._best = Ranking.empty()
-        self._threads, self._pool = threads, ThreadPoolExecutor(threads)
+        self._kept = [Ranking.empty()]
+        self._threads = threads
+        self._each = ThreadPoolExecutor(threads).map if threads > 1 else map
 
     def add(self, subject_ids: pa.StringArray, vectors: Floats) -> None:
         """Search some templates: (n,) ids without nulls and (n, dim) float32 unit vectors.
@@ -99,7 +101,7 @@ class TopK:
         start = 0
         while start < len(vectors):
             tiles = self._next_tiles(start, len(vectors))
-            for hits, error in self._pool.map(lambda rows: self._scan(vectors, rows), tiles):
+            for hits, error in self._each(lambda rows: self._scan(vectors, rows), tiles):
                 finds.add(hits, error)
             if finds.many:
                 self._floor = finds.prune(self._floor)
@@ -108,7 +110,7 @@ class TopK:
 
     def result(self) -> Ranking:
         """The k best persons of each probe so far, best first; similarities exact to float64."""
-        return self._best.top(self._k)
+        return Ranking.joined(self._kept).top(self._k)
 
     def _next_tiles(self, start: int, stop: int) -> list[slice]:
         """Small ones while all scores have to be kept for want of a floor, then larger and larger."""
@@ -134,11 +136,17 @@ class TopK:
         hits = finds.pruned(self._floor)
         exact = inner_products(self._probes, hits.probe, vectors, hits.row)
         names = finds.subject_ids.take(pa.array(hits.row)).cast(pa.string())
-        found = Ranking(hits.probe, names, np.clip(exact, -1, 1))
-        self._best = Ranking.joined([self._best, found]).rough(self._k)
-        if len(self._best.probe) > _TIES * self._k * len(self._probes):
-            self._best = self._best.top(self._k)
-        floors = self._best.floors(len(self._probes), self._k)
+        self._kept.append(Ranking(hits.probe, names, np.clip(exact, -1, 1)))
+        if sum(len(part.probe) for part in self._kept) > _KEPT * self._k * len(self._probes):
+            self._sort_out()
+
+    def _sort_out(self) -> None:
+        """Keep the best of what was found in several blocks; the floor rises to the k-th."""
+        best = Ranking.joined(self._kept).rough(self._k)
+        if len(best.probe) > _KEPT * self._k * len(self._probes):
+            best = best.top(self._k)
+        self._kept = [best]
+        floors = best.floors(len(self._probes), self._k)
         self._floor = np.maximum(self._floor, _just_below(floors))
 
 

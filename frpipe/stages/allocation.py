@@ -66,6 +66,17 @@ def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Pools:
     return tuple(pools)
 
 
+def allocate_one(name: str, workers: int | None, nodes: Sequence[Node], *, gpu: bool = False) -> Pool:
+    """One pool of actors with a CPU each, and a GPU each if so asked. Raises PlanError where they do not fit.
+
+    workers: None takes as many as the cluster holds.
+    """
+    per_node = [math.floor(node.gpus if gpu else node.cpus) for node in nodes]
+    pool = Pool(name, workers or max(1, sum(per_node)), 1.0, float(gpu), "cuda" if gpu else "cpu")
+    _place([pool], nodes)
+    return pool
+
+
 def _is_left_to_us(pool: PoolConfig) -> bool:
     return (pool.workers, pool.num_cpus, pool.num_gpus) == ("auto", "auto", 0)
 
@@ -118,5 +129,5 @@ def _refuse(pools: Sequence[Pool], nodes: Sequence[Node], why: str) -> PlanError
     return PlanError(
         f"this would hang: {why}. {'; '.join(map(str, pools))}; "
         f"together {cpus:g} CPU + {gpus:g} GPU; the cluster has {have or 'no node'}",
-        "lower resources.locate/embed workers or num_cpus, or leave them at auto",
+        "ask for fewer workers or CPUs, or leave them at auto",
     )

@@ -1,0 +1,47 @@
+"""The columns that identification writes: one row a probe, and one for each photo that gave none."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from frpipe.core.schema import Column
+
+IDENTIFY_VERSION = 1
+CANDIDATE = pa.struct(
+    [
+        pa.field("rank", pa.int32(), False),
+        pa.field("subject_id", pa.string(), False),
+        pa.field("similarity", pa.float64(), False),
+        pa.field("distance", pa.float64(), False),
+    ]
+)
+
+PROBE_COLUMNS = (
+    Column("image_id", pa.string(), "id of the photo"),
+    Column("face_id", pa.string(), "`image_id#face_index`; null for a photo that gave no probe", True),
+    Column("image_uri", pa.string(), "where the photo lies, as its manifest said", True),
+    Column("probe_subject_id", pa.string(), "who it is, where the probes' manifest knew", True),
+    Column("status", pa.string(), "of the photo: `ok`, `no_face` or `rejected`"),
+    Column("reason", pa.string(), "why it is rejected, from a closed list", True),
+    Column(
+        "decision",
+        pa.string(),
+        "`identified` or `stranger`; null without a probe, and in a closed set of nobody",
+        True,
+    ),
+    Column("rank1_subject_id", pa.string(), "the nearest person, stranger or not", True),
+    Column("rank1_similarity", pa.float64(), "cosine of the probe and that person, -1..1", True),
+    Column("rank1_distance", pa.float64(), "1 - similarity", True),
+    Column(
+        "candidates",
+        pa.list_(pa.field("item", CANDIDATE, False)),
+        "the nearest persons, best first, ties by id: rank from 1, subject_id, similarity, distance",
+        True,
+    ),
+    Column("threshold_similarity", pa.float64(), "accepted from here up; null in a closed set", True),
+    Column("gallery_id", pa.string(), "the gallery that was searched"),
+    Column("gallery_version", pa.int64(), "and its version"),
+    Column("embedder_hash", pa.string(), "SHA-256 of the embedder's weights, of probe and gallery"),
+    Column("preprocessing_hash", pa.string(), "hash of all that made a photo the embedder's input, of both"),
+)
+PROBE_SCHEMA = pa.schema([column.field for column in PROBE_COLUMNS])

@@ -10,8 +10,8 @@ from frpipe.matching.kernel import Floats, Hits
 
 # Of float32: half the distance of 1 to the next number.
 _UNIT_ROUNDOFF = 2.0**-24
-# Lengths may be 1 + 1e-3 each.
-_SLACK = 1.01
+# Lengths may be 1 + 1e-3 each; and whoever takes the error from a limit rounds once more.
+_SLACK, _ROUNDING = 1.01, 2.0**-23
 
 
 class Blas:
@@ -30,14 +30,18 @@ class Blas:
 
     def error(self, probes: Floats, tile: Floats) -> Floats:
         """The same for all."""
-        return np.full(len(probes), tile.shape[1] * _UNIT_ROUNDOFF * _SLACK, np.float32)
+        return np.full(len(probes), tile.shape[1] * _UNIT_ROUNDOFF * _SLACK + _ROUNDING, np.float32)
 
     def hits(self, probes: Floats, tile: Floats, limits: Floats) -> Hits:
         """All pairs whose float32 product reaches the limit."""
+        return Hits.above(self.scores(probes, tile), limits)
+
+    def scores(self, probes: Floats, tile: Floats) -> Floats:
+        """All products, (m, n) float32, in memory that the next call of this thread uses again."""
         scores = self._room(len(probes), len(tile))
         with np.errstate(invalid="ignore", over="ignore"):
             np.matmul(probes, tile.T, out=scores)
-        return Hits.above(scores, limits)
+        return scores
 
     def _room(self, probes: int, rows: int) -> Floats:
         """Memory for the scores, kept: fresh pages from the system would cost a tenth of the product."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from frpipe.matching.kernel import Floats, Hits, Indices
 
 # Finds for each candidate asked for, and at least so many, before they are looked through.
-_PER_CANDIDATE, _AT_LEAST = 4, 1 << 16
+_PER_CANDIDATE, _AT_LEAST = 2, 1 << 15
 # Probes whose finds are laid side by side at once.
 _GROUP = 64
 _NEVER = np.float32(-np.inf)
@@ -25,10 +25,8 @@ class Finds:
         self._parts: list[Hits] = []
         self._count, self._most = 0, max(_PER_CANDIDATE * probes * k, _AT_LEAST)
         self._error = np.zeros(probes, np.float32)
-        names = pc.dictionary_encode(subject_ids)
-        self._persons: Indices | None = None
-        if len(names.dictionary) < len(subject_ids):
-            self._persons = names.indices.to_numpy().astype(np.int64)
+        # See `_persons`.
+        self.persons = _persons(subject_ids)
 
     def add(self, hits: Hits, error: Floats) -> None:
         """Put some aside. error: (probes,), the most that a score may be off."""
@@ -46,7 +44,8 @@ class Finds:
         """Drop what cannot matter; the floor (probes,), raised by what k persons reach for certain."""
         hits = Hits.joined(self._parts)
         best, group = self._persons_best(hits)
-        raised: Floats = np.maximum(floor, self._kth(best) - self._error)
+        # Similarities end at 1: beyond it all are level, and ids decide.
+        raised: Floats = np.maximum(floor, np.minimum(self._kth(best), 1) - self._error)
         near = hits.score >= raised[hits.probe] - self._error[hits.probe]
         if group is not None:
             near &= hits.score >= best.score[group] - 2 * self._error[hits.probe]
@@ -62,9 +61,9 @@ class Finds:
 
     def _persons_best(self, hits: Hits) -> tuple[Hits, NDArray[np.intp] | None]:
         """The best hit of each (probe, person), and for each hit which of these is its; None: its own."""
-        if self._persons is None or not len(hits.probe):
+        if self.persons is None or not len(hits.probe):
             return hits, None
-        pairs = hits.probe * len(self.subject_ids) + self._persons[hits.row]
+        pairs = hits.probe * len(self.subject_ids) + self.persons[hits.row]
         _, first, group = np.unique(pairs, return_index=True, return_inverse=True)
         best = np.full(len(first), _NEVER, np.float32)
         np.maximum.at(best, group, hits.score)
@@ -81,6 +80,17 @@ class Finds:
             table = _table(scores, edges[some], counts[some])
             kth[some] = np.partition(table, -self._k, axis=1)[:, -self._k] if len(some) else _NEVER
         return kth
+
+
+def _persons(subject_ids: pa.StringArray) -> Indices | None:
+    """A number for each row's person; None where nobody has several rows."""
+    if pc.all(pc.less(subject_ids[:-1], subject_ids[1:]), min_count=0).as_py():
+        return None
+    names = pc.dictionary_encode(subject_ids)
+    if len(names.dictionary) == len(subject_ids):
+        return None
+    numbers: Indices = names.indices.to_numpy().astype(np.int64)
+    return numbers
 
 
 def _grouped(probe: Indices, probes: int) -> NDArray[np.intp]:

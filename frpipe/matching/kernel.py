@@ -17,6 +17,9 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+# Share of the probes of a tile up to which these are taken out of it first.
+_FEW = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Hits:
@@ -29,11 +32,20 @@ class Hits:
     @classmethod
     def above(cls, scores: Floats, limits: Floats) -> Hits:
         """The pairs of finite (m, n) scores that reach the limit of their probe, (m,)."""
+        # Most probes have nothing in most tiles, and to find a row's largest number is cheap.
+        some = np.flatnonzero(np.fmax.reduce(scores, axis=1, initial=-np.inf) >= limits)
+        if len(some) > _FEW * len(scores):
+            return cls._among(scores, limits)
+        found = cls._among(scores[some], limits[some])
+        return cls(some[found.probe], found.row, found.score)
+
+    @classmethod
+    def _among(cls, scores: Floats, limits: Floats) -> Hits:
         found = np.flatnonzero(scores >= limits[:, None])
         score = scores.reshape(-1)[found]
         if not np.isfinite(score).all():
             found, score = found[np.isfinite(score)], score[np.isfinite(score)]
-        probe, row = np.divmod(found, scores.shape[1])
+        probe, row = np.divmod(found, max(1, scores.shape[1]))
         return cls(probe, row, score)
 
     @classmethod

@@ -19,12 +19,13 @@ from frpipe.matching.blas import Blas
 from frpipe.matching.exact import inner_products
 from frpipe.matching.finds import Finds
 from frpipe.matching.kernel import Doubles, Floats, Hits, Kernel
+from frpipe.matching.opening import opened, opening_rows
 from frpipe.matching.ranking import Ranking
 
 # A tile of scores, 4 MB: large enough for the product to run at full speed, small enough to be looked through
 # before it leaves the processor's cache.
 _PROBES, _ROWS = 1024, 1024
-# Scores that are looked at before a first floor is set.
+# Scores that are kept at once where there is no floor yet.
 _FIRST_PAIRS = 1 << 18
 # Candidates that are kept for each one asked for, before they are sorted out.
 _KEPT = 2
@@ -81,7 +82,8 @@ class TopK:
         if not np.isfinite(probes).all():
             raise ValueError("a probe is not finite")
         self._probes = np.ascontiguousarray(probes, np.float32)
-        self._k, self._kernel, (group, self._rows) = k, kernel or Blas(), tile
+        self._plain = Blas()
+        self._k, self._kernel, (group, self._rows) = k, kernel or self._plain, tile
         self._groups = [
             (slice(start, start + group), self._kernel.probes(self._probes[start : start + group]))
             for start in range(0, len(probes), group)
@@ -98,7 +100,7 @@ class TopK:
         A vector that is not finite is like nobody.
         """
         finds = Finds(len(self._probes), self._k, subject_ids)
-        start = 0
+        start = self._open(finds, vectors)
         while start < len(vectors):
             tiles = self._next_tiles(start, len(vectors))
             for hits, error in self._each(lambda rows: self._scan(vectors, rows), tiles):
@@ -112,14 +114,30 @@ class TopK:
         """The k best persons of each probe so far, best first; similarities exact to float64."""
         return Ranking.joined(self._kept).top(self._k)
 
+    def _open(self, finds: Finds, vectors: Floats) -> int:
+        """Find a first floor, if there is none; the rows that this took."""
+        rows = opening_rows(self._k)
+        if not np.isneginf(self._floor).any() or len(vectors) < 2 * rows:
+            return 0
+        persons = None if finds.persons is None else finds.persons[:rows]
+        if persons is not None and len(np.unique(persons)) < self._k:
+            return 0
+        errors = np.zeros(len(self._probes), np.float32)
+        for some, _ in self._groups:
+            hits, floor, errors[some] = opened(
+                self._probes[some], vectors[:rows], persons, self._k, self._plain
+            )
+            self._floor[some] = np.maximum(self._floor[some], floor)
+            finds.add(hits.shifted(some.start, 0), errors)
+        return rows
+
     def _next_tiles(self, start: int, stop: int) -> list[slice]:
-        """Small ones while all scores have to be kept for want of a floor, then larger and larger."""
-        first = max(_FIRST_PAIRS // max(1, len(self._probes)), 2 * self._k)
-        width = min(self._rows, max(first, 3 * start))
+        """One for each thread; a small one while all scores have to be kept for want of a floor."""
         if np.isneginf(self._floor).any():
-            return [slice(start, min(stop, start + first))]
-        edges = range(start, min(stop, start + self._threads * width), width)
-        return [slice(edge, min(stop, edge + width)) for edge in edges]
+            first = max(_FIRST_PAIRS // max(1, len(self._probes)), 2 * self._k)
+            return [slice(start, min(stop, start + min(first, self._rows)))]
+        edges = range(start, min(stop, start + self._threads * self._rows), self._rows)
+        return [slice(edge, min(stop, edge + self._rows)) for edge in edges]
 
     def _scan(self, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
         """What of a tile may matter, rows counted from the block's first, and the kernel's error."""

@@ -101,3 +101,18 @@ def test_a_probe_that_is_not_finite_is_an_error() -> None:
     probe = np.full((1, 4), np.nan, np.float32)
     with pytest.raises(ValueError, match="probe"):
         top_k(probe, [], 1)
+
+
+@pytest.mark.parametrize("templates", [1, 3])
+@pytest.mark.parametrize("k", [1, 40, 700])
+def test_large_blocks_give_the_same(k: int, templates: int) -> None:
+    rng = np.random.default_rng(k)
+    vectors = _unit(rng, 7000, 24)
+    vectors[5000:5040] = vectors[3]
+    vectors[[11, 2050]] = np.nan
+    ids = [f"p{n // templates:05d}" for n in range(7000)]
+    probes = np.concatenate([_unit(rng, 3, 24), vectors[3:4]])
+    finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    found = top_k(probes, _blocks(ids, vectors, [6100]), k, threads=2)
+    for probe, matches in zip(probes, found, strict=True):
+        _same(matches, _brute(probe, [ids[row] for row in finite], vectors[finite], k))

@@ -31,5 +31,10 @@ def read_part_output(
 ) -> tuple[pa.Table, pa.Table]:
     """(images, faces) of one published part; None reads all columns."""
     name = part_name(part)
-    with out.open(f"{IMAGES}/{name}") as images, out.open(f"{FACES}/{name}") as faces:
-        return pq.read_table(images, columns=image_names), pq.read_table(faces, columns=face_names)
+    return _read(out, f"{IMAGES}/{name}", image_names), _read(out, f"{FACES}/{name}", face_names)
+
+
+def _read(out: Folder, name: str, columns: list[str] | None) -> pa.Table:
+    """In this thread alone: Arrow's own, if they still hold a Python file at exit, abort the process."""
+    with out.open(name) as file:
+        return pq.read_table(file, columns=columns, use_threads=False, pre_buffer=False)

@@ -64,7 +64,7 @@ class Ranking:
     def _persons_once(self) -> Ranking:
         names = pc.dictionary_encode(self.subject_id)
         pairs = self.probe * max(1, len(names.dictionary)) + names.indices.to_numpy()
-        if len(np.unique(pairs)) == len(pairs):
+        if np.all(np.diff(np.sort(pairs))):
             return self
         order = np.lexsort((-self.similarity, pairs))
         return self._take(order[np.diff(pairs[order], prepend=-1) != 0])

@@ -1,0 +1,111 @@
+"""A threshold card: where to draw the line for the vectors of one embedder, and how that was found out.
+
+An embedder's model card may suggest a threshold for one-to-one comparison. A threshold card holds one that
+was chosen on data like yours, for a purpose, and for a size of gallery.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from frpipe.core.errors import ConfigError
+
+FORMAT: Literal["frpipe-threshold/1"] = "frpipe-threshold/1"
+REMEDY = "see docs/thresholds.md for the form of a threshold card"
+
+# As a gallery takes them: SHA-256 in hex, as a rule.
+Hash = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Target(_Part):
+    """The error rate that a threshold was chosen for.
+
+    FMR: share of non-mated comparisons that are accepted.  FPIR: share of searches for strangers that name
+    somebody (ISO/IEC 19795-1).
+    """
+
+    rate: Literal["FMR", "FPIR"]
+    value: float = Field(ge=0, le=1)
+
+
+class ThresholdCard(_Part):
+    """Accept when similarity >= `similarity`, which is distance <= `distance`."""
+
+    format: Literal["frpipe-threshold/1"] = FORMAT
+    embedder_hash: Hash
+    preprocessing_hash: Hash | None = Field(None, description="None: whatever the preprocessing")
+    kind: Literal["similarity", "distance"]
+    value: float = Field(description="-1..1 of a similarity, 0..2 of a distance")
+    purpose: Literal["verification", "identification"]
+    target: Target | None = None
+    gallery_subjects: int | None = Field(None, ge=1, description="N that an identification threshold is for")
+    trials: int | None = Field(None, ge=1, description="non-mated comparisons or searches behind it")
+    source: str = Field(min_length=1, description="on what data, and how")
+    created: AwareDatetime
+
+    @property
+    def similarity(self) -> float:
+        """As a cosine similarity, in [-1, 1]: accept from here up."""
+        return self.value if self.kind == "similarity" else 1 - self.value
+
+    @property
+    def distance(self) -> float:
+        """As a cosine distance, in [0, 2]: accept up to here."""
+        return self.value if self.kind == "distance" else 1 - self.value
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """From JSON. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
+        try:
+            found = _Format.model_validate_json(text).format
+            if found != FORMAT:
+                raise ConfigError(f"the threshold card is of format {found!r}, not {FORMAT!r}", REMEDY)
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"the threshold card: {_first(error)}", REMEDY) from None
+
+    def json_text(self) -> str:
+        """As `parse` reads it."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        low, high = (-1, 1) if self.kind == "similarity" else (0, 2)
+        if not low <= self.value <= high:
+            raise ValueError(f"value is a {self.kind}, from {low} to {high}")
+        return self
+
+    @model_validator(mode="after")
+    def _purpose_fits(self) -> Self:
+        if self.purpose == "identification" and self.gallery_subjects is None:
+            raise ValueError(
+                "gallery_subjects is needed: an identification threshold is for one size of gallery"
+            )
+        if self.purpose == "verification" and self.gallery_subjects is not None:
+            raise ValueError("gallery_subjects has no meaning for verification: leave it null")
+        if self.purpose == "verification" and self.target and self.target.rate == "FPIR":
+            raise ValueError("FPIR is a rate of searches: the target of verification is an FMR")
+        return self
+
+
+class _Format(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    format: str
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return "it is no JSON"
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {where}"
+    text = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text

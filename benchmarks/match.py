@@ -1,0 +1,90 @@
+"""Exact search and dedup, side by side with bare sgemm and faiss in one run. The last line printed is JSON.
+
+    python benchmarks/match.py                                  everything: about an hour on two cores
+    python benchmarks/match.py --only search --rows 100000      some minutes
+    python benchmarks/match.py --only job
+
+Every ratio is `theirs / ours` of seconds: above 1 we are faster. docs/benchmarks.md says what is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SECTIONS = ("search", "dedup", "memory", "job")
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.child:
+        print(json.dumps(_measured(options)))
+        return
+    from machine import machine
+
+    report: dict[str, Any] = {"bench": "match", "machine": machine()}
+    for section in SECTIONS if options.only is None else (options.only,):
+        report[section] = {
+            f"{rows} rows, {threads} threads": _apart(options, section, rows, threads)
+            for rows in _rows(options, section)
+            for threads in (options.threads if section in ("search", "dedup") else [1])
+        }
+    print(json.dumps(report))
+
+
+def _rows(options: argparse.Namespace, section: str) -> list[int]:
+    default = {"search": [100_000, 1_000_000], "dedup": [100_000, 300_000], "memory": [100_000, 1_000_000]}
+    return options.rows or default.get(section, [200_000])
+
+
+def _apart(options: argparse.Namespace, section: str, rows: int, threads: int) -> dict[str, Any]:
+    """In a process of its own: BLAS takes its number of threads from the environment, once."""
+    print(f"{section}: {rows:,} rows, {threads} threads", file=sys.stderr, flush=True)
+    words = ["--child", "--only", section, "--rows", str(rows), "--threads", str(threads)]
+    command = [sys.executable, __file__, *words, "--rounds", str(options.rounds)]
+    environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(found, indent=1), file=sys.stderr, flush=True)
+    return found
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    from match_dedup import dedup
+    from match_job import job
+    from match_memory import memory
+    from match_search import search
+
+    rows, threads = options.rows[0], options.threads[0]
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "search": lambda: search(rows, threads, options.rounds),
+        "dedup": lambda: dedup(rows, threads),
+        "memory": lambda: memory(rows),
+        "job": lambda: job(rows),
+    }
+    return sections[options.only]()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", metavar="N", help="templates in the gallery")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="T")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns that each side takes")
+    parser.add_argument("--only", choices=SECTIONS, metavar="SECTION", help="one section: %(choices)s")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Peak memory of a search that streams a gallery from disk, by the gallery's size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from match_data import DIM, unit_vectors
+
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.lineup import Lineup
+from frpipe.gallery.schema import vector_array
+from frpipe.gallery.spec import GallerySpec
+from frpipe.matching.topk import TopK
+
+PROBES, K = 4096, 100
+_BLOCK = 16_384
+HASH = "0" * 64
+
+
+def memory(rows: int) -> dict[str, Any]:
+    """MB at the peak of a process that only searches, and of one that only imports the same."""
+    with tempfile.TemporaryDirectory(prefix="frpipe-bench-") as folder:
+        build(folder, rows)
+        searched, idle = _child(folder), _child("")
+    return {
+        "gallery_mb": round(rows * DIM * 4 / 1e6),
+        "probes": PROBES,
+        "k": K,
+        "peak_rss_mb": searched,
+        "imports_rss_mb": idle,
+    }
+
+
+def build(folder: str, rows: int) -> Gallery:
+    """A gallery of one template a person."""
+    gallery = Gallery.create(folder, GallerySpec(DIM, HASH, HASH, HASH))
+    lifecycle.enroll(gallery, _tables(rows))
+    return gallery
+
+
+def _tables(rows: int) -> Iterator[pa.Table]:
+    for start in range(0, rows, _BLOCK):
+        count = min(_BLOCK, rows - start)
+        ids = [f"person-{row:08d}" for row in range(start, start + count)]
+        vectors = vector_array(unit_vectors(count, seed=start + 1))
+        yield pa.table({"subject_id": ids, "face_id": ids, "embedding": vectors})
+
+
+def _child(folder: str) -> int:
+    """In a process of its own, so that its peak is its own."""
+    child = subprocess.Popen([sys.executable, __file__, folder])
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit("the search failed")
+    return round(usage.ru_maxrss / 1e3)
+
+
+def _search(folder: str) -> None:
+    found = TopK(unit_vectors(PROBES, seed=7), K)
+    for subject_ids, vectors in Lineup(Gallery.open(folder).snapshot(), {}).blocks():
+        found.add(subject_ids, vectors)
+    found.result()
+
+
+if __name__ == "__main__" and sys.argv[1]:
+    _search(sys.argv[1])

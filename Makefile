@@ -5,7 +5,7 @@ VENV   ?= .venv
 DEVICE ?= cpu
 BIN     = $(VENV)/bin
 
-.PHONY: help setup models demo test lint types layers unit test-slow bench-enroll bench-gallery clean
+.PHONY: help setup models demo test lint types layers unit test-slow bench-enroll bench-gallery bench-match clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -46,6 +46,10 @@ bench-enroll: models  ## enroll and its stages against bare loops; last line is 
 # Without what it asks for: its opencv-python would lie over our opencv-python-headless, in the same folder.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps insightface==2.1
 	$(BIN)/python benchmarks/enroll.py $(BENCH)
+
+bench-match: setup  ## exact search and dedup against sgemm and faiss; last line is JSON
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/match.py $(BENCH)
 
 bench-gallery: setup  ## the gallery at a million templates against the disk; last line is JSON
 	$(BIN)/python benchmarks/gallery.py

@@ -12,6 +12,7 @@ from typing import Any
 
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.document import damaged, sealed, unsealed
+from frpipe.gallery.schema import check_text
 from frpipe.io.folder import Folder
 
 VERSIONS = "versions"
@@ -113,7 +114,8 @@ class Version:
 def entry_of(
     action: str, note: str, counts: dict[str, int], *, policy: str = "", digests: Iterable[str] = ()
 ) -> Entry:
-    """An entry of now; its number comes with the commit."""
+    """An entry of now; its number comes with the commit. Raises GalleryError for a note that is no UTF-8."""
+    check_text([note])
     listed = sorted(digests)
     seal = hashlib.sha256("".join(f"{digest}\n" for digest in listed).encode()).hexdigest() if listed else ""
     few = tuple(listed) if len(listed) <= _MOST_DIGESTS else ()

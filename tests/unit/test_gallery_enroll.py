@@ -253,8 +253,10 @@ def test_a_float16_gallery_of_lengths_at_the_limit_is_sound_and_merges(tmp_path:
     assert lifecycle.merge(other, half).added == 2
 
 
-def test_an_id_that_utf8_cannot_hold_is_an_error(gallery: Gallery) -> None:
+def test_a_text_that_utf8_cannot_hold_is_an_error(gallery: Gallery) -> None:
+    table = _column("embedding", vector_array(unit(2)))
     for call in (
+        lambda: lifecycle.enroll(gallery, [table], note="\ud800"),
         lambda: lifecycle.delete(gallery, ["\ud800"]),
         lambda: gallery.snapshot().show("\ud800"),
     ):

@@ -7,8 +7,8 @@
 
 Writes OUTPUT/probes/*.parquet: a row a face, and a row for each photo without one. The same command after any
 interruption goes on where it stopped, with the gallery version that it began with. Exit codes: 0 done,
-2 settings, 5 does not fit the cluster, 6 outputs, 7 storage, 10 gallery of another model, 11 cluster lost,
-and those of enroll for a manifest. docs/identify.md says more.
+2 settings, 5 does not fit the cluster, 6 outputs, 7 storage, 10 gallery not there or of another model,
+11 cluster lost, and those of enroll for a manifest. docs/identify.md says more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import pairs, positive
+from frpipe.cli.gallery_parser import not_negative, pairs, positive
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
 
@@ -60,7 +60,7 @@ def _identify(options: argparse.Namespace) -> int:
     if isinstance(done, str):
         print(done)
     else:
-        print(json.dumps(done, indent=1) if options.json else report_text(done))
+        print(json.dumps(done, indent=1, ensure_ascii=False) if options.json else report_text(done), end="")
     return 0
 
 
@@ -76,9 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--probes", required=True, metavar="URI", help="output of a finished jobs/enroll.py, or a manifest")
     add("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
-    add("--version", type=int, metavar="N", help="version of the gallery (default: the newest)")
+    add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")
     add("--top", type=positive, default=10, metavar="K", help="candidates a probe (default: %(default)s)")
-    add("--closed", action="store_true", help="closed set: always name the nearest, nobody is a stranger")
     add(
         "--score",
         choices=("max", "mean"),
@@ -92,10 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="search only templates with this attribute, e.g. Department=Sales; may be repeated",
     )
-    add("--threshold", type=float, metavar="S", help="similarity from which a person is accepted, -1..1")
-    add(
-        "--threshold-card", metavar="FILE", help="JSON, see docs/thresholds.md (default: the embedder's card)"
+    limit = parser.add_mutually_exclusive_group().add_argument
+    limit("--threshold", type=float, metavar="S", help="similarity from which a person is accepted, -1..1")
+    limit(
+        "--threshold-card", metavar="URI", help="JSON, see docs/thresholds.md (default: the embedder's card)"
     )
+    limit("--closed", action="store_true", help="closed set: always name the nearest, nobody is a stranger")
     add(
         "--kernel",
         choices=("fp32", "int8", "cuda"),
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--hold-mb",
-        type=int,
+        type=not_negative,
         default=1024,
         metavar="MB",
         help="how much of a remote or encrypted gallery an actor keeps (default: %(default)s)",

@@ -34,12 +34,17 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _outliers(options: argparse.Namespace) -> int:
-    from frpipe.flows.identify import limit_of
+    from frpipe.flows.photo import embedder_card
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.labels import examine
+    from frpipe.matching.limit import limit_of
 
     gallery = Gallery.open(options.gallery)
-    limit = limit_of(gallery.spec, options.threshold)
+    limit = limit_of(
+        gallery.spec.embedder_hash,
+        given=options.threshold,
+        embedder_card=embedder_card(gallery.spec),
+    )
     snapshot = gallery.snapshot()
     columns = ["subject_id", "face_id", "image_uri"]
     found = examine(

@@ -13,12 +13,14 @@ from frpipe.cli.table import printable, table
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
-    from frpipe.flows.identify import Identification, Limit
+    from frpipe.flows.identify import Identification
+    from frpipe.matching.limit import Limit
 
 _EXAMPLES = """\
 examples:
   frpipe identify a.jpg --gallery G
   frpipe identify a.jpg --gallery G --threshold 0.55 --top 3
+  frpipe identify a.jpg --gallery G --threshold-card card.json
   frpipe identify a.jpg --gallery G --set embed.model=mobilefacenet_npm --json
 
 The threshold is a SIMILARITY (cosine); the distance of the lecture is 1 - similarity. Exit code: 0 for either
@@ -37,7 +39,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("photo", metavar="PHOTO", help="path or URI of a photo")
     parser.add_argument("--gallery", required=True, metavar="G", help="folder or s3:// prefix")
-    parser.add_argument("--threshold", type=float, metavar="SIM", help="similarity; default: the card's")
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument("--threshold", type=float, metavar="SIM", help="similarity; default: the card's")
+    threshold.add_argument("--threshold-card", metavar="URI", help="a threshold card (docs/thresholds.md)")
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="people to show (default: %(default)s)"
     )
@@ -55,12 +59,14 @@ def _run(options: argparse.Namespace) -> int:
 
     from frpipe.flows.identify import identify
     from frpipe.gallery.gallery import Gallery
+    from frpipe.io import threshold_file
 
     result = identify(
         options.photo,
         Gallery.open(options.gallery),
         config,
         threshold=options.threshold,
+        card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         top=options.top,
         faces=options.faces,
     )
@@ -114,7 +120,7 @@ def _reason(result: Identification) -> str:
 
 def _warning(result: Identification) -> str:
     if result.expected_fpir is None:
-        return ""
+        return f"Warning: {result.threshold.warning}." if result.threshold.warning else ""
     return (
         f"It is for comparing TWO photos (FMR {result.threshold.fmr:g}). Among {result.templates:,} "
         f"templates a stranger is taken for somebody about {result.expected_fpir:.2%} of the time, "

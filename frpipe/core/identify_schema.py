@@ -30,7 +30,9 @@ PROBE_COLUMNS = (
         True,
     ),
     Column("rank1_subject_id", pa.string(), "the nearest person, stranger or not", True),
-    Column("rank1_similarity", pa.float64(), "cosine of the probe and that person, -1..1", True),
+    Column(
+        "rank1_similarity", pa.float64(), "what they score: the best cosine, or the mean of all, -1..1", True
+    ),
     Column("rank1_distance", pa.float64(), "1 - similarity", True),
     Column(
         "candidates",

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache, cached_property
 from typing import Any
 
 from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.enroll import Enrollment
-from frpipe.flows.features import FeatureRun, card_name
+from frpipe.flows.features import FeatureRun
+from frpipe.flows.identify_goal import Goal, pinned
 from frpipe.flows.identify_plan import Plan
-from frpipe.flows.output_place import output_place
-from frpipe.flows.probe_source import FEATURES, feature_run
+from frpipe.flows.output_place import output_place, refuse_relative
+from frpipe.flows.photo import check_config
+from frpipe.flows.probe_source import FEATURES, check_recipe, is_manifest
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lineup import Score
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.matching.kernels import Name
-from frpipe.matching.limit import Limit, limit_of
-from frpipe.models.registry import Registry
-from frpipe.stages.allocation import allocate_one
+from frpipe.stages.allocation import Node, Pool, allocate_one
 from frpipe.stages.cluster import cluster
 from frpipe.stages.search import SearchSpec
 
@@ -67,66 +71,96 @@ class Identifying:
 
     def run(self) -> dict[str, Any]:
         """Do it, or what is left of it; the report. Raises a FrpipeError with a remedy."""
-        out = output_place(self.output, f"{FEATURES}/")
-        with cluster(self.execution.address, self.say) as nodes:
-            features = out.child(FEATURES).uri
-            enrollment = Enrollment(self.probes, features, self.config, self.execution.address, self.say)
-            plan = self._pinned(out)._plan(feature_run(self.probes, self.gallery, enrollment))
-            claimed = run.claim(out, plan.identity, {"probe_rows": plan.probe_rows})
-            plan = replace(plan, probe_rows=int(claimed["probe_rows"]))
-            stored = run.complete(out)
+        out = self._place()
+        self._check_recipe()
+        goal = self._goal(out)
+        with ExitStack() as stack:
+            joined = cache(lambda: stack.enter_context(cluster(self.execution.address, self.say)))
+            plan = self._plan(out, goal, joined)
+            stored = run.complete(out) if run.check_claim(out, plan.identity) else None
             if stored is not None:
                 self.say("this run is complete already: nothing to do")
                 return stored
+            for remark in plan.goal.remarks():
+                self.say(remark)
+            pool = self._pool(joined())
+            plan = self._claim(out, plan)
             run.reopen(out)
             out.sweep()
-            gpu = self.execution.kernel == "cuda"
-            pool = allocate_one("search", self.execution.workers, nodes, gpu=gpu)
             return plan.carry_out(out, pool)
 
     def dry_run(self) -> str:
-        """The plan, in words. Nothing is written; a manifest of probes is not enrolled for it."""
+        """The plan, in words. Nothing is written; a manifest of probes is checked, and not enrolled."""
+        out = self._place()
+        self._check_recipe()
+        goal = self._goal(out)
+        with cluster(self.execution.address, self.say) as nodes:
+            if self._from_manifest:
+                enrollment = self._enrollment(out).dry_run().rpartition("\n")[0]
+                lines = ["first the manifest is enrolled:", enrollment, "then its faces are searched:"]
+                lines += goal.lines()
+            else:
+                plan = Plan(FeatureRun.open(self.probes), goal, self.execution.probe_rows, self.say)
+                run.check_claim(out, plan.identity)
+                lines = plan.lines()
+            lines += [f"pool       {self._pool(nodes)}", *goal.remarks(), "dry run: nothing was written"]
+        return "\n".join(lines)
+
+    @cached_property
+    def _from_manifest(self) -> bool:
+        return is_manifest(self.probes)
+
+    def _place(self) -> Folder:
+        if min(self.k, self.execution.probe_rows, self.execution.workers or 1) < 1:
+            raise ConfigError("candidates, probe rows and workers are counts from 1 up", "give larger ones")
+        if self.closed and (self.threshold is not None or self.card is not None):
+            raise ConfigError("a closed set has no threshold", "leave the threshold away, or --closed")
+        refuse_relative("--gallery", self.gallery)
         out = output_place(self.output, f"{FEATURES}/")
-        source = FeatureRun.open(self.probes)
-        plan = self._pinned(out)._plan(source)
-        run.check_claim(out, plan.identity)
-        return plan.text()
+        if not self._from_manifest:
+            refuse_relative("--probes", self.probes)
+        return out
 
-    def _pinned(self, out: Folder) -> Identifying:
-        """With the version that the output was begun with, where none is asked for."""
-        if self.version is not None:
-            return self
-        version = run.begun(out).get("identity", {}).get("version")
-        return self if version is None else replace(self, version=int(version))
-
-    def _plan(self, source: FeatureRun) -> Plan:
-        gallery = Gallery.open(self.gallery)
-        gallery.spec.check_same(source.spec)
-        snapshot = gallery.snapshot(self.version)
+    def _goal(self, out: Folder) -> Goal:
+        gallery, execution = Folder.at(self.gallery).uri, self.execution
         spec = SearchSpec(
-            probes=source.folder.uri,
-            gallery=gallery.uri,
-            version=snapshot.number,
-            k=self.k,
-            score=self.score,
-            kernel=self.execution.kernel,
-            where=dict(self.where),
-            hold_mb=self.execution.hold_mb,
+            gallery, 0, self.k, self.score, execution.kernel, dict(self.where), execution.hold_mb
         )
-        lineup = spec.lineup()
-        limit = None if self.closed else self._limit(source, lineup.rows)
-        if limit and limit.warning:
-            self.say(f"threshold {limit.similarity:g}: {limit.warning}")
-        rows, shards = lineup.rows, len(lineup.shards)
-        return Plan(source, gallery, spec, limit, rows, shards, self.execution.probe_rows, self.say)
+        return Goal.of(pinned(spec, self.version, out), self.threshold, self.card, closed=self.closed)
 
-    def _limit(self, source: FeatureRun, searched: int) -> Limit:
-        name = card_name(source.spec.embedder_hash)
-        return limit_of(
-            source.spec.embedder_hash,
-            given=self.threshold,
-            card=self.card,
-            embedder_card=Registry.default().card(name) if name else None,
-            searched=max(2, searched),
-            preprocessing_hash=source.spec.preprocessing_hash,
-        )
+    def _check_recipe(self) -> None:
+        gallery = Gallery.open(self.gallery).spec
+        if self._from_manifest:
+            check_config(self.config, gallery)
+        else:
+            check_recipe(FeatureRun.open(self.probes), gallery)
+
+    def _plan(self, out: Folder, goal: Goal, joined: Callable[[], list[Node]]) -> Plan:
+        probes = self.probes
+        if self._from_manifest:
+            if run.complete(out.child(FEATURES)) is None:
+                joined()
+            enrollment = self._enrollment(out)
+            enrollment.run()
+            # To enroll takes its time, and the gallery may have moved on.
+            probes, goal = enrollment.output, self._goal(out)
+        return Plan(FeatureRun.open(probes), goal, self.execution.probe_rows, self.say)
+
+    def _claim(self, out: Folder, plan: Plan) -> Plan:
+        """Make the output this search's; the plan, with the units that it was begun with."""
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "probes": self.probes,
+            "gallery": plan.goal.gallery.uri,
+            "probe_rows": plan.probe_rows,
+        }
+        claimed = run.claim(out, plan.identity, facts)
+        return replace(plan, probe_rows=int(claimed["probe_rows"]))
+
+    def _enrollment(self, out: Folder) -> Enrollment:
+        features = out.child(FEATURES).uri
+        return Enrollment(self.probes, features, self.config, self.execution.address, self.say)
+
+    def _pool(self, nodes: list[Node]) -> Pool:
+        gpu = self.execution.kernel == "cuda"
+        return allocate_one("search", self.execution.workers, nodes, gpu=gpu)

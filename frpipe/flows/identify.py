@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from frpipe.core.config import Config
-from frpipe.core.errors import ConfigError
+from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.photo import check_config, embedder_card, face_of
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import attributes_of
+from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
+from frpipe.matching.limit import Limit, expected_fpir, limit_of
 from frpipe.matching.topk import top_k
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """Where a stranger begins: accepted is similarity >= `similarity`, which is distance <= `distance`.
-
-    fmr: the false match rate of one comparison that it was chosen for; None: unknown.
-    """
-
-    similarity: float
-    distance: float
-    source: str
-    fmr: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +63,20 @@ def identify(
     config: Config,
     *,
     threshold: float | None = None,
+    card: ThresholdCard | None = None,
     top: int = 5,
     faces: SubjectPolicy = "centre-largest",
 ) -> Identification:
     """Search a whole gallery for the face of a photo, exactly.
 
-    threshold: a similarity; None takes the embedder's card, which is meant for one-to-one comparison.
+    threshold: a similarity; None takes the threshold card, and without one the embedder's, which is meant for
+    one-to-one comparison.
     Raises GalleryMismatch, FaceError; ConfigError where there is no threshold.
     """
     check_config(config, gallery.spec)
-    limit = limit_of(gallery.spec, threshold)
-    face = face_of(photo, config, faces)
     snapshot = gallery.snapshot()
+    limit = _limit(snapshot, gallery.spec, threshold, card)
+    face = face_of(photo, config, faces)
     matches = top_k(face.vector[None, :], snapshot.vectors(), top)[0]
     candidates = []
     for match in matches:
@@ -99,7 +89,7 @@ def identify(
         subject_id=candidates[0].subject_id if found else None,
         candidates=candidates,
         threshold=limit,
-        expected_fpir=expected_fpir(limit.fmr, snapshot.rows),
+        expected_fpir=None if limit.fmr is None else expected_fpir(limit.fmr, snapshot.rows),
         gallery=gallery.uri,
         version=snapshot.number,
         subjects=snapshot.subjects,
@@ -111,19 +101,16 @@ def identify(
     )
 
 
-def limit_of(spec: GallerySpec, given: float | None) -> Limit:
-    """The threshold in both forms. Raises ConfigError where neither the caller nor the card has one."""
-    if given is not None:
-        if not -1 <= given <= 1:
-            raise ConfigError("--threshold is a similarity, from -1 to 1", "distance d is similarity 1 - d")
-        return Limit(given, 1 - given, "given", None)
-    card = embedder_card(spec)
-    known = card.embedder.threshold if card and card.embedder else None
-    if known is None:
-        raise ConfigError("the card of the gallery's embedder suggests no threshold", "pass --threshold")
-    return Limit(known.similarity, known.distance, known.source, known.fmr)
-
-
-def expected_fpir(fmr: float | None, templates: int) -> float | None:
-    """`1 - (1 - FMR)^N` for N independent comparisons."""
-    return None if fmr is None else -math.expm1(templates * math.log1p(-fmr)) if fmr < 1 else 1.0
+def _limit(
+    snapshot: Snapshot, spec: GallerySpec, threshold: float | None, card: ThresholdCard | None
+) -> Limit:
+    return limit_of(
+        spec.embedder_hash,
+        given=threshold,
+        card=card,
+        embedder_card=embedder_card(spec),
+        # A search stays one, however few are searched.
+        searched=max(2, snapshot.rows),
+        subjects=snapshot.subjects if card and card.purpose == "identification" else None,
+        preprocessing_hash=spec.preprocessing_hash,
+    )

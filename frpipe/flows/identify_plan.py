@@ -10,119 +10,118 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from frpipe.core.identify_schema import IDENTIFY_VERSION
+from frpipe.core.errors import OutputError
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.identify_report import report_of, report_text
+from frpipe.flows.identify_goal import Goal
+from frpipe.flows.identify_progress import SearchProgress
+from frpipe.flows.identify_report import Tally, report_text
 from frpipe.flows.probe_table import FACE_NAMES, IMAGE_NAMES, Verdicts
-from frpipe.gallery.gallery import Gallery
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.probes import Parts, probe_rows, probe_units
+from frpipe.io.probes import PartRows, Parts, part_rows, probe_rows, probe_units
 from frpipe.io.units import Units
-from frpipe.matching.limit import Limit
 from frpipe.matching.ranking import Ranking
 from frpipe.stages.allocation import Pool
-from frpipe.stages.search import SearchSpec, search
+from frpipe.stages.search import search
 
 Say = Callable[[str], None]
 PROBES = "probes"
 """Where the result lies under the output."""
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A search, worked out: `searched` templates in `shards` files, and where strangers begin."""
+    """Which probes meet which gallery, in units of at least `probe_rows` probes."""
 
     source: FeatureRun
-    gallery: Gallery
-    spec: SearchSpec
-    limit: Limit | None
-    searched: int
-    shards: int
+    goal: Goal
     probe_rows: int
     say: Say
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the content."""
-        return {
-            "job": "identify",
-            "schema_version": IDENTIFY_VERSION,
-            "probes": hashlib.sha256(self.source.folder.read(run.FILES)).hexdigest(),
-            "gallery_id": self.gallery.gallery_id,
-            "version": self.spec.version,
-            "candidates": self.spec.k,
-            "score": self.spec.score,
-            "where": self.spec.where,
-            "threshold_similarity": self.limit.similarity if self.limit else None,
-        }
+        return self.goal.identity(hashlib.sha256(self.source.folder.read(run.FILES)).hexdigest())
+
+    @cached_property
+    def parts(self) -> dict[int, PartRows]:
+        """The parts of the probes."""
+        return part_rows(self.source.folder)
 
     @cached_property
     def units(self) -> list[Parts]:
         """The parts of the probes, in bundles."""
-        return probe_units(self.source.folder, self.probe_rows)
+        return probe_units(self.parts, self.probe_rows)
 
     def carry_out(self, out: Folder, pool: Pool) -> dict[str, Any]:
-        """Search what is not done yet, publish, check, report."""
-        start, done = time.monotonic(), Units(out, PROBES)
-        pending = {n: parts for n, parts in enumerate(self.units) if n not in done.done()}
-        if pending and len(pending) < len(self.units):
-            self.say(f"{len(self.units) - len(pending):,} of {len(self.units):,} units are done already")
-        facts = {"gallery_id": self.gallery.gallery_id, "gallery_version": self.spec.version} | {
-            name: getattr(self.gallery.spec, name) for name in ("embedder_hash", "preprocessing_hash")
-        }
-        verdicts = Verdicts(self.limit.similarity if self.limit else None, facts)
-        for number, (unit, ranking) in enumerate(self._searched(pending, pool), 1):
+        """Search what is not done yet, publish, check, report. A damaged unit is done again."""
+        start, done, launched = time.monotonic(), Units(out, PROBES), 0
+        for _ in range(_ROUNDS):
+            launched += self._work(done, pool)
+            tally = Tally.of(done)
+            if not tally.damaged:
+                break
+            self.say(f"{tally.damaged} units are damaged and will be done again")
+        else:
+            raise OutputError("units come out damaged again and again", "check the output's storage")
+        files, wall_s = done.files(), time.monotonic() - start
+        tally.check(self.source.folder)
+        report = tally.report(
+            self.goal,
+            probes_from=self.source.folder.uri,
+            output=out.uri,
+            units=len(self.units),
+            pool=str(pool),
+            launch_probes=launched,
+            wall_s=round(wall_s, 3),
+            probes_per_s=round(launched / max(wall_s, 1e-9), 1),
+        )
+        run.seal(out, files, report, report_text(report))
+        return report
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [f"probes     {self.source.faces:,} faces in {len(self.units):,} units", *self.goal.lines()]
+
+    def _work(self, done: Units, pool: Pool) -> int:
+        """Search and publish the units that are not there; how many probes they hold."""
+        published = done.done()
+        pending = {number: parts for number, parts in enumerate(self.units) if number not in published}
+        if pending and published:
+            self.say(f"{len(published):,} of {len(self.units):,} units are done already")
+        probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
+        progress, verdicts = SearchProgress(probes, self.say), self._verdicts()
+        for unit, ranking in self._searched(pending, pool):
             images, faces = probe_rows(self.source.folder, self.units[unit], IMAGE_NAMES, FACE_NAMES)
             done.publish(unit, verdicts.table(images, faces, ranking), self._metadata())
-            self.say(f"{number:,} of {len(pending):,} units searched")
-        report = self._report(done, wall_s=round(time.monotonic() - start, 3), pool=str(pool))
-        run.seal(out, done.files(), report, report_text(report))
-        return report
+            progress.add(faces.num_rows)
+        return probes
 
     def _searched(self, pending: dict[int, Parts], pool: Pool) -> Iterator[tuple[int, Ranking]]:
         if not pending:
             return iter(())
         # Few probes and many workers: each takes a share of the gallery. A mean needs all of it.
-        shares = 1 if self.spec.score == "mean" else math.ceil(pool.workers / len(pending))
-        step = max(1, math.ceil(self.shards / shares))
-        slices = [slice(first, first + step) for first in range(0, max(1, self.shards), step)]
-        return search(self.spec, pending, slices, pool)
+        shards = len(self.goal.lineup.shards)
+        shares = 1 if self.goal.spec.score == "mean" else math.ceil(pool.workers / len(pending))
+        step = max(1, math.ceil(shards / shares))
+        slices = [slice(first, first + step) for first in range(0, max(1, shards), step)]
+        return search(self.goal.spec, self.source.folder, pending, slices, pool)
+
+    def _verdicts(self) -> Verdicts:
+        gallery, limit = self.goal.gallery, self.goal.limit
+        facts = {
+            "gallery_id": gallery.gallery_id,
+            "gallery_version": self.goal.spec.version,
+            "embedder_hash": gallery.spec.embedder_hash,
+            "preprocessing_hash": gallery.spec.preprocessing_hash,
+        }
+        return Verdicts(limit.similarity if limit else None, facts)
 
     def _metadata(self) -> dict[str, str]:
-        limit = self.limit
+        limit = self.goal.limit
         return {
             "frpipe.job": "identify",
             "frpipe.threshold_kind": limit.kind if limit else "",
             "frpipe.threshold_source": limit.source if limit else "closed set: none",
         }
-
-    def _report(self, done: Units, **facts: Any) -> dict[str, Any]:
-        facts |= {
-            "templates": self.searched,
-            "gallery": self.gallery.uri,
-            "gallery_version": self.spec.version,
-            "candidates": self.spec.k,
-            "score": self.spec.score,
-            "kernel": self.spec.kernel,
-        }
-        return report_of(done, self.source.folder, self.units, self.limit, facts)
-
-    def text(self) -> str:
-        """The plan, for people."""
-        where = " and ".join(f"{name} = {value}" for name, value in self.spec.where.items())
-        line = (
-            "closed set: always the nearest"
-            if self.limit is None
-            else (f"similarity >= {self.limit.similarity:g} ({self.limit.source})")
-        )
-        return "\n".join(
-            (
-                f"probes     {self.source.faces:,} faces in {len(self.units):,} units",
-                f"gallery    version {self.spec.version}, {self.searched:,} templates"
-                + (f" where {where}" if where else ""),
-                f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
-                f"accepted   {line}",
-                "dry run: nothing was written",
-            )
-        )

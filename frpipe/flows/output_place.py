@@ -1,4 +1,4 @@
-"""Where a job writes to."""
+"""Where a job reads from and writes to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from frpipe.core.errors import ConfigError
 from frpipe.io import run
+from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.stages.cluster import in_submitted_job
 
@@ -15,11 +16,24 @@ def output_place(uri: str, own: str = "_plan/") -> Folder:
 
     Raises ConfigError for a relative path in a submitted job; OutputError where the folder holds other files.
     """
-    out = Folder.at(uri)
-    if in_submitted_job() and out.is_local and not Path(uri).is_absolute():
+    if _is_lost(uri):
         raise ConfigError(
             "a submitted job runs in a folder of Ray's, and a relative --output would be lost with it",
             "give an absolute path that every node sees, or s3://",
         )
+    out = Folder.at(uri)
     run.refuse_foreign(out, own)
     return out
+
+
+def refuse_relative(flag: str, uri: str) -> None:
+    """Raise ConfigError for a relative path in a submitted job, for what workers on other nodes read."""
+    if _is_lost(uri):
+        raise ConfigError(
+            f"a submitted job runs in a folder of Ray's, where a relative {flag} names something else",
+            "give an absolute path that every node sees, or s3://",
+        )
+
+
+def _is_lost(uri: str) -> bool:
+    return in_submitted_job() and uris.is_local(uri) and not Path(uris.split(uri)[1]).is_absolute()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from frpipe.flows.enroll import Enrollment
+from pathlib import PurePosixPath
+
+from frpipe.core.errors import GalleryMismatch
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.photo import check_config
-from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import SUFFIXES
@@ -14,18 +15,21 @@ FEATURES = "features"
 """Where probes of a manifest are enrolled to, under the output."""
 
 
-def feature_run(probes: str, gallery: str, enrollment: Enrollment) -> FeatureRun:
-    """The run that holds the probes; a manifest is enrolled first, as `enrollment` says.
-
-    Raises GalleryMismatch before any work where the enrollment's settings are not the gallery's.
-    """
-    if not is_manifest(probes):
-        return FeatureRun.open(probes)
-    check_config(enrollment.config, Gallery.open(gallery).spec)
-    enrollment.run()
-    return FeatureRun.open(enrollment.output)
-
-
 def is_manifest(probes: str) -> bool:
-    """Whether a URI names a manifest, not the output of a run."""
-    return probes.lower().endswith(tuple(SUFFIXES)) and not Folder.at(probes).exists(run.RUN)
+    """Whether a URI names a manifest (a file, or a folder of files), not the output of a run."""
+    folder = Folder.at(probes)
+    if folder.exists(run.RUN):
+        return False
+    return _suffixed(probes) or any(_suffixed(name) for name in folder.walk())
+
+
+def check_recipe(source: FeatureRun, gallery: GallerySpec) -> None:
+    """Raise GalleryMismatch, both hashes named, for probes that the gallery's recipe did not make."""
+    try:
+        gallery.check_same(source.spec)
+    except GalleryMismatch as error:
+        raise GalleryMismatch(error.message, source.remedy(gallery.embedder_hash)) from None
+
+
+def _suffixed(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES

@@ -16,19 +16,23 @@ from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.means import Means
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.schema import FIXED_COLUMNS, SUBJECT_ID, check_text
+from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
 
 Score = Literal["max", "mean"]
 Block = tuple[pa.StringArray, NDArray[np.float32]]
+Rows = NDArray[np.int64]
 
 
 class Lineup:
-    """Blocks of subject ids and unit vectors, a shard each.
+    """Blocks of subject ids and unit vectors, a shard each; a shard of which nobody is wanted gives none.
 
     where: attributes that a template must have.  score: what a person scores: the best of their templates, or
     the mean of all; for the latter a block holds one vector a person, the mean of theirs, not of length 1.
     hold_bytes: blocks that are slow to get (of an object store, or encrypted) are kept up to so much.
+
+    Memory: two blocks, those that are held, and 8 bytes a template where some are deleted or not wanted.
+    Raises GalleryError for an attribute that no template has.
     """
 
     def __init__(
@@ -36,12 +40,13 @@ class Lineup:
     ) -> None:
         self._snapshot, self._where, self._score = snapshot, dict(where), score
         self._room, self._held = hold_bytes, dict[str, Block]()
+        self._known: dict[str, Rows | None] = {}
         check_text(self._where.values())
-        unknown = sorted(self._where.keys() - {*snapshot.attributes, *FIXED_COLUMNS})
+        unknown = sorted(self._where.keys() - {*snapshot.attributes, *FIXED_COLUMNS} | {EMBEDDING} & {*where})
         if unknown and self.shards:
             raise GalleryError(
                 f"no template has {', '.join(map(repr, unknown))}",
-                f"attributes: {', '.join(snapshot.attributes)}",
+                f"attributes: {', '.join(snapshot.attributes) or 'none'}",
             )
 
     @property
@@ -54,20 +59,26 @@ class Lineup:
         """Templates that are compared."""
         if not self._where:
             return self._snapshot.rows
-        return sum(len(self._rows(ref)) for ref in self.shards)
+        return sum(_count(ref, self._rows(ref)) for ref in self.shards)
+
+    @property
+    def subjects(self) -> int:
+        """People who are compared. Reads all ids."""
+        return self._census[0]
 
     def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
         """The blocks of some shards, or all; the next is fetched while one is used."""
-        blocks = self._ahead(self.shards[some])
+        blocks = (block for block in self._ahead(self.shards[some]) if block is not None)
         if self._score == "max":
             yield from blocks
             return
-        means = Means(self._spanning)
+        means = Means(self._census[1])
         for subject_ids, vectors in blocks:
             yield means.add(subject_ids, vectors)
-        yield means.rest()
+        if means.waiting:
+            yield means.rest()
 
-    def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[Block]:
+    def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[Block | None]:
         with ThreadPoolExecutor(1, "lineup") as pool:
             waiting = [pool.submit(self._block, ref) for ref in refs[:1]]
             for number in range(len(refs)):
@@ -75,42 +86,50 @@ class Lineup:
                 waiting += [pool.submit(self._block, ref) for ref in refs[number + 1 : number + 2]]
                 yield block
 
-    def _block(self, ref: ShardRef) -> Block:
+    def _block(self, ref: ShardRef) -> Block | None:
         if ref.name in self._held:
             return self._held[ref.name]
+        rows = self._rows(ref)
+        if not _count(ref, rows):
+            return None
         shard = self._snapshot.open(ref)
-        ids, vectors = shard.text(SUBJECT_ID), shard.vectors()
-        if self._where or ref.deleted is not None:
-            rows = self._rows(ref)
-            ids, vectors = ids.take(pa.array(rows)), vectors[rows]
-        block = ids, vectors.astype(np.float32, copy=False)
-        if ref.bytes <= self._room:
-            self._room -= ref.bytes
-            self._held[ref.name] = block
-        return block
+        ids, stored = shard.text(SUBJECT_ID), shard.vectors()
+        if rows is not None:
+            ids, stored = ids.take(pa.array(rows)), stored[rows]
+        vectors = stored.astype(np.float32, copy=False)
+        # What is not a copy of some rows is a view, and keeps the whole file.
+        size = ids.nbytes + vectors.nbytes if rows is not None else ref.bytes
+        size += vectors.nbytes if rows is None and vectors is not stored else 0
+        if size <= self._room:
+            self._room -= size
+            self._held[ref.name] = ids, vectors
+        return ids, vectors
 
-    def _rows(self, ref: ShardRef) -> NDArray[np.int64]:
-        """Row numbers of a shard that are in sight and wanted, ascending."""
-        live = self._snapshot.live_rows(ref)
-        rows = np.arange(ref.rows) if live is None else live
+    def _rows(self, ref: ShardRef) -> Rows | None:
+        """Row numbers of a shard that are in sight and wanted, ascending; None: all."""
+        if ref.name not in self._known:
+            self._known[ref.name] = self._wanted(ref, self._snapshot.live_rows(ref))
+        return self._known[ref.name]
+
+    def _wanted(self, ref: ShardRef, live: Rows | None) -> Rows | None:
         if not self._where:
-            return rows
-        shard = self._snapshot.open(ref, vectors=False)
-        table = shard.table([*self._where], rows)
+            return live
+        rows = np.arange(ref.rows) if live is None else live
+        table = self._snapshot.table_of(ref, [*self._where], rows, vectors=False)
         masks = [pc.equal(table[name].cast(pa.string()), value) for name, value in self._where.items()]
-        wanted = np.logical_and.reduce([pc.fill_null(m, False).to_numpy().astype(bool) for m in masks])
-        return rows[wanted]
+        return rows[np.logical_and.reduce([pc.fill_null(mask, False).to_numpy() for mask in masks])]
 
     @cached_property
-    def _spanning(self) -> NDArray[np.uint64]:
-        """Hashes of the ids that come in more than one shard, ascending; 8 bytes of memory a person."""
-        seen = [
-            np.unique(hashes(self._snapshot.open(ref, vectors=False).text(SUBJECT_ID).take(pa.array(rows))))
-            for ref in self.shards
-            if len(rows := self._rows(ref))
-        ]
-        if not seen:
-            return np.zeros(0, np.uint64)
-        values, counts = np.unique(np.concatenate(seen), return_counts=True)
-        several: NDArray[np.uint64] = values[counts > 1]
-        return several
+    def _census(self) -> tuple[int, NDArray[np.uint64]]:
+        """How many people, and the hashes of those who come in more than one shard, ascending."""
+        seen = [np.unique(hashes(self._subject_ids(ref))) for ref in self.shards]
+        values, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *seen]), return_counts=True)
+        return len(values), values[counts > 1]
+
+    def _subject_ids(self, ref: ShardRef) -> pa.StringArray:
+        ids, rows = self._snapshot.open(ref, vectors=False).text(SUBJECT_ID), self._rows(ref)
+        return ids if rows is None else ids.take(pa.array(rows))
+
+
+def _count(ref: ShardRef, rows: Rows | None) -> int:
+    return ref.rows if rows is None else len(rows)

@@ -16,7 +16,8 @@ class Means:
     """Means of people who lie within one block come at once, those of others at the end.
 
     The inner product with a mean is the mean of the inner products: a mean is not made a unit vector.
-    spanning: hashes of the ids that may come in several blocks, ascending.
+    spanning: hashes of the ids that may come in several blocks, ascending. Their sums are held to the end:
+    8 bytes a number, so 4 KB a person of 512.
     """
 
     def __init__(self, spanning: NDArray[np.uint64]) -> None:
@@ -40,6 +41,11 @@ class Means:
         now = np.flatnonzero(~later)
         means = (sums[now] / counts[now, None]).astype(np.float32)
         return names.dictionary.take(pa.array(now)), means
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody was left for the end."""
+        return bool(self._sums)
 
     def rest(self) -> Block:
         """The people who were left for the end."""

@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_part_output
-from frpipe.io.parts import FACES
+from frpipe.io.parts import FACES, IMAGES
 
 Parts = tuple[int, ...]
+# Photos without a face make rows too: a unit ends at so many photos for each probe that it may hold.
+_PHOTOS_PER_PROBE = 16
+# Files of a unit that are asked for at once.
+_AT_ONCE = 8
 
 
-def probe_units(out: Folder, rows: int) -> list[Parts]:
-    """The parts of an output in bundles of at least `rows` faces, but for the last; each in one, in order."""
-    files = json.loads(out.read(run.FILES))["files"]
-    faces = {int(f["name"][-14:-8]): f["rows"] for f in files if f["name"].startswith(f"{FACES}/")}
+class PartRows(NamedTuple):
+    """What a part holds."""
+
+    photos: int
+    faces: int
+
+
+def part_rows(out: Folder) -> dict[int, PartRows]:
+    """The parts of a finished output, in order, as its file list says."""
+    rows = {file["name"]: int(file["rows"]) for file in json.loads(out.read(run.FILES))["files"]}
+    parts = {
+        int(n.removeprefix(f"{FACES}/part-").split(".")[0]): n for n in rows if n.startswith(f"{FACES}/")
+    }
+    return {
+        part: PartRows(rows[parts[part].replace(FACES, IMAGES, 1)], rows[parts[part]])
+        for part in sorted(parts)
+    }
+
+
+def probe_units(parts: Mapping[int, PartRows], rows: int) -> list[Parts]:
+    """The parts in bundles of at least `rows` faces, but for the last; each in one, in order."""
     units: list[Parts] = []
     bundle: list[int] = []
-    count = 0
-    for part in sorted(faces):
+    photos = faces = 0
+    for part, count in parts.items():
         bundle.append(part)
-        count += faces[part]
-        if count >= rows:
+        photos, faces = photos + count.photos, faces + count.faces
+        if faces >= rows or photos >= _PHOTOS_PER_PROBE * rows:
             units.append(tuple(bundle))
-            bundle, count = [], 0
+            bundle, photos, faces = [], 0, 0
     return [*units, tuple(bundle)] if bundle else units
 
 
 def probe_vectors(out: Folder, parts: Parts) -> NDArray[np.float32]:
-    """(n, dim) unit vectors of all faces of some parts, in order."""
-    tables = [read_part_output(out, part, ["image_id"], ["embedding"])[1] for part in parts]
-    column = pa.concat_tables(tables)["embedding"].combine_chunks()
+    """(n, dim) unit vectors of all faces of some parts, in order. Raises OutputError as `probe_rows`."""
+    column = probe_rows(out, parts, ["image_id"], ["embedding"])[1]["embedding"].combine_chunks()
     dim = column.type.list_size
     vectors: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     return vectors
@@ -45,9 +68,23 @@ def probe_vectors(out: Folder, parts: Parts) -> NDArray[np.float32]:
 def probe_rows(
     out: Folder, parts: Parts, image_names: Sequence[str], face_names: Sequence[str]
 ) -> tuple[pa.Table, pa.Table]:
-    """(images, faces) of some parts, the named columns of each."""
-    pairs: Iterator[tuple[pa.Table, pa.Table]] = (
-        read_part_output(out, part, list(image_names), list(face_names)) for part in parts
-    )
+    """(images, faces) of some parts, the named columns of each.
+
+    Raises OutputError for a part that is damaged, or has not these columns.
+    """
+    with ThreadPoolExecutor(min(_AT_ONCE, len(parts)), "probes") as pool:
+        pairs = list(pool.map(lambda part: _part(out, part, [*image_names], [*face_names]), parts))
     images, faces = zip(*pairs, strict=True)
     return pa.concat_tables(images), pa.concat_tables(faces)
+
+
+def _part(out: Folder, part: int, image_names: list[str], face_names: list[str]) -> tuple[pa.Table, pa.Table]:
+    try:
+        return read_part_output(out, part, image_names, face_names)
+    except FrpipeError:
+        raise
+    except (OSError, pa.ArrowInvalid):
+        raise OutputError(
+            f"part {part} of the probes is damaged, or lacks a column that is needed",
+            "run the enroll job again on it; if that changes nothing, enroll into a new output",
+        ) from None

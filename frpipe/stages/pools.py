@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +73,13 @@ def through(flow: Any, worker: type[Worker], pool: Pool, most: int, *arguments: 
 
 def rows_of(flow: Any) -> Iterator[dict[str, Any]]:
     """What comes out, in the order that it is done. Raises the errors of the workers."""
-    for row in flow.iter_rows():
-        if FAILURE in row:
-            raise revive(row[FAILURE])
-        yield row
+    # Closed at once, however it is left: else Ray complains on standard error when it is shut down.
+    with closing(_rows(flow)) as rows:
+        for row in rows:
+            if FAILURE in row:
+                raise revive(row[FAILURE])
+            yield row
+
+
+def _rows(flow: Any) -> Generator[dict[str, Any], None, None]:
+    yield from flow.iter_rows()

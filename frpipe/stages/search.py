@@ -25,10 +25,9 @@ from frpipe.stages.pools import Work, Worker, flow_of, rows_of, through
 class SearchSpec:
     """What every worker of a search is told.
 
-    hold_mb: how much of a gallery that is not on a local disk a worker may keep.
+    hold_mb: how much of a gallery that is remote or encrypted a worker may keep.
     """
 
-    probes: str
     gallery: str
     version: int
     k: int
@@ -46,7 +45,7 @@ class SearchSpec:
 
 
 def search(
-    spec: SearchSpec, units: dict[int, Parts], slices: Sequence[slice], pool: Pool
+    spec: SearchSpec, probes: Folder, units: dict[int, Parts], slices: Sequence[slice], pool: Pool
 ) -> Iterator[tuple[int, Ranking]]:
     """The k best of each unit's probes, in the order that units are done.
 
@@ -58,10 +57,10 @@ def search(
         for some in slices
     ]
     found: dict[int, list[Ranking]] = {}
-    flow = through(flow_of(tickets), Search, pool, len(tickets), spec)
+    flow = through(flow_of(tickets), Search, pool, len(tickets), spec, probes)
     for row in rows_of(flow):
         partial = found.setdefault(row["unit"], [])
-        partial.append(_unpacked(row))
+        partial.append(_unpacked(row["ranking"]))
         if len(partial) == len(slices):
             yield row["unit"], Ranking.joined(found.pop(row["unit"])).top(spec.k)
 
@@ -69,25 +68,24 @@ def search(
 class Search(Worker):
     """The worker of the pool."""
 
-    def make(self, spec: SearchSpec) -> Work:
-        return _Searcher(spec)
+    def make(self, spec: SearchSpec, probes: Folder) -> Work:
+        return _Searcher(spec, probes)
 
 
 class _Searcher:
-    def __init__(self, spec: SearchSpec) -> None:
-        self._spec = spec
-        self._probes = Folder.at(spec.probes)
-        self._lineup = spec.lineup()
-        self._kernel = kernel_of(spec.kernel)
+    def __init__(self, spec: SearchSpec, probes: Folder) -> None:
+        self._k, self._probes = spec.k, probes
+        self._lineup, self._kernel = spec.lineup(), kernel_of(spec.kernel)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
         vectors = probe_vectors(self._probes, tuple(ticket["parts"]))
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
-        found = TopK(vectors, self._spec.k, self._kernel)
-        for subject_ids, block in self._lineup.blocks(slice(ticket["first"], ticket["last"])):
-            found.add(subject_ids, block)
+        found = TopK(vectors, self._k, self._kernel)
+        if len(vectors):
+            for subject_ids, block in self._lineup.blocks(slice(ticket["first"], ticket["last"])):
+                found.add(subject_ids, block)
         return _packed(ticket["unit"], found.result())
 
 
@@ -97,15 +95,13 @@ def _packed(unit: int, ranking: Ranking) -> pa.Table:
         "subject_id": ranking.subject_id,
         "similarity": ranking.similarity,
     }
-    sink = pa.BufferOutputStream()
-    table = pa.table(columns)
+    table, sink = pa.table(columns), pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return pa.table({"unit": [unit], "ranking": pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
 
 
-def _unpacked(row: dict[str, Any]) -> Ranking:
-    table = pa.ipc.open_stream(row["ranking"]).read_all().combine_chunks()
+def _unpacked(data: bytes) -> Ranking:
+    table = pa.ipc.open_stream(data).read_all()
     names = table["subject_id"].combine_chunks()
-    names = names.chunk(0) if isinstance(names, pa.ChunkedArray) else names
     return Ranking(table["probe"].to_numpy(), names, table["similarity"].to_numpy())

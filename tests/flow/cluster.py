@@ -115,5 +115,5 @@ def _end(head: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(head.pid, how)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            head.wait(20)
+            head.wait(3)
             return

@@ -1,0 +1,139 @@
+"""All pairs of vectors that reach a threshold: exact, tile by tile, each pair once.
+
+A kernel finds what may reach it; that is computed again in float64, and only this decides. So neither the
+kernel nor the size of tiles changes an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frpipe.matching.blas import Blas
+from frpipe.matching.exact import inner_products
+from frpipe.matching.kernel import Doubles, Floats, Hits, Indices, Kernel
+
+Mask = NDArray[np.bool_]
+
+# A tile of scores: large enough for the product to run at full speed, 32 MB. Of a tile on the diagonal only
+# 1024 x 1024 scores are in part of no use: 99 % of the products of 100,000 vectors count.
+TILE = (1024, 8192)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Row `a[i]` of the one and row `b[i]` of the other have `similarity[i]`.
+
+    a, b: (c,) int64, in the order of a, then b, within a tile.  similarity: (c,) float64, in [-1, 1].
+    """
+
+    a: Indices
+    b: Indices
+    similarity: Doubles
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Rows of the one against rows of the other; on the diagonal a pair counts where row > probe."""
+
+    probes: slice
+    rows: slice
+    diagonal: bool = False
+
+
+def pairs_within(
+    vectors: Floats,
+    threshold: float,
+    kernel: Kernel | None = None,
+    *,
+    threads: int = 1,
+    tile: tuple[int, int] = TILE,
+) -> Iterator[Pairs]:
+    """Pairs (a < b) of the rows of (n, dim) float32 unit vectors with similarity >= threshold.
+
+    Half of the matrix is computed: no tile lies below the diagonal. A row that is not finite is like nobody.
+    threads: tiles done at once; BLAS's own come on top. Memory: a tile a thread, and what it holds of hits.
+    """
+    tiles = tiles_within(len(vectors), tile)
+    return _Search(vectors, vectors, threshold, kernel or Blas()).over(tiles, threads)
+
+
+def pairs_between(
+    a: Floats,
+    b: Floats,
+    threshold: float,
+    kernel: Kernel | None = None,
+    *,
+    threads: int = 1,
+    tile: tuple[int, int] = TILE,
+) -> Iterator[Pairs]:
+    """As `pairs_within`, of every row of a with every row of b."""
+    tiles = tiles_between(len(a), len(b), tile)
+    return _Search(a, b, threshold, kernel or Blas()).over(tiles, threads)
+
+
+def tiles_within(rows: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
+    """The upper half of a square: each group of rows starts at its own first row."""
+    high, wide = tile
+    for top in range(0, rows, high):
+        for left in range(top, rows, wide):
+            yield Tile(
+                slice(top, min(rows, top + high)), slice(left, min(rows, left + wide)), left < top + high
+            )
+
+
+def tiles_between(rows_a: int, rows_b: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
+    """All of a rectangle."""
+    high, wide = tile
+    for top in range(0, rows_a, high):
+        for left in range(0, rows_b, wide):
+            yield Tile(slice(top, min(rows_a, top + high)), slice(left, min(rows_b, left + wide)))
+
+
+class _Search:
+    def __init__(self, a: Floats, b: Floats, threshold: float, kernel: Kernel) -> None:
+        self._a, self._b, self._threshold, self._kernel = a, b, threshold, kernel
+        self._ready: tuple[int, Any, Mask] | None = None
+
+    def over(self, tiles: Iterator[Tile], threads: int) -> Iterator[Pairs]:
+        if threads == 1:
+            yield from map(self._pairs, tiles)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            while some := list(islice(tiles, threads)):
+                yield from pool.map(self._pairs, some)
+
+    def _pairs(self, tile: Tile) -> Pairs:
+        probes, finite = self._probes(tile.probes)
+        rows = self._kernel.tile(self._b[tile.rows])
+        hits = self._kernel.hits(probes, rows, self._limits(self._kernel.error(probes, rows), finite))
+        return self._settled(hits.shifted(tile.probes.start, tile.rows.start), tile.diagonal)
+
+    def _probes(self, rows: slice) -> tuple[Any, Mask]:
+        """A group of rows in the kernel's form, made once for its tiles; and which of them are finite."""
+        ready = self._ready
+        if ready is None or ready[0] != rows.start:
+            vectors = self._a[rows]
+            finite: Mask = np.asarray(np.isfinite(vectors).all(axis=1))
+            if not finite.all():
+                vectors = np.where(finite[:, None], vectors, np.float32(0))
+            ready = self._ready = (rows.start, self._kernel.probes(vectors), finite)
+        return ready[1], ready[2]
+
+    def _limits(self, error: Floats, finite: Mask) -> Floats:
+        """What an approximate score must reach, rounded down; nothing does where a row is not finite."""
+        limits = np.nextafter((self._threshold - error.astype(float)).astype(np.float32), np.float32(-np.inf))
+        return np.where(finite, limits, np.float32(np.inf))
+
+    def _settled(self, hits: Hits, diagonal: bool) -> Pairs:
+        if diagonal:
+            hits = hits.where(hits.row > hits.probe)
+        similarity = np.clip(inner_products(self._a, hits.probe, self._b, hits.row), -1, 1)
+        kept = np.flatnonzero(similarity >= self._threshold)
+        return Pairs(hits.probe[kept], hits.row[kept], similarity[kept])

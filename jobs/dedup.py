@@ -1,0 +1,151 @@
+"""Find duplicates: all pairs of a gallery, or of an enroll output, that are alike, and their clusters.
+
+    python jobs/dedup.py --gallery gallery/ --output night-1/ --threshold 0.5
+    python jobs/dedup.py --gallery gallery/ --output night-2/ --threshold 0.5 --since night-1/
+    python jobs/dedup.py --features out/ --output duplicates/ --threshold-card card.json --sheet review.html
+    ray job submit --address http://head:8265 --working-dir . -- \\
+        python jobs/dedup.py --gallery s3://... --output s3://...
+
+Writes OUTPUT/pairs/*.parquet and OUTPUT/clusters.parquet. The same command after any interruption goes on
+where it stopped, with the gallery version that it began with. Exit codes: 0 done, 2 settings, 5 does not fit
+the cluster, 6 outputs, or more pairs than --max-pairs, 7 storage, 10 gallery, 11 cluster lost, 1 and 9 bugs.
+docs/dedup.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from frpipe.cli.exits import guarded
+from frpipe.cli.gallery_parser import positive
+from frpipe.cli.stdout import kept_clean
+
+if TYPE_CHECKING:
+    from frpipe.flows.dedup import Dedup
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: _dedup(options))
+
+
+def _dedup(options: argparse.Namespace) -> int:
+    from frpipe.flows.dedup import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
+    from frpipe.flows.dedup_report import report_text  # noqa: PLC0415
+    from frpipe.io import threshold_file  # noqa: PLC0415
+
+    job = Dedup(
+        options.output,
+        gallery=options.gallery,
+        features=options.features,
+        version=options.version,
+        threshold=options.threshold,
+        card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
+        since=options.since,
+        since_version=options.since_version,
+        execution=Execution(
+            options.address, options.workers, options.kernel, options.block_rows, options.max_pairs
+        ),
+        say=_say,
+    )
+    with kept_clean():
+        done = job.dry_run() if options.dry_run else _run(job, options)
+    if isinstance(done, str):
+        print(done)
+    else:
+        print(json.dumps(done, indent=1) if options.json else report_text(done))
+    return 0
+
+
+def _run(job: Dedup, options: argparse.Namespace) -> dict[str, Any]:
+    if not options.sheet:
+        return job.run()
+    from frpipe.flows.dedup_sheet import check_page, write_page  # noqa: PLC0415 - only where it is asked for
+
+    check_page(options.sheet)
+    report = job.run()
+    shown = write_page(job.output, options.sheet, options.sheet_clusters)
+    _say(f"{shown:,} clusters are shown on the page: it holds faces, treat it as you treat the photos")
+    return report
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--gallery", metavar="URI", help="folder or s3:// prefix")
+    add("--version", type=int, metavar="N", help="version of the gallery (default: the newest)")
+    add("--features", metavar="URI", help="in place of a gallery: the output of a finished jobs/enroll.py")
+    add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
+    add("--threshold", type=float, metavar="S", help="similarity from which a pair is reported, -1..1")
+    add(
+        "--threshold-card", metavar="FILE", help="JSON, see docs/thresholds.md (default: the embedder's card)"
+    )
+    add(
+        "--since",
+        metavar="URI",
+        help="finished result of another night: only pairs with new templates are compared, "
+        "the others are carried over, and the result is complete",
+    )
+    add(
+        "--since-version",
+        type=int,
+        metavar="N",
+        help="only pairs with a template that version N of the gallery does not have, and no others",
+    )
+    add(
+        "--kernel",
+        choices=("fp32", "int8", "cuda"),
+        default="fp32",
+        help="how likely pairs are found; the answer is the same (default: %(default)s)",
+    )
+    add(
+        "--max-pairs",
+        type=positive,
+        default=10_000_000,
+        metavar="N",
+        help="give up where more are found (default: %(default)s)",
+    )
+    add("--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)")
+    add(
+        "--block-rows",
+        type=positive,
+        default=65_536,
+        metavar="N",
+        help="templates of a block, unless a shard has more; fixed by the first run (default: %(default)s)",
+    )
+    add(
+        "--sheet",
+        metavar="FILE",
+        help="also write a page (.html) to review the most alike: it holds photos",
+    )
+    add(
+        "--sheet-clusters",
+        type=positive,
+        default=60,
+        metavar="N",
+        help="clusters of each kind on that page (default: %(default)s)",
+    )
+    add(
+        "--address",
+        metavar="URL",
+        help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
+    )
+    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
+    add("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

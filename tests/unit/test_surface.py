@@ -23,6 +23,7 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["models", "pull"],
         ["manifest", "scan"],
         ["gallery", "list"],
+        ["metrics", "lecture"],
         ["identify"],
         ["verify"],
         ["sheet"],

@@ -1,0 +1,77 @@
+"""Confidence intervals of one rate whose trials share people, without drawing anything again.
+
+The variance counts what two comparisons with a person in common have in common (Fafchamps and Gubert 2007);
+so many independent trials would have the same variance, and for so many the interval is that of Clopper and
+Pearson (Korn and Graubard 1998).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+from frpipe.metrics.errors import ScoresError
+from frpipe.metrics.intervals import LEVEL, Interval, clopper_pearson
+from frpipe.metrics.pairing import Pairing
+
+
+def clustered_rate(
+    errors: ArrayLike, a: ArrayLike, b: ArrayLike | None = None, *, level: float = LEVEL
+) -> Interval:
+    """Of the share of (n,) comparisons that are errors; a, b: (n,) ids of the persons on both sides.
+
+    b None: all comparisons are mated, or each is a search and a its probe's person.
+    Raises ScoresError: lengths differ, or there are none.
+    """
+    wrong, pairing = paired(errors, a, b)
+    known = certain(wrong, pairing, level)
+    if known:
+        return known
+    rate = float(wrong.mean())
+    trials = min(len(wrong), rate * (1 - rate) / _variance(wrong, rate, pairing))
+    if pairing.people > 1:
+        tail = (1 - level) / 2
+        trials *= float(ndtri(tail) / stdtrit(pairing.people - 1, tail)) ** 2
+    low, high = clopper_pearson(rate * trials, trials, level)
+    return Interval(float(low), float(high), level, f"clopper-pearson of {trials:.0f} effective trials")
+
+
+def paired(errors: ArrayLike, a: ArrayLike, b: ArrayLike | None) -> tuple[NDArray[np.bool_], Pairing]:
+    """Checked errors, and who was compared. Raises ScoresError: lengths differ, or there are none."""
+    (pairing,) = Pairing.of((a, a if b is None else b))
+    wrong = np.asarray(errors, bool)
+    if wrong.shape != pairing.a.shape:
+        raise ScoresError("errors and persons differ in length", "name the persons of each comparison")
+    if not len(wrong):
+        raise ScoresError("no comparisons", "there is no rate without trials")
+    return wrong, pairing
+
+
+def certain(wrong: NDArray[np.bool_], pairing: Pairing, level: float) -> Interval | None:
+    """Where none, or all, are errors: the interval of as many trials as comparisons that share nobody.
+
+    There, the scores say nothing of how people differ. None: some are errors and some are not.
+    """
+    if wrong.any() and not wrong.all():
+        return None
+    trials = pairing.independent()
+    low, high = clopper_pearson(trials if wrong.all() else 0, trials, level)
+    return Interval(float(low), float(high), level, f"clopper-pearson of {trials} independent comparisons")
+
+
+def _variance(wrong: NDArray[np.bool_], rate: float, pairing: Pairing) -> float:
+    """Sum of the products of residuals over all pairs of comparisons that share a person, / n^2.
+
+    At least that of independent trials.
+    """
+    rest = wrong - rate
+    across = pairing.a != pairing.b
+    sums = np.bincount(pairing.a, rest, minlength=pairing.people)
+    sums += np.bincount(pairing.b[across], rest[across], minlength=pairing.people)
+    alone = float((rest**2).sum())
+    # What two persons' comparisons have in common is in the sums of both: it has been counted twice.
+    low, high = np.minimum(pairing.a, pairing.b)[across], np.maximum(pairing.a, pairing.b)[across]
+    _, couple = np.unique(low * pairing.people + high, return_inverse=True)
+    shared = float((sums**2).sum() - (np.bincount(couple, rest[across]) ** 2).sum())
+    return max(shared, alone) / len(wrong) ** 2

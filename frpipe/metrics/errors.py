@@ -1,0 +1,12 @@
+"""What metrics refuse to compute from."""
+
+from __future__ import annotations
+
+from frpipe.core.errors import FrpipeError
+
+
+class ScoresError(FrpipeError, ValueError):
+    """Scores, ranks or labels that no rate can be computed from."""
+
+    code = "scores"
+    exit_code = 13

@@ -6,12 +6,15 @@ import csv
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +104,24 @@ def _id(number: int) -> str:
 def _job(
     pairs: object, features: object, output: object, *arguments: object, **environment: str
 ) -> tuple[int, str, str]:
-    words = ["jobs/verify.py", "--pairs", pairs, "--features", features, "--output", output, *arguments]
+    """The job's main, in this process unless it needs an environment of its own: exit code and output."""
+    words = ["--pairs", pairs, "--features", features, "--output", output, *arguments]
+    run = _apart if environment else _here
+    code, out, err = run(list(map(str, words)), environment)
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def _here(words: list[str], _: dict[str, str]) -> tuple[int, str, str]:
+    main = runpy.run_path(str(ROOT / "jobs/verify.py"))["main"]
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main(words)
+    return code, out.getvalue(), err.getvalue()
+
+
+def _apart(words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, *map(str, words)],
+        [sys.executable, "jobs/verify.py", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -111,7 +129,6 @@ def _job(
         check=False,
         env={**os.environ, **environment},
     )
-    assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import uuid
@@ -16,6 +15,7 @@ from frpipe.core.errors import ConfigError, ManifestError, OutputError
 from frpipe.core.report import Report
 from frpipe.core.schema import SCHEMA_VERSION, reserved_names
 from frpipe.flows.audit import Audit, audit, missing
+from frpipe.flows.output_place import output_place
 from frpipe.flows.progress import Progress
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -25,7 +25,7 @@ from frpipe.models.registry import Registry
 from frpipe.stages.allocation import Pools, allocate
 from frpipe.stages.attempts import clear_attempts
 from frpipe.stages.bridge import stream
-from frpipe.stages.cluster import cluster, in_submitted_job
+from frpipe.stages.cluster import cluster
 from frpipe.stages.spec import RunSpec
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ class Enrollment:
 
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
-        out = self._output()
+        out = output_place(self.output)
         spec = self._spec(out)
         plan = self._claim(out, spec)
         stored = run.complete(out)
@@ -58,23 +58,13 @@ class Enrollment:
 
     def dry_run(self) -> str:
         """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
-        out = self._output()
+        out = output_place(self.output)
         spec, draft = self._spec(out), self._draft()
         run.check_claim(out, _identity(spec, draft))
         with tempfile.TemporaryDirectory() as scratch:
             plan = plan_of(draft, Folder.at(scratch), self.config.storage.roots)
         with cluster(self.address, self.say) as nodes:
             return _describe(self, spec, plan, allocate(self.config.resources, nodes))
-
-    def _output(self) -> Folder:
-        out = Folder.at(self.output)
-        if in_submitted_job() and out.is_local and not os.path.isabs(self.output):  # noqa: PTH117
-            raise ConfigError(
-                "a submitted job runs in a folder of Ray's, and a relative --output would be lost with it",
-                "give an absolute path that every node sees, or s3://",
-            )
-        run.refuse_foreign(out)
-        return out
 
     def _draft(self) -> Draft:
         return Draft.of(self.manifest, self.config.resources.part_rows, reserved_names())

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import positive
+from frpipe.cli.job_options import add_execution, add_threshold
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
@@ -88,10 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", type=int, metavar="N", help="version of the gallery (default: the newest)")
     add("--features", metavar="URI", help="in place of a gallery: the output of a finished jobs/enroll.py")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
-    add("--threshold", type=float, metavar="S", help="similarity from which a pair is reported, -1..1")
-    add(
-        "--threshold-card", metavar="FILE", help="JSON, see docs/thresholds.md (default: the embedder's card)"
-    )
+    add_threshold(parser, "from here up a pair is reported")
     add(
         "--since",
         metavar="URI",
@@ -105,19 +103,12 @@ def _parser() -> argparse.ArgumentParser:
         help="only pairs with a template that version N of the gallery does not have, and no others",
     )
     add(
-        "--kernel",
-        choices=("fp32", "int8", "cuda"),
-        default="fp32",
-        help="how likely pairs are found; the answer is the same (default: %(default)s)",
-    )
-    add(
         "--max-pairs",
         type=positive,
         default=10_000_000,
         metavar="N",
         help="give up where more are found (default: %(default)s)",
     )
-    add("--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)")
     add(
         "--block-rows",
         type=positive,
@@ -137,13 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clusters of each kind on that page (default: %(default)s)",
     )
-    add(
-        "--address",
-        metavar="URL",
-        help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
-    )
-    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_execution(parser)
     return parser
 
 

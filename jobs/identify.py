@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
+from frpipe.cli.job_options import add_execution, add_threshold
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
 
@@ -91,19 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="search only templates with this attribute, e.g. Department=Sales; may be repeated",
     )
-    limit = parser.add_mutually_exclusive_group().add_argument
-    limit("--threshold", type=float, metavar="S", help="similarity from which a person is accepted, -1..1")
-    limit(
-        "--threshold-card", metavar="URI", help="JSON, see docs/thresholds.md (default: the embedder's card)"
-    )
+    limit = add_threshold(parser, "from here up it is that person").add_argument
     limit("--closed", action="store_true", help="closed set: always name the nearest, nobody is a stranger")
-    add(
-        "--kernel",
-        choices=("fp32", "int8", "cuda"),
-        default="fp32",
-        help="how likely pairs are found; the answer is the same (default: %(default)s)",
-    )
-    add("--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)")
     add(
         "--probe-rows",
         type=positive,
@@ -120,13 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--config", metavar="FILE", help="for a manifest: settings of enroll")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="for a manifest: one such setting")
-    add(
-        "--address",
-        metavar="URL",
-        help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
-    )
-    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_execution(parser)
     return parser
 
 

@@ -61,7 +61,7 @@ def top_k(
 class TopK:
     """A search under way: feed it a gallery with `add`, in blocks of any size and order; take the `result`.
 
-    Holds, beside the probes, the k candidates of each, and one tile of scores (32 MB) a thread.
+    Holds, beside the probes, the k candidates of each, and one tile of scores (4 MB) a thread.
     """
 
     def __init__(

@@ -1,0 +1,36 @@
+"""Options that the jobs which compare have in common."""
+
+from __future__ import annotations
+
+import argparse
+
+from frpipe.cli.gallery_parser import positive
+
+
+def add_threshold(parser: argparse.ArgumentParser, meaning: str) -> argparse._MutuallyExclusiveGroup:
+    """--threshold or --threshold-card; the group, for what excludes both. meaning: of what reaches it."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--threshold", type=float, metavar="S", help=f"similarity, -1..1: {meaning}")
+    either.add_argument(
+        "--threshold-card", metavar="URI", help="JSON, see docs/thresholds.md (default: the embedder's card)"
+    )
+    return either
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """How fast and where, never what: --kernel, --workers, --address; and --dry-run, --json."""
+    add = parser.add_argument
+    add(
+        "--kernel",
+        choices=("fp32", "int8", "cuda"),
+        default="fp32",
+        help="how likely pairs are found; the answer is the same (default: %(default)s)",
+    )
+    add("--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)")
+    add(
+        "--address",
+        metavar="URL",
+        help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
+    )
+    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
+    add("--json", action="store_true", help="print the report as JSON")

@@ -24,6 +24,7 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["manifest", "scan"],
         ["gallery", "list"],
         ["metrics", "lecture"],
+        ["protocol", "lfw"],
         ["identify"],
         ["verify"],
         ["sheet"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,27 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
-from frpipe.core.config import DecodeConfig
 from frpipe.core.dedup_schema import SAME_PERSON, SAME_PHOTO
 from frpipe.core.errors import ConfigError, OutputError
-from frpipe.core.reasons import Reject
 from frpipe.flows.dedup_page import Group, Link, Member, page
 from frpipe.flows.dedup_since import CLUSTERS
 from frpipe.flows.dedup_source import FeatureSource, GallerySource
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.thumbnails import Thumbnails
 from frpipe.io import run
 from frpipe.io import uri as uris
-from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
 from frpipe.io.units import Units
 from frpipe.stages.dedup_worker import PAIRS
-from frpipe.vision.decode import decode, plan_shrink
-from frpipe.vision.header import read_header
 
-_THUMBNAIL_PX = 160
-_JPEG_QUALITY = 82
 # Of a cluster; the others are counted.
 _MEMBERS, _LINKS = 12, 8
 
@@ -167,26 +159,12 @@ class _Pictures:
             for pair in case.pairs
             for side in "ab"
         }
-        self._locations = _source(report["source"]).locations(uris)
-        self._fetcher = Fetcher((), 1, DecodeConfig().max_bytes)
-        self._config = DecodeConfig()
+        self._thumbnails = Thumbnails(_source(report["source"]).locations(uris))
 
     def of(self, face: str) -> str | None:
         """As base64; None where the photo cannot be read from here."""
-        location = self._locations.get(face)
-        try:
-            return None if location is None else _thumbnail(self._fetcher.fetch(location), self._config)
-        except Reject:
-            return None
-
-
-def _thumbnail(data: bytes, config: DecodeConfig) -> str:
-    photo = decode(data, config, plan_shrink(read_header(data), 2 * _THUMBNAIL_PX))
-    image = Image.fromarray(np.ascontiguousarray(photo.pixels))
-    image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode()
+        data = self._thumbnails.of(face)
+        return None if data is None else base64.b64encode(data).decode()
 
 
 def _source(facts: dict[str, Any]) -> GallerySource | FeatureSource:

@@ -10,7 +10,7 @@ rather than narrow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,6 +78,24 @@ def bootstrap_curve(
     mated: (m,) persons of the mated scores.  nonmated: (n,) persons on both sides of the others. A replicate
     in which the metric is NaN, or one kind of comparison is missing, is left out.
     """
+    found = curve_replicates(scores, mated, nonmated, [metric], replicates=replicates, seed=seed)
+    return percentiles(found[:, 0], level)
+
+
+def curve_replicates(
+    scores: Scores,
+    mated: ArrayLike,
+    nonmated: tuple[ArrayLike, ArrayLike],
+    metrics: Sequence[Callable[[Curve], float]],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Doubles:
+    """(replicates, metrics), NaN where a kind of comparison is missing; see `bootstrap_curve`.
+
+    The people are numbered in the order of their ids, so two sets of scores of the same comparisons are drawn
+    alike under one seed: the difference of their replicates is that of a paired bootstrap.
+    """
     same, other = Pairing.of((mated, mated), nonmated)
     if len(same.a) != len(scores.mated) or len(other.a) != len(scores.nonmated):
         raise ScoresError("scores and persons differ in length", "name the persons of each comparison")
@@ -86,8 +104,8 @@ def bootstrap_curve(
         for drawn in block:
             curve = ordered.weighted(same.weights(drawn), other.weights(drawn))
             usable = curve.mated_trials > 0 and curve.nonmated_trials > 0
-            found.append(metric(curve) if usable else np.nan)
-    return percentiles(np.array(found), level)
+            found.append([metric(curve) if usable else np.nan for metric in metrics])
+    return np.array(found)
 
 
 def percentiles(values: Doubles, level: float = LEVEL) -> Interval:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.scores import Doubles, Kind, Scores
@@ -25,6 +26,11 @@ class Folds:
         return np.array([found.accuracy.count / found.accuracy.trials for found in self.folds])
 
     @property
+    def accuracies_all(self) -> Doubles:
+        """(f,), with failed comparisons as rejections."""
+        return np.array([found.accuracy_all.count / found.accuracy_all.trials for found in self.folds])
+
+    @property
     def mean(self) -> float:
         """Mean accuracy of the folds."""
         return float(self.accuracies.mean())
@@ -32,7 +38,12 @@ class Folds:
     @property
     def standard_error(self) -> float:
         """Sample standard deviation of the folds' accuracies / sqrt(f), as LFW defines it."""
-        return float(self.accuracies.std(ddof=1) / np.sqrt(len(self.folds)))
+        return standard_error(self.accuracies)
+
+
+def standard_error(values: Doubles) -> float:
+    """Sample standard deviation of (f,) values / sqrt(f)."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def cross_validated(
@@ -42,37 +53,47 @@ def cross_validated(
     *,
     rule: Rule = "accuracy",
     kind: Kind = "similarity",
+    chosen_on: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
 ) -> Folds:
     """score, mated, fold: (n,) of comparisons; a fold is any label, folds come in the order of their labels.
 
-    A comparison that failed has the score NaN.
+    A comparison that failed has the score NaN.  chosen_on: the same three of other comparisons, in folds of
+    the same labels, that choose the thresholds instead: FGLFW is scored at those of LFW.
     Raises ScoresError: fewer than two folds, or a fold without completed comparisons.
     """
-    scores, same, label = np.asarray(score, np.float64), np.asarray(mated, bool), np.asarray(fold)
-    labels = np.unique(label)
+    trials = _Trials.of(score, mated, fold, kind)
+    chooser = trials if chosen_on is None else _Trials.of(*chosen_on, kind)
+    labels = np.unique(trials.fold)
     if len(labels) < 2:
         raise ScoresError(f"{len(labels)} folds", "a threshold is chosen on other folds than it is scored on")
     found = []
     for one in labels:
-        held = label == one
-        chosen = best_threshold(_some(scores, same, ~held, kind), rule).threshold
-        found.append(at_threshold(_some(scores, same, held, kind), chosen))
+        chosen = best_threshold(chooser.some(chooser.fold != one), rule).threshold
+        found.append(at_threshold(trials.some(trials.fold == one), chosen))
     if any(not rates.accuracy.trials for rates in found):
         raise ScoresError("a fold has no completed comparisons", "leave it out of the list")
     return Folds(rule, found)
 
 
-def _some(
-    scores: Doubles,
-    same: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    chosen: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    kind: Kind,
-) -> Scores:
-    done = ~np.isnan(scores)
-    return Scores.of(
-        scores[chosen & same & done],
-        scores[chosen & ~same & done],
-        kind=kind,
-        mated_lost=int(np.count_nonzero(chosen & same & ~done)),
-        nonmated_lost=int(np.count_nonzero(chosen & ~same & ~done)),
-    )
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """(n,) of comparisons; NaN: it failed."""
+
+    score: Doubles
+    mated: NDArray[np.bool_]
+    fold: NDArray[Any]
+    kind: Kind
+
+    @classmethod
+    def of(cls, score: ArrayLike, mated: ArrayLike, fold: ArrayLike, kind: Kind) -> _Trials:
+        return cls(np.asarray(score, np.float64), np.asarray(mated, bool), np.asarray(fold), kind)
+
+    def some(self, chosen: NDArray[np.bool_]) -> Scores:
+        done = ~np.isnan(self.score)
+        return Scores.of(
+            self.score[chosen & self.mated & done],
+            self.score[chosen & ~self.mated & done],
+            kind=self.kind,
+            mated_lost=int(np.count_nonzero(chosen & self.mated & ~done)),
+            nonmated_lost=int(np.count_nonzero(chosen & ~self.mated & ~done)),
+        )

@@ -1,0 +1,88 @@
+"""The measures that an evaluation reports: their names, the lecture's too, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["high", "low"] | None
+Of = Literal["threshold", "FMR", "FPIR", "rank"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that an evaluation may hold.
+
+    name: the key, in files.  title: for people.  better: which way is better; None: neither.  of: what `at`
+    is, for measures that are taken at something.  means: the definition in one line.  lecture: its name
+    there.
+    """
+
+    name: str
+    title: str
+    better: Better
+    of: Of
+    means: str
+    lecture: str | None = None
+
+
+def _low(name: str, title: str, means: str, lecture: str | None = None) -> Measure:
+    """An error at a threshold."""
+    return Measure(name, title, "low", "threshold", means, lecture)
+
+
+def _high(name: str, title: str, means: str, of: Of = None, lecture: str | None = None) -> Measure:
+    return Measure(name, title, "high", of, means, lecture)
+
+
+_ON_OTHERS = "mean over the folds, the threshold chosen on the other folds"
+
+MEASURES = (
+    _low("FMR", "False match rate", "non-mated comparisons accepted / completed ones", "1 - TRR"),
+    _low("FNMR", "False non-match rate", "mated comparisons rejected / completed ones", "1 - TAR"),
+    _low("FAR", "False accept rate", "FMR, with failed comparisons counted as rejections"),
+    _low("FRR", "False reject rate", "FNMR, with failed comparisons counted as rejections"),
+    _high("accuracy", "Accuracy", "completed comparisons decided rightly", "threshold"),
+    _high("accuracy_all", "Accuracy with failures", "failed ones as rejections", "threshold"),
+    Measure("FTA", "Failure to acquire", "low", None, "probe photos without a usable face / all"),
+    Measure("FTE", "Failure to enrol", "low", None, "references without a usable face / all"),
+    _high("AUC_exact", "Area under the ROC, exact", "P(mated > non-mated) + P(equal) / 2", lecture="AUC"),
+    _high(
+        "AUC_grid", "Area under the ROC, on a grid", "trapezoids at thresholds 1, 0.9 ... 0", lecture="AUC"
+    ),
+    Measure("EER", "Equal error rate", "low", None, "where FMR = FNMR, between points by a straight line"),
+    _high("d_prime", "d'", "difference of the mean scores in standard deviations, of samples"),
+    _high("TAR", "True accept rate", "1 - FNMR, where FMR is at most the target", "FMR", "TAR"),
+    _high("folds_accuracy", "Accuracy over folds", f"{_ON_OTHERS}: most decisions right"),
+    _high("folds_accuracy_all", "Accuracy over folds with failures", "the same, failures as rejections"),
+    _high("folds_youden", "Accuracy over folds, rule of Youden", f"{_ON_OTHERS}: largest TAR - FMR"),
+    _low(
+        "FPIR",
+        "False positive identification rate",
+        "non-mated searches whose best candidate is accepted / completed ones",
+        "1 - TNIR",
+    ),
+    _low(
+        "FNIR",
+        "False negative identification rate",
+        "mated searches whose mate is not first or not accepted / completed ones",
+        "1 - TPIR",
+    ),
+    _low("FPIR_all", "FPIR with failures", "a failed non-mated search raises no alarm"),
+    _low("FNIR_all", "FNIR with failures", "a failed mated search, or a mate who failed to enrol, is a miss"),
+    _low("named_wrong", "Named wrongly", "mated searches that accept somebody else first / completed ones"),
+    _low("selectivity", "Selectivity", "candidates accepted per completed non-mated search"),
+    _high(
+        "TPIR",
+        "True positive identification rate",
+        "1 - FNIR, where FPIR is at most the target",
+        "FPIR",
+        "TPIR",
+    ),
+    _high("CMC", "Cumulative match", "mated searches with the mate within the rank, at any score", "rank"),
+    *(
+        _low(f"{name}_ratio", f"{name}, ratio", f"{name} of the group / {name} of the largest group")
+        for name in ("FMR", "FNMR", "FPIR", "FNIR")
+    ),
+)
+BY_NAME = {measure.name: measure for measure in MEASURES}

@@ -1,0 +1,79 @@
+"""Comparisons one to one, as an evaluation takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frpipe.evaluation.sample import Sample
+from frpipe.metrics.rate import Rate
+from frpipe.metrics.scores import Doubles, Indices, Scores
+
+Labels = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class PairTrials:
+    """n comparisons, a with b: by habit a the reference and b the probe.
+
+    a, b: (n,) ids of photos.  mated: (n,).  similarity: (n,), NaN where a side is missing.  lost_a, lost_b:
+    (n,), which side is.  person_a, person_b: (n,) numbers of persons; of photos where persons are not known.
+    fold: (n,) labels.  groups: by column, (n,) the label that both sides share, or an empty string.
+    """
+
+    a: Labels
+    b: Labels
+    mated: Mask
+    similarity: Doubles
+    lost_a: Mask
+    lost_b: Mask
+    person_a: Indices
+    person_b: Indices
+    fold: Labels | None = None
+    groups: Mapping[str, Labels] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.mated)
+
+    @property
+    def completed(self) -> Mask:
+        """(n,): there is a score."""
+        return ~np.isnan(self.similarity)
+
+    def some(self, chosen: Mask | Indices) -> PairTrials:
+        """Those of a mask, or in an order."""
+        columns = ("a", "b", "mated", "similarity", "lost_a", "lost_b", "person_a", "person_b")
+        picked: dict[str, Any] = {name: getattr(self, name)[chosen] for name in columns}
+        fold = None if self.fold is None else self.fold[chosen]
+        groups = {column: labels[chosen] for column, labels in self.groups.items()}
+        return replace(self, **picked, fold=fold, groups=groups)
+
+    def scores(self) -> Scores:
+        """With the failed ones counted."""
+        done = self.completed
+        return Scores.of(
+            self.similarity[self.mated & done],
+            self.similarity[~self.mated & done],
+            mated_lost=int(np.count_nonzero(self.mated & ~done)),
+            nonmated_lost=int(np.count_nonzero(~self.mated & ~done)),
+        )
+
+    def sample(self) -> Sample:
+        """Of the completed ones."""
+        mated, other = self.mated & self.completed, ~self.mated & self.completed
+        return Sample(
+            self.scores().completed(), self.person_a[mated], self.person_a[other], self.person_b[other]
+        )
+
+    def failures(self) -> tuple[Rate, Rate]:
+        """FTA and FTE: photos b, and photos a, without a usable face, each photo counted once."""
+        return _share(self.b, self.lost_b), _share(self.a, self.lost_a)
+
+
+def _share(photos: Labels, lost: Mask) -> Rate:
+    return Rate(len(np.unique(photos[lost].astype(str))), len(np.unique(photos.astype(str))))

@@ -1,0 +1,109 @@
+"""Axes of rates: logarithms, normal deviates, the region of too few trials, and the legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from scipy.special import ndtri
+
+from frpipe.evaluation.evaluation import Doubles
+from frpipe.evaluation.plots.style import DIM, SHADE, look
+from frpipe.evaluation.plots.text import target
+
+Side = Literal["x", "y"]
+_DEVIATE_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+_LONGEST_NAME, _HALF_NAME = 44, 22
+
+
+def logarithmic(axes: Axes, side: Side, low: float) -> None:
+    """From `low` to 1, a tick at each decade."""
+    first = math.ceil(math.log10(low) - 1e-9)
+    ticks = [10.0**k for k in range(first, 1)]
+    if side == "x":
+        axes.set_xscale("log")
+        axes.set_xlim(low, 1.0)
+    else:
+        axes.set_yscale("log")
+        axes.set_ylim(low, 1.0)
+    _ticks(axes, side, ticks, [target(tick) for tick in ticks])
+
+
+def deviates(rates: Doubles | float, low: float) -> Doubles:
+    """Normal deviates of rates; beyond `low` and the like from 1 they stay there."""
+    return np.asarray(ndtri(np.clip(rates, low, 1 - low)), np.float64)
+
+
+def deviate_axis(axes: Axes, side: Side, low: float, high: float) -> None:
+    """Of rates drawn as `deviates`: ticks name the rates."""
+    ticks = [rate for rate in _DEVIATE_TICKS if low <= rate <= high]
+    bounds = float(ndtri(low)), float(ndtri(high))
+    if side == "x":
+        axes.set_xlim(*bounds)
+    else:
+        axes.set_ylim(*bounds)
+    _ticks(axes, side, [float(ndtri(rate)) for rate in ticks], [target(rate) for rate in ticks])
+
+
+def too_few(axes: Axes, low: float, high: float, what: str) -> None:
+    """Shade the horizontal axis from `low` to `high`, where there are fewer than 3 / rate trials."""
+    if high <= low:
+        return
+    axes.axvspan(low, high, color=SHADE, zorder=0.5, linewidth=0)
+    axes.annotate(
+        f"too few\n{what}",
+        (low, 1),
+        xytext=(4, -4),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
+        fontsize=9,
+        color=DIM,
+    )
+
+
+def legend(figure: Figure, names: Sequence[str], markers: bool = False) -> None:
+    """Below the axes, in the order of the systems; one system needs none."""
+    if len(names) < 2:
+        return
+    looks = [look(index) for index in range(len(names))]
+    handles = [
+        Line2D([], [], color=each.colour, linestyle=each.dash, marker=each.marker if markers else "")
+        for each in looks
+    ]
+    labels = [_short(name) for name in names]
+    figure.legend(
+        handles, labels, loc="outside lower left", ncols=_columns(names), handlelength=3.4, fontsize=10
+    )
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """What `legend` takes, in points."""
+    if len(names) < 2:
+        return 0.0
+    return 14 + 16.0 * math.ceil(len(names) / _columns(names))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Two where every name fits half of the width."""
+    return 2 if max(map(len, names)) <= _HALF_NAME else 1
+
+
+def _short(name: str) -> str:
+    """matplotlib leaves out of a legend what begins with an underscore."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return f" {short}" if short.startswith("_") else short
+
+
+def _ticks(axes: Axes, side: Side, at: Sequence[float], labels: Sequence[str]) -> None:
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    words = dict(zip(at, labels, strict=True))
+    axis.set_major_locator(FixedLocator(list(at)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words.get(value, "")))
+    axis.set_minor_locator(NullLocator())

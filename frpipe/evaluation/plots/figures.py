@@ -1,0 +1,39 @@
+"""Every plot that a set of evaluations allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from frpipe.core.errors import ConfigError
+from frpipe.evaluation.evaluation import Evaluation
+from frpipe.evaluation.plots.cmc import cmc_plots
+from frpipe.evaluation.plots.forest import forest_plots
+from frpipe.evaluation.plots.plot import Plot
+from frpipe.evaluation.plots.rates import rate_curves
+from frpipe.evaluation.plots.scores import score_histograms
+
+__all__ = ["Plot", "figures", "one_task"]
+
+
+def figures(evaluations: Sequence[Evaluation]) -> list[Plot]:
+    """Of systems overlaid, told apart by colour, dash and marker in the order given; none of no evaluations.
+
+    Raises ConfigError: they are of different tasks.
+    """
+    one_task(evaluations)
+    if not evaluations:
+        return []
+    return [
+        *rate_curves(evaluations),
+        *score_histograms(evaluations),
+        *cmc_plots(evaluations),
+        *forest_plots(evaluations),
+    ]
+
+
+def one_task(evaluations: Sequence[Evaluation]) -> None:
+    """Raises ConfigError: verification beside identification."""
+    if len({e.task for e in evaluations}) > 1:
+        raise ConfigError(
+            "verification and identification cannot stand on one page", "make a page for each task"
+        )

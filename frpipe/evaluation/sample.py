@@ -1,0 +1,77 @@
+"""What is drawn again for intervals: scores of completed trials, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frpipe.metrics.bootstrap import REPLICATES, curve_replicates
+from frpipe.metrics.curve import Curve
+from frpipe.metrics.operating import EqualError, equal_error
+from frpipe.metrics.scores import Doubles, Indices, Scores
+
+# Scores that are drawn in all: 1,000 replicates up to a million of them, and 200 at the least.
+_BUDGET = 1_000_000_000
+_FEWEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measure that a curve gives.  at: target or rank."""
+
+    measure: str
+    at: float | None
+    of: Callable[[Curve], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """scores: without failures.  mated: (m,) persons of the mated scores.  a, b: (n,) of the others."""
+
+    scores: Scores
+    mated: Indices
+    a: Indices
+    b: Indices
+
+    @property
+    def drawable(self) -> bool:
+        """Whether there is anything to draw: scores of both kinds, and two people."""
+        people = np.unique(np.concatenate([self.mated, self.a, self.b]))
+        return len(self.scores.mated) > 0 and len(self.scores.nonmated) > 0 and len(people) > 1
+
+    def replicates(self, metrics: Sequence[Callable[[Curve], float]], seed: int = 0) -> Doubles:
+        """(r, metrics): as `curve_replicates`; fewer replicates for very many scores."""
+        amount = len(self.scores.mated) + len(self.scores.nonmated)
+        count = int(np.clip(_BUDGET // max(amount, 1), _FEWEST, REPLICATES))
+        return curve_replicates(
+            self.scores, self.mated, (self.a, self.b), metrics, replicates=count, seed=seed
+        )
+
+
+def auc() -> Estimate:
+    """The exact area under the ROC."""
+    return Estimate("AUC_exact", None, Curve.auc)
+
+
+def eer() -> Estimate:
+    """The equal error rate; NaN where the curve has none."""
+    return Estimate("EER", None, _eer)
+
+
+def at_target(measure: str, target: float) -> Estimate:
+    """TAR at an FMR, or TPIR at an FPIR."""
+    return Estimate(measure, target, lambda curve: 1 - curve.fnmr_at(target))
+
+
+def _eer(curve: Curve) -> float:
+    found = equal_error(curve)
+    return found.value if isinstance(found, EqualError) else np.nan
+
+
+def numbered(*names: NDArray[np.object_]) -> list[Indices]:
+    """The same number for the same name, in all of the lists, in the order of names."""
+    _, numbers = np.unique(np.concatenate(names).astype(str), return_inverse=True)
+    return np.split(numbers.astype(np.int64), np.cumsum([len(part) for part in names])[:-1])

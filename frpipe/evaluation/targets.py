@@ -1,0 +1,72 @@
+"""Numbers of a curve: areas, equal errors, and rates at targets, with intervals by drawing people again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from frpipe.evaluation.number import Number
+from frpipe.evaluation.sample import Estimate, Sample, at_target
+from frpipe.metrics import operating
+from frpipe.metrics.bootstrap import percentiles
+from frpipe.metrics.curve import Curve
+from frpipe.metrics.intervals import Interval
+from frpipe.metrics.lecture import LectureTable
+from frpipe.metrics.operating import Insufficient
+
+
+def curve_numbers(
+    curve: Curve, sample: Sample, estimates: Sequence[Estimate], **where: Any
+) -> Iterator[Number]:
+    """One a measure; no value where the curve has none."""
+    for one, interval in zip(estimates, intervals(sample, estimates), strict=True):
+        value = one.of(curve)
+        if np.isnan(value):
+            yield Number.missing(one.measure, "the errors are equal at no threshold", at=one.at, **where)
+        else:
+            yield Number.scalar(one.measure, value, interval, at=one.at, **where)
+
+
+def target_numbers(
+    measure: str, curve: Curve, sample: Sample, targets: Sequence[float], **where: Any
+) -> Iterator[Number]:
+    """The rate at each target, or why the trials are too few for it."""
+    found = {target: operating.at_target(curve, target) for target in targets}
+    known = [target for target, one in found.items() if not isinstance(one, Insufficient)]
+    between = dict(
+        zip(known, intervals(sample, [at_target(measure, target) for target in known]), strict=True)
+    )
+    for target, one in found.items():
+        if isinstance(one, Insufficient):
+            yield Number.missing(measure, one, at=target, **where)
+            continue
+        yield Number.rate(
+            measure,
+            one.tar,
+            between[target],
+            at=target,
+            threshold=one.threshold,
+            support=one.support,
+            **where,
+        )
+
+
+def usual(targets: Sequence[float], nonmated: int) -> list[float]:
+    """Of targets, the largest first, those that so many trials carry, and the first that they do not."""
+    carried = [target for target in targets if target * nonmated >= operating.RULE_OF_3]
+    return [*carried, *[target for target in targets if target not in carried][:1]]
+
+
+def grid_number(curve: Curve, **where: Any) -> Number:
+    """The lecture's area."""
+    return Number.scalar("AUC_grid", LectureTable.of(curve).auc_grid, **where)
+
+
+def intervals(sample: Sample, estimates: Sequence[Estimate]) -> list[Interval | None]:
+    """Of each estimate; None: there are not two people to draw."""
+    if not estimates or not sample.drawable:
+        return [None] * len(estimates)
+    found = sample.replicates([one.of for one in estimates])
+    return [percentiles(column) for column in found.T]

@@ -1,0 +1,141 @@
+"""The evaluation of comparisons one to one: every rate with its counts and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from frpipe.evaluation.curves import binned, det_series, roc_series
+from frpipe.evaluation.evaluation import CurveName, Evaluation, Series, Trial
+from frpipe.evaluation.fold_numbers import fold_numbers
+from frpipe.evaluation.groups import by_group, ratios
+from frpipe.evaluation.number import Number
+from frpipe.evaluation.pairs import Mask, PairTrials
+from frpipe.evaluation.sample import Estimate, at_target, auc, eer
+from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
+from frpipe.metrics.clustered import clustered_rate
+from frpipe.metrics.rate import Rate
+from frpipe.metrics.verification import best_threshold, d_prime, roc
+
+_WORST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationQuestion:
+    """What is asked of the trials.
+
+    thresholds: similarities.  targets: of FMR.  training: comparisons that choose one more threshold, by
+    accuracy, and are not scored.  chosen_on: comparisons, in folds of the same names, that choose the folds'
+    thresholds instead of those that are scored.
+    """
+
+    thresholds: Sequence[float] = ()
+    targets: Sequence[float] = (0.1, 0.01, 0.001)
+    training: PairTrials | None = None
+    chosen_on: PairTrials | None = None
+
+    def estimates(self) -> list[Estimate]:
+        """What a curve gives."""
+        return [auc(), eer(), *(at_target("TAR", target) for target in self.targets)]
+
+    def answer(
+        self, name: str, trials: PairTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()
+    ) -> Evaluation:
+        """Raises ScoresError: there are no mated, or no non-mated comparisons."""
+        groups, skipped = by_group(trials)
+        numbers = [
+            *self._numbers(trials),
+            *fold_numbers(trials, self.chosen_on),
+            *(number for group in groups for number in self._numbers(group.trials, **group.where)),
+        ]
+        return Evaluation(
+            name,
+            "verification",
+            _counts(trials),
+            [*numbers, *ratios(numbers, ("FMR", "FNMR"))],
+            _curves(trials, self.targets),
+            provenance,
+            [*warnings, *skipped],
+            worst(trials),
+        )
+
+    def _numbers(self, trials: PairTrials, **where: Any) -> Iterator[Number]:
+        for threshold in self.thresholds:
+            yield from _at_threshold(trials, threshold, **where)
+        if self.training is not None:
+            chosen = best_threshold(self.training.scores()).threshold
+            yield from _at_threshold(trials, chosen, note="at the threshold of the training fold", **where)
+        for measure, rate in zip(("FTA", "FTE"), trials.failures(), strict=True):
+            yield Number.rate(measure, rate, **where)
+        scores, sample = trials.scores(), trials.sample()
+        if not len(scores.mated) or not len(scores.nonmated):
+            yield Number.missing("AUC_exact", "no mated, or no non-mated comparisons", **where)
+            return
+        curve = roc(scores)
+        yield grid_number(curve, **where)
+        spread = d_prime(scores)
+        number = Number.scalar if isinstance(spread, float) else Number.missing
+        yield number("d_prime", spread, **where)  # type: ignore[arg-type]
+        yield from curve_numbers(curve, sample, [auc(), eer()], **where)
+        yield from target_numbers("TAR", curve, sample, self.targets, **where)
+
+
+def _at_threshold(trials: PairTrials, threshold: float, **where: Any) -> Iterator[Number]:
+    accepted, done = trials.similarity >= threshold, trials.completed
+    wrong = accepted != trials.mated
+    every = np.ones(len(trials), bool)
+    for measure, errors, among in (
+        ("FMR", accepted, ~trials.mated & done),
+        ("FNMR", ~accepted, trials.mated & done),
+        ("FAR", accepted, ~trials.mated),
+        ("FRR", ~accepted, trials.mated),
+        ("accuracy", ~wrong, done),
+        ("accuracy_all", ~wrong, every),
+    ):
+        yield _rate(measure, trials, errors, among, at=threshold, **where)
+
+
+def _rate(measure: str, trials: PairTrials, errors: Mask, among: Mask, **rest: Any) -> Number:
+    rate = Rate(int(np.count_nonzero(errors & among)), int(np.count_nonzero(among)))
+    if not rate.trials:
+        return Number.rate(measure, rate, **rest)
+    persons = trials.person_a[among], np.where(trials.mated, trials.person_a, trials.person_b)[among]
+    return Number.rate(measure, rate, clustered_rate(errors[among], *persons), **rest)
+
+
+def _counts(trials: PairTrials) -> dict[str, int]:
+    scores = trials.scores()
+    return {
+        "mated": len(scores.mated),
+        "nonmated": len(scores.nonmated),
+        "mated_lost": scores.mated_lost,
+        "nonmated_lost": scores.nonmated_lost,
+        "persons": len(np.union1d(trials.person_a, trials.person_b)),
+    }
+
+
+def _curves(trials: PairTrials, targets: Sequence[float]) -> dict[CurveName, Series]:
+    scores = trials.scores().completed()
+    curve = roc(scores)
+    return {
+        "roc": roc_series(curve, trials.sample(), targets),
+        "det": det_series(curve),
+        "mated": binned(scores.mated),
+        "nonmated": binned(scores.nonmated),
+    }
+
+
+def worst(trials: PairTrials, amount: int = _WORST) -> list[Trial]:
+    """Mated pairs that look least alike, then non-mated ones that look most alike."""
+    found = []
+    for mated, sign in ((True, 1), (False, -1)):
+        rows = np.flatnonzero((trials.mated == mated) & trials.completed)
+        order = rows[np.argsort(sign * trials.similarity[rows], kind="stable")[:amount]]
+        found += [
+            Trial(str(trials.a[row]), str(trials.b[row]), mated, float(trials.similarity[row]))
+            for row in order
+        ]
+    return found

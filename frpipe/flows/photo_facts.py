@@ -1,0 +1,50 @@
+"""What an enroll output knows of its photos: who is on them, and the manifest's own columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from frpipe.core.errors import ConfigError
+from frpipe.evaluation.pairs import Labels
+from frpipe.flows.features import FeatureRun
+from frpipe.io.outputs import read_outputs
+
+_NAMES = ("image_id", "image_uri", "subject_id")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """table: by image_id; image_uri, subject_id and the columns asked for, as text; empty: null."""
+
+    table: pd.DataFrame
+
+    @classmethod
+    def of(cls, features: str, columns: Sequence[str] = ()) -> PhotoFacts:
+        """Of a finished enroll output. Raises OutputError; ConfigError: its manifest had no such column."""
+        folder = FeatureRun.open(features).folder
+        names = [*_NAMES, *(name for name in columns if name not in _NAMES)]
+        images = pa.concat_tables([images for images, _ in read_outputs(folder, names, ["image_id"])])
+        missing = [name for name in names if name not in images.column_names]
+        if missing:
+            raise ConfigError(
+                f"the enroll output has no column {missing[0]!r}",
+                "name a column of the manifest that was enrolled",
+            )
+        frame = images.to_pandas(integer_object_nulls=True).set_index("image_id")
+        return cls(frame.astype(object).where(frame.notna(), "").astype(str))
+
+    def of_photos(self, column: str, names: Labels) -> Labels:
+        """(n,) texts, of photos named by image_id, image_uri or face_id; empty where it is not known."""
+        values = self.table[column]
+        by_uri = pd.Series(values.to_numpy(), self.table["image_uri"])
+        asked = pd.Series(names.astype(str))
+        photos = asked.str.replace(r"#\d+$", "", regex=True)
+        found = asked.map(values)
+        for other in (asked.map(by_uri[~by_uri.index.duplicated()]), photos.map(values)):
+            found = found.where(found.notna(), other)
+        return np.asarray(found.fillna("").astype(str).to_numpy(), object)

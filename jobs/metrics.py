@@ -1,0 +1,178 @@
+"""Evaluate: error rates with their counts and intervals, curves, one page, threshold cards.
+
+    python jobs/metrics.py verification --results verified/ --output report/
+    python jobs/metrics.py verification --results small/ large/ --names small large --output comparison/
+    python jobs/metrics.py identification --results found/ --output report/ --card 0.01
+    ray job submit --address http://head:8265 --working-dir . -- \\
+        python jobs/metrics.py verification --results s3://... --output s3://...
+
+Several results are of several systems on the same trials: they are compared, pair by pair of systems. Exit
+codes: 0 done, 2 settings, 6 a result has not ended, or the output is of another run, 7 storage, 10 gallery,
+13 the trials carry no such number. docs/evaluation.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from frpipe.cli.exits import guarded
+
+if TYPE_CHECKING:
+    from frpipe.flows.metrics import Asked
+
+_VERIFICATION = """\
+examples:
+  --results verified/ --output report/                      rates at the run's threshold and at FMR targets
+  --results a/ b/ --names small large --output report/      two embedders on the same list of pairs
+  --results verified/ --output report/ --by department      the same of each department
+  --results verified/ --output report/ --card 0.0001        and a threshold card for FMR 0.0001
+
+The list of pairs needs a column that says which are mated, or photos that were enrolled with subject_id. A
+column of folds gives the accuracy over folds; pairs of a fold called train choose a threshold and are not
+scored."""
+
+_IDENTIFICATION = """\
+examples:
+  --results found/ --output report/                         FNIR, FPIR at the run's threshold, TPIR, CMC
+  --results found/ --output report/ --card 0.01             and a threshold card for FPIR 0.01
+  --results found/ --output report/ --enrolled staff/       people who failed to enrol count in the gallery
+
+The probes must have been enrolled with subject_id. A search is mated if that person is in the gallery."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from frpipe.flows.metrics_output import report_text  # noqa: PLC0415 - heavy; --help should not wait
+
+    report = options.job(options)
+    print(json.dumps(report, indent=1) if options.json else report_text(report), end="")
+    return 0
+
+
+def _verification(options: argparse.Namespace) -> dict[str, Any]:
+    from frpipe.flows.metrics import VerificationMetrics  # noqa: PLC0415
+    from frpipe.flows.pair_results import PairColumns  # noqa: PLC0415
+
+    columns = PairColumns(options.mated, options.fold, by=options.by)
+    return VerificationMetrics(_asked(options), columns, options.thresholds_from, _say).run()
+
+
+def _identification(options: argparse.Namespace) -> dict[str, Any]:
+    from frpipe.flows.metrics import IdentificationMetrics  # noqa: PLC0415
+
+    return IdentificationMetrics(_asked(options), options.enrolled, _say).run()
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    from frpipe.flows.metrics import Asked  # noqa: PLC0415
+
+    return Asked(
+        options.results,
+        options.output,
+        names=options.names,
+        thresholds=options.threshold,
+        targets=options.target,
+        by=options.by,
+        cards=options.card,
+        confidence=options.confidence,
+        title=options.title,
+        thumbnails=getattr(options, "thumbnails", False),
+        worst=not getattr(options, "no_worst", False),
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    tasks = parser.add_subparsers(title="what is evaluated", required=True, metavar="TASK")
+    pairs = _task(tasks, "verification", "results of jobs/verify.py", _VERIFICATION, "FMR")
+    pairs.add_argument(
+        "--mated", default="mated", metavar="COLUMN", help="of the list: true or false (%(default)s)"
+    )
+    pairs.add_argument(
+        "--fold", default="fold", metavar="COLUMN", help="of the list: any labels (%(default)s)"
+    )
+    pairs.add_argument(
+        "--thresholds-from",
+        metavar="URI",
+        help="a result of other pairs, in folds of the same names: its folds choose the thresholds",
+    )
+    shown = pairs.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--no-worst", action="store_true", help="leave the ids of the worst pairs off the page"
+    )
+    shown.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="show the photos of the worst pairs: treat the page as you treat the photos",
+    )
+    pairs.set_defaults(job=_verification)
+    searches = _task(tasks, "identification", "results of jobs/identify.py", _IDENTIFICATION, "FPIR")
+    searches.add_argument(
+        "--enrolled",
+        metavar="URI",
+        help="the enroll output that the gallery was made from: its people count, enrolled or not",
+    )
+    searches.set_defaults(job=_identification)
+    return parser
+
+
+def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = tasks.add_parser(
+        name,
+        help=what,
+        description=f"Evaluate {what}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--results", nargs="+", required=True, metavar="URI", help="finished results, one for each system")
+    add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
+    add("--names", nargs="+", default=[], metavar="NAME", help="of the systems, for people")
+    add("--threshold", type=float, nargs="+", default=[], metavar="S", help="rates at these similarities too")
+    add(
+        "--target",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="P",
+        help=f"{rate} targets, in place of the usual",
+    )
+    add("--by", nargs="+", default=[], metavar="COLUMN", help="the same for each label of these columns")
+    add(
+        "--card",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="P",
+        help=f"write threshold cards for these {rate}",
+    )
+    add(
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="C",
+        help=f"that the {rate} of a card is at most its target (%(default)s)",
+    )
+    add("--title", default="", help="of the page")
+    add("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,10 +3,11 @@
     python jobs/enroll.py --manifest photos.parquet --output out/
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/enroll.py --manifest s3://... --output s3://...
+    python jobs/enroll.py --replay out/      # its rejected photos once more, into out-replay/
 
 The same command after any interruption goes on where it stopped. Exit codes: 0 done, 2 configuration,
 3 manifest, 4 model, 5 does not fit the cluster, 6 output of another run, 7 storage, 10 gallery, 11 cluster
-lost, 1 and 9 bugs. docs/cluster.md says more.
+lost or nothing gets on, 14 done but too many rejected, 1 and 9 bugs. docs/cluster.md says more.
 """
 
 from __future__ import annotations
@@ -25,46 +26,84 @@ from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
     from frpipe.core.config import Config
+    from frpipe.core.errors import RejectRatioError
     from frpipe.flows.enroll import Enrollment
+    from frpipe.flows.replay import Replay
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.replay is None and (options.replay_reasons or options.replay_no_face):
+        parser.error("--replay-reasons and --replay-no-face need --replay")
+    if options.output is None:
+        if options.replay is None:
+            parser.error("--manifest needs --output")
+        options.output = f"{options.replay.rstrip('/')}-replay"
     return guarded(lambda: _enroll(options))
 
 
 def _enroll(options: argparse.Namespace) -> int:
-    config = load_config(options.config, options.set)
-
-    from frpipe.flows.enroll import Enrollment  # noqa: PLC0415 - Ray takes a second; --help should not
-
+    config = load_config(options.config, [*_stored(options), *options.set])
     if options.gallery:
-        _check_gallery(options.gallery, config)
-    job = Enrollment(options.manifest, options.output, config, options.address, _say)
+        _check_gallery(options, config)
+    job = _job(options, config)
     with kept_clean():
-        text = job.dry_run() if options.dry_run else _run(job, options.gallery, options.json)
+        text, bad = (job.dry_run(), None) if options.dry_run else _run(job, config, options)
     print(text)
+    if bad is not None:
+        raise bad
     return 0
 
 
-def _run(job: Enrollment, gallery: str | None, as_json: bool) -> str:
+def _stored(options: argparse.Namespace) -> list[str]:
+    """The settings of a run that is replayed, unless a whole configuration is given."""
+    if options.replay is None or options.config is not None:
+        return []
+    from frpipe.flows.replay_source import stored_settings  # noqa: PLC0415 - --help should not wait
+
+    return stored_settings(options.replay)
+
+
+def _job(options: argparse.Namespace, config: Config) -> Enrollment | Replay:
+    from frpipe.flows.enroll import Enrollment  # noqa: PLC0415 - Ray takes a second; --help should not
+
+    if options.replay is None:
+        return Enrollment(options.manifest, options.output, config, options.address, _say)
+    from frpipe.flows.rejects_choice import Choice  # noqa: PLC0415
+    from frpipe.flows.replay import Replay  # noqa: PLC0415
+
+    reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
+    choice = Choice.of(reasons, options.replay_no_face)
+    return Replay(options.replay, choice, options.output, config, options.address, _say)
+
+
+def _run(
+    job: Enrollment | Replay, config: Config, options: argparse.Namespace
+) -> tuple[str, RejectRatioError | None]:
+    """What there is to say; and what makes the run a bad one, which then is kept out of the gallery."""
+    from frpipe.flows.rejects_limit import too_many_rejected  # noqa: PLC0415
+
     report = job.run()
-    if gallery is None:
-        return json.dumps(report.as_dict(), indent=1) if as_json else report.text()
+    bad = too_many_rejected(report, config.run)
+    if bad is not None or options.gallery is None:
+        return json.dumps(report.as_dict(), indent=1) if options.json else report.text(), bad
     from frpipe.flows.consolidate import Consolidation  # noqa: PLC0415 - only where a gallery is asked for
 
-    done = Consolidation(job.output, gallery, say=_say).run()
-    if as_json:
-        return json.dumps({**report.as_dict(), "consolidated": done.as_dict()}, indent=1)
-    return f"{report.text()}\n{done.text()}"
+    done = Consolidation(report.output, options.gallery, say=_say).run()
+    if options.json:
+        return json.dumps({**report.as_dict(), "consolidated": done.as_dict()}, indent=1), None
+    return f"{report.text()}\n{done.text()}", None
 
 
-def _check_gallery(uri: str, config: Config) -> None:
+def _check_gallery(options: argparse.Namespace, config: Config) -> None:
     """Refuse before the work what would be refused after it: a gallery that was made for another recipe."""
     from frpipe.flows.consolidate import check_gallery  # noqa: PLC0415
+    from frpipe.flows.features import FeatureRun  # noqa: PLC0415
     from frpipe.flows.photo import spec_of  # noqa: PLC0415
 
-    check_gallery(uri, spec_of(config))
+    spec = FeatureRun.open(options.replay).spec if options.replay else spec_of(config)
+    check_gallery(options.gallery, spec)
 
 
 def _say(line: str) -> None:
@@ -75,14 +114,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--manifest",
-        required=True,
-        metavar="URI",
-        help="Parquet, CSV or JSONL; `frpipe manifest scan` makes one",
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--manifest", metavar="URI", help="Parquet, CSV or JSONL; `frpipe manifest scan` makes one"
+    )
+    source.add_argument(
+        "--replay",
+        metavar="RUN",
+        help="do the rejected photos of a finished run again, with its settings unless told otherwise; "
+        "--output gets the whole run with what came of them",
     )
     parser.add_argument(
-        "--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run"
+        "--replay-reasons", metavar="R,R", help="only photos rejected for these, e.g. truncated,hung_worker"
+    )
+    parser.add_argument("--replay-no-face", action="store_true", help="and the photos without a face")
+    parser.add_argument(
+        "--output",
+        metavar="URI",
+        help="folder or s3:// prefix, new or of the same run; of a replay, unless it is named, RUN-replay",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML, see configs/ and docs/configuration.md")
     parser.add_argument(

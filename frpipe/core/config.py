@@ -1,7 +1,8 @@
 """The configuration: what may be set, its defaults, and the hash of what decides the content.
 
 Two halves. The RECIPE (`decode`, `detect`, `align`, `embed`) decides what the output holds; its hash is
-written beside every row. The EXECUTION (`resources`, `storage`) decides how fast and where, never what.
+written beside every row. The EXECUTION (`resources`, `storage`, `run`) decides how fast, where, and what
+counts as a bad end, never what.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from frpipe.core.errors import ConfigError
+from frpipe.core.reasons import Reason
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
 Auto = Literal["auto"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 AboveZero = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -147,6 +150,24 @@ class StorageConfig(Section):
     fetch_attempts: int = Field(3, ge=1, description="tries of one photo before it is rejected")
 
 
+class RunConfig(Section):
+    """When a run counts as hung, and when as a bad one."""
+
+    stall_timeout_s: AboveZero | None = Field(
+        7200.0, description="the job ends if no part gets on for so long; null: it waits for ever"
+    )
+    max_reject_ratio: Share | None = Field(
+        None, description="a finished run ends with exit code 14 if a larger share of its photos is rejected"
+    )
+    max_reject_ratio_by_reason: dict[Reason, Share] = Field(
+        {}, description="the same for single reasons, e.g. {not_found: 0.01}"
+    )
+
+    def __hash__(self) -> int:
+        """A dict has none of its own, and configurations are keys of caches."""
+        return hash(self.model_dump_json())
+
+
 class Config(Section):
     """All of it."""
 
@@ -156,6 +177,7 @@ class Config(Section):
     embed: EmbedConfig = EmbedConfig()
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
+    run: RunConfig = RunConfig()
 
     def recipe(self) -> dict[str, Any]:
         """The settings that decide the content of the output, as plain data."""

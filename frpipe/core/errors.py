@@ -16,7 +16,8 @@
     |  |- GalleryConflict      other writers won every time
     |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
     |  `- GalleryMismatch      vectors of another model, detector or dimension
-    `- ClusterError       11   Ray lost the cluster midway
+    |- ClusterError       11   Ray lost the cluster midway, or nothing gets on
+    `- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
 
 Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
 """
@@ -100,6 +101,11 @@ class InvariantError(FrpipeError, AssertionError):
 class ClusterError(FrpipeError, RuntimeError):
     code = "cluster"
     exit_code = 11
+
+
+class RejectRatioError(FrpipeError, RuntimeError):
+    code = "reject_ratio"
+    exit_code = 14
 
 
 class GalleryError(FrpipeError, RuntimeError):

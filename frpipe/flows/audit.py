@@ -12,10 +12,11 @@ from frpipe.core.errors import InvariantError, OutputError
 from frpipe.core.report import Tally
 from frpipe.io.folder import Folder
 from frpipe.io.partition import Plan
-from frpipe.io.parts import PartFile, check_part
+from frpipe.io.parts import PartFile, check_part, done_parts, withdraw_part
 
 _THREADS = 8
 _AT_ONCE = 64
+_ROUNDS = 3
 
 Checked = tuple[PartFile, PartFile, pa.Table]
 
@@ -43,6 +44,27 @@ def audit(out: Folder, plan: Plan) -> Audit:
     if not result.damaged and result.tally.rows != plan.rows:
         raise _unbalanced("the run")
     return result
+
+
+def until_whole(
+    out: Folder, plan: Plan, work: Callable[[Sequence[int]], int], say: Callable[[str], None]
+) -> tuple[Audit, int]:
+    """Have the missing parts done and read everything back; what is damaged is done again, a few times.
+
+    work: does some parts; how many rows it did.  The audit of the whole output, and the rows done in all.
+    """
+    rows = 0
+    for _ in range(_ROUNDS):
+        rows += work(missing(plan, done_parts(out)))
+        found = audit(out, plan)
+        if not found.damaged:
+            return found, rows
+        say(f"{len(found.damaged)} parts are damaged and will be done again")
+        for part in found.damaged:
+            withdraw_part(out, part)
+    raise OutputError(
+        f"{len(found.damaged)} parts come out damaged again and again", "check the output's storage"
+    )
 
 
 def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:

@@ -11,16 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from frpipe.core.config import Config
-from frpipe.core.errors import ConfigError, ManifestError, OutputError
+from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.report import Report
 from frpipe.core.schema import SCHEMA_VERSION, reserved_names
-from frpipe.flows.audit import Audit, audit, missing
+from frpipe.flows.audit import until_whole
 from frpipe.flows.output_place import output_place
 from frpipe.flows.progress import Progress
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import Draft, Plan, plan_of
-from frpipe.io.parts import done_parts, withdraw_part
 from frpipe.models.registry import Registry
 from frpipe.stages.allocation import Pools, allocate
 from frpipe.stages.attempts import clear_attempts
@@ -29,7 +28,6 @@ from frpipe.stages.cluster import cluster
 from frpipe.stages.spec import RunSpec
 
 Say = Callable[[str], None]
-_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Enrollment:
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
         out = output_place(self.output)
-        spec = self._spec(out)
+        spec = run_spec(self.config, out.uri)
         plan = self._claim(out, spec)
         stored = run.complete(out)
         if stored is not None:
@@ -59,7 +57,7 @@ class Enrollment:
     def dry_run(self) -> str:
         """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
         out = output_place(self.output)
-        spec, draft = self._spec(out), self._draft()
+        spec, draft = run_spec(self.config, out.uri), self._draft()
         run.check_claim(out, _identity(spec, draft))
         with tempfile.TemporaryDirectory() as scratch:
             plan = plan_of(draft, Folder.at(scratch), self.config.storage.roots)
@@ -68,17 +66,6 @@ class Enrollment:
 
     def _draft(self) -> Draft:
         return Draft.of(self.manifest, self.config.resources.part_rows, reserved_names())
-
-    def _spec(self, out: Folder) -> RunSpec:
-        registry = Registry.default()
-        detector = registry.card_for("detector", self.config.detect.model)
-        embedder = registry.card_for("embedder", self.config.embed.model)
-        for card in (detector, embedder):
-            registry.find(card)
-        launch = uuid.uuid4().hex[:12]
-        return RunSpec(
-            output=out.uri, launch=launch, config=self.config, detector=detector, embedder=embedder
-        )
 
     def _claim(self, out: Folder, spec: RunSpec) -> Plan:
         """Make the output ours before anything is written to it; then check and cut the manifest."""
@@ -98,35 +85,51 @@ class Enrollment:
 
     def _finish(self, out: Folder, spec: RunSpec, plan: Plan, pools: Pools) -> Report:
         start = time.monotonic()
-        launched = 0
-        for _ in range(_ROUNDS):
-            launched += self._work(spec, plan, missing(plan, done_parts(out)), pools)
-            found = audit(out, plan)
-            if not found.damaged:
-                break
-            self.say(f"{len(found.damaged)} parts are damaged and will be done again")
-            for part in found.damaged:
-                withdraw_part(out, part)
-        else:
-            raise OutputError(
-                f"{len(found.damaged)} parts come out damaged again and again", "check the output's storage"
-            )
-        wall_s = time.monotonic() - start
-        report = _report(found, spec, plan, pools, launched=launched, wall_s=wall_s)
+        found, launched = until_whole(
+            out, plan, lambda parts: enroll_parts(spec, plan, parts, pools, self.say), self.say
+        )
+        facts = report_facts(spec, plan, pools, launched=launched, wall_s=time.monotonic() - start)
+        report = Report.of(found.tally, **facts)
         run.seal(out, found.files, report.as_dict(), report.text())
         clear_attempts(out)
         return report
 
-    def _work(self, spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools) -> int:
-        if not pending:
-            return 0
-        todo = sum(plan.rows_of(part) for part in pending)
-        if todo < plan.rows:
-            self.say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
-        progress = Progress(todo, self.say)
-        for receipt in stream(spec, pending, pools):
-            progress.add(receipt)
-        return progress.done
+
+def run_spec(config: Config, output: str) -> RunSpec:
+    """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
+    registry = Registry.default()
+    detector = registry.card_for("detector", config.detect.model)
+    embedder = registry.card_for("embedder", config.embed.model)
+    for card in (detector, embedder):
+        registry.find(card)
+    launch = uuid.uuid4().hex[:12]
+    return RunSpec(output=output, launch=launch, config=config, detector=detector, embedder=embedder)
+
+
+def enroll_parts(spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools, say: Say) -> int:
+    """Do some parts of a plan on the cluster that has been joined; how many photos they held."""
+    if not pending:
+        return 0
+    todo = sum(plan.rows_of(part) for part in pending)
+    if todo < plan.rows:
+        say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
+    progress = Progress(todo, say)
+    for receipt in stream(spec, pending, pools):
+        progress.add(receipt)
+    return progress.done
+
+
+def report_facts(spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall_s: float) -> dict[str, Any]:
+    """What a report says beyond what is counted from the output."""
+    return {
+        "pools": [str(pool) for pool in pools],
+        "models": {card.role: f"{card.name} {card.sha256[:12]}" for card in spec.models},
+        "parts": plan.parts,
+        "launch_rows": launched,
+        "wall_s": round(wall_s, 3),
+        "rows_per_s": round(launched / max(wall_s, 1e-9), 2),
+        "output": spec.output,
+    }
 
 
 def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
@@ -135,19 +138,6 @@ def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
         "manifest": draft.fingerprint,
         "recipe": spec.recipe.as_dict(),
     }
-
-
-def _report(found: Audit, spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall_s: float) -> Report:
-    return Report.of(
-        found.tally,
-        pools=[str(pool) for pool in pools],
-        models={card.role: f"{card.name} {card.sha256[:12]}" for card in (spec.detector, spec.embedder)},
-        parts=plan.parts,
-        launch_rows=launched,
-        wall_s=round(wall_s, 3),
-        rows_per_s=round(launched / max(wall_s, 1e-9), 2),
-        output=spec.output,
-    )
 
 
 def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> str:

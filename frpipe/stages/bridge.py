@@ -20,11 +20,14 @@ Weights = dict[Literal["detector", "embedder"], list[Any]]
 
 
 def stream(spec: RunSpec, parts: Sequence[int], pools: Pools) -> Iterator[dict[str, int]]:
-    """Do some parts; yields a receipt for each as it is published, in the order that they finish."""
+    """Do some parts; yields a receipt for each as it is published, in the order that they finish.
+
+    Raises the errors of the workers, and ClusterError where no part gets on for `run.stall_timeout_s`.
+    """
     weights: Weights = {
         card.role: [ray.put(Registry.default().find(card).read_bytes())] for card in spec.models
     }
-    flow = flow_of([{"part": part} for part in parts])
+    flow = flow_of([{"part": part} for part in parts], spec.config.run.stall_timeout_s)
     for pool in pools:
         flow = through(flow, _WORKERS[pool.name], pool, len(parts), spec, weights)
     return rows_of(flow)

@@ -25,6 +25,7 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["gallery", "list"],
         ["metrics", "lecture"],
         ["protocol", "lfw"],
+        ["rejects"],
         ["identify"],
         ["verify"],
         ["sheet"],

@@ -1,0 +1,79 @@
+"""`frpipe rejects RUN`: which photos were rejected, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from frpipe.cli.table import table
+
+_EXAMPLES = """\
+examples:
+  frpipe rejects out/photos
+  frpipe rejects out/photos --reason truncated --limit 20
+  frpipe rejects s3://features/run-1 --no-face --manifest again.parquet
+
+The samples name photos: treat what is printed as you treat the manifest. docs/replay.md says more.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "rejects",
+        help="show which photos of an enroll output were rejected, and why",
+        description="Count the rejected photos of an enroll output by reason, with some samples of each.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", metavar="RUN", help="the --output of a jobs/enroll.py run, local or s3://")
+    parser.add_argument(
+        "--reason", action="append", default=[], metavar="R", help="only this one; may be repeated"
+    )
+    parser.add_argument("--no-face", action="store_true", help="count photos without a face too")
+    parser.add_argument(
+        "--limit", type=_count, default=3, metavar="N", help="samples of each reason (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--manifest", metavar="FILE", help="write a manifest of exactly these rows (.parquet, .csv, .jsonl)"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("0 or more")
+    return number
+
+
+def _run(options: argparse.Namespace) -> int:
+    from frpipe.flows.rejects import rejects_of
+    from frpipe.flows.rejects_choice import Choice
+    from frpipe.flows.rejects_manifest import write_rejects
+
+    choice = Choice.of(options.reason, options.no_face)
+    found = rejects_of(options.output, choice, options.limit).as_dict()
+    if options.manifest:
+        write_rejects(options.output, choice, options.manifest)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else _text(found, choice))
+    if options.manifest and not options.json:
+        print(f"\nwritten to {options.manifest}")
+    return 0
+
+
+def _text(found: dict[str, Any], choice: object) -> str:
+    lines = [f"{found['photos']:,} photos, {found['rejected']:,} of them rejected"]
+    if not found["finished"]:
+        lines.insert(0, f"not finished: {found['photos']:,} of {found['planned']:,} photos are done so far")
+    causes = found["reasons"]
+    if not causes:
+        return "\n".join([*lines, f"none for {choice}"])
+    shares = [(c["reason"], c["stage"], f"{c['photos']:,}", f"{c['share']:.2%}") for c in causes]
+    lines += ["", table(("reason", "stage", "photos", "share"), shares)]
+    samples = [(cause["reason"], *sample.values()) for cause in causes for sample in cause["samples"]]
+    if samples:
+        lines += ["", table(("reason", "image_id", "image_uri", "detail"), samples)]
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""Rejects: what an enroll run rejected, at which stage and why, and some of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import OutputError
+from frpipe.core.reasons import Reason, Status
+from frpipe.flows.rejects_choice import NO_FACE, Choice, causes_of
+from frpipe.flows.rejects_reading import in_order, read_images
+from frpipe.io import run
+from frpipe.io.folder import Folder
+from frpipe.io.partition import load_plan
+from frpipe.io.parts import done_parts
+
+_COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
+_STAGES: dict[str, tuple[Reason, ...]] = {
+    "fetch": (
+        Reason.NOT_FOUND,
+        Reason.ACCESS_DENIED,
+        Reason.FETCH_FAILED,
+        Reason.OUTSIDE_ROOT,
+        Reason.EMPTY,
+        Reason.TOO_MANY_BYTES,
+    ),
+    "decode": (
+        Reason.UNKNOWN_FORMAT,
+        Reason.MISSING_CODEC,
+        Reason.TOO_MANY_PIXELS,
+        Reason.TOO_FEW_PIXELS,
+        Reason.TRUNCATED,
+        Reason.CORRUPT,
+    ),
+    "detect": (Reason.MANY_FACES,),
+    "align": (Reason.DEGENERATE_LANDMARKS, Reason.BOX_OUTSIDE),
+    "embed": (Reason.NON_FINITE_EMBEDDING,),
+    "any": (Reason.CRASHED_WORKER, Reason.HUNG_WORKER, Reason.EXHAUSTED_MEMORY),
+}
+STAGE_OF = {reason.value: stage for stage, reasons in _STAGES.items() for reason in reasons} | {
+    NO_FACE: "detect"
+}
+"""The stage that says no, by reason."""
+
+
+@dataclass(slots=True)
+class Rejects:
+    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each."""
+
+    run: str
+    planned: int
+    photos: int = 0
+    rejected: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    finished: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        reasons = [
+            {
+                "reason": cause,
+                "stage": STAGE_OF[cause],
+                "photos": count,
+                "share": count / max(1, self.photos),
+                "samples": self.samples.get(cause, []),
+            }
+            for cause, count in self.counts.most_common()
+        ]
+        facts = {name: getattr(self, name) for name in ("run", "finished", "planned", "photos", "rejected")}
+        return {**facts, "reasons": reasons}
+
+
+def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
+    """Count the chosen rows of an enroll output; the first `limit` of each cause are kept as samples.
+
+    An unfinished run is counted as far as it is published. Raises OutputError where there is no run.
+    """
+    out = Folder.at(uri)
+    try:
+        planned = load_plan(out).rows
+    except FileNotFoundError:
+        raise _no_run(uri) from None
+    found = Rejects(uri, planned, finished=run.complete(out) is not None)
+    for images in in_order(lambda part: read_images(out, part, _COLUMNS), sorted(done_parts(out))):
+        _add(found, images, choice, limit)
+    return found
+
+
+def _add(found: Rejects, images: pa.Table, choice: Choice, limit: int) -> None:
+    found.photos += images.num_rows
+    found.rejected += pc.sum(pc.equal(images["status"], Status.REJECTED.value)).as_py() or 0
+    chosen = images.filter(choice.mask(images))
+    causes = causes_of(chosen).to_pylist()
+    found.counts.update(causes)
+    for row, cause in enumerate(causes):
+        samples = found.samples.setdefault(cause, [])
+        if len(samples) < limit:
+            samples.append({n: chosen[n][row].as_py() for n in ("image_id", "image_uri", "detail")})
+
+
+def _no_run(uri: str) -> OutputError:
+    return OutputError(f"{uri} holds no enroll output", "give the --output of a jobs/enroll.py run")

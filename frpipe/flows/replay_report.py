@@ -1,0 +1,51 @@
+"""The report of a run that was made from another by doing its rejected rows again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from frpipe.core.reasons import Status
+from frpipe.core.report import Report, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRecord:
+    """One replay. tried = ok + no_face + rejected.
+
+    source: the run that it began from.  when: it began.  choice: what was done again.  settings: what of the
+    recipe changed for it.  reasons: of those that are rejected still.
+    """
+
+    source: str
+    when: str
+    choice: str
+    settings: dict[str, Any]
+    tried: int
+    ok: int
+    no_face: int
+    rejected: int
+    reasons: dict[str, int]
+
+    @classmethod
+    def of(cls, tally: Tally, **facts: Any) -> ReplayRecord:
+        """From the tally of the replayed rows alone."""
+        counts: dict[str, Any] = {status.value: tally.statuses[status.value] for status in Status}
+        return cls(tried=tally.rows, reasons=dict(tally.reasons.most_common()), **counts, **facts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport(Report):
+    """replays: records, oldest first. All else is of the new output as a whole."""
+
+    replays: list[dict[str, Any]]
+
+    def text(self) -> str:
+        """The report of the whole, then a line for each replay."""
+        rows = (
+            f"| {r['when'][:16]} | {r['choice']} | {r['tried']:,} | {r['ok']:,} | {r['no_face']:,} "
+            f"| {r['rejected']:,} |"
+            for r in self.replays
+        )
+        head = ("| replayed | why | tried | ok | no_face | rejected |", "|---|---|---|---|---|---|")
+        return "\n".join((Report.text(self), *head, *rows, ""))

@@ -19,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES
+from frpipe.cli.say import Speaker
+
+_say = Speaker("consolidate")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,10 +38,6 @@ def _consolidate(options: argparse.Namespace) -> int:
     done = job.dry_run() if options.dry_run else job.run()
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

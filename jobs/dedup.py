@@ -25,10 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import positive
 from frpipe.cli.job_options import add_execution, add_threshold
+from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
     from frpipe.flows.dedup import Dedup
+
+_say = Speaker("dedup")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,10 +77,6 @@ def _run(job: Dedup, options: argparse.Namespace) -> dict[str, Any]:
     shown = write_page(job.output, options.sheet, options.sheet_clusters)
     _say(f"{shown:,} clusters are shown on the page: it holds faces, treat it as you treat the photos")
     return report
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

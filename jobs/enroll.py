@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from frpipe.core.errors import RejectRatioError
     from frpipe.flows.enroll import Enrollment
     from frpipe.flows.replay import Replay
+
+_say = Speaker("enroll")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,10 +107,6 @@ def _check_gallery(options: argparse.Namespace, config: Config) -> None:
 
     spec = FeatureRun.open(options.replay).spec if options.replay else spec_of(config)
     check_gallery(options.gallery, spec)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,8 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
 from frpipe.cli.job_options import add_execution, add_threshold
+from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
+
+_say = Speaker("identify")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,10 +66,6 @@ def _identify(options: argparse.Namespace) -> int:
     else:
         print(json.dumps(done, indent=1, ensure_ascii=False) if options.json else report_text(done), end="")
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

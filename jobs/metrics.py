@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.say import Speaker
 
 if TYPE_CHECKING:
     from frpipe.flows.metrics import Asked
@@ -44,6 +45,8 @@ examples:
   --results found/ --output report/ --enrolled staff/       people who failed to enrol count in the gallery
 
 The probes must have been enrolled with subject_id. A search is mated if that person is in the gallery."""
+
+_say = Speaker("metrics")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,10 +92,6 @@ def _asked(options: argparse.Namespace) -> Asked:
         thumbnails=getattr(options, "thumbnails", False),
         worst=not getattr(options, "no_worst", False),
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

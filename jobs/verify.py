@@ -20,6 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, positive
+from frpipe.cli.say import Speaker
+
+_say = Speaker("verify")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,10 +46,6 @@ def _verify(options: argparse.Namespace) -> int:
     done = job.dry_run() if options.dry_run else job.run()
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

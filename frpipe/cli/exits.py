@@ -6,7 +6,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+from frpipe.cli.say import VARIABLE, Speaker
 from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, StorageError
 
 EXIT_NO = 12
@@ -22,7 +24,7 @@ def guarded(command: Callable[[], int]) -> int:
         return command()
     except FrpipeError as error:
         _trace()
-        print(f"error [{error.code}]: {error}", file=sys.stderr)
+        _complain(error)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,6 +48,19 @@ def guarded(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return EXIT_UNEXPECTED
+
+
+def _complain(error: FrpipeError) -> None:
+    if os.environ.get(VARIABLE) != "json":
+        print(f"error [{error.code}]: {error}", file=sys.stderr)
+        return
+    facts = {
+        "code": error.code,
+        "exit_code": error.exit_code,
+        "message": error.message,
+        "remedy": error.remedy,
+    }
+    Speaker(Path(sys.argv[0]).stem).tell("error", "error", **facts)
 
 
 def _trace() -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.dedup_schema import SAME_PERSON, SAME_PHOTO
 from frpipe.io.folder import Folder
 from frpipe.io.units import Units
 from frpipe.matching.kernels import Name, kernel_of
 from frpipe.stages.allocation import Pool
-from frpipe.stages.dedup_blocks import Block, Rule, Source, alike
+from frpipe.stages.dedup_blocks import Block, Counts, Rule, Source, alike
 from frpipe.stages.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.stages.telemetry import record, timed
 
 PAIRS = "pairs"
 """Where the result lies under the output."""
@@ -57,6 +59,7 @@ class Deduplicator:
         self._kernel = kernel_of(spec.kernel)
         self._held: dict[int, Block] = {}
 
+    @timed("dedup")
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
         first, second = ticket["first"], ticket["second"]
@@ -64,6 +67,7 @@ class Deduplicator:
         b = None if first == second else self._block(second, keep=first)
         rows, counts = alike(a, b, self._spec.rule, self._kernel)
         self._units.publish(ticket["unit"], rows, {**self._spec.metadata, **counts.metadata()})
+        _record(counts)
         return pa.table({"unit": [ticket["unit"]], "pairs": [rows.num_rows]})
 
     def _block(self, number: int, keep: int) -> Block:
@@ -72,3 +76,9 @@ class Deduplicator:
                 del self._held[other]
             self._held[number] = self._spec.source.block(number)
         return self._held[number]
+
+
+def _record(counts: Counts) -> None:
+    record("frpipe_comparisons", counts.compared, stage="dedup")
+    record("frpipe_pairs", counts.same_photo, kind=SAME_PHOTO)
+    record("frpipe_pairs", counts.same_person, kind=SAME_PERSON)

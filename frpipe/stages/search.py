@@ -19,6 +19,7 @@ from frpipe.matching.ranking import Ranking
 from frpipe.matching.topk import TopK
 from frpipe.stages.allocation import Pool
 from frpipe.stages.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.stages.telemetry import record, timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class _Searcher:
         self._k, self._probes = spec.k, probes
         self._lineup, self._kernel = spec.lineup(), kernel_of(spec.kernel)
 
+    @timed("search")
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
         vectors = probe_vectors(self._probes, tuple(ticket["parts"]))
@@ -86,6 +88,7 @@ class _Searcher:
         if len(vectors):
             for subject_ids, block in self._lineup.blocks(slice(ticket["first"], ticket["last"])):
                 found.add(subject_ids, block)
+                record("frpipe_comparisons", len(vectors) * len(block), stage="search")
         return _packed(ticket["unit"], found.result())
 
 

@@ -26,6 +26,7 @@ from frpipe.stages.parcel import Parcel
 from frpipe.stages.sandbox import find_poison
 from frpipe.stages.spec import RunSpec
 from frpipe.stages.tabulate import finish, tabulate
+from frpipe.stages.telemetry import record, record_photos, timed
 from frpipe.stages.watchdog import Watchdog
 
 
@@ -63,6 +64,7 @@ class Locate:
         self._log = attempt_log_of(spec, "locate")
         self._locator = locator_of(spec)
 
+    @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:
         part = ticket.column("part")[0].as_py()
         plan = read_part(self._out, part)
@@ -82,6 +84,7 @@ class Locate:
         attempt = self._log.begin(part)
         poison = self._log.poison(part)
         if attempt > 1:
+            record("frpipe_retried_parts", 1)
             poison = find_poison(self._spec, part, rows, poison, attempt)
             self._log.condemn(part, poison)
         return poison
@@ -95,6 +98,7 @@ class Embed:
         self._log = attempt_log_of(spec, "embed")
         self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
 
+    @timed("embed")
     def __call__(self, packed: pa.Table) -> pa.Table:
         parcel = Parcel.unpack(packed)
         self._log.begin(parcel.part)
@@ -111,9 +115,12 @@ class Publish:
         self._out = Folder.at(spec.output)
         self._metadata = spec.recipe.metadata()
 
+    @timed("publish")
     def __call__(self, packed: pa.Table) -> pa.Table:
         parcel = Parcel.unpack(packed)
         write_part(self._out, parcel.part, parcel.images, parcel.faces, self._metadata)
+        record_photos(parcel.images)
+        record("frpipe_faces", parcel.faces.num_rows)
         statuses = parcel.images["status"].to_pylist()
         counts = {status.value: [statuses.count(status.value)] for status in Status}
         return pa.table({"part": [parcel.part], **counts, "faces": [parcel.faces.num_rows]})

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 
 from frpipe.matching.kernel import Floats, Hits
+from frpipe.matching.look import reaching
 
 # Of float32: half the distance of 1 to the next number.
 _UNIT_ROUNDOFF = 2.0**-24
@@ -34,18 +35,18 @@ class Blas:
 
     def hits(self, probes: Floats, tile: Floats, limits: Floats) -> Hits:
         """All pairs whose float32 product reaches the limit."""
-        return Hits.above(self.scores(probes, tile), limits)
+        return reaching(self.scores(probes, tile), limits)
 
     def scores(self, probes: Floats, tile: Floats) -> Floats:
-        """All products, (m, n) float32, in memory that the next call of this thread uses again."""
-        scores = self._room(len(probes), len(tile))
+        """All products, (n, m) float32, in memory that the next call of this thread uses again."""
+        scores = self._room(len(tile), len(probes))
         with np.errstate(invalid="ignore", over="ignore"):
-            np.matmul(probes, tile.T, out=scores)
+            np.matmul(tile, probes.T, out=scores)
         return scores
 
-    def _room(self, probes: int, rows: int) -> Floats:
+    def _room(self, rows: int, probes: int) -> Floats:
         """Memory for the scores, kept: fresh pages from the system would cost a tenth of the product."""
         kept: Floats | None = getattr(self._own, "scores", None)
         if kept is None or kept.size < probes * rows:
             kept = self._own.scores = np.empty(probes * rows, np.float32)
-        return kept[: probes * rows].reshape(probes, rows)
+        return kept[: probes * rows].reshape(rows, probes)

@@ -10,8 +10,8 @@ from frpipe.matching.kernel import Doubles, Floats, Indices
 _PAIRS = 256
 
 
-def inner_products(a: Floats, rows_a: Indices, b: Floats, rows_b: Indices) -> Doubles:
-    """(c,) float64: `a[rows_a[i]] . b[rows_b[i]]` of (n, dim) float32 vectors.
+def inner_products(a: Floats | Doubles, rows_a: Indices, b: Floats, rows_b: Indices) -> Doubles:
+    """(c,) float64: `a[rows_a[i]] . b[rows_b[i]]` of (n, dim) vectors; a of float64 spares their conversion.
 
     Every pair is summed in the same order, so that equal vectors score equal wherever they lie.
     """
@@ -21,8 +21,10 @@ def inner_products(a: Floats, rows_a: Indices, b: Floats, rows_b: Indices) -> Do
         some = slice(start, start + _PAIRS)
         count = len(rows_a[some])
         for wide, vectors, rows in ((left, a, rows_a[some]), (right, b, rows_b[some])):
-            np.take(vectors, rows, axis=0, out=plain[:count], mode="clip")
-            wide[:count] = plain[:count]
+            taken = wide if vectors.dtype == wide.dtype else plain
+            np.take(vectors, rows, axis=0, out=taken[:count], mode="clip")
+            if taken is plain:
+                wide[:count] = plain[:count]
         with np.errstate(invalid="ignore", over="ignore"):
             np.vecdot(left[:count], right[:count], out=result[some])
     return result

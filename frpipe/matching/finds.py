@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.matching.kernel import Floats, Hits, Indices
+from frpipe.matching.kernel import Floats, Hits, Indices, floor_of
+from frpipe.matching.ranking import grouped
 
 # Finds for each candidate asked for, and at least so many, before they are looked through.
-_PER_CANDIDATE, _AT_LEAST = 2, 1 << 15
+_PER_CANDIDATE, _AT_LEAST = 2, 1 << 12
 # Probes whose finds are laid side by side at once.
 _GROUP = 64
 _NEVER = np.float32(-np.inf)
@@ -42,10 +43,9 @@ class Finds:
 
     def prune(self, floor: Floats) -> Floats:
         """Drop what cannot matter; the floor (probes,), raised by what k persons reach for certain."""
-        hits = Hits.joined(self._parts)
+        hits = self.hits
         best, group = self._persons_best(hits)
-        # Similarities end at 1: beyond it all are level, and ids decide.
-        raised: Floats = np.maximum(floor, np.minimum(self._kth(best), 1) - self._error)
+        raised: Floats = np.maximum(floor, floor_of(self._kth(best), self._error))
         near = hits.score >= raised[hits.probe] - self._error[hits.probe]
         if group is not None:
             near &= hits.score >= best.score[group] - 2 * self._error[hits.probe]
@@ -54,10 +54,10 @@ class Finds:
         self._most = max(self._most, self._count * 3 // 2)
         return raised
 
-    def pruned(self, floor: Floats) -> Hits:
-        """What is left, after a last look."""
-        self.prune(floor)
-        return self._parts[0]
+    @property
+    def hits(self) -> Hits:
+        """What is left."""
+        return Hits.joined(self._parts)
 
     def _persons_best(self, hits: Hits) -> tuple[Hits, NDArray[np.intp] | None]:
         """The best hit of each (probe, person), and for each hit which of these is its; None: its own."""
@@ -75,7 +75,7 @@ class Finds:
         kth = np.full(self._probes, _NEVER, np.float32)
         full = np.flatnonzero(counts >= self._k)
         edges = np.concatenate([[0], np.cumsum(counts)])
-        scores = hits.score[_grouped(hits.probe, self._probes)]
+        scores = hits.score[grouped(hits.probe)]
         for some in np.array_split(full, max(1, len(full) // _GROUP)):
             table = _table(scores, edges[some], counts[some])
             kth[some] = np.partition(table, -self._k, axis=1)[:, -self._k] if len(some) else _NEVER
@@ -91,11 +91,6 @@ def _persons(subject_ids: pa.StringArray) -> Indices | None:
         return None
     numbers: Indices = names.indices.to_numpy().astype(np.int64)
     return numbers
-
-
-def _grouped(probe: Indices, probes: int) -> NDArray[np.intp]:
-    """An order that brings equal ones together; of 16-bit numbers numpy finds it in linear time."""
-    return np.argsort(probe.astype(np.uint16) if probes <= 1 << 16 else probe, kind="stable")
 
 
 def _table(scores: Floats, starts: Indices, counts: Indices) -> Floats:

@@ -17,9 +17,6 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# Share of the probes of a tile up to which these are taken out of it first.
-_FEW = 0.25
-
 
 @dataclass(frozen=True, slots=True)
 class Hits:
@@ -32,21 +29,9 @@ class Hits:
     @classmethod
     def above(cls, scores: Floats, limits: Floats) -> Hits:
         """The pairs of finite (m, n) scores that reach the limit of their probe, (m,)."""
-        # Most probes have nothing in most tiles, and to find a row's largest number is cheap.
-        some = np.flatnonzero(np.fmax.reduce(scores, axis=1, initial=-np.inf) >= limits)
-        if len(some) > _FEW * len(scores):
-            return cls._among(scores, limits)
-        found = cls._among(scores[some], limits[some])
-        return cls(some[found.probe], found.row, found.score)
-
-    @classmethod
-    def _among(cls, scores: Floats, limits: Floats) -> Hits:
         found = np.flatnonzero(scores >= limits[:, None])
-        score = scores.reshape(-1)[found]
-        if not np.isfinite(score).all():
-            found, score = found[np.isfinite(score)], score[np.isfinite(score)]
         probe, row = np.divmod(found, max(1, scores.shape[1]))
-        return cls(probe, row, score)
+        return cls(probe, row, scores.reshape(-1)[found]).finite()
 
     @classmethod
     def joined(cls, parts: Sequence[Hits]) -> Hits:
@@ -63,6 +48,11 @@ class Hits:
     def shifted(self, probe: int, row: int) -> Hits:
         """The same, counted from elsewhere."""
         return Hits(self.probe + probe, self.row + row, self.score)
+
+    def finite(self) -> Hits:
+        """Without those whose score is not finite."""
+        finite = np.isfinite(self.score)
+        return self if finite.all() else self.where(finite)
 
     def where(self, mask: NDArray[np.bool_]) -> Hits:
         """Some of them."""
@@ -86,3 +76,13 @@ class Kernel(Protocol):
 
     def hits(self, probes: Any, tile: Any, limits: Floats) -> Hits:
         """All pairs whose score reaches the limit of their probe, (m,)."""
+
+
+def floor_of(scores: Floats | Doubles, error: Floats | float) -> Floats:
+    """(m,) similarities that are reached for certain, of (m,) scores that may be off by (m,) errors.
+
+    Similarities end at 1 and -1. Beyond 1 all are level, and ids decide; so a floor there is one at 1. And
+    whoever is beyond -1 is level with -1, so that a floor there rules out nobody: it is minus infinity.
+    """
+    floor = np.minimum(scores, 1) - error
+    return np.where(floor > -1, floor, -np.inf).astype(np.float32)

@@ -7,9 +7,7 @@ kernel nor the size of tiles changes an answer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,14 @@ from numpy.typing import NDArray
 from frpipe.matching.blas import Blas
 from frpipe.matching.exact import inner_products
 from frpipe.matching.kernel import Doubles, Floats, Hits, Indices, Kernel
+from frpipe.matching.workers import Workers
 
 Mask = NDArray[np.bool_]
 
-# A tile of scores: large enough for the product to run at full speed, 32 MB. Of a tile on the diagonal only
-# 1024 x 1024 scores are in part of no use: 99 % of the products of 100,000 vectors count.
-TILE = (1024, 8192)
+# A tile of scores, 16 MB: large enough for the product to run at full speed, small enough for the processor's
+# cache. Of a tile on the diagonal only 1024 x 1024 scores are in part of no use: 99 % of the products of
+# 100,000 vectors count.
+TILE = (1024, 4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,7 @@ class _Search:
         self._ready: tuple[int, Any, Mask] | None = None
 
     def over(self, tiles: Iterator[Tile], threads: int) -> Iterator[Pairs]:
-        if threads == 1:
-            yield from map(self._pairs, tiles)
-            return
-        with ThreadPoolExecutor(threads) as pool:
-            while some := list(islice(tiles, threads)):
-                yield from pool.map(self._pairs, some)
+        return Workers(threads).over(self._pairs, tiles)
 
     def _pairs(self, tile: Tile) -> Pairs:
         probes, finite = self._probes(tile.probes)
@@ -129,6 +124,9 @@ class _Search:
     def _limits(self, error: Floats, finite: Mask) -> Floats:
         """What an approximate score must reach, rounded down; nothing does where a row is not finite."""
         limits = np.nextafter((self._threshold - error.astype(float)).astype(np.float32), np.float32(-np.inf))
+        if self._threshold <= -1:
+            # Similarities end at -1: what is beyond it is level with it.
+            limits = np.full(len(error), -np.inf, np.float32)
         return np.where(finite, limits, np.float32(np.inf))
 
     def _settled(self, hits: Hits, diagonal: bool) -> Pairs:

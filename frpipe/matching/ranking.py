@@ -42,16 +42,8 @@ class Ranking:
     def top(self, k: int) -> Ranking:
         """The k best persons of each probe, by the best similarity of each."""
         once = self._persons_once()
-        order = np.lexsort((once._order_of_ties(), -once.similarity, once.probe))
+        order = once._best_first()
         return once._take(order[_places(once.probe[order]) < k])
-
-    def rough(self, k: int) -> Ranking:
-        """As `top`, but whoever is level with the k-th best stays too, and ids are not compared: cheaper."""
-        once = self._persons_once()
-        order = np.lexsort((-once.similarity, once.probe))
-        ordered = once._take(order)
-        floors = ordered.floors(int(ordered.probe[-1]) + 1 if len(order) else 0, k)
-        return ordered._take(np.flatnonzero(ordered.similarity >= floors[ordered.probe]))
 
     def floors(self, probes: int, k: int) -> Doubles:
         """(probes,): the k-th best similarity of each, once sorted; minus infinity where there is none."""
@@ -69,20 +61,30 @@ class Ranking:
         order = np.lexsort((-self.similarity, pairs))
         return self._take(order[np.diff(pairs[order], prepend=-1) != 0])
 
-    def _order_of_ties(self) -> NDArray[np.int64]:
-        """A number for each row that puts rows of equal similarity in the order of their ids."""
-        order = np.argsort(self.similarity, kind="stable")
-        level = np.flatnonzero(np.diff(self.similarity[order]) == 0)
-        tied = np.unique(np.concatenate([order[level], order[level + 1]]))
-        places = np.zeros(len(self.probe), np.int64)
-        names = self.subject_id.take(pa.array(tied))
-        places[tied] = pc.rank(names, sort_keys="ascending", tiebreaker="dense").to_numpy()
-        return places
+    def _best_first(self) -> NDArray[np.intp]:
+        """By probe, the best first, then by id: only ids of equals are compared, who are few."""
+        order = np.argsort(-self.similarity)
+        order = order[grouped(self.probe[order])]
+        probe, similarity = self.probe[order], self.similarity[order]
+        level = np.flatnonzero((np.diff(probe) == 0) & (np.diff(similarity) == 0))
+        tied = np.union1d(level, level + 1)
+        names = self.subject_id.take(pa.array(order[tied]))
+        ranks = pc.rank(names, sort_keys="ascending", tiebreaker="dense").to_numpy()
+        order[tied] = order[tied][np.lexsort((ranks, -similarity[tied], probe[tied]))]
+        return order
 
     def _take(self, rows: NDArray[np.integer]) -> Ranking:
         return Ranking(self.probe[rows], self.subject_id.take(pa.array(rows)), self.similarity[rows])
 
 
+def grouped(probe: Indices) -> NDArray[np.intp]:
+    """An order that brings equal ones together, ascending; others stay in the order that they are in."""
+    # Of 16-bit numbers numpy finds it in linear time.
+    few = probe.max(initial=0) < 1 << 16
+    return np.argsort(probe.astype(np.uint16) if few else probe, kind="stable")
+
+
 def _places(probe: Indices) -> Indices:
     """0, 1, 2 ... within each run of a sorted array."""
-    return np.arange(len(probe)) - np.searchsorted(probe, probe)
+    starts = np.flatnonzero(np.diff(probe, prepend=-1))
+    return np.arange(len(probe)) - np.repeat(starts, np.diff(starts, append=len(probe)))

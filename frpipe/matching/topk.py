@@ -7,8 +7,7 @@ an answer. A person scores the best of their templates; persons of one score are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,13 +17,16 @@ import pyarrow as pa
 from frpipe.matching.blas import Blas
 from frpipe.matching.exact import inner_products
 from frpipe.matching.finds import Finds
-from frpipe.matching.kernel import Doubles, Floats, Hits, Kernel
+from frpipe.matching.kernel import Floats, Hits, Kernel, floor_of
 from frpipe.matching.opening import opened, opening_rows
 from frpipe.matching.ranking import Ranking
+from frpipe.matching.workers import Workers
 
-# A tile of scores, 4 MB: large enough for the product to run at full speed, small enough to be looked through
+# A tile of scores, 8 MB: large enough for the product to run at full speed, small enough to be looked through
 # before it leaves the processor's cache.
-_PROBES, _ROWS = 1024, 1024
+_PROBES, _ROWS = 1024, 2048
+# More than a float64 similarity loses when it is rounded to float32, and than two sums of it differ by.
+_ROUNDING = 2.0**-23
 # Scores that are kept at once where there is no floor yet.
 _FIRST_PAIRS = 1 << 18
 # Candidates that are kept for each one asked for, before they are sorted out.
@@ -61,7 +63,8 @@ def top_k(
 class TopK:
     """A search under way: feed it a gallery with `add`, in blocks of any size and order; take the `result`.
 
-    Holds, beside the probes, the k candidates of each, and one tile of scores (4 MB) a thread.
+    Holds the probes in float32 and float64, the k candidates of each, and for each thread the scores of a
+    tile, 8 MB, or of the opening, 16 MB and more where k is above 1024.
     """
 
     def __init__(
@@ -82,17 +85,17 @@ class TopK:
         if not np.isfinite(probes).all():
             raise ValueError("a probe is not finite")
         self._probes = np.ascontiguousarray(probes, np.float32)
+        self._doubles = self._probes.astype(np.float64)
         self._plain = Blas()
-        self._k, self._kernel, (group, self._rows) = k, kernel or self._plain, tile
+        self._k, self._kernel, (self._group, self._rows) = k, kernel or self._plain, tile
         self._groups = [
-            (slice(start, start + group), self._kernel.probes(self._probes[start : start + group]))
-            for start in range(0, len(probes), group)
+            (some, self._kernel.probes(self._probes[some])) for some in _cut(len(probes), self._group)
         ]
         # The k-th best person so far is at least so similar: what is certainly less does not matter.
         self._floor = np.full(len(probes), -np.inf, np.float32)
         self._kept = [Ranking.empty()]
         self._threads = threads
-        self._each = ThreadPoolExecutor(threads).map if threads > 1 else map
+        self._workers = Workers(threads)
 
     def add(self, subject_ids: pa.StringArray, vectors: Floats) -> None:
         """Search some templates: (n,) ids without nulls and (n, dim) float32 unit vectors.
@@ -101,13 +104,11 @@ class TopK:
         """
         finds = Finds(len(self._probes), self._k, subject_ids)
         start = self._open(finds, vectors)
-        while start < len(vectors):
-            tiles = self._next_tiles(start, len(vectors))
-            for hits, error in self._each(lambda rows: self._scan(vectors, rows), tiles):
-                finds.add(hits, error)
+        tiles = self._tiles(start, len(vectors))
+        for hits, error in self._workers.over(lambda rows: self._scan(vectors, rows), tiles):
+            finds.add(hits, error)
             if finds.many:
                 self._floor = finds.prune(self._floor)
-            start = tiles[-1].stop
         self._settle(finds, vectors)
 
     def result(self) -> Ranking:
@@ -116,28 +117,35 @@ class TopK:
 
     def _open(self, finds: Finds, vectors: Floats) -> int:
         """Find a first floor, if there is none; the rows that this took."""
-        rows = opening_rows(self._k)
-        if not np.isneginf(self._floor).any() or len(vectors) < 2 * rows:
-            return 0
+        rows = min(opening_rows(self._k), len(vectors))
         persons = None if finds.persons is None else finds.persons[:rows]
-        if persons is not None and len(np.unique(persons)) < self._k:
+        people = rows if persons is None else len(np.unique(persons))
+        if people < self._k or not np.isneginf(self._floor).any():
             return 0
         errors = np.zeros(len(self._probes), np.float32)
-        for some, _ in self._groups:
+
+        def look(some: slice) -> Hits:
             hits, floor, errors[some] = opened(
                 self._probes[some], vectors[:rows], persons, self._k, self._plain
             )
             self._floor[some] = np.maximum(self._floor[some], floor)
-            finds.add(hits.shifted(some.start, 0), errors)
+            return hits.shifted(some.start, 0)
+
+        for hits in self._workers.over(look, self._shares()):
+            finds.add(hits, errors)
         return rows
 
-    def _next_tiles(self, start: int, stop: int) -> list[slice]:
-        """One for each thread; a small one while all scores have to be kept for want of a floor."""
-        if np.isneginf(self._floor).any():
-            first = max(_FIRST_PAIRS // max(1, len(self._probes)), 2 * self._k)
-            return [slice(start, min(stop, start + min(first, self._rows)))]
-        edges = range(start, min(stop, start + self._threads * self._rows), self._rows)
-        return [slice(edge, min(stop, edge + self._rows)) for edge in edges]
+    def _shares(self) -> list[slice]:
+        """Of the probes: one for each thread, or more where a tile's are fewer."""
+        return _cut(len(self._probes), min(self._group, -(-len(self._probes) // self._threads)))
+
+    def _tiles(self, start: int, stop: int) -> Iterator[slice]:
+        """Of rows: small ones while all scores have to be kept for want of a floor."""
+        small = max(_FIRST_PAIRS // max(1, len(self._probes)), 2 * self._k)
+        while start < stop:
+            rows = min(self._rows, small) if np.isneginf(self._floor).any() else self._rows
+            yield slice(start, min(stop, start + rows))
+            start += rows
 
     def _scan(self, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
         """What of a tile may matter, rows counted from the block's first, and the kernel's error."""
@@ -151,8 +159,9 @@ class TopK:
 
     def _settle(self, finds: Finds, vectors: Floats) -> None:
         """Score in float64 what was found in a block, and keep the best."""
-        hits = finds.pruned(self._floor)
-        exact = inner_products(self._probes, hits.probe, vectors, hits.row)
+        self._floor = finds.prune(self._floor)
+        hits = finds.hits
+        exact = inner_products(self._doubles, hits.probe, vectors, hits.row)
         names = finds.subject_ids.take(pa.array(hits.row)).cast(pa.string())
         self._kept.append(Ranking(hits.probe, names, np.clip(exact, -1, 1)))
         if sum(len(part.probe) for part in self._kept) > _KEPT * self._k * len(self._probes):
@@ -160,14 +169,11 @@ class TopK:
 
     def _sort_out(self) -> None:
         """Keep the best of what was found in several blocks; the floor rises to the k-th."""
-        best = Ranking.joined(self._kept).rough(self._k)
-        if len(best.probe) > _KEPT * self._k * len(self._probes):
-            best = best.top(self._k)
+        best = Ranking.joined(self._kept).top(self._k)
         self._kept = [best]
         floors = best.floors(len(self._probes), self._k)
-        self._floor = np.maximum(self._floor, _just_below(floors))
+        self._floor = np.maximum(self._floor, floor_of(floors, _ROUNDING))
 
 
-def _just_below(values: Doubles) -> Floats:
-    """float32 numbers that are not above the given ones."""
-    return np.nextafter(values.astype(np.float32), np.float32(-np.inf))
+def _cut(length: int, step: int) -> list[slice]:
+    return [slice(start, start + step) for start in range(0, length, max(1, step))]

@@ -19,6 +19,8 @@ from frpipe.matching.device import Device
 from frpipe.matching.int8 import Int8, exact_levels
 from frpipe.matching.kernel import Floats, Hits, Kernel
 from frpipe.matching.kernels import kernel_of
+from frpipe.matching.look import reaching
+from frpipe.matching.opening import opened
 from frpipe.matching.quantised import Quantised
 from frpipe.matching.topk import top_k
 
@@ -89,7 +91,25 @@ def _shorter(rng: np.random.Generator, dim: int) -> Floats:
     return vectors
 
 
-GALLERIES = (_plain, _copies, _alike, _a_hair_apart, _zeros, _only_zeros, _not_finite, _spike, _shorter)
+def _opposite(rng: np.random.Generator, dim: int) -> Floats:
+    """One and its opposites, a hair longer or shorter: cosines on both sides of -1 are cut to -1."""
+    vectors = -_alike(rng, dim) * rng.uniform(0.9995, 1.0005, (90, 1)).astype(np.float32)
+    vectors[0] *= -1
+    return vectors
+
+
+GALLERIES = (
+    _plain,
+    _copies,
+    _alike,
+    _a_hair_apart,
+    _zeros,
+    _only_zeros,
+    _not_finite,
+    _spike,
+    _shorter,
+    _opposite,
+)
 galleries = st.sampled_from(GALLERIES)
 
 
@@ -215,6 +235,60 @@ def test_a_row_that_is_not_finite_is_never_hit(name: str, limit: float) -> None:
     hits, _ = _search(made(name), probes, vectors, np.full(2, limit, np.float32))
     assert not np.isin(hits.row, [1, 3, 6]).any()
     assert np.array_equal(np.sort(hits.row[hits.probe == 1]), [0, 2, 4, 5, 7])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(0, 200),
+    probes=st.integers(0, 9),
+    share=st.sampled_from((0.0, 0.001, 0.01, 0.5, 1.0)),
+)
+def test_a_look_finds_all_that_reach_their_limit(seed: int, rows: int, probes: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(rows, probes)).astype(np.float32)
+    scores[rng.random(rows) < 0.05] = np.nan
+    scores[rng.random(rows) < 0.05] = np.inf
+    scores[rng.random(rows) < 0.05] = -np.inf
+    known = np.where(np.isfinite(scores), scores, np.float32(9))
+    limits = (
+        np.quantile(known, 1 - share, axis=0).astype(np.float32) if rows else np.zeros(probes, np.float32)
+    )
+    limits[rng.random(probes) < 0.1] = -np.inf
+    hits = reaching(scores, limits)
+    expected = np.argwhere(np.isfinite(scores) & (scores >= limits))
+    assert sorted(zip(hits.row, hits.probe, strict=True)) == [tuple(pair) for pair in expected]
+    assert np.array_equal(hits.score, scores[hits.row, hits.probe])
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("rows", [64, 300, 1024])
+def test_an_opening_floor_is_reached_by_k_persons(k: int, rows: int) -> None:
+    """It is taken from groups of rows, so it is lower than the k-th best, and not by much."""
+    rng = np.random.default_rng(k)
+    vectors, probes = _unit(rng, rows, 32), _unit(rng, 5, 32)
+    vectors[7] = np.nan
+    exact = np.sort(_exact(probes, vectors), axis=1)
+    hits, floor, error = opened(probes, vectors, None, k, Blas())
+    assert (floor <= exact[:, -k]).all()
+    assert (floor > exact[:, -min(rows, 2 * k + 8)] - error).all()
+    assert np.array_equal(np.bincount(hits.probe), (exact >= floor[:, None]).sum(axis=1))
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_in_an_opening_a_person_counts_once(k: int, mixed: bool) -> None:
+    rng = np.random.default_rng(k)
+    vectors, probes = _unit(rng, 300, 32), _unit(rng, 5, 32)
+    persons = np.arange(300) // 5
+    vectors[:] = vectors[5 * persons]
+    if mixed:
+        order = rng.permutation(300)
+        vectors, persons = vectors[order], persons[order]
+    _, floor, error = opened(probes, vectors, persons, k, Blas())
+    best = np.sort(_exact(probes, vectors), axis=1)[:, ::5]
+    assert (floor <= best[:, -k]).all()
+    assert (floor > best[:, -min(60, 2 * k + 8)] - 2 * error).all()
 
 
 def test_int8_misses_nothing_where_every_rounding_goes_the_same_way() -> None:

@@ -107,6 +107,29 @@ def test_a_rough_kernel_gives_the_same_pairs_to_the_last_bit() -> None:
     assert _found(pairs_within(vectors, 0.4, _Rough(), tile=(16, 64))) == _found(pairs_within(vectors, 0.4))
 
 
+def test_at_minus_one_every_pair_counts_however_long_its_vectors() -> None:
+    vectors = np.array([[1.0005, 0], [-1.0005, 0], [0, 1]], np.float32)
+    assert _found(pairs_within(vectors, -1)) == {(0, 1): -1, (0, 2): 0, (1, 2): 0}
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_give_the_same_pairs_in_the_same_order(threads: int) -> None:
+    vectors = _awkward(9, 300)
+    one, many = (list(pairs_within(vectors, 0.3, tile=(32, 64), threads=n)) for n in (1, threads))
+    for part in ("a", "b", "similarity"):
+        left, right = (np.concatenate([getattr(p, part) for p in found]) for found in (one, many))
+        assert np.array_equal(left, right)
+
+
+def test_what_goes_wrong_in_a_thread_is_raised() -> None:
+    class Broken(Blas):
+        def error(self, *_: np.ndarray) -> np.ndarray:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        list(pairs_within(_awkward(2, 100), 0.3, Broken(), tile=(16, 16), threads=2))
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_where_there_is_one_vector_or_none_there_is_no_pair(rows: int) -> None:
     vectors = np.eye(1, 8, dtype=np.float32)[:rows]

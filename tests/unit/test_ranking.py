@@ -55,10 +55,8 @@ def test_the_best_of_shares_is_the_best_of_all(rows: Rows, cut: int, k: int) -> 
 
 @settings(max_examples=100, deadline=None)
 @given(rows=SOME, k=st.integers(1, 5))
-def test_rough_keeps_whoever_may_be_on_top(rows: Rows, k: int) -> None:
-    rough = _ranking(rows).rough(k)
-    assert _listed(rough.top(k)) == _best(rows, k)
-    floors = rough.floors(5, k)
+def test_floors_are_the_kth_best_of_each_probe(rows: Rows, k: int) -> None:
+    floors = _ranking(rows).top(k).floors(5, k)
     for probe in range(5):
         persons = _best([row for row in rows if row[0] == probe], k)
         assert floors[probe] == (persons[-1][2] if len(persons) == k else -np.inf)

@@ -72,6 +72,17 @@ def test_a_person_counts_once_with_the_best_template() -> None:
     assert found == [Match("x", 1.0), Match("y", 0.0)]
 
 
+@pytest.mark.parametrize("cuts", [[], [40], [80]])
+def test_people_beyond_minus_one_are_level_with_it(cuts: list[int]) -> None:
+    rng = np.random.default_rng(4)
+    probe = _unit(rng, 1, 16)
+    vectors = (-probe * rng.uniform(0.9995, 1.0005, (90, 1))).astype(np.float32)
+    ids = [f"p{n:02}" for n in rng.permutation(90)]
+    for k in (30, 60):
+        found = top_k(probe, _blocks(ids, vectors, cuts), k)[0]
+        _same(found, _brute(probe[0], ids, vectors, k))
+
+
 def test_an_empty_gallery_has_nobody() -> None:
     assert top_k(np.eye(1, 4, dtype=np.float32), [], 3) == [[]]
     empty = (pa.array([], pa.string()), np.zeros((0, 4), np.float32))

@@ -5,7 +5,7 @@ VENV   ?= .venv
 DEVICE ?= cpu
 BIN     = $(VENV)/bin
 
-.PHONY: help setup models demo test lint types layers unit test-slow bench-enroll bench-gallery bench-match clean
+.PHONY: help setup models demo test lint types layers unit test-slow soak bench-enroll bench-gallery bench-match bench-metrics audit clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -38,6 +38,9 @@ layers: setup     ## imports point down
 unit: models      ## pytest, but for what takes minutes
 	$(BIN)/pytest -m "not slow"
 
+soak: models      ## ten nights in a row with kills: some ten minutes
+	$(BIN)/pytest -s -m slow tests/flow/test_soak.py
+
 test-slow: models ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow
 
@@ -50,6 +53,13 @@ bench-enroll: models  ## enroll and its stages against bare loops; last line is 
 bench-match: setup  ## exact search and dedup against sgemm and faiss; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/match.py $(BENCH)
+
+bench-metrics: setup  ## counting scores in bins against NumPy and sgemm; last line is JSON
+	$(BIN)/python benchmarks/metrics.py $(BENCH)
+
+audit: setup      ## known vulnerabilities of what constraints.txt pins
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[audit]"
+	$(BIN)/python .ci/audit.py $(AUDIT)
 
 bench-gallery: setup  ## the gallery at a million templates against the disk; last line is JSON
 	$(BIN)/python benchmarks/gallery.py

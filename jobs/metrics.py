@@ -3,6 +3,7 @@
     python jobs/metrics.py verification --results verified/ --output report/
     python jobs/metrics.py verification --results small/ large/ --names small large --output comparison/
     python jobs/metrics.py identification --results found/ --output report/ --card 0.01
+    python jobs/metrics.py all-pairs --gallery people.gallery --output report/
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/metrics.py verification --results s3://... --output s3://...
 
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.gallery_parser import FACES, positive
 from frpipe.cli.say import Speaker
+from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
     from frpipe.flows.metrics import Asked
@@ -38,6 +41,14 @@ The list of pairs needs a column that says which are mated, or photos that were 
 column of folds gives the accuracy over folds; pairs of a fold called train choose a threshold and are not
 scored."""
 
+_ALL_PAIRS = """\
+examples:
+  --features out/photos --output report/                    every face of a known person with every other one
+  --gallery people.gallery --output report/ --by site       a gallery, and pairs within each site
+
+Scores are counted, not kept: memory does not grow with them. AUC, EER and TAR at a target come as bounds
+that hold the exact value. Compares on the cluster, and goes on where it stopped."""
+
 _IDENTIFICATION = """\
 examples:
   --results found/ --output report/                         FNIR, FPIR at the run's threshold, TPIR, CMC
@@ -47,6 +58,8 @@ examples:
 The probes must have been enrolled with subject_id. A search is mated if that person is in the gallery."""
 
 _say = Speaker("metrics")
+# The report, and the same for people; a dry run has no report.
+Done = tuple[dict[str, Any] | None, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,25 +68,52 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from frpipe.flows.metrics_output import report_text  # noqa: PLC0415 - heavy; --help should not wait
-
-    report = options.job(options)
-    print(json.dumps(report, indent=1) if options.json else report_text(report), end="")
+    with kept_clean():
+        report, text = options.job(options)
+    print(text.rstrip() if report is None or not options.json else json.dumps(report, indent=1))
     return 0
 
 
-def _verification(options: argparse.Namespace) -> dict[str, Any]:
-    from frpipe.flows.metrics import VerificationMetrics  # noqa: PLC0415
+def _verification(options: argparse.Namespace) -> Done:
+    from frpipe.flows.metrics import VerificationMetrics  # noqa: PLC0415 - heavy; --help should not wait
+    from frpipe.flows.metrics_output import report_text  # noqa: PLC0415
     from frpipe.flows.pair_results import PairColumns  # noqa: PLC0415
 
     columns = PairColumns(options.mated, options.fold, by=options.by)
-    return VerificationMetrics(_asked(options), columns, options.thresholds_from, _say).run()
+    report = VerificationMetrics(_asked(options), columns, options.thresholds_from, _say).run()
+    return report, report_text(report)
 
 
-def _identification(options: argparse.Namespace) -> dict[str, Any]:
+def _identification(options: argparse.Namespace) -> Done:
     from frpipe.flows.metrics import IdentificationMetrics  # noqa: PLC0415
+    from frpipe.flows.metrics_output import report_text  # noqa: PLC0415
 
-    return IdentificationMetrics(_asked(options), options.enrolled, _say).run()
+    report = IdentificationMetrics(_asked(options), options.enrolled, _say).run()
+    return report, report_text(report)
+
+
+def _all_pairs(options: argparse.Namespace) -> Done:
+    from frpipe.flows.all_pairs import TARGETS, AllPairs  # noqa: PLC0415
+    from frpipe.flows.all_pairs_report import report_of, report_text  # noqa: PLC0415
+
+    job = AllPairs(
+        options.output,
+        gallery=options.gallery,
+        features=options.features,
+        version=options.version,
+        by=options.by,
+        faces=options.faces,
+        thresholds=tuple(options.threshold),
+        targets=tuple(options.target) or TARGETS,
+        name=options.name,
+        address=options.address,
+        workers=options.workers,
+        say=_say,
+    )
+    if options.dry_run:
+        return None, job.dry_run()
+    found = job.run()
+    return report_of(found), report_text(found)
 
 
 def _asked(options: argparse.Namespace) -> Asked:
@@ -128,7 +168,39 @@ def _parser() -> argparse.ArgumentParser:
         help="the enroll output that the gallery was made from: its people count, enrolled or not",
     )
     searches.set_defaults(job=_identification)
+    _add_all_pairs(tasks)
     return parser
+
+
+def _add_all_pairs(tasks: Any) -> None:
+    parser = tasks.add_parser(
+        "all-pairs",
+        help="every template of a gallery, or face of an enroll output, with every other one",
+        description="Compare all with all, and keep histograms.",
+        epilog=_ALL_PAIRS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--features", metavar="URI", help="the --output of a finished jobs/enroll.py")
+    source.add_argument("--gallery", metavar="URI", help="folder or s3:// prefix")
+    add("--version", type=int, metavar="N", help="of the gallery (default: the newest)")
+    add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
+    add(
+        "--faces",
+        choices=FACES,
+        default="centre-largest",
+        help="which face of a photo (default: %(default)s)",
+    )
+    add("--name", default="all pairs", help="of the system, for people")
+    add("--threshold", type=float, nargs="+", default=[], metavar="S", help="similarities; else the card's")
+    add("--target", type=float, nargs="+", default=[], metavar="P", help="FMR targets, in place of the usual")
+    add("--by", metavar="COLUMN", help="the same within each label of this column, and across labels")
+    add("--workers", type=positive, metavar="N", help="default: one for each CPU of the cluster")
+    add("--address", metavar="URL", help="Ray cluster; default RAY_ADDRESS, else a private one here")
+    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
+    add("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(job=_all_pairs)
 
 
 def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argparse.ArgumentParser:

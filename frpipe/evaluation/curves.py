@@ -19,7 +19,7 @@ _BINS = 200
 
 def roc_series(curve: Curve, sample: Sample, targets: Sequence[float]) -> Series:
     """TAR over FMR (TPIR over FPIR), with a band of confidence from the smallest rate that was measured."""
-    keep = _kept(curve)
+    keep = kept(curve)
     x, y = curve.fmr[keep], curve.tar[keep]
     low, high = _band(curve, sample, x) if sample.drawable and targets else (None, None)
     return Series(x, y, curve.threshold[keep], low, high)
@@ -27,7 +27,7 @@ def roc_series(curve: Curve, sample: Sample, targets: Sequence[float]) -> Series
 
 def det_series(curve: Curve) -> Series:
     """FNMR over FMR (FNIR over FPIR)."""
-    keep = _kept(curve)
+    keep = kept(curve)
     return Series(curve.fmr[keep], curve.fnmr[keep], curve.threshold[keep])
 
 
@@ -38,8 +38,8 @@ def binned(similarity: Doubles) -> Series:
     return Series(edges[:-1], counts.astype(np.float64))
 
 
-def _kept(curve: Curve) -> Indices:
-    """Corners of the steps, at most so many, spread over the logarithms of both errors."""
+def kept(curve: Curve) -> Indices:
+    """Points to draw: corners of the steps, at most so many, spread over the logarithms of both errors."""
     corner = np.ones(len(curve.threshold), bool)
     corner[1:-1] = ~(
         ((np.diff(curve.mated[1:]) == 0) & (np.diff(curve.mated[:-1]) == 0))

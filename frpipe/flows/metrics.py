@@ -21,6 +21,7 @@ from frpipe.flows.output_place import output_place
 from frpipe.flows.pair_results import PairColumns, PairResults
 from frpipe.flows.search_results import SearchResults
 from frpipe.flows.systems import System, compared, named
+from frpipe.flows.worst_pictures import worst_pictures
 from frpipe.io import run
 from frpipe.metrics.identification import roc as search_roc
 from frpipe.metrics.verification import roc
@@ -173,7 +174,14 @@ def _published(asked: Asked, systems: Sequence[System], more: dict[str, Any], sa
     out.sweep()
     created = datetime.fromisoformat(begun["created"])
     say("comparing, drawing")
-    result = MetricsOutput(out, systems, compared(systems), created, asked.title, asked.thumbnails)
+    result = MetricsOutput(
+        out,
+        [system.evaluation for system in systems],
+        compared(systems),
+        created,
+        asked.title,
+        worst_pictures(systems) if asked.thumbnails else None,
+    )
     return result.publish(_cards(asked, systems, created))
 
 

@@ -16,10 +16,6 @@ from frpipe.evaluation.number import Number
 from frpipe.evaluation.plots.figures import Plot, figures
 from frpipe.evaluation.report.page import page
 from frpipe.evaluation.tables import as_json, curves_table, differences_table, numbers_table
-from frpipe.flows.dedup_source import FeatureSource
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.systems import System
-from frpipe.flows.thumbnails import Thumbnails
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile, to_parquet
@@ -33,26 +29,26 @@ _HEADLINES = ("accuracy", "EER", "AUC_exact", "folds_accuracy", "TAR", "TPIR", "
 
 @dataclass(frozen=True, slots=True)
 class MetricsOutput:
-    """Where to, and what. thumbnails: whether the page shows photos of the worst pairs."""
+    """Where to, and what. pictures: JPEGs of photos by their ids, which the page shows; None: none."""
 
     folder: Folder
-    systems: Sequence[System]
+    evaluations: Sequence[Evaluation]
     differences: Sequence[Difference]
     created: datetime
-    title: str
-    thumbnails: bool
-
-    @property
-    def evaluations(self) -> list[Evaluation]:
-        return [system.evaluation for system in self.systems]
+    title: str = ""
+    pictures: Mapping[str, bytes] | None = None
 
     def publish(self, cards: Mapping[str, ThresholdCard]) -> dict[str, Any]:
         """Write all files, then the report and the mark of success; the report."""
-        plots = figures(self.evaluations)
-        files = [self._put(name, data) for name, data in self._contents(plots, cards).items()]
-        report = self._report(plots, cards)
+        files = self.write(cards)
+        report = self._report(cards)
         run.seal(self.folder, files, report, report_text(report))
         return report
+
+    def write(self, cards: Mapping[str, ThresholdCard]) -> list[PartFile]:
+        """Write the page and what belongs to it."""
+        plots = figures(self.evaluations)
+        return [self._put(name, data) for name, data in self._contents(plots, cards).items()]
 
     def _contents(self, plots: Sequence[Plot], cards: Mapping[str, ThresholdCard]) -> dict[str, bytes]:
         shown = page(
@@ -61,7 +57,7 @@ class MetricsOutput:
             plots,
             title=self._title,
             created=self.created.isoformat(timespec="seconds"),
-            thumbnails=self._pictures() if self.thumbnails else None,
+            thumbnails=self.pictures,
         )
         tables = {
             "numbers.parquet": numbers_table(self.evaluations),
@@ -81,29 +77,16 @@ class MetricsOutput:
         self.folder.write(name, data)
         return PartFile(name, 0, len(data), hashlib.sha256(data).hexdigest())
 
-    def _pictures(self) -> dict[str, bytes]:
-        """By the id of the photo. The systems are of the same photos: the first that has one gives it."""
-        found: dict[str, bytes] = {}
-        for system in self.systems:
-            ids = {side for trial in system.evaluation.worst for side in (trial.a, trial.b)} - found.keys()
-            faces = {one if re.search(r"#\d+$", one) else f"{one}#0": one for one in ids}
-            run_ = FeatureRun.open(system.features)
-            source = FeatureSource(run_.folder.uri, run_.created, 1)
-            small = Thumbnails(source.locations(dict.fromkeys(faces)))
-            found |= {one: data for face, one in faces.items() if (data := small.of(face)) is not None}
-        return found
-
     @property
     def _title(self) -> str:
         task = _TITLES[self.evaluations[0].task]
         return self.title or f"{task}: {', '.join(one.name for one in self.evaluations)}"
 
-    def _report(self, plots: Sequence[Plot], cards: Mapping[str, ThresholdCard]) -> dict[str, Any]:
+    def _report(self, cards: Mapping[str, ThresholdCard]) -> dict[str, Any]:
         return {
             "task": self.evaluations[0].task,
             "title": self._title,
             "output": self.folder.uri,
-            "plots": [plot.name for plot in plots],
             "cards": {name: card.similarity for name, card in cards.items()},
             "systems": [
                 {

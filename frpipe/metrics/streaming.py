@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.metrics.counting import COUNTED, PLACE, PLACES, counted
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.scores import Doubles, Indices
 
 BINS = 1 << 16
-# Scores that are binned at once: their places stay in the processor's cache.
+# Scores whose places are found at once: they stay in the processor's cache, at 4 bytes a score.
 _BLOCK = 1 << 16
 
 
@@ -58,6 +59,18 @@ class ScoreHistogram:
         self.counts += fresh
         self.low, self.high = min(self.low, low), max(self.high, high)
 
+    def remove(self, score: float, times: int) -> None:
+        """Take one score back, so many times; at least one of it must stay, as an extreme.
+
+        For who fills the gaps of an array of scores with one that is there, rather than copy the rest of it.
+        Raises ScoresError: its bin does not hold so many.
+        """
+        place = np.empty(1, np.float64)
+        self._place(np.array([score], np.float64), place, clip=True)
+        if self.counts[int(place[0])] <= times:
+            raise ScoresError(f"fewer than {times + 1:,} scores to take {times:,} from", "add them first")
+        self.counts[int(place[0])] -= times
+
     def merge(self, other: ScoreHistogram) -> ScoreHistogram:
         """Both together, as a new one. Raises ScoresError: their bins differ."""
         if self.bins != other.bins:
@@ -91,25 +104,23 @@ class ScoreHistogram:
     def _counted(self, flat: NDArray[np.floating[Any]]) -> tuple[Indices, float, float]:
         counts, low, high = np.zeros(self.bins, np.int64), np.inf, -np.inf
         room = np.empty(min(_BLOCK, len(flat)), flat.dtype)
-        places = np.empty(len(room), np.intp)
-        for start in range(0, len(flat), _BLOCK):
-            some = flat[start : start + _BLOCK]
-            least, most = float(some.min()), float(some.max())
-            if not np.isfinite(least) or not np.isfinite(most):
-                raise ScoresError("a score is not finite", "count a comparison that failed as lost")
-            low, high = min(low, least), max(high, most)
-            self._place(some, room[: len(some)], places[: len(some)], clip=least < -1 or most >= 1)
-            counts += np.bincount(places[: len(some)], minlength=self.bins)
+        places: NDArray[np.unsignedinteger[Any]]
+        places = np.empty(min(COUNTED, len(flat)), PLACE if self.bins <= PLACES else np.uint32)
+        for start in range(0, len(flat), COUNTED):
+            some = flat[start : start + COUNTED]
+            for block in range(0, len(some), _BLOCK):
+                here = some[block : block + _BLOCK]
+                least, most = float(here.min()), float(here.max())
+                if not np.isfinite(least) or not np.isfinite(most):
+                    raise ScoresError("a score is not finite", "count a comparison that failed as lost")
+                low, high = min(low, least), max(high, most)
+                spot = room[: len(here)]
+                self._place(here, spot, clip=least < -1 or most >= 1)
+                np.copyto(places[block : block + len(here)], spot, casting="unsafe")
+            counts += counted(places[: len(some)], self.bins)
         return counts, low, high
 
-    def _place(
-        self,
-        some: NDArray[np.floating[Any]],
-        room: NDArray[np.floating[Any]],
-        places: NDArray[np.intp],
-        *,
-        clip: bool,
-    ) -> None:
+    def _place(self, some: NDArray[np.floating[Any]], room: NDArray[np.floating[Any]], *, clip: bool) -> None:
         """floor(s * bins / 2) + bins / 2. Not floor((s + 1) * bins / 2): s + 1 rounds across edges."""
         half = room.dtype.type(self.bins // 2)
         np.multiply(some, half, out=room)
@@ -117,4 +128,3 @@ class ScoreHistogram:
         np.add(room, half, out=room)
         if clip:
             np.clip(room, 0, self.bins - 1, out=room)
-        np.copyto(places, room, casting="unsafe")

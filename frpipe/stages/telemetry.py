@@ -23,8 +23,9 @@ from frpipe.core.reasons import Reason, Status
 OTHER = "other"
 """In place of a label's value that is not declared."""
 
-Stage = Literal["locate", "embed", "publish", "search", "dedup"]
-_STAGES = ("locate", "embed", "publish", "search", "dedup")
+Stage = Literal["locate", "embed", "publish", "search", "dedup", "all_pairs"]
+_COMPARING = ("search", "dedup", "all_pairs")
+_STAGES = ("locate", "embed", "publish", "search", "dedup", "all_pairs")
 # A part or unit takes from a tenth of a second to an hour.
 _SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
@@ -50,7 +51,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "frpipe_faces": Metric("faces that are published with an embedding"),
     "frpipe_retried_parts": Metric("parts taken up again because a worker was lost in them"),
-    "frpipe_comparisons": Metric("pairs of vectors that were compared", {"stage": ("search", "dedup")}),
+    "frpipe_comparisons": Metric("pairs of vectors that were compared", {"stage": _COMPARING}),
     "frpipe_pairs": Metric("pairs that reached the threshold", {"kind": (SAME_PHOTO, SAME_PERSON)}),
     "frpipe_busy_seconds": Metric("time that workers worked, exact", {"stage": _STAGES}),
     "frpipe_unit_seconds": Metric(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frpipe.metrics.bounds import Binned, Bounds
+from frpipe.metrics.bounds import Binned, Bounds, BoundsAtTarget
+from frpipe.metrics.counting import COUNTED
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.operating import AtTarget, EqualError, Insufficient
 from frpipe.metrics.scores import Scores
@@ -47,6 +48,16 @@ def test_every_score_is_in_its_bin(scores: list[float], bins: int, dtype: type) 
     assert (found.low, found.high, found.total) == (exact.min(), exact.max(), len(exact))
 
 
+@pytest.mark.parametrize("bins", [1 << 10, 1 << 16, 1 << 17])
+def test_masses_are_counted_as_a_few_are(bins: int) -> None:
+    """More than is counted at once, half of them in one bin, some beyond the range."""
+    rng = np.random.default_rng(0)
+    scores = np.clip(rng.normal(0, 0.2, COUNTED + 1000), -1.0000001, 1).astype(np.float32)
+    scores[: COUNTED // 2] = 0.25
+    places = np.searchsorted(_of([0.0], bins).edges[1:-1], scores, "right")
+    assert np.array_equal(_of(scores, bins, np.float32).counts, np.bincount(places, minlength=bins))
+
+
 @settings(deadline=None)
 @given(SOME, SOME, SOME)
 def test_merging_is_adding_in_any_order(a: list[float], b: list[float], c: list[float]) -> None:
@@ -72,11 +83,37 @@ def test_bounds_hold_the_exact_value(
         assert _holds(binned.fmr(threshold), exact.fmr.value)
         assert _holds(binned.fnmr(threshold), exact.fnmr.value)
     for target, found in zip((0.3, 0.7), tar_at_fmr(scores, (0.3, 0.7)), strict=True):
-        bounds = binned.tar_at_fmr(target)
+        bounds = binned.at_fmr(target)
         if isinstance(found, AtTarget):
-            assert isinstance(bounds, Bounds) and _holds(bounds, found.tar.value)
+            assert isinstance(bounds, BoundsAtTarget) and _holds(bounds.tar, found.tar.value)
+            there = at_threshold(scores, bounds.threshold).fmr.value
+            assert there is not None and there <= target and _holds(bounds.fmr, there)
         else:
             assert isinstance(bounds, Insufficient)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), SOME, SOME, st.sampled_from([16, 1 << 12]), st.sampled_from([1e-4, 3e-2, 0.3]))
+def test_bounds_hold_the_value_of_scores_that_were_counted_with_an_error(
+    data: st.DataObject, mated: list[float], nonmated: list[float], bins: int, error: float
+) -> None:
+    off = st.floats(-error, error)
+    counted = [[score + data.draw(off, label="off") for score in part] for part in (mated, nonmated)]
+    # What has been added may itself have been rounded up.
+    binned = Binned(_of(counted[0], bins), _of(counted[1], bins), error * (1 + 1e-9))
+    scores = Scores.of(mated, nonmated)
+    equal = eer(scores)
+    assert isinstance(equal, EqualError) and _holds(binned.eer(), equal.value)
+    assert _holds(binned.auc(), auc_exact(scores))
+    for threshold in (*mated, *nonmated, *binned.mated.edges[::5]):
+        exact = at_threshold(scores, threshold)
+        assert _holds(binned.fmr(threshold), exact.fmr.value)
+        assert _holds(binned.fnmr(threshold), exact.fnmr.value)
+    (found,), bounds = tar_at_fmr(scores, [0.5]), binned.at_fmr(0.5)
+    if isinstance(found, AtTarget):
+        assert isinstance(bounds, BoundsAtTarget) and _holds(bounds.tar, found.tar.value)
+        there = at_threshold(scores, bounds.threshold).fmr.value
+        assert there is not None and there <= 0.5 and _holds(bounds.fmr, there)
 
 
 @settings(deadline=None)
@@ -127,6 +164,19 @@ def test_a_score_that_is_none_is_refused_and_nothing_counted(bad: float) -> None
     with pytest.raises(ScoresError, match="not finite"):
         found.add(scores)
     assert _same(found, _of([0.5]))
+
+
+@settings(deadline=None)
+@given(SOME, SOME)
+def test_what_is_taken_back_was_never_there(some: list[float], more: list[float]) -> None:
+    found = _of([*some, *[more[0]] * 3, *more])
+    found.remove(more[0], 3)
+    assert _same(found, _of([*some, *more]))
+
+
+def test_the_last_of_a_score_is_not_taken_back() -> None:
+    with pytest.raises(ScoresError, match="fewer than 3"):
+        _of([0.5, 0.5]).remove(0.5, 2)
 
 
 def test_what_cannot_be_counted_or_merged_is_refused() -> None:

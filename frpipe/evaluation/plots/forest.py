@@ -61,12 +61,17 @@ def _at_targets(evaluations: Sequence[Evaluation], names: Sequence[str]) -> list
         Plot(
             name="targets",
             title=f"{measure.name} at target {measure.of}",
-            caption=f"{measure.name}: {measure.means}. Bars: intervals of confidence.",
+            caption=f"{measure.name}: {measure.means}. Bars: {_bars(groups)}.",
             columns=("target", "system", measure.name, "interval", "of"),
             rows=_rows([panel], names),
             draw=partial(_draw, [panel], names),
         )
     ]
+
+
+def _bars(groups: Sequence[_Group]) -> str:
+    bounds = any((n.method or "").startswith("bounds") for group in groups for n in group.numbers if n)
+    return "bounds that hold the exact value" if bounds else "intervals of confidence"
 
 
 def _cohort(found: Cohort, names: Sequence[str]) -> Plot:

@@ -1,0 +1,44 @@
+"""What came of a comparison of all with all, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from frpipe.evaluation.evaluation import Evaluation
+from frpipe.evaluation.number import Number
+
+
+def report_of(found: Evaluation) -> dict[str, Any]:
+    """All but the curves."""
+    return {
+        "name": found.name,
+        "task": found.task,
+        "counts": dict(found.counts),
+        "numbers": [number.as_dict() for number in found.numbers],
+        "provenance": dict(found.provenance),
+        "warnings": list(found.warnings),
+    }
+
+
+def report_text(found: Evaluation) -> str:
+    """The same for people."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Evaluation) -> Iterator[str]:
+    yield "compared   " + ", ".join(f"{name} {count:,}" for name, count in found.counts.items())
+    for number in found.numbers:
+        yield _line(number)
+    yield from (f"  warning  {warning}" for warning in found.warnings)
+    yield f"output     {found.provenance['output']}"
+
+
+def _line(number: Number) -> str:
+    where = "" if number.at is None else f" at {number.at:g}"
+    group = "" if number.column is None else f"  {number.column} {number.group}"
+    if number.value is None:
+        return f"{number.measure}{where}{group}  {number.note}"
+    between = "" if number.low is None else f" [{number.low:.6g}, {number.high:.6g}] {number.method}"
+    counts = "" if number.count is None else f" ({number.count:,} of {number.trials:,})"
+    return f"{number.measure}{where}{group}  {number.value:.6g}{between}{counts}"

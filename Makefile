@@ -5,7 +5,7 @@ VENV   ?= .venv
 DEVICE ?= cpu
 BIN     = $(VENV)/bin
 
-.PHONY: help setup models demo test lint types layers unit test-slow soak bench-enroll bench-gallery bench-match bench-metrics audit clean
+.PHONY: help setup models demo test lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -43,6 +43,9 @@ soak: models      ## ten nights in a row with kills: some ten minutes
 
 test-slow: models ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow
+
+test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
+	$(BIN)/pytest -s tests/faults tests/attacks
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -197,16 +197,17 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     data: dict[str, Any] = {}
     if path is not None:
-        data = _read_yaml(Path(path))
+        data = read_yaml(Path(path))
     for override in overrides:
-        _apply(data, override)
+        apply_override(data, override)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         raise _explain(error) from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a file. Raises ConfigError: it is not there, no YAML, or no mapping."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -222,7 +223,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Put `key.key=value` into the mapping, the value as YAML. Raises ConfigError: it is not of this form."""
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):

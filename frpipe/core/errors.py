@@ -17,7 +17,9 @@
     |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
     |  `- GalleryMismatch      vectors of another model, detector or dimension
     |- ClusterError       11   Ray lost the cluster midway, or nothing gets on
-    `- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
+    |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
+    |- LeaseError         15   another night is under way (frpipe.flows.night.lease)
+    `- GateError          16   a night has ended, and a gate does not hold (frpipe.flows.night.gates)
 
 Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
 """

@@ -1,0 +1,225 @@
+"""The configuration of a night: which steps, on which folders, and what counts as a bad night.
+
+What decides the content of a night's folder is its identity (`NightConfig.identity`). Gates, lease, retention
+and prices are not part of it: they may change between two launches of the same night.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from frpipe.core.config import (
+    AboveZero,
+    AtLeastOne,
+    Config,
+    Section,
+    Share,
+    apply_override,
+    iter_settings,
+    read_yaml,
+)
+from frpipe.core.errors import ConfigError
+
+STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
+_NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
+
+
+class Step(Section):
+    """A step that can be switched off."""
+
+    enabled: bool = Field(True, description="whether the step is done")
+
+
+class ScanStep(Step):
+    """Which photos there are, and which of them are new."""
+
+    glob: str | None = Field(None, description="only paths that match, below `photos`; `*` matches `/` too")
+    subject_from: Literal["auto", "folder", "none"] = Field(
+        "auto", description="whose photo it is; auto: the folder's name if every photo lies one folder down"
+    )
+
+
+class ConsolidateStep(Step):
+    """Tonight's faces into the gallery."""
+
+    policy: Literal["skip", "append", "replace"] = Field(
+        "append", description="for a person who is there already"
+    )
+    templates: Literal["all", "mean", "quality-mean", "medoid"] = Field(
+        "all", description="what to keep of a person's vectors of one night"
+    )
+    faces: Literal["centre-largest", "largest", "require-one"] = Field(
+        "centre-largest", description="which face of a photo is its subject's"
+    )
+
+
+class Threshold(Section):
+    """From where on two templates are alike: a number, a card, or else the embedder's card."""
+
+    threshold: float | None = Field(None, ge=-1, le=1, description="similarity; null: the card's")
+    threshold_card: str | None = Field(None, description="JSON, see docs/thresholds.md; null: the embedder's")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.threshold is not None and self.threshold_card is not None:
+            raise ValueError("give threshold or threshold_card, not both")
+        return self
+
+
+class DedupStep(Step, Threshold):
+    """Who is enrolled twice; last night's result is carried on where it can be."""
+
+    max_pairs: AtLeastOne = Field(10_000_000, description="give up where more are found")
+
+
+class GallerySearch(Step, Threshold):
+    """Probes against the gallery as it was before tonight."""
+
+
+class WatchListSearch(Threshold):
+    """Probes against another gallery."""
+
+    uri: str | None = Field(None, description="a gallery; null: none is searched")
+
+
+class IdentifyStep(Step):
+    """Who is on tonight's photos, or on those of a folder of probes."""
+
+    probes: str | None = Field(None, description="folder of probe photos; null: tonight's new photos")
+    top: AtLeastOne = Field(10, description="candidates a probe")
+    gallery: GallerySearch = GallerySearch()
+    watch_list: WatchListSearch = WatchListSearch()
+
+
+class DriftStep(Step):
+    """Whether tonight's numbers are distributed as those of the nights before."""
+
+    nights: AtLeastOne = Field(7, description="finished nights that tonight is compared with")
+    least_values: AtLeastOne = Field(
+        200, description="with fewer values on either side it says: insufficient data"
+    )
+    least_distance: Share = Field(
+        0.05, description="a smaller distance counts as steady, of however many values"
+    )
+
+
+class Gates(Section):
+    """What a good night keeps to; null: not asked. The first three also keep a night from the gallery."""
+
+    max_reject_ratio: Share | None = Field(
+        None, description="rejected photos of tonight's; above it nothing reaches the gallery"
+    )
+    max_no_face_ratio: Share | None = Field(
+        None, description="photos without a face of tonight's; above it nothing reaches the gallery"
+    )
+    max_vanished_ratio: Share | None = Field(
+        0.5, description="vanished photos of those known before; above it nothing reaches the gallery"
+    )
+    max_vanished: int | None = Field(None, ge=0, description="vanished photos")
+    min_photos: int | None = Field(None, ge=0, description="tonight's photos")
+    max_new_duplicates: int | None = Field(None, ge=0, description="clusters that are new or have grown")
+    max_drift: Share | None = Field(
+        None, description="Kolmogorov-Smirnov distance of any measure that has enough values"
+    )
+
+
+class Cost(Section):
+    """What a node costs, for the report."""
+
+    node_hour: AboveZero | None = Field(None, description="price of one node for an hour; null: not shown")
+    currency: str = Field("EUR", description="of that price")
+
+
+class LeaseConfig(Section):
+    """How two nights are kept apart."""
+
+    expires_s: AboveZero = Field(
+        60.0, description="a night whose heartbeat has stood still for so long is taken for dead"
+    )
+
+
+class Retention(Section):
+    """Which older nights are kept; a night is deleted only when every rule that is given says so."""
+
+    nights: AtLeastOne | None = Field(None, description="keep so many of the newest; null: no such rule")
+    days: AtLeastOne | None = Field(None, description="keep those of the last days; null: no such rule")
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    ids: int = Field(20, ge=0, description="ids of people, photos and clusters shown of each list; 0: none")
+
+
+class Execution(Section):
+    """How fast, never what, of dedup and identify; for enroll see `settings.resources`."""
+
+    workers: AtLeastOne | None = Field(None, description="actors; null: one for each CPU of the cluster")
+    kernel: Literal["fp32", "int8", "cuda"] = Field("fp32", description="how likely pairs are found")
+
+
+class NightConfig(Section):
+    """All of it."""
+
+    runs: str = Field(description="folder or prefix that holds a folder a night")
+    gallery: str = Field(description="the gallery that the nights fill; made by the first")
+    photos: str | None = Field(None, description="folder or prefix of all photos; needed by `scan`")
+    scan: ScanStep = ScanStep()
+    enroll: Step = Step()
+    consolidate: ConsolidateStep = ConsolidateStep()
+    dedup: DedupStep = DedupStep()
+    identify: IdentifyStep = IdentifyStep()
+    drift: DriftStep = DriftStep()
+    gates: Gates = Gates()
+    cost: Cost = Cost()
+    lease: LeaseConfig = LeaseConfig()
+    retention: Retention = Retention()
+    report: ReportConfig = ReportConfig()
+    execution: Execution = Execution()
+    settings: Config = Field(Config(), description="of enroll, as in docs/configuration.md")
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.scan.enabled and self.photos is None:
+            raise ValueError("scan needs photos: name their folder, or set scan.enabled to false")
+        for step, needed in (("enroll", "scan"), ("consolidate", "enroll"), ("drift", "enroll")):
+            if self.on(step) and not self.on(needed):
+                raise ValueError(f"{step} needs {needed}: set {step}.enabled to false, or {needed}'s to true")
+        if self.identify.enabled and self.identify.probes is None and not self.enroll.enabled:
+            raise ValueError("identify needs probes where enroll is off: name their folder")
+        return self
+
+    def on(self, step: str) -> bool:
+        """Whether a step is switched on."""
+        return bool(getattr(self, step).enabled)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the content of a night's folder."""
+        return {**self.model_dump(mode="json", exclude=_NOT_CONTENT), "recipe": self.settings.recipe()}
+
+
+def load_night(path: str | Path, overrides: Sequence[str] = ()) -> NightConfig:
+    """Read a YAML file and apply `section.key=value` overrides. Raises ConfigError as `load_config`."""
+    data = read_yaml(Path(path))
+    for override in overrides:
+        apply_override(data, override)
+    try:
+        return NightConfig.model_validate(data)
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def _explained(error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    location = ".".join(map(str, first["loc"])) or "of the night"
+    if first["type"] == "extra_forbidden":
+        names = [name for name, _, _ in iter_settings(NightConfig)]
+        near = difflib.get_close_matches(location, names, n=1, cutoff=0.0)
+        return ConfigError(f"unknown setting {location}", f"did you mean {near[0]}?")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"setting {location}: {message}", "see docs/nightly.md for types and ranges")

@@ -1,0 +1,145 @@
+"""A night: scan, enroll, consolidate, dedup, identify, measure drift, report; then let old nights go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from frpipe.core.errors import OutputError
+from frpipe.core.night_config import NightConfig
+from frpipe.flows.night import photos
+from frpipe.flows.night.differences import differences
+from frpipe.flows.night.drift import drift
+from frpipe.flows.night.faces import consolidate, enroll, gallery_version, scan
+from frpipe.flows.night.gates import Verdict, broken, gate_error, judged
+from frpipe.flows.night.history import Past, enter, last_before, nights
+from frpipe.flows.night.journal import Facts, Journal
+from frpipe.flows.night.lease import Lease, lease
+from frpipe.flows.night.preflight import check
+from frpipe.flows.night.report import rejudged, write_report
+from frpipe.flows.night.retention import expired, remove
+from frpipe.flows.night.searches import dedup, identify
+from frpipe.flows.night.summary import summary
+from frpipe.flows.night.work import PROBES, SCAN, Work, nothing_done
+from frpipe.io import run
+from frpipe.io.folder import Folder
+from frpipe.stages.allocation import Node
+from frpipe.stages.cluster import cluster
+
+Say = Callable[[str], None]
+STEPS: tuple[tuple[str, Callable[[Work], Facts]], ...] = (
+    ("scan", scan),
+    ("enroll", enroll),
+    ("consolidate", consolidate),
+    ("dedup", dedup),
+    ("identify", identify),
+    ("drift", drift),
+    ("differences", differences),
+)
+
+
+@dataclass(frozen=True)
+class Night:
+    """The night of a date (ISO), in the folder RUNS/DATE."""
+
+    config: NightConfig
+    date: str
+    address: str | None = None
+    say: Say = lambda _: None
+
+    def run(self) -> tuple[Facts, Exception | None]:
+        """Do it, or what is left of it: the report, and the error to raise if a gate does not hold.
+
+        Raises LeaseError where another night is under way; OutputError where tonight was begun with another
+        configuration; and whatever a step raises.
+        """
+        check(self.config)
+        runs = Folder.at(self.config.runs)
+        with lease(runs, self.date, self.config.lease.expires_s, self.say) as held:
+            journal, past = self._claimed(runs, held)
+            if run.complete(journal.folder) is not None:
+                self.say("this night is complete already: nothing to do")
+                report, verdicts = rejudged(journal.folder, self.config.gates)
+            else:
+                report, verdicts = self._carried_out(journal, past)
+            if not report["held_back"]:
+                self._forget(runs, held)
+        return report, gate_error(verdicts, f"{journal.folder.uri}/report.html")
+
+    def _claimed(self, runs: Folder, held: Lease) -> tuple[Journal, list[Past]]:
+        known = nights(runs)
+        last = last_before(known, self.date)
+        base = {"night": last.date if last else None, "gallery_version": gallery_version(self.config.gallery)}
+        enter(runs, self.date)
+        journal = Journal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
+        return journal, [night for night in known if night.date < self.date]
+
+    def _carried_out(self, journal: Journal, past: list[Past]) -> tuple[Facts, list[Verdict]]:
+        last, say = _last(journal, past), journal.lease.guarded(self.say)
+        run.reopen(journal.folder)
+        with ExitStack() as stack:
+            joined = cache(lambda: self._joined(journal, stack))
+            whole = self._stepped(Work(self.config, journal, past, last, self.address, say, joined))
+        verdicts = judged(self.config.gates, journal.record["steps"])
+        report = summary(self.config, self.date, journal, last, verdicts)
+        journal.lease.check()
+        write_report(journal.folder, report, whole=whole)
+        return report, verdicts
+
+    def _joined(self, journal: Journal, stack: ExitStack) -> list[Node]:
+        nodes: list[Node] = stack.enter_context(cluster(self.address, self.say))
+        journal.note_nodes(len(nodes))
+        return nodes
+
+    def _stepped(self, work: Work) -> bool:
+        """Do the steps; whether all were done, and none held back."""
+        for number, (name, do) in enumerate(STEPS, 1):
+            if work.journal.facts(name) is not None:
+                work.say(f"step {number} of {len(STEPS)}, {name}: done already")
+                continue
+            bad = broken(judged(self.config.gates, work.journal.record["steps"]), keep_out=True)
+            if name == "consolidate" and bad:
+                work.say(f"warning: kept from the gallery: {'; '.join(map(str, bad))}")
+                return False
+            work.say(f"step {number} of {len(STEPS)}, {name}")
+            work.journal.lease.check()
+            start = time.monotonic()
+            facts = do(work) if name == "differences" or self.config.on(name) else _off(name, work)
+            if "not_done" in facts:
+                work.say(f"{name}: {facts['not_done']}")
+            work.journal.finish(name, {**facts, "took_s": round(time.monotonic() - start, 3)})
+        return True
+
+    def _forget(self, runs: Folder, held: Lease) -> None:
+        for night in expired(nights(runs), self.date, self.config):
+            held.check()
+            if remove(runs, night, self.say):
+                self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
+
+
+def _last(journal: Journal, past: list[Past]) -> Past | None:
+    """The night that tonight was begun on."""
+    date = journal.base["night"]
+    found = next((night for night in past if night.date == date and night.complete), None)
+    if date is not None and found is None:
+        raise OutputError(
+            f"tonight was begun on the night of {date}, which is not there any more",
+            f"restore its folder, or remove that of tonight, {journal.folder.uri}, to begin anew",
+        )
+    return found
+
+
+def _off(name: str, work: Work) -> Facts:
+    """A step that is switched off; what was known of photos stays known."""
+    sub: dict[str, Any] = {"scan": SCAN, "identify": PROBES}
+    if name in sub:
+        photos.carry_known(
+            work.last.folder.child(sub[name]) if work.last else None, work.folder.child(sub[name])
+        )
+    if name == "enroll" and work.did("scan"):
+        photos.write_again(work.folder.child(SCAN), None)
+    return nothing_done("switched off")

@@ -1,0 +1,120 @@
+"""What has changed since last night: people of the gallery, their photos, and clusters of duplicates.
+
+differences/changes.parquet holds the ids: `kind` (person_new, person_gone, person_without_photos,
+cluster_new, cluster_grown, cluster_gone) and `id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.flows.dedup_since import OldResult
+from frpipe.flows.night.faces import gallery_version, opened
+from frpipe.flows.night.journal import Facts
+from frpipe.flows.night.photos import people_without_photos
+from frpipe.flows.night.searches import newest_dedup
+from frpipe.flows.night.tables import write_table
+from frpipe.flows.night.work import DEDUP, SCAN, Work
+from frpipe.gallery.catalog import ShardRef
+from frpipe.gallery.schema import SUBJECT_ID
+from frpipe.gallery.snapshot import Snapshot
+
+CHANGES = "differences/changes.parquet"
+Changes = dict[str, list[str]]
+
+
+def differences(work: Work) -> Facts:
+    """Counts of what has changed, None where there is nothing to compare with; and the ids in CHANGES."""
+    people, since = _people(work)
+    clusters = _clusters(work)
+    changes = {**(people or {}), **(clusters or {})}
+    if work.did("scan"):
+        changes["person_without_photos"] = people_without_photos(work.folder.child(SCAN))
+    rows = [(kind, name) for kind, names in changes.items() for name in names]
+    columns = [pa.array([row[at] for row in rows], pa.string()) for at in (0, 1)]
+    write_table(work.folder, CHANGES, pa.table(columns, names=["kind", "id"]))
+    after = opened(work.config.gallery, _version(work))
+    return {
+        "people": _counts(people),
+        "clusters": _counts(clusters),
+        "since_version": since,
+        "gallery": None if after is None else _size(after),
+    }
+
+
+def people_between(before: Snapshot, after: Snapshot) -> tuple[list[str], list[str]]:
+    """Who is in sight in the one version alone: (come, gone), sorted. Ids are read, and no vectors.
+
+    Shards do not change, so people of shards that both versions show alike are neither.
+    """
+    old, new = ({(ref.name, ref.deleted): ref for ref in each.version.shards} for each in (before, after))
+    both = [ref for key, ref in new.items() if key in old]
+    was = _ids(before, (ref for key, ref in old.items() if key not in new))
+    now = _ids(after, (ref for key, ref in new.items() if key not in old))
+    come, gone = (_without(one, other) for one, other in ((now, was), (was, now)))
+    for ref in both:
+        still = _ids(after, [ref])
+        come, gone = _without(come, still), _without(gone, still)
+    return sorted(come.to_pylist()), sorted(gone.to_pylist())
+
+
+def cluster_changes(before: dict[str, list[str]], after: dict[str, list[str]]) -> Changes:
+    """Ids of clusters of two and more subjects that are new, have a subject more, or are there no more."""
+    old, new = ({name: {*who} for name, who in each.items() if len(who) > 1} for each in (before, after))
+    return {
+        "cluster_new": sorted(new.keys() - old.keys()),
+        "cluster_grown": sorted(name for name in new.keys() & old.keys() if new[name] - old[name]),
+        "cluster_gone": sorted(old.keys() - new.keys()),
+    }
+
+
+def _people(work: Work) -> tuple[Changes | None, int | None]:
+    """Since the gallery of last night's end; where a compaction took that version, since tonight's begin."""
+    last = (work.last.steps.get("differences", {}).get("gallery") or {}) if work.last else {}
+    after = opened(work.config.gallery, _version(work))
+    for version in (last.get("version"), work.journal.base["gallery_version"]):
+        before = opened(work.config.gallery, version)
+        if before is not None and after is not None:
+            come, gone = people_between(before, after)
+            return {"person_new": come, "person_gone": gone}, version
+    if after is None:
+        return None, None
+    return {"person_new": sorted(_ids(after, after.version.shards).to_pylist()), "person_gone": []}, None
+
+
+def _clusters(work: Work) -> Changes | None:
+    last = newest_dedup(work.past)
+    if last is None or not work.did("dedup"):
+        return None
+    before, after = (
+        OldResult.open(folder.child(DEDUP).uri).clusters() for folder in (last.folder, work.folder)
+    )
+    return cluster_changes(before, after)
+
+
+def _version(work: Work) -> int | None:
+    """The gallery's at the end of tonight, the same at every launch."""
+    facts = work.journal.facts("consolidate") or {}
+    now = facts.get("version") or gallery_version(work.config.gallery)
+    found: int | None = work.journal.pin("end_version", now)
+    return found
+
+
+def _size(snapshot: Snapshot) -> Facts:
+    return {"version": snapshot.number, "templates": snapshot.rows, "people": snapshot.subjects}
+
+
+def _counts(changes: Changes | None) -> Facts | None:
+    return None if changes is None else {kind: len(names) for kind, names in changes.items()}
+
+
+def _ids(snapshot: Snapshot, refs: Iterable[ShardRef]) -> pa.Array:
+    found = [snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique() for ref in refs]
+    return pa.chunked_array(found, pa.string()).unique()
+
+
+def _without(some: pa.Array, others: pa.Array) -> pa.Array:
+    return some.filter(pc.invert(pc.is_in(some, value_set=others)))

@@ -1,0 +1,99 @@
+"""What a night would do, in words; nothing is written, no lease is taken, and no cluster is joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from frpipe.core.night_config import STEPS as NAMES
+from frpipe.core.night_config import NightConfig
+from frpipe.flows.enroll import run_spec
+from frpipe.flows.night import photos
+from frpipe.flows.night.chain import STEPS
+from frpipe.flows.night.faces import gallery_version
+from frpipe.flows.night.history import Past, last_before, nights
+from frpipe.flows.night.journal import read_record
+from frpipe.flows.night.preflight import check
+from frpipe.flows.night.retention import expired
+from frpipe.flows.night.searches import newest_dedup
+from frpipe.flows.night.work import SCAN, nothing_done
+from frpipe.io import run
+from frpipe.io.folder import Folder
+
+_OWN = "tonight's photos"
+
+
+def night_plan(config: NightConfig, date: str) -> str:
+    """A line a step. The photos are listed, models and galleries are checked.
+
+    Raises OutputError where the date was begun with another configuration, and what `preflight.check` raises.
+    """
+    check(config)
+    runs = Folder.at(config.runs)
+    past, folder = nights(runs), runs.child(date)
+    run.check_claim(folder, {"job": "night", "date": date, **config.identity()})
+    last = last_before(past, date)
+    done = read_record(folder).get("steps", {})
+    words = _words(config, date, past, last)
+    lines = [
+        f"night        {date} in {folder.uri}",
+        f"compared to  {f'the night of {last.date}' if last else 'nothing: it is the first'}",
+        *(f"{name:<12} {'done already' if name in done else words[name]}" for name, _ in STEPS),
+        *_ends(config, date, past),
+        "dry run: nothing was written",
+    ]
+    return "\n".join(lines)
+
+
+def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) -> dict[str, str]:
+    """Of each step that is switched on what it would do."""
+    version = gallery_version(config.gallery)
+    gallery = f"{config.gallery}, {'to be made' if version is None else f'version {version}'}"
+    since = newest_dedup([night for night in past if night.date < date])
+    words: dict[str, Callable[[], str]] = {
+        "scan": lambda: _scan_words(config, last),
+        "enroll": lambda: _enroll_words(config),
+        "consolidate": lambda: f"into {gallery}, who is there already: {config.consolidate.policy}",
+        "dedup": lambda: (
+            f"{gallery}; {f'on the result of {since.date}' if since else 'all pairs are compared'}"
+        ),
+        "identify": lambda: _identify_words(config),
+        "drift": lambda: (
+            f"against {config.drift.nights} nights, from {config.drift.least_values:,} values on"
+        ),
+    }
+    found = {name: say() if config.on(name) else "switched off" for name, say in words.items()}
+    return {**found, "differences": "people, duplicates and photos against last night"}
+
+
+def _identify_words(config: NightConfig) -> str:
+    how = config.identify
+    searched = (config.gallery if how.gallery.enabled else None, how.watch_list.uri)
+    return f"{how.probes or _OWN} in {' and in '.join(uri for uri in searched if uri) or 'no gallery'}"
+
+
+def _scan_words(config: NightConfig, last: Past | None) -> str:
+    known = photos.known_of(last.folder.child(SCAN) if last else None)
+    facts = photos.look(str(config.photos), config.scan, known).facts()
+    return (
+        f"{facts['listed']:,} photos in {config.photos}: {facts['new']:,} new, {facts['changed']:,} changed, "
+        f"{facts['vanished']:,} vanished"
+    )
+
+
+def _enroll_words(config: NightConfig) -> str:
+    spec = run_spec(config.settings, "")
+    return f"the new and changed ones with {spec.detector.name} and {spec.embedder.name}"
+
+
+def _ends(config: NightConfig, date: str, past: list[Past]) -> Iterator[str]:
+    gates = ", ".join(f"{n} {v:g}" for n, v in config.gates.model_dump().items() if v is not None)
+    yield f"gates        {gates or 'none'}"
+    names = ", ".join(night.date for night in expired(_with_tonight(config, date, past), date, config))
+    yield f"removed      {names or 'nothing'}, by retention once the night is complete"
+
+
+def _with_tonight(config: NightConfig, date: str, past: list[Past]) -> list[Past]:
+    """All nights as they will be once tonight has ended well."""
+    steps = {name: {} if config.on(name) else nothing_done("switched off") for name in NAMES}
+    tonight = Past(date, Folder.at(config.runs).child(date), config.identity(), {"night": None}, True, steps)
+    return [*(night for night in past if night.date < date), tonight]

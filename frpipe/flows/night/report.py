@@ -1,0 +1,115 @@
+"""The report of a night, written: report.json, report.md and report.html in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from frpipe.core.errors import OutputError
+from frpipe.core.night_config import Gates
+from frpipe.flows.night import photos
+from frpipe.flows.night.differences import CHANGES
+from frpipe.flows.night.drift import SAMPLES
+from frpipe.flows.night.gates import Verdict, judged
+from frpipe.flows.night.journal import Facts, encoded
+from frpipe.flows.night.page import page
+from frpipe.flows.night.tables import as_file
+from frpipe.flows.night.work import PROBES, SCAN
+from frpipe.io import run
+from frpipe.io.folder import Folder
+
+PAGE = "report.html"
+_PHOTOS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
+_TABLES = (
+    *(f"{sub}/{name}" for sub in (SCAN, PROBES) for name in _PHOTOS),
+    SAMPLES,
+    CHANGES,
+)
+
+
+def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
+    """Write it for people and for programs. whole: nothing was held back; the night is complete with that."""
+    folder.write(PAGE, page(report).encode())
+    if whole:
+        files = [as_file(folder, name) for name in _TABLES if folder.exists(name)]
+        run.seal(folder, files, report, report_text(report))
+        return
+    folder.write(run.REPORT, encoded(report))
+    folder.write(run.REPORT_TEXT, report_text(report).encode())
+
+
+def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[Verdict]]:
+    """The stored report of a finished night, with the gates as they are asked for now."""
+    try:
+        report: Facts = json.loads(folder.read(run.REPORT))
+    except (FileNotFoundError, ValueError):
+        raise OutputError(f"{run.REPORT} of the night cannot be read", "move its folder away") from None
+    verdicts = judged(gates, report["steps"])
+    told = [verdict.as_dict() for verdict in verdicts]
+    if told != report["gates"]:
+        report["gates"] = told
+        folder.write(PAGE, page(report).encode())
+        folder.write(run.REPORT, encoded(report))
+        folder.write(run.REPORT_TEXT, report_text(report).encode())
+    return report, verdicts
+
+
+def report_text(report: Facts) -> str:
+    """The same in a few lines, for people."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Facts) -> Iterator[str]:
+    steps = report["steps"]
+    last = report["last_night"]
+    yield f"night      {report['night']}, compared with {last or 'none: it is the first'}"
+    scan, enroll = steps.get("scan", {}), steps.get("enroll", {})
+    if "listed" in scan:
+        alone = scan["people_without_photos"]
+        yield (
+            f"photos     {scan['listed']:,}: {scan['new']:,} new, {scan['changed']:,} changed, "
+            f"{scan['vanished']:,} vanished{f'; people without any more: {alone:,}' if alone else ''}"
+        )
+    if "rows" in enroll:
+        reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
+        yield (
+            f"enrolled   {enroll['ok']:,} ok, {enroll['no_face']:,} without a face, "
+            f"{enroll['rejected']:,} rejected{f' ({reasons})' if reasons else ''}"
+        )
+    yield from _gallery_lines(steps)
+    for name, measure in steps.get("drift", {}).get("measures", {}).items():
+        if measure["verdict"] == "moved":
+            apart, by_chance = measure["distance"], measure["chance"]
+            yield f"drift      {name} has moved: distance {apart:.3f}, by chance up to {by_chance:.3f}"
+    for step in report["throughput"]:
+        if step["not_done"]:
+            yield f"not done   {step['step']}: {step['not_done']}"
+    for gate in report["gates"]:
+        value = "nothing to judge" if gate["value"] is None else f"{gate['value']:g}"
+        bad = "" if gate["holds"] else ", does NOT hold"
+        yield f"gate       {gate['gate']} {gate['limit']:g}: {value}{bad}"
+    cost = report["cost"]
+    per_million = cost.get("per_million_photos")
+    price = f", {per_million:,.2f} {cost['currency']} a million photos" if per_million is not None else ""
+    yield f"spent      {cost['spent_s']:,.0f} s on {cost['nodes']} node{'s' * (cost['nodes'] > 1)}{price}"
+    yield f"output     {report['output']}"
+
+
+def _gallery_lines(steps: Facts) -> Iterator[str]:
+    changes = steps.get("differences", {})
+    people, clusters, gallery = (changes.get(name) for name in ("people", "clusters", "gallery"))
+    if people and gallery:
+        yield (
+            f"gallery    version {gallery['version']}, {gallery['people']:,} people: "
+            f"{people['person_new']:,} new, {people['person_gone']:,} gone"
+        )
+    dedup = steps.get("dedup", {})
+    if "clusters" in dedup:
+        new = f", {clusters['cluster_new']:,} new, {clusters['cluster_grown']:,} grown" if clusters else ""
+        yield f"duplicates {dedup['clusters']:,} clusters{new}"
+    for name, search in steps.get("identify", {}).items():
+        if isinstance(search, dict):
+            yield (
+                f"identified {search['identified']:,} of {search['probes']:,} probes in the {name}, "
+                f"{search['strangers']:,} strangers"
+            )

@@ -1,0 +1,136 @@
+"""The steps of a night that compare: duplicates in the gallery, and who is on the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from frpipe.core.errors import ConfigError, GalleryError, OutputError
+from frpipe.core.night_config import ScanStep, Threshold
+from frpipe.core.threshold import ThresholdCard
+from frpipe.flows import dedup as duplicates
+from frpipe.flows.identification import Execution, Identifying
+from frpipe.flows.night import photos
+from frpipe.flows.night.faces import enrolled, gallery_version
+from frpipe.flows.night.history import Past
+from frpipe.flows.night.journal import Facts
+from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
+from frpipe.io import run, threshold_file
+from frpipe.io.folder import Folder
+
+GALLERY, WATCH_LIST = "gallery", "watch-list"
+"""Folders below `identify`."""
+_DEDUP = ("templates", "fresh_templates", "pairs_compared", "pairs", "same_photo", "same_person", "clusters")
+_FOUND = ("rows", "probes", "identified", "strangers", "subjects", "templates", "gallery_version")
+
+
+def dedup(work: Work) -> Facts:
+    """All duplicates of the gallery as it is now; of pairs, those are compared that are new."""
+    out = work.folder.child(DEDUP)
+    version = work.journal.pin("dedup_version", gallery_version(work.config.gallery))
+    if version is None:
+        return nothing_done("there is no gallery yet")
+    work.join()
+    since = _since(work, out)
+    try:
+        done = _duplicates(work, out, version, since)
+    except (ConfigError, GalleryError, OutputError) as error:
+        if since is None or run.begun(out):
+            raise
+        work.say(f"the result of {since.date} cannot be carried on: {error.message}; all pairs are compared")
+        since = None
+        done = _duplicates(work, out, version, since)
+    facts = {name: done[name] for name in (*_DEDUP, "wall_s")}
+    facts["threshold"] = done["threshold"]["similarity"]
+    return {**facts, "version": version, "since": since.date if since else None}
+
+
+def identify(work: Work) -> Facts:
+    """Search the probes in the gallery as it was before tonight, and in the watch list."""
+    how, facts = work.config.identify, {}
+    probes = _probes(work)
+    if probes is None:
+        return nothing_done("no new probes")
+    # Tonight's own photos would find themselves in the gallery as it is by now.
+    own = how.probes is None
+    version = work.journal.base["gallery_version"] if own else gallery_version(work.config.gallery)
+    if how.gallery.enabled and version:
+        facts[GALLERY] = _search(work, probes, GALLERY, version if own else None)
+    if how.watch_list.uri is not None:
+        facts[WATCH_LIST] = _search(work, probes, WATCH_LIST, None)
+    return facts or nothing_done("nobody was in the gallery to be found")
+
+
+def newest_dedup(past: Sequence[Past]) -> Past | None:
+    """The newest finished night that has looked for duplicates."""
+    return next((night for night in reversed(past) if night.complete and night.did("dedup")), None)
+
+
+def _since(work: Work, out: Folder) -> Past | None:
+    """Whose result is carried on; a run that was begun keeps what it was begun with."""
+    newest, begun = newest_dedup(work.past), run.begun(out)
+    date = work.journal.pin("dedup_since", newest.date if newest else None)
+    if begun and begun["identity"]["since"] is None:
+        return None
+    return next((night for night in work.past if night.date == date), None)
+
+
+def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Facts:
+    how, execution = work.config.dedup, work.config.execution
+    return duplicates.Dedup(
+        out.uri,
+        gallery=work.config.gallery,
+        version=version,
+        threshold=how.threshold,
+        card=_card(how),
+        since=since.folder.child(DEDUP).uri if since else None,
+        execution=duplicates.Execution(
+            work.address, execution.workers, execution.kernel, max_pairs=how.max_pairs
+        ),
+        say=work.say,
+    ).run()
+
+
+def _probes(work: Work) -> Folder | None:
+    """The enroll output that is searched; None where there is nothing new."""
+    uri, place = work.config.identify.probes, work.folder.child(PROBES)
+    before = work.last.folder.child(PROBES) if work.last else None
+    if uri is None:
+        photos.carry_known(before, place)
+        return work.folder.child(ENROLL) if work.did("enroll") else None
+    if work.journal.record["pins"].get("probes") is None:
+        found = photos.look(uri, ScanStep(), photos.known_of(before))
+        found.write(place, uri)
+        work.journal.pin("probes", found.facts())
+    todo = work.journal.record["pins"]["probes"]
+    if not todo["new"] + todo["changed"]:
+        photos.write_again(place, None)
+        return None
+    out = place.child(ENROLL)
+    enrolled(work, place, out)
+    photos.write_again(place, out)
+    return out
+
+
+def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts:
+    how, execution = work.config.identify, work.config.execution
+    watched = name == WATCH_LIST
+    limit: Threshold = how.watch_list if watched else how.gallery
+    work.join()
+    done = Identifying(
+        probes.uri,
+        str(how.watch_list.uri) if watched else work.config.gallery,
+        work.folder.child(IDENTIFY).child(name).uri,
+        version=version,
+        k=how.top,
+        threshold=limit.threshold,
+        card=_card(limit),
+        config=work.config.settings,
+        execution=Execution(work.address, execution.workers, execution.kernel),
+        say=work.say,
+    ).run()
+    facts = {key: done[key] for key in (*_FOUND, "wall_s", "probes_per_s")}
+    return {**facts, "threshold": done["threshold"]["similarity"]}
+
+
+def _card(limit: Threshold) -> ThresholdCard | None:
+    return threshold_file.load(limit.threshold_card) if limit.threshold_card else None

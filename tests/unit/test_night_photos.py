@@ -1,0 +1,118 @@
+"""Which photos a night has to do: new, changed, vanished, and those to be tried again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from frpipe.core.night_config import ScanStep
+from frpipe.flows.night import photos
+from frpipe.flows.night.tables import read_table
+from frpipe.io.folder import Folder
+from frpipe.io.manifest import Manifest
+from frpipe.io.parts import write_part
+
+
+def _photo(root: Path, name: str, content: str = "photo") -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    root = tmp_path / "album"
+    for name in ("ann/1.jpg", "ann/2.jpg", "bob/1.jpg", "bob/notes.txt"):
+        _photo(root, name)
+    return root
+
+
+def _looked(album: Path, folder: Folder, known: pa.Table | None = None) -> photos.Found:
+    found = photos.look(str(album), ScanStep(), known)
+    found.write(folder, str(album))
+    return found
+
+
+def _manifest(folder: Folder) -> list[str]:
+    ids: list[str] = read_table(folder, photos.MANIFEST)["image_id"].to_pylist()
+    return ids
+
+
+def test_the_first_look_takes_all_photos_and_names_their_people(album: Path, tmp_path: Path) -> None:
+    folder = Folder.at(str(tmp_path / "scan"))
+    facts = _looked(album, folder).facts()
+    assert (facts["listed"], facts["new"], facts["changed"], facts["vanished"]) == (3, 3, 0, 0)
+    rows = read_table(folder, photos.MANIFEST).to_pylist()
+    assert rows[0] == {"image_id": "ann/1.jpg", "image_uri": f"{album}/ann/1.jpg", "subject_id": "ann"}
+    assert Manifest.open(f"{folder.uri}/{photos.MANIFEST}").rows_estimate() == 3
+
+
+def test_the_next_look_takes_what_is_new_or_changed_and_notices_what_is_gone(
+    album: Path, tmp_path: Path
+) -> None:
+    known = photos.look(str(album), ScanStep(), None).listing
+    _photo(album, "cat/1.jpg")
+    _photo(album, "ann/1.jpg", "another")
+    os.utime(album / "ann/2.jpg", ns=(1, 1))
+    (album / "bob/1.jpg").unlink()
+    folder = Folder.at(str(tmp_path / "scan"))
+    found = _looked(album, folder, known)
+    facts = found.facts()
+    assert _manifest(folder) == ["ann/1.jpg", "ann/2.jpg", "cat/1.jpg"]
+    assert (facts["new"], facts["changed"], facts["vanished"]) == (1, 2, 1)
+    assert facts["known_before"] == 3
+    assert facts["people_without_photos"] == 1
+    assert found.vanished["image_id"].to_pylist() == ["bob/1.jpg"]
+
+
+def test_an_album_that_stays_as_it_is_gives_nothing_to_do(album: Path) -> None:
+    known = photos.look(str(album), ScanStep(), None).listing
+    found = photos.look(str(album), ScanStep(), known)
+    assert (found.new, found.changed, found.todo.num_rows, found.vanished.num_rows) == (0, 0, 0, 0)
+
+
+def test_a_glob_and_the_rule_for_people_are_kept(album: Path) -> None:
+    found = photos.look(str(album), ScanStep(glob="ann/*", subject_from="none"), None)
+    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
+    assert found.listing["subject_id"].null_count == 2
+
+
+def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_path: Path) -> None:
+    folder, enrolled = Folder.at(str(tmp_path / "scan")), Folder.at(str(tmp_path / "enroll"))
+    _looked(album, folder)
+    reasons = [None, "fetch_failed", "truncated"]
+    images = pa.table(
+        {
+            "image_id": ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"],
+            "reason": pa.array(reasons, pa.string()),
+        }
+    )
+    write_part(enrolled, 0, images, images.select(["image_id"]).slice(0, 1), {})
+    assert photos.write_again(folder, enrolled) == 1
+    known = photos.known_of(folder)
+    assert known is not None
+    assert photos.look(str(album), ScanStep(), known).todo["image_id"].to_pylist() == ["ann/2.jpg"]
+
+
+def test_photos_that_were_not_enrolled_are_not_known(album: Path, tmp_path: Path) -> None:
+    folder = Folder.at(str(tmp_path / "scan"))
+    _looked(album, folder)
+    assert photos.write_again(folder, None) == 3
+    assert photos.look(str(album), ScanStep(), photos.known_of(folder)).new == 3
+
+
+def test_what_was_known_stays_known_over_a_night_without_a_look(album: Path, tmp_path: Path) -> None:
+    before, tonight = Folder.at(str(tmp_path / "1")), Folder.at(str(tmp_path / "2"))
+    _looked(album, before)
+    photos.carry_known(before, tonight)
+    assert photos.known_of(tonight) is None
+    photos.write_again(before, None)
+    photos.carry_known(before, tonight)
+    known = photos.known_of(tonight)
+    assert known is not None
+    assert known.num_rows == 0
+    photos.carry_known(None, tonight)
+    assert photos.known_of(tonight) == known

@@ -36,7 +36,7 @@ layers: setup     ## imports point down
 	$(BIN)/lint-imports --no-cache
 
 unit: models      ## pytest, but for what takes minutes
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 soak: models      ## ten nights in a row with kills: some ten minutes
 	$(BIN)/pytest -s -m slow tests/flow/test_soak.py

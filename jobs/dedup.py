@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import positive
+from frpipe.cli.gallery_parser import not_negative, positive
 from frpipe.cli.job_options import add_execution, add_threshold
 from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _dedup(options: argparse.Namespace) -> int:
     from frpipe.flows.dedup import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
     from frpipe.flows.dedup_report import report_text  # noqa: PLC0415
+    from frpipe.flows.dedup_sheet import check_page  # noqa: PLC0415
     from frpipe.io import threshold_file  # noqa: PLC0415
 
     job = Dedup(
@@ -58,6 +59,8 @@ def _dedup(options: argparse.Namespace) -> int:
         ),
         say=_say,
     )
+    if options.sheet:
+        check_page(options.sheet)
     with kept_clean():
         done = job.dry_run() if options.dry_run else _run(job, options)
     if isinstance(done, str):
@@ -70,9 +73,8 @@ def _dedup(options: argparse.Namespace) -> int:
 def _run(job: Dedup, options: argparse.Namespace) -> dict[str, Any]:
     if not options.sheet:
         return job.run()
-    from frpipe.flows.dedup_sheet import check_page, write_page  # noqa: PLC0415 - only where it is asked for
+    from frpipe.flows.dedup_sheet import write_page  # noqa: PLC0415 - only where it is asked for
 
-    check_page(options.sheet)
     report = job.run()
     shown = write_page(job.output, options.sheet, options.sheet_clusters)
     _say(f"{shown:,} clusters are shown on the page: it holds faces, treat it as you treat the photos")
@@ -85,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--gallery", metavar="URI", help="folder or s3:// prefix")
-    add("--version", type=int, metavar="N", help="version of the gallery (default: the newest)")
+    add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")
     add("--features", metavar="URI", help="in place of a gallery: the output of a finished jobs/enroll.py")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add_threshold(parser, "from here up a pair is reported")
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--since-version",
-        type=int,
+        type=not_negative,
         metavar="N",
         help="only pairs with a template that version N of the gallery does not have, and no others",
     )

@@ -63,8 +63,10 @@ def _identify(options: argparse.Namespace) -> int:
         done = job.dry_run() if options.dry_run else job.run()
     if isinstance(done, str):
         print(done)
+    elif options.json:
+        print(json.dumps(done, indent=1, ensure_ascii=False))
     else:
-        print(json.dumps(done, indent=1, ensure_ascii=False) if options.json else report_text(done), end="")
+        print(report_text(done), end="")
     return 0
 
 

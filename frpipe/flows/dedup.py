@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,15 +15,16 @@ from frpipe.flows.dedup_plan import Plan
 from frpipe.flows.dedup_since import OldResult, with_fresh
 from frpipe.flows.dedup_source import FeatureSource, GallerySource
 from frpipe.flows.features import FeatureRun, card_name
-from frpipe.flows.output_place import output_place
+from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.matching.kernels import Name
 from frpipe.matching.limit import Limit, limit_of
 from frpipe.models.registry import Registry
-from frpipe.stages.allocation import allocate_one
+from frpipe.stages.allocation import Node, Pool, allocate_one
 from frpipe.stages.cluster import cluster
 
 Say = Callable[[str], None]
@@ -74,23 +75,29 @@ class Dedup:
         """
         out = output_place(self.output)
         plan = self._plan(out)
-        run.claim(out, plan.identity, self._facts(plan))
-        stored = run.complete(out)
+        stored = run.complete(out) if run.check_claim(out, plan.identity) else None
         if stored is not None:
             self.say("this run is complete already: nothing to do")
             return stored
-        run.reopen(out)
-        out.sweep()
         with cluster(self.execution.address, self.say) as nodes:
-            gpu = self.execution.kernel == "cuda"
-            return plan.carry_out(out, allocate_one("dedup", self.execution.workers, nodes, gpu=gpu))
+            pool = self._pool(nodes)
+            claimed = run.claim(out, plan.identity, self._facts(plan))
+            run.reopen(out)
+            out.sweep()
+            # Another driver may have been first, and numbered the units by blocks of its own.
+            return plan.cut_as(int(claimed["block_rows"])).carry_out(out, pool)
 
     def dry_run(self) -> str:
         """The plan, in words; nothing is written."""
         out = output_place(self.output)
         plan = self._plan(out)
         run.check_claim(out, plan.identity)
-        return plan.text()
+        with cluster(self.execution.address, self.say) as nodes:
+            return plan.text(self._pool(nodes))
+
+    def _pool(self, nodes: Sequence[Node]) -> Pool:
+        gpu = self.execution.kernel == "cuda"
+        return allocate_one("dedup", self.execution.workers, nodes, gpu=gpu)
 
     def _facts(self, plan: Plan) -> dict[str, Any]:
         return {
@@ -105,14 +112,15 @@ class Dedup:
         block_rows = int(begun.get("block_rows", self.execution.block_rows))
         if self.features is not None:
             return self._feature_plan(self.features, block_rows)
-        version = self.version
-        if version is None:
-            version = begun.get("identity", {}).get("source", {}).get("version")
-        return self._gallery_plan(str(self.gallery), version, block_rows)
+        return self._gallery_plan(str(self.gallery), begun.get("identity", {}), block_rows)
 
     def _check(self) -> None:
         if (self.gallery is None) == (self.features is None):
             raise ConfigError("what is to be searched?", "give either --gallery or --features")
+        places = {"--gallery": self.gallery, "--features": self.features, "--since": self.since}
+        for flag, uri in places.items():
+            if uri is not None:
+                refuse_relative(flag, uri)
         if self.since is not None and self.since_version is not None:
             raise ConfigError("--since and --since-version say the same", "give one of them")
         versions = (self.version, self.since, self.since_version)
@@ -128,9 +136,9 @@ class Dedup:
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest}, facts)
 
-    def _gallery_plan(self, uri: str, version: int | None, block_rows: int) -> Plan:
+    def _gallery_plan(self, uri: str, begun: dict[str, Any], block_rows: int) -> Plan:
         gallery = Gallery.open(uri)
-        snapshot = gallery.snapshot(version)
+        snapshot = self._snapshot(gallery, begun)
         newest = gallery.catalog.head().number
         if self.version is None and snapshot.number < newest:
             self.say(f"the gallery is at version {newest}; this output was begun with {snapshot.number}")
@@ -146,6 +154,22 @@ class Dedup:
             source, gallery.spec, name, {"gallery": gallery.uri, **name}, since=since, before=before
         )
         return plan if since is None else replace(plan, source=self._since(source, gallery, since["version"]))
+
+    def _snapshot(self, gallery: Gallery, begun: dict[str, Any]) -> Snapshot:
+        """Of the version asked for, else of the one that the output was begun with, else the newest."""
+        named = begun.get("source", {})
+        ours = (begun.get("job"), named.get("gallery_id")) == ("dedup", gallery.gallery_id)
+        if self.version is not None or not ours:
+            return gallery.snapshot(self.version)
+        try:
+            return gallery.snapshot(named["version"])
+        except GalleryDamaged:
+            raise
+        except GalleryError as error:
+            raise GalleryError(
+                f"{error.message}, and the output was begun with it",
+                "use a new --output: it takes the newest",
+            ) from None
 
     def _since(self, source: GallerySource, gallery: Gallery, version: Any) -> GallerySource:
         if version > source.version:
@@ -171,7 +195,7 @@ class Dedup:
         since: dict[str, Any] | None = None,
         before: OldResult | None = None,
     ) -> Plan:
-        limit = self._limit(spec, source.rows)
+        limit = self._limit(spec, source)
         identity = {
             "job": "dedup",
             "schema_version": DEDUP_VERSION,
@@ -196,16 +220,22 @@ class Dedup:
             say=self.say,
         )
 
-    def _limit(self, spec: GallerySpec, rows: int) -> Limit:
+    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource) -> Limit:
         name = card_name(spec.embedder_hash)
         limit = limit_of(
             spec.embedder_hash,
             given=self.threshold,
             card=self.card,
             embedder_card=Registry.default().card(name) if name else None,
-            searched=max(2, rows),
+            searched=max(2, source.rows),
+            subjects=self._subjects(source),
             preprocessing_hash=spec.preprocessing_hash,
         )
         if limit.warning:
             self.say(f"threshold {limit.similarity:g}: {limit.warning}")
         return limit
+
+    def _subjects(self, source: GallerySource | FeatureSource) -> int | None:
+        """People, where a card says for how many it is; None: not wanted, or not known."""
+        wanted = self.card is not None and self.card.purpose == "identification"
+        return source.snapshot.subjects if wanted and isinstance(source, GallerySource) else None

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,10 @@ class Plan:
     kernel: Name
     most: int
     say: Say
+
+    def cut_as(self, block_rows: int) -> Plan:
+        """The same search in blocks of another size."""
+        return replace(self, source=replace(self.source, block_rows=block_rows))
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:
@@ -168,11 +172,11 @@ class Plan:
         out.write(CLUSTERS, data)
         return PartFile(CLUSTERS, clusters.num_rows, len(data), hashlib.sha256(data).hexdigest())
 
-    def text(self) -> str:
+    def text(self, pool: Pool) -> str:
         """The plan, for people."""
-        return "\n".join(self._lines())
+        return "\n".join(self._lines(pool))
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self, pool: Pool) -> Iterator[str]:
         yield f"searched   {source_text(self._facts)}"
         yield f"compared   {self.products:,} pairs{since_text(self._facts)}"
         yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
@@ -180,4 +184,5 @@ class Plan:
             f"threshold  similarity >= {self.limit.similarity:.6g} (distance <= {self.limit.distance:.6g}), "
             f"{self.limit.source}"
         )
+        yield f"pool       {pool}"
         yield "dry run: nothing was written"

@@ -18,6 +18,7 @@ from frpipe.flows.dedup_page import Group, Link, Member, page
 from frpipe.flows.dedup_since import CLUSTERS
 from frpipe.flows.dedup_source import FeatureSource, GallerySource
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.output_place import refuse_relative
 from frpipe.flows.thumbnails import Thumbnails
 from frpipe.io import run
 from frpipe.io import uri as uris
@@ -35,7 +36,7 @@ def write_page(output: str, file: str, limit: int = 60) -> int:
     limit: at most so many of each kind.
     First the clusters that link different photos, the most alike on top, for these need a person's eye; then
     those of one photo under several ids. It shows faces: treat the file as you treat the photos.
-    Raises OutputError where the result has not ended; ConfigError for a file that is no .html.
+    Raises OutputError where the result has not ended; ConfigError as `check_page`.
     """
     check_page(file)
     out = Folder.at(output)
@@ -51,7 +52,8 @@ def write_page(output: str, file: str, limit: int = 60) -> int:
 
 
 def check_page(file: str) -> None:
-    """Raise ConfigError for a file that is no .html."""
+    """Raise ConfigError for a file that is no .html, or would stay in the folder of a submitted job."""
+    refuse_relative("--sheet", file)
     if not file.lower().endswith((".html", ".htm")):
         raise ConfigError("--sheet is a page of HTML", "name a file that ends in .html")
 

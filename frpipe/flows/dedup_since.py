@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,6 @@ from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.units import Units
 from frpipe.stages.dedup_worker import PAIRS
 
 CLUSTERS = "clusters.parquet"
@@ -30,14 +30,15 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class OldResult:
-    """The finished result of another night."""
+    """The finished result of another night: it is read, and never changed. files: SHA-256, by name."""
 
     folder: Folder
     identity: dict[str, Any]
+    files: Mapping[str, str]
 
     @classmethod
     def open(cls, uri: str) -> OldResult:
-        """Raises OutputError where there is none, or it has not ended, or is of another job."""
+        """Raises OutputError where there is none, or it has not ended, or is of another job or damaged."""
         folder = Folder.at(uri)
         identity = run.begun(folder).get("identity", {})
         if identity.get("job") != "dedup" or run.complete(folder) is None:
@@ -45,7 +46,11 @@ class OldResult:
                 "--since is not the finished result of a jobs/dedup.py run",
                 "give the --output of such a run, or leave --since out: all pairs are compared then",
             )
-        return cls(folder, identity)
+        listed = json.loads(folder.read(run.FILES))["files"]
+        result = cls(folder, identity, {file["name"]: file["sha256"] for file in listed})
+        for name in result.files:
+            result._content(name)
+        return result
 
     @property
     def version(self) -> int:
@@ -75,22 +80,31 @@ class OldResult:
                 "leave --since out: all pairs are compared then",
             )
 
-    def pairs(self) -> list[int]:
-        """Its files of pairs, by number."""
-        return sorted(Units(self.folder, PAIRS).done())
+    def pairs(self) -> list[str]:
+        """Names of its files of pairs, in order."""
+        return sorted(name for name in self.files if name.startswith(f"{PAIRS}/"))
 
-    def read(self, unit: int) -> pa.Table:
-        """One of them."""
-        return Units(self.folder, PAIRS).read(unit).replace_schema_metadata(None)
+    def read(self, name: str) -> pa.Table:
+        """One of its files. Raises OutputError where it is damaged."""
+        return pq.read_table(pa.BufferReader(self._content(name))).replace_schema_metadata(None)
 
     def clusters(self) -> dict[str, list[str]]:
         """Subjects of each cluster, by its id."""
         members: dict[str, list[str]] = {}
-        table = pq.read_table(pa.BufferReader(self.folder.read(CLUSTERS)))
+        table = self.read(CLUSTERS)
         ids, subjects = table["cluster_id"].to_pylist(), table["subject_id"].to_pylist()
         for cluster, subject in zip(ids, subjects, strict=True):
             members.setdefault(cluster, []).append(subject)
         return members
+
+    def _content(self, name: str) -> bytes:
+        data = self.folder.read(name)
+        if hashlib.sha256(data).hexdigest() != self.files[name]:
+            raise OutputError(
+                f"{name} of the result given as --since is damaged",
+                "leave --since out, with a new --output if this one was begun: all pairs are compared then",
+            )
+        return data
 
 
 def with_fresh(source: GallerySource, before: Snapshot) -> GallerySource:
@@ -147,9 +161,9 @@ class Carried:
         self._result, self._source = result, source
         self._known: pa.Array | None = None
 
-    def table(self, unit: int) -> pa.Table:
+    def table(self, name: str) -> pa.Table:
         """Those of a file of the older result."""
-        pairs = self._result.read(unit)
+        pairs = self._result.read(name)
         known = self._still_there()
         keep = [pc.is_in(_keys(pairs, f"subject_{s}", f"face_{s}"), value_set=known) for s in "ab"]
         return pairs.filter(pc.and_(*keep))

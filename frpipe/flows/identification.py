@@ -81,6 +81,7 @@ class Identifying:
             if stored is not None:
                 self.say("this run is complete already: nothing to do")
                 return stored
+            plan.check()
             for remark in plan.goal.remarks():
                 self.say(remark)
             pool = self._pool(joined())
@@ -100,8 +101,9 @@ class Identifying:
                 lines = ["first the manifest is enrolled:", enrollment, "then its faces are searched:"]
                 lines += goal.lines()
             else:
-                plan = Plan(FeatureRun.open(self.probes), goal, self.execution.probe_rows, self.say)
+                plan = self._search(self.probes, goal, out)
                 run.check_claim(out, plan.identity)
+                plan.check()
                 lines = plan.lines()
             lines += [f"pool       {self._pool(nodes)}", *goal.remarks(), "dry run: nothing was written"]
         return "\n".join(lines)
@@ -144,7 +146,12 @@ class Identifying:
             enrollment.run()
             # To enroll takes its time, and the gallery may have moved on.
             probes, goal = enrollment.output, self._goal(out)
-        return Plan(FeatureRun.open(probes), goal, self.execution.probe_rows, self.say)
+        return self._search(probes, goal, out)
+
+    def _search(self, probes: str, goal: Goal, out: Folder) -> Plan:
+        """In the units that the output was begun with, if it was."""
+        probe_rows = int(run.begun(out).get("probe_rows", self.execution.probe_rows))
+        return Plan(FeatureRun.open(probes), goal, probe_rows, self.say)
 
     def _claim(self, out: Folder, plan: Plan) -> Plan:
         """Make the output this search's; the plan, with the units that it was begun with."""

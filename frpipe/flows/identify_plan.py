@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import ConfigError, OutputError
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.identify_goal import Goal
 from frpipe.flows.identify_progress import SearchProgress
@@ -28,6 +28,8 @@ Say = Callable[[str], None]
 PROBES = "probes"
 """Where the result lies under the output."""
 _ROUNDS = 3
+# Of a unit, about 300 bytes each in its worker.
+MOST_CANDIDATES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,20 @@ class Plan:
     def units(self) -> list[Parts]:
         """The parts of the probes, in bundles."""
         return probe_units(self.parts, self.probe_rows)
+
+    def check(self) -> None:
+        """Raise ConfigError, with the arithmetic, where no worker should hold the candidates of a unit."""
+        faces = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
+        # To count the people takes a look at all ids.
+        if faces * self.goal.spec.k <= MOST_CANDIDATES:
+            return
+        listed = min(self.goal.spec.k, self.goal.lineup.subjects)
+        if faces * listed > MOST_CANDIDATES:
+            raise ConfigError(
+                f"a unit of {faces:,} probes with {listed:,} candidates each is {faces * listed:,}: a worker "
+                f"holds {MOST_CANDIDATES:,} at most",
+                f"give --top {MOST_CANDIDATES // faces} or less, or a smaller --probe-rows on a new --output",
+            )
 
     def carry_out(self, out: Folder, pool: Pool) -> dict[str, Any]:
         """Search what is not done yet, publish, check, report. A damaged unit is done again."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import IMAGES, part_name
 
@@ -30,5 +30,7 @@ def read_images(out: Folder, part: int, columns: Sequence[str]) -> pa.Table:
     try:
         with out.open(f"{IMAGES}/{part_name(part)}") as file:
             return pq.read_table(file, columns=list(columns), use_threads=False, pre_buffer=False)
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except FrpipeError:
+        raise
+    except (OSError, pa.ArrowInvalid):
         raise OutputError(f"part {part} of the run is damaged or gone", "run its enroll job again") from None

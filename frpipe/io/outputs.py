@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import FACES, IMAGES, done_parts, part_name
 
@@ -29,12 +29,29 @@ def read_outputs(
 def read_part_output(
     out: Folder, part: int, image_names: list[str] | None = None, face_names: list[str] | None = None
 ) -> tuple[pa.Table, pa.Table]:
-    """(images, faces) of one published part; None reads all columns."""
+    """(images, faces) of one published part; None reads all columns.
+
+    Raises OutputError where it is damaged.
+    """
     name = part_name(part)
     return _read(out, f"{IMAGES}/{name}", image_names), _read(out, f"{FACES}/{name}", face_names)
 
 
 def _read(out: Folder, name: str, columns: list[str] | None) -> pa.Table:
     """In this thread alone: Arrow's own, if they still hold a Python file at exit, abort the process."""
-    with out.open(name) as file:
-        return pq.read_table(file, columns=columns, use_threads=False, pre_buffer=False)
+    try:
+        with out.open(name) as file:
+            return pq.read_table(
+                file,
+                columns=columns,
+                use_threads=False,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
+    except FrpipeError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeError):
+        raise OutputError(
+            f"{name} of the enroll output is damaged, or lacks a column that is needed",
+            "run the enroll job again on it; if that changes nothing, enroll into a new output",
+        ) from None

@@ -8,7 +8,7 @@ of faces.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -69,9 +69,9 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     images_bytes = out.read(f"{IMAGES}/{name}")
     try:
         faces_bytes = out.read(f"{FACES}/{name}")
-        images = pq.read_table(pa.BufferReader(images_bytes))
+        images = pq.read_table(pa.BufferReader(images_bytes), page_checksum_verification=True)
         faces_rows = pq.read_metadata(pa.BufferReader(faces_bytes)).num_rows
-    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _damaged(part) from error
     faces_sha = hashlib.sha256(faces_bytes).hexdigest()
     if (images.schema.metadata or {}).get(_FACES_SHA, b"").decode() != faces_sha:
@@ -92,9 +92,10 @@ def withdraw_part(out: Folder, part: int) -> None:
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """A whole Parquet file: strings dictionary coded, vectors plain, since they do not compress."""
-    strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    plain = {field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)}
-    codecs = {_leaf(field): "NONE" if field.name in plain else "ZSTD" for field in table.schema}
+    leaves = [leaf for field in table.schema for leaf in _leaves(field, field.name)]
+    strings = [path for path, kind in leaves if pa.types.is_string(kind)]
+    vectors = {f"{f.name}.list.element" for f in table.schema if pa.types.is_fixed_size_list(f.type)}
+    codecs = {path: "NONE" if path in vectors else "ZSTD" for path, _ in leaves}
     sink = pa.BufferOutputStream()
     own = {key.encode(): value.encode() for key, value in metadata.items()}
     pq.write_table(
@@ -103,12 +104,21 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
         compression=codecs,
         use_dictionary=strings,
         store_schema=True,
+        write_page_checksum=True,
     )
     return bytes(sink.getvalue())
 
 
-def _leaf(field: pa.Field) -> str:
-    return f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else str(field.name)
+def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
+    """Parquet's columns of a field: their paths and types."""
+    kind = field.type
+    if pa.types.is_struct(kind):
+        for number in range(kind.num_fields):
+            yield from _leaves(kind.field(number), f"{path}.{kind.field(number).name}")
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(kind.value_field, f"{path}.list.element")
+    else:
+        yield path, kind
 
 
 def _damaged(part: int) -> OutputError:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_part_output
@@ -73,18 +72,6 @@ def probe_rows(
     Raises OutputError for a part that is damaged, or has not these columns.
     """
     with ThreadPoolExecutor(min(_AT_ONCE, len(parts)), "probes") as pool:
-        pairs = list(pool.map(lambda part: _part(out, part, [*image_names], [*face_names]), parts))
+        pairs = list(pool.map(lambda part: read_part_output(out, part, [*image_names], [*face_names]), parts))
     images, faces = zip(*pairs, strict=True)
     return pa.concat_tables(images), pa.concat_tables(faces)
-
-
-def _part(out: Folder, part: int, image_names: list[str], face_names: list[str]) -> tuple[pa.Table, pa.Table]:
-    try:
-        return read_part_output(out, part, image_names, face_names)
-    except FrpipeError:
-        raise
-    except (OSError, pa.ArrowInvalid):
-        raise OutputError(
-            f"part {part} of the probes is damaged, or lacks a column that is needed",
-            "run the enroll job again on it; if that changes nothing, enroll into a new output",
-        ) from None

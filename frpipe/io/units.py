@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,8 +14,7 @@ from frpipe.core.errors import OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile, part_name, to_parquet
 
-# Before the number, and after it.
-_BEFORE, _AFTER = part_name(0).split("000000")
+_NUMBERED = re.compile(re.escape(part_name(0)).replace("000000", r"(\d{6,})"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,7 @@ class Units:
     def done(self) -> set[int]:
         """Units that are published."""
         names = (entry.name.rpartition("/")[2] for entry in self.folder.list(self.sub))
-        return {
-            int(name[len(_BEFORE) : -len(_AFTER)])
-            for name in names
-            if name.startswith(_BEFORE) and name.endswith(_AFTER)
-        }
+        return {int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found}
 
     def publish(self, unit: int, table: pa.Table, metadata: Mapping[str, str]) -> bool:
         """Put a unit's rows in place. False if another attempt had done it already: the first one stays."""
@@ -53,8 +49,8 @@ class Units:
         name = self._name(unit)
         data = self.folder.read(name)
         try:
-            table = pq.read_table(pa.BufferReader(data))
-        except (pa.ArrowInvalid, OSError):
+            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        except (pa.ArrowException, OSError, UnicodeError):
             self.folder.delete(name)
             raise OutputError(
                 f"{name} of the output is damaged", "run the same command again: it is done anew"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from frpipe.core.errors import OutputError
 from frpipe.io.folder import Folder
+from frpipe.io.parts import to_parquet
 from frpipe.io.units import Units
 
 TABLE = pa.table({"a": ["x", "y"]})
@@ -42,3 +45,30 @@ def test_a_damaged_unit_is_taken_back(units: Units, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="damaged"):
         units.files()
     assert units.done() == set()
+
+
+def test_one_wrong_bit_of_a_value_is_damage(units: Units, tmp_path: Path) -> None:
+    value = 0.7310585786300049
+    units.publish(0, pa.table({"a": [0.0, value, 1.0]}), {})
+    path = tmp_path / "probes/part-000000.parquet"
+    data, needle = bytearray(path.read_bytes()), struct.pack("<d", value)
+    data[data.index(needle)] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OutputError, match="damaged"):
+        units.read(0)
+    assert units.done() == set()
+
+
+def test_files_of_other_names_are_no_units(units: Units, tmp_path: Path) -> None:
+    units.publish(1, TABLE, {})
+    for name in ("part-000001 (1).parquet", "part-.parquet", "part-x.parquet"):
+        (tmp_path / "probes" / name).write_bytes(b"")
+    assert units.done() == {1}
+
+
+def test_candidates_are_packed_like_other_columns() -> None:
+    kind = pa.list_(pa.struct([("id", pa.string()), ("similarity", pa.float64())]))
+    table = pa.table({"candidates": pa.array([[{"id": "ann", "similarity": 0.5}]] * 1000, kind)})
+    group = pq.read_metadata(pa.BufferReader(to_parquet(table, {}))).row_group(0)
+    assert {group.column(n).compression for n in range(2)} == {"ZSTD"}
+    assert "RLE_DICTIONARY" in group.column(0).encodings

@@ -10,29 +10,38 @@ import numpy as np
 from frpipe.evaluation.difference import Difference
 from frpipe.evaluation.sample import Estimate, Sample
 from frpipe.metrics.bootstrap import percentiles
-from frpipe.metrics.curve import Curve
+from frpipe.metrics.curve import ROUNDING, Curve
 from frpipe.metrics.intervals import LEVEL
 from frpipe.metrics.operating import RULE_OF_3
 from frpipe.metrics.scores import Doubles
 
 _METHOD = "paired bootstrap over subjects"
+_NONE = "insufficient data"
 
 
 def differences(
-    first: tuple[str, Sample], second: tuple[str, Sample], estimates: Sequence[Estimate]
+    first: tuple[str, Sample], second: tuple[str, Sample], estimates: Sequence[Estimate], compared: int = 1
 ) -> Iterator[Difference]:
-    """Of each measure, second less first. The samples are of the same trials, in one order.
+    """Of each measure, second less first. The samples are of the same trials, in one order, of one people.
 
-    A target that the trials are too few for has no value.
+    compared: measures that the page compares in all.  A target that the trials are too few for has no value,
+    and nothing has one where trials of one kind are missing, or all are of one person.
     """
     names = {"first": first[0], "second": second[0]}
+    if not (first[1].drawable and second[1].drawable):
+        for one in estimates:
+            yield Difference(one.measure, first[0], second[0], None, one.at, note=_NONE)
+        return
+    # With fewer, not even the smallest p would be significant after Holm's correction.
+    fewest = int(np.ceil(2 * compared / (1 - LEVEL)))
     curves = [Curve.of(sample.scores) for _, sample in (first, second)]
-    found = [sample.replicates([one.of for one in estimates]) for _, sample in (first, second)]
+    metrics = [one.of for one in estimates]
+    found = [sample.replicates(metrics, at_least=fewest) for _, sample in (first, second)]
     trials = len(first[1].scores.mated) + len(first[1].scores.nonmated)
     for column, one in enumerate(estimates):
         rest = {**names, "at": one.at, "trials": trials}
-        if _is_target(one) and (one.at or 0) * curves[0].nonmated_trials < RULE_OF_3:
-            yield Difference(one.measure, value=None, note="insufficient data", **rest)  # type: ignore[arg-type]
+        if _is_target(one) and (one.at or 0) * curves[0].nonmated_trials + ROUNDING < RULE_OF_3:
+            yield Difference(one.measure, value=None, note=_NONE, **rest)  # type: ignore[arg-type]
             continue
         value = one.of(curves[1]) - one.of(curves[0])
         drawn = found[1][:, column] - found[0][:, column]

@@ -12,7 +12,7 @@ from frpipe.evaluation.curves import binned, det_series, roc_series
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series
 from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
-from frpipe.evaluation.sample import Estimate, at_target, auc
+from frpipe.evaluation.sample import NO_SCORE, Estimate, at_target, auc
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
 from frpipe.metrics.clustered import clustered_rate
@@ -39,7 +39,7 @@ class IdentificationQuestion:
     def estimates(self) -> list[Estimate]:
         """What a curve gives."""
         found = [auc(), *(at_target("TPIR", target) for target in self.targets)]
-        return [*found, Estimate("CMC", 1, lambda curve: float(1 - curve.at([-1.5])[1][0]))]
+        return [*found, Estimate("CMC", 1, lambda curve: float(1 - curve.at([NO_SCORE])[1][0]))]
 
     def answer(
         self, name: str, trials: SearchTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()

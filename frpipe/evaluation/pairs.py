@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from frpipe.evaluation.sample import Sample
+from frpipe.evaluation.sample import Sample, numbered
 from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Doubles, Indices, Scores
 
@@ -53,6 +54,13 @@ class PairTrials:
         groups = {column: labels[chosen] for column, labels in self.groups.items()}
         return replace(self, **picked, fold=fold, groups=groups)
 
+    def distinct(self) -> PairTrials:
+        """Each two photos once, where they stand first, in whichever order."""
+        a, b = numbered(self.a, self.b)
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        _, rows = np.unique(low * (high.max(initial=0) + 1) + high, return_index=True)
+        return self.some(np.sort(rows))
+
     def scores(self) -> Scores:
         """With the failed ones counted."""
         done = self.completed
@@ -76,4 +84,4 @@ class PairTrials:
 
 
 def _share(photos: Labels, lost: Mask) -> Rate:
-    return Rate(len(np.unique(photos[lost].astype(str))), len(np.unique(photos.astype(str))))
+    return Rate(len(pd.unique(photos[lost])), len(pd.unique(photos)))

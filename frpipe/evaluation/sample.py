@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from frpipe.metrics.bootstrap import REPLICATES, curve_replicates
-from frpipe.metrics.curve import Curve
+from frpipe.metrics.curve import ROUNDING, Curve
 from frpipe.metrics.operating import EqualError, equal_error
 from frpipe.metrics.scores import Doubles, Indices, Scores
 
 # Scores that are drawn in all: 1,000 replicates up to a million of them, and 200 at the least.
 _BUDGET = 1_000_000_000
 _FEWEST = 200
+# Below every similarity. What a sample has there is no score: see SearchTrials.sample.
+NO_SCORE = -1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,12 @@ class Sample:
         people = np.unique(np.concatenate([self.mated, self.a, self.b]))
         return len(self.scores.mated) > 0 and len(self.scores.nonmated) > 0 and len(people) > 1
 
-    def replicates(self, metrics: Sequence[Callable[[Curve], float]], seed: int = 0) -> Doubles:
-        """(r, metrics): as `curve_replicates`; fewer replicates for very many scores."""
+    def replicates(
+        self, metrics: Sequence[Callable[[Curve], float]], seed: int = 0, at_least: int = 0
+    ) -> Doubles:
+        """(r, metrics): as `curve_replicates`; fewer replicates for very many scores, but `at_least`."""
         amount = len(self.scores.mated) + len(self.scores.nonmated)
-        count = int(np.clip(_BUDGET // max(amount, 1), _FEWEST, REPLICATES))
+        count = max(at_least, int(np.clip(_BUDGET // max(amount, 1), _FEWEST, REPLICATES)))
         return curve_replicates(
             self.scores, self.mated, (self.a, self.b), metrics, replicates=count, seed=seed
         )
@@ -63,7 +68,14 @@ def eer() -> Estimate:
 
 def at_target(measure: str, target: float) -> Estimate:
     """TAR at an FMR, or TPIR at an FPIR."""
-    return Estimate(measure, target, lambda curve: 1 - curve.fnmr_at(target))
+    return Estimate(measure, target, lambda curve: _accepted(curve, target))
+
+
+def _accepted(curve: Curve, target: float) -> float:
+    """The share of mated scores at the most lenient similarity that keeps to the target."""
+    scored = len(curve.threshold) - int(np.searchsorted(curve.threshold[::-1], NO_SCORE))
+    kept = int(np.searchsorted(curve.nonmated, target * curve.nonmated_trials + ROUNDING, "right"))
+    return float(curve.mated[min(kept, scored) - 1] / curve.mated_trials)
 
 
 def _eer(curve: Curve) -> float:
@@ -73,5 +85,6 @@ def _eer(curve: Curve) -> float:
 
 def numbered(*names: NDArray[np.object_]) -> list[Indices]:
     """The same number for the same name, in all of the lists, in the order of names."""
-    _, numbers = np.unique(np.concatenate(names).astype(str), return_inverse=True)
+    # Not np.unique of texts of fixed width: each would take four bytes times the longest.
+    numbers, _ = pd.factorize(np.concatenate(names), sort=True)
     return np.split(numbers.astype(np.int64), np.cumsum([len(part) for part in names])[:-1])

@@ -11,22 +11,32 @@ from frpipe.evaluation.number import Number
 from frpipe.evaluation.sample import Estimate, Sample, at_target
 from frpipe.metrics import operating
 from frpipe.metrics.bootstrap import percentiles
+from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.intervals import Interval
 from frpipe.metrics.lecture import LectureTable
 from frpipe.metrics.operating import Insufficient
+from frpipe.metrics.rate import Rate
+
+_EQUAL = "no interval: people drawn again give the same value every time"
 
 
 def curve_numbers(
     curve: Curve, sample: Sample, estimates: Sequence[Estimate], **where: Any
 ) -> Iterator[Number]:
-    """One a measure; no value where the curve has none."""
-    for one, interval in zip(estimates, intervals(sample, estimates), strict=True):
+    """One a measure; no value where the curve has none.
+
+    No interval where all replicates are equal, as where the two kinds of score do not overlap: they say
+    nothing of what other people would bring.
+    """
+    for one, drawn in zip(estimates, intervals(sample, estimates), strict=True):
+        interval = drawn if drawn is None or drawn.high > drawn.low else None
+        note = _EQUAL if drawn is not None and interval is None else None
         value = one.of(curve)
         if np.isnan(value):
             yield Number.missing(one.measure, "the errors are equal at no threshold", at=one.at, **where)
         else:
-            yield Number.scalar(one.measure, value, interval, at=one.at, **where)
+            yield Number.scalar(one.measure, value, interval, at=one.at, note=note, **where)
 
 
 def target_numbers(
@@ -45,12 +55,19 @@ def target_numbers(
         yield Number.rate(
             measure,
             one.tar,
-            between[target],
+            _certain(one.tar, sample) or between[target],
             at=target,
             threshold=one.threshold,
             support=one.support,
             **where,
         )
+
+
+def _certain(tar: Rate, sample: Sample) -> Interval | None:
+    """Where no mated trial, or every one, is accepted, and drawing again says nothing; None: elsewhere."""
+    if 0 < tar.count < tar.trials:
+        return None
+    return clustered_rate(np.full(len(sample.mated), tar.count > 0), sample.mated)
 
 
 def usual(targets: Sequence[float], nonmated: int) -> list[float]:

@@ -48,6 +48,8 @@ class Enrollment:
         stored = run.complete(out)
         if stored is not None:
             self.say("this run is complete already: nothing to do")
+            # A driver may have died between its last two steps.
+            clear_attempts(out)
             return Report.stored(stored)
         run.reopen(out)
         out.sweep()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,19 +18,22 @@ from frpipe.evaluation.targets import usual
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.flows.metrics_output import MetricsOutput
 from frpipe.flows.output_place import output_place
-from frpipe.flows.pair_results import PairColumns, PairResults
+from frpipe.flows.pair_results import PairColumns, PairResults, digest_of
 from frpipe.flows.search_results import SearchResults
-from frpipe.flows.systems import System, compared, named
+from frpipe.flows.systems import System, Trials, compared, named
 from frpipe.flows.worst_pictures import worst_pictures
 from frpipe.io import run
+from frpipe.io.folder import Folder
+from frpipe.metrics.curve import Curve
 from frpipe.metrics.identification import roc as search_roc
 from frpipe.metrics.verification import roc
 
 Say = Callable[[str], None]
+R = TypeVar("R", PairResults, SearchResults)
 FMR_TARGETS = (0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 FPIR_TARGETS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
 TRAINING = "train"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,19 @@ class Asked:
     title: str = ""
     thumbnails: bool = False
     worst: bool = True
+
+    def check(self) -> None:
+        """Raise ConfigError where a number is none, or is out of its range."""
+        if not np.isfinite(self.thresholds).all():
+            raise ConfigError(
+                "a threshold is not a finite number", "give similarities, for example --threshold 0.4"
+            )
+        if any(not 0 < target <= 1 for target in self.targets):
+            raise ConfigError("a target is a rate above 0 and at most 1", "for example --target 0.001")
+        if any(not 0 < target < 1 for target in self.cards):
+            raise ConfigError("a threshold card is for a rate between 0 and 1", "for example --card 0.001")
+        if not 0 < self.confidence < 1:
+            raise ConfigError("a confidence is between 0 and 1", "for example --confidence 0.95")
 
     def options(self) -> dict[str, Any]:
         """What decides the content, beside the results."""
@@ -81,20 +97,15 @@ class VerificationMetrics:
 
     def run(self) -> dict[str, Any]:
         """The report. Raises OutputError, ConfigError, ScoresError: see the parts that it is made of."""
-        names = named(self.asked.results, self.asked.names)
+        job = _Job.of(self.asked, self.say)
         chooser = PairResults.open(self.chosen_on, self.columns) if self.chosen_on else None
-        systems = []
-        for uri, name in zip(self.asked.results, names, strict=True):
-            self.say(f"{name}: reading")
-            found = PairResults.open(uri, self.columns)
-            self.say(f"{name}: {len(found.trials):,} pairs, evaluating")
-            systems.append(_pair_system(name, found, self.asked, chooser))
-        more = {
+        results = [PairResults.open(uri, self.columns) for uri in job.told()]
+        identity = {
             "task": "verification",
             "columns": asdict(self.columns),
             "chosen_on": chooser.digest if chooser else None,
         }
-        return _published(self.asked, systems, more, self.say)
+        return job.done(results, identity, lambda name, found: _pair_system(name, found, self.asked, chooser))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,32 +118,93 @@ class IdentificationMetrics:
 
     def run(self) -> dict[str, Any]:
         """The report. Raises OutputError, ConfigError, ScoresError, GalleryError: see its parts."""
-        names = named(self.asked.results, self.asked.names)
-        systems = []
-        for uri, name in zip(self.asked.results, names, strict=True):
+        job = _Job.of(self.asked, self.say)
+        results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in job.told()]
+        enrolled = digest_of(Folder.at(self.enrolled)) if self.enrolled else None
+        identity = {"task": "identification", "enrolled": enrolled}
+        return job.done(results, identity, lambda name, found: _search_system(name, found, self.asked))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What both tasks do. names: of the systems, for people."""
+
+    asked: Asked
+    names: Sequence[str]
+    out: Folder
+    say: Say
+
+    @classmethod
+    def of(cls, asked: Asked, say: Say) -> _Job:
+        """All that can be refused before anything is read."""
+        asked.check()
+        return cls(asked, named(asked.results, asked.names), output_place(asked.output), say)
+
+    def told(self) -> Iterator[str]:
+        """The results, each of which is said to be read."""
+        for uri, name in zip(self.asked.results, self.names, strict=True):
             self.say(f"{name}: reading")
-            found = SearchResults.open(uri, self.asked.by, self.enrolled)
-            self.say(f"{name}: {len(found.trials):,} searches, evaluating")
-            systems.append(_search_system(name, found, self.asked))
-        return _published(
-            self.asked, systems, {"task": "identification", "enrolled": self.enrolled}, self.say
+            yield uri
+
+    def done(
+        self, results: Sequence[R], identity: dict[str, Any], evaluated: Callable[[str, R], System]
+    ) -> dict[str, Any]:
+        """Evaluate and publish, unless it was done before; the report."""
+        identity = {
+            "job": "metrics",
+            "version": _VERSION,
+            "results": [found.digest for found in results],
+            **self.asked.options(),
+            **identity,
+        }
+        begun = run.check_claim(self.out, identity)
+        stored = run.complete(self.out) if begun else None
+        if stored is not None:
+            self.say("this run is complete already: nothing to do")
+            return stored
+        created = (
+            datetime.fromisoformat(begun["created"]) if begun else datetime.now(UTC).replace(microsecond=0)
         )
+        systems = []
+        for name, found in zip(self.names, results, strict=True):
+            self.say(f"{name}: {len(found.trials):,} trials, evaluating")
+            systems.append(evaluated(name, found))
+        self.say("comparing, drawing")
+        return self._published(systems, identity, created)
+
+    def _published(
+        self, systems: Sequence[System], identity: dict[str, Any], created: datetime
+    ) -> dict[str, Any]:
+        result = MetricsOutput(
+            self.out,
+            [system.evaluation for system in systems],
+            compared(systems),
+            created,
+            self.asked.title,
+            worst_pictures(systems) if self.asked.thumbnails else None,
+        )
+        cards = _cards(self.asked, systems, created)
+        # Only now: a command that its data refused must not keep the folder from a better one.
+        run.claim(self.out, identity, {"created": created.isoformat()})
+        run.reopen(self.out)
+        self.out.sweep()
+        return result.publish(cards)
 
 
 def _pair_system(name: str, found: PairResults, asked: Asked, chooser: PairResults | None) -> System:
     trials, training = _without_training(found.trials)
     question = VerificationQuestion(
-        (found.threshold, *asked.thresholds),
-        asked.targets or usual(FMR_TARGETS, int(np.count_nonzero(~trials.mated & trials.completed))),
+        _each_once(found.threshold, *asked.thresholds),
+        _each_once(*asked.targets)
+        or usual(FMR_TARGETS, int(np.count_nonzero(~trials.mated & trials.completed))),
         training=training,
-        chosen_on=chooser.trials if chooser else None,
+        chosen_on=_without_training(chooser.trials)[0] if chooser else None,
     )
     provenance = {**found.provenance, **({"chosen_on": chooser.digest} if chooser else {})}
     evaluation = question.answer(name, trials, provenance, found.warnings)
-    curve = roc(trials.scores().completed())
     if not asked.worst:
         evaluation = replace(evaluation, worst=())
-    return System(evaluation, trials, curve, question.estimates(), found.features, found.digest)
+    return System(evaluation, trials, question.estimates(), found.features)
 
 
 def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None]:
@@ -146,52 +218,30 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
 def _search_system(name: str, found: SearchResults, asked: Asked) -> System:
     own = () if found.threshold is None else (found.threshold,)
     question = IdentificationQuestion(
-        (*own, *asked.thresholds),
-        asked.targets or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
+        _each_once(*own, *asked.thresholds),
+        _each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
         listed=found.listed,
     )
     evaluation = question.answer(name, found.trials, found.provenance, found.warnings)
-    curve = search_roc(found.trials.searches())
-    return System(evaluation, found.trials, curve, question.estimates(), found.features, found.digest)
+    return System(evaluation, found.trials, question.estimates(), found.features)
 
 
-def _published(asked: Asked, systems: Sequence[System], more: dict[str, Any], say: Say) -> dict[str, Any]:
-    out = output_place(asked.output)
-    identity = {
-        "job": "metrics",
-        "version": _VERSION,
-        "results": [system.digest for system in systems],
-        **asked.options(),
-        **more,
-    }
-    created = datetime.now(UTC)
-    begun = run.claim(out, identity, {"created": created.isoformat(timespec="seconds")})
-    stored = run.complete(out)
-    if stored is not None:
-        say("this run is complete already: nothing to do")
-        return stored
-    run.reopen(out)
-    out.sweep()
-    created = datetime.fromisoformat(begun["created"])
-    say("comparing, drawing")
-    result = MetricsOutput(
-        out,
-        [system.evaluation for system in systems],
-        compared(systems),
-        created,
-        asked.title,
-        worst_pictures(systems) if asked.thumbnails else None,
-    )
-    return result.publish(_cards(asked, systems, created))
+def _each_once(*numbers: float) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(numbers))
 
 
 def _cards(asked: Asked, systems: Sequence[System], created: datetime) -> dict[str, ThresholdCard]:
-    if any(not 0 < target < 1 for target in asked.cards):
-        raise ConfigError("a threshold card is for a rate between 0 and 1", "for example --card 0.001")
-    return {
-        f"{system.evaluation.name}-{target:g}": threshold_card(
-            system.evaluation, system.curve, target, created, asked.confidence
-        )
-        for system in systems
-        for target in asked.cards
-    }
+    found = {}
+    for system in systems if asked.cards else ():
+        curve = _curve(system.trials)
+        for target in asked.cards:
+            card = threshold_card(system.evaluation, curve, target, created, asked.confidence)
+            found[f"{system.evaluation.name}-{target:g}"] = card
+    return found
+
+
+def _curve(trials: Trials) -> Curve:
+    """Of trials that a card may take as independent: no pair of photos twice."""
+    if isinstance(trials, PairTrials):
+        return roc(trials.distinct().scores().completed())
+    return search_roc(trials.searches())

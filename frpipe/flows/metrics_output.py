@@ -70,7 +70,7 @@ class MetricsOutput:
             **{name: to_parquet(table, {"frpipe.job": "metrics"}) for name, table in tables.items()},
             **{f"plots/{plot.name}.svg": plot.svg().encode() for plot in plots},
             **{f"plots/{plot.name}.png": plot.png() for plot in plots},
-            **{f"cards/{_file_name(name)}.json": card.json_text().encode() for name, card in cards.items()},
+            **{f"cards/{file_name(name)}.json": card.json_text().encode() for name, card in cards.items()},
         }
 
     def _put(self, name: str, data: bytes) -> PartFile:
@@ -128,5 +128,6 @@ def _headline(number: Number) -> str:
     return f"{number.measure}{where}: {number.value:.4g}{between}{counts}"
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name)
+def file_name(name: str) -> str:
+    """A name for people as part of a file's; letters of any script stay. Never that of a hidden file."""
+    return re.sub(r"^\.", "_", re.sub(r"[^\w.+-]+", "_", name))

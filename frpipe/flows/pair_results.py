@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
@@ -20,7 +22,6 @@ from frpipe.flows.photo_facts import PhotoFacts
 from frpipe.flows.verify_pairs import PAIRS
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.units import Units
 
 _TRUE, _FALSE = {"true", "1", "yes", "mated", "same"}, {"false", "0", "no", "non-mated", "different"}
 
@@ -54,15 +55,10 @@ class PairResults:
     @classmethod
     def open(cls, uri: str, columns: PairColumns) -> PairResults:
         """Raises OutputError: it is no finished result; ConfigError: nothing says which pairs are mated."""
-        folder = Folder.at(uri)
-        report = run.complete(folder)
-        if report is None or "feature_run" not in report:
-            raise OutputError(
-                f"{uri} is not a finished result of jobs/verify.py", "run that job to its end first"
-            )
-        table = pa.concat_tables(Units(folder, PAIRS).tables())
-        trials, warnings = _Reading(table, columns, str(report["features"])).trials()
-        digest = hashlib.sha256(folder.read(run.FILES)).hexdigest()
+        folder, report = finished(uri, "verify")
+        reading = _Reading(listed_rows(folder, PAIRS), columns, report["features"], report["feature_run"])
+        trials, warnings = reading.trials()
+        digest = digest_of(folder)
         provenance = {
             "result": uri,
             "result_files": digest,
@@ -78,17 +74,19 @@ class PairResults:
 class _Reading:
     """One table of pairs, understood."""
 
-    def __init__(self, table: pa.Table, columns: PairColumns, features: str) -> None:
-        self._table, self._columns, self._features = table, columns, features
+    def __init__(self, table: pa.Table, columns: PairColumns, features: str, run_id: str) -> None:
+        self._table, self._columns, self._features, self._run_id = table, columns, features, run_id
         self._facts: PhotoFacts | None = None
         self.a, self.b = self._text("a"), self._text("b")
 
     def trials(self) -> tuple[PairTrials, list[str]]:
-        names_a, names_b, warnings = self._persons()
-        known = bool(len(names_a)) and not warnings
-        mated = self._mated(names_a, names_b, known)
+        names = self._persons()
+        known = (names[0] != "") & (names[1] != "")
+        mated = self._mated(names[0] == names[1], known)
+        owners, warnings = self._owners(names)
         # A mated pair has one person, whatever the two sides are called.
-        person_a, person_b = numbered(names_a, np.where(mated, names_a, names_b))
+        one = np.where(names[0] != "", owners[0], owners[1])
+        person_a, person_b = numbered(*(np.where(mated, one, owner) for owner in owners))
         status = self._text("status")
         trials = PairTrials(
             self.a,
@@ -102,31 +100,40 @@ class _Reading:
             self._text(self._columns.fold) if self._columns.fold in self._table.column_names else None,
             {column: self._shared(column) for column in self._columns.by},
         )
-        return trials, [*warnings, *_disputed(mated, names_a == names_b, known), *self._unknown()]
+        disputed = known & (mated != (names[0] == names[1]))
+        return trials, [*warnings, *_disputed(disputed), *_repeated(trials), *self._unknown()]
 
-    def _mated(self, names_a: Labels, names_b: Labels, known: bool) -> Mask:
+    def _mated(self, alike: Mask, known: Mask) -> Mask:
         if self._columns.mated in self._table.column_names:
             return _truths(self._text(self._columns.mated), self._columns.mated)
-        if known:
-            return np.asarray(names_a == names_b)
+        if known.all():
+            return np.asarray(alike)
         raise ConfigError(
             f"nothing says which pairs are mated: there is no column {self._columns.mated!r}, and not all "
             "persons are known",
             "give the list a column of true and false and name it with --mated, or enroll with subject_id",
         )
 
-    def _persons(self) -> tuple[Labels, Labels, list[str]]:
-        """Who is on both sides: as the list says, else as the manifest did, else a photo is a person."""
+    def _persons(self) -> list[Labels]:
+        """Who is on both sides: as the list says, or as the manifest did; empty: that one does not say."""
         own = self._columns.subject_a, self._columns.subject_b
         if {*own} <= {*self._table.column_names}:
-            return self._text(own[0]), self._text(own[1]), []
-        sides = [self._photo("subject_id", side) for side in (self.a, self.b)]
-        if all((side != "").all() for side in sides):
-            return sides[0], sides[1], []
-        warning = (
-            "who is on the photos is not known: intervals take each photo for a person, and are too narrow"
+            return [self._text(name) for name in own]
+        return [self._photo("subject_id", side) for side in (self.a, self.b)]
+
+    def _owners(self, names: list[Labels]) -> tuple[list[Labels], list[str]]:
+        """A person for each side; where it is not known who, the photo is one."""
+        photos = np.concatenate([self.a, self.b])
+        unknown = len(pd.unique(photos[np.concatenate(names) == ""]))
+        if not unknown:
+            return names, []
+        words = (
+            f"who is on {unknown:,} of {len(pd.unique(photos)):,} photos is not known: intervals take each "
+            "of these for a person, and are too narrow"
         )
-        return self.a, self.b, [warning]
+        # No id has a NUL: a photo is nobody who is known.
+        sides = zip(names, (self.a, self.b), strict=True)
+        return [np.where(name == "", "\0" + photo, name) for name, photo in sides], [words]
 
     def _shared(self, column: str) -> Labels:
         """The label of both sides; empty where they differ."""
@@ -137,7 +144,7 @@ class _Reading:
 
     def _photo(self, column: str, side: Labels) -> Labels:
         if self._facts is None or column not in self._facts.table:
-            self._facts = PhotoFacts.of(self._features, self._wanted())
+            self._facts = PhotoFacts.of(self._features, self._wanted(), self._run_id)
         return self._facts.of_photos(column, side)
 
     def _wanted(self) -> list[str]:
@@ -155,8 +162,55 @@ class _Reading:
         return texts(self._table[column])
 
 
-def _disputed(mated: Mask, alike: Mask, known: bool) -> list[str]:
-    count = int(np.count_nonzero(mated != alike)) if known else 0
+def finished(uri: str, job: str) -> tuple[Folder, dict[str, Any]]:
+    """A result, and its report. Raises OutputError: it is not of this job, or has not ended."""
+    folder = Folder.at(uri)
+    report = run.complete(folder)
+    if report is None or run.begun(folder).get("identity", {}).get("job") != job:
+        raise OutputError(f"{uri} is not a finished result of jobs/{job}.py", "run that job to its end first")
+    return folder, report
+
+
+def digest_of(folder: Folder) -> str:
+    """SHA-256 of the list of its files, which holds theirs."""
+    return hashlib.sha256(folder.read(run.FILES)).hexdigest()
+
+
+def listed_rows(folder: Folder, sub: str) -> pa.Table:
+    """The rows of the files of a finished result that it lists under `sub/`, and of no others.
+
+    Raises OutputError: one is not what was listed, or there is none.
+    """
+    tables = []
+    for file in json.loads(folder.read(run.FILES))["files"]:
+        if file["name"].startswith(f"{sub}/"):
+            data = folder.read(file["name"])
+            if hashlib.sha256(data).hexdigest() != file["sha256"]:
+                raise OutputError(
+                    f"{file['name']} of {folder.uri} has changed since the result was finished",
+                    "run that job again, into a new output",
+                )
+            tables.append(pq.read_table(pa.BufferReader(data)))
+    if not tables:
+        raise OutputError(f"{folder.uri} holds no results", "nothing was compared there")
+    return pa.concat_tables(tables)
+
+
+def _repeated(trials: PairTrials) -> list[str]:
+    again, itself = len(trials) - len(trials.distinct()), int(np.count_nonzero(trials.a == trials.b))
+    found = []
+    if again:
+        found.append(
+            f"{again:,} pairs are listed before, in this or the other order: every rate counts them again, a "
+            "threshold card does not"
+        )
+    if itself:
+        found.append(f"{itself:,} pairs are of a photo with itself, and say nothing of a system")
+    return found
+
+
+def _disputed(disputed: Mask) -> list[str]:
+    count = int(np.count_nonzero(disputed))
     words = f"{count:,} pairs are called mated or non-mated against the names of their persons"
     return [words] if count else []
 

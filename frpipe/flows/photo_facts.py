@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from frpipe.core.errors import ConfigError
+from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.pairs import Labels
 from frpipe.flows.features import FeatureRun
 from frpipe.io.outputs import read_outputs
@@ -19,14 +19,23 @@ _NAMES = ("image_id", "image_uri", "subject_id")
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """table: by image_id; image_uri, subject_id and the columns asked for, as text; empty: null."""
+    """table: by image_id; it, image_uri, subject_id and the columns asked for, as text; empty: null."""
 
     table: pd.DataFrame
 
     @classmethod
-    def of(cls, features: str, columns: Sequence[str] = ()) -> PhotoFacts:
-        """Of a finished enroll output. Raises OutputError; ConfigError: its manifest had no such column."""
-        folder = FeatureRun.open(features).folder
+    def of(cls, features: str, columns: Sequence[str] = (), run_id: str | None = None) -> PhotoFacts:
+        """Of a finished enroll output, of this run where one is given.
+
+        Raises OutputError: it is none, or another; ConfigError: its manifest had no such column.
+        """
+        source = FeatureRun.open(features)
+        if run_id not in (None, source.run_id):
+            raise OutputError(
+                f"{features} is another run now than the one whose faces were compared",
+                "verify again, and evaluate that result",
+            )
+        folder = source.folder
         names = [*_NAMES, *(name for name in columns if name not in _NAMES)]
         images = pa.concat_tables([images for images, _ in read_outputs(folder, names, ["image_id"])])
         missing = [name for name in names if name not in images.column_names]
@@ -35,8 +44,9 @@ class PhotoFacts:
                 f"the enroll output has no column {missing[0]!r}",
                 "name a column of the manifest that was enrolled",
             )
-        frame = images.to_pandas(integer_object_nulls=True).set_index("image_id")
-        return cls(frame.astype(object).where(frame.notna(), "").astype(str))
+        frame = images.to_pandas(integer_object_nulls=True)
+        text = frame.astype(object).where(frame.notna(), "").astype(str)
+        return cls(text.set_index(text["image_id"].to_numpy()))
 
     def of_photos(self, column: str, names: Labels) -> Labels:
         """(n,) texts, of photos named by image_id, image_uri or face_id; empty where it is not known."""

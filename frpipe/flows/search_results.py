@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,17 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.core.errors import ConfigError, GalleryError, OutputError
+from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.evaluation.pairs import Labels
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.flows.identify_plan import PROBES
-from frpipe.flows.pair_results import texts
+from frpipe.flows.pair_results import digest_of, finished, listed_rows, texts
 from frpipe.flows.photo_facts import PhotoFacts
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.units import Units
+from frpipe.gallery.snapshot import Snapshot
 
 _FACTS = ("gallery_id", "gallery_version", "embedder_hash", "preprocessing_hash", "score", "candidates")
 
@@ -49,19 +46,18 @@ class SearchResults:
         the gallery was made from, whose people count even where none of their photos could be enrolled.
 
         Raises OutputError: it is no finished result; GalleryError: the version that was searched is gone;
-        ConfigError: it is not known who any probe is.
+        ConfigError: it is not known who any probe is, or who failed to enrol.
         """
-        folder = Folder.at(uri)
-        report = run.complete(folder)
-        if report is None or "gallery_version" not in report:
-            raise OutputError(
-                f"{uri} is not a finished result of jobs/identify.py", "run that job to its end first"
+        folder, report = finished(uri, "identify")
+        if enrolled and report["where"]:
+            raise ConfigError(
+                "a part of the gallery was searched (--where): who failed to enrol in that part is not known",
+                "leave --enrolled away, or evaluate a search of the whole gallery",
             )
-        table = pa.concat_tables(Units(folder, PROBES).tables())
-        people = _people(report)
+        table, people = listed_rows(folder, PROBES), _people(report)
         blank = np.setdiff1d(_wanted(enrolled), people) if enrolled else people[:0]
         trials, warnings = _trials(table, people, blank, by, str(report["probes_from"]))
-        digest = hashlib.sha256(folder.read(run.FILES)).hexdigest()
+        digest = digest_of(folder)
         provenance = {"result": uri, "result_files": digest, **{name: report[name] for name in _FACTS}}
         threshold = report["threshold"]["similarity"] if report["threshold"] else None
         listed = min(int(report["candidates"]), max(len(people), 1))
@@ -117,15 +113,21 @@ def _warnings(trials: SearchTrials, named: np.ndarray[Any, np.dtype[np.bool_]]) 
 def _people(report: dict[str, Any]) -> Labels:
     """Ids of those who were searched."""
     try:
-        snapshot = Gallery.open(report["gallery"]).snapshot(report["gallery_version"])
-        tables = list(snapshot.list(report["where"]))
+        tables = list(_searched(report).list(report["where"]))
     except GalleryError as error:
         raise GalleryError(
             f"who was in the gallery cannot be read: {error.message}",
-            "evaluate before the gallery is compacted, or search again",
+            "evaluate before the gallery is compacted or made anew, or search again",
         ) from None
     ids = [texts(table[SUBJECT_ID]) for table in tables]
     return np.unique(np.concatenate([np.zeros(0, object), *ids]).astype(str))
+
+
+def _searched(report: dict[str, Any]) -> Snapshot:
+    gallery = Gallery.open(report["gallery"])
+    if gallery.gallery_id != report["gallery_id"]:
+        raise GalleryError("another gallery lies where the one that was searched lay")
+    return gallery.snapshot(report["gallery_version"])
 
 
 def _wanted(features: str) -> Labels:

@@ -74,7 +74,7 @@ class Curve:
     def fnmr_at(self, fmr: float) -> float:
         """FNMR at the most lenient threshold whose FMR is at most this, however few trials that rests on."""
         place = int(np.searchsorted(self.nonmated, fmr * self.nonmated_trials + ROUNDING, "right")) - 1
-        return float(self.fnmr[place])
+        return float((self.mated_trials - self.mated[place]) / self.mated_trials)
 
     def auc(self) -> float:
         """The exact area under TAR over FMR, which is P(mated > non-mated) + P(equal) / 2.

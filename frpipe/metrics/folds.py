@@ -59,13 +59,19 @@ def cross_validated(
 
     A comparison that failed has the score NaN.  chosen_on: the same three of other comparisons, in folds of
     the same labels, that choose the thresholds instead: FGLFW is scored at those of LFW.
-    Raises ScoresError: fewer than two folds, or a fold without completed comparisons.
+    Raises ScoresError: fewer than two folds, a fold without completed comparisons, or one that the others of
+    `chosen_on` do not have.
     """
     trials = _Trials.of(score, mated, fold, kind)
     chooser = trials if chosen_on is None else _Trials.of(*chosen_on, kind)
     labels = np.unique(trials.fold)
     if len(labels) < 2:
         raise ScoresError(f"{len(labels)} folds", "a threshold is chosen on other folds than it is scored on")
+    if not np.isin(labels, np.unique(chooser.fold)).all():
+        raise ScoresError(
+            "folds are scored that the pairs which choose the thresholds do not have",
+            "name the folds of both lists alike: else a threshold is scored on people who chose it",
+        )
     found = []
     for one in labels:
         chosen = best_threshold(chooser.some(chooser.fold != one), rule).threshold

@@ -152,6 +152,7 @@ class TestVerification:
     def test_a_target_that_the_data_cannot_carry_ends_the_job(self, verified: Path, place: Path) -> None:
         words = ("verification", "--results", verified, "--output", place / "none", "--card", 1e-6)
         assert "are needed" in job("metrics", *words, code=13)
+        assert not (place / "none").exists()
 
     def test_two_systems_come_on_one_page(self, report: Path, verified: Path, place: Path) -> None:
         words = ("--results", verified, place / "again", "--names", "first", "second")
@@ -160,6 +161,15 @@ class TestVerification:
         assert "first" in page and "second" in page and "data:image/jpeg" in page
         same = duckdb.sql(f"SELECT value FROM '{place}/both/differences.parquet' WHERE value <> 0").fetchall()
         assert not same
+
+    def test_photos_are_shown_by_whatever_the_list_calls_them(self, features: Path, place: Path) -> None:
+        listed = duckdb.sql(f"SELECT image_uri, subject_id FROM '{features}/images/*.parquet'").fetchall()
+        pairs = [f"{a},{b},{p == q}" for a, p in listed for b, q in listed if a < b]
+        (place / "uris.csv").write_text("\n".join(["a,b,mated", *pairs]))
+        job("verify", "--pairs", place / "uris.csv", "--features", features, "--output", place / "by_uri")
+        words = ("--results", place / "by_uri", "--output", place / "shown", "--target", 0.1)
+        job("metrics", "verification", *words, "--thumbnails")
+        assert "data:image/jpeg" in (place / "shown/report.html").read_text()
 
     def test_what_is_no_result_is_refused(self, features: Path, place: Path) -> None:
         words = ("verification", "--results", features, "--output", place / "x")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from frpipe.evaluation.identification import IdentificationQuestion
+from frpipe.evaluation.sample import at_target
 from frpipe.evaluation.searches import SearchTrials
+from frpipe.metrics.curve import Curve
 from frpipe.metrics.lecture import ENROLLED, SEARCHES
 
 
@@ -87,6 +89,12 @@ def test_searches_of_strangers_alone_have_a_false_alarm_rate_and_no_curve() -> N
     assert found.number("FPIR", 0.6).trials == 5  # type: ignore[union-attr]
     assert found.number("FNIR", 0.6).value is None  # type: ignore[union-attr]
     assert "open_roc" not in found.curves
+
+
+def test_a_mate_who_is_not_first_is_found_at_no_rate() -> None:
+    sample = lecture().sample()
+    drawn = at_target("TPIR", 1.0).of(Curve.of(sample.scores))
+    assert drawn == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("seed", range(3))

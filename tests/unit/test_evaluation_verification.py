@@ -14,6 +14,7 @@ from frpipe.evaluation.compare import differences, judged
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.pairs import PairTrials
 from frpipe.evaluation.verification import VerificationQuestion
+from frpipe.metrics.bootstrap import draws
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.verification import best_threshold, roc
 
@@ -120,6 +121,41 @@ class TestFolds:
         assert answer(own, chosen_on=far).number("folds_accuracy").value == 0.5  # type: ignore[union-attr]
         assert answer(own, chosen_on=other).number("folds_accuracy").value > 0.9  # type: ignore[union-attr]
 
+    def test_pairs_without_a_fold_are_of_none(self) -> None:
+        given = trials()
+        folds = np.array([f"{row % 4}" for row in range(len(given))], object)
+        some = np.arange(len(given)) % 2 == 0
+        found = answer(replace(given, fold=np.where(some, folds, "")))
+        assert "2 folds" in str(found.number("folds_accuracy").method)  # type: ignore[union-attr]
+
+    def test_folds_that_carry_no_accuracy_do_not_end_the_evaluation(self) -> None:
+        given = trials()
+        found = answer(
+            replace(given, fold=np.where(given.mated, "x", "y").astype(object)), thresholds=(0.25,)
+        )
+        number = found.number("folds_accuracy")
+        assert number is not None and number.value is None and number.note
+        assert found.number("FMR", 0.25).value is not None  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("folds", [None, "other"])
+    def test_thresholds_are_not_taken_from_where_they_were_not_asked_from(self, folds: str | None) -> None:
+        given = trials()
+        own = replace(given, fold=np.array([f"{row % 2}" for row in range(len(given))], object))
+        chooser = replace(given, fold=None if folds is None else own.fold + folds)  # type: ignore[operator]
+        with pytest.raises(ScoresError):
+            answer(own, chosen_on=chooser)
+
+
+def test_scores_that_do_not_overlap_are_not_called_certain() -> None:
+    found = answer(trials(gap=3))
+    area, tar = found.number("AUC_exact"), found.number("TAR", 0.1)
+    assert area.value == 1 and area.low is None and "no interval" in str(area.note)  # type: ignore[union-attr]
+    assert tar.value == 1 and tar.low < 0.97  # type: ignore[union-attr,operator]
+
+
+def test_photos_taken_for_people_do_not_fill_the_memory() -> None:
+    assert next(draws(1_000_000)).nbytes <= 32_000_000
+
 
 class TestGroups:
     def grouped(self) -> PairTrials:
@@ -174,6 +210,19 @@ class TestComparison:
         given = trials()
         (beyond,) = (one for one in self.of(given, given) if one.at == 1e-9)
         assert beyond.value is None and beyond.note == "insufficient data"
+
+    def test_however_many_are_compared_one_may_be_significant(self) -> None:
+        given, better = trials(gap=0.15), trials(gap=0.6)
+        same = replace(better, a=given.a, b=given.b, person_a=given.person_a, person_b=given.person_b)
+        estimates = VerificationQuestion(targets=()).estimates()
+        found = differences(("a", given.sample()), ("b", same.sample()), estimates, compared=60)
+        assert all(one.p <= 0.05 / 60 for one in found)  # type: ignore[operator]
+
+    def test_one_person_shows_no_difference(self) -> None:
+        given = trials()
+        alone = replace(given, person_a=given.person_a * 0, person_b=given.person_b * 0)
+        better = replace(alone, similarity=alone.similarity + 0.1 * alone.mated)
+        assert all(one.value is None and not one.significant for one in self.of(alone, better))
 
     def test_many_comparisons_ask_for_more(self) -> None:
         one = self.of(trials(), trials())[0]

@@ -66,9 +66,14 @@ def _source(names: list[str], may_embed: bool) -> bool:
         return False
     if BYTES in names and may_embed:
         return True
-    found = ", ".join(names[:8]) or "none"
+    found = ", ".join(map(_shown, names[:8])) or "none"
     kinds = f"{URI}, nor {BYTES}" if may_embed else URI
     raise ManifestError(f"the manifest has no column {kinds} (its columns: {found})", "see docs/manifest.md")
+
+
+def _shown(name: str) -> str:
+    """A name as a terminal may be given it: a header may hold anything."""
+    return name if name.isprintable() and len(name) <= 40 else f"{name[:20]!a}..."
 
 
 def _check_names(names: list[str], reserved: frozenset[str]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from frpipe.io import uri as uris
+from frpipe.io.explained_file import ExplainedFile
 from frpipe.io.failure import explained
 from frpipe.io.local_store import LocalStore
 from frpipe.io.remote_store import RemoteStore
@@ -113,7 +114,8 @@ class Folder:
     def open(self, name: str) -> BinaryIO:
         """A file for reading, with `seek`."""
         with explained(self.uri):
-            return self._store.open(_checked(name))
+            file = self._store.open(_checked(name))
+        return file if self.is_local else cast(BinaryIO, ExplainedFile(file, self.uri))
 
     def list(self, sub: str = "") -> list[Entry]:
         """Every file below, sorted by name; hidden and temporary ones (`.name`) are left out.

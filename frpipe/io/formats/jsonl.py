@@ -14,6 +14,10 @@ from frpipe.core.errors import ManifestError
 
 _BLOCK_BYTES = 1 << 20
 _LINE_BYTES = 64 << 20
+# Arrow's parser calls itself for each level: a hundred thousand of them end the process.
+_MOST_LEVELS = 64
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_MARKS = re.compile(rb"[][{}]")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -66,10 +70,30 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             continue
         block, rest = rest + whole + newline, tail
         if block.strip():
+            _check_levels(block, line)
             yield line, block
         line += block.count(b"\n")
     if rest.strip():
+        _check_levels(rest, line)
         yield line, rest
+
+
+def _check_levels(block: bytes, first_line: int) -> None:
+    for number, line in enumerate(block.split(b"\n"), first_line):
+        if line.count(b"{") + line.count(b"[") > _MOST_LEVELS and _levels(line) > _MOST_LEVELS:
+            raise ManifestError(
+                f"line {number} of a JSON lines file is nested more than {_MOST_LEVELS} deep",
+                "leave the column out, or store it as text",
+            )
+
+
+def _levels(line: bytes) -> int:
+    """How deep objects and lists lie in one another, what stands in strings left out."""
+    deepest = level = 0
+    for mark in _MARKS.findall(_STRING.sub(b"", line)):
+        level += 1 if mark in b"{[" else -1
+        deepest = max(deepest, level)
+    return deepest
 
 
 def _misfit(block: bytes, first_line: int, expected: pa.Schema | None) -> ManifestError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -17,17 +18,16 @@ _BATCH_ROWS = 1 << 14
 
 def open_parquet(file: BinaryIO) -> pq.ParquetFile:
     """A Parquet file for streaming. Raises ManifestError if it is none."""
-    try:
+    with _refused():
         return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
-    except pa.ArrowInvalid:
-        raise ManifestError(
-            "a .parquet file of the manifest is not Parquet, or is cut short", "write it anew"
-        ) from None
 
 
 def schema(file: BinaryIO) -> pa.Schema:
     """The file's columns."""
-    return open_parquet(file).schema_arrow
+    with _refused():
+        found = open_parquet(file).schema_arrow
+        # A name that is no UTF-8 shows only when it is read.
+        return pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
 
 
 def rows(file: BinaryIO) -> int:
@@ -37,7 +37,19 @@ def rows(file: BinaryIO) -> int:
 
 def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows in order, some columns only."""
-    try:
+    with _refused():
         yield from open_parquet(file).iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ManifestError("a .parquet file of the manifest is damaged", "write it anew") from error
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turn what Arrow says of bytes into ManifestError; what the storage below says passes as it is."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        # Arrow says half of it as OSError, of no class and no number of its own.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise ManifestError(
+            "a .parquet file of the manifest is not Parquet, is damaged or is cut short", "write it anew"
+        ) from error

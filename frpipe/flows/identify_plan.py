@@ -15,18 +15,15 @@ from frpipe.flows.features import FeatureRun
 from frpipe.flows.identify_goal import Goal
 from frpipe.flows.identify_progress import SearchProgress
 from frpipe.flows.identify_report import Tally, report_text
-from frpipe.flows.probe_table import FACE_NAMES, IMAGE_NAMES, Verdicts
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.probes import PartRows, Parts, part_rows, probe_rows, probe_units
+from frpipe.io.probes import PartRows, Parts, part_rows, probe_units
 from frpipe.io.units import Units
-from frpipe.matching.ranking import Ranking
 from frpipe.stages.allocation import Pool
-from frpipe.stages.search import search
+from frpipe.stages.probe_table import Verdicts
+from frpipe.stages.search import PROBES, Publication, search
 
 Say = Callable[[str], None]
-PROBES = "probes"
-"""Where the result lies under the output."""
 _ROUNDS = 3
 # Of a unit, about 300 bytes each in its worker.
 MOST_CANDIDATES = 50_000_000
@@ -107,14 +104,13 @@ class Plan:
         if pending and published:
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
-        progress, verdicts = SearchProgress(probes, self.say), self._verdicts()
-        for unit, ranking in self._searched(pending, pool):
-            images, faces = probe_rows(self.source.folder, self.units[unit], IMAGE_NAMES, FACE_NAMES)
-            done.publish(unit, verdicts.table(images, faces, ranking), self._metadata())
-            progress.add(faces.num_rows)
+        progress = SearchProgress(probes, self.say)
+        publication = Publication(self.source.folder, done.folder, self._verdicts(), self._metadata())
+        for searched in self._searched(publication, pending, pool):
+            progress.add(searched)
         return probes
 
-    def _searched(self, pending: dict[int, Parts], pool: Pool) -> Iterator[tuple[int, Ranking]]:
+    def _searched(self, publication: Publication, pending: dict[int, Parts], pool: Pool) -> Iterator[int]:
         if not pending:
             return iter(())
         # Few probes and many workers: each takes a share of the gallery. A mean needs all of it.
@@ -122,7 +118,7 @@ class Plan:
         shares = 1 if self.goal.spec.score == "mean" else math.ceil(pool.workers / len(pending))
         step = max(1, math.ceil(shards / shares))
         slices = [slice(first, first + step) for first in range(0, max(1, shards), step)]
-        return search(self.goal.spec, self.source.folder, pending, slices, pool)
+        return search(self.goal.spec, publication, pending, slices, pool)
 
     def _verdicts(self) -> Verdicts:
         gallery, limit = self.goal.gallery, self.goal.limit

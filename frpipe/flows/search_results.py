@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.evaluation.pairs import Labels
 from frpipe.evaluation.searches import SearchTrials
-from frpipe.flows.identify_plan import PROBES
 from frpipe.flows.pair_results import digest_of, finished, listed_rows, texts
 from frpipe.flows.photo_facts import PhotoFacts
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.stages.search import PROBES
 
 _FACTS = ("gallery_id", "gallery_version", "embedder_hash", "preprocessing_hash", "score", "candidates")
 

@@ -1,8 +1,8 @@
-"""Identification on Ray: units of probes in, their candidates out."""
+"""Identification on Ray: units of probes in, published rows out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,18 @@ from frpipe.core.errors import OutputError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lineup import Lineup, Score
 from frpipe.io.folder import Folder
-from frpipe.io.probes import Parts, probe_vectors
+from frpipe.io.probes import Parts, probe_rows, probe_vectors
+from frpipe.io.units import Units
 from frpipe.matching.kernels import Name, kernel_of
 from frpipe.matching.ranking import Ranking
 from frpipe.matching.topk import TopK
 from frpipe.stages.allocation import Pool
 from frpipe.stages.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.stages.probe_table import FACE_NAMES, IMAGE_NAMES, Verdicts
 from frpipe.stages.telemetry import record, timed
+
+PROBES = "probes"
+"""Where the result lies under the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,30 @@ class SearchSpec:
         return Lineup(gallery.snapshot(self.version), self.where, self.score, hold_bytes)
 
 
-def search(
-    spec: SearchSpec, probes: Folder, units: dict[int, Parts], slices: Sequence[slice], pool: Pool
-) -> Iterator[tuple[int, Ranking]]:
-    """The k best of each unit's probes, in the order that units are done.
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How the candidates of a unit become rows, and where these lie. metadata: for each file."""
 
-    slices: of the gallery's shards, each searched by itself; together they are all of it.
+    probes: Folder
+    output: Folder
+    verdicts: Verdicts
+    metadata: Mapping[str, str]
+
+    def publish(self, unit: int, parts: Parts, ranking: Ranking) -> int:
+        """Write a unit; how many probes it has."""
+        images, faces = probe_rows(self.probes, parts, IMAGE_NAMES, FACE_NAMES)
+        table = self.verdicts.table(images, faces, ranking)
+        Units(self.output, PROBES).publish(unit, table, self.metadata)
+        return int(faces.num_rows)
+
+
+def search(
+    spec: SearchSpec, publication: Publication, units: dict[int, Parts], slices: Sequence[slice], pool: Pool
+) -> Iterator[int]:
+    """Search and publish; the number of probes of each unit, in the order that units are done.
+
+    slices: of the gallery's shards, each searched by itself; together they are all of it. Where there is one,
+    a worker publishes what it has found; else it is put together here.
     """
     tickets = [
         {"unit": unit, "parts": list(parts), "first": some.start, "last": some.stop}
@@ -58,30 +81,36 @@ def search(
         for some in slices
     ]
     found: dict[int, list[Ranking]] = {}
-    flow = through(flow_of(tickets), Search, pool, len(tickets), spec, probes)
+    flow = through(flow_of(tickets), Search, pool, len(tickets), spec, publication, len(slices) == 1)
     for row in rows_of(flow):
-        partial = found.setdefault(row["unit"], [])
-        partial.append(_unpacked(row["ranking"]))
-        if len(partial) == len(slices):
-            yield row["unit"], Ranking.joined(found.pop(row["unit"])).top(spec.k)
+        unit = row["unit"]
+        if row["published"] is not None:
+            yield row["published"]
+            continue
+        found.setdefault(unit, []).append(_unpacked(row["ranking"]))
+        if len(found[unit]) == len(slices):
+            yield publication.publish(unit, units[unit], Ranking.joined(found.pop(unit)).top(spec.k))
 
 
 class Search(Worker):
     """The worker of the pool."""
 
-    def make(self, spec: SearchSpec, probes: Folder) -> Work:
-        return _Searcher(spec, probes)
+    def make(self, spec: SearchSpec, publication: Publication, whole: bool) -> Work:
+        return _Searcher(spec, publication, whole)
 
 
 class _Searcher:
-    def __init__(self, spec: SearchSpec, probes: Folder) -> None:
-        self._k, self._probes = spec.k, probes
+    """whole: whether each ticket is of the whole gallery, so that what is found can be published."""
+
+    def __init__(self, spec: SearchSpec, publication: Publication, whole: bool) -> None:
+        self._k, self._publication, self._whole = spec.k, publication, whole
         self._lineup, self._kernel = spec.lineup(), kernel_of(spec.kernel)
 
     @timed("search")
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
-        vectors = probe_vectors(self._probes, tuple(ticket["parts"]))
+        unit, parts = ticket["unit"], tuple(ticket["parts"])
+        vectors = probe_vectors(self._publication.probes, parts)
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
         found = TopK(vectors, self._k, self._kernel)
@@ -89,10 +118,21 @@ class _Searcher:
             for subject_ids, block in self._lineup.blocks(slice(ticket["first"], ticket["last"])):
                 found.add(subject_ids, block)
                 record("frpipe_comparisons", len(vectors) * len(block), stage="search")
-        return _packed(ticket["unit"], found.result())
+        if self._whole:
+            return _receipt(unit, published=self._publication.publish(unit, parts, found.result()))
+        return _receipt(unit, ranking=_packed(found.result()))
 
 
-def _packed(unit: int, ranking: Ranking) -> pa.Table:
+def _receipt(unit: int, *, published: int | None = None, ranking: bytes | None = None) -> pa.Table:
+    columns = {
+        "unit": pa.array([unit], pa.int64()),
+        "published": pa.array([published], pa.int64()),
+        "ranking": pa.array([ranking], pa.large_binary()),
+    }
+    return pa.table(columns)
+
+
+def _packed(ranking: Ranking) -> bytes:
     columns: dict[str, Any] = {
         "probe": ranking.probe,
         "subject_id": ranking.subject_id,
@@ -101,7 +141,8 @@ def _packed(unit: int, ranking: Ranking) -> pa.Table:
     table, sink = pa.table(columns), pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return pa.table({"unit": [unit], "ranking": pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
 
 
 def _unpacked(data: bytes) -> Ranking:

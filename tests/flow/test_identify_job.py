@@ -50,18 +50,20 @@ UNITS = 4
 Job = Callable[..., tuple[int, str, str]]
 Scores = list[list[tuple[str, float]]]
 
-# A driver that dies as soon as its second unit is published.
+# A driver that dies as soon as it hears of a unit; two of them end, the others never do.
 KILLED = """
-import os, signal, sys
-from frpipe.io.units import Units
-publish, count = Units.publish, 0
-def dying(self, unit, table, metadata):
-    global count
-    publish(self, unit, table, metadata)
-    count += 1
-    if count == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-Units.publish = dying
+import os, signal, sys, time
+from frpipe.flows.identify_progress import SearchProgress
+from frpipe.stages import search
+class Search(search.Search):
+    def __call__(self, table):
+        if table["unit"][0].as_py() >= 2:
+            time.sleep(600)
+        return super().__call__(table)
+search.Search = Search
+def dying(self, probes):
+    os.kill(os.getpid(), signal.SIGKILL)
+SearchProgress.add = dying
 sys.path.insert(0, "jobs")
 import identify
 sys.exit(identify.main())
@@ -493,11 +495,11 @@ def test_a_driver_killed_midway_goes_on_with_its_version(
     )
     assert done.returncode == -signal.SIGKILL
     published = _states(tmp_path / "out/probes")
-    assert len(published) == 2
+    assert 1 <= len(published) <= 2
     lifecycle.delete(Gallery.open(str(tmp_path / "G")), [_rows_of(gallery)[0]])
     code, _, err = job(*words)
     assert code == 0, err
-    assert f"2 of {UNITS} units are done already" in err
+    assert f"{len(published)} of {UNITS} units are done already" in err
     assert published.items() <= _states(tmp_path / "out/probes").items()
     assert _rows(tmp_path / "out") == _rows(finished)
     newest = job(*_words(probes, tmp_path / "G", tmp_path / "out", "--version", 3))

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from frpipe.core.identify_schema import PROBE_SCHEMA
-from frpipe.flows.probe_table import Verdicts
 from frpipe.io.probes import PartRows, probe_units
 from frpipe.matching.ranking import Ranking
+from frpipe.stages.probe_table import Verdicts
 
 FACTS = {"gallery_id": "g", "gallery_version": 3, "embedder_hash": "e", "preprocessing_hash": "p"}
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
-
-from frpipe.io.failure import explained
 
 
 class Bytes(Protocol):
@@ -47,41 +44,6 @@ class Ranged:
     def read(self, offset: int, count: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(count)
-
-
-class Explained(io.RawIOBase):
-    """An open file of a folder whose storage errors are StorageError with a remedy, also while it is read."""
-
-    def __init__(self, file: BinaryIO, uri: str) -> None:
-        self._file, self._uri = file, uri
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        view = memoryview(buffer).cast("B")
-        with explained(self._uri):
-            data = self._file.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def read(self, count: int = -1) -> bytes:
-        with explained(self._uri):
-            return self._file.read(count)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with explained(self._uri):
-            return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 class Guarded:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from frpipe.gallery.catalog import Deleted, Purged, ShardRef
 from frpipe.gallery.document import damaged
-from frpipe.gallery.extents import Bytes, Explained, Held, Mapped, Ranged
+from frpipe.gallery.extents import Bytes, Held, Mapped, Ranged
 from frpipe.gallery.layout import Layout, facts_of, read_layout
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.shard import Shard, write_shard
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.vault import Vault
+from frpipe.io.explained_file import ExplainedFile
 from frpipe.io.folder import Folder
 
 SHARDS = "shards"
@@ -134,7 +135,7 @@ class Shelf:
         return Ranged(file), file, ref.bytes, entry.version
 
     def _opened(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, Explained(self._folder.open(name), self._folder.uri))
+        return cast(BinaryIO, ExplainedFile(self._folder.open(name), self._folder.uri))
 
     def _decrypted(self, ref: ShardRef) -> bytearray:
         return cast(Vault, self._vault()).decrypt(ref.name, self._whole(ref))

@@ -130,7 +130,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         confidence=options.confidence,
         title=options.title,
         thumbnails=getattr(options, "thumbnails", False),
-        worst=not getattr(options, "no_worst", False),
+        worst=getattr(options, "worst", False) or getattr(options, "thumbnails", False),
     )
 
 
@@ -151,14 +151,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="a result of other pairs, in folds of the same names: its folds choose the thresholds",
     )
-    shown = pairs.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--no-worst", action="store_true", help="leave the ids of the worst pairs off the page"
+    pairs.add_argument(
+        "--worst", action="store_true", help="list the pairs that went worst, by the ids of their photos"
     )
-    shown.add_argument(
+    pairs.add_argument(
         "--thumbnails",
         action="store_true",
-        help="show the photos of the worst pairs: treat the page as you treat the photos",
+        help="list them with their photos: treat the page as you treat the photos",
     )
     pairs.set_defaults(job=_verification)
     searches = _task(tasks, "identification", "results of jobs/identify.py", _IDENTIFICATION, "FPIR")

@@ -195,19 +195,22 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Raises ConfigError: no such file, not YAML, unknown key (with the nearest match), wrong type or range.
     """
-    data: dict[str, Any] = {}
-    if path is not None:
-        data = read_yaml(Path(path))
-    for override in overrides:
-        apply_override(data, override)
+    data = read_settings(path, overrides)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         raise _explain(error) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a file. Raises ConfigError: it is not there, no YAML, or no mapping."""
+def read_settings(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """The mapping in a file, with `key.key=value` put in. Raises ConfigError: it is none, or not there."""
+    data = {} if path is None else _read_yaml(Path(path))
+    for override in overrides:
+        _apply(data, override)
+    return data
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -223,8 +226,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Put `key.key=value` into the mapping, the value as YAML. Raises ConfigError: it is not of this form."""
+def _apply(data: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):

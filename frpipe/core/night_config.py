@@ -19,9 +19,8 @@ from frpipe.core.config import (
     Config,
     Section,
     Share,
-    apply_override,
     iter_settings,
-    read_yaml,
+    read_settings,
 )
 from frpipe.core.errors import ConfigError
 
@@ -205,9 +204,7 @@ class NightConfig(Section):
 
 def load_night(path: str | Path, overrides: Sequence[str] = ()) -> NightConfig:
     """Read a YAML file and apply `section.key=value` overrides. Raises ConfigError as `load_config`."""
-    data = read_yaml(Path(path))
-    for override in overrides:
-        apply_override(data, override)
+    data = read_settings(path, overrides)
     try:
         return NightConfig.model_validate(data)
     except ValidationError as error:

@@ -14,34 +14,53 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a row is `rejected`. The prefix of each group is the stage that said no."""
+    """Why a row is `rejected`. Which stage says so: `STAGE_OF`."""
 
-    # fetch
     NOT_FOUND = "not_found"
     ACCESS_DENIED = "access_denied"
     FETCH_FAILED = "fetch_failed"
     OUTSIDE_ROOT = "outside_root"
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
-    # decode
     UNKNOWN_FORMAT = "unknown_format"
     MISSING_CODEC = "missing_codec"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_FEW_PIXELS = "too_few_pixels"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
-    # detect
     MANY_FACES = "many_faces"
-    # align
     DEGENERATE_LANDMARKS = "degenerate_landmarks"
-    # crop
     BOX_OUTSIDE = "box_outside"
-    # embed
     NON_FINITE_EMBEDDING = "non_finite_embedding"
-    # any stage that runs native code on the photo
     CRASHED_WORKER = "crashed_worker"
     HUNG_WORKER = "hung_worker"
     EXHAUSTED_MEMORY = "exhausted_memory"
+
+
+_STAGES: dict[str, tuple[Reason, ...]] = {
+    "fetch": (
+        Reason.NOT_FOUND,
+        Reason.ACCESS_DENIED,
+        Reason.FETCH_FAILED,
+        Reason.OUTSIDE_ROOT,
+        Reason.EMPTY,
+        Reason.TOO_MANY_BYTES,
+    ),
+    "decode": (
+        Reason.UNKNOWN_FORMAT,
+        Reason.MISSING_CODEC,
+        Reason.TOO_MANY_PIXELS,
+        Reason.TOO_FEW_PIXELS,
+        Reason.TRUNCATED,
+        Reason.CORRUPT,
+    ),
+    "detect": (Reason.MANY_FACES,),
+    "align": (Reason.DEGENERATE_LANDMARKS, Reason.BOX_OUTSIDE),
+    "embed": (Reason.NON_FINITE_EMBEDDING,),
+    "any": (Reason.CRASHED_WORKER, Reason.HUNG_WORKER, Reason.EXHAUSTED_MEMORY),
+}
+STAGE_OF = {reason: stage for stage, reasons in _STAGES.items() for reason in reasons}
+"""The stage that says no; any: whichever runs native code on the photo."""
 
 
 class Reject(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,7 +114,7 @@ class AllPairs:
     def _of_features(self, uri: str, block_rows: int | None) -> Plan:
         found = FeatureRun.open(uri)
         source = LabelledFeatures.of(found, block_rows or _fitting(found.faces), self.by, self.faces)
-        digest = hashlib.sha256(found.folder.read(run.FILES)).hexdigest()
+        digest = run.digest(found.folder)
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest, "faces": self.faces}, facts)
 

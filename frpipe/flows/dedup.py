@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -132,7 +131,7 @@ class Dedup:
     def _feature_plan(self, uri: str, block_rows: int) -> Plan:
         found = FeatureRun.open(uri)
         source = FeatureSource(found.folder.uri, found.created, block_rows)
-        digest = hashlib.sha256(found.folder.read(run.FILES)).hexdigest()
+        digest = run.digest(found.folder)
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest}, facts)
 

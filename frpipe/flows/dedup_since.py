@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from frpipe.core.errors import OutputError
@@ -21,20 +19,21 @@ from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.io.folder import Folder
+from frpipe.io.listed_files import ListedFiles
 from frpipe.stages.dedup_worker import PAIRS
 
 CLUSTERS = "clusters.parquet"
+_REMEDY = "leave --since out, with a new --output if this one was begun: all pairs are compared then"
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class OldResult:
-    """The finished result of another night: it is read, and never changed. files: SHA-256, by name."""
+    """The finished result of another night: it is read, and never changed."""
 
-    folder: Folder
+    files: ListedFiles
     identity: dict[str, Any]
-    files: Mapping[str, str]
 
     @classmethod
     def open(cls, uri: str) -> OldResult:
@@ -46,11 +45,10 @@ class OldResult:
                 "--since is not the finished result of a jobs/dedup.py run",
                 "give the --output of such a run, or leave --since out: all pairs are compared then",
             )
-        listed = json.loads(folder.read(run.FILES))["files"]
-        result = cls(folder, identity, {file["name"]: file["sha256"] for file in listed})
-        for name in result.files:
-            result._content(name)
-        return result
+        files = ListedFiles.of(folder, _REMEDY)
+        for name in files.sha256:
+            files.read(name)
+        return cls(files, identity)
 
     @property
     def version(self) -> int:
@@ -63,7 +61,7 @@ class OldResult:
     @property
     def digest(self) -> str:
         """Of its files."""
-        return hashlib.sha256(self.folder.read(run.FILES)).hexdigest()
+        return run.digest(self.files.folder)
 
     def check(self, identity: dict[str, Any]) -> None:
         """Raise OutputError unless its pairs are those that a run of this identity would find."""
@@ -82,11 +80,11 @@ class OldResult:
 
     def pairs(self) -> list[str]:
         """Names of its files of pairs, in order."""
-        return sorted(name for name in self.files if name.startswith(f"{PAIRS}/"))
+        return self.files.below(PAIRS)
 
     def read(self, name: str) -> pa.Table:
         """One of its files. Raises OutputError where it is damaged."""
-        return pq.read_table(pa.BufferReader(self._content(name))).replace_schema_metadata(None)
+        return self.files.table(name)
 
     def clusters(self) -> dict[str, list[str]]:
         """Subjects of each cluster, by its id."""
@@ -96,15 +94,6 @@ class OldResult:
         for cluster, subject in zip(ids, subjects, strict=True):
             members.setdefault(cluster, []).append(subject)
         return members
-
-    def _content(self, name: str) -> bytes:
-        data = self.folder.read(name)
-        if hashlib.sha256(data).hexdigest() != self.files[name]:
-            raise OutputError(
-                f"{name} of the result given as --since is damaged",
-                "leave --since out, with a new --output if this one was begun: all pairs are compared then",
-            )
-        return data
 
 
 def with_fresh(source: GallerySource, before: Snapshot) -> GallerySource:

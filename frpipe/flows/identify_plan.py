@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +40,7 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the content."""
-        return self.goal.identity(hashlib.sha256(self.source.folder.read(run.FILES)).hexdigest())
+        return self.goal.identity(run.digest(self.source.folder))
 
     @cached_property
     def parts(self) -> dict[int, PartRows]:

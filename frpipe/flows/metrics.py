@@ -18,7 +18,7 @@ from frpipe.evaluation.targets import usual
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.flows.metrics_output import MetricsOutput
 from frpipe.flows.output_place import output_place
-from frpipe.flows.pair_results import PairColumns, PairResults, digest_of
+from frpipe.flows.pair_results import PairColumns, PairResults
 from frpipe.flows.search_results import SearchResults
 from frpipe.flows.systems import System, Trials, compared, named
 from frpipe.flows.worst_pictures import worst_pictures
@@ -42,7 +42,7 @@ class Asked:
 
     names: for people, one for each result.  thresholds: similarities, beside those of the runs.  targets: of
     FMR or FPIR; empty: the usual ones.  by: columns whose labels make groups.  cards: targets that a
-    threshold card is written for.  worst: whether the page names the worst pairs; thumbnails: and shows them.
+    threshold card is written for.  worst: whether the page lists the worst pairs by id; thumbnails: with photos.
     """
 
     results: Sequence[str]
@@ -55,7 +55,7 @@ class Asked:
     confidence: float = CONFIDENCE
     title: str = ""
     thumbnails: bool = False
-    worst: bool = True
+    worst: bool = False
 
     def check(self) -> None:
         """Raise ConfigError where a number is none, or is out of its range."""
@@ -120,7 +120,7 @@ class IdentificationMetrics:
         """The report. Raises OutputError, ConfigError, ScoresError, GalleryError: see its parts."""
         job = _Job.of(self.asked, self.say)
         results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in job.told()]
-        enrolled = digest_of(Folder.at(self.enrolled)) if self.enrolled else None
+        enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
         identity = {"task": "identification", "enrolled": enrolled}
         return job.done(results, identity, lambda name, found: _search_system(name, found, self.asked))
 

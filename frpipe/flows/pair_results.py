@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
@@ -22,6 +20,7 @@ from frpipe.flows.photo_facts import PhotoFacts
 from frpipe.flows.verify_pairs import PAIRS
 from frpipe.io import run
 from frpipe.io.folder import Folder
+from frpipe.io.listed_files import ListedFiles
 
 _TRUE, _FALSE = {"true", "1", "yes", "mated", "same"}, {"false", "0", "no", "non-mated", "different"}
 
@@ -58,7 +57,7 @@ class PairResults:
         folder, report = finished(uri, "verify")
         reading = _Reading(listed_rows(folder, PAIRS), columns, report["features"], report["feature_run"])
         trials, warnings = reading.trials()
-        digest = digest_of(folder)
+        digest = run.digest(folder)
         provenance = {
             "result": uri,
             "result_files": digest,
@@ -171,26 +170,13 @@ def finished(uri: str, job: str) -> tuple[Folder, dict[str, Any]]:
     return folder, report
 
 
-def digest_of(folder: Folder) -> str:
-    """SHA-256 of the list of its files, which holds theirs."""
-    return hashlib.sha256(folder.read(run.FILES)).hexdigest()
-
-
 def listed_rows(folder: Folder, sub: str) -> pa.Table:
     """The rows of the files of a finished result that it lists under `sub/`, and of no others.
 
     Raises OutputError: one is not what was listed, or there is none.
     """
-    tables = []
-    for file in json.loads(folder.read(run.FILES))["files"]:
-        if file["name"].startswith(f"{sub}/"):
-            data = folder.read(file["name"])
-            if hashlib.sha256(data).hexdigest() != file["sha256"]:
-                raise OutputError(
-                    f"{file['name']} of {folder.uri} has changed since the result was finished",
-                    "run that job again, into a new output",
-                )
-            tables.append(pq.read_table(pa.BufferReader(data)))
+    files = ListedFiles.of(folder)
+    tables = [files.table(name) for name in files.below(sub)]
     if not tables:
         raise OutputError(f"{folder.uri} holds no results", "nothing was compared there")
     return pa.concat_tables(tables)

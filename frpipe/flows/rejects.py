@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
-from frpipe.core.reasons import Reason, Status
+from frpipe.core.reasons import STAGE_OF, Status
 from frpipe.flows.rejects_choice import NO_FACE, Choice, causes_of
 from frpipe.flows.rejects_reading import in_order, read_images
 from frpipe.io import run
@@ -19,32 +19,7 @@ from frpipe.io.partition import load_plan
 from frpipe.io.parts import done_parts
 
 _COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
-_STAGES: dict[str, tuple[Reason, ...]] = {
-    "fetch": (
-        Reason.NOT_FOUND,
-        Reason.ACCESS_DENIED,
-        Reason.FETCH_FAILED,
-        Reason.OUTSIDE_ROOT,
-        Reason.EMPTY,
-        Reason.TOO_MANY_BYTES,
-    ),
-    "decode": (
-        Reason.UNKNOWN_FORMAT,
-        Reason.MISSING_CODEC,
-        Reason.TOO_MANY_PIXELS,
-        Reason.TOO_FEW_PIXELS,
-        Reason.TRUNCATED,
-        Reason.CORRUPT,
-    ),
-    "detect": (Reason.MANY_FACES,),
-    "align": (Reason.DEGENERATE_LANDMARKS, Reason.BOX_OUTSIDE),
-    "embed": (Reason.NON_FINITE_EMBEDDING,),
-    "any": (Reason.CRASHED_WORKER, Reason.HUNG_WORKER, Reason.EXHAUSTED_MEMORY),
-}
-STAGE_OF = {reason.value: stage for stage, reasons in _STAGES.items() for reason in reasons} | {
-    NO_FACE: "detect"
-}
-"""The stage that says no, by reason."""
+STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()}, NO_FACE: "detect"}
 
 
 @dataclass(slots=True)
@@ -63,7 +38,7 @@ class Rejects:
         reasons = [
             {
                 "reason": cause,
-                "stage": STAGE_OF[cause],
+                "stage": STAGE_OF_CAUSE[cause],
                 "photos": count,
                 "share": count / max(1, self.photos),
                 "samples": self.samples.get(cause, []),

@@ -23,10 +23,11 @@ from frpipe.flows.rejects_choice import Choice
 from frpipe.flows.replay_merge import Merge
 from frpipe.flows.replay_plan import copy_plan, cut, spans_of
 from frpipe.flows.replay_report import ReplayRecord, ReplayReport
-from frpipe.flows.replay_source import ListedFiles, ReplaySource
+from frpipe.flows.replay_source import ReplaySource
 from frpipe.io import run
 from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
+from frpipe.io.listed_files import ListedFiles
 from frpipe.io.partition import Plan
 from frpipe.stages.allocation import allocate
 from frpipe.stages.cluster import cluster
@@ -136,8 +137,7 @@ class Replay:
 
     def _merge(self, task: _Task, plan: Plan, hits: dict[int, int], again: Audit) -> Audit:
         source = task.source
-        names = {file.name: file.sha256 for file in again.files}
-        replayed, spans = ListedFiles(task.replayed, names), spans_of(hits, plan.part_rows)
+        replayed, spans = ListedFiles.checked(task.replayed, again.files), spans_of(hits, plan.part_rows)
         merge = Merge(source.files, replayed, self.choice, spans, source.recipe, task.out)
         self.say(f"{len(hits):,} parts are merged and {source.plan.parts - len(hits):,} copied")
 

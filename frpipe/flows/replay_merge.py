@@ -18,8 +18,8 @@ from frpipe.core.schema import IMAGE_COLUMNS, face_schema
 from frpipe.flows.rejects_choice import Choice
 from frpipe.flows.rejects_reading import in_order
 from frpipe.flows.replay_plan import Span
-from frpipe.flows.replay_source import ListedFiles
 from frpipe.io.folder import Folder
+from frpipe.io.listed_files import ListedFiles
 from frpipe.io.parts import FACES, IMAGES, part_name, write_part
 
 # Parts of a replay are often shared by neighbouring parts of the run.

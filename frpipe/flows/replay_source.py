@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
@@ -21,6 +18,7 @@ from frpipe.flows.rejects_choice import Choice
 from frpipe.flows.rejects_reading import in_order, read_images
 from frpipe.io import run
 from frpipe.io.folder import Folder
+from frpipe.io.listed_files import ListedFiles
 from frpipe.io.partition import Plan, load_plan
 
 MAY_CHANGE = frozenset(
@@ -28,33 +26,6 @@ MAY_CHANGE = frozenset(
 )
 """Settings of the recipe that decide which photos are taken, and no number of one that was taken before."""
 _PLUGINS = "settings.decode.plugins"
-
-
-@dataclass(frozen=True, slots=True)
-class ListedFiles:
-    """Files of a folder that must be the ones that a list names: SHA-256 by name."""
-
-    folder: Folder
-    sha256: Mapping[str, str]
-
-    def read(self, name: str) -> bytes:
-        """All bytes. Raises OutputError where they are not those of the list."""
-        try:
-            data = self.folder.read(name)
-        except FileNotFoundError:
-            data = b""
-        if hashlib.sha256(data).hexdigest() != self.sha256.get(name):
-            raise OutputError(
-                f"{name} in {self.folder.uri} is not the file that was checked when it was finished",
-                "run the job that made it again; a file that was changed by hand cannot be replayed",
-            )
-        return data
-
-    def table(self, name: str) -> pa.Table:
-        """A Parquet file, without its key-value metadata."""
-        return pq.read_table(pa.BufferReader(self.read(name)), use_threads=False).replace_schema_metadata(
-            None
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +45,9 @@ class ReplaySource:
     def open(cls, uri: str) -> ReplaySource:
         """Raises OutputError where there is no finished enroll run."""
         found = FeatureRun.open(uri)
-        listed = found.folder.read(run.FILES)
-        names = {file["name"]: file["sha256"] for file in json.loads(listed)["files"]}
         return cls(
-            files=ListedFiles(found.folder, names),
-            digest=hashlib.sha256(listed).hexdigest(),
+            files=ListedFiles.of(found.folder),
+            digest=run.digest(found.folder),
             identity=run.begun(found.folder)["identity"],
             plan=load_plan(found.folder),
             manifest=found.manifest,

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.evaluation.pairs import Labels
 from frpipe.evaluation.searches import SearchTrials
-from frpipe.flows.pair_results import digest_of, finished, listed_rows, texts
+from frpipe.flows.pair_results import finished, listed_rows, texts
 from frpipe.flows.photo_facts import PhotoFacts
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.io import run
 from frpipe.stages.search import PROBES
 
 _FACTS = ("gallery_id", "gallery_version", "embedder_hash", "preprocessing_hash", "score", "candidates")
@@ -57,7 +58,7 @@ class SearchResults:
         table, people = listed_rows(folder, PROBES), _people(report)
         blank = np.setdiff1d(_wanted(enrolled), people) if enrolled else people[:0]
         trials, warnings = _trials(table, people, blank, by, str(report["probes_from"]))
-        digest = digest_of(folder)
+        digest = run.digest(folder)
         provenance = {"result": uri, "result_files": digest, **{name: report[name] for name in _FACTS}}
         threshold = report["threshold"]["similarity"] if report["threshold"] else None
         listed = min(int(report["candidates"]), max(len(people), 1))

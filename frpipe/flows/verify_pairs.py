@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -111,7 +110,7 @@ class PairVerification:
             "job": "verify",
             "version": _VERSION,
             "pairs": pairs.digest,
-            "features": hashlib.sha256(source.folder.read(run.FILES)).hexdigest(),
+            "features": run.digest(source.folder),
             "threshold_similarity": limit.similarity,
             "faces": self.faces,
         }

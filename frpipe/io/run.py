@@ -8,6 +8,7 @@ _SUCCESS      last of all, empty
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -89,6 +90,11 @@ def complete(out: Folder) -> dict[str, Any] | None:
     folders = {name.rpartition("/")[0] for name in listed}
     present = {entry.name: entry.bytes for sub in folders for entry in out.list(sub)}
     return report if listed.items() <= present.items() else None
+
+
+def digest(out: Folder) -> str:
+    """SHA-256 of the file list of a finished run. It holds those of the files, so it stands for them all."""
+    return hashlib.sha256(out.read(FILES)).hexdigest()
 
 
 def reopen(out: Folder) -> None:

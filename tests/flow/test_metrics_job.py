@@ -134,6 +134,7 @@ class TestVerification:
         assert "<svg" in page
         assert "http://" not in page.replace("http://www.w3.org", "")
         assert not any(person[0].parent.name in page for person in photos)
+        assert "id-00" not in page
         assert "data:image/jpeg" not in page
 
     def test_each_file_is_listed_with_its_digest(self, report: Path) -> None:
@@ -158,7 +159,7 @@ class TestVerification:
         words = ("--results", verified, place / "again", "--names", "first", "second")
         job("metrics", "verification", *words, "--output", place / "both", "--thumbnails")
         page = (place / "both/report.html").read_text()
-        assert "first" in page and "second" in page and "data:image/jpeg" in page
+        assert "first" in page and "second" in page and "data:image/jpeg" in page and "id-00" in page
         same = duckdb.sql(f"SELECT value FROM '{place}/both/differences.parquet' WHERE value <> 0").fetchall()
         assert not same
 

@@ -115,7 +115,7 @@ class TestPairs:
         result = finished(tmp_path / "v", rows())
         (part,) = (tmp_path / "v/pairs").iterdir()
         part.write_bytes(part.read_bytes()[:-1] + b"x")
-        with pytest.raises(OutputError, match="has changed"):
+        with pytest.raises(OutputError, match="is not the file that was checked"):
             PairResults.open(result, PairColumns())
         assert part.exists()
 

@@ -22,6 +22,7 @@ from frpipe.metrics.bounds import Binned  # noqa: E402
 from frpipe.metrics.scores import Scores  # noqa: E402
 from frpipe.metrics.streaming import BINS, ScoreHistogram  # noqa: E402
 from frpipe.metrics.verification import auc_exact, eer, tar_at_fmr  # noqa: E402
+from frpipe.stages.score_counting import counted  # noqa: E402
 
 Floats = NDArray[np.float32]
 # A tile of the all-pairs job.
@@ -40,7 +41,7 @@ def count(scores: int) -> dict[str, Any]:
     """
     cv2.setNumThreads(1)
     seconds: dict[str, list[float]] = {name: [] for name in _SIDES}
-    whole = ScoreHistogram()
+    whole = ScoreHistogram(counter=counted)
     for number, block in zip(range(max(1, scores // BLOCK)), _blocks(), strict=False):
         places = ((block * _HALF).astype(np.int32) + BINS // 2).astype(np.uint16)
         for name, side in _SIDES.items():
@@ -100,7 +101,7 @@ def _together(executor: Any, scores: int) -> dict[str, float]:
 def _stream(blocks: int) -> tuple[float, float]:
     """Seconds, and CPU seconds, to count so many."""
     cv2.setNumThreads(1)
-    whole, source = ScoreHistogram(), _blocks()
+    whole, source = ScoreHistogram(counter=counted), _blocks()
     some = [next(source) for _ in range(_DISTINCT)]
     wall, cpu = time.perf_counter(), time.thread_time()
     for number in range(blocks):

@@ -42,7 +42,7 @@ class Asked:
 
     names: for people, one for each result.  thresholds: similarities, beside those of the runs.  targets: of
     FMR or FPIR; empty: the usual ones.  by: columns whose labels make groups.  cards: targets that a
-    threshold card is written for.  worst: whether the page lists the worst pairs by id; thumbnails: with photos.
+    threshold card is written for.  worst: whether the page lists the worst pairs; thumbnails: with photos.
     """
 
     results: Sequence[str]

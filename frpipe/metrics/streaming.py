@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from frpipe.metrics.counting import COUNTED, PLACE, PLACES, counted
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.scores import Doubles, Indices
 
 BINS = 1 << 16
+PLACE, PLACES = np.uint16, 1 << 16
+"""The type of places, and how many it tells apart; of more bins they are 32-bit numbers."""
+Places = NDArray[np.unsignedinteger[Any]]
+Counter = Callable[[Places, int], Indices]
+"""How often each of (n,) numbers below `bins` occurs: (bins,)."""
+# Scores that are counted in one call.
+COUNTED = 1 << 22
 # Scores whose places are found at once: they stay in the processor's cache, at 4 bytes a score.
 _BLOCK = 1 << 16
+
+
+def _bincount(places: Places, bins: int) -> Indices:
+    return np.bincount(places, minlength=bins)
 
 
 class ScoreHistogram:
@@ -24,11 +35,12 @@ class ScoreHistogram:
     and so is the place of every score. What rounding has put beyond -1 or 1 is in the first or last bin.
     """
 
-    def __init__(self, bins: int = BINS) -> None:
-        """Raises ScoresError: bins is not a power of two from 2 to 2^20."""
+    def __init__(self, bins: int = BINS, counter: Counter = _bincount) -> None:
+        """counter: another one than NumPy's.  Raises ScoresError: bins is no power of two from 2 to 2^20."""
         if not 2 <= bins <= 1 << 20 or bins & (bins - 1):
             raise ScoresError(f"{bins} bins", f"take a power of two, as {BINS}")
         self.counts: Indices = np.zeros(bins, np.int64)
+        self._counter = counter
         self.low, self.high = np.inf, -np.inf
 
     @property
@@ -75,7 +87,7 @@ class ScoreHistogram:
         """Both together, as a new one. Raises ScoresError: their bins differ."""
         if self.bins != other.bins:
             raise ScoresError(f"histograms of {self.bins} and {other.bins} bins", "use one number of bins")
-        both = ScoreHistogram(self.bins)
+        both = ScoreHistogram(self.bins, self._counter)
         both.counts = self.counts + other.counts
         both.low, both.high = min(self.low, other.low), max(self.high, other.high)
         return both
@@ -104,8 +116,7 @@ class ScoreHistogram:
     def _counted(self, flat: NDArray[np.floating[Any]]) -> tuple[Indices, float, float]:
         counts, low, high = np.zeros(self.bins, np.int64), np.inf, -np.inf
         room = np.empty(min(_BLOCK, len(flat)), flat.dtype)
-        places: NDArray[np.unsignedinteger[Any]]
-        places = np.empty(min(COUNTED, len(flat)), PLACE if self.bins <= PLACES else np.uint32)
+        places: Places = np.empty(min(COUNTED, len(flat)), PLACE if self.bins <= PLACES else np.uint32)
         for start in range(0, len(flat), COUNTED):
             some = flat[start : start + COUNTED]
             for block in range(0, len(some), _BLOCK):
@@ -117,7 +128,7 @@ class ScoreHistogram:
                 spot = room[: len(here)]
                 self._place(here, spot, clip=least < -1 or most >= 1)
                 np.copyto(places[block : block + len(here)], spot, casting="unsafe")
-            counts += counted(places[: len(some)], self.bins)
+            counts += self._counter(places[: len(some)], self.bins)
         return counts, low, high
 
     def _place(self, some: NDArray[np.floating[Any]], room: NDArray[np.floating[Any]], *, clip: bool) -> None:

@@ -15,6 +15,7 @@ from frpipe.matching.kernel import Floats, Indices
 from frpipe.matching.pairs import Tile, tiles_between
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.streaming import BINS, ScoreHistogram
+from frpipe.stages.score_counting import counted
 
 # Large enough for products at full speed, and 16 MB of scores. On the diagonal a tile is a square, of which
 # half the products are of no use.
@@ -124,7 +125,7 @@ class _Counter:
         if key not in self._cells:
             bins, (first, second) = self._counting.bins, map(len, self._cohort)
             errors = [Errors.none(first, second) for _ in self._limits]
-            self._cells[key] = Cell(ScoreHistogram(bins), ScoreHistogram(bins), errors)
+            self._cells[key] = Cell(ScoreHistogram(bins, counted), ScoreHistogram(bins, counted), errors)
         return self._cells[key]
 
     def _count(self, tile: Tile, cell: Cell) -> None:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from frpipe.metrics.errors import ScoresError
-from frpipe.metrics.streaming import ScoreHistogram
+from frpipe.metrics.streaming import BINS, PLACE, ScoreHistogram
 from frpipe.stages import score_blocks
 from frpipe.stages.score_blocks import CROSS, REST, Cell, Counting, Labelled, scored
+from frpipe.stages.score_counting import counted
 from frpipe.stages.score_tables import error_table, histogram_table, histograms_of
 
 LABELS = ("f", "m")
@@ -122,3 +123,11 @@ def test_a_vector_that_is_not_finite_is_an_error() -> None:
     block.vectors[3, 2] = np.nan
     with pytest.raises(ScoresError, match="not finite"):
         scored(_block(5, 8), block, COUNTING)
+
+
+@pytest.mark.parametrize("amount", [1000, 1 << 19])
+@pytest.mark.parametrize("bins", [256, BINS])
+def test_the_faster_counter_counts_as_numpy_does(amount: int, bins: int) -> None:
+    places = np.random.default_rng(4).integers(0, bins, amount).astype(PLACE)
+    places[:5] = [0, 0, bins - 1, bins - 1, bins - 1]
+    assert counted(places, bins).tolist() == np.bincount(places, minlength=bins).tolist()

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpipe.metrics.bounds import Binned, Bounds, BoundsAtTarget
-from frpipe.metrics.counting import COUNTED
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.operating import AtTarget, EqualError, Insufficient
 from frpipe.metrics.scores import Scores
-from frpipe.metrics.streaming import ScoreHistogram
+from frpipe.metrics.streaming import COUNTED, ScoreHistogram
 from frpipe.metrics.verification import at_threshold, auc_exact, eer, roc, tar_at_fmr
 
 # On edges of the bins, just beside them, beyond the range, and so small that 1 + s rounds to 1.

@@ -12,7 +12,7 @@ import pyarrow as pa
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.pairs import Labels
 from frpipe.flows.features import FeatureRun
-from frpipe.io.outputs import read_outputs
+from frpipe.io.outputs import image_columns, read_outputs
 
 _NAMES = ("image_id", "image_uri", "subject_id")
 
@@ -35,16 +35,16 @@ class PhotoFacts:
                 f"{features} is another run now than the one whose faces were compared",
                 "verify again, and evaluate that result",
             )
-        folder = source.folder
         names = [*_NAMES, *(name for name in columns if name not in _NAMES)]
-        images = pa.concat_tables([images for images, _ in read_outputs(folder, names, ["image_id"])])
-        missing = [name for name in names if name not in images.column_names]
+        known = image_columns(source.folder)
+        missing = [name for name in names if name not in known]
         if missing:
             raise ConfigError(
                 f"the enroll output has no column {missing[0]!r}",
-                "name a column of the manifest that was enrolled",
+                f"name a column of the manifest that was enrolled; there are {', '.join(known)}",
             )
-        frame = images.to_pandas(integer_object_nulls=True)
+        tables = [images for images, _ in read_outputs(source.folder, names, ["image_id"])]
+        frame = pa.concat_tables(tables).to_pandas(integer_object_nulls=True)
         text = frame.astype(object).where(frame.notna(), "").astype(str)
         return cls(text.set_index(text["image_id"].to_numpy()))
 

@@ -26,6 +26,16 @@ def read_outputs(
         yield read_part_output(out, part, image_names, face_names)
 
 
+def image_columns(out: Folder) -> list[str]:
+    """Names of the columns of `images`: ours, then the manifest's own. Raises OutputError as `read_outputs`."""
+    parts = done_parts(out)
+    if not parts:
+        raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
+    with out.open(f"{IMAGES}/{part_name(min(parts))}") as file:
+        names: list[str] = pq.read_schema(file).names
+    return names
+
+
 def read_part_output(
     out: Folder, part: int, image_names: list[str] | None = None, face_names: list[str] | None = None
 ) -> tuple[pa.Table, pa.Table]:

@@ -172,6 +172,11 @@ class TestVerification:
         job("metrics", "verification", *words, "--thumbnails")
         assert "data:image/jpeg" in (place / "shown/report.html").read_text()
 
+    def test_a_column_that_is_not_there_is_named(self, verified: Path, place: Path) -> None:
+        words = ("verification", "--results", verified, "--output", place / "x", "--by", "shfit")
+        said = job("metrics", *words, code=2)
+        assert "no column 'shfit'" in said and "shift" in said
+
     def test_what_is_no_result_is_refused(self, features: Path, place: Path) -> None:
         words = ("verification", "--results", features, "--output", place / "x")
         assert "jobs/verify.py" in job("metrics", *words, code=6)

@@ -27,7 +27,7 @@ def read_outputs(
 
 
 def image_columns(out: Folder) -> list[str]:
-    """Names of the columns of `images`: ours, then the manifest's own. Raises OutputError as `read_outputs`."""
+    """Names of the columns of `images`: ours, then the manifest's. Raises OutputError as `read_outputs`."""
     parts = done_parts(out)
     if not parts:
         raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.job_options import add_run
 from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
@@ -141,19 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         help="one setting, e.g. detect.policy=largest; may be repeated",
     )
     parser.add_argument(
-        "--address",
-        metavar="URL",
-        help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
-    )
-    parser.add_argument(
         "--gallery",
         metavar="URI",
         help="afterwards put the faces into this gallery, as jobs/consolidate.py does by default",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check everything and print the plan; write nothing"
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_run(parser)
     return parser
 
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import FACES, positive
+from frpipe.cli.gallery_parser import FACES, not_negative
+from frpipe.cli.job_options import add_json, add_run, add_workers
 from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 
@@ -183,7 +184,7 @@ def _add_all_pairs(tasks: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="URI", help="the --output of a finished jobs/enroll.py")
     source.add_argument("--gallery", metavar="URI", help="folder or s3:// prefix")
-    add("--version", type=int, metavar="N", help="of the gallery (default: the newest)")
+    add("--version", type=not_negative, metavar="N", help="of the gallery (default: the newest)")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add(
         "--faces",
@@ -195,10 +196,8 @@ def _add_all_pairs(tasks: Any) -> None:
     add("--threshold", type=float, nargs="+", default=[], metavar="S", help="similarities; else the card's")
     add("--target", type=float, nargs="+", default=[], metavar="P", help="FMR targets, in place of the usual")
     add("--by", metavar="COLUMN", help="the same within each label of this column, and across labels")
-    add("--workers", type=positive, metavar="N", help="default: one for each CPU of the cluster")
-    add("--address", metavar="URL", help="Ray cluster; default RAY_ADDRESS, else a private one here")
-    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_workers(parser)
+    add_run(parser)
     parser.set_defaults(job=_all_pairs)
 
 
@@ -240,7 +239,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
         help=f"that the {rate} of a card is at most its target (%(default)s)",
     )
     add("--title", default="", help="of the page")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_json(parser)
     return parser
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.job_options import add_run
 from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.night_config import load_night
@@ -67,13 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="one setting, e.g. gates.max_reject_ratio=0.05; may be repeated",
     )
-    add(
-        "--address",
-        metavar="URL",
-        help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
-    )
-    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_run(parser)
     return parser
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, positive
+from frpipe.cli.job_options import add_modes, add_threshold
 from frpipe.cli.say import Speaker
 
 _say = Speaker("verify")
@@ -65,15 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         default="centre-largest",
         help="which face of a photo is compared (default: %(default)s)",
     )
-    threshold = parser.add_mutually_exclusive_group()
-    threshold.add_argument(
-        "--threshold", type=float, metavar="S", help="accept from this similarity up; distance d is 1 - d"
-    )
-    threshold.add_argument(
-        "--threshold-card",
-        metavar="URI",
-        help="a threshold card; without either, the embedder's card decides",
-    )
+    add_threshold(parser, "a pair is accepted from here up")
     parser.add_argument(
         "--memory-mb",
         type=positive,
@@ -81,8 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MB",
         help="what the embeddings of all named photos may take (default: %(default)s)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="check and count everything; write nothing")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_modes(parser)
     return parser
 
 

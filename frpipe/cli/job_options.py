@@ -1,4 +1,4 @@
-"""Options that the jobs which compare have in common."""
+"""Options that several jobs have in common."""
 
 from __future__ import annotations
 
@@ -26,11 +26,35 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="how likely pairs are found; the answer is the same (default: %(default)s)",
     )
-    add("--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)")
-    add(
+    add_workers(parser)
+    add_run(parser)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers."""
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)"
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """--address, --dry-run and --json."""
+    parser.add_argument(
         "--address",
         metavar="URL",
         help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
     )
-    add("--dry-run", action="store_true", help="check everything and print the plan; write nothing")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_modes(parser)
+
+
+def add_modes(parser: argparse.ArgumentParser) -> None:
+    """--dry-run and --json."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and print the plan; write nothing"
+    )
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -131,7 +131,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         confidence=options.confidence,
         title=options.title,
         thumbnails=getattr(options, "thumbnails", False),
-        worst=getattr(options, "worst", False) or getattr(options, "thumbnails", False),
+        worst=getattr(options, "worst", False),
     )
 
 

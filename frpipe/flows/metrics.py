@@ -202,7 +202,7 @@ def _pair_system(name: str, found: PairResults, asked: Asked, chooser: PairResul
     )
     provenance = {**found.provenance, **({"chosen_on": chooser.digest} if chooser else {})}
     evaluation = question.answer(name, trials, provenance, found.warnings)
-    if not asked.worst:
+    if not (asked.worst or asked.thumbnails):
         evaluation = replace(evaluation, worst=())
     return System(evaluation, trials, question.estimates(), found.features)
 

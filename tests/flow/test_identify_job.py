@@ -462,6 +462,8 @@ def test_settings_that_cannot_be_meant_are_refused(
     assert code == 6
     assert "not the output of a finished enroll run" in err
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    # Where no folder is called "out", as one is after `make demo`.
+    monkeypatch.chdir(tmp_path / "half")
     for words in (("out", gallery, tmp_path / "n"), (probes, "G", tmp_path / "n"), (probes, gallery, "n")):
         code, _, err = job(*_words(*words))
         assert code == 2

@@ -209,13 +209,14 @@ def test_it_goes_into_the_gallery_of_its_run_unless_it_ends_badly(
     gallery = str(tmp_path / "gallery")
     Consolidation(str(finished), gallery).run()
     job = runpy.run_path(str(ROOT / "jobs/enroll.py"))["main"]
-    words = ["--replay", str(finished), "--output", str(tmp_path / "out"), "--gallery", gallery]
+    words = ["--replay", str(finished), "--gallery", gallery]
     words += ["--set", "decode.truncated=accept", "--set", "run.max_reject_ratio_by_reason.not_found="]
     assert job([*words[:-1], f"{words[-1]}0"]) == 14
     assert Gallery.open(gallery).versions() == [0, 1]
     assert job([*words[:-1], f"{words[-1]}0.5"]) == 0
     assert Gallery.open(gallery).versions() == [0, 1, 2]
     assert "6 added" in capsys.readouterr().out
+    assert (finished.parent / f"{finished.name}-replay/_SUCCESS").exists()
 
 
 @pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])

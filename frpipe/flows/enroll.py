@@ -131,6 +131,7 @@ def report_facts(spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall
         "wall_s": round(wall_s, 3),
         "rows_per_s": round(launched / max(wall_s, 1e-9), 2),
         "output": spec.output,
+        "erased": plan.erased_rows,
     }
 
 

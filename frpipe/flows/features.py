@@ -36,6 +36,8 @@ class FeatureRun:
         folder = Folder.at(uri)
         report = run.complete(folder)
         if report is None:
+            if folder.exists(run.ERASING):
+                raise OutputError(*run.erasure_under_way(folder))
             raise OutputError(
                 f"{uri} is not the output of a finished enroll run: it has no {run.SUCCESS}",
                 "run jobs/enroll.py to its end; the same command goes on where it stopped",

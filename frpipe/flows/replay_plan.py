@@ -44,8 +44,16 @@ def spans_of(hits: Mapping[int, int], part_rows: int) -> dict[int, list[Span]]:
 
 
 def copy_plan(source: Folder, out: Folder, plan: Plan) -> None:
-    """Give `out` the plan of the source, byte for byte; its index last."""
+    """Give `out` the plan of the source, byte for byte; its index last.
+
+    Raises OutputError where people were erased from what was made of it before: the source has them still.
+    """
     if out.exists(_INDEX):
+        if load_plan(out).erased != plan.erased:
+            raise OutputError(
+                "people were erased from the output, and not from the run that it was made from",
+                "erase them from that run too, then replay it into a new output",
+            )
         return
 
     def copy(part: int) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -36,7 +36,10 @@ _LEAST_ROWS, _MOST_ROWS = 256, 2048
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the manifest was cut. `extra` are the manifest's own columns, which travel to the output."""
+    """How the manifest was cut. `extra` are the manifest's own columns, which travel to the output.
+
+    rows: of the manifest, less those of people who were erased since.  erased: how many, by part.
+    """
 
     rows: int
     parts: int
@@ -44,6 +47,7 @@ class Plan:
     embedded: bool
     fingerprint: str
     extra: pa.Schema
+    erased: Mapping[int, int] = field(default_factory=dict)
 
     @staticmethod
     def part_name(part: int) -> str:
@@ -51,8 +55,14 @@ class Plan:
         return f"part-{part:06d}.parquet"
 
     def rows_of(self, part: int) -> int:
-        """The number of rows in a part: only the last may be smaller."""
-        return min(self.part_rows, self.rows - part * self.part_rows)
+        """The number of rows in a part: only the last may be smaller, and those where rows were erased."""
+        cut = min(self.part_rows, self.rows + self.erased_rows - part * self.part_rows)
+        return cut - self.erased.get(part, 0)
+
+    @property
+    def erased_rows(self) -> int:
+        """Rows of all parts that were erased."""
+        return sum(self.erased.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +140,10 @@ def load_plan(out: Folder) -> Plan:
     try:
         index: dict[str, Any] = json.loads(data)
         version = index["format_version"]
-        known = {name: index[name] for name in ("rows", "parts", "part_rows", "embedded", "fingerprint")}
-    except (ValueError, KeyError, TypeError):
+        known = {name: index[name] for name in ("parts", "part_rows", "embedded", "fingerprint")}
+        erased = {int(part): int(rows) for part, rows in index.get("erased", {}).items()}
+        known |= {"rows": index["rows"] - sum(erased.values()), "erased": erased}
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise _damaged() from None
     if version != FORMAT_VERSION:
         raise OutputError(

@@ -51,6 +51,24 @@ def write_part(
     return out.create(f"{IMAGES}/{name}", images_bytes)
 
 
+def replace_part(out: Folder, part: int, images: pa.Table, faces: pa.Table) -> None:
+    """Put other rows in place of a published part's. Both tables bring the metadata of their files.
+
+    Between its two writes the part is damaged for whoever checks it: the run may not be marked as complete.
+    """
+    name = part_name(part)
+    faces_bytes = to_parquet(faces, {})
+    mark = {_FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
+    out.write(f"{FACES}/{name}", faces_bytes)
+    out.write(f"{IMAGES}/{name}", to_parquet(images, mark))
+
+
+def is_whole(images: pa.Table, faces: bytes) -> bool:
+    """Whether a file of faces is the one that the images of its part were written with."""
+    mark: bytes = (images.schema.metadata or {}).get(_FACES_SHA, b"")
+    return mark.decode() == hashlib.sha256(faces).hexdigest()
+
+
 def done_parts(out: Folder) -> set[int]:
     """Parts whose images file is published."""
     return {
@@ -73,9 +91,9 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
         faces_rows = pq.read_metadata(pa.BufferReader(faces_bytes)).num_rows
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _damaged(part) from error
-    faces_sha = hashlib.sha256(faces_bytes).hexdigest()
-    if (images.schema.metadata or {}).get(_FACES_SHA, b"").decode() != faces_sha:
+    if not is_whole(images, faces_bytes):
         raise _damaged(part)
+    faces_sha = hashlib.sha256(faces_bytes).hexdigest()
     return (
         PartFile(
             f"{IMAGES}/{name}", images.num_rows, len(images_bytes), hashlib.sha256(images_bytes).hexdigest()

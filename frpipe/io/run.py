@@ -4,6 +4,7 @@ run.json      what decides the content, written before any work; a different run
 files.json    every published file with rows, bytes and SHA-256, written when all parts are there
 report.json   what happened;  report.md the same for people
 _SUCCESS      last of all, empty
+erasing.json  there while people are taken out of it (frpipe.io.erasure)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FILES = "files.json"
 REPORT = "report.json"
 REPORT_TEXT = "report.md"
 SUCCESS = "_SUCCESS"
+ERASING = "erasing.json"
 
 
 def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
@@ -56,7 +58,10 @@ def begun(out: Folder) -> dict[str, Any]:
 
 
 def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The facts of the run that the folder belongs to, None if to nobody. Raises OutputError as `claim`."""
+    """The facts of the run that the folder belongs to, None if to nobody.
+
+    Raises OutputError as `claim`, and where an erasure is under way: nobody may write beside it.
+    """
     try:
         run: dict[str, Any] = json.loads(out.read(RUN))
         theirs = run["identity"]
@@ -70,7 +75,17 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
             "the output folder holds a run with other settings: " + "; ".join(differences[:5]),
             "use another output folder, or the settings of its run.json",
         )
+    if out.exists(ERASING):
+        raise OutputError(*erasure_under_way(out))
     return run
+
+
+def erasure_under_way(out: Folder) -> tuple[str, str]:
+    """What to say, and what to do, where an erasure has not ended."""
+    return (
+        "people are being taken out of this output, or that broke off",
+        f"let it end, or run the same `frpipe erase {out.uri} ...` again; then this command",
+    )
 
 
 def release(out: Folder) -> None:

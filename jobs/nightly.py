@@ -3,7 +3,7 @@
     python jobs/nightly.py --config configs/nightly.yaml
     python jobs/nightly.py --config configs/nightly.yaml --date 2026-11-24 --dry-run
     ray job submit --address http://head:8265 --working-dir . -- \\
-        python jobs/nightly.py --config configs/nightly.yaml
+        python jobs/nightly.py --config night.yaml
 
 All goes into RUNS/DATE; report.html there is the page to read. The same command after any interruption goes
 on where it stopped. Exit codes: 0 done, 15 another night is under way, 16 done but a gate does not hold; any

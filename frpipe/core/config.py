@@ -246,11 +246,14 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError) -> ConfigError:
     first = error.errors()[0]
-    location = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "literal['auto']"))
+    parts = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
+        location = ".".join(parts)
         names = _known_keys()
         near = difflib.get_close_matches(location, names, n=1, cutoff=0.0)
         return ConfigError(f"unknown setting {location}", f"did you mean {near[0]}?")
+    # Of a value that may be of several types, Pydantic names the type as well: `workers.constrained-int`.
+    location = ".".join(part for part in parts if part.isidentifier() and part not in ("int", "float"))
     return ConfigError(
         f"setting {location}: {first['msg']}", "see docs/configuration.md for types and ranges"
     )

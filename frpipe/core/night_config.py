@@ -213,10 +213,12 @@ def load_night(path: str | Path, overrides: Sequence[str] = ()) -> NightConfig:
 
 def _explained(error: ValidationError) -> ConfigError:
     first = error.errors()[0]
-    location = ".".join(map(str, first["loc"])) or "of the night"
+    location = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         names = [name for name, _, _ in iter_settings(NightConfig)]
         near = difflib.get_close_matches(location, names, n=1, cutoff=0.0)
         return ConfigError(f"unknown setting {location}", f"did you mean {near[0]}?")
     message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"setting {location}: {message}", "see docs/nightly.md for types and ranges")
+    # Of a value that may be of several types, Pydantic names the type as well: `workers.constrained-int`.
+    setting = ".".join(part for part in location.split(".") if part.isidentifier()) or "of the night"
+    return ConfigError(f"setting {setting}: {message}", "see docs/nightly.md for types and ranges")

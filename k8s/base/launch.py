@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import http.client
 import json
 import os
 import re
@@ -32,6 +33,7 @@ RETRIED = frozenset({1, 7, 11})
 LOST, OUT_OF_TIME, STOPPED, UNAVAILABLE, USAGE = 11, 124, 130, 69, 2
 # KubeRay derives other names from a RayJob's, and refuses longer ones.
 LONGEST_NAME = 47
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 Object = dict[str, Any]
@@ -71,7 +73,8 @@ class Api:
             if error.code == (409 if body else 404):
                 return None
             raise Unavailable(f"the API server says {error.code} to {request.get_method()}") from None
-        except OSError as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # An answer that breaks off is no OSError.
             raise Unavailable(f"the API server does not answer: {type(error).__name__}") from None
 
 
@@ -137,8 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     cut = given.index("--") if "--" in given else len(given)
     options, words = _parser().parse_args(given[:cut]), given[cut + 1 :]
-    if len(options.run) + len("-1") > LONGEST_NAME:
-        return _refuse(f"--run is longer than {LONGEST_NAME - 2} characters", USAGE)
+    if len(options.run) + len("-1") > LONGEST_NAME or not _NAME.fullmatch(options.run):
+        most = LONGEST_NAME - len("-1")
+        return _refuse(f"--run is of a-z, 0-9 and '-', begins with a letter, has at most {most}", USAGE)
     api = Api(options.api, options.namespace)
     try:
         model = api.get(options.job)

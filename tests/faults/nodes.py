@@ -46,7 +46,11 @@ class Nodes:
         expected = self.alive() + 1
         for _ in range(_STARTS):
             port = free_ports(1)[0]
-            self._start(f"--address={self.address}", "--num-cpus=1", f"--runtime-env-agent-port={port}")
+            # As on a machine of its own: of nodes that share a folder each unpacks the submitted code, over
+            # what the driver is about to read.
+            own = tempfile.mkdtemp(dir=self.folder)
+            options = ("--num-cpus=1", f"--runtime-env-agent-port={port}", f"--temp-dir={own}")
+            self._start(f"--address={self.address}", *options)
             if self._counted(expected):
                 return
             _end(self.processes.pop())

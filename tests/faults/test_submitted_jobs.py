@@ -12,7 +12,7 @@ from injection import Point
 from kill_points import WORKERS, Bench, same
 from nights import Place, lfw_people
 
-_DATE = "2026-11-24"
+_FIRST, _SECOND = "2026-11-24", "2026-11-25"
 
 
 @pytest.mark.slow
@@ -39,24 +39,33 @@ def test_a_submitted_job_survives_the_loss_of_a_node(
 
 @pytest.mark.slow
 def test_a_submitted_night_survives_the_loss_of_a_node(bench: Bench, shared: Path, tmp_path: Path) -> None:
-    calm = _submitted_night(bench, shared, tmp_path / "calm")
+    calm = _two_nights(bench, shared, tmp_path / "calm")
     events = bench.injector.count("worker")
-    lost = _submitted_night(bench, shared, tmp_path / "lost", Point("worker", events // 2, "during", "node"))
+    lost = _two_nights(bench, shared, tmp_path / "lost", Point("worker", events // 2, "during", "node"))
     assert bench.nodes.alive() == WORKERS, "no node was lost"
-    assert lost.content(_DATE) == calm.content(_DATE)
+    assert lost.content(_SECOND) == calm.content(_SECOND)
     assert lost.templates() == calm.templates()
 
 
-def _submitted_night(bench: Bench, shared: Path, root: Path, point: Point | None = None) -> Place:
-    place = Place(root)
-    for photos in lfw_people(shared, 3)[:8]:
-        place.add(photos)
+def _two_nights(bench: Bench, shared: Path, root: Path, point: Point | None = None) -> Place:
+    """point: in the second, which has a gallery to search."""
+    place, people = Place(root), lfw_people(shared, 3)[:8]
+    for photos in people:
+        place.add(photos[:1])
+    bench.ready()
+    _submitted(bench, place, _FIRST)
+    for photos in people:
+        place.add(photos[1:])
     bench.ready()
     if point:
         bench.injector.arm(point)
-    words = place.words(_DATE, settings={"resources": {"part_rows": 3}})
-    done = bench.nodes.submit(ROOT, "python", "jobs/nightly.py", *words)
+    _submitted(bench, place, _SECOND)
     bench.injector.disarm()
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert (place.night(_DATE) / "report.html").exists()
     return place
+
+
+def _submitted(bench: Bench, place: Place, date: str) -> None:
+    words = place.words(date, settings={"resources": {"part_rows": 3}})
+    done = bench.nodes.submit(ROOT, "python", "jobs/nightly.py", *words)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (place.night(date) / "report.html").exists()

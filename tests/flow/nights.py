@@ -116,6 +116,8 @@ def told(steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(table: Any) -> list[str]:
-    """Rows as text, sorted. A photo's place and version, and when somebody was enrolled, are of the copy."""
-    drop = [n for n in table.column_names if n.startswith("image_uri") or n in {"enrolled_at", "version"}]
+    """Rows as text, sorted. Where a photo lies, when somebody was enrolled and into which gallery are of the
+    copy."""
+    own = {"enrolled_at", "gallery_id", "version"}
+    drop = [name for name in table.column_names if name.startswith("image_uri") or name in own]
     return sorted(map(repr, table.drop_columns(drop).to_pylist()))

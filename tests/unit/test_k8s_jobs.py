@@ -8,6 +8,7 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -196,10 +197,19 @@ def test_a_launcher_that_was_ended_goes_on_with_what_is_there(serve: Any) -> Non
     assert cluster.made == ["night-1", "night-2"]
 
 
+def test_an_answer_that_breaks_off_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise IncompleteRead(b"")
+
+    monkeypatch.setattr(LAUNCH.urllib.request, "urlopen", broken)
+    assert _launch("http://127.0.0.1:9") == LAUNCH.UNAVAILABLE
+
+
 def test_what_cannot_be_is_said_in_a_line(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     _, api = serve()
     assert LAUNCH.main(["dinner", "--api", api, "--run", "night"]) == LAUNCH.USAGE
-    assert LAUNCH.main(["enroll", "--api", api, "--run", "n" * 46]) == LAUNCH.USAGE
+    for name in ("n" * 46, "Staff_1", "1-night", "night-"):
+        assert LAUNCH.main(["enroll", "--api", api, "--run", name]) == LAUNCH.USAGE
     assert _launch("http://127.0.0.1:9") == LAUNCH.UNAVAILABLE
     said = capsys.readouterr().err
     assert "no RayJob dinner" in said

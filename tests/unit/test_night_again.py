@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from frpipe.core.errors import ConfigError, OutputError, StorageError
+from frpipe.core.errors import ConfigError, ManifestError, OutputError, StorageError
 from frpipe.core.night_config import NightConfig
 from frpipe.flows.night import chain
 from frpipe.flows.night.chain import Night
@@ -62,12 +62,14 @@ def test_a_finished_night_is_judged_anew_though_the_night_before_is_gone(tmp_pat
     assert bad is None
     assert report["steps"] == STEPS
     assert said == ["this night is complete already: nothing to do"]
-    _, bad = Night(_config(tmp_path, gates={"max_vanished": 1}), DATE).run()
+    _, bad = Night(_config(tmp_path, gates={"max_vanished": 1, "max_vanished_ratio": 0.1}), DATE).run()
     assert isinstance(bad, GateError)
+    # The gate came after the faces were in the gallery.
+    assert "reached the gallery" not in bad.message
 
 
 def test_an_unfinished_night_does_not_go_on_without_what_it_was_begun_on(tmp_path: Path) -> None:
-    _begun(tmp_path, "2026-11-20", complete=False)
+    _begun(tmp_path, "2026-11-20", complete=False).child(DATE).write(NIGHT, encoded({"steps": {}}))
     with pytest.raises(OutputError, match="2026-11-20"):
         Night(_config(tmp_path), DATE).run()
 
@@ -76,6 +78,35 @@ def test_nights_only_go_forward(tmp_path: Path) -> None:
     _begun(tmp_path, None, complete=True)
     with pytest.raises(ConfigError, match="has finished"):
         Night(_config(tmp_path), "2026-11-23").run()
+
+
+def test_a_first_night_without_photos_may_be_begun_with_another_setting(tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    wrong = _config(tmp_path)
+    for once_more in (lambda: Night(wrong, DATE).run(), lambda: night_plan(wrong, DATE)):
+        with pytest.raises(ManifestError, match="no photos"):
+            once_more()
+    (tmp_path / "album/1.jpg").write_bytes(b"photo")
+    off = {name: {"enabled": False} for name in ("enroll", "consolidate")}
+    mended = _config(tmp_path, photos=str(tmp_path / "album"), **off)
+    assert "1 new" in night_plan(mended, DATE)
+    report, bad = Night(mended, DATE).run()
+    assert (report["steps"]["scan"]["new"], bad) == (1, None)
+    with pytest.raises(OutputError, match="other settings"):
+        night_plan(wrong, DATE)
+
+
+def test_an_album_that_is_empty_by_now_is_a_night_with_nothing_to_do(tmp_path: Path) -> None:
+    photo = tmp_path / "photos/1.jpg"
+    photo.parent.mkdir()
+    photo.write_bytes(b"photo")
+    off = {name: {"enabled": False} for name in ("enroll", "consolidate")}
+    config = _config(tmp_path, **off, gates={"max_vanished_ratio": None})
+    Night(config, DATE).run()
+    photo.unlink()
+    for date in ("2026-11-25", "2026-11-26"):
+        report, bad = Night(config, date).run()
+        assert (report["steps"]["scan"]["listed"], bad) == (0, None)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
@@ -132,11 +163,14 @@ def test_the_time_of_a_launch_that_died_counts_to_its_last_heartbeat(tmp_path: P
     folder = Folder.at(str(tmp_path / DATE))
     run.claim(folder, {"job": "night", "date": DATE}, {"base": {}})
     folder.write(NIGHT, encoded({"steps": {}, "spent_s": 100.0, "saved": "2026-11-24T01:00:00+00:00"}))
-    dead = replace(Holder.me(DATE), beat="2026-11-24T01:00:30+00:00")
+    dead = replace(Holder.me(DATE), since="2026-11-24T00:50:00+00:00", beat="2026-11-24T01:00:30+00:00")
     with lease(Folder.at(str(tmp_path)), DATE, 60) as held:
         held.before = dead
         journal = Journal.claim(folder, DATE, {}, {}, held)
         assert journal.record["spent_s"] == pytest.approx(130)
+        # It began, and wrote nothing: the hours between the launches cost nothing.
+        held.before = replace(dead, since="2026-11-24T09:00:00+00:00", beat="2026-11-24T09:00:10+00:00")
+        assert Journal.claim(folder, DATE, {}, {}, held).record["spent_s"] == pytest.approx(110)
         held.before = replace(dead, night="2026-11-23")
         assert Journal.claim(folder, DATE, {}, {}, held).record["spent_s"] == 100
 

@@ -39,6 +39,11 @@ def test_the_example_is_good() -> None:
         ({"enroll": {"enabled": False}}, "consolidate needs enroll"),
         ({"dedup": {"threshold": 0.5, "threshold_card": "card.json"}}, "not both"),
         (
+            {"settings": {"resources": {"locate": {"workers": 0}}}},
+            "setting settings.resources.locate.workers:",
+        ),
+        ({"gates": {"max-drift": 0.1}}, "unknown setting gates.max-drift"),
+        (
             {"enroll": {"enabled": False}, "consolidate": {"enabled": False}, "drift": {"enabled": False}},
             "identify needs probes",
         ),

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gallery_rows import ids, people, spec
 
-from frpipe.flows.night.differences import cluster_changes, people_between
+from frpipe.core.errors import OutputError
+from frpipe.core.night_config import NightConfig
+from frpipe.flows.night.differences import OldResult, cluster_changes, differences, people_between
+from frpipe.flows.night.history import Past
+from frpipe.flows.night.journal import Journal
+from frpipe.flows.night.lease import lease
+from frpipe.flows.night.work import Work
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.io.folder import Folder
 
 
 @pytest.fixture
@@ -64,3 +73,25 @@ def test_clusters_are_new_grown_or_gone() -> None:
         "cluster_gone": [],
     }
     assert cluster_changes(after, {})["cluster_gone"] == ["c-1", "c-2", "c-3", "c-4"]
+
+
+def test_a_night_ends_though_the_duplicates_of_last_night_were_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As somebody who must erase a person may do."""
+
+    def result(uri: str) -> Any:
+        if "2026-11-24" in uri:
+            raise OutputError("there is none", "compare all")
+        return SimpleNamespace(clusters=lambda: {"c": ["ann", "bob"]})
+
+    monkeypatch.setattr(OldResult, "open", result)
+    runs, said = Folder.at(str(tmp_path)), []
+    config = NightConfig(runs=runs.uri, gallery=str(tmp_path / "G"), photos="p")
+    last = Past("2026-11-24", runs.child("2026-11-24"), {}, {}, True, {"dedup": {"clusters": 1}})
+    record = {"steps": {"dedup": {"clusters": 1}}, "pins": {}, "spent_s": 0.0}
+    with lease(runs, "2026-11-25", 60) as held:
+        journal = Journal(runs.child("2026-11-25"), {"gallery_version": None}, held, record)
+        facts = differences(Work(config, journal, [last], last, None, said.append, lambda: None))
+    assert facts["clusters"] is None
+    assert said == ["warning: the duplicates of 2026-11-24 are gone or damaged: tonight's are not compared"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from frpipe.core.night_config import Gates
-from frpipe.flows.night.gates import broken, gate_error, judged
+from frpipe.flows.night.gates import Verdict, broken, gate_error, judged
 
 STEPS: dict[str, Any] = {
     "scan": {"new": 90, "changed": 10, "vanished": 30, "known_before": 300},
@@ -58,12 +58,21 @@ def test_what_is_steady_passes_any_limit_of_drift() -> None:
 
 def test_the_error_has_its_own_code_and_says_what_reached_the_gallery() -> None:
     late = judged(Gates(max_drift=0.1), STEPS)
-    error = gate_error(late, "out/report.html")
+    error = gate_error(late, "out/report.html", held_back=False)
     assert error is not None
     assert error.exit_code == 16
     assert "max_drift 0.1: 0.3" in error.message
     assert "reached the gallery" not in error.message
     early = judged(Gates(max_reject_ratio=0.01), STEPS)
     assert broken(early, keep_out=True)
-    assert "nothing of it has reached the gallery" in str(gate_error(early, "out/report.html"))
-    assert gate_error(judged(Gates(), STEPS), "out/report.html") is None
+    for held_back in (True, False):
+        told = str(gate_error(early, "out/report.html", held_back=held_back))
+        assert ("nothing of it has reached the gallery" in told) is held_back
+    assert gate_error(judged(Gates(), STEPS), "out/report.html", held_back=False) is None
+
+
+def test_counts_are_told_in_full_and_shares_to_four_digits() -> None:
+    assert str(Verdict("max_vanished", 1_000_000, 1_234_567, False, False)) == (
+        "max_vanished 1,000,000: 1,234,567"
+    )
+    assert str(Verdict("max_drift", 0.2, 1 / 3, False, False)) == "max_drift 0.2: 0.3333"

@@ -52,7 +52,8 @@ def test_the_next_one_gets_in_at_once_after_a_release(runs: Folder) -> None:
         pass
     begin = time.monotonic()
     with lease(runs, "2026-11-25", 60) as held:
-        assert held.before is None
+        assert held.before is not None
+        assert (held.before.night, held.before.released) == ("2026-11-24", True)
         held.check()
     assert time.monotonic() - begin < 5
 
@@ -64,6 +65,33 @@ def test_a_holder_that_is_not_heard_of_is_taken_over_after_the_stated_time(runs:
         assert time.monotonic() - begin >= DEAD_S
         assert held.before == dead
         assert [entry.name for entry in runs.child(LEASES).list()] == ["000000005.json"]
+
+
+def test_a_holder_is_given_the_time_that_its_own_configuration_states(tmp_path: Path) -> None:
+    runs, begin = Folder.at(str(tmp_path)), time.monotonic()
+    _elsewhere(runs, expires_s=1.5)
+    with lease(runs, "2026-11-24", 0.1):
+        assert time.monotonic() - begin >= 1.5
+
+
+def test_a_rival_that_was_frozen_while_it_looked_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, look, looks = Folder.at(str(tmp_path)), leases._newest, []
+    holder = _elsewhere(runs)
+
+    def slow(place: Folder) -> tuple[int, Holder | None]:
+        found = look(place)
+        looks.append(found)
+        if len(looks) == 2:
+            # Frozen for longer than the holder is given, which goes on meanwhile.
+            time.sleep(2 * DEAD_S)
+            place.write("000000004.json", replace(holder, beat="2026-11-24T01:00:00+00:00").encoded())
+        return found
+
+    monkeypatch.setattr(leases, "_newest", slow)
+    with pytest.raises(LeaseError, match="under way"), lease(runs, "2026-11-24", DEAD_S):
+        pass
 
 
 def test_a_night_that_was_taken_over_finds_out_and_speaks_no_more(runs: Folder) -> None:

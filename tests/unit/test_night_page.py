@@ -128,6 +128,14 @@ def test_the_first_night_and_a_night_that_did_nothing_have_a_page() -> None:
     assert "0 new" in report_text(report)
 
 
+def test_photos_that_were_left_out_for_their_names_are_told() -> None:
+    steps = _report()["steps"]
+    report = _report(steps={**steps, "scan": {**steps["scan"], "unreadable_names": 7}})
+    assert "7 more left out for their names" in page(report)
+    assert "left out   7 photos" in report_text(report)
+    assert "left out" not in report_text(_report()) + page(_report())
+
+
 def test_the_text_names_gates_that_do_not_hold() -> None:
     text = report_text(_report())
     assert "max_drift 0.1: 0.33, does NOT hold" in text

@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.flows.night import photos
 from frpipe.flows.night.tables import read_table
-from frpipe.io.folder import Folder
+from frpipe.io.folder import Entry, Folder
 from frpipe.io.manifest import Manifest
 from frpipe.io.parts import write_part
 
@@ -78,6 +79,31 @@ def test_a_glob_and_the_rule_for_people_are_kept(album: Path) -> None:
     found = photos.look(str(album), ScanStep(glob="ann/*", subject_from="none"), None)
     assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
     assert found.listing["subject_id"].null_count == 2
+
+
+def test_folders_that_named_people_last_night_must_not_cease_to_by_a_stray_photo(album: Path) -> None:
+    known = photos.look(str(album), ScanStep(), None).listing
+    _photo(album, "stray.jpg")
+    with pytest.raises(ManifestError, match="1 of 4 photos"):
+        photos.look(str(album), ScanStep(), known)
+    for how in (ScanStep(glob="*/*"), ScanStep(subject_from="folder"), ScanStep(subject_from="none")):
+        assert photos.look(str(album), how, known).listing.num_rows >= 3
+    assert photos.look(str(album), ScanStep(), None).people == set()
+
+
+def test_a_name_that_no_manifest_takes_costs_its_own_photo_alone(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ann/two\nlines.jpg", "ann/a::b.jpg", "ann/# ?%.jpg"):
+        _photo(album, name)
+    folder = Folder.at(str(tmp_path / "scan"))
+    facts = _looked(album, folder).facts()
+    assert (facts["listed"], facts["unreadable_names"]) == (5, 1)
+    names = ["ann/1.jpg", "ann/a::b.jpg", "ann/../b.jpg", "ann//c.jpg"]
+    monkeypatch.setattr(Folder, "list", lambda *_: [Entry(name, 1, "v") for name in names])
+    found = photos.look("memory://album", ScanStep(), None)
+    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann//c.jpg"]
+    assert found.left_out == 2
 
 
 def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_path: Path) -> None:

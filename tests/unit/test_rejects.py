@@ -52,6 +52,14 @@ def test_the_table_counts_and_shows_some_of_each(out: Folder, capsys: pytest.Cap
     assert "p1" in said and "p4" not in said and "p3" not in said
 
 
+def test_a_limit_that_is_no_number_is_said_to_be_none(
+    out: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["rejects", out.uri, "--limit", "few"])
+    assert "'few' is no whole number, 0 or more" in capsys.readouterr().err
+
+
 def test_json_holds_every_number_and_photos_without_a_face_if_asked(
     out: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,7 +68,8 @@ class Night:
                 report, verdicts = self._carried_out(journal, past)
             if not report["held_back"]:
                 self._forget(runs, held)
-        return report, gate_error(verdicts, f"{journal.folder.uri}/report.html")
+        where = f"{journal.folder.uri}/report.html"
+        return report, gate_error(verdicts, where, held_back=report["held_back"])
 
     def _claimed(self, runs: Folder, held: Lease) -> tuple[Journal, list[Past]]:
         known = nights(runs)

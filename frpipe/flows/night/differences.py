@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.errors import OutputError
 from frpipe.flows.dedup_since import OldResult
 from frpipe.flows.night.faces import gallery_version, opened
 from frpipe.flows.night.journal import Facts
@@ -89,9 +90,13 @@ def _clusters(work: Work) -> Changes | None:
     last = newest_dedup(work.past)
     if last is None or not work.did("dedup"):
         return None
-    before, after = (
-        OldResult.open(folder.child(DEDUP).uri).clusters() for folder in (last.folder, work.folder)
-    )
+    after = OldResult.open(work.folder.child(DEDUP).uri).clusters()
+    try:
+        before = OldResult.open(last.folder.child(DEDUP).uri).clusters()
+    except OutputError:
+        # Somebody may have had to delete it: it names people.
+        work.say(f"warning: the duplicates of {last.date} are gone or damaged: tonight's are not compared")
+        return None
     return cluster_changes(before, after)
 
 

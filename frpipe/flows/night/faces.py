@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
+from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
 from frpipe.flows.consolidate import Consolidation
 from frpipe.flows.enroll import Enrollment
 from frpipe.flows.night import photos
+from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.flows.rejects_limit import too_many_rejected
@@ -19,19 +21,32 @@ _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_ro
 
 
 def scan(work: Work) -> Facts:
-    """List the photos, and write the manifest of tonight's. ManifestError where there never were any."""
-    known = photos.known_of(work.last.folder.child(SCAN) if work.last else None)
-    uri = str(work.config.photos)
-    found = photos.look(uri, work.config.scan, known)
-    if not found.listing.num_rows and not (known is not None and known.num_rows):
-        raise ManifestError(f"no photos in {uri}", "check photos and scan.glob of the configuration")
-    found.write(work.folder.child(SCAN), uri)
+    """List the photos, and write the manifest of tonight's. Raises ManifestError as `looked`."""
+    found = looked(work.config, work.last)
+    found.write(work.folder.child(SCAN), str(work.config.photos))
     facts = found.facts()
-    work.say(
-        f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
-        f"{facts['vanished']:,} vanished"
-    )
+    work.say(scan_words(facts))
+    if work.config.on("consolidate") and found.todo.num_rows and not found.people:
+        work.say("warning: no folder is taken for a person's: no face of tonight will reach the gallery")
     return facts
+
+
+def looked(config: NightConfig, last: Past | None) -> photos.Found:
+    """The photos against those of last night. Raises ManifestError where there never were any."""
+    known = photos.known_of(last.folder.child(SCAN) if last else None)
+    found = photos.look(str(config.photos), config.scan, known)
+    if known is None and not found.listing.num_rows:
+        raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
+    return found
+
+
+def scan_words(facts: Facts) -> str:
+    """What a scan has found, in a line."""
+    left_out = facts.get("unreadable_names")
+    return (
+        f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
+        f"{facts['vanished']:,} vanished{f', {left_out:,} left out for their names' if left_out else ''}"
+    )
 
 
 def enroll(work: Work) -> Facts:

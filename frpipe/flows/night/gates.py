@@ -35,8 +35,14 @@ class Verdict:
         return asdict(self)
 
     def __str__(self) -> str:
-        value = "nothing to judge" if self.value is None else f"{self.value:g}"
-        return f"{self.gate} {self.limit:g}: {value}"
+        return f"{self.gate} {shown(self.limit)}: {shown(self.value)}"
+
+
+def shown(number: float | None) -> str:
+    """A limit or a value for people: counts in full, shares to four digits."""
+    if number is None:
+        return "nothing to judge"
+    return f"{number:,}" if isinstance(number, int) else f"{number:.4g}"
 
 
 def judged(gates: Gates, steps: Mapping[str, Any]) -> list[Verdict]:
@@ -51,12 +57,15 @@ def broken(verdicts: list[Verdict], *, keep_out: bool = False) -> list[Verdict]:
     return [each for each in verdicts if not each.holds and (each.keeps_out or not keep_out)]
 
 
-def gate_error(verdicts: list[Verdict], report: str) -> GateError | None:
-    """The error to raise once the report is written; None where all gates hold."""
+def gate_error(verdicts: list[Verdict], report: str, *, held_back: bool) -> GateError | None:
+    """The error to raise once the report is written; None where all gates hold.
+
+    held_back: whether the night stopped before the gallery; a gate may be set after it got there.
+    """
     bad = broken(verdicts)
     if not bad:
         return None
-    kept = "; nothing of it has reached the gallery" if broken(bad, keep_out=True) else ""
+    kept = "; nothing of it has reached the gallery" if held_back else ""
     return GateError(
         f"the night has ended, but gates do not hold: {'; '.join(map(str, bad))}{kept}",
         f"see {report}; docs/nightly.md says what to do",

@@ -54,7 +54,8 @@ def last_before(past: list[Past], night: str) -> Past | None:
     if finished and finished[-1].date > night:
         raise ConfigError(
             f"the night of {finished[-1].date} has finished, and {night} lies before it",
-            "nights follow each other: the photos of a night that was left out come with the next",
+            "nights follow each other: the photos of a night that was left out come with the next; if the "
+            "later date was a mistake, remove that night's folder: its photos come with the next, too",
         )
     earlier = [each for each in finished if each.date < night]
     return earlier[-1] if earlier else None

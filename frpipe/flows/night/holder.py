@@ -16,7 +16,8 @@ class Holder:
     """Who holds a lease.
 
     born: when the process began, in ticks of its machine, since process ids are used again.  machine: kernel
-    and process namespace, in which an id names one process; empty: unknown.  since, beat: UTC.
+    and process namespace, in which an id names one process; empty: unknown.  since, beat: UTC.  expires_s: as
+    the holder's configuration says; 0: of a version that did not tell.
     """
 
     night: str
@@ -28,12 +29,14 @@ class Holder:
     since: str
     beat: str
     released: bool = False
+    expires_s: float = 0.0
 
     @classmethod
-    def me(cls, night: str) -> Holder:
+    def me(cls, night: str, expires_s: float = 0.0) -> Holder:
         """This process."""
-        pid, since = os.getpid(), now()
-        return cls(night, uuid.uuid4().hex, socket.gethostname(), pid, _born(pid), _machine(), since, since)
+        pid, since, token = os.getpid(), now(), uuid.uuid4().hex
+        host, machine = socket.gethostname(), _machine()
+        return cls(night, token, host, pid, _born(pid), machine, since, since, expires_s=expires_s)
 
     @property
     def known_dead(self) -> bool:

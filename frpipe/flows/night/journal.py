@@ -10,6 +10,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from frpipe.core.errors import OutputError
@@ -51,12 +52,14 @@ class Journal:
 
     @classmethod
     def claim(cls, folder: Folder, date: str, identity: Facts, base: Facts, lease: Lease) -> Journal:
-        """Make the folder tonight's, or go on with it.
+        """Make the folder tonight's, or go on with it; one that was only claimed may be begun otherwise.
 
         Raises OutputError where the folder holds a night of another configuration, or other files.
         """
         run.refuse_foreign(folder)
         lease.check()
+        if untouched(folder):
+            run.release(folder)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         claimed = run.claim(
             folder, {"job": JOB, "date": date, **identity}, {"created": created, "base": base}
@@ -65,8 +68,9 @@ class Journal:
         record = {**empty, **read_record(folder)}
         before = lease.before
         if before is not None and before.night == date:
-            # The launch that died worked until its last heartbeat.
-            record["spent_s"] += max(0.0, _seconds(record["saved"], before.beat))
+            # What the last launch did after it wrote, or if it never did, counts to its last heartbeat.
+            start = max(record["saved"], before.since)
+            record["spent_s"] += max(0.0, _seconds(start, before.beat))
         return cls(folder, claimed["base"], lease, record)
 
     def facts(self, step: str) -> Facts | None:
@@ -96,6 +100,11 @@ class Journal:
         self.record["spent_s"] = round(self.record["spent_s"] + now - self._since, 3)
         self.record["saved"], self._since = _now(), now
         self.folder.write(NIGHT, encoded(self.record))
+
+
+def untouched(folder: Folder) -> bool:
+    """Whether a night was claimed here, and stopped before it left anything else."""
+    return list(islice(folder.walk(), 2)) == [run.RUN]
 
 
 def encoded(data: Facts) -> bytes:

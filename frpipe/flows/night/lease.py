@@ -5,7 +5,8 @@ one of any number of rivals can do; so a number is a fencing token too: who find
 
 No two clocks are compared. A holder rewrites its file every sixth of `expires_s`. A rival watches the file by
 its own clock: if it changes, the holder is alive and the rival gives up; if it stands still for `expires_s`,
-the holder is dead. A holder that could not write for so long takes itself for dead.
+the holder's own where that is longer, the holder is dead. A holder that could not write for so long takes
+itself for dead.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class LeaseError(FrpipeError, RuntimeError):
 
 
 class Lease:
-    """A lease that is held. before: the last holder's, if it died with it: its last heartbeat is known."""
+    """A lease that is held. before: who held it last, with the last heartbeat; None where nobody ever did."""
 
     def __init__(self, place: Folder, number: int, holder: Holder, expires_s: float, before: Holder | None):
         self._place, self._number, self._holder, self._expires_s = place, number, holder, expires_s
@@ -96,7 +97,7 @@ class Lease:
 def lease(runs: Folder, night: str, expires_s: float, say: Say = lambda _: None) -> Iterator[Lease]:
     """Hold the lease of a folder of nights; LeaseError where another night is alive."""
     place = runs.child(LEASES)
-    held = _taken(place, Holder.me(night), expires_s, say)
+    held = _taken(place, Holder.me(night, expires_s), expires_s, say)
     try:
         yield held
     finally:
@@ -116,16 +117,18 @@ def _taken(place: Folder, me: Holder, expires_s: float, say: Say) -> Lease:
             for old in _numbers(place):
                 if old <= number:
                     place.delete(_name(old))
-            before = None if holder is None or holder.released else holder
-            return Lease(place, number + 1, me, expires_s, before)
+            return Lease(place, number + 1, me, expires_s, holder)
 
 
 def _stands_still(place: Folder, number: int, holder: Holder, expires_s: float, say: Say) -> bool:
     """Watch a holder: True once it is dead, False if it has gone meanwhile. Raises LeaseError if it lives."""
     say(f"{holder}, holds the lease; watching for its heartbeat")
-    deadline = time.monotonic() + expires_s
-    while time.monotonic() < deadline:
-        time.sleep(expires_s / _BEATS / 4)
+    patience_s = max(expires_s, holder.expires_s)
+    deadline, looked = time.monotonic() + patience_s, 0.0
+    # The last look must begin after the deadline: one that took long, or was frozen, saw what was before.
+    while looked < deadline:
+        time.sleep(patience_s / _BEATS / 4)
+        looked = time.monotonic()
         newest, seen = _newest(place)
         if newest != number or seen is None or seen.released:
             return False
@@ -134,7 +137,7 @@ def _stands_still(place: Folder, number: int, holder: Holder, expires_s: float, 
                 f"another night is under way: {seen}, last heartbeat {seen.beat}",
                 "wait for its end; one that has died is taken over by itself",
             )
-    say(f"no heartbeat for {expires_s:g} s: taking over from {holder}")
+    say(f"no heartbeat for {patience_s:g} s: taking over from {holder}")
     return True
 
 

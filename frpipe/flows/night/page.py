@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from frpipe.flows.night.charts import bar, measure
+from frpipe.flows.night.gates import shown
 from frpipe.flows.night.style import STYLE
 
 Facts = dict[str, Any]
@@ -61,8 +62,7 @@ def _tiles(report: Facts) -> Iterator[str]:
     scan, enroll, before = steps.get("scan", {}), steps.get("enroll", {}), last.get("enroll") or {}
     changes = steps.get("differences", {})
     if "listed" in scan:
-        note = f"{scan['changed']:,} changed, {scan['vanished']:,} vanished, {scan['listed']:,} in all"
-        yield _tile(scan["new"], "new photos", note)
+        yield _tile(scan["new"], "new photos", _photos_note(scan))
     if "rows" in enroll:
         yield _tile(enroll["faces"], "faces", _was(before.get("faces")))
         was = _was(f"{before['rejected'] / before['rows']:.2%}" if before.get("rows") else None)
@@ -81,6 +81,12 @@ def _tiles(report: Facts) -> Iterator[str]:
         else:
             yield _tile(total, "duplicates", "clusters; none to compare with")
     yield _cost_tile(report["cost"])
+
+
+def _photos_note(scan: Facts) -> str:
+    note = f"{scan['changed']:,} changed, {scan['vanished']:,} vanished, {scan['listed']:,} in all"
+    left_out = scan.get("unreadable_names")
+    return f"{note}; {left_out:,} more left out for their names" if left_out else note
 
 
 def _cost_tile(cost: Facts) -> str:
@@ -105,13 +111,12 @@ def _gates(report: Facts) -> Iterator[str]:
     yield "<h2>Gates</h2>"
     rows = []
     for gate in sorted(report["gates"], key=lambda each: bool(each["holds"])):
-        value = "nothing to judge" if gate["value"] is None else f"{gate['value']:.4g}"
         chip = (
             '<span class="chip good">holds</span>'
             if gate["holds"]
             else '<span class="chip bad">broken</span>'
         )
-        rows.append((f"<code>{gate['gate']}</code>", f"{gate['limit']:g}", value, chip))
+        rows.append((f"<code>{gate['gate']}</code>", shown(gate["limit"]), shown(gate["value"]), chip))
     yield _table(("gate", "#limit", "#tonight", "#"), rows) if rows else _card("No gates are set.")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.core.reasons import Reason
 from frpipe.flows.night.tables import read_table, write_table
@@ -46,7 +47,8 @@ PASSING = (
 class Found:
     """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
 
-    new + changed = rows of todo; a photo to be tried again counts as new.
+    new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
+    manifest can hold.
     """
 
     listing: pa.Table
@@ -55,6 +57,11 @@ class Found:
     new: int
     changed: int
     left_out: int
+
+    @property
+    def people(self) -> set[str]:
+        """Whose photos there are."""
+        return _people(self.listing)
 
     def facts(self) -> dict[str, Any]:
         """Counts, for the report. people_without_photos: of those known before, who has none any more."""
@@ -82,9 +89,14 @@ class Found:
 
 
 def look(uri: str, how: ScanStep, known: pa.Table | None) -> Found:
-    """List the photos below a folder and compare them with what is known; None: nothing is."""
+    """List the photos below a folder and compare them with what is known; None: nothing is.
+
+    Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
+    of the gallery, tonight and for ever.
+    """
     entries, left_out = _photos(Folder.at(uri), how.glob)
     listing = _table(entries, how)
+    _refuse_nameless(listing, how, known)
     before = _SCHEMA.empty_table() if known is None else known
     at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
     same = [
@@ -146,7 +158,7 @@ def _photos(folder: Folder, glob: str | None) -> tuple[list[Entry], int]:
         if f".{entry.name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
         and (glob is None or fnmatch.fnmatchcase(entry.name, glob))
     ]
-    named = [entry for entry in chosen if _is_text(entry.name)]
+    named = [entry for entry in chosen if _may_be_listed(entry.name, folder.is_local)]
     return named, len(chosen) - len(named)
 
 
@@ -177,6 +189,22 @@ def _people(table: pa.Table) -> set[str]:
     return {name for name in table[SUBJECT].unique().to_pylist() if name is not None}
 
 
-def _is_text(name: str) -> bool:
-    """Whether a name is UTF-8 on one line, as a manifest needs."""
-    return not {"\n", "\r"} & {*name} and name.encode(errors="replace").decode() == name
+def _refuse_nameless(listing: pa.Table, how: ScanStep, known: pa.Table | None) -> None:
+    if how.subject_from != "auto" or known is None or not listing.num_rows:
+        return
+    if not _people(listing) and _people(known):
+        stray = sum(name.count("/") != 1 for name in listing[ID].to_pylist())
+        raise ManifestError(
+            f"{stray:,} of {listing.num_rows:,} photos do not lie one folder down, so that folders are not "
+            "taken for people any more, as they were before",
+            "move these photos, leave them out with scan.glob, or say in scan.subject_from what folders mean",
+        )
+
+
+def _may_be_listed(name: str, is_local: bool) -> bool:
+    """Whether a manifest takes a photo of this name: UTF-8 on one line; in a URI no `::`, no `..` segment.
+
+    One that it does not take would cost the night all others.
+    """
+    text = not {"\n", "\r", "\0"} & {*name} and name.encode(errors="replace").decode() == name
+    return text and (is_local or not ("::" in name or ".." in name.split("/")))

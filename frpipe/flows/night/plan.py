@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 from frpipe.core.night_config import STEPS as NAMES
 from frpipe.core.night_config import NightConfig
 from frpipe.flows.enroll import run_spec
-from frpipe.flows.night import photos
 from frpipe.flows.night.chain import STEPS
-from frpipe.flows.night.faces import gallery_version
+from frpipe.flows.night.faces import gallery_version, looked, scan_words
 from frpipe.flows.night.history import Past, last_before, nights
-from frpipe.flows.night.journal import read_record
+from frpipe.flows.night.journal import JOB, read_record, untouched
 from frpipe.flows.night.preflight import check
 from frpipe.flows.night.retention import expired
 from frpipe.flows.night.searches import newest_dedup
-from frpipe.flows.night.work import SCAN, nothing_done
+from frpipe.flows.night.work import nothing_done
 from frpipe.io import run
 from frpipe.io.folder import Folder
 
@@ -25,12 +24,14 @@ _OWN = "tonight's photos"
 def night_plan(config: NightConfig, date: str) -> str:
     """A line a step. The photos are listed, models and galleries are checked.
 
-    Raises OutputError where the date was begun with another configuration, and what `preflight.check` raises.
+    Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
+    scan raise.
     """
     check(config)
     runs = Folder.at(config.runs)
     past, folder = nights(runs), runs.child(date)
-    run.check_claim(folder, {"job": "night", "date": date, **config.identity()})
+    if not untouched(folder):
+        run.check_claim(folder, {"job": JOB, "date": date, **config.identity()})
     last = last_before(past, date)
     done = read_record(folder).get("steps", {})
     words = _words(config, date, past, last)
@@ -72,12 +73,7 @@ def _identify_words(config: NightConfig) -> str:
 
 
 def _scan_words(config: NightConfig, last: Past | None) -> str:
-    known = photos.known_of(last.folder.child(SCAN) if last else None)
-    facts = photos.look(str(config.photos), config.scan, known).facts()
-    return (
-        f"{facts['listed']:,} photos in {config.photos}: {facts['new']:,} new, {facts['changed']:,} changed, "
-        f"{facts['vanished']:,} vanished"
-    )
+    return f"{config.photos}, {scan_words(looked(config, last).facts())}"
 
 
 def _enroll_words(config: NightConfig) -> str:

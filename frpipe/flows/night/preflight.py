@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from frpipe.core.errors import ConfigError
-from frpipe.core.night_config import NightConfig
+from collections.abc import Iterator
+
+from frpipe.core.errors import ConfigError, GalleryMismatch
+from frpipe.core.night_config import NightConfig, Threshold
 from frpipe.flows.consolidate import check_gallery
+from frpipe.flows.enroll import run_spec
+from frpipe.flows.night.searches import card_of
 from frpipe.flows.output_place import refuse_relative
-from frpipe.flows.photo import spec_of
+from frpipe.flows.photo import embedder_card, spec_of
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io import uri as uris
+from frpipe.matching.limit import limit_of
 
 
 def check(config: NightConfig) -> None:
-    """Raise for places that a submitted job would lose, a missing model, or a gallery of another recipe."""
+    """Raise for places that a submitted job would lose or that do not go together, a missing model, a gallery
+    of another recipe, or a step that has no threshold."""
     watched = config.identify.watch_list.uri if config.identify.enabled else None
     places = {
         "runs": config.runs,
@@ -22,7 +30,52 @@ def check(config: NightConfig) -> None:
     for setting, uri in places.items():
         if uri is not None:
             refuse_relative(setting, uri)
+    _refuse_apart(config)
     spec = spec_of(config.settings)
     check_gallery(config.gallery, spec)
     if watched is not None and not check_gallery(watched, spec):
         raise ConfigError("there is no gallery at identify.watch_list.uri", "check the path")
+    if config.enroll.enabled or (config.identify.enabled and config.identify.probes is not None):
+        run_spec(config.settings, "")
+    for setting, limit in _limits(config):
+        _check_limit(setting, limit, spec)
+
+
+def _refuse_apart(config: NightConfig) -> None:
+    """A manifest in an object store may not name local photos, and it lies with the nights."""
+    read = {
+        "photos": config.photos if config.scan.enabled else None,
+        "identify.probes": config.identify.probes if config.identify.enabled else None,
+    }
+    for setting, uri in read.items():
+        if uri is not None and uris.is_local(uri) and not uris.is_local(config.runs):
+            raise ConfigError(
+                f"{setting} is a local folder and runs a store: its manifest may not name local photos",
+                "put the nights into a local folder, or the photos into the store",
+            )
+
+
+def _limits(config: NightConfig) -> Iterator[tuple[str, Threshold]]:
+    identify = config.identify
+    if config.dedup.enabled:
+        yield "dedup", config.dedup
+    if identify.enabled and identify.gallery.enabled:
+        yield "identify.gallery", identify.gallery
+    if identify.enabled and identify.watch_list.uri is not None:
+        yield "identify.watch_list", identify.watch_list
+
+
+def _check_limit(setting: str, limit: Threshold, spec: GallerySpec) -> None:
+    try:
+        limit_of(
+            spec.embedder_hash,
+            given=limit.threshold,
+            card=card_of(limit),
+            embedder_card=embedder_card(spec),
+            preprocessing_hash=spec.preprocessing_hash,
+        )
+    except (ConfigError, GalleryMismatch) as error:
+        raise type(error)(
+            f"{setting}: {error.message}",
+            f"set {setting}.threshold, a similarity, or {setting}.threshold_card; see docs/thresholds.md",
+        ) from None

@@ -10,7 +10,7 @@ from frpipe.core.night_config import Gates
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import CHANGES
 from frpipe.flows.night.drift import SAMPLES
-from frpipe.flows.night.gates import Verdict, judged
+from frpipe.flows.night.gates import Verdict, judged, shown
 from frpipe.flows.night.journal import Facts, encoded
 from frpipe.flows.night.page import page
 from frpipe.flows.night.tables import as_file
@@ -70,6 +70,8 @@ def _lines(report: Facts) -> Iterator[str]:
             f"photos     {scan['listed']:,}: {scan['new']:,} new, {scan['changed']:,} changed, "
             f"{scan['vanished']:,} vanished{f'; people without any more: {alone:,}' if alone else ''}"
         )
+        if left_out := scan.get("unreadable_names"):
+            yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
     if "rows" in enroll:
         reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
         yield (
@@ -85,9 +87,8 @@ def _lines(report: Facts) -> Iterator[str]:
         if step["not_done"]:
             yield f"not done   {step['step']}: {step['not_done']}"
     for gate in report["gates"]:
-        value = "nothing to judge" if gate["value"] is None else f"{gate['value']:g}"
         bad = "" if gate["holds"] else ", does NOT hold"
-        yield f"gate       {gate['gate']} {gate['limit']:g}: {value}{bad}"
+        yield f"gate       {gate['gate']} {shown(gate['limit'])}: {shown(gate['value'])}{bad}"
     cost = report["cost"]
     per_million = cost.get("per_million_photos")
     price = f", {per_million:,.2f} {cost['currency']} a million photos" if per_million is not None else ""

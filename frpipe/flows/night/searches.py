@@ -10,7 +10,7 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.flows import dedup as duplicates
 from frpipe.flows.identification import Execution, Identifying
 from frpipe.flows.night import photos
-from frpipe.flows.night.faces import enrolled, gallery_version
+from frpipe.flows.night.faces import enrolled, gallery_version, opened
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
@@ -26,7 +26,9 @@ _FOUND = ("rows", "probes", "identified", "strangers", "subjects", "templates", 
 def dedup(work: Work) -> Facts:
     """All duplicates of the gallery as it is now; of pairs, those are compared that are new."""
     out = work.folder.child(DEDUP)
-    version = work.journal.pin("dedup_version", gallery_version(work.config.gallery))
+    begun = run.begun(out)
+    # Pinned before it began, a version that a compaction takes meanwhile would keep the night from ending.
+    version = begun["identity"]["source"]["version"] if begun else gallery_version(work.config.gallery)
     if version is None:
         return nothing_done("there is no gallery yet")
     work.join()
@@ -45,7 +47,10 @@ def dedup(work: Work) -> Facts:
 
 
 def identify(work: Work) -> Facts:
-    """Search the probes in the gallery as it was before tonight, and in the watch list."""
+    """Search the probes in the gallery as it was before tonight, and in the watch list.
+
+    Where a compaction has taken that version, the gallery is left out: tonight's photos are in the newest.
+    """
     how, facts = work.config.identify, {}
     probes = _probes(work)
     if probes is None:
@@ -54,7 +59,10 @@ def identify(work: Work) -> Facts:
     own = how.probes is None
     version = work.journal.base["gallery_version"] if own else gallery_version(work.config.gallery)
     if how.gallery.enabled and version:
-        facts[GALLERY] = _search(work, probes, GALLERY, version if own else None)
+        if opened(work.config.gallery, version) is None:
+            work.say(f"warning: version {version} of the gallery was compacted meanwhile: it is not searched")
+        else:
+            facts[GALLERY] = _search(work, probes, GALLERY, version if own else None)
     if how.watch_list.uri is not None:
         facts[WATCH_LIST] = _search(work, probes, WATCH_LIST, None)
     return facts or nothing_done("nobody was in the gallery to be found")
@@ -81,7 +89,7 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Fa
         gallery=work.config.gallery,
         version=version,
         threshold=how.threshold,
-        card=_card(how),
+        card=card_of(how),
         since=since.folder.child(DEDUP).uri if since else None,
         execution=duplicates.Execution(
             work.address, execution.workers, execution.kernel, max_pairs=how.max_pairs
@@ -123,7 +131,7 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         version=version,
         k=how.top,
         threshold=limit.threshold,
-        card=_card(limit),
+        card=card_of(limit),
         config=work.config.settings,
         execution=Execution(work.address, execution.workers, execution.kernel),
         say=work.say,
@@ -132,5 +140,6 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
     return {**facts, "threshold": done["threshold"]["similarity"]}
 
 
-def _card(limit: Threshold) -> ThresholdCard | None:
+def card_of(limit: Threshold) -> ThresholdCard | None:
+    """The threshold card that a step names. Raises ConfigError: it is not there, or no card."""
     return threshold_file.load(limit.threshold_card) if limit.threshold_card else None

@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from frpipe.cli import demo, gallery, identify, manifest, metrics, models, protocol, rejects, sheet, verify
+from frpipe.cli import (
+    demo,
+    erase,
+    gallery,
+    identify,
+    manifest,
+    metrics,
+    models,
+    protocol,
+    rejects,
+    sheet,
+    verify,
+)
 from frpipe.cli.exits import guarded
 
 
@@ -21,7 +33,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Face recognition in batches: models, manifests, galleries, photos. Jobs are in jobs/.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (demo, models, manifest, rejects, verify, identify, gallery, metrics, protocol, sheet):
+    for module in (
+        demo,
+        models,
+        manifest,
+        rejects,
+        erase,
+        verify,
+        identify,
+        gallery,
+        metrics,
+        protocol,
+        sheet,
+    ):
         module.add_parser(commands)
     return parser
 

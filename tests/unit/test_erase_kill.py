@@ -1,0 +1,162 @@
+"""An erasure that is killed at any write, or that another one breaks into: what is there, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from erase_runs import PARTS, ROWS, finished_run
+
+from frpipe.core.errors import OutputError
+from frpipe.flows.erase import Erase
+from frpipe.flows.features import FeatureRun
+from frpipe.io import run
+from frpipe.io.folder import Folder
+from frpipe.io.outputs import read_outputs
+from frpipe.io.partition import load_plan, read_part
+
+PERSON, OTHER = "person-0", "person-6"
+# The mark; _SUCCESS; of two parts the plan, faces and images; the index; the receipt, four files, the mark.
+CHANGES = 15
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return finished_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def erased(finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """The person taken out, undisturbed."""
+    out = _copy(finished, tmp_path_factory.mktemp("erased"))
+    _erase(out, PERSON)
+    return out
+
+
+def test_killed_at_any_write_the_same_command_ends_alike(
+    finished: Folder, erased: Folder, tmp_path: Path
+) -> None:
+    identity = run.begun(finished)["identity"]
+    whole, whole_erased = _rows(finished), _rows(erased)
+    with _at_change(None, lambda: None) as count:
+        _erase(_copy(finished, tmp_path / "count"), PERSON)
+    assert count[0] == CHANGES
+    for moment in range(1, count[0] + 1):
+        out = _copy(finished, tmp_path / str(moment))
+        with _at_change(moment, _die), pytest.raises(_Killed):
+            _erase(out, PERSON)
+        if run.complete(out) is not None:
+            assert _rows(out) in (whole, whole_erased), moment
+            assert FeatureRun.open(out.uri).faces == sum(len(faces) for _, faces in read_outputs(out))
+        else:
+            with pytest.raises(OutputError, match="being taken out"):
+                FeatureRun.open(out.uri)
+        if _rows(out) != whole:
+            with pytest.raises(OutputError, match="being taken out"):
+                run.check_claim(out, identity)
+        done = _erase(out, PERSON)
+        assert (done.images, done.earlier) in ((2, 0), (0, 1)), moment
+        _same(out, erased)
+
+
+def test_one_that_broke_off_is_ended_first_or_with_another_if_that_is_said(
+    finished: Folder, tmp_path: Path
+) -> None:
+    out = _copy(finished, tmp_path / "out")
+    with _at_change(6, _die), pytest.raises(_Killed):
+        _erase(out, PERSON)
+    with pytest.raises(OutputError, match="an erasure of other people"):
+        _erase(out, OTHER)
+    Erase(out.uri, frozenset({OTHER}), frozenset(), take_over=True).run()
+    assert _rows(out) == _without(finished, PERSON, OTHER)
+    receipts = json.loads(out.read("erased.json"))["erasures"]
+    assert [(each["images"], each["faces"]) for each in receipts] == [(2, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("second", [PERSON, OTHER])
+def test_two_at_once_end_right(finished: Folder, tmp_path: Path, second: str) -> None:
+    """Another runs from start to end, or is refused, between two steps of the first, wherever that is."""
+    for moment in range(1, CHANGES + 1, 2):
+        out = _copy(finished, tmp_path / str(moment))
+        refused = []
+
+        def other(out: Folder = out, refused: list[OutputError] = refused) -> None:
+            try:
+                _erase(out, second)
+            except OutputError as error:
+                refused.append(error)
+
+        with _at_change(moment, other):
+            _erase(out, PERSON)
+        assert bool(refused) == (second is OTHER and moment > 1), moment
+        if refused:
+            _erase(out, second)
+        assert _rows(out) == _without(finished, PERSON, second), moment
+        report = run.complete(out)
+        assert report is not None and not out.exists(run.ERASING), moment
+        gone = sum(each["images"] for each in json.loads(out.read("erased.json"))["erasures"])
+        assert gone == report["erased"] == ROWS - report["rows"], moment
+
+
+class _Killed(BaseException):
+    pass
+
+
+def _die() -> None:
+    raise _Killed
+
+
+@contextmanager
+def _at_change(moment: int | None, event: Callable[[], object]) -> Iterator[list[int]]:
+    """Have something happen before the n-th change of any folder: death lasts, anything else happens once."""
+    count = [0]
+
+    def hooked(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            count[0] += 1
+            if count[0] == moment or (moment is not None and event is _die and count[0] > moment):
+                event()
+            return original(*arguments)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write", "create", "delete"):
+            patch.setattr(Folder, name, hooked(getattr(Folder, name)))
+        yield count
+
+
+def _erase(out: Folder, person: str) -> Any:
+    return Erase(out.uri, frozenset({person}), frozenset()).run()
+
+
+def _copy(out: Folder, place: Path) -> Folder:
+    shutil.copytree(out.uri, place / "out")
+    return Folder.at(str(place / "out"))
+
+
+def _rows(out: Folder) -> list[list[str]]:
+    """Ids of the faces, the photos, and the plan, by part."""
+    ids = [[*f["face_id"].to_pylist(), *i["image_id"].to_pylist()] for i, f in read_outputs(out)]
+    return [*ids, *(read_part(out, part)["image_id"].to_pylist() for part in range(load_plan(out).parts))]
+
+
+def _without(finished: Folder, *people: str) -> list[list[str]]:
+    gone = set()
+    for images, _ in read_outputs(finished):
+        gone |= {row["image_id"] for row in images.to_pylist() if row["subject_id"] in people}
+    return [[each for each in part if each.partition("#")[0] not in gone] for part in _rows(finished)]
+
+
+def _same(out: Folder, expected: Folder) -> None:
+    for name in expected.walk():
+        if name.endswith((".parquet", "files.json", "plan.json", "report.json")):
+            assert out.read(name) == expected.read(name), name
+    (receipt,) = json.loads(out.read("erased.json"))["erasures"]
+    assert (receipt["images"], receipt["faces"], receipt["parts"]) == (2, 2, [0, PARTS // 2])
+    assert sorted(out.walk()) == sorted(expected.walk())

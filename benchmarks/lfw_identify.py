@@ -26,8 +26,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.flows.consolidate import Consolidation
-from frpipe.flows.identification import Identifying
+from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.identify.job import Identifying
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from match_data import DIM, unit_vectors
 from match_memory import HASH
 
-from frpipe.flows.all_pairs import AllPairs
+from frpipe.flows.all_pairs.job import AllPairs
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array

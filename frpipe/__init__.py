@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frpipe.core.config import Config, load_config
     from frpipe.core.errors import FrpipeError
-    from frpipe.flows.verify import Verification, verify
+    from frpipe.flows.verify.single import Verification, verify
 
 __all__ = ["Config", "FrpipeError", "Verification", "load_config", "verify"]
 
 _HOMES = {
     "Config": "frpipe.core.config",
     "FrpipeError": "frpipe.core.errors",
-    "Verification": "frpipe.flows.verify",
+    "Verification": "frpipe.flows.verify.single",
     "load_config": "frpipe.core.config",
-    "verify": "frpipe.flows.verify",
+    "verify": "frpipe.flows.verify.single",
 }
 
 

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _consolidate(options: argparse.Namespace) -> int:
-    from frpipe.flows.consolidate import Consolidation  # noqa: PLC0415 - heavy; --help should not wait
+    from frpipe.flows.consolidate.job import Consolidation  # noqa: PLC0415 - heavy; --help should not wait
 
     job = Consolidation(
         options.features, options.gallery, options.policy, options.templates, options.faces, _say

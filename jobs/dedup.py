@@ -29,7 +29,7 @@ from frpipe.cli.say import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
-    from frpipe.flows.dedup import Dedup
+    from frpipe.flows.dedup.job import Dedup
 
 _say = Speaker("dedup")
 
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _dedup(options: argparse.Namespace) -> int:
-    from frpipe.flows.dedup import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
-    from frpipe.flows.dedup_report import report_text  # noqa: PLC0415
-    from frpipe.flows.dedup_sheet import check_page  # noqa: PLC0415
+    from frpipe.flows.dedup.job import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
+    from frpipe.flows.dedup.report import report_text  # noqa: PLC0415
+    from frpipe.flows.dedup.sheet import check_page  # noqa: PLC0415
     from frpipe.io import threshold_file  # noqa: PLC0415
 
     job = Dedup(
@@ -73,7 +73,7 @@ def _dedup(options: argparse.Namespace) -> int:
 def _run(job: Dedup, options: argparse.Namespace) -> dict[str, Any]:
     if not options.sheet:
         return job.run()
-    from frpipe.flows.dedup_sheet import write_page  # noqa: PLC0415 - only where it is asked for
+    from frpipe.flows.dedup.sheet import write_page  # noqa: PLC0415 - only where it is asked for
 
     report = job.run()
     shown = write_page(job.output, options.sheet, options.sheet_clusters)

@@ -29,8 +29,8 @@ from frpipe.core.config import load_config
 if TYPE_CHECKING:
     from frpipe.core.config import Config
     from frpipe.core.errors import RejectRatioError
-    from frpipe.flows.enroll import Enrollment
-    from frpipe.flows.replay import Replay
+    from frpipe.flows.enroll.job import Enrollment
+    from frpipe.flows.replay.job import Replay
 
 _say = Speaker("enroll")
 
@@ -64,18 +64,18 @@ def _stored(options: argparse.Namespace) -> list[str]:
     """The settings of a run that is replayed, unless a whole configuration is given."""
     if options.replay is None or options.config is not None:
         return []
-    from frpipe.flows.replay_source import stored_settings  # noqa: PLC0415 - --help should not wait
+    from frpipe.flows.replay.source import stored_settings  # noqa: PLC0415 - --help should not wait
 
     return stored_settings(options.replay)
 
 
 def _job(options: argparse.Namespace, config: Config) -> Enrollment | Replay:
-    from frpipe.flows.enroll import Enrollment  # noqa: PLC0415 - Ray takes a second; --help should not
+    from frpipe.flows.enroll.job import Enrollment  # noqa: PLC0415 - Ray takes a second; --help should not
 
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, options.address, _say)
-    from frpipe.flows.rejects_choice import Choice  # noqa: PLC0415
-    from frpipe.flows.replay import Replay  # noqa: PLC0415
+    from frpipe.flows.rejects.choice import Choice  # noqa: PLC0415
+    from frpipe.flows.replay.job import Replay  # noqa: PLC0415
 
     reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
     choice = Choice.of(reasons, options.replay_no_face)
@@ -86,13 +86,13 @@ def _run(
     job: Enrollment | Replay, config: Config, options: argparse.Namespace
 ) -> tuple[str, RejectRatioError | None]:
     """What there is to say; and what makes the run a bad one, which then is kept out of the gallery."""
-    from frpipe.flows.rejects_limit import too_many_rejected  # noqa: PLC0415
+    from frpipe.flows.rejects.limit import too_many_rejected  # noqa: PLC0415
 
     report = job.run()
     bad = too_many_rejected(report, config.run)
     if bad is not None or options.gallery is None:
         return json.dumps(report.as_dict(), indent=1) if options.json else report.text(), bad
-    from frpipe.flows.consolidate import Consolidation  # noqa: PLC0415 - only where a gallery is asked for
+    from frpipe.flows.consolidate.job import Consolidation  # noqa: PLC0415 - only where a gallery is asked for
 
     done = Consolidation(report.output, options.gallery, say=_say).run()
     if options.json:
@@ -102,7 +102,7 @@ def _run(
 
 def _check_gallery(options: argparse.Namespace, config: Config) -> None:
     """Refuse before the work what would be refused after it: a gallery that was made for another recipe."""
-    from frpipe.flows.consolidate import check_gallery  # noqa: PLC0415
+    from frpipe.flows.consolidate.job import check_gallery  # noqa: PLC0415
     from frpipe.flows.features import FeatureRun  # noqa: PLC0415
     from frpipe.flows.photo import spec_of  # noqa: PLC0415
 

@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _identify(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
 
-    from frpipe.flows.identification import Execution, Identifying  # noqa: PLC0415 - Ray takes a second
-    from frpipe.flows.identify_report import report_text  # noqa: PLC0415
+    from frpipe.flows.identify.job import Execution, Identifying  # noqa: PLC0415 - Ray takes a second
+    from frpipe.flows.identify.report import report_text  # noqa: PLC0415
     from frpipe.io import threshold_file  # noqa: PLC0415
 
     job = Identifying(

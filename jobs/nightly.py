@@ -42,7 +42,7 @@ def _nightly(options: argparse.Namespace) -> int:
 
         print(night_plan(config, night))
         return 0
-    from frpipe.flows.night.chain import Night  # noqa: PLC0415
+    from frpipe.flows.night.job import Night  # noqa: PLC0415
     from frpipe.flows.night.report import report_text  # noqa: PLC0415
 
     with kept_clean():

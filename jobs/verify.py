@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from frpipe.flows.verify_pairs import PairVerification  # noqa: PLC0415 - heavy; --help should not wait
+    from frpipe.flows.verify.job import PairVerification  # noqa: PLC0415 - heavy; --help should not wait
 
     job = PairVerification(
         pairs=options.pairs,

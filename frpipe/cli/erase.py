@@ -15,7 +15,7 @@ from frpipe.cli.say import Speaker
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from frpipe.flows.erase import Erased
+    from frpipe.flows.erase.job import Erased
 
 _EXAMPLES = """\
 examples:
@@ -85,8 +85,8 @@ def _run(options: argparse.Namespace) -> int:
     images = frozenset([*options.image, *_lines(options.images_from)])
     if not subjects | images:
         raise ConfigError("no ids are given", "say --subjects-from FILE or --images-from FILE")
-    from frpipe.flows.erase import Erase
-    from frpipe.flows.erase_target import EraseTarget
+    from frpipe.flows.erase.job import Erase
+    from frpipe.flows.erase.target import EraseTarget
 
     for uri in options.runs:
         EraseTarget.open(uri)

@@ -157,7 +157,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--id and --set-attribute go with --photo", "ids of features come from their manifest"
         )
-    from frpipe.flows.consolidate import Consolidation
+    from frpipe.flows.consolidate.job import Consolidation
 
     job = Consolidation(
         options.features,

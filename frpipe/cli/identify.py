@@ -13,7 +13,7 @@ from frpipe.cli.table import printable, table
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
-    from frpipe.flows.identify import Identification
+    from frpipe.flows.identify.single import Identification
     from frpipe.matching.limit import Limit
 
 _EXAMPLES = """\
@@ -57,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
 
-    from frpipe.flows.identify import identify
+    from frpipe.flows.identify.single import identify
     from frpipe.gallery.gallery import Gallery
     from frpipe.io import threshold_file
 

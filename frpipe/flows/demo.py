@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from frpipe.core.config import Config
-from frpipe.flows.enroll import Enrollment
+from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.sheet import write_sheet
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_outputs

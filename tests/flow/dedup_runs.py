@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from cluster import Cluster
 from enrollment import ROOT
 
-from frpipe.flows.dedup import Dedup, Execution
+from frpipe.flows.dedup.job import Dedup, Execution
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array

@@ -17,7 +17,7 @@ from cluster import Cluster
 from enrollment import ROOT, content
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.chain import Night
+from frpipe.flows.night.job import Night
 from frpipe.gallery.gallery import Gallery
 
 # Times, and what is counted of one launch alone.

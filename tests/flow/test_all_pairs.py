@@ -21,8 +21,8 @@ from enrollment import ROOT
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.evaluation import Evaluation
-from frpipe.flows.all_pairs import AllPairs
-from frpipe.flows.all_pairs_evaluation import CROSS_COHORT
+from frpipe.flows.all_pairs.evaluation import CROSS_COHORT
+from frpipe.flows.all_pairs.job import AllPairs
 from frpipe.gallery.schema import vector_array
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -230,7 +230,7 @@ def test_neither_blocks_nor_a_kill_change_what_is_counted(
     output, words = tmp_path / "R", {"features": job.features, "by": "city", "block_rows": 8}
     own = {"thresholds": list(job.thresholds), "targets": list(job.targets)}
     code = (
-        "import json, sys; from frpipe.flows.all_pairs import AllPairs; words = json.loads(sys.argv[1]); "
+        "import json, sys; from frpipe.flows.all_pairs.job import AllPairs; words = json.loads(sys.argv[1]); "
         "words |= {name: tuple(words[name]) for name in ('thresholds', 'targets')}; AllPairs(**words).run()"
     )
     command = [sys.executable, "-c", code, json.dumps({"output": str(output), **words, **own})]

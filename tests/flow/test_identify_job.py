@@ -34,7 +34,7 @@ from frpipe.cli.main import main
 from frpipe.core.identify_schema import PROBE_COLUMNS, PROBE_SCHEMA
 from frpipe.core.schema import markdown
 from frpipe.core.threshold import Target, ThresholdCard
-from frpipe.flows.consolidate import Consolidation
+from frpipe.flows.consolidate.job import Consolidation
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import AES, GallerySpec
@@ -53,7 +53,7 @@ Scores = list[list[tuple[str, float]]]
 # A driver that dies as soon as it hears of a unit; two of them end, the others never do.
 KILLED = """
 import os, signal, sys, time
-from frpipe.flows.identify_progress import SearchProgress
+from frpipe.flows.identify.progress import SearchProgress
 from frpipe.stages import search
 class Search(search.Search):
     def __call__(self, table):

@@ -26,14 +26,14 @@ from s3server import S3, s3  # noqa: F401 - a fixture
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ClusterError, ConfigError, OutputError
-from frpipe.flows import enroll as enroll_flow
-from frpipe.flows import replay as replay_flow
-from frpipe.flows.consolidate import Consolidation
-from frpipe.flows.enroll import Enrollment
+from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.enroll import job as enroll_flow
+from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.rejects_choice import Choice
-from frpipe.flows.replay import Replay
-from frpipe.flows.replay_source import stored_settings
+from frpipe.flows.rejects.choice import Choice
+from frpipe.flows.replay import job as replay_flow
+from frpipe.flows.replay.job import Replay
+from frpipe.flows.replay.source import stored_settings
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.folder import Folder
 from frpipe.stages import workers

@@ -23,8 +23,8 @@ from nights import Place, lfw_people
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.dedup import Dedup, Execution
-from frpipe.flows.night import chain
+from frpipe.flows.dedup.job import Dedup, Execution
+from frpipe.flows.night import job as night_flow
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.folder import Folder
@@ -235,4 +235,4 @@ def _upload(store: Folder, prefix: str, photos: list[Path]) -> None:
 def _night_on(s3: S3, date: str, **sections: Any) -> tuple[dict[str, Any], Exception | None]:  # noqa: F811
     places = {"runs": f"{s3.uri}/nights", "gallery": f"{s3.uri}/people", "photos": f"{s3.uri}/photos"}
     config = {"dedup": {"threshold": 0.9}, "identify": {"gallery": {"threshold": 0.42}}, **places, **sections}
-    return chain.Night(NightConfig.model_validate(config), date).run()
+    return night_flow.Night(NightConfig.model_validate(config), date).run()

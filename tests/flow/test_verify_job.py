@@ -30,7 +30,7 @@ from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.schema import markdown
 from frpipe.core.threshold import ThresholdCard
-from frpipe.flows.pair_schema import FOUND_COLUMNS, GIVEN_COLUMNS
+from frpipe.flows.verify.schema import FOUND_COLUMNS, GIVEN_COLUMNS
 from frpipe.io import threshold_file
 from frpipe.io.folder import Folder
 from frpipe.io.units import Units

@@ -13,10 +13,10 @@ from gallery_rows import ids, people, spec
 
 from frpipe.core.errors import ConfigError, GalleryError, OutputError, PlanError
 from frpipe.core.threshold import ThresholdCard
-from frpipe.flows import dedup
-from frpipe.flows.dedup import Dedup, Execution
-from frpipe.flows.dedup_plan import Plan
-from frpipe.flows.dedup_sheet import check_page
+from frpipe.flows.dedup import job as dedup
+from frpipe.flows.dedup.job import Dedup, Execution
+from frpipe.flows.dedup.plan import Plan
+from frpipe.flows.dedup.sheet import check_page
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io import run

@@ -12,7 +12,7 @@ import pytest
 
 from frpipe.core.dedup_schema import CLUSTER_SCHEMA, PAIR_SCHEMA
 from frpipe.core.errors import OutputError
-from frpipe.flows.dedup_since import CLUSTERS, OldResult
+from frpipe.flows.dedup.since import CLUSTERS, OldResult
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile, part_name, to_parquet

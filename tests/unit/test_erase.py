@@ -16,12 +16,12 @@ from erase_runs import NO_FACE, PARTS, REJECTED, ROWS, TWO_FACES, finished_run, 
 
 from frpipe.cli.main import main
 from frpipe.core.errors import OutputError
-from frpipe.flows.consolidate import Consolidation
-from frpipe.flows.erase import Erase
-from frpipe.flows.erase_proof import ErasureError
+from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.erase.job import Erase
+from frpipe.flows.erase.proof import ErasureError
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.rejects import rejects_of
-from frpipe.flows.rejects_choice import Choice
+from frpipe.flows.rejects.choice import Choice
+from frpipe.flows.rejects.listing import rejects_of
 from frpipe.io import run
 from frpipe.io.erased_ids import subject_digest
 from frpipe.io.folder import Folder

@@ -13,7 +13,7 @@ import pytest
 from erase_runs import PARTS, ROWS, finished_run
 
 from frpipe.core.errors import OutputError
-from frpipe.flows.erase import Erase
+from frpipe.flows.erase.job import Erase
 from frpipe.flows.features import FeatureRun
 from frpipe.io import run
 from frpipe.io.folder import Folder

@@ -19,13 +19,13 @@ from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.verification import VerificationQuestion
-from frpipe.flows import photo_facts
-from frpipe.flows.metrics import Asked, IdentificationMetrics, VerificationMetrics
-from frpipe.flows.metrics_output import file_name
-from frpipe.flows.pair_results import PairColumns, PairResults
-from frpipe.flows.photo_facts import PhotoFacts
-from frpipe.flows.search_results import SearchResults
-from frpipe.flows.systems import System, compared, named
+from frpipe.flows.metrics import photo_facts
+from frpipe.flows.metrics.job import Asked, IdentificationMetrics, VerificationMetrics
+from frpipe.flows.metrics.output import file_name
+from frpipe.flows.metrics.pair_results import PairColumns, PairResults
+from frpipe.flows.metrics.photo_facts import PhotoFacts
+from frpipe.flows.metrics.search_results import SearchResults
+from frpipe.flows.metrics.systems import System, compared, named
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.units import Units

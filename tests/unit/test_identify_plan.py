@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from frpipe.core.errors import ConfigError
-from frpipe.flows.identify_plan import MOST_CANDIDATES, Plan
+from frpipe.flows.identify.plan import MOST_CANDIDATES, Plan
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.parts import FACES, IMAGES, part_name

@@ -11,11 +11,11 @@ import pytest
 
 from frpipe.core.errors import ConfigError, ManifestError, OutputError, StorageError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night import chain
-from frpipe.flows.night.chain import Night
+from frpipe.flows.night import job as night_flow
 from frpipe.flows.night.gates import GateError
 from frpipe.flows.night.history import enter
 from frpipe.flows.night.holder import Holder
+from frpipe.flows.night.job import Night
 from frpipe.flows.night.journal import NIGHT, Journal, encoded
 from frpipe.flows.night.lease import LEASES, LeaseError, lease
 from frpipe.flows.night.plan import night_plan
@@ -130,7 +130,7 @@ def test_a_night_that_loses_its_lease_in_a_step_records_nothing_and_goes_no_furt
         begun.append("enroll")
         return {}
 
-    monkeypatch.setattr(chain, "STEPS", (("scan", frozen), ("enroll", next_step)))
+    monkeypatch.setattr(night_flow, "STEPS", (("scan", frozen), ("enroll", next_step)))
     with pytest.raises(LeaseError, match="taken over"):
         Night(_config(tmp_path), DATE).run()
     assert begun == ["scan"]
@@ -151,7 +151,7 @@ def test_a_step_that_failed_is_done_by_the_next_launch_and_the_others_are_not(
 
         return name, do
 
-    monkeypatch.setattr(chain, "STEPS", tuple(map(step, ("scan", "enroll", "consolidate"))))
+    monkeypatch.setattr(night_flow, "STEPS", tuple(map(step, ("scan", "enroll", "consolidate"))))
     with pytest.raises(StorageError):
         Night(_config(tmp_path), DATE).run()
     report, bad = Night(_config(tmp_path), DATE).run()

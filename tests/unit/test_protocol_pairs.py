@@ -12,7 +12,7 @@ import pytest
 from frpipe.cli.main import main
 from frpipe.core.errors import ManifestError, OutputError
 from frpipe.core.schema import markdown, reserved_names
-from frpipe.flows.pair_list import PairList
+from frpipe.flows.verify.pair_list import PairList
 from frpipe.io.admission import admitted
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import Manifest

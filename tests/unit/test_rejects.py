@@ -15,9 +15,9 @@ from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.reasons import STAGE_OF, Reason
 from frpipe.core.report import Report, Tally
 from frpipe.core.schema import IMAGE_COLUMNS, face_schema, image_schema
-from frpipe.flows.rejects_choice import Choice
-from frpipe.flows.rejects_limit import too_many_rejected
-from frpipe.flows.rejects_manifest import write_rejects
+from frpipe.flows.rejects.choice import Choice
+from frpipe.flows.rejects.limit import too_many_rejected
+from frpipe.flows.rejects.manifest import write_rejects
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import plan

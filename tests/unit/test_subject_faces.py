@@ -12,7 +12,7 @@ import pytest
 
 from frpipe.core.errors import OutputError
 from frpipe.core.schema import face_schema
-from frpipe.flows import consolidate
+from frpipe.flows.consolidate import job as consolidate
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.subject_faces import SubjectPolicy, as_text, quality, templates_of
 from frpipe.gallery.gallery import Gallery

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
-from frpipe.flows.dedup_since import OldResult
+from frpipe.flows.dedup.since import OldResult
 from frpipe.flows.night.faces import gallery_version, opened
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.photos import people_without_photos

@@ -5,13 +5,13 @@ from __future__ import annotations
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
-from frpipe.flows.consolidate import Consolidation
-from frpipe.flows.enroll import Enrollment
+from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.night import photos
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
-from frpipe.flows.rejects_limit import too_many_rejected
+from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from frpipe.core.night_config import STEPS as NAMES
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.enroll import run_spec
-from frpipe.flows.night.chain import STEPS
+from frpipe.flows.enroll.job import run_spec
 from frpipe.flows.night.faces import gallery_version, looked, scan_words
 from frpipe.flows.night.history import Past, last_before, nights
+from frpipe.flows.night.job import STEPS
 from frpipe.flows.night.journal import JOB, read_record, untouched
 from frpipe.flows.night.preflight import check
 from frpipe.flows.night.retention import expired

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
 from frpipe.core.night_config import NightConfig, Threshold
-from frpipe.flows.consolidate import check_gallery
-from frpipe.flows.enroll import run_spec
+from frpipe.flows.consolidate.job import check_gallery
+from frpipe.flows.enroll.job import run_spec
 from frpipe.flows.night.searches import card_of
 from frpipe.flows.output_place import refuse_relative
 from frpipe.flows.photo import embedder_card, spec_of

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from frpipe.core.errors import ConfigError, GalleryError, OutputError
 from frpipe.core.night_config import ScanStep, Threshold
 from frpipe.core.threshold import ThresholdCard
-from frpipe.flows import dedup as duplicates
-from frpipe.flows.identification import Execution, Identifying
+from frpipe.flows.dedup import job as duplicates
+from frpipe.flows.identify.job import Execution, Identifying
 from frpipe.flows.night import photos
 from frpipe.flows.night.faces import enrolled, gallery_version, opened
 from frpipe.flows.night.history import Past

@@ -1,0 +1,158 @@
+"""Enroll: read the manifest, locate the faces, embed them, publish, check, report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.report import Report
+from frpipe.core.schema import SCHEMA_VERSION, reserved_names
+from frpipe.flows.enroll.audit import until_whole
+from frpipe.flows.enroll.progress import Progress
+from frpipe.flows.output_place import output_place
+from frpipe.io import run
+from frpipe.io.folder import Folder
+from frpipe.io.partition import Draft, Plan, plan_of
+from frpipe.models.registry import Registry
+from frpipe.stages.allocation import Pools, allocate
+from frpipe.stages.attempts import clear_attempts
+from frpipe.stages.bridge import stream
+from frpipe.stages.cluster import cluster
+from frpipe.stages.spec import RunSpec
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """What to enroll, where to, and how. Everything but `say` and `address` decides the outcome."""
+
+    manifest: str
+    output: str
+    config: Config
+    address: str | None = None
+    say: Say = lambda _: None
+
+    def run(self) -> Report:
+        """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
+        out = output_place(self.output)
+        spec = run_spec(self.config, out.uri)
+        plan = self._claim(out, spec)
+        stored = run.complete(out)
+        if stored is not None:
+            self.say("this run is complete already: nothing to do")
+            # A driver may have died between its last two steps.
+            clear_attempts(out)
+            return Report.stored(stored)
+        run.reopen(out)
+        out.sweep()
+        with cluster(self.address, self.say) as nodes:
+            return self._finish(out, spec, plan, allocate(self.config.resources, nodes))
+
+    def dry_run(self) -> str:
+        """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
+        out = output_place(self.output)
+        spec, draft = run_spec(self.config, out.uri), self._draft()
+        run.check_claim(out, _identity(spec, draft))
+        with tempfile.TemporaryDirectory() as scratch:
+            plan = plan_of(draft, Folder.at(scratch), self.config.storage.roots)
+        with cluster(self.address, self.say) as nodes:
+            return _describe(self, spec, plan, allocate(self.config.resources, nodes))
+
+    def _draft(self) -> Draft:
+        return Draft.of(self.manifest, self.config.resources.part_rows, reserved_names())
+
+    def _claim(self, out: Folder, spec: RunSpec) -> Plan:
+        """Make the output ours before anything is written to it; then check and cut the manifest."""
+        draft = self._draft()
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "part_rows": draft.part_rows,
+            "manifest": self.manifest,
+            "config": self.config.model_dump(mode="json"),
+        }
+        claimed = run.claim(out, _identity(spec, draft), facts)
+        try:
+            return plan_of(replace(draft, part_rows=claimed["part_rows"]), out, self.config.storage.roots)
+        except (ManifestError, ConfigError):
+            run.release(out)
+            raise
+
+    def _finish(self, out: Folder, spec: RunSpec, plan: Plan, pools: Pools) -> Report:
+        start = time.monotonic()
+        found, launched = until_whole(
+            out, plan, lambda parts: enroll_parts(spec, plan, parts, pools, self.say), self.say
+        )
+        facts = report_facts(spec, plan, pools, launched=launched, wall_s=time.monotonic() - start)
+        report = Report.of(found.tally, **facts)
+        run.seal(out, found.files, report.as_dict(), report.text())
+        clear_attempts(out)
+        return report
+
+
+def run_spec(config: Config, output: str) -> RunSpec:
+    """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
+    registry = Registry.default()
+    detector = registry.card_for("detector", config.detect.model)
+    embedder = registry.card_for("embedder", config.embed.model)
+    for card in (detector, embedder):
+        registry.find(card)
+    launch = uuid.uuid4().hex[:12]
+    return RunSpec(output=output, launch=launch, config=config, detector=detector, embedder=embedder)
+
+
+def enroll_parts(spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools, say: Say) -> int:
+    """Do some parts of a plan on the cluster that has been joined; how many photos they held."""
+    if not pending:
+        return 0
+    todo = sum(plan.rows_of(part) for part in pending)
+    if todo < plan.rows:
+        say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
+    progress = Progress(todo, say)
+    for receipt in stream(spec, pending, pools):
+        progress.add(receipt)
+    return progress.done
+
+
+def report_facts(spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall_s: float) -> dict[str, Any]:
+    """What a report says beyond what is counted from the output."""
+    return {
+        "pools": [str(pool) for pool in pools],
+        "models": {card.role: f"{card.name} {card.sha256[:12]}" for card in spec.models},
+        "parts": plan.parts,
+        "launch_rows": launched,
+        "wall_s": round(wall_s, 3),
+        "rows_per_s": round(launched / max(wall_s, 1e-9), 2),
+        "output": spec.output,
+        "erased": plan.erased_rows,
+    }
+
+
+def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "manifest": draft.fingerprint,
+        "recipe": spec.recipe.as_dict(),
+    }
+
+
+def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> str:
+    policy = job.config.detect.policy
+    return "\n".join(
+        (
+            f"manifest  {plan.rows:,} photos in {plan.parts:,} parts of {plan.part_rows:,}",
+            f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
+            f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
+            f"embedder  {spec.embedder.name} ({spec.embedder.licence})",
+            *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
+            f"output    {job.output}: images/ and faces/, {plan.parts:,} files each",
+            "dry run: nothing was written",
+        )
+    )

@@ -1,0 +1,168 @@
+"""Read every file of a run back after an erasure, and look for what was erased."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import OutputError
+from frpipe.flows.rejects.reading import in_order
+from frpipe.io import run
+from frpipe.io.erased_ids import ErasedIds
+from frpipe.io.erasure import ERASED
+from frpipe.io.folder import Folder
+from frpipe.io.needles import Haystack
+
+# A shorter id may well be a word, a number, or a part of one: it is looked for where ids stand alone.
+LONG_BYTES = 8
+_OWN = re.compile(
+    r"(images|faces|_plan)/part-\d{6,}\.parquet|_plan/plan\.json|"
+    + "|".join(
+        map(re.escape, (run.RUN, run.FILES, run.REPORT, run.REPORT_TEXT, run.SUCCESS, run.ERASING, ERASED))
+    )
+)
+_SHOWN = 5
+# Looked at by kind: the id of a person may well be that of a photo, too.
+_BY_KIND = frozenset({"image_id", "subject_id", "face_id"})
+# What may stand beside an id and make it a part of another.
+_WORD = rb"[\w\x80-\xff-]"
+
+
+class ErasureError(OutputError):
+    """Something of those who were erased is left below a run."""
+
+    code = "erasure"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is looked for.  ids: in the columns of ids, by digest.  texts: the same ids, as far as they are
+    known; the long ones are looked for everywhere.  vectors: in the bytes of every file."""
+
+    out: Folder
+    ids: ErasedIds
+    texts: frozenset[str]
+    vectors: Haystack
+
+    def prove(self) -> int:
+        """Read every file, a few at a time; how many of them are not frpipe's.
+
+        Raises ErasureError where something is found.
+        """
+        names = list(self.out.walk())
+        held = [(n, what) for n, what in zip(names, self._looks(names), strict=True) if what]
+        if held:
+            shown = [
+                f"{name if _OWN.fullmatch(name) else 'a file of another origin'} ({what})"
+                for name, what in held
+            ]
+            more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
+            raise ErasureError(
+                f"after the erasure {len(held):,} of {len(names):,} files below {self.out.uri} hold what was "
+                f"erased: {', '.join(shown[:_SHOWN])}{more}",
+                "delete what is not frpipe's; where another column names an erased id, erase those photos "
+                "with --image; then run the same command again",
+            )
+        return sum(_OWN.fullmatch(name) is None for name in names)
+
+    def _looks(self, names: Sequence[str]) -> Iterator[str]:
+        return in_order(lambda number: ", ".join(self._look(names[number])), range(len(names)))
+
+    def _look(self, name: str) -> Iterator[str]:
+        data = self.out.read(name)
+        own = _OWN.fullmatch(name) is not None
+        if not own and self._stands_in(name.encode()):
+            yield "an id in its name"
+        if self.vectors.found_in(data):
+            yield "a vector"
+        if name.endswith(".parquet"):
+            yield from self._columns(data)
+        elif own and name.endswith(".json"):
+            if not set(self._long).isdisjoint(_leaves(json.loads(data))):
+                yield "an id"
+        elif any(map(self._stands_in, _texts_of(name, data))):
+            yield "an id"
+
+    def _columns(self, data: bytes) -> Iterator[str]:
+        try:
+            file = pq.ParquetFile(pa.BufferReader(data))
+            names = [field.name for field in file.schema_arrow if "string" in str(field.type)]
+            table = file.read(columns=names, use_threads=False)
+        except (pa.ArrowException, OSError, UnicodeError):
+            yield "cannot be read"
+            return
+        plain = {name for name in _BY_KIND & set(names) if not pa.types.is_nested(table[name].type)}
+        by_kind = pa.table({name: table[name].cast(pa.string()) for name in plain})
+        if self.ids.mask(by_kind).any() or self.ids.mask(_owners(by_kind)).any():
+            yield "an id"
+        for name in (name for name in names if name not in plain):
+            if any(self._equals(values) for chunk in table[name].chunks for values in _strings(chunk)):
+                yield f"an id in the column {name}"
+
+    def _equals(self, values: pa.Array) -> bool:
+        """Whether one of the values is a long id, or the id of a face of such a photo."""
+        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, _photo_of(values)))
+
+    def _stands_in(self, data: bytes) -> bool:
+        """Whether one of the long ids is there as a word."""
+        there = [re.escape(each) for each in (text.encode() for text in self._long) if each in data]
+        return any(re.search(rb"(?<!%b)%b(?!%b)" % (_WORD, each, _WORD), data) for each in there)
+
+    @cached_property
+    def _long(self) -> list[str]:
+        return sorted(text for text in self.texts if len(text.encode()) >= LONG_BYTES)
+
+    @cached_property
+    def _long_values(self) -> pa.Array:
+        return pa.array(self._long, pa.string())
+
+
+def _owners(table: pa.Table) -> pa.Table:
+    """The photos of the faces that a table names."""
+    if "face_id" not in table.column_names:
+        return table.select([])
+    return pa.table({"image_id": _photo_of(table["face_id"])})
+
+
+def _photo_of(faces: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.replace_substring_regex(faces, "#[0-9]+$", "")
+
+
+def _texts_of(name: str, data: bytes) -> Iterator[bytes]:
+    """A file as it is; of JSON also its texts, in which characters may have been escaped."""
+    yield data
+    if name.endswith(".json"):
+        with suppress(ValueError, UnicodeError):
+            yield from (text.encode() for text in _leaves(json.loads(data)))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(each)
+
+
+def _strings(array: pa.Array) -> Iterator[pa.Array]:
+    """The columns of text inside a column."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        yield from _strings(array.dictionary)
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        yield array.cast(pa.string())
+    elif pa.types.is_struct(kind) or pa.types.is_map(kind):
+        parts = (array.keys, array.items) if pa.types.is_map(kind) else array.flatten()
+        for part in parts:
+            yield from _strings(part)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _strings(array.flatten())

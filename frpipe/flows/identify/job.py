@@ -1,0 +1,173 @@
+"""Bulk identification: every face of an enroll output against a version of a gallery, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import Any
+
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError
+from frpipe.core.threshold import ThresholdCard
+from frpipe.flows.enroll.job import Enrollment
+from frpipe.flows.features import FeatureRun
+from frpipe.flows.identify.goal import Goal, pinned
+from frpipe.flows.identify.plan import Plan
+from frpipe.flows.identify.probe_source import FEATURES, check_recipe, is_manifest
+from frpipe.flows.output_place import output_place, refuse_relative
+from frpipe.flows.photo import check_config
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.lineup import Score
+from frpipe.io import run
+from frpipe.io.folder import Folder
+from frpipe.matching.kernels import Name
+from frpipe.stages.allocation import Node, Pool, allocate_one
+from frpipe.stages.cluster import cluster
+from frpipe.stages.search import SearchSpec
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How fast and where, never what.
+
+    workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
+    at once, fixed by the first run on an output.  hold_mb: what a worker keeps of a gallery that is remote
+    or encrypted, so as not to fetch it again.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    kernel: Name = "fp32"
+    probe_rows: int = 4096
+    hold_mb: int = 1024
+
+
+@dataclass(frozen=True)
+class Identifying:
+    """Which probes, which gallery, and what makes a decision.
+
+    probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
+    `config`.  closed: always name the nearest; else below the threshold is a stranger.
+    """
+
+    probes: str
+    gallery: str
+    output: str
+    version: int | None = None
+    k: int = 10
+    closed: bool = False
+    score: Score = "max"
+    where: Mapping[str, str] = field(default_factory=dict)
+    threshold: float | None = None
+    card: ThresholdCard | None = None
+    config: Config = field(default_factory=Config)
+    execution: Execution = Execution()
+    say: Say = lambda _: None
+
+    def run(self) -> dict[str, Any]:
+        """Do it, or what is left of it; the report. Raises a FrpipeError with a remedy."""
+        out = self._place()
+        self._check_recipe()
+        goal = self._goal(out)
+        with ExitStack() as stack:
+            joined = cache(lambda: stack.enter_context(cluster(self.execution.address, self.say)))
+            plan = self._plan(out, goal, joined)
+            stored = run.complete(out) if run.check_claim(out, plan.identity) else None
+            if stored is not None:
+                self.say("this run is complete already: nothing to do")
+                return stored
+            plan.check()
+            for remark in plan.goal.remarks():
+                self.say(remark)
+            pool = self._pool(joined())
+            plan = self._claim(out, plan)
+            run.reopen(out)
+            out.sweep()
+            return plan.carry_out(out, pool)
+
+    def dry_run(self) -> str:
+        """The plan, in words. Nothing is written; a manifest of probes is checked, and not enrolled."""
+        out = self._place()
+        self._check_recipe()
+        goal = self._goal(out)
+        with cluster(self.execution.address, self.say) as nodes:
+            if self._from_manifest:
+                enrollment = self._enrollment(out).dry_run().rpartition("\n")[0]
+                lines = ["first the manifest is enrolled:", enrollment, "then its faces are searched:"]
+                lines += goal.lines()
+            else:
+                plan = self._search(self.probes, goal, out)
+                run.check_claim(out, plan.identity)
+                plan.check()
+                lines = plan.lines()
+            lines += [f"pool       {self._pool(nodes)}", *goal.remarks(), "dry run: nothing was written"]
+        return "\n".join(lines)
+
+    @cached_property
+    def _from_manifest(self) -> bool:
+        return is_manifest(self.probes)
+
+    def _place(self) -> Folder:
+        if min(self.k, self.execution.probe_rows, self.execution.workers or 1) < 1:
+            raise ConfigError("candidates, probe rows and workers are counts from 1 up", "give larger ones")
+        if self.closed and (self.threshold is not None or self.card is not None):
+            raise ConfigError("a closed set has no threshold", "leave the threshold away, or --closed")
+        refuse_relative("--gallery", self.gallery)
+        out = output_place(self.output, f"{FEATURES}/")
+        if not self._from_manifest:
+            refuse_relative("--probes", self.probes)
+        return out
+
+    def _goal(self, out: Folder) -> Goal:
+        gallery, execution = Folder.at(self.gallery).uri, self.execution
+        spec = SearchSpec(
+            gallery, 0, self.k, self.score, execution.kernel, dict(self.where), execution.hold_mb
+        )
+        return Goal.of(pinned(spec, self.version, out), self.threshold, self.card, closed=self.closed)
+
+    def _check_recipe(self) -> None:
+        gallery = Gallery.open(self.gallery).spec
+        if self._from_manifest:
+            check_config(self.config, gallery)
+        else:
+            check_recipe(FeatureRun.open(self.probes), gallery)
+
+    def _plan(self, out: Folder, goal: Goal, joined: Callable[[], list[Node]]) -> Plan:
+        probes = self.probes
+        if self._from_manifest:
+            if run.complete(out.child(FEATURES)) is None:
+                joined()
+            enrollment = self._enrollment(out)
+            enrollment.run()
+            # To enroll takes its time, and the gallery may have moved on.
+            probes, goal = enrollment.output, self._goal(out)
+        return self._search(probes, goal, out)
+
+    def _search(self, probes: str, goal: Goal, out: Folder) -> Plan:
+        """In the units that the output was begun with, if it was."""
+        probe_rows = int(run.begun(out).get("probe_rows", self.execution.probe_rows))
+        return Plan(FeatureRun.open(probes), goal, probe_rows, self.say)
+
+    def _claim(self, out: Folder, plan: Plan) -> Plan:
+        """Make the output this search's; the plan, with the units that it was begun with."""
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "probes": self.probes,
+            "gallery": plan.goal.gallery.uri,
+            "probe_rows": plan.probe_rows,
+        }
+        claimed = run.claim(out, plan.identity, facts)
+        return replace(plan, probe_rows=int(claimed["probe_rows"]))
+
+    def _enrollment(self, out: Folder) -> Enrollment:
+        features = out.child(FEATURES).uri
+        return Enrollment(self.probes, features, self.config, self.execution.address, self.say)
+
+    def _pool(self, nodes: list[Node]) -> Pool:
+        gpu = self.execution.kernel == "cuda"
+        return allocate_one("search", self.execution.workers, nodes, gpu=gpu)

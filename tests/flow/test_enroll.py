@@ -171,7 +171,11 @@ def test_submitted_to_the_cluster_it_leaves_the_same_rows(
 
 @pytest.mark.parametrize(
     ("worker", "step", "pools"),
-    [("Enroll", "embed", TOGETHER), ("Locate", "locate", APART), ("Embed", "embed", APART)],
+    [
+        pytest.param("Enroll", "embed", TOGETHER, marks=pytest.mark.slow),
+        pytest.param("Locate", "locate", APART, marks=pytest.mark.slow),
+        ("Embed", "embed", APART),
+    ],
 )
 def test_a_worker_killed_midway_costs_no_row(
     worker: str, step: str, pools: str, manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
@@ -202,7 +206,11 @@ def test_a_driver_killed_midway_goes_on_where_it_stopped(
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("crash", "crashed_worker"), ("memory", "exhausted_memory"), ("hang", "hung_worker")],
+    [
+        ("crash", "crashed_worker"),
+        pytest.param("memory", "exhausted_memory", marks=pytest.mark.slow),
+        pytest.param("hang", "hung_worker", marks=pytest.mark.slow),
+    ],
 )
 def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
     how: str, reason: str, photos: list[Path], cluster: Cluster, tmp_path: Path

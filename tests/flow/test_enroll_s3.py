@@ -41,6 +41,7 @@ def test_a_run_on_s3_leaves_the_rows_of_a_local_run(s3: S3, photos: list[Path], 
         assert _remote(f"{s3.uri}/out/{table}").drop_columns("image_uri").equals(here)
 
 
+@pytest.mark.slow
 def test_a_driver_killed_on_s3_goes_on_where_it_stopped(
     s3: S3,  # noqa: F811
     photos: list[Path],

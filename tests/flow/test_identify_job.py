@@ -629,6 +629,7 @@ def test_a_manifest_of_nobody_has_rows_and_no_probes(
     assert _report(tmp_path / "out")["probes"] == 0
 
 
+@pytest.mark.slow
 def test_submitted_to_the_cluster_it_leaves_the_same_rows(
     finished: Path, probes: Path, gallery: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

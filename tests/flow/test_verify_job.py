@@ -332,6 +332,7 @@ def test_killed_midway_the_same_command_goes_on(
     assert first.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_submitted_to_a_cluster_it_does_the_same(
     undisturbed: Path, long_list: Path, features: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -7,8 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +15,7 @@ import pytest
 from cluster import Cluster
 from enrollment import ROOT, content, write_manifest
 from s3server import S3, s3  # noqa: F401 - a fixture
+from without_ray import without_ray  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
@@ -26,30 +25,16 @@ from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.erase import job as erase_flow
 from frpipe.flows.erase.job import Erase
 from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.replay import job as replay_flow
 from frpipe.flows.replay.job import Replay
 from frpipe.flows.replay.source import stored_settings
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_outputs
-from frpipe.stages import workers
-from frpipe.stages.allocation import Node, Pools
-from frpipe.stages.spec import RunSpec
 
 ROWS, PART_ROWS = 16, 4
 # One photo of the person is rejected, one is not; another person's is rejected too.
 PERSON, THEIRS, OTHERS_REJECT = "the-erased-person", (1, 6), 13
 SETTINGS = [f"resources.part_rows={PART_ROWS}"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_ray() -> Iterator[None]:
-    """The jobs of this process do their parts in it, one after the other: the same code, minus Ray."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enroll_flow, "cluster", _alone)
-        patch.setattr(replay_flow, "cluster", _alone)
-        patch.setattr(enroll_flow, "stream", _one_by_one)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -212,14 +197,3 @@ def _tables(out: Folder) -> list[pa.Table]:
 
 def _broken(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _alone(*_: object) -> Iterator[list[Node]]:
-    yield [Node(2.0)]
-
-
-def _one_by_one(spec: RunSpec, parts: Sequence[int], _: Pools) -> Iterator[dict[str, int]]:
-    worker = workers.Enroll(spec)
-    for part in parts:
-        yield worker(pa.table({"part": [part]})).to_pylist()[0]

@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +21,26 @@ from cluster import Cluster
 from enrollment import ROOT, command, content, write_manifest
 from ray.data.exceptions import ExecutionTimeoutError
 from s3server import S3, s3  # noqa: F401 - a fixture
+from without_ray import without_ray  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ClusterError, ConfigError, OutputError
 from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.enroll import job as enroll_flow
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.replay import job as replay_flow
 from frpipe.flows.replay.job import Replay
 from frpipe.flows.replay.source import stored_settings
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.folder import Folder
-from frpipe.stages import workers
-from frpipe.stages.allocation import Node, Pools
 from frpipe.stages.pools import rows_of
-from frpipe.stages.spec import RunSpec
 
 # By row of the manifest. Parts have four rows, so that two of the six hold nothing that is replayed.
 CUT_SHORT, STAYS_CUT_SHORT, MISSING, STAYS_MISSING = (1, 9, 10), (11,), (2, 21), (22,)
 REJECTED = sorted((*CUT_SHORT, *STAYS_CUT_SHORT, *MISSING, *STAYS_MISSING))
 UNTOUCHED_PARTS = (1, 3, 4)
 ROWS = 24
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_ray() -> Iterator[None]:
-    """The jobs of this process do their parts in it, one after the other: the same code, minus Ray."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enroll_flow, "cluster", _alone)
-        patch.setattr(replay_flow, "cluster", _alone)
-        patch.setattr(enroll_flow, "stream", _one_by_one)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -334,17 +319,6 @@ def _array(column: pa.ChunkedArray) -> np.ndarray:
 
 def _same(output: Path, replayed: Path) -> bool:
     return all(content(output, table).equals(content(replayed, table)) for table in ("images", "faces"))
-
-
-@contextmanager
-def _alone(*_: object) -> Iterator[list[Node]]:
-    yield [Node(2.0)]
-
-
-def _one_by_one(spec: RunSpec, parts: Sequence[int], _: Pools) -> Iterator[dict[str, int]]:
-    worker = workers.Enroll(spec)
-    for part in parts:
-        yield worker(pa.table({"part": [part]})).to_pylist()[0]
 
 
 class _Killed(BaseException):

@@ -199,7 +199,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise _explain(error) from None
+        raise explained(error, Config, "docs/configuration.md") from None
 
 
 def read_settings(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
@@ -244,19 +244,17 @@ def _apply(data: dict[str, Any], override: str) -> None:
     node[keys[-1]] = value
 
 
-def _explain(error: ValidationError) -> ConfigError:
+def explained(error: ValidationError, section: type[Section], page: str, of_all: str = "") -> ConfigError:
+    """What is wrong with settings, for people. of_all: how to call what is wrong with no single one."""
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        location = ".".join(parts)
-        names = _known_keys()
-        near = difflib.get_close_matches(location, names, n=1, cutoff=0.0)
-        return ConfigError(f"unknown setting {location}", f"did you mean {near[0]}?")
+        near = difflib.get_close_matches(".".join(parts), _known_keys(section), n=1, cutoff=0.0)
+        return ConfigError(f"unknown setting {'.'.join(parts)}", f"did you mean {near[0]}?")
     # Of a value that may be of several types, Pydantic names the type as well: `workers.constrained-int`.
     location = ".".join(part for part in parts if part.isidentifier() and part not in ("int", "float"))
-    return ConfigError(
-        f"setting {location}: {first['msg']}", "see docs/configuration.md for types and ranges"
-    )
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"setting {location or of_all}: {message}", f"see {page} for types and ranges")
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
@@ -278,7 +276,7 @@ def iter_settings(section: type[Section] = Config, prefix: str = "") -> list[tup
     return rows
 
 
-def _known_keys() -> list[str]:
-    leaves = [name for name, _, _ in iter_settings()]
+def _known_keys(section: type[Section]) -> list[str]:
+    leaves = [name for name, _, _ in iter_settings(section)]
     sections = {name.rsplit(".", depth)[0] for name in leaves for depth in range(1, name.count(".") + 1)}
     return leaves + sorted(sections)

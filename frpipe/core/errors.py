@@ -9,7 +9,7 @@
     |  `- ProviderMissing      the device asked for is not there
     |- PlanError           5   the configuration does not fit the cluster
     |- OutputError         6   the output folder belongs to another run, or is damaged
-    |  `- ErasureError          what was to be erased is left below a run (frpipe.flows.erase.job.proof)
+    |  `- ErasureError          what was to be erased is left below a run (frpipe.flows.erase.proof)
     |- StorageError        7   a folder or object store does not do what it is asked
     |- FaceError           8   a photo has no usable face where one is required
     |- InvariantError      9   our own bookkeeping does not add up: a bug

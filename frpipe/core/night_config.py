@@ -6,7 +6,6 @@ and prices are not part of it: they may change between two launches of the same 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,10 +18,9 @@ from frpipe.core.config import (
     Config,
     Section,
     Share,
-    iter_settings,
+    explained,
     read_settings,
 )
-from frpipe.core.errors import ConfigError
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
 _NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
@@ -208,17 +206,4 @@ def load_night(path: str | Path, overrides: Sequence[str] = ()) -> NightConfig:
     try:
         return NightConfig.model_validate(data)
     except ValidationError as error:
-        raise _explained(error) from None
-
-
-def _explained(error: ValidationError) -> ConfigError:
-    first = error.errors()[0]
-    location = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        names = [name for name, _, _ in iter_settings(NightConfig)]
-        near = difflib.get_close_matches(location, names, n=1, cutoff=0.0)
-        return ConfigError(f"unknown setting {location}", f"did you mean {near[0]}?")
-    message = first["msg"].removeprefix("Value error, ")
-    # Of a value that may be of several types, Pydantic names the type as well: `workers.constrained-int`.
-    setting = ".".join(part for part in location.split(".") if part.isidentifier()) or "of the night"
-    return ConfigError(f"setting {setting}: {message}", "see docs/nightly.md for types and ranges")
+        raise explained(error, NightConfig, "docs/nightly.md", "of the night") from None

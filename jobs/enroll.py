@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _enroll(options: argparse.Namespace) -> int:
     config = load_config(options.config, [*_stored(options), *options.set])
     if options.gallery:
-        _check_gallery(options, config)
+        config = _fitting_gallery(options, config)
     job = _job(options, config)
     with kept_clean():
         text, bad = (job.dry_run(), None) if options.dry_run else _run(job, config, options)
@@ -100,14 +100,22 @@ def _run(
     return f"{report.text()}\n{done.text()}", None
 
 
-def _check_gallery(options: argparse.Namespace, config: Config) -> None:
-    """Refuse before the work what would be refused after it: a gallery that was made for another recipe."""
+def _fitting_gallery(options: argparse.Namespace, config: Config) -> Config:
+    """The settings, with the recipe of the gallery where that is an earlier one and none is asked for.
+
+    Refuses before the work what would be refused after it: a gallery that was made for another recipe.
+    """
     from frpipe.flows.consolidate.job import check_gallery  # noqa: PLC0415
     from frpipe.flows.features import FeatureRun  # noqa: PLC0415
+    from frpipe.flows.going_on import for_gallery_at  # noqa: PLC0415
     from frpipe.flows.photo import spec_of  # noqa: PLC0415
 
-    spec = FeatureRun.open(options.replay).spec if options.replay else spec_of(config)
-    check_gallery(options.gallery, spec)
+    if options.replay:
+        check_gallery(options.gallery, FeatureRun.open(options.replay).spec)
+        return config
+    config = for_gallery_at(config, options.gallery, _say)
+    check_gallery(options.gallery, spec_of(config))
+    return config
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,7 +39,21 @@ _NOT_CONTENT |= {"edges", "tonight_shares", "before_shares", "distance", "chance
 # What later code adds to a card, the weights being as they were: {card: {field: value}}, sections laid over
 # the frozen ones. A test gives its own to `copied` and `at_home`; here is what all tests are to take.
 Amendments = Mapping[str, Mapping[str, Any]]
-AMENDED: Amendments = {}
+AMENDED: Amendments = {
+    DETECTOR: {
+        "looks": {
+            "judge": DETECTOR,
+            "sure_score": 0.5,
+            "judged_score": 0.5,
+            "sure_evidence": 1.0,
+            "judged_clear_score": 0.5,
+            "proposal_score": 0.4,
+            "smallest_face_px": 8,
+            "steady_face_px": 16,
+            "largest_face_px": 300,
+        }
+    }
+}
 
 
 @dataclass(frozen=True)

@@ -49,26 +49,81 @@ class DecodeConfig(Section):
     )
 
 
+# Of recipes of before faces were looked at again: they set both, and the hashes of their outputs hold them.
+SINGLE_LOOK_SIDE_PX = 640
+SINGLE_LOOK_BUCKETS_PX = (128, 192, 256, 320, 384, 512, 640)
+
+
 class DetectConfig(Section):
     """From pixels to boxes and landmarks."""
 
     model: str = Field("yunet_2023mar", description="a detector card, see `frpipe models list`")
     score_threshold: float | None = Field(None, ge=0, le=1, description="None: the card's")
     nms_iou: float | None = Field(None, gt=0, le=1, description="None: the card's")
-    max_side_px: int = Field(640, ge=64, description="a larger photo is reduced to this side for detection")
-    bucket_sides_px: tuple[int, ...] = Field(
-        (128, 192, 256, 320, 384, 512, 640), description="sides that input tensors may have, multiples of 32"
+    min_face_px: int = Field(
+        48,
+        ge=8,
+        description="width of the smallest faces to look for, pixels of the photo",
+    )
+    turns: Literal["auto", "off"] = Field(
+        "auto",
+        description="find out how a photo is turned; off: every photo is upright once its EXIF is applied",
+    )
+    refine: Literal["auto", "off"] = Field(
+        "auto",
+        description="look again, on the photo's own pixels, at faces that are small or doubtful in the "
+        "detector's input, and at another scale for those that fill it",
+    )
+    not_photographs: Literal["reject", "keep"] = Field(
+        "reject", description="faces on negatives, drawings, 1-bit copies and ruined JPEGs"
+    )
+    max_side_px: int | None = Field(
+        None,
+        ge=64,
+        description="side that a larger photo is reduced to; None: from min_face_px, 640 at least",
+    )
+    bucket_sides_px: tuple[int, ...] | None = Field(
+        None, description="sides that input tensors may have, multiples of 32; None: a ladder from 128 on"
     )
     policy: FacePolicy = Field("all", description="which faces of a photo to keep")
     max_faces: int = Field(256, ge=1, description="best scored faces kept per photo")
 
     @model_validator(mode="after")
     def _sides(self) -> Self:
-        if any(side % 32 or side <= 0 for side in self.bucket_sides_px):
+        if self.bucket_sides_px is not None and (
+            not self.bucket_sides_px or any(side % 32 or side <= 0 for side in self.bucket_sides_px)
+        ):
             raise ValueError("bucket_sides_px must be positive multiples of 32")
-        if not self.bucket_sides_px or max(self.bucket_sides_px) < self.max_side_px:
-            raise ValueError("bucket_sides_px needs a side of at least max_side_px")
         return self
+
+    @property
+    def is_single_look(self) -> bool:
+        """Whether faces are looked for once, upright and at one scale, as the first recipes did."""
+        return (
+            (self.turns, self.refine, self.not_photographs) == ("off", "off", "keep")
+            and self.max_side_px is not None
+            and self.bucket_sides_px is not None
+        )
+
+    @property
+    def chooses_looks(self) -> bool:
+        """Whether a setting that the first recipes do not know was given by the user."""
+        return bool(_LOOKS & self.model_fields_set)
+
+    def single_look(self) -> Self:
+        """The same as the first recipes have it."""
+        return self.model_copy(
+            update={
+                "turns": "off",
+                "refine": "off",
+                "not_photographs": "keep",
+                "max_side_px": self.max_side_px or SINGLE_LOOK_SIDE_PX,
+                "bucket_sides_px": self.bucket_sides_px or SINGLE_LOOK_BUCKETS_PX,
+            }
+        )
+
+
+_LOOKS = frozenset({"min_face_px", "turns", "refine", "not_photographs"})
 
 
 class AlignConfig(Section):
@@ -180,8 +235,18 @@ class Config(Section):
     run: RunConfig = RunConfig()
 
     def recipe(self) -> dict[str, Any]:
-        """The settings that decide the content of the output, as plain data."""
-        return self.model_dump(mode="json", include={"decode", "detect", "align", "embed"})
+        """The settings that decide the content of the output, as plain data.
+
+        A recipe of a single look is written as it always was, so that what was begun with one goes on.
+        """
+        plain = self.model_dump(mode="json", include={"decode", "detect", "align", "embed"})
+        if self.detect.is_single_look:
+            plain["detect"] = {name: value for name, value in plain["detect"].items() if name not in _LOOKS}
+        return plain
+
+    def single_look(self) -> Self:
+        """The same configuration with the detection of the first recipes."""
+        return self.model_copy(update={"detect": self.detect.single_look()})
 
 
 def canonical_hash(data: Mapping[str, Any]) -> str:

@@ -28,9 +28,12 @@ class Reason(StrEnum):
     TOO_FEW_PIXELS = "too_few_pixels"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
+    BLANK = "blank"
     MANY_FACES = "many_faces"
     DEGENERATE_LANDMARKS = "degenerate_landmarks"
     BOX_OUTSIDE = "box_outside"
+    IMPLAUSIBLE_FACE = "implausible_face"
+    NOT_A_PHOTOGRAPH = "not_a_photograph"
     NON_FINITE_EMBEDDING = "non_finite_embedding"
     CRASHED_WORKER = "crashed_worker"
     HUNG_WORKER = "hung_worker"
@@ -53,9 +56,10 @@ _STAGES: dict[str, tuple[Reason, ...]] = {
         Reason.TOO_FEW_PIXELS,
         Reason.TRUNCATED,
         Reason.CORRUPT,
+        Reason.BLANK,
     ),
-    "detect": (Reason.MANY_FACES,),
-    "align": (Reason.DEGENERATE_LANDMARKS, Reason.BOX_OUTSIDE),
+    "detect": (Reason.MANY_FACES, Reason.IMPLAUSIBLE_FACE),
+    "align": (Reason.DEGENERATE_LANDMARKS, Reason.BOX_OUTSIDE, Reason.NOT_A_PHOTOGRAPH),
     "embed": (Reason.NON_FINITE_EMBEDDING,),
     "any": (Reason.CRASHED_WORKER, Reason.HUNG_WORKER, Reason.EXHAUSTED_MEMORY),
 }

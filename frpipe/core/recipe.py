@@ -8,8 +8,16 @@ from typing import Any
 from frpipe.core.config import Config, canonical_hash
 from frpipe.core.schema import SCHEMA_VERSION
 
-# Raised by hand when the code of decode, detect, align or embed changes what it computes.
-ALGORITHM_VERSION = 1
+# Raised by hand when the code of decode, detect, align or embed changes what it computes. A recipe of a
+# single look at each photo is of version 1, and is computed as it was then.
+SINGLE_LOOK, LOOKS_AGAIN = 1, 2
+
+# What decides which photos and faces are taken, or how fast, and changes no vector.
+_NO_VECTOR = {
+    "decode": ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins"),
+    "detect": ("policy", "max_faces", "not_photographs", "bucket_sides_px"),
+}
+_NO_VECTOR_OF_SINGLE_LOOK = {"detect": ("policy", "max_faces")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +25,34 @@ class Recipe:
     """Settings and model facts that decide an output, as plain data.
 
     `detector` and `embedder` are the parts of the two cards that change a number: hash, input, outputs.
+    `looks`: what counts as sure, with the facts of the judge; None where faces are looked at once.
     """
 
     settings: dict[str, Any]
     detector: dict[str, Any]
     embedder: dict[str, Any]
+    looks: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, config: Config, detector: dict[str, Any], embedder: dict[str, Any]) -> Recipe:
-        return cls(config.recipe(), detector, embedder)
+    def of(
+        cls,
+        config: Config,
+        detector: dict[str, Any],
+        embedder: dict[str, Any],
+        looks: dict[str, Any] | None = None,
+    ) -> Recipe:
+        """looks: as they are on the card; left out where the configuration looks once."""
+        return cls(config.recipe(), detector, embedder, None if config.detect.is_single_look else looks)
+
+    @property
+    def algorithm(self) -> int:
+        """The version of what is computed."""
+        return SINGLE_LOOK if "turns" not in self.settings["detect"] else LOOKS_AGAIN
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the columns: an output goes on with those that it began with."""
+        return 1 if self.algorithm == SINGLE_LOOK else SCHEMA_VERSION
 
     @property
     def detector_hash(self) -> str:
@@ -39,34 +66,37 @@ class Recipe:
     def preprocessing_hash(self) -> str:
         """Of all that turns a face into the embedder's input: the embedder's own weights excluded.
 
-        Which faces of a photo are kept changes no vector, so that runs of different policies may be compared.
+        Which photos and faces are kept changes no vector, so that runs of different policies may be compared.
         """
-        settings = {name: dict(self.settings[name]) for name in ("decode", "detect", "align")}
-        for which_faces in ("policy", "max_faces"):
-            del settings["detect"][which_faces]
-        return canonical_hash(
-            {
-                "algorithm": ALGORITHM_VERSION,
-                "settings": settings,
-                "flip": self.settings["embed"]["flip"],
-                "detector": self.detector,
-                "input": self.embedder["input"],
-            }
-        )
+        single = self.algorithm == SINGLE_LOOK
+        left_out = _NO_VECTOR_OF_SINGLE_LOOK if single else _NO_VECTOR
+        settings = {
+            section: {k: v for k, v in self.settings[section].items() if k not in left_out.get(section, ())}
+            for section in ("decode", "detect", "align")
+        }
+        facts = {
+            "algorithm": self.algorithm,
+            "settings": settings,
+            "flip": self.settings["embed"]["flip"],
+            "detector": self.detector,
+            "input": self.embedder["input"],
+        }
+        return canonical_hash(facts if single else {**facts, "looks": self.looks})
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for `run.json`."""
-        return {
-            "algorithm": ALGORITHM_VERSION,
+        facts = {
+            "algorithm": self.algorithm,
             "settings": self.settings,
             "detector": self.detector,
             "embedder": self.embedder,
         }
+        return facts if self.algorithm == SINGLE_LOOK else {**facts, "looks": self.looks}
 
     def metadata(self) -> dict[str, str]:
         """Key-value metadata of every Parquet file."""
         return {
-            "frpipe.schema_version": str(SCHEMA_VERSION),
+            "frpipe.schema_version": str(self.schema_version),
             "frpipe.recipe_hash": canonical_hash(self.as_dict()),
             "frpipe.detector_hash": self.detector_hash,
             "frpipe.embedder_hash": self.embedder_hash,

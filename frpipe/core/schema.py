@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+# Version 1 has no columns on turns and second looks: recipes that look once at a photo write it still.
+SCHEMA_VERSION = 2
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
 BYTES_NAME = "image_bytes"
@@ -24,6 +25,7 @@ class Column:
     type: pa.DataType
     doc: str
     nullable: bool = False
+    since: int = 1
 
     @property
     def field(self) -> pa.Field:
@@ -57,6 +59,9 @@ IMAGE_COLUMNS = (
     Column("detect_ms", pa.float32(), "its share of a batch's detection, ms", True),
     Column("align_ms", pa.float32(), "time to cut out and align its faces, ms", True),
     Column("embed_ms", pa.float32(), "its share of a batch's embedding, ms", True),
+    Column("turn_deg", pa.int16(), "degrees clockwise that make the EXIF-upright photo upright", True, 2),
+    Column("faces_refused", pa.int32(), "faces found that are implausible, or on no photograph", True, 2),
+    Column("least_face_px", pa.float32(), "width of the smallest faces looked for, pixels", True, 2),
 )
 
 _FACE_COLUMNS_HEAD = (
@@ -77,6 +82,18 @@ _FACE_COLUMNS_HEAD = (
         "x, y of the eye, eye, nose, mouth corner, mouth corner (viewer's left first), pixels",
     ),
     Column("eye_distance_px", pa.float32(), "between the eyes, pixels of the upright photo"),
+    Column(
+        "roll_deg", pa.float32(), "degrees clockwise that the face is rolled, (-180, 180]; 0 upright", since=2
+    ),
+    Column("detector_face_px", pa.float32(), "width that the detector saw it with, pixels", since=2),
+    Column("refined", pa.bool_(), "whether its landmarks are those of a second look", since=2),
+    Column(
+        "landmark_error",
+        pa.float32(),
+        "how far apart both looks put the landmarks, mean, in eye distances; null after a single look",
+        True,
+        2,
+    ),
     Column("sharpness", pa.float32(), "variance of the Laplacian of the grey aligned crop"),
     Column("norm", pa.float32(), "length of the embedding before it was made a unit vector"),
 )
@@ -88,28 +105,45 @@ _FACE_COLUMNS_TAIL = (
 )
 
 
-def face_columns(dim: int) -> tuple[Column, ...]:
-    """Columns of `faces` for embeddings of `dim` numbers."""
+def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
+    """Columns of `images` in a version of the schema."""
+    return tuple(column for column in IMAGE_COLUMNS if column.since <= version)
+
+
+def face_columns(dim: int, version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
+    """Columns of `faces` for embeddings of `dim` numbers, in a version of the schema."""
     embedding = Column(
         "embedding", pa.list_(pa.field("item", pa.float32(), False), dim), "unit vector of the face"
     )
-    return (*_FACE_COLUMNS_HEAD, embedding, *_FACE_COLUMNS_TAIL)
+    columns = (*_FACE_COLUMNS_HEAD, embedding, *_FACE_COLUMNS_TAIL)
+    return tuple(column for column in columns if column.since <= version)
 
 
-def reserved_names() -> frozenset[str]:
+def reserved_names(version: int = SCHEMA_VERSION) -> frozenset[str]:
     """Names that a manifest may not use for columns of its own."""
-    names = {column.name for column in (*IMAGE_COLUMNS, *face_columns(1))}
+    names = {column.name for column in (*image_columns(version), *face_columns(1, version))}
     return frozenset(names - set(MANIFEST_NAMES))
 
 
-def image_schema(extra: pa.Schema) -> pa.Schema:
+def image_schema(extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa.Schema:
     """Schema of `images`, the manifest's own columns last."""
-    return pa.schema([column.field for column in IMAGE_COLUMNS] + list(extra))
+    return pa.schema([column.field for column in image_columns(version)] + list(extra))
 
 
-def face_schema(dim: int, extra: pa.Schema) -> pa.Schema:
+def face_schema(dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa.Schema:
     """Schema of `faces`, the manifest's own columns last."""
-    return pa.schema([column.field for column in face_columns(dim)] + list(extra))
+    return pa.schema([column.field for column in face_columns(dim, version)] + list(extra))
+
+
+def version_of(images: pa.Schema) -> int:
+    """The version of the schema that a table of images was written with."""
+    first_new = len(image_columns(1))
+    return SCHEMA_VERSION if images.names[first_new : first_new + 1] == ["turn_deg"] else 1
+
+
+def extras_of(images: pa.Schema) -> pa.Schema:
+    """The manifest's own columns, of a table of images."""
+    return pa.schema(list(images)[len(image_columns(version_of(images))) :])
 
 
 def markdown(columns: tuple[Column, ...]) -> str:

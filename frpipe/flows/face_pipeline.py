@@ -18,9 +18,9 @@ from frpipe.core.reasons import Reject
 from frpipe.io.fetch import Fetcher
 from frpipe.models.card import Card
 from frpipe.models.embedders.arcface import Embedder
-from frpipe.models.loading import load_detector, load_embedder
-from frpipe.models.registry import Registry
-from frpipe.stages.locate import Located, Locator
+from frpipe.models.loading import load_embedder
+from frpipe.stages.locate import Located, Locator, locator_of
+from frpipe.stages.spec import Models
 
 PhotoSource = str | Path | bytes | np.ndarray
 
@@ -63,12 +63,10 @@ class FacePipeline:
 @lru_cache(maxsize=4)
 def pipeline_of(config: Config) -> FacePipeline:
     """The pipeline of a configuration, loaded at its first use."""
-    registry, resources = Registry.default(), config.resources
-    detector = registry.card_for("detector", config.detect.model)
-    embedder = registry.card_for("embedder", config.embed.model)
+    models = Models.of(config)
     return FacePipeline(
-        Locator(config, load_detector(detector, config.detect, resources.locate)),
-        load_embedder(embedder, config.embed, resources.embed),
+        locator_of(models.config, models.detector, models.judge),
+        load_embedder(models.embedder, config.embed, config.resources.embed),
         Fetcher(config.storage.roots, config.storage.fetch_attempts, config.decode.max_bytes),
     )
 

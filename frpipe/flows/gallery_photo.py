@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError
+from frpipe.flows.going_on import for_gallery
 from frpipe.flows.photo import check_config, face_of
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery import lifecycle
@@ -42,6 +43,7 @@ def enroll_photo(
             f"{taken[0]} is a column of every gallery" if taken else "the id is empty",
             "choose another name for the attribute" if taken else "give --id",
         )
+    config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
     face = face_of(photo, config, faces)
     face_id = f"photo:{face.content_sha256[:20]}"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from frpipe.core.config import Config
 from frpipe.core.errors import FaceError, GalleryMismatch
 from frpipe.core.reasons import Reason, Status
-from frpipe.core.recipe import Recipe
 from frpipe.flows.face_pipeline import pipeline_of
 from frpipe.flows.features import card_name
 from frpipe.flows.subject_faces import SubjectPolicy, quality
@@ -18,7 +17,7 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages.locate import Located
-from frpipe.stages.spec import model_facts
+from frpipe.stages.spec import Models
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,8 @@ def _refuse_faceless(located: Located) -> None:
 
 def spec_of(config: Config) -> GallerySpec:
     """Of a gallery for vectors of this configuration."""
-    recipe, dim = _recipe(config)
+    models = Models.of(config)
+    recipe, dim = models.recipe, models.embedder.embedder.dim if models.embedder.embedder else 0
     return GallerySpec(dim, recipe.embedder_hash, recipe.preprocessing_hash, recipe.detector_hash)
 
 
@@ -100,11 +100,3 @@ def embedder_card(gallery: GallerySpec) -> Card | None:
     """The card of the gallery's embedder, if this machine has it."""
     name = card_name(gallery.embedder_hash)
     return Registry.default().card(name) if name else None
-
-
-def _recipe(config: Config) -> tuple[Recipe, int]:
-    registry = Registry.default()
-    detector = registry.card_for("detector", config.detect.model)
-    embedder = registry.card_for("embedder", config.embed.model)
-    dim = embedder.embedder.dim if embedder.embedder else 0
-    return Recipe.of(config, model_facts(detector), model_facts(embedder)), dim

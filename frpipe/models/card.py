@@ -71,6 +71,37 @@ class DetectorSpec(_Part):
     nms_iou: float = Field(gt=0, le=1)
 
 
+class LooksSpec(_Part):
+    """When a face that a detector found is looked at again, and what then counts as sure.
+
+    Numbers of the detector, measured on upright and turned photos (docs/new-model.md says how). A detector
+    without them looks once, and takes every photo as upright.
+    """
+
+    judge: str = Field(pattern=r"^[a-z0-9_.]+$", description="card of the detector that judges aligned faces")
+    sure_score: float | None = Field(
+        None, ge=0, le=1, description="own score that makes a face sure without the judge; null: none does"
+    )
+    judged_score: float = Field(
+        ge=0,
+        le=1,
+        description="the judge's score of an aligned face, at 64x64, that makes it sure, together with",
+    )
+    sure_evidence: float = Field(ge=0, le=2, description="the sum of both scores from which it is")
+    clear_score: float | None = Field(
+        None, ge=0, le=1, description="own score that faces on pictures that are no photographs do not reach"
+    )
+    judged_clear_score: float = Field(
+        ge=0, le=1, description="the same of the judge's score, where the own one says too little"
+    )
+    proposal_score: float = Field(
+        ge=0, le=1, description="from here to `score_threshold` a box is a proposal, to be confirmed"
+    )
+    smallest_face_px: float = Field(gt=0, description="width in the input that is proposed in 9 of 10 cases")
+    steady_face_px: float = Field(gt=0, description="width in the input from which landmarks are steady")
+    largest_face_px: float = Field(gt=0, description="width in the input that is still found")
+
+
 class Threshold(_Part):
     """A decision threshold of one-to-one comparison. Accept when similarity >= value (distance <= value)."""
 
@@ -111,4 +142,5 @@ class Card(_Part):
     source: Source
     input: InputSpec
     detector: DetectorSpec | None = None
+    looks: LooksSpec | None = None
     embedder: EmbedderSpec | None = None

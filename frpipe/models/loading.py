@@ -5,6 +5,7 @@ from __future__ import annotations
 from frpipe.core.config import DetectConfig, EmbedConfig, PoolConfig
 from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector
+from frpipe.models.detectors.finder import Finder
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.registry import Registry
 from frpipe.models.session import Session, open_session
@@ -16,6 +17,14 @@ def load_detector(card: Card, settings: DetectConfig, pool: PoolConfig) -> Detec
     Raises ModelError: not a detector; ModelMissing, ModelMismatch: its weights; ProviderMissing: its device.
     """
     return Detector(card, _open(card, pool), settings, pool.batch_rows, fixed_batch=_fixed(pool))
+
+
+def load_finder(card: Card, judge: Card, settings: DetectConfig, pool: PoolConfig) -> Finder:
+    """A detector with its judge, which may be the same. Raises as `load_detector` does."""
+    detector = load_detector(card, settings, pool)
+    if judge.sha256 == card.sha256:
+        return Finder(detector, detector, settings)
+    return Finder(detector, load_detector(judge, DetectConfig(), pool), settings)
 
 
 def load_embedder(card: Card, settings: EmbedConfig, pool: PoolConfig) -> Embedder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import ray
 
@@ -15,8 +15,8 @@ from frpipe.stages.allocation import Pools
 from frpipe.stages.pools import Work, Worker, flow_of, rows_of, through
 from frpipe.stages.spec import RunSpec
 
-# By role; in a list, so that Ray hands on the reference and not the bytes.
-Weights = dict[Literal["detector", "embedder"], list[Any]]
+# By the card's name; in a list, so that Ray hands on the reference and not the bytes.
+Weights = dict[str, list[Any]]
 
 
 def stream(spec: RunSpec, parts: Sequence[int], pools: Pools) -> Iterator[dict[str, int]]:
@@ -25,7 +25,7 @@ def stream(spec: RunSpec, parts: Sequence[int], pools: Pools) -> Iterator[dict[s
     Raises the errors of the workers, and ClusterError where no part gets on for `run.stall_timeout_s`.
     """
     weights: Weights = {
-        card.role: [ray.put(Registry.default().find(card).read_bytes())] for card in spec.models
+        card.name: [ray.put(Registry.default().find(card).read_bytes())] for card in spec.models
     }
     flow = flow_of([{"part": part} for part in parts], spec.config.run.stall_timeout_s)
     for pool in pools:
@@ -40,7 +40,7 @@ class _Worker(Worker):
     def make(self, spec: RunSpec, weights: Weights) -> Work:
         for card in spec.models:
             if card.role in self.roles:
-                _bring(card, weights[card.role])
+                _bring(card, weights[card.name])
         return self.worker(spec)
 
 

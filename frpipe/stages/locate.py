@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
-from frpipe.models.detectors.policy import choose
-from frpipe.vision.align import align_photo, needed_shrink, to_original_pixels
+from frpipe.models.detectors.finder import Candidate, Case, Finder, SingleLook
+from frpipe.models.detectors.policy import chosen
+from frpipe.models.loading import load_detector, load_finder
+from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.decode import Photo, decode, plan_shrink
-from frpipe.vision.header import read_header
+from frpipe.vision.header import Header
 from frpipe.vision.quality import inter_eye_px, sharpness
 
 T = TypeVar("T")
@@ -30,7 +33,8 @@ CROP_SIDE = 112
 class Located:
     """The outcome of one photo.
 
-    faces: boxes and points in pixels of the upright original.  crops: (k, 112, 112, 3) uint8 RGB.
+    faces: boxes and points in pixels of the EXIF-upright original.  candidates: what is known of each of them
+    beside.  crops: (k, 112, 112, 3) uint8 RGB.
     """
 
     status: Status = Status.NO_FACE
@@ -43,11 +47,15 @@ class Located:
     height: int | None = None
     orientation: int | None = None
     faces_detected: int | None = None
+    turn_deg: int | None = None
+    faces_refused: int | None = None
+    least_face_px: float | None = None
     fetch_ms: float | None = None
     decode_ms: float | None = None
     detect_ms: float | None = None
     align_ms: float | None = None
     faces: Faces = field(default_factory=Faces.empty)
+    candidates: list[Candidate] = field(default_factory=list)
     crops: list[np.ndarray] = field(default_factory=list)
     eye_distance_px: list[float] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
@@ -55,7 +63,7 @@ class Located:
     def reject(self, why: Reject) -> None:
         """End here, without faces."""
         self.status, self.reason, self.detail = Status.REJECTED, why.reason, why.detail or None
-        self.faces, self.crops = Faces.empty(), []
+        self.faces, self.candidates, self.crops = Faces.empty(), [], []
         self.eye_distance_px, self.sharpness = [], []
 
 
@@ -66,26 +74,29 @@ class _Work:
     located: Located
     data: bytes = b""
     photo: Photo | None = None
+    case: Case | None = None
 
 
 class Locator:
-    """Runs photos through a detector in windows, so that photos of one size share a batch.
+    """Runs photos through a finder in windows, so that views of one size share a batch.
 
-    A window closes after `window_rows` photos or `window_bytes` of pixels, whichever comes first.
+    A window closes after `window_rows` photos or `window_bytes` of pixels, whichever comes first. With more
+    than one thread the next window is read while the model is busy with this one, so that two are held.
     """
 
-    def __init__(self, config: Config, detector: Detector) -> None:
+    def __init__(self, config: Config, finder: Detector | Finder) -> None:
         self._config = config
-        self._detector = detector
+        self._finder = finder if isinstance(finder, Finder) else SingleLook(finder, config.detect)
         self._window_rows = config.resources.window_rows
         self._window_bytes = config.resources.window_mb << 20
         threads = config.resources.locate.threads
         self._threads = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
+        self._reader = ThreadPoolExecutor(1, "window") if threads > 1 else None
 
     def locate(self, photos: Iterable[bytes | Reject]) -> Iterator[Located]:
         """Outcomes in the order of the photos; a `Reject` among them is passed through as its outcome."""
-        for window in self._windows(photos):
-            self._detect(window)
+        for window in _read_ahead(self._windows(photos), self._reader):
+            self._find([work for work in window if work.photo is not None])
             for work in window:
                 yield work.located
 
@@ -123,63 +134,146 @@ class Locator:
         return work
 
     def _decode(self, data: bytes, located: Located) -> Photo:
-        settings = self._config.decode
-        shrink = 1
-        if settings.scaled and data[:2] == b"\xff\xd8":
-            shrink = plan_shrink(read_header(data), self._config.detect.max_side_px)
-        photo = decode(data, settings, shrink)
+        photo = decode(data, self._config.decode, self._shrink_of)
         located.format = photo.format
         located.width, located.height = photo.width, photo.height
         located.orientation = photo.orientation
         return photo
 
-    def _detect(self, window: list[_Work]) -> None:
-        ready = [(work, work.photo) for work in window if work.photo is not None]
+    def _shrink_of(self, header: Header) -> int:
+        """The decode that is enough to look at a photo whole."""
+        if not self._config.decode.scaled:
+            return 1
+        return plan_shrink(header, self._finder.side_of(header.width, header.height))
+
+    def _find(self, window: list[_Work]) -> None:
+        """Look at the photos of a window, again where that is needed, and cut out their faces."""
+        ready = [work for work in window if work.photo is not None]
         start = time.perf_counter()
-        found = self._detector.detect([photo.pixels for _, photo in ready])
+        cases = self._finder.first([work.photo for work in ready if work.photo is not None])
         share_ms = _ms_since(start) / max(1, len(ready))
-        for (work, photo), faces in zip(ready, found, strict=True):
-            work.located.detect_ms = share_ms
-            work.located.faces_detected = len(faces)
-            start = time.perf_counter()
+        todo = []
+        for work, case in zip(ready, cases, strict=True):
+            work.case, work.located.detect_ms = case, share_ms
+            if case.doubtful:
+                todo.append((work, case))
+            else:
+                self._finish(work, case)
+        for group in self._groups(todo):
+            self._look_again(group)
+
+    def _groups(self, todo: Sequence[tuple[_Work, Case]]) -> Iterator[list[tuple[_Work, Case]]]:
+        """Photos whose pixels, decoded as large as their faces need, fit into the memory of a window."""
+        group: list[tuple[_Work, Case]] = []
+        held = 0
+        for work, case in todo:
+            pixels = 3 * case.photo.width * case.photo.height // self._finder.needed_shrink(case) ** 2
+            if group and held + pixels > self._window_bytes:
+                yield group
+                group, held = [], 0
+            group.append((work, case))
+            held += pixels
+        if group:
+            yield group
+
+    def _look_again(self, group: list[tuple[_Work, Case]]) -> None:
+        start = time.perf_counter()
+        for (work, _), lost in zip(group, self._map(self._sharpen, group), strict=True):
+            if lost is not None:
+                work.located.reject(lost)
+        kept = [(work, case) for work, case in group if work.located.reason is None]
+        self._finder.second([case for _, case in kept])
+        share_ms = _ms_since(start) / max(1, len(group))
+        for work, case in kept:
+            work.located.detect_ms = (work.located.detect_ms or 0.0) + share_ms
+            self._finish(work, case)
+
+    def _sharpen(self, item: tuple[_Work, Case]) -> Reject | None:
+        """Decode a photo again, as large as second looks at its faces need; why that failed, if it did."""
+        work, case = item
+        needed = self._finder.needed_shrink(case)
+        if case.photo.shrink > needed:
             try:
-                self._align(work, photo, faces.moved(partial(to_original_pixels, photo)))
+                case.photo = decode(work.data, self._config.decode, needed)
             except Reject as why:
-                work.located.reject(why)
-            work.located.align_ms = _ms_since(start)
-            work.data, work.photo = b"", None
+                return why
+        return None
 
-    def _align(self, work: _Work, photo: Photo, faces: Faces) -> None:
-        """Cut out the chosen faces; a face whose landmarks are no face is left out."""
-        located = work.located
-        chosen = choose(faces, photo.width, photo.height, self._config.detect.policy)
-        sources, refused = self._usable(chosen)
-        if chosen and not sources:
-            raise Reject(Reason.DEGENERATE_LANDMARKS, f"{refused} of {len(chosen)} faces")
-        needed = min(sources.values(), default=8)
-        if photo.shrink > needed:
+    def _finish(self, work: _Work, case: Case) -> None:
+        start = time.perf_counter()
+        try:
+            self._align(work, case)
+        except Reject as why:
+            work.located.reject(why)
+        work.located.align_ms = _ms_since(start)
+        work.data, work.photo, work.case = b"", None, None
+
+    def _align(self, work: _Work, case: Case) -> None:
+        """Cut out the chosen faces; what is no face, or on no photograph, is left out."""
+        located, photo = work.located, case.photo
+        located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
+        located.faces_refused = case.refused
+        located.faces_detected = len(case.faces) + case.refused
+        left_out = Counter({Reason.IMPLAUSIBLE_FACE: case.refused})
+        faces = case.found()
+        wanted = [
+            int(index) for index in chosen(faces, photo.width, photo.height, self._config.detect.policy)
+        ]
+        sources = self._usable(faces, wanted)
+        left_out[Reason.DEGENERATE_LANDMARKS] = len(wanted) - len(sources)
+        if sources and photo.shrink > (needed := min(sources.values())):
             photo = decode(work.data, self._config.decode, needed)
+        kept = []
         for index in sources:
-            points = chosen.points[index]
-            crop = align_photo(photo, points, CROP_SIDE, self._config.align.antialias)
+            crop = align_photo(photo, faces.points[index], CROP_SIDE, self._config.align.antialias)
+            kept.append(index)
             located.crops.append(crop)
-            located.eye_distance_px.append(inter_eye_px(points))
+            located.eye_distance_px.append(inter_eye_px(faces.points[index]))
             located.sharpness.append(sharpness(crop))
-        located.faces = chosen.take(list(sources))
-        located.status = Status.OK if sources else Status.NO_FACE
-        located.detail = (
-            f"{refused} of {len(chosen)} faces left out: degenerate landmarks" if refused else None
-        )
+        located.faces = faces.take(kept)
+        located.candidates = [case.faces[index] for index in kept]
+        _conclude(located, left_out)
 
-    def _usable(self, faces: Faces) -> tuple[dict[int, int], int]:
-        """Faces that can be aligned, each with the largest decode shrink that it allows; how many cannot."""
+    def _usable(self, faces: Faces, wanted: Sequence[int]) -> dict[int, int]:
+        """Faces that can be aligned, each with the largest decode shrink that it allows."""
         sources: dict[int, int] = {}
-        for index, points in enumerate(faces.points):
+        for index in wanted:
             try:
-                sources[index] = needed_shrink(points, CROP_SIDE, self._config.align.antialias)
+                sources[index] = needed_shrink(faces.points[index], CROP_SIDE, self._config.align.antialias)
             except Reject:
                 continue
-        return sources, len(faces) - len(sources)
+        return sources
+
+
+def locator_of(config: Config, detector: Card, judge: Card | None) -> Locator:
+    """A locator with its models loaded. judge: None for a single look at each photo."""
+    pool = config.resources.locate
+    if judge is None:
+        return Locator(config, load_detector(detector, config.detect, pool))
+    return Locator(config, load_finder(detector, judge, config.detect, pool))
+
+
+def _conclude(located: Located, left_out: Counter[Reason]) -> None:
+    """Settle how a photo ends by the faces that it has, and those that were left out."""
+    lost = +left_out
+    total = len(located.faces) + lost.total()
+    if lost and not len(located.faces):
+        reason, count = lost.most_common(1)[0]
+        raise Reject(reason, f"{count} of {total} faces")
+    located.status = Status.OK if total else Status.NO_FACE
+    words = (f"{count} {reason.value.replace('_', ' ')}" for reason, count in lost.items())
+    located.detail = f"{lost.total()} of {total} faces left out: {', '.join(words)}" if lost else None
+
+
+def _read_ahead(windows: Iterator[T], reader: ThreadPoolExecutor | None) -> Iterator[T]:
+    """The same windows; with a reader, each is read while the one before is worked on."""
+    if reader is None:
+        yield from windows
+        return
+    coming = reader.submit(next, windows, None)
+    while (window := coming.result()) is not None:
+        coming = reader.submit(next, windows, None)
+        yield window
 
 
 def _timed(photos: Iterable[bytes | Reject]) -> Iterator[tuple[bytes | Reject, float]]:

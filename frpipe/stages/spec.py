@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 from pydantic import BaseModel, ConfigDict
 
 from frpipe.core.config import Config
 from frpipe.core.recipe import Recipe
 from frpipe.models.card import Card
+from frpipe.models.registry import Registry
 
 
 class RunSpec(BaseModel):
-    """Orders for the workers of one launch of a run. `launch` is new each time the command is started."""
+    """Orders for the workers of one launch of a run. `launch` is new each time the command is started.
+
+    config, judge: as `Models` has them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,15 +25,55 @@ class RunSpec(BaseModel):
     config: Config
     detector: Card
     embedder: Card
+    judge: Card | None = None
 
     @property
-    def models(self) -> tuple[Card, Card]:
+    def models(self) -> tuple[Card, ...]:
         """The cards of the models that the run needs."""
-        return self.detector, self.embedder
+        return (*self.locators, self.embedder)
+
+    @property
+    def locators(self) -> tuple[Card, ...]:
+        """The cards of the models that find faces."""
+        return (self.detector,) if self.judge in (None, self.detector) else (self.detector, self.judge)
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe.of(self.config, model_facts(self.detector), model_facts(self.embedder))
+        return recipe_of(self.config, self.detector, self.embedder, self.judge)
+
+
+class Models(NamedTuple):
+    """The cards that a configuration names, and the configuration as they can carry it out.
+
+    judge: None where photos are looked at once: so asked for, or the detector's card has no numbers for more.
+    """
+
+    config: Config
+    detector: Card
+    embedder: Card
+    judge: Card | None
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Raises ModelError: there is no such card, or it has another role."""
+        registry = Registry.default()
+        detector = registry.card_for("detector", config.detect.model)
+        embedder = registry.card_for("embedder", config.embed.model)
+        if detector.looks is None or config.detect.is_single_look:
+            return cls(config.single_look(), detector, embedder, None)
+        return cls(config, detector, embedder, registry.card_for("detector", detector.looks.judge))
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe_of(self.config, self.detector, self.embedder, self.judge)
+
+
+def recipe_of(config: Config, detector: Card, embedder: Card, judge: Card | None) -> Recipe:
+    """The recipe of a settled configuration."""
+    looks = None
+    if detector.looks and judge:
+        looks = {**detector.looks.model_dump(mode="json"), "judge": model_facts(judge)}
+    return Recipe.of(config, model_facts(detector), model_facts(embedder), looks)
 
 
 def model_facts(card: Card) -> dict[str, object]:

@@ -10,7 +10,15 @@ import pyarrow as pa
 
 from frpipe.core.reasons import Reason, Status
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import IMAGE_COLUMNS, MANIFEST_NAMES, face_schema, image_schema
+from frpipe.core.schema import (
+    IMAGE_COLUMNS,
+    MANIFEST_NAMES,
+    SCHEMA_VERSION,
+    extras_of,
+    face_schema,
+    image_schema,
+    version_of,
+)
 from frpipe.stages.locate import CROP_SIDE, Located
 from frpipe.stages.parcel import Parcel
 
@@ -27,9 +35,18 @@ def extra_columns(plan: pa.Table) -> pa.Table:
 
 
 def tabulate(
-    part: int, plan: pa.Table, outcomes: Sequence[Located], attempts: Sequence[int], policy: str
+    part: int,
+    plan: pa.Table,
+    outcomes: Sequence[Located],
+    attempts: Sequence[int],
+    policy: str,
+    *,
+    version: int = SCHEMA_VERSION,
 ) -> Parcel:
-    """A part's outcomes, one per row of its plan, as the parcel for the embedder."""
+    """A part's outcomes, one per row of its plan, as the parcel for the embedder.
+
+    version: of the schema, which the tables go on with.
+    """
     extra = extra_columns(plan)
     columns: dict[str, Any] = {name: plan[name] for name in MANIFEST_NAMES}
     columns |= {name: [getattr(outcome, name) for outcome in outcomes] for name in _OUTCOME}
@@ -37,7 +54,7 @@ def tabulate(
     columns["faces"] = [len(outcome.faces) for outcome in outcomes]
     columns["embed_ms"] = [None] * len(outcomes)
     columns |= {name: extra[name] for name in extra.column_names}
-    images = _cast(columns, image_schema(extra.schema))
+    images = _cast(columns, image_schema(extra.schema, version))
     return Parcel(part, images, _faces(outcomes, policy), _crops(outcomes))
 
 
@@ -51,7 +68,7 @@ def finish(parcel: Parcel, vectors: np.ndarray, seconds: float, recipe: Recipe) 
     good = np.isfinite(norms) & (norms > 0)
     rows = parcel.faces[ROW].to_numpy()
     images = _embedded_images(parcel.images, rows, good, seconds)
-    extra = _extras_of(images.schema)
+    extra, version = extras_of(images.schema), version_of(images.schema)
     faces = parcel.faces.filter(pa.array(good))
     owners = images.take(faces[ROW])
     unit = (vectors[good] / norms[good, None]).astype(np.float32)
@@ -65,11 +82,12 @@ def finish(parcel: Parcel, vectors: np.ndarray, seconds: float, recipe: Recipe) 
     )
     for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
         columns[name] = [getattr(recipe, name)] * len(unit)
-    return images, _cast(columns, face_schema(vectors.shape[1], extra))
+    return images, _cast(columns, face_schema(vectors.shape[1], extra, version))
 
 
 def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:
     counts = [len(outcome.faces) for outcome in outcomes]
+    seen = [candidate for outcome in outcomes for candidate in outcome.candidates]
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(o.faces.boxes for o in outcomes)])
     points = np.concatenate([np.zeros((0, 5, 2), np.float32), *(o.faces.points for o in outcomes)])
     landmarks = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), type=_vector_type(10))
@@ -84,6 +102,10 @@ def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:
             "score": np.concatenate([np.zeros(0, np.float32), *(o.faces.scores for o in outcomes)]),
             "landmarks": landmarks,
             "eye_distance_px": np.array([v for o in outcomes for v in o.eye_distance_px], np.float32),
+            "roll_deg": pa.array([c.roll_deg for c in seen], pa.float32()),
+            "detector_face_px": pa.array([c.seen_px for c in seen], pa.float32()),
+            "refined": pa.array([c.is_refined for c in seen], pa.bool_()),
+            "landmark_error": pa.array([c.landmark_error for c in seen], pa.float32()),
             "sharpness": np.array([v for o in outcomes for v in o.sharpness], np.float32),
         }
     )
@@ -111,10 +133,6 @@ def _embedded_images(images: pa.Table, rows: np.ndarray, good: np.ndarray, secon
 
 def _where(mask: np.ndarray, value: str, otherwise: pa.ChunkedArray) -> list[str | None]:
     return [value if hit else old for hit, old in zip(mask, otherwise.to_pylist(), strict=True)]
-
-
-def _extras_of(schema: pa.Schema) -> pa.Schema:
-    return pa.schema(list(schema)[len(IMAGE_COLUMNS) :])
 
 
 def _vector_type(size: int) -> pa.DataType:

@@ -17,11 +17,12 @@ from typing import Any
 
 from PIL import Image
 
+from frpipe.core.config import SINGLE_LOOK_SIDE_PX
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io.folder import Folder
 from frpipe.io.partition import read_part
 from frpipe.stages.failure import EXPECTED, as_text
-from frpipe.stages.locate import Locator
+from frpipe.stages.locate import Locator, locator_of
 from frpipe.stages.spec import RunSpec
 
 IDLE = "idle"
@@ -34,13 +35,13 @@ Say = Callable[[str], None]
 
 def try_photos(order: dict[str, Any], say: Say) -> None:
     """Locate the faces of each photo from row `start` on, but for those to `skip`."""
-    from frpipe.stages.workers import fetcher_of, locator_of  # noqa: PLC0415 - workers import us
+    from frpipe.stages.workers import fetcher_of  # noqa: PLC0415 - workers import us
 
     say(IDLE)
     spec = RunSpec.model_validate(order["spec"])
     plan = read_part(Folder.at(spec.output), order["part"])
-    locator, fetcher = locator_of(spec), fetcher_of(spec)
-    _warm_up(locator, spec.config.detect.max_side_px)
+    locator, fetcher = locator_of(spec.config, spec.detector, spec.judge), fetcher_of(spec)
+    _warm_up(locator, spec.config.detect.max_side_px or SINGLE_LOOK_SIDE_PX)
     _limit_memory(spec.config.resources.row_memory_mb << 20)
     for row in range(order["start"], plan.num_rows):
         if row in order["skip"]:

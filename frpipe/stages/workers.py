@@ -19,22 +19,15 @@ from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
 from frpipe.io.partition import read_part
 from frpipe.io.parts import write_part
-from frpipe.models.loading import load_detector, load_embedder
+from frpipe.models.loading import load_embedder
 from frpipe.stages.attempts import AttemptLog, Poison
-from frpipe.stages.locate import Located, Locator
+from frpipe.stages.locate import Located, locator_of
 from frpipe.stages.parcel import Parcel
 from frpipe.stages.sandbox import find_poison
 from frpipe.stages.spec import RunSpec
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.stages.telemetry import record, record_photos, timed
 from frpipe.stages.watchdog import Watchdog
-
-
-def locator_of(spec: RunSpec) -> Locator:
-    """A locator with its model loaded, as the orders say."""
-    return Locator(
-        spec.config, load_detector(spec.detector, spec.config.detect, spec.config.resources.locate)
-    )
 
 
 def fetcher_of(spec: RunSpec) -> Fetcher:
@@ -62,7 +55,7 @@ class Locate:
         self._spec = spec
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate")
-        self._locator = locator_of(spec)
+        self._locator = locator_of(spec.config, spec.detector, spec.judge)
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:
@@ -73,7 +66,8 @@ class Locate:
         located = self._located(plan, [row for row in rows if row not in poison])
         outcomes = [_condemned(poison[row]) if row in poison else next(located) for row in rows]
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
-        return tabulate(part, plan, outcomes, attempts, self._spec.config.detect.policy).pack()
+        policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
+        return tabulate(part, plan, outcomes, attempts, policy, version=version).pack()
 
     def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[Located]:
         with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:

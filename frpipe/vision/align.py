@@ -26,14 +26,15 @@ def align_photo(
     photo: Photo, points: ArrayLike, size: int = 112, antialias: bool = True
 ) -> NDArray[np.uint8]:
     """As `align`, with `points` (5, 2) in pixels of the upright ORIGINAL, whatever the photo's shrink."""
-    height, width = photo.pixels.shape[:2]
-    # A scaled decode counts its cells from the corner that was stored first: so does the reduction here.
-    grid = (
-        width if photo.orientation in FLIPS_X else 0,
-        height if photo.orientation in FLIPS_Y else 0,
-    )
     matrix = similarity(to_photo_pixels(photo, points), template(size))
-    return warp_square(photo.pixels, matrix, size, antialias, grid)
+    return warp_square(photo.pixels, matrix, size, antialias, grid_of(photo))
+
+
+def grid_of(photo: Photo) -> tuple[int, int]:
+    """(x, y) of a pixel that starts a cell of `warp_square`: a scaled decode counts its cells from the corner
+    that was stored first, and so does a reduction after it."""
+    height, width = photo.pixels.shape[:2]
+    return width if photo.orientation in FLIPS_X else 0, height if photo.orientation in FLIPS_Y else 0
 
 
 def needed_shrink(points: ArrayLike, size: int = 112, antialias: bool = True) -> int:

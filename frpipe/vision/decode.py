@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +42,13 @@ class Photo:
     shrink: int
 
 
-def decode(data: bytes, config: DecodeConfig, shrink: int = 1) -> Photo:
-    """Decode a photo; `shrink` (1, 2, 4, 8) is a wish that only JPEG grants.
+def decode(data: bytes, config: DecodeConfig, shrink: int | Callable[[Header], int] = 1) -> Photo:
+    """Decode a photo; `shrink` (1, 2, 4, 8) is a wish that only JPEG grants, or is settled by the header.
 
     Rejects: EMPTY, TOO_MANY_BYTES, UNKNOWN_FORMAT, MISSING_CODEC, TOO_MANY_PIXELS, TOO_FEW_PIXELS, TRUNCATED,
     CORRUPT, EXHAUSTED_MEMORY. Raises ConfigError for a plugin that cannot be used.
     """
-    if shrink not in SHRINKS:
+    if isinstance(shrink, int) and shrink not in SHRINKS:
         raise ValueError(f"shrink {shrink} is not one of {SHRINKS}")
     if len(data) > config.max_bytes:
         raise Reject(Reason.TOO_MANY_BYTES, f"{len(data)} bytes, at most {config.max_bytes}")
@@ -56,7 +57,7 @@ def decode(data: bytes, config: DecodeConfig, shrink: int = 1) -> Photo:
     header = read_header(data)
     check_size(header.width, header.height, config)
     try:
-        return _decode(data, header, config, shrink)
+        return _decode(data, header, config, shrink if isinstance(shrink, int) else shrink(header))
     except MemoryError as error:
         raise Reject(Reason.EXHAUSTED_MEMORY, explain(header.format, error)) from None
 

@@ -22,6 +22,7 @@ from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.dedup.job import Dedup
 from frpipe.flows.enroll.job import Enrollment, run_spec
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.going_on import for_gallery, going_on
 from frpipe.flows.identify.job import Identifying
 from frpipe.flows.night.job import Night
 from frpipe.flows.night.plan import night_plan
@@ -80,7 +81,8 @@ def test_the_rows_of_a_run_are_those_that_were_written(
 def test_the_settings_of_a_run_make_the_recipe_that_it_names(copy: Frozen, known: dict[str, Any]) -> None:
     for name in RUNS:
         run = FeatureRun.open(str(copy / name))
-        assert run.spec == spec_of(frozen.config())
+        assert run.spec != spec_of(frozen.config())
+        assert run.spec == spec_of(for_gallery(frozen.config(), run.spec))
         assert run.spec.preprocessing_hash == known["metadata"]["frpipe.preprocessing_hash"]
         assert run.run_id == known["identity"][name]["manifest"][:12]
 
@@ -104,12 +106,18 @@ def test_a_contact_sheet_is_drawn(home: Frozen) -> None:
 
 def test_the_rejected_rows_can_be_done_again_with_the_settings_of_the_run(copy: Frozen) -> None:
     run = str(copy / "enroll-finished")
-    source, config = ReplaySource.open(run), load_config(None, stored_settings(run))
-    assert source.changes(_recipe(config)) == {}
-    accept = load_config(None, [*stored_settings(run), "decode.truncated=accept"])
-    assert source.changes(_recipe(accept)) == {"decode.truncated": "accept"}
+    source = ReplaySource.open(run)
+
+    def changes(*settings: str) -> dict[str, Any]:
+        config = load_config(None, [*stored_settings(run), *settings])
+        return source.changes(_recipe(going_on(config, source.identity["recipe"])))
+
+    assert changes() == {}
+    assert changes("decode.truncated=accept") == {"decode.truncated": "accept"}
     with pytest.raises(OutputError, match=r"detect\.max_side_px"):
-        source.changes(_recipe(load_config(None, [*stored_settings(run), "detect.max_side_px=320"])))
+        changes("detect.max_side_px=320")
+    with pytest.raises(OutputError, match="algorithm was 1, is 2"):
+        changes("detect.turns=auto")
 
 
 def test_pairs_of_its_photos_are_compared(copy: Frozen, known: dict[str, Any]) -> None:
@@ -138,7 +146,8 @@ def test_the_same_enroll_command_says_that_the_run_is_complete(name: str, home: 
     before = _state(home / name)
     job = Enrollment(str(manifest), str(home / name), frozen.config(), say=(said := []).append)
     report = job.run()
-    assert said == ["this run is complete already: nothing to do"]
+    assert "photos were looked at once, and goes on so" in said[0]
+    assert said[1:] == ["this run is complete already: nothing to do"]
     assert report.rows == {"enroll-finished": 11, "enroll-probes": 4}[name]
     assert _state(home / name) == before
 
@@ -148,6 +157,22 @@ def test_another_setting_on_the_same_output_is_refused(home: Frozen) -> None:
     for name in ("enroll-finished", "enroll-half"):
         with pytest.raises(OutputError, match="max_side_px was 640, is 320"):
             Enrollment(str(home / "photos.csv"), str(home / name), other).run()
+
+
+@pytest.mark.parametrize(
+    "setting", ["detect.turns=auto", "detect.refine=auto", "detect.min_face_px=48", "detect.turns=off"]
+)
+def test_whoever_asks_for_turns_or_refinement_is_told_that_the_output_has_none(
+    setting: str, home: Frozen
+) -> None:
+    other = load_config(None, [*frozen.settings(), setting])
+    for name in ("enroll-finished", "enroll-half"):
+        with pytest.raises(OutputError, match=r"recipe\.algorithm was 1, is 2"):
+            Enrollment(str(home / "photos.csv"), str(home / name), other).run()
+    with pytest.raises(GalleryMismatch, match="preprocessing"):
+        Identifying(
+            str(home / "probes.csv"), str(home / "gallery-plain"), str(home / "found"), config=other
+        ).run()
 
 
 @pytest.mark.parametrize("name", ["identify", "dedup", "verify"])

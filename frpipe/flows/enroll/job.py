@@ -13,9 +13,10 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.report import Report
-from frpipe.core.schema import SCHEMA_VERSION, reserved_names
+from frpipe.core.schema import reserved_names
 from frpipe.flows.enroll.audit import until_whole
 from frpipe.flows.enroll.progress import Progress
+from frpipe.flows.going_on import going_on
 from frpipe.flows.output_place import output_place
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -25,7 +26,7 @@ from frpipe.stages.allocation import Pools, allocate
 from frpipe.stages.attempts import clear_attempts
 from frpipe.stages.bridge import stream
 from frpipe.stages.cluster import cluster
-from frpipe.stages.spec import RunSpec
+from frpipe.stages.spec import Models, RunSpec
 
 Say = Callable[[str], None]
 
@@ -43,7 +44,7 @@ class Enrollment:
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
         out = output_place(self.output)
-        spec = run_spec(self.config, out.uri)
+        spec = run_spec(self._settings(out), out.uri)
         plan = self._claim(out, spec)
         stored = run.complete(out)
         if stored is not None:
@@ -59,24 +60,30 @@ class Enrollment:
     def dry_run(self) -> str:
         """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
         out = output_place(self.output)
-        spec, draft = run_spec(self.config, out.uri), self._draft()
+        spec = run_spec(self._settings(out), out.uri)
+        draft = self._draft(spec)
         run.check_claim(out, _identity(spec, draft))
         with tempfile.TemporaryDirectory() as scratch:
             plan = plan_of(draft, Folder.at(scratch), self.config.storage.roots)
         with cluster(self.address, self.say) as nodes:
             return _describe(self, spec, plan, allocate(self.config.resources, nodes))
 
-    def _draft(self) -> Draft:
-        return Draft.of(self.manifest, self.config.resources.part_rows, reserved_names())
+    def _settings(self, out: Folder) -> Config:
+        """The configuration; of an output begun before photos were looked at again, with its single look."""
+        return going_on(self.config, run.begun(out).get("identity", {}).get("recipe"), self.say)
+
+    def _draft(self, spec: RunSpec) -> Draft:
+        reserved = reserved_names(spec.recipe.schema_version)
+        return Draft.of(self.manifest, self.config.resources.part_rows, reserved)
 
     def _claim(self, out: Folder, spec: RunSpec) -> Plan:
         """Make the output ours before anything is written to it; then check and cut the manifest."""
-        draft = self._draft()
+        draft = self._draft(spec)
         facts = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "part_rows": draft.part_rows,
             "manifest": self.manifest,
-            "config": self.config.model_dump(mode="json"),
+            "config": spec.config.model_dump(mode="json"),
         }
         claimed = run.claim(out, _identity(spec, draft), facts)
         try:
@@ -99,13 +106,11 @@ class Enrollment:
 
 def run_spec(config: Config, output: str) -> RunSpec:
     """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
-    registry = Registry.default()
-    detector = registry.card_for("detector", config.detect.model)
-    embedder = registry.card_for("embedder", config.embed.model)
-    for card in (detector, embedder):
-        registry.find(card)
-    launch = uuid.uuid4().hex[:12]
-    return RunSpec(output=output, launch=launch, config=config, detector=detector, embedder=embedder)
+    models = Models.of(config)
+    spec = RunSpec(output=output, launch=uuid.uuid4().hex[:12], **models._asdict())
+    for card in spec.models:
+        Registry.default().find(card)
+    return spec
 
 
 def enroll_parts(spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools, say: Say) -> int:
@@ -137,7 +142,7 @@ def report_facts(spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall
 
 def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": spec.recipe.schema_version,
         "manifest": draft.fingerprint,
         "recipe": spec.recipe.as_dict(),
     }

@@ -14,6 +14,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.going_on import for_gallery
 from frpipe.flows.identify.goal import Goal, pinned
 from frpipe.flows.identify.plan import Plan
 from frpipe.flows.identify.probe_source import FEATURES, check_recipe, is_manifest
@@ -112,6 +113,11 @@ class Identifying:
     def _from_manifest(self) -> bool:
         return is_manifest(self.probes)
 
+    @cached_property
+    def _settings(self) -> Config:
+        """Of a manifest of probes: with the recipe that the gallery was made with, unless told otherwise."""
+        return for_gallery(self.config, Gallery.open(self.gallery).spec, self.say)
+
     def _place(self) -> Folder:
         if min(self.k, self.execution.probe_rows, self.execution.workers or 1) < 1:
             raise ConfigError("candidates, probe rows and workers are counts from 1 up", "give larger ones")
@@ -133,7 +139,7 @@ class Identifying:
     def _check_recipe(self) -> None:
         gallery = Gallery.open(self.gallery).spec
         if self._from_manifest:
-            check_config(self.config, gallery)
+            check_config(self._settings, gallery)
         else:
             check_recipe(FeatureRun.open(self.probes), gallery)
 
@@ -166,7 +172,7 @@ class Identifying:
 
     def _enrollment(self, out: Folder) -> Enrollment:
         features = out.child(FEATURES).uri
-        return Enrollment(self.probes, features, self.config, self.execution.address, self.say)
+        return Enrollment(self.probes, features, self._settings, self.execution.address, self.say)
 
     def _pool(self, nodes: list[Node]) -> Pool:
         gpu = self.execution.kernel == "cuda"

@@ -7,6 +7,7 @@ from typing import Any
 
 from frpipe.core.config import Config
 from frpipe.core.threshold import ThresholdCard
+from frpipe.flows.going_on import for_gallery
 from frpipe.flows.photo import check_config, embedder_card, face_of
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery.gallery import Gallery
@@ -73,6 +74,7 @@ def identify(
     one-to-one comparison.
     Raises GalleryMismatch, FaceError; ConfigError where there is no threshold.
     """
+    config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
     snapshot = gallery.snapshot()
     limit = _limit(snapshot, gallery.spec, threshold, card)

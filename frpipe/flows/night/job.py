@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
+from frpipe.flows.going_on import for_night
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import differences
 from frpipe.flows.night.drift import drift
@@ -57,6 +58,9 @@ class Night:
         Raises LeaseError where another night is under way; OutputError where tonight was begun with another
         configuration; and whatever a step raises.
         """
+        return replace(self, config=for_night(self.config, self.date, self.say))._run()
+
+    def _run(self) -> tuple[Facts, Exception | None]:
         check(self.config)
         runs = Folder.at(self.config.runs)
         with lease(runs, self.date, self.config.lease.expires_s, self.say) as held:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from frpipe.core.night_config import STEPS as NAMES
 from frpipe.core.night_config import NightConfig
 from frpipe.flows.enroll.job import run_spec
+from frpipe.flows.going_on import for_night
 from frpipe.flows.night.faces import gallery_version, looked, scan_words
 from frpipe.flows.night.history import Past, last_before, nights
 from frpipe.flows.night.job import STEPS
@@ -27,6 +28,7 @@ def night_plan(config: NightConfig, date: str) -> str:
     Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
     scan raise.
     """
+    config = for_night(config, date)
     check(config)
     runs = Folder.at(config.runs)
     past, folder = nights(runs), runs.child(date)

@@ -18,6 +18,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.report import Report
 from frpipe.flows.enroll.audit import Audit, until_whole
 from frpipe.flows.enroll.job import Say, enroll_parts, report_facts, run_spec
+from frpipe.flows.going_on import going_on
 from frpipe.flows.output_place import output_place
 from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.replay.merge import Merge
@@ -91,7 +92,7 @@ class Replay:
                 "a replay writes a new output and leaves its run as it is", "name another --output"
             )
         replayed = out.child(_REPLAYED)
-        spec = run_spec(self.config, replayed.uri)
+        spec = run_spec(going_on(self.config, source.identity["recipe"], self.say), replayed.uri)
         changes = source.changes(spec.recipe)
         replay = {"files": source.digest, "causes": sorted(self.choice.causes), "settings": changes}
         return _Task(source, out, replayed, spec, changes, {**source.identity, "replay": replay})
@@ -113,7 +114,7 @@ class Replay:
             "replay_of": task.source.files.folder.uri,
             "part_rows": task.source.plan.part_rows,
             "manifest": task.source.manifest,
-            "config": self.config.model_dump(mode="json"),
+            "config": task.spec.config.model_dump(mode="json"),
         }
 
     def _finish(self, task: _Task, plan: Plan, hits: dict[int, int], facts: dict[str, Any]) -> Report:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import IMAGE_COLUMNS, face_schema
+from frpipe.core.schema import extras_of, face_schema, version_of
 from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.rejects.reading import in_order
 from frpipe.flows.replay.plan import Span
@@ -87,8 +87,8 @@ def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> T
 def _face_schema(tables: Tables) -> pa.Schema:
     """As it was written: Parquet renames the items of lists, and a part must come out as it would have."""
     images, faces = tables
-    extra = pa.schema(list(images.schema)[len(IMAGE_COLUMNS) :])
-    return face_schema(faces.schema.field("embedding").type.list_size, extra)
+    dim = faces.schema.field("embedding").type.list_size
+    return face_schema(dim, extras_of(images.schema), version_of(images.schema))
 
 
 def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Table:

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import SCHEMA_VERSION
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.rejects.reading import in_order, read_images
@@ -59,7 +58,7 @@ class ReplaySource:
     def recipe(self) -> Recipe:
         """What made its vectors."""
         known = self.identity["recipe"]
-        return Recipe(known["settings"], known["detector"], known["embedder"])
+        return Recipe(known["settings"], known["detector"], known["embedder"], known.get("looks"))
 
     def changes(self, recipe: Recipe) -> dict[str, Any]:
         """Settings of another recipe that differ and may, by name.
@@ -67,7 +66,7 @@ class ReplaySource:
         Raises OutputError, naming what differs, where its vectors could not stand beside ours.
         """
         theirs = flat(self.identity["recipe"]) | {"schema_version": self.identity["schema_version"]}
-        ours = flat(json.loads(json.dumps(recipe.as_dict()))) | {"schema_version": SCHEMA_VERSION}
+        ours = flat(json.loads(json.dumps(recipe.as_dict()))) | {"schema_version": recipe.schema_version}
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         refused = [name for name in differing if name not in MAY_CHANGE]
         if _PLUGINS in differing and not _extends(ours[_PLUGINS], theirs[_PLUGINS]):

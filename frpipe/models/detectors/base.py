@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from frpipe.core.config import DetectConfig
+from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, DetectConfig
 from frpipe.core.errors import ModelError
 from frpipe.models.blob import to_blob
 from frpipe.models.card import Card
@@ -36,6 +36,12 @@ FAMILIES: dict[str, Decode] = {
     "scrfd": scrfd.decode,
     "retinaface": retinaface.decode,
 }
+
+
+# Sides of input tensors: those of a single look, and further ones for photos with small faces.
+BUCKETS_PX = (*SINGLE_LOOK_BUCKETS_PX, 768, 896, 1024, 1152, 1280, 1536, 1792, 2048)
+MOST_SIDE_PX = BUCKETS_PX[-1]
+_LEAST_LADDER_PX = 320
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,14 +77,31 @@ class Detector:
         self._scratch = np.empty(0, np.float32)
 
     def _set_sides(self, settings: DetectConfig) -> None:
-        largest = settings.max_side_px
+        largest = settings.max_side_px or SINGLE_LOOK_SIDE_PX
         if self.card.input.size == "dynamic":
+            self._fixed_size = None
             self._limit = (largest, largest)
-            self._sides = (sorted(settings.bucket_sides_px),) * 2
+            self._sides = (_reaching(sorted(settings.bucket_sides_px or BUCKETS_PX), largest),) * 2
         else:
             width, height = self.card.input.size
+            self._fixed_size = (height, width)
             self._limit = (min(largest, height), min(largest, width))
             self._sides = ([height], [width])
+
+    @property
+    def score_threshold(self) -> float:
+        """From which score on a box is a face: the setting's, or the card's."""
+        return self._threshold
+
+    @property
+    def nms_iou(self) -> float:
+        """Above which overlap two boxes are of one face."""
+        return self._iou
+
+    @property
+    def most_side_px(self) -> int:
+        """The longest side that its input can have."""
+        return min(self._fixed_size) if self._fixed_size else MOST_SIDE_PX
 
     def detect(self, photos: Sequence[Pixels]) -> list[Faces]:
         """The faces of each photo, in the order of the photos, in pixels of the array given.
@@ -87,16 +110,30 @@ class Detector:
         by area; none is enlarged. Boxes and points may pass the border. The result of a photo does not
         depend on its company. Raises ModelMismatch: the graph's outputs are not those of the card.
         """
-        fitted = [self._fit(photo) for photo in photos]
-        found = [Faces.empty() for _ in photos]
+        return self._detect([self._fit(photo) for photo in photos], self._threshold)
+
+    def look(self, views: Sequence[Pixels], threshold: float) -> list[Faces]:
+        """As `detect`, of pictures that are taken as they are, from a score of `threshold` on.
+
+        views: each (h, w, 3) uint8 RGB, no side above `most_side_px`.
+        """
+        return self._detect([self._unfitted(view) for view in views], threshold)
+
+    def _unfitted(self, view: Pixels) -> _Fitted:
+        bucket = self._fixed_size or tuple(_padded(self._sides[0], side) for side in view.shape[:2])
+        return _Fitted(view, (bucket[0], bucket[1]), (1.0, 1.0))
+
+    def _detect(self, fitted: list[_Fitted], threshold: float) -> list[Faces]:
+        found = [Faces.empty() for _ in fitted]
         groups: dict[Side, list[int]] = defaultdict(list)
         for index, photo in enumerate(fitted):
             if photo.pixels.size:
                 groups[photo.bucket].append(index)
         for bucket, members in groups.items():
-            for start in range(0, len(members), self._rows):
-                chunk = members[start : start + self._rows]
-                faces = self._run([fitted[index] for index in chunk], bucket)
+            rows = self._rows_of(bucket)
+            for start in range(0, len(members), rows):
+                chunk = members[start : start + rows]
+                faces = self._run([fitted[index] for index in chunk], bucket, threshold, rows)
                 for index, result in zip(chunk, faces, strict=True):
                     found[index] = result
         return found
@@ -113,13 +150,17 @@ class Detector:
         bucket = (_smallest(self._sides[0], rows), _smallest(self._sides[1], columns))
         return _Fitted(photo, bucket, factor)
 
-    def _run(self, photos: list[_Fitted], bucket: Side) -> list[Faces]:
+    def _rows_of(self, bucket: Side) -> int:
+        """Photos in one call: fewer where they are large, so that its memory stays bounded."""
+        return max(1, min(self._rows, self._rows * SINGLE_LOOK_SIDE_PX**2 // (bucket[0] * bucket[1])))
+
+    def _run(self, photos: list[_Fitted], bucket: Side, threshold: float, rows: int) -> list[Faces]:
         images = [photo.pixels for photo in photos]
         if self._fixed:
-            images += [np.zeros((1, 1, 3), np.uint8)] * (self._rows - len(images))
+            images += [np.zeros((1, 1, 3), np.uint8)] * (rows - len(images))
         blob = self._blob(images, bucket)
         head = Head(self._spec, self._session.run(blob), len(images), *bucket)
-        found = self._decode(head, self._threshold).finite()
+        found = self._decode(head, threshold).finite()
         kept = suppress(found.boxes, found.scores, found.owners, self._iou, self._most)
         return _split(found.take(kept), [photo.factor for photo in photos])
 
@@ -139,6 +180,17 @@ def _split(found: Candidates, factors: list[tuple[float, float]]) -> list[Faces]
         found = Candidates(found.owners, boxes, found.scores, rescale(found.points, each[:, None]))
     edges = np.searchsorted(found.owners, np.arange(len(factors) + 1))
     return [Faces(found.boxes[a:b], found.scores[a:b], found.points[a:b]) for a, b in pairwise(edges)]
+
+
+def _reaching(sides: list[int], largest: int) -> list[int]:
+    """The sides, up to one that `largest` fits into."""
+    return sides if sides[-1] >= largest else [*sides, -(-largest // 32) * 32]
+
+
+def _padded(sides: list[int], extent: int) -> int:
+    """A side for a view: the next multiple of 32 while it is small, then one of the ladder."""
+    least = -(-max(extent, 1) // 32) * 32
+    return least if least <= _LEAST_LADDER_PX or extent > sides[-1] else _smallest(sides, extent)
 
 
 def _smallest(sides: list[int], extent: int) -> int:

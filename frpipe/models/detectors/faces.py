@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -50,10 +50,34 @@ class Faces:
     def moved(self, move: Callable[[Floats], ArrayLike]) -> Self:
         """The same faces in another frame; `move` takes points (..., 2), x then y, there.
 
-        Corners of boxes are moved as points are: no rotation, no reflection.
+        Corners of boxes are moved as points are: no rotation, no reflection (`through` knows rotations).
         """
         boxes = np.asarray(move(self.boxes.reshape(-1, 2, 2)), np.float32).reshape(-1, 4)
         return type(self)(boxes, self.scores, np.asarray(move(self.points), np.float32))
+
+    def through(self, frame: NDArray[np.float64]) -> Self:
+        """The same faces through an affine transform (2, 3) that may turn them.
+
+        A box becomes that of the ellipse which filled it: exact where the turn is a multiple of 90 degrees.
+        """
+        linear, shift = frame[:, :2], frame[:, 2]
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 @ linear.T + shift
+        halves = np.sqrt(
+            (np.asarray(self.boxes[:, 2:] - self.boxes[:, :2], np.float64) / 2) ** 2 @ (linear**2).T
+        )
+        boxes = np.concatenate([centres - halves, centres + halves], axis=1)
+        points = np.asarray(self.points, np.float64) @ linear.T + shift
+        return type(self)(boxes.astype(np.float32), self.scores, points.astype(np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The faces of several, in their order."""
+        parts = [cls.empty(), *parts]
+        return cls(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.points for part in parts]),
+        )
 
 
 def rescale(points: Floats, factor: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frpipe.core.config import FacePolicy
 from frpipe.core.reasons import Reason, Reject
@@ -10,7 +11,12 @@ from frpipe.models.detectors.faces import Faces, Floats
 
 
 def choose(faces: Faces, width: int, height: int, policy: FacePolicy) -> Faces:
-    """The faces to keep, at most one unless the policy is `all`; none found stays none.
+    """The faces to keep, as `chosen` says."""
+    return faces.take(chosen(faces, width, height, policy))
+
+
+def chosen(faces: Faces, width: int, height: int, policy: FacePolicy) -> NDArray[np.intp]:
+    """Which faces to keep, at most one unless the policy is `all`; none found stays none.
 
     width, height: of the array that the coordinates refer to, pixels. Policies:
     - all: every face.
@@ -24,16 +30,15 @@ def choose(faces: Faces, width: int, height: int, policy: FacePolicy) -> Faces:
     Ties go to the better score.
     """
     if policy == "all" or not len(faces):
-        return faces
+        return np.arange(len(faces))
     if policy == "require-one":
         if len(faces) > 1:
             raise Reject(Reason.MANY_FACES, f"{len(faces)} faces")
-        return faces
+        return np.arange(1)
     merit = _areas(faces)
     if policy == "centre-largest":
         merit = merit - 2 * _squared_distances(faces, width, height)
-    best = int(np.argmax(merit))
-    return faces.take(slice(best, best + 1))
+    return np.array([np.argmax(merit)])
 
 
 def _areas(faces: Faces) -> Floats:

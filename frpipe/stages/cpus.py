@@ -20,7 +20,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """CPUs that each of our control groups and those around them grant. Files that are not there limit nothing."""
+    """CPUs that each of our control groups and those around them grant; a file that is not there, none."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")

@@ -136,7 +136,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     plan = enroll(manifest, tmp_path / "out", "--dry-run", RAY_ADDRESS=cluster.address)
     assert plan.returncode == 0, plan.stderr
-    assert "63 photos" in plan.stdout
+    assert "63 photos in 4 parts of 16" in plan.stdout
     assert not (tmp_path / "out").exists()
 
 

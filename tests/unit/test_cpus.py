@@ -41,7 +41,13 @@ def _v2(root: Path, group: str, **limits: str) -> Path:
 
 @pytest.mark.parametrize(
     ("limit", "count"),
-    [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1), ("9900000 100000", 8)],
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("5000 100000", 1),
+        ("9900000 100000", 8),
+    ],
 )
 def test_a_quota_of_version_2_is_rounded_up(limit: str, count: int, tmp_path: Path) -> None:
     assert usable_cpus(_v2(tmp_path, "/", _=limit)) == count

@@ -29,7 +29,7 @@ from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.io.listed_files import ListedFiles
 from frpipe.io.partition import Plan
-from frpipe.stages.allocation import allocate
+from frpipe.stages.allocation import allocate, most_workers
 from frpipe.stages.cluster import cluster
 from frpipe.stages.spec import RunSpec
 
@@ -60,8 +60,7 @@ class Replay:
         run.reopen(task.out)
         task.out.sweep()
         copy_plan(task.source.files.folder, task.out, task.source.plan)
-        plan = cut(task.source, self.choice, hits, self.config.resources.part_rows, task.replayed)
-        return self._finish(task, plan, hits, facts)
+        return self._finish(task, hits, facts)
 
     def dry_run(self) -> str:
         """What would be done, in words; nothing is written."""
@@ -116,10 +115,13 @@ class Replay:
             "config": self.config.model_dump(mode="json"),
         }
 
-    def _finish(self, task: _Task, plan: Plan, hits: dict[int, int], facts: dict[str, Any]) -> Report:
+    def _finish(self, task: _Task, hits: dict[int, int], facts: dict[str, Any]) -> Report:
         start = time.monotonic()
+        resources = self.config.resources
         with cluster(self.address, self.say) as nodes:
-            pools = allocate(self.config.resources, nodes)
+            pools = allocate(resources, nodes)
+            size, workers = resources.part_rows, most_workers(pools)
+            plan = cut(task.source, self.choice, hits, size, task.replayed, workers=workers)
             again, launched = until_whole(
                 task.replayed,
                 plan,

@@ -123,7 +123,8 @@ class ResourcesConfig(Section):
     """How much of the cluster to use."""
 
     part_rows: AtLeastOne | Auto = Field(
-        "auto", description="manifest rows in one part; fixed by the first run on an output"
+        "auto",
+        description="manifest rows in one part; auto: fair shares; fixed by the first run on an output",
     )
     locate: PoolConfig = Field(default=PoolConfig(), description="fetch, decode, detect, align")
     embed: PoolConfig = Field(default=PoolConfig(), description="embed")
@@ -137,7 +138,9 @@ class ResourcesConfig(Section):
         300.0, gt=0, description="a locate worker that gets no photo done for so long is ended"
     )
     part_attempts: int = Field(
-        4, ge=2, description="times a part may lose its worker before the job gives up"
+        4,
+        ge=2,
+        description="times a part may lose its worker, on nodes that stay up, before the job gives up",
     )
 
 

@@ -20,7 +20,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """CPUs that each of our control groups and those around them grant; a file that is not there, none."""
+    """CPUs that our control groups, and those around them, each grant; what cannot be read limits nothing."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")

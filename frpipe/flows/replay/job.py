@@ -53,7 +53,7 @@ class Replay:
         stored = run.complete(task.out) if run.check_claim(task.out, task.identity) else None
         if stored is not None:
             self.say("this replay is complete already: nothing to do")
-            _clear(task.replayed)
+            task.out.clear(_REPLAYED)
             return ReplayReport.stored(stored)
         hits = self._hits(task)
         facts = run.claim(task.out, task.identity, self._facts(task))
@@ -134,7 +134,7 @@ class Replay:
         shown |= {"output": task.out.uri, "replays": self._records(task, facts, again)}
         report = ReplayReport.of(found.tally, **shown)
         run.seal(task.out, found.files, report.as_dict(), report.text())
-        _clear(task.replayed)
+        task.out.clear(_REPLAYED)
         return report
 
     def _merge(self, task: _Task, plan: Plan, hits: dict[int, int], again: Audit) -> Audit:
@@ -170,8 +170,3 @@ class _Task:
     spec: RunSpec
     changes: dict[str, Any]
     identity: dict[str, Any]
-
-
-def _clear(replayed: Folder) -> None:
-    for entry in replayed.list():
-        replayed.delete(entry.name)

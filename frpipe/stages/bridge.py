@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import cv2
@@ -18,19 +18,26 @@ from frpipe.stages.in_hand import InHand
 from frpipe.stages.pools import Work, Worker, flow_of, rows_of, through
 from frpipe.stages.spec import RunSpec
 
+Look = Callable[[], Mapping[int, Mapping[str, int]]]
+"""Photos in hand, by part and status."""
+
 # By role; in a list, so that Ray hands on the reference and not the bytes.
 Weights = dict[Literal["detector", "embedder"], list[Any]]
 
 
-def stream(spec: RunSpec, parts: Sequence[int], pools: Pools, in_hand: InHand) -> Iterator[dict[str, int]]:
+def stream(
+    spec: RunSpec, parts: Sequence[int], pools: Pools, watch: Callable[[Look], None]
+) -> Iterator[dict[str, int]]:
     """Do some parts; yields a receipt for each as it is published, in the order that they finish.
 
-    in_hand: told meanwhile how far each part is.
+    watch: given what to call, meanwhile and in any thread, to see how far each part is.
     Raises the errors of the workers, and ClusterError where no part gets on for `run.stall_timeout_s`.
     """
     weights: Weights = {
         card.role: [ray.put(Registry.default().find(card).read_bytes())] for card in spec.models
     }
+    in_hand = InHand()
+    watch(in_hand.read)
     flow = flow_of([{"part": part} for part in parts], spec.config.run.stall_timeout_s)
     for pool in pools:
         flow = through(flow, _WORKERS[pool.name], pool, len(parts), spec, weights, in_hand)

@@ -52,6 +52,16 @@ def test_a_kill_in_the_midst_of_a_job_costs_nothing(
 ) -> None:
     point = Point(role, int(share * clean.events(name)[role]), "during", victim)
     assert bench.kill(disturbed[name], point, output, clean.output(name)).redone <= WORKERS
+    assert not bench.injector.searched(), "a photo was looked for though a node or driver was lost"
+
+
+@pytest.mark.slow
+def test_a_worker_killed_on_a_node_that_stays_up_has_its_part_searched_once(
+    bench: Bench, clean: Clean, disturbed: dict[str, Job], output: Path
+) -> None:
+    point = Point("worker", int(0.5 * clean.events("enroll")["worker"]), "during", "worker")
+    outcome = bench.kill(disturbed["enroll"], point, output, clean.output("enroll"))
+    assert len(bench.injector.searched()) == outcome.redone
 
 
 @pytest.mark.slow

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import cv2
 import pytest
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from frpipe.core.reasons import Status
 from frpipe.flows.enroll import progress as module
 from frpipe.flows.enroll.progress import Progress
-from frpipe.stages import bridge, headway
+from frpipe.stages import bridge, headway, in_hand
 from frpipe.stages.headway import told
 from frpipe.stages.host import ALONE
 from frpipe.stages.locate import Located
@@ -32,7 +33,8 @@ def _receipt(part: int, ok: int, no_face: int = 0) -> dict[str, int]:
 def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
     said: list[str] = []
     hand: dict[int, Mapping[str, int]] = {}
-    progress = Progress(100, said.append, lambda: hand)
+    progress = Progress(100, said.append)
+    progress.watch(lambda: hand)
     progress.look()
     assert said == []
     hand[0] = {"ok": 6, "rejected": 1, "faces": 8}
@@ -48,7 +50,8 @@ def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
 
 def test_a_published_part_counts_once_whatever_was_said_of_it() -> None:
     said: list[str] = []
-    progress = Progress(20, said.append, lambda: {0: {"ok": 9}, 1: {"ok": 4}})
+    progress = Progress(20, said.append)
+    progress.watch(lambda: {0: {"ok": 9}, 1: {"ok": 4}})
     progress.look()
     progress.add(_receipt(0, 7, 3))
     progress.look()
@@ -62,7 +65,8 @@ def test_a_published_part_counts_once_whatever_was_said_of_it() -> None:
 def test_a_part_that_is_begun_again_takes_its_photos_back() -> None:
     said: list[str] = []
     hand = {0: {"ok": 9}}
-    progress = Progress(20, said.append, lambda: hand)
+    progress = Progress(20, said.append)
+    progress.watch(lambda: hand)
     progress.look()
     hand[0] = {"ok": 1}
     progress.look()
@@ -71,7 +75,8 @@ def test_a_part_that_is_begun_again_takes_its_photos_back() -> None:
 
 def test_lines_come_by_themselves_while_it_is_under_way() -> None:
     heard = threading.Event()
-    with Progress(20, lambda _: heard.set(), lambda: {0: {"ok": 9}}):
+    with Progress(20, lambda _: heard.set()) as progress:
+        progress.watch(lambda: {0: {"ok": 9}})
         assert heard.wait(30)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
 
@@ -99,3 +104,25 @@ def test_a_worker_has_opencv_work_in_one_thread(monkeypatch: pytest.MonkeyPatch)
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("error", [GetTimeoutError("late"), RayActorError()])
+def test_a_board_that_is_late_or_lost_is_an_empty_one(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Call:
+        def remote(self, *_: object) -> None:
+            if isinstance(error, RayActorError):
+                raise error
+
+    class Board:
+        note = read = Call()
+
+    def get(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(in_hand.ray, "get", get)
+    hand = in_hand.InHand.__new__(in_hand.InHand)
+    hand._board = Board()
+    hand.report(0, {"ok": 1})
+    assert hand.read() == {}

@@ -27,7 +27,6 @@ from frpipe.stages.allocation import Pools, allocate, most_workers
 from frpipe.stages.attempts import clear_attempts
 from frpipe.stages.bridge import stream
 from frpipe.stages.cluster import cluster
-from frpipe.stages.in_hand import InHand
 from frpipe.stages.spec import RunSpec
 
 Say = Callable[[str], None]
@@ -137,9 +136,8 @@ def enroll_parts(spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools
     todo = sum(plan.rows_of(part) for part in pending)
     if todo < plan.rows:
         say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
-    in_hand = InHand()
-    with Progress(todo, say, in_hand.read) as progress:
-        for receipt in stream(spec, pending, pools, in_hand):
+    with Progress(todo, say) as progress:
+        for receipt in stream(spec, pending, pools, progress.watch):
             progress.add(receipt)
     return progress.done
 

@@ -20,14 +20,13 @@ _LOOK_S = 1.0
 class Progress:
     """Counts receipts, and photos in hand, and says so at most every few seconds and at the end.
 
-    in_hand: what workers have located of each part; asked between `with` and its end, and never for what
-    must be right.
+    What is in hand is asked for between `with` and its end, and never for what must be right.
     """
 
-    def __init__(self, rows: int, say: Callable[[str], None], in_hand: InHand = dict) -> None:
+    def __init__(self, rows: int, say: Callable[[str], None]) -> None:
         self._rows = rows
         self._say = say
-        self._in_hand = in_hand
+        self._in_hand: InHand = dict
         self._counts: Counter[str] = Counter()
         self._published: set[int] = set()
         self._held: dict[int, Mapping[str, int]] = {}
@@ -56,6 +55,10 @@ class Progress:
     def seconds(self) -> float:
         """Time since the first row could have started."""
         return time.monotonic() - self._start
+
+    def watch(self, in_hand: InHand) -> None:
+        """Ask from now on what workers have located of each part."""
+        self._in_hand = in_hand
 
     def add(self, receipt: Mapping[str, int]) -> None:
         """Count a published part."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 Report = Callable[[int, Mapping[str, int]], None]
-"""Told a part, and how many of its photos are located, by status, with the number of their faces."""
+"""Told a part, how many of its photos are located, and how many have ended, by status, with their faces."""
+LOCATED = "located"
 
 
 def _unheard(_part: int, _counts: Mapping[str, int]) -> None:

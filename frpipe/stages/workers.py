@@ -21,7 +21,7 @@ from frpipe.io.partition import read_part
 from frpipe.io.parts import write_part
 from frpipe.models.loading import load_detector, load_embedder
 from frpipe.stages.attempts import AttemptLog, Poison
-from frpipe.stages.headway import told
+from frpipe.stages.headway import Headway, told
 from frpipe.stages.host import ALONE, Host
 from frpipe.stages.locate import Located, Locator
 from frpipe.stages.parcel import Parcel
@@ -100,6 +100,7 @@ class Embed:
     """Turn the aligned faces of a part into unit vectors."""
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
+        self._host = host
         self._recipe = spec.recipe
         self._log = attempt_log_of(spec, "embed", host)
         self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
@@ -109,7 +110,7 @@ class Embed:
         parcel = Parcel.unpack(packed)
         self._log.begin(parcel.part)
         start = time.perf_counter()
-        vectors = self._embedder.embed(parcel.crops)
+        vectors = self._embedder.embed(parcel.crops, Headway(parcel, self._host.report))
         images, faces = finish(parcel, vectors, time.perf_counter() - start, self._recipe)
         return Parcel(parcel.part, images, faces, np.zeros((0,), np.uint8)).pack()
 

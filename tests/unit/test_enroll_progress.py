@@ -6,16 +6,17 @@ import threading
 from collections.abc import Mapping
 
 import cv2
+import numpy as np
+import pyarrow as pa
 import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from frpipe.core.reasons import Status
 from frpipe.flows.enroll import progress as module
 from frpipe.flows.enroll.progress import Progress
 from frpipe.stages import bridge, headway, in_hand
-from frpipe.stages.headway import told
+from frpipe.stages.headway import Headway, told
 from frpipe.stages.host import ALONE
-from frpipe.stages.locate import Located
+from frpipe.stages.parcel import Parcel
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +38,14 @@ def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
     progress.watch(lambda: hand)
     progress.look()
     assert said == []
-    hand[0] = {"ok": 6, "rejected": 1, "faces": 8}
-    hand[3] = {"no_face": 2}
+    hand[0] = {"ok": 6, "rejected": 1, "faces": 8, "located": 20}
+    hand[3] = {"located": 5}
     progress.look()
     progress.look()
     assert len(said) == 1
-    assert said[0].startswith("9 of 100 photos  ")
-    assert "ok 6  no_face 2  rejected 1  faces 8" in said[0]
-    assert said[0].endswith(" left  9 in hand")
+    assert said[0].startswith("7 of 100 photos  ")
+    assert "ok 6  no_face 0  rejected 1  faces 8" in said[0]
+    assert said[0].endswith(" left  18 more located")
     assert progress.done == 0
 
 
@@ -58,7 +59,7 @@ def test_a_published_part_counts_once_whatever_was_said_of_it() -> None:
     assert [line.split(" photos")[0] for line in said] == ["13 of 20", "14 of 20"]
     progress.add(_receipt(1, 10))
     assert said[-1].startswith("20 of 20 photos")
-    assert "hand" not in said[-1]
+    assert "located" not in said[-1]
     assert progress.done == 20
 
 
@@ -81,12 +82,34 @@ def test_lines_come_by_themselves_while_it_is_under_way() -> None:
     assert "progress" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_before_any_photo_is_done_it_says_how_many_are_located_and_no_time() -> None:
+    said: list[str] = []
+    progress = Progress(20, said.append)
+    progress.watch(lambda: {0: {"located": 3}})
+    progress.look()
+    assert said[0].startswith("0 of 20 photos")
+    assert said[0].endswith("faces 0  3 more located")
+
+
 def test_a_part_is_told_of_while_it_is_located_and_its_outcomes_are_as_they_were() -> None:
-    outcomes = [Located(), Located(status=Status.OK), Located(status=Status.OK)]
     heard: list[tuple[int, dict[str, int]]] = []
-    assert list(told(5, outcomes, lambda part, counts: heard.append((part, dict(counts))))) == outcomes
-    assert [(part, sum(counts.values())) for part, counts in heard] == [(5, 1), (5, 2), (5, 3), (5, 3)]
-    assert heard[-1][1] == {"ok": 2, "no_face": 1, "faces": 0}
+    told_ = told(5, ["a", "b"], lambda part, counts: heard.append((part, dict(counts))))
+    assert list(told_) == ["a", "b"]
+    assert heard == [(5, {"located": 1}), (5, {"located": 2}), (5, {"located": 2})]
+
+
+def test_a_photo_has_ended_with_its_last_face_and_those_before_it() -> None:
+    images = pa.table({"status": ["no_face", "ok", "rejected", "ok", "no_face"]})
+    parcel = Parcel(7, images, pa.table({"row": [1, 1, 3]}), np.zeros(0, np.uint8))
+    heard: list[dict[str, int]] = []
+    way = Headway(parcel, lambda _, counts: heard.append(dict(counts)))
+    for faces in (1, 2, 3):
+        way(faces)
+    assert heard == [
+        {"no_face": 1, "located": 5, "faces": 1},
+        {"no_face": 1, "ok": 1, "rejected": 1, "located": 5, "faces": 2},
+        {"no_face": 2, "ok": 2, "rejected": 1, "located": 5, "faces": 3},
+    ]
 
 
 def test_a_worker_has_opencv_work_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from frpipe.core.reasons import Status
+from frpipe.stages.host import LOCATED
 
 InHand = Callable[[], Mapping[int, Mapping[str, int]]]
 
@@ -34,7 +35,7 @@ class Progress:
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._start = self._said = time.monotonic()
-        self._shown = 0
+        self._shown = (0, 0)
 
     def __enter__(self) -> Self:
         self._watcher.start()
@@ -57,7 +58,7 @@ class Progress:
         return time.monotonic() - self._start
 
     def watch(self, in_hand: InHand) -> None:
-        """Ask from now on what workers have located of each part."""
+        """Ask from now on how far workers are with each part."""
         self._in_hand = in_hand
 
     def add(self, receipt: Mapping[str, int]) -> None:
@@ -85,19 +86,23 @@ class Progress:
         held: Counter[str] = Counter()
         for counts in self._held.values():
             held.update(counts)
-        shown = self.done + _photos(held)
+        located = max(0, held.pop(LOCATED, 0) - _photos(held))
+        line = self._line(self._counts + held, located)
+        shown = (self.done + _photos(held), located)
         if at_once or (shown != self._shown and time.monotonic() - self._said >= _EVERY_S):
             self._said, self._shown = time.monotonic(), shown
-            self._say(self._line(self._counts + held, _photos(held)))
+            self._say(line)
 
-    def _line(self, counts: Mapping[str, int], held: int) -> str:
+    def _line(self, counts: Mapping[str, int], located: int) -> str:
         done = _photos(counts)
         rate = done / max(self.seconds, 1e-9)
         left = max(0, self._rows - done) / max(rate, 1e-9)
         statuses = "  ".join(f"{status.value} {counts[status.value]:,}" for status in Status)
         return (
             f"{done:,} of {self._rows:,} photos  {rate:,.1f}/s  {statuses}  "
-            f"faces {counts['faces']:,}  {_clock(left)} left" + (f"  {held:,} in hand" if held else "")
+            f"faces {counts['faces']:,}"
+            + (f"  {_clock(left)} left" if done else "")
+            + (f"  {located:,} more located" if located else "")
         )
 
 

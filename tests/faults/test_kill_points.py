@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,12 +57,15 @@ def test_a_kill_in_the_midst_of_a_job_costs_nothing(
 
 
 @pytest.mark.slow
-def test_a_worker_killed_on_a_node_that_stays_up_has_its_part_searched_once(
-    bench: Bench, clean: Clean, disturbed: dict[str, Job], output: Path
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+def test_a_part_is_searched_where_its_worker_left_a_mark_and_its_node_stays_up(
+    share: float, bench: Bench, clean: Clean, disturbed: dict[str, Job], output: Path
 ) -> None:
-    point = Point("worker", int(0.5 * clean.events("enroll")["worker"]), "during", "worker")
-    outcome = bench.kill(disturbed["enroll"], point, output, clean.output("enroll"))
-    assert len(bench.injector.searched()) == outcome.redone
+    point = Point("worker", int(share * clean.events("enroll")["worker"]), "during", "worker")
+    bench.kill(disturbed["enroll"], point, output, clean.output("enroll"))
+    second = re.compile(r"create .*/_attempts/locate/(\d+)/0002\.")
+    marked = [found[1] for _, what in bench.injector.events() if (found := second.match(what))]
+    assert bench.injector.searched() == [str(int(part)) for part in marked]
 
 
 @pytest.mark.slow

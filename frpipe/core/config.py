@@ -16,11 +16,13 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason
 
+# YAML takes a bare `off` for false.
+Switch = Annotated[Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 Device = Literal["cpu", "cuda", "tensorrt"]
 FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
 Auto = Literal["auto"]
@@ -65,11 +67,11 @@ class DetectConfig(Section):
         ge=8,
         description="width of the smallest faces to look for, pixels of the photo",
     )
-    turns: Literal["auto", "off"] = Field(
+    turns: Switch = Field(
         "auto",
         description="find out how a photo is turned; off: every photo is upright once its EXIF is applied",
     )
-    refine: Literal["auto", "off"] = Field(
+    refine: Switch = Field(
         "auto",
         description="look again, on the photo's own pixels, at faces that are small or doubtful in the "
         "detector's input, and at another scale for those that fill it",
@@ -178,7 +180,8 @@ class ResourcesConfig(Section):
     """How much of the cluster to use."""
 
     part_rows: AtLeastOne | Auto = Field(
-        "auto", description="manifest rows in one part; fixed by the first run on an output"
+        "auto",
+        description="manifest rows in one part; auto: fair shares; fixed by the first run on an output",
     )
     locate: PoolConfig = Field(default=PoolConfig(), description="fetch, decode, detect, align")
     embed: PoolConfig = Field(default=PoolConfig(), description="embed")
@@ -192,7 +195,9 @@ class ResourcesConfig(Section):
         300.0, gt=0, description="a locate worker that gets no photo done for so long is ended"
     )
     part_attempts: int = Field(
-        4, ge=2, description="times a part may lose its worker before the job gives up"
+        4,
+        ge=2,
+        description="times a part may lose its worker, on nodes that stay up, before the job gives up",
     )
 
 

@@ -37,6 +37,7 @@ class _Store(Protocol):
     def entries(self, sub: str) -> Iterator[tuple[str, int, str]]: ...
     def stat(self, name: str) -> tuple[int, str]: ...
     def sweep(self, older_than_s: float) -> int: ...
+    def prune(self, sub: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,13 @@ class Folder:
         """Remove a file; that it is not there is no error."""
         with explained(self.uri):
             self._store.delete(_checked(name))
+
+    def clear(self, sub: str) -> None:
+        """Remove all files below a folder inside, and the folders that are then empty, itself included."""
+        for entry in self.list(sub):
+            self.delete(entry.name)
+        with explained(self.uri):
+            self._store.prune(_checked(sub))
 
     def open(self, name: str) -> BinaryIO:
         """A file for reading, with `seek`."""

@@ -116,6 +116,11 @@ class LocalStore:
                     removed += 1
         return removed
 
+    def prune(self, sub: str) -> None:
+        for folder, _, _ in os.walk(self._root / sub, topdown=False):
+            with suppress(OSError):
+                Path(folder).rmdir()
+
     def _temporary(self, target: Path) -> tuple[int, Path]:
         _make(target.parent)
         handle, path = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=_SUFFIX, dir=target.parent)

@@ -69,7 +69,7 @@ class Manifest:
             yield file, first_row, rows.column(0).cast(pa.string()).to_pylist()
 
     def rows_estimate(self) -> int:
-        """The number of rows: exact for Parquet, else from the length of the first rows."""
+        """The number of rows: exact for Parquet, else from the number of lines in the first MiB."""
         if self.format == "parquet":
             counts = []
             for entry in self.files:
@@ -79,7 +79,9 @@ class Manifest:
         with self.folder.open(self.files[0].name) as file:
             start = file.read(1 << 20)
         total = sum(entry.bytes for entry in self.files)
-        return round(start.count(b"\n") * total / max(len(start), 1))
+        lines = start.count(b"\n") + (not start.endswith(b"\n"))
+        headers = len(self.files) if self.format == "csv" else 0
+        return max(1, round(lines * total / max(len(start), 1)) - headers)
 
     def _batches(self, columns: list[str], tally: RowTally) -> Iterator[Batch]:
         for number, entry in enumerate(self.files):

@@ -27,11 +27,12 @@ FORMAT_VERSION = 1
 PLAN = "_plan"
 _INDEX = "plan.json"
 
-# A part takes at least seconds, so that the cost of handing it out does not show; a crash costs at most one
-# part per worker; and the aligned crops of a part (37 KB a face) are in memory at once. About 256 parts keep
-# the workers of a small run evenly busy to its end; at the upper end a file holds a few megabytes.
-_PARTS = 256
-_LEAST_ROWS, _MOST_ROWS = 256, 2048
+# What handing out and publishing a part costs, in photos that a worker does meanwhile. See ADR 18.
+_PART_COST_ROWS = 6
+# One driver hands out all parts: a part must keep a worker busy until its turn comes round.
+_LEAST_ROWS, _LEAST_ROWS_A_WORKER = 16, 4
+# The aligned crops of a part (37 KB a face) are in memory at once, and a crash costs a part.
+_MOST_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +68,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A manifest that is opened and identified, but neither checked nor cut yet.
-
-    part_rows: the rows of a part, should this be the first plan of an output.
-    """
+    """A manifest that is opened and identified, but neither checked nor cut yet."""
 
     manifest: Manifest
     fingerprint: str
     files: list[dict[str, Any]]
-    part_rows: int
 
     @classmethod
-    def of(
-        cls,
-        manifest_uri: str,
-        part_rows: int | Literal["auto"] = "auto",
-        reserved: frozenset[str] = frozenset(),
-    ) -> Draft:
-        """Raises ManifestError: it cannot be opened, or its columns will not do; ConfigError: part_rows."""
+    def of(cls, manifest_uri: str, reserved: frozenset[str] = frozenset()) -> Draft:
+        """Raises ManifestError: it cannot be opened, or its columns will not do."""
         manifest = Manifest.open(manifest_uri, reserved)
-        digest, files = fingerprint(manifest)
-        size = auto_part_rows(manifest.rows_estimate()) if part_rows == "auto" else part_rows
-        if size < 1:
-            raise ConfigError("resources.part_rows must be 1 or more", "leave it at auto")
-        return cls(manifest, digest, files, size)
+        return cls(manifest, *fingerprint(manifest))
+
+    def part_rows(self, workers: int) -> int:
+        """The rows of a part, where they are left to us."""
+        return auto_part_rows(self.manifest.rows_estimate(), workers)
 
 
 def plan(
@@ -99,18 +91,23 @@ def plan(
     part_rows: int | Literal["auto"] = "auto",
     roots: tuple[str, ...] = (),
     reserved: frozenset[str] = frozenset(),
+    *,
+    workers: int = 1,
 ) -> Plan:
     """`Draft.of` and `plan_of` in one."""
-    return plan_of(Draft.of(manifest_uri, part_rows, reserved), out, roots)
+    draft = Draft.of(manifest_uri, reserved)
+    return plan_of(draft, out, draft.part_rows(workers) if part_rows == "auto" else part_rows, roots)
 
 
-def plan_of(draft: Draft, out: Folder, roots: tuple[str, ...] = ()) -> Plan:
+def plan_of(draft: Draft, out: Folder, part_rows: int, roots: tuple[str, ...] = ()) -> Plan:
     """Check the whole manifest and write its parts to `out`, or find that this was done.
 
     The size of parts is settled by the first run on an output.
-    Raises ManifestError (nothing usable is left behind), ConfigError (roots), StorageError, and OutputError
-    where the output holds the plan of another manifest.
+    Raises ManifestError (nothing usable is left behind), ConfigError (roots, part_rows), StorageError, and
+    OutputError where the output holds the plan of another manifest.
     """
+    if part_rows < 1:
+        raise ConfigError("resources.part_rows must be 1 or more", "leave it at auto")
     existing = _existing(out)
     if existing is not None:
         if existing.fingerprint != draft.fingerprint:
@@ -119,12 +116,12 @@ def plan_of(draft: Draft, out: Folder, roots: tuple[str, ...] = ()) -> Plan:
                 "use another output folder",
             )
         return existing
-    rows, parts = _write_parts(draft.manifest, roots, out.child(PLAN), draft.part_rows)
+    rows, parts = _write_parts(draft.manifest, roots, out.child(PLAN), part_rows)
     index = {
         "format_version": FORMAT_VERSION,
         "rows": rows,
         "parts": parts,
-        "part_rows": draft.part_rows,
+        "part_rows": part_rows,
         "embedded": draft.manifest.columns.embedded,
         "fingerprint": draft.fingerprint,
         "files": draft.files,
@@ -168,9 +165,17 @@ def read_part(out: Folder, part: int) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def auto_part_rows(rows: int) -> int:
-    """Rows per part: about a 256th of all, as a power of two, and between 256 and 2048."""
-    return int(min(max(2 ** round(math.log2(max(rows, 1) / _PARTS)), _LEAST_ROWS), _MOST_ROWS))
+def auto_part_rows(rows: int, workers: int) -> int:
+    """Rows per part, so that each of the workers does the same number of parts and of photos.
+
+    More parts cost more to hand out; fewer leave workers idle for longer at the end, for half a part each on
+    average. Both cost the same where a part's rows are the square root of twice its cost times a worker's
+    rows, and their sum is least there.
+    """
+    share = max(rows, 1) / workers
+    size = max(math.sqrt(2 * _PART_COST_ROWS * share), _LEAST_ROWS, _LEAST_ROWS_A_WORKER * workers)
+    parts = max(1, round(share / size), math.ceil(share / _MOST_ROWS))
+    return math.ceil(share / parts)
 
 
 def slices(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

@@ -86,6 +86,9 @@ class RemoteStore:
     def sweep(self, older_than_s: float) -> int:
         return 0
 
+    def prune(self, sub: str) -> None:
+        """Object stores have no folders."""
+
     def _found(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if self._scheme == "s3":
             yield from self._pages(folder)

@@ -66,6 +66,11 @@ def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Pools:
     return tuple(pools)
 
 
+def most_workers(pools: Pools) -> int:
+    """The workers of the largest pool: over so many a run's photos are shared out."""
+    return max(pool.workers for pool in pools)
+
+
 def allocate_one(name: str, workers: int | None, nodes: Sequence[Node], *, gpu: bool = False) -> Pool:
     """One pool of actors with a CPU each, and a GPU each if so asked. Raises PlanError where they do not fit.
 

@@ -13,6 +13,7 @@ import ray
 
 from frpipe.core.errors import ClusterError, PlanError
 from frpipe.stages.allocation import Node
+from frpipe.stages.cpus import usable_cpus
 
 _KNOCK_TIMEOUT_S = 10.0
 
@@ -21,6 +22,7 @@ _KNOCK_TIMEOUT_S = 10.0
 def cluster(address: str | None = None, say: Callable[[str], None] = print) -> Iterator[list[Node]]:
     """Join the cluster at `address` or RAY_ADDRESS, else start a private one on this machine; its nodes.
 
+    A private one has the CPUs that this process may use.
     Says so if others hold much of it, since Ray waits for them without a word. It is left at the end, and a
     private one ends, unless this process had joined one before.
     Raises PlanError where no cluster answers, ClusterError where it fails meanwhile.
@@ -55,7 +57,7 @@ def _init(address: str | None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=usable_cpus(), include_dashboard=False, **quiet)
         return
     try:
         _knock(address)

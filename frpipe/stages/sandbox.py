@@ -1,4 +1,7 @@
-"""Find the photos that kill, hang or exhaust a worker, by trying each alone in a child process (see `trial`).
+"""Find the photos that kill, hang or exhaust a worker, by trying them in a child process (see `trial`).
+
+The part is tried as a worker does it, but for smaller windows. Where the child does not survive, one of the
+few photos in hand may be to blame: each of them is tried alone.
 
 Nothing of what the child computes is used: a part without such a photo is then done as always, in the same
 batches, so that its rows come out as they would have without the search.
@@ -14,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, NamedTuple
 
 from frpipe.core.errors import InvariantError, StorageError
@@ -22,15 +25,17 @@ from frpipe.core.reasons import Reason
 from frpipe.stages.attempts import Poison
 from frpipe.stages.failure import revive
 from frpipe.stages.spec import RunSpec
-from frpipe.stages.trial import DONE, FAILED, IDLE, MEMORY_EXIT
+from frpipe.stages.trial import BUSY, DONE, FAILED, MEMORY_EXIT, TAKEN, THROUGH
 
-# A photo is condemned when it does it again: a child may also be killed from outside.
+# A photo is condemned when it does it again, alone: a child may also be killed from outside.
 _STRIKES = 2
 _IDLE_TIMEOUT_S = 600.0
 
 
-class _Verdict(NamedTuple):
-    row: int
+class _Death(NamedTuple):
+    """How a child ended. rows: in hand, as they were taken; none where it was loading or fetching."""
+
+    rows: list[int]
     reason: Reason
     detail: str
 
@@ -44,21 +49,38 @@ def find_poison(
     worker's own FrpipeError, or InvariantError.
     """
     poison = dict(known)
-    strikes: Counter[int] = Counter()
-    start = 0
-    while start < rows:
-        verdict = _try_rows(spec, part, start, sorted(poison))
-        if verdict is None:
-            break
-        strikes[verdict.row] += 1
-        if strikes[verdict.row] >= _STRIKES:
-            poison[verdict.row] = Poison(*verdict, attempts=attempt - 1 + _STRIKES)
-        start = verdict.row
+    left = [row for row in range(rows) if row not in poison]
+    while left and (death := _try_rows(spec, part, left, alone=False)):
+        # Without one in hand it may have been any: the room for photos fetched ahead may be too small.
+        suspects = death.rows or left
+        # The one taken last is most often the one.
+        blamed = _blame(spec, part, suspects[::-1])
+        if blamed is None:
+            left = [row for row in left if row > suspects[-1]]
+            continue
+        row = blamed.rows[0]
+        poison[row] = Poison(row, blamed.reason, blamed.detail, attempts=attempt - 1 + _STRIKES)
+        left = [each for each in left if each >= suspects[0] and each != row]
     return poison
 
 
-def _try_rows(spec: RunSpec, part: int, start: int, skip: list[int]) -> _Verdict | None:
-    order = {"spec": spec.model_dump(mode="json"), "part": part, "start": start, "skip": skip}
+def _blame(spec: RunSpec, part: int, suspects: Sequence[int]) -> _Death | None:
+    """The end of the first of the suspects that the child does not survive, alone and twice."""
+    strikes: Counter[int | None] = Counter()
+    while death := _try_rows(spec, part, suspects, alone=True):
+        row = death.rows[0] if death.rows else None
+        strikes[row] += 1
+        if strikes[row] >= _STRIKES:
+            if row is None:
+                raise InvariantError("the trial of single photos does not start", "run again and report it")
+            return death
+        if row is not None:
+            suspects = suspects[suspects.index(row) :]
+    return None
+
+
+def _try_rows(spec: RunSpec, part: int, rows: Sequence[int], *, alone: bool) -> _Death | None:
+    order = {"spec": spec.model_dump(mode="json"), "part": part, "rows": list(rows), "alone": alone}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-m", "frpipe.stages.trial"],
@@ -72,25 +94,31 @@ def _try_rows(spec: RunSpec, part: int, start: int, skip: list[int]) -> _Verdict
             child.kill()
 
 
-def _watch(child: subprocess.Popen[bytes], order: bytes, row_timeout_s: float) -> _Verdict | None:
+def _watch(child: subprocess.Popen[bytes], order: bytes, row_timeout_s: float) -> _Death | None:
     if child.stdin is None or child.stdout is None:
         raise InvariantError("the trial has no pipes")
     with contextlib.suppress(BrokenPipeError):
         child.stdin.write(order)
         child.stdin.close()
     read_line = _line_reader(child.stdout)
-    row: int | None = None
+    hand: list[int] = []
+    busy = False
     while True:
-        line = read_line(_IDLE_TIMEOUT_S if row is None else row_timeout_s)
-        if line == DONE:
-            return None
+        line = read_line(row_timeout_s if busy else _IDLE_TIMEOUT_S)
         if line is None:
-            return _hung(row, row_timeout_s)
+            return _hung(hand if busy else [], row_timeout_s)
         if line == "":
-            return _ended(row, child.wait())
-        if line.startswith(FAILED):
-            raise revive(line.removeprefix(FAILED))
-        row = None if line == IDLE else int(line)
+            return _ended(hand if busy else [], child.wait())
+        word, _, rest = line.partition(" ")
+        if word == THROUGH:
+            return None
+        if word == FAILED:
+            raise revive(rest)
+        if word == TAKEN:
+            hand.append(int(rest))
+        if word == DONE:
+            hand.remove(int(rest))
+        busy = word in (TAKEN, DONE, BUSY)
 
 
 def _line_reader(pipe: IO[bytes]) -> Callable[[float], str | None]:
@@ -114,17 +142,17 @@ def _line_reader(pipe: IO[bytes]) -> Callable[[float], str | None]:
     return read
 
 
-def _hung(row: int | None, row_timeout_s: float) -> _Verdict:
-    if row is None:
+def _hung(rows: list[int], row_timeout_s: float) -> _Death:
+    if not rows:
         raise StorageError(
             f"no photo could be fetched in {_IDLE_TIMEOUT_S:g} s", "check the photos' storage, then run again"
         )
-    return _Verdict(row, Reason.HUNG_WORKER, f"no answer in {row_timeout_s:g} s")
+    return _Death(rows, Reason.HUNG_WORKER, f"no answer in {row_timeout_s:g} s")
 
 
-def _ended(row: int | None, code: int) -> _Verdict:
-    if row is not None and code == MEMORY_EXIT:
-        return _Verdict(row, Reason.EXHAUSTED_MEMORY, "over the memory limit of one photo")
-    if row is not None and code < 0:
-        return _Verdict(row, Reason.CRASHED_WORKER, signal.Signals(-code).name)
+def _ended(rows: list[int], code: int) -> _Death:
+    if code == MEMORY_EXIT:
+        return _Death(rows, Reason.EXHAUSTED_MEMORY, "over the memory limit of one photo")
+    if code < 0:
+        return _Death(rows, Reason.CRASHED_WORKER, signal.Signals(-code).name)
     raise InvariantError(f"the trial of single photos ended with exit code {code}", "run again and report it")

@@ -30,12 +30,13 @@ class RunSpec(BaseModel):
     @property
     def models(self) -> tuple[Card, ...]:
         """The cards of the models that the run needs."""
-        return (*self.locators, self.embedder)
+        return tuple({card.name: card for card in self.named.values()}.values())
 
     @property
-    def locators(self) -> tuple[Card, ...]:
-        """The cards of the models that find faces."""
-        return (self.detector,) if self.judge in (None, self.detector) else (self.detector, self.judge)
+    def named(self) -> dict[str, Card]:
+        """The same by what each does; the judge may be the detector itself."""
+        cards = {"detector": self.detector, "judge": self.judge, "embedder": self.embedder}
+        return {role: card for role, card in cards.items() if card is not None}
 
     @property
     def recipe(self) -> Recipe:

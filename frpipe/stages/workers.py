@@ -21,6 +21,8 @@ from frpipe.io.partition import read_part
 from frpipe.io.parts import write_part
 from frpipe.models.loading import load_embedder
 from frpipe.stages.attempts import AttemptLog, Poison
+from frpipe.stages.headway import Headway, told
+from frpipe.stages.host import ALONE, Host
 from frpipe.stages.locate import Located, locator_of
 from frpipe.stages.parcel import Parcel
 from frpipe.stages.sandbox import find_poison
@@ -36,9 +38,10 @@ def fetcher_of(spec: RunSpec) -> Fetcher:
     return Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
 
 
-def attempt_log_of(spec: RunSpec, pool: str) -> AttemptLog:
+def attempt_log_of(spec: RunSpec, pool: str, host: Host) -> AttemptLog:
     """The marks of a pool's workers."""
-    return AttemptLog(Folder.at(spec.output), spec.launch, pool, spec.config.resources.part_attempts)
+    limit = spec.config.resources.part_attempts
+    return AttemptLog(Folder.at(spec.output), spec.launch, pool, limit, host)
 
 
 def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[bytes | Reject]:
@@ -51,10 +54,11 @@ def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[by
 class Locate:
     """Fetch, decode, detect and align the photos of a part."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._spec = spec
+        self._host = host
         self._out = Folder.at(spec.output)
-        self._log = attempt_log_of(spec, "locate")
+        self._log = attempt_log_of(spec, "locate", host)
         self._locator = locator_of(spec.config, spec.detector, spec.judge)
 
     @timed("locate")
@@ -64,7 +68,8 @@ class Locate:
         poison = self._poison_of(part, plan.num_rows)
         rows = range(plan.num_rows)
         located = self._located(plan, [row for row in rows if row not in poison])
-        outcomes = [_condemned(poison[row]) if row in poison else next(located) for row in rows]
+        each = (_condemned(poison[row]) if row in poison else next(located) for row in rows)
+        outcomes = list(told(part, each, self._host.report))
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
         return tabulate(part, plan, outcomes, attempts, policy, version=version).pack()
@@ -77,9 +82,10 @@ class Locate:
     def _poison_of(self, part: int, rows: int) -> dict[int, Poison]:
         attempt = self._log.begin(part)
         poison = self._log.poison(part)
-        if attempt > 1:
+        if attempt.number > 1:
             record("frpipe_retried_parts", 1)
-            poison = find_poison(self._spec, part, rows, poison, attempt)
+        if attempt.suspect:
+            poison = find_poison(self._spec, part, rows, poison, attempt.number)
             self._log.condemn(part, poison)
         return poison
 
@@ -87,9 +93,10 @@ class Locate:
 class Embed:
     """Turn the aligned faces of a part into unit vectors."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
+        self._host = host
         self._recipe = spec.recipe
-        self._log = attempt_log_of(spec, "embed")
+        self._log = attempt_log_of(spec, "embed", host)
         self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
 
     @timed("embed")
@@ -97,7 +104,7 @@ class Embed:
         parcel = Parcel.unpack(packed)
         self._log.begin(parcel.part)
         start = time.perf_counter()
-        vectors = self._embedder.embed(parcel.crops)
+        vectors = self._embedder.embed(parcel.crops, Headway(parcel, self._host.report))
         images, faces = finish(parcel, vectors, time.perf_counter() - start, self._recipe)
         return Parcel(parcel.part, images, faces, np.zeros((0,), np.uint8)).pack()
 
@@ -105,7 +112,7 @@ class Embed:
 class Publish:
     """Write a part's files and say what they hold."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, _host: Host = ALONE) -> None:
         self._out = Folder.at(spec.output)
         self._metadata = spec.recipe.metadata()
 
@@ -123,8 +130,8 @@ class Publish:
 class Enroll:
     """Do a part from its photos to its files: nothing travels, and one process holds both models."""
 
-    def __init__(self, spec: RunSpec) -> None:
-        self._locate, self._embed, self._publish = Locate(spec), Embed(spec), Publish(spec)
+    def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
+        self._locate, self._embed, self._publish = Locate(spec, host), Embed(spec, host), Publish(spec, host)
 
     def __call__(self, ticket: pa.Table) -> pa.Table:
         return self._publish(self._embed(self._locate(ticket)))

@@ -53,6 +53,10 @@ class Injector:
     def count(self, role: Role) -> int:
         return sum(each == role for each, _ in self.events())
 
+    def searched(self) -> list[str]:
+        """The parts that a worker has searched for a photo to blame, as often as it did."""
+        return [what.split()[1] for _, what in self.events() if what.startswith("search ")]
+
     def redone(self) -> int:
         """Shards that were begun more than once: of workers, or, where there are none, of the driver."""
         begun = Counter(what for role, what in self.events() if what.startswith("begin "))

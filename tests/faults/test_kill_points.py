@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_a_kill_in_the_midst_of_a_job_costs_nothing(
 ) -> None:
     point = Point(role, int(share * clean.events(name)[role]), "during", victim)
     assert bench.kill(disturbed[name], point, output, clean.output(name)).redone <= WORKERS
+    assert not bench.injector.searched(), "a photo was looked for though a node or driver was lost"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+def test_a_part_is_searched_where_its_worker_left_a_mark_and_its_node_stays_up(
+    share: float, bench: Bench, clean: Clean, disturbed: dict[str, Job], output: Path
+) -> None:
+    point = Point("worker", int(share * clean.events("enroll")["worker"]), "during", "worker")
+    bench.kill(disturbed["enroll"], point, output, clean.output("enroll"))
+    second = re.compile(r"create .*/_attempts/locate/(\d+)/0002\.")
+    marked = [found[1] for _, what in bench.injector.events() if (found := second.match(what))]
+    assert bench.injector.searched() == [str(int(part)) for part in marked]
 
 
 @pytest.mark.slow

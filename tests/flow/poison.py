@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 
+import cv2
 import numpy as np
+
+_SEEN: list[bytes] = []
 
 
 def decode(data: bytes) -> np.ndarray | None:
@@ -13,11 +18,38 @@ def decode(data: bytes) -> np.ndarray | None:
     if not data.startswith(b"POISON"):
         return None
     if data.endswith(b"crash"):
-        os.kill(os.getpid(), signal.SIGSEGV)
+        _die()
+    if data.endswith(b"threads"):
+        return _die() if cv2.getNumThreads() != 1 else None
+    if data.endswith(b"often"):
+        return _die_while_lives(Path(os.fsdecode(data[len(b"POISON") : -len(b" often")])))
+    if data.endswith(b"pair"):
+        _SEEN.append(data)
+        return _die() if len(_SEEN) > 1 else None
+    if data.endswith(b"waits"):
+        return _wait_for(Path(os.fsdecode(data[len(b"POISON") : -len(b" waits")])))
     if data.endswith(b"hang"):
         signal.pause()
     _fill_memory()
     return None
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _die_while_lives(lives: Path) -> None:
+    left = lives.read_bytes()
+    if left:
+        lives.write_bytes(left[1:])
+        _die()
+
+
+def _wait_for(file: Path) -> None:
+    for _ in range(600):
+        if file.exists():
+            break
+        time.sleep(0.1)
 
 
 def _fill_memory() -> None:

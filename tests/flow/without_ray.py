@@ -11,7 +11,7 @@ import pytest
 from frpipe.flows.enroll import job as enroll_flow
 from frpipe.flows.replay import job as replay_flow
 from frpipe.stages import workers
-from frpipe.stages.allocation import Node, Pools
+from frpipe.stages.allocation import Node
 from frpipe.stages.spec import RunSpec
 
 
@@ -30,7 +30,7 @@ def _alone(*_: object) -> Iterator[list[Node]]:
     yield [Node(2.0)]
 
 
-def _one_by_one(spec: RunSpec, parts: Sequence[int], _: Pools) -> Iterator[dict[str, int]]:
+def _one_by_one(spec: RunSpec, parts: Sequence[int], *_: object) -> Iterator[dict[str, int]]:
     worker = workers.Enroll(spec)
     for part in parts:
         yield worker(pa.table({"part": [part]})).to_pylist()[0]

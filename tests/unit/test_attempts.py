@@ -11,6 +11,7 @@ from frpipe.core.reasons import Reason
 from frpipe.io.folder import Folder
 from frpipe.stages.attempts import AttemptLog, Poison, clear_attempts
 from frpipe.stages.failure import as_text, revive
+from frpipe.stages.host import Host
 
 
 @pytest.fixture
@@ -20,20 +21,55 @@ def out(tmp_path: Path) -> Folder:
 
 def test_attempts_are_counted_across_launches_and_parts_apart(out: Folder) -> None:
     first, second = (AttemptLog(out, launch, "locate", 4) for launch in ("aaa", "bbb"))
-    assert [first.begin(3), first.begin(3), second.begin(3), first.begin(4)] == [1, 2, 3, 1]
+    begun = [log.begin(part) for log, part in ((first, 3), (first, 3), (second, 3), (first, 4))]
+    assert [attempt.number for attempt in begun] == [1, 2, 3, 1]
 
 
 def test_one_launch_gives_up_at_its_limit_and_the_next_may_try_again(out: Folder) -> None:
     log = AttemptLog(out, "aaa", "embed", 2)
-    assert [log.begin(0), log.begin(0)] == [1, 2]
+    assert [log.begin(0).number, log.begin(0).number] == [1, 2]
     with pytest.raises(OutputError, match="part 0 has lost its worker 2 times"):
         log.begin(0)
-    assert AttemptLog(out, "bbb", "embed", 2).begin(0) == 3
+    assert AttemptLog(out, "bbb", "embed", 2).begin(0).number == 3
+
+
+def test_a_worker_lost_on_a_node_that_is_up_makes_its_photos_suspect(out: Folder) -> None:
+    log = _log(out, "aaa", "n1", living={"n1"})
+    assert [log.begin(0).suspect, log.begin(0).suspect] == [False, True]
+
+
+def test_a_worker_lost_with_its_node_or_its_driver_makes_none_suspect_the_first_time(out: Folder) -> None:
+    living = {"n1", "n2"}
+    assert not _log(out, "aaa", "n1", living).begin(0).suspect
+    living.remove("n1")
+    assert not _log(out, "aaa", "n2", living).begin(0).suspect
+    assert not _log(out, "bbb", "n2", living).begin(1).suspect
+    assert not _log(out, "ccc", "n2", living).begin(1).suspect
+    assert _log(out, "ddd", "n2", living).begin(1).suspect
+
+
+def test_nodes_that_are_lost_do_not_end_the_job_until_they_are_many(out: Folder) -> None:
+    suspect = [_log(out, "aaa", f"n{number}", {f"n{number}"}).begin(0).suspect for number in range(8)]
+    assert suspect == [False, False, *[True] * 6]
+    with pytest.raises(OutputError, match="part 0 has lost its worker 8 times"):
+        _log(out, "aaa", "n9", {"n9"}).begin(0)
+
+
+def test_losses_without_and_with_their_nodes_are_counted_apart(out: Folder) -> None:
+    for node in ("n1", "gone", "gone", "gone"):
+        _log(out, "aaa", node, {"n1"}).begin(0)
+    _log(out, "aaa", "n1", {"n1"}).begin(0)
+    with pytest.raises(OutputError, match="part 0 has lost its worker 5 times"):
+        _log(out, "aaa", "n1", {"n1"}).begin(0)
+
+
+def _log(out: Folder, launch: str, node: str, living: set[str]) -> AttemptLog:
+    return AttemptLog(out, launch, "locate", 2, Host(node, lambda: living))
 
 
 def test_the_pools_count_for_themselves(out: Folder) -> None:
-    assert AttemptLog(out, "aaa", "locate", 4).begin(0) == 1
-    assert AttemptLog(out, "aaa", "embed", 4).begin(0) == 1
+    assert AttemptLog(out, "aaa", "locate", 4).begin(0).number == 1
+    assert AttemptLog(out, "aaa", "embed", 4).begin(0).number == 1
 
 
 def test_condemned_photos_are_remembered_until_the_run_is_complete(out: Folder) -> None:
@@ -43,6 +79,15 @@ def test_condemned_photos_are_remembered_until_the_run_is_complete(out: Folder) 
     assert AttemptLog(out, "bbb", "locate", 4).poison(8) == {}
     clear_attempts(out)
     assert AttemptLog(out, "bbb", "locate", 4).poison(7) == {}
+
+
+def test_nothing_stays_of_the_marks_of_a_run_that_is_complete(out: Folder, tmp_path: Path) -> None:
+    out.write("images/part-000000.parquet", b"")
+    for pool in ("locate", "embed"):
+        AttemptLog(out, "aaa", pool, 4).begin(0)
+    clear_attempts(out)
+    clear_attempts(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_an_error_of_a_worker_reaches_the_driver_as_what_it_was() -> None:

@@ -99,6 +99,16 @@ def test_a_new_content_has_a_new_version(folder: Folder) -> None:
     assert folder.entry("x") == folder.list()[0]
 
 
+def test_a_folder_that_is_cleared_is_gone_and_its_neighbours_stay(folder: Folder) -> None:
+    for name in ("marks/a/1", "marks/b/2", "marks.txt", "marksmen/3"):
+        folder.write(name, b"x")
+    folder.clear("marks")
+    folder.clear("marks")
+    assert [entry.name for entry in folder.list()] == ["marks.txt", "marksmen/3"]
+    if folder.is_local:
+        assert not Path(folder.uri, "marks").exists()
+
+
 def test_open_seeks(folder: Folder) -> None:
     folder.write("x", bytes(range(200)))
     with folder.open("x") as file:

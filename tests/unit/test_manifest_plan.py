@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 
@@ -150,17 +151,58 @@ def test_embedded_photos_are_not_copied(tmp_path: Path, out: Folder) -> None:
     ]
 
 
+@pytest.mark.parametrize("workers", [1, 2, 8, 64])
+@pytest.mark.parametrize("rows", [1, 10, 100, 273, 1000, 50_000, 10_000_000])
+def test_workers_get_near_equal_shares(rows: int, workers: int) -> None:
+    size = auto_part_rows(rows, workers)
+    assert 1 <= size <= 2048
+    shares = [0] * workers
+    for start in range(0, rows, size):
+        nearest = min(range(workers), key=shares.__getitem__)
+        shares[nearest] += min(size, rows - start)
+    fair = math.ceil(rows / workers)
+    assert max(shares) <= fair + max(2, fair // 20)
+
+
 @pytest.mark.parametrize(
-    ("rows", "size"), [(1, 256), (5_000, 256), (66_000, 256), (131_072, 512), (300_000, 1024), (10**9, 2048)]
+    ("rows", "workers", "size"),
+    [
+        (10, 2, 5),
+        (10, 64, 1),
+        (273, 2, 46),
+        (1000, 8, 42),
+        (50_000, 2, 544),
+        (50_000, 64, 261),
+        (10**7, 64, 1371),
+        (10**9, 64, 2048),
+    ],
 )
-def test_auto_is_a_power_of_two_near_a_256th(rows: int, size: int) -> None:
-    assert auto_part_rows(rows) == size
+def test_parts_grow_with_what_a_worker_has_to_do(rows: int, workers: int, size: int) -> None:
+    assert auto_part_rows(rows, workers) == size
 
 
-def test_auto_estimates_text_manifests(tmp_path: Path, out: Folder) -> None:
+@pytest.mark.parametrize("workers", [8, 64, 512])
+def test_parts_last_longer_than_it_takes_to_hand_out_one_to_each_worker(workers: int) -> None:
+    assert all(auto_part_rows(rows, workers) >= 3 * workers for rows in (8 * workers**2, 10**6, 10**8))
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_rows_of_a_small_text_manifest_are_counted(tmp_path: Path, out: Folder, end: str) -> None:
+    rows = "\n".join(f"{n}.jpg" for n in range(273))
+    (tmp_path / "m.csv").write_text(f"image_uri\n{rows}{end}")
+    made = plan(str(tmp_path / "m.csv"), out, workers=2)
+    assert [made.rows_of(part) for part in range(made.parts)] == [46, 46, 46, 46, 46, 43]
+
+
+def test_auto_estimates_large_text_manifests(tmp_path: Path, out: Folder) -> None:
     (tmp_path / "m.csv").write_text("image_uri\n" + "".join(f"{n:07d}.jpg\n" for n in range(140_000)))
-    made = plan(str(tmp_path / "m.csv"), out)
-    assert (made.rows, made.part_rows, made.parts) == (140_000, 512, 274)
+    made = plan(str(tmp_path / "m.csv"), out, workers=2)
+    assert (made.rows, made.part_rows) == (140_000, auto_part_rows(140_000, 2))
+
+
+def test_a_plan_keeps_its_parts_though_the_cluster_has_grown(tmp_path: Path, out: Folder) -> None:
+    first = plan(_manifest(tmp_path, 1000), out, workers=2)
+    assert plan(str(tmp_path / "m.parquet"), out, workers=64) == first
 
 
 def test_the_same_text_in_another_folder_is_another_manifest(tmp_path: Path, out: Folder) -> None:

@@ -6,8 +6,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from frpipe.core.config import Config
@@ -22,13 +24,15 @@ from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import Draft, Plan, plan_of
 from frpipe.models.registry import Registry
-from frpipe.stages.allocation import Pools, allocate
+from frpipe.stages.allocation import Pools, allocate, most_workers
 from frpipe.stages.attempts import clear_attempts
 from frpipe.stages.bridge import stream
 from frpipe.stages.cluster import cluster
 from frpipe.stages.spec import Models, RunSpec
 
 Say = Callable[[str], None]
+Joined = Callable[[], Pools]
+"""Joins the cluster where that was not done yet; the pools that it has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,52 +49,68 @@ class Enrollment:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
         out = output_place(self.output)
         spec = run_spec(self._settings(out), out.uri)
-        plan = self._claim(out, spec)
-        stored = run.complete(out)
-        if stored is not None:
-            self.say("this run is complete already: nothing to do")
-            # A driver may have died between its last two steps.
-            clear_attempts(out)
-            return Report.stored(stored)
-        run.reopen(out)
-        out.sweep()
-        with cluster(self.address, self.say) as nodes:
-            return self._finish(out, spec, plan, allocate(self.config.resources, nodes))
+        with ExitStack() as stack:
+            joined = cache(lambda: self._join(stack))
+            plan = self._claim(out, spec, joined)
+            stored = run.complete(out)
+            if stored is not None:
+                self.say("this run is complete already: nothing to do")
+                # A driver may have died between its last two steps.
+                clear_attempts(out)
+                return Report.stored(stored)
+            run.reopen(out)
+            out.sweep()
+            return self._finish(out, spec, plan, joined())
 
     def dry_run(self) -> str:
         """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
         out = output_place(self.output)
         spec = run_spec(self._settings(out), out.uri)
         draft = self._draft(spec)
-        run.check_claim(out, _identity(spec, draft))
-        with tempfile.TemporaryDirectory() as scratch:
-            plan = plan_of(draft, Folder.at(scratch), self.config.storage.roots)
-        with cluster(self.address, self.say) as nodes:
-            return _describe(self, spec, plan, allocate(self.config.resources, nodes))
+        begun = run.check_claim(out, _identity(spec, draft))
+        with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
+            joined = cache(lambda: self._join(stack))
+            part_rows = begun["part_rows"] if begun else self._part_rows(draft, joined)
+            plan = plan_of(draft, Folder.at(scratch), part_rows, self.config.storage.roots)
+            return _describe(self, spec, plan, joined())
+
+    def _join(self, stack: ExitStack) -> Pools:
+        return allocate(self.config.resources, stack.enter_context(cluster(self.address, self.say)))
 
     def _settings(self, out: Folder) -> Config:
         """The configuration; of an output begun before photos were looked at again, with its single look."""
         return going_on(self.config, run.begun(out).get("identity", {}).get("recipe"), self.say)
 
     def _draft(self, spec: RunSpec) -> Draft:
-        reserved = reserved_names(spec.recipe.schema_version)
-        return Draft.of(self.manifest, self.config.resources.part_rows, reserved)
+        return Draft.of(self.manifest, reserved_names(spec.recipe.schema_version))
 
-    def _claim(self, out: Folder, spec: RunSpec) -> Plan:
-        """Make the output ours before anything is written to it; then check and cut the manifest."""
+    def _part_rows(self, draft: Draft, joined: Joined) -> int:
+        wanted = self.config.resources.part_rows
+        return draft.part_rows(most_workers(joined())) if wanted == "auto" else wanted
+
+    def _claim(self, out: Folder, spec: RunSpec, joined: Joined) -> Plan:
+        """Make the output ours before anything is written to it; then check and cut the manifest.
+
+        How large parts are follows from the cluster of the first run, and stays.
+        """
         draft = self._draft(spec)
-        facts = {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "part_rows": draft.part_rows,
-            "manifest": self.manifest,
-            "config": spec.config.model_dump(mode="json"),
-        }
-        claimed = run.claim(out, _identity(spec, draft), facts)
+        identity = _identity(spec, draft)
+        claimed = run.check_claim(out, identity)
+        if claimed is None:
+            claimed = run.claim(out, identity, self._facts(spec, self._part_rows(draft, joined)))
         try:
-            return plan_of(replace(draft, part_rows=claimed["part_rows"]), out, self.config.storage.roots)
+            return plan_of(draft, out, claimed["part_rows"], self.config.storage.roots)
         except (ManifestError, ConfigError):
             run.release(out)
             raise
+
+    def _facts(self, spec: RunSpec, part_rows: int) -> dict[str, Any]:
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "part_rows": part_rows,
+            "manifest": self.manifest,
+            "config": spec.config.model_dump(mode="json"),
+        }
 
     def _finish(self, out: Folder, spec: RunSpec, plan: Plan, pools: Pools) -> Report:
         start = time.monotonic()
@@ -120,9 +140,9 @@ def enroll_parts(spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools
     todo = sum(plan.rows_of(part) for part in pending)
     if todo < plan.rows:
         say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
-    progress = Progress(todo, say)
-    for receipt in stream(spec, pending, pools):
-        progress.add(receipt)
+    with Progress(todo, say) as progress:
+        for receipt in stream(spec, pending, pools, progress.watch):
+            progress.add(receipt)
     return progress.done
 
 
@@ -130,7 +150,7 @@ def report_facts(spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall
     """What a report says beyond what is counted from the output."""
     return {
         "pools": [str(pool) for pool in pools],
-        "models": {card.role: f"{card.name} {card.sha256[:12]}" for card in spec.models},
+        "models": {role: f"{card.name} {card.sha256[:12]}" for role, card in spec.named.items()},
         "parts": plan.parts,
         "launch_rows": launched,
         "wall_s": round(wall_s, 3),

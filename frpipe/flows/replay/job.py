@@ -30,7 +30,7 @@ from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.io.listed_files import ListedFiles
 from frpipe.io.partition import Plan
-from frpipe.stages.allocation import allocate
+from frpipe.stages.allocation import allocate, most_workers
 from frpipe.stages.cluster import cluster
 from frpipe.stages.spec import RunSpec
 
@@ -54,15 +54,14 @@ class Replay:
         stored = run.complete(task.out) if run.check_claim(task.out, task.identity) else None
         if stored is not None:
             self.say("this replay is complete already: nothing to do")
-            _clear(task.replayed)
+            task.out.clear(_REPLAYED)
             return ReplayReport.stored(stored)
         hits = self._hits(task)
         facts = run.claim(task.out, task.identity, self._facts(task))
         run.reopen(task.out)
         task.out.sweep()
         copy_plan(task.source.files.folder, task.out, task.source.plan)
-        plan = cut(task.source, self.choice, hits, self.config.resources.part_rows, task.replayed)
-        return self._finish(task, plan, hits, facts)
+        return self._finish(task, hits, facts)
 
     def dry_run(self) -> str:
         """What would be done, in words; nothing is written."""
@@ -117,10 +116,13 @@ class Replay:
             "config": task.spec.config.model_dump(mode="json"),
         }
 
-    def _finish(self, task: _Task, plan: Plan, hits: dict[int, int], facts: dict[str, Any]) -> Report:
+    def _finish(self, task: _Task, hits: dict[int, int], facts: dict[str, Any]) -> Report:
         start = time.monotonic()
+        resources = self.config.resources
         with cluster(self.address, self.say) as nodes:
-            pools = allocate(self.config.resources, nodes)
+            pools = allocate(resources, nodes)
+            size, workers = resources.part_rows, most_workers(pools)
+            plan = cut(task.source, self.choice, hits, size, task.replayed, workers=workers)
             again, launched = until_whole(
                 task.replayed,
                 plan,
@@ -133,7 +135,7 @@ class Replay:
         shown |= {"output": task.out.uri, "replays": self._records(task, facts, again)}
         report = ReplayReport.of(found.tally, **shown)
         run.seal(task.out, found.files, report.as_dict(), report.text())
-        _clear(task.replayed)
+        task.out.clear(_REPLAYED)
         return report
 
     def _merge(self, task: _Task, plan: Plan, hits: dict[int, int], again: Audit) -> Audit:
@@ -169,8 +171,3 @@ class _Task:
     spec: RunSpec
     changes: dict[str, Any]
     identity: dict[str, Any]
-
-
-def _clear(replayed: Folder) -> None:
-    for entry in replayed.list():
-        replayed.delete(entry.name)

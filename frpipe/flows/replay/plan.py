@@ -17,12 +17,12 @@ from frpipe.flows.rejects.reading import in_order, read_images
 from frpipe.flows.replay.source import ReplaySource
 from frpipe.io.folder import Folder
 from frpipe.io.part_writer import PartWriter
-from frpipe.io.partition import FORMAT_VERSION, PLAN, Plan, load_plan, read_part, slices
+from frpipe.io.partition import FORMAT_VERSION, PLAN, Plan, auto_part_rows, load_plan, read_part, slices
 
 _INDEX = f"{PLAN}/plan.json"
-# Rejected rows may each cost a worker and a search, so that parts are smaller than those of a run: about 256
-# of them, of 16 rows at least.
-_PARTS, _LEAST_ROWS, _MOST_ROWS = 256, 16, 2048
+# Rejected rows may each cost a worker and a search, so that parts are smaller than those of a large run:
+# about 256 of them, of 16 rows at least where there are enough.
+_PARTS, _LEAST_ROWS = 256, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,15 @@ def cut(
     hits: Mapping[int, int],
     part_rows: int | Literal["auto"],
     replayed: Folder,
+    *,
+    workers: int,
 ) -> Plan:
-    """Write the plan of the chosen rows, or find that this was done; its size of parts stays as it was."""
+    """Write the plan of the chosen rows, or find that this was done; its size of parts stays as it was.
+
+    workers: among which the rows are shared out.
+    """
     if not replayed.exists(_INDEX):
-        size = _auto_rows(sum(hits.values())) if part_rows == "auto" else part_rows
+        size = _auto_rows(sum(hits.values()), workers) if part_rows == "auto" else part_rows
         _write(source, choice, hits, size, replayed)
     return load_plan(replayed)
 
@@ -114,5 +119,5 @@ def _spans(start: int, stop: int, size: int) -> Iterator[Span]:
         start += count
 
 
-def _auto_rows(rows: int) -> int:
-    return min(max(-(-rows // _PARTS), _LEAST_ROWS), _MOST_ROWS)
+def _auto_rows(rows: int, workers: int) -> int:
+    return min(auto_part_rows(rows, workers), max(-(-rows // _PARTS), _LEAST_ROWS))

@@ -5,6 +5,7 @@ Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,10 +42,11 @@ class Embedder:
         self._fixed = fixed_batch
         self._scratch = np.empty(0, np.float32)
 
-    def embed(self, crops: Pixels) -> Floats:
+    def embed(self, crops: Pixels, tell: Callable[[int], None] = lambda _: None) -> Floats:
         """Vectors (N, dim) float32 as the network gives them: NOT of unit length, and perhaps not finite.
 
-        crops: (N, 112, 112, 3) uint8 RGB; N may be 0. Raises ModelMismatch: the graph gives vectors of
+        crops: (N, 112, 112, 3) uint8 RGB; N may be 0.  tell: called after each batch with the number done.
+        Raises ModelMismatch: the graph gives vectors of
         another length than the card says.
         """
         self._check(crops)
@@ -52,6 +54,7 @@ class Embedder:
         for start in range(0, len(crops), self._rows):
             batch = crops[start : start + self._rows]
             vectors[start : start + len(batch)] = self._embed(batch)
+            tell(start + len(batch))
         return vectors
 
     def _check(self, crops: Pixels) -> None:

@@ -1,9 +1,9 @@
 """Python runs this at its start where this folder is on PYTHONPATH: faults for any process, none in frpipe.
 
-What frpipe does to its storage, and each piece of work that a worker begins and ends, becomes a line of the
-file `events` in the folder that FRPIPE_FAULTS names. Where `plan.json` there says so, the process, the node
-that it is on, or the job's driver is killed at one of these events: before it, after it, or in its midst,
-where the bytes are written and the file is not yet in place.
+What frpipe does to its storage, and each piece of work that a worker begins and ends, or searches, becomes a
+line of the file `events` in the folder that FRPIPE_FAULTS names. Where `plan.json` there says so, the
+process, the node that it is on, or the job's driver is killed at one of these events: before it, after it,
+or in its midst, where the bytes are written and the file is not yet in place.
 """
 
 from __future__ import annotations
@@ -96,10 +96,22 @@ def _wrap_worker(module: Any) -> None:
     real, module.Worker.__call__ = module.Worker.__call__, called
 
 
+def _wrap_sandbox(module: Any) -> None:
+    def searched(spec: Any, part: int, *more: Any) -> Any:
+        event(f"search {part}")
+        return real(spec, part, *more)
+
+    real, module.find_poison = module.find_poison, searched
+
+
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Has a module changed as soon as it is imported, so that other programs do not import frpipe."""
 
-    wraps: ClassVar = {"frpipe.io.folder": _wrap_folder, "frpipe.stages.pools": _wrap_worker}
+    wraps: ClassVar = {
+        "frpipe.io.folder": _wrap_folder,
+        "frpipe.stages.pools": _wrap_worker,
+        "frpipe.stages.sandbox": _wrap_sandbox,
+    }
 
     def find_spec(self, name: str, *_: Any) -> Any:
         wrap = self.wraps.pop(name, None)

@@ -1,0 +1,151 @@
+"""What a run says of itself while it works: published photos, and those in hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from frpipe.flows.enroll import progress as module
+from frpipe.flows.enroll.progress import Progress
+from frpipe.stages import bridge, headway, in_hand
+from frpipe.stages.headway import Headway, told
+from frpipe.stages.host import ALONE
+from frpipe.stages.parcel import Parcel
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between lines."""
+    monkeypatch.setattr(module, "_EVERY_S", 0.0)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(headway, "_EVERY_S", 0.0)
+
+
+def _receipt(part: int, ok: int, no_face: int = 0) -> dict[str, int]:
+    return {"part": part, "ok": ok, "no_face": no_face, "rejected": 0, "faces": ok}
+
+
+def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
+    said: list[str] = []
+    hand: dict[int, Mapping[str, int]] = {}
+    progress = Progress(100, said.append)
+    progress.watch(lambda: hand)
+    progress.look()
+    assert said == []
+    hand[0] = {"ok": 6, "rejected": 1, "faces": 8, "located": 20}
+    hand[3] = {"located": 5}
+    progress.look()
+    progress.look()
+    assert len(said) == 1
+    assert said[0].startswith("7 of 100 photos  ")
+    assert "ok 6  no_face 0  rejected 1  faces 8" in said[0]
+    assert said[0].endswith(" left  18 more located")
+    assert progress.done == 0
+
+
+def test_a_published_part_counts_once_whatever_was_said_of_it() -> None:
+    said: list[str] = []
+    progress = Progress(20, said.append)
+    progress.watch(lambda: {0: {"ok": 9}, 1: {"ok": 4}})
+    progress.look()
+    progress.add(_receipt(0, 7, 3))
+    progress.look()
+    assert [line.split(" photos")[0] for line in said] == ["13 of 20", "14 of 20"]
+    progress.add(_receipt(1, 10))
+    assert said[-1].startswith("20 of 20 photos")
+    assert "located" not in said[-1]
+    assert progress.done == 20
+
+
+def test_a_part_that_is_begun_again_takes_its_photos_back() -> None:
+    said: list[str] = []
+    hand = {0: {"ok": 9}}
+    progress = Progress(20, said.append)
+    progress.watch(lambda: hand)
+    progress.look()
+    hand[0] = {"ok": 1}
+    progress.look()
+    assert [line.split(" photos")[0] for line in said] == ["9 of 20", "1 of 20"]
+
+
+def test_lines_come_by_themselves_while_it_is_under_way() -> None:
+    heard = threading.Event()
+    with Progress(20, lambda _: heard.set()) as progress:
+        progress.watch(lambda: {0: {"ok": 9}})
+        assert heard.wait(30)
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_before_any_photo_is_done_it_says_how_many_are_located_and_no_time() -> None:
+    said: list[str] = []
+    progress = Progress(20, said.append)
+    progress.watch(lambda: {0: {"located": 3}})
+    progress.look()
+    assert said[0].startswith("0 of 20 photos")
+    assert said[0].endswith("faces 0  3 more located")
+
+
+def test_a_part_is_told_of_while_it_is_located_and_its_outcomes_are_as_they_were() -> None:
+    heard: list[tuple[int, dict[str, int]]] = []
+    told_ = told(5, ["a", "b"], lambda part, counts: heard.append((part, dict(counts))))
+    assert list(told_) == ["a", "b"]
+    assert heard == [(5, {"located": 1}), (5, {"located": 2}), (5, {"located": 2})]
+
+
+def test_a_photo_has_ended_with_its_last_face_and_those_before_it() -> None:
+    images = pa.table({"status": ["no_face", "ok", "rejected", "ok", "no_face"]})
+    parcel = Parcel(7, images, pa.table({"row": [1, 1, 3]}), np.zeros(0, np.uint8))
+    heard: list[dict[str, int]] = []
+    way = Headway(parcel, lambda _, counts: heard.append(dict(counts)))
+    for faces in (1, 2, 3):
+        way(faces)
+    assert heard == [
+        {"no_face": 1, "located": 5, "faces": 1},
+        {"no_face": 1, "ok": 1, "rejected": 1, "located": 5, "faces": 2},
+        {"no_face": 2, "ok": 2, "rejected": 1, "located": 5, "faces": 3},
+    ]
+
+
+def test_a_worker_has_opencv_work_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Publisher(bridge.Publish):
+        worker = staticmethod(lambda _spec, _host: lambda table: table)
+
+    class Spec:
+        models = ()
+
+    before = cv2.getNumThreads()
+    monkeypatch.setattr(bridge, "_host", lambda _: ALONE)
+    try:
+        cv2.setNumThreads(2)
+        Publisher(Spec(), {}, None)
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("error", [GetTimeoutError("late"), RayActorError()])
+def test_a_board_that_is_late_or_lost_is_an_empty_one(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Call:
+        def remote(self, *_: object) -> None:
+            if isinstance(error, RayActorError):
+                raise error
+
+    class Board:
+        note = read = Call()
+
+    def get(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(in_hand.ray, "get", get)
+    hand = in_hand.InHand.__new__(in_hand.InHand)
+    hand._board = Board()
+    hand.report(0, {"ok": 1})
+    assert hand.read() == {}

@@ -22,11 +22,14 @@ from frpipe.models.loading import load_detector, load_finder
 from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.decode import Photo, decode, plan_shrink
 from frpipe.vision.header import Header
+from frpipe.vision.photograph import is_blank, is_odd, judge
 from frpipe.vision.quality import inter_eye_px, sharpness
 
 T = TypeVar("T")
 R = TypeVar("R")
 CROP_SIDE = 112
+# Log odds by which a face is judged more strictly, as to being on a photograph, if its scores leave a doubt.
+_DOUBT = 1.5
 
 
 @dataclass(slots=True)
@@ -87,6 +90,7 @@ class Locator:
     def __init__(self, config: Config, finder: Detector | Finder) -> None:
         self._config = config
         self._finder = finder if isinstance(finder, Finder) else SingleLook(finder, config.detect)
+        self._rejects_others = config.detect.not_photographs == "reject" and isinstance(finder, Finder)
         self._window_rows = config.resources.window_rows
         self._window_bytes = config.resources.window_mb << 20
         threads = config.resources.locate.threads
@@ -138,6 +142,8 @@ class Locator:
         located.format = photo.format
         located.width, located.height = photo.width, photo.height
         located.orientation = photo.orientation
+        if self._rejects_others and is_blank(photo.pixels):
+            raise Reject(Reason.BLANK, "one colour everywhere, or wholly transparent")
         return photo
 
     def _shrink_of(self, header: Header) -> int:
@@ -212,7 +218,6 @@ class Locator:
         """Cut out the chosen faces; what is no face, or on no photograph, is left out."""
         located, photo = work.located, case.photo
         located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
-        located.faces_refused = case.refused
         located.faces_detected = len(case.faces) + case.refused
         left_out = Counter({Reason.IMPLAUSIBLE_FACE: case.refused})
         faces = case.found()
@@ -226,10 +231,14 @@ class Locator:
         kept = []
         for index in sources:
             crop = align_photo(photo, faces.points[index], CROP_SIDE, self._config.align.antialias)
+            if self._rejects_others and _is_no_photograph(crop, self._finder.is_clear(case.faces[index])):
+                left_out[Reason.NOT_A_PHOTOGRAPH] += 1
+                continue
             kept.append(index)
             located.crops.append(crop)
             located.eye_distance_px.append(inter_eye_px(faces.points[index]))
             located.sharpness.append(sharpness(crop))
+        located.faces_refused = left_out[Reason.IMPLAUSIBLE_FACE] + left_out[Reason.NOT_A_PHOTOGRAPH]
         located.faces = faces.take(kept)
         located.candidates = [case.faces[index] for index in kept]
         _conclude(located, left_out)
@@ -251,6 +260,12 @@ def locator_of(config: Config, detector: Card, judge: Card | None) -> Locator:
     if judge is None:
         return Locator(config, load_detector(detector, config.detect, pool))
     return Locator(config, load_finder(detector, judge, config.detect, pool))
+
+
+def _is_no_photograph(crop: np.ndarray, is_clear: bool) -> bool:
+    if is_clear:
+        return is_odd(crop) and judge(crop).kind is not None
+    return judge(crop, _DOUBT).kind is not None
 
 
 def _conclude(located: Located, left_out: Counter[Reason]) -> None:

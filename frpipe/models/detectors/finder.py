@@ -151,6 +151,11 @@ class SingleLook:
             cases.append(Case(photo, faces=_candidates(moved, widths, is_sure=True)))
         return cases
 
+    def is_clear(self, face: Candidate) -> bool:
+        """As `Finder.is_clear`."""
+        del face
+        return True
+
     def needed_shrink(self, case: Case) -> int:
         """As `Finder.needed_shrink`."""
         return case.photo.shrink
@@ -190,6 +195,12 @@ class Finder:
         if self._turns:
             self._turn(cases)
         return cases
+
+    def is_clear(self, face: Candidate) -> bool:
+        """Whether its scores are such as faces on negatives and drawings do not get."""
+        if self._looks.clear_score is not None:
+            return face.score >= self._looks.clear_score
+        return (face.judged or 0.0) >= self._looks.judged_clear_score
 
     def needed_shrink(self, case: Case) -> int:
         """The largest shrink (1, 2, 4, 8) of a decode that the second looks at a photo's faces allow."""

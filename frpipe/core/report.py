@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
 from frpipe.core.reasons import Status
+from frpipe.core.schema import version_of
 
 STAGES = {
     "fetch": "fetch_ms",
@@ -27,6 +28,9 @@ class Tally:
 
     rows: int = 0
     faces: int = 0
+    faces_refused: int = 0
+    photos_turned: int = 0
+    least_face_px: float | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     stage_rows: Counter[str] = field(default_factory=Counter)
@@ -36,6 +40,11 @@ class Tally:
         """Count the images of one part."""
         self.rows += images.num_rows
         self.faces += pc.sum(images["faces"]).as_py() or 0
+        if version_of(images.schema) > 1:
+            self.faces_refused += pc.sum(images["faces_refused"]).as_py() or 0
+            self.photos_turned += pc.sum(pc.not_equal(images["turn_deg"], 0)).as_py() or 0
+            least = pc.max(images["least_face_px"]).as_py()
+            self.least_face_px = max(filter(None, (self.least_face_px, least)), default=None)
         self.statuses.update(images["status"].to_pylist())
         self.reasons.update(reason for reason in images["reason"].to_pylist() if reason)
         for stage, column in STAGES.items():
@@ -49,6 +58,8 @@ class Report:
 
     wall_s and rows_per_s are of the last launch alone, which did `launch_rows` of the `rows`.
     stages: name -> rows, busy seconds over all workers, rows per busy second.
+    faces_refused: implausible, or on no photograph.  photos_turned: that lay otherwise than their EXIF says.
+    least_face_px: the width from which faces were looked for in every photo; None where it is not known.
     rows: of the manifest, less those that were `erased` since; rows = ok + no_face + rejected.
     """
 
@@ -67,6 +78,9 @@ class Report:
     rows_per_s: float
     output: str
     erased: int = field(default=0, kw_only=True)
+    faces_refused: int = field(default=0, kw_only=True)
+    photos_turned: int = field(default=0, kw_only=True)
+    least_face_px: float | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, tally: Tally, **facts: Any) -> Report:
@@ -106,6 +120,7 @@ class Report:
                 for status, count in zip(Status, (self.ok, self.no_face, self.rejected), strict=True)
             ),
             "",
+            *self._look_lines(),
             *self._reason_lines(),
             "| stage | photos | busy s | photos per busy s |",
             "|---|---|---|---|",
@@ -119,6 +134,16 @@ class Report:
             "",
         ]
         return "\n".join(lines)
+
+    def _look_lines(self) -> list[str]:
+        if self.least_face_px is None:
+            return []
+        return [
+            f"{self.photos_turned:,} photos lay turned. {self.faces_refused:,} faces were refused: "
+            "implausible, or on no photograph.",
+            f"In every photo faces were looked for from {self.least_face_px:.0f} pixels of width on.",
+            "",
+        ]
 
     def _reason_lines(self) -> list[str]:
         if not self.reasons:
@@ -139,4 +164,9 @@ def _counted(tally: Tally) -> dict[str, Any]:
     }
     counts = {status.value: tally.statuses[status.value] for status in Status}
     reasons = dict(tally.reasons.most_common())
-    return {"rows": tally.rows, **counts, "faces": tally.faces, "reasons": reasons, "stages": stages}
+    looks = {
+        "faces_refused": tally.faces_refused,
+        "photos_turned": tally.photos_turned,
+        "least_face_px": None if tally.least_face_px is None else round(tally.least_face_px, 1),
+    }
+    return {"rows": tally.rows, **counts, "faces": tally.faces, "reasons": reasons, "stages": stages, **looks}

@@ -18,6 +18,7 @@ from frpipe.io import run
 from frpipe.io.folder import Folder
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
+_REPORTED_LOOKS = ("faces_refused", "photos_turned", "least_face_px")
 
 
 def scan(work: Work) -> Facts:
@@ -105,4 +106,5 @@ def opened(uri: str, version: int | None) -> Snapshot | None:
 
 def _reported(report: Report) -> Facts:
     whole = report.as_dict()
-    return {name: whole[name] for name in _REPORTED}
+    looks = _REPORTED_LOOKS if whole["least_face_px"] is not None else ()
+    return {name: whole[name] for name in (*_REPORTED, *looks)}

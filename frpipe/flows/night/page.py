@@ -65,6 +65,9 @@ def _tiles(report: Facts) -> Iterator[str]:
         yield _tile(scan["new"], "new photos", _photos_note(scan))
     if "rows" in enroll:
         yield _tile(enroll["faces"], "faces", _was(before.get("faces")))
+        if "faces_refused" in enroll:
+            turned = f"{enroll['photos_turned']:,} photos lay turned"
+            yield _tile(enroll["faces_refused"], "faces refused", turned)
         was = _was(f"{before['rejected'] / before['rows']:.2%}" if before.get("rows") else None)
         yield _tile(f"{enroll['rejected'] / enroll['rows']:.2%}", "rejected", was)
     people, gallery, clusters = (changes.get(name) for name in ("people", "gallery", "clusters"))

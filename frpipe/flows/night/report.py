@@ -78,6 +78,11 @@ def _lines(report: Facts) -> Iterator[str]:
             f"enrolled   {enroll['ok']:,} ok, {enroll['no_face']:,} without a face, "
             f"{enroll['rejected']:,} rejected{f' ({reasons})' if reasons else ''}"
         )
+        if "faces_refused" in enroll:
+            yield (
+                f"refused    {enroll['faces_refused']:,} faces, implausible or on no photograph; "
+                f"{enroll['photos_turned']:,} photos lay turned"
+            )
     yield from _gallery_lines(steps)
     for name, measure in steps.get("drift", {}).get("measures", {}).items():
         if measure["verdict"] == "moved":

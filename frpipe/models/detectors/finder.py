@@ -22,7 +22,7 @@ from frpipe.core.reasons import Reject
 from frpipe.models.card import LooksSpec
 from frpipe.models.detectors.base import Detector
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.nms import suppress
+from frpipe.models.detectors.nms import iou, suppress
 from frpipe.models.detectors.plausible import is_plausible
 from frpipe.models.detectors.tiles import is_own, tiles_of
 from frpipe.vision.align import align_photo, to_original_pixels
@@ -209,7 +209,31 @@ class Finder:
         return max((shrink for shrink in SHRINKS if shrink <= least), default=1)
 
     def second(self, cases: Sequence[Case]) -> None:
-        """Look at each doubtful face again; afterwards each is sure, or gone and counted as refused."""
+        """Look at each doubtful face again; afterwards each is sure, or gone and counted as refused.
+
+        A photo that then has faces which lie otherwise than it does is looked at in the other turns too.
+        """
+        self._settle_all(cases)
+        mixed = [
+            case for case in cases if self._turns and any(self._is_odd(case, face) for face in case.faces)
+        ]
+        for quarter in QUARTERS[1:]:
+            sides = [self.side_of(case.photo.width, case.photo.height) for case in mixed]
+            turns = [(case.turn_deg + quarter) % 360 for case in mixed]
+            found = self._over(list(zip(mixed, sides, turns, strict=True)))
+            for case, faces in zip(mixed, found, strict=True):
+                known = np.array([face.box for face in case.faces], np.float32)
+                boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 1, 4)
+                is_new = iou(boxes, known).max(axis=1, initial=0.0) <= self._detector.nms_iou
+                fresh = [face for face, new in zip(faces, is_new, strict=True) if new]
+                self._judge_faces([(case, face) for face in fresh if self._is_steady(case, face)])
+                case.faces = case.faces + fresh
+            self._settle_all(mixed)
+
+    def _is_odd(self, case: Case, face: Candidate) -> bool:
+        return face.roll_deg is not None and not self._is_near_upright(case, face)
+
+    def _settle_all(self, cases: Sequence[Case]) -> None:
         todo = [(case, face) for case in cases for face in case.doubtful]
         if not self._refine:
             # Small faces are taken as the first look had them; what is doubtful for its turn is looked at.
@@ -219,7 +243,7 @@ class Finder:
         seen = self._look([(case, face, self._first_roll(case, face)) for case, face in todo])
         contested: list[tuple[Case, Candidate, Candidate | None]] = []
         for (case, face), sight in zip(todo, seen, strict=True):
-            if sight is not None and self._is_sure(sight) and self._stands(case, sight):
+            if sight is not None and self._is_sure(sight):
                 self._settle(face, sight)
             elif face.score >= self._detector.score_threshold:
                 contested.append((case, face, sight))

@@ -77,7 +77,6 @@ class _Work:
     located: Located
     data: bytes = b""
     photo: Photo | None = None
-    case: Case | None = None
 
 
 class Locator:
@@ -158,13 +157,12 @@ class Locator:
         start = time.perf_counter()
         cases = self._finder.first([work.photo for work in ready if work.photo is not None])
         share_ms = _ms_since(start) / max(1, len(ready))
-        todo = []
+        done: list[tuple[_Work, Case]] = []
+        todo: list[tuple[_Work, Case]] = []
         for work, case in zip(ready, cases, strict=True):
-            work.case, work.located.detect_ms = case, share_ms
-            if case.doubtful:
-                todo.append((work, case))
-            else:
-                self._finish(work, case)
+            work.located.detect_ms = share_ms
+            (todo if case.doubtful else done).append((work, case))
+        self._finish_all(done)
         for group in self._groups(todo):
             self._look_again(group)
 
@@ -190,9 +188,9 @@ class Locator:
         kept = [(work, case) for work, case in group if work.located.reason is None]
         self._finder.second([case for _, case in kept])
         share_ms = _ms_since(start) / max(1, len(group))
-        for work, case in kept:
+        for work, _ in kept:
             work.located.detect_ms = (work.located.detect_ms or 0.0) + share_ms
-            self._finish(work, case)
+        self._finish_all(kept)
 
     def _sharpen(self, item: tuple[_Work, Case]) -> Reject | None:
         """Decode a photo again, as large as second looks at its faces need; why that failed, if it did."""
@@ -205,14 +203,20 @@ class Locator:
                 return why
         return None
 
-    def _finish(self, work: _Work, case: Case) -> None:
+    def _finish_all(self, done: Sequence[tuple[_Work, Case]]) -> None:
+        """Cut out the faces; a decode that sharp crops need is made on the threads, as the first one was."""
+        for _ in self._map(self._finish, done):
+            pass
+
+    def _finish(self, item: tuple[_Work, Case]) -> None:
+        work, case = item
         start = time.perf_counter()
         try:
             self._align(work, case)
         except Reject as why:
             work.located.reject(why)
         work.located.align_ms = _ms_since(start)
-        work.data, work.photo, work.case = b"", None, None
+        work.data, work.photo = b"", None
 
     def _align(self, work: _Work, case: Case) -> None:
         """Cut out the chosen faces; what is no face, or on no photograph, is left out."""

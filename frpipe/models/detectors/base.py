@@ -120,7 +120,8 @@ class Detector:
         return self._detect([self._unfitted(view) for view in views], threshold)
 
     def _unfitted(self, view: Pixels) -> _Fitted:
-        bucket = self._fixed_size or tuple(_padded(self._sides[0], side) for side in view.shape[:2])
+        exact = 0 if self._fixed else _LEAST_LADDER_PX
+        bucket = self._fixed_size or tuple(_padded(self._sides[0], side, exact) for side in view.shape[:2])
         return _Fitted(view, (bucket[0], bucket[1]), (1.0, 1.0))
 
     def _detect(self, fitted: list[_Fitted], threshold: float) -> list[Faces]:
@@ -187,10 +188,10 @@ def _reaching(sides: list[int], largest: int) -> list[int]:
     return sides if sides[-1] >= largest else [*sides, -(-largest // 32) * 32]
 
 
-def _padded(sides: list[int], extent: int) -> int:
-    """A side for a view: the next multiple of 32 while it is small, then one of the ladder."""
+def _padded(sides: list[int], extent: int, exact: int) -> int:
+    """A side for a view: the next multiple of 32 up to `exact`, or beyond the ladder; else one of it."""
     least = -(-max(extent, 1) // 32) * 32
-    return least if least <= _LEAST_LADDER_PX or extent > sides[-1] else _smallest(sides, extent)
+    return least if least <= exact or extent > sides[-1] else _smallest(sides, extent)
 
 
 def _smallest(sides: list[int], extent: int) -> int:

@@ -4,6 +4,8 @@
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/enroll.py --manifest s3://... --output s3://...
     python jobs/enroll.py --replay out/      # its rejected photos once more, into out-replay/
+    python jobs/enroll.py --replay out/ --rescan    # of an output of before turned and small faces were
+                                                    # looked at again: what that may change
 
 The same command after any interruption goes on where it stopped. Exit codes: 0 done, 2 configuration,
 3 manifest, 4 model, 5 does not fit the cluster, 6 output of another run, 7 storage, 10 gallery, 11 cluster
@@ -40,11 +42,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.replay is None and (options.replay_reasons or options.replay_no_face):
         parser.error("--replay-reasons and --replay-no-face need --replay")
+    if options.rescan is not None:
+        _check_rescan(parser, options)
     if options.output is None:
         if options.replay is None:
             parser.error("--manifest needs --output")
         options.output = f"{options.replay.rstrip('/')}-replay"
     return guarded(lambda: _enroll(options))
+
+
+def _check_rescan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.replay is None:
+        parser.error("--rescan needs --replay")
+    if options.replay_reasons or options.replay_no_face:
+        parser.error("--rescan chooses the photos itself; replay the rejected ones of its output afterwards")
 
 
 def _enroll(options: argparse.Namespace) -> int:
@@ -65,7 +76,10 @@ def _stored(options: argparse.Namespace) -> list[str]:
     if options.replay is None or options.config is not None:
         return []
     from frpipe.flows.replay.source import stored_settings  # noqa: PLC0415 - --help should not wait
+    from frpipe.flows.rescan.affected import settings_to_look_again  # noqa: PLC0415
 
+    if options.rescan is not None:
+        return settings_to_look_again(options.replay)
     return stored_settings(options.replay)
 
 
@@ -75,8 +89,11 @@ def _job(options: argparse.Namespace, config: Config) -> Enrollment | Replay:
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, options.address, _say)
     from frpipe.flows.rejects.choice import Choice  # noqa: PLC0415
-    from frpipe.flows.replay.job import Replay  # noqa: PLC0415
+    from frpipe.flows.replay.job import Replay, Rescan  # noqa: PLC0415
 
+    if options.rescan is not None:
+        wish = Rescan(options.rescan)
+        return Replay(options.replay, wish, options.output, config, options.address, _say)
     reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
     choice = Choice.of(reasons, options.replay_no_face)
     return Replay(options.replay, choice, options.output, config, options.address, _say)
@@ -110,10 +127,11 @@ def _fitting_gallery(options: argparse.Namespace, config: Config) -> Config:
     from frpipe.flows.going_on import for_gallery_at  # noqa: PLC0415
     from frpipe.flows.photo import spec_of  # noqa: PLC0415
 
-    if options.replay:
+    if options.replay and options.rescan is None:
         check_gallery(options.gallery, FeatureRun.open(options.replay).spec)
         return config
-    config = for_gallery_at(config, options.gallery, _say)
+    if options.rescan is None:
+        config = for_gallery_at(config, options.gallery, _say)
     check_gallery(options.gallery, spec_of(config))
     return config
 
@@ -136,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
         "--replay-reasons", metavar="R,R", help="only photos rejected for these, e.g. truncated,hung_worker"
     )
     parser.add_argument("--replay-no-face", action="store_true", help="and the photos without a face")
+    parser.add_argument(
+        "--rescan",
+        nargs="?",
+        const="all",
+        choices=("all", "found"),
+        help="replay the photos that `frpipe rescan RUN` lists, with second looks at turned and small faces; "
+        "found: without those whose only cause is not_looked_for",
+    )
     parser.add_argument(
         "--output",
         metavar="URI",

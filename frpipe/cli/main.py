@@ -15,6 +15,7 @@ from frpipe.cli import (
     models,
     protocol,
     rejects,
+    rescan,
     sheet,
     verify,
 )
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         models,
         manifest,
         rejects,
+        rescan,
         erase,
         verify,
         identify,

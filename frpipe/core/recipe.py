@@ -15,7 +15,7 @@ SINGLE_LOOK, LOOKS_AGAIN = 1, 2
 # What decides which photos and faces are taken, or how fast, and changes no vector.
 _NO_VECTOR = {
     "decode": ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins"),
-    "detect": ("policy", "max_faces", "not_photographs", "bucket_sides_px"),
+    "detect": ("policy", "max_faces", "not_photographs"),
 }
 _NO_VECTOR_OF_SINGLE_LOOK = {"detect": ("policy", "max_faces")}
 

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason, Status
+from frpipe.flows.rejects.reading import read_images
+from frpipe.io.folder import Folder
 
 NO_FACE = Status.NO_FACE.value
 _EVERY_REASON = frozenset(reason.value for reason in Reason)
@@ -42,6 +44,15 @@ class Choice:
     def mask(self, images: pa.Table) -> pa.ChunkedArray:
         """(rows,) bool: which of the images are meant. images: at least `status` and `reason`."""
         return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
+
+    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+        """The same of the images of a published part."""
+        return self.mask(read_images(run, part, ("status", "reason")))
+
+    def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
+        """The same of a part's tables."""
+        del faces
+        return self.mask(images)
 
 
 def causes_of(images: pa.Table) -> pa.ChunkedArray:

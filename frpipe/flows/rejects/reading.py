@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.folder import Folder
-from frpipe.io.parts import IMAGES, part_name
+from frpipe.io.parts import FACES, IMAGES, part_name
 
 T = TypeVar("T")
 _THREADS = 8
@@ -27,8 +27,17 @@ def in_order(work: Callable[[int], T], parts: Sequence[int]) -> Iterator[T]:
 
 def read_images(out: Folder, part: int, columns: Sequence[str]) -> pa.Table:
     """Some columns of a published part's images. Raises OutputError where the file is damaged."""
+    return _read(out, IMAGES, part, columns)
+
+
+def read_faces(out: Folder, part: int, columns: Sequence[str]) -> pa.Table:
+    """The same of its faces."""
+    return _read(out, FACES, part, columns)
+
+
+def _read(out: Folder, table: str, part: int, columns: Sequence[str]) -> pa.Table:
     try:
-        with out.open(f"{IMAGES}/{part_name(part)}") as file:
+        with out.open(f"{table}/{part_name(part)}") as file:
             return pq.read_table(file, columns=list(columns), use_threads=False, pre_buffer=False)
     except FrpipeError:
         raise

@@ -1,4 +1,6 @@
-"""Replay: do the rejected rows of a finished run again, and write run and outcome together to a new output.
+"""Replay: do some rows of a finished run again, and write run and outcome together to a new output.
+
+They are the rejected ones; or, of a run of before photos were looked at again, those that this may change.
 
 The new output is an enroll output like any other. Under its `_replay/` the chosen rows are enrolled as a run
 of their own, with all that this brings; then each part of the old run is copied, or merged with its rows
@@ -15,6 +17,7 @@ from typing import Any
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError
+from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.flows.enroll.audit import Audit, until_whole
 from frpipe.flows.enroll.job import Say, enroll_parts, report_facts, run_spec
@@ -24,7 +27,11 @@ from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.replay.merge import Merge
 from frpipe.flows.replay.plan import copy_plan, cut, spans_of
 from frpipe.flows.replay.report import ReplayRecord, ReplayReport
+from frpipe.flows.replay.selection import Selection
 from frpipe.flows.replay.source import ReplaySource
+from frpipe.flows.rescan.affected import Affected
+from frpipe.flows.rescan.carry import Carry
+from frpipe.flows.rescan.cause import Scope
 from frpipe.io import run
 from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
@@ -38,11 +45,18 @@ _REPLAYED = "_replay"
 
 
 @dataclass(frozen=True, slots=True)
+class Rescan:
+    """Wish to look again at the photos of a run of a single look that this may change."""
+
+    scope: Scope = "all"
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """Which rows of which run are done again, how, and where to. source: the output of a finished run."""
 
     source: str
-    choice: Choice
+    choice: Choice | Rescan
     output: str
     config: Config
     address: str | None = None
@@ -74,8 +88,8 @@ class Replay:
         plan = task.source.plan
         return "\n".join(
             (
-                f"again     {sum(hits.values()):,} of {plan.rows:,} photos: {self.choice}",
-                f"parts     {len(hits):,} are merged, {plan.parts - len(hits):,} copied as they are",
+                f"again     {sum(hits.values()):,} of {plan.rows:,} photos: {task.selection}",
+                f"parts     {_parts(task, hits)}",
                 f"changed   {changed or 'nothing of the recipe'}",
                 *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
                 f"output    {self.output}",
@@ -91,16 +105,44 @@ class Replay:
                 "a replay writes a new output and leaves its run as it is", "name another --output"
             )
         replayed = out.child(_REPLAYED)
+        if isinstance(self.choice, Rescan):
+            return self._rescan(self.choice, source, out, replayed)
         spec = run_spec(going_on(self.config, source.identity["recipe"], self.say), replayed.uri)
         changes = source.changes(spec.recipe)
         replay = {"files": source.digest, "causes": sorted(self.choice.causes), "settings": changes}
-        return _Task(source, out, replayed, spec, changes, {**source.identity, "replay": replay})
+        identity = {**source.identity, "replay": replay}
+        return _Task(source, out, replayed, spec, changes, identity, self.choice, source.recipe)
+
+    def _rescan(self, wish: Rescan, source: ReplaySource, out: Folder, replayed: Folder) -> _Task:
+        """The output is of the recipe that looks again: what is carried over is what it would have found."""
+        affected = Affected.of(source.identity["recipe"], self.config, wish.scope)
+        spec = run_spec(self.config, replayed.uri)
+        recipe, known = spec.recipe, source.identity["schema_version"]
+        changes = affected.changes(source.recipe, known, recipe, source.plan.extra)
+        identity = {
+            **source.identity,
+            "schema_version": recipe.schema_version,
+            "recipe": recipe.as_dict(),
+            "replay": {
+                "files": source.digest,
+                "causes": sorted(affected.causes),
+                "settings": changes,
+                "carried_from": source.recipe.metadata()["frpipe.recipe_hash"],
+            },
+        }
+        carry = Carry(affected.criteria, recipe)
+        return _Task(source, out, replayed, spec, changes, identity, affected, recipe, carry)
 
     def _hits(self, task: _Task) -> dict[int, int]:
-        hits = task.source.hits(self.choice)
+        hits = task.source.hits(task.selection)
+        if not hits and task.carry is not None:
+            raise ConfigError(
+                "no photo of the run is affected: there is nothing to look at again",
+                "keep the run; jobs go on with its recipe (docs/replay.md)",
+            )
         if not hits:
             raise ConfigError(
-                f"no photo of the run was rejected for {self.choice}: there is nothing to do again",
+                f"no photo of the run was rejected for {task.selection}: there is nothing to do again",
                 f"see its reasons with: frpipe rejects {self.source}",
             )
         return hits
@@ -122,7 +164,7 @@ class Replay:
         with cluster(self.address, self.say) as nodes:
             pools = allocate(resources, nodes)
             size, workers = resources.part_rows, most_workers(pools)
-            plan = cut(task.source, self.choice, hits, size, task.replayed, workers=workers)
+            plan = cut(task.source, task.selection, hits, size, task.replayed, workers=workers)
             again, launched = until_whole(
                 task.replayed,
                 plan,
@@ -132,7 +174,7 @@ class Replay:
         found = self._merge(task, plan, hits, again)
         wall_s = time.monotonic() - start
         shown = report_facts(task.spec, task.source.plan, pools, launched=launched, wall_s=wall_s)
-        shown |= {"output": task.out.uri, "replays": self._records(task, facts, again)}
+        shown |= {"output": task.out.uri, "replays": self._records(task, facts, again, found)}
         report = ReplayReport.of(found.tally, **shown)
         run.seal(task.out, found.files, report.as_dict(), report.text())
         task.out.clear(_REPLAYED)
@@ -141,8 +183,8 @@ class Replay:
     def _merge(self, task: _Task, plan: Plan, hits: dict[int, int], again: Audit) -> Audit:
         source = task.source
         replayed, spans = ListedFiles.checked(task.replayed, again.files), spans_of(hits, plan.part_rows)
-        merge = Merge(source.files, replayed, self.choice, spans, source.recipe, task.out)
-        self.say(f"{len(hits):,} parts are merged and {source.plan.parts - len(hits):,} copied")
+        merge = Merge(source.files, replayed, task.selection, spans, task.recipe, task.out, task.carry)
+        self.say(f"parts: {_parts(task, hits)}")
 
         def work(parts: Sequence[int]) -> int:
             merge.write(parts)
@@ -150,20 +192,24 @@ class Replay:
 
         return until_whole(task.out, source.plan, work, self.say)[0]
 
-    def _records(self, task: _Task, facts: dict[str, Any], again: Audit) -> list[dict[str, Any]]:
+    def _records(
+        self, task: _Task, facts: dict[str, Any], again: Audit, found: Audit
+    ) -> list[dict[str, Any]]:
         record = ReplayRecord.of(
             again.tally,
             source=facts["replay_of"],
             when=facts["replayed"],
-            choice=str(self.choice),
+            choice=str(task.selection),
             settings=task.changes,
+            carried=_carried(task, again, found),
         )
         return [*task.source.replays, asdict(record)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """spec: orders for the workers, whose output is `replayed`.  identity: of the new output."""
+    """spec: orders for the workers, whose output is `replayed`.  identity, recipe: of the new output.
+    carry: where the recipe is not that of the run."""
 
     source: ReplaySource
     out: Folder
@@ -171,3 +217,24 @@ class _Task:
     spec: RunSpec
     changes: dict[str, Any]
     identity: dict[str, Any]
+    selection: Selection
+    recipe: Recipe
+    carry: Carry | None = None
+
+
+def _parts(task: _Task, hits: dict[int, int]) -> str:
+    """What becomes of the parts of the run, in words."""
+    left = task.source.plan.parts - len(hits)
+    return f"{len(hits):,} are merged, {left:,} {'carried over' if task.carry else 'copied as they are'}"
+
+
+def _carried(task: _Task, again: Audit, found: Audit) -> dict[str, Any] | None:
+    """What stands in the output as another recipe made it."""
+    if task.carry is None:
+        return None
+    return {
+        "photos": found.tally.rows - again.tally.rows,
+        "faces": found.tally.faces - again.tally.faces,
+        "recipe_hash": task.source.recipe.metadata()["frpipe.recipe_hash"],
+        "preprocessing_hash": task.source.recipe.preprocessing_hash,
+    }

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, face_schema, version_of
-from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.rejects.reading import in_order
 from frpipe.flows.replay.plan import Span
+from frpipe.flows.replay.selection import Selection
+from frpipe.flows.rescan.carry import Carry
 from frpipe.io.folder import Folder
 from frpipe.io.listed_files import ListedFiles
 from frpipe.io.parts import FACES, IMAGES, part_name, write_part
@@ -32,21 +33,22 @@ Tables = tuple[pa.Table, pa.Table]
 @dataclass(frozen=True, slots=True)
 class Merge:
     """run: what is replayed.  replayed: the rows done again.  spans: where those of each part are.
-    recipe: of the run."""
+    recipe: of the output.  carry: brings the rows of the run into that recipe, where it is not theirs."""
 
     run: ListedFiles
     replayed: ListedFiles
-    choice: Choice
+    selection: Selection
     spans: Mapping[int, Sequence[Span]]
     recipe: Recipe
     out: Folder
+    carry: Carry | None = None
 
     def write(self, parts: Sequence[int]) -> None:
         """Publish some parts of the new output; memory: a few parts for each of eight threads."""
         again = lru_cache(_HELD_PARTS)(lambda part: _tables(self.replayed, part))
 
         def one(part: int) -> None:
-            if part in self.spans:
+            if part in self.spans or self.carry is not None:
                 self._merge(part, again)
             else:
                 self._copy(part)
@@ -61,23 +63,31 @@ class Merge:
 
     def _merge(self, part: int, again: Any) -> None:
         old = _tables(self.run, part)
-        new = _sliced(again, self.spans[part])
-        images, faces = merged(old, new, self.choice.mask(old[0]), self.recipe)
+        mask = self.selection.among(*old)
+        if self.carry is not None:
+            old = self.carry.over(*old)
+        spans = self.spans.get(part)
+        if spans is None:
+            images, faces = old
+        else:
+            images, faces = merged(old, _sliced(again, spans), mask, self.recipe)
         write_part(self.out, part, images, faces, self.recipe.metadata())
 
 
 def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
     """The rows of a part, with those of the mask from a replay; attempts add up.
 
-    The replay's faces bear the run's hashes: what it was allowed to change decides which photos are taken,
-    and no number of a face.
+    recipe: whose hash all faces bear: what a replay may change decides which photos are taken, and no number
+    of a face.
     """
     images = _with_images(old[0], new[0], mask)
     labels = pa.array([recipe.preprocessing_hash] * new[1].num_rows, pa.string())
     at = new[1].column_names.index("preprocessing_hash")
     fresh = new[1].set_column(at, "preprocessing_hash", labels)
     schema = _face_schema(old)
-    faces = pa.concat_tables([old[1].cast(schema), fresh.cast(schema)])
+    replaced = old[0]["image_id"].filter(mask).combine_chunks()
+    kept = old[1].filter(pc.invert(pc.is_in(old[1]["image_id"], value_set=replaced)))
+    faces = pa.concat_tables([kept.cast(schema), fresh.cast(schema)])
     owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     keys = [("photo", "ascending"), ("face", "ascending")]
     order = pc.sort_indices(pa.table({"photo": owners, "face": faces["face_index"]}), sort_keys=keys)

@@ -12,8 +12,8 @@ from typing import Literal
 import pyarrow as pa
 
 from frpipe.core.errors import OutputError
-from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.rejects.reading import in_order, read_images
+from frpipe.flows.replay.selection import Selection
 from frpipe.flows.replay.source import ReplaySource
 from frpipe.io.folder import Folder
 from frpipe.io.part_writer import PartWriter
@@ -66,7 +66,7 @@ def copy_plan(source: Folder, out: Folder, plan: Plan) -> None:
 
 def cut(
     source: ReplaySource,
-    choice: Choice,
+    selection: Selection,
     hits: Mapping[int, int],
     part_rows: int | Literal["auto"],
     replayed: Folder,
@@ -79,16 +79,16 @@ def cut(
     """
     if not replayed.exists(_INDEX):
         size = _auto_rows(sum(hits.values()), workers) if part_rows == "auto" else part_rows
-        _write(source, choice, hits, size, replayed)
+        _write(source, selection, hits, size, replayed)
     return load_plan(replayed)
 
 
 def _write(
-    source: ReplaySource, choice: Choice, hits: Mapping[int, int], size: int, replayed: Folder
+    source: ReplaySource, selection: Selection, hits: Mapping[int, int], size: int, replayed: Folder
 ) -> None:
     parts = 0
     with PartWriter(replayed.child(PLAN)) as writer:
-        for parts, table in enumerate(slices(_chosen(source.files.folder, choice, hits), size), 1):
+        for parts, table in enumerate(slices(_chosen(source.files.folder, selection, hits), size), 1):
             writer.write(Plan.part_name(parts - 1), table)
     index = {
         "format_version": FORMAT_VERSION,
@@ -101,12 +101,12 @@ def _write(
     replayed.write(_INDEX, (json.dumps(index, indent=1) + "\n").encode())
 
 
-def _chosen(run: Folder, choice: Choice, hits: Mapping[int, int]) -> Iterator[pa.Table]:
+def _chosen(run: Folder, selection: Selection, hits: Mapping[int, int]) -> Iterator[pa.Table]:
     def rows(part: int) -> pa.Table:
-        images, plan = read_images(run, part, ("image_id", "status", "reason")), read_part(run, part)
+        images, plan = read_images(run, part, ("image_id",)), read_part(run, part)
         if not plan["image_id"].equals(images["image_id"]):
             raise OutputError(f"part {part} of the run is not what its plan says", "enroll the manifest anew")
-        return plan.filter(choice.mask(images))
+        return plan.filter(selection.in_part(run, part))
 
     return in_order(rows, list(hits))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ class ReplayRecord:
     """One replay. tried = ok + no_face + rejected.
 
     source: the run that it began from.  when: it began.  choice: what was done again.  settings: what of the
-    recipe changed for it.  reasons: of those that are rejected still.
+    recipe changed for it.  reasons: of those that are rejected still.  carried: what of another recipe was
+    taken over as it was, since this one would have found the same: photos, faces and the hashes of both.
     """
 
     source: str
@@ -26,6 +28,7 @@ class ReplayRecord:
     no_face: int
     rejected: int
     reasons: dict[str, int]
+    carried: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, tally: Tally, **facts: Any) -> ReplayRecord:
@@ -48,4 +51,13 @@ class ReplayReport(Report):
             for r in self.replays
         )
         head = ("| replayed | why | tried | ok | no_face | rejected |", "|---|---|---|---|---|---|")
-        return "\n".join((Report.text(self), *head, *rows, ""))
+        return "\n".join((Report.text(self), *head, *rows, "", *self._carried()))
+
+    def _carried(self) -> Iterator[str]:
+        for record in self.replays:
+            if carried := record.get("carried"):
+                yield (
+                    f"{carried['photos']:,} photos with {carried['faces']:,} faces are carried over from the "
+                    f"recipe {carried['recipe_hash'][:12]}, which looked once: these faces would have "
+                    "come out the same (docs/adr/0019).\n"
+                )

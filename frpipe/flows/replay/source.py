@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.rejects.reading import in_order, read_images
+from frpipe.flows.rejects.reading import in_order
+from frpipe.flows.replay.selection import Selection
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.listed_files import ListedFiles
@@ -83,13 +83,12 @@ class ReplaySource:
             )
         return {name.removeprefix("settings."): ours[name] for name in differing}
 
-    def hits(self, choice: Choice) -> dict[int, int]:
+    def hits(self, selection: Selection) -> dict[int, int]:
         """How many rows of each part are chosen; parts without one are left out."""
         folder = self.files.folder
 
         def count(part: int) -> int:
-            images = read_images(folder, part, ("status", "reason"))
-            return int(pc.sum(choice.mask(images)).as_py() or 0)
+            return int(pc.sum(selection.in_part(folder, part)).as_py() or 0)
 
         counts = in_order(count, range(self.plan.parts))
         return {part: rows for part, rows in enumerate(counts) if rows}

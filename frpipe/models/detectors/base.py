@@ -81,7 +81,7 @@ class Detector:
         if self.card.input.size == "dynamic":
             self._fixed_size = None
             self._limit = (largest, largest)
-            self._sides = (_reaching(sorted(settings.bucket_sides_px or BUCKETS_PX), largest),) * 2
+            self._sides = (sides_reaching(sorted(settings.bucket_sides_px or BUCKETS_PX), largest),) * 2
         else:
             width, height = self.card.input.size
             self._fixed_size = (height, width)
@@ -112,16 +112,20 @@ class Detector:
         """
         return self._detect([self._fit(photo) for photo in photos], self._threshold)
 
-    def look(self, views: Sequence[Pixels], threshold: float) -> list[Faces]:
+    def look(self, views: Sequence[Pixels], threshold: float, *, are_parts: bool = True) -> list[Faces]:
         """As `detect`, of pictures that are taken as they are, from a score of `threshold` on.
 
-        views: each (h, w, 3) uint8 RGB, no side above `most_side_px`.
+        views: each (h, w, 3) uint8 RGB, no side above `most_side_px`. are_parts: tensors are hardly larger
+        than they are; whole photos are padded to the sides of the ladder, as `detect` does, so that what is
+        found in one does not change.
         """
-        return self._detect([self._unfitted(view) for view in views], threshold)
+        return self._detect([self._unfitted(view, are_parts) for view in views], threshold)
 
-    def _unfitted(self, view: Pixels) -> _Fitted:
-        exact = 0 if self._fixed else _LEAST_LADDER_PX
-        bucket = self._fixed_size or tuple(_padded(self._sides[0], side, exact) for side in view.shape[:2])
+    def _unfitted(self, view: Pixels, is_part: bool) -> _Fitted:
+        exact = _LEAST_LADDER_PX if is_part and not self._fixed else 0
+        bucket = self._fixed_size or tuple(
+            padded_side(self._sides[0], side, exact) for side in view.shape[:2]
+        )
         return _Fitted(view, (bucket[0], bucket[1]), (1.0, 1.0))
 
     def _detect(self, fitted: list[_Fitted], threshold: float) -> list[Faces]:
@@ -148,7 +152,7 @@ class Detector:
             photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
             factor = (width / size[0], height / size[1])
         rows, columns = photo.shape[:2]
-        bucket = (_smallest(self._sides[0], rows), _smallest(self._sides[1], columns))
+        bucket = (fitting_side(self._sides[0], rows), fitting_side(self._sides[1], columns))
         return _Fitted(photo, bucket, factor)
 
     def _rows_of(self, bucket: Side) -> int:
@@ -183,18 +187,19 @@ def _split(found: Candidates, factors: list[tuple[float, float]]) -> list[Faces]
     return [Faces(found.boxes[a:b], found.scores[a:b], found.points[a:b]) for a, b in pairwise(edges)]
 
 
-def _reaching(sides: list[int], largest: int) -> list[int]:
+def sides_reaching(sides: list[int], largest: int) -> list[int]:
     """The sides, up to one that `largest` fits into."""
     return sides if sides[-1] >= largest else [*sides, -(-largest // 32) * 32]
 
 
-def _padded(sides: list[int], extent: int, exact: int) -> int:
+def padded_side(sides: list[int], extent: int, exact: int = 0) -> int:
     """A side for a view: the next multiple of 32 up to `exact`, or beyond the ladder; else one of it."""
     least = -(-max(extent, 1) // 32) * 32
-    return least if least <= exact or extent > sides[-1] else _smallest(sides, extent)
+    return least if least <= exact or extent > sides[-1] else fitting_side(sides, extent)
 
 
-def _smallest(sides: list[int], extent: int) -> int:
+def fitting_side(sides: list[int], extent: int) -> int:
+    """The smallest of the sides that an extent fits into."""
     return next(side for side in sides if side >= extent)
 
 

@@ -262,7 +262,7 @@ class Finder:
         for case, faces in zip(cases, found, strict=True):
             case.faces = faces
         far = [case for case, side in zip(cases, sides, strict=True) if self._refine and self._hides(side)]
-        coarse = self._over([(case, self._turned_side(case), case.turn_deg) for case in far])
+        coarse = self._over([(case, self._turned_side(case), case.turn_deg) for case in far], from_afar=True)
         for case, faces in zip(far, coarse, strict=True):
             case.coarse = faces if case.turn_deg == 0 else None
             case.faces = self._distinct(case.faces + faces)
@@ -275,7 +275,9 @@ class Finder:
         side = min(self.side_of(case.photo.width, case.photo.height), SINGLE_LOOK_SIDE_PX)
         return max(round(side * _TURNED_SHARE / 32) * 32, _LEAST_TURNED_PX)
 
-    def _over(self, orders: Sequence[tuple[Case, int, int]]) -> list[list[Candidate]]:
+    def _over(
+        self, orders: Sequence[tuple[Case, int, int]], *, from_afar: bool = False
+    ) -> list[list[Candidate]]:
         """Faces and proposals of whole photos, each at a side and in a turn, best first."""
         views, owners, cuts = [], [], []
         for number, (case, side, turn_deg) in enumerate(orders):
@@ -283,10 +285,9 @@ class Finder:
                 views.append(cut.view)
                 owners.append(number)
                 cuts.append(cut)
-        threshold = self._looks.proposal_score if self._refine or self._turns else None
-        found = self._detector.look(
-            [view.pixels for view in views], threshold or self._detector.score_threshold
-        )
+        asks = self._refine or self._turns
+        threshold = self._looks.proposal_score if asks else self._detector.score_threshold
+        found = self._detector.look([view.pixels for view in views], threshold, are_parts=from_afar)
         results: list[list[Candidate]] = [[] for _ in orders]
         for number, cut, faces in zip(owners, cuts, found, strict=True):
             results[number] += _out_of(cut.view, faces.take(is_own(cut, faces.boxes)))
@@ -337,7 +338,8 @@ class Finder:
                         (case, self._turned_side(case), turn_deg)
                         for case, faces in zip(cases, known, strict=True)
                         if faces is None
-                    ]
+                    ],
+                    from_afar=True,
                 )
             )
             looks[turn_deg] = [next(fresh) if faces is None else faces for faces in known]

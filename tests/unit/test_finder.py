@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from drawn_faces import LOOKS, Drawn, DrawnDetector, find, finder, moved, photo_
 from numpy.typing import NDArray
 from pictures import encoded
 
-from frpipe.core.config import Config, load_config
+from frpipe.core.config import Config, DecodeConfig, load_config
 from frpipe.core.reasons import Reason, Status
 from frpipe.models.detectors.finder import Candidate, Case, Finder, SingleLook, landmark_error
+from frpipe.stages import locate
 from frpipe.stages.locate import Located, Locator
+from frpipe.vision.decode import Photo, decode
 from frpipe.vision.geometry import template
 from frpipe.vision.view import reduced, wrapped
 
@@ -343,3 +347,27 @@ class TestOutcomes:
     def test_a_photo_without_a_face_has_none(self) -> None:
         located = self.located(picture(300, 280))
         assert (located.status, located.faces_detected, located.faces_refused) == (Status.NO_FACE, 0, 0)
+
+    @pytest.mark.xfail(strict=True, reason="cases hold their photos until the window is done")
+    def test_photos_decoded_for_second_looks_are_held_a_window_at_a_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A window holds 16 MiB, and one of these photos, decoded whole, 12."""
+        photos = [encoded(picture(2400, 1800, Drawn(600 + i, 700, 70)), "JPEG") for i in range(4)]
+        config = load_config(None, ["detect.not_photographs=keep", "resources.window_mb=16"])
+        held: list[weakref.ref[NDArray[np.uint8]]] = []
+        most = 0
+
+        def counting(data: bytes, settings: DecodeConfig, shrink: Any) -> Photo:
+            nonlocal most
+            photo = decode(data, settings, shrink)
+            held.append(weakref.ref(photo.pixels))
+            alive = [pixels for ref in held if (pixels := ref()) is not None]
+            most = max(most, sum(pixels.nbytes for pixels in alive))
+            return photo
+
+        monkeypatch.setattr(locate, "decode", counting)
+        ours = Finder(DrawnDetector(), DrawnDetector(), config.detect)  # type: ignore[arg-type]
+        assert [each.status for each in Locator(config, ours).locate(photos)] == [Status.OK] * 4
+        # The window as it was first decoded, the photo in work, and the one that takes its place.
+        assert most <= (16 + 2 * 12.5) * 2**20

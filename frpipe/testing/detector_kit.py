@@ -16,6 +16,7 @@ from frpipe.models.detectors.nms import iou, suppress
 from frpipe.models.session import Session
 from frpipe.testing.photos import Pixels, awkward, on_canvas
 from frpipe.testing.spy import Spy
+from frpipe.vision.view import reduced
 
 Floats = NDArray[np.float32]
 
@@ -100,6 +101,28 @@ class DetectorKit:
         together = self.make(card, session, rows, fixed).detect([photos[index] for index in order])
         for index, faces in zip(order, together, strict=True):
             assert_same(alone[index], faces, least_iou=0.99, most_px=0.5)
+
+    @pytest.mark.parametrize("rows", [1, 3])
+    def test_company_does_not_matter_in_a_look_either(
+        self, card: Card, session: Session, photos: list[Pixels], rows: int
+    ) -> None:
+        detector = self.make(card, session, rows)
+        views = [reduced(photo, min(detector.most_side_px, side)) for photo in photos for side in (160, 300)]
+        together = detector.look(views[::-1], detector.score_threshold)[::-1]
+        for view, faces in zip(views, together, strict=True):
+            alone = self.make(card, session, rows=1).look([view], detector.score_threshold)[0]
+            assert_same(alone, faces, least_iou=0.99, most_px=0.5)
+
+    def test_a_look_for_less_finds_the_same_and_more(
+        self, card: Card, session: Session, photos: list[Pixels]
+    ) -> None:
+        detector = self.make(card, session)
+        views = [reduced(photo, min(detector.most_side_px, 320)) for photo in photos]
+        sure, all_of_them = (detector.look(views, detector.score_threshold * share) for share in (1.0, 0.3))
+        for few, many in zip(sure, all_of_them, strict=True):
+            assert len(many) >= len(few)
+            np.testing.assert_array_equal(many.scores[: len(few)], few.scores)
+            np.testing.assert_array_equal(many.points[: len(few)], few.points)
 
     def test_a_result_outlives_the_next_call(
         self, card: Card, session: Session, photos: list[Pixels]

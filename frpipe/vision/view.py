@@ -73,10 +73,10 @@ def reduced(pixels: Pixels, side: int) -> Pixels:
 def roll_of(points: ArrayLike) -> float:
     """The roll of a face by its landmarks (5, 2), in (-180, 180].
 
-    That of the similarity which brings the template closest. Rejects: DEGENERATE_LANDMARKS.
+    That of the similarity which brings them closest to the template. Rejects: DEGENERATE_LANDMARKS.
     """
-    matrix = similarity(template(112), points)
-    return wrapped(float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))))
+    matrix = similarity(points, template(112))
+    return wrapped(-float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))))
 
 
 def wrapped(angle_deg: float) -> float:

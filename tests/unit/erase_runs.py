@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.report import Report, Tally
-from frpipe.core.schema import IMAGE_COLUMNS, face_schema, image_schema
+from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import load_plan, plan
@@ -45,7 +45,7 @@ def finished_run(
     out = Folder.at(str(place / "out"))
     cut = plan(str(manifest), out, PART_ROWS)
     facts = {"created": "2026-05-01T00:00:00+00:00", "manifest": str(manifest)}
-    run.claim(out, {"schema_version": 1, "manifest": cut.fingerprint, "recipe": {}}, facts)
+    run.claim(out, {"schema_version": SCHEMA_VERSION, "manifest": cut.fingerprint, "recipe": {}}, facts)
     for part in range(PARTS):
         rows = range(part * PART_ROWS, (part + 1) * PART_ROWS)
         images = [_image(row, (contents or {}).get(row, image_id(row))) for row in rows]
@@ -104,14 +104,15 @@ def _image(row: int, content: str) -> dict[str, Any]:
 
 
 def _face(row: int, face: int, alike: int) -> dict[str, Any]:
-    numbers = ("box_x1", "box_y1", "box_x2", "box_y2", "score", "eye_distance_px", "sharpness", "norm")
+    measured = ("score", "eye_distance_px", "roll_deg", "detector_face_px", "sharpness", "norm")
     return {
-        **dict.fromkeys(numbers, 1.0),
+        **dict.fromkeys(("box_x1", "box_y1", "box_x2", "box_y2", *measured), 1.0),
         **_known(row),
         "face_id": f"{image_id(row)}#{face}",
         "face_index": face,
         "face_policy": "all",
         "landmarks": [float(row)] * 10,
+        "refined": False,
         "embedding": vector(alike, face).tolist(),
         **HASHES,
     }

@@ -32,7 +32,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(override: str, advice: s
         "detect.score_threshold=1.5",
         "resources.embed.device=cuda",
         "detect.bucket_sides_px=[100, 640]",
-        "detect.bucket_sides_px=[320]",
+        "detect.bucket_sides_px=[]",
+        "detect.turns=on",
+        "detect.min_face_px=4",
         "detect",
         "detect.policy.name=all",
         "resources.part_rows=some",
@@ -73,6 +75,46 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 )
 def test_the_shipped_configurations_load(path: Path) -> None:
     assert isinstance(load_config(path), Config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "side", "buckets"),
+    [
+        (["detect.max_side_px=1280"], 1280, None),
+        (["detect.bucket_sides_px=[320]"], None, (320,)),
+        (["detect.max_side_px=1280", "detect.bucket_sides_px=[640, 1280]"], 1280, (640, 1280)),
+    ],
+)
+def test_the_sides_of_looks_may_be_set_alone_or_together(
+    overrides: list[str], side: int | None, buckets: tuple[int, ...] | None
+) -> None:
+    detect = load_config(None, overrides).detect
+    assert (detect.max_side_px, detect.bucket_sides_px) == (side, buckets)
+    assert not detect.is_single_look
+
+
+@pytest.mark.parametrize("text", ["off", "'off'", "false"])
+def test_a_look_is_switched_off_by_a_bare_word(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"detect: {{turns: {text}}}\n")
+    detect = load_config(path, [f"detect.refine={text}"]).detect
+    assert (detect.turns, detect.refine) == ("off", "off")
+
+
+def test_a_single_look_is_named_by_all_of_its_settings() -> None:
+    words = ["detect.turns=off", "detect.refine=off", "detect.not_photographs=keep"]
+    assert not load_config(None, words).detect.is_single_look
+    sides = ["detect.max_side_px=640", "detect.bucket_sides_px=[320, 640]"]
+    assert load_config(None, [*words, *sides]).detect.is_single_look
+    single = Config().single_look()
+    assert single.detect.is_single_look
+    assert single.single_look() == single
+
+
+def test_a_recipe_of_a_single_look_holds_no_setting_that_the_first_ones_did_not_know() -> None:
+    single = Config().single_look().recipe()["detect"]
+    assert not {"turns", "refine", "not_photographs", "min_face_px"} & set(single)
+    assert {"turns", "refine", "not_photographs", "min_face_px"} <= set(Config().recipe()["detect"])
 
 
 def test_execution_does_not_change_the_recipe() -> None:

@@ -14,6 +14,7 @@ from frpipe.io.admission import admitted
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import Manifest
 from frpipe.io.scan import scan
+from frpipe.stages import cpus
 
 
 def _photos(folder: Path, *names: str) -> Path:
@@ -104,7 +105,10 @@ def test_names_that_no_manifest_can_hold_are_counted(tmp_path: Path) -> None:
 
 
 class TestCommand:
-    def test_scan_then_check(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_scan_then_check(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cpus, "usable_cpus", lambda: 2)
         source = _photos(tmp_path / "p", "A/1.jpg", "B/2.jpg", "B/3.png")
         assert main(["manifest", "scan", str(source), "-o", str(tmp_path / "m.parquet")]) == 0
         printed = capsys.readouterr().out
@@ -114,7 +118,7 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "3 rows in 1 parquet file" in printed
         assert "subject_id (string)" in printed
-        assert "1 part of 256 rows" in printed
+        assert "on the 2 CPUs of this machine a run would cut it into 2 parts of 2 rows" in printed
 
     def test_check_fails_with_the_exit_code_of_manifests(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

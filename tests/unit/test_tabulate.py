@@ -11,9 +11,11 @@ from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import face_schema, image_schema
 from frpipe.models.detectors.faces import Faces
+from frpipe.models.detectors.finder import Candidate
 from frpipe.stages.locate import Located
 from frpipe.stages.parcel import Parcel
 from frpipe.stages.tabulate import finish, tabulate
+from frpipe.vision.geometry import template
 
 RECIPE = Recipe.of(Config(), {"sha256": "d" * 64}, {"sha256": "e" * 64, "input": {}})
 EXTRA = pa.schema([pa.field("department", pa.string()), pa.field("age", pa.int64())])
@@ -33,11 +35,28 @@ def _plan(rows: int) -> pa.Table:
 
 
 def _with_faces(count: int) -> Located:
+    """Face i is rolled by 30 * i degrees; of those that are, the first look was another."""
     points = np.arange(count * 10, dtype=np.float32).reshape(count, 5, 2)
-    faces = Faces(np.ones((count, 4), np.float32), np.linspace(0.9, 0.8, count, dtype=np.float32), points)
-    crops = [np.full((112, 112, 3), i, np.uint8) for i in range(count)]
+    boxes, scores = np.ones((count, 4), np.float32), np.linspace(0.9, 0.8, count, dtype=np.float32)
     return Located(
-        Status.OK, faces=faces, crops=crops, eye_distance_px=[30.0] * count, sharpness=[1.0] * count
+        Status.OK,
+        turn_deg=90,
+        faces_refused=1,
+        least_face_px=48.0,
+        faces=Faces(boxes, scores, points),
+        candidates=[_candidate(i, boxes[i], scores[i]) for i in range(count)],
+        crops=[np.full((112, 112, 3), i, np.uint8) for i in range(count)],
+        eye_distance_px=[30.0] * count,
+        sharpness=[1.0] * count,
+    )
+
+
+def _candidate(number: int, box: np.ndarray, score: float) -> Candidate:
+    turn = np.exp(1j * np.radians(30 * number)) * (template() @ (1, 1j))
+    points = np.stack([turn.real, turn.imag], axis=1)
+    second = number > 0
+    return Candidate(
+        box, points, score, 40.0 + number, is_refined=second, landmark_error=0.1 if second else None
     )
 
 
@@ -72,6 +91,26 @@ def test_faces_carry_their_photos_ids_and_columns() -> None:
     assert faces["embedding"].to_pylist() == np.eye(3, 8).tolist()
     assert faces["landmarks"].to_pylist()[1] == list(range(10, 20))
     assert set(faces["embedder_hash"].to_pylist()) == {"e" * 64}
+
+
+def test_faces_say_how_they_were_looked_at() -> None:
+    images, faces = finish(_parcel(), np.eye(3, 8, dtype=np.float32), 0.3, RECIPE)
+    assert images["turn_deg"].to_pylist() == [90, None, None, 90]
+    assert images["faces_refused"].to_pylist() == [1, None, None, 1]
+    assert images["least_face_px"].to_pylist() == [48, None, None, 48]
+    assert faces["roll_deg"].to_pylist() == pytest.approx([0, 30, 0], abs=1e-3)
+    assert faces["detector_face_px"].to_pylist() == [40, 41, 40]
+    assert faces["refined"].to_pylist() == [False, True, False]
+    assert faces["landmark_error"].to_pylist() == [None, pytest.approx(0.1), None]
+
+
+def test_an_output_of_the_first_version_goes_on_with_its_columns() -> None:
+    parcel = tabulate(3, _plan(2), [_with_faces(2), _rejected()], [1, 1], "all", version=1)
+    images, faces = finish(parcel, np.eye(2, 8, dtype=np.float32), 0.3, RECIPE)
+    assert images.schema.equals(image_schema(EXTRA, 1))
+    assert faces.schema.equals(face_schema(8, EXTRA, 1))
+    assert faces["face_id"].to_pylist() == ["photo-0#0", "photo-0#1"]
+    assert faces["department"].to_pylist() == ["dept 0"] * 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])

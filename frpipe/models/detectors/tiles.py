@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from frpipe.vision.view import View
 
 # Pixels by which tiles reach into their neighbours: a face of up to twice that is whole in the tile that
-# holds its centre. Larger ones are found in the look at the whole photo from afar.
+# holds its centre. Larger ones are found in the look at the whole photo from afar. Of a small fixed input it
+# is a quarter, so that half of each tile is its own.
 MARGIN_PX = 96
 TILE_PX = 1280
 
@@ -55,11 +56,12 @@ def _spans(length: int, tile: int) -> Iterator[tuple[int, int, float, float]]:
     if length <= tile:
         yield 0, length, -infinite, infinite
         return
-    step = tile - 2 * MARGIN_PX
+    margin = min(MARGIN_PX, tile // 4)
+    step = tile - 2 * margin
     count = -(-length // step)
     cuts = [round(number * length / count) for number in range(count + 1)]
     for number in range(count):
         first, last = number == 0, number == count - 1
-        start = 0 if first else cuts[number] - MARGIN_PX
-        stop = length if last else cuts[number + 1] + MARGIN_PX
+        start = 0 if first else cuts[number] - margin
+        stop = length if last else cuts[number + 1] + margin
         yield start, stop, -infinite if first else cuts[number], infinite if last else cuts[number + 1]

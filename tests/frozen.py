@@ -50,6 +50,7 @@ AMENDED: Amendments = {
             "proposal_score": 0.4,
             "smallest_face_px": 8,
             "steady_face_px": 16,
+            "steady_roll_deg": 12,
             "largest_face_px": 300,
         }
     }

@@ -99,6 +99,8 @@ class LooksSpec(_Part):
     )
     smallest_face_px: float = Field(gt=0, description="width in the input that is proposed in 9 of 10 cases")
     steady_face_px: float = Field(gt=0, description="width in the input from which landmarks are steady")
+    steady_roll_deg: float = Field(gt=0, description="roll by the landmarks up to which they are right")
+    roll_gain: float = Field(1.0, gt=0, description="of a rolled face: its roll over that by the landmarks")
     largest_face_px: float = Field(gt=0, description="width in the input that is still found")
 
 

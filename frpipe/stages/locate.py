@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
-from frpipe.models.detectors.finder import Candidate, Case, Finder, SingleLook
+from frpipe.models.detectors.candidates import Candidate, Case
+from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.models.detectors.policy import chosen
 from frpipe.models.loading import load_detector, load_finder
 from frpipe.vision.align import align_photo, needed_shrink
@@ -158,33 +159,34 @@ class Locator:
         cases = self._finder.first([work.photo for work in ready if work.photo is not None])
         share_ms = _ms_since(start) / max(1, len(ready))
         done: list[tuple[_Work, Case]] = []
-        todo: list[tuple[_Work, Case]] = []
+        todo: deque[tuple[_Work, Case]] = deque()
         for work, case in zip(ready, cases, strict=True):
             work.located.detect_ms = share_ms
             (todo if case.doubtful else done).append((work, case))
         self._finish_all(done)
-        for group in self._groups(todo):
-            self._look_again(group)
+        # Nothing else may hold what a group has decoded again, once it is done.
+        del cases, done
+        while todo:
+            self._look_again(self._next_group(todo))
 
-    def _groups(self, todo: Sequence[tuple[_Work, Case]]) -> Iterator[list[tuple[_Work, Case]]]:
-        """Photos whose pixels, decoded as large as their faces need, fit into the memory of a window."""
+    def _next_group(self, todo: deque[tuple[_Work, Case]]) -> list[tuple[_Work, Case]]:
+        """Take photos whose pixels, decoded as large as their faces need, fit into the memory of a window."""
         group: list[tuple[_Work, Case]] = []
         held = 0
-        for work, case in todo:
-            pixels = 3 * case.photo.width * case.photo.height // self._finder.needed_shrink(case) ** 2
-            if group and held + pixels > self._window_bytes:
-                yield group
-                group, held = [], 0
-            group.append((work, case))
-            held += pixels
-        if group:
-            yield group
+        while todo:
+            case = todo[0][1]
+            held += 3 * case.photo.width * case.photo.height // self._finder.needed_shrink(case) ** 2
+            if group and held > self._window_bytes:
+                break
+            group.append(todo.popleft())
+        return group
 
     def _look_again(self, group: list[tuple[_Work, Case]]) -> None:
         start = time.perf_counter()
         for (work, _), lost in zip(group, self._map(self._sharpen, group), strict=True):
             if lost is not None:
                 work.located.reject(lost)
+                work.data, work.photo = b"", None
         kept = [(work, case) for work, case in group if work.located.reason is None]
         self._finder.second([case for _, case in kept])
         share_ms = _ms_since(start) / max(1, len(group))

@@ -37,6 +37,7 @@ LOOKS = LooksSpec(
     proposal_score=0.2,
     smallest_face_px=12,
     steady_face_px=40,
+    steady_roll_deg=8,
     largest_face_px=240,
 )
 THRESHOLD = 0.7

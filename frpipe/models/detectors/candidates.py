@@ -1,0 +1,162 @@
+"""Faces under way: what looks at a photo have found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frpipe.core.reasons import Reject
+from frpipe.models.detectors.faces import Faces
+from frpipe.models.detectors.nms import suppress
+from frpipe.models.detectors.plausible import is_plausible
+from frpipe.vision.decode import Photo
+from frpipe.vision.view import View, roll_of, wrapped
+
+Array = NDArray[np.float64]
+
+# In a look at one face the one that is meant lies this near to the middle.
+_MIDDLE_SHARE = 0.2
+# The eyes of the template are 35 pixels apart, and 41 above the mouth.
+_HEIGHT_IN_EYES = 1.17
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """A face under way.
+
+    box (4,) and points (5, 2): pixels of the EXIF-upright original. seen_px: its width in the look that found
+    it. judged: the judge's score of it as it would be aligned, None before it was asked; judged_error: how
+    far from the template it puts the landmarks then, in eye distances. landmark_error: between two looks.
+    """
+
+    box: Array
+    points: Array
+    score: float
+    seen_px: float
+    judged: float | None = None
+    judged_error: float = 0.0
+    is_sure: bool = False
+    is_refined: bool = False
+    landmark_error: float | None = None
+
+    @property
+    def width(self) -> float:
+        """The longer side of its box, pixels of the original."""
+        return float(max(self.box[2:] - self.box[:2]))
+
+    @property
+    def centre(self) -> Array:
+        """Of its box: (2,), x then y."""
+        return (self.box[:2] + self.box[2:]) / 2
+
+    @property
+    def evidence(self) -> float:
+        """Both scores together, 0..2."""
+        return self.score + (self.judged or 0.0)
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether its landmarks can be those of a face."""
+        return is_plausible(self.box, self.points)
+
+    @property
+    def roll_deg(self) -> float | None:
+        """By its landmarks; None where they are no face's."""
+        try:
+            return roll_of(self.points)
+        except Reject:
+            return None
+
+    def roll_from(self, upright_deg: float) -> float | None:
+        """Its roll against another, in (-180, 180]; None where it has none."""
+        roll_deg = self.roll_deg
+        return None if roll_deg is None else wrapped(roll_deg - upright_deg)
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """A photo under way.
+
+    turn_deg: clockwise, what makes it upright. coarse: what the look from afar has found, if there was one.
+    refused: faces found and not believed. least_px: width of the smallest faces that were looked for.
+    """
+
+    photo: Photo
+    turn_deg: int = 0
+    faces: list[Candidate] = field(default_factory=list)
+    coarse: list[Candidate] | None = None
+    refused: int = 0
+    least_px: float = 0.0
+
+    @property
+    def upright_deg(self) -> float:
+        """The roll, in the EXIF-upright photo, of a face that stands upright in the turned one."""
+        return wrapped(-self.turn_deg)
+
+    @property
+    def doubtful(self) -> list[Candidate]:
+        """Faces that are not sure."""
+        return [face for face in self.faces if not face.is_sure]
+
+    def lies_otherwise(self, face: Candidate) -> bool:
+        """Whether a face is upright in another turn of the photo than its own."""
+        off = face.roll_from(self.upright_deg)
+        return off is not None and abs(off) > 45
+
+    def found(self) -> Faces:
+        """Its faces, in their order."""
+        if not self.faces:
+            return Faces.empty()
+        return Faces(
+            np.array([face.box for face in self.faces], np.float32),
+            np.array([face.score for face in self.faces], np.float32),
+            np.array([face.points for face in self.faces], np.float32),
+        )
+
+
+def candidates(faces: Faces, widths: NDArray[np.float32], *, is_sure: bool = False) -> list[Candidate]:
+    """Faces in pixels of the original, with their widths in the view that they were found in."""
+    return [
+        Candidate(
+            box.astype(np.float64), points.astype(np.float64), float(score), float(width), is_sure=is_sure
+        )
+        for box, points, score, width in zip(faces.boxes, faces.points, faces.scores, widths, strict=True)
+    ]
+
+
+def out_of(view: View, faces: Faces) -> list[Candidate]:
+    """Faces of a view as faces of its photo."""
+    widths = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0.0)
+    return candidates(faces.through(view.frame), widths)
+
+
+def in_the_middle(view: View, faces: Faces) -> Candidate | None:
+    """The best face near the centre of a view."""
+    side = view.pixels.shape[0]
+    centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    near = np.abs(centres - (side - 1) / 2).max(axis=1, initial=0.0) <= side * _MIDDLE_SHARE
+    return next(iter(out_of(view, faces.take(near))), None)
+
+
+def distinct(faces: Sequence[Candidate], max_iou: float, most: int) -> list[Candidate]:
+    """One of each face, best first: of boxes that overlap by more than `max_iou` the best scored."""
+    if not faces:
+        return []
+    boxes = np.array([face.box for face in faces], np.float32)
+    scores = np.array([face.score for face in faces], np.float32)
+    kept = suppress(boxes, scores, np.zeros(len(faces), np.intp), max_iou, most)
+    return [faces[index] for index in kept]
+
+
+def landmark_error(first: Array, second: Array) -> float:
+    """The mean distance of landmarks (5, 2), in eye distances of the second.
+
+    Of a face in profile the eyes come together: then by its height, as if it were seen from the front.
+    """
+    eyes = float(np.hypot(*(second[1] - second[0])))
+    height = float(np.hypot(*(second[3:].mean(axis=0) - second[:2].mean(axis=0))))
+    unit = max(eyes, height / _HEIGHT_IN_EYES, 1e-6)
+    return float(np.hypot(*(first - second).T).mean() / unit)

@@ -1,0 +1,222 @@
+"""Looks at single faces, on the photo's own pixels: at any roll, from several sides, and the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from frpipe.core.config import DetectConfig
+from frpipe.models.card import LooksSpec
+from frpipe.models.detectors.base import Detector
+from frpipe.models.detectors.candidates import Candidate, Case, in_the_middle, landmark_error
+from frpipe.models.detectors.judging import Judging
+from frpipe.vision.decode import SHRINKS
+from frpipe.vision.geometry import apply, invert, reduction, similarity, template
+from frpipe.vision.view import View, square, wrapped
+
+# A face is looked at in a square of this many of its widths, scaled to this many pixels.
+LOOK_WIDTHS, LOOK_SIDE_PX = 2.2, 160
+# Rolls that a face is looked at besides its own: quarters, then, if they do not settle it, what is between.
+_QUARTERS, _BETWEEN = (90, 180, 270), (45, 135, 225, 315)
+# Looks in which a rolled face is brought upright; of its evidence so much is lost for a degree that is left.
+_UPRIGHTING, _LOSS_PER_DEG = 3, 0.004
+# By so much the best look at a face must beat all that align it otherwise; landmarks so far apart, in eye
+# distances, are of two alignments, and up to the second number a steady first look stands.
+_MARGIN, _OTHER_ALIGNMENT, _SAME_LANDMARKS = 0.02, 0.5, 0.25
+# A face that lies otherwise than its photo, or was only proposed, needs the first evidence, others less.
+_ODD_EVIDENCE, _WEAK_EVIDENCE = 1.7, 1.1
+# Landmarks of rolled faces are the mean of looks of these scales and rolls, at a square about the template.
+_MEAN_OF = ((1.0, 0.0), (0.9, 8.0), (1.1, -8.0), (0.95, -4.0), (1.07, 4.0))
+_MEAN_CENTRE, _MEAN_CROPS, _LEAST_OF_MEAN = (55.5, 60.0), 1.7, 3
+
+
+class Order(NamedTuple):
+    """A face to look at, turned by a roll."""
+
+    case: Case
+    face: Candidate
+    roll_deg: float
+
+
+class Contest(NamedTuple):
+    """A face that its own look has not settled. is_proposal: it was not even found, only proposed."""
+
+    case: Case
+    face: Candidate
+    sights: list[Candidate]
+    is_proposal: bool
+
+
+class CloseLook:
+    """Looks at faces one by one, in batches, and settles what each is."""
+
+    def __init__(
+        self, detector: Detector, judging: Judging, settings: DetectConfig, looks: LooksSpec
+    ) -> None:
+        self._detector, self._judging, self._looks = detector, judging, looks
+        self._turns, self._refine = settings.turns == "auto", settings.refine == "auto"
+        self._side = min(LOOK_SIDE_PX, detector.most_side_px)
+
+    def needed_shrink(self, faces: Sequence[Candidate]) -> int:
+        """The largest shrink (1, 2, 4, 8) of a decode that looks at these faces allow."""
+        sides = [face.width * LOOK_WIDTHS / self._side for face in faces]
+        least = min(sides, default=float(SHRINKS[-1]))
+        return max((shrink for shrink in SHRINKS if shrink <= least), default=1)
+
+    def settle(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+        """Look at doubtful faces. Afterwards they are sure, or stay as they were and are to be dropped.
+
+        A face that was found, and is not believed, is counted in `Case.refused`; a proposal is not.
+        """
+        seen = self._look([Order(case, face, self._first_roll(case, face)) for case, face in faces])
+        contests = []
+        for (case, face), sight in zip(faces, seen, strict=True):
+            was_found = face.score >= self._detector.score_threshold
+            if sight is not None and self._judging.is_sure(sight):
+                self._take(case, face, sight)
+            elif was_found or face.seen_px >= self._looks.steady_face_px:
+                contests.append(Contest(case, face, [sight] if sight else [], not was_found))
+            elif sight is not None and self._is_confirmed(case, sight):
+                self._take(case, face, sight)
+        self._decide(contests)
+        self._average([(case, face) for case, face in faces if face.is_sure and self._is_rolled(case, face)])
+
+    def _first_roll(self, case: Case, face: Candidate) -> float:
+        """The roll at which to look at a face: as its landmarks say, if they can be believed."""
+        off = face.roll_from(case.upright_deg) if face.is_plausible else None
+        if off is None or abs(off) <= self._looks.steady_roll_deg:
+            return case.upright_deg
+        return wrapped(case.upright_deg + self._looks.roll_gain * off)
+
+    def _is_confirmed(self, case: Case, sight: Candidate) -> bool:
+        """Whether a look makes a small proposal a face."""
+        return (
+            sight.score >= self._detector.score_threshold
+            and sight.evidence >= _ODD_EVIDENCE
+            and not case.lies_otherwise(sight)
+        )
+
+    def _is_rolled(self, case: Case, face: Candidate) -> bool:
+        off = face.roll_from(case.upright_deg)
+        return off is not None and abs(off) > self._looks.steady_roll_deg
+
+    def _take(self, case: Case, face: Candidate, sight: Candidate) -> None:
+        """Take a face as it was seen last, unless its first look was as good."""
+        error = landmark_error(face.points, sight.points)
+        is_large = face.seen_px >= self._looks.steady_face_px or not self._refine
+        is_steady = is_large and face.score >= self._detector.score_threshold
+        if not (is_steady and error <= _SAME_LANDMARKS and not self._is_rolled(case, sight)):
+            face.box, face.points, face.is_refined = sight.box, sight.points, True
+        face.score, face.judged, face.judged_error = sight.score, sight.judged, sight.judged_error
+        face.landmark_error, face.is_sure = error, True
+
+    # All around a face
+
+    def _decide(self, contests: Sequence[Contest]) -> None:
+        """Look at faces from other sides, and take the best look of each, if it stands out."""
+        self._look_around(contests if self._turns else [], _QUARTERS)
+        open_still = [c for c in contests if not c.is_proposal and not self._is_settled(c)]
+        self._look_around(open_still if self._turns else [], _BETWEEN)
+        for contest in contests:
+            winner = self._winner(contest)
+            if winner is not None:
+                self._take(contest.case, contest.face, winner)
+            elif not contest.is_proposal:
+                contest.case.refused += 1
+
+    def _look_around(self, contests: Sequence[Contest], angles: Sequence[int]) -> None:
+        orders = [
+            Order(c.case, c.face, wrapped(self._first_roll(c.case, c.face) + angle))
+            for c in contests
+            for angle in angles
+        ]
+        seen = self._look(orders)
+        for number, contest in enumerate(contests):
+            found = seen[len(angles) * number : len(angles) * (number + 1)]
+            contest.sights.extend(sight for sight in found if sight is not None)
+
+    def _is_settled(self, contest: Contest) -> bool:
+        winner = self._winner(contest)
+        return winner is not None and self._judging.is_sure(winner)
+
+    def _winner(self, contest: Contest) -> Candidate | None:
+        sights = [sight for sight in contest.sights if sight.is_plausible]
+        best = max(sights, key=lambda sight: sight.evidence, default=None)
+        if best is None or (contest.is_proposal and not self._judging.is_sure(best)):
+            return None
+        odd = contest.case.lies_otherwise(best)
+        if not self._turns:
+            return None if odd else best
+        others = [s for s in sights if landmark_error(s.points, best.points) > _OTHER_ALIGNMENT]
+        if best.evidence < max((s.evidence for s in others), default=0.0) + _MARGIN:
+            return None
+        is_enough = best.evidence >= (_ODD_EVIDENCE if odd else _WEAK_EVIDENCE)
+        return best if is_enough or self._judging.is_sure(best) else None
+
+    # One look
+
+    def _look(self, orders: Sequence[Order]) -> list[Candidate | None]:
+        """Each face in a view of its own, turned on while that shows it rolled; the best of these looks."""
+        best: list[Candidate | None] = [None] * len(orders)
+        merit = [float("-inf")] * len(orders)
+        todo = list(enumerate(orders))
+        for _ in range(_UPRIGHTING):
+            rolled = []
+            for (number, order), sight in zip(todo, self._look_once([o for _, o in todo]), strict=True):
+                off = None if sight is None else sight.roll_from(order.roll_deg)
+                if sight is None or off is None:
+                    continue
+                worth = sight.evidence - _LOSS_PER_DEG * abs(off)
+                if worth > merit[number]:
+                    best[number], merit[number] = sight, worth
+                if abs(off) > self._looks.steady_roll_deg and sight.is_plausible:
+                    further = wrapped(order.roll_deg + self._looks.roll_gain * off)
+                    rolled.append((number, Order(order.case, sight, further)))
+            todo = rolled
+        return best
+
+    def _look_once(self, orders: Sequence[Order]) -> list[Candidate | None]:
+        views = [
+            square(
+                order.case.photo,
+                order.face.centre,
+                order.face.width * LOOK_WIDTHS,
+                order.roll_deg,
+                self._side,
+            )
+            for order in orders
+        ]
+        seen = self._seen_in(views)
+        shown = [(order.case, sight) for order, sight in zip(orders, seen, strict=True) if sight is not None]
+        self._judging.ask(shown)
+        return seen
+
+    def _seen_in(self, views: Sequence[View]) -> list[Candidate | None]:
+        found = self._detector.look([view.pixels for view in views], self._looks.proposal_score)
+        return [in_the_middle(view, faces) for view, faces in zip(views, found, strict=True)]
+
+    def _average(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+        """Make the landmarks of rolled faces the mean of several looks, each a little otherwise."""
+        views = [view for case, face in faces for view in self._views_about(case, face)]
+        seen = self._seen_in(views)
+        for number, (_, face) in enumerate(faces):
+            sights = seen[len(_MEAN_OF) * number : len(_MEAN_OF) * (number + 1)]
+            points = [
+                sight.points
+                for sight in sights
+                if sight is not None and landmark_error(sight.points, face.points) <= _OTHER_ALIGNMENT
+            ]
+            if len(points) >= _LEAST_OF_MEAN:
+                face.points = np.mean(points, axis=0)
+
+    def _views_about(self, case: Case, face: Candidate) -> list[View]:
+        crop = similarity(face.points, template(112))
+        centre = apply(invert(crop), [_MEAN_CENTRE])[0]
+        side = _MEAN_CROPS * 112 * reduction(crop)
+        roll_deg = face.roll_deg or 0.0
+        return [
+            square(case.photo, centre, side * scale, wrapped(roll_deg + more), self._side)
+            for scale, more in _MEAN_OF
+        ]

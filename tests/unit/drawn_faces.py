@@ -108,7 +108,7 @@ class DrawnDetector:
         self.most_side_px = most_side_px
         self.shapes: list[tuple[int, int]] = []
 
-    def look(self, views: Sequence[Pixels], threshold: float) -> list[Faces]:
+    def look(self, views: Sequence[Pixels], threshold: float, *, are_parts: bool = True) -> list[Faces]:
         assert all(max(view.shape[:2]) <= self.most_side_px for view in views)
         self.shapes += [(view.shape[0], view.shape[1]) for view in views]
         return [_found(view, threshold) for view in views]

@@ -25,8 +25,9 @@ DETECTORS = ["yunet_2023mar", "retinaface_mnet025", "scrfd_500m"]
 QUARTERS = (1, 2, 3)
 # No multiples of 90 degrees. The last is one that turns with its photo, and is rolled by 20 in it.
 ROLLS = (45, 135, 200)
-# Of faces in photos that were rolled by half a degree, 95 % err less, in eye distances.
-STEADY = {"yunet_2023mar": 0.2, "retinaface_mnet025": 0.08, "scrfd_500m": 0.06}
+# What landmarks of photos that were rolled by half a degree err by, in eye distances: median, a little more.
+STEADY = {"yunet_2023mar": 0.1, "retinaface_mnet025": 0.05, "scrfd_500m": 0.04}
+GROSSLY_WRONG = 0.4
 
 
 def read(path: Path) -> Pixels:
@@ -161,6 +162,5 @@ class TestManyPeople:
     ) -> None:
         """As near as the detector's landmarks are to themselves when a photo is rolled by half a degree."""
         assert len(errors) >= 20
-        limit = STEADY[detector]
-        beyond = [error for error in errors if error > limit]
-        assert len(beyond) <= 0.05 * len(errors), sorted(np.round(beyond, 3))
+        assert np.median(errors) <= STEADY[detector]
+        assert max(errors) <= GROSSLY_WRONG

@@ -208,7 +208,7 @@ def _compared(
         thresholds = []
         for train, test in splits:
             thresholds.append(_best_threshold(_similarities(train, known), _mated(train)))
-            decided += list(_right(_similarities(test, known), _mated(test), thresholds[-1]))
+            decided += _right(_similarities(test, known), _mated(test), thresholds[-1]).tolist()
         right[side] = decided
         report[side] = {
             "accuracy": round(float(np.mean(decided)), 4),

@@ -116,7 +116,11 @@ def large(shared: Path, detector: str, rounds: int) -> dict[str, Any]:
     sides |= {f"min_face_px {px}": _config(detector, min_face_px=px) for px in SMALLEST_PX}
     empty = _faceless([_encoded(enlarged(picture)) for picture in _without_faces(shared)[::8]], detector)
     return {
-        "with_faces": _raced(sides, [_encoded(picture) for picture in pictures(shared)[::2]], rounds),
+        **{
+            kind: _raced(sides, [_encoded(picture) for picture in found[::2]], rounds)
+            for kind, found in pictures(shared).items()
+            if kind != "sheets"
+        },
         "without_faces": _raced(sides, empty, rounds),
     }
 

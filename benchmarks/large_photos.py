@@ -47,26 +47,28 @@ EMBEDDERS = ("sface_2021dec", "edgeface_xs_q")
 def large_photos(shared: Path) -> dict[str, Any]:
     """Speed of all but the models, of the whole stage, and agreement of faces and embeddings.
 
-    `all_but_models` is the stage less the time of its models, once the detector is asked for what a single
-    look is, at 640, and once as it is by default.
+    Speeds are of each kind of photo, as photos are looked at by default, and with a single look at 640.
     """
     cv2.setNumThreads(1)
-    photos = [simplejpeg.encode_jpeg(each, QUALITY, colorsubsampling="420") for each in pictures(shared)]
+    kinds = {
+        kind: [simplejpeg.encode_jpeg(each, QUALITY, colorsubsampling="420") for each in found]
+        for kind, found in pictures(shared).items()
+    }
+    photos = [photo for each in kinds.values() for photo in each]
     side = _side(photos[0])
     scaled, decodes = _located(photos, scaled=True)
     whole, once = _located(photos, scaled=False)
     models = _ModelTime()
     return {
-        "photos": len(photos),
+        "photos": {kind: len(each) for kind, each in kinds.items()},
         "side": side,
-        "all_but_models": {
-            "default": _all_but_models(photos, models, side),
-            "single_look": _all_but_models(photos, models, SINGLE_LOOK_SIDE_PX, single_look=True),
+        "all_but_models": {kind: _all_but_models(each, models, side) for kind, each in kinds.items()},
+        "all_but_models_single_look": {
+            kind: _all_but_models(each, models, SINGLE_LOOK_SIDE_PX, single_look=True)
+            for kind, each in kinds.items()
         },
-        "locate_stage": {
-            "default": _stage(photos),
-            "single_look": _stage(photos, single_look=True),
-        },
+        "locate_stage": {kind: _stage(each) for kind, each in kinds.items()},
+        "locate_stage_single_look": {kind: _stage(each, single_look=True) for kind, each in kinds.items()},
         "photos_decoded_twice": round((decodes - once) / len(photos), 3),
         **_same(photos, scaled, whole),
     }
@@ -129,13 +131,15 @@ def _stage(photos: list[bytes], single_look: bool = False) -> dict[str, float]:
     )
 
 
-def pictures(shared: Path) -> list[Array]:
-    """Photos of 12 megapixels, pixels: groups, portraits, and sheets of faces."""
+def pictures(shared: Path) -> dict[str, list[Array]]:
+    """Photos of 12 megapixels, pixels, by kind: groups, portraits, and sheets of faces."""
     small = [simplejpeg.decode_jpeg(path.read_bytes()) for path in lfw(shared)[:4995:25]]
-    groups = sorted((shared / "data/groups/faces").glob("*.jpg"))
-    found = [enlarged(simplejpeg.decode_jpeg(path.read_bytes())) for path in groups]
-    found += [enlarged(photo) for photo in small[:4]]
-    return found + [_sheet(small, side) for side in SHEET_SIDES]
+    paths = sorted((shared / "data/groups/faces").glob("*.jpg"))
+    return {
+        "groups": [enlarged(simplejpeg.decode_jpeg(path.read_bytes())) for path in paths],
+        "portraits": [enlarged(photo) for photo in small[:4]],
+        "sheets": [_sheet(small, side) for side in SHEET_SIDES],
+    }
 
 
 def enlarged(picture: Array) -> Array:

@@ -304,10 +304,10 @@ class Loop:
                 "height": width if shot.turn % 180 else height,
                 "turn": shot.turn,
                 "face_index": number,
-                "box": np.concatenate([corners.min(axis=0), corners.max(axis=0)]),
+                "box": np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32),
                 "score": face.score,
                 "judged": face.judged,
-                "landmarks": back(face.points).ravel(),
+                "landmarks": back(face.points).ravel().astype(np.float32),
                 "sharpness": float(cv2.Laplacian(grey, cv2.CV_32F).var(dtype=np.float64)),
             }
             self._held.append((row, crop))

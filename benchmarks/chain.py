@@ -23,8 +23,7 @@ from frpipe.core.config import Config
 from frpipe.core.schema import reserved_names
 from frpipe.io.folder import Folder
 from frpipe.io.partition import plan
-from frpipe.models.registry import Registry
-from frpipe.stages.spec import RunSpec
+from frpipe.stages.spec import Models, RunSpec
 from frpipe.stages.workers import Enroll
 
 PHOTOS, ROUNDS = 256, 5
@@ -57,14 +56,17 @@ class Workers:
     """The workers of a job over one part of photos, without Ray."""
 
     def __init__(self, detector: str, embedder: str, photos: list[Path], scratch: Path) -> None:
-        registry = Registry.default()
+        models = Models.of(
+            Config.model_validate({"detect": {"model": detector}, "embed": {"model": embedder}})
+        )
         self._out = scratch / "out"
         self._spec = RunSpec(
             output=str(self._out),
             launch="bench",
-            config=Config.model_validate({"detect": {"model": detector}, "embed": {"model": embedder}}),
-            detector=registry.card_for("detector", detector),
-            embedder=registry.card_for("embedder", embedder),
+            config=models.config,
+            detector=models.detector,
+            embedder=models.embedder,
+            judge=models.judge,
         )
         manifest = write_manifest(scratch / "photos.parquet", photos)
         plan(str(manifest), Folder.at(self._spec.output), len(photos), (), reserved_names())

@@ -6,6 +6,9 @@ measure from 60 to 1,600 pixels.
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,60 +21,128 @@ from agreement import overlap
 from duel import duel
 from photos import lfw
 
-from frpipe.core.config import Config
+from frpipe.core.config import SINGLE_LOOK_SIDE_PX, Config
+from frpipe.models.detectors.base import Detector
 from frpipe.models.embedders.arcface import Embedder
-from frpipe.models.loading import load_detector, load_embedder
+from frpipe.models.loading import load_embedder, load_finder
 from frpipe.models.registry import Registry
 from frpipe.stages import locate
-from frpipe.stages.locate import Located, Locator
+from frpipe.stages.locate import Located, Locator, locator_of
+from frpipe.stages.spec import Models
 from frpipe.vision.align import align_photo
-from frpipe.vision.decode import decode, plan_shrink
+from frpipe.vision.decode import decode
 from frpipe.vision.header import read_header
+from frpipe.vision.view import reduced
 
 Array = np.ndarray[Any, Any]
 WIDTH, HEIGHT, QUALITY = 4000, 3000, 90
 # Pixels that an LFW photo of 250x250 gets on a sheet; its face is about 0.45 of that.
 SHEET_SIDES = (250, 500, 1000)
-DETECTION_SIDE = 640
+ROUNDS = 3
 # Below this width in the detector's input its landmarks wander by more than a hundredth of the face.
 LEAST_DETECTED_PX = 20
 EMBEDDERS = ("sface_2021dec", "edgeface_xs_q")
 
 
 def large_photos(shared: Path) -> dict[str, Any]:
-    """Speed of the decode for detection, of the whole stage, and agreement of faces and embeddings."""
+    """Speed of all but the models, of the whole stage, and agreement of faces and embeddings.
+
+    Speeds are of each kind of photo, as photos are looked at by default, and with a single look at 640.
+    """
     cv2.setNumThreads(1)
-    photos = [simplejpeg.encode_jpeg(each, QUALITY, colorsubsampling="420") for each in _pictures(shared)]
-    whole, once = _located(photos, scaled=False)
+    kinds = {
+        kind: [simplejpeg.encode_jpeg(each, QUALITY, colorsubsampling="420") for each in found]
+        for kind, found in pictures(shared).items()
+    }
+    photos = [photo for each in kinds.values() for photo in each]
+    side = _side(photos[0])
     scaled, decodes = _located(photos, scaled=True)
+    whole, once = _located(photos, scaled=False)
+    models = _ModelTime()
     return {
-        "photos": len(photos),
-        "decode_for_detection": duel(
-            lambda: [_scaled(photo) for photo in photos],
-            lambda: [_whole(photo) for photo in photos],
-            len(photos),
-            rounds=5,
-        ),
-        "locate_stage": duel(
-            lambda: _located(photos, scaled=True),
-            lambda: _located(photos, scaled=False),
-            len(photos),
-            rounds=3,
-        ),
+        "photos": {kind: len(each) for kind, each in kinds.items()},
+        "side": side,
+        "all_but_models": {kind: _all_but_models(each, models, side) for kind, each in kinds.items()},
+        "all_but_models_single_look": {
+            kind: _all_but_models(each, models, SINGLE_LOOK_SIDE_PX, single_look=True)
+            for kind, each in kinds.items()
+        },
+        "locate_stage": {kind: _stage(each) for kind, each in kinds.items()},
+        "locate_stage_single_look": {kind: _stage(each, single_look=True) for kind, each in kinds.items()},
         "photos_decoded_twice": round((decodes - once) / len(photos), 3),
         **_same(photos, scaled, whole),
     }
 
 
-def _pictures(shared: Path) -> list[Array]:
+class _ModelTime:
+    """Adds up the CPU time of detectors, the judge among them, and leaves it out of a measurement."""
+
+    def __init__(self) -> None:
+        self._ms = 0.0
+
+    def without(self, function: Callable[[], Any]) -> float:
+        """CPU time of a call less that of the models in it, ms."""
+        look, detect = Detector.look, Detector.detect
+        with (
+            patch.object(Detector, "look", self._timed(look)),
+            patch.object(Detector, "detect", self._timed(detect)),
+        ):
+            before, self._ms = _cpu_ms(), 0.0
+            function()
+            return _cpu_ms() - before - self._ms
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(detector: Detector, *arguments: Any) -> Any:
+            before = _cpu_ms()
+            result = method(detector, *arguments)
+            self._ms += _cpu_ms() - before
+            return result
+
+        return timed
+
+
+def _all_but_models(
+    photos: list[bytes], models: _ModelTime, side: int, single_look: bool = False
+) -> dict[str, float]:
+    """`ours / theirs` of a speed: the stage without models, and a whole decode and reduction to `side`."""
+    locator = _locator(scaled=True, single_look=single_look)
+    pairs = []
+    for _ in range(ROUNDS):
+        ours = models.without(lambda: list(locator.locate(iter(photos))))
+        before = _cpu_ms()
+        for photo in photos:
+            reduced(simplejpeg.decode_jpeg(photo), side)
+        pairs.append((ours, _cpu_ms() - before))
+    return {
+        "ratio": round(statistics.median(theirs / ours for ours, theirs in pairs), 3),
+        "ours_ms": round(min(ours for ours, _ in pairs) / len(photos), 3),
+        "theirs_ms": round(min(theirs for _, theirs in pairs) / len(photos), 3),
+    }
+
+
+def _stage(photos: list[bytes], single_look: bool = False) -> dict[str, float]:
+    """`ours / theirs` of a speed: the stage, and the same with whole decodes."""
+    ours, theirs = (_locator(scaled, single_look) for scaled in (True, False))
+    return duel(
+        lambda: list(ours.locate(iter(photos))),
+        lambda: list(theirs.locate(iter(photos))),
+        len(photos),
+        rounds=ROUNDS,
+    )
+
+
+def pictures(shared: Path) -> dict[str, list[Array]]:
+    """Photos of 12 megapixels, pixels, by kind: groups, portraits, and sheets of faces."""
     small = [simplejpeg.decode_jpeg(path.read_bytes()) for path in lfw(shared)[:4995:25]]
-    groups = sorted((shared / "data/groups/faces").glob("*.jpg"))
-    pictures = [_enlarged(simplejpeg.decode_jpeg(path.read_bytes())) for path in groups]
-    pictures += [_enlarged(photo) for photo in small[:4]]
-    return pictures + [_sheet(small, side) for side in SHEET_SIDES]
+    paths = sorted((shared / "data/groups/faces").glob("*.jpg"))
+    return {
+        "groups": [enlarged(simplejpeg.decode_jpeg(path.read_bytes())) for path in paths],
+        "portraits": [enlarged(photo) for photo in small[:4]],
+        "sheets": [_sheet(small, side) for side in SHEET_SIDES],
+    }
 
 
-def _enlarged(picture: Array) -> Array:
+def enlarged(picture: Array) -> Array:
     """To 12 megapixels, sides in proportion."""
     height, width = picture.shape[:2]
     factor = (WIDTH * HEIGHT / (width * height)) ** 0.5
@@ -86,28 +157,32 @@ def _sheet(photos: list[Array], side: int) -> Array:
     return sheet
 
 
-def _scaled(photo: bytes) -> Array:
-    return _reduced(decode(photo, Config().decode, plan_shrink(read_header(photo), DETECTION_SIDE)).pixels)
+def _side(photo: bytes) -> int:
+    """The longer side at which a photo is looked at whole."""
+    models = Models.of(Config())
+    if models.judge is None:
+        return SINGLE_LOOK_SIDE_PX
+    finder = load_finder(models.detector, models.judge, models.config.detect, models.config.resources.locate)
+    header = read_header(photo)
+    return finder.side_of(header.width, header.height)
 
 
-def _whole(photo: bytes) -> Array:
-    return _reduced(simplejpeg.decode_jpeg(photo))
-
-
-def _reduced(pixels: Array) -> Array:
-    height, width = pixels.shape[:2]
-    ratio = DETECTION_SIDE / max(height, width)
-    return cv2.resize(pixels, (round(width * ratio), round(height * ratio)), interpolation=cv2.INTER_AREA)
+def _locator(scaled: bool, single_look: bool = False) -> Locator:
+    config = Config.model_validate({"decode": {"scaled": scaled}, "resources": {"window_rows": 4}})
+    models = Models.of(config.single_look() if single_look else config)
+    return locator_of(models.config, models.detector, models.judge)
 
 
 def _located(photos: list[bytes], scaled: bool) -> tuple[list[Located], int]:
     """What the stage finds, and how many decodes it took."""
-    config = Config.model_validate({"decode": {"scaled": scaled}, "resources": {"window_rows": 4}})
-    card = Registry.default().card_for("detector", config.detect.model)
-    locator = Locator(config, load_detector(card, config.detect, config.resources.locate))
+    locator = _locator(scaled)
     with patch.object(locate, "decode", wraps=decode) as counted:
         found = list(locator.locate(iter(photos)))
     return found, counted.call_count
+
+
+def _cpu_ms() -> float:
+    return time.process_time() * 1000
 
 
 def _same(photos: list[bytes], scaled: list[Located], whole: list[Located]) -> dict[str, Any]:
@@ -155,7 +230,7 @@ def _matches(photo: bytes, one: Located, other: Located) -> list[_Pair]:
     if not len(one.faces) or not len(other.faces):
         return []
     full = decode(photo, Config().decode)
-    reduction = max(full.width, full.height) / DETECTION_SIDE
+    reduction = max(full.width, full.height) / _side(photo)
     shares = overlap(one.faces.boxes, other.faces.boxes)
     return [
         _Pair(

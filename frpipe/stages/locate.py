@@ -29,8 +29,6 @@ from frpipe.vision.quality import inter_eye_px, sharpness
 T = TypeVar("T")
 R = TypeVar("R")
 CROP_SIDE = 112
-# Log odds by which a face is judged more strictly, as to being on a photograph, if its scores leave a doubt.
-_DOUBT = 1.5
 
 
 @dataclass(slots=True)
@@ -269,9 +267,7 @@ def locator_of(config: Config, detector: Card, judge: Card | None) -> Locator:
 
 
 def _is_no_photograph(crop: np.ndarray, is_clear: bool) -> bool:
-    if is_clear:
-        return is_odd(crop) and judge(crop).kind is not None
-    return judge(crop, _DOUBT).kind is not None
+    return (not is_clear or is_odd(crop)) and judge(crop).kind is not None
 
 
 def _conclude(located: Located, left_out: Counter[Reason]) -> None:

@@ -5,6 +5,8 @@ A transform is (2, 3) float64: (x, y) -> M[:, :2] @ (x, y) + M[:, 2]. Pixel cent
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -47,21 +49,29 @@ def similarity(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
     src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if not np.isfinite(src).all() or np.abs(src).max() > _MAX_COORDINATE_PX:
         raise Reject(Reason.DEGENERATE_LANDMARKS, "not finite, or far outside of any photo")
-    src_centre, dst_centre = src.mean(axis=0), dst.mean(axis=0)
-    z, w = _complex(src - src_centre), _complex(dst - dst_centre)
-    spread, target_spread = float(np.linalg.norm(z)), float(np.linalg.norm(w))
+    # In plain Python: for five points NumPy's calls cost more than the arithmetic.
+    z, src_centre = _centred(src)
+    w, dst_centre = _centred(dst)
+    spread, target_spread = _length(z), _length(w)
     if spread < _MIN_SPREAD_PX * len(src) ** 0.5:
         raise Reject(Reason.DEGENERATE_LANDMARKS, "within a pixel of one another")
-    product = complex(np.vdot(z, w))
+    product = sum(a.conjugate() * b for a, b in zip(z, w, strict=True))
     if abs(product) < _MIN_FIT * spread * target_spread:
         raise Reject(Reason.DEGENERATE_LANDMARKS, "not in the arrangement of a face")
     factor = product / spread**2
-    linear = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
-    return np.column_stack([linear, dst_centre - linear @ src_centre])
+    shift = dst_centre - factor * src_centre
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _complex(points: Points) -> NDArray[np.complex128]:
-    return points[:, 0] + 1j * points[:, 1]
+def _centred(points: Points) -> tuple[list[complex], complex]:
+    """Points (k, 2) as complex numbers about their mean, and the mean."""
+    numbers = [complex(x, y) for x, y in points.tolist()]
+    centre = sum(numbers) / len(numbers)
+    return [number - centre for number in numbers], centre
+
+
+def _length(numbers: list[complex]) -> float:
+    return math.sqrt(sum(n.real * n.real + n.imag * n.imag for n in numbers))
 
 
 def invert(matrix: ArrayLike) -> NDArray[np.float64]:

@@ -42,11 +42,17 @@ def whole(photo: Photo, side: int, turn_deg: int = 0) -> View:
     pixels = reduced(photo.pixels, side)
     height, width = pixels.shape[:2]
     frame = _of_photo(photo) @ _stretch(photo.pixels.shape[1] / width, photo.pixels.shape[0] / height)
+    return turned(View(pixels, frame[:2]), turn_deg)
+
+
+def turned(view: View, turn_deg: int) -> View:
+    """The view turned clockwise by 0, 90, 180 or 270 degrees."""
     quarter = turn_deg // 90 % 4
-    if quarter:
-        pixels = np.ascontiguousarray(np.rot90(pixels, -quarter))
-        frame = frame @ _unturned(quarter, width, height)
-    return View(pixels, frame[:2])
+    if not quarter:
+        return view
+    height, width = view.pixels.shape[:2]
+    frame = np.vstack([view.frame, [0.0, 0.0, 1.0]]) @ _unturned(quarter, width, height)
+    return View(np.ascontiguousarray(np.rot90(view.pixels, -quarter)), frame[:2])
 
 
 def square(photo: Photo, centre: ArrayLike, side: float, roll_deg: float, size: int) -> View:

@@ -22,11 +22,14 @@ LOOK_WIDTHS, LOOK_SIDE_PX = 2.2, 160
 _QUARTERS, _BETWEEN = (90, 180, 270), (45, 135, 225, 315)
 # Looks in which a rolled face is brought upright; of its evidence so much is lost for a degree that is left.
 _UPRIGHTING, _LOSS_PER_DEG = 3, 0.004
-# By so much the best look at a face must beat all that align it otherwise; landmarks so far apart, in eye
-# distances, are of two alignments, and up to the second number a steady first look stands.
-_MARGIN, _OTHER_ALIGNMENT, _SAME_LANDMARKS = 0.02, 0.5, 0.25
+# Most faces stand as their photo does: one that lies otherwise must have more evidence by the first number,
+# and one that may lie otherwise by the second is refused.
+_ODD_MARGIN, _DOUBTFUL_MARGIN = 0.06, 0.03
+# A steady first look stands with so much less evidence than another; landmarks so far apart, in eye
+# distances, are of two alignments, and up to the last number a steady first look stands.
+_FIRST_MARGIN, _OTHER_ALIGNMENT, _SAME_LANDMARKS = 0.1, 0.5, 0.25
 # A face that lies otherwise than its photo, or was only proposed, needs the first evidence, others less.
-_ODD_EVIDENCE, _WEAK_EVIDENCE = 1.7, 1.1
+_ODD_EVIDENCE, _WEAK_EVIDENCE = 1.7, 0.85
 # Landmarks of rolled faces are the mean of looks of these scales and rolls, at a square about the template.
 _MEAN_OF = ((1.0, 0.0), (0.9, 8.0), (1.1, -8.0), (0.95, -4.0), (1.07, 4.0))
 _MEAN_CENTRE, _MEAN_CROPS, _LEAST_OF_MEAN = (55.5, 60.0), 1.7, 3
@@ -116,6 +119,7 @@ class CloseLook:
 
     def _decide(self, contests: Sequence[Contest]) -> None:
         """Look at faces from other sides, and take the best look of each, if it stands out."""
+        self._judging.ask([(c.case, c.face) for c in contests if c.face.judged is None])
         self._look_around(contests if self._turns else [], _QUARTERS)
         open_still = [c for c in contests if not c.is_proposal and not self._is_settled(c)]
         self._look_around(open_still if self._turns else [], _BETWEEN)
@@ -142,18 +146,23 @@ class CloseLook:
         return winner is not None and self._judging.is_sure(winner)
 
     def _winner(self, contest: Contest) -> Candidate | None:
-        sights = [sight for sight in contest.sights if sight.is_plausible]
-        best = max(sights, key=lambda sight: sight.evidence, default=None)
+        is_large = contest.face.seen_px >= self._looks.steady_face_px or not self._refine
+        own = [contest.face] if is_large and not contest.is_proposal else []
+        sights = [sight for sight in (*own, *contest.sights) if sight.is_plausible]
+        odd = max(filter(contest.case.lies_otherwise, sights), key=_evidence_of, default=None)
+        others = [sight for sight in sights if not contest.case.lies_otherwise(sight)]
+        upright = max(others, key=_evidence_of, default=None)
+        if contest.face in others and contest.face.evidence >= _evidence_of(upright) - _FIRST_MARGIN:
+            upright = contest.face
+        more = _evidence_of(odd) - max(map(_evidence_of, others), default=0.0)
+        best = odd if more > _ODD_MARGIN else upright
         if best is None or (contest.is_proposal and not self._judging.is_sure(best)):
             return None
-        odd = contest.case.lies_otherwise(best)
         if not self._turns:
-            return None if odd else best
-        others = [s for s in sights if landmark_error(s.points, best.points) > _OTHER_ALIGNMENT]
-        if best.evidence < max((s.evidence for s in others), default=0.0) + _MARGIN:
-            return None
-        is_enough = best.evidence >= (_ODD_EVIDENCE if odd else _WEAK_EVIDENCE)
-        return best if is_enough or self._judging.is_sure(best) else None
+            return upright
+        if best is odd:
+            return odd if self._judging.is_sure(best) or best.evidence >= _ODD_EVIDENCE else None
+        return best if more <= _DOUBTFUL_MARGIN and best.evidence >= _WEAK_EVIDENCE else None
 
     # One look
 
@@ -220,3 +229,7 @@ class CloseLook:
             square(case.photo, centre, side * scale, wrapped(roll_deg + more), self._side)
             for scale, more in _MEAN_OF
         ]
+
+
+def _evidence_of(sight: Candidate | None) -> float:
+    return 0.0 if sight is None else sight.evidence

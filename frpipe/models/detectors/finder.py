@@ -24,15 +24,15 @@ from frpipe.models.detectors.nms import iou
 from frpipe.models.detectors.tiles import is_own, tiles_of
 from frpipe.vision.align import to_original_pixels
 from frpipe.vision.decode import Photo
-from frpipe.vision.view import whole, wrapped
+from frpipe.vision.view import View, turned, whole, wrapped
 
 QUARTERS = (0, 90, 180, 270)
-# Whole photos are turned at this share of the side of the first look, which of a photo without a face costs
-# less than that first look did, and this many of their best faces are judged in each turn.
-_TURNED_SHARE, _LEAST_TURNED_PX, _JUDGED_IN_TURN = 0.45, 96, 3
+# A look from afar has this share of the side of the first look: of a photo without a face all four turns cost
+# less than that first look did. So many of its best faces are judged in each turn.
+_FAR_SHARE, _LEAST_FAR_PX, _JUDGED_IN_TURN = 0.45, 96, 3
 # Both scores of a face together, less this, are its evidence for a turn; by the second number a turn must
 # beat upright.
-_NO_EVIDENCE, _TURN_MARGIN = 1.4, 0.03
+_NO_EVIDENCE, _TURN_MARGIN = 1.4, 0.06
 # Where a face may be so large a share of the side, and larger than the detector finds, it is looked for from
 # afar too.
 _FILLS = 0.6
@@ -114,8 +114,8 @@ class Finder:
         self._settle(cases)
         mixed = [case for case in cases if any(case.lies_otherwise(face) for face in case.faces)]
         for quarter in QUARTERS[1:] if self._turns else ():
-            orders = [(case, self._side(case), (case.turn_deg + quarter) % 360) for case in mixed]
-            for case, faces in zip(mixed, self._over(orders), strict=True):
+            views = [self._view(case, case.turn_deg + quarter) for case in mixed]
+            for case, faces in zip(mixed, self._over(views), strict=True):
                 known = np.array([face.box for face in case.faces], np.float32)
                 boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 1, 4)
                 is_new = iou(boxes, known).max(axis=1, initial=0.0) <= self._detector.nms_iou
@@ -163,11 +163,11 @@ class Finder:
 
     def _whole(self, cases: Sequence[Case]) -> None:
         """Look at photos in their turn, and, where faces may fill them, once more from afar."""
-        orders = [(case, self._side(case), case.turn_deg) for case in cases]
-        for case, faces in zip(cases, self._over(orders), strict=True):
+        views = [self._view(case, case.turn_deg) for case in cases]
+        for case, faces in zip(cases, self._over(views), strict=True):
             case.faces = faces
         far = [case for case in cases if self._refine and self._hides(self._side(case))]
-        coarse = self._over([(case, self._far_side(case), case.turn_deg) for case in far], from_afar=True)
+        coarse = self._over([turned(self._far_view(case), case.turn_deg) for case in far], from_afar=True)
         for case, faces in zip(far, coarse, strict=True):
             case.coarse = faces if case.turn_deg == 0 else None
             case.faces = self._distinct(case.faces + faces)
@@ -177,23 +177,23 @@ class Finder:
         """Whether a face may be too large to be found at this side, or in the tiles that it needs."""
         return _FILLS * side > self._looks.largest_face_px or side > self._detector.most_side_px
 
-    def _far_side(self, case: Case) -> int:
-        side = min(self._side(case), SINGLE_LOOK_SIDE_PX)
-        return max(round(side * _TURNED_SHARE / 32) * 32, _LEAST_TURNED_PX)
+    def _view(self, case: Case, turn_deg: int) -> View:
+        return whole(case.photo, self._side(case), turn_deg)
 
-    def _over(
-        self, orders: Sequence[tuple[Case, int, int]], *, from_afar: bool = False
-    ) -> list[list[Candidate]]:
-        """Faces and proposals of whole photos, each at a side and in a turn, best first."""
+    def _far_view(self, case: Case) -> View:
+        side = min(self._side(case), SINGLE_LOOK_SIDE_PX)
+        return whole(case.photo, max(int(side * _FAR_SHARE / 32) * 32, _LEAST_FAR_PX))
+
+    def _over(self, views: Sequence[View], *, from_afar: bool = False) -> list[list[Candidate]]:
+        """Faces and proposals of views of whole photos, best first."""
         cuts = [
             (number, tile)
-            for number, (case, side, turn_deg) in enumerate(orders)
-            for tile in tiles_of(whole(case.photo, side, turn_deg), self._detector.most_side_px)
+            for number, view in enumerate(views)
+            for tile in tiles_of(view, self._detector.most_side_px)
         ]
         threshold = self._looks.proposal_score if self._refine else self._detector.score_threshold
-        views = [tile.view.pixels for _, tile in cuts]
-        found = self._detector.look(views, threshold, are_parts=from_afar)
-        results: list[list[Candidate]] = [[] for _ in orders]
+        found = self._detector.look([tile.view.pixels for _, tile in cuts], threshold, are_parts=from_afar)
+        results: list[list[Candidate]] = [[] for _ in views]
         for (number, tile), faces in zip(cuts, found, strict=True):
             results[number] += out_of(tile.view, faces.take(is_own(tile, faces.boxes)))
         return [self._distinct(self._worth(faces)) for faces in results]
@@ -233,33 +233,41 @@ class Finder:
                 again.append(case)
             for face in sure:
                 face.is_sure = not case.lies_otherwise(face)
-        self._whole(again + self._try_turns(unknown))
+        found_turned = self._try_turns(unknown)
+        before = [case.faces for case in found_turned]
+        self._whole(again + found_turned)
+        for case, faces in zip(found_turned, before, strict=True):
+            # What only the look from afar has shown, and a look turned so does not, was nothing.
+            if not any(face.is_sure for face in case.faces):
+                case.turn_deg, case.faces = 0, faces
 
     def _try_turns(self, cases: Sequence[Case]) -> list[Case]:
         """Those of the photos that turn out to lie otherwise; a close-up that upright shows is taken in."""
-        looks = {turn_deg: self._from_afar(cases, turn_deg) for turn_deg in QUARTERS}
-        for found in looks.values():
-            self._judging.ask(
-                [(case, face) for case, faces in zip(cases, found, strict=True) for face in _best(faces)]
-            )
-        turned = []
+        views = [self._far_view(case) for case in cases]
+        looks = {turn_deg: self._from_afar(cases, views, turn_deg) for turn_deg in QUARTERS}
+        for found in [*looks.values(), [case.faces for case in cases]]:
+            shown = [(case, face) for case, faces in zip(cases, found, strict=True) for face in _best(faces)]
+            self._judging.ask([(case, face) for case, face in shown if face.judged is None])
+        lying = []
         for number, case in enumerate(cases):
-            evidence = {turn_deg: _evidence(found[number]) for turn_deg, found in looks.items()}
+            evidence = {turn_deg: _evidence(found[number], turn_deg) for turn_deg, found in looks.items()}
+            evidence[0] = max(evidence[0], _evidence(case.faces, 0))
             best = max(QUARTERS, key=lambda turn_deg: evidence[turn_deg])
             if best and evidence[best] > evidence[0] + _TURN_MARGIN:
                 case.turn_deg = best
-                turned.append(case)
+                lying.append(case)
             elif self._refine:
                 closer = [f for f in looks[0][number] if f.score >= self._detector.score_threshold]
                 case.faces = self._distinct(case.faces + closer)
                 self._find_sure([(case, face) for face in closer if face in case.faces])
-        return turned
+        return lying
 
-    def _from_afar(self, cases: Sequence[Case], turn_deg: int) -> list[list[Candidate]]:
+    def _from_afar(
+        self, cases: Sequence[Case], views: Sequence[View], turn_deg: int
+    ) -> list[list[Candidate]]:
         """What looks from afar show in a turn; upright, where that was looked at already, what it showed."""
-        todo = [case for case in cases if turn_deg or case.coarse is None]
-        orders = [(case, self._far_side(case), turn_deg) for case in todo]
-        fresh = iter(self._over(orders, from_afar=True))
+        todo = [v for case, v in zip(cases, views, strict=True) if turn_deg or case.coarse is None]
+        fresh = iter(self._over([turned(view, turn_deg) for view in todo], from_afar=True))
         return [case.coarse if turn_deg == 0 and case.coarse is not None else next(fresh) for case in cases]
 
 
@@ -267,9 +275,10 @@ def _best(faces: list[Candidate]) -> list[Candidate]:
     return sorted(faces, key=lambda face: -face.score)[:_JUDGED_IN_TURN]
 
 
-def _evidence(faces: list[Candidate]) -> float:
-    """Of a photo's best faces in one turn, for that turn."""
-    return sum(max(0.0, face.evidence - _NO_EVIDENCE) for face in _best(faces))
+def _evidence(faces: list[Candidate], turn_deg: int) -> float:
+    """For a turn of a photo, of the best faces in it that stand upright then."""
+    upright = (face for face in _best(faces) if abs(face.roll_from(-turn_deg) or 0.0) <= 45)
+    return sum(max(0.0, face.evidence - _NO_EVIDENCE) for face in upright)
 
 
 def _voted(sure: list[Candidate]) -> int:

@@ -23,8 +23,8 @@ _QUARTERS, _BETWEEN = (90, 180, 270), (45, 135, 225, 315)
 # Looks in which a rolled face is brought upright; of its evidence so much is lost for a degree that is left.
 _UPRIGHTING, _LOSS_PER_DEG = 3, 0.004
 # Most faces stand as their photo does: one that lies otherwise must have more evidence by the first number,
-# and one that may lie otherwise by the second is refused.
-_ODD_MARGIN, _DOUBTFUL_MARGIN = 0.06, 0.03
+# one that stands by the second; between them a face is refused.
+_ODD_MARGIN, _UPRIGHT_MARGIN = 0.06, 0.005
 # A steady first look stands with so much less evidence than another; landmarks so far apart, in eye
 # distances, are of two alignments, and up to the last number a steady first look stands.
 _FIRST_MARGIN, _OTHER_ALIGNMENT, _SAME_LANDMARKS = 0.1, 0.5, 0.25
@@ -162,7 +162,7 @@ class CloseLook:
             return upright
         if best is odd:
             return odd if self._judging.is_sure(best) or best.evidence >= _ODD_EVIDENCE else None
-        return best if more <= _DOUBTFUL_MARGIN and best.evidence >= _WEAK_EVIDENCE else None
+        return best if more <= -_UPRIGHT_MARGIN and best.evidence >= _WEAK_EVIDENCE else None
 
     # One look
 

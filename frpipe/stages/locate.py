@@ -24,11 +24,14 @@ from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.decode import Photo, decode, plan_shrink
 from frpipe.vision.header import Header
 from frpipe.vision.photograph import is_blank, is_odd, judge
-from frpipe.vision.quality import inter_eye_px, sharpness
+from frpipe.vision.quality import inter_eye_px, nose_offset, sharpness
 
 T = TypeVar("T")
 R = TypeVar("R")
 CROP_SIDE = 112
+# A face is seen from the front up to this offset of its nose; then, as to being on a photograph, limits are
+# stricter by so much, in log odds.
+_FRONTAL, _DOUBT = 0.25, 1.5
 
 
 @dataclass(slots=True)
@@ -235,7 +238,7 @@ class Locator:
         kept = []
         for index in sources:
             crop = align_photo(photo, faces.points[index], CROP_SIDE, self._config.align.antialias)
-            if self._rejects_others and _is_no_photograph(crop, self._finder.is_clear(case.faces[index])):
+            if self._rejects_others and self._is_no_photograph(crop, case.faces[index]):
                 left_out[Reason.NOT_A_PHOTOGRAPH] += 1
                 continue
             kept.append(index)
@@ -246,6 +249,16 @@ class Locator:
         located.faces = faces.take(kept)
         located.candidates = [case.faces[index] for index in kept]
         _conclude(located, left_out)
+
+    def _is_no_photograph(self, crop: np.ndarray, face: Candidate) -> bool:
+        """Whether a face was cut from a negative, a drawing or the like.
+
+        One seen from the front has a score that leaves no doubt, or is judged more strictly.
+        """
+        if self._finder.is_clear(face):
+            return is_odd(crop) and judge(crop).kind is not None
+        is_frontal = nose_offset(face.points) <= _FRONTAL
+        return judge(crop, _DOUBT if is_frontal else 0.0).kind is not None
 
     def _usable(self, faces: Faces, wanted: Sequence[int]) -> dict[int, int]:
         """Faces that can be aligned, each with the largest decode shrink that it allows."""
@@ -264,10 +277,6 @@ def locator_of(config: Config, detector: Card, judge: Card | None) -> Locator:
     if judge is None:
         return Locator(config, load_detector(detector, config.detect, pool))
     return Locator(config, load_finder(detector, judge, config.detect, pool))
-
-
-def _is_no_photograph(crop: np.ndarray, is_clear: bool) -> bool:
-    return (not is_clear or is_odd(crop)) and judge(crop).kind is not None
 
 
 def _conclude(located: Located, left_out: Counter[Reason]) -> None:

@@ -76,9 +76,10 @@ class Verdict:
     kind: NotPhotograph | None
 
 
-def judge(crop: Pixels) -> Verdict:
+def judge(crop: Pixels, margin: float = 0.0) -> Verdict:
     """The verdict on a crop, (112, 112, 3) uint8 RGB, aligned to `geometry.ARCFACE_112`.
 
+    margin: log odds by which the limits are stricter, for faces of which something else casts doubt.
     Raises ValueError for another shape or type.
     """
     if crop.shape != (SIDE, SIDE, 3) or crop.dtype != np.uint8:
@@ -92,7 +93,7 @@ def judge(crop: Pixels) -> Verdict:
     values = [negative, max(lines, soft, pencil), one_bit, ruined]
     excess = dict(zip(_KINDS, values, strict=True))
     worst = max(values)
-    return Verdict(excess, _KINDS[values.index(worst)] if worst > 0 else None)
+    return Verdict(excess, _KINDS[values.index(worst)] if worst > -margin else None)
 
 
 def pattern(crop: Pixels, grey: Pixels) -> Floats:

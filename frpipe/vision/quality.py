@@ -13,6 +13,17 @@ def inter_eye_px(points: ArrayLike) -> float:
     return float(np.hypot(*(right - left)))
 
 
+def nose_offset(points: ArrayLike) -> float:
+    """How far the nose is beside the middle of the eyes, in eye distances: 0 from the front, 0.5 at one eye.
+
+    points: (5, 2), upright or rolled. Infinite where the eyes are at one place.
+    """
+    left, right, nose = np.asarray(points, np.float64)[:3]
+    eyes = right - left
+    length = float(eyes @ eyes)
+    return float(abs((nose - (left + right) / 2) @ eyes) / length) if length else float("inf")
+
+
 def sharpness(crop: NDArray[np.uint8]) -> float:
     """Variance of the Laplacian of an aligned crop, (H, W, 3) uint8 RGB: higher is sharper, 0 is flat.
 

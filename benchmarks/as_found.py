@@ -148,11 +148,11 @@ def _looks(locator: Locator, photos: Sequence[bytes]) -> dict[str, Any]:
     views, pixels = 0, 0
     look, detect = Detector.look, Detector.detect
 
-    def counted_look(self: Detector, pictures: Sequence[Array], threshold: float) -> Any:
+    def counted_look(self: Detector, pictures: Sequence[Array], threshold: float, **how: Any) -> Any:
         nonlocal views, pixels
         views += len(pictures)
         pixels += sum(picture.shape[0] * picture.shape[1] for picture in pictures)
-        return look(self, pictures, threshold)
+        return look(self, pictures, threshold, **how)
 
     def counted_detect(self: Detector, pictures: Sequence[Array]) -> Any:
         nonlocal views, pixels

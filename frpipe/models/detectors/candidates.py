@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from frpipe.core.reasons import Reject
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.nms import suppress
-from frpipe.models.detectors.plausible import is_plausible
+from frpipe.models.detectors.plausible import Pose, pose_of
 from frpipe.vision.decode import Photo
-from frpipe.vision.view import View, roll_of, wrapped
+from frpipe.vision.view import View, wrapped
 
 Array = NDArray[np.float64]
 
@@ -41,11 +40,24 @@ class Candidate:
     is_sure: bool = False
     is_refined: bool = False
     landmark_error: float | None = None
+    _pose: Pose | None = None
+
+    def place(self, box: Array, points: Array) -> None:
+        """Put it where another look has seen it."""
+        self.box, self.points, self._pose = box, points, None
+
+    @property
+    def pose(self) -> Pose:
+        """Its roll, and whether its landmarks can be those of a face; worked out once."""
+        if self._pose is None:
+            self._pose = pose_of(self.box, self.points)
+        return self._pose
 
     @property
     def width(self) -> float:
         """The longer side of its box, pixels of the original."""
-        return float(max(self.box[2:] - self.box[:2]))
+        x1, y1, x2, y2 = self.box.tolist()
+        return float(max(x2 - x1, y2 - y1))
 
     @property
     def centre(self) -> Array:
@@ -60,15 +72,12 @@ class Candidate:
     @property
     def is_plausible(self) -> bool:
         """Whether its landmarks can be those of a face."""
-        return is_plausible(self.box, self.points)
+        return self.pose.is_plausible
 
     @property
     def roll_deg(self) -> float | None:
         """By its landmarks; None where they are no face's."""
-        try:
-            return roll_of(self.points)
-        except Reject:
-            return None
+        return self.pose.roll_deg
 
     def roll_from(self, upright_deg: float) -> float | None:
         """Its roll against another, in (-180, 180]; None where it has none."""

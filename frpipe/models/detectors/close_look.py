@@ -20,6 +20,8 @@ from frpipe.vision.view import View, square, wrapped
 LOOK_WIDTHS, LOOK_SIDE_PX = 2.2, 160
 # Rolls that a face is looked at besides its own: quarters, then, if they do not settle it, what is between.
 _QUARTERS, _BETWEEN = (90, 180, 270), (45, 135, 225, 315)
+# Of small views in four turns the one of a face that stands has a score higher by so much.
+_GLANCE_PX, _GLANCE_MARGIN = 96, 0.05
 # Looks in which a rolled face is brought upright; of its evidence so much is lost for a degree that is left.
 _UPRIGHTING, _LOSS_PER_DEG = 3, 0.004
 # Most faces stand as their photo does: one that lies otherwise must have more evidence by the first number,
@@ -30,7 +32,9 @@ _ODD_MARGIN, _UPRIGHT_MARGIN = 0.06, 0.005
 _FIRST_MARGIN, _OTHER_ALIGNMENT, _SAME_LANDMARKS = 0.1, 0.5, 0.25
 # A face that lies otherwise than its photo, or was only proposed, needs the first evidence, others less.
 _ODD_EVIDENCE, _WEAK_EVIDENCE = 1.7, 0.85
-# Landmarks of rolled faces are the mean of looks of these scales and rolls, at a square about the template.
+# Landmarks of faces rolled by more than this are the mean of looks of these scales and rolls, at a square
+# about the template.
+_AVERAGED_DEG = 15.0
 _MEAN_OF = ((1.0, 0.0), (0.9, 8.0), (1.1, -8.0), (0.95, -4.0), (1.07, 4.0))
 _MEAN_CENTRE, _MEAN_CROPS, _LEAST_OF_MEAN = (55.5, 60.0), 1.7, 3
 
@@ -84,7 +88,7 @@ class CloseLook:
             elif sight is not None and self._is_confirmed(case, sight):
                 self._take(case, face, sight)
         self._decide(contests)
-        self._average([(case, face) for case, face in faces if face.is_sure and self._is_rolled(case, face)])
+        self._average([(case, face) for case, face in faces if self._is_far_rolled(case, face)])
 
     def _first_roll(self, case: Case, face: Candidate) -> float:
         """The roll at which to look at a face: as its landmarks say, if they can be believed."""
@@ -105,13 +109,17 @@ class CloseLook:
         off = face.roll_from(case.upright_deg)
         return off is not None and abs(off) > self._looks.steady_roll_deg
 
+    def _is_far_rolled(self, case: Case, face: Candidate) -> bool:
+        off = face.roll_from(case.upright_deg)
+        return face.is_sure and face.is_refined and off is not None and abs(off) > _AVERAGED_DEG
+
     def _take(self, case: Case, face: Candidate, sight: Candidate) -> None:
         """Take a face as it was seen last, unless its first look was as good."""
         error = landmark_error(face.points, sight.points)
-        is_large = face.seen_px >= self._looks.steady_face_px or not self._refine
-        is_steady = is_large and face.score >= self._detector.score_threshold
+        is_steady = self._is_large(face) and face.score >= self._detector.score_threshold
         if not (is_steady and error <= _SAME_LANDMARKS and not self._is_rolled(case, sight)):
-            face.box, face.points, face.is_refined = sight.box, sight.points, True
+            face.place(sight.box, sight.points)
+            face.is_refined = True
         face.score, face.judged, face.judged_error = sight.score, sight.judged, sight.judged_error
         face.landmark_error, face.is_sure = error, True
 
@@ -119,6 +127,7 @@ class CloseLook:
 
     def _decide(self, contests: Sequence[Contest]) -> None:
         """Look at faces from other sides, and take the best look of each, if it stands out."""
+        contests = self._glance(contests) if self._turns else contests
         self._judging.ask([(c.case, c.face) for c in contests if c.face.judged is None])
         self._look_around(contests if self._turns else [], _QUARTERS)
         open_still = [c for c in contests if not c.is_proposal and not self._is_settled(c)]
@@ -129,6 +138,44 @@ class CloseLook:
                 self._take(contest.case, contest.face, winner)
             elif not contest.is_proposal:
                 contest.case.refused += 1
+
+    def _glance(self, contests: Sequence[Contest]) -> list[Contest]:
+        """Settle faces that stand, by small views in four turns; what is left may lie otherwise.
+
+        A face that lies otherwise scores higher in its own turn than as it stands, in all that was measured.
+        """
+        views = [
+            self._view_of(
+                Order(c.case, c.face, wrapped(self._first_roll(c.case, c.face) + angle)), _GLANCE_PX
+            )
+            for c in contests
+            for angle in (0, *_QUARTERS)
+        ]
+        seen = self._seen_in(views)
+        left = []
+        for number, contest in enumerate(contests):
+            standing, *others = (_score_of(sight) for sight in seen[4 * number : 4 * number + 4])
+            if standing < max(others) + _GLANCE_MARGIN:
+                left.append(contest)
+            elif not contest.is_proposal:
+                self._keep_standing(contest)
+        return left
+
+    def _keep_standing(self, contest: Contest) -> None:
+        """Take a face that stands as its photo does, by its own look or, where that was steady, its first."""
+        case, face = contest.case, contest.face
+        sights = [s for s in contest.sights if s.is_plausible and not case.lies_otherwise(s)]
+        if self._is_large(face) and face.is_plausible and not case.lies_otherwise(face):
+            sights = [face]
+        if not sights:
+            case.refused += 1
+        elif sights[0] is face:
+            face.is_sure = True
+        else:
+            self._take(case, face, sights[0])
+
+    def _is_large(self, face: Candidate) -> bool:
+        return face.seen_px >= self._looks.steady_face_px or not self._refine
 
     def _look_around(self, contests: Sequence[Contest], angles: Sequence[int]) -> None:
         orders = [
@@ -146,8 +193,7 @@ class CloseLook:
         return winner is not None and self._judging.is_sure(winner)
 
     def _winner(self, contest: Contest) -> Candidate | None:
-        is_large = contest.face.seen_px >= self._looks.steady_face_px or not self._refine
-        own = [contest.face] if is_large and not contest.is_proposal else []
+        own = [contest.face] if self._is_large(contest.face) and not contest.is_proposal else []
         sights = [sight for sight in (*own, *contest.sights) if sight.is_plausible]
         odd = max(filter(contest.case.lies_otherwise, sights), key=_evidence_of, default=None)
         others = [sight for sight in sights if not contest.case.lies_otherwise(sight)]
@@ -187,20 +233,14 @@ class CloseLook:
         return best
 
     def _look_once(self, orders: Sequence[Order]) -> list[Candidate | None]:
-        views = [
-            square(
-                order.case.photo,
-                order.face.centre,
-                order.face.width * LOOK_WIDTHS,
-                order.roll_deg,
-                self._side,
-            )
-            for order in orders
-        ]
-        seen = self._seen_in(views)
+        seen = self._seen_in([self._view_of(order, self._side) for order in orders])
         shown = [(order.case, sight) for order, sight in zip(orders, seen, strict=True) if sight is not None]
         self._judging.ask(shown)
         return seen
+
+    def _view_of(self, order: Order, size: int) -> View:
+        face = order.face
+        return square(order.case.photo, face.centre, face.width * LOOK_WIDTHS, order.roll_deg, size)
 
     def _seen_in(self, views: Sequence[View]) -> list[Candidate | None]:
         found = self._detector.look([view.pixels for view in views], self._looks.proposal_score)
@@ -218,7 +258,7 @@ class CloseLook:
                 if sight is not None and landmark_error(sight.points, face.points) <= _OTHER_ALIGNMENT
             ]
             if len(points) >= _LEAST_OF_MEAN:
-                face.points = np.mean(points, axis=0)
+                face.place(face.box, np.mean(points, axis=0))
 
     def _views_about(self, case: Case, face: Candidate) -> list[View]:
         crop = similarity(face.points, template(112))
@@ -229,6 +269,10 @@ class CloseLook:
             square(case.photo, centre, side * scale, wrapped(roll_deg + more), self._side)
             for scale, more in _MEAN_OF
         ]
+
+
+def _score_of(sight: Candidate | None) -> float:
+    return 0.0 if sight is None else sight.score
 
 
 def _evidence_of(sight: Candidate | None) -> float:

@@ -224,21 +224,23 @@ class Finder:
         again = []
         unknown = []
         for case in cases:
-            sure = [face for face in case.faces if face.is_sure]
-            if not sure:
+            # Of a face that is small, or rolled, the turn may be sure and the landmarks not.
+            telling = [face for face in case.faces if face.is_sure or self._judging.is_sure(face)]
+            if not telling:
                 unknown.append(case)
                 continue
-            case.turn_deg = _voted(sure)
+            case.turn_deg = _voted(telling)
             if case.turn_deg:
                 again.append(case)
-            for face in sure:
-                face.is_sure = not case.lies_otherwise(face)
+            for face in telling:
+                face.is_sure = face.is_sure and not case.lies_otherwise(face)
         found_turned = self._try_turns(unknown)
         before = [case.faces for case in found_turned]
         self._whole(again + found_turned)
         for case, faces in zip(found_turned, before, strict=True):
             # What only the look from afar has shown, and a look turned so does not, was nothing.
-            if not any(face.is_sure for face in case.faces):
+            good = (face for face in case.faces if face.score >= self._detector.score_threshold)
+            if all(map(case.lies_otherwise, good)):
                 case.turn_deg, case.faces = 0, faces
 
     def _try_turns(self, cases: Sequence[Case]) -> list[Case]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from frpipe.core.reasons import Reject
 from frpipe.vision.geometry import apply, similarity, template
+from frpipe.vision.view import wrapped
+
+_TEMPLATE = template(112)
 
 # In a 112x112 crop whose face is frontal the eyes are 35 pixels apart, and 41 above the corners of the mouth.
 # A face turned far to the side loses the first distance, and may cross it by a little, and keeps the second.
@@ -16,22 +22,37 @@ _MOST_CROSSED_PX = 8.0
 _OUTSIDE = 0.35
 
 
-def is_plausible(box: ArrayLike, points: ArrayLike) -> bool:
-    """Whether landmarks (5, 2) may belong to a face in `box` (4,) xyxy, whichever way it is rolled.
+class Pose(NamedTuple):
+    """What landmarks say of a face. roll_deg: clockwise, in (-180, 180]; None where they are no face's."""
+
+    roll_deg: float | None
+    is_plausible: bool
+
+
+def pose_of(box: ArrayLike, points: ArrayLike) -> Pose:
+    """The roll of landmarks (5, 2), and whether they may belong to a face in `box` (4,) xyxy.
 
     Not so where they are collapsed, where the mouth is not below the eyes or they are mirrored once the roll
     is taken out, or where they lie far outside of the box.
     """
-    x1, y1, x2, y2 = np.asarray(box, np.float64)
     marks = np.asarray(points, np.float64)
-    rim = _OUTSIDE * max(x2 - x1, y2 - y1)
-    if not np.all((marks >= (x1 - rim, y1 - rim)) & (marks <= (x2 + rim, y2 + rim))):
-        return False
     try:
-        upright = apply(similarity(marks, template(112)), marks)
+        to_template = similarity(marks, _TEMPLATE)
     except Reject:
-        return False
-    eyes, mouth = upright[:2].mean(axis=0), upright[3:].mean(axis=0)
-    height = mouth[1] - eyes[1]
-    spans = upright[1, 0] - upright[0, 0], upright[4, 0] - upright[3, 0]
-    return bool(height > _LEAST_HEIGHT_PX and max(spans) > 0 and min(spans) > -_MOST_CROSSED_PX)
+        return Pose(None, False)
+    roll_deg = wrapped(-math.degrees(math.atan2(to_template[1, 0], to_template[0, 0])))
+    x1, y1, x2, y2 = np.asarray(box, np.float64).tolist()
+    rim = _OUTSIDE * max(x2 - x1, y2 - y1)
+    (left, top), (right, bottom) = marks.min(axis=0).tolist(), marks.max(axis=0).tolist()
+    if left < x1 - rim or top < y1 - rim or right > x2 + rim or bottom > y2 + rim:
+        return Pose(roll_deg, False)
+    upright = apply(to_template, marks).tolist()
+    height = (upright[3][1] + upright[4][1] - upright[0][1] - upright[1][1]) / 2
+    spans = upright[1][0] - upright[0][0], upright[4][0] - upright[3][0]
+    stands = height > _LEAST_HEIGHT_PX and max(spans) > 0 and min(spans) > -_MOST_CROSSED_PX
+    return Pose(roll_deg, stands)
+
+
+def is_plausible(box: ArrayLike, points: ArrayLike) -> bool:
+    """Whether landmarks (5, 2) may belong to a face in `box` (4,) xyxy, whichever way it is rolled."""
+    return pose_of(box, points).is_plausible

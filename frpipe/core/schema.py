@@ -137,8 +137,8 @@ def face_schema(dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa
 
 def version_of(images: pa.Schema) -> int:
     """The version of the schema that a table of images was written with."""
-    first_new = len(image_columns(1))
-    return SCHEMA_VERSION if images.names[first_new : first_new + 1] == ["turn_deg"] else 1
+    known = [column.name for column in IMAGE_COLUMNS]
+    return SCHEMA_VERSION if images.names[: len(known)] == known else 1
 
 
 def extras_of(images: pa.Schema) -> pa.Schema:

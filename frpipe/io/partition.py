@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 PLAN = "_plan"
 _INDEX = "plan.json"
 
-# What handing out and publishing a part costs, in photos that a worker does meanwhile. See ADR 18.
+# What handing out and publishing a part costs, in photos that a worker does meanwhile. See ADR 17.
 _PART_COST_ROWS = 6
 # One driver hands out all parts: a part must keep a worker busy until its turn comes round.
 _LEAST_ROWS, _LEAST_ROWS_A_WORKER = 16, 4

@@ -85,9 +85,9 @@ class LooksSpec(_Part):
     judged_score: float = Field(
         ge=0,
         le=1,
-        description="the judge's score of an aligned face, at 64x64, that makes it sure, together with",
+        description="the judge's score of an aligned face, at 64x64, from which it may be sure",
     )
-    sure_evidence: float = Field(ge=0, le=2, description="the sum of both scores from which it is")
+    sure_evidence: float = Field(ge=0, le=2, description="the sum of both scores from which it is sure then")
     clear_score: float | None = Field(
         None, ge=0, le=1, description="own score that faces on pictures that are no photographs do not reach"
     )

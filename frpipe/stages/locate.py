@@ -226,6 +226,7 @@ class Locator:
         located, photo = work.located, case.photo
         located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
         located.faces_detected = len(case.faces) + case.refused
+        located.faces_refused = case.refused
         left_out = Counter({Reason.IMPLAUSIBLE_FACE: case.refused})
         faces = case.found()
         wanted = [

@@ -113,7 +113,8 @@ def _beside_mb(resources: ResourcesConfig) -> int:
 def _warm_up(locator: Locator, side: int) -> None:
     """Let the model take its memory before photos are measured."""
     buffer = BytesIO()
-    Image.new("RGB", (side, side)).save(buffer, "PNG")
+    # Not of one colour: that would be rejected before a model sees it.
+    Image.linear_gradient("L").convert("RGB").resize((side, side)).save(buffer, "PNG")
     next(locator.locate([buffer.getvalue()]))
 
 

@@ -36,6 +36,7 @@ LOOKS = LooksSpec(
     judged_clear_score=0.9,
     proposal_score=0.2,
     smallest_face_px=12,
+    clear_score=0.5,
     steady_face_px=40,
     steady_roll_deg=8,
     largest_face_px=240,

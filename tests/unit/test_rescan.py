@@ -62,7 +62,9 @@ def _causes(criteria: Criteria, *, size: tuple[int, int] = (250, 250), **face: A
     ("face", "causes"),
     [
         ({}, set()),
-        ({"roll": 20.0}, set()),
+        ({"roll": 5.0}, set()),
+        ({"roll": 7.0}, {"rolled"}),
+        ({"roll": 20.0}, {"rolled"}),
         ({"score": 0.919}, {"low_score"}),
         ({"width": 39.0}, {"small"}),
         ({"size": (2000, 1000)}, {"small", "not_looked_for"}),

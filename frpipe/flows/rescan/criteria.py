@@ -38,7 +38,7 @@ IMAGE_NAMES = ("image_id", "status", "reason", "width", "height", "faces_detecte
 FACE_NAMES = ("image_id", "box_x1", "box_y1", "box_x2", "box_y2", "score", "landmarks")
 
 # Faces of a roll beyond this are not taken as they were seen first (`Finder`); a little less is affected too.
-_STANDS_DEG, _ROLL_MARGIN_DEG = 30.0, 0.5
+_ROLL_MARGIN_DEG = 0.5
 _SCORE_MARGIN, _SIZE_MARGIN = 1e-3, 1.01
 # From this share of the side on a face fills a view (`Finder`).
 _FILLS = 0.6
@@ -144,7 +144,7 @@ class Criteria:
             else scores < sure + _SCORE_MARGIN,
             Cause.SMALL: widths < self._looks.steady_face_px * _SIZE_MARGIN,
             Cause.IMPLAUSIBLE: ~plausible,
-            Cause.ROLLED: plausible & (np.abs(rolls) > _STANDS_DEG - _ROLL_MARGIN_DEG),
+            Cause.ROLLED: plausible & (np.abs(rolls) > self._looks.steady_roll_deg - _ROLL_MARGIN_DEG),
         }
 
     def _seen(self, width: int, height: int) -> Seen:
@@ -153,7 +153,8 @@ class Criteria:
         side = self.side_of(longer)
         scale, looks = before / longer, self._looks
         close = _FILLS * side > looks.largest_face_px or side > (self._fixed_side or MOST_SIDE_PX)
-        # A proposal is at least as wide as asked for, and smaller in the input than what is steady.
+        # A small proposal is at least as wide as asked for, and smaller in the input than what is steady.
+        # Large ones are not seen here: docs/adr/0019.
         proposes = self.detect.min_face_px * side / longer < looks.steady_face_px * _SIZE_MARGIN
         same = side == before and all(
             self._is_padded_alike(extent, longer, side) for extent in (width, height)

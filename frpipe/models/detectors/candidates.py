@@ -90,13 +90,15 @@ class Case:
     """A photo under way.
 
     turn_deg: clockwise, what makes it upright. coarse: what the look from afar has found, if there was one.
-    refused: faces found and not believed. least_px: width of the smallest faces that were looked for.
+    doubted: faces found that no look could settle; refused: how many are lost by that. least_px: width of
+    the smallest faces that were looked for.
     """
 
     photo: Photo
     turn_deg: int = 0
     faces: list[Candidate] = field(default_factory=list)
     coarse: list[Candidate] | None = None
+    doubted: list[Candidate] = field(default_factory=list)
     refused: int = 0
     least_px: float = 0.0
 

@@ -75,7 +75,7 @@ class CloseLook:
     def settle(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
         """Look at doubtful faces. Afterwards they are sure, or stay as they were and are to be dropped.
 
-        A face that was found, and is not believed, is counted in `Case.refused`; a proposal is not.
+        A face that was found, and is not believed, goes to `Case.doubted`; a proposal does not.
         """
         seen = self._look([Order(case, face, self._first_roll(case, face)) for case, face in faces])
         contests = []
@@ -127,8 +127,8 @@ class CloseLook:
 
     def _decide(self, contests: Sequence[Contest]) -> None:
         """Look at faces from other sides, and take the best look of each, if it stands out."""
+        self._judging.ask_where_needed([(c.case, c.face) for c in contests])
         contests = self._glance(contests) if self._turns else contests
-        self._judging.ask([(c.case, c.face) for c in contests if c.face.judged is None])
         self._look_around(contests if self._turns else [], _QUARTERS)
         open_still = [c for c in contests if not c.is_proposal and not self._is_settled(c)]
         self._look_around(open_still if self._turns else [], _BETWEEN)
@@ -137,7 +137,7 @@ class CloseLook:
             if winner is not None:
                 self._take(contest.case, contest.face, winner)
             elif not contest.is_proposal:
-                contest.case.refused += 1
+                contest.case.doubted.append(contest.face)
 
     def _glance(self, contests: Sequence[Contest]) -> list[Contest]:
         """Settle faces that stand, by small views in four turns; what is left may lie otherwise.
@@ -168,7 +168,7 @@ class CloseLook:
         if self._is_large(face) and face.is_plausible and not case.lies_otherwise(face):
             sights = [face]
         if not sights:
-            case.refused += 1
+            case.doubted.append(face)
         elif sights[0] is face:
             face.is_sure = True
         else:
@@ -240,7 +240,8 @@ class CloseLook:
 
     def _view_of(self, order: Order, size: int) -> View:
         face = order.face
-        return square(order.case.photo, face.centre, face.width * LOOK_WIDTHS, order.roll_deg, size)
+        side = max(face.width, 1.0) * LOOK_WIDTHS
+        return square(order.case.photo, face.centre, side, order.roll_deg, size)
 
     def _seen_in(self, views: Sequence[View]) -> list[Candidate | None]:
         found = self._detector.look([view.pixels for view in views], self._looks.proposal_score)

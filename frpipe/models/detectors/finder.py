@@ -123,6 +123,16 @@ class Finder:
                 self._find_sure([(case, face) for face in fresh])
                 case.faces = case.faces + fresh
             self._settle(mixed)
+        for case in cases:
+            self._count_refused(case)
+
+    def _count_refused(self, case: Case) -> None:
+        """Count each face once that was refused, in whichever turn, and in none was taken."""
+        known = np.array([face.box for face in case.faces], np.float32).reshape(-1, 4)
+        boxes = np.array([face.box for face in case.doubted], np.float32).reshape(-1, 1, 4)
+        is_lost = iou(boxes, known).max(axis=1, initial=0.0) <= self._detector.nms_iou
+        lost = [face for face, gone in zip(case.doubted, is_lost, strict=True) if gone]
+        case.refused = len(self._distinct(lost))
 
     def needed_shrink(self, case: Case) -> int:
         """The largest shrink (1, 2, 4, 8) of a decode that the second looks at a photo's faces allow."""
@@ -140,8 +150,7 @@ class Finder:
     def _find_sure(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
         """Mark the faces whose first look will do."""
         steady = [(case, face) for case, face in faces if self._is_steady(case, face)]
-        if self._turns:
-            self._judging.ask_where_needed(steady)
+        self._judging.ask_where_needed(steady)
         for _, face in steady:
             face.is_sure = not self._turns or self._judging.is_sure(face)
 
@@ -181,7 +190,7 @@ class Finder:
         return whole(case.photo, self._side(case), turn_deg)
 
     def _far_view(self, case: Case) -> View:
-        side = min(self._side(case), SINGLE_LOOK_SIDE_PX)
+        side = min(self._side(case), self._looks.largest_face_px / _FILLS / _FAR_SHARE)
         return whole(case.photo, max(int(side * _FAR_SHARE / 32) * 32, _LEAST_FAR_PX))
 
     def _over(self, views: Sequence[View], *, from_afar: bool = False) -> list[list[Candidate]]:

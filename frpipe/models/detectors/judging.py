@@ -40,8 +40,10 @@ class Judging:
                 face.judged_error = landmark_error(found.points[0], template(JUDGED_SIDE_PX))
 
     def ask_where_needed(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
-        """As `ask`, but for faces that are sure without it."""
-        self.ask([(case, face) for case, face in faces if not self._is_sure_by_score(face)])
+        """As `ask`, but for faces that were judged, or whose own score says all that is to be known."""
+        own = self._looks.clear_score is not None
+        asked = [(c, f) for c, f in faces if f.judged is None and not (own and self._is_sure_by_score(f))]
+        self.ask(asked)
 
     def is_sure(self, face: Candidate) -> bool:
         """Whether a face is found right, beyond doubt."""

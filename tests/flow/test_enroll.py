@@ -28,9 +28,9 @@ def manifest(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("manifest")
     broken = folder / "broken.jpg"
     broken.write_bytes(photos[0].read_bytes()[:2000])
-    blank = folder / "blank.png"
-    blank.write_bytes(_blank_png())
-    files = [*photos, broken, folder / "missing.jpg", blank]
+    faceless = folder / "faceless.png"
+    faceless.write_bytes(_faceless_png())
+    files = [*photos, broken, folder / "missing.jpg", faceless]
     rows = range(len(files))
     subjects, departments = [f"s{i // 2}" for i in rows], [f"d{i % 3}" for i in rows]
     return write_manifest(folder / "m.csv", files, subject_id=subjects, department=departments)
@@ -332,11 +332,11 @@ def _until(condition: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def _blank_png() -> bytes:
+def _faceless_png() -> bytes:
     from io import BytesIO
 
     from PIL import Image
 
     buffer = BytesIO()
-    Image.new("RGB", (200, 200), (90, 120, 90)).save(buffer, "PNG")
+    Image.linear_gradient("L").resize((200, 200)).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()

@@ -44,7 +44,7 @@ from frpipe.stages import search
 
 PEOPLE, STRANGERS, PER_PERSON = 8, 4, 2
 # Numbers of the probes behind the mated ones and the strangers.
-CROWD, BROKEN, BLANK = range(PEOPLE + STRANGERS, PEOPLE + STRANGERS + 3)
+CROWD, BROKEN, FACELESS = range(PEOPLE + STRANGERS, PEOPLE + STRANGERS + 3)
 PARTS = ("--set", "resources.part_rows=4")
 UNITS = 4
 Job = Callable[..., tuple[int, str, str]]
@@ -121,13 +121,15 @@ def gallery(plain: Gallery, spec: GallerySpec, tmp_path_factory: pytest.TempPath
 def manifest(people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The third photo of everybody, two people side by side, half a file, and a white wall."""
     folder = tmp_path_factory.mktemp("probes")
-    crowd, broken, blank = (folder / name for name in ("crowd.png", "broken.jpg", "blank.png"))
+    crowd, broken, faceless = (folder / name for name in ("crowd.png", "broken.jpg", "faceless.png"))
     cv2.imwrite(str(crowd), cv2.hconcat([cv2.imread(str(person[2])) for person in people[:2]]))
     broken.write_bytes(people[0][0].read_bytes()[:2000])
-    cv2.imwrite(str(blank), np.full((120, 120, 3), 255, np.uint8))
+    cv2.imwrite(str(faceless), np.tile(np.arange(120, dtype=np.uint8)[:, None, None], (1, 120, 3)))
     photos = [person[2] for person in people]
     names = [photo.parent.name for photo in photos]
-    return write_manifest(folder / "m.csv", [*photos, crowd, broken, blank], subject_id=[*names, "", "", ""])
+    return write_manifest(
+        folder / "m.csv", [*photos, crowd, broken, faceless], subject_id=[*names, "", "", ""]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_photos_without_a_face_have_a_row_and_say_why(finished: Path) -> None:
     failures = {row["image_id"]: row for row in rows if row["face_id"] is None}
     assert {key: (row["status"], row["reason"]) for key, row in failures.items()} == {
         f"id-{BROKEN:04d}": ("rejected", "truncated"),
-        f"id-{BLANK:04d}": ("no_face", None),
+        f"id-{FACELESS:04d}": ("no_face", None),
     }
     assert all(
         row["decision"] is row["candidates"] is row["rank1_subject_id"] is None for row in failures.values()
@@ -621,7 +623,7 @@ def test_from_a_manifest_in_one_go_it_is_the_same(
 def test_a_manifest_of_nobody_has_rows_and_no_probes(
     manifest: Path, gallery: Path, job: Job, tmp_path: Path
 ) -> None:
-    photos = [manifest.parent / "blank.png", manifest.parent / "broken.jpg"]
+    photos = [manifest.parent / "faceless.png", manifest.parent / "broken.jpg"]
     empty = write_manifest(tmp_path / "m.csv", photos)
     code, _, err = job(*_words(empty, gallery, tmp_path / "out"))
     assert code == 0, err

@@ -37,7 +37,7 @@ from frpipe.io.units import Units
 
 PEOPLE = 6
 # Numbers of photos in the manifest, after two of each of the people.
-CROWD, BROKEN, BLANK = range(2 * PEOPLE, 2 * PEOPLE + 3)
+CROWD, BROKEN, FACELESS = range(2 * PEOPLE, 2 * PEOPLE + 3)
 Row = tuple[object, ...]
 
 # A process that dies as soon as its second file is published.
@@ -62,12 +62,12 @@ def manifest(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     several = (sorted(person.glob("*.jpg")) for person in sorted((shared / "data/lfw/images").iterdir()))
     pairs = [photos[:2] for photos in several if len(photos) >= 2][:PEOPLE]
-    crowd, broken, blank = (folder / name for name in ("crowd.png", "broken.jpg", "blank.png"))
+    crowd, broken, faceless = (folder / name for name in ("crowd.png", "broken.jpg", "faceless.png"))
     cv2.imwrite(str(crowd), cv2.hconcat([cv2.imread(str(pair[0])) for pair in pairs[:2]]))
     broken.write_bytes(pairs[0][0].read_bytes()[:2000])
-    cv2.imwrite(str(blank), np.full((120, 120, 3), 255, np.uint8))
+    cv2.imwrite(str(faceless), np.tile(np.arange(120, dtype=np.uint8)[:, None, None], (1, 120, 3)))
     photos = [photo.resolve() for pair in pairs for photo in pair]
-    return write_manifest(folder / "m.csv", [*photos, crowd, broken, blank])
+    return write_manifest(folder / "m.csv", [*photos, crowd, broken, faceless])
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +191,9 @@ def test_a_threshold_is_inclusive(features: Path, tmp_path: Path) -> None:
 
 def test_a_missing_side_has_a_reason_and_no_decision(features: Path, tmp_path: Path) -> None:
     rows: list[Row] = [
-        (_id(BLANK), _id(0)),
+        (_id(FACELESS), _id(0)),
         (_id(0), _id(BROKEN)),
-        ("nobody.jpg", _id(BLANK)),
+        ("nobody.jpg", _id(FACELESS)),
         (_id(0), f"{_id(0)}#7"),
         (f"{_id(BROKEN)}#0", "nobody#0"),
         (_id(0), _id(1)),
@@ -471,7 +471,7 @@ def test_the_documentation_shows_the_columns() -> None:
 
 
 def test_the_queries_of_the_documentation_run(features: Path, tmp_path: Path) -> None:
-    rows: list[Row] = [(_id(0), _id(1), "true"), (_id(0), _id(2), "false"), (_id(0), _id(BLANK), "true")]
+    rows: list[Row] = [(_id(0), _id(1), "true"), (_id(0), _id(2), "false"), (_id(0), _id(FACELESS), "true")]
     _result(tmp_path, features, rows, names=("a", "b", "mated"))
     page = (ROOT / "docs/verify-job.md").read_text().replace("RESULT/", f"{tmp_path}/r/")
     measured, least = (

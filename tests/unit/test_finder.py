@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from drawn_faces import LOOKS, Drawn, DrawnDetector, find, finder, moved, photo_of, picture, turned
 from numpy.typing import NDArray
 from pictures import encoded
+from PIL import Image
 
 from frpipe.core.config import Config, DecodeConfig, load_config
 from frpipe.core.reasons import Reason, Status
@@ -332,6 +334,15 @@ class TestOutcomes:
         assert (located.width, located.height) == ((300, 280), (280, 300))[quarter % 2]
         difference = located.crops[0].astype(int) - upright.crops[0].astype(int)
         assert np.abs(difference).mean() < 4
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+    def test_a_picture_of_one_colour_or_wholly_transparent_is_rejected(self, mode: str) -> None:
+        buffer = BytesIO()
+        Image.new(mode, (200, 150), 0 if mode == "RGBA" else (90, 120, 90)).save(buffer, "PNG")
+        config = load_config()
+        ours = Finder(DrawnDetector(), DrawnDetector(), config.detect)  # type: ignore[arg-type]
+        (located,) = Locator(config, ours).locate([buffer.getvalue()])
+        assert (located.status, located.reason) == (Status.REJECTED, Reason.BLANK)
 
     def test_a_photo_without_a_face_has_none(self) -> None:
         located = self.located(picture(300, 280))

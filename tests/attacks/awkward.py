@@ -16,10 +16,12 @@ from pathlib import Path
 from make import _png_chunk
 from PIL import Image
 
-# What a row may say: `no_face` where the file is a photo after all, else a reason.
+# What a row may say: `no_face` or `blank` where the file is a picture after all, else another reason.
 Ends = tuple[str, ...]
 _NO_PHOTO: Ends = ("unknown_format", "corrupt", "truncated", "missing_codec")
-_ANY: Ends = ("no_face", "too_many_pixels", "too_few_pixels", *_NO_PHOTO)
+# Of one colour, most of them.
+_FACELESS: Ends = ("no_face", "blank")
+_ANY: Ends = (*_FACELESS, "too_many_pixels", "too_few_pixels", *_NO_PHOTO)
 
 
 def photo(side: int = 64, **options: object) -> bytes:
@@ -107,15 +109,15 @@ CONTENTS: dict[str, tuple[Callable[[], bytes], Ends]] = {
     "nulls.jpg": (lambda: bytes(100_000), _NO_PHOTO),
     "svg.png": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', _NO_PHOTO),
     "pickle.jpg": (lambda: b"\x80\x04\x95cos\nsystem\n(S'true'\ntR.", _NO_PHOTO),
-    "pixel-bomb.png": (pixel_bomb, ("no_face",)),
+    "pixel-bomb.png": (pixel_bomb, _FACELESS),
     "overlong-bomb.png": (overlong_bomb, _ANY),
     "text-bomb.png": (text_bomb, _ANY),
-    "exif-loop.jpg": (exif_loop, ("no_face",)),
-    "exif-far.jpg": (exif_far, ("no_face",)),
-    "frames.gif": (_gif_of_many_frames, ("no_face",)),
+    "exif-loop.jpg": (exif_loop, _FACELESS),
+    "exif-far.jpg": (exif_far, _FACELESS),
+    "frames.gif": (_gif_of_many_frames, _FACELESS),
     "loop.tiff": (_tiff_loop, _ANY),
     "\x1b[2Jescape\x07.jpg": (lambda: b"\x1b[2J", _NO_PHOTO),
-    f"{'x' * 240}.jpg": (photo, ("no_face",)),
+    f"{'x' * 240}.jpg": (photo, _FACELESS),
 }
 
 

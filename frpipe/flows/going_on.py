@@ -36,12 +36,16 @@ def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda 
 
 def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None) -> Config:
     """The configuration for a gallery: that of a single look, if it made its vectors and is not ruled out."""
-    single = config.single_look()
-    ours, theirs = (Models.of(each).recipe.preprocessing_hash for each in (config, single))
-    if config.detect.chooses_looks or ours == theirs or theirs != gallery.preprocessing_hash:
+    if config.detect.chooses_looks:
+        return config
+    if _makes(config, gallery) or not _makes(single := config.single_look(), gallery):
         return config
     say(_SAID)
     return single
+
+
+def _makes(config: Config, gallery: GallerySpec) -> bool:
+    return Models.of(config).recipe.preprocessing_hash == gallery.preprocessing_hash
 
 
 def for_gallery_at(config: Config, uri: str, say: Say = lambda _: None) -> Config:

@@ -224,6 +224,7 @@ class Locator:
     def _align(self, work: _Work, case: Case) -> None:
         """Cut out the chosen faces; what is no face, or on no photograph, is left out."""
         located, photo = work.located, case.photo
+        case.faces = case.faces[: self._config.detect.max_faces]
         located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
         located.faces_detected = len(case.faces) + case.refused
         located.faces_refused = case.refused

@@ -344,6 +344,10 @@ class TestOutcomes:
         (located,) = Locator(config, ours).locate([buffer.getvalue()])
         assert (located.status, located.reason) == (Status.REJECTED, Reason.BLANK)
 
+    def test_a_face_is_kept_though_a_better_scored_one_is_refused(self) -> None:
+        located = self.located(picture(560, 300, LARGE, Drawn(420, 150, 100, kind="ball")), "max_faces=1")
+        assert (located.status, len(located.faces)) == (Status.OK, 1)
+
     def test_a_photo_without_a_face_has_none(self) -> None:
         located = self.located(picture(300, 280))
         assert (located.status, located.faces_detected, located.faces_refused) == (Status.NO_FACE, 0, 0)

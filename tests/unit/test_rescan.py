@@ -18,6 +18,7 @@ from frpipe.cli.main import main
 from frpipe.core.config import Config, load_config
 from frpipe.flows.rescan.cause import MEANING, Cause, of_scope
 from frpipe.flows.rescan.criteria import Criteria
+from frpipe.models.detectors.candidates import Candidate, Case
 from frpipe.models.detectors.finder import Finder
 from frpipe.models.registry import Registry
 from frpipe.vision.geometry import template
@@ -105,18 +106,20 @@ def test_of_a_detector_whose_score_says_nothing_every_photo_is_affected(model: s
     assert "unjudged" not in _causes(criteria, status="no_face", detected=0)
 
 
-@pytest.mark.parametrize("model", ["yunet_2023mar", "scrfd_500m", "opencv_yunet_2023mar"])
-@pytest.mark.parametrize("settings", [{}, {"max_side_px": 500}, {"min_face_px": 20}])
-def test_sides_and_close_ups_are_those_of_the_finder(model: str, settings: dict[str, Any]) -> None:
-    criteria = _criteria(model, **settings)
-    size = criteria.card.input.size
-    most = 2048 if size == "dynamic" else min(size)
-    detector: Any = SimpleNamespace(card=criteria.card, most_side_px=most)
-    finder = Finder(detector, detector, criteria.detect)
-    for longer in (20, 300, 640, 641, 1000, 2559, 2600, 8000, 20000):
-        side = finder.side_of(longer, longer // 2)
-        assert criteria.side_of(longer) == side
-        assert criteria.seen(longer, longer // 2).is_close_up == finder._hides(side)
+@pytest.mark.parametrize("roll_deg", [0, 4, 5, 7, 10, 20, 28, 35, 90, 180])
+def test_a_face_that_is_carried_over_is_one_that_the_finder_takes_as_it_was_seen_first(
+    roll_deg: float,
+) -> None:
+    criteria = _criteria("yunet_2023mar")
+    detector: Any = SimpleNamespace(card=criteria.card, most_side_px=2048, score_threshold=0.7, nms_iou=0.3)
+    turn = np.radians(roll_deg)
+    marks = template(112) - template(112).mean(axis=0)
+    points = marks @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + 125
+    box = np.array([70.0, 60.0, 180.0, 190.0])
+    face = Candidate(box, points, 0.95, 110.0)
+    is_taken = Finder(detector, detector, criteria.detect)._is_steady(Case(SimpleNamespace()), face)  # type: ignore[arg-type]
+    if "rolled" not in _causes(criteria, roll=float(roll_deg)):
+        assert is_taken
 
 
 def test_every_cause_has_a_meaning_and_one_may_be_left_out() -> None:

@@ -28,6 +28,7 @@ from frpipe.models.detectors.base import (
     padded_side,
     sides_reaching,
 )
+from frpipe.models.detectors.finder import first_side, hides
 from frpipe.models.detectors.plausible import is_plausible
 from frpipe.vision.view import roll_of
 
@@ -40,8 +41,6 @@ FACE_NAMES = ("image_id", "box_x1", "box_y1", "box_x2", "box_y2", "score", "land
 # Faces of a roll beyond this are not taken as they were seen first (`Finder`); a little less is affected too.
 _ROLL_MARGIN_DEG = 0.5
 _SCORE_MARGIN, _SIZE_MARGIN = 1e-3, 1.01
-# From this share of the side on a face fills a view (`Finder`).
-_FILLS = 0.6
 _STAGES_OF_FACES = ("detect", "align", "embed")
 _REASONS_OF_FACES = [reason.value for reason, stage in STAGE_OF.items() if stage in _STAGES_OF_FACES]
 
@@ -150,9 +149,9 @@ class Criteria:
     def _seen(self, width: int, height: int) -> Seen:
         longer = max(width, height)
         before = min(longer, self._fixed_side or self.single["max_side_px"], self.single["max_side_px"])
-        side = self.side_of(longer)
+        side = first_side(self._looks, self.detect, longer)
         scale, looks = before / longer, self._looks
-        close = _FILLS * side > looks.largest_face_px or side > (self._fixed_side or MOST_SIDE_PX)
+        close = hides(looks, side, self._fixed_side or MOST_SIDE_PX)
         # A small proposal is at least as wide as asked for, and smaller in the input than what is steady.
         # Large ones are not seen here: docs/adr/0019.
         proposes = self.detect.min_face_px * side / longer < looks.steady_face_px * _SIZE_MARGIN
@@ -161,13 +160,6 @@ class Criteria:
         )
         least_px = looks.smallest_face_px * longer / side
         return Seen(scale, least_px, same, close, proposes)
-
-    def side_of(self, longer: int) -> int:
-        """As `Finder.side_of`."""
-        if self.detect.max_side_px is not None:
-            return min(longer, self.detect.max_side_px)
-        wanted = longer * self._looks.smallest_face_px / self.detect.min_face_px
-        return min(longer, max(SINGLE_LOOK_SIDE_PX, round(wanted)))
 
     @property
     def _fixed_side(self) -> int | None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -42,6 +42,15 @@ FAMILIES: dict[str, Decode] = {
 BUCKETS_PX = (*SINGLE_LOOK_BUCKETS_PX, 768, 896, 1024, 1152, 1280, 1536, 1792, 2048)
 MOST_SIDE_PX = BUCKETS_PX[-1]
 _LEAST_LADDER_PX = 320
+# Boxes of one look. What a photo may keep is cut once all looks at it are done.
+_MOST_IN_LOOK = 1024
+
+
+class _Wanted(NamedTuple):
+    """Boxes from which score on, and how many of each photo."""
+
+    threshold: float
+    most: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +119,7 @@ class Detector:
         by area; none is enlarged. Boxes and points may pass the border. The result of a photo does not
         depend on its company. Raises ModelMismatch: the graph's outputs are not those of the card.
         """
-        return self._detect([self._fit(photo) for photo in photos], self._threshold)
+        return self._detect([self._fit(photo) for photo in photos], _Wanted(self._threshold, self._most))
 
     def look(self, views: Sequence[Pixels], threshold: float, *, are_parts: bool = True) -> list[Faces]:
         """As `detect`, of pictures that are taken as they are, from a score of `threshold` on.
@@ -119,7 +128,9 @@ class Detector:
         than they are; whole photos are padded to the sides of the ladder, as `detect` does, so that what is
         found in one does not change.
         """
-        return self._detect([self._unfitted(view, are_parts) for view in views], threshold)
+        return self._detect(
+            [self._unfitted(view, are_parts) for view in views], _Wanted(threshold, _MOST_IN_LOOK)
+        )
 
     def _unfitted(self, view: Pixels, is_part: bool) -> _Fitted:
         exact = _LEAST_LADDER_PX if is_part and not self._fixed else 0
@@ -128,7 +139,7 @@ class Detector:
         )
         return _Fitted(view, (bucket[0], bucket[1]), (1.0, 1.0))
 
-    def _detect(self, fitted: list[_Fitted], threshold: float) -> list[Faces]:
+    def _detect(self, fitted: list[_Fitted], wanted: _Wanted) -> list[Faces]:
         found = [Faces.empty() for _ in fitted]
         groups: dict[Side, list[int]] = defaultdict(list)
         for index, photo in enumerate(fitted):
@@ -138,7 +149,7 @@ class Detector:
             rows = self._rows_of(bucket)
             for start in range(0, len(members), rows):
                 chunk = members[start : start + rows]
-                faces = self._run([fitted[index] for index in chunk], bucket, threshold, rows)
+                faces = self._run([fitted[index] for index in chunk], bucket, wanted)
                 for index, result in zip(chunk, faces, strict=True):
                     found[index] = result
         return found
@@ -159,14 +170,14 @@ class Detector:
         """Photos in one call: fewer where they are large, so that its memory stays bounded."""
         return max(1, min(self._rows, self._rows * SINGLE_LOOK_SIDE_PX**2 // (bucket[0] * bucket[1])))
 
-    def _run(self, photos: list[_Fitted], bucket: Side, threshold: float, rows: int) -> list[Faces]:
+    def _run(self, photos: list[_Fitted], bucket: Side, wanted: _Wanted) -> list[Faces]:
         images = [photo.pixels for photo in photos]
         if self._fixed:
-            images += [np.zeros((1, 1, 3), np.uint8)] * (rows - len(images))
+            images += [np.zeros((1, 1, 3), np.uint8)] * (self._rows_of(bucket) - len(images))
         blob = self._blob(images, bucket)
         head = Head(self._spec, self._session.run(blob), len(images), *bucket)
-        found = self._decode(head, threshold).finite()
-        kept = suppress(found.boxes, found.scores, found.owners, self._iou, self._most)
+        found = self._decode(head, wanted.threshold).finite()
+        kept = suppress(found.boxes, found.scores, found.owners, self._iou, wanted.most)
         return _split(found.take(kept), [photo.factor for photo in photos])
 
     def _blob(self, images: list[Pixels], bucket: Side) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.nms import suppress
+from frpipe.models.detectors.nms import iou, suppress
 from frpipe.models.detectors.plausible import Pose, pose_of
 from frpipe.vision.decode import Photo
 from frpipe.vision.view import View, wrapped
@@ -152,14 +152,22 @@ def in_the_middle(view: View, faces: Faces) -> Candidate | None:
     return next(iter(out_of(view, faces.take(near))), None)
 
 
-def distinct(faces: Sequence[Candidate], max_iou: float, most: int) -> list[Candidate]:
+def distinct(faces: Sequence[Candidate], max_iou: float) -> list[Candidate]:
     """One of each face, best first: of boxes that overlap by more than `max_iou` the best scored."""
     if not faces:
         return []
     boxes = np.array([face.box for face in faces], np.float32)
     scores = np.array([face.score for face in faces], np.float32)
-    kept = suppress(boxes, scores, np.zeros(len(faces), np.intp), max_iou, most)
+    kept = suppress(boxes, scores, np.zeros(len(faces), np.intp), max_iou, len(faces))
     return [faces[index] for index in kept]
+
+
+def apart(faces: Sequence[Candidate], others: Sequence[Candidate], max_iou: float) -> list[Candidate]:
+    """The faces that are none of the others: no box overlaps theirs by more than `max_iou`."""
+    boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 1, 4)
+    known = np.array([face.box for face in others], np.float32).reshape(-1, 4)
+    is_apart = iou(boxes, known).max(axis=1, initial=0.0) <= max_iou
+    return [face for face, alone in zip(faces, is_apart, strict=True) if alone]
 
 
 def landmark_error(first: Array, second: Array) -> float:

@@ -115,13 +115,16 @@ class CloseLook:
 
     def _take(self, case: Case, face: Candidate, sight: Candidate) -> None:
         """Take a face as it was seen last, unless its first look was as good."""
+        face.is_sure = True
+        if sight is face:
+            return
         error = landmark_error(face.points, sight.points)
         is_steady = self._is_large(face) and face.score >= self._detector.score_threshold
         if not (is_steady and error <= _SAME_LANDMARKS and not self._is_rolled(case, sight)):
             face.place(sight.box, sight.points)
             face.is_refined = True
         face.score, face.judged, face.judged_error = sight.score, sight.judged, sight.judged_error
-        face.landmark_error, face.is_sure = error, True
+        face.landmark_error = error
 
     # All around a face
 
@@ -155,24 +158,20 @@ class CloseLook:
         left = []
         for number, contest in enumerate(contests):
             standing, *others = (_score_of(sight) for sight in seen[4 * number : 4 * number + 4])
-            if standing < max(others) + _GLANCE_MARGIN:
+            stands = standing >= max(others) + _GLANCE_MARGIN
+            sight = self._standing(contest) if stands else None
+            if sight is None:
                 left.append(contest)
             elif not contest.is_proposal:
-                self._keep_standing(contest)
+                self._take(contest.case, contest.face, sight)
         return left
 
-    def _keep_standing(self, contest: Contest) -> None:
-        """Take a face that stands as its photo does, by its own look or, where that was steady, its first."""
+    def _standing(self, contest: Contest) -> Candidate | None:
+        """The look that shows a face stand as its photo does: the first, if that was steady, or its own."""
         case, face = contest.case, contest.face
-        sights = [s for s in contest.sights if s.is_plausible and not case.lies_otherwise(s)]
-        if self._is_large(face) and face.is_plausible and not case.lies_otherwise(face):
-            sights = [face]
-        if not sights:
-            case.doubted.append(face)
-        elif sights[0] is face:
-            face.is_sure = True
-        else:
-            self._take(case, face, sights[0])
+        is_steady = self._is_large(face) and not self._is_rolled(case, face)
+        sights = [face, *contest.sights] if is_steady else [*contest.sights, face]
+        return next((s for s in sights if s.is_plausible and not case.lies_otherwise(s)), None)
 
     def _is_large(self, face: Candidate) -> bool:
         return face.seen_px >= self._looks.steady_face_px or not self._refine

@@ -17,10 +17,9 @@ import numpy as np
 from frpipe.core.config import SINGLE_LOOK_SIDE_PX, DetectConfig
 from frpipe.models.card import LooksSpec
 from frpipe.models.detectors.base import Detector
-from frpipe.models.detectors.candidates import Candidate, Case, candidates, distinct, out_of
+from frpipe.models.detectors.candidates import Candidate, Case, apart, candidates, distinct, out_of
 from frpipe.models.detectors.close_look import CloseLook
 from frpipe.models.detectors.judging import Judging
-from frpipe.models.detectors.nms import iou
 from frpipe.models.detectors.tiles import is_own, tiles_of
 from frpipe.vision.align import to_original_pixels
 from frpipe.vision.decode import Photo
@@ -89,11 +88,7 @@ class Finder:
 
     def side_of(self, width: int, height: int) -> int:
         """The longer side at which a photo is looked at whole, pixels."""
-        longer = max(width, height)
-        if self._settings.max_side_px is not None:
-            return min(longer, self._settings.max_side_px)
-        wanted = longer * self._looks.smallest_face_px / self._settings.min_face_px
-        return min(longer, max(SINGLE_LOOK_SIDE_PX, round(wanted)))
+        return first_side(self._looks, self._settings, max(width, height))
 
     def first(self, photos: Sequence[Photo]) -> list[Case]:
         """Look at whole photos: which way each is turned, its faces, and which of them are sure."""
@@ -116,23 +111,13 @@ class Finder:
         for quarter in QUARTERS[1:] if self._turns else ():
             views = [self._view(case, case.turn_deg + quarter) for case in mixed]
             for case, faces in zip(mixed, self._over(views), strict=True):
-                known = np.array([face.box for face in case.faces], np.float32)
-                boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 1, 4)
-                is_new = iou(boxes, known).max(axis=1, initial=0.0) <= self._detector.nms_iou
-                fresh = [face for face, new in zip(faces, is_new, strict=True) if new]
+                fresh = self._apart(faces, case.faces)
                 self._find_sure([(case, face) for face in fresh])
                 case.faces = case.faces + fresh
             self._settle(mixed)
         for case in cases:
-            self._count_refused(case)
-
-    def _count_refused(self, case: Case) -> None:
-        """Count each face once that was refused, in whichever turn, and in none was taken."""
-        known = np.array([face.box for face in case.faces], np.float32).reshape(-1, 4)
-        boxes = np.array([face.box for face in case.doubted], np.float32).reshape(-1, 1, 4)
-        is_lost = iou(boxes, known).max(axis=1, initial=0.0) <= self._detector.nms_iou
-        lost = [face for face, gone in zip(case.doubted, is_lost, strict=True) if gone]
-        case.refused = len(self._distinct(lost))
+            # One that was refused in several turns counts once, and not at all if another turn took it.
+            case.refused = len(self._distinct(self._apart(case.doubted, case.faces)))
 
     def needed_shrink(self, case: Case) -> int:
         """The largest shrink (1, 2, 4, 8) of a decode that the second looks at a photo's faces allow."""
@@ -175,16 +160,13 @@ class Finder:
         views = [self._view(case, case.turn_deg) for case in cases]
         for case, faces in zip(cases, self._over(views), strict=True):
             case.faces = faces
-        far = [case for case in cases if self._refine and self._hides(self._side(case))]
+        most = self._detector.most_side_px
+        far = [case for case in cases if self._refine and hides(self._looks, self._side(case), most)]
         coarse = self._over([turned(self._far_view(case), case.turn_deg) for case in far], from_afar=True)
         for case, faces in zip(far, coarse, strict=True):
             case.coarse = faces if case.turn_deg == 0 else None
             case.faces = self._distinct(case.faces + faces)
         self._find_sure([(case, face) for case in cases for face in case.faces])
-
-    def _hides(self, side: int) -> bool:
-        """Whether a face may be too large to be found at this side, or in the tiles that it needs."""
-        return _FILLS * side > self._looks.largest_face_px or side > self._detector.most_side_px
 
     def _view(self, case: Case, turn_deg: int) -> View:
         return whole(case.photo, self._side(case), turn_deg)
@@ -224,7 +206,10 @@ class Finder:
         return good + weak[:_MOST_PROPOSALS]
 
     def _distinct(self, faces: Sequence[Candidate]) -> list[Candidate]:
-        return distinct(faces, self._detector.nms_iou, self._settings.max_faces)
+        return distinct(faces, self._detector.nms_iou)
+
+    def _apart(self, faces: Sequence[Candidate], others: Sequence[Candidate]) -> list[Candidate]:
+        return apart(faces, others, self._detector.nms_iou)
 
     # Which way a photo is turned
 
@@ -244,9 +229,13 @@ class Finder:
             for face in telling:
                 face.is_sure = face.is_sure and not case.lies_otherwise(face)
         found_turned = self._try_turns(unknown)
-        before = [case.faces for case in found_turned]
+        before = [case.faces for case in again + found_turned]
         self._whole(again + found_turned)
-        for case, faces in zip(found_turned, before, strict=True):
+        for case, faces in zip(again, before, strict=False):
+            # What told the turn is a face, whether or not the turned photo shows it.
+            told = [face for face in faces if face.score >= self._detector.score_threshold]
+            case.faces = case.faces + self._apart(told, case.faces)
+        for case, faces in zip(found_turned, before[len(again) :], strict=True):
             # What only the look from afar has shown, and a look turned so does not, was nothing.
             good = (face for face in case.faces if face.score >= self._detector.score_threshold)
             if all(map(case.lies_otherwise, good)):
@@ -280,6 +269,19 @@ class Finder:
         todo = [v for case, v in zip(cases, views, strict=True) if turn_deg or case.coarse is None]
         fresh = iter(self._over([turned(view, turn_deg) for view in todo], from_afar=True))
         return [case.coarse if turn_deg == 0 and case.coarse is not None else next(fresh) for case in cases]
+
+
+def first_side(looks: LooksSpec, settings: DetectConfig, longer: int) -> int:
+    """The side at which a photo is looked at whole, its longer side being `longer`; pixels."""
+    if settings.max_side_px is not None:
+        return min(longer, settings.max_side_px)
+    wanted = longer * looks.smallest_face_px / settings.min_face_px
+    return min(longer, max(SINGLE_LOOK_SIDE_PX, round(wanted)))
+
+
+def hides(looks: LooksSpec, side: int, most_side_px: int) -> bool:
+    """Whether a face may be too large to be found at a side, or in the tiles that it needs."""
+    return side * _FILLS > looks.largest_face_px or side > most_side_px
 
 
 def _best(faces: list[Candidate]) -> list[Candidate]:

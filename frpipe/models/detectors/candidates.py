@@ -154,8 +154,8 @@ def in_the_middle(view: View, faces: Faces) -> Candidate | None:
 
 def distinct(faces: Sequence[Candidate], max_iou: float) -> list[Candidate]:
     """One of each face, best first: of boxes that overlap by more than `max_iou` the best scored."""
-    if not faces:
-        return []
+    if len(faces) < 2:
+        return [*faces]
     boxes = np.array([face.box for face in faces], np.float32)
     scores = np.array([face.score for face in faces], np.float32)
     kept = suppress(boxes, scores, np.zeros(len(faces), np.intp), max_iou, len(faces))
@@ -164,6 +164,8 @@ def distinct(faces: Sequence[Candidate], max_iou: float) -> list[Candidate]:
 
 def apart(faces: Sequence[Candidate], others: Sequence[Candidate], max_iou: float) -> list[Candidate]:
     """The faces that are none of the others: no box overlaps theirs by more than `max_iou`."""
+    if not faces or not others:
+        return [*faces]
     boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 1, 4)
     known = np.array([face.box for face in others], np.float32).reshape(-1, 4)
     is_apart = iou(boxes, known).max(axis=1, initial=0.0) <= max_iou

@@ -14,7 +14,7 @@ from frpipe.models.detectors.candidates import Candidate, Case, in_the_middle, l
 from frpipe.models.detectors.judging import Judging
 from frpipe.vision.decode import SHRINKS
 from frpipe.vision.geometry import apply, invert, reduction, similarity, template
-from frpipe.vision.view import View, square, wrapped
+from frpipe.vision.view import View, square, turned, wrapped
 
 # A face is looked at in a square of this many of its widths, scaled to this many pixels.
 LOOK_WIDTHS, LOOK_SIDE_PX = 2.2, 160
@@ -147,14 +147,11 @@ class CloseLook:
 
         A face that lies otherwise scores higher in its own turn than as it stands, in all that was measured.
         """
-        views = [
-            self._view_of(
-                Order(c.case, c.face, wrapped(self._first_roll(c.case, c.face) + angle)), _GLANCE_PX
-            )
+        standing_views = (
+            self._view_of(Order(c.case, c.face, self._first_roll(c.case, c.face)), _GLANCE_PX)
             for c in contests
-            for angle in (0, *_QUARTERS)
-        ]
-        seen = self._seen_in(views)
+        )
+        seen = self._seen_in([turned(view, -turn) for view in standing_views for turn in (0, *_QUARTERS)])
         left = []
         for number, contest in enumerate(contests):
             standing, *others = (_score_of(sight) for sight in seen[4 * number : 4 * number + 4])

@@ -127,7 +127,16 @@ def _say_if_busy(nodes: Sequence[Node], say: Callable[[str], None]) -> None:
 
 
 def _knock(address: str) -> None:
-    """Ray itself waits for minutes where nobody listens."""
+    """Ray itself waits for minutes where nobody listens, or somebody else."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host, int(port)), _KNOCK_TIMEOUT_S).close()
+    if not (colon and port.isdecimal()):
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), _KNOCK_TIMEOUT_S) as connection:
+        connection.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        with contextlib.suppress(OSError):
+            if connection.recv(5) == b"HTTP/":
+                raise _NotRay("a web server does; the dashboard, or where jobs are submitted?")
+
+
+class _NotRay(ValueError):
+    """Somebody else answers."""

@@ -62,7 +62,7 @@ def _explained(error: Exception, folder: RayFolder) -> PlanError | StorageError 
     """What kept Ray from starting, as an error of ours. It raises bare exceptions of many types."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EMFILE:
-        return _too_few_files(_FILES_LEAST)
+        return _too_few_files()
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"the disk is full: Ray cannot write in {folder.private.parent}",
@@ -80,14 +80,14 @@ def _refuse_few_files(needed: int) -> None:
     """Ray itself raises the soft limit to the hard one, and ends in its own words where that is too low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise _too_few_files(needed)
+        raise _too_few_files()
 
 
-def _too_few_files(needed: int) -> PlanError:
+def _too_few_files() -> PlanError:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return PlanError(
-        f"this process may open {hard} files, and Ray needs {needed} or more",
-        "raise the limit: ulimit -n 4096",
+        f"this process may open {hard} files at once, too few for Ray",
+        "raise the limit: ulimit -n 4096, or more where there are hundreds of CPUs",
     )
 
 

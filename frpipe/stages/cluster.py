@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from frpipe.core.errors import ClusterError, PlanError
 from frpipe.stages.allocation import Node
 from frpipe.stages.private_ray import private_ray
 
+_EXIT_TERMINATED = 128 + signal.SIGTERM
 _KNOCK_TIMEOUT_S = 10.0
 _JOB_SERVER = ("http://", "https://")
 _VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
@@ -57,15 +60,32 @@ def _entered(address: str | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address == "local":
-        with private_ray(**quiet):
-            yield
-        return
+    with _true_exit_code(), private_ray(**quiet) if address == "local" else _joined(address, quiet):
+        yield
+
+
+@contextmanager
+def _joined(address: str, quiet: dict[str, Any]) -> Iterator[None]:
     try:
         _join(address, quiet)
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _true_exit_code() -> Iterator[None]:
+    """On SIGTERM Ray ends its driver with exit code 15, which says something else here."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as stopped:
+        if stopped.code == signal.SIGTERM:
+            raise SystemExit(_EXIT_TERMINATED) from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:

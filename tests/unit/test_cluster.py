@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -158,6 +160,19 @@ def test_an_interrupted_start_leaves_nothing(place: Path, monkeypatch: pytest.Mo
         pass
     assert list(place.iterdir()) == []
     assert "RAY_AUTH_MODE" not in os.environ
+
+
+@pytest.mark.parametrize("address", ["local", "head:6379"])
+def test_a_job_that_is_told_to_end_does_not_exit_as_a_night_that_is_taken(
+    address: str, asked: dict[str, Any], place: Path
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, joining.cluster(address):
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as ray.init does
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert list(place.iterdir()) == []
 
 
 def test_logs_stay_where_a_traceback_is_wanted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def _true_exit_code() -> Iterator[None]:
             raise SystemExit(_EXIT_TERMINATED) from None
         raise
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 
@@ -97,7 +97,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     try:
         _knock(address)
         ray.init(address=address, **quiet)
-    except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         raise _explained(error, address) from error
 
 

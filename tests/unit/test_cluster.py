@@ -241,6 +241,15 @@ def test_another_version_of_ray_is_named(asked: dict[str, Any], monkeypatch: pyt
     assert f"this process has Ray {ray.__version__}" in refused.message
 
 
+def test_a_cluster_that_answers_too_late_is_no_bug(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _failing(monkeypatch, Exception("The current node timed out during startup."))
+    refused = _refusal("head:6379")
+    assert refused.exit_code == 5
+    assert "timed out during startup" in refused.message
+
+
 def test_a_missing_token_is_named(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     below = RuntimeError("Last error: ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: ...")
     error = ConnectionError("Failed to connect to Ray cluster at head:6379")

@@ -20,7 +20,7 @@ from frpipe.stages.ray_folder import RayFolder, ray_folder
 
 _FILES_LEAST = 256
 _FILES_PER_CPU = 8
-_TOKEN_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_TOKEN_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         mask = os.umask(0)
         os.umask(mask)
         seen.update(settings, umask=mask, loopback=not ray_constants.ENABLE_RAY_CLUSTER)
-        seen.update({name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")})
+        seen.update({name: value for name, value in os.environ.items() if name.startswith("RAY_")})
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 3.0}}])
@@ -76,6 +76,7 @@ def test_a_private_ray_has_a_token_a_closed_folder_and_loopback(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
+    monkeypatch.setenv("RAY_ENABLE_K8S_TOKEN_AUTH", "true")
     mask = os.umask(0o002)
     try:
         with joining.cluster(address):
@@ -86,7 +87,7 @@ def test_a_private_ray_has_a_token_a_closed_folder_and_loopback(
             assert asked["umask"] == 0o077
             assert asked["loopback"]
             assert asked["RAY_AUTH_MODE"] == "token"
-            assert "RAY_AUTH_TOKEN" not in asked
+            assert not {"RAY_AUTH_TOKEN", "RAY_ENABLE_K8S_TOKEN_AUTH"} & set(asked)
             token_file = Path(asked["RAY_AUTH_TOKEN_PATH"])
             assert token_file.parent == Path(asked["_temp_dir"]).parent
             assert token_file.parent.parent == place
@@ -95,6 +96,7 @@ def test_a_private_ray_has_a_token_a_closed_folder_and_loopback(
         os.umask(mask)
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
     assert os.environ["RAY_AUTH_TOKEN"] == "of-another-cluster"
+    assert os.environ["RAY_ENABLE_K8S_TOKEN_AUTH"] == "true"
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
     assert ray_constants.ENABLE_RAY_CLUSTER
     assert list(place.iterdir()) == []

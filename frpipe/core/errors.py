@@ -7,7 +7,7 @@
     |  |- ModelMissing         weights are not on this machine
     |  |- ModelMismatch        weights are not the ones that the card names
     |  `- ProviderMissing      the device asked for is not there
-    |- PlanError           5   the configuration does not fit the cluster
+    |- PlanError           5   the configuration does not fit the cluster, or none can be joined
     |- OutputError         6   the output folder belongs to another run, or is damaged
     |  `- ErasureError          what was to be erased is left below a run (frpipe.flows.erase.proof)
     |- StorageError        7   a folder or object store does not do what it is asked
@@ -17,7 +17,7 @@
     |  |- GalleryConflict      other writers won every time
     |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
     |  `- GalleryMismatch      vectors of another model, detector or dimension
-    |- ClusterError       11   Ray lost the cluster midway, or nothing gets on
+    |- ClusterError       11   Ray did not start, lost the cluster midway, or nothing gets on
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
     |- LeaseError         15   another night is under way (frpipe.flows.night.lease)
     `- GateError          16   a night has ended, and a gate does not hold (frpipe.flows.night.gates)

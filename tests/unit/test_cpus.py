@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
 
-from frpipe.stages import cluster as joining
 from frpipe.stages import cpus
 from frpipe.stages.cpus import usable_cpus
 
@@ -86,18 +83,3 @@ def test_an_affinity_is_respected() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
-
-
-@pytest.mark.parametrize(("address", "given"), [(None, 3), ("127.0.0.1:6379", None)])
-def test_a_private_ray_gets_as_many_and_a_cluster_of_others_is_left_alone(
-    address: str | None, given: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr(joining, "usable_cpus", lambda: 3)
-    monkeypatch.setattr(joining, "_knock", lambda _: None)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", lambda **settings: asked.update(settings))
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 3.0}}])
-    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 3.0})
-    with joining.cluster(address):
-        assert asked.get("num_cpus") == given

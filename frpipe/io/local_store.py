@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -61,7 +61,8 @@ class LocalStore:
                 raise
             self.publish(name, source)
             source.unlink()
-        _sync(target.parent)
+        for folder in {target.parent, source.parent}:
+            _sync(folder)
 
     def create(self, name: str, data: bytes) -> bool:
         with self._finished(name, lambda file: file.write(data)) as (temporary, target):
@@ -83,8 +84,15 @@ class LocalStore:
         except OSError:
             return False
 
-    def delete(self, name: str) -> None:
-        (self._root / name).unlink(missing_ok=True)
+    def delete(self, names: Iterable[str]) -> None:
+        folders = set()
+        for name in names:
+            target = self._root / name
+            with suppress(FileNotFoundError):
+                target.unlink()
+                folders.add(target.parent)
+        for folder in folders:
+            _sync(folder)
 
     def open(self, name: str) -> BinaryIO:
         return (self._root / name).open("rb")
@@ -120,6 +128,7 @@ class LocalStore:
         for folder, _, _ in os.walk(self._root / sub, topdown=False):
             with suppress(OSError):
                 Path(folder).rmdir()
+                _sync(Path(folder).parent)
 
     def _temporary(self, target: Path) -> tuple[int, Path]:
         _make(target.parent)
@@ -137,6 +146,7 @@ class LocalStore:
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary, target
+            temporary.unlink(missing_ok=True)
             _sync(target.parent)
         finally:
             temporary.unlink(missing_ok=True)

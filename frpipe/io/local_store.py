@@ -173,7 +173,7 @@ def _sync(folder: Path) -> None:
 def _walk(folder: str, prefix: str) -> Iterator[str]:
     """Names of all files below, hidden ones left out, in the order of an object store's listing.
 
-    Links to folders are not followed: they could lead in circles.
+    Links to files are followed, links to folders are not: they could lead in circles.
     """
     with os.scandir(folder) as found:
         visible = [entry for entry in found if not entry.name.startswith(".")]
@@ -181,5 +181,15 @@ def _walk(folder: str, prefix: str) -> Iterator[str]:
     for key, entry in keyed:
         if key.endswith("/"):
             yield from _walk(entry.path, prefix + key)
-        elif entry.is_file():
+        elif _is_file(entry):
             yield prefix + key
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Links to files included; one that leads in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False

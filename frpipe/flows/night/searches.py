@@ -10,7 +10,7 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.dedup import job as duplicates
 from frpipe.flows.identify.job import Execution, Identifying
 from frpipe.flows.night import photos
-from frpipe.flows.night.faces import enrolled, gallery_version, opened
+from frpipe.flows.night.faces import enrolled, gallery_version, opened, say_links
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
@@ -106,7 +106,9 @@ def _probes(work: Work) -> Folder | None:
         photos.carry_known(before, place)
         return work.folder.child(ENROLL) if work.did("enroll") else None
     if work.journal.record["pins"].get("probes") is None:
-        found = photos.look(uri, ScanStep(), photos.known_of(before))
+        roots = work.config.settings.storage.roots
+        found = photos.look(uri, ScanStep(), photos.known_of(before), roots)
+        say_links(work, found.links)
         found.write(place, uri)
         work.journal.pin("probes", found.facts())
     todo = work.journal.record["pins"]["probes"]
@@ -114,7 +116,7 @@ def _probes(work: Work) -> Folder | None:
         photos.write_again(place, None)
         return None
     out = place.child(ENROLL)
-    enrolled(work, place, out)
+    enrolled(work, place, out, uri)
     photos.write_again(place, out)
     return out
 

@@ -1,7 +1,7 @@
 """The photos below a folder or prefix, and what became of the links among them.
 
 A link that leads to a place inside the folder is followed, unless that place is listed anyway: each file is
-listed once. One that leads out of the folder is followed only where configured roots hold what it leads to.
+listed once, under its own path, or else under that of the first link to it. One that leads out of the folder is followed only where configured roots hold what it leads to.
 Whoever may put files into a folder of photos could else have any file of the machine read.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -89,10 +89,9 @@ class PhotoListing:
         if not self._folder.is_local:
             yield from filter(self._wanted, self._folder.walk())
             return
-        root = uris.split(self._folder.uri)[1]
-        walk = _Walk(root, self._wanted, self._roots, self.links, can_differ=self._glob is not None)
+        walk = _Walk(uris.split(self._folder.uri)[1], self._roots, self.links)
         with explained(self._folder.uri):
-            yield from walk.names()
+            yield from filter(self._wanted, walk.names())
 
     def entries(self) -> list[Entry]:
         """The same with size and version, sorted by path."""
@@ -107,22 +106,17 @@ class PhotoListing:
             return None
 
     def _wanted(self, name: str) -> bool:
-        suffix = PurePosixPath(name).suffix.lower()
-        return suffix in IMAGE_SUFFIXES and (self._glob is None or fnmatch.fnmatchcase(name, self._glob))
+        return _is_photo(name) and (self._glob is None or fnmatch.fnmatchcase(name, self._glob))
 
 
 class _Walk:
-    """can_differ: whether a file may be wanted under one path and not under another."""
+    """The walk over one folder of a local disk."""
 
-    def __init__(
-        self, root: str, wanted: Callable[[str], bool], roots: Roots, links: Links, *, can_differ: bool
-    ) -> None:
+    def __init__(self, root: str, roots: Roots, links: Links) -> None:
         self._root = root
         self._real = os.path.realpath(root)
-        self._wanted = wanted
         self._roots = roots
         self._links = links
-        self._can_differ = can_differ
         # Real paths that were reached by links; what is reached without is known by its path.
         self._folders: set[str] = set()
         self._files: set[str] = set()
@@ -146,12 +140,12 @@ class _Walk:
                 yield from self._linked(entry.path, name)
             elif key.endswith("/"):
                 yield from self._below(entry.path, name, by_link=by_link)
-            elif entry.is_file() and self._wanted(name) and not (by_link and self._listed(entry.path, name)):
+            elif entry.is_file() and _is_photo(name) and not (by_link and self._listed(entry.path, name)):
                 yield name
 
     def _linked(self, path: str, name: str) -> Iterator[str]:
         is_folder = name.endswith("/")
-        if not is_folder and not self._wanted(name):
+        if not is_folder and not _is_photo(name):
             return
         try:
             real = os.path.realpath(path, strict=True)
@@ -161,7 +155,7 @@ class _Walk:
         if not (uris.inside(real, self._real) or self._roots.holds(real)):
             self._links.outside.append(name.rstrip("/"))
         elif is_folder:
-            if real in self._folders or (self._is_walked(real) and not self._can_differ):
+            if real in self._folders or self._is_walked(real):
                 self._links.repeated.append(name.rstrip("/"))
             else:
                 self._links.followed += 1
@@ -175,7 +169,7 @@ class _Walk:
     def _listed(self, path: str, name: str) -> bool:
         """Whether a file is listed under another path, or was by a link; if not, it is from now on."""
         real = os.path.realpath(path)
-        if real in self._files or (self._is_walked(real) and self._wanted(self._relative(real))):
+        if real in self._files or (self._is_walked(real) and _is_photo(real)):
             self._links.repeated.append(name)
             return True
         self._files.add(real)
@@ -188,6 +182,10 @@ class _Walk:
 
     def _relative(self, real: str) -> str:
         return real[len(self._real) :].lstrip("/")
+
+
+def _is_photo(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,8 +1,9 @@
 """The photos below a folder or prefix, and what became of the links among them.
 
 A link that leads to a place inside the folder is followed, unless that place is listed anyway: each file is
-listed once, under its own path, or else under that of the first link to it. One that leads out of the folder is followed only where configured roots hold what it leads to.
-Whoever may put files into a folder of photos could else have any file of the machine read.
+listed once, under its own path, or else under that of the first link to it. One that leads out of the folder
+is followed only where configured roots hold what it leads to: whoever may put files into a folder of photos
+could else have any file of the machine read.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from frpipe.core.errors import ManifestError
 from frpipe.io.admission import admitted
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import Manifest
+from frpipe.io.manifest_writer import write_manifest
 from frpipe.io.scan import Scan, scan
 from frpipe.stages import cpus
 
@@ -202,6 +203,32 @@ def test_names_that_no_manifest_can_hold_are_counted(tmp_path: Path) -> None:
     (Path(source) / "3\udcff.jpg").write_bytes(b"x")
     found = scan(str(source), str(tmp_path / "m.csv"))
     assert (found.photos, found.unreadable_names) == (1, 2)
+
+
+class TestFormulas:
+    @pytest.mark.parametrize("name", ["=A(1).jpg", "+1.jpg", "-1.jpg", "@a.jpg", "\t=1.jpg", "\uff1d1.jpg"])
+    def test_what_a_spreadsheet_would_work_out_is_not_written_to_csv(self, tmp_path: Path, name: str) -> None:
+        source = _photos(tmp_path / "p", "A/1.jpg", name)
+        with pytest.raises(ManifestError, match="image_id of 1 row or more begins as a formula") as caught:
+            scan(str(source), str(tmp_path / "m.csv"))
+        assert name not in str(caught.value)
+        assert not (tmp_path / "m.csv").exists()
+        for target in ("m.parquet", "m.jsonl"):
+            scan(str(source), str(tmp_path / target))
+            assert sorted(row[0] for row in _rows(tmp_path / target)) == sorted(["A/1.jpg", name])
+
+    def test_people_and_columns_are_looked_at_too(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="subject_id of 1 row"):
+            scan(str(_photos(tmp_path / "p", "a/=1+1/1.jpg", "a/b/2.jpg")), str(tmp_path / "m.csv"), "folder")
+        batch = pa.record_batch({"=x": pa.array(["1"])})
+        with pytest.raises(ManifestError, match="a column's name"):
+            write_manifest(tmp_path / "m.csv", "csv", batch.schema, [batch])
+
+    def test_numbers_signs_alone_and_what_stands_inside_are_harmless(self, tmp_path: Path) -> None:
+        texts = ["-1", "+2.5e-3", "-", "+", "a=1", "", None, " =1"]
+        batch = pa.record_batch({"note": pa.array(texts, pa.string()), "n": pa.array([-1] * len(texts))})
+        write_manifest(tmp_path / "m.csv", "csv", batch.schema, [batch])
+        assert (tmp_path / "m.csv").read_text().count("\n") == len(texts) + 1
 
 
 class TestCommand:

@@ -13,6 +13,7 @@ from frpipe.flows.night import photos
 from frpipe.flows.night.faces import enrolled, gallery_version, opened, say_links
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
+from frpipe.flows.night.unfinished import version_before_tonight
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
 from frpipe.io import run, threshold_file
 from frpipe.io.folder import Folder
@@ -47,7 +48,7 @@ def dedup(work: Work) -> Facts:
 
 
 def identify(work: Work) -> Facts:
-    """Search the probes in the gallery as it was before tonight, and in the watch list.
+    """Search the probes in the gallery as it was before tonight's photos, and in the watch list.
 
     Where a compaction has taken that version, the gallery is left out: tonight's photos are in the newest.
     """
@@ -57,7 +58,8 @@ def identify(work: Work) -> Facts:
         return nothing_done("no new probes")
     # Tonight's own photos would find themselves in the gallery as it is by now.
     own = how.probes is None
-    version = work.journal.base["gallery_version"] if own else gallery_version(work.config.gallery)
+    base = work.journal.base["gallery_version"]
+    version = version_before_tonight(work, base) if own else gallery_version(work.config.gallery)
     if how.gallery.enabled and version:
         if opened(work.config.gallery, version) is None:
             work.say(f"warning: version {version} of the gallery was compacted meanwhile: it is not searched")

@@ -11,7 +11,7 @@ from typing import Any
 
 import frozen
 import pytest
-from frozen import NIGHTS, Frozen
+from frozen import Frozen
 
 from frpipe.flows.dedup import job as dedup
 from frpipe.flows.enroll import job as enroll
@@ -20,12 +20,14 @@ from frpipe.flows.replay import job as replay
 from frpipe.stages.allocation import Node
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
+NIGHT = "2026-03-05"
+PLACES = ["--set", "runs={}/new", "--set", "gallery={}/people.gallery", "--set", "photos={}/album"]
 SETTINGS = [word for setting in frozen.settings() for word in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Frozen]:
-    with frozen.at_home() as found:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
+    with frozen.copied(tmp_path_factory.mktemp("frozen") / "copy") as found:
         yield found
 
 
@@ -57,7 +59,7 @@ PLANS: dict[str, tuple[str, list[str], tuple[str, Any]]] = {
     ),
     "identify a manifest": (
         "identify",
-        ["--probes", "{}/probes.csv", "--gallery", "{}/gallery-plain", "--output", "{}/new"],
+        ["--probes", "{}/probes.csv", "--gallery", "{}/gallery-plain", "--output", "{}/new", *SETTINGS],
         ("probes", None),
     ),
     "verify": (
@@ -65,13 +67,13 @@ PLANS: dict[str, tuple[str, list[str], tuple[str, Any]]] = {
         ["--pairs", "{}/pairs.csv", "--features", "{}/enroll-finished", "--output", "{}/new"],
         ("faces", "centre-largest"),
     ),
-    "dedup": ("dedup", ["--gallery", "{}/gallery-plain", "--output", "{}/new"], ("version", 2)),
+    "dedup": ("dedup", ["--gallery", "{}/gallery-plain", "--output", "{}/new"], ("since", None)),
     "all-pairs": (
         "metrics",
         ["all-pairs", "--features", "{}/enroll-finished", "--output", "{}/new"],
         ("job", "all-pairs"),
     ),
-    "nightly": ("nightly", ["--config", "{}/night.yaml", "--date", NIGHTS[1]], ("night", NIGHTS[1])),
+    "nightly": ("nightly", ["--config", "{}/night.yaml", "--date", NIGHT, *PLACES], ("night", NIGHT)),
 }
 
 

@@ -43,9 +43,7 @@ def _before(work: Work, base: int) -> int:
             "since: they will find themselves"
         )
         return base
-    work.say(
-        f"the gallery is searched as before the unfinished night whose photos come again: version {before}"
-    )
+    work.say(f"searched as before the unfinished night whose photos come again: version {before}")
     return before
 
 

@@ -110,7 +110,8 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Remove a file for good: no loss of power brings it back. That it is not there is no error."""
-        self.delete_all([name])
+        with explained(self.uri):
+            self._store.delete([_checked(name)])
 
     def delete_all(self, names: Iterable[str]) -> None:
         """As `delete`, of many files."""

@@ -86,13 +86,17 @@ class LocalStore:
 
     def delete(self, names: Iterable[str]) -> None:
         folders = set()
-        for name in names:
-            target = self._root / name
-            with suppress(FileNotFoundError):
-                target.unlink()
-                folders.add(target.parent)
-        for folder in folders:
-            _sync(folder)
+        try:
+            for name in names:
+                target = self._root / name
+                with suppress(FileNotFoundError):
+                    target.unlink()
+                    folders.add(target.parent)
+        finally:
+            for folder in folders:
+                # Whoever empties the same folders may have removed this one.
+                with suppress(FileNotFoundError):
+                    _sync(folder)
 
     def open(self, name: str) -> BinaryIO:
         return (self._root / name).open("rb")

@@ -62,11 +62,13 @@ def _dedup(options: argparse.Namespace) -> int:
     if options.sheet:
         check_page(options.sheet)
     with kept_clean():
-        done = job.dry_run() if options.dry_run else _run(job, options)
-    if isinstance(done, str):
-        print(done)
-    else:
-        print(json.dumps(done, indent=1) if options.json else report_text(done))
+        if options.dry_run:
+            plan = job.dry_run()
+            facts, text = plan.as_dict(), plan.text()
+        else:
+            facts = _run(job, options)
+            text = report_text(facts)
+    print(json.dumps(facts, indent=1) if options.json else text)
     return 0
 
 

@@ -59,12 +59,17 @@ def _check_rescan(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def _enroll(options: argparse.Namespace) -> int:
+    from frpipe.flows.output_place import refuse_relative  # noqa: PLC0415 - Ray takes a second; --help should not
+
+    for flag, uri in (("--replay", options.replay), ("--gallery", options.gallery)):
+        if uri is not None:
+            refuse_relative(flag, uri)
     config = load_config(options.config, [*_stored(options), *options.set])
     if options.gallery:
         config = _fitting_gallery(options, config)
     job = _job(options, config)
     with kept_clean():
-        text, bad = (job.dry_run(), None) if options.dry_run else _run(job, config, options)
+        text, bad = (_planned(job, options), None) if options.dry_run else _run(job, config, options)
     print(text)
     if bad is not None:
         raise bad
@@ -84,7 +89,7 @@ def _stored(options: argparse.Namespace) -> list[str]:
 
 
 def _job(options: argparse.Namespace, config: Config) -> Enrollment | Replay:
-    from frpipe.flows.enroll.job import Enrollment  # noqa: PLC0415 - Ray takes a second; --help should not
+    from frpipe.flows.enroll.job import Enrollment  # noqa: PLC0415
 
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, options.address, _say)
@@ -97,6 +102,11 @@ def _job(options: argparse.Namespace, config: Config) -> Enrollment | Replay:
     reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
     choice = Choice.of(reasons, options.replay_no_face)
     return Replay(options.replay, choice, options.output, config, options.address, _say)
+
+
+def _planned(job: Enrollment | Replay, options: argparse.Namespace) -> str:
+    plan = job.dry_run()
+    return json.dumps(plan.as_dict(), indent=1) if options.json else plan.text()
 
 
 def _run(

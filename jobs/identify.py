@@ -60,13 +60,13 @@ def _identify(options: argparse.Namespace) -> int:
         say=_say,
     )
     with kept_clean():
-        done = job.dry_run() if options.dry_run else job.run()
-    if isinstance(done, str):
-        print(done)
-    elif options.json:
-        print(json.dumps(done, indent=1, ensure_ascii=False))
-    else:
-        print(report_text(done), end="")
+        if options.dry_run:
+            plan = job.dry_run()
+            facts, text = plan.as_dict(), plan.text()
+        else:
+            facts = job.run()
+            text = report_text(facts).rstrip("\n")
+    print(json.dumps(facts, indent=1, ensure_ascii=False) if options.json else text)
     return 0
 
 

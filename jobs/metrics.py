@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     with kept_clean():
         report, text = options.job(options)
-    print(text.rstrip() if report is None or not options.json else json.dumps(report, indent=1))
+    print(json.dumps(report, indent=1) if options.json else text.rstrip())
     return 0
 
 
@@ -112,7 +112,8 @@ def _all_pairs(options: argparse.Namespace) -> Done:
         say=_say,
     )
     if options.dry_run:
-        return None, job.dry_run()
+        plan = job.dry_run()
+        return plan.as_dict(), plan.text()
     found = job.run()
     return report_of(found), report_text(found)
 

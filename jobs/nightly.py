@@ -40,7 +40,8 @@ def _nightly(options: argparse.Namespace) -> int:
     if options.dry_run:
         from frpipe.flows.night.plan import night_plan  # noqa: PLC0415 - heavy; --help should not wait
 
-        print(night_plan(config, night))
+        plan = night_plan(config, night)
+        print(json.dumps(plan.as_dict(), indent=1, ensure_ascii=False) if options.json else plan.text())
         return 0
     from frpipe.flows.night.job import Night  # noqa: PLC0415
     from frpipe.flows.night.report import report_text  # noqa: PLC0415

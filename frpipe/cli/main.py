@@ -17,6 +17,7 @@ from frpipe.cli import (
     rejects,
     rescan,
     sheet,
+    storage,
     verify,
 )
 from frpipe.cli.exits import guarded
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         metrics,
         protocol,
         sheet,
+        storage,
     ):
         module.add_parser(commands)
     return parser

@@ -13,6 +13,7 @@ examples:
   frpipe manifest scan photos/ -o photos.parquet             # flat, or one folder per person
   frpipe manifest scan lfw/ -o lfw.csv --subject-from folder
   frpipe manifest scan s3://bucket/photos -o photos.jsonl --glob 'team-*/*.jpg'
+  frpipe manifest scan photos/ -o photos.parquet --root /archive    # links may lead there, too
 """
 _CHECK_EXAMPLES = """\
 examples:
@@ -52,6 +53,14 @@ def _add_scan(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--glob", metavar="PATTERN", help="keep paths that match, relative to URI; * matches / too"
     )
+    parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs; storage.roots is used")
+    parser.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="ROOT",
+        help="links may lead below this; may be repeated",
+    )
     parser.set_defaults(run=_scan)
 
 
@@ -78,7 +87,7 @@ def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _scan(options: argparse.Namespace) -> int:
     from frpipe.io.scan import scan
 
-    found = scan(options.uri, options.output, options.subject_from, options.glob)
+    found = scan(options.uri, options.output, options.subject_from, options.glob, _roots(options))
     print("\n".join(_describe(found, options.output)))
     return 0
 
@@ -92,27 +101,40 @@ def _describe(found: Scan, output: str) -> list[str]:
         lines.append("no subjects: not every photo lies one folder down (see --subject-from folder)")
     else:
         lines.append("no subjects: the photos are not in folders of their own")
+    lines += found.links.lines("--root", named=True)
     if found.unreadable_names:
         lines.append(f"{found.unreadable_names:,} photos left out: their names are not UTF-8 on one line")
     return [*lines, f"written to {output}"]
 
 
-def _check(options: argparse.Namespace) -> int:
+def _roots(options: argparse.Namespace) -> tuple[str, ...]:
     from frpipe.core.config import load_config
+
+    return (*load_config(options.config).storage.roots, *options.root)
+
+
+def _check(options: argparse.Namespace) -> int:
     from frpipe.core.schema import reserved_names
     from frpipe.io.admission import admitted
     from frpipe.io.manifest import Manifest
     from frpipe.io.partition import auto_part_rows
+    from frpipe.io.roots import Resolver
     from frpipe.stages.cpus import usable_cpus
 
-    roots = (*load_config(options.config).storage.roots, *options.root)
+    roots = _roots(options)
     manifest = Manifest.open(options.uri, reserved_names())
-    rows = sum(table.num_rows for table in admitted(manifest, roots))
+    resolver = Resolver(manifest.folder.uri, roots, count_links=True)
+    rows = sum(table.num_rows for table in admitted(manifest, roots, resolver))
     workers = usable_cpus()
     size = auto_part_rows(rows, workers)
     parts, files = -(-rows // size), len(manifest.files)
     print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
+    if resolver.linked:
+        where = "storage.roots" if roots else "the manifest's folder"
+        print(f"{resolver.linked:,} photos are reached by links, which stay inside {where}")
+    if resolver.unbounded:
+        print(f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set")
     here = f"on the {workers:,} CPU{'s' * (workers > 1)} of this machine"
     print(f"{here} a run would cut it into {parts:,} part{'s' * (parts > 1)} of {size:,} rows")
     return 0

@@ -30,6 +30,8 @@ _SALT_BYTES = 16
 _TAG_BYTES = 16
 _CHUNK_BYTES = 1 << 20
 _KEY_BYTES = 32
+# How Ray names the folder into which it unpacks what a job has uploaded.
+_UPLOADED = "_ray_pkg_"
 
 
 class Vault:
@@ -116,6 +118,16 @@ def _bound(context: bytes, number: int, last: bool) -> bytes:
     return context + struct.pack(">Q?", number, last)
 
 
+def _refuse_uploaded(path: str) -> None:
+    """Raise GalleryError for a key in the folder that `ray job submit --working-dir` has uploaded."""
+    if any(part.startswith(_UPLOADED) for part in Path(path).absolute().parts):
+        raise GalleryError(
+            "the key file was uploaded with the job's working folder: the cluster keeps it, beside the code",
+            "take the key for known and move the gallery to another (docs/operations.md); keep that one out "
+            f"of the working folder, and let {KEY_FILE_VARIABLE} name a file that only the pods' user reads",
+        )
+
+
 def _key() -> bytes:
     text, path = os.environ.get(KEY_VARIABLE), os.environ.get(KEY_FILE_VARIABLE)
     if not text and not path:
@@ -123,6 +135,8 @@ def _key() -> bytes:
             "the gallery is encrypted and no key is given",
             f"set {KEY_VARIABLE} (32 bytes, base64), or {KEY_FILE_VARIABLE} to a file that holds it",
         )
+    if path and not text:
+        _refuse_uploaded(path)
     try:
         given = text or Path(str(path)).read_text(encoding="ascii")
         key = base64.b64decode(given.strip(), validate=True)

@@ -26,14 +26,16 @@ def plan_schema(manifest: Manifest) -> pa.Schema:
     return pa.schema(own + list(manifest.columns.extra))
 
 
-def admitted(manifest: Manifest, roots: tuple[str, ...]) -> Iterator[pa.Table]:
-    """All rows of a manifest, normalised, in order, in batches.
+def admitted(
+    manifest: Manifest, roots: tuple[str, ...], resolver: Resolver | None = None
+) -> Iterator[pa.Table]:
+    """All rows of a manifest, normalised, in order, in batches. resolver: one that counts.
 
     After a bad row nothing more comes out; the rest is read for the count, and the iteration ends with
     ManifestError. Only an iteration that ends without one has checked the manifest.
     """
     tally = RowTally(manifest.names)
-    admission = _Admission(manifest, Resolver(manifest.folder.uri, roots), tally)
+    admission = _Admission(manifest, resolver or Resolver(manifest.folder.uri, roots), tally)
     rows = 0
     with SeenIds() as seen:
         for batch in manifest.batches(tally):

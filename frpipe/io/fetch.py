@@ -6,9 +6,10 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -24,27 +25,31 @@ _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
 _AHEAD_BYTES = 256 << 20
 # A hand-over between threads takes longer than reading a small local file: 0.2 ms against 0.02 ms.
 _LOCAL_CHUNK = 8
+# Its location, and the folder that bounds it.
+_Photo = tuple[str, str | None]
 _FINAL = {Failure.MISSING: Reason.NOT_FOUND, Failure.DENIED: Reason.ACCESS_DENIED}
 
 
 class Fetcher:
     """Reads photos by their location in the plan.
 
-    roots: as in the configuration; checked again here, as links may have changed since the plan.
+    roots: as in the configuration; checked again here, as links may have changed since the plan, on the file
+    that is open.
     attempts: tries of a photo whose reading fails.  max_bytes: larger photos are not read.
     pause_s: wait before the second try, doubled for each further one.
     """
 
     def __init__(self, roots: tuple[str, ...], attempts: int, max_bytes: int, pause_s: float = 0.2) -> None:
         self._roots = Roots(roots)
+        self._folders: dict[str, Roots] = {}
         self._attempts = attempts
         self._max_bytes = max_bytes
         self._pause_s = pause_s
         self._remotes: dict[str, Any] = {}
         self._lock = Lock()
 
-    def fetch(self, location: str) -> bytes:
-        """All bytes of a photo.
+    def fetch(self, location: str, folder: str | None = None) -> bytes:
+        """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
 
         Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES; and
         StorageError where an object store has no credentials for us or cannot be reached at all.
@@ -52,11 +57,11 @@ class Fetcher:
         ref = RowRef.parse(location)
         if ref is not None:
             return self._embedded(ref)
-        if not self._roots.allows(location):
+        if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._once(location)
+                return self._once(location, folder)
             except Reject:
                 raise
             except Exception as error:  # noqa: BLE001 - libraries of stores share no base class
@@ -64,9 +69,15 @@ class Fetcher:
             time.sleep(self._pause_s * 2 ** (attempt - 1))
         raise AssertionError("the last attempt returns or raises")
 
-    def stream(self, locations: Iterable[str], threads: int, ahead: int) -> Iterator[bytes | Reject]:
+    def stream(
+        self,
+        locations: Iterable[str],
+        threads: int,
+        ahead: int,
+        folders: Sequence[str | None] | None = None,
+    ) -> Iterator[bytes | Reject]:
         """The photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
-        more are asked for while those take 256 MiB.
+        more are asked for while those take 256 MiB. folders: of each photo, as in `fetch`.
 
         Embedded photos of one file are read in one pass, not one by one.
         """
@@ -74,11 +85,12 @@ class Fetcher:
         refs = [RowRef.parse(location) for location in listed]
         if refs and all(refs):
             return self._bounded(embedded_photos([ref for ref in refs if ref]))
-        return self._threaded(listed, threads, max(ahead, 1))
+        photos = list(zip(listed, folders or [None] * len(listed), strict=True))
+        return self._threaded(photos, threads, max(ahead, 1))
 
-    def _threaded(self, locations: Sequence[str], threads: int, ahead: int) -> Iterator[bytes | Reject]:
-        size = min(_LOCAL_CHUNK, ahead) if all(map(uris.is_local, locations)) else 1
-        todo = (locations[start : start + size] for start in range(0, len(locations), size))
+    def _threaded(self, photos: Sequence[_Photo], threads: int, ahead: int) -> Iterator[bytes | Reject]:
+        size = min(_LOCAL_CHUNK, ahead) if all(uris.is_local(location) for location, _ in photos) else 1
+        todo = (photos[start : start + size] for start in range(0, len(photos), size))
         most = max(ahead // size, 1)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
         try:
@@ -93,12 +105,12 @@ class Fetcher:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _answers(self, locations: Sequence[str]) -> list[bytes | Reject]:
-        return [self._answer(location) for location in locations]
+    def _answers(self, photos: Sequence[_Photo]) -> list[bytes | Reject]:
+        return [self._answer(*photo) for photo in photos]
 
-    def _answer(self, location: str) -> bytes | Reject:
+    def _answer(self, location: str, folder: str | None) -> bytes | Reject:
         try:
-            return self.fetch(location)
+            return self.fetch(location, folder)
         except Reject as why:
             return why
 
@@ -115,11 +127,15 @@ class Fetcher:
             except Reject as why:
                 yield why
 
-    def _once(self, location: str) -> bytes:
+    def _once(self, location: str, folder: str | None) -> bytes:
         if not uris.is_local(location):
             return self._sized(self._read_remote(location))
         if self._roots:
-            return self._sized(_read_local(self._roots.real(location), self._max_bytes, os.O_NOFOLLOW))
+            return self._sized(_read_inside(self._roots, location, self._max_bytes, "not in storage.roots"))
+        if folder is not None:
+            with self._lock:
+                bounds = self._folders.setdefault(folder, Roots((folder,)))
+            return self._sized(_read_inside(bounds, location, self._max_bytes, "a link out of the folder"))
         return self._sized(_read_local(location, self._max_bytes))
 
     def _read_remote(self, location: str) -> bytes:
@@ -166,10 +182,34 @@ def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:
     return sum(len(photo) for photo in photos if isinstance(photo, bytes))
 
 
-def _read_local(path: str, max_bytes: int, flags: int = 0) -> bytes:
-    """A regular file only: a pipe would block for ever, a device would not end."""
+def _read_inside(bounds: Roots, location: str, max_bytes: int, why: str) -> bytes:
+    """A file that is inside the bounds when it is open, whatever becomes of links meanwhile."""
+
+    def check(path: str) -> None:
+        if not bounds.hold_real(path):
+            raise Reject(Reason.OUTSIDE_ROOT, why)
+
+    real = bounds.real(location)
+    check(real)
+    return _read_local(real, max_bytes, os.O_NOFOLLOW, lambda handle: check(_path_of(handle, real)))
+
+
+def _path_of(handle: int, path: str) -> str:
+    """Where an open file lies. Where the system does not say: where `path` leads now, if it is that file."""
+    try:
+        return str(Path(f"/proc/self/fd/{handle}").readlink())
+    except FileNotFoundError:
+        real = os.path.realpath(path)
+        return real if os.path.samestat(os.fstat(handle), os.lstat(real)) else ""
+
+
+def _read_local(
+    path: str, max_bytes: int, flags: int = 0, check: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """A regular file only: a pipe would block for ever, a device would not end. check: of the open file."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     with os.fdopen(handle, "rb", buffering=0) as file:
+        check(handle)
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise Reject(Reason.FETCH_FAILED, "not a regular file")

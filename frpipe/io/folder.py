@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,7 +31,7 @@ class _Store(Protocol):
     def adopt(self, name: str, source: Path) -> None: ...
     def create(self, name: str, data: bytes) -> bool: ...
     def exists(self, name: str) -> bool: ...
-    def delete(self, name: str) -> None: ...
+    def delete(self, names: Iterable[str]) -> None: ...
     def open(self, name: str) -> BinaryIO: ...
     def names(self, sub: str) -> Iterator[str]: ...
     def entries(self, sub: str) -> Iterator[tuple[str, int, str]]: ...
@@ -97,7 +97,8 @@ class Folder:
     def create(self, name: str, data: bytes) -> bool:
         """Put a file in place only if there is none. Of any number of writers exactly one gets True.
 
-        An object store that loses its answer to us may say False although the object is ours.
+        An object store that loses its answer to us may say False although the object is ours. One that does
+        not keep the promise is refused by name, before anything is written: StorageError.
         """
         with explained(self.uri):
             return self._store.create(_checked(name), data)
@@ -108,14 +109,18 @@ class Folder:
             return self._store.exists(_checked(name))
 
     def delete(self, name: str) -> None:
-        """Remove a file; that it is not there is no error."""
+        """Remove a file for good: no loss of power brings it back. That it is not there is no error."""
         with explained(self.uri):
-            self._store.delete(_checked(name))
+            self._store.delete([_checked(name)])
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """As `delete`, of many files."""
+        with explained(self.uri):
+            self._store.delete(map(_checked, names))
 
     def clear(self, sub: str) -> None:
         """Remove all files below a folder inside, and the folders that are then empty, itself included."""
-        for entry in self.list(sub):
-            self.delete(entry.name)
+        self.delete_all(entry.name for entry in self.list(sub))
         with explained(self.uri):
             self._store.prune(_checked(sub))
 

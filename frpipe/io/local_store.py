@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -61,7 +61,8 @@ class LocalStore:
                 raise
             self.publish(name, source)
             source.unlink()
-        _sync(target.parent)
+        for folder in {target.parent, source.parent}:
+            _sync(folder)
 
     def create(self, name: str, data: bytes) -> bool:
         with self._finished(name, lambda file: file.write(data)) as (temporary, target):
@@ -83,8 +84,19 @@ class LocalStore:
         except OSError:
             return False
 
-    def delete(self, name: str) -> None:
-        (self._root / name).unlink(missing_ok=True)
+    def delete(self, names: Iterable[str]) -> None:
+        folders = set()
+        try:
+            for name in names:
+                target = self._root / name
+                with suppress(FileNotFoundError):
+                    target.unlink()
+                    folders.add(target.parent)
+        finally:
+            for folder in folders:
+                # Whoever empties the same folders may have removed this one.
+                with suppress(FileNotFoundError):
+                    _sync(folder)
 
     def open(self, name: str) -> BinaryIO:
         return (self._root / name).open("rb")
@@ -120,6 +132,7 @@ class LocalStore:
         for folder, _, _ in os.walk(self._root / sub, topdown=False):
             with suppress(OSError):
                 Path(folder).rmdir()
+                _sync(Path(folder).parent)
 
     def _temporary(self, target: Path) -> tuple[int, Path]:
         _make(target.parent)
@@ -137,6 +150,7 @@ class LocalStore:
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary, target
+            temporary.unlink(missing_ok=True)
             _sync(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -163,7 +177,7 @@ def _sync(folder: Path) -> None:
 def _walk(folder: str, prefix: str) -> Iterator[str]:
     """Names of all files below, hidden ones left out, in the order of an object store's listing.
 
-    Links to folders are not followed: they could lead in circles.
+    Links to files are followed, links to folders are not: they could lead in circles.
     """
     with os.scandir(folder) as found:
         visible = [entry for entry in found if not entry.name.startswith(".")]
@@ -171,5 +185,15 @@ def _walk(folder: str, prefix: str) -> Iterator[str]:
     for key, entry in keyed:
         if key.endswith("/"):
             yield from _walk(entry.path, prefix + key)
-        elif entry.is_file():
+        elif _is_file(entry):
             yield prefix + key
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Links to files included; one that leads in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False

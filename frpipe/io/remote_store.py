@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from frpipe.core.errors import StorageError
 from frpipe.io import uri as uris
+from frpipe.io.conditional import refuse_unconditional
 from frpipe.io.failure import Failure, classify, says_present
 from frpipe.io.filesystem import connect
 
@@ -36,8 +39,26 @@ class RemoteStore:
         source.unlink()
 
     def create(self, name: str, data: bytes) -> bool:
-        """S3: one PUT with `If-None-Match: *`. 409 means that another writer is at it: ask again."""
+        """S3: one PUT with `If-None-Match: *`, of which the store is asked for proof first.
+
+        Raises StorageError, and writes nothing, where the store takes a second create for the first.
+        """
         path = self._writable(name)
+        refuse_unconditional(self._place, self)
+        return self._create(path, data)
+
+    def try_create(self, name: str, data: bytes) -> bool:
+        """As `create`, from a store that has proven nothing."""
+        return self._create(self._writable(name), data)
+
+    @property
+    def address(self) -> str:
+        """What a person calls the store: its scheme and bucket, and the endpoint where there is one."""
+        scheme, bucket, endpoint = self._place
+        return f"{scheme}://{bucket}{f' at {endpoint}' if endpoint else ''}"
+
+    def _create(self, path: str, data: bytes) -> bool:
+        """409 means that another writer is at it: ask again."""
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
                 self._fs.pipe_file(path, data, mode="create")
@@ -56,12 +77,10 @@ class RemoteStore:
         except FileNotFoundError:
             return False
 
-    def delete(self, name: str) -> None:
-        path = self._writable(name)
-        try:
-            self._fs.rm_file(path)
-        except FileNotFoundError:
-            return
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self._writable(name))
 
     def open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
@@ -88,6 +107,12 @@ class RemoteStore:
 
     def prune(self, sub: str) -> None:
         """Object stores have no folders."""
+
+    @cached_property
+    def _place(self) -> tuple[str, str, str]:
+        """Scheme, bucket and endpoint: what one proof holds for."""
+        endpoint = str(self._fs.s3.meta.endpoint_url) if self._scheme == "s3" else ""
+        return self._scheme, self._root.partition("/")[0], endpoint
 
     def _found(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if self._scheme == "s3":

@@ -20,7 +20,9 @@ class Roots:
     """
 
     def __init__(self, roots: tuple[str, ...], remember: bool = False) -> None:
-        self._local = tuple(os.path.realpath(_checked(root)) for root in roots if uris.is_local(root))
+        named = [_checked(root) for root in roots if uris.is_local(root)]
+        self._named = tuple((root, os.path.realpath(root)) for root in named)
+        self._local = tuple(real for _, real in self._named)
         self._remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
         self._real_folder = lru_cache(maxsize=1 << 16)(os.path.realpath) if remember else os.path.realpath
 
@@ -33,8 +35,20 @@ class Roots:
             return any(uris.inside(location, root) for root in self._remote)
         if not self._local:
             return False
-        real = self.real(location)
-        return any(uris.inside(real, root) for root in self._local)
+        return self.hold_real(self.real(location))
+
+    def hold_real(self, path: str) -> bool:
+        """As `holds`, of a local path without links."""
+        return any(uris.inside(path, root) for root in self._local)
+
+    def is_linked(self, location: str) -> bool:
+        """Whether a local path that one of the roots names is reached only by a link below it."""
+        places = [
+            os.path.normpath(real + location[len(root) :])
+            for root, real in self._named
+            if uris.inside(location, root)
+        ]
+        return self.real(location) not in places
 
     def allows(self, location: str) -> bool:
         """The rule for a resolved location: inside the roots, or without roots of a kind that needs none."""
@@ -61,9 +75,13 @@ class Resolver:
     """Turns what a manifest says of a photo into the absolute location that a worker reads.
 
     manifest_folder: canonical URI of the folder that relative paths start from.
+    count_links: also count in `linked` the local photos that are reached by links inside the bounds, and in
+    `unbounded` those that nothing bounds: absolute paths where there are no roots.
     """
 
-    def __init__(self, manifest_folder: str, roots: tuple[str, ...]) -> None:
+    def __init__(self, manifest_folder: str, roots: tuple[str, ...], *, count_links: bool = False) -> None:
+        self.linked = self.unbounded = 0
+        self._counts = count_links
         self._folder = manifest_folder
         self._local = uris.is_local(manifest_folder)
         self._roots = Roots(roots, remember=True)
@@ -96,15 +114,32 @@ class Resolver:
     def _absolute(self, path: str) -> str:
         if not self._local:
             raise BadRow(RowFault.LOCAL_FROM_REMOTE)
-        if self._roots and not self._roots.holds(path):
+        if not self._roots:
+            self.unbounded += 1
+        elif not self._roots.holds(path):
             raise BadRow(RowFault.OUTSIDE_ROOTS)
+        else:
+            self._count(path)
         return path
 
     def _relative(self, path: str) -> str:
         location = f"{self._folder.rstrip('/')}/{os.path.normpath(path)}"
         if not self._bounds.holds(location):
             raise BadRow(RowFault.OUTSIDE_ROOTS if self._roots else RowFault.LEAVES_FOLDER)
+        self._count(location)
         return location
+
+    def _count(self, location: str) -> None:
+        if self._counts and uris.is_local(location):
+            self.linked += self._bounds.is_linked(location)
+
+
+def folder_of(image_uri: str | None, location: str) -> str | None:
+    """The manifest's folder, of a photo that is named by a relative local path; else None."""
+    if not image_uri or uris.split(image_uri)[0] or not location.startswith("/"):
+        return None
+    path = os.path.normpath(uris.split(image_uri)[1])
+    return location[: -len(path) - 1] or "/" if location.endswith(f"/{path}") else None
 
 
 def _refuse_parent(scheme: str, rest: str) -> None:

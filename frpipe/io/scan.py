@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import SUFFIXES
 from frpipe.io.manifest_writer import write_manifest
+from frpipe.io.photo_listing import Links, PhotoListing
 
 SubjectFrom = Literal["auto", "folder", "none"]
-_NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 _BATCH_ROWS = 1 << 14
 
 
@@ -34,14 +32,21 @@ class Scan:
     depths: Counter[int] = field(default_factory=Counter)
     subjects: int | None = None
     unreadable_names: int = 0
+    links: Links = field(default_factory=Links)
 
 
-def scan(uri: str, target: str, subject_from: SubjectFrom = "auto", glob: str | None = None) -> Scan:
+def scan(
+    uri: str,
+    target: str,
+    subject_from: SubjectFrom = "auto",
+    glob: str | None = None,
+    roots: tuple[str, ...] = (),
+) -> Scan:
     """List the photos below a folder or prefix and write a manifest, sorted by path.
 
     target: .parquet, .csv or .jsonl, local or remote.  subject_from: `folder` takes the name of the folder
     that holds the photo; `auto` does so if every photo lies exactly one folder down.  glob: keep only paths
-    that match, relative to the folder; `*` matches `/` too.
+    that match, relative to the folder; `*` matches `/` too.  roots: where links may lead out to.
     image_id is the path relative to the folder, image_uri the absolute one.
     Raises ManifestError: no photos, a target of no known format, or local photos for a remote target.
     """
@@ -53,12 +58,20 @@ def scan(uri: str, target: str, subject_from: SubjectFrom = "auto", glob: str | 
         raise ManifestError(
             "a remote manifest may not name local photos", "write the manifest to a local file"
         )
-    found = Scan()
+    listing = PhotoListing(source, glob, roots)
+    found = Scan(links=listing.links)
     with tempfile.TemporaryDirectory(prefix="frpipe-scan-") as scratch:
         names = Path(scratch) / "names"
-        _spool(source, glob, names, found)
+        _spool(listing, names, found)
         if not found.photos:
-            raise ManifestError(f"no photos in {source.uri}", "check the path, and --glob if it is given")
+            outside = len(listing.links.outside)
+            raise ManifestError(
+                f"no photos in {source.uri}"
+                + (f", but {outside:,} links that lead out of it" * bool(outside)),
+                "allow by --root where they may lead"
+                if outside
+                else "check the path, and --glob if it is given",
+            )
         by_folder = subject_from == "folder" or (subject_from == "auto" and set(found.depths) == {1})
         subjects: set[str] | None = set() if by_folder else None
         finished = Path(scratch) / "manifest"
@@ -68,21 +81,18 @@ def scan(uri: str, target: str, subject_from: SubjectFrom = "auto", glob: str | 
     return found
 
 
-def _spool(source: Folder, glob: str | None, names: Path, found: Scan) -> None:
+def _spool(listing: PhotoListing, names: Path, found: Scan) -> None:
     """Write the photos' names to a file: whether their folders are persons shows only at the end."""
     ordered, last = True, ""
     with names.open("w", encoding="utf-8") as file:
-        for name in source.walk():
-            suffix = PurePosixPath(name).suffix.lower()
-            if suffix not in IMAGE_SUFFIXES or not (glob is None or fnmatch.fnmatchcase(name, glob)):
-                continue
+        for name in listing.names():
             if not _is_text(name):
                 found.unreadable_names += 1
                 continue
             file.write(name + "\n")
             ordered, last = ordered and last < name, name
             found.photos += 1
-            found.suffixes[suffix] += 1
+            found.suffixes[PurePosixPath(name).suffix.lower()] += 1
             found.depths[name.count("/")] += 1
     if not ordered:
         names.write_text("\n".join(sorted(names.read_text("utf-8").rstrip("\n").split("\n"))) + "\n", "utf-8")

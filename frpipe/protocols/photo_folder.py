@@ -11,7 +11,7 @@ import pyarrow as pa
 from frpipe.core.errors import ManifestError
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Folder
-from frpipe.io.scan import IMAGE_SUFFIXES
+from frpipe.io.photo_listing import PhotoListing
 from frpipe.protocols.listed import Photo
 
 
@@ -31,10 +31,9 @@ class PhotoFolder:
         folder, by_stem = Folder.at(uri), {photo.stem: photo for photo in wanted}
         paths: dict[Photo, str] = {}
         doubled: set[Photo] = set()
-        for name in folder.walk():
-            path = PurePosixPath(name)
-            photo = by_stem.get(path.stem)
-            if photo is not None and path.suffix.lower() in IMAGE_SUFFIXES:
+        for name in PhotoListing(folder).names():
+            photo = by_stem.get(PurePosixPath(name).stem)
+            if photo is not None:
                 if photo in paths:
                     doubled.add(photo)
                 paths[photo] = name

@@ -19,6 +19,7 @@ from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
 from frpipe.io.partition import read_part
 from frpipe.io.parts import write_part
+from frpipe.io.roots import folder_of
 from frpipe.models.loading import load_embedder
 from frpipe.stages.attempts import AttemptLog, Poison
 from frpipe.stages.headway import Headway, told
@@ -47,8 +48,10 @@ def attempt_log_of(spec: RunSpec, pool: str, host: Host) -> AttemptLog:
 def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[bytes | Reject]:
     """The encoded photos of some rows of a part's plan, in order, fetched ahead."""
     resources = spec.config.resources
-    locations = plan["location"].take(pa.array(rows, pa.int64())).to_pylist()
-    return fetcher_of(spec).stream(locations, resources.fetch_threads, resources.prefetch_rows)
+    chosen = plan.select(["image_uri", "location"]).take(pa.array(rows, pa.int64()))
+    locations = chosen["location"].to_pylist()
+    folders = [folder_of(*names) for names in zip(chosen["image_uri"].to_pylist(), locations, strict=True)]
+    return fetcher_of(spec).stream(locations, resources.fetch_threads, resources.prefetch_rows, folders)
 
 
 class Locate:

@@ -280,7 +280,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
         replace(new, thresholds=(1.5,)).run()
     with pytest.raises(ConfigError, match="cohorts"):
         replace(new, by="subject_id").run()
-    assert "units" in new.dry_run()
+    assert "units" in new.dry_run().text()
     assert not (tmp_path / "R").exists()
 
 

@@ -87,7 +87,7 @@ def test_its_rejected_rows_are_done_again(home: Frozen, finished: str, known: di
     """After the half output was finished: the photos are mended for it."""
     source, output = str(home / "enroll-finished"), home / "enroll-finished-replay"
     replay = Replay(source, Choice.of(), str(output), load_config(None, stored_settings(source)))
-    assert "again     2 of 11 photos" in replay.dry_run()
+    assert "again     2 of 11 photos" in replay.dry_run().text()
     assert not output.exists()
     for photo in (home / "mended").iterdir():
         shutil.copy(photo, home / "photos" / photo.name)

@@ -428,7 +428,7 @@ def test_the_walkthrough_runs_as_it_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    monkeypatch.setenv("FRPIPE_GALLERY_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("FRPIPE_GALLERY_KEY_FILE", str(tmp_path / ".frpipe/gallery.key"))
     _lay_out(tmp_path, people, _group_photo(shared))
     commands = list(_commands((ROOT / "docs/gallery.md").read_text(encoding="utf-8")))
     assert len(commands) > 20
@@ -438,6 +438,7 @@ def test_the_walkthrough_runs_as_it_is_written(
             code, _, err = frpipe(*words[1:])
         else:
             line = command.replace("python jobs/", f"{sys.executable} {ROOT}/jobs/")
+            line = line.replace("~", str(tmp_path))
             done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=300, check=False)
             code, err = done.returncode, done.stderr
         assert code == 0, f"{command}\n{err}"

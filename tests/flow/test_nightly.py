@@ -172,7 +172,7 @@ def test_a_plan_says_what_each_step_would_do_and_writes_nothing(second: Second) 
     place, *_ = second
     before = sorted(path for path in place.root.rglob("*"))
     config = NightConfig.model_validate(place.settings(retention={"nights": 1}, identify={"enabled": False}))
-    text = night_plan(config, THIRD)
+    text = night_plan(config, THIRD).text()
     assert "0 new, 0 changed, 0 vanished" in text
     assert f"on the result of {SECOND}" in text
     assert "identify     switched off" in text

@@ -85,7 +85,7 @@ def test_workers_that_fit_nowhere_leave_no_output(
         with pytest.raises(PlanError):
             attempt(_job(gallery, tmp_path / "R", workers=9))
     assert not (tmp_path / "R").exists()
-    assert "dedup: 2 x (1 CPU)" in _job(gallery, tmp_path / "R").dry_run()
+    assert "dedup: 2 x (1 CPU)" in _job(gallery, tmp_path / "R").dry_run().text()
 
 
 def test_a_version_that_was_compacted_away_asks_for_a_new_output(

@@ -21,6 +21,7 @@ from frpipe.core.reasons import Reason, Reject
 from frpipe.io import fetch as fetching
 from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
+from frpipe.io.roots import folder_of
 
 
 def _fetcher(*roots: str, attempts: int = 3, max_bytes: int = 1000) -> Fetcher:
@@ -67,6 +68,50 @@ class TestLocal:
         fetcher = _fetcher(str(tmp_path / "photos"))
         assert _reason(fetcher, f"{tmp_path}/photos/1.jpg") is Reason.OUTSIDE_ROOT
         assert _reason(fetcher, f"{tmp_path}/secret") is Reason.OUTSIDE_ROOT
+
+    def test_without_roots_the_folder_of_a_relative_path_bounds_its_links(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_bytes(b"secret")
+        (tmp_path / "photos" / ".store").mkdir(parents=True)
+        (tmp_path / "photos" / ".store" / "1").write_bytes(b"photo")
+        (tmp_path / "photos" / "in.jpg").symlink_to(".store/1")
+        (tmp_path / "photos" / "out.jpg").symlink_to("../secret")
+        folder = folder_of("out.jpg", f"{tmp_path}/photos/out.jpg")
+        assert folder == f"{tmp_path}/photos"
+        names = [f"{folder}/{name}" for name in ("in.jpg", "out.jpg")]
+        inside, outside = _fetcher().stream(names, 2, 4, [folder, folder])
+        assert inside == b"photo"
+        assert isinstance(outside, Reject)
+        assert outside.reason is Reason.OUTSIDE_ROOT
+        assert list(_fetcher().stream(names, 2, 4)) == [b"photo", b"secret"], "named by an absolute path"
+
+    @pytest.mark.parametrize("swapped", ["file", "folder"])
+    def test_a_link_that_comes_between_the_check_and_the_reading_does_not_lead_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+    ) -> None:
+        for folder in ("secret", "photos/a"):
+            (tmp_path / folder).mkdir(parents=True)
+            (tmp_path / folder / "1.jpg").write_bytes(folder.encode())
+        real_open, place = os.open, tmp_path / "photos/a"
+
+        def swap_and_open(path: str, flags: int) -> int:
+            if not (tmp_path / "moved").exists():
+                (place if swapped == "folder" else place / "1.jpg").rename(tmp_path / "moved")
+                if swapped == "folder":
+                    place.symlink_to(tmp_path / "secret")
+                else:
+                    (place / "1.jpg").symlink_to(tmp_path / "secret/1.jpg")
+            return real_open(path, flags)
+
+        monkeypatch.setattr(fetching.os, "open", swap_and_open)
+        assert _reason(_fetcher(str(tmp_path / "photos")), f"{place}/1.jpg") is Reason.OUTSIDE_ROOT
+
+    def test_paths_that_are_not_relative_have_no_folder(self) -> None:
+        assert folder_of("/a/1.jpg", "/a/1.jpg") is None
+        assert folder_of("s3://b/1.jpg", "s3://b/1.jpg") is None
+        assert folder_of("1.jpg", "s3://b/1.jpg") is None
+        assert folder_of(None, "/a/m.parquet#3") is None
+        assert folder_of("./x//1.jpg", "/a/x/1.jpg") == "/a"
+        assert folder_of("1.jpg", "/1.jpg") == "/"
 
 
 class _Flaky:
@@ -200,7 +245,7 @@ class TestStream:
     def test_no_more_than_ahead_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         started: list[str] = []
 
-        def fetch(_: Fetcher, location: str) -> bytes:
+        def fetch(_: Fetcher, location: str, folder: str | None) -> bytes:
             started.append(location)
             return b"x"
 

@@ -289,7 +289,7 @@ def test_a_finished_night_is_complete_and_one_that_was_cut_short_goes_on_where_i
 ) -> None:
     config = load_night(home / "night.yaml")
     holds(frozen.night(home / "nights" / NIGHTS[0]), known["nights"][NIGHTS[0]])
-    planned = night_plan(config, NIGHTS[1])
+    planned = night_plan(config, NIGHTS[1]).text()
     assert f"compared to  the night of {NIGHTS[0]}" in planned
     assert [line.split()[0] for line in planned.splitlines() if "done already" in line] == ["scan"]
     said: list[str] = []

@@ -89,7 +89,7 @@ def test_a_first_night_without_photos_may_be_begun_with_another_setting(tmp_path
     (tmp_path / "album/1.jpg").write_bytes(b"photo")
     off = {name: {"enabled": False} for name in ("enroll", "consolidate")}
     mended = _config(tmp_path, photos=str(tmp_path / "album"), **off)
-    assert "1 new" in night_plan(mended, DATE)
+    assert "1 new" in night_plan(mended, DATE).text()
     report, bad = Night(mended, DATE).run()
     assert (report["steps"]["scan"]["new"], bad) == (1, None)
     with pytest.raises(OutputError, match="other settings"):
@@ -182,6 +182,6 @@ def test_a_plan_names_the_nights_that_would_go(tmp_path: Path) -> None:
         run.claim(runs.child(date), {"job": "night", "date": date}, {"base": {"night": None}})
         run.seal(runs.child(date), [], {}, "")
     off = {name: {"enabled": False} for name in ("scan", "enroll", "consolidate")}
-    text = night_plan(_config(tmp_path, retention={"nights": 1}, **off), "2026-11-27")
+    text = night_plan(_config(tmp_path, retention={"nights": 1}, **off), "2026-11-27").text()
     assert "removed      2026-11-24, 2026-11-25, 2026-11-26, by retention" in text
     assert text.count("switched off") == 6

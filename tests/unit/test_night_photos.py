@@ -106,6 +106,30 @@ def test_a_name_that_no_manifest_takes_costs_its_own_photo_alone(
     assert found.left_out == 2
 
 
+def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_once(
+    album: Path, tmp_path: Path
+) -> None:
+    known = photos.look(str(album), ScanStep(), None).listing
+    _photo(tmp_path, "secret/1.jpg")
+    _photo(album, ".store/5.jpg")
+    (album / "bob").rename(tmp_path / "moved")
+    (album / "bob").symlink_to(tmp_path / "moved")
+    (album / "ann/3.jpg").symlink_to("../../secret/1.jpg")
+    (album / "ann/4.jpg").symlink_to("1.jpg")
+    (album / "ann/5.jpg").symlink_to("../.store/5.jpg")
+    found = photos.look(str(album), ScanStep(), known)
+    facts = found.facts()
+    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg", "ann/5.jpg"]
+    assert (facts["vanished"], facts["vanished_behind_links"]) == (1, 1)
+    counts = {name: count for name, count in facts.items() if name.startswith("links_")}
+    assert counts == {"links_followed": 1, "links_outside": 2, "links_repeated": 1, "links_broken": 0}
+    assert "2 links not followed: lead out of the folder (storage.roots" in "\n".join(
+        found.links.lines("storage.roots", named=False)
+    )
+    allowed = photos.look(str(album), ScanStep(), known, (str(tmp_path / "moved"),))
+    assert (allowed.new, allowed.facts()["vanished"], allowed.facts()["links_outside"]) == (1, 0, 1)
+
+
 def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_path: Path) -> None:
     folder, enrolled = Folder.at(str(tmp_path / "scan")), Folder.at(str(tmp_path / "enroll"))
     _looked(album, folder)

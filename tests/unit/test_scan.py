@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,8 @@ from frpipe.core.errors import ManifestError
 from frpipe.io.admission import admitted
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import Manifest
-from frpipe.io.scan import scan
+from frpipe.io.manifest_writer import write_manifest
+from frpipe.io.scan import Scan, scan
 from frpipe.stages import cpus
 
 
@@ -78,10 +80,109 @@ def test_a_prefix_on_s3(s3: S3, tmp_path: Path) -> None:  # noqa: F811
     assert scan(f"{s3.uri}/p", str(tmp_path / "local.csv")).photos == 3
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
-    source = _photos(tmp_path / "p", "1.jpg")
-    (source / "again").symlink_to(source)
-    assert scan(str(source), str(tmp_path / "m.csv")).photos == 1
+class TestLinks:
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        """A folder with links of every kind; beside it lie things that are no business of its owner."""
+        _photos(tmp_path / "secret", "id.jpg", "more/2.jpg")
+        source = _photos(tmp_path / "p", "A/1.jpg", "B/1.jpg", ".store/3.jpg", ".store/deep/4.jpg", "C/blob")
+        for name, target in {
+            "A/out.jpg": "../../secret/id.jpg",
+            "A/absolute.jpg": str(tmp_path / "secret/id.jpg"),
+            "out": "../secret",
+            "A/same.jpg": "1.jpg",
+            "B/same.jpg": "../A/1.jpg",
+            "A/stored.jpg": "../.store/3.jpg",
+            "B/stored.jpg": "../.store/3.jpg",
+            "B/blob.jpg": "../C/blob",
+            "D": ".store/deep",
+            "E": ".store/deep",
+            "again": ".",
+            ".store/deep/up": "..",
+            "A/nothing.jpg": "../none.jpg",
+            "A/self.jpg": "self.jpg",
+            "A/notes.txt": "/etc/hostname",
+            "loop": "loop",
+        }.items():
+            (source / name).symlink_to(target)
+        return source
+
+    @staticmethod
+    def _ids(source: Path, **options: Any) -> tuple[Scan, list[str]]:
+        manifest = source.parent / "m.parquet"
+        found = scan(str(source), str(manifest), **options)
+        return found, [row[0] for row in _rows(manifest)]
+
+    def test_links_inside_are_followed_once_each_and_links_out_are_not(self, source: Path) -> None:
+        found, ids = self._ids(source)
+        assert ids == ["A/1.jpg", "A/stored.jpg", "B/1.jpg", "B/blob.jpg", "D/4.jpg"]
+        links = found.links
+        assert links.followed == 4, "A/stored.jpg, B/blob.jpg, D, and D/up, which has nothing new"
+        assert links.outside == ["A/absolute.jpg", "A/out.jpg", "out"]
+        assert links.repeated == ["A/same.jpg", "B/same.jpg", "B/stored.jpg", "D/up/3.jpg", "E", "again"]
+        assert links.broken == ["A/nothing.jpg", "A/self.jpg"]
+
+    def test_links_may_lead_out_to_roots(self, source: Path) -> None:
+        found, ids = self._ids(source, roots=(str(source.parent / "secret"),))
+        assert not found.links.outside
+        assert [name for name in ids if "absolute" in name or "out" in name] == [
+            "A/absolute.jpg",
+            "out/more/2.jpg",
+        ]
+        assert "A/out.jpg" in found.links.repeated
+        assert "out/id.jpg" in found.links.repeated
+        found, _ = self._ids(source, roots=(str(source.parent / "secret/more"),))
+        assert found.links.outside == ["A/absolute.jpg", "A/out.jpg", "out"]
+
+    def test_a_glob_chooses_among_the_paths_that_photos_have_without_it(self, source: Path) -> None:
+        assert self._ids(source, glob="B/*")[1] == ["B/1.jpg", "B/blob.jpg"]
+        assert self._ids(source, glob="D/*")[1] == ["D/4.jpg"]
+
+    def test_folders_that_link_to_each_other_cost_each_folder_once(self, tmp_path: Path) -> None:
+        source = _photos(tmp_path / "p", *(f".s/{n}/{n}.jpg" for n in range(12)))
+        for here in range(12):
+            for there in range(12):
+                (source / f".s/{here}/to-{there}").symlink_to(f"../{there}")
+        (source / "in").symlink_to(".s/0")
+        found, ids = self._ids(source)
+        assert len(ids) == 12
+        assert len(found.links.repeated) == 12 * 12 - 11
+
+    def test_a_folder_that_is_a_link_itself_is_scanned(self, tmp_path: Path) -> None:
+        _photos(tmp_path / "real", "1.jpg")
+        (tmp_path / "link").symlink_to("real")
+        assert self._ids(tmp_path / "link")[1] == ["1.jpg"]
+
+    def test_where_all_is_linked_from_elsewhere_the_error_says_so(self, tmp_path: Path) -> None:
+        _photos(tmp_path / "archive", "1.jpg")
+        (tmp_path / "p").mkdir()
+        (tmp_path / "p/1.jpg").symlink_to("../archive/1.jpg")
+        with pytest.raises(ManifestError, match="1 links that lead out") as caught:
+            scan(str(tmp_path / "p"), str(tmp_path / "m.csv"))
+        assert "--root" in caught.value.remedy
+
+    def test_the_commands_say_what_became_of_links(
+        self, source: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        manifest = str(source.parent / "m.parquet")
+        assert main(["manifest", "scan", str(source), "-o", manifest]) == 0
+        printed = capsys.readouterr().out
+        assert "4 links followed\n" in printed
+        assert "3 links not followed: lead out of the folder (--root says where they may lead)" in printed
+        assert "'A/out.jpg'" in printed
+        assert "6 links not followed: lead to what is listed already" in printed
+        assert "2 links not followed: lead to no file" in printed
+        assert main(["manifest", "check", manifest]) == 0
+        assert "5 photos have absolute paths: links are followed" in capsys.readouterr().out
+        assert main(["manifest", "check", manifest, "--root", str(source)]) == 0
+        assert "3 photos are reached by links, which stay inside storage.roots" in capsys.readouterr().out
+        (source / "m.csv").write_text("image_uri\nA/1.jpg\nA/stored.jpg\n")
+        assert main(["manifest", "check", str(source / "m.csv")]) == 0
+        assert "1 photos are reached by links, which stay inside the manifest" in capsys.readouterr().out
+        (source / "m.csv").write_text("image_uri\nA/1.jpg\nA/out.jpg\n")
+        assert main(["manifest", "check", str(source / "m.csv")]) == 3
+        assert main(["manifest", "scan", str(source), "-o", manifest, "--root", str(source.parent)]) == 0
+        assert "lead out" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_done_is_explained(tmp_path: Path) -> None:
@@ -102,6 +203,32 @@ def test_names_that_no_manifest_can_hold_are_counted(tmp_path: Path) -> None:
     (Path(source) / "3\udcff.jpg").write_bytes(b"x")
     found = scan(str(source), str(tmp_path / "m.csv"))
     assert (found.photos, found.unreadable_names) == (1, 2)
+
+
+class TestFormulas:
+    @pytest.mark.parametrize("name", ["=A(1).jpg", "+1.jpg", "-1.jpg", "@a.jpg", "\t=1.jpg", "\uff1d1.jpg"])
+    def test_what_a_spreadsheet_would_work_out_is_not_written_to_csv(self, tmp_path: Path, name: str) -> None:
+        source = _photos(tmp_path / "p", "A/1.jpg", name)
+        with pytest.raises(ManifestError, match="image_id of 1 row or more begins as a formula") as caught:
+            scan(str(source), str(tmp_path / "m.csv"))
+        assert name not in str(caught.value)
+        assert not (tmp_path / "m.csv").exists()
+        for target in ("m.parquet", "m.jsonl"):
+            scan(str(source), str(tmp_path / target))
+            assert sorted(row[0] for row in _rows(tmp_path / target)) == sorted(["A/1.jpg", name])
+
+    def test_people_and_columns_are_looked_at_too(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="subject_id of 1 row"):
+            scan(str(_photos(tmp_path / "p", "a/=1+1/1.jpg", "a/b/2.jpg")), str(tmp_path / "m.csv"), "folder")
+        batch = pa.record_batch({"=x": pa.array(["1"])})
+        with pytest.raises(ManifestError, match="a column's name"):
+            write_manifest(tmp_path / "m.csv", "csv", batch.schema, [batch])
+
+    def test_numbers_signs_alone_and_what_stands_inside_are_harmless(self, tmp_path: Path) -> None:
+        texts = ["-1", "+2.5e-3", "-", "+", "a=1", "", None, " =1"]
+        batch = pa.record_batch({"note": pa.array(texts, pa.string()), "n": pa.array([-1] * len(texts))})
+        write_manifest(tmp_path / "m.csv", "csv", batch.schema, [batch])
+        assert (tmp_path / "m.csv").read_text().count("\n") == len(texts) + 1
 
 
 class TestCommand:

@@ -11,6 +11,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.plan import Plan
 from frpipe.flows.all_pairs.source import LabelledFeatures, LabelledGallery
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.flows.subject_faces import SubjectPolicy
@@ -74,12 +75,12 @@ class AllPairs:
             self.say("this run is complete already: nothing is compared again")
         return plan.seal(out, self.name, self.targets)
 
-    def dry_run(self) -> str:
-        """The plan, in words; nothing is written."""
+    def dry_run(self) -> DryRun:
+        """The plan; nothing is written."""
         out = output_place(self.output)
         plan = self._plan(out)
         run.check_claim(out, plan.identity)
-        return plan.text()
+        return plan.described()
 
     def _facts(self, plan: Plan) -> dict[str, Any]:
         created = datetime.now(UTC).isoformat(timespec="seconds")

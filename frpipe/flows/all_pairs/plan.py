@@ -19,6 +19,7 @@ from frpipe.flows.all_pairs.evaluation import evaluation_of
 from frpipe.flows.all_pairs.report import report_of, report_text
 from frpipe.flows.all_pairs.source import LabelledSource
 from frpipe.flows.all_pairs.tally import Tally
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.metrics.output import MetricsOutput
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
@@ -100,9 +101,19 @@ class Plan:
         run.seal(out, files, report_of(found), report_text(found) + "\n")
         return found
 
-    def text(self) -> str:
-        """The plan, for people."""
-        return "\n".join(self._lines())
+    def described(self) -> DryRun:
+        """What would be done."""
+        facts = {
+            "job": "all-pairs",
+            **self.facts,
+            "templates": self.census.templates,
+            "comparisons": self.comparisons,
+            "units": len(self.units),
+            "blocks": len(self.source.blocks),
+            "cohorts": [*self.census.labels],
+            "thresholds": [*self.thresholds],
+        }
+        return DryRun(tuple(self._lines()), facts)
 
     @property
     def _metadata(self) -> dict[str, str]:
@@ -145,4 +156,3 @@ class Plan:
         yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
         yield f"cohorts    {', '.join(self.census.labels) or 'none'}"
         yield f"thresholds {', '.join(f'{each:g}' for each in self.thresholds) or 'none'} (similarity)"
-        yield "dry run: nothing was written"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
+from frpipe.core.errors import GalleryMismatch, InvariantError, OutputError
 from frpipe.flows.consolidate.grouping import grouped
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.output_place import refuse_relative
 from frpipe.flows.subject_faces import IMAGE_NAMES, SubjectPolicy, templates_of
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import GALLERY, Gallery
@@ -27,8 +26,6 @@ from frpipe.io.outputs import read_outputs
 
 Say = Callable[[str], None]
 _EVERY_S = 5.0
-# Set by Ray for the driver of `ray job submit`.
-_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def check_gallery(uri: str, spec: GallerySpec) -> bool:
@@ -103,7 +100,7 @@ class Consolidation:
 
     def run(self) -> Consolidated:
         """Do it. Raises OutputError: the enroll run has not ended; GalleryMismatch: another recipe."""
-        self._refuse_lost()
+        self._refuse_relative()
         source = FeatureRun.open(self.features)
         try:
             gallery = Gallery.ensure(self.gallery, source.spec)
@@ -115,6 +112,7 @@ class Consolidation:
 
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""
+        self._refuse_relative()
         source = FeatureRun.open(self.features)
         try:
             there = check_gallery(self.gallery, source.spec)
@@ -127,13 +125,9 @@ class Consolidation:
             pass
         return self._result(count, None, dict.fromkeys(_OUTCOMES, 0))
 
-    def _refuse_lost(self) -> None:
-        place = Folder.at(self.gallery)
-        if _SUBMITTED in os.environ and place.is_local and not Path(self.gallery).is_absolute():
-            raise ConfigError(
-                "a submitted job runs in a folder of Ray's, and a relative --gallery would be lost with it",
-                "give an absolute path that every node sees, or s3://",
-            )
+    def _refuse_relative(self) -> None:
+        refuse_relative("--features", self.features)
+        refuse_relative("--gallery", self.gallery)
 
     def _tables(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
         chosen = self._chosen(source, count)

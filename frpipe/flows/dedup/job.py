@@ -13,6 +13,7 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.dedup.plan import Plan
 from frpipe.flows.dedup.since import OldResult, with_fresh
 from frpipe.flows.dedup.source import FeatureSource, GallerySource
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.gallery.gallery import Gallery
@@ -86,13 +87,13 @@ class Dedup:
             # Another driver may have been first, and numbered the units by blocks of its own.
             return plan.cut_as(int(claimed["block_rows"])).carry_out(out, pool)
 
-    def dry_run(self) -> str:
-        """The plan, in words; nothing is written."""
+    def dry_run(self) -> DryRun:
+        """The plan; nothing is written."""
         out = output_place(self.output)
         plan = self._plan(out)
         run.check_claim(out, plan.identity)
         with cluster(self.execution.address, self.say) as nodes:
-            return plan.text(self._pool(nodes))
+            return plan.described(self._pool(nodes))
 
     def _pool(self, nodes: Sequence[Node]) -> Pool:
         gpu = self.execution.kernel == "cuda"

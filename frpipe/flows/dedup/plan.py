@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from frpipe.flows.dedup.clusters import clusters_of
 from frpipe.flows.dedup.report import report_of, report_text, since_text, source_text
 from frpipe.flows.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.flows.dedup.source import FeatureSource, GallerySource
+from frpipe.flows.dry_run import DryRun
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -172,9 +173,18 @@ class Plan:
         out.write(CLUSTERS, data)
         return PartFile(CLUSTERS, clusters.num_rows, len(data), hashlib.sha256(data).hexdigest())
 
-    def text(self, pool: Pool) -> str:
-        """The plan, for people."""
-        return "\n".join(self._lines(pool))
+    def described(self, pool: Pool) -> DryRun:
+        """What would be done."""
+        facts = {
+            "job": "dedup",
+            **self._facts,
+            "pairs_compared": self.products,
+            "units": len(self.units),
+            "blocks": len(self.source.blocks),
+            "threshold": asdict(self.limit),
+            "pool": str(pool),
+        }
+        return DryRun(tuple(self._lines(pool)), facts)
 
     def _lines(self, pool: Pool) -> Iterator[str]:
         yield f"searched   {source_text(self._facts)}"
@@ -185,4 +195,3 @@ class Plan:
             f"{self.limit.source}"
         )
         yield f"pool       {pool}"
-        yield "dry run: nothing was written"

@@ -16,6 +16,7 @@ from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.report import Report
 from frpipe.core.schema import reserved_names
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.enroll.audit import until_whole
 from frpipe.flows.enroll.progress import Progress
 from frpipe.flows.going_on import going_on
@@ -62,8 +63,8 @@ class Enrollment:
             out.sweep()
             return self._finish(out, spec, plan, joined())
 
-    def dry_run(self) -> str:
-        """The plan, in words; the manifest is checked in full, and nothing is written to the output."""
+    def dry_run(self) -> DryRun:
+        """The plan; the manifest is checked in full, and nothing is written to the output."""
         out = output_place(self.output)
         spec = run_spec(self._settings(out), out.uri)
         draft = self._draft(spec)
@@ -168,9 +169,9 @@ def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
     }
 
 
-def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> str:
+def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
-    return "\n".join(
+    return DryRun(
         (
             f"manifest  {plan.rows:,} photos in {plan.parts:,} parts of {plan.part_rows:,}",
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
@@ -178,6 +179,16 @@ def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> str:
             f"embedder  {spec.embedder.name} ({spec.embedder.licence})",
             *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
             f"output    {job.output}: images/ and faces/, {plan.parts:,} files each",
-            "dry run: nothing was written",
-        )
+        ),
+        {
+            "job": "enroll",
+            "rows": plan.rows,
+            "parts": plan.parts,
+            "part_rows": plan.part_rows,
+            "columns": plan.extra.names,
+            "models": {role: card.name for role, card in spec.named.items()},
+            "faces": policy,
+            "pools": [str(pool) for pool in pools],
+            "output": job.output,
+        },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from frpipe.core.errors import GalleryError
@@ -66,6 +66,19 @@ class Goal:
             f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
             f"accepted   {accepted}",
         ]
+
+    def facts(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "gallery": self.gallery.uri,
+            "gallery_version": self.spec.version,
+            "templates": self.lineup.rows,
+            "subjects": self.lineup.subjects,
+            "where": dict(self.spec.where),
+            "candidates": self.spec.k,
+            "score": self.spec.score,
+            "threshold": asdict(self.limit) if self.limit else None,
+        }
 
     def remarks(self) -> list[str]:
         """What an operator should know before the work."""

@@ -12,6 +12,7 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.going_on import for_gallery
@@ -91,23 +92,27 @@ class Identifying:
             out.sweep()
             return plan.carry_out(out, pool)
 
-    def dry_run(self) -> str:
-        """The plan, in words. Nothing is written; a manifest of probes is checked, and not enrolled."""
+    def dry_run(self) -> DryRun:
+        """The plan. Nothing is written; a manifest of probes is checked, and not enrolled."""
         out = self._place()
         self._check_recipe()
         goal = self._goal(out)
         with cluster(self.execution.address, self.say) as nodes:
+            facts = {"job": "identify", **goal.facts()}
             if self._from_manifest:
-                enrollment = self._enrollment(out).dry_run().rpartition("\n")[0]
-                lines = ["first the manifest is enrolled:", enrollment, "then its faces are searched:"]
+                enrollment = self._enrollment(out).dry_run()
+                lines = ["first the manifest is enrolled:", *enrollment.lines, "then its faces are searched:"]
                 lines += goal.lines()
+                facts["enroll"] = dict(enrollment.facts)
             else:
                 plan = self._search(self.probes, goal, out)
                 run.check_claim(out, plan.identity)
                 plan.check()
                 lines = plan.lines()
-            lines += [f"pool       {self._pool(nodes)}", *goal.remarks(), "dry run: nothing was written"]
-        return "\n".join(lines)
+                facts |= {"probes": plan.source.faces, "units": len(plan.units)}
+            lines += [f"pool       {self._pool(nodes)}", *goal.remarks()]
+            facts |= {"pool": str(self._pool(nodes)), "remarks": goal.remarks(), "output": self.output}
+        return DryRun(lines, facts)
 
     @cached_property
     def _from_manifest(self) -> bool:

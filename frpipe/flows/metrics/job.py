@@ -21,7 +21,7 @@ from frpipe.flows.metrics.pair_results import PairColumns, PairResults
 from frpipe.flows.metrics.search_results import SearchResults
 from frpipe.flows.metrics.systems import System, Trials, compared, named
 from frpipe.flows.metrics.worst_pictures import worst_pictures
-from frpipe.flows.output_place import output_place
+from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.metrics.curve import Curve
@@ -98,6 +98,8 @@ class VerificationMetrics:
     def run(self) -> dict[str, Any]:
         """The report. Raises OutputError, ConfigError, ScoresError: see the parts that it is made of."""
         job = _Job.of(self.asked, self.say)
+        if self.chosen_on is not None:
+            refuse_relative("--thresholds-from", self.chosen_on)
         chooser = PairResults.open(self.chosen_on, self.columns) if self.chosen_on else None
         results = [PairResults.open(uri, self.columns) for uri in job.told()]
         identity = {
@@ -119,6 +121,8 @@ class IdentificationMetrics:
     def run(self) -> dict[str, Any]:
         """The report. Raises OutputError, ConfigError, ScoresError, GalleryError: see its parts."""
         job = _Job.of(self.asked, self.say)
+        if self.enrolled is not None:
+            refuse_relative("--enrolled", self.enrolled)
         results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in job.told()]
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
         identity = {"task": "identification", "enrolled": enrolled}
@@ -138,6 +142,8 @@ class _Job:
     def of(cls, asked: Asked, say: Say) -> _Job:
         """All that can be refused before anything is read."""
         asked.check()
+        for uri in asked.results:
+            refuse_relative("--results", uri)
         return cls(asked, named(asked.results, asked.names), output_place(asked.output), say)
 
     def told(self) -> Iterator[str]:

@@ -16,6 +16,7 @@ from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.io.folder import Folder
+from frpipe.io.photo_listing import Links
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
 _REPORTED_LOOKS = ("faces_refused", "photos_turned", "least_face_px")
@@ -27,6 +28,7 @@ def scan(work: Work) -> Facts:
     found.write(work.folder.child(SCAN), str(work.config.photos))
     facts = found.facts()
     work.say(scan_words(facts))
+    say_links(work, found.links)
     if work.config.on("consolidate") and found.todo.num_rows and not found.people:
         work.say("warning: no folder is taken for a person's: no face of tonight will reach the gallery")
     return facts
@@ -35,7 +37,7 @@ def scan(work: Work) -> Facts:
 def looked(config: NightConfig, last: Past | None) -> photos.Found:
     """The photos against those of last night. Raises ManifestError where there never were any."""
     known = photos.known_of(last.folder.child(SCAN) if last else None)
-    found = photos.look(str(config.photos), config.scan, known)
+    found = photos.look(str(config.photos), config.scan, known, config.settings.storage.roots)
     if known is None and not found.listing.num_rows:
         raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
     return found
@@ -43,11 +45,19 @@ def looked(config: NightConfig, last: Past | None) -> photos.Found:
 
 def scan_words(facts: Facts) -> str:
     """What a scan has found, in a line."""
-    left_out = facts.get("unreadable_names")
+    left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
     return (
         f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
-        f"{facts['vanished']:,} vanished{f', {left_out:,} left out for their names' if left_out else ''}"
+        f"{facts['vanished']:,} vanished"
+        f"{f' ({behind:,} of them behind links that lead out)' if behind else ''}"
+        f"{f', {left_out:,} left out for their names' if left_out else ''}"
     )
+
+
+def say_links(work: Work, links: Links) -> None:
+    """Say how many links were followed, and how many were not, and why."""
+    for line in links.lines("settings.storage.roots", named=False):
+        work.say(line)
 
 
 def enroll(work: Work) -> Facts:
@@ -57,7 +67,7 @@ def enroll(work: Work) -> Facts:
     if not scanned["new"] + scanned["changed"]:
         photos.write_again(place, None)
         return nothing_done("no new photos")
-    report = enrolled(work, place, work.folder.child(ENROLL))
+    report = enrolled(work, place, work.folder.child(ENROLL), str(work.config.photos))
     bad = too_many_rejected(report, work.config.settings.run)
     if bad is not None:
         raise bad
@@ -65,12 +75,20 @@ def enroll(work: Work) -> Facts:
     return {**_reported(report), "tried_again_tomorrow": again}
 
 
-def enrolled(work: Work, place: Folder, out: Folder) -> Report:
-    """The report of the photos that a look has written down in `place`, enrolled into `out`."""
+def enrolled(work: Work, place: Folder, out: Folder, source: str) -> Report:
+    """The report of the photos that a look has written down in `place`, enrolled into `out`.
+
+    source: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
+    link out of it after the look is not read.
+    """
     if run.complete(out) is None:
         work.join()
     manifest = f"{place.uri}/{photos.MANIFEST}"
-    return Enrollment(manifest, out.uri, work.config.settings, work.address, work.say).run()
+    settings = work.config.settings
+    if not settings.storage.roots:
+        storage = settings.storage.model_copy(update={"roots": (Folder.at(source).uri,)})
+        settings = settings.model_copy(update={"storage": storage})
+    return Enrollment(manifest, out.uri, settings, work.address, work.say).run()
 
 
 def consolidate(work: Work) -> Facts:

@@ -88,8 +88,11 @@ def _tiles(report: Facts) -> Iterator[str]:
 
 def _photos_note(scan: Facts) -> str:
     note = f"{scan['changed']:,} changed, {scan['vanished']:,} vanished, {scan['listed']:,} in all"
-    left_out = scan.get("unreadable_names")
-    return f"{note}; {left_out:,} more left out for their names" if left_out else note
+    if left_out := scan.get("unreadable_names"):
+        note += f"; {left_out:,} more left out for their names"
+    if outside := scan.get("links_outside"):
+        note += f"; {outside:,} links that lead out of the folder are not followed"
+    return note
 
 
 def _cost_tile(cost: Facts) -> str:

@@ -10,8 +10,7 @@ A photo is known by its path, size and version (ETag, or time of change). Memory
 
 from __future__ import annotations
 
-import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -21,10 +20,11 @@ from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.core.reasons import Reason
 from frpipe.flows.night.tables import read_table, write_table
+from frpipe.io import uri as uris
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Entry, Folder
 from frpipe.io.outputs import read_outputs
-from frpipe.io.scan import IMAGE_SUFFIXES
+from frpipe.io.photo_listing import Links, PhotoListing
 
 LISTING, MANIFEST, VANISHED, AGAIN = (
     f"{name}.parquet" for name in ("listing", "manifest", "vanished", "again")
@@ -48,7 +48,7 @@ class Found:
     """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
-    manifest can hold.
+    manifest can hold.  links: what became of links below the folder.
     """
 
     listing: pa.Table
@@ -57,6 +57,7 @@ class Found:
     new: int
     changed: int
     left_out: int
+    links: Links = field(default_factory=Links)
 
     @property
     def people(self) -> set[str]:
@@ -64,7 +65,10 @@ class Found:
         return _people(self.listing)
 
     def facts(self) -> dict[str, Any]:
-        """Counts, for the report. people_without_photos: of those known before, who has none any more."""
+        """Counts, for the report. people_without_photos: of those known before, who has none any more.
+
+        vanished_behind_links: of the vanished, those that lie behind links that lead out.
+        """
         return {
             "listed": self.listing.num_rows,
             "known_before": self.listing.num_rows - self.new + self.vanished.num_rows,
@@ -73,6 +77,8 @@ class Found:
             "vanished": self.vanished.num_rows,
             "unreadable_names": self.left_out,
             "people_without_photos": len(_without_photos(self.vanished, self.listing)),
+            "vanished_behind_links": self.links.behind(self.vanished[ID].to_pylist()),
+            **self.links.facts(),
         }
 
     def write(self, folder: Folder, uri: str) -> None:
@@ -88,13 +94,15 @@ class Found:
         write_table(folder, MANIFEST, pa.table(columns))
 
 
-def look(uri: str, how: ScanStep, known: pa.Table | None) -> Found:
+def look(uri: str, how: ScanStep, known: pa.Table | None, roots: tuple[str, ...] = ()) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
+    roots: where links may lead out to.
     Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
     of the gallery, tonight and for ever.
     """
-    entries, left_out = _photos(Folder.at(uri), how.glob)
+    photos = PhotoListing(Folder.at(uri), how.glob, roots)
+    entries, left_out = _named(photos.entries(), is_local=uris.is_local(uri))
     listing = _table(entries, how)
     _refuse_nameless(listing, how, known)
     before = _SCHEMA.empty_table() if known is None else known
@@ -107,7 +115,7 @@ def look(uri: str, how: ScanStep, known: pa.Table | None) -> Found:
     todo = listing.filter(pc.invert(is_known))
     new = pc.sum(pc.is_null(at)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out)
+    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out, photos.links)
 
 
 def people_without_photos(folder: Folder) -> list[str]:
@@ -150,16 +158,10 @@ def _passing(enrolled: Folder) -> pa.Array:
     return pa.array(found, pa.string())
 
 
-def _photos(folder: Folder, glob: str | None) -> tuple[list[Entry], int]:
-    """The photos, sorted by path, and how many were left out for their names."""
-    chosen = [
-        entry
-        for entry in folder.list()
-        if f".{entry.name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
-        and (glob is None or fnmatch.fnmatchcase(entry.name, glob))
-    ]
-    named = [entry for entry in chosen if _may_be_listed(entry.name, folder.is_local)]
-    return named, len(chosen) - len(named)
+def _named(entries: list[Entry], *, is_local: bool) -> tuple[list[Entry], int]:
+    """Those whose names a manifest takes, and how many were left out."""
+    named = [entry for entry in entries if _may_be_listed(entry.name, is_local)]
+    return named, len(entries) - len(named)
 
 
 def _table(entries: list[Entry], how: ScanStep) -> pa.Table:

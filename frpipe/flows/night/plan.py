@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from frpipe.core.night_config import STEPS as NAMES
 from frpipe.core.night_config import NightConfig
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.enroll.job import run_spec
 from frpipe.flows.going_on import for_night
 from frpipe.flows.night.faces import gallery_version, looked, scan_words
@@ -22,8 +23,8 @@ from frpipe.io.folder import Folder
 _OWN = "tonight's photos"
 
 
-def night_plan(config: NightConfig, date: str) -> str:
-    """A line a step. The photos are listed, models and galleries are checked.
+def night_plan(config: NightConfig, date: str) -> DryRun:
+    """What each step would do. The photos are listed, models and galleries are checked.
 
     Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
     scan raise.
@@ -37,14 +38,26 @@ def night_plan(config: NightConfig, date: str) -> str:
     last = last_before(past, date)
     done = read_record(folder).get("steps", {})
     words = _words(config, date, past, last)
+    steps = {name: "done already" if name in done else words[name] for name, _ in STEPS}
+    gates = {name: value for name, value in config.gates.model_dump().items() if value is not None}
+    removed = [night.date for night in expired(_with_tonight(config, date, past), date, config)]
     lines = [
         f"night        {date} in {folder.uri}",
         f"compared to  {f'the night of {last.date}' if last else 'nothing: it is the first'}",
-        *(f"{name:<12} {'done already' if name in done else words[name]}" for name, _ in STEPS),
-        *_ends(config, date, past),
-        "dry run: nothing was written",
+        *(f"{name:<12} {step}" for name, step in steps.items()),
+        f"gates        {', '.join(f'{name} {value:g}' for name, value in gates.items()) or 'none'}",
+        f"removed      {', '.join(removed) or 'nothing'}, by retention once the night is complete",
     ]
-    return "\n".join(lines)
+    facts = {
+        "job": JOB,
+        "night": date,
+        "folder": folder.uri,
+        "compared_to": last.date if last else None,
+        "steps": steps,
+        "gates": gates,
+        "removed": removed,
+    }
+    return DryRun(lines, facts)
 
 
 def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) -> dict[str, str]:
@@ -81,13 +94,6 @@ def _scan_words(config: NightConfig, last: Past | None) -> str:
 def _enroll_words(config: NightConfig) -> str:
     spec = run_spec(config.settings, "")
     return f"the new and changed ones with {spec.detector.name} and {spec.embedder.name}"
-
-
-def _ends(config: NightConfig, date: str, past: list[Past]) -> Iterator[str]:
-    gates = ", ".join(f"{n} {v:g}" for n, v in config.gates.model_dump().items() if v is not None)
-    yield f"gates        {gates or 'none'}"
-    names = ", ".join(night.date for night in expired(_with_tonight(config, date, past), date, config))
-    yield f"removed      {names or 'nothing'}, by retention once the night is complete"
 
 
 def _with_tonight(config: NightConfig, date: str, past: list[Past]) -> list[Past]:

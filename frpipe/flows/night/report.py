@@ -72,6 +72,12 @@ def _lines(report: Facts) -> Iterator[str]:
         )
         if left_out := scan.get("unreadable_names"):
             yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
+        if outside := scan.get("links_outside"):
+            behind = scan["vanished_behind_links"]
+            yield (
+                f"left out   {outside:,} links that lead out of the folder"
+                f"{f'; {behind:,} of the vanished photos lie behind them' if behind else ''}"
+            )
     if "rows" in enroll:
         reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
         yield (

@@ -42,9 +42,7 @@ def remove(runs: Folder, night: Past, say: Say) -> bool:
         say(f"the night of {night.date} is kept: it holds {len(foreign)} files that are not a night's")
         return False
     night.folder.delete(run.SUCCESS)
-    for name in names:
-        if name != run.RUN:
-            night.folder.delete(name)
+    night.folder.delete_all(name for name in names if name != run.RUN)
     night.folder.delete(run.RUN)
     if night.folder.is_local:
         # Empty folders, and hidden files of writers that were killed.

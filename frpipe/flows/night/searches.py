@@ -10,9 +10,10 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.dedup import job as duplicates
 from frpipe.flows.identify.job import Execution, Identifying
 from frpipe.flows.night import photos
-from frpipe.flows.night.faces import enrolled, gallery_version, opened
+from frpipe.flows.night.faces import enrolled, gallery_version, opened, say_links
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
+from frpipe.flows.night.unfinished import version_before_tonight
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
 from frpipe.io import run, threshold_file
 from frpipe.io.folder import Folder
@@ -47,7 +48,7 @@ def dedup(work: Work) -> Facts:
 
 
 def identify(work: Work) -> Facts:
-    """Search the probes in the gallery as it was before tonight, and in the watch list.
+    """Search the probes in the gallery as it was before tonight's photos, and in the watch list.
 
     Where a compaction has taken that version, the gallery is left out: tonight's photos are in the newest.
     """
@@ -57,7 +58,8 @@ def identify(work: Work) -> Facts:
         return nothing_done("no new probes")
     # Tonight's own photos would find themselves in the gallery as it is by now.
     own = how.probes is None
-    version = work.journal.base["gallery_version"] if own else gallery_version(work.config.gallery)
+    base = work.journal.base["gallery_version"]
+    version = version_before_tonight(work, base) if own else gallery_version(work.config.gallery)
     if how.gallery.enabled and version:
         if opened(work.config.gallery, version) is None:
             work.say(f"warning: version {version} of the gallery was compacted meanwhile: it is not searched")
@@ -106,7 +108,9 @@ def _probes(work: Work) -> Folder | None:
         photos.carry_known(before, place)
         return work.folder.child(ENROLL) if work.did("enroll") else None
     if work.journal.record["pins"].get("probes") is None:
-        found = photos.look(uri, ScanStep(), photos.known_of(before))
+        roots = work.config.settings.storage.roots
+        found = photos.look(uri, ScanStep(), photos.known_of(before), roots)
+        say_links(work, found.links)
         found.write(place, uri)
         work.journal.pin("probes", found.facts())
     todo = work.journal.record["pins"]["probes"]
@@ -114,7 +118,7 @@ def _probes(work: Work) -> Folder | None:
         photos.write_again(place, None)
         return None
     out = place.child(ENROLL)
-    enrolled(work, place, out)
+    enrolled(work, place, out, uri)
     photos.write_again(place, out)
     return out
 

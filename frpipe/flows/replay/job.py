@@ -19,10 +19,11 @@ from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError
 from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
+from frpipe.flows.dry_run import DryRun
 from frpipe.flows.enroll.audit import Audit, until_whole
 from frpipe.flows.enroll.job import Say, enroll_parts, report_facts, run_spec
 from frpipe.flows.going_on import going_on
-from frpipe.flows.output_place import output_place
+from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.flows.rejects.choice import Choice
 from frpipe.flows.replay.merge import Merge
 from frpipe.flows.replay.plan import copy_plan, cut, spans_of
@@ -77,8 +78,8 @@ class Replay:
         copy_plan(task.source.files.folder, task.out, task.source.plan)
         return self._finish(task, hits, facts)
 
-    def dry_run(self) -> str:
-        """What would be done, in words; nothing is written."""
+    def dry_run(self) -> DryRun:
+        """What would be done; nothing is written."""
         task = self._task()
         run.check_claim(task.out, task.identity)
         hits = self._hits(task)
@@ -86,18 +87,29 @@ class Replay:
             pools = allocate(self.config.resources, nodes)
         changed = ", ".join(f"{name}={value}" for name, value in task.changes.items())
         plan = task.source.plan
-        return "\n".join(
+        return DryRun(
             (
                 f"again     {sum(hits.values()):,} of {plan.rows:,} photos: {task.selection}",
                 f"parts     {_parts(task, hits)}",
                 f"changed   {changed or 'nothing of the recipe'}",
                 *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
                 f"output    {self.output}",
-                "dry run: nothing was written",
-            )
+            ),
+            {
+                "job": "replay",
+                "rows": plan.rows,
+                "rows_again": sum(hits.values()),
+                "choice": str(task.selection),
+                "parts": plan.parts,
+                "parts_merged": len(hits),
+                "changed": task.changes,
+                "pools": [str(pool) for pool in pools],
+                "output": self.output,
+            },
         )
 
     def _task(self) -> _Task:
+        refuse_relative("--replay", self.source)
         out = output_place(self.output)
         source = ReplaySource.open(self.source)
         if uris.inside(out.uri, source.files.folder.uri):

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import InvariantError, OutputError
 from frpipe.flows.features import FeatureRun, card_name
-from frpipe.flows.output_place import output_place
+from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.flows.verify.comparison import compared
 from frpipe.flows.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces
@@ -88,6 +88,7 @@ class PairVerification:
         )
 
     def _prepared(self) -> _Work:
+        refuse_relative("--features", self.features)
         out = output_place(self.output)
         source, pairs = FeatureRun.open(self.features), PairList.open(self.pairs)
         limit = self._limit(source)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 _FAULTS = Path(os.environ["FRPIPE_FAULTS"]) if "FRPIPE_FAULTS" in os.environ else None
-_MUTATIONS = ("write", "publish", "draft", "adopt", "create", "delete")
+_MUTATIONS = ("write", "publish", "draft", "adopt", "create", "delete", "delete_all")
 
 
 def event(what: str) -> dict[str, Any]:
@@ -76,9 +76,13 @@ def _recorded(real: Callable[..., Any], name: Callable[..., str]) -> Callable[..
     return method
 
 
+def _told(verb: str, folder: Any, name: object, *_: object) -> str:
+    return f"{verb} {folder.uri}/{name if isinstance(name, str) else ''}"
+
+
 def _wrap_folder(module: Any) -> None:
     for verb in _MUTATIONS:
-        name = functools.partial(lambda verb, folder, name, *_: f"{verb} {folder.uri}/{name}", verb)
+        name = functools.partial(_told, verb)
         setattr(module.Folder, verb, _recorded(getattr(module.Folder, verb), name))
 
 

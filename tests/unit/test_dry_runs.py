@@ -1,0 +1,98 @@
+"""A dry run says what a job would do, in words or as JSON, and writes nothing; no cluster is started."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import frozen
+import pytest
+from frozen import Frozen
+
+from frpipe.flows.dedup import job as dedup
+from frpipe.flows.enroll import job as enroll
+from frpipe.flows.identify import job as identify
+from frpipe.flows.replay import job as replay
+from frpipe.stages.allocation import Node
+
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+NIGHT = "2026-03-05"
+PLACES = ["--set", "runs={}/new", "--set", "gallery={}/people.gallery", "--set", "photos={}/album"]
+SETTINGS = [word for setting in frozen.settings() for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
+    with frozen.copied(tmp_path_factory.mktemp("frozen") / "copy") as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of a cluster."""
+
+    @contextmanager
+    def cluster(*_: object) -> Iterator[list[Node]]:
+        yield [Node(2)]
+
+    for module in (dedup, enroll, identify, replay):
+        monkeypatch.setattr(module, "cluster", cluster)
+
+
+# The job, its words, and one fact that a program would look for.
+PLANS: dict[str, tuple[str, list[str], tuple[str, Any]]] = {
+    "enroll": ("enroll", ["--manifest", "{}/photos.csv", "--output", "{}/new", *SETTINGS], ("rows", 11)),
+    "replay": ("enroll", ["--replay", "{}/enroll-finished", "--output", "{}/new"], ("rows_again", 2)),
+    "consolidate": (
+        "consolidate",
+        ["--features", "{}/enroll-finished", "--gallery", "{}/new"],
+        ("version", None),
+    ),
+    "identify": (
+        "identify",
+        ["--probes", "{}/enroll-probes", "--gallery", "{}/gallery-plain", "--output", "{}/new"],
+        ("gallery_version", 2),
+    ),
+    "identify a manifest": (
+        "identify",
+        ["--probes", "{}/probes.csv", "--gallery", "{}/gallery-plain", "--output", "{}/new", *SETTINGS],
+        ("probes", None),
+    ),
+    "verify": (
+        "verify",
+        ["--pairs", "{}/pairs.csv", "--features", "{}/enroll-finished", "--output", "{}/new"],
+        ("faces", "centre-largest"),
+    ),
+    "dedup": ("dedup", ["--gallery", "{}/gallery-plain", "--output", "{}/new"], ("since", None)),
+    "all-pairs": (
+        "metrics",
+        ["all-pairs", "--features", "{}/enroll-finished", "--output", "{}/new"],
+        ("job", "all-pairs"),
+    ),
+    "nightly": ("nightly", ["--config", "{}/night.yaml", "--date", NIGHT, *PLACES], ("night", NIGHT)),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_job_says_its_plan_in_words_and_as_json(
+    home: Frozen, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job, words, (key, value) = PLANS[name]
+    words = [*(word.replace("{}", str(home.root)) for word in words), "--dry-run"]
+    if job in {"identify", "dedup", "verify"}:
+        words += ["--threshold", "0.9"]
+    main = runpy.run_path(str(JOBS / f"{job}.py"))["main"]
+    before = _names(home.root)
+    assert main(words) == 0
+    assert "dry run: nothing was written" in capfd.readouterr().out
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out).get(key) == value
+    assert _names(home.root) == before
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))

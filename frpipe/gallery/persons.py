@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.text import canonical_text
 from frpipe.gallery.schema import ENROLLED, SUBJECT_ID, attributes_of
 from frpipe.gallery.snapshot import Snapshot
 
@@ -34,7 +35,7 @@ def persons(
 def _within(table: pa.Table, after: str, last: str | None) -> pa.Table:
     ids = table[SUBJECT_ID]
     if after:
-        table = table.filter(pc.greater(ids, after))
+        table = table.filter(pc.greater(ids, canonical_text(after)))
     if last is not None:
         table = table.filter(pc.less_equal(table[SUBJECT_ID], last))
     return table

@@ -103,16 +103,20 @@ def _check(options: argparse.Namespace) -> int:
     from frpipe.io.admission import admitted
     from frpipe.io.manifest import Manifest
     from frpipe.io.partition import auto_part_rows
+    from frpipe.io.written_people import WrittenPeople
     from frpipe.stages.cpus import usable_cpus
 
     roots = (*load_config(options.config).storage.roots, *options.root)
     manifest = Manifest.open(options.uri, reserved_names())
-    rows = sum(table.num_rows for table in admitted(manifest, roots))
+    people = WrittenPeople()
+    rows = sum(table.num_rows for table in admitted(manifest, roots, people))
     workers = usable_cpus()
     size = auto_part_rows(rows, workers)
     parts, files = -(-rows // size), len(manifest.files)
     print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
+    for line in people.remarks():
+        print(line)
     here = f"on the {workers:,} CPU{'s' * (workers > 1)} of this machine"
     print(f"{here} a run would cut it into {parts:,} part{'s' * (parts > 1)} of {size:,} rows")
     return 0

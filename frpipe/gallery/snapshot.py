@@ -37,8 +37,8 @@ class Snapshot:
     templates may lie in several shards. Where a compaction takes files away under a reader, reading raises
     GalleryError.
 
-    Texts are in Unicode NFC, but for `image_uri`. A gallery whose writer stored them as they came may hold two
-    forms of one id, which is one id here; its rows are sorted as they are stored.
+    Texts are in Unicode NFC, but for `image_uri`. A gallery whose writer stored them as they came may hold
+    two forms of one id, which is one id here; its rows are sorted as they are stored.
     """
 
     def __init__(self, catalog: Catalog, shelf: Shelf, gallery_id: str, version: Version) -> None:

@@ -86,7 +86,8 @@ class NamedFaces:
 
     def _add_photo(self, photo: dict[str, Any], part: _Part, rows: range) -> None:
         for key, rank in (("image_id", _IMAGE_ID), ("image_uri", _IMAGE_URI)):
-            name = self._names.get(canonical_text(photo[key] or ""))
+            written = photo[key]
+            name = None if written is None else self._names.get(canonical_text(written))
             if name is not None:
                 self._settle(name, rank, self._meant(photo, part, rows), part)
         for face_id in self._by_photo.get(canonical_text(photo["image_id"]), ()):

@@ -14,12 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from frpipe.cli.main import main
+from frpipe.flows.dedup.since import Carried
+from frpipe.flows.dedup.source import GallerySource
 from frpipe.flows.metrics.pair_results import texts
 from frpipe.flows.metrics.photo_facts import PhotoFacts
 from frpipe.flows.subject_faces import templates_of
 from frpipe.flows.verify.named_faces import NamedFaces
 from frpipe.flows.verify.pair_list import PairList
 from frpipe.flows.verify.pair_names import PairNames
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
 from frpipe.protocols.listed import Photo
 from frpipe.protocols.photo_folder import PhotoFolder
 
@@ -128,3 +132,18 @@ def test_a_scan_names_people_in_nfc_and_leads_to_the_files(tmp_path: Path) -> No
     (row,) = pq.read_table(tmp_path / "m.parquet").to_pylist()
     assert (row["image_id"], row["subject_id"]) == (f"{NFC}/1.jpg", NFC)
     assert Path(row["image_uri"]).exists()
+
+
+def test_pairs_of_an_older_result_are_carried_on_in_nfc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gallery_rows import people, spec
+
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    with monkeypatch.context() as old:
+        old.setattr("frpipe.gallery.schema.canonical_column", lambda column: column)
+        lifecycle.enroll(gallery, [people([NFD, "ann"])])
+    pair = {"subject_a": ["ann"], "face_a": ["ann#0"], "subject_b": [NFD], "face_b": [f"{NFD}#0"]}
+    result = SimpleNamespace(read=lambda _: pa.table(pair), pairs=lambda: ["pairs"])
+    carried = Carried(result, GallerySource(gallery.uri, 1, 10, {}))  # type: ignore[arg-type]
+    assert carried.table("pairs")["subject_b"].to_pylist() == [NFC]

@@ -171,7 +171,7 @@ def gallery(place: Path) -> dict[str, Any]:
         "gallery_id": found.gallery_id,
         "versions": found.versions(),
         "people": {row["subject_id"]: row["templates"] for row in listed},
-        "departments": {row["subject_id"]: row.get("department") for row in listed},
+        "departments": {row["subject_id"]: next(iter(row.get("department", ())), None) for row in listed},
         "templates": {f"{row['subject_id']} {row['face_id']}": row["embedding"] for row in rows},
         "hashes": {
             name: getattr(found.spec, name)

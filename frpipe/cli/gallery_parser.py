@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from frpipe.core.errors import ConfigError
+from frpipe.core.text import canonical_text
 
 if TYPE_CHECKING:
     from frpipe.gallery.outcome import Outcome
@@ -65,10 +66,10 @@ def _from(least: int, text: str) -> int:
 
 
 def identifier(text: str) -> str:
-    """An id of a person, for argparse: any text that UTF-8 can hold. A shell may give other bytes."""
+    """An id of a person in NFC, for argparse: any text that UTF-8 can hold. A shell may give other bytes."""
     if not encodable(text):
         raise argparse.ArgumentTypeError("it is no UTF-8 text")
-    return text
+    return canonical_text(text)
 
 
 def encodable(text: str) -> bool:
@@ -98,5 +99,5 @@ def pairs(words: Sequence[str], flag: str) -> dict[str, str]:
             raise ConfigError(f"{flag} takes NAME=VALUE", f"for example {flag} Department=Sales")
         if not encodable(word):
             raise ConfigError(f"a {flag} is no UTF-8 text", "set the terminal to UTF-8")
-        found[name] = value
+        found[canonical_text(name)] = canonical_text(value)
     return found

@@ -71,6 +71,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from frpipe.gallery.attributes import agreed, known_values
     from frpipe.gallery.gallery import Gallery
 
     if options.vectors and not options.json:
@@ -83,9 +84,11 @@ def _show(options: argparse.Namespace) -> int:
         for row in rows:
             print(json.dumps(_template(row), ensure_ascii=False, default=_iso))
         return 0
-    for name, value in _person(rows[0])["attributes"].items():
+    values = known_values(rows)
+    for name, value in agreed(values).items():
         print(table(["", ""], [[name, value]]).strip())
-    columns = ["face_id", "quality", "enrolled_at", "image_uri"]
+    columns = ["face_id", "quality", "enrolled_at", *(n for n, some in values.items() if len(some) > 1)]
+    columns.append("image_uri")
     print(table(columns, [[_short(row[name]) for name in columns] for row in rows]))
     print(f"({len(rows):,} templates, version {snapshot.number})")
     return 0
@@ -95,16 +98,26 @@ _FIXED = ("subject_id", "templates", "face_id", "image_uri", "quality", "enrolle
 
 
 def _person(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its attributes, those that are known, in a mapping of their own: they may have any name."""
-    own = {name: value for name, value in row.items() if name not in _FIXED and value is not None}
-    return {name: value for name, value in row.items() if name in _FIXED} | {"attributes": own}
+    """A row with its attributes, those that are known, in mappings of their own: they may have any name.
+
+    attributes: those of which the person's templates have one value.  disputed: all values of the others.
+    """
+    own = {name: values for name, values in row.items() if name not in _FIXED and values}
+    shared = {name: values[0] for name, values in own.items() if len(values) == 1}
+    others = {name: values for name, values in own.items() if len(values) > 1}
+    fixed = {name: value for name, value in row.items() if name in _FIXED}
+    return fixed | {"attributes": shared} | ({"disputed": others} if others else {})
 
 
-_template = _person
+def _template(row: dict[str, Any]) -> dict[str, Any]:
+    from frpipe.gallery.schema import FIXED_COLUMNS
+
+    own = {name: value for name, value in row.items() if name not in FIXED_COLUMNS and value is not None}
+    return {name: value for name, value in row.items() if name in FIXED_COLUMNS} | {"attributes": own}
 
 
 def _cells(row: dict[str, Any]) -> list[object]:
-    return [_short(value) for value in row.values()]
+    return [" | ".join(v) if isinstance(v, list) else _short(v) for v in row.values()]
 
 
 def _short(value: Any) -> object:

@@ -119,12 +119,14 @@ def _check(options: argparse.Namespace) -> int:
     from frpipe.io.manifest import Manifest
     from frpipe.io.partition import auto_part_rows
     from frpipe.io.roots import Resolver
+    from frpipe.io.written_people import WrittenPeople
     from frpipe.stages.cpus import usable_cpus
 
     roots = _roots(options)
     manifest = Manifest.open(options.uri, reserved_names())
     resolver = Resolver(manifest.folder.uri, roots, count_links=True)
-    rows = sum(table.num_rows for table in admitted(manifest, roots, resolver))
+    people = WrittenPeople()
+    rows = sum(table.num_rows for table in admitted(manifest, roots, resolver, people))
     workers = usable_cpus()
     size = auto_part_rows(rows, workers)
     parts, files = -(-rows // size), len(manifest.files)
@@ -135,6 +137,8 @@ def _check(options: argparse.Namespace) -> int:
         print(f"{resolver.linked:,} photos are reached by links, which stay inside {where}")
     if resolver.unbounded:
         print(f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set")
+    for line in people.remarks():
+        print(line)
     here = f"on the {workers:,} CPU{'s' * (workers > 1)} of this machine"
     print(f"{here} a run would cut it into {parts:,} part{'s' * (parts > 1)} of {size:,} rows")
     return 0

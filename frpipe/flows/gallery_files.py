@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import GalleryError, GalleryMismatch, OutputError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture import write_lecture
-from frpipe.gallery.lecture_reader import read_lecture, read_root
+from frpipe.gallery.lecture_reader import ROUNDED, read_lecture, read_root
 from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.persons import agreed_attributes
 from frpipe.gallery.policy import Policy
-from frpipe.gallery.schema import SUBJECT_ID
+from frpipe.gallery.schema import INPUT_TOLERANCE, UNIT_TOLERANCE
 from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.io.parts import to_parquet
@@ -54,7 +54,10 @@ def import_file(
         assumed = sum(_check_model(gallery, _named_model(file, layout), assume_model) for file in files)
         note = f"import of a {layout} file" + (", model assumed" if assumed else "")
         policy = policy or ("skip" if assumed and layout == "lecture" else "append")
-        return lifecycle.enroll(gallery, _tables(files, layout, gallery.spec.dim), policy, note=note)
+        # What a gallery has given out is taken back to the last bit: rounding to float16 is in it.
+        tolerance = INPUT_TOLERANCE if assumed else UNIT_TOLERANCE
+        tables = _tables(files, layout, gallery.spec.dim, None if assumed else tolerance)
+        return lifecycle.enroll(gallery, tables, policy, note=note, tolerance=tolerance)
 
 
 def _export_lecture(gallery: Gallery, target: str) -> int:
@@ -63,12 +66,10 @@ def _export_lecture(gallery: Gallery, target: str) -> int:
     if folder.exists(name):
         raise _there()
     snapshot = gallery.snapshot()
-    subjects: set[str] = set()
-    for table in snapshot.list():
-        subjects.update(pc.unique(table[SUBJECT_ID]).to_pylist())
+    people = agreed_attributes(snapshot)
     root: dict[str, str | int] = {**_model(gallery), "gallery_version": snapshot.number}
     with _draft(folder, name) as path:
-        write_lecture(path, subjects, snapshot.tables(), root)
+        write_lecture(path, people, snapshot.tables(), root)
         folder.adopt(name, path)
     return snapshot.rows
 
@@ -174,11 +175,12 @@ def _check_model(gallery: Gallery, named: dict[str, str], assume_model: bool) ->
     return False
 
 
-def _tables(files: list[Path], layout: Layout, dim: int) -> Iterator[pa.Table]:
+def _tables(files: list[Path], layout: Layout, dim: int, tolerance: float | None) -> Iterator[pa.Table]:
+    """tolerance: how far a vector's length may be from 1, to be left as it is; None: as rounding makes it."""
     now = datetime.now(UTC)
     for file in files:
         if layout == "lecture":
-            yield from read_lecture(file, dim, now)
+            yield from read_lecture(file, dim, now, ROUNDED if tolerance is None else tolerance)
             continue
         with _readable(), pq.ParquetFile(file) as source:
             for batch in source.iter_batches(_BATCH_ROWS):

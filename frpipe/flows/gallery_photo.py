@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError
+from frpipe.core.text import canonical_text
 from frpipe.flows.going_on import for_gallery
 from frpipe.flows.photo import check_config, face_of
 from frpipe.flows.subject_faces import SubjectPolicy
@@ -17,7 +18,14 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.policy import Policy
-from frpipe.gallery.schema import FACE_ID, FIXED_COLUMNS, attributes_of, template_schema, vector_array
+from frpipe.gallery.schema import (
+    FACE_ID,
+    FIXED_COLUMNS,
+    attributes_of,
+    canonical_where,
+    template_schema,
+    vector_array,
+)
 
 
 def enroll_photo(
@@ -43,6 +51,7 @@ def enroll_photo(
             f"{taken[0]} is a column of every gallery" if taken else "the id is empty",
             "choose another name for the attribute" if taken else "give --id",
         )
+    subject_id, attributes = canonical_text(subject_id), canonical_where(attributes)
     config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
     face = face_of(photo, config, faces)

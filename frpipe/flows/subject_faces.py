@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from frpipe.core.reasons import Reject
 from frpipe.core.schema import face_columns
+from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.policy import choose
@@ -39,7 +40,9 @@ def templates_of(
     """
     kept, left_out = _subjects_faces(images, faces, policy)
     faces = faces.filter(pa.array(kept))
-    columns: dict[str, Any] = {name: faces[name] for name in (SUBJECT_ID, FACE_ID, URI, EMBEDDING)}
+    columns: dict[str, Any] = {name: faces[name] for name in (URI, EMBEDDING)}
+    # A run from before ids were brought to NFC has them as its manifest wrote them.
+    columns |= {name: canonical_column(faces[name]) for name in (SUBJECT_ID, FACE_ID)}
     columns[QUALITY] = pa.array(
         quality(*(faces[name].to_numpy() for name in ("score", "eye_distance_px", "sharpness")))
     )

@@ -91,7 +91,7 @@ def _rewrite(snapshot: Snapshot, group: list[ShardRef], sink: ShardSink) -> Futu
 def _joined(snapshot: Snapshot, group: list[ShardRef]) -> pa.Table:
     names = [name for name in snapshot.columns if name not in snapshot.attributes]
     names += sorted({name for ref in group for name in ref.attributes})
-    tables = [snapshot.table_of(ref, names, vectors=True) for ref in group]
+    tables = [snapshot.table_of(ref, names, vectors=True, as_stored=True) for ref in group]
     if len(tables) == 1:
         return tables[0]
     table = pa.concat_tables(tables)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.text import canonical_text
 from frpipe.gallery.catalog import check_readable, entry_of, subject_digest
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
@@ -25,8 +26,9 @@ def delete(gallery: Gallery, subject_ids: Iterable[str], *, note: str = "") -> O
     Readers that open the gallery from now on do not see them. The vectors stay in the files, and `rollback`
     can bring them back, until `compact`.
     """
-    wanted = sorted(set(subject_ids))
-    check_text(wanted)
+    given = set(subject_ids)
+    check_text(given)
+    wanted = sorted(set(map(canonical_text, given)))
     found: set[str] = set()
     rows = 0
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
+from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
@@ -39,20 +40,28 @@ _SLACK = 1.25
 
 
 def enroll(
-    gallery: Gallery, tables: Iterable[pa.Table], policy: Policy = "skip", *, note: str = ""
+    gallery: Gallery,
+    tables: Iterable[pa.Table],
+    policy: Policy = "skip",
+    *,
+    note: str = "",
+    tolerance: float = INPUT_TOLERANCE,
 ) -> Outcome:
     """Add templates (see `schema`), in tables of any size and order; one new version, or none.
 
     policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds the rows with
-    new face ids and replaces those with another content; `replace` deletes what is not given anew. What is
+    new face ids and replaces those with another content, which keep the attributes that are not given anew;
+    `replace` deletes what is not given anew. What is
     there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
     key in the same call are one: the latest. Rows are put aside in temporary files (TMPDIR) without a name.
+
+    tolerance: how far the length of a vector may be from 1: UNIT_TOLERANCE for what a gallery has given out.
 
     Raises GalleryError for a table that no gallery can hold.
     """
     if policy not in get_args(Policy):
         raise GalleryError(f"unknown policy {policy!r}", f"one of {', '.join(get_args(Policy))}")
-    return _enroll(gallery, tables, policy, "enroll", note)
+    return _enroll(gallery, tables, policy, "enroll", note, tolerance=tolerance)
 
 
 def merge(gallery: Gallery, other: Gallery, *, note: str = "") -> Outcome:
@@ -175,6 +184,8 @@ class _Enrollment:
         if not bucket.parts:
             return []
         known, places = self._known(number, snapshot, sightings)
+        if known is not None and self._policy == "append":
+            bucket = filled(bucket, known.texts)
         verdict = judge(bucket, known, self._policy)
         self.counts += np.bincount(verdict.fates, minlength=len(Fate))
         start = 0
@@ -209,7 +220,7 @@ class _Enrollment:
         pieces = 1 if len(kept) <= _SLACK * size else -(-len(kept) // size)
         written = []
         for rows in np.array_split(kept, pieces) if len(kept) else ():
-            key = hashlib.sha256(number.to_bytes(8, "little") + rows.tobytes()).digest()
+            key = hashlib.sha256(number.to_bytes(8, "little") + rows.tobytes() + bucket.filled).digest()
             if key not in self._written:
                 self._written[key] = sink.add(bucket.texts.take(pa.array(rows)), bucket.vectors(rows))
             written.append(self._written[key])

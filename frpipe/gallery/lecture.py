@@ -1,12 +1,15 @@
 """The gallery file of the lecture: one HDF5 group per person, readable by hand with h5py.
 
     /0                       attribute subject_id: the key; without it the name of the group is the key
-    /0/Name, /0/Department   scalar variable-length UTF-8 strings, one dataset per attribute that is known
+    /0/Name, /0/Department   scalar variable-length UTF-8 strings, one dataset per attribute of the person
     /0/Feature Map/feature_1 ... feature_k   (dim,) float32
 
-Beyond what is taught the file carries HDF5 attributes, so that nothing is lost on the way back: hashes of
-the model at the root, and face_id, image_uri, quality and enrolled_at at each feature. An attribute whose
-name is no name for a dataset (it holds a slash) is written percent-encoded.
+A dataset says what all templates of the person that have the attribute agree on; where they do not agree
+there is none. Beyond what is taught the file carries HDF5 attributes, so that nothing is lost on the way
+back: hashes of the model at the root, and at each feature face_id, image_uri, quality and enrolled_at. A
+template that is not as a dataset says has `attribute:NAME` at its feature: its value, or a null dataspace for
+none.
+An attribute whose name is no name for a dataset (it holds a slash) is written percent-encoded there.
 
 It is for people and small galleries: a person takes 3 to 5 KB and about a millisecond.
 """
@@ -36,26 +39,37 @@ from frpipe.gallery.schema import (
 )
 
 FEATURES = "Feature Map"
+# What one template has of its own: the prefix of the HDF5 attribute's name, at a feature.
+OWN = "attribute:"
+# What a person may have: a reader refuses more, for anybody may have written the file.
+MAX_TEXT, MAX_FEATURES, MAX_ATTRIBUTES = 1 << 16, 10_000, 256
 _TEXT = h5py.string_dtype("utf-8")
 
 
 def write_lecture(
-    path: Path, subject_ids: Iterable[str], tables: Iterable[pa.Table], root: Mapping[str, str | int]
+    path: Path,
+    people: Mapping[str, Mapping[str, str]],
+    tables: Iterable[pa.Table],
+    root: Mapping[str, str | int],
 ) -> int:
     """Write a new file; the number of persons.
 
-    subject_ids: all persons; groups are numbered in their order, ids that are numbers first, by value.
+    people: all, by subject id, each with what their templates agree on; groups are numbered in the order of
+    ids, those that are numbers first, by value.
     tables: templates tables, of any size and in any order.  root: attributes of the file.
-    Raises GalleryError for a text with a NUL, and a time that no calendar has.
+    Raises GalleryError for what a reader would refuse: a text with a NUL or above 64 KiB, a person of more
+    than 256 attributes or 10,000 templates; and for a time that no calendar has.
     """
-    numbers = {subject: str(n) for n, subject in enumerate(sorted(subject_ids, key=natural))}
+    numbers = {subject: str(n) for n, subject in enumerate(sorted(people, key=natural))}
     with h5py.File(path, "w") as file:
         for name, value in root.items():
             file.attrs[name] = value
         for table in tables:
             vectors = vectors_of(table)
             for row, vector in zip(_rows(table), vectors, strict=True):
-                _write_feature(_group(file, numbers[row[SUBJECT_ID]], row), row, vector)
+                shared = people[row[SUBJECT_ID]]
+                group = _group(file, numbers[row[SUBJECT_ID]], row[SUBJECT_ID], shared)
+                _write_feature(group, row, shared, vector)
     return len(numbers)
 
 
@@ -63,10 +77,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = table.drop_columns([EMBEDDING]).to_pylist()
     except (OverflowError, ValueError):
-        raise GalleryError(
-            f"{ENROLLED} of a template is not in the years 1 to 9999, which this layout cannot keep",
-            "export with --layout parquet",
-        ) from None
+        raise _unkept(f"{ENROLLED} of a template is not in the years 1 to 9999, which this layout") from None
     return rows
 
 
@@ -76,20 +87,23 @@ def natural(subject: str) -> tuple[bool, int, str]:
     return not number, len(subject) if number else 0, subject
 
 
-def _group(file: h5py.File, number: str, row: dict[str, Any]) -> h5py.Group:
+def _group(file: h5py.File, number: str, subject: str, shared: Mapping[str, str]) -> h5py.Group:
     if number not in file:
         group = file.create_group(number)
-        group.attrs.create(SUBJECT_ID, _storable(row[SUBJECT_ID]), dtype=_TEXT)
+        group.attrs.create(SUBJECT_ID, _storable(subject), dtype=_TEXT)
         group.create_group(FEATURES)
-    group = file[number]
-    for name, value in row.items():
-        if name not in FIXED_COLUMNS and value is not None and dataset_name(name) not in group:
+        for name, value in shared.items():
             group.create_dataset(dataset_name(name), data=_storable(value), dtype=_TEXT)
-    return group
+    return file[number]
 
 
-def _write_feature(group: h5py.Group, row: dict[str, Any], vector: np.ndarray) -> None:
+def _write_feature(
+    group: h5py.Group, row: dict[str, Any], shared: Mapping[str, str], vector: np.ndarray
+) -> None:
     features = group[FEATURES]
+    own = {name: row[name] for name in row.keys() - {*FIXED_COLUMNS} if row[name] != shared.get(name)}
+    if len(features) == MAX_FEATURES or len(shared) + len(own) > MAX_ATTRIBUTES:
+        raise _unkept("a person has more templates or attributes than this layout")
     feature = features.create_dataset(f"feature_{len(features) + 1}", data=vector.astype(np.float32))
     for name in (FACE_ID, URI):
         if row.get(name) is not None:
@@ -97,6 +111,12 @@ def _write_feature(group: h5py.Group, row: dict[str, Any], vector: np.ndarray) -
     if row.get(QUALITY) is not None:
         feature.attrs[QUALITY] = np.float32(row[QUALITY])
     feature.attrs[ENROLLED] = row[ENROLLED].isoformat()
+    for name, value in sorted(own.items()):
+        key = OWN + _storable(name)
+        if value is None:
+            feature.attrs[key] = h5py.Empty(_TEXT)
+        else:
+            feature.attrs.create(key, _storable(value), dtype=_TEXT)
 
 
 def dataset_name(attribute: str) -> str:
@@ -113,8 +133,11 @@ def attribute_name(dataset: str) -> str:
 
 def _storable(text: str) -> str:
     if "\x00" in text:
-        raise GalleryError(
-            "a text of the gallery holds a NUL character, which this layout cannot keep",
-            "export with --layout parquet",
-        )
+        raise _unkept("a text of the gallery holds a NUL character, which this layout")
+    if len(text.encode()) > MAX_TEXT:
+        raise _unkept(f"a text of the gallery has more than {MAX_TEXT:,} bytes, which this layout")
     return text
+
+
+def _unkept(what: str) -> GalleryError:
+    return GalleryError(f"{what} cannot keep", "export with --layout parquet")

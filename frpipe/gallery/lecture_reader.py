@@ -23,7 +23,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
-from frpipe.gallery.lecture import FEATURES, attribute_name, natural
+from frpipe.gallery.lecture import (
+    FEATURES,
+    MAX_ATTRIBUTES,
+    MAX_FEATURES,
+    MAX_TEXT,
+    OWN,
+    attribute_name,
+    natural,
+)
 from frpipe.gallery.schema import (
     EMBEDDING,
     ENROLLED,
@@ -38,24 +46,25 @@ from frpipe.gallery.schema import (
 
 _REMEDY = "write the file as docs/gallery.md shows, with h5py and nothing else"
 _FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
-_MAX_TEXT = 1 << 16
 _MAX_CHUNK = 1 << 20
-_MAX_FEATURES = 10_000
-_MAX_ATTRIBUTES = 256
 _BATCH_ROWS = 4096
+ROUNDED = 1e-5
 
 
-def read_lecture(path: Path, dim: int, enrolled_at: datetime) -> Iterator[pa.Table]:
+def read_lecture(
+    path: Path, dim: int, enrolled_at: datetime, tolerance: float = ROUNDED
+) -> Iterator[pa.Table]:
     """Templates tables of a file, unit vectors, persons in the order of their numbers.
 
-    dim: what the gallery's vectors have.  enrolled_at: for features that do not say when.
+    dim: what the gallery's vectors have.  enrolled_at: for features that do not say when.  tolerance: a
+    vector that is so near to length 1 stays as it is, to the last bit; others are brought to it.
     Raises GalleryError where the file is not of the layout, or a vector is not finite, zero or of another
     dimension.
     """
     with _opened(path) as file:
         rows: list[dict[str, Any]] = []
         for number in sorted(_links(file, "the file"), key=natural):
-            rows += _person(file, number, dim, enrolled_at)
+            rows += _person(file, number, dim, enrolled_at, tolerance)
             if len(rows) >= _BATCH_ROWS:
                 yield _table(rows, dim)
                 rows = []
@@ -66,7 +75,7 @@ def read_lecture(path: Path, dim: int, enrolled_at: datetime) -> Iterator[pa.Tab
 def read_root(path: Path) -> dict[str, str]:
     """The texts among the attributes of the root: an exported file names its model there."""
     with _opened(path) as file:
-        texts = {name: _attribute(file, name) for name in list(file.attrs)[:_MAX_ATTRIBUTES]}
+        texts = {name: _attribute(file, name) for name in list(file.attrs)[:MAX_ATTRIBUTES]}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
@@ -84,34 +93,37 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise GalleryError("the file is damaged, or no HDF5 file", _REMEDY) from None
 
 
-def _person(file: h5py.File, number: str, dim: int, enrolled_at: datetime) -> Iterator[dict[str, Any]]:
+def _person(
+    file: h5py.File, number: str, dim: int, enrolled_at: datetime, tolerance: float
+) -> Iterator[dict[str, Any]]:
     group = file[number]
     _refuse(not isinstance(group, h5py.Group), "the file holds something beside groups of persons")
     names = _links(group, "a person's group")
     _refuse(FEATURES not in names, f"a person's group has no {FEATURES}")
-    _refuse(len(names) > _MAX_ATTRIBUTES, "a person has too many attributes")
+    _refuse(len(names) > MAX_ATTRIBUTES, "a person has too many attributes")
     subject = _attribute(group, SUBJECT_ID)
     person = {SUBJECT_ID: subject if isinstance(subject, str) else _utf8(number)}
     for name in names:
         if name != FEATURES:
             person[_column(name)] = _text(group[name])
-    yield from _features(group[FEATURES], person, dim, enrolled_at)
+    yield from _features(group[FEATURES], person, dim, enrolled_at, tolerance)
 
 
 def _features(
-    features: Any, person: dict[str, str], dim: int, enrolled_at: datetime
+    features: Any, person: dict[str, str], dim: int, enrolled_at: datetime, tolerance: float
 ) -> Iterator[dict[str, Any]]:
     _refuse(not isinstance(features, h5py.Group), f"{FEATURES} is no group")
     names = _links(features, FEATURES)
-    _refuse(len(names) > _MAX_FEATURES, "a person has too many features")
+    _refuse(len(names) > MAX_FEATURES, "a person has too many features")
     odd = [name for name in names if not re.fullmatch(r"feature_\d{1,9}", name)]
     _refuse(bool(odd), f"{FEATURES} holds something beside feature_N")
     for name in sorted(names, key=lambda name: int(name[8:])):
         feature = features[name]
-        vector = _vector(feature, dim)
+        vector = _vector(feature, dim, tolerance)
         face, uri, quality = (_attribute(feature, key) for key in (FACE_ID, URI, QUALITY))
         yield {
             **person,
+            **_own(feature),
             FACE_ID: face if isinstance(face, str) else _face_id(vector),
             URI: uri if isinstance(uri, str) else None,
             QUALITY: float(quality) if isinstance(quality, (float, np.floating)) else None,
@@ -125,7 +137,25 @@ def _face_id(vector: NDArray[np.float32]) -> str:
     return f"feature:{hashlib.sha256(vector.astype('<f4').tobytes()).hexdigest()[:20]}"
 
 
-def _vector(feature: Any, dim: int) -> NDArray[np.float32]:
+def _own(feature: Any) -> dict[str, str | None]:
+    """The attributes in which a template is not as its person's datasets say; None: it has none."""
+    names = list(feature.attrs)
+    _refuse(len(names) > 2 * MAX_ATTRIBUTES, "a feature has too many attributes")
+    found: dict[str, str | None] = {}
+    for key in (name for name in names if name.startswith(OWN)):
+        name = _utf8(key.removeprefix(OWN))
+        _refuse(name in FIXED_COLUMNS or not name, "an attribute has the name of a column of the gallery")
+        raw = feature.attrs.get_id(key)
+        if raw.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+            found[name] = None
+            continue
+        text = _attribute(feature, key)
+        _refuse(not isinstance(text, str) or len(text.encode()) > MAX_TEXT, "an attribute is no text")
+        found[name] = text
+    return found
+
+
+def _vector(feature: Any, dim: int, tolerance: float) -> NDArray[np.float32]:
     _check_dataset(feature)
     _refuse(feature.dtype.kind != "f" or feature.dtype.itemsize > 8, "a feature does not hold floats")
     _refuse(feature.shape not in ((dim,), (1, dim)), f"a feature has another shape than ({dim},)")
@@ -133,17 +163,16 @@ def _vector(feature: Any, dim: int) -> NDArray[np.float32]:
     length = float(np.linalg.norm(vector))
     _refuse(not np.isfinite(length) or length == 0, "a feature is zero or holds numbers that are not finite")
     unit: NDArray[np.float32] = vector.astype(np.float32)
-    # A vector that is of unit length up to rounding stays as it is, so that a round trip changes no bit.
-    return unit if abs(length - 1) < 1e-5 else (vector / length).astype(np.float32)
+    return unit if abs(length - 1) <= tolerance else (vector / length).astype(np.float32)
 
 
 def _text(dataset: Any) -> str:
     _check_dataset(dataset)
     text = h5py.check_string_dtype(dataset.dtype)
     _refuse(text is None, "an attribute of a person is no text")
-    _refuse(dataset.dtype.itemsize > _MAX_TEXT or dataset.shape not in ((), (1,)), "a text is too large")
+    _refuse(dataset.dtype.itemsize > MAX_TEXT or dataset.shape not in ((), (1,)), "a text is too large")
     value = dataset[()] if dataset.shape == () else dataset[0]
-    _refuse(not isinstance(value, bytes) or len(value) > _MAX_TEXT, "a text is too large")
+    _refuse(not isinstance(value, bytes) or len(value) > MAX_TEXT, "a text is too large")
     return _utf8(value)
 
 
@@ -174,7 +203,7 @@ def _attribute(owner: Any, name: str) -> Any:
         return None
     raw = owner.attrs.get_id(name)
     plain = raw.dtype.kind in "fiu" or h5py.check_string_dtype(raw.dtype) is not None
-    if raw.shape != () or not plain or raw.dtype.itemsize > _MAX_TEXT:
+    if raw.shape != () or not plain or raw.dtype.itemsize > MAX_TEXT:
         return None
     value = owner.attrs[name]
     return _utf8(value) if isinstance(value, (str, bytes)) else value

@@ -16,7 +16,7 @@ from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.means import Means
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, check_text
+from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, canonical_where
 from frpipe.gallery.snapshot import Snapshot
 
 Score = Literal["max", "mean"]
@@ -38,11 +38,11 @@ class Lineup:
     def __init__(
         self, snapshot: Snapshot, where: Mapping[str, str], score: Score = "max", hold_bytes: int = 0
     ) -> None:
-        self._snapshot, self._where, self._score = snapshot, dict(where), score
+        self._snapshot, self._where, self._score = snapshot, canonical_where(where), score
         self._room, self._held = hold_bytes, dict[str, Block]()
         self._known: dict[str, Rows | None] = {}
-        check_text(self._where.values())
-        unknown = sorted(self._where.keys() - {*snapshot.attributes, *FIXED_COLUMNS} | {EMBEDDING} & {*where})
+        known = {*snapshot.attributes, *FIXED_COLUMNS} - {EMBEDDING}
+        unknown = sorted(self._where.keys() - known)
         if unknown and self.shards:
             raise GalleryError(
                 f"no template has {', '.join(map(repr, unknown))}",

@@ -8,20 +8,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.text import canonical_text
+from frpipe.gallery.attributes import value_lists
 from frpipe.gallery.schema import ENROLLED, SUBJECT_ID, attributes_of
 from frpipe.gallery.snapshot import Snapshot
 
 TEMPLATES = "templates"
+_FACTS = 3
 
 
 def persons(
     snapshot: Snapshot, where: Mapping[str, str] | None = None, after: str = "", limit: int | None = None
 ) -> pa.Table:
-    """subject_id, templates, enrolled_at (the latest), then the attributes: the first known of each person.
+    """subject_id, templates, enrolled_at (the latest), then the attributes: lists of the values that the
+    person's templates have, each once, sorted; an empty one where none is known. An attribute that is named
+    `templates` is `attribute:templates` here.
 
     where: attributes that a template must have to be counted.  after: ids greater than this.  limit: the
     first so many; memory is then a shard and two pages. No vector is read.
     """
+    table = _people(snapshot, where, after, limit)
+    names = [f"attribute:{name}" if name == TEMPLATES else name for name in table.column_names]
+    return table.rename_columns([names[0], TEMPLATES, *names[2:]])
+
+
+def _people(
+    snapshot: Snapshot, where: Mapping[str, str] | None = None, after: str = "", limit: int | None = None
+) -> pa.Table:
+    """As `persons`. The number of templates has no name, which no attribute can have."""
     pages: list[pa.Table] = []
     for table in snapshot.list(where):
         last = _last(pages[0], limit) if pages else None
@@ -31,10 +45,21 @@ def persons(
     return _merged(pages or [_counted(snapshot.show(""))])
 
 
+def agreed_attributes(snapshot: Snapshot) -> dict[str, dict[str, str]]:
+    """All people by id, each with the attributes of which their templates have one value."""
+    table = _people(snapshot)
+    names = table.column_names[_FACTS:]
+    ids, *lists = (table.column(at).to_pylist() for at in (0, *range(_FACTS, table.num_columns)))
+    return {
+        subject: {name: row[0] for name, row in zip(names, rows, strict=True) if len(row) == 1}
+        for subject, *rows in zip(ids, *lists, strict=True)
+    }
+
+
 def _within(table: pa.Table, after: str, last: str | None) -> pa.Table:
     ids = table[SUBJECT_ID]
     if after:
-        table = table.filter(pc.greater(ids, after))
+        table = table.filter(pc.greater(ids, canonical_text(after)))
     if last is not None:
         table = table.filter(pc.less_equal(table[SUBJECT_ID], last))
     return table
@@ -49,7 +74,7 @@ def _last(page: pa.Table, limit: int | None) -> str | None:
 def _counted(table: pa.Table) -> pa.Table:
     ones = pa.array(np.ones(table.num_rows, np.int64))
     plain = table.select([SUBJECT_ID, ENROLLED, *attributes_of(table.schema)])
-    return _united(plain.add_column(1, TEMPLATES, ones))
+    return _united(plain.add_column(1, "", ones))
 
 
 def _merged(pages: list[pa.Table]) -> pa.Table:
@@ -57,13 +82,22 @@ def _merged(pages: list[pa.Table]) -> pa.Table:
 
 
 def _united(rows: pa.Table) -> pa.Table:
-    """One row a person. Columns go by number: an attribute may have any name."""
+    """One row a person. Attributes are texts, or lists of them. Columns go by number: any is possible."""
     names = rows.column_names
-    how = ["", "sum", "max", *["first"] * (len(names) - 3)]
-    plain = rows.rename_columns([str(index) for index in range(len(names))])
     # Columns of a mapped file may lie at any address; group_by wants aligned ones, which a copy has.
-    plain = plain.take(pa.array(np.arange(plain.num_rows)))
-    pairs = [(str(index), function) for index, function in enumerate(how)][1:]
-    grouped = plain.group_by("0", use_threads=False).aggregate(pairs)
-    columns = [grouped["0"], *(grouped[f"{index}_{function}"] for index, function in pairs)]
+    rows = rows.rename_columns([str(index) for index in range(len(names))])
+    rows = rows.take(pa.array(np.arange(rows.num_rows)))
+    grouped = (
+        rows.select(["0", "1", "2"]).group_by("0", use_threads=False).aggregate([("1", "sum"), ("2", "max")])
+    )
+    people = grouped["0"].combine_chunks()
+    of = pc.index_in(rows["0"], value_set=people).to_numpy().astype(np.int64)
+    columns: list[pa.Array | pa.ChunkedArray] = [people, grouped["1_sum"], grouped["2_max"]]
+    for index in range(_FACTS, len(names)):
+        column = rows[str(index)].combine_chunks()
+        if pa.types.is_list(column.type):
+            inside = pc.list_parent_indices(column).to_numpy()
+            columns.append(value_lists(people, of[inside], pc.list_flatten(column)))
+        else:
+            columns.append(value_lists(people, of, column))
     return pa.table(columns, names=names)

@@ -1,12 +1,13 @@
 """The templates table: the form in which templates enter and leave a gallery. One row is one feature vector.
 
 A row's key is (subject_id, face_id). Every column that is not named here is an attribute of the row: text,
-null allowed, under any name (Name, Department, ...).
+null allowed, under any name (Name, Department, ...). Ids, names of attributes and their values are in Unicode
+NFC; `image_uri` is as given, for it leads to a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError, GalleryMismatch
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 
 SUBJECT_ID = "subject_id"
 FACE_ID = "face_id"
@@ -81,13 +84,14 @@ def vector_array(vectors: NDArray[np.floating]) -> pa.FixedSizeListArray:
 
 
 def conform(table: pa.Table, dim: int, now: datetime, tolerance: float = INPUT_TOLERANCE) -> pa.Table:
-    """The table with the types of `template_schema`, its missing optional columns filled, checked.
+    """The table with the types of `template_schema`, texts in NFC, missing optional columns filled, checked.
 
     `enrolled_at` is `now` where it is missing; a quality of NaN is null. tolerance: how far a vector's length
     may be from 1. Raises GalleryMismatch for vectors of another dimension, and
     GalleryError for rows that no gallery can hold: no id or one with NUL, not a unit vector, a
     time outside the years 1 to 9999, an attribute that is no text in UTF-8.
     """
+    table = table.rename_columns([canonical_text(name) for name in table.schema.names])
     attributes = attributes_of(table.schema)
     _check_names(table.schema.names)
     columns: dict[str, pa.ChunkedArray | pa.Array] = {name: _text(table, name) for name in TEXTS}
@@ -104,7 +108,8 @@ def conform(table: pa.Table, dim: int, now: datetime, tolerance: float = INPUT_T
 def _check_names(names: list[str]) -> None:
     if len(set(names)) != len(names) or any(not name or "\0" in name for name in names):
         raise GalleryError(
-            "the names of the columns are not usable", "give each column a name of its own, without NUL"
+            "the names of the columns are not usable",
+            "give each column a name of its own, without NUL; two Unicode forms of one name are one",
         )
     missing = [name for name in (SUBJECT_ID, FACE_ID, EMBEDDING) if name not in names]
     if missing:
@@ -131,7 +136,7 @@ def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
         raise GalleryError(
             f"the column {name!r} is not UTF-8 in some rows", "encode its text again"
         ) from None
-    return text
+    return text if name == URI else canonical_column(text)
 
 
 def check_text(values: Iterable[str]) -> None:
@@ -143,6 +148,12 @@ def check_text(values: Iterable[str]) -> None:
         raise GalleryError(
             "a text holds a lone surrogate, which UTF-8 cannot hold", "decode it from the right encoding"
         ) from None
+
+
+def canonical_where(where: Mapping[str, str]) -> dict[str, str]:
+    """Names and values of attributes to look for, in NFC. Raises GalleryError as `check_text`."""
+    check_text([*where, *where.values()])
+    return {canonical_text(name): canonical_text(value) for name, value in where.items()}
 
 
 def _times(table: pa.Table, now: datetime) -> pa.ChunkedArray:

@@ -10,8 +10,11 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.gallery.document import damaged
 from frpipe.gallery.extents import Bytes
 from frpipe.gallery.layout import ATTRIBUTES, NAME, TEXT_GROUPS, VECTORS, Extent, Layout
@@ -21,6 +24,7 @@ from frpipe.gallery.schema import (
     ENROLLED,
     QUALITY,
     TIME,
+    URI,
     attributes_of,
     template_schema,
     vector_array,
@@ -69,12 +73,16 @@ def _write(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A checked shard, open for reading. What it gives are views of the file where the file is mapped."""
+    """A checked shard, open for reading. What it gives are views of the file where the file is mapped.
+
+    canonical: whether texts, and names of attributes, are given in Unicode NFC; `image_uri` is as stored.
+    """
 
     name: str
     layout: Layout
     content: Bytes
     dim: int
+    canonical: bool = False
 
     def vectors(self) -> NDArray[np.floating]:
         """(n, dim) in the stored type; a view."""
@@ -82,6 +90,14 @@ class Shard:
 
     def text(self, name: str) -> pa.StringArray:
         """A text column; all null where the shard does not have it."""
+        if not self.canonical or name == URI:
+            return self._stored_text(name)
+        # Names of attributes that were stored before texts were brought to NFC.
+        forms = [form for form in self.layout.texts if form != name and canonical_text(form) == name]
+        columns = [self._stored_text(form) for form in (name, *forms)]
+        return canonical_column(pc.coalesce(*columns) if forms else columns[0])
+
+    def _stored_text(self, name: str) -> pa.StringArray:
         extent = self.layout.texts.get(name)
         if extent is None:
             return pa.nulls(self.layout.rows, pa.string())

@@ -12,11 +12,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
+from frpipe.core.text import canonical_text
 from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version
 from frpipe.gallery.document import damaged
 from frpipe.gallery.extents import Guarded
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, check_text, template_schema, union
+from frpipe.gallery.schema import (
+    EMBEDDING,
+    FIXED_COLUMNS,
+    SUBJECT_ID,
+    canonical_where,
+    check_text,
+    template_schema,
+    union,
+)
 from frpipe.gallery.shard import Shard
 from frpipe.gallery.shelf import Shelf
 
@@ -27,6 +36,9 @@ class Snapshot:
     Memory: one shard at a time. Rows within a shard are sorted by (subject_id, face_id); a person's
     templates may lie in several shards. Where a compaction takes files away under a reader, reading raises
     GalleryError.
+
+    Texts are in Unicode NFC, but for `image_uri`. A gallery whose writer stored them as they came may hold
+    two forms of one id, which is one id here; its rows are sorted as they are stored.
     """
 
     def __init__(self, catalog: Catalog, shelf: Shelf, gallery_id: str, version: Version) -> None:
@@ -52,7 +64,7 @@ class Snapshot:
     @property
     def attributes(self) -> list[str]:
         """Names of all attributes, sorted."""
-        return union(ref.attributes for ref in self.version.shards)
+        return union(map(canonical_text, ref.attributes) for ref in self.version.shards)
 
     @property
     def columns(self) -> list[str]:
@@ -86,8 +98,7 @@ class Snapshot:
 
         Raises GalleryError for a name that no template of this version has.
         """
-        wanted = dict(where or {})
-        check_text(wanted.values())
+        wanted = canonical_where(where or {})
         unknown = sorted(wanted.keys() - {*self.attributes, *FIXED_COLUMNS})
         if unknown and self.version.shards:
             raise GalleryError(
@@ -100,6 +111,7 @@ class Snapshot:
     def show(self, subject_id: str, *, vectors: bool = False) -> pa.Table:
         """All templates of a person; a table of no rows where there is none."""
         check_text([subject_id])
+        subject_id = canonical_text(subject_id)
         names, found = self._names(None), []
         for ref in self.version.shards:
             shard = self.open(ref, vectors=False)
@@ -116,7 +128,7 @@ class Snapshot:
             shard = self._shelf.open(ref, vectors=vectors)
         except FileNotFoundError:
             raise self._gone(ref.name) from None
-        return replace(shard, content=Guarded(shard.content, lambda: self._gone(ref.name)))
+        return replace(shard, content=Guarded(shard.content, lambda: self._gone(ref.name)), canonical=True)
 
     def live_rows(self, ref: ShardRef) -> NDArray[np.int64] | None:
         """Row numbers of a shard that are in sight, ascending; None: all."""
@@ -129,11 +141,13 @@ class Snapshot:
         rows: NDArray[np.int64] | None = None,
         *,
         vectors: bool,
+        as_stored: bool = False,
     ) -> pa.Table:
-        """Some rows of a shard, or all that are in sight."""
+        """Some rows of a shard, or all that are in sight. as_stored: texts in whatever Unicode form."""
         names = self._names(None) if columns is None else columns
         taken = self.live_rows(ref) if rows is None else rows
-        return self.open(ref, vectors=vectors).table(names, taken, vectors=vectors)
+        shard = replace(self.open(ref, vectors=vectors), canonical=not as_stored)
+        return shard.table(names, taken, vectors=vectors)
 
     def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
         """Row numbers of a shard that are out of sight, ascending."""

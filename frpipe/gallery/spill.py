@@ -31,10 +31,14 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Rows of some subjects, all of theirs. texts: without `embedding`; parts: the vectors, in pieces."""
+    """Rows of some subjects, all of theirs. texts: without `embedding`; parts: the vectors, in pieces.
+
+    filled: a digest of what the texts have been filled with since they were given; empty: nothing.
+    """
 
     texts: pa.Table
     parts: list[NDArray[np.floating]]
+    filled: bytes = b""
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
         """(len(rows), dim) of some rows in that order: the only copy of them that is made."""

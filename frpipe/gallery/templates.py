@@ -12,6 +12,7 @@ same row again.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -24,6 +25,7 @@ from frpipe.gallery.schema import (
     EMBEDDING,
     ENROLLED,
     FACE_ID,
+    FIXED_COLUMNS,
     QUALITY,
     SUBJECT_ID,
     URI,
@@ -39,11 +41,14 @@ _AGGREGATES = {QUALITY: "mean", ENROLLED: "max"}
 _NO_DIRECTION = 1e-6
 
 
-def reduce_templates(table: pa.Table, policy: TemplatePolicy) -> pa.Table:
+def reduce_templates(
+    table: pa.Table, policy: TemplatePolicy, disputed: Counter[str] | None = None
+) -> pa.Table:
     """The templates of a table that holds all rows of each of its persons; sorted by subject and face id.
 
     `quality` of a mean is the mean of the known qualities; `enrolled_at` the latest; `image_uri` null; an
-    attribute the first that is known, in the order of face ids. A mean without a direction is the medoid.
+    attribute what the photos that have it agree on, and null where they do not. A mean without a direction is
+    the medoid.  disputed: takes, by attribute, the number of people whose photos do not agree.
     """
     table = table.sort_by([(SUBJECT_ID, "ascending"), (FACE_ID, "ascending")]).combine_chunks()
     if policy == "all" or not table.num_rows:
@@ -54,7 +59,7 @@ def reduce_templates(table: pa.Table, policy: TemplatePolicy) -> pa.Table:
     means = _means(vectors, _weights(table, policy, edges), edges)
     face_ids = table[FACE_ID].to_pylist()
     names = [derived_id(policy, face_ids[start:end]) for start, end in pairwise(edges)]
-    return _derived(table, names, means)
+    return _derived(table, names, means, Counter() if disputed is None else disputed)
 
 
 def medoid(vectors: NDArray[np.float32]) -> int:
@@ -103,15 +108,23 @@ def _means(
     return means
 
 
-def _derived(table: pa.Table, face_ids: list[str], means: NDArray[np.float32]) -> pa.Table:
+def _derived(
+    table: pa.Table, face_ids: list[str], means: NDArray[np.float32], disputed: Counter[str]
+) -> pa.Table:
     rest = [name for name in table.column_names if name not in _COMPUTED]
     plain = table.select(rest).rename_columns([str(index) for index in range(len(rest))])
     how = [(str(index), _AGGREGATES.get(name, "first")) for index, name in enumerate(rest)]
+    own = [(str(index), name) for index, name in enumerate(rest) if name not in FIXED_COLUMNS]
+    values = [(index, "count_distinct") for index, _ in own]
     # One thread: `first` needs the order of the rows.
-    grouped = plain.group_by(str(rest.index(SUBJECT_ID)), use_threads=False).aggregate(how)
+    grouped = plain.group_by(str(rest.index(SUBJECT_ID)), use_threads=False).aggregate([*how, *values])
     columns = {
         name: grouped[f"{index}_{function}"] for name, (index, function) in zip(rest, how, strict=True)
     }
+    for index, name in own:
+        several = pc.greater(grouped[f"{index}_count_distinct"], 1)
+        columns[name] = pc.if_else(several, pa.scalar(None, pa.string()), columns[name])
+        disputed[name] += pc.sum(several).as_py()
     columns[FACE_ID] = pa.array(face_ids, pa.string())
     columns[URI] = pa.nulls(len(face_ids), pa.string())
     columns[EMBEDDING] = vector_array(means)

@@ -15,6 +15,7 @@ from frpipe.gallery.catalog import VERSIONS, ShardRef, Version
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
+from frpipe.gallery.snapshot import Snapshot
 
 _TRIES = 10
 
@@ -139,19 +140,24 @@ def _key_problems(gallery: Gallery, head: Version) -> Iterator[Problem]:
 def _twice(gallery: Gallery, head: Version) -> Iterator[Problem]:
     """Keys that two shards of the newest version both have, by a 64-bit hash first, then in full."""
     snapshot = gallery.snapshot(head.number)
-    seen = [_key_hashes(table) for table in snapshot.tables([SUBJECT_ID, FACE_ID], vectors=False)]
+    seen = [_key_hashes(table) for table in _stored_keys(snapshot)]
     values, counts = np.unique(np.concatenate(seen) if seen else np.zeros(0, np.uint64), return_counts=True)
     suspects = values[counts > 1]
     if not suspects.size:
         return
     keys: set[tuple[str, str]] = set()
-    for table in snapshot.tables([SUBJECT_ID, FACE_ID], vectors=False):
+    for table in _stored_keys(snapshot):
         rows = table.filter(pa.array(np.isin(_key_hashes(table), suspects)))
         for key in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
             if key in keys:
                 yield Problem(f"version {head.number}", "a template is there twice")
                 return
             keys.add(key)
+
+
+def _stored_keys(snapshot: Snapshot) -> Iterator[pa.Table]:
+    for ref in snapshot.version.shards:
+        yield snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)
 
 
 def _key_hashes(table: pa.Table) -> NDArray[np.uint64]:

@@ -7,19 +7,21 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
+from frpipe.core.text import canonical_text
 from frpipe.io.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.duplicates import SeenIds, confirmed, hashes_of
 from frpipe.io.manifest import Batch, Manifest
 from frpipe.io.roots import Resolver
 from frpipe.io.row_faults import BadRow, RowFault, RowTally
 from frpipe.io.row_ref import RowRef
+from frpipe.io.written_people import WrittenPeople
 
 
 def plan_schema(manifest: Manifest) -> pa.Schema:
     """Columns of a normalised row.
 
-    image_id; image_uri as written, null for embedded photos; location, what a worker reads; subject_id, null
-    where unknown; then the manifest's own columns.
+    image_id, in Unicode NFC; image_uri as written, null for embedded photos; location, what a worker reads;
+    subject_id, in NFC, null where unknown; then the manifest's own columns, as written.
     """
     own = [pa.field(ID, pa.string(), False), pa.field(URI, pa.string())]
     own += [pa.field(LOCATION, pa.string(), False), pa.field(SUBJECT, pa.string())]
@@ -27,15 +29,20 @@ def plan_schema(manifest: Manifest) -> pa.Schema:
 
 
 def admitted(
-    manifest: Manifest, roots: tuple[str, ...], resolver: Resolver | None = None
+    manifest: Manifest,
+    roots: tuple[str, ...],
+    resolver: Resolver | None = None,
+    people: WrittenPeople | None = None,
 ) -> Iterator[pa.Table]:
-    """All rows of a manifest, normalised, in order, in batches. resolver: one that counts.
+    """All rows of a manifest, normalised, in order, in batches.
+
+    resolver: one that counts.  people: takes the subject ids as they are written.
 
     After a bad row nothing more comes out; the rest is read for the count, and the iteration ends with
     ManifestError. Only an iteration that ends without one has checked the manifest.
     """
     tally = RowTally(manifest.names)
-    admission = _Admission(manifest, resolver or Resolver(manifest.folder.uri, roots), tally)
+    admission = _Admission(manifest, resolver or Resolver(manifest.folder.uri, roots), tally, people)
     rows = 0
     with SeenIds() as seen:
         for batch in manifest.batches(tally):
@@ -52,11 +59,14 @@ def admitted(
 
 
 class _Admission:
-    def __init__(self, manifest: Manifest, resolver: Resolver, tally: RowTally) -> None:
+    def __init__(
+        self, manifest: Manifest, resolver: Resolver, tally: RowTally, people: WrittenPeople | None
+    ) -> None:
         self._manifest = manifest
         self._columns = manifest.columns
         self._resolver = resolver
         self._tally = tally
+        self._people = people
         self._schema = plan_schema(manifest)
 
     def normalise(self, batch: Batch) -> tuple[pa.Table, list[str]]:
@@ -67,7 +77,7 @@ class _Admission:
         else:
             uris = self._texts(batch, URI)
             locations = self._locations(batch, uris)
-        ids = self._ids(batch) if self._columns.has_id else [uri or "" for uri in uris or ()]
+        ids = self._ids(batch) if self._columns.has_id else [canonical_text(uri or "") for uri in uris or ()]
         table = pa.table(
             [
                 pa.array(ids, pa.string()),
@@ -101,12 +111,15 @@ class _Admission:
         for index, value in enumerate(ids):
             if not value:
                 self._tally.add(RowFault.NO_ID, batch.file, batch.first_row + index)
-        return [value or "" for value in ids]
+        return [canonical_text(value or "") for value in ids]
 
     def _subjects(self, batch: Batch) -> pa.Array:
         if not self._columns.has_subject:
             return pa.nulls(batch.rows.num_rows, pa.string())
-        return pa.array([value or None for value in self._texts(batch, SUBJECT)], pa.string())
+        written = self._texts(batch, SUBJECT)
+        if self._people is not None:
+            self._people.add(written)
+        return pa.array([canonical_text(value) if value else None for value in written], pa.string())
 
     def _texts(self, batch: Batch, name: str) -> list[str | None]:
         try:
@@ -126,7 +139,10 @@ def _count_duplicates(manifest: Manifest, seen: SeenIds, tally: RowTally) -> Non
     candidates, capped = seen.candidates()
     if not len(candidates):
         return
-    for file, row in confirmed(candidates, manifest.ids()):
-        tally.add(RowFault.DUPLICATE_ID, file, row)
+    for found in confirmed(candidates, manifest.ids()):
+        if found.same:
+            tally.add(RowFault.DUPLICATE_ID, found.file, found.row)
+        else:
+            tally.add(RowFault.OTHER_FORM, found.file, found.row, found.earlier)
     if capped:
         tally.cap()

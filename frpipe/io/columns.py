@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
+from frpipe.core.text import canonical_text
 
 URI = "image_uri"
 BYTES = "image_bytes"
@@ -78,14 +79,14 @@ def _shown(name: str) -> str:
 
 def _check_names(names: list[str], reserved: frozenset[str]) -> None:
     # SQL engines read names without regard to case, so two that differ by case only would collide there.
-    folded = Counter(name.casefold() for name in names)
-    doubled = [name for name in names if folded[name.casefold()] > 1]
+    folded = Counter(canonical_text(name.casefold()) for name in names)
+    doubled = [name for name in names if folded[canonical_text(name.casefold())] > 1]
     if doubled or "" in names:
         raise ManifestError(
             f"the manifest has two columns named {doubled[0]}"
             if doubled
             else "the manifest has a column without name",
-            "give each column a name of its own, whatever its case",
+            "give each column a name of its own, whatever its case and Unicode form",
         )
     taken = {name.casefold() for name in reserved | set(KNOWN)}
     clash = [name for name in names if name not in KNOWN and name.casefold() in taken]

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from frpipe.core.text import canonical_text
 
 Hashes = npt.NDArray[np.int64]
 
@@ -22,6 +24,18 @@ _CANDIDATES = 100_000
 def hashes_of(ids: Sequence[str]) -> Hashes:
     """64-bit hashes (n,) int64, the same within this process only."""
     return np.fromiter(map(hash, ids), np.int64, len(ids))
+
+
+class Repeat(NamedTuple):
+    """A row (of a file, both by number) whose id repeats an earlier one's.
+
+    earlier: file and row of the first such.  same: both are written alike, not only in another Unicode form.
+    """
+
+    file: int
+    row: int
+    earlier: tuple[int, int]
+    same: bool
 
 
 class SeenIds:
@@ -91,19 +105,21 @@ class SeenIds:
 
 def confirmed(
     candidates: Hashes, batches: Iterable[tuple[int, int, Sequence[str | None]]]
-) -> Iterator[tuple[int, int]]:
-    """Places (file, row) of the ids that repeat an earlier one, from a second pass over all ids.
+) -> Iterator[Repeat]:
+    """The rows whose ids repeat an earlier one, in NFC, from a second pass over all ids.
 
-    candidates: sorted, from `SeenIds.candidates`.  batches: (file, number of the first row, ids).
-    A missing id repeats nothing.
+    candidates: sorted, from `SeenIds.candidates`, of ids in NFC.  batches: (file, number of the first row,
+    ids as written). A missing id repeats nothing.
     """
-    seen: set[str] = set()
-    for file, first_row, ids in batches:
-        hashes = hashes_of([value or "" for value in ids])
+    seen: dict[str, tuple[str, tuple[int, int]]] = {}
+    for file, first_row, written in batches:
+        ids = [canonical_text(value or "") for value in written]
+        hashes = hashes_of(ids)
         at = np.searchsorted(candidates, hashes).clip(max=len(candidates) - 1)
         for index in np.flatnonzero(candidates[at] == hashes).tolist():
-            value = ids[index]
-            if value and value in seen:
-                yield file, first_row + index
-            if value:
-                seen.add(value)
+            value, place = ids[index], (file, first_row + index)
+            if value in seen:
+                first, earlier = seen[value]
+                yield Repeat(*place, earlier, first == written[index])
+            elif value:
+                seen[value] = written[index] or "", place

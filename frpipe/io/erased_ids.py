@@ -1,4 +1,8 @@
-"""People to be erased, by keyed digests of their ids: what is looked for, and what a receipt may hold."""
+"""People to be erased, by keyed digests of their ids: what is looked for, and what a receipt may hold.
+
+A digest is of the id in Unicode NFC, so that all rows go whose ids look the same. One that was recorded
+before ids were brought to NFC may be of another form: rows are looked for by their ids as they are, too.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.text import canonical_text
 from frpipe.io.columns import ID, SUBJECT
 
 
 def subject_digest(key: str, subject_id: str) -> str:
     """32 hex digits that stand for a person's id. key: up to 64 ASCII characters, of the run."""
-    return _digest(subject_id, key, b"subject")
+    return _digest(canonical_text(subject_id), key, b"subject")
 
 
 def image_digest(key: str, image_id: str) -> str:
     """As `subject_digest`, for a photo's id: the same text gives another digest."""
-    return _digest(image_id, key, b"image")
+    return _digest(canonical_text(image_id), key, b"image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +68,33 @@ class ErasedIds:
     def among(self, table: pa.Table) -> ErasedIds:
         """Those of them that a table names."""
         found = {
-            name: {digest(value) for value in _distinct(table[name])} & wanted
+            name: set().union(*(_digests(value, digest) & wanted for value in _distinct(table[name])))
             for name, wanted, digest in self._columns(table)
         }
         return ErasedIds(self.key, frozenset(found.get(SUBJECT, ())), frozenset(found.get(ID, ())))
 
     def _columns(self, table: pa.Table) -> Iterable[tuple[str, frozenset[str], Callable[[str], str]]]:
-        kinds = ((SUBJECT, self.subjects, subject_digest), (ID, self.images, image_digest))
-        for name, wanted, digest in kinds:
+        kinds = ((SUBJECT, self.subjects, b"subject"), (ID, self.images, b"image"))
+        for name, wanted, kind in kinds:
+            digest = partial(_digest, key=self.key, kind=kind)
             if wanted and name in table.column_names:
-                yield name, wanted, partial(digest, self.key)
+                yield name, wanted, digest
 
 
 def _holds(column: pa.ChunkedArray, wanted: frozenset[str], digest: Callable[[str], str]) -> np.ndarray:
-    values = [value for value in _distinct(column) if digest(value) in wanted]
+    values = [value for value in _distinct(column) if _digests(value, digest) & wanted]
     hit: np.ndarray = pc.is_in(column, value_set=pa.array(values, column.type)).to_numpy()
     return hit
 
 
 def _distinct(column: pa.ChunkedArray) -> Iterable[str]:
     return (value for value in column.unique().to_pylist() if value is not None)
+
+
+def _digests(value: str, digest: Callable[[str], str]) -> set[str]:
+    """Of the id in NFC, and of the id as it is."""
+    found = {digest(canonical_text(value))}
+    return found if value.isascii() else found | {digest(value)}
 
 
 def _digest(value: str, key: str, kind: bytes) -> str:

@@ -20,6 +20,10 @@ class RowFault(Enum):
         "with the image_id of an earlier row",
         "make image_id unique, or remove the repeated rows",
     )
+    OTHER_FORM = (
+        "with the image_id of an earlier row in another Unicode form, which looks the same",
+        "keep one of the two, or rename one: ids are compared after Unicode NFC",
+    )
     COLUMNS = (
         "with another number of columns than the header",
         "quote values that hold commas or line breaks",
@@ -58,7 +62,7 @@ class BadRow(Exception):
 @dataclass(slots=True)
 class _Count:
     rows: int = 0
-    first: list[tuple[int, int]] = field(default_factory=list)
+    first: list[tuple[tuple[int, int], tuple[int, int] | None]] = field(default_factory=list)
 
 
 class RowTally:
@@ -72,12 +76,12 @@ class RowTally:
     def __bool__(self) -> bool:
         return bool(self._counts)
 
-    def add(self, fault: RowFault, file: int, row: int) -> None:
-        """Count a row."""
+    def add(self, fault: RowFault, file: int, row: int, like: tuple[int, int] | None = None) -> None:
+        """Count a row. like: the place of an earlier one that it cannot stand beside."""
         count = self._counts.setdefault(fault, _Count())
         count.rows += 1
         if len(count.first) < _SHOWN:
-            count.first.append((file, row))
+            count.first.append(((file, row), like))
 
     def counter(self, fault: RowFault, file: int) -> Callable[[int], None]:
         """A function that counts a row of one file by its number."""
@@ -106,9 +110,12 @@ class RowTally:
 
     def _line(self, fault: RowFault) -> str:
         count = self._counts[fault]
-        least = "at least " if self._capped and fault is RowFault.DUPLICATE_ID else ""
+        repeats = fault in (RowFault.DUPLICATE_ID, RowFault.OTHER_FORM)
+        least = "at least " if self._capped and repeats else ""
         more = ", ..." if count.rows > len(count.first) else ""
-        places = ", ".join(self._place(*place) for place in count.first)
+        places = ", ".join(
+            self._place(*place) + (f" as {self._place(*like)}" if like else "") for place, like in count.first
+        )
         return f"{least}{count.rows:,} row{'s' * (count.rows > 1)} {fault.value[0]} (row {places}{more})"
 
     def _place(self, file: int, row: int) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
+from frpipe.core.text import canonical_text
 from frpipe.io import uri as uris
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Folder
@@ -47,7 +48,7 @@ def scan(
     target: .parquet, .csv or .jsonl, local or remote.  subject_from: `folder` takes the name of the folder
     that holds the photo; `auto` does so if every photo lies exactly one folder down.  glob: keep only paths
     that match, relative to the folder; `*` matches `/` too.  roots: where links may lead out to.
-    image_id is the path relative to the folder, image_uri the absolute one.
+    image_id is the path relative to the folder, in Unicode NFC, image_uri the absolute one as it is.
     Raises ManifestError: no photos, a target of no known format, or local photos for a remote target.
     """
     source, (parent, name) = Folder.at(uri), uris.parent(uris.canonical(target))
@@ -103,9 +104,9 @@ def _rows(source: Folder, names: Path, subjects: set[str] | None) -> Iterator[pa
     base = source.uri.rstrip("/")
     with names.open(encoding="utf-8", newline="\n") as file:
         while batch := [line[:-1] for _, line in zip(range(_BATCH_ROWS), file, strict=False)]:
-            columns = [batch, [f"{base}/{name}" for name in batch]]
+            columns = [[canonical_text(name) for name in batch], [f"{base}/{name}" for name in batch]]
             if subjects is not None:
-                people = [PurePosixPath(name).parent.name or None for name in batch]
+                people = [PurePosixPath(name).parent.name or None for name in columns[0]]
                 subjects.update(person for person in people if person)
                 columns.append(people)  # type: ignore[arg-type]
             yield pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=schema)

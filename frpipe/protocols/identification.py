@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
+from frpipe.core.text import canonical_text
 from frpipe.io.columns import SUBJECT
 from frpipe.protocols.image_list import read_images
 from frpipe.protocols.labelled import MATED as MATED_COLUMN
@@ -111,7 +112,7 @@ class _Placing:
     def __init__(self, labelled: Labelled) -> None:
         self.subjects = labelled.subjects
         self._roles = np.full(len(self.subjects), UNUSED, np.int8)
-        self._rows = {uri: row for row, uri in enumerate(labelled.written)}
+        self._rows = {canonical_text(uri): row for row, uri in enumerate(labelled.written)}
         self._rows |= {image: row for row, image in enumerate(labelled.images)}
 
     def add(self, source: Source, role: int) -> None:

@@ -6,13 +6,14 @@ import csv
 from typing import NamedTuple
 
 from frpipe.core.errors import ManifestError
+from frpipe.core.text import canonical_text
 from frpipe.protocols.source import Source
 
 _IMAGE, _SUBJECT = ("image", "image_id"), ("subject", "subject_id")
 
 
 class ListedImage(NamedTuple):
-    """subject: None where the list does not say."""
+    """Both in Unicode NFC. subject: None where the list does not say."""
 
     image: str
     subject: str | None
@@ -37,7 +38,7 @@ def _of_text(source: Source) -> list[ListedImage]:
     fields = [(number, line.split("\t")) for number, line in source.lines]
     bad = [number for number, parts in fields if len(parts) > 2]
     source.refuse(bad, "more than image, tab, subject", "use one tab, or a .csv file")
-    return [ListedImage(p[0].strip(), _text(p[1] if len(p) > 1 else ""), number) for number, p in fields]
+    return [ListedImage(_id(p[0]), _text(p[1] if len(p) > 1 else ""), number) for number, p in fields]
 
 
 def _of_csv(source: Source) -> list[ListedImage]:
@@ -52,10 +53,14 @@ def _of_csv(source: Source) -> list[ListedImage]:
     bad = [number for number, row in zip(numbers, rows, strict=True) if len(row) != len(header)]
     source.refuse(bad, "more or fewer values than the header", "quote values that hold commas")
     return [
-        ListedImage(row[image].strip(), _text(row[subject]) if subject is not None else None, number)
+        ListedImage(_id(row[image]), _text(row[subject]) if subject is not None else None, number)
         for number, row in zip(numbers, rows, strict=True)
     ]
 
 
 def _text(value: str) -> str | None:
-    return value.strip() or None
+    return _id(value) or None
+
+
+def _id(value: str) -> str:
+    return canonical_text(value.strip())

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
+from frpipe.core.text import canonical_text
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Folder
 from frpipe.io.photo_listing import PhotoListing
@@ -17,7 +18,7 @@ from frpipe.protocols.listed import Photo
 
 @dataclass(frozen=True, slots=True)
 class PhotoFolder:
-    """paths: of the photos that were found, relative to the folder, as `frpipe manifest scan` makes ids."""
+    """paths: of the photos that were found, relative to the folder; in NFC they are ids, as of a scan."""
 
     folder: Folder
     paths: dict[Photo, str]
@@ -28,11 +29,11 @@ class PhotoFolder:
 
         Raises ManifestError: none is there, or one more than once.
         """
-        folder, by_stem = Folder.at(uri), {photo.stem: photo for photo in wanted}
+        folder, by_stem = Folder.at(uri), {canonical_text(photo.stem): photo for photo in wanted}
         paths: dict[Photo, str] = {}
         doubled: set[Photo] = set()
         for name in PhotoListing(folder).names():
-            photo = by_stem.get(PurePosixPath(name).stem)
+            photo = by_stem.get(canonical_text(PurePosixPath(name).stem))
             if photo is not None:
                 if photo in paths:
                     doubled.add(photo)
@@ -48,11 +49,14 @@ class PhotoFolder:
 
     def image_id(self, photo: Photo) -> str:
         """The photo's id; of a missing one, what it would be in the data set as published."""
-        return self.paths.get(photo, photo.published_name)
+        return canonical_text(self.paths.get(photo, photo.published_name))
 
     def manifest(self) -> pa.Table:
         """image_id, image_uri, subject_id of all photos that were found, in the order of ids."""
         base = self.folder.uri.rstrip("/")
-        rows = sorted((path, f"{base}/{path}", photo.subject) for photo, path in self.paths.items())
+        rows = sorted(
+            (canonical_text(path), f"{base}/{path}", canonical_text(photo.subject))
+            for photo, path in self.paths.items()
+        )
         columns = (pa.array(column, pa.string()) for column in zip(*rows, strict=True))
         return pa.table(dict(zip((ID, URI, SUBJECT), columns, strict=True)))

@@ -297,12 +297,12 @@ def test_gzip_and_shuffle_are_read(tmp_path: Path) -> None:
 def test_a_text_with_nul_is_refused_at_export(tmp_path: Path) -> None:
     table = _rows(("0", "a", {"Name": "x\x00y"}))
     with pytest.raises(GalleryError, match="NUL"):
-        write_lecture(tmp_path / "g.hdf", ["0"], [table], {})
+        write_lecture(tmp_path / "g.hdf", {"0": {}}, [table], {})
 
 
 def test_an_id_with_nul_is_refused_at_export(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="NUL"):
-        write_lecture(tmp_path / "g.hdf", ["x\x00y"], [_rows(("x\x00y", "a", {}))], {})
+        write_lecture(tmp_path / "g.hdf", {"x\x00y": {}}, [_rows(("x\x00y", "a", {}))], {})
 
 
 def test_a_time_of_no_calendar_is_refused_at_export(tmp_path: Path) -> None:
@@ -310,4 +310,4 @@ def test_a_time_of_no_calendar_is_refused_at_export(tmp_path: Path) -> None:
     at = table.schema.get_field_index("enrolled_at")
     far = pa.array([2**62], table.schema.field(at).type)
     with pytest.raises(GalleryError, match="enrolled_at"):
-        write_lecture(tmp_path / "g.hdf", ["0"], [table.set_column(at, "enrolled_at", far)], {})
+        write_lecture(tmp_path / "g.hdf", {"0": {}}, [table.set_column(at, "enrolled_at", far)], {})

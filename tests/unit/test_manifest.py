@@ -268,7 +268,11 @@ class TestDuplicates:
                 candidates, capped = seen.candidates()
             assert set(candidates.tolist()) == {hash("17"), hash("4999")}
             assert not capped
-            assert list(confirmed(candidates, [(0, 1, ids)])) == [(0, 5001), (0, 5002), (0, 5003)]
+            assert list(confirmed(candidates, [(0, 1, ids)])) == [
+                (0, 5001, (0, 18), True),
+                (0, 5002, (0, 5000), True),
+                (0, 5003, (0, 18), True),
+            ]
 
     def test_a_shared_hash_is_no_duplicate(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(admission, "hashes_of", lambda ids: np.zeros(len(ids), np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,6 +129,49 @@ def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_o
     )
     allowed = photos.look(str(album), ScanStep(), known, (str(tmp_path / "moved"),))
     assert (allowed.new, allowed.facts()["vanished"], allowed.facts()["links_outside"]) == (1, 0, 1)
+
+
+NFC, NFD = "김지수", unicodedata.normalize("NFD", "김지수")
+
+
+def test_a_folder_in_another_unicode_form_is_the_same_person_and_its_photos_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    album, folder = tmp_path / "album", Folder.at(str(tmp_path / "scan"))
+    _photo(album, f"{NFD}/1.jpg")
+    _photo(album, f"{NFC}/2.jpg")
+    found = _looked(album, folder)
+    assert found.people == {NFC}
+    rows = read_table(folder, photos.MANIFEST).to_pylist()
+    assert {row["image_id"] for row in rows} == {f"{NFC}/1.jpg", f"{NFC}/2.jpg"}
+    assert all(Path(row["image_uri"]).read_text() == "photo" for row in rows)
+
+
+def test_of_two_photos_that_look_the_same_one_stays_and_the_other_is_counted(tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    for person in (NFD, NFC, "ann"):
+        _photo(album, f"{person}/1.jpg")
+    found = photos.look(str(album), ScanStep(), None)
+    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
+    assert found.paths.to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
+    assert found.left_out == 1
+
+
+def test_what_an_older_night_knew_in_another_unicode_form_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    album, folder = tmp_path / "album", Folder.at(str(tmp_path / "scan"))
+    _photo(album, f"{NFD}/1.jpg")
+    with monkeypatch.context() as old:
+        old.setattr(photos, "canonical_text", lambda text: text)
+        _looked(album, folder)
+    assert read_table(folder, photos.LISTING)["subject_id"].to_pylist() == [NFD]
+    photos.write_table(folder, photos.AGAIN, pa.table({"image_id": pa.array([], pa.string())}))
+    known = photos.known_of(folder)
+    found = photos.look(str(album), ScanStep(), known)
+    assert (found.todo.num_rows, found.vanished.num_rows) == (0, 0)
+    photos.write_table(folder, photos.AGAIN, pa.table({"image_id": [f"{NFC}/1.jpg"]}))
+    assert photos.look(str(album), ScanStep(), photos.known_of(folder)).todo.num_rows == 1
 
 
 def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.dedup.source import FeatureSource, GallerySource
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.subject_faces import SubjectPolicy, as_text, templates_of
@@ -75,18 +77,23 @@ class LabelledGallery:
     def block(self, number: int) -> Labelled:
         """A block, read anew. Raises GalleryError: the gallery has no such attribute."""
         table = self._table(number, vectors=True)
-        return Labelled(*_labels(table, self.by), vectors_of(table))
+        return Labelled(*_labels(table, self._by), vectors_of(table))
 
     def people(self, number: int) -> People:
         """Who is in a block."""
-        return People(*_labels(self._table(number, vectors=False), self.by))
+        return People(*_labels(self._table(number, vectors=False), self._by))
+
+    @property
+    def _by(self) -> str | None:
+        """As a snapshot names it."""
+        return canonical_text(self.by) if self.by else None
 
     @cached_property
     def _templates(self) -> GallerySource:
         return GallerySource(self.uri, self.version, self.block_rows)
 
     def _table(self, number: int, *, vectors: bool) -> pa.Table:
-        names = [SUBJECT_ID, *([self.by] if self.by else [])]
+        names = [SUBJECT_ID, *([self._by] if self._by else [])]
         snapshot = self._templates.snapshot
         return pa.concat_tables(snapshot.table_of(ref, names, vectors=vectors) for ref in self.blocks[number])
 
@@ -116,7 +123,8 @@ class LabelledFeatures:
             if by is not None and by not in faces.column_names:
                 raise ConfigError(f"the enroll run has no column {by!r}", "name one that its manifest had")
             templates, others = templates_of(images, faces, policy, found.created)
-            mask = pc.is_in(faces[FACE_ID], value_set=templates[FACE_ID].combine_chunks())
+            ids = canonical_column(faces[FACE_ID])
+            mask = pc.is_in(ids, value_set=templates[FACE_ID].combine_chunks())
             chosen[part] = np.packbits(mask.to_numpy()).tobytes()
             left_out += others
         return cls(found.folder.uri, found.created, block_rows, by, chosen, left_out)
@@ -152,6 +160,6 @@ def _labels(table: pa.Table, by: str | None) -> tuple[pa.StringArray, pa.StringA
 
 
 def _text(column: pa.ChunkedArray) -> pa.StringArray:
-    """One array; an empty string says nothing."""
-    flat = pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks])
+    """One array in Unicode NFC; an empty string says nothing."""
+    flat = canonical_column(pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks]))
     return pc.if_else(pc.equal(flat, ""), pa.scalar(None, pa.string()), flat)

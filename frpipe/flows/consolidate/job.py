@@ -40,7 +40,8 @@ def check_gallery(uri: str, spec: GallerySpec) -> bool:
 class Consolidated:
     """What came of it. faces = used + the sum of left_out; templates were offered to the gallery.
 
-    version: of the gallery afterwards; None of a dry run.
+    version: of the gallery afterwards; None of a dry run.  disputed: by attribute, people whose photos do not
+    agree on it, so that their derived template has none.
     """
 
     photos: int
@@ -55,6 +56,7 @@ class Consolidated:
     unchanged: int
     version: int | None
     gallery: str
+    disputed: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,6 +71,9 @@ class Consolidated:
             f"templates  {self.templates:,}: {self.added:,} added, {self.replaced:,} replaced, "
             f"{self.unchanged:,} unchanged, {self.skipped:,} skipped",
         ]
+        if self.disputed:
+            names = ", ".join(f"{name} of {count:,} people" for name, count in self.disputed.items())
+            lines.append(f"attributes left empty, as the photos do not agree: {names}")
         last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
         return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
 
@@ -81,6 +86,7 @@ class _Count:
     used: int = 0
     templates: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    disputed: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,8 @@ class Consolidation:
     def _tables(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
         chosen = self._chosen(source, count)
         if self.templates != "all":
-            chosen = (reduce_templates(table, self.templates) for table in grouped(chosen, source.spec.dim))
+            tables = grouped(chosen, source.spec.dim)
+            chosen = (reduce_templates(table, self.templates, count.disputed) for table in tables)
         for table in chosen:
             count.templates += table.num_rows
             yield table
@@ -183,6 +190,7 @@ class Consolidation:
             templates=count.templates,
             version=version,
             gallery=self.gallery,
+            disputed={name: people for name, people in sorted(count.disputed.items()) if people},
             **outcome,
         )
 

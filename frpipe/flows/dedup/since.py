@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import OutputError
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.dedup.source import KEYS, GallerySource
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.schema import vectors_of
@@ -90,7 +91,7 @@ class OldResult:
         """Subjects of each cluster, by its id."""
         members: dict[str, list[str]] = {}
         table = self.read(CLUSTERS)
-        ids, subjects = table["cluster_id"].to_pylist(), table["subject_id"].to_pylist()
+        ids, subjects = table["cluster_id"].to_pylist(), canonical_column(table["subject_id"]).to_pylist()
         for cluster, subject in zip(ids, subjects, strict=True):
             members.setdefault(cluster, []).append(subject)
         return members
@@ -152,7 +153,7 @@ class Carried:
 
     def table(self, name: str) -> pa.Table:
         """Those of a file of the older result."""
-        pairs = self._result.read(name)
+        pairs = _canonical(self._result.read(name))
         known = self._still_there()
         keep = [pc.is_in(_keys(pairs, f"subject_{s}", f"face_{s}"), value_set=known) for s in "ab"]
         return pairs.filter(pc.and_(*keep))
@@ -162,7 +163,7 @@ class Carried:
         if self._known is None:
             named = [
                 _keys(table, f"subject_{side}", f"face_{side}").unique()
-                for table in map(self._result.read, self._result.pairs())
+                for table in map(_canonical, map(self._result.read, self._result.pairs()))
                 for side in "ab"
             ]
             wanted = pa.chunked_array(named, pa.string()).unique()
@@ -176,6 +177,14 @@ class Carried:
             table = snapshot.table_of(ref, KEYS[:2], vectors=False)
             keys = _keys(table, *KEYS[:2]).filter(pa.array(~self._source.fresh_of(ref)))
             yield keys.combine_chunks()
+
+
+def _canonical(pairs: pa.Table) -> pa.Table:
+    """The ids as a snapshot gives them: an older result has them as its gallery held them."""
+    for name in (f"{kind}_{side}" for kind in ("subject", "face") for side in "ab"):
+        at = pairs.column_names.index(name)
+        pairs = pairs.set_column(at, pairs.field(at), canonical_column(pairs[name]))
+    return pairs
 
 
 def _keys(table: pa.Table, subject: str, face: str) -> pa.ChunkedArray:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.subject_faces import quality, templates_of
 from frpipe.gallery.catalog import ShardRef
@@ -190,8 +191,8 @@ class FeatureSource(_Plain):
 
     def _subjects(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
         chosen, _ = templates_of(images, faces, "centre-largest", self.created)
-        own = pc.is_in(faces["face_id"], value_set=chosen["face_id"].combine_chunks())
-        return pc.if_else(own, faces["subject_id"], faces["face_id"])
+        own = pc.is_in(canonical_column(faces["face_id"]), value_set=chosen["face_id"].combine_chunks())
+        return pc.if_else(own, canonical_column(faces["subject_id"]), faces["face_id"])
 
 
 def _columns(table: pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from unicodedata import normalize
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,7 +120,8 @@ class Proof:
 
     @cached_property
     def _long(self) -> list[str]:
-        return sorted(text for text in self.texts if len(text.encode()) >= LONG_BYTES)
+        forms = {normalize(form, text) for text in self.texts for form in ("NFC", "NFD")} | self.texts
+        return sorted(text for text in forms if len(text.encode()) >= LONG_BYTES)
 
     @cached_property
     def _long_values(self) -> pa.Array:

@@ -10,6 +10,7 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.going_on import for_gallery
 from frpipe.flows.photo import check_config, embedder_card, face_of
 from frpipe.flows.subject_faces import SubjectPolicy
+from frpipe.gallery.attributes import agreed, known_values
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.snapshot import Snapshot
@@ -83,8 +84,7 @@ def identify(
     candidates = []
     for match in matches:
         rows = snapshot.show(match.subject_id)
-        known = ((name, rows[name].drop_null()) for name in attributes_of(rows.schema))
-        attributes = {name: values[0].as_py() for name, values in known if len(values)}
+        attributes = agreed(known_values(rows.select(attributes_of(rows.schema)).to_pylist()))
         candidates.append(Candidate(match.subject_id, match.similarity, 1 - match.similarity, attributes))
     found = bool(candidates) and candidates[0].similarity >= limit.similarity
     return Identification(

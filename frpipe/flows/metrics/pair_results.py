@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.text_column import canonical_column
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.sample import numbered
 from frpipe.flows.metrics.photo_facts import PhotoFacts
@@ -202,8 +203,8 @@ def _disputed(disputed: Mask) -> list[str]:
 
 
 def texts(column: pa.ChunkedArray) -> Labels:
-    """(n,) strings; empty: null."""
-    values: Labels = pc.fill_null(column.cast(pa.string()), "").to_numpy()
+    """(n,) strings in Unicode NFC; empty: null."""
+    values: Labels = pc.fill_null(canonical_column(column.cast(pa.string())), "").to_numpy()
     return values
 
 

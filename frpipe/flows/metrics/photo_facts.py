@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.text import canonical_text
 from frpipe.evaluation.pairs import Labels
 from frpipe.flows.features import FeatureRun
 from frpipe.io.outputs import image_columns, read_outputs
@@ -19,7 +20,8 @@ _NAMES = ("image_id", "image_uri", "subject_id")
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """table: by image_id; it, image_uri, subject_id and the columns asked for, as text; empty: null."""
+    """table: by image_id in Unicode NFC; it and image_uri as they are, subject_id and the columns asked for
+    in NFC, all as text; empty: null."""
 
     table: pd.DataFrame
 
@@ -46,13 +48,15 @@ class PhotoFacts:
         tables = [images for images, _ in read_outputs(source.folder, names, ["image_id"])]
         frame = pa.concat_tables(tables).to_pandas(integer_object_nulls=True)
         text = frame.astype(object).where(frame.notna(), "").astype(str)
-        return cls(text.set_index(text["image_id"].to_numpy()))
+        for name in (name for name in text.columns if name not in ("image_id", "image_uri")):
+            text[name] = text[name].map(canonical_text)
+        return cls(text.set_index(text["image_id"].map(canonical_text).to_numpy()))
 
     def of_photos(self, column: str, names: Labels) -> Labels:
         """(n,) texts, of photos named by image_id, image_uri or face_id; empty where it is not known."""
         values = self.table[column]
-        by_uri = pd.Series(values.to_numpy(), self.table["image_uri"])
-        asked = pd.Series(names.astype(str))
+        by_uri = pd.Series(values.to_numpy(), self.table["image_uri"].map(canonical_text))
+        asked = pd.Series(names.astype(str)).map(canonical_text)
         photos = asked.str.replace(r"#\d+$", "", regex=True)
         found = asked.map(values)
         for other in (asked.map(by_uri[~by_uri.index.duplicated()]), photos.map(values)):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.night.distribution import Sample
 from frpipe.flows.night.faces import opened
@@ -76,7 +77,7 @@ def _known_people(work: Work, before: Snapshot) -> pa.Array:
     """Those of tonight whom the gallery knew; of many, an even choice that is the same every time."""
     features = work.folder.child(ENROLL)
     seen = [faces[SUBJECT_ID].unique() for _, faces in read_outputs(features, ["image_id"], [SUBJECT_ID])]
-    tonight = pa.chunked_array(seen, pa.string()).unique().drop_null()
+    tonight = canonical_column(pa.chunked_array(seen, pa.string())).unique().drop_null()
     known = [
         ids.filter(pc.is_in(ids, value_set=tonight))
         for table in before.tables([SUBJECT_ID], vectors=False)

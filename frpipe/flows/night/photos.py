@@ -5,7 +5,8 @@ SUB/manifest.parquet  those of tonight: new, changed, or to be tried again
 SUB/vanished.parquet  those known before that are there no more
 SUB/again.parquet     those of the listing that do not count as known tomorrow: they could not be tried
 
-A photo is known by its path, size and version (ETag, or time of change). Memory: some 0.7 KB a photo.
+A photo is known by its path, size and version (ETag, or time of change). Memory: some 0.7 KB a photo. Ids are
+paths in Unicode NFC; the manifest leads to files by their paths as they are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import pyarrow.compute as pc
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.core.reasons import Reason
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.night.tables import read_table, write_table
 from frpipe.io import uri as uris
 from frpipe.io.columns import ID, SUBJECT, URI
@@ -48,7 +51,8 @@ class Found:
     """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
-    manifest can hold.  links: what became of links below the folder.
+    manifest can hold, or differ from another's only in Unicode form.  links: what became of links below the
+    folder.  paths: as they are, of todo.
     """
 
     listing: pa.Table
@@ -57,6 +61,7 @@ class Found:
     new: int
     changed: int
     left_out: int
+    paths: pa.Array
     links: Links = field(default_factory=Links)
 
     @property
@@ -85,10 +90,9 @@ class Found:
         """Put the tables in place. uri: of the folder of photos."""
         write_table(folder, LISTING, self.listing)
         write_table(folder, VANISHED, self.vanished)
-        names = self.todo[ID]
         base = Folder.at(uri).uri.rstrip("/")
-        places = pc.binary_join_element_wise(pa.scalar(base), names, "/")
-        columns = {ID: names, URI: places}
+        places = pc.binary_join_element_wise(pa.scalar(base), self.paths, "/")
+        columns = {ID: self.todo[ID], URI: places}
         if self.listing[SUBJECT].null_count < self.listing.num_rows:
             columns[SUBJECT] = self.todo[SUBJECT]
         write_table(folder, MANIFEST, pa.table(columns))
@@ -105,7 +109,7 @@ def look(uri: str, how: ScanStep, known: pa.Table | None, roots: tuple[str, ...]
     entries, left_out = _named(photos.entries(), is_local=uris.is_local(uri))
     listing = _table(entries, how)
     _refuse_nameless(listing, how, known)
-    before = _SCHEMA.empty_table() if known is None else known
+    before = _SCHEMA.empty_table() if known is None else _canonical(known)
     at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
     same = [
         pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
@@ -113,9 +117,10 @@ def look(uri: str, how: ScanStep, known: pa.Table | None, roots: tuple[str, ...]
     ]
     is_known = pc.fill_null(pc.and_(*same), False)
     todo = listing.filter(pc.invert(is_known))
+    paths = pa.array([entry.name for entry in entries], pa.string()).filter(pc.invert(is_known))
     new = pc.sum(pc.is_null(at)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out, photos.links)
+    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out, paths, photos.links)
 
 
 def people_without_photos(folder: Folder) -> list[str]:
@@ -127,7 +132,7 @@ def known_of(folder: Folder | None) -> pa.Table | None:
     """What a night has left as known; None where it has left nothing. Raises OutputError: it is damaged."""
     if folder is None or not folder.exists(AGAIN):
         return None
-    listing, again = read_table(folder, LISTING), read_table(folder, AGAIN)
+    listing, again = (_canonical(read_table(folder, name)) for name in (LISTING, AGAIN))
     return listing.filter(pc.invert(pc.is_in(listing[ID], value_set=again[ID].combine_chunks())))
 
 
@@ -159,9 +164,16 @@ def _passing(enrolled: Folder) -> pa.Array:
 
 
 def _named(entries: list[Entry], *, is_local: bool) -> tuple[list[Entry], int]:
-    """Those whose names a manifest takes, and how many were left out."""
-    named = [entry for entry in entries if _may_be_listed(entry.name, is_local)]
-    return named, len(entries) - len(named)
+    """Those whose names a manifest takes, and how many were left out.
+
+    Of two that look the same the one whose path is in NFC stays.
+    """
+    stays: dict[str, Entry] = {}
+    for entry in entries:
+        name = canonical_text(entry.name)
+        if _may_be_listed(entry.name, is_local) and (name not in stays or name == entry.name):
+            stays[name] = entry
+    return list(stays.values()), len(entries) - len(stays)
 
 
 def _table(entries: list[Entry], how: ScanStep) -> pa.Table:
@@ -170,7 +182,7 @@ def _table(entries: list[Entry], how: ScanStep) -> pa.Table:
     )
     subjects = [_person(e.name) if by_folder else None for e in entries]
     columns = [
-        [entry.name for entry in entries],
+        [canonical_text(entry.name) for entry in entries],
         [entry.bytes for entry in entries],
         [entry.version for entry in entries],
         subjects,
@@ -180,7 +192,15 @@ def _table(entries: list[Entry], how: ScanStep) -> pa.Table:
 
 def _person(name: str) -> str | None:
     """The folder that a photo lies in."""
-    return name.rpartition("/")[0].rpartition("/")[2] or None
+    return canonical_text(name.rpartition("/")[0].rpartition("/")[2]) or None
+
+
+def _canonical(table: pa.Table) -> pa.Table:
+    """What a night from before ids were brought to NFC has left, as one of today's would."""
+    for name in {ID, SUBJECT} & {*table.column_names}:
+        at = table.column_names.index(name)
+        table = table.set_column(at, table.field(at), canonical_column(table[name]))
+    return table
 
 
 def _without_photos(vanished: pa.Table, listing: pa.Table) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.core.text import canonical_text
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.flows.verify.schema import UNKNOWN_FACE, UNKNOWN_IMAGE
 from frpipe.gallery.schema import EMBEDDING
@@ -58,7 +59,7 @@ class NamedFaces:
     """
 
     def __init__(self, names: Mapping[str, int], dim: int, policy: SubjectPolicy) -> None:
-        """names: numbered from 0 without gaps."""
+        """names: in Unicode NFC, numbered from 0 without gaps."""
         self._names, self._policy = names, policy
         # Pages of names that no photo has are never touched.
         self.vectors = np.zeros((len(names), dim), np.float32)
@@ -85,11 +86,12 @@ class NamedFaces:
 
     def _add_photo(self, photo: dict[str, Any], part: _Part, rows: range) -> None:
         for key, rank in (("image_id", _IMAGE_ID), ("image_uri", _IMAGE_URI)):
-            name = self._names.get(photo[key])
+            written = photo[key]
+            name = None if written is None else self._names.get(canonical_text(written))
             if name is not None:
                 self._settle(name, rank, self._meant(photo, part, rows), part)
-        for face_id in self._by_photo.get(photo["image_id"], ()):
-            found = next((row for row in rows if part.face_ids[row] == face_id), None)
+        for face_id in self._by_photo.get(canonical_text(photo["image_id"]), ()):
+            found = next((row for row in rows if canonical_text(part.face_ids[row]) == face_id), None)
             without = _why_none(photo) or UNKNOWN_FACE
             self._settle(self._names[face_id], _FACE_ID, without if found is None else found, part)
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.verify.named_faces import NAME_BYTES
 from frpipe.flows.verify.pair_list import PairList
 from frpipe.flows.verify.schema import A, B
@@ -18,7 +20,7 @@ _MB = 10**6
 
 @dataclass(frozen=True, slots=True)
 class PairNames:
-    """number: of each name, from 0 without gaps.  pairs: rows of the list.  mb: memory for all."""
+    """number: of each name, in NFC, from 0 without gaps.  pairs: rows of the list.  mb: memory for all."""
 
     number: dict[str, int]
     pairs: int
@@ -37,7 +39,7 @@ class PairNames:
             rows += table.num_rows
             for side in (A, B):
                 for name in table[side].drop_null().unique().to_pylist():
-                    number.setdefault(name, len(number))
+                    number.setdefault(canonical_text(name), len(number))
             if len(number) * NAME_BYTES > memory_mb * _MB:
                 raise _too_many("at least ", len(number), dim, memory_mb)
         if not rows:
@@ -49,7 +51,8 @@ class PairNames:
     def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
         """(n,) of the names in one side of some pairs."""
         try:
-            return np.fromiter(map(self.number.__getitem__, side.to_pylist()), np.int64, len(side))
+            names = canonical_column(side).to_pylist()
+            return np.fromiter(map(self.number.__getitem__, names), np.int64, len(side))
         except KeyError:
             raise ManifestError(
                 "the list of pairs changed while it was read", "run the same command again"

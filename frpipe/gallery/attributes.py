@@ -1,0 +1,97 @@
+"""Attributes: they belong to templates, and say something of a person where the templates agree.
+
+A person has an attribute's value if all their templates that have the attribute have this value. Where they
+disagree, lists give all values, and what holds one value a person (a derived template, the dataset of a
+person in an HDF5 export) gives none. A template that is enrolled again keeps the attributes that are not
+given anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.gallery.schema import FACE_ID, FIXED_COLUMNS, SUBJECT_ID, attributes_of
+from frpipe.gallery.spill import Bucket
+
+# Columns of frpipe's own among the attributes: they are of one template, and nothing fills them.
+OWN_PREFIX = "frpipe."
+
+
+def known_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The values of each attribute in some templates of a person: each once, sorted, of the known ones."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in FIXED_COLUMNS and value is not None:
+                found.setdefault(name, set()).add(value)
+    return {name: sorted(values) for name, values in found.items()}
+
+
+def agreed(values: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Of what `known_values` gives, the attributes of which there is one value."""
+    return {name: some[0] for name, some in values.items() if len(some) == 1}
+
+
+def filled(bucket: Bucket, known: pa.Table) -> Bucket:
+    """Rows to be appended, with the attributes that they do not give and the gallery has of them.
+
+    Of a row with the same key, else of one of the same person and photo (`IMAGE_ID#INDEX`).
+    known: rows of the gallery, without vectors.
+    """
+    names = [
+        name
+        for name in attributes_of(known.schema)
+        if not name.startswith(OWN_PREFIX) and known[name].null_count < known.num_rows
+    ]
+    if not names or not bucket.texts.num_rows:
+        return bucket
+    rows = _counterparts(bucket.texts, known)
+    texts, digest = bucket.texts, hashlib.sha256()
+    for name in names:
+        theirs = known[name].take(rows)
+        given = texts[name] if name in texts.column_names else pa.nulls(len(rows), pa.string())
+        column = pc.coalesce(given, theirs)
+        if column.null_count == given.null_count:
+            continue
+        digest.update(repr((name, column.to_pylist())).encode())
+        texts = (
+            texts.set_column(texts.column_names.index(name), name, column)
+            if name in texts.column_names
+            else texts.append_column(name, column)
+        )
+    return bucket if texts is bucket.texts else replace(bucket, texts=texts, filled=digest.digest())
+
+
+def _counterparts(texts: pa.Table, known: pa.Table) -> pa.Array:
+    """(n,) rows of `known`, null where there is none."""
+    exact, by_photo = _keys(texts), _keys(texts, photo=True)
+    there = {key: row for row, key in enumerate(_keys(known))}
+    photos = {key: row for row, key in enumerate(_keys(known, photo=True))}
+    pairs = zip(exact, by_photo, strict=True)
+    return pa.array([there.get(key, photos.get(photo)) for key, photo in pairs], pa.int64())
+
+
+def _keys(texts: pa.Table, *, photo: bool = False) -> list[tuple[str, str]]:
+    faces = texts[FACE_ID]
+    faces = pc.replace_substring_regex(faces, "#[0-9]+$", "") if photo else faces
+    return list(zip(texts[SUBJECT_ID].to_pylist(), faces.to_pylist(), strict=True))
+
+
+def value_lists(people: pa.Array, of: NDArray[np.int64], values: pa.Array) -> pa.ListArray:
+    """The distinct known values of an attribute, sorted, of each of `people`.
+
+    of: (n,) the number of the person that `values[i]` is of.
+    """
+    pairs = pa.table({"of": of, "value": values}).filter(pc.is_valid(values)).group_by(["of", "value"])
+    pairs = pairs.aggregate([]).sort_by([("of", "ascending"), ("value", "ascending")])
+    counts = np.bincount(pairs["of"].to_numpy(), minlength=len(people))
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pairs["value"].combine_chunks())

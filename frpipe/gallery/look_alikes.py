@@ -1,0 +1,79 @@
+"""Ids that a gallery stores in several Unicode forms, which look the same.
+
+A gallery takes ids in NFC, but one from before it did so may hold a person twice: under the id in NFC and in
+the form that macOS writes into names of files. A snapshot shows such a person as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
+from frpipe.gallery.schema import FACE_ID, SUBJECT_ID
+from frpipe.gallery.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class StoredForms:
+    """subject_id: in NFC.  forms: the ids as they are stored, sorted.  templates: in sight, of each form.
+
+    faces: face ids of this person that are stored in several forms, in NFC, sorted.
+    """
+
+    subject_id: str
+    forms: tuple[str, ...]
+    templates: tuple[int, ...]
+    faces: tuple[str, ...] = ()
+
+    @property
+    def looks_twice(self) -> bool:
+        """Whether a reader that compares bytes sees two people or two templates where there is one."""
+        return len(self.forms) > 1 or bool(self.faces)
+
+
+def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
+    """The people of a version any of whose ids is not stored in NFC, by id; empty where all is in order.
+
+    Reads the ids twice. Memory: a shard, and the ids of the people who are found.
+    """
+    odd = pa.array(sorted(_odd(snapshot)), pa.string())
+    forms: dict[str, dict[str, int]] = {}
+    faces: dict[str, dict[str, set[str]]] = {}
+    for table in _keys(snapshot) if len(odd) else ():
+        found = table.filter(pc.is_in(canonical_column(table[SUBJECT_ID]), value_set=odd))
+        for subject, face in zip(*(found[name].to_pylist() for name in (SUBJECT_ID, FACE_ID)), strict=True):
+            person = canonical_text(subject)
+            counts = forms.setdefault(person, {})
+            counts[subject] = counts.get(subject, 0) + 1
+            faces.setdefault(person, {}).setdefault(canonical_text(face), set()).add(face)
+    return [
+        StoredForms(
+            person,
+            tuple(sorted(counts)),
+            tuple(counts[form] for form in sorted(counts)),
+            tuple(sorted(face for face, written in faces[person].items() if len(written) > 1)),
+        )
+        for person, counts in sorted(forms.items())
+    ]
+
+
+def _odd(snapshot: Snapshot) -> set[str]:
+    """Ids, in NFC, of people of whom a row has a key that is not."""
+    people: set[str] = set()
+    for table in _keys(snapshot):
+        normal = canonical_column(table[SUBJECT_ID])
+        same = pc.and_(
+            pc.equal(normal, table[SUBJECT_ID]), pc.equal(canonical_column(table[FACE_ID]), table[FACE_ID])
+        )
+        people.update(normal.filter(pc.invert(same)).to_pylist())
+    return people
+
+
+def _keys(snapshot: Snapshot) -> Iterator[pa.Table]:
+    for ref in snapshot.version.shards:
+        yield snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)

@@ -51,10 +51,7 @@ def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str
                     raise _not_understood(folder, name, error) from error
         seen.add(found)
     if len(seen) > 1:
-        raise StorageError(
-            f"{name} in {folder.uri}: two reads give different bytes",
-            "check the disk, the network share or the store; then run again: nothing was changed",
-        )
+        raise unsteady(folder, name)
     raise damaged(folder, name)
 
 
@@ -112,6 +109,14 @@ def damaged(folder: Folder, name: str, what: str = "is damaged") -> FileDamaged:
         f"{name} in {folder.uri} {what}",
         "see with `frpipe check` what else is, mend it with --mend, then run the job that made the output "
         "again: it does anew what is missing",
+    )
+
+
+def unsteady(folder: Folder, name: str) -> StorageError:
+    """The error for a file whose reads do not agree."""
+    return StorageError(
+        f"{name} in {folder.uri}: two reads give different bytes",
+        "check the disk, the network share or the store; then run again: nothing was changed",
     )
 
 

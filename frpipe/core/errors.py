@@ -89,7 +89,10 @@ class OutputError(FrpipeError, RuntimeError):
 
 
 class FileDamaged(OutputError):
+    """file: its name in the output; empty where it has come from another process."""
+
     code = "output_damaged"
+    file = ""
 
 
 class StorageError(FrpipeError, OSError):

@@ -105,11 +105,13 @@ def read_columns(folder: Folder, name: str, columns: list[str], sha256: str = ""
 
 def damaged(folder: Folder, name: str, what: str = "is damaged") -> FileDamaged:
     """The error for a file that is gone, or proven not to be the one that was written."""
-    return FileDamaged(
+    error = FileDamaged(
         f"{name} in {folder.uri} {what}",
         "see with `frpipe check` what else is, mend it with --mend, then run the job that made the output "
         "again: it does anew what is missing",
     )
+    error.file = name
+    return error
 
 
 def unsteady(folder: Folder, name: str) -> StorageError:

@@ -33,7 +33,7 @@ class ListedFiles:
     @classmethod
     def of(cls, folder: Folder, remedy: str = REMEDY) -> ListedFiles:
         """Those of a finished run."""
-        return cls(folder, {file["name"]: file["sha256"] for file in run.file_list(folder)}, remedy)
+        return cls(folder, {file.name: file.sha256 for file in run.file_list(folder)}, remedy)
 
     @classmethod
     def checked(cls, folder: Folder, files: Sequence[PartFile]) -> ListedFiles:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from frpipe.core.errors import OutputError
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.parts import FACES, IMAGES, done_parts, part_name
+from frpipe.io.parts import FACES, IMAGES, PartFile, done_parts, part_name
 from frpipe.io.whole_file import as_table, read_columns, read_whole
 
 # Most of the bytes of a file of faces.
@@ -60,12 +60,20 @@ def read_part_output(
 def read_published(out: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
     """A file of the output; of a finished run, as its list of files has it. Raises as `read_part_output`.
 
-    Where the vectors are wanted the file is read whole, and its SHA-256 compared.
+    It is read whole, and its SHA-256 compared, but for a file of faces whose vectors are not wanted: of that
+    the columns are read, and the checksums of their pages compared.
     """
-    if columns is None or _VECTORS in columns:
+    if columns is None or _VECTORS in columns or not name.startswith(f"{FACES}/"):
         return _read(out, name, lambda data: as_table(data, columns))
-    return run.read_recorded(out, name, lambda sha256: read_columns(out, name, columns, sha256))
+
+    def read(known: PartFile | None) -> pa.Table:
+        return read_columns(out, name, columns, *((known.rows, known.sha256) if known else ()))
+
+    return run.read_recorded(out, name, read)
 
 
 def _read(out: Folder, name: str, use: Callable[[bytes], T]) -> T:
-    return run.read_recorded(out, name, lambda sha256: read_whole(out, name, use, sha256))
+    def read(known: PartFile | None) -> T:
+        return read_whole(out, name, use, known.sha256 if known else "")
+
+    return run.read_recorded(out, name, read)

@@ -31,7 +31,7 @@ class PartRows(NamedTuple):
 
 def part_rows(out: Folder) -> dict[int, PartRows]:
     """The parts of a finished output, in order, as its file list says."""
-    rows = {file["name"]: int(file["rows"]) for file in run.file_list(out)}
+    rows = {file.name: file.rows for file in run.file_list(out)}
     parts = {
         int(n.removeprefix(f"{FACES}/part-").split(".")[0]): n for n in rows if n.startswith(f"{FACES}/")
     }

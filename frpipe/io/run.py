@@ -28,8 +28,8 @@ SUCCESS = "_SUCCESS"
 ERASING = "erasing.json"
 
 T = TypeVar("T")
-# Digests of the files of finished runs, by the run's place: read once in a process, as they hardly change.
-_records: dict[str, dict[str, str]] = {}
+# The lists of files of finished runs, by the run's place: read once in a process, as they hardly change.
+_records: dict[str, dict[str, PartFile]] = {}
 _MOST_RECORDS = 16
 
 
@@ -112,7 +112,7 @@ def complete(out: Folder) -> dict[str, Any] | None:
     if not out.exists(SUCCESS):
         return None
     try:
-        listed = {file["name"]: file["bytes"] for file in file_list(out)}
+        listed = {file.name: file.bytes for file in file_list(out)}
         report = read_json(out, REPORT)
     except (FileNotFoundError, FileDamaged, KeyError, TypeError):
         return None
@@ -126,9 +126,9 @@ def digest(out: Folder) -> str:
     return read_whole(out, FILES, _digest_of_list)
 
 
-def file_list(out: Folder) -> list[dict[str, Any]]:
-    """What `files.json` says of each file: name, rows, bytes, sha256. FileNotFoundError where there is none;
-    FileDamaged where it is no such list."""
+def file_list(out: Folder) -> list[PartFile]:
+    """What `files.json` says of each file. FileNotFoundError where there is none; FileDamaged where it is no
+    such list."""
     if not out.exists(FILES):
         raise FileNotFoundError(FILES)
     return read_whole(out, FILES, _files_of)
@@ -137,19 +137,19 @@ def file_list(out: Folder) -> list[dict[str, Any]]:
 def listed_files(out: Folder) -> dict[str, str]:
     """SHA-256 by name, as the list of files has them, of a run that has ended or had; none without a list."""
     try:
-        return {file["name"]: file["sha256"] for file in file_list(out)}
+        return {file.name: file.sha256 for file in file_list(out)}
     except FileNotFoundError:
         return {}
 
 
-def read_recorded(out: Folder, name: str, read: Callable[[str], T]) -> T:
-    """What `read` makes of a file, told its SHA-256 in the list of files; empty: the run has not ended.
+def read_recorded(out: Folder, name: str, read: Callable[[PartFile | None], T]) -> T:
+    """What `read` makes of a file, told what the list of files says of it; None: the run has not ended.
 
     Raises OutputError where the run is being changed, and what `read` does.
     """
     known = _records.get(out.uri) or _record(out)
     try:
-        return read(known.get(name, ""))
+        return read(known.get(name))
     except FileDamaged:
         _records.pop(out.uri, None)
         now = _record(out)
@@ -161,7 +161,7 @@ def read_recorded(out: Folder, name: str, read: Callable[[str], T]) -> T:
                 "let its job, or the erasure that is under way, end; then run again",
             ) from None
         # People were taken out of it, or it was mended, since the list was read.
-        return read(now.get(name, ""))
+        return read(now.get(name))
 
 
 def reopen(out: Folder) -> None:
@@ -187,10 +187,13 @@ def seal(out: Folder, files: Sequence[PartFile], report: dict[str, Any], text: s
     out.write(SUCCESS, b"")
 
 
-def _record(out: Folder) -> dict[str, str]:
-    """Digests by name, kept for the next time; none where the run has not ended."""
-    found = listed_files(out) if out.exists(SUCCESS) else {}
-    if not found:
+def _record(out: Folder) -> dict[str, PartFile]:
+    """The list of files by name, kept for the next time; none where the run has not ended."""
+    if not out.exists(SUCCESS):
+        return {}
+    try:
+        found = {file.name: file for file in file_list(out)}
+    except FileNotFoundError:
         return {}
     if len(_records) >= _MOST_RECORDS:
         _records.clear()
@@ -198,10 +201,10 @@ def _record(out: Folder) -> dict[str, str]:
     return found
 
 
-def _files_of(data: bytes) -> list[dict[str, Any]]:
+def _files_of(data: bytes) -> list[PartFile]:
     """Raises ValueError for bytes that are no such list."""
     try:
-        listed = [asdict(PartFile(**file)) for file in json.loads(data)["files"]]
+        listed = [PartFile(**file) for file in json.loads(data)["files"]]
     except (KeyError, TypeError):
         raise ValueError from None
     return listed

@@ -86,21 +86,27 @@ def as_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     return _columns(pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True), columns)
 
 
-def read_columns(folder: Folder, name: str, columns: list[str], sha256: str = "") -> pa.Table:
+def read_columns(
+    folder: Folder, name: str, columns: list[str], rows: int | None = None, sha256: str = ""
+) -> pa.Table:
     """Some columns of a Parquet file; a store is asked for little else. Raises as `read_whole`.
 
-    Only the checksums of their pages are compared. Where that fails, the whole file is read to tell why.
+    Only the number of rows, if it is known, and the checksums of their pages are compared. Where these are
+    wrong or the read fails, the whole file is read to tell why.
     In this thread alone: Arrow's own, if they still hold a Python file at exit, abort the process.
     """
     try:
         with folder.open(name) as file:
-            return _columns(pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True), columns)
+            found = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+            if rows in {None, found.metadata.num_rows} and {*columns} <= {*found.schema_arrow.names}:
+                return _columns(found, columns)
     except FrpipeError:
         raise
     except MemoryError as error:
         raise out_of_memory(name) from error
     except (*_SENSELESS, NotImplementedError):
-        return read_whole(folder, name, lambda data: as_table(data, columns), sha256)
+        pass
+    return read_whole(folder, name, lambda data: as_table(data, columns), sha256)
 
 
 def damaged(folder: Folder, name: str, what: str = "is damaged") -> FileDamaged:

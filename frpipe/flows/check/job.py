@@ -21,7 +21,7 @@ from frpipe.flows.replay.source import flat
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import PLAN, load_plan, read_part
-from frpipe.io.parts import FACES, IMAGES, check_part, done_parts, part_number, withdraw_part
+from frpipe.io.parts import FACES, IMAGES, PartFile, check_part, done_parts, part_number, withdraw_part
 from frpipe.io.whole_file import as_table, read_json, read_whole
 
 Say = Callable[[str], None]
@@ -133,23 +133,23 @@ class _Run:
                 yield Problem(run.FILES, DAMAGED)
             yield from self._published()
             return
-        sizes = {str(file["name"]): int(file["bytes"]) for file in listed}
-        digests = {str(file["name"]): str(file["sha256"]) for file in listed}
+        known = {file.name: file for file in listed}
         # What a night has written of its own no command of its job writes anew.
         mendable = self.job != NIGHT
 
         def look(name: str) -> Problem | None:
-            return self._look(name, sizes[name], lambda: read_whole(self.out, name, len, digests[name]))
+            file = known[name]
+            return self._look(name, file.bytes, lambda: read_whole(self.out, name, len, file.sha256))
 
-        found = self._each(look, sorted(sizes))
+        found = self._each(look, sorted(known))
         yield from (Problem(each.file, each.what, mendable) for each in found)
         try:
             read_json(self.out, run.REPORT)
         except (FileNotFoundError, FileDamaged):
             yield Problem(run.REPORT, DAMAGED, mendable)
-        folders = {name.rpartition("/")[0] for name in sizes if "/" in name}
+        folders = {name.rpartition("/")[0] for name in known if "/" in name}
         for name in self.names:
-            if name.rpartition("/")[0] in folders and name not in sizes:
+            if name.rpartition("/")[0] in folders and name not in known:
                 yield Problem(name, STRANGE, mendable=False)
 
     def mend(self, problems: Sequence[Problem]) -> None:
@@ -165,7 +165,7 @@ class _Run:
             elif part is not None:
                 self.out.delete(each.file)
 
-    def _list(self) -> list[dict[str, Any]] | None:
+    def _list(self) -> list[PartFile] | None:
         try:
             return run.file_list(self.out)
         except (FileNotFoundError, FileDamaged):

@@ -130,7 +130,7 @@ class FeatureSource(_Plain):
     def blocks(self) -> list[list[int]]:
         """The parts of each block."""
         listed = run.file_list(self._folder)
-        rows = [file["rows"] for file in listed if file["name"].startswith(f"{FACES}/")]
+        rows = [file.rows for file in listed if file.name.startswith(f"{FACES}/")]
         return _bundled(range(len(rows)), rows, self.block_rows)
 
     @cached_property

@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _lines(one: CheckedRun) -> Iterator[str]:
     state = "finished" if one.finished else "not finished"
-    wrong = f"{len(one.problems):,} files are not as they should be" if one.problems else "all as written"
+    wrong = f"not as written: {len(one.problems):,}" if one.problems else "all as written"
     yield f"{one.run}: {one.job}, {state}, {one.files:,} files, {one.bytes / 1e6:,.1f} MB read: {wrong}"
     yield from (f"  {problem.file} {problem.what}" for problem in one.problems[:_SHOWN])
     if len(one.problems) > _SHOWN:

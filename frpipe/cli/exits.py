@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frpipe.cli.say import VARIABLE, Speaker
-from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, StorageError
+from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, OutOfMemory, StorageError
 
 EXIT_NO = 12
 EXIT_INTERRUPTED = 130
@@ -22,10 +22,11 @@ def guarded(command: Callable[[], int]) -> int:
     """
     try:
         return command()
-    except FrpipeError as error:
+    except (FrpipeError, MemoryError) as error:
         _trace()
-        _complain(error)
-        return error.exit_code
+        known = error if isinstance(error, FrpipeError) else _out_of_memory()
+        _complain(known)
+        return known.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
@@ -48,6 +49,10 @@ def guarded(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return EXIT_UNEXPECTED
+
+
+def _out_of_memory() -> OutOfMemory:
+    return OutOfMemory("there is not enough memory", "give the process more, or run fewer at once")
 
 
 def _complain(error: FrpipeError) -> None:

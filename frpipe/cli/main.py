@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from frpipe.cli import (
+    check,
     demo,
     erase,
     gallery,
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         rejects,
         rescan,
         erase,
+        check,
         verify,
         identify,
         gallery,

@@ -9,6 +9,7 @@
     |  `- ProviderMissing      the device asked for is not there
     |- PlanError           5   the configuration does not fit the cluster, or none can be joined
     |- OutputError         6   the output folder belongs to another run, or is damaged
+    |  |- FileDamaged           a file of an output is gone, or is not the one that was written
     |  `- ErasureError          what was to be erased is left below a run (frpipe.flows.erase.proof)
     |- StorageError        7   a folder or object store does not do what it is asked
     |- FaceError           8   a photo has no usable face where one is required
@@ -18,6 +19,7 @@
     |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
     |  `- GalleryMismatch      vectors of another model, detector or dimension
     |- ClusterError       11   Ray did not start, lost the cluster midway, or nothing gets on
+    |- OutOfMemory        11   a process has not the memory for what it was given
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
     |- LeaseError         15   another night is under way (frpipe.flows.night.lease)
     `- GateError          16   a night has ended, and a gate does not hold (frpipe.flows.night.gates)
@@ -86,6 +88,13 @@ class OutputError(FrpipeError, RuntimeError):
     exit_code = 6
 
 
+class FileDamaged(OutputError):
+    """file: its name in the output; empty where it has come from another process."""
+
+    code = "output_damaged"
+    file = ""
+
+
 class StorageError(FrpipeError, OSError):
     code = "storage"
     exit_code = 7
@@ -103,6 +112,11 @@ class InvariantError(FrpipeError, AssertionError):
 
 class ClusterError(FrpipeError, RuntimeError):
     code = "cluster"
+    exit_code = 11
+
+
+class OutOfMemory(FrpipeError, MemoryError):
+    code = "out_of_memory"
     exit_code = 11
 
 

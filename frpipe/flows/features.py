@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from frpipe.core.errors import ModelError, OutputError
+from frpipe.core.errors import FileDamaged, ModelError, OutputError
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_outputs
+from frpipe.io.whole_file import read_json
 from frpipe.models.registry import Registry
 
 _HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
@@ -38,15 +38,20 @@ class FeatureRun:
         if report is None:
             if folder.exists(run.ERASING):
                 raise OutputError(*run.erasure_under_way(folder))
+            if folder.exists(run.SUCCESS):
+                raise OutputError(
+                    f"{uri} is marked as finished, and files of it are not there, or not of their size",
+                    f"see which with `frpipe check {uri}`, then run the job that made it again",
+                )
             raise OutputError(
                 f"{uri} is not the output of a finished enroll run: it has no {run.SUCCESS}",
                 "run jobs/enroll.py to its end; the same command goes on where it stopped",
             )
         try:
-            facts = json.loads(folder.read(run.RUN))
+            facts = read_json(folder, run.RUN)
             manifest, run_id = str(facts["manifest"]), str(facts["identity"]["manifest"])[:12]
             faces = int(report["faces"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, FileDamaged, ValueError, KeyError, TypeError):
             raise OutputError(f"{run.RUN} in the enroll output cannot be read", "enroll again") from None
         return cls(folder, _recipe(folder), manifest, run_id, _created(folder, facts), faces)
 

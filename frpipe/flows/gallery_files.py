@@ -12,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import GalleryError, GalleryMismatch, OutputError
+from frpipe.core.errors import GalleryError, GalleryMismatch, OutputError, StorageError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture import write_lecture
@@ -25,6 +25,7 @@ from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.io.parts import to_parquet
 from frpipe.io.run import SUCCESS
+from frpipe.io.whole_file import out_of_memory
 
 Layout = Literal["lecture", "parquet"]
 HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
@@ -144,6 +145,8 @@ def _local(folder: Folder, name: str, copy: Path) -> Path:
     with folder.open(name) as remote, copy.open("wb") as local:
         while piece := remote.read(1 << 24):
             local.write(piece)
+    if copy.stat().st_size != folder.entry(name).bytes:
+        raise StorageError(f"{name} in {folder.uri} was not read to its end", "run again")
     return copy
 
 
@@ -191,5 +194,10 @@ def _tables(files: list[Path], layout: Layout, dim: int, tolerance: float | None
 def _readable() -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise GalleryError("the file is damaged, or no Parquet file", "export or write it again") from None
+    except MemoryError as error:
+        raise out_of_memory("the file") from error
+    except (pa.ArrowInvalid, NotImplementedError, UnicodeError) as error:
+        raise GalleryError(
+            f"the file cannot be read as Parquet ({type(error).__name__})",
+            "run again; where that changes nothing, export or write it again",
+        ) from None

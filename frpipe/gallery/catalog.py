@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from frpipe.core.errors import GalleryError
-from frpipe.gallery.document import damaged, sealed, unsealed
+from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.schema import check_text
 from frpipe.io.folder import Folder
 
@@ -159,7 +159,7 @@ class Catalog:
         if number == 0:
             return self._origin
         name = _name(VERSIONS, number)
-        content = unsealed(self._folder.read(name), name)
+        content = read_sealed(self._folder, name)
         try:
             version = _version(content)
         except (KeyError, TypeError, ValueError):
@@ -217,7 +217,7 @@ class Catalog:
 
     def _receipt(self, number: int) -> Entry:
         name = _name(LOG, number)
-        content = unsealed(self._folder.read(name), name)
+        content = read_sealed(self._folder, name)
         content.pop("commit", None)
         try:
             entry = _entry(content)
@@ -231,7 +231,7 @@ class Catalog:
         """The commit of a version that has been purged; None where it has not."""
         name = _name(LOG, number)
         try:
-            return str(unsealed(self._folder.read(name), name)["commit"])
+            return str(read_sealed(self._folder, name)["commit"])
         except FileNotFoundError:
             return None
 

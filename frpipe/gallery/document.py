@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from frpipe.core.errors import GalleryDamaged
+from frpipe.io.folder import Folder
+from frpipe.io.whole_file import unsteady
+
+T = TypeVar("T")
 
 _SEAL = "sha256"
 
@@ -14,6 +19,29 @@ _SEAL = "sha256"
 def sealed(content: dict[str, Any]) -> bytes:
     """The file of some content: JSON, UTF-8, the digest of all the rest last."""
     return _encoded({**content, _SEAL: _digest(content)})
+
+
+def read_sealed(folder: Folder, name: str) -> dict[str, Any]:
+    """The content of such a file of a folder. FileNotFoundError where there is none; else as `read_twice`."""
+    return read_twice(folder, name, lambda data: unsealed(data, name))
+
+
+def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
+    """What `use` makes of a file. Where it finds damage the file is read again before that is believed.
+
+    Raises GalleryDamaged where both reads gave the same bytes; StorageError where each gave others.
+    """
+    data = folder.read(name)
+    try:
+        return use(data)
+    except GalleryDamaged:
+        again = folder.read(name)
+        if again == data:
+            raise
+        try:
+            return use(again)
+        except GalleryDamaged:
+            raise unsteady(folder, name) from None
 
 
 def unsealed(data: bytes, name: str) -> dict[str, Any]:

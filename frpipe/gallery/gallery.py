@@ -10,7 +10,7 @@ from typing import Any
 
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Catalog, Entry, check_readable
-from frpipe.gallery.document import damaged, sealed, unsealed
+from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.shelf import Shelf
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, GallerySpec
@@ -51,7 +51,7 @@ class Gallery:
     def at(cls, folder: Folder) -> Gallery:
         """As `open`, of a folder."""
         try:
-            content = unsealed(folder.read(GALLERY), GALLERY)
+            content = read_sealed(folder, GALLERY)
         except FileNotFoundError:
             raise GalleryError(
                 "there is no gallery in this folder", "make one: `frpipe gallery create`"

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from frpipe.core.errors import GalleryDamaged, GalleryMismatch, StorageError
+from frpipe.core.errors import FrpipeError, GalleryDamaged, GalleryMismatch
 from frpipe.gallery.document import damaged
+from frpipe.gallery.hdf5_faults import not_of_content
 from frpipe.gallery.schema import ENROLLED, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI
 from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, GallerySpec
 
@@ -89,17 +90,18 @@ def read_layout(
     """Check a shard of `size` bytes and say where its columns lie.
 
     Raises GalleryDamaged where the file is not exactly of the expected form, GalleryMismatch where it was
-    made with another model.
+    made with another model; GalleryError where another program has it; StorageError, OutOfMemory.
     """
     try:
         with (
             h5py.File(file, "r", locking=False) if isinstance(file, Path) else h5py.File(file, "r") as opened
         ):
             return _Checker(opened, size, name, spec).layout(gallery_id, rows)
-    except (GalleryDamaged, GalleryMismatch, StorageError, FileNotFoundError):
+    except (FrpipeError, FileNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - h5py raises any of six classes for a damaged file
-        raise damaged(name, f"it cannot be read as HDF5 ({type(error).__name__})") from None
+        other = not_of_content(error, name, file if isinstance(file, Path) else None)
+        raise other or damaged(name, f"it cannot be read as HDF5 ({type(error).__name__})") from None
 
 
 class _Checker:

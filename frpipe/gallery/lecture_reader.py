@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from frpipe.core.errors import GalleryError
+from frpipe.core.errors import FrpipeError, GalleryError
+from frpipe.gallery.hdf5_faults import not_of_content
 from frpipe.gallery.lecture import (
     FEATURES,
     MAX_ATTRIBUTES,
@@ -81,16 +82,20 @@ def read_root(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """The file, open for reading; every fault that the HDF5 library finds in it is a GalleryError."""
+    """The file, open for reading; every fault that the HDF5 library finds in it is a GalleryError.
+
+    That another program has it, that it may not be read or storage fails, is no fault of the file.
+    """
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except GalleryError:
+    except FrpipeError:
         raise
     except FileNotFoundError:
         raise GalleryError("there is no such file", "check the path") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
-        raise GalleryError("the file is damaged, or no HDF5 file", _REMEDY) from None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        other = not_of_content(error, "the file", path)
+        raise other or GalleryError("the file is damaged, or no HDF5 file", _REMEDY) from None
 
 
 def _person(

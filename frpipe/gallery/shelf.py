@@ -15,8 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.gallery.catalog import Deleted, Purged, ShardRef
-from frpipe.gallery.document import damaged
+from frpipe.gallery.document import damaged, read_twice
 from frpipe.gallery.extents import Bytes, Held, Mapped, Ranged
+from frpipe.gallery.hdf5_faults import is_open_for_writing
 from frpipe.gallery.layout import Layout, facts_of, read_layout
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.shard import Shard, write_shard
@@ -85,8 +86,8 @@ class Shelf:
         if ref.deleted is None:
             return np.zeros(0, np.int64)
         name = ref.deleted.name
-        data = self._folder.read(name)
-        if hashlib.sha256(data).hexdigest() != ref.deleted.sha256 or len(data) != 8 * ref.deleted.rows:
+        data = self._hashed(name, ref.deleted.sha256, "it is not as it was written")
+        if len(data) != 8 * ref.deleted.rows:
             raise damaged(name, "it is not as it was written")
         rows = np.frombuffer(data, "<i8")
         if rows.size and (rows[0] < 0 or rows[-1] >= ref.rows or np.any(np.diff(rows) <= 0)):
@@ -110,6 +111,10 @@ class Shelf:
     def sweep(self) -> int:
         """Remove what killed writers left half written; a writer at work starts again."""
         return self._folder.child(SHARDS).sweep(0.0)
+
+    def is_open_for_writing(self, name: str) -> bool:
+        """Whether a shard says of itself that a program is writing to it."""
+        return self._folder.is_local and is_open_for_writing(Path(self._folder.uri) / name)
 
     def digest(self, name: str) -> str:
         """SHA-256 of a file as it is stored."""
@@ -141,10 +146,17 @@ class Shelf:
         return cast(Vault, self._vault()).decrypt(ref.name, self._whole(ref))
 
     def _whole(self, ref: ShardRef) -> bytes:
-        data = self._folder.read(ref.name)
-        if hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise damaged(ref.name, "its SHA-256 has changed")
-        return data
+        return self._hashed(ref.name, ref.sha256, "its SHA-256 has changed")
+
+    def _hashed(self, name: str, sha256: str, fault: str) -> bytes:
+        """All bytes of a file, which must be of this digest."""
+
+        def checked(data: bytes) -> bytes:
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise damaged(name, fault)
+            return data
+
+        return read_twice(self._folder, name, checked)
 
     def _adopt(self, name: str, draft: Path, rows: int, attributes: tuple[str, ...]) -> ShardRef:
         try:

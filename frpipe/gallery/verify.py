@@ -103,9 +103,9 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
     """digests: of the files that were hashed, for a shard is in many versions."""
     try:
         if ref.name not in digests:
-            digests[ref.name] = gallery.shelf.digest(ref.name)
+            digests[ref.name] = _digest(gallery, ref)
         if digests[ref.name] != ref.sha256:
-            yield Problem(ref.name, "its SHA-256 has changed")
+            yield _changed(gallery, ref.name)
             return
         shard = gallery.shelf.open(ref)
         texts = {name: shard.text(name) for name in (*TEXTS, *ref.attributes)}
@@ -120,6 +120,21 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
             yield Problem(ref.name, "it holds vectors that are not of length 1")
         if not _ascending(texts[SUBJECT_ID], texts[FACE_ID]):
             yield Problem(ref.name, "its rows are not sorted, or a key comes twice")
+
+
+def _digest(gallery: Gallery, ref: ShardRef) -> str:
+    """SHA-256 of a shard; read again before it is called another one."""
+    found = gallery.shelf.digest(ref.name)
+    return found if found == ref.sha256 else gallery.shelf.digest(ref.name)
+
+
+def _changed(gallery: Gallery, name: str) -> Problem:
+    if gallery.shelf.is_open_for_writing(name):
+        return Problem(
+            name,
+            "it is open for writing in another program, or was when that died: close it there, verify again",
+        )
+    return Problem(name, "its SHA-256 has changed")
 
 
 def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.erased_ids import ErasedIds
 from frpipe.io.folder import Entry, Folder
 from frpipe.io.needles import Needle
 from frpipe.io.run import ERASING
+from frpipe.io.whole_file import read_json
 
 ERASED = "erased.json"
 
@@ -142,7 +143,7 @@ class Journal:
     def _own(self) -> None:
         """Remember the file by its version, as it may be large; then see that it is ours."""
         self._seen = self._out.entry(ERASING)
-        if json.loads(self._out.read(ERASING))["owner"] != self._owner:
+        if read_json(self._out, ERASING)["owner"] != self._owner:
             raise _taken_over()
 
     def _state(self) -> bytes:
@@ -158,10 +159,10 @@ def _taken_over() -> OutputError:
 
 def _stored(out: Folder, name: str) -> list[Erasure]:
     try:
-        return [Erasure.stored(each) for each in json.loads(out.read(name))["erasures"]]
+        return [Erasure.stored(each) for each in read_json(out, name)["erasures"]]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError):
+    except (FileDamaged, KeyError, TypeError):
         raise OutputError(f"{name} of the output cannot be read", "put it back from a backup") from None
 
 

@@ -110,7 +110,7 @@ def explained(uri: str) -> Iterator[None]:
     except (FrpipeError, FileNotFoundError, FileExistsError):
         raise
     except Exception as error:
-        if type(error).__module__ == "builtins" and not isinstance(error, OSError):
+        if type(error).__module__ == "builtins" and not isinstance(error, (OSError, UnicodeError)):
             raise
         raise storage_error(error, uri) from error
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile
+from frpipe.io.whole_file import as_table, read_whole
 
-REMEDY = "run the job that made it again, into a new output; a file that was changed by hand cannot be used"
+T = TypeVar("T")
+
+REMEDY = (
+    "see what else is damaged with `frpipe check`, mend it with --mend, then run the job that made it again; "
+    "a file that was changed by hand cannot be used"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,7 @@ class ListedFiles:
     @classmethod
     def of(cls, folder: Folder, remedy: str = REMEDY) -> ListedFiles:
         """Those of a finished run."""
-        listed = json.loads(folder.read(run.FILES))["files"]
-        return cls(folder, {file["name"]: file["sha256"] for file in listed}, remedy)
+        return cls(folder, {file.name: file.sha256 for file in run.file_list(folder)}, remedy)
 
     @classmethod
     def checked(cls, folder: Folder, files: Sequence[PartFile]) -> ListedFiles:
@@ -43,18 +46,17 @@ class ListedFiles:
 
     def read(self, name: str) -> bytes:
         """All bytes. Raises OutputError where they are not those of the list; never deletes anything."""
-        try:
-            data = self.folder.read(name)
-        except FileNotFoundError:
-            data = b""
-        if hashlib.sha256(data).hexdigest() != self.sha256.get(name):
-            raise OutputError(
-                f"{name} in {self.folder.uri} is not the file that was checked when it was finished",
-                self.remedy,
-            )
-        return data
+        return self._checked(name, bytes)
 
     def table(self, name: str) -> pa.Table:
         """A Parquet file, without its key-value metadata."""
-        table = pq.read_table(pa.BufferReader(self.read(name)), use_threads=False)
-        return table.replace_schema_metadata(None)
+        return self._checked(name, as_table).replace_schema_metadata(None)
+
+    def _checked(self, name: str, use: Callable[[bytes], T]) -> T:
+        try:
+            return read_whole(self.folder, name, use, self.sha256.get(name, "not listed"))
+        except FileDamaged:
+            raise OutputError(
+                f"{name} in {self.folder.uri} is not the file that was checked when it was finished",
+                self.remedy,
+            ) from None

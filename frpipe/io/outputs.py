@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import FrpipeError, OutputError
+from frpipe.core.errors import OutputError
+from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.parts import FACES, IMAGES, done_parts, part_name
+from frpipe.io.parts import FACES, IMAGES, PartFile, done_parts, part_name
+from frpipe.io.whole_file import as_table, read_columns, read_whole
+
+# Most of the bytes of a file of faces.
+_VECTORS = "embedding"
+T = TypeVar("T")
 
 
 def read_outputs(
@@ -31,8 +38,8 @@ def image_columns(out: Folder) -> list[str]:
     parts = done_parts(out)
     if not parts:
         raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
-    with out.open(f"{IMAGES}/{part_name(min(parts))}") as file:
-        names: list[str] = pq.read_schema(file).names
+    name = f"{IMAGES}/{part_name(min(parts))}"
+    names: list[str] = _read(out, name, lambda data: pq.read_schema(pa.BufferReader(data)).names)
     return names
 
 
@@ -41,27 +48,32 @@ def read_part_output(
 ) -> tuple[pa.Table, pa.Table]:
     """(images, faces) of one published part; None reads all columns.
 
-    Raises OutputError where it is damaged.
+    Raises FileDamaged where it is gone or damaged; StorageError, OutOfMemory; OutputError: it lacks a column.
     """
     name = part_name(part)
-    return _read(out, f"{IMAGES}/{name}", image_names), _read(out, f"{FACES}/{name}", face_names)
+    return (
+        read_published(out, f"{IMAGES}/{name}", image_names),
+        read_published(out, f"{FACES}/{name}", face_names),
+    )
 
 
-def _read(out: Folder, name: str, columns: list[str] | None) -> pa.Table:
-    """In this thread alone: Arrow's own, if they still hold a Python file at exit, abort the process."""
-    try:
-        with out.open(name) as file:
-            return pq.read_table(
-                file,
-                columns=columns,
-                use_threads=False,
-                pre_buffer=False,
-                page_checksum_verification=True,
-            )
-    except FrpipeError:
-        raise
-    except (pa.ArrowException, OSError, UnicodeError):
-        raise OutputError(
-            f"{name} of the enroll output is damaged, or lacks a column that is needed",
-            "run the enroll job again on it; if that changes nothing, enroll into a new output",
-        ) from None
+def read_published(out: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
+    """A file of the output; of a finished run, as its list of files has it. Raises as `read_part_output`.
+
+    It is read whole, and its SHA-256 compared, but for a file of faces whose vectors are not wanted: of that
+    the columns are read, and the checksums of their pages compared.
+    """
+    if columns is None or _VECTORS in columns or not name.startswith(f"{FACES}/"):
+        return _read(out, name, lambda data: as_table(data, columns))
+
+    def read(known: PartFile | None) -> pa.Table:
+        return read_columns(out, name, columns, *((known.rows, known.sha256) if known else ()))
+
+    return run.read_recorded(out, name, read)
+
+
+def _read(out: Folder, name: str, use: Callable[[bytes], T]) -> T:
+    def read(known: PartFile | None) -> T:
+        return read_whole(out, name, use, known.sha256 if known else "")
+
+    return run.read_recorded(out, name, read)

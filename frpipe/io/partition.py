@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from frpipe.core.errors import ConfigError, ManifestError, OutputError
+from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
 from frpipe.io.admission import admitted
 from frpipe.io.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.fingerprint import fingerprint
 from frpipe.io.folder import Folder
 from frpipe.io.manifest import Manifest
 from frpipe.io.part_writer import PartWriter
+from frpipe.io.whole_file import as_table, read_json, read_whole
 
 FORMAT_VERSION = 1
 PLAN = "_plan"
@@ -133,14 +133,13 @@ def plan_of(draft: Draft, out: Folder, part_rows: int, roots: tuple[str, ...] = 
 
 def load_plan(out: Folder) -> Plan:
     """The plan of an output folder. Raises FileNotFoundError: there is none; OutputError: it is damaged."""
-    data = out.read(f"{PLAN}/{_INDEX}")
     try:
-        index: dict[str, Any] = json.loads(data)
+        index = read_json(out, f"{PLAN}/{_INDEX}")
         version = index["format_version"]
         known = {name: index[name] for name in ("parts", "part_rows", "embedded", "fingerprint")}
         erased = {int(part): int(rows) for part, rows in index.get("erased", {}).items()}
         known |= {"rows": index["rows"] - sum(erased.values()), "erased": erased}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (FileDamaged, ValueError, KeyError, TypeError, AttributeError):
         raise _damaged() from None
     if version != FORMAT_VERSION:
         raise OutputError(
@@ -153,15 +152,16 @@ def load_plan(out: Folder) -> Plan:
 
 def read_part(out: Folder, part: int) -> pa.Table:
     """The rows of a part: image_id, image_uri, location, subject_id, then the manifest's own columns."""
+    name = f"{PLAN}/{Plan.part_name(part)}"
     try:
-        table = pq.read_table(pa.BufferReader(out.read(f"{PLAN}/{Plan.part_name(part)}")), use_threads=False)
-    except FileNotFoundError:
+        table = read_whole(out, name, as_table)
+    except FileDamaged:
+        if out.exists(name):
+            raise _damaged() from None
         raise OutputError(
             "the plan in the output folder is not to be found from here",
             "use an output that every node sees under the same name: a shared folder, or s3://",
         ) from None
-    except pa.ArrowInvalid:
-        raise _damaged() from None
     return table.replace_schema_metadata(None)
 
 

@@ -1,25 +1,28 @@
-"""The published output of a part: `faces/` first, `images/` last and only once.
+"""The published output of a part: `faces/` first, `images/` last, each of them only once.
 
-The images file is the mark that its rows are done. It names the SHA-256 of its faces file, so that a faces
-file from another attempt cannot pass for it. Readers go by `files.json` or by these marks, never by a glob
-of faces.
+Both are created exclusively: whoever comes later, be it an attempt that everybody thought dead, finds them
+there and changes nothing. The images file is the mark that the part's rows are done. It names the SHA-256 of
+its faces file, so that a faces file of another attempt cannot pass for it. Before the end of a run readers go
+by these marks; after it `files.json` and a plain glob name the same files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
 from frpipe.io.folder import Folder
+from frpipe.io.whole_file import as_table, bytes_of, damaged, read_whole
 
 IMAGES = "images"
 FACES = "faces"
 _FACES_SHA = b"frpipe.faces_sha256"
+_PART = re.compile(r"part-(\d{6,})\.parquet")
 
 
 def part_name(part: int) -> str:
@@ -37,18 +40,34 @@ class PartFile:
     sha256: str
 
 
+def part_number(name: str) -> int | None:
+    """The part that a file of this name, with or without its folder, is of; None: of none."""
+    found = _PART.fullmatch(name.rpartition("/")[2])
+    return int(found[1]) if found else None
+
+
 def write_part(
     out: Folder, part: int, images: pa.Table, faces: pa.Table, metadata: Mapping[str, str]
 ) -> bool:
-    """Publish a part. False if another attempt had published it already: the first one stays."""
-    name = part_name(part)
+    """Publish a part. False if another attempt has published it, or other faces of it: they stay.
+
+    Faces without images are what an attempt left that died between the two, or is still at it. Faces of the
+    same bytes are as good as our own; others only the run's driver clears away (`clear_orphans`).
+    """
     faces_bytes = to_parquet(faces, metadata)
     mark = {**metadata, _FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
-    images_bytes = to_parquet(images, mark)
+    return create_part(out, part, to_parquet(images, mark), faces_bytes)
+
+
+def create_part(out: Folder, part: int, images: bytes, faces: bytes) -> bool:
+    """As `write_part`, with the two files as they are."""
+    name = part_name(part)
     if out.exists(f"{IMAGES}/{name}"):
         return False
-    out.write(f"{FACES}/{name}", faces_bytes)
-    return out.create(f"{IMAGES}/{name}", images_bytes)
+    # A store that loses its answer says no although the faces are ours.
+    if not out.create(f"{FACES}/{name}", faces) and bytes_of(out, f"{FACES}/{name}") != faces:
+        return False
+    return out.create(f"{IMAGES}/{name}", images)
 
 
 def replace_part(out: Folder, part: int, images: pa.Table, faces: pa.Table) -> None:
@@ -71,41 +90,37 @@ def is_whole(images: pa.Table, faces: bytes) -> bool:
 
 def done_parts(out: Folder) -> set[int]:
     """Parts whose images file is published."""
-    return {
-        int(entry.name[5:11])
-        for entry in out.child(IMAGES).list()
-        if entry.name.startswith("part-") and entry.name.endswith(".parquet")
-    }
+    return _numbered(out, IMAGES)
+
+
+def clear_orphans(out: Folder) -> None:
+    """Remove faces without images, before their parts are done again. For the run's own driver alone."""
+    faces = _numbered(out, FACES)
+    for part in sorted(faces - done_parts(out)):
+        # An attempt that was at it when the files were listed may have ended since.
+        if not out.exists(f"{IMAGES}/{part_name(part)}"):
+            out.delete(f"{FACES}/{part_name(part)}")
 
 
 def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     """Read a published part back: its two files with their digests, and its images.
 
-    Raises OutputError where a file is damaged or the faces are not those that the images were written with.
+    Raises FileDamaged where a file is gone or damaged, or the faces are not those that the images were
+    written with; StorageError, OutOfMemory and OutputError where it cannot be told.
     """
     name = part_name(part)
-    images_bytes = out.read(f"{IMAGES}/{name}")
-    try:
-        faces_bytes = out.read(f"{FACES}/{name}")
-        images = pq.read_table(pa.BufferReader(images_bytes), page_checksum_verification=True)
-        faces_rows = pq.read_metadata(pa.BufferReader(faces_bytes)).num_rows
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise _damaged(part) from error
-    if not is_whole(images, faces_bytes):
-        raise _damaged(part)
-    faces_sha = hashlib.sha256(faces_bytes).hexdigest()
-    return (
-        PartFile(
-            f"{IMAGES}/{name}", images.num_rows, len(images_bytes), hashlib.sha256(images_bytes).hexdigest()
-        ),
-        PartFile(f"{FACES}/{name}", faces_rows, len(faces_bytes), faces_sha),
-        images,
-    )
+    images, images_file = read_whole(out, f"{IMAGES}/{name}", lambda data: _listed(f"{IMAGES}/{name}", data))
+    mark = (images.schema.metadata or {}).get(_FACES_SHA, b"").decode()
+    if not mark:
+        raise damaged(out, f"{IMAGES}/{name}")
+    faces_file = read_whole(out, f"{FACES}/{name}", lambda data: _file(f"{FACES}/{name}", data), mark)
+    return images_file, faces_file, images
 
 
 def withdraw_part(out: Folder, part: int) -> None:
-    """Take a damaged part back, so that it is done again."""
-    out.delete(f"{IMAGES}/{part_name(part)}")
+    """Take a damaged part back, so that it is done again: its mark first. For the run's own driver alone."""
+    for table in (IMAGES, FACES):
+        out.delete(f"{table}/{part_name(part)}")
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
@@ -139,8 +154,15 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def _damaged(part: int) -> OutputError:
-    return OutputError(
-        f"part {part} of the output is damaged or incomplete",
-        "run the same command again: the part is done anew",
-    )
+def _numbered(out: Folder, table: str) -> set[int]:
+    parts = (part_number(entry.name) for entry in out.child(table).list())
+    return {part for part in parts if part is not None}
+
+
+def _listed(name: str, data: bytes) -> tuple[pa.Table, PartFile]:
+    return as_table(data), _file(name, data)
+
+
+def _file(name: str, data: bytes) -> PartFile:
+    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
+    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -32,7 +31,7 @@ class PartRows(NamedTuple):
 
 def part_rows(out: Folder) -> dict[int, PartRows]:
     """The parts of a finished output, in order, as its file list says."""
-    rows = {file["name"]: int(file["rows"]) for file in json.loads(out.read(run.FILES))["files"]}
+    rows = {file.name: file.rows for file in run.file_list(out)}
     parts = {
         int(n.removeprefix(f"{FACES}/part-").split(".")[0]): n for n in rows if n.startswith(f"{FACES}/")
     }

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile
+from frpipe.io.whole_file import read_json, read_whole
 
 RUN = "run.json"
 FILES = "files.json"
@@ -25,6 +26,11 @@ REPORT = "report.json"
 REPORT_TEXT = "report.md"
 SUCCESS = "_SUCCESS"
 ERASING = "erasing.json"
+
+T = TypeVar("T")
+# The lists of files of finished runs, by the run's place: read once in a process, as they hardly change.
+_records: dict[str, dict[str, PartFile]] = {}
+_MOST_RECORDS = 16
 
 
 def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
@@ -49,12 +55,16 @@ def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[
 
 
 def begun(out: Folder) -> dict[str, Any]:
-    """The facts of the run that the folder belongs to; nothing where it belongs to nobody."""
+    """The facts of the run that the folder belongs to; nothing where it belongs to nobody.
+
+    Raises OutputError where that cannot be read.
+    """
     try:
-        facts: dict[str, Any] = json.loads(out.read(RUN))
-    except (FileNotFoundError, ValueError):
+        return read_json(out, RUN)
+    except FileNotFoundError:
         return {}
-    return facts
+    except FileDamaged:
+        raise _nobodys() from None
 
 
 def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -63,12 +73,12 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
     Raises OutputError as `claim`, and where an erasure is under way: nobody may write beside it.
     """
     try:
-        run: dict[str, Any] = json.loads(out.read(RUN))
+        run = read_json(out, RUN)
         theirs = run["identity"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):
-        raise OutputError(f"{RUN} in the output folder cannot be read", "use another output folder") from None
+    except (FileDamaged, KeyError):
+        raise _nobodys() from None
     differences = list(_differences(theirs, json.loads(json.dumps(identity))))
     if differences:
         raise OutputError(
@@ -94,13 +104,17 @@ def release(out: Folder) -> None:
 
 
 def complete(out: Folder) -> dict[str, Any] | None:
-    """The stored report if the run has ended and all its files are there, of the right size; else None."""
+    """The stored report if the run has ended and all its files are there, of the right size; else None.
+
+    No file is read but the list and the report: whether the others hold what was written their readers
+    check, and `frpipe check`.
+    """
     if not out.exists(SUCCESS):
         return None
     try:
-        listed = {file["name"]: file["bytes"] for file in json.loads(out.read(FILES))["files"]}
-        report: dict[str, Any] = json.loads(out.read(REPORT))
-    except (FileNotFoundError, ValueError, KeyError):
+        listed = {file.name: file.bytes for file in file_list(out)}
+        report = read_json(out, REPORT)
+    except (FileNotFoundError, FileDamaged, KeyError, TypeError):
         return None
     folders = {name.rpartition("/")[0] for name in listed}
     present = {entry.name: entry.bytes for sub in folders for entry in out.list(sub)}
@@ -109,12 +123,60 @@ def complete(out: Folder) -> dict[str, Any] | None:
 
 def digest(out: Folder) -> str:
     """SHA-256 of the file list of a finished run. It holds those of the files, so it stands for them all."""
-    return hashlib.sha256(out.read(FILES)).hexdigest()
+    return read_whole(out, FILES, _digest_of_list)
+
+
+def file_list(out: Folder) -> list[PartFile]:
+    """What `files.json` says of each file. FileNotFoundError where there is none; FileDamaged where it is no
+    such list."""
+    if not out.exists(FILES):
+        raise FileNotFoundError(FILES)
+    return read_whole(out, FILES, _files_of)
+
+
+def listed_files(out: Folder) -> dict[str, str]:
+    """SHA-256 by name, as the list of files has them, of a run that has ended or had; none without a list."""
+    try:
+        return {file.name: file.sha256 for file in file_list(out)}
+    except FileNotFoundError:
+        return {}
+
+
+def read_recorded(out: Folder, name: str, read: Callable[[PartFile | None], T]) -> T:
+    """What `read` makes of a file, told what the list of files says of it; None: the run has not ended.
+
+    Raises OutputError where the run is being changed, and what `read` does.
+    """
+    known = _records.get(out.uri) or _record(out)
+    try:
+        return read(known.get(name))
+    except FileDamaged:
+        _records.pop(out.uri, None)
+        now = _record(out)
+        if now.get(name) == known.get(name):
+            raise
+        if not now:
+            raise OutputError(
+                f"{out.uri} is being changed: it was finished, and is not any more",
+                "let its job, or the erasure that is under way, end; then run again",
+            ) from None
+        # People were taken out of it, or it was mended, since the list was read.
+        return read(now.get(name))
 
 
 def reopen(out: Folder) -> None:
     """Take the mark of success away, before anything of a finished run is done again."""
+    _records.pop(out.uri, None)
     out.delete(SUCCESS)
+
+
+def refuse_sealed(out: Folder) -> None:
+    """Raise OutputError where the run has ended: somebody else was faster, and nothing may be withdrawn."""
+    if out.exists(SUCCESS):
+        raise OutputError(
+            f"{out.uri} was finished by another process while this one was at it",
+            "run the same command again",
+        )
 
 
 def seal(out: Folder, files: Sequence[PartFile], report: dict[str, Any], text: str) -> None:
@@ -123,6 +185,38 @@ def seal(out: Folder, files: Sequence[PartFile], report: dict[str, Any], text: s
     out.write(REPORT, _pretty(report))
     out.write(REPORT_TEXT, text.encode())
     out.write(SUCCESS, b"")
+
+
+def _record(out: Folder) -> dict[str, PartFile]:
+    """The list of files by name, kept for the next time; none where the run has not ended."""
+    if not out.exists(SUCCESS):
+        return {}
+    try:
+        found = {file.name: file for file in file_list(out)}
+    except FileNotFoundError:
+        return {}
+    if len(_records) >= _MOST_RECORDS:
+        _records.clear()
+    _records[out.uri] = found
+    return found
+
+
+def _files_of(data: bytes) -> list[PartFile]:
+    """Raises ValueError for bytes that are no such list."""
+    try:
+        listed = [PartFile(**file) for file in json.loads(data)["files"]]
+    except (KeyError, TypeError):
+        raise ValueError from None
+    return listed
+
+
+def _digest_of_list(data: bytes) -> str:
+    json.loads(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _nobodys() -> OutputError:
+    return OutputError(f"{RUN} in the output folder cannot be read", "use another output folder")
 
 
 def _pretty(data: dict[str, Any]) -> bytes:

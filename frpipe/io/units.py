@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged
+from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.parts import PartFile, part_name, to_parquet
-
-_NUMBERED = re.compile(re.escape(part_name(0)).replace("000000", r"(\d{6,})"))
+from frpipe.io.parts import PartFile, part_name, part_number, to_parquet
+from frpipe.io.whole_file import as_table, read_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +24,50 @@ class Units:
 
     def done(self) -> set[int]:
         """Units that are published."""
-        names = (entry.name.rpartition("/")[2] for entry in self.folder.list(self.sub))
-        return {int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found}
+        units = (part_number(entry.name) for entry in self.folder.list(self.sub))
+        return {unit for unit in units if unit is not None}
 
     def publish(self, unit: int, table: pa.Table, metadata: Mapping[str, str]) -> bool:
         """Put a unit's rows in place. False if another attempt had done it already: the first one stays."""
         return self.folder.create(self._name(unit), to_parquet(table, metadata))
 
     def read(self, unit: int) -> pa.Table:
-        """A published unit. Raises OutputError where it is damaged."""
-        return self._checked(unit)[1]
+        """A published unit; of a finished run, as its list of files has it.
+
+        Raises FileDamaged where it is not, and deletes nothing; StorageError, OutOfMemory, OutputError.
+        """
+
+        def read(known: PartFile | None) -> pa.Table:
+            return read_whole(*self._place(unit), as_table, known.sha256 if known else "")
+
+        return run.read_recorded(self.folder, self._name(unit), read)
+
+    def read_own(self, unit: int) -> pa.Table | None:
+        """A unit of a run that goes on, for its own driver: None where it is damaged, and is taken back."""
+        try:
+            return read_whole(*self._place(unit), as_table)
+        except FileDamaged:
+            run.refuse_sealed(self.folder)
+            self.folder.delete(self._name(unit))
+            return None
 
     def tables(self) -> Iterator[pa.Table]:
         """All published units, in their order."""
         return (self.read(unit) for unit in sorted(self.done()))
 
     def files(self) -> list[PartFile]:
-        """Every published file, read back and hashed. Raises OutputError where one is damaged."""
-        return [self._checked(unit)[0] for unit in sorted(self.done())]
+        """Every published file, read back and hashed. Raises FileDamaged where one is damaged."""
+        return [read_whole(*self._place(unit), self._lister(unit)) for unit in sorted(self.done())]
 
-    def _checked(self, unit: int) -> tuple[PartFile, pa.Table]:
-        name = self._name(unit)
-        data = self.folder.read(name)
-        try:
-            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        except (pa.ArrowException, OSError, UnicodeError):
-            self.folder.delete(name)
-            raise OutputError(
-                f"{name} of the output is damaged", "run the same command again: it is done anew"
-            ) from None
-        return PartFile(name, table.num_rows, len(data), hashlib.sha256(data).hexdigest()), table
+    def _lister(self, unit: int) -> Callable[[bytes], PartFile]:
+        def listed(data: bytes) -> PartFile:
+            rows = as_table(data).num_rows
+            return PartFile(self._name(unit), rows, len(data), hashlib.sha256(data).hexdigest())
+
+        return listed
+
+    def _place(self, unit: int) -> tuple[Folder, str]:
+        return self.folder, self._name(unit)
 
     def _name(self, unit: int) -> str:
         return f"{self.sub}/{part_name(unit)}"

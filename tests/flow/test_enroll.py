@@ -18,6 +18,8 @@ import pytest
 from cluster import Cluster
 from enrollment import ROOT, command, content, enroll, write_manifest
 
+from frpipe.cli.main import main
+
 POISON = b"POISON"
 SMALL_PARTS = "resources.part_rows=8"
 TOGETHER, APART = "resources.locate.workers=auto", "resources.locate.workers=2"
@@ -118,17 +120,24 @@ def test_a_cluster_that_does_not_answer_is_one_clear_error(manifest: Path, tmp_p
     assert "Traceback" not in refused.stderr
 
 
-def test_a_damaged_file_is_done_again(
-    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+def test_a_damaged_file_is_found_by_check_mended_and_done_again(
+    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     subprocess.run(["cp", "-r", finished, output], check=True)
-    (output / "_SUCCESS").unlink()
     victim = output / "faces/part-000002.parquet"
-    victim.write_bytes(victim.read_bytes()[:-100])
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    said = enroll(manifest, output, "--set", SMALL_PARTS)
+    assert (said.returncode, "complete already" in said.stderr) == (0, True)
+    assert main(["check", str(output)]) == 6
+    assert "faces/part-000002.parquet is damaged" in capsys.readouterr().out
+    assert main(["check", str(output), "--mend"]) == 6
     again = enroll(manifest, output, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
     assert again.returncode == 0, again.stderr
     assert content(output, "faces").equals(content(finished, "faces"))
+    assert main(["check", str(output)]) == 0
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(

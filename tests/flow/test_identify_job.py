@@ -586,7 +586,8 @@ def test_damaged_probes_are_one_clear_error(probes: Path, gallery: Path, job: Jo
     victim.write_bytes(bytes(victim.stat().st_size))
     code, _, err = job(*_words(tmp_path / "probes", gallery, tmp_path / "out"))
     assert code == 6
-    assert "faces/part-000002.parquet of the enroll output is damaged" in err
+    assert f"faces/part-000002.parquet in {tmp_path / 'probes'} is damaged" in err
+    assert victim.exists()
 
 
 def test_two_drivers_on_one_output_leave_one_result(

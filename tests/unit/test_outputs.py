@@ -23,8 +23,6 @@ def test_a_damaged_part_is_an_error_with_a_remedy(sub: str, tmp_path: Path) -> N
         list(read_outputs(out, ["image_id"], ["none"]))
     victim = tmp_path / f"{sub}/part-000000.parquet"
     victim.write_bytes(bytes(victim.stat().st_size))
-    with pytest.raises(
-        OutputError, match=f"{sub}/part-000000.parquet of the enroll output is damaged"
-    ) as caught:
+    with pytest.raises(OutputError, match=f"{sub}/part-000000.parquet in .* is damaged") as caught:
         list(read_outputs(out))
-    assert "run the enroll job again" in caught.value.remedy
+    assert "frpipe check" in caught.value.remedy

@@ -27,6 +27,7 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["protocol", "lfw"],
         ["rejects"],
         ["erase"],
+        ["check"],
         ["identify"],
         ["verify"],
         ["sheet"],

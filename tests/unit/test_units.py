@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.parts import to_parquet
 from frpipe.io.units import Units
@@ -42,9 +43,31 @@ def test_a_damaged_unit_is_taken_back(units: Units, tmp_path: Path) -> None:
     units.publish(0, TABLE, {})
     path = tmp_path / "probes/part-000000.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(OutputError, match="damaged"):
-        units.files()
+    for read in (units.files, lambda: units.read(0), lambda: list(units.tables())):
+        with pytest.raises(FileDamaged, match=r"probes/part-000000\.parquet .* is damaged"):
+            read()
+        assert units.done() == {0}
+    assert units.read_own(0) is None
     assert units.done() == set()
+
+
+def test_nothing_is_taken_back_of_a_run_that_somebody_else_has_ended(units: Units, tmp_path: Path) -> None:
+    units.publish(0, TABLE, {})
+    (tmp_path / "probes/part-000000.parquet").write_bytes(b"")
+    run.seal(units.folder, [], {}, "")
+    with pytest.raises(OutputError, match="finished by another process"):
+        units.read_own(0)
+    assert units.done() == {0}
+
+
+def test_of_a_finished_run_every_byte_is_compared(units: Units, tmp_path: Path) -> None:
+    units.publish(0, TABLE, {"k": "value"})
+    run.seal(units.folder, units.files(), {}, "")
+    assert units.read(0).equals(TABLE)
+    path = tmp_path / "probes/part-000000.parquet"
+    path.write_bytes(path.read_bytes().replace(b"value", b"other"))
+    with pytest.raises(FileDamaged):
+        units.read(0)
 
 
 def test_one_wrong_bit_of_a_value_is_damage(units: Units, tmp_path: Path) -> None:
@@ -54,9 +77,8 @@ def test_one_wrong_bit_of_a_value_is_damage(units: Units, tmp_path: Path) -> Non
     data, needle = bytearray(path.read_bytes()), struct.pack("<d", value)
     data[data.index(needle)] ^= 1
     path.write_bytes(data)
-    with pytest.raises(OutputError, match="damaged"):
+    with pytest.raises(FileDamaged):
         units.read(0)
-    assert units.done() == set()
 
 
 def test_files_of_other_names_are_no_units(units: Units, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from frpipe.core.errors import OutputError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.census import Census
 from frpipe.flows.all_pairs.evaluation import evaluation_of
@@ -128,12 +127,10 @@ class Plan:
         return {unit for unit in done if all(self._whole(out, sub, unit) for sub in (HISTOGRAMS, ERRORS))}
 
     def _whole(self, out: Folder, sub: str, unit: int) -> bool:
-        try:
-            Units(out, sub).read(unit)
-        except OutputError:
-            self.say(f"unit {unit} is damaged and will be done again")
-            return False
-        return True
+        if Units(out, sub).read_own(unit) is not None:
+            return True
+        self.say(f"unit {unit} is damaged and will be done again")
+        return False
 
     def _count(self, spec: ScoreSpec, pending: dict[int, tuple[int, int]], pool: Pool) -> None:
         start = said = time.monotonic()

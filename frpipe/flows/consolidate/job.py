@@ -165,7 +165,7 @@ class Consolidation:
         if count.faces != source.faces:
             raise OutputError(
                 f"the enroll output holds {count.faces:,} faces, its report says {source.faces:,}",
-                "run the enroll job again on this output",
+                f"see what is wrong with it: frpipe check {source.folder.uri}",
             )
         if count.used + sum(count.left_out.values()) != count.faces:
             raise InvariantError(

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from frpipe.core.dedup_schema import SAME_PERSON, SAME_PHOTO
-from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.errors import InvariantError
 from frpipe.flows.dedup.clusters import clusters_of
 from frpipe.flows.dedup.report import report_of, report_text, since_text, source_text
 from frpipe.flows.dedup.since import CLUSTERS, Carried, OldResult
@@ -114,10 +114,11 @@ class Plan:
         """Pairs of each unit that is published; one that is damaged is withdrawn, and done again."""
         found = {}
         for unit in units.done():
-            try:
-                found[unit] = units.read(unit).num_rows
-            except OutputError:
+            table = units.read_own(unit)
+            if table is None:
                 self.say(f"unit {unit} is damaged and will be done again")
+            else:
+                found[unit] = table.num_rows
         return found
 
     def _carry_over(self, units: Units, done: dict[int, int]) -> None:

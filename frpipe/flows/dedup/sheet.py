@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from frpipe.core.dedup_schema import SAME_PERSON, SAME_PHOTO
 from frpipe.core.errors import ConfigError, OutputError
@@ -23,6 +22,7 @@ from frpipe.flows.thumbnails import Thumbnails
 from frpipe.io import run
 from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
+from frpipe.io.outputs import read_published
 from frpipe.io.units import Units
 from frpipe.stages.dedup_worker import PAIRS
 
@@ -69,7 +69,7 @@ class _Case:
 
 def _cases(out: Folder, limit: int) -> list[_Case]:
     """The most alike of each kind, those with different photos first."""
-    clusters = pq.read_table(pa.BufferReader(out.read(CLUSTERS)))
+    clusters = read_published(out, CLUSTERS)
     clusters = clusters.filter(pa.array(clusters["size"].to_numpy() > 1))
     units = Units(out, PAIRS)
     chosen = _chosen(units, clusters, limit)

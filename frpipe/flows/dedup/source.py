@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -131,8 +130,8 @@ class FeatureSource(_Plain):
     @cached_property
     def blocks(self) -> list[list[int]]:
         """The parts of each block."""
-        listed = json.loads(self._folder.read(run.FILES))["files"]
-        rows = [file["rows"] for file in listed if file["name"].startswith(f"{FACES}/")]
+        listed = run.file_list(self._folder)
+        rows = [file.rows for file in listed if file.name.startswith(f"{FACES}/")]
         return _bundled(range(len(rows)), rows, self.block_rows)
 
     @cached_property

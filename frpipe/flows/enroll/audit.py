@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.errors import FileDamaged, InvariantError, OutputError
 from frpipe.core.report import Tally
+from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import Plan
-from frpipe.io.parts import PartFile, check_part, done_parts, withdraw_part
+from frpipe.io.parts import PartFile, check_part, clear_orphans, done_parts, withdraw_part
 
 _THREADS = 8
 _AT_ONCE = 64
@@ -33,7 +34,8 @@ class Audit:
 def audit(out: Folder, plan: Plan) -> Audit:
     """Read and hash every file of every part. Memory: the images of a few dozen parts at a time.
 
-    Raises InvariantError where whole files do not hold the rows that went in.
+    Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
+    OutputError where it cannot be told whether a file is whole. Deletes nothing.
     """
     result = Audit()
     with ThreadPoolExecutor(_THREADS, "audit") as threads:
@@ -55,11 +57,14 @@ def until_whole(
     """
     rows = 0
     for _ in range(_ROUNDS):
+        run.refuse_sealed(out)
+        clear_orphans(out)
         rows += work(missing(plan, done_parts(out)))
         found = audit(out, plan)
         if not found.damaged:
             return found, rows
         say(f"{len(found.damaged)} parts are damaged and will be done again")
+        run.refuse_sealed(out)
         for part in found.damaged:
             withdraw_part(out, part)
     raise OutputError(
@@ -83,7 +88,7 @@ def _checker(out: Folder) -> Callable[[int], Checked | None]:
     def check(part: int) -> Checked | None:
         try:
             return check_part(out, part)
-        except (OutputError, FileNotFoundError):
+        except FileDamaged:
             return None
 
     return check

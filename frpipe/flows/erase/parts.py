@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import FrpipeError
+from frpipe.core.errors import FileDamaged
 from frpipe.flows.rejects.reading import in_order
+from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
 from frpipe.io.folder import Folder
 from frpipe.io.part_writer import PartWriter
 from frpipe.io.partition import PLAN, Plan
-from frpipe.io.parts import FACES, IMAGES, done_parts, is_whole, part_name, replace_part
+from frpipe.io.parts import FACES, IMAGES, is_whole, part_name, replace_part, withdraw_part
+from frpipe.io.whole_file import read_json, read_whole
 
 _INDEX = f"{PLAN}/plan.json"
 # What a run leaves there only if it died between its last steps.
@@ -39,7 +40,7 @@ def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], c
                 writer.write(plan.part_name(part), kept)
             whole = plan.rows_of(part) + plan.erased.get(part, 0)
             gone[str(part)] = whole - kept.num_rows
-    index: dict[str, Any] = json.loads(out.read(_INDEX))
+    index = read_json(out, _INDEX)
     erased = {**index.get("erased", {}), **gone}
     if erased != index.get("erased"):
         check()
@@ -47,15 +48,19 @@ def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], c
 
 
 def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Take rows out of faces and images. A part that cannot be read is taken away: it may hold anything."""
-    done = done_parts(out)
+    """Take rows out of faces and images. A part that is damaged is taken away: it may hold anything.
+
+    Raises StorageError, OutOfMemory or OutputError where it cannot be told: it stays, and so does the mark.
+    """
+    listed = run.listed_files(out)
 
     def strike(part: int) -> None:
-        tables = _read(out, part) if part in done else None
-        if tables is None:
-            _withdraw(out, part, check)
+        try:
+            images, faces, whole = _read(out, part, listed)
+        except FileDamaged:
+            check()
+            withdraw_part(out, part)
             return
-        images, faces, whole = tables
         gone, gone_faces = ids.mask(images), ids.mask(faces)
         if gone.any() or gone_faces.any() or not whole:
             check()
@@ -67,8 +72,7 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
 def clear_scratch(out: Folder) -> None:
     """Remove what a run leaves there while it is under way, and what killed writers left."""
     for sub in _SCRATCH:
-        for entry in out.list(sub):
-            out.delete(entry.name)
+        out.clear(sub)
     out.sweep(0)
 
 
@@ -84,22 +88,22 @@ def as_written(data: bytes) -> pa.Table:
 
 
 def _plan_rows(out: Folder, part: int) -> pa.Table:
-    return as_written(out.read(f"{PLAN}/{Plan.part_name(part)}"))
+    return read_whole(out, f"{PLAN}/{Plan.part_name(part)}", as_written)
 
 
-def _read(out: Folder, part: int) -> tuple[pa.Table, pa.Table, bool] | None:
-    """Images, faces, and whether they belong together; None where they cannot be read."""
+def _read(out: Folder, part: int, listed: Mapping[str, str]) -> tuple[pa.Table, pa.Table, bool]:
+    """Images, faces, and whether they belong together."""
+    images = _whole(out, f"{IMAGES}/{part_name(part)}", listed)[0]
+    faces, data = _whole(out, f"{FACES}/{part_name(part)}", listed)
+    return images, faces, is_whole(images, data)
+
+
+def _whole(out: Folder, name: str, listed: Mapping[str, str]) -> tuple[pa.Table, bytes]:
+    """listed: SHA-256 before the erasure. What it has written since has its own checksums."""
     try:
-        data = out.read(f"{FACES}/{part_name(part)}")
-        images = as_written(out.read(f"{IMAGES}/{part_name(part)}"))
-        return images, as_written(data), is_whole(images, data)
-    except FrpipeError:
-        raise
-    except (pa.ArrowException, OSError, UnicodeError):
-        return None
-
-
-def _withdraw(out: Folder, part: int, check: Check) -> None:
-    check()
-    for table in (IMAGES, FACES):
-        out.delete(f"{table}/{part_name(part)}")
+        return read_whole(out, name, lambda data: (as_written(data), data))
+    except FileDamaged:
+        if name not in listed:
+            raise
+        # As it was recorded it is not damaged, whatever Arrow says.
+        return read_whole(out, name, lambda data: (as_written(data), data), listed[name])

@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.flows.rejects.reading import in_order
 from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
 from frpipe.io.erasure import ERASED
 from frpipe.io.folder import Folder
 from frpipe.io.needles import Haystack
+from frpipe.io.whole_file import bytes_of, read_whole
 
 # A shorter id may well be a word, a number, or a part of one: it is looked for where ids stand alone.
 LONG_BYTES = 8
@@ -79,35 +80,33 @@ class Proof:
         return in_order(lambda number: ", ".join(self._look(names[number])), range(len(names)))
 
     def _look(self, name: str) -> Iterator[str]:
-        data = self.out.read(name)
+        data = bytes_of(self.out, name)
         own = _OWN.fullmatch(name) is not None
         if not own and self._stands_in(name.encode()):
             yield "an id in its name"
         if self.vectors.found_in(data):
             yield "a vector"
         if name.endswith(".parquet"):
-            yield from self._columns(data)
+            yield from self._columns(name)
         elif own and name.endswith(".json"):
-            if not set(self._long).isdisjoint(_leaves(json.loads(data))):
+            if not set(self._long).isdisjoint(_leaves(read_whole(self.out, name, json.loads))):
                 yield "an id"
         elif any(map(self._stands_in, _texts_of(name, data))):
             yield "an id"
 
-    def _columns(self, data: bytes) -> Iterator[str]:
+    def _columns(self, name: str) -> Iterator[str]:
         try:
-            file = pq.ParquetFile(pa.BufferReader(data))
-            names = [field.name for field in file.schema_arrow if "string" in str(field.type)]
-            table = file.read(columns=names, use_threads=False)
-        except (pa.ArrowException, OSError, UnicodeError):
+            names, table = read_whole(self.out, name, _text_columns)
+        except FileDamaged:
             yield "cannot be read"
             return
-        plain = {name for name in _BY_KIND & set(names) if not pa.types.is_nested(table[name].type)}
-        by_kind = pa.table({name: table[name].cast(pa.string()) for name in plain})
+        plain = {each for each in _BY_KIND & set(names) if not pa.types.is_nested(table[each].type)}
+        by_kind = pa.table({each: table[each].cast(pa.string()) for each in plain})
         if self.ids.mask(by_kind).any() or self.ids.mask(_owners(by_kind)).any():
             yield "an id"
-        for name in (name for name in names if name not in plain):
-            if any(self._equals(values) for chunk in table[name].chunks for values in _strings(chunk)):
-                yield f"an id in the column {name}"
+        for column in (each for each in names if each not in plain):
+            if any(self._equals(values) for chunk in table[column].chunks for values in _strings(chunk)):
+                yield f"an id in the column {column}"
 
     def _equals(self, values: pa.Array) -> bool:
         """Whether one of the values is a long id, or the id of a face of such a photo."""
@@ -126,6 +125,13 @@ class Proof:
     @cached_property
     def _long_values(self) -> pa.Array:
         return pa.array(self._long, pa.string())
+
+
+def _text_columns(data: bytes) -> tuple[list[str], pa.Table]:
+    """Names of the columns with text in them, and these."""
+    file = pq.ParquetFile(pa.BufferReader(data))
+    names = [field.name for field in file.schema_arrow if "string" in str(field.type)]
+    return names, file.read(columns=names, use_threads=False)
 
 
 def _owners(table: pa.Table) -> pa.Table:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.report import Report
 from frpipe.flows.replay.report import ReplayReport
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.partition import Plan, load_plan
+from frpipe.io.whole_file import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class EraseTarget:
 
 def _report(out: Folder) -> Report:
     try:
-        stored: dict[str, Any] = json.loads(out.read(run.REPORT))
-    except (FileNotFoundError, ValueError):
+        stored = read_json(out, run.REPORT)
+    except (FileNotFoundError, FileDamaged):
         raise OutputError(f"{run.REPORT} of the output cannot be read", "enroll into a new output") from None
     return (ReplayReport if "replays" in stored else Report).stored(stored)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.errors import InvariantError
 from frpipe.flows.identify.goal import Goal
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -18,7 +18,7 @@ from frpipe.io.units import Units
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over published units. damaged: units that could not be read, and have been taken back."""
+    """Sums over published units. damaged: units that were, and have been taken back."""
 
     rows: int = 0
     damaged: int = 0
@@ -27,13 +27,14 @@ class Tally:
 
     @classmethod
     def of(cls, done: Units) -> Tally:
-        """Read all of them."""
+        """Read all of them, as the run's own driver."""
         tally = cls()
         for unit in sorted(done.done()):
-            try:
-                tally.add(done.read(unit))
-            except OutputError:
+            table = done.read_own(unit)
+            if table is None:
                 tally.damaged += 1
+            else:
+                tally.add(table)
         return tally
 
     def add(self, table: pa.Table) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +61,7 @@ class PairResults:
         provenance = {
             "result": uri,
             "result_files": digest,
-            "pairs": json.loads(folder.read(run.RUN))["identity"]["pairs"],
+            "pairs": run.begun(folder)["identity"]["pairs"],
             **{
                 name: report[name] for name in ("feature_run", "embedder_hash", "preprocessing_hash", "faces")
             },

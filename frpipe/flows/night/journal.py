@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.flows.night.lease import Lease
 from frpipe.io import run
 from frpipe.io.folder import Folder
+from frpipe.io.whole_file import read_json
 
 NIGHT = "night.json"
 JOB = "night"
@@ -26,14 +27,13 @@ Facts = dict[str, Any]
 def read_record(folder: Folder) -> Facts:
     """A night's `night.json`; empty where it has none yet. Raises OutputError where it cannot be read."""
     try:
-        found: Facts = json.loads(folder.read(NIGHT))
+        return read_json(folder, NIGHT)
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except FileDamaged:
         raise OutputError(
             f"{NIGHT} in {folder.uri} cannot be read", "move that night's folder away"
         ) from None
-    return found
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ def measured(work: Work) -> Samples:
     searched = work.journal.facts("identify") or {}
     for search in (GALLERY, WATCH_LIST):
         if search in searched:
-            found = Units(work.folder, f"{IDENTIFY}/{search}/probes").tables()
+            found = Units(work.folder.child(IDENTIFY).child(search), "probes").tables()
             values = [table["rank1_similarity"].drop_null().to_numpy() for table in found]
             samples[f"rank1_similarity_{search}"] = Sample.of(np.concatenate([np.zeros(0), *values]))
     before = opened(work.config.gallery, work.journal.base["gallery_version"])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.night_config import Gates
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import CHANGES
@@ -17,6 +16,7 @@ from frpipe.flows.night.tables import as_file
 from frpipe.flows.night.work import PROBES, SCAN
 from frpipe.io import run
 from frpipe.io.folder import Folder
+from frpipe.io.whole_file import read_json
 
 PAGE = "report.html"
 _PHOTOS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
@@ -41,8 +41,8 @@ def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
 def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[Verdict]]:
     """The stored report of a finished night, with the gates as they are asked for now."""
     try:
-        report: Facts = json.loads(folder.read(run.REPORT))
-    except (FileNotFoundError, ValueError):
+        report: Facts = read_json(folder, run.REPORT)
+    except (FileNotFoundError, FileDamaged):
         raise OutputError(f"{run.REPORT} of the night cannot be read", "move its folder away") from None
     verdicts = judged(gates, report["steps"])
     told = [verdict.as_dict() for verdict in verdicts]

@@ -7,9 +7,10 @@ import hashlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile, to_parquet
+from frpipe.io.whole_file import as_table, read_whole
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
@@ -19,15 +20,20 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
     """A table. Raises OutputError where it is damaged; FileNotFoundError where there is none."""
+    if not folder.exists(name):
+        raise FileNotFoundError(name)
     try:
-        table = pq.read_table(pa.BufferReader(folder.read(name)), columns=columns, use_threads=False)
-    except pa.ArrowInvalid:
+        table = read_whole(folder, name, lambda data: as_table(data, columns))
+    except FileDamaged:
         raise OutputError(f"{name} in {folder.uri} is damaged", "move that night's folder away") from None
     return table.replace_schema_metadata(None)
 
 
 def as_file(folder: Folder, name: str) -> PartFile:
     """A table as the list of files has it."""
-    data = folder.read(name)
-    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+
+    def listed(data: bytes) -> PartFile:
+        rows = pq.read_metadata(pa.BufferReader(data)).num_rows
+        return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+
+    return read_whole(folder, name, listed)

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.folder import Folder
+from frpipe.io.outputs import read_published
 from frpipe.io.parts import FACES, IMAGES, part_name
 
 T = TypeVar("T")
@@ -26,20 +25,10 @@ def in_order(work: Callable[[int], T], parts: Sequence[int]) -> Iterator[T]:
 
 
 def read_images(out: Folder, part: int, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a published part's images. Raises OutputError where the file is damaged."""
-    return _read(out, IMAGES, part, columns)
+    """Some columns of a published part's images. Raises as `read_published`."""
+    return read_published(out, f"{IMAGES}/{part_name(part)}", [*columns])
 
 
 def read_faces(out: Folder, part: int, columns: Sequence[str]) -> pa.Table:
     """The same of its faces."""
-    return _read(out, FACES, part, columns)
-
-
-def _read(out: Folder, table: str, part: int, columns: Sequence[str]) -> pa.Table:
-    try:
-        with out.open(f"{table}/{part_name(part)}") as file:
-            return pq.read_table(file, columns=list(columns), use_threads=False, pre_buffer=False)
-    except FrpipeError:
-        raise
-    except (OSError, pa.ArrowInvalid):
-        raise OutputError(f"part {part} of the run is damaged or gone", "run its enroll job again") from None
+    return read_published(out, f"{FACES}/{part_name(part)}", [*columns])

@@ -21,7 +21,7 @@ from frpipe.flows.replay.selection import Selection
 from frpipe.flows.rescan.carry import Carry
 from frpipe.io.folder import Folder
 from frpipe.io.listed_files import ListedFiles
-from frpipe.io.parts import FACES, IMAGES, part_name, write_part
+from frpipe.io.parts import FACES, IMAGES, create_part, part_name, write_part
 
 # Parts of a replay are often shared by neighbouring parts of the run.
 _HELD_PARTS = 16
@@ -56,10 +56,9 @@ class Merge:
         deque(in_order(one, parts), maxlen=0)
 
     def _copy(self, part: int) -> None:
-        """In the order of `write_part`, byte for byte."""
-        for table, put in ((FACES, self.out.write), (IMAGES, self.out.create)):
-            name = f"{table}/{part_name(part)}"
-            put(name, self.run.read(name))
+        """Byte for byte."""
+        images, faces = (self.run.read(f"{table}/{part_name(part)}") for table in (IMAGES, FACES))
+        create_part(self.out, part, images, faces)
 
     def _merge(self, part: int, again: Any) -> None:
         old = _tables(self.run, part)

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-
 from frpipe.core.errors import InvariantError, OutputError
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
@@ -128,7 +126,7 @@ class PairVerification:
         units, tally, faces = Units(work.out, PAIRS), Tally(), None
         done, said, count = units.done(), time.monotonic(), 0
         for unit, block in enumerate(work.pairs.blocks(UNIT_PAIRS)):
-            table = _published(units, unit) if unit in done else None
+            table = units.read_own(unit) if unit in done else None
             if table is None:
                 faces = faces or self._load(work, names)
                 table = compared(block, names.numbers(block[A]), names.numbers(block[B]), faces, work.limit)
@@ -154,7 +152,7 @@ class PairVerification:
         if count != source.faces:
             raise OutputError(
                 f"the enroll output holds {count:,} faces, its report says {source.faces:,}",
-                "run the enroll job again on this output",
+                f"see what is wrong with it: frpipe check {source.folder.uri}",
             )
         return faces
 
@@ -198,14 +196,6 @@ class _Work:
             "threshold_similarity": repr(self.limit.similarity),
         }
         return {f"frpipe.{name}": value for name, value in facts.items()}
-
-
-def _published(units: Units, unit: int) -> pa.Table | None:
-    """A unit of an earlier run; None where it is damaged, and withdrawn."""
-    try:
-        return units.read(unit)
-    except OutputError:
-        return None
 
 
 def _unbalanced(what: str) -> InvariantError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +39,52 @@ class Purged(GalleryError):
     def while_at_work(cls) -> Purged:
         """Of a shard that was being written."""
         return cls("a compaction has removed a shard that was being written", "run again")
+
+
+class OtherVersion(GalleryError):
+    """The version that a record names is not in the gallery, or another one bears its number.
+
+    So it is after a gallery was restored from a backup, copied, or made anew.
+    """
+
+    code = "gallery_other_version"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionId:
+    """The name of a version's content.
+
+    A number comes again with other content where a gallery is restored or copied; a commit does not. The
+    empty version 0 has the commit "": its gallery's id tells it.
+    commit: None in a record of a number alone, as they were written before commits were recorded.
+    """
+
+    gallery_id: str
+    number: int
+    commit: str | None
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], prefix: str = "") -> VersionId | None:
+        """From `as_dict`, or a record of a number alone; None where it names no version.
+
+        gallery_id: "" in a record that has none.
+        """
+        number, commit = record.get(f"{prefix}version"), record.get(f"{prefix}commit")
+        if number is None:
+            return None
+        return cls(str(record.get("gallery_id") or ""), int(number), None if commit is None else str(commit))
+
+    def as_dict(self, prefix: str = "") -> dict[str, Any]:
+        """For JSON: gallery_id, and with the prefix version and commit, the latter only where it is known."""
+        known = {} if self.commit is None else {f"{prefix}commit": self.commit}
+        return {"gallery_id": self.gallery_id, f"{prefix}version": self.number, **known}
+
+    def as_metadata(self) -> dict[str, str]:
+        """For Parquet files: `frpipe.gallery_id`, `frpipe.gallery_version` and `frpipe.gallery_commit`."""
+        return {f"frpipe.{name}": str(value) for name, value in self.as_dict("gallery_").items()}
+
+    def __str__(self) -> str:
+        return f"version {self.number}" + (f" (commit {self.commit[:12]})" if self.commit else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +233,15 @@ class Catalog:
             return self.read(version.number).commit == version.commit
         except FileNotFoundError:
             return self._logged(version.number) == version.commit
+
+    def trace(self, number: int) -> tuple[str, str] | None:
+        """Commit and time of a version, also of one that was purged; None where there never was one."""
+        try:
+            version = self.read(number)
+            return version.commit, version.entry.created
+        except FileNotFoundError:
+            commit = self._logged(number)
+            return None if commit is None else (commit, self._receipt(number).created)
 
     def retire(self, number: int) -> None:
         """Keep the entry of a version and remove its file."""

@@ -13,6 +13,7 @@ from frpipe.flows.all_pairs.plan import Plan
 from frpipe.flows.all_pairs.source import LabelledFeatures, LabelledGallery
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
+from frpipe.flows.recorded_version import RecordedVersion, pinned
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import FIXED_COLUMNS
@@ -27,6 +28,7 @@ from frpipe.models.registry import Registry
 BLOCK_ROWS, _LEAST_BLOCK_ROWS, _BLOCKS = 32_768, 4096, 8
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _VERSION = 1
+_JOB = "all-pairs"
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,7 @@ class AllPairs:
         block_rows = begun.get("block_rows", self.block_rows)
         if self.features is not None:
             return self._of_features(self.features, block_rows)
-        version = self.version
-        if version is None:
-            version = begun.get("identity", {}).get("source", {}).get("version")
-        return self._of_gallery(str(self.gallery), version, block_rows)
+        return self._of_gallery(str(self.gallery), RecordedVersion.of(out, _JOB), block_rows)
 
     def _check(self) -> None:
         if (self.gallery is None) == (self.features is None):
@@ -118,16 +117,19 @@ class AllPairs:
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest, "faces": self.faces}, facts)
 
-    def _of_gallery(self, uri: str, version: int | None, block_rows: int | None) -> Plan:
+    def _of_gallery(self, uri: str, begun: RecordedVersion | None, block_rows: int | None) -> Plan:
         gallery = Gallery.open(uri)
-        snapshot = gallery.snapshot(version)
+        snapshot, named = pinned(gallery, self.version, begun)
+        if unsure := RecordedVersion(named).warning:
+            self.say(unsure)
         if self.by is not None and self.by not in snapshot.attributes:
             raise ConfigError(
                 f"no template has {self.by!r}", f"attributes: {', '.join(snapshot.attributes) or 'none'}"
             )
-        source = LabelledGallery(gallery.uri, snapshot.number, block_rows or _fitting(snapshot.rows), self.by)
-        name = {"gallery_id": gallery.gallery_id, "version": snapshot.number}
-        return self._of(source, gallery.spec, name, {"gallery": gallery.uri, **name})
+        block_rows = block_rows or _fitting(snapshot.rows)
+        source = LabelledGallery(gallery.uri, snapshot.number, block_rows, self.by, snapshot.version.commit)
+        facts = {"gallery": gallery.uri, **snapshot.id.as_dict()}
+        return self._of(source, gallery.spec, named.as_dict(), facts)
 
     def _of(
         self,
@@ -138,7 +140,7 @@ class AllPairs:
     ) -> Plan:
         thresholds = tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))
         identity = {
-            "job": "all-pairs",
+            "job": _JOB,
             "version": _VERSION,
             "source": name,
             "by": self.by,

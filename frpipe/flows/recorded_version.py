@@ -18,9 +18,10 @@ _FLAT = "gallery_"
 
 @dataclass(frozen=True, slots=True)
 class RecordedVersion:
-    """made, rows: when the output was begun, and the templates it counted; they help where `id` has no commit.
+    """A version, and what else tells it where the output names it without a commit.
 
-    rows: None where it has not ended, or a part of the gallery was compared.
+    made: when the output was begun.  rows: templates that it counted; None where it has not ended, or a part
+    of the gallery was compared.
     """
 
     id: VersionId

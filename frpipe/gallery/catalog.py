@@ -238,10 +238,10 @@ class Catalog:
         """Commit and time of a version, also of one that was purged; None where there never was one."""
         try:
             version = self.read(number)
-            return version.commit, version.entry.created
         except FileNotFoundError:
             commit = self._logged(number)
             return None if commit is None else (commit, self._receipt(number).created)
+        return version.commit, version.entry.created
 
     def retire(self, number: int) -> None:
         """Keep the entry of a version and remove its file."""

@@ -108,7 +108,8 @@ class Gallery:
         """
         if named.gallery_id and named.gallery_id != self.gallery_id:
             raise OtherVersion(
-                f"{self.uri} is another gallery: its id is {self.gallery_id}, and {named} is of {named.gallery_id}"
+                f"{named} is of the gallery {named.gallery_id}, and {self.uri} is another gallery, "
+                f"{self.gallery_id}"
             )
         trace = self.catalog.trace(named.number)
         if trace is None:

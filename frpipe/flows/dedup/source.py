@@ -44,8 +44,9 @@ class _Plain:
 class GallerySource(_Plain):
     """The templates in sight. A block is a shard, or several small ones that follow each other.
 
-    commit: of the version, so that no worker reads another one of that number; None: not compared.  fresh: by shard, which of its templates in sight are fresh, as packed bits; shards that have none are
-    left out. None: all are.
+    fresh: by shard, which of its templates in sight are fresh, as packed bits; shards that have none are
+    left out. None: all are.  commit: of the version, so that no worker reads another one of that number;
+    None: not compared.
     """
 
     uri: str

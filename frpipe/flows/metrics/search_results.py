@@ -47,7 +47,7 @@ class SearchResults:
         the gallery was made from, whose people count even where none of their photos could be enrolled.
 
         Raises OutputError: it is no finished result; GalleryError: the version that was searched is gone, or
-        the gallery has another one of its number; ConfigError: it is not known who any probe is, or who failed to enrol.
+        another one bears its number; ConfigError: it is not known who any probe is, or who failed to enrol.
         """
         folder, report = finished(uri, "identify")
         if enrolled and report["where"]:

@@ -17,6 +17,8 @@ from frpipe.io.folder import Folder
 
 VERSIONS = "versions"
 LOG = "log"
+SHORT = 12
+"""Digits of a commit that people are shown."""
 # Digests of subjects that one entry lists; beyond it, one digest of all of them.
 _MOST_DIGESTS = 10_000
 _NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
@@ -84,7 +86,7 @@ class VersionId:
         return {f"frpipe.{name}": str(value) for name, value in self.as_dict("gallery_").items()}
 
     def __str__(self) -> str:
-        return f"version {self.number}" + (f" (commit {self.commit[:12]})" if self.commit else "")
+        return f"version {self.number}" + (f" (commit {self.commit[:SHORT]})" if self.commit else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +241,11 @@ class Catalog:
         try:
             version = self.read(number)
         except FileNotFoundError:
-            commit = self._logged(number)
-            return None if commit is None else (commit, self._receipt(number).created)
+            try:
+                commit, entry = self._receipt(number)
+            except FileNotFoundError:
+                return None
+            return commit, entry.created
         return version.commit, version.entry.created
 
     def retire(self, number: int) -> None:
@@ -255,14 +260,19 @@ class Catalog:
 
     def entries(self) -> list[Entry]:
         """The audit log, oldest first."""
-        found = {0: self._origin.entry}
+        return [entry for _, entry in self.history()]
+
+    def history(self) -> list[tuple[str, Entry]]:
+        """The audit log, oldest first, with the commit of each version."""
+        found = {0: (self._origin.commit, self._origin.entry)}
         for number in self.logged():
             found[number] = self._receipt(number)
         for number in self.numbers():
             try:
-                found.setdefault(number, self.read(number).entry)
+                version = self.read(number)
             except FileNotFoundError:
-                return self.entries()
+                return self.history()
+            found.setdefault(number, (version.commit, version.entry))
         return [found[number] for number in sorted(found)]
 
     def _numbered(self, folder: str) -> list[int]:
@@ -270,17 +280,17 @@ class Catalog:
         matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
         return sorted(int(match[1]) for match in matches if match)
 
-    def _receipt(self, number: int) -> Entry:
+    def _receipt(self, number: int) -> tuple[str, Entry]:
+        """Commit and entry of a version that was purged. FileNotFoundError where it was not."""
         name = _name(LOG, number)
         content = unsealed(self._folder.read(name), name)
-        content.pop("commit", None)
         try:
-            entry = _entry(content)
+            commit, entry = str(content.pop("commit")), _entry(content)
         except (KeyError, TypeError, ValueError):
             raise damaged(name, "it has not the expected fields") from None
         if entry.version != number:
             raise damaged(name, "it is the file of another version")
-        return entry
+        return commit, entry
 
     def _logged(self, number: int) -> str | None:
         """The commit of a version that has been purged; None where it has not."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import frozen
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,16 +18,25 @@ import pytest
 from frozen import THRESHOLD, Frozen
 from in_process import without_ray
 
+from frpipe.cli.main import main
 from frpipe.core.errors import GalleryError, OutputError
+from frpipe.evaluation.cards import threshold_card
+from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.job import AllPairs
 from frpipe.flows.dedup.job import Dedup
+from frpipe.flows.dedup.source import GallerySource
 from frpipe.flows.gallery_files import export
 from frpipe.flows.identify.job import Identifying
 from frpipe.flows.metrics.job import Asked, IdentificationMetrics
 from frpipe.flows.metrics.search_results import SearchResults
 from frpipe.gallery import lifecycle
+from frpipe.gallery.catalog import OtherVersion
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture_reader import read_root
+from frpipe.metrics.curve import Curve
+from frpipe.metrics.scores import Scores
+from frpipe.stages.failure import as_text, revive
+from frpipe.stages.search import SearchSpec
 
 OTHER = r"another (one|gallery)"
 KINDS = ("restored", "copied", "made anew")
@@ -307,3 +318,31 @@ def test_the_empty_version_is_told_by_its_gallery(place: Place, tmp_path: Path) 
     assert one.find(empty).rows == 0
     with pytest.raises(GalleryError, match="another gallery"):
         other.find(empty)
+
+
+def test_a_worker_reads_no_other_version_of_that_number(place: Place) -> None:
+    spec = SearchSpec(str(place.gallery), 2, 1, commit="0" * 32)
+    source = GallerySource(str(place.gallery), 2, 100, commit="0" * 32)
+    for read in (spec.lineup, lambda: source.snapshot):
+        with pytest.raises(GalleryError, match="another one") as caught:
+            read()
+        assert isinstance(revive(as_text(caught.value)), OtherVersion)
+
+
+def test_the_log_shows_the_commit_of_each_version(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    commits = [Gallery.open(str(place.gallery)).snapshot(number).version.commit for number in (1, 2)]
+    place.compact()
+    assert main(["gallery", "log", str(place.gallery), "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["entries"]
+    assert [entry["commit"] for entry in entries[:3]] == ["", *commits]
+    assert main(["gallery", "log", str(place.gallery)]) == 0
+    assert commits[1][:12] in capsys.readouterr().out
+
+
+def test_a_threshold_card_of_a_search_names_the_gallery_and_its_commit() -> None:
+    named = {"gallery_id": "g-1", "gallery_version": 2, "gallery_commit": "c0ffee"}
+    hashes = {"embedder_hash": "e" * 64, "preprocessing_hash": "p" * 64}
+    scores = Scores(np.full(10, 0.9), np.arange(100) / 200)
+    found = Evaluation("a", "identification", {"gallery": 3}, [], {}, {**named, **hashes})
+    card = threshold_card(found, Curve.of(scores), 0.5, datetime(2026, 5, 1, tzinfo=UTC))
+    assert card.source.endswith("; gallery g-1, version 2, commit c0ffee")

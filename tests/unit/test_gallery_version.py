@@ -23,6 +23,7 @@ from frpipe.core.errors import GalleryError, OutputError
 from frpipe.evaluation.cards import threshold_card
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.job import AllPairs
+from frpipe.flows.all_pairs.report import report_text
 from frpipe.flows.dedup.job import Dedup
 from frpipe.flows.dedup.source import GallerySource
 from frpipe.flows.gallery_files import export
@@ -204,7 +205,7 @@ def test_nobody_of_another_gallery_counts_as_searched(kind: str, place: Place) -
 
 def test_what_is_finished_is_answered_though_a_compaction_took_its_version(place: Place) -> None:
     found, twice = place.identify(), place.dedup()
-    evaluated = place.metrics()
+    evaluated, compared = place.metrics(), place.all_pairs()
     place.dedup("fresh", since_version=1)
     place.compact()
     place.said.clear()
@@ -213,6 +214,7 @@ def test_what_is_finished_is_answered_though_a_compaction_took_its_version(place
     assert place.metrics() == evaluated
     place.dedup("fresh", since_version=1)
     assert place.said == ["this run is complete already: nothing to do"] * 4
+    assert report_text(place.all_pairs()) == report_text(compared)
     with pytest.raises(OutputError, match="threshold_similarity"):
         place.dedup(threshold=0.9)
     with pytest.raises(OutputError, match="candidates"):
@@ -223,13 +225,13 @@ def test_what_is_finished_is_answered_though_a_compaction_took_its_version(place
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_compacted_gallery_that_is_another_one_gives_no_answer(kind: str, place: Place) -> None:
-    place.identify()
-    place.dedup()
+    for job in JOBS.values():
+        job(place)
     place.become(kind)
     place.compact()
-    for job in (place.identify, place.dedup):
+    for job in JOBS.values():
         with pytest.raises(OutputError, match=OTHER):
-            job()
+            job(place)
 
 
 def test_an_unfinished_output_of_a_compacted_version_asks_for_a_new_one(place: Place) -> None:

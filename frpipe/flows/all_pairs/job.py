@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.plan import Plan
+from frpipe.flows.all_pairs.report import stored_evaluation
 from frpipe.flows.all_pairs.source import LabelledFeatures, LabelledGallery
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
-from frpipe.flows.recorded_version import RecordedVersion, pinned
+from frpipe.flows.recorded_version import RecordedVersion, pinned, purged
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import FIXED_COLUMNS
@@ -63,6 +64,10 @@ class AllPairs:
         ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.
         """
         out = output_place(self.output)
+        self._check()
+        ended = self._ended(out)
+        if ended is not None:
+            return ended
         plan = self._plan(out)
         # Refused before a folder is claimed: too many cohorts, too few templates.
         rows = plan.census.templates
@@ -79,6 +84,7 @@ class AllPairs:
     def dry_run(self) -> str:
         """The plan, in words; nothing is written."""
         out = output_place(self.output)
+        self._check()
         plan = self._plan(out)
         run.check_claim(out, plan.identity)
         return plan.text()
@@ -87,8 +93,22 @@ class AllPairs:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return {"created": created, "block_rows": plan.source.block_rows, **plan.facts}
 
+    def _ended(self, out: Folder) -> Evaluation | None:
+        """The stored result of a finished run of which a compaction has taken the gallery's version since.
+
+        Without curves, and at the targets that it was sealed with.
+        """
+        stored, begun = run.complete(out), RecordedVersion.of(out, _JOB)
+        if self.gallery is None or stored is None or begun is None:
+            return None
+        gallery = Gallery.open(self.gallery)
+        if not purged(gallery, self.version, begun):
+            return None
+        run.check_claim(out, self._identity(begun.id.as_dict(), self._thresholds(gallery.spec)))
+        self.say(f"this run is complete already, and its {begun.id} was compacted: this is the stored report")
+        return stored_evaluation(stored)
+
     def _plan(self, out: Folder) -> Plan:
-        self._check()
         begun = run.begun(out)
         block_rows = begun.get("block_rows", self.block_rows)
         if self.features is not None:
@@ -138,8 +158,15 @@ class AllPairs:
         name: dict[str, Any],
         facts: dict[str, Any],
     ) -> Plan:
-        thresholds = tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))
-        identity = {
+        thresholds = self._thresholds(spec)
+        return Plan(source, spec, thresholds, self._identity(name, thresholds), facts, self.say)
+
+    def _thresholds(self, spec: GallerySpec) -> tuple[float, ...]:
+        return tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))
+
+    def _identity(self, name: dict[str, Any], thresholds: Sequence[float]) -> dict[str, Any]:
+        """What decides the content of an output. name: of what is compared."""
+        return {
             "job": _JOB,
             "version": _VERSION,
             "source": name,
@@ -147,7 +174,6 @@ class AllPairs:
             "thresholds": list(thresholds),
             "bins": BINS,
         }
-        return Plan(source, spec, thresholds, identity, facts, self.say)
 
 
 def _fitting(rows: int) -> int:

@@ -54,7 +54,7 @@ def _outliers(options: argparse.Namespace) -> int:
         options.limit,
         options.force,
     )
-    content = {"version": snapshot.number, "threshold": limit.similarity, **found.as_dict()}
+    content = {**snapshot.id.as_dict(), "threshold": limit.similarity, **found.as_dict()}
     return answer(options, content, _text(found, limit.similarity))
 
 

@@ -35,20 +35,20 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _log(options: argparse.Namespace) -> int:
+    from frpipe.gallery.catalog import SHORT
     from frpipe.gallery.gallery import Gallery
 
     gallery = Gallery.open(options.gallery)
-    entries, readable = gallery.log(), set(gallery.versions())
-    rows = []
-    for entry in entries:
+    history, readable = gallery.catalog.history(), set(gallery.versions())
+    rows, entries = [], []
+    for commit, entry in history:
         counts = _counts(entry.counts)
         state = "" if entry.version in readable else "purged"
-        rows.append((entry.version, entry.created, entry.action, counts, state, entry.note))
-    content = {
-        "gallery": gallery.uri,
-        "entries": [{**asdict(entry), "readable": entry.version in readable} for entry in entries],
-    }
-    return answer(options, content, table(("version", "when", "action", "counts", "", "note"), rows))
+        rows.append((entry.version, commit[:SHORT], entry.created, entry.action, counts, state, entry.note))
+        entries.append({**asdict(entry), "commit": commit, "readable": entry.version in readable})
+    content = {"gallery": gallery.uri, "gallery_id": gallery.gallery_id, "entries": entries}
+    heads = ("version", "commit", "when", "action", "counts", "", "note")
+    return answer(options, content, table(heads, rows))
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -67,19 +67,23 @@ def _diff(options: argparse.Namespace) -> int:
         old = gallery.snapshot(max(0, new.number - 1) if options.old is None else options.old)
     found = lifecycle.diff(old, new)
     kinds = {name: list(getattr(found, name)) for name in ("added", "removed", "changed")}
-    lines = [f"from version {old.number} to version {new.number}"]
+    lines = [f"from {old.id} to {new.id}"]
     for kind, ids in kinds.items():
         more = f" ... ({len(ids) - _SHOWN:,} more, see --json)" if len(ids) > _SHOWN else ""
         lines.append(f"{kind:<8} {len(ids):,}  {' '.join(map(printable, ids[:_SHOWN]))}{more}".rstrip())
-    return answer(options, {"from": old.number, "to": new.number, **kinds}, "\n".join(lines))
+    named = {"from": old.number, "to": new.number, "from_id": old.id.as_dict(), "to_id": new.id.as_dict()}
+    return answer(options, {**named, **kinds}, "\n".join(lines))
 
 
 def _rollback(options: argparse.Namespace) -> int:
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
 
-    outcome = lifecycle.rollback(Gallery.open(options.gallery), options.version)
-    return answer(options, outcome.as_dict(), outcome_text(outcome))
+    gallery = Gallery.open(options.gallery)
+    older = gallery.snapshot(options.version).id
+    outcome = lifecycle.rollback(gallery, options.version)
+    content = {**outcome.as_dict(), "to_id": older.as_dict()}
+    return answer(options, content, f"{outcome_text(outcome)}, with the templates of {older}")
 
 
 def _merge(options: argparse.Namespace) -> int:

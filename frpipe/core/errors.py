@@ -17,7 +17,8 @@
     |- GalleryError       10   a gallery is not there, is in use, or cannot hold what it is given
     |  |- GalleryConflict      other writers won every time
     |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
-    |  `- GalleryMismatch      vectors of another model, detector or dimension
+    |  |- GalleryMismatch      vectors of another model, detector or dimension
+    |  `- OtherVersion         restored, copied or made anew since (frpipe.gallery.catalog)
     |- ClusterError       11   Ray did not start, lost the cluster midway, or nothing gets on
     |- OutOfMemory        11   a process has not the memory for what it was given
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have

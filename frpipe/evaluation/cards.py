@@ -41,7 +41,7 @@ def threshold_card(
         target=Target(rate=name, value=target),  # type: ignore[arg-type]
         trials=trials,
         source=f"{evaluation.name}: {name} <= {target:g} with {confidence:.0%} confidence, by {found:,} "
-        f"errors in {trials:,} trials taken as independent",
+        f"errors in {trials:,} trials taken as independent{_searched(evaluation)}",
         created=created,
         **_use(evaluation),
     )
@@ -63,6 +63,15 @@ def _allowed(trials: int, target: float, confidence: float, name: str) -> int:
 
 def _rate(evaluation: Evaluation) -> str:
     return "FMR" if evaluation.task == "verification" else "FPIR"
+
+
+def _searched(evaluation: Evaluation) -> str:
+    """The gallery and its version, by the content; empty where none was searched."""
+    facts = evaluation.provenance
+    if evaluation.task != "identification" or "gallery_version" not in facts:
+        return ""
+    commit = f", commit {facts['gallery_commit']}" if facts.get("gallery_commit") else ""
+    return f"; gallery {facts['gallery_id']}, version {facts['gallery_version']}{commit}"
 
 
 def _use(evaluation: Evaluation) -> dict[str, Any]:

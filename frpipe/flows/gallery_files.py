@@ -68,7 +68,7 @@ def _export_lecture(gallery: Gallery, target: str) -> int:
         raise _there()
     snapshot = gallery.snapshot()
     people = agreed_attributes(snapshot)
-    root: dict[str, str | int] = {**_model(gallery), "gallery_version": snapshot.number}
+    root: dict[str, str | int] = {**_model(gallery), **snapshot.id.as_dict("gallery_")}
     with _draft(folder, name) as path:
         write_lecture(path, people, snapshot.tables(), root)
         folder.adopt(name, path)
@@ -90,9 +90,11 @@ def _export_parquet(gallery: Gallery, target: str) -> int:
     folder = Folder.at(target)
     if next(folder.walk(), None) is not None:
         raise _there()
+    snapshot = gallery.snapshot()
     metadata = {f"frpipe.{name}": value for name, value in _model(gallery).items()}
+    metadata |= snapshot.id.as_metadata()
     rows = 0
-    for number, table in enumerate(gallery.snapshot().tables()):
+    for number, table in enumerate(snapshot.tables()):
         folder.write(f"templates-{number:05d}.parquet", to_parquet(table, metadata))
         rows += table.num_rows
     folder.write(SUCCESS, b"")

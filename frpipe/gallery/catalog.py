@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,8 @@ from frpipe.io.folder import Folder
 
 VERSIONS = "versions"
 LOG = "log"
+SHORT = 12
+"""Digits of a commit that people are shown."""
 # Digests of subjects that one entry lists; beyond it, one digest of all of them.
 _MOST_DIGESTS = 10_000
 _NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
@@ -39,6 +41,52 @@ class Purged(GalleryError):
     def while_at_work(cls) -> Purged:
         """Of a shard that was being written."""
         return cls("a compaction has removed a shard that was being written", "run again")
+
+
+class OtherVersion(GalleryError):
+    """The version that a record names is not in the gallery, or another one bears its number.
+
+    So it is after a gallery was restored from a backup, copied, or made anew.
+    """
+
+    code = "gallery_other_version"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionId:
+    """The name of a version's content.
+
+    A number comes again with other content where a gallery is restored or copied; a commit does not. The
+    empty version 0 has the commit "": its gallery's id tells it.
+    commit: None in a record of a number alone, as they were written before commits were recorded.
+    """
+
+    gallery_id: str
+    number: int
+    commit: str | None
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], prefix: str = "") -> VersionId | None:
+        """From `as_dict`, or a record of a number alone; None where it names no version.
+
+        gallery_id: "" in a record that has none.
+        """
+        number, commit = record.get(f"{prefix}version"), record.get(f"{prefix}commit")
+        if number is None:
+            return None
+        return cls(str(record.get("gallery_id") or ""), int(number), None if commit is None else str(commit))
+
+    def as_dict(self, prefix: str = "") -> dict[str, Any]:
+        """For JSON: gallery_id, and with the prefix version and commit, the latter only where it is known."""
+        known = {} if self.commit is None else {f"{prefix}commit": self.commit}
+        return {"gallery_id": self.gallery_id, f"{prefix}version": self.number, **known}
+
+    def as_metadata(self) -> dict[str, str]:
+        """For Parquet files: `frpipe.gallery_id`, `frpipe.gallery_version` and `frpipe.gallery_commit`."""
+        return {f"frpipe.{name}": str(value) for name, value in self.as_dict("gallery_").items()}
+
+    def __str__(self) -> str:
+        return f"version {self.number}" + (f" (commit {self.commit[:SHORT]})" if self.commit else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +236,18 @@ class Catalog:
         except FileNotFoundError:
             return self._logged(version.number) == version.commit
 
+    def trace(self, number: int) -> tuple[str, str] | None:
+        """Commit and time of a version, also of one that was purged; None where there never was one."""
+        try:
+            version = self.read(number)
+        except FileNotFoundError:
+            try:
+                commit, entry = self._receipt(number)
+            except FileNotFoundError:
+                return None
+            return commit, entry.created
+        return version.commit, version.entry.created
+
     def retire(self, number: int) -> None:
         """Keep the entry of a version and remove its file."""
         try:
@@ -200,14 +260,19 @@ class Catalog:
 
     def entries(self) -> list[Entry]:
         """The audit log, oldest first."""
-        found = {0: self._origin.entry}
+        return [entry for _, entry in self.history()]
+
+    def history(self) -> list[tuple[str, Entry]]:
+        """The audit log, oldest first, with the commit of each version."""
+        found = {0: (self._origin.commit, self._origin.entry)}
         for number in self.logged():
             found[number] = self._receipt(number)
         for number in self.numbers():
             try:
-                found.setdefault(number, self.read(number).entry)
+                version = self.read(number)
             except FileNotFoundError:
-                return self.entries()
+                return self.history()
+            found.setdefault(number, (version.commit, version.entry))
         return [found[number] for number in sorted(found)]
 
     def _numbered(self, folder: str) -> list[int]:
@@ -215,17 +280,17 @@ class Catalog:
         matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
         return sorted(int(match[1]) for match in matches if match)
 
-    def _receipt(self, number: int) -> Entry:
+    def _receipt(self, number: int) -> tuple[str, Entry]:
+        """Commit and entry of a version that was purged. FileNotFoundError where it was not."""
         name = _name(LOG, number)
         content = read_sealed(self._folder, name)
-        content.pop("commit", None)
         try:
-            entry = _entry(content)
+            commit, entry = str(content.pop("commit")), _entry(content)
         except (KeyError, TypeError, ValueError):
             raise damaged(name, "it has not the expected fields") from None
         if entry.version != number:
             raise damaged(name, "it is the file of another version")
-        return entry
+        return commit, entry
 
     def _logged(self, number: int) -> str | None:
         """The commit of a version that has been purged; None where it has not."""

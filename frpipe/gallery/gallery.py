@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from frpipe.core.errors import GalleryError
-from frpipe.gallery.catalog import Catalog, Entry, check_readable
+from frpipe.gallery.catalog import Catalog, Entry, OtherVersion, VersionId, check_readable
 from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.shelf import Shelf
 from frpipe.gallery.snapshot import Snapshot
@@ -88,8 +88,64 @@ class Gallery:
         """Where it is."""
         return self.folder.uri
 
-    def snapshot(self, version: int | None = None) -> Snapshot:
-        """The newest version, or an older one that has not been purged: it never changes."""
+    def snapshot(self, version: int | None = None, commit: str | None = None) -> Snapshot:
+        """The newest version, or an older one that has not been purged: it never changes.
+
+        commit: of the version that is meant. Raises OtherVersion where that number has another one.
+        """
+        found = self._snapshot(version)
+        if commit is not None and found.version.commit != commit:
+            raise self._other(VersionId(self.gallery_id, found.number, commit), found.version.commit)
+        return found
+
+    def keeps(self, named: VersionId, made: str = "", rows: int | None = None) -> bool:
+        """Whether the version that a record names can still be read; False: a compaction has purged it.
+
+        made, rows: when the record was made (ISO, UTC), and the templates that it counted. They are all there
+        is to tell a version by where the record has no commit: one that is younger than the record, or has
+        another number of templates, is another one.
+        Raises OtherVersion where it is another one, never was here, or is of another gallery.
+        """
+        if named.gallery_id and named.gallery_id != self.gallery_id:
+            raise OtherVersion(
+                f"{named} is of the gallery {named.gallery_id}, and {self.uri} is another gallery, "
+                f"{self.gallery_id}"
+            )
+        trace = self.catalog.trace(named.number)
+        if trace is None:
+            newest = self.catalog.head().number
+            raise OtherVersion(
+                f"{named} is not in the gallery, whose newest is {newest}: it was restored or copied from an "
+                "older state"
+            )
+        commit, created = trace
+        if named.commit is None:
+            if made and datetime.fromisoformat(created) > datetime.fromisoformat(made):
+                raise self._other(named, commit)
+        elif named.commit != commit:
+            raise self._other(named, commit)
+        if named.number and self.catalog.head().purged >= named.number:
+            return False
+        if named.commit is None and rows is not None and self.snapshot(named.number).rows != rows:
+            raise self._other(named, commit)
+        return True
+
+    def find(self, named: VersionId, made: str = "", rows: int | None = None) -> Snapshot:
+        """The version that a record names, as `keeps` tells it. Raises GalleryError where it was purged."""
+        self.keeps(named, made, rows)
+        return self.snapshot(named.number, named.commit)
+
+    def newest(self) -> VersionId:
+        """The name of the newest version."""
+        return self.snapshot().id
+
+    def _other(self, named: VersionId, commit: str) -> OtherVersion:
+        now = VersionId(self.gallery_id, named.number, commit)
+        return OtherVersion(
+            f"{named} was meant, and the gallery's {now} is another one: it was restored or copied since"
+        )
+
+    def _snapshot(self, version: int | None) -> Snapshot:
         head = self.catalog.head()
         if version is None or version == head.number:
             return Snapshot(self.catalog, self.shelf, self.gallery_id, head)

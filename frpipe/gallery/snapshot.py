@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
 from frpipe.core.text import canonical_text
-from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version
+from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version, VersionId
 from frpipe.gallery.document import damaged
 from frpipe.gallery.extents import Guarded
 from frpipe.gallery.packed import hashes
@@ -49,6 +49,11 @@ class Snapshot:
     def number(self) -> int:
         """The version's number."""
         return self.version.number
+
+    @property
+    def id(self) -> VersionId:
+        """The name of its content."""
+        return VersionId(self._gallery_id, self.version.number, self.version.commit)
 
     @property
     def rows(self) -> int:

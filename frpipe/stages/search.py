@@ -31,6 +31,7 @@ PROBES = "probes"
 class SearchSpec:
     """What every worker of a search is told.
 
+    commit: of the version, so that no worker searches another one of that number; None: not compared.
     hold_mb: how much of a gallery that is remote or encrypted a worker may keep.
     """
 
@@ -41,13 +42,14 @@ class SearchSpec:
     kernel: Name = "fp32"
     where: dict[str, str] = field(default_factory=dict)
     hold_mb: int = 0
+    commit: str | None = None
 
     def lineup(self) -> Lineup:
         """What is searched."""
         gallery = Gallery.open(self.gallery)
         slow = not gallery.folder.is_local or gallery.spec.encryption is not None
         hold_bytes = (self.hold_mb << 20) * slow
-        return Lineup(gallery.snapshot(self.version), self.where, self.score, hold_bytes)
+        return Lineup(gallery.snapshot(self.version, self.commit), self.where, self.score, hold_bytes)
 
 
 @dataclass(frozen=True, slots=True)

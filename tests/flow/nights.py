@@ -22,6 +22,8 @@ from frpipe.gallery.gallery import Gallery
 
 # Times, and what is counted of one launch alone.
 _NOT_CONTENT = {"took_s", "wall_s", "rows_per_s", "probes_per_s", "launch_rows", "added", "unchanged"}
+# Of the gallery of one place, and of no other.
+_NOT_CONTENT |= {"gallery_id", "commit", "gallery_commit", "since_commit"}
 
 
 def lfw_people(shared: Path, photos: int) -> list[list[Path]]:

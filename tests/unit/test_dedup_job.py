@@ -71,7 +71,7 @@ def _identity(gallery: Gallery) -> dict[str, Any]:
     return {
         "job": "dedup",
         "schema_version": 1,
-        "source": {"gallery_id": gallery.gallery_id, "version": 1},
+        "source": gallery.snapshot(1).id.as_dict(),
         "threshold_similarity": 0.5,
         "kind": "similarity",
         "since": None,
@@ -109,7 +109,7 @@ def test_the_output_of_another_gallery_is_refused_as_such(
     _job(gallery, tmp_path / "R").run()
     other = Gallery.create(str(tmp_path / "other"), spec())
     lifecycle.enroll(other, [people(ids(5))])
-    with pytest.raises(OutputError, match="other settings"):
+    with pytest.raises(OutputError, match="is another gallery"):
         _job(other, tmp_path / "R").run()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.plan import Plan
+from frpipe.flows.all_pairs.report import stored_evaluation
 from frpipe.flows.all_pairs.source import LabelledFeatures, LabelledGallery
 from frpipe.flows.dry_run import DryRun
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
+from frpipe.flows.recorded_version import RecordedVersion, pinned, purged
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import FIXED_COLUMNS
@@ -28,6 +30,7 @@ from frpipe.models.registry import Registry
 BLOCK_ROWS, _LEAST_BLOCK_ROWS, _BLOCKS = 32_768, 4096, 8
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _VERSION = 1
+_JOB = "all-pairs"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class AllPairs:
         ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.
         """
         out = output_place(self.output)
+        self._check()
+        ended = self._ended(out)
+        if ended is not None:
+            return ended
         plan = self._plan(out)
         # Refused before a folder is claimed: too many cohorts, too few templates.
         rows = plan.census.templates
@@ -78,6 +85,7 @@ class AllPairs:
     def dry_run(self) -> DryRun:
         """The plan; nothing is written."""
         out = output_place(self.output)
+        self._check()
         plan = self._plan(out)
         run.check_claim(out, plan.identity)
         return plan.described()
@@ -86,16 +94,27 @@ class AllPairs:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return {"created": created, "block_rows": plan.source.block_rows, **plan.facts}
 
+    def _ended(self, out: Folder) -> Evaluation | None:
+        """The stored result of a finished run of which a compaction has taken the gallery's version since.
+
+        Without curves, and at the targets that it was sealed with.
+        """
+        stored, begun = run.complete(out), RecordedVersion.of(out, _JOB)
+        if self.gallery is None or stored is None or begun is None:
+            return None
+        gallery = Gallery.open(self.gallery)
+        if not purged(gallery, self.version, begun):
+            return None
+        run.check_claim(out, self._identity(begun.id.as_dict(), self._thresholds(gallery.spec)))
+        self.say(f"this run is complete already, and its {begun.id} was compacted: this is the stored report")
+        return stored_evaluation(stored)
+
     def _plan(self, out: Folder) -> Plan:
-        self._check()
         begun = run.begun(out)
         block_rows = begun.get("block_rows", self.block_rows)
         if self.features is not None:
             return self._of_features(self.features, block_rows)
-        version = self.version
-        if version is None:
-            version = begun.get("identity", {}).get("source", {}).get("version")
-        return self._of_gallery(str(self.gallery), version, block_rows)
+        return self._of_gallery(str(self.gallery), RecordedVersion.of(out, _JOB), block_rows)
 
     def _check(self) -> None:
         if (self.gallery is None) == (self.features is None):
@@ -119,16 +138,19 @@ class AllPairs:
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest, "faces": self.faces}, facts)
 
-    def _of_gallery(self, uri: str, version: int | None, block_rows: int | None) -> Plan:
+    def _of_gallery(self, uri: str, begun: RecordedVersion | None, block_rows: int | None) -> Plan:
         gallery = Gallery.open(uri)
-        snapshot = gallery.snapshot(version)
+        snapshot, named = pinned(gallery, self.version, begun)
+        if unsure := RecordedVersion(named).warning:
+            self.say(unsure)
         if self.by is not None and self.by not in snapshot.attributes:
             raise ConfigError(
                 f"no template has {self.by!r}", f"attributes: {', '.join(snapshot.attributes) or 'none'}"
             )
-        source = LabelledGallery(gallery.uri, snapshot.number, block_rows or _fitting(snapshot.rows), self.by)
-        name = {"gallery_id": gallery.gallery_id, "version": snapshot.number}
-        return self._of(source, gallery.spec, name, {"gallery": gallery.uri, **name})
+        block_rows = block_rows or _fitting(snapshot.rows)
+        source = LabelledGallery(gallery.uri, snapshot.number, block_rows, self.by, snapshot.version.commit)
+        facts = {"gallery": gallery.uri, **snapshot.id.as_dict()}
+        return self._of(source, gallery.spec, named.as_dict(), facts)
 
     def _of(
         self,
@@ -137,16 +159,22 @@ class AllPairs:
         name: dict[str, Any],
         facts: dict[str, Any],
     ) -> Plan:
-        thresholds = tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))
-        identity = {
-            "job": "all-pairs",
+        thresholds = self._thresholds(spec)
+        return Plan(source, spec, thresholds, self._identity(name, thresholds), facts, self.say)
+
+    def _thresholds(self, spec: GallerySpec) -> tuple[float, ...]:
+        return tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))
+
+    def _identity(self, name: dict[str, Any], thresholds: Sequence[float]) -> dict[str, Any]:
+        """What decides the content of an output. name: of what is compared."""
+        return {
+            "job": _JOB,
             "version": _VERSION,
             "source": name,
             "by": self.by,
             "thresholds": list(thresholds),
             "bins": BINS,
         }
-        return Plan(source, spec, thresholds, identity, facts, self.say)
 
 
 def _fitting(rows: int) -> int:

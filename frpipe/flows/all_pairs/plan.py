@@ -20,6 +20,7 @@ from frpipe.flows.all_pairs.source import LabelledSource
 from frpipe.flows.all_pairs.tally import Tally
 from frpipe.flows.dry_run import DryRun
 from frpipe.flows.metrics.output import MetricsOutput
+from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -116,8 +117,10 @@ class Plan:
 
     @property
     def _metadata(self) -> dict[str, str]:
+        compared = VersionId.read(self.facts)
         return {
             "frpipe.job": "all-pairs",
+            **(compared.as_metadata() if compared else {}),
             **{f"frpipe.{key}": str(getattr(self.spec, key)) for key in _HASHES},
         }
 
@@ -148,7 +151,7 @@ class Plan:
                     )
 
     def _lines(self) -> Iterator[str]:
-        source = self.facts.get("features") or f"version {self.facts['version']} of {self.facts['gallery']}"
+        source = self.facts.get("features") or f"{VersionId.read(self.facts)} of {self.facts['gallery']}"
         yield f"compared   {self.census.templates:,} templates of {source}: {self.comparisons:,} pairs"
         yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
         yield f"cohorts    {', '.join(self.census.labels) or 'none'}"

@@ -21,6 +21,20 @@ def report_of(found: Evaluation) -> dict[str, Any]:
     }
 
 
+def stored_evaluation(report: dict[str, Any]) -> Evaluation:
+    """From `report_of`, without the curves."""
+    numbers = [Number(**number) for number in report["numbers"]]
+    return Evaluation(
+        report["name"],
+        report["task"],
+        report["counts"],
+        numbers,
+        {},
+        report["provenance"],
+        report["warnings"],
+    )
+
+
 def report_text(found: Evaluation) -> str:
     """The same for people."""
     return "\n".join(_lines(found))

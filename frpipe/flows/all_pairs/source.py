@@ -57,12 +57,16 @@ class LabelledSource(Protocol):
 
 @dataclass(frozen=True)
 class LabelledGallery:
-    """The templates in sight of a version of a gallery. by: an attribute; None: there are no cohorts."""
+    """The templates in sight of a version of a gallery.
+
+    by: an attribute; None: there are no cohorts.  commit: as of `GallerySource`.
+    """
 
     uri: str
     version: int
     block_rows: int
     by: str | None = None
+    commit: str | None = None
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -90,7 +94,7 @@ class LabelledGallery:
 
     @cached_property
     def _templates(self) -> GallerySource:
-        return GallerySource(self.uri, self.version, self.block_rows)
+        return GallerySource(self.uri, self.version, self.block_rows, commit=self.commit)
 
     def _table(self, number: int, *, vectors: bool) -> pa.Table:
         names = [SUBJECT_ID, *([self._by] if self._by else [])]

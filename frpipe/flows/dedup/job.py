@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from frpipe.core.dedup_schema import DEDUP_VERSION
-from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError
+from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.dedup.plan import Plan
-from frpipe.flows.dedup.since import OldResult, with_fresh
+from frpipe.flows.dedup.since import REMEDY, OldResult, with_fresh
 from frpipe.flows.dedup.source import FeatureSource, GallerySource
 from frpipe.flows.dry_run import DryRun
 from frpipe.flows.features import FeatureRun, card_name
 from frpipe.flows.output_place import output_place, refuse_relative
+from frpipe.flows.recorded_version import RecordedVersion, pinned, purged
+from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
@@ -28,6 +30,8 @@ from frpipe.stages.allocation import Node, Pool, allocate_one
 from frpipe.stages.cluster import cluster
 
 Say = Callable[[str], None]
+JOB = "dedup"
+_COMPLETE = "this run is complete already: nothing to do"
 MAX_PAIRS = 10_000_000
 # Two blocks of 512 numbers a vector are 256 MB in a worker, and a minute's work of a core.
 BLOCK_ROWS = 65_536
@@ -74,11 +78,17 @@ class Dedup:
         pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
         """
         out = output_place(self.output)
+        self._check()
+        ended = self._ended(out)
+        if ended is not None:
+            return ended
         plan = self._plan(out)
         stored = run.complete(out) if run.check_claim(out, plan.identity) else None
         if stored is not None:
-            self.say("this run is complete already: nothing to do")
+            self.say(_COMPLETE)
             return stored
+        for remark in plan.remarks:
+            self.say(remark)
         with cluster(self.execution.address, self.say) as nodes:
             pool = self._pool(nodes)
             claimed = run.claim(out, plan.identity, self._facts(plan))
@@ -90,8 +100,11 @@ class Dedup:
     def dry_run(self) -> DryRun:
         """The plan; nothing is written."""
         out = output_place(self.output)
+        self._check()
         plan = self._plan(out)
         run.check_claim(out, plan.identity)
+        for remark in plan.remarks:
+            self.say(remark)
         with cluster(self.execution.address, self.say) as nodes:
             return plan.described(self._pool(nodes))
 
@@ -106,13 +119,28 @@ class Dedup:
             **plan.facts,
         }
 
+    def _ended(self, out: Folder) -> dict[str, Any] | None:
+        """The report of a finished run of which a compaction has taken the gallery's version since."""
+        stored, begun = run.complete(out), RecordedVersion.of(out, JOB)
+        if self.gallery is None or stored is None or begun is None:
+            return None
+        gallery = Gallery.open(self.gallery)
+        if not purged(gallery, self.version, begun):
+            return None
+        before = OldResult.open(self.since) if self.since is not None else None
+        limit = self._limit(gallery.spec)
+        run.check_claim(
+            out, _identity(begun.id.as_dict(), limit, self._since_name(gallery, begun.id, before))
+        )
+        self.say(_COMPLETE)
+        return stored
+
     def _plan(self, out: Folder) -> Plan:
-        self._check()
         begun = run.begun(out)
         block_rows = int(begun.get("block_rows", self.execution.block_rows))
         if self.features is not None:
             return self._feature_plan(self.features, block_rows)
-        return self._gallery_plan(str(self.gallery), begun.get("identity", {}), block_rows)
+        return self._gallery_plan(str(self.gallery), RecordedVersion.of(out, JOB), block_rows)
 
     def _check(self) -> None:
         if (self.gallery is None) == (self.features is None):
@@ -136,54 +164,62 @@ class Dedup:
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest}, facts)
 
-    def _gallery_plan(self, uri: str, begun: dict[str, Any], block_rows: int) -> Plan:
+    def _gallery_plan(self, uri: str, begun: RecordedVersion | None, block_rows: int) -> Plan:
         gallery = Gallery.open(uri)
-        snapshot = self._snapshot(gallery, begun)
+        snapshot, named = pinned(gallery, self.version, begun)
         newest = gallery.catalog.head().number
         if self.version is None and snapshot.number < newest:
             self.say(f"the gallery is at version {newest}; this output was begun with {snapshot.number}")
-        source = GallerySource(gallery.uri, snapshot.number, block_rows)
-        name = {"gallery_id": gallery.gallery_id, "version": snapshot.number}
+        source = GallerySource(gallery.uri, snapshot.number, block_rows, commit=snapshot.version.commit)
         before = OldResult.open(self.since) if self.since is not None else None
-        since = None
-        if before is not None:
-            since = {"version": before.version, "result": before.digest}
-        elif self.since_version is not None:
-            since = {"version": self.since_version}
-        plan = self._of(
-            source, gallery.spec, name, {"gallery": gallery.uri, **name}, since=since, before=before
-        )
-        return plan if since is None else replace(plan, source=self._since(source, gallery, since["version"]))
-
-    def _snapshot(self, gallery: Gallery, begun: dict[str, Any]) -> Snapshot:
-        """Of the version asked for, else of the one that the output was begun with, else the newest."""
-        named = begun.get("source", {})
-        ours = (begun.get("job"), named.get("gallery_id")) == ("dedup", gallery.gallery_id)
-        if self.version is not None or not ours:
-            return gallery.snapshot(self.version)
-        try:
-            return gallery.snapshot(named["version"])
-        except GalleryDamaged:
-            raise
-        except GalleryError as error:
-            raise GalleryError(
-                f"{error.message}, and the output was begun with it",
-                "use a new --output: it takes the newest",
-            ) from None
-
-    def _since(self, source: GallerySource, gallery: Gallery, version: Any) -> GallerySource:
-        if version > source.version:
+        older = self._older(gallery, before)
+        if older is not None and older.number > snapshot.number:
             raise ConfigError(
-                f"version {version} is newer than version {source.version}, which is searched",
+                f"version {older.number} is newer than version {snapshot.number}, which is searched",
                 "give an older one as --since or --since-version",
             )
+        plan = self._of(
+            source,
+            gallery.spec,
+            named.as_dict(),
+            {"gallery": gallery.uri, **snapshot.id.as_dict()},
+            since=self._since_name(gallery, named, before),
+            before=before,
+        )
+        unsure = [RecordedVersion(named).warning, before.version.warning if before else None]
+        plan = replace(plan, remarks=[*plan.remarks, *(each for each in unsure if each)])
+        if older is None:
+            return plan
+        facts = {**plan.facts, "since": {**plan.facts["since"], **older.id.as_dict()}}
+        return replace(plan, source=with_fresh(source, older), facts=facts)
+
+    def _older(self, gallery: Gallery, before: OldResult | None) -> Snapshot | None:
+        """The version whose templates are not new; None where all are."""
+        if before is None and self.since_version is None:
+            return None
         try:
-            before = gallery.snapshot(version)
+            return before.version.find(gallery) if before else gallery.snapshot(self.since_version)
         except GalleryDamaged:
             raise
+        except OtherVersion as error:
+            raise OutputError(
+                f"the result given as --since is of a gallery that is not this one any more: {error.message}",
+                REMEDY,
+            ) from None
         except GalleryError as error:
             raise GalleryError(error.message, "run without --since: all pairs are compared then") from None
-        return with_fresh(source, before)
+
+    def _since_name(
+        self, gallery: Gallery, named: VersionId, before: OldResult | None
+    ) -> dict[str, Any] | None:
+        """Since when templates are new, as the output names it. named: the version that is searched."""
+        if before is not None:
+            return {"version": before.version.id.number, "result": before.digest}
+        if self.since_version is None:
+            return None
+        trace = gallery.catalog.trace(self.since_version)
+        commit = {} if named.commit is None or trace is None else {"commit": trace[0]}
+        return {"version": self.since_version, **commit}
 
     def _of(
         self,
@@ -196,14 +232,7 @@ class Dedup:
         before: OldResult | None = None,
     ) -> Plan:
         limit = self._limit(spec, source)
-        identity = {
-            "job": "dedup",
-            "schema_version": DEDUP_VERSION,
-            "source": name,
-            "threshold_similarity": limit.similarity,
-            "kind": limit.kind,
-            "since": since,
-        }
+        identity = _identity(name, limit, since)
         if before is not None:
             before.check(identity)
         more = None if since is None else {"result": None, **since}
@@ -218,24 +247,35 @@ class Dedup:
             kernel=self.execution.kernel,
             most=self.execution.max_pairs,
             say=self.say,
+            remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
         )
 
-    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource) -> Limit:
+    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Limit:
+        """source: None where only the threshold is asked for, not whether it fits what is searched."""
         name = card_name(spec.embedder_hash)
-        limit = limit_of(
+        return limit_of(
             spec.embedder_hash,
             given=self.threshold,
             card=self.card,
             embedder_card=Registry.default().card(name) if name else None,
-            searched=max(2, source.rows),
-            subjects=self._subjects(source),
+            searched=max(2, source.rows) if source else 2,
+            subjects=self._subjects(source) if source else None,
             preprocessing_hash=spec.preprocessing_hash,
         )
-        if limit.warning:
-            self.say(f"threshold {limit.similarity:g}: {limit.warning}")
-        return limit
 
     def _subjects(self, source: GallerySource | FeatureSource) -> int | None:
         """People, where a card says for how many it is; None: not wanted, or not known."""
         wanted = self.card is not None and self.card.purpose == "identification"
         return source.snapshot.subjects if wanted and isinstance(source, GallerySource) else None
+
+
+def _identity(source: dict[str, Any], limit: Limit, since: dict[str, Any] | None) -> dict[str, Any]:
+    """What decides the content of an output."""
+    return {
+        "job": JOB,
+        "schema_version": DEDUP_VERSION,
+        "source": source,
+        "threshold_similarity": limit.similarity,
+        "kind": limit.kind,
+        "since": since,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from frpipe.flows.dedup.report import report_of, report_text, since_text, source
 from frpipe.flows.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.flows.dedup.source import FeatureSource, GallerySource
 from frpipe.flows.dry_run import DryRun
+from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -40,6 +41,7 @@ class Plan:
     """A search, worked out. facts: what of the source and of `since` the report says.
 
     before: the result of another night whose pairs are carried over, if it is to be complete.
+    remarks: what an operator should know before the work.
     """
 
     source: GallerySource | FeatureSource
@@ -51,6 +53,7 @@ class Plan:
     kernel: Name
     most: int
     say: Say
+    remarks: Sequence[str] = ()
 
     def cut_as(self, block_rows: int) -> Plan:
         """The same search in blocks of another size."""
@@ -104,8 +107,10 @@ class Plan:
     @cached_property
     def _metadata(self) -> dict[str, str]:
         names = ("embedder_hash", "preprocessing_hash", "detector_hash")
+        searched = VersionId.read(self.facts["source"])
         return {
             "frpipe.job": "dedup",
+            **(searched.as_metadata() if searched else {}),
             "frpipe.threshold_similarity": repr(self.limit.similarity),
             **{f"frpipe.{name}": getattr(self.spec, name) for name in names},
         }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from frpipe.gallery.catalog import VersionId
 from frpipe.matching.limit import Limit
 from frpipe.stages.dedup_blocks import NEAR_IDENTICAL, Counts
 
@@ -66,7 +67,7 @@ def source_text(report: dict[str, Any]) -> str:
     """What was searched."""
     source = report["source"]
     if "gallery" in source:
-        return f"{report['templates']:,} templates, version {source['version']} of {source['gallery']}"
+        return f"{report['templates']:,} templates, {VersionId.read(source)} of {source['gallery']}"
     return f"{report['templates']:,} faces of {source['features']}"
 
 
@@ -75,5 +76,5 @@ def since_text(report: dict[str, Any]) -> str:
     since = report["since"]
     if since is None:
         return ""
-    new = f", those of {report['fresh_templates']:,} templates that are new since version {since['version']}"
+    new = f", those of {report['fresh_templates']:,} templates that are new since {VersionId.read(since)}"
     return new if since["result"] is None else f"{new}; {report['carried_pairs']:,} pairs carried over"

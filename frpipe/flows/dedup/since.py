@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from frpipe.core.errors import OutputError
 from frpipe.core.text_column import canonical_column
 from frpipe.flows.dedup.source import KEYS, GallerySource
+from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.snapshot import Snapshot
@@ -24,7 +25,7 @@ from frpipe.io.listed_files import ListedFiles
 from frpipe.stages.dedup_worker import PAIRS
 
 CLUSTERS = "clusters.parquet"
-_REMEDY = "leave --since out, with a new --output if this one was begun: all pairs are compared then"
+REMEDY = "leave --since out, with a new --output if this one was begun: all pairs are compared then"
 
 Rows = NDArray[np.int64]
 
@@ -46,18 +47,18 @@ class OldResult:
                 "--since is not the finished result of a jobs/dedup.py run",
                 "give the --output of such a run, or leave --since out: all pairs are compared then",
             )
-        files = ListedFiles.of(folder, _REMEDY)
+        files = ListedFiles.of(folder, REMEDY)
         for name in files.sha256:
             files.read(name)
         return cls(files, identity)
 
     @property
-    def version(self) -> int:
+    def version(self) -> RecordedVersion:
         """The gallery's version that it is about. Raises OutputError where it is of an enroll run."""
-        version = self.identity["source"].get("version")
+        version = RecordedVersion.of(self.files.folder)
         if version is None:
             raise OutputError("the result given as --since is not of a gallery", "leave --since out")
-        return int(version)
+        return version
 
     @property
     def digest(self) -> str:

@@ -45,18 +45,20 @@ class GallerySource(_Plain):
     """The templates in sight. A block is a shard, or several small ones that follow each other.
 
     fresh: by shard, which of its templates in sight are fresh, as packed bits; shards that have none are
-    left out. None: all are.
+    left out. None: all are.  commit: of the version, so that no worker reads another one of that number;
+    None: not compared.
     """
 
     uri: str
     version: int
     block_rows: int
     fresh: Mapping[str, bytes] | None = field(default=None, repr=False)
+    commit: str | None = None
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The version that is searched."""
-        return Gallery.open(self.uri).snapshot(self.version)
+        return Gallery.open(self.uri).snapshot(self.version, self.commit)
 
     @cached_property
     def blocks(self) -> list[list[ShardRef]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from frpipe.core.errors import GalleryError
 from frpipe.core.identify_schema import IDENTIFY_VERSION
 from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.photo import embedder_card
+from frpipe.flows.recorded_version import RecordedVersion
+from frpipe.flows.recorded_version import pinned as pinned_version
+from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lineup import Lineup
-from frpipe.io import run
+from frpipe.gallery.spec import GallerySpec
 from frpipe.io.folder import Folder
 from frpipe.matching.limit import Limit, limit_of
 from frpipe.stages.search import SearchSpec
@@ -21,36 +23,41 @@ JOB = "identify"
 
 @dataclass(frozen=True)
 class Goal:
-    """One version of a gallery, who of it is compared and how. limit: None in a closed set."""
+    """One version of a gallery, who of it is compared and how.
+
+    version: as the output names it.  limit: None in a closed set.
+    """
 
     gallery: Gallery
+    version: VersionId
     spec: SearchSpec
     lineup: Lineup
     limit: Limit | None
 
     @classmethod
     def of(
-        cls, spec: SearchSpec, threshold: float | None, card: ThresholdCard | None, *, closed: bool
+        cls,
+        version: VersionId,
+        spec: SearchSpec,
+        threshold: float | None,
+        card: ThresholdCard | None,
+        *,
+        closed: bool,
     ) -> Goal:
         """Raises GalleryError: no such version or attribute. ConfigError: no threshold. GalleryMismatch: a
         threshold card of another embedder."""
         gallery, lineup = Gallery.open(spec.gallery), spec.lineup()
         limit = None if closed else _limit(gallery, lineup, spec, threshold, card)
-        return cls(gallery, spec, lineup, limit)
+        return cls(gallery, version, spec, lineup, limit)
 
     def identity(self, probes: str) -> dict[str, Any]:
         """What decides the content of the output. probes: digest of the probes' files."""
-        return {
-            "job": JOB,
-            "schema_version": IDENTIFY_VERSION,
-            "probes": probes,
-            "gallery_id": self.gallery.gallery_id,
-            "gallery_version": self.spec.version,
-            "candidates": self.spec.k,
-            "score": self.spec.score,
-            "where": self.spec.where,
-            "threshold_similarity": self.limit.similarity if self.limit else None,
-        }
+        return identity_of(self.version, self.spec, self.limit.similarity if self.limit else None, probes)
+
+    @property
+    def searched(self) -> VersionId:
+        """The version with its commit, also where the output's name of it has none."""
+        return VersionId(self.gallery.gallery_id, self.spec.version, self.spec.commit)
 
     def lines(self) -> list[str]:
         """For people."""
@@ -61,7 +68,7 @@ class Goal:
             else "closed set: always the nearest"
         )
         return [
-            f"gallery    version {self.spec.version}, {self.lineup.rows:,} templates of "
+            f"gallery    {self.searched}, {self.lineup.rows:,} templates of "
             f"{self.lineup.subjects:,} people{f' where {where}' if where else ''}",
             f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
             f"accepted   {accepted}",
@@ -85,31 +92,50 @@ class Goal:
         found = (
             [] if self.lineup.rows else ["nobody in the gallery is compared: all candidates will be empty"]
         )
+        unsure = RecordedVersion(self.version).warning
+        if unsure:
+            found.append(unsure)
         if self.limit and self.limit.warning:
             found.append(f"threshold {self.limit.similarity:g}: {self.limit.warning}")
         return found
 
 
-def pinned(spec: SearchSpec, version: int | None, out: Folder) -> SearchSpec:
-    """With the version asked for, else the one that the output was begun with, else the newest."""
-    gallery = Gallery.open(spec.gallery)
-    begun = None if version is not None else _begun(out, gallery)
-    try:
-        number = gallery.snapshot(begun if version is None else version).number
-    except GalleryError as error:
-        if begun is None:
-            raise
-        raise GalleryError(
-            f"{error.message}, and the output was begun with it", "use a new --output: it takes the newest"
-        ) from None
-    return replace(spec, version=number)
+def identity_of(
+    version: VersionId, spec: SearchSpec, similarity: float | None, probes: str
+) -> dict[str, Any]:
+    """What decides the content of an output. similarity: the threshold; None in a closed set."""
+    return {
+        "job": JOB,
+        "schema_version": IDENTIFY_VERSION,
+        "probes": probes,
+        **version.as_dict("gallery_"),
+        "candidates": spec.k,
+        "score": spec.score,
+        "where": spec.where,
+        "threshold_similarity": similarity,
+    }
 
 
-def _begun(out: Folder, gallery: Gallery) -> int | None:
-    identity = run.begun(out).get("identity", {})
-    if (identity.get("job"), identity.get("gallery_id")) != (JOB, gallery.gallery_id):
+def similarity_of(
+    gallery: GallerySpec, threshold: float | None, card: ThresholdCard | None, *, closed: bool
+) -> float | None:
+    """The threshold of a search without a look at who is searched; None in a closed set."""
+    if closed:
         return None
-    return int(identity["gallery_version"])
+    return limit_of(
+        gallery.embedder_hash,
+        given=threshold,
+        card=card,
+        embedder_card=embedder_card(gallery),
+        preprocessing_hash=gallery.preprocessing_hash,
+    ).similarity
+
+
+def pinned(spec: SearchSpec, version: int | None, out: Folder) -> tuple[VersionId, SearchSpec]:
+    """With the version asked for, else the one that the output was begun with, else the newest."""
+    begun = RecordedVersion.of(out, JOB)
+    found, named = pinned_version(Gallery.open(spec.gallery), version, begun)
+    return named, replace(spec, version=found.number, commit=found.version.commit)
 
 
 def _limit(

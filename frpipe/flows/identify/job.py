@@ -16,11 +16,12 @@ from frpipe.flows.dry_run import DryRun
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.going_on import for_gallery
-from frpipe.flows.identify.goal import Goal, pinned
+from frpipe.flows.identify.goal import JOB, Goal, identity_of, pinned, similarity_of
 from frpipe.flows.identify.plan import Plan
 from frpipe.flows.identify.probe_source import FEATURES, check_recipe, is_manifest
 from frpipe.flows.output_place import output_place, refuse_relative
 from frpipe.flows.photo import check_config
+from frpipe.flows.recorded_version import RecordedVersion, purged
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lineup import Score
 from frpipe.io import run
@@ -31,6 +32,7 @@ from frpipe.stages.cluster import cluster
 from frpipe.stages.search import SearchSpec
 
 Say = Callable[[str], None]
+_COMPLETE = "this run is complete already: nothing to do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,16 @@ class Identifying:
         """Do it, or what is left of it; the report. Raises a FrpipeError with a remedy."""
         out = self._place()
         self._check_recipe()
+        ended = self._ended(out)
+        if ended is not None:
+            return ended
         goal = self._goal(out)
         with ExitStack() as stack:
             joined = cache(lambda: stack.enter_context(cluster(self.execution.address, self.say)))
             plan = self._plan(out, goal, joined)
             stored = run.complete(out) if run.check_claim(out, plan.identity) else None
             if stored is not None:
-                self.say("this run is complete already: nothing to do")
+                self.say(_COMPLETE)
                 return stored
             plan.check()
             for remark in plan.goal.remarks():
@@ -135,11 +140,33 @@ class Identifying:
         return out
 
     def _goal(self, out: Folder) -> Goal:
-        gallery, execution = Folder.at(self.gallery).uri, self.execution
-        spec = SearchSpec(
-            gallery, 0, self.k, self.score, execution.kernel, dict(self.where), execution.hold_mb
-        )
-        return Goal.of(pinned(spec, self.version, out), self.threshold, self.card, closed=self.closed)
+        version, spec = pinned(self._spec, self.version, out)
+        return Goal.of(version, spec, self.threshold, self.card, closed=self.closed)
+
+    @property
+    def _spec(self) -> SearchSpec:
+        """But for the version."""
+        gallery, how = Folder.at(self.gallery).uri, self.execution
+        return SearchSpec(gallery, 0, self.k, self.score, how.kernel, dict(self.where), how.hold_mb)
+
+    def _ended(self, out: Folder) -> dict[str, Any] | None:
+        """The report of a finished run of which a compaction has taken the gallery's version since."""
+        gallery, begun = Gallery.open(self.gallery), RecordedVersion.of(out, JOB)
+        stored = run.complete(out)
+        if stored is None or begun is None or not purged(gallery, self.version, begun):
+            return None
+        probes = self.probes
+        if self._from_manifest:
+            if run.complete(out.child(FEATURES)) is None:
+                return None
+            enrollment = self._enrollment(out)
+            enrollment.run()
+            probes = enrollment.output
+        similarity = similarity_of(gallery.spec, self.threshold, self.card, closed=self.closed)
+        digest = run.digest(FeatureRun.open(probes).folder)
+        run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest))
+        self.say(_COMPLETE)
+        return stored
 
     def _check_recipe(self) -> None:
         gallery = Gallery.open(self.gallery).spec

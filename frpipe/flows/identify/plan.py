@@ -133,6 +133,7 @@ class Plan:
         limit = self.goal.limit
         return {
             "frpipe.job": "identify",
+            **self.goal.searched.as_metadata(),
             "frpipe.threshold_kind": limit.kind if limit else "",
             "frpipe.threshold_source": limit.source if limit else "closed set: none",
         }

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
 from frpipe.flows.identify.goal import Goal
+from frpipe.gallery.catalog import VersionId
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.units import Units
@@ -67,8 +68,7 @@ class Tally:
             "templates": goal.lineup.rows,
             "subjects": goal.lineup.subjects,
             "gallery": goal.gallery.uri,
-            "gallery_id": goal.gallery.gallery_id,
-            "gallery_version": goal.spec.version,
+            **goal.searched.as_dict("gallery_"),
             "candidates": goal.spec.k,
             "score": goal.spec.score,
             "where": goal.spec.where,
@@ -84,11 +84,12 @@ def report_text(report: dict[str, Any]) -> str:
     limit = report["threshold"]
     accepted = f"similarity >= {limit['similarity']:g}: {limit['source']}" if limit else "always the nearest"
     warned = f"warning    {limit['warning']}\n" if limit and limit["warning"] else ""
+    version = VersionId.read(report, "gallery_")
     return (
         f"rows       {report['rows']:,}: {report['probes']:,} probes, "
         f"{report['photos_without_probe']:,} photos without one\n"
         f"decisions  {report['identified']:,} identified, {report['strangers']:,} strangers\n"
-        f"gallery    version {report['gallery_version']}, {report['templates']:,} templates of "
+        f"gallery    {version}, {report['templates']:,} templates of "
         f"{report['subjects']:,} people\n"
         f"accepted   {accepted}\n{warned}"
         f"time       {report['wall_s']:,.1f} s for {report['launch_probes']:,} probes\n"

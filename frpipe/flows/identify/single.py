@@ -42,7 +42,9 @@ class Identification:
     threshold: Limit
     expected_fpir: float | None
     gallery: str
+    gallery_id: str
     version: int
+    commit: str
     subjects: int
     templates: int
     faces_found: int
@@ -93,7 +95,9 @@ def identify(
         threshold=limit,
         expected_fpir=None if limit.fmr is None else expected_fpir(limit.fmr, snapshot.rows),
         gallery=gallery.uri,
+        gallery_id=gallery.gallery_id,
         version=snapshot.number,
+        commit=snapshot.version.commit,
         subjects=snapshot.subjects,
         templates=snapshot.rows,
         faces_found=face.faces_found,

@@ -17,7 +17,7 @@ from frpipe.evaluation.pairs import PairTrials
 from frpipe.evaluation.targets import usual
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.flows.metrics.output import MetricsOutput
-from frpipe.flows.metrics.pair_results import PairColumns, PairResults
+from frpipe.flows.metrics.pair_results import PairColumns, PairResults, finished
 from frpipe.flows.metrics.search_results import SearchResults
 from frpipe.flows.metrics.systems import System, Trials, compared, named
 from frpipe.flows.metrics.worst_pictures import worst_pictures
@@ -123,9 +123,15 @@ class IdentificationMetrics:
         job = _Job.of(self.asked, self.say)
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
-        results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in job.told()]
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
         identity = {"task": "identification", "enrolled": enrolled}
+        if run.begun(job.out):
+            # A compaction may have taken the searched version since: who was in it is not asked again.
+            digests = [run.digest(finished(uri, "identify")[0]) for uri in self.asked.results]
+            stored = job.stored(job.identity(digests, identity))
+            if stored is not None:
+                return stored
+        results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in job.told()]
         return job.done(results, identity, lambda name, found: _search_system(name, found, self.asked))
 
 
@@ -152,22 +158,32 @@ class _Job:
             self.say(f"{name}: reading")
             yield uri
 
+    def identity(self, results: Sequence[str], task: dict[str, Any]) -> dict[str, Any]:
+        """What decides the content. results: digests of their files."""
+        return {
+            "job": "metrics",
+            "version": _VERSION,
+            "results": [*results],
+            **self.asked.options(),
+            **task,
+        }
+
+    def stored(self, identity: dict[str, Any]) -> dict[str, Any] | None:
+        """The report, if it was done before. Raises OutputError where the output is another run's."""
+        found = run.complete(self.out) if run.check_claim(self.out, identity) else None
+        if found is not None:
+            self.say("this run is complete already: nothing to do")
+        return found
+
     def done(
         self, results: Sequence[R], identity: dict[str, Any], evaluated: Callable[[str, R], System]
     ) -> dict[str, Any]:
         """Evaluate and publish, unless it was done before; the report."""
-        identity = {
-            "job": "metrics",
-            "version": _VERSION,
-            "results": [found.digest for found in results],
-            **self.asked.options(),
-            **identity,
-        }
-        begun = run.check_claim(self.out, identity)
-        stored = run.complete(self.out) if begun else None
+        identity = self.identity([found.digest for found in results], identity)
+        stored = self.stored(identity)
         if stored is not None:
-            self.say("this run is complete already: nothing to do")
             return stored
+        begun = run.check_claim(self.out, identity)
         created = (
             datetime.fromisoformat(begun["created"]) if begun else datetime.now(UTC).replace(microsecond=0)
         )

@@ -15,13 +15,13 @@ from frpipe.evaluation.pairs import Labels
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.flows.metrics.pair_results import finished, listed_rows, texts
 from frpipe.flows.metrics.photo_facts import PhotoFacts
+from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
-from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.stages.search import PROBES
 
-_FACTS = ("gallery_id", "gallery_version", "embedder_hash", "preprocessing_hash", "score", "candidates")
+_FACTS = ("embedder_hash", "preprocessing_hash", "score", "candidates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class SearchResults:
         """by: columns of the probes' manifest, whose labels make groups.  enrolled: the enroll output that
         the gallery was made from, whose people count even where none of their photos could be enrolled.
 
-        Raises OutputError: it is no finished result; GalleryError: the version that was searched is gone;
-        ConfigError: it is not known who any probe is, or who failed to enrol.
+        Raises OutputError: it is no finished result; GalleryError: the version that was searched is gone, or
+        another one bears its number; ConfigError: it is not known who any probe is, or who failed to enrol.
         """
         folder, report = finished(uri, "identify")
         if enrolled and report["where"]:
@@ -55,11 +55,15 @@ class SearchResults:
                 "a part of the gallery was searched (--where): who failed to enrol in that part is not known",
                 "leave --enrolled away, or evaluate a search of the whole gallery",
             )
-        table, people = listed_rows(folder, PROBES), _people(report)
+        searched = RecordedVersion.of(folder)
+        table, people = listed_rows(folder, PROBES), _people(report, searched)
         blank = np.setdiff1d(_wanted(enrolled), people) if enrolled else people[:0]
         trials, warnings = _trials(table, people, blank, by, str(report["probes_from"]))
+        warnings += [searched.warning] if searched and searched.warning else []
         digest = run.digest(folder)
-        provenance = {"result": uri, "result_files": digest, **{name: report[name] for name in _FACTS}}
+        named = searched.id.as_dict("gallery_") if searched else {}
+        facts = {name: report[name] for name in _FACTS}
+        provenance = {"result": uri, "result_files": digest, **named, **facts}
         threshold = report["threshold"]["similarity"] if report["threshold"] else None
         listed = min(int(report["candidates"]), max(len(people), 1))
         return cls(uri, trials, threshold, listed, str(report["probes_from"]), digest, provenance, warnings)
@@ -111,24 +115,19 @@ def _warnings(trials: SearchTrials, named: np.ndarray[Any, np.dtype[np.bool_]]) 
     return found
 
 
-def _people(report: dict[str, Any]) -> Labels:
+def _people(report: dict[str, Any], searched: RecordedVersion | None) -> Labels:
     """Ids of those who were searched."""
     try:
-        tables = list(_searched(report).list(report["where"]))
+        gallery = Gallery.open(report["gallery"])
+        snapshot = searched.find(gallery) if searched else gallery.snapshot(report["gallery_version"])
+        tables = list(snapshot.list(report["where"]))
     except GalleryError as error:
         raise GalleryError(
             f"who was in the gallery cannot be read: {error.message}",
-            "evaluate before the gallery is compacted or made anew, or search again",
+            "evaluate before the gallery is compacted, restored or made anew, or search again",
         ) from None
     ids = [texts(table[SUBJECT_ID]) for table in tables]
     return np.unique(np.concatenate([np.zeros(0, object), *ids]).astype(str))
-
-
-def _searched(report: dict[str, Any]) -> Snapshot:
-    gallery = Gallery.open(report["gallery"])
-    if gallery.gallery_id != report["gallery_id"]:
-        raise GalleryError("another gallery lies where the one that was searched lay")
-    return gallery.snapshot(report["gallery_version"])
 
 
 def _wanted(features: str) -> Labels:

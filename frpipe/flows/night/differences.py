@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
 from frpipe.flows.dedup.since import OldResult
-from frpipe.flows.night.faces import gallery_version, opened
-from frpipe.flows.night.journal import Facts
+from frpipe.flows.night.faces import changed, gallery_version, opened
+from frpipe.flows.night.history import Past
+from frpipe.flows.night.journal import Facts, read_record
 from frpipe.flows.night.photos import people_without_photos
 from frpipe.flows.night.searches import newest_dedup
 from frpipe.flows.night.tables import write_table
 from frpipe.flows.night.work import DEDUP, SCAN, Work
-from frpipe.gallery.catalog import ShardRef
+from frpipe.flows.recorded_version import RecordedVersion
+from frpipe.gallery.catalog import ShardRef, VersionId
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.gallery.snapshot import Snapshot
 
@@ -41,9 +43,20 @@ def differences(work: Work) -> Facts:
     return {
         "people": _counts(people),
         "clusters": _counts(clusters),
-        "since_version": since,
+        "since_version": since.number if since else None,
+        "since_commit": since.commit if since else None,
         "gallery": None if after is None else _size(after),
+        "gallery_changed": changed(work.config.gallery, last_gallery(work.last)),
     }
+
+
+def last_gallery(last: Past | None) -> RecordedVersion | None:
+    """The gallery's version at the end of a night; None where it had none."""
+    facts = (last.steps.get("differences", {}).get("gallery") or {}) if last else {}
+    named = VersionId.read(facts)
+    if last is None or named is None:
+        return None
+    return RecordedVersion(named, str(read_record(last.folder).get("saved") or ""), facts.get("templates"))
 
 
 def people_between(before: Snapshot, after: Snapshot) -> tuple[list[str], list[str]]:
@@ -72,15 +85,15 @@ def cluster_changes(before: dict[str, list[str]], after: dict[str, list[str]]) -
     }
 
 
-def _people(work: Work) -> tuple[Changes | None, int | None]:
-    """Since the gallery of last night's end; where a compaction took that version, since tonight's begin."""
-    last = (work.last.steps.get("differences", {}).get("gallery") or {}) if work.last else {}
+def _people(work: Work) -> tuple[Changes | None, VersionId | None]:
+    """Since the gallery of last night's end; where that version is gone by a compaction, or the gallery was
+    restored or made anew, since tonight's begin."""
     after = opened(work.config.gallery, _version(work))
-    for version in (last.get("version"), work.journal.base["gallery_version"]):
-        before = opened(work.config.gallery, version)
+    for recorded in (last_gallery(work.last), work.journal.gallery):
+        before = opened(work.config.gallery, recorded)
         if before is not None and after is not None:
             come, gone = people_between(before, after)
-            return {"person_new": come, "person_gone": gone}, version
+            return {"person_new": come, "person_gone": gone}, before.id
     if after is None:
         return None, None
     return {"person_new": sorted(_ids(after, after.version.shards).to_pylist()), "person_gone": []}, None
@@ -89,6 +102,9 @@ def _people(work: Work) -> tuple[Changes | None, int | None]:
 def _clusters(work: Work) -> Changes | None:
     last = newest_dedup(work.past)
     if last is None or not work.did("dedup"):
+        return None
+    if changed(work.config.gallery, RecordedVersion.of(last.folder.child(DEDUP))):
+        work.say(f"warning: the duplicates of {last.date} are of another gallery: tonight's are not compared")
         return None
     after = OldResult.open(work.folder.child(DEDUP).uri).clusters()
     try:
@@ -100,16 +116,18 @@ def _clusters(work: Work) -> Changes | None:
     return cluster_changes(before, after)
 
 
-def _version(work: Work) -> int | None:
+def _version(work: Work) -> RecordedVersion | None:
     """The gallery's at the end of tonight, the same at every launch."""
     facts = work.journal.facts("consolidate") or {}
-    now = facts.get("version") or gallery_version(work.config.gallery)
-    found: int | None = work.journal.pin("end_version", now)
-    return found
+    now = VersionId.read(facts) if facts.get("version") else gallery_version(work.config.gallery)
+    found = work.journal.pin("end_version", now.as_dict() if now else None)
+    # A number alone: as nights pinned it before commits were recorded.
+    named = VersionId.read(found if isinstance(found, dict) else {"version": found})
+    return RecordedVersion(named, str(work.journal.record.get("saved") or "")) if named else None
 
 
 def _size(snapshot: Snapshot) -> Facts:
-    return {"version": snapshot.number, "templates": snapshot.rows, "people": snapshot.subjects}
+    return {**snapshot.id.as_dict(), "templates": snapshot.rows, "people": snapshot.subjects}
 
 
 def _counts(changes: Changes | None) -> Facts | None:

@@ -11,7 +11,9 @@ from frpipe.flows.night import photos
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
+from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.flows.rejects.limit import too_many_rejected
+from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
@@ -102,24 +104,48 @@ def consolidate(work: Work) -> Facts:
         work.folder.child(ENROLL).uri, work.config.gallery, how.policy, how.templates, how.faces, work.say
     ).run()
     work.say(f"gallery: {done.added:,} templates added, version {done.version}")
-    return {name: value for name, value in done.as_dict().items() if name != "gallery"}
+    facts = {name: value for name, value in done.as_dict().items() if name != "gallery"}
+    return {**facts, **_committed(work.config.gallery, done.version)}
 
 
-def gallery_version(uri: str) -> int | None:
+def gallery_version(uri: str) -> VersionId | None:
     """The newest version of a gallery; None where there is no gallery."""
-    return Gallery.open(uri).catalog.head().number if Folder.at(uri).exists(GALLERY) else None
+    return Gallery.open(uri).newest() if Folder.at(uri).exists(GALLERY) else None
 
 
-def opened(uri: str, version: int | None) -> Snapshot | None:
-    """A version of a gallery; None where there is none, or a compaction has taken it."""
-    if version is None:
+def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
+    """Why a gallery is not the one of which a version was recorded: restored, copied, made anew or gone.
+
+    None where it is, though a compaction may have taken the version.
+    """
+    if recorded is None:
+        return None
+    if not Folder.at(uri).exists(GALLERY):
+        return f"there is no gallery at {uri} any more"
+    try:
+        recorded.keeps(Gallery.open(uri))
+    except OtherVersion as error:
+        return error.message
+    return None
+
+
+def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
+    """A version of a gallery; None where there is none, it was purged, or another one bears its number."""
+    if recorded is None:
         return None
     try:
-        return Gallery.open(uri).snapshot(version)
+        return recorded.find(Gallery.open(uri))
     except GalleryDamaged:
         raise
     except GalleryError:
         return None
+
+
+def _committed(uri: str, version: int | None) -> Facts:
+    """What names a version that was just committed, beside its number."""
+    gallery = Gallery.open(uri)
+    trace = None if version is None else gallery.catalog.trace(version)
+    return {} if trace is None else {"gallery_id": gallery.gallery_id, "commit": trace[0]}
 
 
 def _reported(report: Report) -> Facts:

@@ -13,9 +13,9 @@ from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.flows.going_on import for_night
 from frpipe.flows.night import photos
-from frpipe.flows.night.differences import differences
+from frpipe.flows.night.differences import differences, last_gallery
 from frpipe.flows.night.drift import drift
-from frpipe.flows.night.faces import consolidate, enroll, gallery_version, scan
+from frpipe.flows.night.faces import changed, consolidate, enroll, gallery_version, scan
 from frpipe.flows.night.gates import Verdict, broken, gate_error, judged
 from frpipe.flows.night.history import Past, enter, last_before, nights
 from frpipe.flows.night.journal import Facts, Journal
@@ -24,8 +24,10 @@ from frpipe.flows.night.preflight import check
 from frpipe.flows.night.report import rejudged, write_report
 from frpipe.flows.night.retention import expired, remove
 from frpipe.flows.night.searches import dedup, identify
-from frpipe.flows.night.summary import summary
+from frpipe.flows.night.summary import since_last_night, summary
 from frpipe.flows.night.work import PROBES, SCAN, Work, nothing_done
+from frpipe.flows.recorded_version import RecordedVersion
+from frpipe.gallery.catalog import VersionId
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.stages.allocation import Node
@@ -78,13 +80,19 @@ class Night:
     def _claimed(self, runs: Folder, held: Lease) -> tuple[Journal, list[Past]]:
         known = nights(runs)
         last = last_before(known, self.date)
-        base = {"night": last.date if last else None, "gallery_version": gallery_version(self.config.gallery)}
+        newest = gallery_version(self.config.gallery)
+        gallery = newest.as_dict("gallery_") if newest else {"gallery_version": None}
+        base = {"night": last.date if last else None, **gallery}
         enter(runs, self.date)
         journal = Journal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
         return journal, [night for night in known if night.date < self.date]
 
     def _carried_out(self, journal: Journal, past: list[Past]) -> tuple[Facts, list[Verdict]]:
         last, say = _last(journal, past), journal.lease.guarded(self.say)
+        _check_gallery(journal, self.config.gallery)
+        other = changed(self.config.gallery, last_gallery(last))
+        if other:
+            say(f"warning: {since_last_night(other)}")
         run.reopen(journal.folder)
         with ExitStack() as stack:
             joined = cache(lambda: self._joined(journal, stack))
@@ -136,6 +144,18 @@ def _last(journal: Journal, past: list[Past]) -> Past | None:
             f"restore its folder, or remove that of tonight, {journal.folder.uri}, to begin anew",
         )
     return found
+
+
+def _check_gallery(journal: Journal, uri: str) -> None:
+    """Raise OutputError where the gallery lacks what tonight began with, or has put into it."""
+    committed = VersionId.read(journal.facts("consolidate") or {})
+    for recorded in (journal.gallery, RecordedVersion(committed) if committed else None):
+        why = changed(uri, recorded)
+        if why:
+            raise OutputError(
+                f"the gallery is not the one that tonight was begun with: {why}",
+                f"remove {journal.folder.uri} to begin the night anew: its photos come again",
+            )
 
 
 def _off(name: str, work: Work) -> Facts:

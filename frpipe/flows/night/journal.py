@@ -15,6 +15,8 @@ from typing import Any
 
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.flows.night.lease import Lease
+from frpipe.flows.recorded_version import RecordedVersion
+from frpipe.gallery.catalog import VersionId
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.whole_file import read_json
@@ -41,13 +43,14 @@ class Journal:
     """The record of one night. Nothing is written without the lease.
 
     base: what tonight is compared with: `night`, the last finished one, and `gallery_version`, as tonight
-    began; each may be None.
+    began, with its `gallery_id` and `gallery_commit`; each may be None.  created: when tonight began.
     """
 
     folder: Folder
     base: Facts
     lease: Lease
     record: Facts
+    created: str = ""
     _since: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -71,7 +74,13 @@ class Journal:
             # What the last launch did after it wrote, or if it never did, counts to its last heartbeat.
             start = max(record["saved"], before.since)
             record["spent_s"] += max(0.0, _seconds(start, before.beat))
-        return cls(folder, claimed["base"], lease, record)
+        return cls(folder, claimed["base"], lease, record, str(claimed.get("created") or ""))
+
+    @property
+    def gallery(self) -> RecordedVersion | None:
+        """The gallery's version as tonight began; None where there was no gallery."""
+        named = VersionId.read(self.base, "gallery_")
+        return RecordedVersion(named, self.created) if named else None
 
     def facts(self, step: str) -> Facts | None:
         """What a finished step has recorded; None where it is not finished."""

@@ -41,7 +41,7 @@ def measured(work: Work) -> Samples:
             found = Units(work.folder.child(IDENTIFY).child(search), "probes").tables()
             values = [table["rank1_similarity"].drop_null().to_numpy() for table in found]
             samples[f"rank1_similarity_{search}"] = Sample.of(np.concatenate([np.zeros(0), *values]))
-    before = opened(work.config.gallery, work.journal.base["gallery_version"])
+    before = opened(work.config.gallery, work.journal.gallery)
     if before is not None:
         samples["mated_similarity"] = Sample.of(list(_mated(work, before)))
     return samples

@@ -9,6 +9,7 @@ from typing import Any
 from frpipe.flows.night.charts import bar, measure
 from frpipe.flows.night.gates import shown
 from frpipe.flows.night.style import STYLE
+from frpipe.flows.night.summary import notes
 
 Facts = dict[str, Any]
 _LISTS = {
@@ -35,6 +36,7 @@ def _page(report: Facts) -> Iterator[str]:
     yield f'<div class="top"><h1>Night of {escape(report["night"])}</h1>{_verdict(report)}</div>'
     last = report["last_night"]
     yield f"<p>{f'compared with the night of {escape(last)}' if last else 'the first night'}</p>"
+    yield from (f'<p class="warn">{escape(note)}</p>' for note in notes(report["steps"]))
     yield f'<div class="tiles">{"".join(_tiles(report))}</div>'
     yield '<div class="pair">'
     yield f"<section>{''.join(_gates(report))}</section><section>{''.join(_reasons(report))}</section></div>"

@@ -63,7 +63,7 @@ def night_plan(config: NightConfig, date: str) -> DryRun:
 def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) -> dict[str, str]:
     """Of each step that is switched on what it would do."""
     version = gallery_version(config.gallery)
-    gallery = f"{config.gallery}, {'to be made' if version is None else f'version {version}'}"
+    gallery = f"{config.gallery}, {'to be made' if version is None else version}"
     since = newest_dedup([night for night in past if night.date < date])
     words: dict[str, Callable[[], str]] = {
         "scan": lambda: _scan_words(config, last),

@@ -12,8 +12,10 @@ from frpipe.flows.night.drift import SAMPLES
 from frpipe.flows.night.gates import Verdict, judged, shown
 from frpipe.flows.night.journal import Facts, encoded
 from frpipe.flows.night.page import page
+from frpipe.flows.night.summary import notes
 from frpipe.flows.night.tables import as_file
 from frpipe.flows.night.work import PROBES, SCAN
+from frpipe.gallery.catalog import VersionId
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.whole_file import read_json
@@ -89,6 +91,7 @@ def _lines(report: Facts) -> Iterator[str]:
                 f"refused    {enroll['faces_refused']:,} faces, implausible or on no photograph; "
                 f"{enroll['photos_turned']:,} photos lay turned"
             )
+    yield from (f"note       {note}" for note in notes(steps))
     yield from _gallery_lines(steps)
     for name, measure in steps.get("drift", {}).get("measures", {}).items():
         if measure["verdict"] == "moved":
@@ -112,7 +115,7 @@ def _gallery_lines(steps: Facts) -> Iterator[str]:
     people, clusters, gallery = (changes.get(name) for name in ("people", "clusters", "gallery"))
     if people and gallery:
         yield (
-            f"gallery    version {gallery['version']}, {gallery['people']:,} people: "
+            f"gallery    {VersionId.read(gallery)}, {gallery['people']:,} people: "
             f"{people['person_new']:,} new, {people['person_gone']:,} gone"
         )
     dedup = steps.get("dedup", {})

@@ -10,47 +10,51 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.flows.dedup import job as duplicates
 from frpipe.flows.identify.job import Execution, Identifying
 from frpipe.flows.night import photos
-from frpipe.flows.night.faces import enrolled, gallery_version, opened, say_links
+from frpipe.flows.night.faces import changed, enrolled, gallery_version, opened, say_links
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.unfinished import version_before_tonight
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
+from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.io import run, threshold_file
 from frpipe.io.folder import Folder
 
 GALLERY, WATCH_LIST = "gallery", "watch-list"
 """Folders below `identify`."""
 _DEDUP = ("templates", "fresh_templates", "pairs_compared", "pairs", "same_photo", "same_person", "clusters")
-_FOUND = ("rows", "probes", "identified", "strangers", "subjects", "templates", "gallery_version")
+_FOUND = ("rows", "probes", "identified", "strangers", "subjects", "templates")
+_SEARCHED = ("gallery_id", "gallery_version", "gallery_commit")
 
 
 def dedup(work: Work) -> Facts:
     """All duplicates of the gallery as it is now; of pairs, those are compared that are new."""
     out = work.folder.child(DEDUP)
-    begun = run.begun(out)
+    begun = RecordedVersion.of(out)
     # Pinned before it began, a version that a compaction takes meanwhile would keep the night from ending.
-    version = begun["identity"]["source"]["version"] if begun else gallery_version(work.config.gallery)
+    version = begun.id if begun else gallery_version(work.config.gallery)
     if version is None:
         return nothing_done("there is no gallery yet")
     work.join()
-    since = _since(work, out)
+    since, refused = _since(work, out), None
     try:
-        done = _duplicates(work, out, version, since)
+        done = _duplicates(work, out, version.number, since)
     except (ConfigError, GalleryError, OutputError) as error:
         if since is None or run.begun(out):
             raise
         work.say(f"the result of {since.date} cannot be carried on: {error.message}; all pairs are compared")
-        since = None
-        done = _duplicates(work, out, version, since)
+        since, refused = None, error.message
+        done = _duplicates(work, out, version.number, since)
     facts = {name: done[name] for name in (*_DEDUP, "wall_s")}
     facts["threshold"] = done["threshold"]["similarity"]
-    return {**facts, "version": version, "since": since.date if since else None}
+    facts |= version.as_dict()
+    return {**facts, "since": since.date if since else None, "since_refused": refused}
 
 
 def identify(work: Work) -> Facts:
     """Search the probes in the gallery as it was before tonight's photos, and in the watch list.
 
-    Where a compaction has taken that version, the gallery is left out: tonight's photos are in the newest.
+    Where that version is gone, by a compaction or because the gallery was restored, the gallery is left out:
+    tonight's photos are in the newest.
     """
     how, facts = work.config.identify, {}
     probes = _probes(work)
@@ -58,13 +62,21 @@ def identify(work: Work) -> Facts:
         return nothing_done("no new probes")
     # Tonight's own photos would find themselves in the gallery as it is by now.
     own = how.probes is None
-    base = work.journal.base["gallery_version"]
-    version = version_before_tonight(work, base) if own else gallery_version(work.config.gallery)
-    if how.gallery.enabled and version:
-        if opened(work.config.gallery, version) is None:
-            work.say(f"warning: version {version} of the gallery was compacted meanwhile: it is not searched")
+    newest = gallery_version(work.config.gallery)
+    before = (
+        version_before_tonight(work, work.journal.gallery)
+        if own
+        else RecordedVersion(newest)
+        if newest
+        else None
+    )
+    if how.gallery.enabled and before and before.id.number:
+        if opened(work.config.gallery, before) is None:
+            other = changed(work.config.gallery, before)
+            why = "is another one by now" if other else "was compacted meanwhile"
+            work.say(f"warning: {before.id} of the gallery {why}: it is not searched")
         else:
-            facts[GALLERY] = _search(work, probes, GALLERY, version if own else None)
+            facts[GALLERY] = _search(work, probes, GALLERY, before.id.number if own else None)
     if how.watch_list.uri is not None:
         facts[WATCH_LIST] = _search(work, probes, WATCH_LIST, None)
     return facts or nothing_done("nobody was in the gallery to be found")
@@ -141,6 +153,7 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         say=work.say,
     ).run()
     facts = {key: done[key] for key in (*_FOUND, "wall_s", "probes_per_s")}
+    facts |= {key: done[key] for key in _SEARCHED if key in done}
     return {**facts, "threshold": done["threshold"]["similarity"]}
 
 

@@ -44,6 +44,22 @@ def summary(
     }
 
 
+def since_last_night(why: str) -> str:
+    """What to say where the gallery is not last night's any more, and what to do."""
+    return (
+        f"the gallery is not the one of last night: {why}; faces that later nights put into it are missing: "
+        "give jobs/consolidate.py the enroll/ of each night since"
+    )
+
+
+def notes(steps: Facts) -> list[str]:
+    """What a reader should know of the gallery before the numbers."""
+    other = steps.get("differences", {}).get("gallery_changed")
+    refused = steps.get("dedup", {}).get("since_refused")
+    found = [since_last_night(other)] if other else []
+    return [*found, *([f"all pairs were compared: {refused}"] if refused else [])]
+
+
 def throughput(steps: Facts) -> list[Facts]:
     """Of each step what it did and how fast; `not_done` says why it did nothing."""
     return [_rate(name, steps.get(name)) for name in STEPS]

@@ -6,25 +6,31 @@ import json
 
 from frpipe.core.errors import OutputError
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.night.faces import changed
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.work import ENROLL, Work
-from frpipe.gallery.catalog import Entry
+from frpipe.flows.recorded_version import RecordedVersion
+from frpipe.gallery.catalog import Entry, VersionId
 from frpipe.gallery.gallery import Gallery
 
 _PIN = "searched_version"
 
 
-def version_before_tonight(work: Work, base: int | None) -> int | None:
+def version_before_tonight(work: Work, base: RecordedVersion | None) -> RecordedVersion | None:
     """The version in which tonight's own photos are searched, the same for all launches of tonight.
 
     base: the version as tonight began. Photos of an unfinished night come again tonight; where they had
     reached the gallery, it is the version before, so that they do not find themselves. But not where anything
     else was done to the gallery since: who was deleted must not be found, and who was enrolled must be.
     """
-    if not base:
+    if base is None or not base.id.number or changed(work.config.gallery, base):
         return base
-    found: int = work.journal.pin(_PIN, _before(work, base))
-    return found
+    number: int = work.journal.pin(_PIN, _before(work, base.id.number))
+    if number == base.id.number:
+        return base
+    gallery = Gallery.open(work.config.gallery)
+    trace = gallery.catalog.trace(number)
+    return RecordedVersion(VersionId(gallery.gallery_id, number, trace[0] if trace else None), base.made)
 
 
 def _before(work: Work, base: int) -> int:

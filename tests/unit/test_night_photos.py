@@ -127,7 +127,7 @@ def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_o
     assert "2 links not followed: lead out of the folder (storage.roots" in "\n".join(
         found.links.lines("storage.roots", named=False)
     )
-    allowed = photos.look(str(album), ScanStep(), known, (str(tmp_path / "moved"),))
+    allowed = photos.look(str(album), ScanStep(), known, roots=(str(tmp_path / "moved"),))
     assert (allowed.new, allowed.facts()["vanished"], allowed.facts()["links_outside"]) == (1, 0, 1)
 
 

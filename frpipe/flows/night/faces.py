@@ -39,7 +39,7 @@ def scan(work: Work) -> Facts:
 def looked(config: NightConfig, last: Past | None) -> photos.Found:
     """The photos against those of last night. Raises ManifestError where there never were any."""
     known = photos.known_of(last.folder.child(SCAN) if last else None)
-    found = photos.look(str(config.photos), config.scan, known, config.settings.storage.roots)
+    found = photos.look(str(config.photos), config.scan, known, roots=config.settings.storage.roots)
     if known is None and not found.listing.num_rows:
         raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
     return found

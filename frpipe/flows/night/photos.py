@@ -98,7 +98,7 @@ class Found:
         write_table(folder, MANIFEST, pa.table(columns))
 
 
-def look(uri: str, how: ScanStep, known: pa.Table | None, roots: tuple[str, ...] = ()) -> Found:
+def look(uri: str, how: ScanStep, known: pa.Table | None, *, roots: tuple[str, ...] = ()) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
     roots: where links may lead out to.

@@ -121,7 +121,7 @@ def _probes(work: Work) -> Folder | None:
         return work.folder.child(ENROLL) if work.did("enroll") else None
     if work.journal.record["pins"].get("probes") is None:
         roots = work.config.settings.storage.roots
-        found = photos.look(uri, ScanStep(), photos.known_of(before), roots)
+        found = photos.look(uri, ScanStep(), photos.known_of(before), roots=roots)
         say_links(work, found.links)
         found.write(place, uri)
         work.journal.pin("probes", found.facts())

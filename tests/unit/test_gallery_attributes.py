@@ -12,12 +12,14 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+from erase_runs import finished_run
 from gallery_rows import DIM, NOW, content, people, spec, unit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryError
+from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.gallery_files import Layout, export, import_file
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
@@ -264,3 +266,18 @@ def test_an_attribute_may_have_the_name_of_a_count(
     assert (row["templates"], row["attributes"]) == (1, {"attribute:templates": "wood"})
     assert main(["gallery", "show", gallery.uri, "s1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["attributes"] == {"templates": "wood"}
+
+
+def test_a_consolidation_says_of_how_many_people_the_photos_do_not_agree(tmp_path: Path) -> None:
+    out = finished_run(tmp_path)
+    done = Consolidation(out.uri, str(tmp_path / "g"), templates="mean").run()
+    # One person has two photos, with another tag each.
+    assert done.disputed == {"boss": 1, "tags": 1}
+    assert (
+        "attributes left empty, as the photos do not agree: boss of 1 people, tags of 1 people" in done.text()
+    )
+    snapshot = Gallery.open(str(tmp_path / "g")).snapshot()
+    assert snapshot.show("person-0").select(["tags", "boss"]).to_pylist() == [{"tags": None, "boss": None}]
+    assert snapshot.show("person-1")["tags"].to_pylist() == ["t1"]
+    whole = Consolidation(out.uri, str(tmp_path / "all")).run()
+    assert not whole.disputed and "attributes" not in whole.text()

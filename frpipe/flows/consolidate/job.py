@@ -72,8 +72,10 @@ class Consolidated:
             f"{self.unchanged:,} unchanged, {self.skipped:,} skipped",
         ]
         if self.disputed:
-            names = ", ".join(f"{name} of {count:,} people" for name, count in self.disputed.items())
-            lines.append(f"attributes left empty, as the photos do not agree: {names}")
+            names = ", ".join(f"{name} ({count:,})" for name, count in self.disputed.items())
+            lines.append(
+                f"disputed   attributes left empty, as the photos of so many people do not agree: {names}"
+            )
         last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
         return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -270,8 +270,8 @@ class _Enrollment:
         return GalleryError(
             f"{judged.apart:,} templates are of photos that lay at another place{folders}, and that now have "
             "other faces or none: other photos with the same ids would replace them; nothing was written",
-            "if they are other photos, --source NAME puts NAME/ before their ids; if the photos were moved and "
-            "have changed, --same-photos",
+            "if they are other photos, --source NAME puts NAME/ before their ids; if they are the same ones, "
+            "moved and changed, say --same-photos",
         )
 
     def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:
@@ -357,6 +357,10 @@ def _faces(bucket: Bucket, known: Known | None, verdict: Verdict) -> tuple[pa.Ta
     if known is None:
         return new, new.slice(0, 0)
     stay = np.setdiff1d(np.arange(known.texts.num_rows), verdict.gone)
-    stay = stay[pc.is_in(known.texts[SUBJECT_ID].take(pa.array(stay)), value_set=pc.unique(new[SUBJECT_ID])).to_numpy()]
+    stay = stay[
+        pc.is_in(
+            known.texts[SUBJECT_ID].take(pa.array(stay)), value_set=pc.unique(new[SUBJECT_ID])
+        ).to_numpy()
+    ]
     old = known.texts.select(key).take(pa.array(stay))
     return new, old.append_column(EMBEDDING, vector_array(known.vectors[stay]))

@@ -163,7 +163,10 @@ def nearest_own(codes: NDArray[np.integer[Any]], vectors: Floats) -> tuple[Float
     for shift in range(1, min(_FEW, int(counts.max(initial=0)))):
         pairs = np.flatnonzero(few[:-shift] & (ordered[:-shift] == ordered[shift:]))
         for start in range(0, len(pairs), _BLOCK_ROWS):
-            one, other = order[pairs[start : start + _BLOCK_ROWS]], order[pairs[start : start + _BLOCK_ROWS] + shift]
+            one, other = (
+                order[pairs[start : start + _BLOCK_ROWS]],
+                order[pairs[start : start + _BLOCK_ROWS] + shift],
+            )
             values = np.einsum("ij,ij->i", vectors[one], vectors[other])
             for a, b in ((one, other), (other, one)):
                 better = values > best[a]
@@ -254,8 +257,8 @@ class DoubtError(GalleryError):
 
     def __init__(self, doubts: Doubts) -> None:
         super().__init__(
-            f"{doubts.unlike_own:,} new faces are unlike all others of their person, {doubts.like_another or 0:,} "
-            "as like somebody else's; nothing was written",
+            f"{doubts.unlike_own:,} new faces are unlike all others of their person, "
+            f"{doubts.like_another or 0:,} as like somebody else's; nothing was written",
             "look at these photos; without --strict they are enrolled and listed",
         )
         self.doubts = doubts

@@ -16,8 +16,8 @@ class Outcome:
     call counts as skipped. `deleted` counts older templates that are no longer visible: those that were
     replaced, and those that were superseded, because their photo has become something else. `incomplete` are
     superseded templates that were derived from other photos too, which were not given again. `subjects` are
-    the people whom a delete or clear took away, `unknown` ids that were not there. `version` is the head where
-    nothing had to be done.  doubts: of the new faces; None where they were not looked at.
+    the people whom a delete or clear took away, `unknown` ids that were not there. `version` is the head
+    where nothing had to be done.  doubts: of the new faces; None where they were not looked at.
     """
 
     version: int

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.errors import ConfigError
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID
 from frpipe.io import uri as uris
@@ -68,11 +69,13 @@ class RunPhotos:
         self._photos: list[Hashes] = []
         self._places: list[Hashes] = []
         self._sample: tuple[str, str] | None = None
+        self._sorted = False
 
     def add(self, ids: pa.Array | pa.ChunkedArray, places: pa.Array | pa.ChunkedArray) -> None:
         """Take more photos: their ids, and where they lie; null where that is not known."""
         self._photos.append(hashes(ids))
         self._places.append(place_hashes(places))
+        self._sorted = False
         if self._sample is None and len(ids) and self._places[-1][0] != _NOWHERE:
             self._sample = ids[0].as_py(), places[0].as_py()
 
@@ -94,11 +97,12 @@ class RunPhotos:
         return known[at] == photos, places[at]
 
     def _sort(self) -> None:
-        if len(self._photos) != 1:
+        if not self._sorted:
             photos = np.concatenate([np.zeros(0, np.uint64), *self._photos])
             places = np.concatenate([np.zeros(0, np.uint64), *self._places])
             order = np.argsort(photos, kind="stable")
             self._photos, self._places = [photos[order]], [places[order]]
+            self._sorted = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +146,16 @@ def told_rows(
     elsewhere = np.zeros(len(rows), bool)
     some = np.flatnonzero(rows)
     if some.size:
-        elsewhere[some] = _differ(place_hashes(places.take(pa.array(some))), now[some])
+        elsewhere[some] = differ(place_hashes(places.take(pa.array(some))), now[some])
     lost = np.zeros(len(rows), bool)
     found = [np.unique(photos[some])]
     for of, members in _members(derived):
         told, now = run.find(members["photo"].astype(np.uint64))
-        of, members, told, now = (each[seen[of]] for each in (of, members, told, now))
+        told &= seen[of]
         inside = np.bincount(of[told], minlength=len(rows)) > 0
         rows |= inside
         lost |= inside & (np.bincount(of[~told], minlength=len(rows)) > 0)
-        apart = told & _differ(members["place"].astype(np.uint64), now & np.uint64(0xFFFFFFFF))
+        apart = told & differ(members["place"].astype(np.uint64), now & np.uint64(0xFFFFFFFF))
         elsewhere |= np.bincount(of[apart], minlength=len(rows)) > 0
         found.append(np.unique(members["photo"][told].astype(np.uint64)))
     return Told(rows, elsewhere, np.concatenate(found), lost)
@@ -172,13 +176,30 @@ def root_of(image_id: str, place: str) -> str | None:
     return place[: -len(image_id) - 1] or "/" if place.endswith(f"/{image_id}") else None
 
 
+def sourced(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
+    """Ids of photos or faces with `source/` before them; as they are where there is no source."""
+    return pc.binary_join_element_wise(pa.scalar(f"{source}/"), ids, "") if source else ids
+
+
 def with_source(table: pa.Table, source: str) -> pa.Table:
-    """A templates table with `source/` before the ids of its photos; of a derived one, before its own id."""
+    """A templates table whose photos have `source/` before their ids.
+
+    A derived template says no more what it was made of: digests cannot be given a source.
+    """
     if not source:
         return table
     at = table.column_names.index(FACE_ID)
-    faces = pc.binary_join_element_wise(pa.scalar(f"{source}/"), table[FACE_ID], "")
-    return table.set_column(at, table.schema.field(FACE_ID), faces)
+    table = table.set_column(at, table.schema.field(FACE_ID), sourced(table[FACE_ID], source))
+    if MADE_OF in table.column_names:
+        at = table.column_names.index(MADE_OF)
+        table = table.set_column(at, table.schema.field(MADE_OF), pa.nulls(table.num_rows, pa.string()))
+    return table
+
+
+def check_source(source: str) -> None:
+    """Raise ConfigError for the name of a source that no id can begin with."""
+    if source and (source.strip() != source or source.endswith("/") or not source.isprintable()):
+        raise ConfigError("--source is no usable name", "give a word, such as the name of a site")
 
 
 def _members(derived: pa.StringArray | None) -> Iterable[tuple[NDArray[np.int64], NDArray[np.void]]]:
@@ -201,7 +222,7 @@ def among(values: Hashes, held: Hashes) -> Mask:
     return np.asarray(held[at] == values)
 
 
-def _differ(one: Hashes, other: Hashes) -> Mask:
+def differ(one: Hashes, other: Hashes) -> Mask:
     """Whether two places are known and not the same."""
     return np.asarray((one != other) & (one != _NOWHERE) & (other != _NOWHERE))
 

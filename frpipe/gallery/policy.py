@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.gallery.photos import MADE_OF, Hashes, is_absolute, photos_of
+from frpipe.gallery.photos import MADE_OF, Hashes, differ, is_absolute, photos_of, place_hashes
 from frpipe.gallery.schema import ENROLLED, FACE_ID, QUALITY, SUBJECT_ID, URI
 from frpipe.gallery.spill import Bucket
 
@@ -49,8 +49,8 @@ class Known:
 class Verdict:
     """fates: (n,) of the rows of the bucket; kept: those to be written, by key; gone: rows of `Known`.
 
-    superseded: those of `gone` that are no template of their photo any more.  apart: rows of `Known` whose
-    photo came from another place with another face, or none.
+    superseded: those of `gone` that the run, which speaks of their photo, does not give.  apart: rows of
+    `Known` whose photo came from another place with another face, or none.
     """
 
     fates: NDArray[np.int8]
@@ -79,7 +79,7 @@ def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | No
     fates[unique] = Fate.ADDED
     gone = superseded = apart = _NONE
     if known is not None and known.texts.num_rows:
-        gone, superseded, apart = _compared(bucket, known, policy, unique, fates, held)
+        gone, superseded, apart = _compared(bucket, known, policy, held, fates)
     kept = unique[np.isin(fates[unique], (Fate.ADDED, Fate.REPLACED))]
     return Verdict(fates, kept, gone, superseded, apart)
 
@@ -123,11 +123,11 @@ def _compared(
     bucket: Bucket,
     known: Known,
     policy: Policy,
-    unique: NDArray[np.int64],
-    fates: NDArray[np.int8],
     held: Hashes | None,
+    fates: NDArray[np.int8],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Set the fates of the rows `unique` by what is known; rows of `known` as `Verdict` has them."""
+    """Set the fates of the rows that are ADDED so far; the rows of `known` as `Verdict` has them."""
+    unique = np.flatnonzero(fates == Fate.ADDED)
     mine, its = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)
     subjects = pc.is_in(bucket.texts.column(SUBJECT_ID), value_set=_values(known.texts))
@@ -146,8 +146,8 @@ def _compared(
         gone = np.setdiff1d(np.flatnonzero(named), its[same])
     fates[mine[same]] = Fate.UNCHANGED
     left = np.setdiff1d(np.flatnonzero(known.told), its)
-    apart = np.concatenate([its[known.elsewhere[its] & ~_alike(bucket, known, mine, its)], left])
-    return np.union1d(gone, left), np.setdiff1d(left, gone), apart[known.elsewhere[apart]]
+    apart = np.concatenate([_apart(bucket, known, mine, its, same), left[known.elsewhere[left]]])
+    return np.union1d(gone, left), left, apart
 
 
 def _taken(
@@ -166,10 +166,23 @@ def _taken(
     return taken
 
 
-def _alike(bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(len(mine),) whether two rows of one key show the same face."""
+def _apart(
+    bucket: Bucket,
+    known: Known,
+    mine: NDArray[np.int64],
+    its: NDArray[np.int64],
+    same: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Those of the rows `its` that are of another place, and show another face, than the rows `mine`."""
+    mine, its = mine[~same], its[~same]
     left, right = bucket.vectors(mine).astype(np.float32), known.vectors[its].astype(np.float32)
-    return np.asarray(np.einsum("ij,ij->i", left, right) >= SAME_FACE)
+    other = np.einsum("ij,ij->i", left, right) < SAME_FACE
+    new, old = (table.take(pa.array(rows)) for table, rows in ((bucket.texts, mine), (known.texts, its)))
+    elsewhere = known.elsewhere[its] | differ(place_hashes(new[URI]), place_hashes(old[URI]))
+    if MADE_OF in new.column_names and MADE_OF in old.column_names:
+        # The face id of a derived template is of its photos' ids: they are the same, and so differ in places.
+        elsewhere |= pc.fill_null(pc.not_equal(new[MADE_OF], old[MADE_OF]), False).to_numpy()
+    return its[other & elsewhere]
 
 
 def _values(texts: pa.Table) -> pa.Array:

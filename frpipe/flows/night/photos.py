@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
-from frpipe.core.reasons import Reason
+from frpipe.core.reasons import PASSING
 from frpipe.flows.night.tables import read_table, write_table
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Entry, Folder
@@ -31,15 +31,6 @@ LISTING, MANIFEST, VANISHED, AGAIN = (
 )
 _SCHEMA = pa.schema(
     [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
-)
-# What may be otherwise tomorrow: it lies with storage or workers, not with the photo's content.
-PASSING = (
-    Reason.NOT_FOUND,
-    Reason.ACCESS_DENIED,
-    Reason.FETCH_FAILED,
-    Reason.CRASHED_WORKER,
-    Reason.HUNG_WORKER,
-    Reason.EXHAUSTED_MEMORY,
 )
 
 

@@ -94,9 +94,13 @@ def _show(options: argparse.Namespace) -> int:
 _FIXED = ("subject_id", "templates", "face_id", "image_uri", "quality", "enrolled_at", "embedding")
 
 
+# The photos of a derived template, by digests (frpipe.gallery.photos.MADE_OF): no attribute of a person.
+_HIDDEN = (*_FIXED, "frpipe.made_of")
+
+
 def _person(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its attributes, those that are known, in a mapping of their own: they may have any name."""
-    own = {name: value for name, value in row.items() if name not in _FIXED and value is not None}
+    own = {name: value for name, value in row.items() if name not in _HIDDEN and value is not None}
     return {name: value for name, value in row.items() if name in _FIXED} | {"attributes": own}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.gallery.photos import MADE_OF
 from frpipe.gallery.schema import ENROLLED, SUBJECT_ID, attributes_of
 from frpipe.gallery.snapshot import Snapshot
 
@@ -48,8 +49,12 @@ def _last(page: pa.Table, limit: int | None) -> str | None:
 
 def _counted(table: pa.Table) -> pa.Table:
     ones = pa.array(np.ones(table.num_rows, np.int64))
-    plain = table.select([SUBJECT_ID, ENROLLED, *attributes_of(table.schema)])
+    plain = table.select([SUBJECT_ID, ENROLLED, *_shown(table)])
     return _united(plain.add_column(1, TEMPLATES, ones))
+
+
+def _shown(table: pa.Table) -> list[str]:
+    return [name for name in attributes_of(table.schema) if name != MADE_OF]
 
 
 def _merged(pages: list[pa.Table]) -> pa.Table:

@@ -181,8 +181,9 @@ def _apart(
     elsewhere = known.elsewhere[its] | differ(place_hashes(new[URI]), place_hashes(old[URI]))
     if MADE_OF in new.column_names and MADE_OF in old.column_names:
         # The face id of a derived template is of its photos' ids: they are the same, and so differ in places.
-        elsewhere |= pc.fill_null(pc.not_equal(new[MADE_OF], old[MADE_OF]), False).to_numpy()
-    return its[other & elsewhere]
+        others = pc.fill_null(pc.not_equal(new[MADE_OF], old[MADE_OF]), False).to_numpy()
+        elsewhere |= others & ~known.told[its]
+    return np.asarray(its[other & elsewhere])
 
 
 def _values(texts: pa.Table) -> pa.Array:

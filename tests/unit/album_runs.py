@@ -61,7 +61,7 @@ def enrolled(
     root: str | None = "/photos",
     relative: bool = False,
 ) -> str:
-    """A finished output; by image_id what each photo shows. root: where they lie, None: nowhere that is known.
+    """A finished output; by image_id what each photo shows. root: where they lie; None: not known where.
     relative: below the folder of the manifest."""
     out.parent.mkdir(parents=True, exist_ok=True)
     names = list(shots)

@@ -11,6 +11,7 @@ from frpipe.flows.going_on import for_gallery
 from frpipe.flows.photo import check_config, embedder_card, face_of
 from frpipe.flows.subject_faces import SubjectPolicy
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.photos import MADE_OF
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
@@ -83,7 +84,7 @@ def identify(
     candidates = []
     for match in matches:
         rows = snapshot.show(match.subject_id)
-        known = ((name, rows[name].drop_null()) for name in attributes_of(rows.schema))
+        known = ((name, rows[name].drop_null()) for name in attributes_of(rows.schema) if name != MADE_OF)
         attributes = {name: values[0].as_py() for name, values in known if len(values)}
         candidates.append(Candidate(match.subject_id, match.similarity, 1 - match.similarity, attributes))
     found = bool(candidates) and candidates[0].similarity >= limit.similarity

@@ -7,6 +7,7 @@ import sys
 
 from frpipe.cli import (
     demo,
+    doctor,
     erase,
     gallery,
     identify,
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (
         demo,
+        doctor,
         models,
         manifest,
         rejects,

@@ -23,6 +23,8 @@ from frpipe.core.config import (
 )
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
+# Settings of `consolidate` that older nights do not have: part of the identity only where they are set.
+_LATER = frozenset({"source", "same_photos", "strict"})
 _NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
 
 
@@ -53,6 +55,13 @@ class ConsolidateStep(Step):
     faces: Literal["centre-largest", "largest", "require-one"] = Field(
         "centre-largest", description="which face of a photo is its subject's"
     )
+    source: str | None = Field(
+        None, description="goes, with a slash, before the ids of the photos in the gallery; null: nothing"
+    )
+    same_photos: bool = Field(
+        False, description="photos that lay at another place before are the same, though they have changed"
+    )
+    strict: bool = Field(False, description="end with an error where a new face does not fit its person")
 
 
 class Threshold(Section):
@@ -197,7 +206,10 @@ class NightConfig(Section):
 
     def identity(self) -> dict[str, Any]:
         """What decides the content of a night's folder."""
-        return {**self.model_dump(mode="json", exclude=_NOT_CONTENT), "recipe": self.settings.recipe()}
+        facts = self.model_dump(mode="json", exclude=_NOT_CONTENT)
+        how = facts["consolidate"]
+        facts["consolidate"] = {name: how[name] for name in how if name not in _LATER or how[name]}
+        return {**facts, "recipe": self.settings.recipe()}
 
 
 def load_night(path: str | Path, overrides: Sequence[str] = ()) -> NightConfig:

@@ -180,6 +180,10 @@ class Consolidation:
             pass
         return self._result(count, Outcome(0), None)
 
+    def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
+        """The templates that the run gives; `photos` takes the photos that it speaks of."""
+        return self._tables(source, _Count(), photos)
+
     def _refuse_lost(self) -> None:
         place = Folder.at(self.gallery)
         if _SUBMITTED in os.environ and place.is_local and not Path(self.gallery).is_absolute():

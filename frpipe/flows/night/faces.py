@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
 from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.night import photos
+from frpipe.flows.night.doubts import write_doubts
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.likeness import DoubtError
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -80,11 +84,22 @@ def consolidate(work: Work) -> Facts:
     how = work.config.consolidate
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
-    done = Consolidation(
+    job = Consolidation(
         work.folder.child(ENROLL).uri, work.config.gallery, how.policy, how.templates, how.faces, work.say
-    ).run()
-    work.say(f"gallery: {done.added:,} templates added, version {done.version}")
-    return {name: value for name, value in done.as_dict().items() if name != "gallery"}
+    )
+    job = replace(job, source=how.source or "", same_photos=how.same_photos, strict=how.strict)
+    try:
+        done = job.run()
+    except DoubtError as error:
+        write_doubts(work.folder, error.doubts)
+        raise
+    work.say(
+        f"gallery: {done.added:,} templates added, {done.superseded:,} superseded, version {done.version}"
+    )
+    write_doubts(work.folder, done.doubts)
+    facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
+    counts = done.doubts.counts() if done.doubts is not None else None
+    return {**facts, "doubted": counts}
 
 
 def gallery_version(uri: str) -> int | None:

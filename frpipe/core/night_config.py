@@ -23,8 +23,8 @@ from frpipe.core.config import (
 )
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
-# Settings of `consolidate` that older nights do not have: part of the identity only where they are set.
-_LATER = frozenset({"source", "same_photos", "strict"})
+# Settings of `consolidate` that older nights do not have: part of the identity only where they are not these.
+_LATER = {"source": None, "same_photos": False, "strict": False, "vanished": "keep"}
 _NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
 
 
@@ -60,6 +60,9 @@ class ConsolidateStep(Step):
     )
     same_photos: bool = Field(
         False, description="photos that lay at another place before are the same, though they have changed"
+    )
+    vanished: Literal["keep", "remove"] = Field(
+        "keep", description="what becomes of the templates of photos that have vanished"
     )
     strict: bool = Field(False, description="end with an error where a new face does not fit its person")
 
@@ -208,7 +211,9 @@ class NightConfig(Section):
         """What decides the content of a night's folder."""
         facts = self.model_dump(mode="json", exclude=_NOT_CONTENT)
         how = facts["consolidate"]
-        facts["consolidate"] = {name: how[name] for name in how if name not in _LATER or how[name]}
+        facts["consolidate"] = {
+            name: how[name] for name in how if name not in _LATER or how[name] != _LATER[name]
+        }
         return {**facts, "recipe": self.settings.recipe()}
 
 

@@ -60,13 +60,14 @@ def enrolled(
     day: int = 1,
     root: str | None = "/photos",
     relative: bool = False,
+    manifest: Path | None = None,
 ) -> str:
     """A finished output; by image_id what each photo shows. root: where they lie; None: not known where.
     relative: below the folder of the manifest."""
     out.parent.mkdir(parents=True, exist_ok=True)
     names = list(shots)
     place = {name: name if relative else f"{root}/{name}" for name in names}
-    manifest = out.parent / f"{out.name}.csv"
+    manifest = manifest or out.parent / f"{out.name}.csv"
     lines = [f"{name},{place[name]},{shots[name].subject or ''}" for name in names]
     manifest.write_text("\n".join(("image_id,image_uri,subject_id", *lines)) + "\n")
     folder = Folder.at(str(out))
@@ -90,11 +91,12 @@ def enrolled(
             pa.Table.from_pylist(faces, face_schema(DIM, _EXTRA)),
         )
         write_part(folder, part, *tables, METADATA)
-    _seal(folder)
+    seal(folder)
     return str(out)
 
 
-def _seal(out: Folder) -> None:
+def seal(out: Folder) -> Report:
+    """End a run, as the enroll job does; its report."""
     files, tally = [], Tally()
     for part in range(load_plan(out).parts):
         *both, images = check_part(out, part)
@@ -104,6 +106,7 @@ def _seal(out: Folder) -> None:
         tally, pools=[], models={}, parts=1, launch_rows=1, wall_s=1.0, rows_per_s=1.0, output=out.uri
     )
     run.seal(out, files, report.as_dict(), report.text())
+    return report
 
 
 def _image(known: dict[str, Any], shot: Shot) -> dict[str, Any]:

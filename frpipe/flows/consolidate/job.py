@@ -126,7 +126,8 @@ class Consolidation:
     vectors.  faces: which face of a photo is the subject's.  source: what to put, with a slash, before the
     ids of the photos, so that other photos with the same ids live beside them.  same_photos: photos that lay
     elsewhere before are the same ones, though they have changed.  strict: refuse where a new face is
-    doubted.  threshold: similarity of one person; None: the embedder card's.
+    doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
+    image_uri of photos that are there no more: the gallery's templates of them go.
     """
 
     features: str
@@ -139,6 +140,7 @@ class Consolidation:
     same_photos: bool = False
     strict: bool = False
     threshold: float | None = None
+    vanished: pa.Table | None = None
 
     def run(self) -> Consolidated:
         """Do it.
@@ -154,7 +156,7 @@ class Consolidation:
         except GalleryMismatch as error:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         count = _Count()
-        photos = RunPhotos()
+        photos = _vanished(self.vanished, self.source)
         outcome = lifecycle.enroll(
             gallery,
             self._tables(source, count, photos),
@@ -258,6 +260,24 @@ class Consolidation:
             doubts=outcome.doubts,
             **{name: getattr(outcome, name) for name in _OUTCOMES},
         )
+
+
+def without_photos(
+    gallery: Gallery, vanished: pa.Table, source: str = "", same_photos: bool = False
+) -> Outcome:
+    """Take the templates of photos that are there no more out of a gallery, as a consolidation does.
+
+    vanished: image_id and image_uri.
+    """
+    photos, note = _vanished(vanished, source), "consolidate " + json.dumps({"vanished": vanished.num_rows})
+    return lifecycle.enroll(gallery, [], "append", note=note, photos=photos, same_photos=same_photos)
+
+
+def _vanished(vanished: pa.Table | None, source: str) -> RunPhotos:
+    photos = RunPhotos()
+    if vanished is not None and vanished.num_rows:
+        photos.add(sourced(vanished[ID], source), vanished[URI])
+    return photos
 
 
 _OUTCOMES = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete")

@@ -35,9 +35,7 @@ def doubted(night: Folder) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     if night.exists(DOUBTS):
         for row in read_table(night, DOUBTS).to_pylist():
-            words = (
-                f"{row['subject_id']}: {row['face_id']}, {row['similarity']:.3f} to {row['other_face_id']} of "
-                f"{row['other_subject_id']}"
-            )
+            other = f"{row['other_face_id']} of {row['other_subject_id']}"
+            words = f"{row['subject_id']}: {row['face_id']}, {row['similarity']:.3f} to {other}"
             found.setdefault(f"face_{row['kind']}", []).append(words)
     return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow as pa
+
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
-from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.consolidate.job import Consolidation, without_photos
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.night import photos
 from frpipe.flows.night.doubts import write_doubts
@@ -78,16 +80,18 @@ def enrolled(work: Work, place: Folder, out: Folder) -> Report:
 
 
 def consolidate(work: Work) -> Facts:
-    """Put the faces of tonight's photos into the gallery."""
-    if not work.did("enroll"):
-        return nothing_done("nothing was enrolled")
+    """Put the faces of tonight's photos into the gallery, and take those of vanished ones out if asked to."""
     how = work.config.consolidate
+    vanished = photos.vanished_at(work.folder.child(SCAN), work.config) if how.vanished == "remove" else None
+    if not work.did("enroll"):
+        return _without(work, vanished)
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
     job = Consolidation(
         work.folder.child(ENROLL).uri, work.config.gallery, how.policy, how.templates, how.faces, work.say
     )
     job = replace(job, source=how.source or "", same_photos=how.same_photos, strict=how.strict)
+    job = replace(job, vanished=vanished)
     try:
         done = job.run()
     except DoubtError as error:
@@ -100,6 +104,17 @@ def consolidate(work: Work) -> Facts:
     facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
     counts = done.doubts.counts() if done.doubts is not None else None
     return {**facts, "doubted": counts}
+
+
+def _without(work: Work, vanished: pa.Table | None) -> Facts:
+    """Nothing was enrolled: take the templates of vanished photos out, if there are any."""
+    if vanished is None or not vanished.num_rows or gallery_version(work.config.gallery) is None:
+        return nothing_done("nothing was enrolled")
+    work.journal.lease.check()
+    how = work.config.consolidate
+    done = without_photos(Gallery.open(work.config.gallery), vanished, how.source or "", how.same_photos)
+    work.say(f"gallery: {done.superseded:,} templates of vanished photos are gone, version {done.version}")
+    return {"templates": 0, "added": 0, "superseded": done.superseded, "unread": 0, "version": done.version}
 
 
 def gallery_version(uri: str) -> int | None:

@@ -118,7 +118,8 @@ def _gallery_lines(steps: Facts) -> Iterator[str]:
             f"{done['unread']:,} photos could not be read, and keep theirs"
         )
     if any((counts := done.get("doubted") or {}).values()):
-        yield f"doubted    new faces: {', '.join(f'{name} {count:,}' for name, count in counts.items() if count)}"
+        found = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        yield f"doubted    new faces: {found}"
     dedup = steps.get("dedup", {})
     if "clusters" in dedup:
         new = f", {clusters['cluster_new']:,} new, {clusters['cluster_grown']:,} grown" if clusters else ""

@@ -5,7 +5,8 @@
         python jobs/consolidate.py --features s3://... --gallery s3://...
 
 The gallery is made if there is none. The same command twice changes nothing. Exit codes: 0 done, 2 settings,
-6 the enroll run has not ended or is damaged, 7 storage, 10 the gallery is of another model, damaged or busy.
+6 the enroll run has not ended or is damaged, 7 storage, 10 the gallery is of another model, damaged or busy,
+has other photos with the same ids, or a new face does not fit its person (--strict).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES
+from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES, add_likeness, add_photos
 from frpipe.cli.say import Speaker
 
 _say = Speaker("consolidate")
@@ -33,9 +35,19 @@ def _consolidate(options: argparse.Namespace) -> int:
     from frpipe.flows.consolidate.job import Consolidation  # noqa: PLC0415 - heavy; --help should not wait
 
     job = Consolidation(
-        options.features, options.gallery, options.policy, options.templates, options.faces, _say
+        options.features,
+        options.gallery,
+        options.policy,
+        options.templates,
+        options.faces,
+        _say,
+        options.source,
+        options.same_photos,
+        options.strict,
+        options.threshold,
     )
-    done = job.dry_run() if options.dry_run else job.run()
+    with doubts_shown():
+        done = job.dry_run() if options.dry_run else job.run()
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
     return 0
 
@@ -52,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "--policy",
         choices=POLICIES,
         default="skip",
-        help="for a person who is there already: leave alone, exchange their templates, or add to them "
+        help="for a person who is there already: leave alone, exchange their templates, or add to them; a "
+        "photo that is there already is brought up to date whatever this says "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -67,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         default="centre-largest",
         help="which face of a photo is its subject's (default: %(default)s)",
     )
+    add_photos(parser)
+    add_likeness(parser)
     parser.add_argument("--dry-run", action="store_true", help="read and count everything; change no gallery")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

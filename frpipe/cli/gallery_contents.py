@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.gallery_parser import (
     FACES,
     POLICIES,
     TEMPLATES,
     Commands,
     add_config,
+    add_likeness,
+    add_photos,
     answer,
     command,
     identifier,
@@ -94,6 +97,8 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=FACES,
         help="which face of a photo counts (default: centre-largest; with --photo require-one)",
     )
+    add_photos(parser)
+    add_likeness(parser)
     add_config(parser)
 
 
@@ -137,18 +142,25 @@ def _enroll(options: argparse.Namespace) -> int:
 def _enroll_photo(options: argparse.Namespace) -> int:
     if options.id is None:
         raise ConfigError("--photo needs --id", "give the id of the person on the photo")
+    if options.source or options.same_photos:
+        raise ConfigError(
+            "--source and --same-photos go with --features", "one photo is known by its content"
+        )
     from frpipe.flows.gallery_photo import enroll_photo
     from frpipe.gallery.gallery import Gallery
 
-    outcome = enroll_photo(
-        Gallery.open(options.gallery),
-        options.photo,
-        options.id,
-        pairs(options.set_attribute, "--set-attribute"),
-        load_config(options.config, options.set),
-        faces=options.faces or "require-one",
-        policy=options.policy or "append",
-    )
+    with doubts_shown():
+        outcome = enroll_photo(
+            Gallery.open(options.gallery),
+            options.photo,
+            options.id,
+            pairs(options.set_attribute, "--set-attribute"),
+            load_config(options.config, options.set),
+            faces=options.faces or "require-one",
+            policy=options.policy or "append",
+            strict=options.strict,
+            threshold=options.threshold,
+        )
     return answer(options, outcome.as_dict(), outcome_text(outcome))
 
 
@@ -166,8 +178,13 @@ def _enroll_features(options: argparse.Namespace) -> int:
         options.templates,
         options.faces or "centre-largest",
         lambda line: print(line, file=sys.stderr, flush=True),
+        options.source,
+        options.same_photos,
+        options.strict,
+        options.threshold,
     )
-    done = job.run()
+    with doubts_shown():
+        done = job.run()
     return answer(options, done.as_dict(), done.text())
 
 

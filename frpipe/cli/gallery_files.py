@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from frpipe.cli.gallery_parser import POLICIES, Commands, answer, command, outcome_text
+from frpipe.cli.doubts import doubts_shown
+from frpipe.cli.gallery_parser import (
+    POLICIES,
+    Commands,
+    add_likeness,
+    add_photos,
+    answer,
+    command,
+    outcome_text,
+)
 
 
 def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -30,7 +39,7 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         ["G gallery.hdf --assume-model", "G templates/ --policy replace"],
     )
     importing.add_argument(
-        "source", metavar="FROM", help=".hdf, .hdf5, .h5 or .parquet file, or folder of an export"
+        "file", metavar="FROM", help=".hdf, .hdf5, .h5 or .parquet file, or folder of an export"
     )
     importing.add_argument(
         "--policy",
@@ -42,6 +51,8 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="the file names no model: take it that the gallery's made its vectors; the log says so",
     )
+    add_photos(importing)
+    add_likeness(importing)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -55,8 +66,18 @@ def _export(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     from frpipe.flows.gallery_files import import_file
+    from frpipe.flows.likeness import likeness_of
     from frpipe.gallery.gallery import Gallery
 
     gallery = Gallery.open(options.gallery)
-    outcome = import_file(gallery, options.source, options.policy, options.assume_model)
+    with doubts_shown():
+        outcome = import_file(
+            gallery,
+            options.file,
+            options.policy,
+            options.assume_model,
+            source_name=options.source,
+            same_photos=options.same_photos,
+            likeness=likeness_of(gallery.spec, options.threshold, options.strict),
+        )
     return answer(options, outcome.as_dict(), outcome_text(outcome))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from frpipe.cli.table import printable
 from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
 
@@ -42,6 +43,31 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated"
+    )
+
+
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """Add what says whether photos are other ones than those of the same ids that the gallery has."""
+    parser.add_argument(
+        "--source", default="", metavar="NAME", help="put NAME/ before the ids of these photos"
+    )
+    parser.add_argument(
+        "--same-photos",
+        action="store_true",
+        help="photos that lay at another place before are the same ones, though they have changed",
+    )
+
+
+def add_likeness(parser: argparse.ArgumentParser) -> None:
+    """Add which new faces are doubted, and what to do then."""
+    parser.add_argument(
+        "--strict", action="store_true", help="write nothing where a new face does not fit its person"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SIM",
+        help="similarity of one person, to tell which faces fit (default: the embedder card's)",
     )
 
 
@@ -84,10 +110,19 @@ def answer(options: argparse.Namespace, content: Mapping[str, Any], text: str) -
 
 
 def outcome_text(outcome: Outcome) -> str:
-    """What a change did, in one line: the counts that are not zero."""
-    counts = {name: value for name, value in outcome.as_dict().items() if name not in ("version", "shards")}
+    """What a change did, in one line: the counts that are not zero. Then the faces that are doubted."""
+    unshown = ("version", "shards", "doubts")
+    counts = {name: value for name, value in outcome.as_dict().items() if name not in unshown}
     done = ", ".join(f"{value:,} {name}" for name, value in counts.items() if value) or "nothing to do"
-    return f"{done}; version {outcome.version}"
+    return "\n".join((f"{done}; version {outcome.version}", *_doubts(outcome)))
+
+
+def _doubts(outcome: Outcome) -> list[str]:
+    if not outcome.added + outcome.replaced:
+        return []
+    from frpipe.flows.likeness import doubts_text
+
+    return [printable(line) for line in doubts_text(outcome.doubts)]
 
 
 def pairs(words: Sequence[str], flag: str) -> dict[str, str]:

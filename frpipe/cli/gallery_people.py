@@ -110,9 +110,10 @@ def _person(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _template(row: dict[str, Any]) -> dict[str, Any]:
+    from frpipe.gallery.attributes import is_shown
     from frpipe.gallery.schema import FIXED_COLUMNS
 
-    own = {name: value for name, value in row.items() if name not in FIXED_COLUMNS and value is not None}
+    own = {name: value for name, value in row.items() if is_shown(name) and value is not None}
     return {name: value for name, value in row.items() if name in FIXED_COLUMNS} | {"attributes": own}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from frpipe.cli.gallery_parser import Commands, answer, command, outcome_text
+from frpipe.cli.doubts import doubts_shown
+from frpipe.cli.gallery_parser import Commands, add_likeness, add_photos, answer, command, outcome_text
 from frpipe.cli.table import printable, table
 from frpipe.core.errors import GalleryDamaged
 
@@ -31,6 +32,8 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     rollback.add_argument("version", type=int, metavar="V", help="a version of `frpipe gallery log`")
     merge = command(commands, "merge", "put all people of another gallery into this one", _merge, ["G H"])
     merge.add_argument("other", metavar="H", help="a gallery of the same model")
+    add_photos(merge)
+    add_likeness(merge)
     command(commands, "verify", "check every byte and every row of a gallery", _verify, ["G"])
 
 
@@ -87,10 +90,21 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
+    from frpipe.flows.likeness import likeness_of
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
+    from frpipe.gallery.photos import check_source
 
-    outcome = lifecycle.merge(Gallery.open(options.gallery), Gallery.open(options.other))
+    check_source(options.source)
+    gallery = Gallery.open(options.gallery)
+    with doubts_shown():
+        outcome = lifecycle.merge(
+            gallery,
+            Gallery.open(options.other),
+            source=options.source,
+            same_photos=options.same_photos,
+            likeness=likeness_of(gallery.spec, options.threshold, options.strict),
+        )
     return answer(options, outcome.as_dict(), outcome_text(outcome))
 
 

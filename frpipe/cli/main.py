@@ -8,6 +8,7 @@ import sys
 from frpipe.cli import (
     check,
     demo,
+    doctor,
     erase,
     gallery,
     identify,
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (
         demo,
+        doctor,
         models,
         manifest,
         rejects,

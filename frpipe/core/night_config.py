@@ -23,6 +23,8 @@ from frpipe.core.config import (
 )
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
+# Settings of `consolidate` that older nights do not have: part of the identity only where they are not these.
+_LATER = {"source": None, "same_photos": False, "strict": False, "vanished": "keep"}
 _NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
 
 
@@ -53,6 +55,16 @@ class ConsolidateStep(Step):
     faces: Literal["centre-largest", "largest", "require-one"] = Field(
         "centre-largest", description="which face of a photo is its subject's"
     )
+    source: str | None = Field(
+        None, description="goes, with a slash, before the ids of the photos in the gallery; null: nothing"
+    )
+    same_photos: bool = Field(
+        False, description="photos that lay at another place before are the same, though they have changed"
+    )
+    vanished: Literal["keep", "remove"] = Field(
+        "keep", description="what becomes of the templates of photos that have vanished"
+    )
+    strict: bool = Field(False, description="end with an error where a new face does not fit its person")
 
 
 class Threshold(Section):
@@ -197,7 +209,12 @@ class NightConfig(Section):
 
     def identity(self) -> dict[str, Any]:
         """What decides the content of a night's folder."""
-        return {**self.model_dump(mode="json", exclude=_NOT_CONTENT), "recipe": self.settings.recipe()}
+        facts = self.model_dump(mode="json", exclude=_NOT_CONTENT)
+        how = facts["consolidate"]
+        facts["consolidate"] = {
+            name: how[name] for name in how if name not in _LATER or how[name] != _LATER[name]
+        }
+        return {**facts, "recipe": self.settings.recipe()}
 
 
 def load_night(path: str | Path, overrides: Sequence[str] = ()) -> NightConfig:

@@ -40,6 +40,16 @@ class Reason(StrEnum):
     EXHAUSTED_MEMORY = "exhausted_memory"
 
 
+PASSING = (
+    Reason.NOT_FOUND,
+    Reason.ACCESS_DENIED,
+    Reason.FETCH_FAILED,
+    Reason.CRASHED_WORKER,
+    Reason.HUNG_WORKER,
+    Reason.EXHAUSTED_MEMORY,
+)
+"""What may be otherwise tomorrow: it lies with storage or workers, and says nothing of the content."""
+
 _STAGES: dict[str, tuple[Reason, ...]] = {
     "fetch": (
         Reason.NOT_FOUND,

@@ -17,8 +17,10 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture import write_lecture
 from frpipe.gallery.lecture_reader import ROUNDED, read_lecture, read_root
+from frpipe.gallery.likeness import Likeness
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.persons import agreed_attributes
+from frpipe.gallery.photos import check_source, with_source
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import INPUT_TOLERANCE, UNIT_TOLERANCE
 from frpipe.io import uri as uris
@@ -41,15 +43,24 @@ def export(gallery: Gallery, target: str, layout: Layout) -> int:
 
 
 def import_file(
-    gallery: Gallery, source: str, policy: Policy | None = None, assume_model: bool = False
+    gallery: Gallery,
+    source: str,
+    policy: Policy | None = None,
+    assume_model: bool = False,
+    *,
+    source_name: str = "",
+    same_photos: bool = False,
+    likeness: Likeness | None = None,
 ) -> Outcome:
     """Enroll a file of the lecture (.hdf, .hdf5, .h5), a Parquet file, or a folder of an export.
 
     policy: None is `append`, but `skip` for a lecture's file that names no model: its ids are then mostly
     the numbers of its groups, and person 0 of another file is another person.
     assume_model: take the vectors of a file that names no model for the gallery's; the log says so.
+    source_name: what to put before the ids of its photos.  same_photos, likeness: as for `lifecycle.enroll`.
     Raises GalleryMismatch: another model; GalleryError: no model named, or the file is refused.
     """
+    check_source(source_name)
     with _local_files(source) as (files, layout):
         # Every file is checked, also after one whose model is assumed.
         assumed = sum(_check_model(gallery, _named_model(file, layout), assume_model) for file in files)
@@ -58,7 +69,15 @@ def import_file(
         # What a gallery has given out is taken back to the last bit: rounding to float16 is in it.
         tolerance = INPUT_TOLERANCE if assumed else UNIT_TOLERANCE
         tables = _tables(files, layout, gallery.spec.dim, None if assumed else tolerance)
-        return lifecycle.enroll(gallery, tables, policy, note=note, tolerance=tolerance)
+        return lifecycle.enroll(
+            gallery,
+            (with_source(table, source_name) for table in tables),
+            policy,
+            note=note,
+            tolerance=tolerance,
+            same_photos=same_photos,
+            likeness=likeness,
+        )
 
 
 def _export_lecture(gallery: Gallery, target: str) -> int:

@@ -25,12 +25,17 @@ from frpipe.gallery.spill import Bucket
 OWN_PREFIX = "frpipe."
 
 
+def is_shown(column: str) -> bool:
+    """Whether a column is an attribute that lists show: not of every gallery, and not frpipe's own."""
+    return column not in FIXED_COLUMNS and not column.startswith(OWN_PREFIX)
+
+
 def known_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """The values of each attribute in some templates of a person: each once, sorted, of the known ones."""
     found: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in FIXED_COLUMNS and value is not None:
+            if is_shown(name) and value is not None:
                 found.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in found.items()}
 

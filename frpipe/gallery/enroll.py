@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
@@ -19,16 +20,32 @@ from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hiding import hide_rows
+from frpipe.gallery.likeness import Doubts, Examination, Likeness
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.policy import Fate, Known, Policy, judge
+from frpipe.gallery.photos import (
+    MADE_OF,
+    Hashes,
+    RunPhotos,
+    among,
+    canonical,
+    no_rows,
+    root_of,
+    told_rows,
+    with_source,
+)
+from frpipe.gallery.policy import Fate, Known, Policy, Verdict, judge
 from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import (
     EMBEDDING,
+    FACE_ID,
     INPUT_TOLERANCE,
     SUBJECT_ID,
     UNIT_TOLERANCE,
+    URI,
     conform,
+    template_schema,
+    vector_array,
     vectors_of,
 )
 from frpipe.gallery.sink import ShardSink
@@ -37,6 +54,8 @@ from frpipe.gallery.spill import Bucket, Spill, between
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25
+# In the log also where they are 0.
+_ALWAYS = frozenset({"added", "replaced", "skipped", "unchanged", "deleted"})
 
 
 def enroll(
@@ -46,6 +65,9 @@ def enroll(
     *,
     note: str = "",
     tolerance: float = INPUT_TOLERANCE,
+    photos: RunPhotos | None = None,
+    same_photos: bool = False,
+    likeness: Likeness | None = None,
 ) -> Outcome:
     """Add templates (see `schema`), in tables of any size and order; one new version, or none.
 
@@ -55,20 +77,35 @@ def enroll(
     there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
     key in the same call are one: the latest. Rows are put aside in temporary files (TMPDIR) without a name.
 
-    tolerance: how far the length of a vector may be from 1: UNIT_TOLERANCE for what a gallery has given out.
+    photos: those of which this call says what became of them; it may be filled while the tables are read.
+    What the gallery has of them and is not given anew goes, under any subject and policy; `skip` leaves the
+    other photos of known subjects out.  same_photos: photos that lay at another place before, with other
+    faces, are the same ones.  likeness: which new faces to doubt.  tolerance: how far the length of a vector
+    may be from 1: UNIT_TOLERANCE for what a gallery has given out.
 
-    Raises GalleryError for a table that no gallery can hold.
+    Raises GalleryError for a table that no gallery can hold, for photos with the ids of others (unless
+    same_photos), and DoubtError where the likeness is strict. Nothing is written then.
     """
     if policy not in get_args(Policy):
         raise GalleryError(f"unknown policy {policy!r}", f"one of {', '.join(get_args(Policy))}")
-    return _enroll(gallery, tables, policy, "enroll", note, tolerance=tolerance)
+    return _enroll(gallery, tables, _Wish(policy, "enroll", note, photos, same_photos, likeness, tolerance))
 
 
-def merge(gallery: Gallery, other: Gallery, *, note: str = "") -> Outcome:
+def merge(
+    gallery: Gallery,
+    other: Gallery,
+    *,
+    note: str = "",
+    same_photos: bool = False,
+    source: str = "",
+    likeness: Likeness | None = None,
+) -> Outcome:
     """Add all templates of another gallery, as with `append`.
 
-    Raises GalleryMismatch where the other was made for another recipe, and GalleryError where the other is
-    encrypted and this one is not.
+    source: what to put before the ids of its photos; same_photos, likeness: as for `enroll`.
+
+    Raises GalleryMismatch where the other was made for another recipe, GalleryError where the other is
+    encrypted and this one is not, and as `enroll`.
     """
     gallery.spec.check_same(other.spec)
     if other.spec.encryption and not gallery.spec.encryption:
@@ -76,50 +113,78 @@ def merge(gallery: Gallery, other: Gallery, *, note: str = "") -> Outcome:
             "the other gallery is encrypted and this one is not: its templates would lie in the clear",
             "merge into an encrypted gallery, or export the other and enroll the export on purpose",
         )
+    tables = (with_source(table, source) for table in other.snapshot().tables())
     # Of a gallery that stores float16 they are what rounding has left.
-    return _enroll(gallery, other.snapshot().tables(), "append", "merge", note, tolerance=UNIT_TOLERANCE)
+    wish = _Wish("append", "merge", note, None, same_photos, likeness, UNIT_TOLERANCE)
+    return _enroll(gallery, tables, wish)
 
 
-def _enroll(
-    gallery: Gallery,
-    tables: Iterable[pa.Table],
-    policy: Policy,
-    action: str,
-    note: str,
-    *,
-    tolerance: float = INPUT_TOLERANCE,
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is asked of one call."""
+
+    policy: Policy
+    action: str
+    note: str
+    photos: RunPhotos | None
+    same_photos: bool
+    likeness: Likeness | None
+    tolerance: float = INPUT_TOLERANCE
+
+
+def _enroll(gallery: Gallery, tables: Iterable[pa.Table], wish: _Wish) -> Outcome:
     spec, now = gallery.spec, datetime.now(UTC)
     with Spill(spec.dim, spec.stored_type, spec.rows_per_shard) as spill:
-        spill.take(conform(table, spec.dim, now, tolerance) for table in tables)
-        work = _Enrollment(gallery, spill, policy, action, note)
+        spill.take(conform(table, spec.dim, now, wish.tolerance) for table in tables)
+        work = _Enrollment(gallery, spill, wish)
         version = transact(gallery, work.propose)
         work.remove_unnamed(version.shards)
-    counts = {name.lower(): int(work.counts[fate]) for name, fate in Fate.__members__.items()}
-    return Outcome(version.number, **counts, deleted=work.deleted, shards=len(version.shards))
+    return Outcome(version.number, **work.told(), shards=len(version.shards), doubts=work.doubts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """Rows in sight of a shard whose subject's hash is among those given, sorted by that hash."""
+    """Rows in sight of a shard whose subject's hash is among those given, or of whose photo the run speaks.
+
+    Sorted by the hash of the subject.  told, elsewhere, lost: (n,) as `photos.Told` has them.
+    """
 
     ref: ShardRef
     hashes: NDArray[np.uint64]
     rows: NDArray[np.int64]
+    told: NDArray[np.bool_]
+    elsewhere: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class _Judged:
+    """What becomes of the rows, before anything is written.
+
+    kept: of each bucket the rows to be written; filled_from: the rows of the gallery that have attributes for
+    them, none where nothing was to be filled.  gone: rows of the snapshot to be hidden, by shard.  apart: how
+    many templates are of photos that came from another place, and an example.
+    """
+
+    kept: list[NDArray[np.int64]] = field(default_factory=list)
+    filled_from: list[list[tuple[_Sighting, NDArray[np.int64]]]] = field(default_factory=list)
+    gone: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    apart: int = 0
+    example: tuple[str, str | None] = ("", None)
 
 
 class _Enrollment:
     """One call of enroll over however many attempts it takes to commit it."""
 
-    def __init__(self, gallery: Gallery, spill: Spill, policy: Policy, action: str, note: str) -> None:
-        self._gallery, self._spill, self._policy = gallery, spill, policy
-        self._action, self._note = action, note
+    def __init__(self, gallery: Gallery, spill: Spill, wish: _Wish) -> None:
+        self._gallery, self._spill, self._wish = gallery, spill, wish
         # Shards of attempts that lost, by their content: good until a compaction takes them for orphans.
         self._written: dict[bytes, Future[ShardRef]] = {}
         self._written_at = 0
         self._names: set[str] = set()
-        self.counts = np.zeros(len(Fate), np.int64)
-        self.deleted = 0
+        self._counts = np.zeros(len(Fate), np.int64)
+        self._deleted = self._superseded = self._incomplete = 0
+        self.doubts: Doubts | None = None
 
     def propose(self, snapshot: Snapshot) -> Proposal | None:
         """What the rows make of a version."""
@@ -129,99 +194,200 @@ class _Enrollment:
             self._written = {}
             raise
 
+    def told(self) -> dict[str, int]:
+        """Counts of templates."""
+        counts = {name.lower(): int(self._counts[fate]) for name, fate in Fate.__members__.items()}
+        own = {"deleted": self._deleted, "superseded": self._superseded, "incomplete": self._incomplete}
+        return {**counts, **own}
+
     def _proposal(self, snapshot: Snapshot) -> Proposal | None:
         if snapshot.version.purged >= self._written_at:
             self._written, self._written_at = {}, snapshot.number
-        self.counts[:] = 0
-        gone: dict[str, list[NDArray[np.int64]]] = {}
+        judged = self._judged(snapshot)
+        if judged.apart and not self._wish.same_photos:
+            raise self._others_photos(judged)
         with ShardSink(self._gallery.shelf) as sink:
-            sightings = list(self._sightings(snapshot)) if self._spill.rows else []
             added = [
-                f
-                for n in range(self._spill.buckets)
-                for f in self._bucket(n, snapshot, sightings, sink, gone)
+                written
+                for number, kept in enumerate(judged.kept)
+                for written in self._write(number, kept, snapshot, judged.filled_from[number], sink)
             ]
         new = [future.result() for future in added]
         self._names |= {ref.name for ref in new}
-        self.deleted = sum(len(rows) for some in gone.values() for rows in some)
-        if not new and not gone:
+        if not new and not judged.gone:
             return None
-        old = hide_rows(
-            snapshot, self._gallery.shelf, {name: np.concatenate(rows) for name, rows in gone.items()}
-        )
-        counts = {name.lower(): int(self.counts[fate]) for name, fate in Fate.__members__.items()}
-        counts["deleted"] = self.deleted
+        old = hide_rows(snapshot, self._gallery.shelf, judged.gone)
+        counts = {name: count for name, count in self.told().items() if count or name in _ALWAYS}
+        counts |= self.doubts.counts() if self.doubts else {}
         digests = gone_digests(self._gallery.gallery_id, snapshot, old)
-        entry = entry_of(self._action, self._note, counts, policy=self._policy, digests=digests)
+        entry = entry_of(
+            self._wish.action, self._wish.note, counts, policy=self._wish.policy, digests=digests
+        )
         return Proposal([*old, *new], entry)
+
+    def _judged(self, snapshot: Snapshot) -> _Judged:
+        """Judge all rows, and look at the new faces. Raises DoubtError."""
+        self._counts[:] = 0
+        self._superseded = self._incomplete = 0
+        found, gone = _Judged(), dict[str, list[NDArray[np.int64]]]()
+        sightings, held = self._sightings(snapshot)
+        looking = None
+        if self._wish.likeness is not None:
+            most = snapshot.rows + self._spill.rows
+            looking = Examination(self._wish.likeness, self._gallery.spec.dim, most)
+        for number in range(self._buckets):
+            known, places = self._known(number, snapshot, sightings)
+            bucket = self._filled(self._bucket(number), known.texts if known else None)
+            verdict = judge(bucket, known, self._wish.policy, held)
+            self._counts += np.bincount(verdict.fates, minlength=len(Fate))
+            found.kept.append(verdict.kept)
+            found.filled_from.append(places if bucket.filled else [])
+            self._count(verdict, known, places, found, gone)
+            if looking is not None:
+                looking.take(*_faces(bucket, known, verdict))
+        found.gone = {name: np.concatenate(rows) for name, rows in gone.items()}
+        self._deleted = sum(map(len, found.gone.values()))
+        self.doubts = looking.end(snapshot, found.gone) if looking is not None else None
+        return found
+
+    def _count(
+        self,
+        verdict: Verdict,
+        known: Known | None,
+        places: list[tuple[_Sighting, NDArray[np.int64]]],
+        found: _Judged,
+        gone: dict[str, list[NDArray[np.int64]]],
+    ) -> None:
+        """Note the rows of the gallery that go, shard by shard."""
+        self._superseded += len(verdict.superseded)
+        start = 0
+        for seen, at in places:
+            inside = verdict.gone[(verdict.gone >= start) & (verdict.gone < start + len(at))] - start
+            if inside.size:
+                gone.setdefault(seen.ref.name, []).append(seen.rows[at[inside]])
+                self._incomplete += int(seen.lost[at[inside]].sum())
+            start += len(at)
+        if len(verdict.apart) and known is not None:
+            found.apart += len(verdict.apart)
+            row = known.texts.select([FACE_ID, URI]).slice(int(verdict.apart[0]), 1).to_pylist()[0]
+            found.example = row[FACE_ID], row[URI]
+
+    def _others_photos(self, judged: _Judged) -> GalleryError:
+        face_id, place = judged.example
+        image_id = face_id.rpartition("#")[0]
+        there = root_of(image_id, canonical(place)) if place else None
+        here = self._wish.photos.root if self._wish.photos else None
+        folders = f" (the gallery's from {there}, these from {here})" if there and here else ""
+        return GalleryError(
+            f"{judged.apart:,} templates are of photos that lay at another place{folders}, and that now have "
+            "other faces or none: other photos with the same ids would replace them; nothing was written",
+            "if they are other photos, --source NAME puts NAME/ before their ids; if they are the same ones, "
+            "moved and changed, say --same-photos",
+        )
 
     def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:
         """Remove the shards of attempts that lost and were not used again."""
         for name in self._names - {ref.name for ref in shards}:
             self._gallery.shelf.remove(name)
 
-    def _sightings(self, snapshot: Snapshot) -> Iterator[_Sighting]:
-        wanted = self._spill.subject_hashes()
-        for ref in snapshot.version.shards:
-            seen = hashes(snapshot.open(ref, vectors=False).text(SUBJECT_ID))
-            at = np.minimum(np.searchsorted(wanted, seen), len(wanted) - 1)
-            hits = wanted[at] == seen
-            live = snapshot.live_rows(ref)
-            rows = np.flatnonzero(hits) if live is None else live[hits[live]]
-            order = np.argsort(seen[rows], kind="stable")
-            if rows.size:
-                yield _Sighting(ref, seen[rows][order], rows[order])
+    @property
+    def _buckets(self) -> int:
+        """As many as the spill has; one where no rows are given, for those of the gallery."""
+        return max(1, self._spill.buckets)
 
-    def _bucket(
-        self,
-        number: int,
-        snapshot: Snapshot,
-        sightings: list[_Sighting],
-        sink: ShardSink,
-        gone: dict[str, list[NDArray[np.int64]]],
-    ) -> list[Future[ShardRef]]:
-        bucket = self._spill.bucket(number)
-        if not bucket.parts:
-            return []
-        known, places = self._known(number, snapshot, sightings)
-        if known is not None and self._policy == "append":
-            bucket = filled(bucket, known.texts)
-        verdict = judge(bucket, known, self._policy)
-        self.counts += np.bincount(verdict.fates, minlength=len(Fate))
-        start = 0
-        for name, rows in places:
-            inside = verdict.gone[(verdict.gone >= start) & (verdict.gone < start + len(rows))]
-            if inside.size:
-                gone.setdefault(name, []).append(rows[inside - start])
-            start += len(rows)
-        return self._write(number, bucket, verdict.kept, sink)
+    def _bucket(self, number: int) -> Bucket:
+        return self._spill.bucket(number) if self._spill.rows else Bucket(pa.table({}), [])
+
+    def _filled(self, bucket: Bucket, known: pa.Table | None) -> Bucket:
+        """The rows of a bucket, with the attributes that those of the gallery keep."""
+        if known is None or self._wish.policy != "append" or not bucket.parts:
+            return bucket
+        return filled(bucket, known)
+
+    def _sightings(self, snapshot: Snapshot) -> tuple[list[_Sighting], Hashes]:
+        """Rows of the gallery that matter, and the hashes of the photos it has templates of, sorted."""
+        photos = self._wish.photos
+        found: list[_Sighting] = []
+        held = [np.zeros(0, np.uint64)]
+        wanted = self._spill.subject_hashes() if self._spill.rows else np.zeros(0, np.uint64)
+        if not len(wanted) and not photos:
+            return found, held[0]
+        for ref in snapshot.version.shards:
+            shard, live = snapshot.open(ref, vectors=False), snapshot.live_rows(ref)
+            seen = hashes(shard.text(SUBJECT_ID))
+            hits = among(seen, wanted)
+            told = no_rows(ref.rows)
+            if photos:
+                derived = shard.text(MADE_OF) if MADE_OF in ref.attributes else None
+                told = told_rows(shard.text(FACE_ID), shard.text(URI), derived, photos, live)
+                held.append(told.photos)
+            hits |= told.rows
+            rows = np.flatnonzero(hits) if live is None else live[hits[live]]
+            rows = rows[np.argsort(seen[rows], kind="stable")]
+            if rows.size:
+                masks = (mask[rows] for mask in (told.rows, told.elsewhere, told.lost))
+                found.append(_Sighting(ref, seen[rows], rows, *masks))
+        return found, np.unique(np.concatenate(held))
 
     def _known(
         self, number: int, snapshot: Snapshot, sightings: list[_Sighting]
-    ) -> tuple[Known | None, list[tuple[str, NDArray[np.int64]]]]:
+    ) -> tuple[Known | None, list[tuple[_Sighting, NDArray[np.int64]]]]:
         """What the gallery has of a bucket's subjects, and where it lies."""
         tables, places = [], []
+        bounds = self._spill.bounds(number) if self._spill.rows else (0, 1 << 64)
         for seen in sightings:
-            start, end = between(seen.hashes, *self._spill.bounds(number))
+            start, end = between(seen.hashes, *bounds)
             if end > start:
-                rows = np.sort(seen.rows[start:end])
-                tables.append(snapshot.table_of(seen.ref, None, rows, vectors=True))
-                places.append((seen.ref.name, rows))
+                at = start + np.argsort(seen.rows[start:end])
+                tables.append(snapshot.table_of(seen.ref, None, seen.rows[at], vectors=True))
+                places.append((seen, at))
         if not tables:
             return None, []
         table = pa.concat_tables(tables)
         vectors = vectors_of(table).astype(self._gallery.spec.stored_type, copy=False)
-        return Known(table.drop_columns([EMBEDDING]), vectors), places
+        told = np.concatenate([seen.told[at] for seen, at in places])
+        elsewhere = np.concatenate([seen.elsewhere[at] for seen, at in places])
+        return Known(table.drop_columns([EMBEDDING]), vectors, told, elsewhere), places
 
     def _write(
-        self, number: int, bucket: Bucket, kept: NDArray[np.int64], sink: ShardSink
+        self,
+        number: int,
+        kept: NDArray[np.int64],
+        snapshot: Snapshot,
+        filled_from: list[tuple[_Sighting, NDArray[np.int64]]],
+        sink: ShardSink,
     ) -> list[Future[ShardRef]]:
+        if not len(kept):
+            return []
+        # Judged before, and read again: a bucket is in memory at a time.
+        known = [snapshot.table_of(seen.ref, None, seen.rows[at], vectors=False) for seen, at in filled_from]
+        bucket = self._filled(self._bucket(number), pa.concat_tables(known) if known else None)
         size = self._gallery.spec.rows_per_shard
         pieces = 1 if len(kept) <= _SLACK * size else -(-len(kept) // size)
         written = []
-        for rows in np.array_split(kept, pieces) if len(kept) else ():
+        for rows in np.array_split(kept, pieces):
             key = hashlib.sha256(number.to_bytes(8, "little") + rows.tobytes() + bucket.filled).digest()
             if key not in self._written:
                 self._written[key] = sink.add(bucket.texts.take(pa.array(rows)), bucket.vectors(rows))
             written.append(self._written[key])
         return written
+
+
+def _faces(bucket: Bucket, known: Known | None, verdict: Verdict) -> tuple[pa.Table, pa.Table]:
+    """The new rows, and the others that their people have afterwards: the key, and `embedding`."""
+    key = [SUBJECT_ID, FACE_ID]
+    if not len(verdict.kept):
+        empty = template_schema(1).empty_table().select([*key, EMBEDDING])
+        return empty, empty
+    new = bucket.texts.select(key).take(pa.array(verdict.kept))
+    new = new.append_column(EMBEDDING, vector_array(bucket.vectors(verdict.kept)))
+    if known is None:
+        return new, new.slice(0, 0)
+    stay = np.setdiff1d(np.arange(known.texts.num_rows), verdict.gone)
+    stay = stay[
+        pc.is_in(
+            known.texts[SUBJECT_ID].take(pa.array(stay)), value_set=pc.unique(new[SUBJECT_ID])
+        ).to_numpy()
+    ]
+    old = known.texts.select(key).take(pa.array(stay))
+    return new, old.append_column(EMBEDDING, vector_array(known.vectors[stay]))

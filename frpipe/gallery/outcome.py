@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from frpipe.gallery.likeness import Doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,9 +13,11 @@ class Outcome:
     """Counts of templates, and the version that holds the result.
 
     Of an enroll: added + replaced + skipped + unchanged = rows given; a row whose key came twice in the same
-    call counts as skipped. `deleted` counts older templates that are no longer visible, `subjects` the people
-    whom a delete or clear took away, `unknown` ids that were not there. `version` is the head where nothing
-    had to be done.
+    call counts as skipped. `deleted` counts older templates that are no longer visible: those that were
+    replaced, and those that were superseded, because their photo has become something else. `incomplete` are
+    superseded templates that were derived from other photos too, which were not given again. `subjects` are
+    the people whom a delete or clear took away, `unknown` ids that were not there. `version` is the head
+    where nothing had to be done.  doubts: of the new faces; None where they were not looked at.
     """
 
     version: int
@@ -24,7 +29,10 @@ class Outcome:
     subjects: int = 0
     unknown: int = 0
     shards: int = 0
+    superseded: int = 0
+    incomplete: int = 0
+    doubts: Doubts | None = None
 
-    def as_dict(self) -> dict[str, int]:
-        """All counts, for JSON."""
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
         return asdict(self)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.text import canonical_text
-from frpipe.gallery.attributes import value_lists
+from frpipe.gallery.attributes import is_shown, value_lists
 from frpipe.gallery.schema import ENROLLED, SUBJECT_ID, attributes_of
 from frpipe.gallery.snapshot import Snapshot
 
@@ -73,7 +73,7 @@ def _last(page: pa.Table, limit: int | None) -> str | None:
 
 def _counted(table: pa.Table) -> pa.Table:
     ones = pa.array(np.ones(table.num_rows, np.int64))
-    plain = table.select([SUBJECT_ID, ENROLLED, *attributes_of(table.schema)])
+    plain = table.select([SUBJECT_ID, ENROLLED, *filter(is_shown, attributes_of(table.schema))])
     return _united(plain.add_column(1, "", ones))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
@@ -11,11 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.gallery.schema import ENROLLED, FACE_ID, QUALITY, SUBJECT_ID
+from frpipe.gallery.photos import MADE_OF, Hashes, differ, is_absolute, photos_of, place_hashes
+from frpipe.gallery.schema import ENROLLED, FACE_ID, QUALITY, SUBJECT_ID, URI
 from frpipe.gallery.spill import Bucket
 
 Policy = Literal["skip", "replace", "append"]
 POLICIES: tuple[Policy, ...] = ("skip", "replace", "append")
+SAME_FACE = 0.999
+"""Similarity of two vectors of one face on one photo, computed on different machines, at least."""
 
 
 class Fate(IntEnum):
@@ -29,33 +33,55 @@ class Fate(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Rows of the gallery whose subjects may be in a bucket. vectors: (n, dim) in the stored type."""
+    """Rows of the gallery whose subjects may be in a bucket. vectors: (n, dim) in the stored type.
+
+    told: (n,) bool, whether the run speaks of the row's photo.  elsewhere: those of them whose photo lay at
+    another place.
+    """
 
     texts: pa.Table
     vectors: NDArray[np.floating]
+    told: NDArray[np.bool_]
+    elsewhere: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """fates: (n,) of the rows of the bucket; kept: those to be written, by key; gone: rows of `Known`."""
+    """fates: (n,) of the rows of the bucket; kept: those to be written, by key; gone: rows of `Known`.
+
+    superseded: those of `gone` that the run, which speaks of their photo, does not give.  apart: rows of
+    `Known` whose photo came from another place with another face, or none.
+    """
 
     fates: NDArray[np.int8]
     kept: NDArray[np.int64]
     gone: NDArray[np.int64]
+    superseded: NDArray[np.int64]
+    apart: NDArray[np.int64]
 
 
-def judge(bucket: Bucket, known: Known | None, policy: Policy) -> Verdict:
+_NONE = np.zeros(0, np.int64)
+
+
+def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | None = None) -> Verdict:
     """Compare a bucket with what the gallery has of its subjects.
 
     A row is the same if its vector, photo, quality and attributes are; when it was enrolled does not count.
+    A row of `known` of whose photo the run speaks goes, under every policy, unless it is given anew.
+    held: hashes of the photos that the gallery has templates of, sorted: their rows are not skipped.
     """
+    if not bucket.parts:
+        told = _NONE if known is None else np.flatnonzero(known.told)
+        apart = told if known is None else np.flatnonzero(known.elsewhere)
+        return Verdict(np.zeros(0, np.int8), _NONE, told, told, apart)
     unique = sorted_unique(bucket)
     fates = np.full(bucket.texts.num_rows, Fate.SKIPPED, np.int8)
     fates[unique] = Fate.ADDED
-    gone = np.zeros(0, np.int64)
+    gone = superseded = apart = _NONE
     if known is not None and known.texts.num_rows:
-        gone = _compared(bucket, known, policy, unique, fates)
-    return Verdict(fates, unique[np.isin(fates[unique], (Fate.ADDED, Fate.REPLACED))], gone)
+        gone, superseded, apart = _compared(bucket, known, policy, held, fates)
+    kept = unique[np.isin(fates[unique], (Fate.ADDED, Fate.REPLACED))]
+    return Verdict(fates, kept, gone, superseded, apart)
 
 
 def sorted_unique(bucket: Bucket) -> NDArray[np.int64]:
@@ -94,25 +120,70 @@ def _rank(bucket: Bucket, row: int) -> tuple[Any, ...]:
 
 
 def _compared(
-    bucket: Bucket, known: Known, policy: Policy, unique: NDArray[np.int64], fates: NDArray[np.int8]
-) -> NDArray[np.int64]:
-    """Set the fates of the rows `unique` by what is known; rows of `known` that go."""
+    bucket: Bucket,
+    known: Known,
+    policy: Policy,
+    held: Hashes | None,
+    fates: NDArray[np.int8],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Set the fates of the rows that are ADDED so far; the rows of `known` as `Verdict` has them."""
+    unique = np.flatnonzero(fates == Fate.ADDED)
     mine, its = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)
     subjects = pc.is_in(bucket.texts.column(SUBJECT_ID), value_set=_values(known.texts))
     familiar = unique[subjects.to_numpy()[unique]]
-    gone = np.zeros(0, np.int64)
+    gone = its[~same]
     if policy == "skip":
-        fates[familiar] = Fate.SKIPPED
+        taken = _taken(bucket, known, mine, its, held)
+        fates[familiar[~taken[familiar]]] = Fate.SKIPPED
+        fates[mine[taken[mine]]] = Fate.REPLACED
+        gone = its[~same & taken[mine]]
     elif policy == "append":
         fates[mine] = Fate.REPLACED
-        gone = its[~same]
     else:
         fates[familiar] = Fate.REPLACED
         named = pc.is_in(known.texts.column(SUBJECT_ID), value_set=_values(bucket.texts)).to_numpy()
         gone = np.setdiff1d(np.flatnonzero(named), its[same])
     fates[mine[same]] = Fate.UNCHANGED
-    return gone
+    left = np.setdiff1d(np.flatnonzero(known.told), its)
+    apart = np.concatenate([_apart(bucket, known, mine, its, same), left[known.elsewhere[left]]])
+    return np.union1d(gone, left), left, apart
+
+
+def _taken(
+    bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np.int64], held: Hashes | None
+) -> NDArray[np.bool_]:
+    """(rows,) which rows `skip` takes of people who are there: those of photos that are there already.
+
+    And a derived template that does not say yet what it was made of, and does now.
+    """
+    column = bucket.texts.column(MADE_OF) if MADE_OF in bucket.texts.column_names else None
+    taken = photos_of(bucket.texts.column(FACE_ID), column, np.zeros(0, np.uint64) if held is None else held)
+    if column is not None:
+        old = known.texts.column(MADE_OF) if MADE_OF in known.texts.column_names else None
+        unsaid = np.ones(len(its), bool) if old is None else old.is_null().to_numpy()[its]
+        taken[mine[column.is_valid().to_numpy()[mine] & unsaid]] = True
+    return taken
+
+
+def _apart(
+    bucket: Bucket,
+    known: Known,
+    mine: NDArray[np.int64],
+    its: NDArray[np.int64],
+    same: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Those of the rows `its` that are of another place, and show another face, than the rows `mine`."""
+    mine, its = mine[~same], its[~same]
+    left, right = bucket.vectors(mine).astype(np.float32), known.vectors[its].astype(np.float32)
+    other = np.einsum("ij,ij->i", left, right) < SAME_FACE
+    new, old = (table.take(pa.array(rows)) for table, rows in ((bucket.texts, mine), (known.texts, its)))
+    elsewhere = known.elsewhere[its] | differ(place_hashes(new[URI]), place_hashes(old[URI]))
+    if MADE_OF in new.column_names and MADE_OF in old.column_names:
+        # The face id of a derived template is of its photos' ids: they are the same, and so differ in places.
+        others = pc.fill_null(pc.not_equal(new[MADE_OF], old[MADE_OF]), False).to_numpy()
+        elsewhere |= others & ~known.told[its]
+    return np.asarray(its[other & elsewhere])
 
 
 def _values(texts: pa.Table) -> pa.Array:
@@ -146,5 +217,15 @@ def _same(bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np
             continue
         a, b = left.column(name), right.column(name)
         equal = pc.fill_null(pc.equal(a, b), False)
-        same &= pc.or_(equal, pc.and_(a.is_null(), b.is_null())).to_numpy()
+        both = pc.or_(equal, pc.and_(a.is_null(), b.is_null())).to_numpy()
+        same &= both | _same_place(a, b) if name == URI else both
     return same
+
+
+def _same_place(new: pa.ChunkedArray, old: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """(n,) whether an older address is relative, as manifests have them, and the new one ends in it."""
+    found = np.zeros(len(new), bool)
+    for row in np.flatnonzero(pc.fill_null(pc.invert(is_absolute(old)), False).to_numpy()):
+        relative = os.path.normpath(old[int(row)].as_py())
+        found[row] = (new[int(row)].as_py() or "").endswith(f"/{relative}")
+    return found

@@ -26,19 +26,20 @@ def read_outputs(
 
     Raises OutputError if the folder holds no enroll output.
     """
-    parts = sorted(done_parts(out))
+    for part in sorted(refuse_no_output(out, done_parts(out))):
+        yield read_part_output(out, part, image_names, face_names)
+
+
+def refuse_no_output(out: Folder, parts: set[int]) -> set[int]:
+    """The parts of an enroll output. Raises OutputError where there are none."""
     if not parts:
         raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
-    for part in parts:
-        yield read_part_output(out, part, image_names, face_names)
+    return parts
 
 
 def image_columns(out: Folder) -> list[str]:
     """Names of the columns of `images`: ours, then the manifest's. Raises OutputError as `read_outputs`."""
-    parts = done_parts(out)
-    if not parts:
-        raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
-    name = f"{IMAGES}/{part_name(min(parts))}"
+    name = f"{IMAGES}/{part_name(min(refuse_no_output(out, done_parts(out))))}"
     names: list[str] = _read(out, name, lambda data: pq.read_schema(pa.BufferReader(data)).names)
     return names
 

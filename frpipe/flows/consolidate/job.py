@@ -13,16 +13,22 @@ import pyarrow as pa
 
 from frpipe.core.errors import GalleryMismatch, InvariantError, OutputError
 from frpipe.flows.consolidate.grouping import grouped
+from frpipe.flows.consolidate.reading import derived, photos_and_faces, spoken_of
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.likeness import doubts_text, likeness_of
 from frpipe.flows.output_place import refuse_relative
-from frpipe.flows.subject_faces import IMAGE_NAMES, SubjectPolicy, templates_of
+from frpipe.flows.subject_faces import SubjectPolicy, templates_of
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.likeness import Doubts
+from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.photos import RunPhotos, check_source, sourced, with_source
 from frpipe.gallery.policy import Policy
+from frpipe.gallery.schema import URI
 from frpipe.gallery.spec import GallerySpec
-from frpipe.gallery.templates import TemplatePolicy, reduce_templates
+from frpipe.gallery.templates import TemplatePolicy
+from frpipe.io.columns import ID
 from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_outputs
 
 Say = Callable[[str], None]
 _EVERY_S = 5.0
@@ -40,8 +46,11 @@ def check_gallery(uri: str, spec: GallerySpec) -> bool:
 class Consolidated:
     """What came of it. faces = used + the sum of left_out; templates were offered to the gallery.
 
-    version: of the gallery afterwards; None of a dry run.  disputed: by attribute, people whose photos do not
-    agree on it, so that their derived template has none.
+    superseded: older templates that are gone, because their photo has become something else.  incomplete:
+    those of them that were derived from photos beside, which the run does not hold.  unread: photos that
+    could not be read this time; unnamed: with a face, and nobody says whose. Of both the gallery keeps what
+    it has.  disputed: by attribute, people whose photos do not agree on it, so that their derived template
+    has none.  version: of the gallery afterwards; None of a dry run.
     """
 
     photos: int
@@ -54,8 +63,13 @@ class Consolidated:
     replaced: int
     skipped: int
     unchanged: int
+    superseded: int
+    incomplete: int
+    unread: int
+    unnamed: int
     version: int | None
     gallery: str
+    doubts: Doubts | None = None
     disputed: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,6 +85,7 @@ class Consolidated:
             f"templates  {self.templates:,}: {self.added:,} added, {self.replaced:,} replaced, "
             f"{self.unchanged:,} unchanged, {self.skipped:,} skipped",
         ]
+        lines += self._stays_and_goes()
         if self.disputed:
             names = ", ".join(f"{name} ({count:,})" for name, count in self.disputed.items())
             lines.append(
@@ -78,6 +93,21 @@ class Consolidated:
             )
         last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
         return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
+
+    def _stays_and_goes(self) -> Iterator[str]:
+        if self.superseded:
+            yield f"superseded {self.superseded:,} older templates: their photos have become something else"
+        if self.incomplete:
+            yield (
+                f"           {self.incomplete:,} of them were derived from other photos too, which this run "
+                "does not hold: enroll all photos of these people together"
+            )
+        if self.unread:
+            yield f"unread     {self.unread:,} photos this time; what the gallery has of them stays"
+        if self.unnamed:
+            yield f"unnamed    {self.unnamed:,} photos with a face; what the gallery has of them stays"
+        if self.version is not None:
+            yield from doubts_text(self.doubts) if self.doubts or self.added + self.replaced else ()
 
 
 @dataclass(slots=True)
@@ -87,6 +117,8 @@ class _Count:
     faces: int = 0
     used: int = 0
     templates: int = 0
+    unread: int = 0
+    unnamed: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     disputed: Counter[str] = field(default_factory=Counter)
 
@@ -96,7 +128,11 @@ class Consolidation:
     """Which output goes into which gallery, and how.
 
     policy: what happens to a subject that is there already.  templates: what is kept of each subject's
-    vectors.  faces: which face of a photo is the subject's.
+    vectors.  faces: which face of a photo is the subject's.  source: what to put, with a slash, before the
+    ids of the photos, so that other photos with the same ids live beside them.  same_photos: photos that lay
+    elsewhere before are the same ones, though they have changed.  strict: refuse where a new face is
+    doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
+    image_uri of photos that are there no more: the gallery's templates of them go.
     """
 
     features: str
@@ -105,18 +141,37 @@ class Consolidation:
     templates: TemplatePolicy = "all"
     faces: SubjectPolicy = "centre-largest"
     say: Say = lambda _: None
+    source: str = ""
+    same_photos: bool = False
+    strict: bool = False
+    threshold: float | None = None
+    vanished: pa.Table | None = None
 
     def run(self) -> Consolidated:
-        """Do it. Raises OutputError: the enroll run has not ended; GalleryMismatch: another recipe."""
+        """Do it.
+
+        Raises OutputError: the enroll run has not ended; GalleryMismatch: another recipe; GalleryError: the
+        gallery has other photos of these ids, or a new face is doubted (strict).
+        """
         self._refuse_relative()
+        check_source(self.source)
         source = FeatureRun.open(self.features)
         try:
             gallery = Gallery.ensure(self.gallery, source.spec)
         except GalleryMismatch as error:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         count = _Count()
-        outcome = lifecycle.enroll(gallery, self._tables(source, count), self.policy, note=self._note(source))
-        return self._result(count, outcome.version, {name: getattr(outcome, name) for name in _OUTCOMES})
+        photos = _vanished(self.vanished, self.source)
+        outcome = lifecycle.enroll(
+            gallery,
+            self._tables(source, count, photos),
+            self.policy,
+            note=self._note(source),
+            photos=photos,
+            same_photos=self.same_photos,
+            likeness=likeness_of(gallery.spec, self.threshold, self.strict),
+        )
+        return self._result(count, outcome, outcome.version)
 
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""
@@ -129,29 +184,38 @@ class Consolidation:
         if not there:
             self.say("the gallery is not there yet: it would be made")
         count = _Count()
-        for _ in self._tables(source, count):
+        for _ in self._tables(source, count, RunPhotos()):
             pass
-        return self._result(count, None, dict.fromkeys(_OUTCOMES, 0))
+        return self._result(count, Outcome(0), None)
+
+    def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
+        """The templates that the run gives; `photos` takes the photos that it speaks of."""
+        return self._tables(source, _Count(), photos)
 
     def _refuse_relative(self) -> None:
         refuse_relative("--features", self.features)
         refuse_relative("--gallery", self.gallery)
 
-    def _tables(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
-        chosen = self._chosen(source, count)
+    def _tables(self, source: FeatureRun, count: _Count, photos: RunPhotos) -> Iterator[pa.Table]:
+        chosen = self._chosen(source, count, photos)
         if self.templates != "all":
             tables = grouped(chosen, source.spec.dim)
-            chosen = (reduce_templates(table, self.templates, count.disputed) for table in tables)
+            chosen = (derived(table, self.templates, count.disputed) for table in tables)
         for table in chosen:
             count.templates += table.num_rows
             yield table
         # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
         self._check(source, count)
 
-    def _chosen(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
+    def _chosen(self, source: FeatureRun, count: _Count, photos: RunPhotos) -> Iterator[pa.Table]:
         said = time.monotonic()
-        for images, faces in read_outputs(source.folder, IMAGE_NAMES):
+        for images, faces in photos_and_faces(source):
             table, left_out = templates_of(images, faces, self.faces, source.created)
+            told, unread, unnamed = spoken_of(images)
+            photos.add(sourced(told[ID], self.source), told[URI])
+            table = with_source(table, self.source)
+            count.unread += unread
+            count.unnamed += unnamed
             count.photos += images.num_rows
             count.photos_without_face += images["faces"].to_pylist().count(0)
             count.faces += faces.num_rows
@@ -177,12 +241,14 @@ class Consolidation:
     def _note(self, source: FeatureRun) -> str:
         """For the log: what decided the content, and nothing personal."""
         facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
+        if self.source:
+            facts["source"] = self.source
         return "consolidate " + json.dumps(facts)
 
     def _wanted(self) -> str:
         return Gallery.open(self.gallery).spec.embedder_hash
 
-    def _result(self, count: _Count, version: int | None, outcome: dict[str, int]) -> Consolidated:
+    def _result(self, count: _Count, outcome: Outcome, version: int | None) -> Consolidated:
         return Consolidated(
             photos=count.photos,
             photos_without_face=count.photos_without_face,
@@ -193,8 +259,29 @@ class Consolidation:
             version=version,
             gallery=self.gallery,
             disputed={name: people for name, people in sorted(count.disputed.items()) if people},
-            **outcome,
+            unread=count.unread,
+            unnamed=count.unnamed,
+            doubts=outcome.doubts,
+            **{name: getattr(outcome, name) for name in _OUTCOMES},
         )
 
 
-_OUTCOMES = ("added", "replaced", "skipped", "unchanged")
+def without_photos(
+    gallery: Gallery, vanished: pa.Table, source: str = "", same_photos: bool = False
+) -> Outcome:
+    """Take the templates of photos that are there no more out of a gallery, as a consolidation does.
+
+    vanished: image_id and image_uri.
+    """
+    photos, note = _vanished(vanished, source), "consolidate " + json.dumps({"vanished": vanished.num_rows})
+    return lifecycle.enroll(gallery, [], "append", note=note, photos=photos, same_photos=same_photos)
+
+
+def _vanished(vanished: pa.Table | None, source: str) -> RunPhotos:
+    photos = RunPhotos()
+    if vanished is not None and vanished.num_rows:
+        photos.add(sourced(vanished[ID], source), vanished[URI])
+    return photos
+
+
+_OUTCOMES = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete")

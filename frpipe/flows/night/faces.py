@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pyarrow as pa
+
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
-from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.consolidate.job import Consolidation, without_photos
 from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.night import photos
+from frpipe.flows.night.doubts import write_doubts
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
@@ -15,6 +20,7 @@ from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.likeness import DoubtError
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -94,17 +100,41 @@ def enrolled(work: Work, place: Folder, out: Folder, source: str) -> Report:
 
 
 def consolidate(work: Work) -> Facts:
-    """Put the faces of tonight's photos into the gallery."""
-    if not work.did("enroll"):
-        return nothing_done("nothing was enrolled")
+    """Put the faces of tonight's photos into the gallery, and take those of vanished ones out if asked to."""
     how = work.config.consolidate
+    vanished = photos.vanished_at(work.folder.child(SCAN), work.config) if how.vanished == "remove" else None
+    if not work.did("enroll"):
+        return _without(work, vanished)
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
-    done = Consolidation(
+    job = Consolidation(
         work.folder.child(ENROLL).uri, work.config.gallery, how.policy, how.templates, how.faces, work.say
-    ).run()
-    work.say(f"gallery: {done.added:,} templates added, version {done.version}")
-    facts = {name: value for name, value in done.as_dict().items() if name != "gallery"}
+    )
+    job = replace(job, source=how.source or "", same_photos=how.same_photos, strict=how.strict)
+    job = replace(job, vanished=vanished)
+    try:
+        done = job.run()
+    except DoubtError as error:
+        write_doubts(work.folder, error.doubts)
+        raise
+    work.say(
+        f"gallery: {done.added:,} templates added, {done.superseded:,} superseded, version {done.version}"
+    )
+    write_doubts(work.folder, done.doubts)
+    facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
+    counts = done.doubts.counts() if done.doubts is not None else None
+    return {**facts, **_committed(work.config.gallery, done.version), "doubted": counts}
+
+
+def _without(work: Work, vanished: pa.Table | None) -> Facts:
+    """Nothing was enrolled: take the templates of vanished photos out, if there are any."""
+    if vanished is None or not vanished.num_rows or gallery_version(work.config.gallery) is None:
+        return nothing_done("nothing was enrolled")
+    work.journal.lease.check()
+    how = work.config.consolidate
+    done = without_photos(Gallery.open(work.config.gallery), vanished, how.source or "", how.same_photos)
+    work.say(f"gallery: {done.superseded:,} templates of vanished photos are gone, version {done.version}")
+    facts = {"templates": 0, "added": 0, "superseded": done.superseded, "unread": 0, "version": done.version}
     return {**facts, **_committed(work.config.gallery, done.version)}
 
 

@@ -16,6 +16,7 @@ from frpipe.flows.night.faces import opened
 from frpipe.flows.night.searches import GALLERY, WATCH_LIST
 from frpipe.flows.night.work import ENROLL, IDENTIFY, Work
 from frpipe.flows.subject_faces import IMAGE_NAMES, quality, templates_of
+from frpipe.gallery.photos import with_source
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.outputs import read_outputs
@@ -101,7 +102,8 @@ def _tonights(work: Work) -> Iterator[pa.Table]:
     """Tonight's templates, chosen as for the gallery."""
     source = FeatureRun.open(work.folder.child(ENROLL).uri)
     for images, faces in read_outputs(source.folder, IMAGE_NAMES):
-        yield templates_of(images, faces, work.config.consolidate.faces, source.created)[0]
+        table = templates_of(images, faces, work.config.consolidate.faces, source.created)[0]
+        yield with_source(table, work.config.consolidate.source or "")
 
 
 def _digest(name: str) -> bytes:

@@ -19,6 +19,8 @@ _LISTS = {
     "cluster_new": ("new clusters of duplicates", "clusters", "cluster_new"),
     "cluster_grown": ("clusters of duplicates that have grown", "clusters", "cluster_grown"),
     "cluster_gone": ("clusters of duplicates that are gone", "clusters", "cluster_gone"),
+    "face_unlike_own": ("new faces unlike all others of their person", "doubted", "unlike_own"),
+    "face_like_another": ("new faces as like somebody else's", "doubted", "like_another"),
     "photo_vanished": ("photos that have vanished", "scan", "vanished"),
 }
 
@@ -76,6 +78,10 @@ def _tiles(report: Facts) -> Iterator[str]:
     if people and gallery:
         gone = f"{people['person_gone']:,} gone, {gallery['people']:,} in all"
         yield _tile(people["person_new"], "new people", gone)
+    done = steps.get("consolidate", {})
+    if "superseded" in done:
+        unread = f"{done['unread']:,} photos could not be read, and keep theirs"
+        yield _tile(done["superseded"], "templates superseded", unread)
     if "clusters" in steps.get("dedup", {}):
         total = steps["dedup"]["clusters"]
         if clusters:
@@ -203,11 +209,19 @@ def _lists(report: Facts) -> Iterator[str]:
     for kind, names in shown:
         title, where, count = _LISTS[kind]
         steps = report["steps"]
-        total = (steps["scan"] if where == "scan" else steps["differences"][where])[count]
+        total = _totals(steps, where)[count]
         more = f"<code>and {total - len(names):,} more</code>" if total > len(names) else ""
         ids = "".join(f"<code>{escape(name)}</code>" for name in names)
         yield f"<details><summary>{total:,} {title}</summary>{ids}{more}</details>"
     yield "</div>"
+
+
+def _totals(steps: Facts, where: str) -> Facts:
+    if where == "doubted":
+        found = steps["consolidate"].get("doubted") or {}
+        return {"unlike_own": 0, "like_another": 0, **found}
+    totals: Facts = steps["scan"] if where == "scan" else steps["differences"][where]
+    return totals
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

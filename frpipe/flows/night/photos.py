@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import ManifestError
-from frpipe.core.night_config import ScanStep
-from frpipe.core.reasons import Reason
+from frpipe.core.night_config import NightConfig, ScanStep
+from frpipe.core.reasons import PASSING
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.flows.night.tables import read_table, write_table
@@ -34,15 +34,6 @@ LISTING, MANIFEST, VANISHED, AGAIN = (
 )
 _SCHEMA = pa.schema(
     [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
-)
-# What may be otherwise tomorrow: it lies with storage or workers, not with the photo's content.
-PASSING = (
-    Reason.NOT_FOUND,
-    Reason.ACCESS_DENIED,
-    Reason.FETCH_FAILED,
-    Reason.CRASHED_WORKER,
-    Reason.HUNG_WORKER,
-    Reason.EXHAUSTED_MEMORY,
 )
 
 
@@ -90,9 +81,7 @@ class Found:
         """Put the tables in place. uri: of the folder of photos."""
         write_table(folder, LISTING, self.listing)
         write_table(folder, VANISHED, self.vanished)
-        base = Folder.at(uri).uri.rstrip("/")
-        places = pc.binary_join_element_wise(pa.scalar(base), self.paths, "/")
-        columns = {ID: self.todo[ID], URI: places}
+        columns = {ID: self.todo[ID], URI: _places(self.paths, uri)}
         if self.listing[SUBJECT].null_count < self.listing.num_rows:
             columns[SUBJECT] = self.todo[SUBJECT]
         write_table(folder, MANIFEST, pa.table(columns))
@@ -128,6 +117,14 @@ def people_without_photos(folder: Folder) -> list[str]:
     return _without_photos(read_table(folder, VANISHED), read_table(folder, LISTING))
 
 
+def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
+    """image_id and image_uri of the photos that have vanished; None where nothing was looked at."""
+    if not folder.exists(VANISHED):
+        return None
+    names = read_table(folder, VANISHED, [ID])[ID]
+    return pa.table({ID: names, URI: _places(names, str(config.photos))})
+
+
 def known_of(folder: Folder | None) -> pa.Table | None:
     """What a night has left as known; None where it has left nothing. Raises OutputError: it is damaged."""
     if folder is None or not folder.exists(AGAIN):
@@ -151,6 +148,11 @@ def write_again(folder: Folder, enrolled: Folder | None) -> int:
     names = read_table(folder, MANIFEST, [ID])[ID] if enrolled is None else _passing(enrolled)
     write_table(folder, AGAIN, pa.table({ID: names}))
     return len(names)
+
+
+def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
+    """Where photos lie. uri: of their folder."""
+    return pc.binary_join_element_wise(pa.scalar(Folder.at(uri).uri.rstrip("/")), names, "/")
 
 
 def _passing(enrolled: Folder) -> pa.Array:

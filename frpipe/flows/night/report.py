@@ -8,6 +8,7 @@ from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.night_config import Gates
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import CHANGES
+from frpipe.flows.night.doubts import DOUBTS
 from frpipe.flows.night.drift import SAMPLES
 from frpipe.flows.night.gates import Verdict, judged, shown
 from frpipe.flows.night.journal import Facts, encoded
@@ -26,6 +27,7 @@ _TABLES = (
     *(f"{sub}/{name}" for sub in (SCAN, PROBES) for name in _PHOTOS),
     SAMPLES,
     CHANGES,
+    DOUBTS,
 )
 
 
@@ -118,6 +120,15 @@ def _gallery_lines(steps: Facts) -> Iterator[str]:
             f"gallery    {VersionId.read(gallery)}, {gallery['people']:,} people: "
             f"{people['person_new']:,} new, {people['person_gone']:,} gone"
         )
+    done = steps.get("consolidate", {})
+    if done.get("superseded") or done.get("unread"):
+        yield (
+            f"superseded {done['superseded']:,} older templates, of photos that have become something else; "
+            f"{done['unread']:,} photos could not be read, and keep theirs"
+        )
+    if any((counts := done.get("doubted") or {}).values()):
+        found = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        yield f"doubted    new faces: {found}"
     dedup = steps.get("dedup", {})
     if "clusters" in dedup:
         new = f", {clusters['cluster_new']:,} new, {clusters['cluster_grown']:,} grown" if clusters else ""

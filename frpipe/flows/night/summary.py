@@ -6,6 +6,7 @@ from typing import Any
 
 from frpipe.core.night_config import STEPS, NightConfig
 from frpipe.flows.night.differences import CHANGES
+from frpipe.flows.night.doubts import doubted
 from frpipe.flows.night.gates import Verdict
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts, Journal
@@ -121,6 +122,7 @@ def _lists(folder: Folder, most: int) -> dict[str, Any]:
     if folder.exists(CHANGES):
         for row in read_table(folder, CHANGES).to_pylist():
             lists.setdefault(row["kind"], []).append(row["id"])
+    lists |= doubted(folder)
     vanished = f"{SCAN}/{VANISHED}"
     if folder.exists(vanished):
         lists["photo_vanished"] = read_table(folder, vanished, ["image_id"])["image_id"].to_pylist()

@@ -1,0 +1,74 @@
+"""The runs that a doctor asks, oldest first, and how each was put into the gallery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.consolidate.reading import photos_and_faces, spoken_of
+from frpipe.flows.features import FeatureRun
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.photos import RunPhotos
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI
+from frpipe.io.columns import ID
+
+_NOTE = "consolidate "
+
+
+@dataclass(frozen=True, slots=True)
+class RunOfGallery:
+    """A run, and the settings that the gallery's log has for it; None: the log does not name it."""
+
+    uri: str
+    run: FeatureRun
+    how: dict[str, Any] | None
+
+    def templates(self, photos: RunPhotos) -> Iterator[pa.Table]:
+        """The templates that it gives: subject_id, face_id and embedding; `photos` takes those it speaks of.
+
+        Of a run that the log does not name any face of a photo may be its template.
+        """
+        if self.how is None:
+            for images, faces in photos_and_faces(self.run):
+                told, _, _ = spoken_of(images)
+                photos.add(told[ID], told[URI])
+                yield faces.select([SUBJECT_ID, FACE_ID, EMBEDDING]).filter(faces[SUBJECT_ID].is_valid())
+            return
+        job = Consolidation(
+            self.uri,
+            "",
+            templates=self.how["templates"],
+            faces=self.how["faces"],
+            source=self.how.get("source", ""),
+        )
+        for table in job.templates_of_run(self.run, photos):
+            yield table.select([SUBJECT_ID, FACE_ID, EMBEDDING])
+
+
+def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
+    """The runs, oldest first. Raises OutputError and GalleryMismatch where one cannot be asked."""
+    notes = _notes(gallery)
+    found = []
+    for uri in uris:
+        run = FeatureRun.open(uri)
+        gallery.spec.check_same(run.spec)
+        found.append(RunOfGallery(uri, run, notes.get(run.run_id)))
+    return sorted(found, key=lambda each: each.run.created)
+
+
+def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:
+    """By run the settings of the last time that it was put into the gallery."""
+    found = {}
+    for entry in gallery.log():
+        if entry.note.startswith(_NOTE):
+            try:
+                facts = json.loads(entry.note.removeprefix(_NOTE))
+                found[str(facts["run"])] = {name: str(facts[name]) for name in facts}
+            except (ValueError, KeyError, TypeError):
+                continue
+    return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}

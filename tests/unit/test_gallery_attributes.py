@@ -271,13 +271,13 @@ def test_an_attribute_may_have_the_name_of_a_count(
 def test_a_consolidation_says_of_how_many_people_the_photos_do_not_agree(tmp_path: Path) -> None:
     out = finished_run(tmp_path)
     done = Consolidation(out.uri, str(tmp_path / "g"), templates="mean").run()
-    # One person has two photos, with another tag each.
-    assert done.disputed == {"boss": 1, "tags": 1}
-    assert (
-        "attributes left empty, as the photos do not agree: boss of 1 people, tags of 1 people" in done.text()
-    )
+    # One person has two photos: with another tag each, and only one has a boss.
+    assert done.disputed == {"tags": 1}
+    assert "the photos of so many people do not agree: tags (1)" in done.text()
     snapshot = Gallery.open(str(tmp_path / "g")).snapshot()
-    assert snapshot.show("person-0").select(["tags", "boss"]).to_pylist() == [{"tags": None, "boss": None}]
+    assert snapshot.show("person-0").select(["tags", "boss"]).to_pylist() == [
+        {"tags": None, "boss": "boss-of-7"}
+    ]
     assert snapshot.show("person-1")["tags"].to_pylist() == ["t1"]
     whole = Consolidation(out.uri, str(tmp_path / "all")).run()
-    assert not whole.disputed and "attributes" not in whole.text()
+    assert not whole.disputed and "disputed" not in whole.text()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from frpipe.core.errors import FileDamaged
 from frpipe.io.folder import Folder
 from frpipe.io.whole_file import as_table, bytes_of, damaged, read_whole
 
@@ -65,7 +66,7 @@ def create_part(out: Folder, part: int, images: bytes, faces: bytes) -> bool:
     if out.exists(f"{IMAGES}/{name}"):
         return False
     # A store that loses its answer says no although the faces are ours.
-    if not out.create(f"{FACES}/{name}", faces) and bytes_of(out, f"{FACES}/{name}") != faces:
+    if not out.create(f"{FACES}/{name}", faces) and not _holds(out, f"{FACES}/{name}", faces):
         return False
     return out.create(f"{IMAGES}/{name}", images)
 
@@ -157,6 +158,14 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
 def _numbered(out: Folder, table: str) -> set[int]:
     parts = (part_number(entry.name) for entry in out.child(table).list())
     return {part for part in parts if part is not None}
+
+
+def _holds(out: Folder, name: str, data: bytes) -> bool:
+    """Whether a file is of these bytes; not if another driver has cleared it away since."""
+    try:
+        return bytes_of(out, name) == data
+    except FileDamaged:
+        return False
 
 
 def _listed(name: str, data: bytes) -> tuple[pa.Table, PartFile]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile
-from frpipe.io.whole_file import read_json, read_whole
+from frpipe.io.whole_file import read_if_there, read_json, read_whole
 
 RUN = "run.json"
 FILES = "files.json"
@@ -129,9 +129,7 @@ def digest(out: Folder) -> str:
 def file_list(out: Folder) -> list[PartFile]:
     """What `files.json` says of each file. FileNotFoundError where there is none; FileDamaged where it is no
     such list."""
-    if not out.exists(FILES):
-        raise FileNotFoundError(FILES)
-    return read_whole(out, FILES, _files_of)
+    return read_if_there(out, FILES, _files_of)
 
 
 def listed_files(out: Folder) -> dict[str, str]:

@@ -36,7 +36,7 @@ def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str
     seen: set[str] = set()
     for _ in range(_READS):
         data = bytes_of(folder, name)
-        found = hashlib.sha256(data).hexdigest()
+        found = hashlib.sha256(data).hexdigest() if sha256 else ""
         if not sha256 or found == sha256:
             try:
                 return use(data)
@@ -47,9 +47,9 @@ def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str
             except NotImplementedError as error:
                 raise _not_understood(folder, name, error) from error
             except _SENSELESS as error:
-                if found == sha256:
+                if sha256:
                     raise _not_understood(folder, name, error) from error
-        seen.add(found)
+        seen.add(found or hashlib.sha256(data).hexdigest())
     if len(seen) > 1:
         raise unsteady(folder, name)
     raise damaged(folder, name)
@@ -73,9 +73,17 @@ def bytes_of(folder: Folder, name: str) -> bytes:
 
 def read_json(folder: Folder, name: str) -> dict[str, Any]:
     """A JSON object. FileNotFoundError where there is none; else raises as `read_whole`."""
-    if not folder.exists(name):
-        raise FileNotFoundError(name)
-    return read_whole(folder, name, _object)
+    return read_if_there(folder, name, _object)
+
+
+def read_if_there(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
+    """As `read_whole`, but FileNotFoundError where there is no such file."""
+    try:
+        return read_whole(folder, name, use)
+    except FileDamaged:
+        if folder.exists(name):
+            raise
+        raise FileNotFoundError(name) from None
 
 
 def as_table(data: bytes, columns: list[str] | None = None) -> pa.Table:

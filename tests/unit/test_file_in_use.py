@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from gallery_rows import DIM, ids, people, spec
 
@@ -130,6 +132,29 @@ def test_a_read_that_was_cut_short_once_is_made_again(
     tables = list(Gallery.open(gallery.uri).snapshot().tables())
     assert cut and sum(table.num_rows for table in tables) == 2
     assert {table["embedding"].type.list_size for table in tables} == {DIM}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (pa.ArrowMemoryError("malloc of size 64 failed"), 11, "not enough memory"),
+        (pa.ArrowNotImplementedError("unknown type"), 3, "does not read"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), 7, "Input/output error"),
+        (pa.ArrowInvalid("no magic bytes"), 3, "is not Parquet, is damaged or is cut short"),
+    ],
+)
+def test_what_arrow_complains_of_in_a_manifest_is_told_apart(
+    error: Exception,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pq.write_table(pa.table({"image_uri": ["a.jpg"]}), tmp_path / "m.parquet")
+    monkeypatch.setattr(pq, "ParquetFile", _raising(error))
+    assert main(["manifest", "check", str(tmp_path / "m.parquet")]) == code
+    assert words in capsys.readouterr().err
 
 
 def _raising(error: Exception) -> Callable[..., object]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.folder import Folder
 from frpipe.io.parts import PartFile, to_parquet
-from frpipe.io.whole_file import as_table, read_whole
+from frpipe.io.whole_file import as_table, read_if_there, read_whole
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
@@ -20,10 +20,8 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
     """A table. Raises OutputError where it is damaged; FileNotFoundError where there is none."""
-    if not folder.exists(name):
-        raise FileNotFoundError(name)
     try:
-        table = read_whole(folder, name, lambda data: as_table(data, columns))
+        table = read_if_there(folder, name, lambda data: as_table(data, columns))
     except FileDamaged:
         raise OutputError(f"{name} in {folder.uri} is damaged", "move that night's folder away") from None
     return table.replace_schema_metadata(None)

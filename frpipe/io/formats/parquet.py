@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import ManifestError
+from frpipe.io.whole_file import out_of_memory
 
 # Without a buffer Arrow reads a whole column chunk at once, which may be gigabytes of photos.
 BUFFER_BYTES = 1 << 20
@@ -50,6 +51,13 @@ def _refused() -> Iterator[None]:
         # Arrow says half of it as OSError, of no class and no number of its own.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
+        if isinstance(error, MemoryError):
+            raise out_of_memory("a .parquet file of the manifest") from error
+        if isinstance(error, NotImplementedError):
+            raise ManifestError(
+                "a .parquet file of the manifest uses something of Parquet that this pyarrow does not read",
+                "write it anew with usual types and compression",
+            ) from error
         raise ManifestError(
             "a .parquet file of the manifest is not Parquet, is damaged or is cut short", "write it anew"
         ) from error

@@ -36,6 +36,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture_reader import read_root
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.scores import Scores
+from frpipe.models.registry import Registry
 from frpipe.stages.failure import as_text, revive
 from frpipe.stages.search import SearchSpec
 
@@ -46,8 +47,13 @@ BEFORE, FIRST, SECOND = ["anna", "cora"], ["bela"], ["annie"]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
-    """For reading, with the models known."""
-    with frozen.copied(tmp_path_factory.mktemp("frozen") / "f") as found:
+    """For reading, with the models known; the cards are read once."""
+    with (
+        frozen.copied(tmp_path_factory.mktemp("frozen") / "f") as found,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        registry = Registry.default()
+        patch.setattr(Registry, "default", lambda: registry)
         yield found
 
 

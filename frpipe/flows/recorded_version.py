@@ -21,12 +21,13 @@ class RecordedVersion:
     """A version, and what else tells it where the output names it without a commit.
 
     made: when the output was begun.  rows: templates that it counted; None where it has not ended, or a part
-    of the gallery was compared.
+    of the gallery was compared.  output: where it lies.
     """
 
     id: VersionId
     made: str = ""
     rows: int | None = None
+    output: str = ""
 
     @classmethod
     def of(cls, out: Folder, job: str | None = None) -> RecordedVersion | None:
@@ -40,7 +41,7 @@ class RecordedVersion:
         if named is None:
             return None
         rows = None if identity.get("where") else _report(out).get("templates")
-        return cls(named, str(begun.get("created") or ""), rows)
+        return cls(named, str(begun.get("created") or ""), rows, out.uri)
 
     def keeps(self, gallery: Gallery) -> bool:
         """As `Gallery.keeps`."""
@@ -77,7 +78,7 @@ def pinned(gallery: Gallery, asked: int | None, begun: RecordedVersion | None) -
     except GalleryDamaged:
         raise
     except OtherVersion as error:
-        raise OutputError(*_another(error)) from None
+        raise _refused(error, begun) from None
     except GalleryError as error:
         raise GalleryError(
             f"{error.message}, and the output was begun with it", "use a new --output: it takes the newest"
@@ -94,13 +95,13 @@ def purged(gallery: Gallery, asked: int | None, begun: RecordedVersion) -> bool:
     try:
         return not begun.keeps(gallery)
     except OtherVersion as error:
-        raise OutputError(*_another(error)) from None
+        raise _refused(error, begun) from None
 
 
-def _another(error: OtherVersion) -> tuple[str, str]:
-    return (
+def _refused(error: OtherVersion, begun: RecordedVersion) -> OutputError:
+    return OutputError(
         f"the output was begun with another version: {error.message}",
-        "use another --output (it takes the newest version), or delete this one",
+        f"use another --output (it takes the newest version), or delete {begun.output}",
     )
 
 

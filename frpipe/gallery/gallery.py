@@ -104,19 +104,21 @@ class Gallery:
         made, rows: when the record was made (ISO, UTC), and the templates that it counted. They are all there
         is to tell a version by where the record has no commit: one that is younger than the record, or has
         another number of templates, is another one.
-        Raises OtherVersion where it is another one, never was here, or is of another gallery.
+        Raises OtherVersion where it is another one, never was here, or is of another gallery; GalleryDamaged
+        where its file is lost.
         """
         if named.gallery_id and named.gallery_id != self.gallery_id:
             raise OtherVersion(
                 f"{named} is of the gallery {named.gallery_id}, and {self.uri} is another gallery, "
                 f"{self.gallery_id}"
             )
-        trace = self.catalog.trace(named.number)
+        head, trace = self.catalog.head(), self.catalog.trace(named.number)
+        if trace is None and named.number <= head.number:
+            raise damaged(f"version {named.number}", "its file is missing")
         if trace is None:
-            newest = self.catalog.head().number
             raise OtherVersion(
-                f"{named} is not in the gallery, whose newest is {newest}: it was restored or copied from an "
-                "older state"
+                f"{named} is not in the gallery, whose newest is {head.number}: it was restored or copied "
+                "from an older state"
             )
         commit, created = trace
         if named.commit is None:
@@ -124,7 +126,7 @@ class Gallery:
                 raise self._other(named, commit)
         elif named.commit != commit:
             raise self._other(named, commit)
-        if named.number and self.catalog.head().purged >= named.number:
+        if named.number and head.purged >= named.number:
             return False
         if named.commit is None and rows is not None and self.snapshot(named.number).rows != rows:
             raise self._other(named, commit)

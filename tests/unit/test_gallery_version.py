@@ -19,7 +19,7 @@ from frozen import THRESHOLD, Frozen
 from in_process import without_ray
 
 from frpipe.cli.main import main
-from frpipe.core.errors import GalleryError, OutputError
+from frpipe.core.errors import GalleryDamaged, GalleryError, OutputError
 from frpipe.evaluation.cards import threshold_card
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.flows.all_pairs.job import AllPairs
@@ -36,6 +36,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture_reader import read_root
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.scores import Scores
+from frpipe.models.registry import Registry
 from frpipe.stages.failure import as_text, revive
 from frpipe.stages.search import SearchSpec
 
@@ -46,8 +47,13 @@ BEFORE, FIRST, SECOND = ["anna", "cora"], ["bela"], ["annie"]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
-    """For reading, with the models known."""
-    with frozen.copied(tmp_path_factory.mktemp("frozen") / "f") as found:
+    """For reading, with the models known; the cards are read once."""
+    with (
+        frozen.copied(tmp_path_factory.mktemp("frozen") / "f") as found,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        registry = Registry.default()
+        patch.setattr(Registry, "default", lambda: registry)
         yield found
 
 
@@ -309,6 +315,14 @@ def test_what_names_a_version_names_its_commit(place: Place, tmp_path: Path) -> 
     assert read_root(tmp_path / "all.hdf")["gallery_commit"] == commit
     metadata = pq.read_schema(tmp_path / "all/templates-00000.parquet").metadata
     assert metadata[b"frpipe.gallery_commit"].decode() == commit
+
+
+def test_a_version_whose_file_is_lost_is_damage_and_not_another_gallery(place: Place) -> None:
+    place.identify()
+    place.enroll(place.gallery, SECOND)
+    (place.gallery / "versions/000000002.json").unlink()
+    with pytest.raises(GalleryDamaged, match="version 2 of the gallery: its file is missing"):
+        place.identify()
 
 
 def test_the_empty_version_is_told_by_its_gallery(place: Place, tmp_path: Path) -> None:

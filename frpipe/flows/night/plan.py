@@ -9,13 +9,15 @@ from frpipe.core.night_config import NightConfig
 from frpipe.flows.dry_run import DryRun
 from frpipe.flows.enroll.job import run_spec
 from frpipe.flows.going_on import for_night
-from frpipe.flows.night.faces import gallery_version, looked, scan_words
+from frpipe.flows.night.differences import last_gallery
+from frpipe.flows.night.faces import changed, gallery_version, looked, scan_words
 from frpipe.flows.night.history import Past, last_before, nights
 from frpipe.flows.night.job import STEPS
 from frpipe.flows.night.journal import JOB, read_record, untouched
 from frpipe.flows.night.preflight import check
 from frpipe.flows.night.retention import expired
 from frpipe.flows.night.searches import newest_dedup
+from frpipe.flows.night.summary import since_last_night
 from frpipe.flows.night.work import nothing_done
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -38,12 +40,14 @@ def night_plan(config: NightConfig, date: str) -> DryRun:
     last = last_before(past, date)
     done = read_record(folder).get("steps", {})
     words = _words(config, date, past, last)
+    other = changed(config.gallery, last_gallery(last))
     steps = {name: "done already" if name in done else words[name] for name, _ in STEPS}
     gates = {name: value for name, value in config.gates.model_dump().items() if value is not None}
     removed = [night.date for night in expired(_with_tonight(config, date, past), date, config)]
     lines = [
         f"night        {date} in {folder.uri}",
         f"compared to  {f'the night of {last.date}' if last else 'nothing: it is the first'}",
+        *([f"warning      {since_last_night(other)}"] if other else []),
         *(f"{name:<12} {step}" for name, step in steps.items()),
         f"gates        {', '.join(f'{name} {value:g}' for name, value in gates.items()) or 'none'}",
         f"removed      {', '.join(removed) or 'nothing'}, by retention once the night is complete",
@@ -53,6 +57,7 @@ def night_plan(config: NightConfig, date: str) -> DryRun:
         "night": date,
         "folder": folder.uri,
         "compared_to": last.date if last else None,
+        "gallery_changed": other,
         "steps": steps,
         "gates": gates,
         "removed": removed,

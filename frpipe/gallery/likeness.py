@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 Kind = Literal["unlike_own", "like_another"]
 # Some twenty seconds on two cores: 1,000 new faces of 512 numbers against two million templates.
 MAX_OPERATIONS = 2 * 10**12
+DOUBTED = ("unlike_own", "like_another", "not_compared_with_others")
+"""Counts of an enrolment's line in the log."""
 _SHOWN = 20
 _BLOCK_ROWS, _PIECE_ROWS = 2048, 8192
 # Up to this many templates of a person are compared by shifts of one sorted array, person by person beyond.
@@ -30,12 +32,14 @@ _FEW = 16
 class Likeness:
     """When to doubt a new face. threshold: similarity of one person.  strict: refuse the change then.
 
-    fmr: how often two strangers reach the threshold, where that is known.
+    fmr: how often two strangers reach the threshold, where that is known.  told: gets what was found, before
+    the change is committed or refused; again, where another writer was first.
     """
 
     threshold: float
     strict: bool = False
     fmr: float | None = None
+    told: Callable[[Doubts], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class Examination:
             chance,
             shown,
         )
+        if likeness.told is not None:
+            likeness.told(doubts)
         if likeness.strict:
             _refuse(doubts)
         return doubts
@@ -257,7 +263,7 @@ class DoubtError(GalleryError):
 
     def __init__(self, doubts: Doubts) -> None:
         super().__init__(
-            f"{doubts.unlike_own:,} new faces are unlike all others of their person, "
+            f"new faces do not fit: {doubts.unlike_own:,} unlike all others of their person, "
             f"{doubts.like_another or 0:,} as like somebody else's; nothing was written",
             "look at these photos; without --strict they are enrolled and listed",
         )

@@ -16,13 +16,16 @@ from album_runs import Shot, enrolled, face, seal
 from frpipe.core.errors import GalleryError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
+from frpipe.flows.consolidate import job as consolidation
 from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.night import faces as night_faces
 from frpipe.flows.night import job as night_job
 from frpipe.flows.night.job import Night
+from frpipe.flows.night.journal import Journal
 from frpipe.flows.night.work import Work
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.likeness import Likeness
 from frpipe.io.folder import Folder
 
 NIGHTS, PEOPLE = 10, 8
@@ -161,3 +164,31 @@ def test_settings_that_older_nights_do_not_have_do_not_change_their_identity(tmp
     plain = _config(tmp_path, "one").identity()["consolidate"]
     assert set(plain) == {"enabled", "policy", "templates", "faces"}
     assert _config(tmp_path, "one", source="hall").identity()["consolidate"] == {**plain, "source": "hall"}
+
+
+def test_a_night_that_was_killed_after_its_commit_tells_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consolidation, "likeness_of", lambda *_: Likeness(0.5))
+    _write(tmp_path / "album", {"p1/1.jpg": [1], "p1/2.jpg": [2], "p2/1.jpg": [3]})
+    _night(tmp_path, 1)
+    _write(tmp_path / "album", {"p1/1.jpg": {"status": "no_face"}, "p1/2.jpg": [2], "p2/1.jpg": [2]})
+    finish = Journal.finish
+
+    def killed(journal: Journal, step: str, facts: dict[str, Any]) -> None:
+        if step == "consolidate":
+            raise KeyboardInterrupt
+        finish(journal, step, facts)
+
+    monkeypatch.setattr(Journal, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _night(tmp_path, 2)
+    monkeypatch.setattr(Journal, "finish", finish)
+    gallery = Gallery.open(str(tmp_path / "g"))
+    version = gallery.snapshot().number
+    done = _night(tmp_path, 2)
+    assert (done["version"], done["replaced"], done["superseded"]) == (version, 1, 1)
+    assert done["doubted"] == {"unlike_own": 0, "like_another": 1}
+    page = (tmp_path / "nights/2026-06-02/report.html").read_text()
+    assert "p2: p2/1.jpg#0, 1.000 to p1/2.jpg#0 of p1" in page
+    assert "templates superseded" in page

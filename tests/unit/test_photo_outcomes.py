@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from album_runs import Shot, enrolled, face
+from gallery_rows import spec
 
+from frpipe.cli.main import main
+from frpipe.core.config import Config
 from frpipe.core.errors import GalleryError
+from frpipe.flows import gallery_photo
 from frpipe.flows.consolidate.job import Consolidated, Consolidation
+from frpipe.flows.gallery_files import export, import_file
+from frpipe.flows.photo import PhotoFace
+from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.outcome import Outcome
 
 ANNA, BERT, STRANGER = face(1), face(2), face(3)
 
@@ -80,7 +90,7 @@ def test_a_photo_of_which_no_template_is_left_takes_its_person_away_and_that_is_
     place.put({"anna/1.jpg": Shot("anna", [ANNA])})
     done = place.put({"anna/1.jpg": Shot.empty("anna")})
     assert place.rows() == []
-    assert "superseded 1 older templates: their photos have become something else" in done.text()
+    assert "superseded 1 older templates of photos, which are not so any more" in done.text()
 
 
 def test_skip_leaves_known_people_alone_but_for_the_photos_that_the_gallery_has(place: Place) -> None:
@@ -201,3 +211,72 @@ def test_photos_below_two_manifests_are_told_apart_and_older_rows_know_no_place(
 def test_photos_without_a_place_are_taken_for_the_same(place: Place) -> None:
     place.put({"1": Shot("p1", [ANNA])}, {"root": None})
     assert place.put({"1": Shot("p1", [BERT])}, {"root": None}).replaced == 1
+
+
+def test_a_merge_and_an_import_do_not_replace_other_photos_either(place: Place, tmp_path: Path) -> None:
+    place.put({"p1/1.jpg": Shot("p1", [ANNA])}, ONE)
+    gallery = Gallery.open(str(place.root / "g"))
+    out = enrolled(tmp_path / "other", {"p1/1.jpg": Shot("p1", [BERT])}, **OTHER)
+    Consolidation(out, str(tmp_path / "h")).run()
+    other, target = Gallery.open(str(tmp_path / "h")), str(tmp_path / "exported")
+    export(other, target, "parquet")
+    for bring in (partial(lifecycle.merge, gallery, other), partial(import_file, gallery, target)):
+        with pytest.raises(GalleryError, match="another place"):
+            bring()
+    assert gallery.snapshot().number == 1
+    assert lifecycle.merge(gallery, other, source="h").added == 1
+    assert import_file(gallery, target, source_name="h").unchanged == 1
+    assert lifecycle.merge(gallery, other, same_photos=True).replaced == 1
+    assert place.rows() == [("p1", "h/p1/1.jpg#0"), ("p1", "p1/1.jpg#0")]
+
+
+def test_what_a_derived_template_was_made_of_travels_and_is_not_shown(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shots = {f"anna/{n}.jpg": Shot("anna", [face(n, near=1)]) for n in range(2, 5)}
+    place.put(shots, templates="mean")
+    gallery, target = Gallery.open(str(place.root / "g")), str(tmp_path / "exported")
+    export(gallery, target, "parquet")
+    assert import_file(gallery, target).unchanged == 1
+    copy = Gallery.create(str(tmp_path / "copy"), gallery.spec)
+    assert (import_file(copy, target).added, lifecycle.merge(copy, gallery).unchanged) == (1, 1)
+    for words in (["list", copy.uri], ["show", copy.uri, "anna"], ["list", copy.uri, "--json"]):
+        assert main(["gallery", *words]) == 0
+        assert "made_of" not in capsys.readouterr().out
+    out = enrolled(tmp_path / "later", {"anna/3.jpg": Shot.empty("anna")}, day=9)
+    assert Consolidation(out, copy.uri).run().superseded == 1
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, np.ndarray]]:
+    """By path the content of a photo and the face on it; no model looks at it."""
+    shows: dict[str, tuple[str, np.ndarray]] = {}
+
+    def face_of(photo: str, *_: object) -> PhotoFace:
+        content, vector = shows[photo]
+        return PhotoFace(vector, 0.9, (0.0, 0.0, 1.0, 1.0), 1, content * 64)
+
+    monkeypatch.setattr(gallery_photo, "face_of", face_of)
+    monkeypatch.setattr(gallery_photo, "check_config", lambda *_: None)
+    monkeypatch.setattr(gallery_photo, "for_gallery", lambda config, _: config)
+    return shows
+
+
+def test_one_photo_is_known_by_its_content_and_its_face_is_of_one_person(
+    tmp_path: Path, camera: dict[str, tuple[str, np.ndarray]]
+) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+
+    def put(photo: str, subject: str) -> Outcome:
+        return gallery_photo.enroll_photo(gallery, photo, subject, {}, Config())
+
+    camera["snap.jpg"] = "a", ANNA
+    assert put("snap.jpg", "anna").added == 1
+    assert put("snap.jpg", "anna").unchanged == 1
+    camera["snap.jpg"] = "b", BERT  # the same file, another picture: another photo
+    assert (put("snap.jpg", "bert").added, gallery.snapshot().rows) == (1, 2)
+    moved = put("snap.jpg", "carl")  # it was not bert
+    assert (moved.added, moved.superseded, gallery.snapshot().show("bert").num_rows) == (1, 1, 0)
+    camera["snap.jpg"] = "b", STRANGER  # another face of a photo of two
+    assert (put("snap.jpg", "dora").superseded, gallery.snapshot().rows) == (0, 3)
+    assert gallery.snapshot().show("anna")["image_uri"].to_pylist() == [str(Path("snap.jpg").absolute())]

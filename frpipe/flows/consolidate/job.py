@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from frpipe.flows.output_place import refuse_relative
 from frpipe.flows.subject_faces import SubjectPolicy, templates_of
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import GALLERY, Gallery
-from frpipe.gallery.likeness import Doubts
+from frpipe.gallery.likeness import Doubts, Likeness
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.photos import RunPhotos, check_source, sourced, with_source
 from frpipe.gallery.policy import Policy
@@ -96,7 +96,7 @@ class Consolidated:
 
     def _stays_and_goes(self) -> Iterator[str]:
         if self.superseded:
-            yield f"superseded {self.superseded:,} older templates: their photos have become something else"
+            yield f"superseded {self.superseded:,} older templates of photos, which are not so any more"
         if self.incomplete:
             yield (
                 f"           {self.incomplete:,} of them were derived from other photos too, which this run "
@@ -132,7 +132,8 @@ class Consolidation:
     ids of the photos, so that other photos with the same ids live beside them.  same_photos: photos that lay
     elsewhere before are the same ones, though they have changed.  strict: refuse where a new face is
     doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
-    image_uri of photos that are there no more: the gallery's templates of them go.
+    image_uri of photos that are there no more: the gallery's templates of them go.  doubts_to: gets the new
+    faces that do not fit, before the gallery is changed.
     """
 
     features: str
@@ -146,6 +147,7 @@ class Consolidation:
     strict: bool = False
     threshold: float | None = None
     vanished: pa.Table | None = None
+    doubts_to: Callable[[Doubts], None] | None = None
 
     def run(self) -> Consolidated:
         """Do it.
@@ -169,7 +171,7 @@ class Consolidation:
             note=self._note(source),
             photos=photos,
             same_photos=self.same_photos,
-            likeness=likeness_of(gallery.spec, self.threshold, self.strict),
+            likeness=self._likeness(gallery.spec),
         )
         return self._result(count, outcome, outcome.version)
 
@@ -187,6 +189,10 @@ class Consolidation:
         for _ in self._tables(source, count, RunPhotos()):
             pass
         return self._result(count, Outcome(0), None)
+
+    def _likeness(self, spec: GallerySpec) -> Likeness | None:
+        found = likeness_of(spec, self.threshold, self.strict)
+        return replace(found, told=self.doubts_to) if found is not None else None
 
     def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
         """The templates that the run gives; `photos` takes the photos that it speaks of."""
@@ -262,7 +268,7 @@ class Consolidation:
             unread=count.unread,
             unnamed=count.unnamed,
             doubts=outcome.doubts,
-            **{name: getattr(outcome, name) for name in _OUTCOMES},
+            **{name: getattr(outcome, name) for name in COUNTED},
         )
 
 
@@ -284,4 +290,4 @@ def _vanished(vanished: pa.Table | None, source: str) -> RunPhotos:
     return photos
 
 
-_OUTCOMES = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete")
+COUNTED = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete")

@@ -23,9 +23,9 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_doubts(night: Folder, doubts: Doubts | None) -> None:
+def write_doubts(night: Folder, doubts: Doubts) -> None:
     """Write the worst of them. A launch that finds no new face leaves the list of the one before."""
-    if doubts is not None and doubts.new:
+    if doubts.new:
         rows = [asdict(doubt) for doubt in doubts.shown]
         write_table(night, DOUBTS, pa.Table.from_pylist(rows, _SCHEMA))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pyarrow as pa
 
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
-from frpipe.flows.consolidate.job import Consolidation, without_photos
+from frpipe.flows.consolidate.job import COUNTED, Consolidation, without_photos
 from frpipe.flows.enroll.job import Enrollment
+from frpipe.flows.features import FeatureRun
 from frpipe.flows.night import photos
 from frpipe.flows.night.doubts import write_doubts
 from frpipe.flows.night.history import Past
@@ -20,7 +19,7 @@ from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
-from frpipe.gallery.likeness import DoubtError
+from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io import run
 from frpipe.io.folder import Folder
@@ -107,23 +106,41 @@ def consolidate(work: Work) -> Facts:
         return _without(work, vanished)
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
+    features = work.folder.child(ENROLL).uri
     job = Consolidation(
-        work.folder.child(ENROLL).uri, work.config.gallery, how.policy, how.templates, how.faces, work.say
+        features,
+        work.config.gallery,
+        how.policy,
+        how.templates,
+        how.faces,
+        work.say,
+        how.source or "",
+        how.same_photos,
+        how.strict,
+        vanished=vanished,
+        doubts_to=lambda doubts: write_doubts(work.folder, doubts),
     )
-    job = replace(job, source=how.source or "", same_photos=how.same_photos, strict=how.strict)
-    job = replace(job, vanished=vanished)
-    try:
-        done = job.run()
-    except DoubtError as error:
-        write_doubts(work.folder, error.doubts)
-        raise
+    done = job.run()
     work.say(
         f"gallery: {done.added:,} templates added, {done.superseded:,} superseded, version {done.version}"
     )
-    write_doubts(work.folder, done.doubts)
     facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
-    counts = done.doubts.counts() if done.doubts is not None else None
-    return {**facts, **_committed(work.config.gallery, done.version), "doubted": counts}
+    facts |= _committed(work.config.gallery, done.version)
+    facts["doubted"] = done.doubts.counts() if done.doubts is not None else None
+    if not done.added + done.replaced + done.superseded:
+        facts |= _counted_before(work, FeatureRun.open(features).run_id)
+    return facts
+
+
+def _counted_before(work: Work, run_id: str) -> Facts:
+    """What an earlier launch of tonight, that was cut short after its commit, has done: as the log says."""
+    since = work.journal.base.get("gallery_version") or 0
+    for entry in reversed(Gallery.open(work.config.gallery).log()):
+        if entry.version > since and entry.note.startswith(f'consolidate {{"run": "{run_id}"'):
+            counts = entry.counts
+            doubted = {name: counts[name] for name in DOUBTED if name in counts}
+            return {name: counts.get(name, 0) for name in COUNTED} | {"doubted": doubted or None}
+    return {}
 
 
 def _without(work: Work, vanished: pa.Table | None) -> Facts:

@@ -33,6 +33,7 @@ from frpipe.gallery.schema import (
 from frpipe.gallery.sink import ShardSink
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spill import Bucket, Spill, between
+from frpipe.gallery.suppression import Suppressions
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25
@@ -46,7 +47,8 @@ def enroll(
     policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds the rows with
     new face ids and replaces those with another content; `replace` deletes what is not given anew. What is
     there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
-    key in the same call are one: the latest. Rows are put aside in temporary files (TMPDIR) without a name.
+    key in the same call are one: the latest. Rows that the suppression list names are left out and counted.
+    Rows are put aside in temporary files (TMPDIR) without a name.
 
     Raises GalleryError for a table that no gallery can hold.
     """
@@ -87,6 +89,7 @@ def _enroll(
         version = transact(gallery, work.propose)
         work.remove_unnamed(version.shards)
     counts = {name.lower(): int(work.counts[fate]) for name, fate in Fate.__members__.items()}
+    counts["suppressed"] = work.suppressed
     return Outcome(version.number, **counts, deleted=work.deleted, shards=len(version.shards))
 
 
@@ -110,7 +113,8 @@ class _Enrollment:
         self._written_at = 0
         self._names: set[str] = set()
         self.counts = np.zeros(len(Fate), np.int64)
-        self.deleted = 0
+        self.deleted = self.suppressed = 0
+        self._barred = Suppressions(())
 
     def propose(self, snapshot: Snapshot) -> Proposal | None:
         """What the rows make of a version."""
@@ -123,6 +127,11 @@ class _Enrollment:
     def _proposal(self, snapshot: Snapshot) -> Proposal | None:
         if snapshot.version.purged >= self._written_at:
             self._written, self._written_at = {}, snapshot.number
+        # After the snapshot: who is deleted in between is on the list by then, or this attempt loses.
+        barred = self._gallery.suppressions.read()
+        if barred.documents != self._barred.documents:
+            self._written = {}
+        self._barred, self.suppressed = barred, 0
         self.counts[:] = 0
         gone: dict[str, list[NDArray[np.int64]]] = {}
         with ShardSink(self._gallery.shelf) as sink:
@@ -141,7 +150,7 @@ class _Enrollment:
             snapshot, self._gallery.shelf, {name: np.concatenate(rows) for name, rows in gone.items()}
         )
         counts = {name.lower(): int(self.counts[fate]) for name, fate in Fate.__members__.items()}
-        counts["deleted"] = self.deleted
+        counts |= {"deleted": self.deleted, "suppressed": self.suppressed}
         digests = gone_digests(self._gallery.gallery_id, snapshot, old)
         entry = entry_of(self._action, self._note, counts, policy=self._policy, digests=digests)
         return Proposal([*old, *new], entry)
@@ -174,6 +183,7 @@ class _Enrollment:
         bucket = self._spill.bucket(number)
         if not bucket.parts:
             return []
+        bucket = self._obeying(bucket)
         known, places = self._known(number, snapshot, sightings)
         verdict = judge(bucket, known, self._policy)
         self.counts += np.bincount(verdict.fates, minlength=len(Fate))
@@ -184,6 +194,15 @@ class _Enrollment:
                 gone.setdefault(name, []).append(rows[inside - start])
             start += len(rows)
         return self._write(number, bucket, verdict.kept, sink)
+
+    def _obeying(self, bucket: Bucket) -> Bucket:
+        """The bucket without the rows that are suppressed."""
+        suppressed = self._barred.mask(bucket.texts)
+        if not suppressed.any():
+            return bucket
+        self.suppressed += int(suppressed.sum())
+        rows = np.flatnonzero(~suppressed)
+        return Bucket(bucket.texts.take(pa.array(rows)), [bucket.vectors(rows)])
 
     def _known(
         self, number: int, snapshot: Snapshot, sightings: list[_Sighting]

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 class Outcome:
     """Counts of templates, and the version that holds the result.
 
-    Of an enroll: added + replaced + skipped + unchanged = rows given; a row whose key came twice in the same
-    call counts as skipped. `deleted` counts older templates that are no longer visible, `subjects` the people
+    Of an enroll: added + replaced + skipped + unchanged + suppressed = rows given; a row whose key came twice
+    in the same call counts as skipped, one that the suppression list names as suppressed. Of a rollback,
+    `suppressed` counts templates of the older version that stay out of sight. `deleted` counts older templates that are no longer visible, `subjects` the people
     whom a delete or clear took away, `unknown` ids that were not there. `version` is the head where nothing
     had to be done.
     """
@@ -23,6 +24,7 @@ class Outcome:
     deleted: int = 0
     subjects: int = 0
     unknown: int = 0
+    suppressed: int = 0
     shards: int = 0
 
     def as_dict(self) -> dict[str, int]:

@@ -148,6 +148,20 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
     return Outcome(version.number, deleted=rows, subjects=subjects, shards=len(version.shards))
 
 
+def adopt_list(gallery: Gallery, other: Suppressions) -> int:
+    """Take over the suppression list of another gallery; how many entries were new.
+
+    Entries that name somebody who is in this gallery are left out: ids of another gallery may be other
+    people's. `obey` after `SuppressionList.adopt` takes them over, and deletes who is there.
+    """
+    here: set[int] = set()
+    snapshot = gallery.snapshot()
+    for ref in snapshot.version.shards if other else ():
+        people = snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique()
+        here |= {id(entry) for who in people.to_pylist() for entry in other.of_subject(who)}
+    return gallery.suppressions.adopt(other, lambda entry: id(entry) in here)
+
+
 def _suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:
     """Rows in sight that are suppressed, by shard. Reads the ids of all shards if anything is."""
     gone = {}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.delete import adopt_list
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.outcome import Outcome
@@ -58,7 +59,9 @@ def enroll(
 
 
 def merge(gallery: Gallery, other: Gallery, *, note: str = "") -> Outcome:
-    """Add all templates of another gallery, as with `append`.
+    """Add all templates of another gallery, as with `append`, but for those that are suppressed here.
+
+    The other's suppression list is taken over first, as `adopt_list` does.
 
     Raises GalleryMismatch where the other was made for another recipe, and GalleryError where the other is
     encrypted and this one is not.
@@ -69,6 +72,7 @@ def merge(gallery: Gallery, other: Gallery, *, note: str = "") -> Outcome:
             "the other gallery is encrypted and this one is not: its templates would lie in the clear",
             "merge into an encrypted gallery, or export the other and enroll the export on purpose",
         )
+    adopt_list(gallery, other.suppressions.read())
     # Of a gallery that stores float16 they are what rounding has left.
     return _enroll(gallery, other.snapshot().tables(), "append", "merge", note, tolerance=UNIT_TOLERANCE)
 

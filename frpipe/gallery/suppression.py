@@ -128,8 +128,16 @@ class Suppressions:
 
     def of_subject(self, subject_id: str) -> list[Entry]:
         """The entries that name a person."""
-        found = {key: digest(key, SUBJECTS, subject_id) for key in self._sets}
-        return [entry for entry in self.entries if found[entry.key] in entry.subjects]
+        found = {digest(key, SUBJECTS, subject_id) for key in self._sets}
+        return [entry for each in found for entry in self._by_subject.get(each, ())]
+
+    @cached_property
+    def _by_subject(self) -> dict[str, list[Entry]]:
+        named: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            for each in entry.subjects:
+                named.setdefault(each, []).append(entry)
+        return named
 
     @cached_property
     def _sets(self) -> dict[str, dict[str, set[str]]]:

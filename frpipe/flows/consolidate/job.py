@@ -16,11 +16,13 @@ import pyarrow as pa
 from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
 from frpipe.flows.consolidate.grouping import grouped
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.subject_faces import IMAGE_NAMES, SubjectPolicy, templates_of
+from frpipe.flows.subject_faces import SubjectPolicy
+from frpipe.flows.suppressed_faces import IMAGE_NAMES, templates_of
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_outputs
@@ -56,6 +58,7 @@ class Consolidated:
     replaced: int
     skipped: int
     unchanged: int
+    suppressed: int
     version: int | None
     gallery: str
 
@@ -70,7 +73,8 @@ class Consolidated:
             f"faces      {self.faces:,}: {self.used:,} used, {self.faces - self.used:,} left out"
             + (f" ({reasons})" if reasons else ""),
             f"templates  {self.templates:,}: {self.added:,} added, {self.replaced:,} replaced, "
-            f"{self.unchanged:,} unchanged, {self.skipped:,} skipped",
+            f"{self.unchanged:,} unchanged, {self.skipped:,} skipped"
+            + (f", {self.suppressed:,} suppressed" if self.suppressed else ""),
         ]
         last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
         return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
@@ -110,7 +114,8 @@ class Consolidation:
         except GalleryMismatch as error:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         count = _Count()
-        outcome = lifecycle.enroll(gallery, self._tables(source, count), self.policy, note=self._note(source))
+        tables = self._tables(source, count, gallery.suppressions.read())
+        outcome = lifecycle.enroll(gallery, tables, self.policy, note=self._note(source))
         return self._result(count, outcome.version, {name: getattr(outcome, name) for name in _OUTCOMES})
 
     def dry_run(self) -> Consolidated:
@@ -123,7 +128,8 @@ class Consolidation:
         if not there:
             self.say("the gallery is not there yet: it would be made")
         count = _Count()
-        for _ in self._tables(source, count):
+        barred = Gallery.open(self.gallery).suppressions.read() if there else Suppressions(())
+        for _ in self._tables(source, count, barred):
             pass
         return self._result(count, None, dict.fromkeys(_OUTCOMES, 0))
 
@@ -135,8 +141,8 @@ class Consolidation:
                 "give an absolute path that every node sees, or s3://",
             )
 
-    def _tables(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
-        chosen = self._chosen(source, count)
+    def _tables(self, source: FeatureRun, count: _Count, barred: Suppressions) -> Iterator[pa.Table]:
+        chosen = self._chosen(source, count, barred)
         if self.templates != "all":
             chosen = (reduce_templates(table, self.templates) for table in grouped(chosen, source.spec.dim))
         for table in chosen:
@@ -145,10 +151,10 @@ class Consolidation:
         # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
         self._check(source, count)
 
-    def _chosen(self, source: FeatureRun, count: _Count) -> Iterator[pa.Table]:
+    def _chosen(self, source: FeatureRun, count: _Count, barred: Suppressions) -> Iterator[pa.Table]:
         said = time.monotonic()
         for images, faces in read_outputs(source.folder, IMAGE_NAMES):
-            table, left_out = templates_of(images, faces, self.faces, source.created)
+            table, left_out = templates_of(images, faces, self.faces, source.created, barred)
             count.photos += images.num_rows
             count.photos_without_face += images["faces"].to_pylist().count(0)
             count.faces += faces.num_rows
@@ -193,4 +199,4 @@ class Consolidation:
         )
 
 
-_OUTCOMES = ("added", "replaced", "skipped", "unchanged")
+_OUTCOMES = ("added", "replaced", "skipped", "unchanged", "suppressed")

@@ -14,6 +14,7 @@ from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.suppression import Suppressions
 from frpipe.io import run
 from frpipe.io.folder import Folder
 
@@ -35,18 +36,25 @@ def scan(work: Work) -> Facts:
 def looked(config: NightConfig, last: Past | None) -> photos.Found:
     """The photos against those of last night. Raises ManifestError where there never were any."""
     known = photos.known_of(last.folder.child(SCAN) if last else None)
-    found = photos.look(str(config.photos), config.scan, known)
+    found = photos.look(str(config.photos), config.scan, known, suppressions(config.gallery))
     if known is None and not found.listing.num_rows:
         raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
     return found
 
 
+def suppressions(uri: str) -> Suppressions:
+    """Who must not come back into a gallery; nobody where there is no gallery yet."""
+    there = Folder.at(uri).exists(GALLERY)
+    return Gallery.open(uri).suppressions.read() if there else Suppressions(())
+
+
 def scan_words(facts: Facts) -> str:
     """What a scan has found, in a line."""
-    left_out = facts.get("unreadable_names")
+    left_out, suppressed = facts.get("unreadable_names"), facts.get("suppressed")
     return (
         f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
         f"{facts['vanished']:,} vanished{f', {left_out:,} left out for their names' if left_out else ''}"
+        f"{f', {suppressed:,} suppressed' if suppressed else ''}"
     )
 
 

@@ -89,6 +89,8 @@ def _tiles(report: Facts) -> Iterator[str]:
 def _photos_note(scan: Facts) -> str:
     note = f"{scan['changed']:,} changed, {scan['vanished']:,} vanished, {scan['listed']:,} in all"
     left_out = scan.get("unreadable_names")
+    if suppressed := scan.get("suppressed"):
+        note += f"; {suppressed:,} suppressed"
     return f"{note}; {left_out:,} more left out for their names" if left_out else note
 
 

@@ -21,6 +21,7 @@ from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.core.reasons import Reason
 from frpipe.flows.night.tables import read_table, write_table
+from frpipe.gallery.suppression import Suppressions
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Entry, Folder
 from frpipe.io.outputs import read_outputs
@@ -32,6 +33,7 @@ LISTING, MANIFEST, VANISHED, AGAIN = (
 _SCHEMA = pa.schema(
     [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
 )
+_NOBODY = Suppressions(())
 # What may be otherwise tomorrow: it lies with storage or workers, not with the photo's content.
 PASSING = (
     Reason.NOT_FOUND,
@@ -48,7 +50,8 @@ class Found:
     """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
-    manifest can hold.
+    manifest can hold.  suppressed: new and changed photos that are not in todo, as the gallery's suppression
+    list names them.
     """
 
     listing: pa.Table
@@ -57,6 +60,7 @@ class Found:
     new: int
     changed: int
     left_out: int
+    suppressed: int = 0
 
     @property
     def people(self) -> set[str]:
@@ -67,11 +71,12 @@ class Found:
         """Counts, for the report. people_without_photos: of those known before, who has none any more."""
         return {
             "listed": self.listing.num_rows,
-            "known_before": self.listing.num_rows - self.new + self.vanished.num_rows,
+            "known_before": self.listing.num_rows - self.new - self.suppressed + self.vanished.num_rows,
             "new": self.new,
             "changed": self.changed,
             "vanished": self.vanished.num_rows,
             "unreadable_names": self.left_out,
+            "suppressed": self.suppressed,
             "people_without_photos": len(_without_photos(self.vanished, self.listing)),
         }
 
@@ -88,9 +93,12 @@ class Found:
         write_table(folder, MANIFEST, pa.table(columns))
 
 
-def look(uri: str, how: ScanStep, known: pa.Table | None) -> Found:
+def look(
+    uri: str, how: ScanStep, known: pa.Table | None, barred: Suppressions = _NOBODY
+) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
+    barred: whose photos, and which, are left out of tonight's by their ids.
     Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
     of the gallery, tonight and for ever.
     """
@@ -104,10 +112,13 @@ def look(uri: str, how: ScanStep, known: pa.Table | None) -> Found:
         for name in ("bytes", "version")
     ]
     is_known = pc.fill_null(pc.and_(*same), False)
-    todo = listing.filter(pc.invert(is_known))
-    new = pc.sum(pc.is_null(at)).as_py() or 0
+    out = pa.array(barred.mask(listing.select([ID, SUBJECT])))
+    todo = listing.filter(pc.and_not(pc.invert(is_known), out))
+    new = pc.sum(pc.and_not(pc.is_null(at), out)).as_py() or 0
+    suppressed = pc.sum(pc.and_(pc.invert(is_known), out)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out)
+    changed = todo.num_rows - new
+    return Found(listing, todo, before.filter(gone), new, changed, left_out, suppressed)
 
 
 def people_without_photos(folder: Folder) -> list[str]:

@@ -72,6 +72,8 @@ def _lines(report: Facts) -> Iterator[str]:
         )
         if left_out := scan.get("unreadable_names"):
             yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
+        if suppressed := scan.get("suppressed"):
+            yield f"suppressed {suppressed:,} photos: the gallery's list names them or their people"
     if "rows" in enroll:
         reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
         yield (

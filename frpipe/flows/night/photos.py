@@ -50,8 +50,8 @@ class Found:
     """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
-    manifest can hold.  suppressed: new and changed photos that are not in todo, as the gallery's suppression
-    list names them.
+    manifest can hold.  suppressed: photos that are there, and in none of the tables, as the gallery's
+    suppression list names them or their people.
     """
 
     listing: pa.Table
@@ -71,7 +71,7 @@ class Found:
         """Counts, for the report. people_without_photos: of those known before, who has none any more."""
         return {
             "listed": self.listing.num_rows,
-            "known_before": self.listing.num_rows - self.new - self.suppressed + self.vanished.num_rows,
+            "known_before": self.listing.num_rows - self.new + self.vanished.num_rows,
             "new": self.new,
             "changed": self.changed,
             "vanished": self.vanished.num_rows,
@@ -98,27 +98,26 @@ def look(
 ) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
-    barred: whose photos, and which, are left out of tonight's by their ids.
+    barred: whose photos, and which, are taken as if they were not there and never had been.
     Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
     of the gallery, tonight and for ever.
     """
     entries, left_out = _photos(Folder.at(uri), how.glob)
-    listing = _table(entries, how)
-    _refuse_nameless(listing, how, known)
-    before = _SCHEMA.empty_table() if known is None else known
+    there = _table(entries, how)
+    _refuse_nameless(there, how, known)
+    listing = _without(there, barred)
+    before = _SCHEMA.empty_table() if known is None else _without(known, barred)
     at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
     same = [
         pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
         for name in ("bytes", "version")
     ]
     is_known = pc.fill_null(pc.and_(*same), False)
-    out = pa.array(barred.mask(listing.select([ID, SUBJECT])))
-    todo = listing.filter(pc.and_not(pc.invert(is_known), out))
-    new = pc.sum(pc.and_not(pc.is_null(at), out)).as_py() or 0
-    suppressed = pc.sum(pc.and_(pc.invert(is_known), out)).as_py() or 0
+    todo = listing.filter(pc.invert(is_known))
+    new = pc.sum(pc.is_null(at)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    changed = todo.num_rows - new
-    return Found(listing, todo, before.filter(gone), new, changed, left_out, suppressed)
+    suppressed = len(there) - len(listing)
+    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out, suppressed)
 
 
 def people_without_photos(folder: Folder) -> list[str]:
@@ -194,6 +193,10 @@ def _person(name: str) -> str | None:
 
 def _without_photos(vanished: pa.Table, listing: pa.Table) -> list[str]:
     return sorted(_people(vanished) - _people(listing))
+
+
+def _without(table: pa.Table, barred: Suppressions) -> pa.Table:
+    return table.filter(pa.array(~barred.mask(table.select([ID, SUBJECT])))) if barred else table
 
 
 def _people(table: pa.Table) -> set[str]:

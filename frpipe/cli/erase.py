@@ -16,6 +16,7 @@ from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from frpipe.flows.erase.job import Erased
+    from frpipe.flows.erase.proof import Searched
 
 _EXAMPLES = """\
 examples:
@@ -131,8 +132,12 @@ def _line(done: Erased) -> str:
     if done.dry_run:
         return f"{done.run}: {counts} would be erased{kept}{earlier and f'; {earlier}'}; nothing was written"
     what = f"{counts} erased{kept}" if done.images else f"nothing to erase{earlier and f', {earlier}'}"
-    others = f"; {done.others:,} files below it are not frpipe's: look at them" if done.others else ""
-    return f"{done.run}: {what}\n  no file below it holds these ids{_vectors(done)}{others}"
+    return f"{done.run}: {what}\n  no file below it holds these ids{_vectors(done)}: {_proof(done.searched)}"
+
+
+def _proof(searched: Searched) -> str:
+    others = f"; {searched.others:,} of them are not frpipe's: look at them" if searched.others else ""
+    return f"{searched.text()}{others}"
 
 
 def _vectors(done: Erased) -> str:

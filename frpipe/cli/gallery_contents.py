@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from frpipe.gallery.outcome import Outcome
 
 _STILL = "\ntheir vectors stay in the files, and can be rolled back to, until `frpipe gallery compact`"
-_KEPT_OUT = "\nsuppressed: nothing brings them back; their vectors stay in the files until `frpipe gallery compact`"
+_KEPT_OUT = (
+    "\nsuppressed: nothing brings them back; `frpipe gallery compact` takes their vectors out of the files"
+)
 _NO_RUNS = "\nfiles under other names are not known here: --runs RUN ... suppresses these too"
 
 
@@ -224,8 +226,8 @@ def _suppressing(options: argparse.Namespace, ids: list[str]) -> Suppressing:
     known = photos_of([Folder.at(run) for run in options.runs], ids)
     if known.shared:
         print(
-            f"warning: {known.shared:,} of their photos are also listed for other people: not suppressed by "
-            "their files",
+            f"warning: {len(known.shared):,} of their photos are other people's too: not suppressed "
+            "by their files",
             file=sys.stderr,
         )
     return Suppressing(options.reason, options.by, known.by_subject)

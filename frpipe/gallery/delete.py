@@ -39,7 +39,7 @@ def delete(
     subject_ids: Iterable[str],
     *,
     note: str = "",
-    suppress: Suppressing | None = Suppressing(),  # noqa: B008 - it is frozen
+    suppress: Suppressing | None = Suppressing(),
 ) -> Outcome:
     """Delete all templates of some people; ids that are not there are counted as unknown.
 
@@ -105,7 +105,8 @@ def clear(gallery: Gallery, *, note: str = "", suppress: Suppressing | None = No
 def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
     """Make the content of an older version the newest one: a new version, so that this can be undone too.
 
-    Templates of it that are suppressed since stay out of sight, and are counted. Raises GalleryError for a version that has been purged or never was.
+    Templates of it that are suppressed since stay out of sight, and are counted. Raises GalleryError for a
+    version that has been purged or never was.
     """
 
     suppressed = 0
@@ -114,7 +115,7 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
         nonlocal suppressed
         check_readable(version, snapshot.version)
         target = gallery.snapshot(version)
-        barred = _suppressed_rows(target, gallery.suppressions.read())
+        barred = suppressed_rows(target, gallery.suppressions.read())
         suppressed = sum(map(len, barred.values()))
         if not suppressed and target.version.shards == snapshot.version.shards:
             return None
@@ -134,7 +135,7 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
 
     def change(snapshot: Snapshot) -> Proposal | None:
         nonlocal rows, subjects
-        gone = _suppressed_rows(snapshot, gallery.suppressions.read())
+        gone = suppressed_rows(snapshot, gallery.suppressions.read())
         rows = sum(map(len, gone.values()))
         if not rows:
             return None
@@ -162,7 +163,7 @@ def adopt_list(gallery: Gallery, other: Suppressions) -> int:
     return gallery.suppressions.adopt(other, lambda entry: id(entry) in here)
 
 
-def _suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:
+def suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:
     """Rows in sight that are suppressed, by shard. Reads the ids of all shards if anything is."""
     gone = {}
     for ref in snapshot.version.shards if barred else ():

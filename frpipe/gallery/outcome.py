@@ -11,9 +11,9 @@ class Outcome:
 
     Of an enroll: added + replaced + skipped + unchanged + suppressed = rows given; a row whose key came twice
     in the same call counts as skipped, one that the suppression list names as suppressed. Of a rollback,
-    `suppressed` counts templates of the older version that stay out of sight. `deleted` counts older templates that are no longer visible, `subjects` the people
-    whom a delete or clear took away, `unknown` ids that were not there. `version` is the head where nothing
-    had to be done.
+    `suppressed` counts templates of the older version that stay out of sight. `deleted` counts older
+    templates that are no longer visible, `subjects` the people whom a delete or clear took away, `unknown`
+    ids that were not there. `version` is the head where nothing had to be done.
     """
 
     version: int

@@ -1,6 +1,6 @@
-"""Who must not come back: a list beside the gallery of keyed digests of persons, photos and their contents.
+"""Who must not come back: a list beside the gallery, of keyed digests of people, photos and their contents.
 
-suppressed/000000001.json ...   sealed documents, each created once and never changed: `suppress` adds entries,
+suppressed/000000001.json ...   sealed documents, created once and never changed: `suppress` adds entries,
                                 `allow` lifts digests of earlier ones
 
 A digest is BLAKE2b, 16 bytes, of an id in Unicode NFC. Its key is random and lies in the document, of an
@@ -205,7 +205,9 @@ class SuppressionList:
         added: list[Entry] = []
 
         def missing(now: Suppressions, key: str) -> list[Entry]:
-            there = {kind: {d for e in now.entries if e.key == key for d in getattr(e, kind)} for kind in KINDS}
+            there = {
+                kind: {d for e in now.entries if e.key == key for d in getattr(e, kind)} for kind in KINDS
+            }
             entries = (_entry(key, each, reason, by) for each in wanted)
             # An entry whose person is there already stays whole: `allow` then lifts all of it.
             added[:] = [e for e in entries if any(getattr(e, kind) - there[kind] for kind in KINDS)]
@@ -320,8 +322,7 @@ class SuppressionList:
                 if vault is None:
                     raise damaged(name, "it is of an encrypted gallery")
                 key = bytes(vault.decrypt(name, base64.b64decode(key, validate=True))).hex()
-            if content["number"] != number or content["action"] not in (SUPPRESS, ALLOW):
-                raise ValueError
+            _expect(content["number"] == number and content["action"] in {SUPPRESS, ALLOW})
             entries = tuple(_stored(key, each) for each in content["entries"])
             return _Document(number, str(content["commit"]), content["action"], entries, bool(content["own"]))
         except (KeyError, TypeError, ValueError, binascii.Error):
@@ -403,10 +404,14 @@ def _plain(entry: Entry) -> dict[str, Any]:
 def _stored(key: str, content: Mapping[str, Any]) -> Entry:
     """Raises ValueError for what is no digest."""
     digests = {kind: frozenset(content[kind]) for kind in KINDS}
-    right = all(_DIGEST.match(each) for some in digests.values() for each in some)
-    if not right or len(bytes.fromhex(key)) != _KEY_BYTES:
-        raise ValueError
+    _expect(all(_DIGEST.match(each) for some in digests.values() for each in some))
+    _expect(len(bytes.fromhex(key)) == _KEY_BYTES)
     return Entry(key, str(content["created"]), str(content["reason"]), str(content["by"]), **digests)
+
+
+def _expect(condition: bool) -> None:
+    if not condition:
+        raise ValueError
 
 
 def _name(number: int) -> str:

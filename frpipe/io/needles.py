@@ -24,7 +24,7 @@ class Needle:
 
     @classmethod
     def of(cls, vectors: np.ndarray, stored: str = "<f4") -> list[Needle]:
-        """vectors: (n, dim) float, at least 8 bytes each as they are stored.  stored: NumPy's name of that."""
+        """vectors: (n, dim) float, of 8 bytes or more each.  stored: NumPy's name of the numbers in files."""
         rows = [row.tobytes() for row in np.ascontiguousarray(vectors, stored)]
         return [cls(row[:_ANCHOR].hex(), _digest(row), len(row)) for row in rows]
 

@@ -279,7 +279,10 @@ def _schemas(out: Folder) -> dict[str, tuple[pa.Schema, dict[bytes, bytes]]]:
 
 
 def test_hidden_files_are_searched(out: Folder) -> None:
-    for name, data in ((".nfs0001", vector(0).tobytes()), (".ipynb_checkpoints/x.txt", b"row of picture-0000.")):
+    for name, data in (
+        (".nfs0001", vector(0).tobytes()),
+        (".ipynb_checkpoints/x.txt", b"row of picture-0000."),
+    ):
         hidden = Path(out.uri) / name
         hidden.parent.mkdir(exist_ok=True)
         hidden.write_bytes(data)

@@ -122,7 +122,9 @@ def test_allowed_means_all_that_was_suppressed_with_a_person(gallery: Gallery) -
     table = people(["p0001"], faces=2)
     lifecycle.delete(gallery, ["p0001", "p0002"], suppress=lifecycle.Suppressing("request", "desk"))
     entries = gallery.suppressions.read().entries
-    assert [(e.reason, e.by, len(e.subjects), len(e.images)) for e in entries] == [("request", "desk", 1, 1)] * 2
+    assert [(e.reason, e.by, len(e.subjects), len(e.images)) for e in entries] == [
+        ("request", "desk", 1, 1)
+    ] * 2
     assert gallery.suppressions.allow(Names(frozenset({"p0001"})), "mistake") == 2
     assert lifecycle.enroll(gallery, [table], "append").added == 2
     assert lifecycle.enroll(gallery, [people(["p0002"])]).suppressed == 1
@@ -169,7 +171,9 @@ def test_the_list_travels_with_a_copy_and_with_exports(gallery: Gallery, tmp_pat
         assert (content(gallery.snapshot()), gallery.suppressions.read().documents) == before
 
 
-def test_a_list_that_comes_from_elsewhere_does_not_touch_who_is_here(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_list_that_comes_from_elsewhere_does_not_touch_who_is_here(
+    gallery: Gallery, tmp_path: Path
+) -> None:
     other = Gallery.create(str(tmp_path / "other"), spec())
     lifecycle.enroll(other, [people(["p0001", "elsewhere"])])
     lifecycle.delete(other, ["p0001", "elsewhere"])

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import OutputError
+from frpipe.flows.erase.columns import photo_of
 from frpipe.flows.rejects.reading import in_order
 from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
@@ -97,10 +98,7 @@ class Proof:
         held = [(n, what) for n, what in zip(names, self._looks(names), strict=True) if what]
         held += [(n, "an id in its name") for n in unread if self._stands_in(os.fsencode(n))]
         if held:
-            shown = [
-                f"{name if self.own.fullmatch(name) else _origin(name)} ({what})"
-                for name, what in held
-            ]
+            shown = [f"{name if self.own.fullmatch(name) else _origin(name)} ({what})" for name, what in held]
             more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
             raise ErasureError(
                 f"after the erasure {len(held):,} of {len(names):,} files below {self.out.uri} hold what was "
@@ -150,7 +148,7 @@ class Proof:
 
     def _equals(self, values: pa.Array) -> bool:
         """Whether one of the values is a long id, or the id of a face of such a photo."""
-        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, _photo_of(values)))
+        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, photo_of(values)))
 
     def _stands_in(self, data: bytes) -> bool:
         """Whether one of the long ids is there as a word."""
@@ -178,11 +176,7 @@ def _owners(table: pa.Table) -> pa.Table:
     """The photos of the faces that a table names."""
     if "face_id" not in table.column_names:
         return table.select([])
-    return pa.table({"image_id": _photo_of(table["face_id"])})
-
-
-def _photo_of(faces: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.replace_substring_regex(faces, "#[0-9]+$", "")
+    return pa.table({"image_id": photo_of(table["face_id"])})
 
 
 def _texts_of(name: str, data: bytes) -> Iterator[bytes]:

@@ -93,9 +93,7 @@ class Found:
         write_table(folder, MANIFEST, pa.table(columns))
 
 
-def look(
-    uri: str, how: ScanStep, known: pa.Table | None, barred: Suppressions = _NOBODY
-) -> Found:
+def look(uri: str, how: ScanStep, known: pa.Table | None, barred: Suppressions = _NOBODY) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
     barred: whose photos, and which, are taken as if they were not there and never had been.

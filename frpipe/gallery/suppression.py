@@ -18,11 +18,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryConflict, GalleryError
@@ -121,9 +122,9 @@ class Suppressions:
         hit = np.zeros(table.num_rows, bool)
         for name, kind in _COLUMNS.items() if self else ():
             if name in table.column_names and any(sets[kind] for sets in self._sets.values()):
-                hit |= self._holds(table.column(name), lambda value, kind=kind: self.holds(kind, value))
+                hit |= _where(table.column(name), partial(self.holds, kind))
         if self and FACE_ID in table.column_names and any(sets[CONTENTS] for sets in self._sets.values()):
-            hit |= self._holds(table.column(FACE_ID), self._by_photo)
+            hit |= _where(table.column(FACE_ID), self._by_photo)
         return hit
 
     def of_subject(self, subject_id: str) -> list[Entry]:
@@ -153,14 +154,13 @@ class Suppressions:
         alone = _OF_PHOTO.match(face_id)
         return alone is not None and self.holds(CONTENTS, alone[1])
 
-    @staticmethod
-    def _holds(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
-        codes = column.combine_chunks().dictionary_encode()
-        if isinstance(codes, pa.ChunkedArray):
-            codes = codes.combine_chunks()
-        known = [value is not None and holds(value) for value in codes.dictionary.to_pylist()]
-        found: NDArray[np.bool_] = np.array([*known, False], bool)
-        return found[codes.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+
+def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """(rows,) of which rows a test holds; each value is tested once, and a null is not."""
+    values = column.unique().to_pylist()
+    barred = [value for value in values if value is not None and holds(value)]
+    found = pc.is_in(column, value_set=pa.array(barred, column.type)).to_numpy(zero_copy_only=False)
+    return np.asarray(found, bool)
 
 
 @dataclass(frozen=True, slots=True)

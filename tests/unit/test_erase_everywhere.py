@@ -169,7 +169,10 @@ def test_a_held_back_night_says_what_is_left_of_it(config: NightConfig) -> None:
     record["steps"] = {name: record["steps"][name] for name in ("scan", "enroll")}
     folder.write("night.json", json.dumps(record).encode())
     report = json.loads(folder.read("report.json"))
-    folder.write("report.json", json.dumps({**report, "held_back": True, "lists": {}, "steps": record["steps"]}).encode())
+    folder.write(
+        "report.json",
+        json.dumps({**report, "held_back": True, "lists": {}, "steps": record["steps"]}).encode(),
+    )
     folder.delete(run.SUCCESS)
     for sub in ("dedup", "identify", "drift", "differences"):
         shutil.rmtree(f"{folder.uri}/{sub}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -115,8 +116,12 @@ def _vectors(run: Folder, part: int, images: pa.ChunkedArray) -> set[Needle]:
     return set(Needle.of(vectors_of(theirs)))
 
 
+def _images(run: Folder, part: int) -> pa.Table:
+    return read_images(run, part, _COLUMNS)
+
+
 def _tables(runs: Sequence[Folder]) -> Iterator[tuple[Folder, int, pa.Table]]:
     for run in runs:
         parts = sorted(done_parts(run))
-        tables = in_order(lambda part, run=run: read_images(run, part, _COLUMNS), parts)
+        tables = in_order(partial(_images, run), parts)
         yield from ((run, part, table) for part, table in zip(parts, tables, strict=True))

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import OutputError
-from frpipe.flows.erase.columns import named, without
+from frpipe.flows.erase.columns import named, rows_of, without
 from frpipe.flows.erase.job import CopyPolicy, Erase
+from frpipe.flows.erase.parts import as_written
 from frpipe.flows.erase.results import erase_result
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import CHANGES
@@ -23,9 +24,11 @@ from frpipe.flows.night.report import write_report
 from frpipe.flows.night.summary import rejected_by_reason
 from frpipe.flows.night.tables import read_table, write_table
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
+from frpipe.flows.rejects.reading import in_order
 from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
 from frpipe.io.folder import Folder
+from frpipe.io.parts import IMAGES
 
 _LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
 _ENROLLED = (
@@ -91,6 +94,8 @@ class NightErasure:
         for sub in struck.begun:
             self.check()
             self.say(f"{self.night.date}: {sub} had not ended and is removed; the night does it again")
+            # The marks of published parts first: what is left of a removal that was cut short has none.
+            self.folder.clear(f"{sub}/{IMAGES}")
             self.folder.clear(sub)
         for sub in self._enrolled():
             if self._ended(sub):
@@ -115,9 +120,25 @@ class NightErasure:
         return [sub for sub in subs if run.begun(self.folder.child(sub))]
 
     def _begun(self) -> list[str]:
-        """Steps that have left something and had not ended: their launch does them again, from the start."""
-        subs = (ENROLL, f"{PROBES}/{ENROLL}", DEDUP, IDENTIFY)
-        return [sub for sub in subs if not self._ended(sub) and self.folder.list(sub)]
+        """Steps that had not ended and have to be done again from the start: a launch of the night does so.
+
+        Enroll where it holds somebody, as its manifest is another without them; what compares in any case, as
+        the compaction takes the version that it was begun with.
+        """
+        enrolling = [sub for sub in (ENROLL, f"{PROBES}/{ENROLL}") if self._holds(sub)]
+        comparing = [sub for sub in (DEDUP, IDENTIFY) if self.folder.list(sub)]
+        return [sub for sub in (*enrolling, *comparing) if not self._ended(sub)]
+
+    def _holds(self, sub: str) -> bool:
+        """Whether a table of an enroll output, its plan among them, names these people or cannot be read."""
+        names = [e.name for e in self.folder.list(sub) if e.name.endswith(".parquet")]
+        return any(in_order(lambda number: self._names_any(names[number]), range(len(names))))
+
+    def _names_any(self, name: str) -> bool:
+        try:
+            return bool(rows_of(self.ids, as_written(self.folder.read(name))).any())
+        except (pa.ArrowInvalid, FileNotFoundError):
+            return True
 
     def _ended(self, sub: str) -> bool:
         """Whether the step that a folder is of is recorded as finished."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -89,16 +89,14 @@ class _Result:
         """The table without them, and how many rows are not as they were."""
         raise NotImplementedError
 
-    def rewritten(self, check: Callable[[], None]) -> list[pa.Table]:
+    def rewritten(self, check: Callable[[], None]) -> Iterator[pa.Table]:
         """All units, without them, on disk too."""
-        tables = []
         for name in self.names:
             table, changed = self.struck(self.read(name))
             if changed:
                 check()
                 self.out.write(name, to_parquet(table, {}))
-            tables.append(table)
-        return tables
+            yield table
 
     def strike(self, check: Callable[[], None]) -> None:
         """Rewrite the units, then the list of files and the report."""

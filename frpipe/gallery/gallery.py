@@ -123,7 +123,7 @@ class Gallery:
     @cached_property
     def suppressions(self) -> SuppressionList:
         """Who must not come back."""
-        return SuppressionList(self.folder, lambda: self._vault)
+        return SuppressionList(self.folder, lambda: self._vault, lambda: self.catalog.head().suppressed)
 
     def __reduce__(self) -> tuple[type[Gallery], tuple[Any, ...]]:
         return Gallery, (self.folder, self.spec, self.gallery_id, self.created, self.key_check)

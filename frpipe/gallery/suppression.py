@@ -176,10 +176,14 @@ class _Document:
 
 @dataclass
 class SuppressionList:
-    """The list of a gallery. vault: of an encrypted one; its key is read when it is first needed."""
+    """The list of a gallery. vault: of an encrypted one; its key is read when it is first needed.
+
+    least: how many documents there must be, as the newest version knows.
+    """
 
     folder: Folder
     vault: Callable[[], Vault | None]
+    least: Callable[[], int]
     _read: dict[int, _Document] = field(default_factory=dict)
 
     def read(self) -> Suppressions:
@@ -194,6 +198,10 @@ class SuppressionList:
                 gone = {kind: set(getattr(lifted, kind)) for kind in KINDS}
                 entries = [e.without(gone) if e.key == lifted.key else e for e in entries]
         return Suppressions(entries, len(documents))
+
+    def documents(self) -> int:
+        """How many documents there are. Raises GalleryDamaged as `read`."""
+        return len(self._documents())
 
     def suppress(self, names: Iterable[Names], reason: str = "", by: str = "") -> int:
         """Add what is not on the list yet, one entry each; how many entries were new.
@@ -285,9 +293,10 @@ class SuppressionList:
         return True
 
     def _documents(self) -> list[_Document]:
+        least = self.least()  # first: documents are there before the version that counts them
         matches = (_NAME.fullmatch(entry.name) for entry in self.folder.list(SUPPRESSED))
         numbers = sorted(int(match[1]) for match in matches if match)
-        if numbers != list(range(1, len(numbers) + 1)):
+        if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < least:
             raise damaged(SUPPRESSED, "a document of the list is missing")
         return [self._document(number) for number in numbers]
 

@@ -57,7 +57,7 @@ def _purged(gallery: Gallery) -> int | None:
 
 
 def _problems(gallery: Gallery) -> set[Problem]:
-    problems = {*_log_problems(gallery), *_suppression_problems(gallery)}
+    problems = {*_log_problems(gallery)}
     try:
         head = gallery.catalog.head()
     except GalleryError as error:
@@ -66,6 +66,7 @@ def _problems(gallery: Gallery) -> set[Problem]:
     if max(gallery.catalog.logged(), default=-1) >= head.number > 0:
         problems.add(Problem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
     problems |= _version_problems(gallery, range(head.purged + 1, head.number + 1))
+    problems.update(_suppression_problems(gallery))
     return problems or {*_key_problems(gallery, head)}
 
 

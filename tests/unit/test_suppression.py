@@ -218,6 +218,12 @@ def test_a_damaged_list_lets_nobody_in(gallery: Gallery) -> None:
     lifecycle.delete(gallery, ["p0002"])
     first = Path(gallery.uri) / "suppressed/000000001.json"
     whole = first.read_bytes()
+    last = Path(gallery.uri) / "suppressed/000000002.json"
+    kept = last.read_bytes()
+    last.unlink()
+    with pytest.raises(GalleryDamaged, match="missing"):
+        lifecycle.enroll(Gallery.open(gallery.uri), [people(["new"])])
+    last.write_bytes(kept)
     for damage in (lambda: first.write_bytes(whole.replace(b"suppress", b"allow   ")), first.unlink):
         damage()
         with pytest.raises(GalleryDamaged):

@@ -5,23 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import identifier
+from frpipe.cli.gallery_suppressed import add_reason
 from frpipe.cli.say import Speaker
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from frpipe.flows.erase.everywhere import ErasedEverywhere
     from frpipe.flows.erase.job import Erased
+    from frpipe.flows.erase.proof import Searched
 
 _EXAMPLES = """\
 examples:
   frpipe erase out/photos --subject joe-biden --dry-run
   frpipe erase s3://features/2026-05-01 s3://features/2026-05-02 --subjects-from request.txt
   cat request.txt | frpipe erase out/photos --images-from -
+  frpipe erase --everywhere night.yaml --subjects-from request.txt --reason 'request 2026-14' --by desk
 
 An id on the command line ends up in the shell's history and in the list of processes: better give a file.
 What is erased cannot be brought back. Exit code 12: some ids occur in none of the runs, and were never erased
@@ -37,6 +41,15 @@ NOT_REACHED = (
 )
 
 
+NIGHTS_NOT_REACHED = (
+    "the photos: take them away; while they are there, nights count them as suppressed",
+    "the watch list, and other galleries: frpipe gallery delete G ID, then frpipe gallery compact G",
+    "counts of what nights did, and samples of their measures: they name nobody",
+    "outputs, pages, contact sheets and exports elsewhere: frpipe erase RUN ..., or delete them",
+    "backups, and older versions of objects in a store that keeps them",
+)
+
+
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
@@ -47,8 +60,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="the --output of a jobs/enroll.py run, local or s3://"
+        "runs", nargs="*", metavar="RUN", help="the --output of a jobs/enroll.py run, local or s3://"
     )
+    parser.add_argument(
+        "--everywhere",
+        metavar="CONFIG",
+        help="instead of RUNs: all that this configuration of nights knows, gallery, outputs, results and "
+        "reports; who is erased is suppressed",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with --everywhere: one setting"
+    )
+    add_reason(parser)
     for flag, what in (("subject", "person"), ("image", "photo")):
         parser.add_argument(
             f"--{flag}",
@@ -85,6 +108,12 @@ def _run(options: argparse.Namespace) -> int:
     images = frozenset([*options.image, *_lines(options.images_from)])
     if not subjects | images:
         raise ConfigError("no ids are given", "say --subjects-from FILE or --images-from FILE")
+    if bool(options.runs) == bool(options.everywhere):
+        raise ConfigError("give RUNs, or --everywhere with a configuration of nights", "see --help")
+    if options.everywhere:
+        return _everywhere(options, subjects, images)
+    if options.reason or options.by or options.set:
+        raise ConfigError("--reason, --by and --set go with --everywhere", "leave them out")
     from frpipe.flows.erase.job import Erase
     from frpipe.flows.erase.target import EraseTarget
 
@@ -97,6 +126,45 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             print(_line(done[-1]), flush=True)
     return _end(options, done, len(subjects) + len(images))
+
+
+def _everywhere(options: argparse.Namespace, subjects: frozenset[str], images: frozenset[str]) -> int:
+    from frpipe.core.night_config import load_night
+    from frpipe.flows.erase.everywhere import EraseEverywhere
+
+    config = load_night(options.everywhere, options.set)
+    speaker = Speaker("erase")
+    job = EraseEverywhere(config, subjects, images, options.reason, options.by, options.copies, speaker)
+    done = job.dry_run() if options.dry_run else job.run()
+    if options.json:
+        print(json.dumps({**done.as_dict(), "not_reached": NIGHTS_NOT_REACHED}, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(_everywhere_lines(done, len(subjects) + len(images))))
+    return EXIT_NO if done.absent else 0
+
+
+def _everywhere_lines(done: ErasedEverywhere, ids: int) -> Iterator[str]:
+    counts = (
+        f"{done.templates:,} templates of the gallery; {done.photos:,} photos and {done.faces:,} faces of "
+        f"enroll outputs of {done.nights:,} nights"
+    )
+    if done.dry_run:
+        yield f"{counts} would be erased; nothing was written"
+    else:
+        yield f"{counts}; {done.results:,} results changed; {done.suppressed:,} entries suppressed"
+    if done.begun:
+        word = "would be " if done.dry_run else ""
+        yield f"{done.begun:,} steps of nights that had not ended {word}removed: the night does them again"
+    if done.shared:
+        yield f"{done.shared:,} photos are other people's too: not suppressed by their files"
+    if done.earlier:
+        yield f"{done.earlier:,} ids were erased before"
+    if not done.dry_run:
+        yield f"no file of the nights or the gallery holds these ids or the vectors: {_proof(done.searched)}"
+    if done.absent:
+        yield f"{done.absent:,} of {ids:,} ids occur nowhere"
+    yield "not reached by this command:"
+    yield from (f"  {each}" for each in NIGHTS_NOT_REACHED)
 
 
 def _lines(source: str | None) -> list[str]:
@@ -131,8 +199,12 @@ def _line(done: Erased) -> str:
     if done.dry_run:
         return f"{done.run}: {counts} would be erased{kept}{earlier and f'; {earlier}'}; nothing was written"
     what = f"{counts} erased{kept}" if done.images else f"nothing to erase{earlier and f', {earlier}'}"
-    others = f"; {done.others:,} files below it are not frpipe's: look at them" if done.others else ""
-    return f"{done.run}: {what}\n  no file below it holds these ids{_vectors(done)}{others}"
+    return f"{done.run}: {what}\n  no file below it holds these ids{_vectors(done)}: {_proof(done.searched)}"
+
+
+def _proof(searched: Searched) -> str:
+    others = f"; {searched.others:,} of them are not frpipe's: look at them" if searched.others else ""
+    return f"{searched.text()}{others}"
 
 
 def _vectors(done: Erased) -> str:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from frpipe.cli import gallery_contents, gallery_files, gallery_labels, gallery_people, gallery_versions
+from frpipe.cli import (
+    gallery_contents,
+    gallery_files,
+    gallery_labels,
+    gallery_people,
+    gallery_suppressed,
+    gallery_versions,
+)
 
 _DESCRIPTION = """\
 A gallery is a folder, on a disk or in an object store, of people and their face vectors. Ids are the keys;
@@ -23,5 +30,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (gallery_contents, gallery_people, gallery_files, gallery_versions, gallery_labels):
+    modules = (
+        gallery_contents,
+        gallery_people,
+        gallery_suppressed,
+        gallery_files,
+        gallery_versions,
+        gallery_labels,
+    )
+    for module in modules:
         module.add_commands(actions)

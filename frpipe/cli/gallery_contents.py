@@ -23,13 +23,19 @@ from frpipe.cli.gallery_parser import (
     pairs,
     positive,
 )
+from frpipe.cli.gallery_suppressed import add_reason
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
+    from frpipe.gallery.delete import Suppressing
     from frpipe.gallery.outcome import Outcome
 
 _STILL = "\ntheir vectors stay in the files, and can be rolled back to, until `frpipe gallery compact`"
+_KEPT_OUT = (
+    "\nsuppressed: nothing brings them back; `frpipe gallery compact` takes their vectors out of the files"
+)
+_NO_RUNS = "\nfiles under other names are not known here: --runs RUN ... suppresses these too"
 
 
 def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -41,8 +47,18 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     delete.add_argument("ids", nargs="*", type=identifier, metavar="ID", help="ids of people")
     delete.add_argument("--from", dest="source", metavar="FILE", help="ids, one a line; - is standard input")
+    delete.add_argument(
+        "--runs",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="enroll outputs that know these people's photos: the same files are kept out under any name",
+    )
+    _add_suppressing(delete)
     clear = command(commands, "clear", "take everybody out of a gallery", _clear, ["G --yes"])
     clear.add_argument("--yes", action="store_true", help="do it: without this nothing happens")
+    clear.add_argument("--suppress", action="store_true", help="nobody of them may come back")
+    add_reason(clear)
     command(
         commands,
         "compact",
@@ -50,6 +66,15 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         _compact,
         ["G"],
     )
+
+
+def _add_suppressing(delete: argparse.ArgumentParser) -> None:
+    delete.add_argument(
+        "--no-suppress",
+        action="store_true",
+        help="do not put them on the suppression list: an enrolment or a rollback brings them back",
+    )
+    add_reason(delete)
 
 
 def _add_create(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -195,7 +220,8 @@ def _delete(options: argparse.Namespace) -> int:
     ids = [*options.ids, *(_lines(options.source) if options.source else [])]
     if not ids:
         raise ConfigError("no ids are given", "give them as arguments, or in a file with --from")
-    outcome = lifecycle.delete(Gallery.open(options.gallery), ids)
+    suppress = None if options.no_suppress else _suppressing(options, ids)
+    outcome = lifecycle.delete(Gallery.open(options.gallery), ids, suppress=suppress)
     if not outcome.subjects:
         raise GalleryError(
             f"nobody was deleted: none of the {outcome.unknown:,} ids is in the gallery"
@@ -204,8 +230,24 @@ def _delete(options: argparse.Namespace) -> int:
             "`frpipe gallery list` shows who is",
         )
     absent = f", {outcome.unknown:,} unknown" if outcome.unknown else ""
-    answer(options, outcome.as_dict(), f"{_gone(outcome)}{absent}; version {outcome.version}{_STILL}")
+    still = _STILL if options.no_suppress else _KEPT_OUT + ("" if options.runs else _NO_RUNS)
+    answer(options, outcome.as_dict(), f"{_gone(outcome)}{absent}; version {outcome.version}{still}")
     return GalleryError.exit_code if outcome.unknown else 0
+
+
+def _suppressing(options: argparse.Namespace, ids: list[str]) -> Suppressing:
+    from frpipe.flows.erase.photos import photos_of
+    from frpipe.gallery.delete import Suppressing
+    from frpipe.io.folder import Folder
+
+    known = photos_of([Folder.at(run) for run in options.runs], ids)
+    if known.shared:
+        print(
+            f"warning: {len(known.shared):,} of their photos are other people's too: not suppressed "
+            "by their files",
+            file=sys.stderr,
+        )
+    return Suppressing(options.reason, options.by, known.by_subject)
 
 
 def _lines(source: str) -> list[str]:
@@ -224,8 +266,9 @@ def _clear(options: argparse.Namespace) -> int:
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
 
-    outcome = lifecycle.clear(Gallery.open(options.gallery))
-    still = _STILL if outcome.deleted else ""
+    suppress = lifecycle.Suppressing(options.reason, options.by) if options.suppress else None
+    outcome = lifecycle.clear(Gallery.open(options.gallery), suppress=suppress)
+    still = (_KEPT_OUT if options.suppress else _STILL) if outcome.deleted else ""
     return answer(options, outcome.as_dict(), f"{_gone(outcome)}; version {outcome.version}{still}")
 
 

@@ -23,6 +23,7 @@ from frpipe.gallery.persons import agreed_attributes
 from frpipe.gallery.photos import check_source, with_source
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import INPUT_TOLERANCE, UNIT_TOLERANCE
+from frpipe.gallery.suppression import exported, imported
 from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.io.parts import to_parquet
@@ -32,12 +33,15 @@ from frpipe.io.whole_file import out_of_memory
 Layout = Literal["lecture", "parquet"]
 HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 _BATCH_ROWS = 16_384
+_LIST, _LIST_SUFFIX = "suppressed.json", ".suppressed.json"
 
 
 def export(gallery: Gallery, target: str, layout: Layout) -> int:
     """Write the newest version as a file of the lecture or a folder of Parquet files; templates written.
 
-    The vectors are not encrypted there, whatever the gallery is. Raises OutputError where something is there.
+    The vectors are not encrypted there, whatever the gallery is. The suppression list comes along, where
+    anybody is on it: in TARGET.suppressed.json, or in suppressed.json of the folder. Raises OutputError where
+    something is there.
     """
     return _export_lecture(gallery, target) if layout == "lecture" else _export_parquet(gallery, target)
 
@@ -58,14 +62,18 @@ def import_file(
     the numbers of its groups, and person 0 of another file is another person.
     assume_model: take the vectors of a file that names no model for the gallery's; the log says so.
     source_name: what to put before the ids of its photos.  same_photos, likeness: as for `lifecycle.enroll`.
+    The suppression list that comes with an export is taken over, but for who is in the gallery (see
+    `adopt_list`), and obeyed.
     Raises GalleryMismatch: another model; GalleryError: no model named, or the file is refused.
     """
     check_source(source_name)
-    with _local_files(source) as (files, layout):
+    with _local_files(source) as (files, layout, listed):
         # Every file is checked, also after one whose model is assumed.
         assumed = sum(_check_model(gallery, _named_model(file, layout), assume_model) for file in files)
         note = f"import of a {layout} file" + (", model assumed" if assumed else "")
         policy = policy or ("skip" if assumed and layout == "lecture" else "append")
+        if listed is not None:
+            lifecycle.adopt_list(gallery, imported(listed))
         # What a gallery has given out is taken back to the last bit: rounding to float16 is in it.
         tolerance = INPUT_TOLERANCE if assumed else UNIT_TOLERANCE
         tables = _tables(files, layout, gallery.spec.dim, None if assumed else tolerance)
@@ -90,6 +98,8 @@ def _export_lecture(gallery: Gallery, target: str) -> int:
     root: dict[str, str | int] = {**_model(gallery), **snapshot.id.as_dict("gallery_")}
     with _draft(folder, name) as path:
         write_lecture(path, people, snapshot.tables(), root)
+        # First: a file of people without the list of those who must not come back would be a false one.
+        _write_list(gallery, folder, f"{name}{_LIST_SUFFIX}")
         folder.adopt(name, path)
     return snapshot.rows
 
@@ -116,8 +126,17 @@ def _export_parquet(gallery: Gallery, target: str) -> int:
     for number, table in enumerate(snapshot.tables()):
         folder.write(f"templates-{number:05d}.parquet", to_parquet(table, metadata))
         rows += table.num_rows
+    _write_list(gallery, folder, _LIST)
     folder.write(SUCCESS, b"")
     return rows
+
+
+def _write_list(gallery: Gallery, folder: Folder, name: str) -> None:
+    suppressions = gallery.suppressions.read()
+    if suppressions:
+        folder.write(name, exported(suppressions))
+    else:
+        folder.delete(name)  # of an export that broke off
 
 
 def _model(gallery: Gallery) -> dict[str, str]:
@@ -129,20 +148,24 @@ def _there() -> OutputError:
 
 
 @contextmanager
-def _local_files(source: str) -> Iterator[tuple[list[Path], Layout]]:
-    """The files of a source on this machine; remote ones are copied to a private folder for the while."""
+def _local_files(source: str) -> Iterator[tuple[list[Path], Layout, bytes | None]]:
+    """The files of a source on this machine; remote ones are copied to a private folder for the while.
+
+    The last is the suppression list that came with them, if there is one.
+    """
     with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
         place = uris.canonical(source)
         layout: Layout = "parquet"
         if _is_file(place):
             folder_uri, name = uris.parent(place)
-            names = [name]
+            names, listed = [name], f"{name}{_LIST_SUFFIX}"
             if name.lower().endswith((".hdf", ".hdf5", ".h5")):
                 layout = "lecture"
         else:
-            folder_uri, names = place, _exported(Folder.at(place))
+            folder_uri, names, listed = place, _exported(Folder.at(place)), _LIST
         folder = Folder.at(folder_uri)
-        yield [_local(folder, name, Path(scratch) / f"{n:05d}") for n, name in enumerate(names)], layout
+        data = folder.read(listed) if folder.exists(listed) else None
+        yield [_local(folder, name, Path(scratch) / f"{n:05d}") for n, name in enumerate(names)], layout, data
 
 
 def _is_file(place: str) -> bool:

@@ -137,7 +137,8 @@ class Entry:
 class Version:
     """One state of the gallery. `commit` is random and tells this version from a rival of the same number.
 
-    purged: versions up to this number have gone with the files that only they named.
+    purged: versions up to this number have gone with the files that only they named.  suppressed: documents
+    of the suppression list that were there before: with fewer the list is damaged.
     """
 
     number: int
@@ -145,6 +146,7 @@ class Version:
     purged: int
     entry: Entry
     shards: tuple[ShardRef, ...] = ()
+    suppressed: int = 0
 
     @property
     def rows(self) -> int:
@@ -336,6 +338,7 @@ def _version(content: dict[str, Any]) -> Version:
         purged=int(content["purged"]),
         entry=_entry(content["entry"]),
         shards=tuple(_shard(shard) for shard in content["shards"]),
+        suppressed=int(content.get("suppressed", 0)),
     )
 
 

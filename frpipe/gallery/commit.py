@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from frpipe.core.errors import GalleryConflict
 from frpipe.gallery.catalog import Entry, Purged, ShardRef, Version
@@ -41,6 +41,7 @@ def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) ->
         if proposal is None:
             return snapshot.version
         following = snapshot.version.followed_by(proposal.shards, proposal.entry, purging=proposal.purging)
+        following = replace(following, suppressed=gallery.suppressions.documents())
         if gallery.catalog.commit(following):
             return following
         time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.002 * 2 ** min(attempt, 10))))

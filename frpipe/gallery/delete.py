@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -10,21 +11,43 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.text import canonical_text
-from frpipe.gallery.catalog import check_readable, entry_of, subject_digest
+from frpipe.gallery.catalog import ShardRef, check_readable, entry_of, subject_digest
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.receipt import gone_digests
-from frpipe.gallery.schema import SUBJECT_ID, check_text
+from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.suppression import Names, Suppressions
 
 
-def delete(gallery: Gallery, subject_ids: Iterable[str], *, note: str = "") -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Suppressing:
+    """That those who are deleted go on the suppression list.  reason, by: for the list.
+
+    photos: what is known of each subject's photos beside their templates. A gallery does not know the SHA-256
+    of its photos' files; enroll outputs do, and with it no copy under another name returns.
+    """
+
+    reason: str = ""
+    by: str = ""
+    photos: Mapping[str, Names] = field(default_factory=dict)
+
+
+def delete(
+    gallery: Gallery,
+    subject_ids: Iterable[str],
+    *,
+    note: str = "",
+    suppress: Suppressing | None = Suppressing(),
+) -> Outcome:
     """Delete all templates of some people; ids that are not there are counted as unknown.
 
-    Readers that open the gallery from now on do not see them. The vectors stay in the files, and `rollback`
-    can bring them back, until `compact`.
+    Readers that open the gallery from now on do not see them. Who is deleted goes on the suppression list
+    first, with the photos that their templates are from, so that nothing brings them back until
+    `SuppressionList.allow`. The vectors stay in the files until `compact`. suppress: None deletes without it;
+    then `rollback` and the next enrolment bring them back.
     """
     given = set(subject_ids)
     check_text(given)
@@ -39,6 +62,9 @@ def delete(gallery: Gallery, subject_ids: Iterable[str], *, note: str = "") -> O
         rows = sum(len(some) for some in gone.values())
         if not rows:
             return None
+        if suppress is not None:
+            names = _names(snapshot, gone, suppress.photos)
+            gallery.suppressions.suppress(names, suppress.reason, suppress.by)
         counts = {"subjects": len(found), "deleted": rows}
         digests = [subject_digest(gallery.gallery_id, subject) for subject in found]
         entry = entry_of("delete", note, counts, digests=digests)
@@ -54,8 +80,11 @@ def delete(gallery: Gallery, subject_ids: Iterable[str], *, note: str = "") -> O
     )
 
 
-def clear(gallery: Gallery, *, note: str = "") -> Outcome:
-    """Delete everybody. As with `delete`, the files keep the vectors until `compact`."""
+def clear(gallery: Gallery, *, note: str = "", suppress: Suppressing | None = None) -> Outcome:
+    """Take everybody out, to fill the gallery anew: nobody is suppressed unless that is said.
+
+    As with `delete`, the files keep the vectors until `compact`.
+    """
     rows = subjects = 0
 
     def change(snapshot: Snapshot) -> Proposal | None:
@@ -64,6 +93,10 @@ def clear(gallery: Gallery, *, note: str = "") -> Outcome:
         counts = {"subjects": subjects, "deleted": rows}
         if not rows:
             return None
+        if suppress is not None:
+            gone = {ref.name: _in_sight(snapshot, ref) for ref in snapshot.version.shards}
+            names = _names(snapshot, gone, suppress.photos)
+            gallery.suppressions.suppress(names, suppress.reason, suppress.by)
         digests = gone_digests(gallery.gallery_id, snapshot, [])
         return Proposal([], entry_of("clear", note, counts, digests=digests))
 
@@ -74,20 +107,92 @@ def clear(gallery: Gallery, *, note: str = "") -> Outcome:
 def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
     """Make the content of an older version the newest one: a new version, so that this can be undone too.
 
-    Raises GalleryError for a version that has been purged or never was.
+    Templates of it that are suppressed since stay out of sight, and are counted. Raises GalleryError for a
+    version that has been purged or never was.
     """
 
+    suppressed = 0
+
     def change(snapshot: Snapshot) -> Proposal | None:
+        nonlocal suppressed
         check_readable(version, snapshot.version)
-        target = gallery.snapshot(version).version
-        if target.shards == snapshot.version.shards:
+        target = gallery.snapshot(version)
+        barred = suppressed_rows(target, gallery.suppressions.read())
+        suppressed = sum(map(len, barred.values()))
+        if not suppressed and target.version.shards == snapshot.version.shards:
             return None
-        counts = {"to": version, "rows_before": snapshot.rows, "rows": target.rows}
-        digests = gone_digests(gallery.gallery_id, snapshot, target.shards)
-        return Proposal(list(target.shards), entry_of("rollback", note, counts, digests=digests))
+        shards = hide_rows(target, gallery.shelf, barred)
+        rows = sum(ref.live_rows for ref in shards)
+        counts = {"to": version, "rows_before": snapshot.rows, "rows": rows, "suppressed": suppressed}
+        digests = gone_digests(gallery.gallery_id, snapshot, shards)
+        return Proposal(shards, entry_of("rollback", note, counts, digests=digests))
 
     done = transact(gallery, change)
-    return Outcome(done.number, shards=len(done.shards))
+    return Outcome(done.number, suppressed=suppressed, shards=len(done.shards))
+
+
+def obey(gallery: Gallery, *, note: str = "") -> Outcome:
+    """Take out of sight what the suppression list names: of a restored copy, say, whose list was renewed."""
+    rows = subjects = 0
+
+    def change(snapshot: Snapshot) -> Proposal | None:
+        nonlocal rows, subjects
+        gone = suppressed_rows(snapshot, gallery.suppressions.read())
+        rows = sum(map(len, gone.values()))
+        if not rows:
+            return None
+        shards = hide_rows(snapshot, gallery.shelf, gone)
+        digests = gone_digests(gallery.gallery_id, snapshot, shards)
+        subjects = len(digests)
+        counts = {"subjects": subjects, "deleted": rows}
+        return Proposal(shards, entry_of("delete", note, counts, digests=digests))
+
+    version = transact(gallery, change)
+    return Outcome(version.number, deleted=rows, subjects=subjects, shards=len(version.shards))
+
+
+def adopt_list(gallery: Gallery, other: Suppressions) -> int:
+    """Take over the suppression list of another gallery; how many entries were new.
+
+    Entries that name somebody who is in this gallery are left out: ids of another gallery may be other
+    people's. `obey` after `SuppressionList.adopt` takes them over, and deletes who is there.
+    """
+    here: set[int] = set()
+    snapshot = gallery.snapshot()
+    for ref in snapshot.version.shards if other else ():
+        people = snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique()
+        here |= {id(entry) for who in people.to_pylist() for entry in other.of_subject(who)}
+    return gallery.suppressions.adopt(other, lambda entry: id(entry) in here)
+
+
+def suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:
+    """Rows in sight that are suppressed, by shard. Reads the ids of all shards if anything is."""
+    gone = {}
+    for ref in snapshot.version.shards if barred else ():
+        rows = _in_sight(snapshot, ref)
+        table = snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], rows, vectors=False)
+        hit = barred.mask(table)
+        if hit.any():
+            gone[ref.name] = rows[hit]
+    return gone
+
+
+def _in_sight(snapshot: Snapshot, ref: ShardRef) -> NDArray[np.int64]:
+    live = snapshot.live_rows(ref)
+    return np.arange(ref.rows, dtype=np.int64) if live is None else live
+
+
+def _names(
+    snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: Mapping[str, Names]
+) -> list[Names]:
+    """Whom to suppress: the people of some rows, each with the photos of theirs."""
+    faces: dict[str, list[str]] = {}
+    for ref in snapshot.version.shards:
+        if ref.name in gone:
+            table = snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], gone[ref.name], vectors=False)
+            for subject, face in zip(*(table[n].to_pylist() for n in (SUBJECT_ID, FACE_ID)), strict=True):
+                faces.setdefault(subject, []).append(face)
+    return [Names.of_faces(who, faces[who]) | photos.get(who, Names()) for who in sorted(faces)]
 
 
 def _rows_of(snapshot: Snapshot, wanted: list[str], found: set[str]) -> dict[str, NDArray[np.int64]]:

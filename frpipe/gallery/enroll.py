@@ -18,6 +18,7 @@ from frpipe.core.errors import GalleryError
 from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.delete import adopt_list
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.likeness import Doubts, Examination, Likeness
@@ -51,6 +52,7 @@ from frpipe.gallery.schema import (
 from frpipe.gallery.sink import ShardSink
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spill import Bucket, Spill, between
+from frpipe.gallery.suppression import Suppressions
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25
@@ -75,7 +77,8 @@ def enroll(
     new face ids and replaces those with another content, which keep the attributes that are not given anew;
     `replace` deletes what is not given anew. What is
     there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
-    key in the same call are one: the latest. Rows are put aside in temporary files (TMPDIR) without a name.
+    key in the same call are one: the latest. Rows that the suppression list names are left out and counted.
+    Rows are put aside in temporary files (TMPDIR) without a name.
 
     photos: those of which this call says what became of them; it may be filled while the tables are read.
     What the gallery has of them and is not given anew goes, under any subject and policy; `skip` leaves the
@@ -100,7 +103,9 @@ def merge(
     source: str = "",
     likeness: Likeness | None = None,
 ) -> Outcome:
-    """Add all templates of another gallery, as with `append`.
+    """Add all templates of another gallery, as with `append`, but for those that are suppressed here.
+
+    The other's suppression list is taken over first, as `adopt_list` does.
 
     source: what to put before the ids of its photos; same_photos, likeness: as for `enroll`.
 
@@ -113,6 +118,7 @@ def merge(
             "the other gallery is encrypted and this one is not: its templates would lie in the clear",
             "merge into an encrypted gallery, or export the other and enroll the export on purpose",
         )
+    adopt_list(gallery, other.suppressions.read())
     tables = (with_source(table, source) for table in other.snapshot().tables())
     # Of a gallery that stores float16 they are what rounding has left.
     wish = _Wish("append", "merge", note, None, same_photos, likeness, UNIT_TOLERANCE)
@@ -184,6 +190,7 @@ class _Enrollment:
         self._names: set[str] = set()
         self._counts = np.zeros(len(Fate), np.int64)
         self._deleted = self._superseded = self._incomplete = 0
+        self._barred, self._suppressed = Suppressions(()), dict[int, int]()
         self.doubts: Doubts | None = None
 
     def propose(self, snapshot: Snapshot) -> Proposal | None:
@@ -197,12 +204,22 @@ class _Enrollment:
     def told(self) -> dict[str, int]:
         """Counts of templates."""
         counts = {name.lower(): int(self._counts[fate]) for name, fate in Fate.__members__.items()}
-        own = {"deleted": self._deleted, "superseded": self._superseded, "incomplete": self._incomplete}
+        own = {
+            "deleted": self._deleted,
+            "superseded": self._superseded,
+            "incomplete": self._incomplete,
+            "suppressed": sum(self._suppressed.values()),
+        }
         return {**counts, **own}
 
     def _proposal(self, snapshot: Snapshot) -> Proposal | None:
         if snapshot.version.purged >= self._written_at:
             self._written, self._written_at = {}, snapshot.number
+        # After the snapshot: who is deleted in between is on the list by then, or this attempt loses.
+        barred = self._gallery.suppressions.read()
+        if barred.documents != self._barred.documents:
+            self._written = {}
+        self._barred, self._suppressed = barred, {}
         judged = self._judged(snapshot)
         if judged.apart and not self._wish.same_photos:
             raise self._others_photos(judged)
@@ -296,7 +313,16 @@ class _Enrollment:
         return max(1, self._spill.buckets)
 
     def _bucket(self, number: int) -> Bucket:
-        return self._spill.bucket(number) if self._spill.rows else Bucket(pa.table({}), [])
+        """A bucket without the rows that are suppressed."""
+        if not self._spill.rows:
+            return Bucket(pa.table({}), [])
+        bucket = self._spill.bucket(number)
+        suppressed = self._barred.mask(bucket.texts)
+        self._suppressed[number] = int(suppressed.sum())
+        if not suppressed.any():
+            return bucket
+        rows = np.flatnonzero(~suppressed)
+        return Bucket(bucket.texts.take(pa.array(rows)), [bucket.vectors(rows)])
 
     def _filled(self, bucket: Bucket, known: pa.Table | None) -> Bucket:
         """The rows of a bucket, with the attributes that those of the gallery keep."""

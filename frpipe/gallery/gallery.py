@@ -14,6 +14,7 @@ from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.shelf import Shelf
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, GallerySpec
+from frpipe.gallery.suppression import SuppressionList
 from frpipe.gallery.vault import Vault
 from frpipe.io.folder import Folder
 
@@ -176,6 +177,11 @@ class Gallery:
     def shelf(self) -> Shelf:
         """The shards' files."""
         return Shelf(self.folder, self.spec, self.gallery_id, lambda: self._vault)
+
+    @cached_property
+    def suppressions(self) -> SuppressionList:
+        """Who must not come back."""
+        return SuppressionList(self.folder, lambda: self._vault, lambda: self.catalog.head().suppressed)
 
     def __reduce__(self) -> tuple[type[Gallery], tuple[Any, ...]]:
         return Gallery, (self.folder, self.spec, self.gallery_id, self.created, self.key_check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from frpipe.gallery.compact import compact
-from frpipe.gallery.delete import clear, delete, rollback
+from frpipe.gallery.delete import Suppressing, adopt_list, clear, delete, obey, rollback
 from frpipe.gallery.diff import Difference, diff
 from frpipe.gallery.enroll import enroll, merge
 from frpipe.gallery.outcome import Outcome
@@ -13,12 +13,15 @@ __all__ = [
     "Difference",
     "Outcome",
     "Problem",
+    "Suppressing",
+    "adopt_list",
     "clear",
     "compact",
     "delete",
     "diff",
     "enroll",
     "merge",
+    "obey",
     "rollback",
     "verify",
 ]

@@ -12,12 +12,14 @@ from frpipe.gallery.likeness import Doubts
 class Outcome:
     """Counts of templates, and the version that holds the result.
 
-    Of an enroll: added + replaced + skipped + unchanged = rows given; a row whose key came twice in the same
-    call counts as skipped. `deleted` counts older templates that are no longer visible: those that were
-    replaced, and those that were superseded, because their photo has become something else. `incomplete` are
-    superseded templates that were derived from other photos too, which were not given again. `subjects` are
-    the people whom a delete or clear took away, `unknown` ids that were not there. `version` is the head
-    where nothing had to be done.  doubts: of the new faces; None where they were not looked at.
+    Of an enroll: added + replaced + skipped + unchanged + suppressed = rows given; a row whose key came twice
+    in the same call counts as skipped, one that the suppression list names as suppressed. `deleted` counts
+    older templates that are no longer visible: those that were replaced, and those that were superseded,
+    because their photo has become something else. `incomplete` are superseded templates that were derived
+    from other photos too, which were not given again. Of a rollback, `suppressed` counts templates of the
+    older version that stay out of sight. `subjects` are the people whom a delete or clear took away,
+    `unknown` ids that were not there. `version` is the head where nothing had to be done.  doubts: of the new
+    faces; None where they were not looked at.
     """
 
     version: int
@@ -28,6 +30,7 @@ class Outcome:
     deleted: int = 0
     subjects: int = 0
     unknown: int = 0
+    suppressed: int = 0
     shards: int = 0
     superseded: int = 0
     incomplete: int = 0

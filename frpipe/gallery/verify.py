@@ -16,6 +16,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.suppression import SUPPRESSED
 
 _TRIES = 10
 
@@ -33,7 +34,7 @@ def verify(gallery: Gallery) -> list[Problem]:
 
     Checked: the SHA-256 and size of every file, the structure of every shard, that its texts are UTF-8, its
     vectors finite and of length 1, its rows sorted and each key once, that deleted rows are rows, that no
-    version is missing, and that no template is twice in the newest version.
+    version is missing, that no template is twice in the newest version, and the suppression list.
 
     Where a compaction takes files away meanwhile, it starts over; GalleryConflict after ten times. The newest
     version's file, where it is lost and nothing was compacted since, cannot be missed: see the format.
@@ -66,6 +67,7 @@ def _problems(gallery: Gallery) -> set[Problem]:
     if max(gallery.catalog.logged(), default=-1) >= head.number > 0:
         problems.add(Problem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
     problems |= _version_problems(gallery, range(head.purged + 1, head.number + 1))
+    problems.update(_suppression_problems(gallery))
     return problems or {*_key_problems(gallery, head)}
 
 
@@ -97,6 +99,13 @@ def _log_problems(gallery: Gallery) -> Iterator[Problem]:
     missing = set(range(entries[-1].version + 1)) - {entry.version for entry in entries}
     if missing:
         yield Problem("log", f"entries are missing: {sorted(missing)[:10]}")
+
+
+def _suppression_problems(gallery: Gallery) -> Iterator[Problem]:
+    try:
+        gallery.suppressions.read()
+    except GalleryError as error:
+        yield Problem(SUPPRESSED, error.message)
 
 
 def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[Problem]:

@@ -38,6 +38,7 @@ class _Store(Protocol):
     def stat(self, name: str) -> tuple[int, str]: ...
     def sweep(self, older_than_s: float) -> int: ...
     def prune(self, sub: str) -> None: ...
+    def everything(self) -> Iterator[tuple[str, bool]]: ...
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,14 @@ class Folder:
         """The names of `list` one by one, in the order of the store: mostly sorted, and nothing is held."""
         with explained(self.uri):
             yield from self._store.names("")
+
+    def everything(self) -> Iterator[tuple[str, bool]]:
+        """Every name below, hidden ones too, and whether it can be read as a file of this folder.
+
+        False: a link to a folder, which is not followed, or what is no file (a broken link, a socket).
+        """
+        with explained(self.uri):
+            yield from self._store.everything()
 
     def entry(self, name: str) -> Entry:
         """Size and version of one file."""

@@ -134,6 +134,18 @@ class LocalStore:
                 Path(folder).rmdir()
                 _sync(Path(folder).parent)
 
+    def everything(self) -> Iterator[tuple[str, bool]]:
+        def refuse(error: OSError) -> None:
+            raise error
+
+        for place, folders, names in os.walk(self._root, onerror=refuse) if self._root.is_dir() else ():
+            folder = Path(place)
+            for name in sorted(folders):
+                if (folder / name).is_symlink():
+                    yield str((folder / name).relative_to(self._root)), False
+            for name in sorted(names):
+                yield str((folder / name).relative_to(self._root)), (folder / name).is_file()
+
     def _temporary(self, target: Path) -> tuple[int, Path]:
         _make(target.parent)
         handle, path = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=_SUFFIX, dir=target.parent)

@@ -23,9 +23,9 @@ class Needle:
     bytes: int
 
     @classmethod
-    def of(cls, vectors: np.ndarray) -> list[Needle]:
-        """vectors: (n, dim) float32, dim at least 2."""
-        rows = [row.tobytes() for row in np.ascontiguousarray(vectors, "<f4")]
+    def of(cls, vectors: np.ndarray, stored: str = "<f4") -> list[Needle]:
+        """vectors: (n, dim) float, of 8 bytes or more each.  stored: NumPy's name of the numbers in files."""
+        rows = [row.tobytes() for row in np.ascontiguousarray(vectors, stored)]
         return [cls(row[:_ANCHOR].hex(), _digest(row), len(row)) for row in rows]
 
 

@@ -96,6 +96,12 @@ class RemoteStore:
             if name and not name.endswith("/") and not any(s.startswith(".") for s in name.split("/")):
                 yield name, int(info["size"] or 0), _version(info)
 
+    def everything(self) -> Iterator[tuple[str, bool]]:
+        start = len(self._root) + 1
+        for path, _ in self._found(self._root):
+            if path[start:] and not path.endswith("/"):
+                yield path[start:], True
+
     def stat(self, name: str) -> tuple[int, str]:
         info = self._fs.info(self._path(name))
         if info["type"] != "file":

@@ -243,7 +243,7 @@ def test_show_never_prints_vectors_unasked(whole: Path, frpipe: Frpipe, enrolled
 
 def test_delete_compact_rollback(gallery: Path, frpipe: Frpipe, enrolled: list[str], tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text(f"{enrolled[1]}\nnobody\n")
-    words = (gallery, enrolled[0], "--from", tmp_path / "ids.txt", "--json")
+    words = (gallery, enrolled[0], "--from", tmp_path / "ids.txt", "--no-suppress", "--json")
     code, out, _ = frpipe("gallery", "delete", *words)
     outcome = json.loads(out)
     assert code == 10

@@ -198,12 +198,12 @@ def test_what_is_left_in_a_foreign_file_or_another_column_fails_the_proof(out: F
     with pytest.raises(ErasureError, match="an id in its name"):
         _erase(out, image_id(2))
     out.delete("picture-0002.png")
-    assert _erase(out, image_id(2)).others == 1
+    assert _erase(out, image_id(2)).searched.others == 1
     out.write("copy.bin", b"..." + vector(4).tobytes())
     with pytest.raises(ErasureError, match="a vector"):
         _erase(out, image_id(4))
     out.delete("copy.bin")
-    assert _erase(out, image_id(4)).others == 1
+    assert _erase(out, image_id(4)).searched.others == 1
     faces = pa.table({"face_id": pa.array([f"{image_id(4)}#0"]).dictionary_encode()})
     pq.write_table(faces, f"{out.uri}/export.parquet")
     with pytest.raises(ErasureError, match=r"another origin \(an id"):
@@ -229,7 +229,7 @@ def test_what_a_run_left_of_its_work_goes_too(out: Folder) -> None:
     out.write("_attempts/locate/000000/poison.json", b"[]")
     hidden = Path(out.uri) / "faces/.part-000000.parquet.x.tmp"
     hidden.write_bytes(vector(0).tobytes())
-    assert _erase(out, PERSON).others == 0
+    assert _erase(out, PERSON).searched.others == 0
     left = {path.name for path in Path(out.uri).iterdir()}
     assert left.isdisjoint({"_replay", "_attempts"}) and not hidden.exists()
 
@@ -277,3 +277,36 @@ def _schemas(out: Folder) -> dict[str, tuple[pa.Schema, dict[bytes, bytes]]]:
         }
         found[name] = (file.schema_arrow.remove_metadata(), metadata, file.schema.to_arrow_schema().names)
     return found
+
+
+def test_hidden_files_are_searched(out: Folder) -> None:
+    for name, data in (
+        (".nfs0001", vector(0).tobytes()),
+        (".ipynb_checkpoints/x.txt", b"row of picture-0000."),
+    ):
+        hidden = Path(out.uri) / name
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.write_bytes(data)
+        with pytest.raises(ErasureError, match="a hidden file of another origin"):
+            _erase(out, PERSON, image_id(0))
+        hidden.unlink()
+    (Path(out.uri) / ".note").write_bytes(b"nobody")
+    done = _erase(out, PERSON, image_id(0))
+    assert (done.searched.others, done.searched.hidden) == (1, 1)
+
+
+def test_linked_folders_are_not_searched_and_the_proof_says_so(
+    out: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/copy.bin").write_bytes(vector(0).tobytes())
+    (Path(out.uri) / "linked").symlink_to(tmp_path / "elsewhere")
+    assert main(["erase", out.uri, "--subject", PERSON]) == 0
+    said = capsys.readouterr().out
+    assert "NOT searched" in said
+    assert "linked" in said
+    done = _erase(out, PERSON)
+    assert done.searched.unread == ("linked",)
+    (Path(out.uri) / image_id(0)).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ErasureError, match="an id in its name"):
+        _erase(out, PERSON, image_id(0))

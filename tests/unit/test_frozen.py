@@ -268,7 +268,7 @@ def test_features_of_another_recipe_do_not(copy: Frozen) -> None:
 
 def test_galleries_of_the_recipe_are_merged_and_compared(copy: Frozen) -> None:
     plain, secret = (Gallery.open(str(copy / name)) for name in GALLERIES)
-    lifecycle.delete(secret, ["anna", "fred"])
+    lifecycle.delete(secret, ["anna", "fred"], suppress=None)
     merged = lifecycle.merge(secret, plain)
     assert (merged.added, merged.unchanged) == (2, 5)
     apart = lifecycle.diff(plain.snapshot(), secret.snapshot())

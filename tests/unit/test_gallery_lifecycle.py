@@ -65,9 +65,9 @@ def test_to_delete_nobody_is_no_change(gallery: Gallery) -> None:
     assert lifecycle.delete(gallery, ["p0001"]).version == 2
 
 
-def test_a_deleted_person_can_be_enrolled_again(gallery: Gallery) -> None:
+def test_who_is_deleted_without_being_suppressed_can_be_enrolled_again(gallery: Gallery) -> None:
     before = content(gallery.snapshot())
-    lifecycle.delete(gallery, ["p0001"])
+    lifecycle.delete(gallery, ["p0001"], suppress=None)
     done = lifecycle.enroll(gallery, [people(ids(200), Name=["n"] * 200)])
     assert (done.added, done.unchanged) == (1, 199)
     assert content(gallery.snapshot()) == before
@@ -160,7 +160,7 @@ def test_diff_names_who_came_went_and_changed(gallery: Gallery) -> None:
 
 def test_rollback_brings_a_version_back_and_can_be_undone(gallery: Gallery) -> None:
     first = content(gallery.snapshot())
-    lifecycle.delete(gallery, ids(100))
+    lifecycle.delete(gallery, ids(100), suppress=None)
     second = content(gallery.snapshot())
     assert lifecycle.rollback(gallery, 1).version == 3
     assert content(gallery.snapshot()) == first

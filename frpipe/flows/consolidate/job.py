@@ -17,7 +17,8 @@ from frpipe.flows.consolidate.reading import derived, photos_and_faces, spoken_o
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.likeness import doubts_text, likeness_of
 from frpipe.flows.output_place import refuse_relative
-from frpipe.flows.subject_faces import SubjectPolicy, templates_of
+from frpipe.flows.subject_faces import SubjectPolicy
+from frpipe.flows.suppressed_faces import templates_of
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import Doubts, Likeness
@@ -26,6 +27,7 @@ from frpipe.gallery.photos import RunPhotos, check_source, sourced, with_source
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import URI
 from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.templates import TemplatePolicy
 from frpipe.io.columns import ID
 from frpipe.io.folder import Folder
@@ -67,6 +69,7 @@ class Consolidated:
     incomplete: int
     unread: int
     unnamed: int
+    suppressed: int
     version: int | None
     gallery: str
     doubts: Doubts | None = None
@@ -83,7 +86,8 @@ class Consolidated:
             f"faces      {self.faces:,}: {self.used:,} used, {self.faces - self.used:,} left out"
             + (f" ({reasons})" if reasons else ""),
             f"templates  {self.templates:,}: {self.added:,} added, {self.replaced:,} replaced, "
-            f"{self.unchanged:,} unchanged, {self.skipped:,} skipped",
+            f"{self.unchanged:,} unchanged, {self.skipped:,} skipped"
+            + (f", {self.suppressed:,} suppressed" if self.suppressed else ""),
         ]
         lines += self._stays_and_goes()
         if self.disputed:
@@ -166,7 +170,7 @@ class Consolidation:
         photos = _vanished(self.vanished, self.source)
         outcome = lifecycle.enroll(
             gallery,
-            self._tables(source, count, photos),
+            self._tables(source, count, photos, gallery.suppressions.read()),
             self.policy,
             note=self._note(source),
             photos=photos,
@@ -186,7 +190,8 @@ class Consolidation:
         if not there:
             self.say("the gallery is not there yet: it would be made")
         count = _Count()
-        for _ in self._tables(source, count, RunPhotos()):
+        barred = Gallery.open(self.gallery).suppressions.read() if there else Suppressions(())
+        for _ in self._tables(source, count, RunPhotos(), barred):
             pass
         return self._result(count, Outcome(0), None)
 
@@ -196,14 +201,16 @@ class Consolidation:
 
     def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
         """The templates that the run gives; `photos` takes the photos that it speaks of."""
-        return self._tables(source, _Count(), photos)
+        return self._tables(source, _Count(), photos, Suppressions(()))
 
     def _refuse_relative(self) -> None:
         refuse_relative("--features", self.features)
         refuse_relative("--gallery", self.gallery)
 
-    def _tables(self, source: FeatureRun, count: _Count, photos: RunPhotos) -> Iterator[pa.Table]:
-        chosen = self._chosen(source, count, photos)
+    def _tables(
+        self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
+    ) -> Iterator[pa.Table]:
+        chosen = self._chosen(source, count, photos, barred)
         if self.templates != "all":
             tables = grouped(chosen, source.spec.dim)
             chosen = (derived(table, self.templates, count.disputed) for table in tables)
@@ -213,10 +220,14 @@ class Consolidation:
         # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
         self._check(source, count)
 
-    def _chosen(self, source: FeatureRun, count: _Count, photos: RunPhotos) -> Iterator[pa.Table]:
+    def _chosen(
+        self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
+    ) -> Iterator[pa.Table]:
         said = time.monotonic()
         for images, faces in photos_and_faces(source):
-            table, left_out = templates_of(images, faces, self.faces, source.created)
+            table, left_out = templates_of(
+                images, faces, self.faces, source.created, barred, source=self.source
+            )
             told, unread, unnamed = spoken_of(images)
             photos.add(sourced(told[ID], self.source), told[URI])
             table = with_source(table, self.source)
@@ -290,4 +301,4 @@ def _vanished(vanished: pa.Table | None, source: str) -> RunPhotos:
     return photos
 
 
-COUNTED = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete")
+COUNTED = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete", "suppressed")

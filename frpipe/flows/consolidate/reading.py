@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.reasons import PASSING
 from frpipe.flows.features import FeatureRun
-from frpipe.flows.subject_faces import IMAGE_NAMES
+from frpipe.flows.suppressed_faces import IMAGE_NAMES
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, place_hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI

@@ -22,13 +22,13 @@ def report_of(counts: Counts, clusters: pa.Table, limit: Limit, **facts: Any) ->
         "same_photo": counts.same_photo,
         "same_person": counts.same_person,
         "left_out": {"same_subject": counts.same_subject, "same_image": counts.same_image},
-        **_cluster_counts(clusters),
+        **cluster_counts(clusters),
         "threshold": asdict(limit),
         "near_identical": NEAR_IDENTICAL,
     }
 
 
-def _cluster_counts(clusters: pa.Table) -> dict[str, int]:
+def cluster_counts(clusters: pa.Table) -> dict[str, int]:
     """clusters: of two subjects and more.  alone: subjects that the split left without one."""
     sizes, keepers = clusters["size"].to_numpy(), clusters["keeper"].to_numpy()
     weak = clusters["weak"].to_numpy()

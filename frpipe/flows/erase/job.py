@@ -7,13 +7,13 @@ again, then faces and images, the file list, the report, the mark of success, th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from frpipe.core.errors import OutputError
 from frpipe.flows.enroll.audit import audit
 from frpipe.flows.erase.parts import clear_scratch, strike_parts, strike_plan
-from frpipe.flows.erase.proof import Proof
+from frpipe.flows.erase.proof import Proof, Searched
 from frpipe.flows.erase.scan import Copies, Found, copies_of, scan
 from frpipe.flows.erase.target import EraseTarget
 from frpipe.io import run
@@ -29,7 +29,7 @@ CopyPolicy = Literal["refuse", "erase", "keep"]
 class Erased:
     """images, faces, parts: taken out, or that would be.  copies: rows that stay and show the same faces.
     earlier: ids that were erased before.  absent: ids that were never there, as (kind, id).
-    others: files that frpipe did not write."""
+    searched: what the proof has read; nothing of a dry run."""
 
     run: str
     images: int
@@ -39,13 +39,18 @@ class Erased:
     copies: int
     earlier: int
     absent: frozenset[tuple[str, str]]
-    others: int = 0
+    searched: Searched = Searched()  # noqa: RUF009 - it is frozen
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Counts; no id."""
-        shown = ("run", "images", "faces", "parts", "of_parts", "copies", "earlier", "others", "dry_run")
-        return {**{name: getattr(self, name) for name in shown}, "absent": len(self.absent)}
+        shown = ("run", "images", "faces", "parts", "of_parts", "copies", "earlier", "dry_run")
+        return {
+            **{name: getattr(self, name) for name in shown},
+            "others": self.searched.others,
+            "searched": asdict(self.searched),
+            "absent": len(self.absent),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,9 @@ class Erase:
             if journal.begin(_erasure(found, copies) if found.images else None):
                 break
         self._strike(target, journal)
-        others = self._prove(target, journal.pending)
+        searched = self._prove(target, journal.pending)
         journal.close()
-        return self._ended(target, journal.pending, others)
+        return self._ended(target, journal.pending, searched)
 
     def dry_run(self) -> Erased:
         """What would be done; nothing is written."""
@@ -90,7 +95,7 @@ class Erase:
         pending = Journal.of(target.out).pending
         found, copies = self._look(target, ids_of(target.key, pending))
         erasures = [*pending, _erasure(found, copies)] if found.images else pending
-        return self._ended(target, erasures, 0, dry_run=True)
+        return self._ended(target, erasures, Searched(), dry_run=True)
 
     def _look(self, target: EraseTarget, pending: ErasedIds) -> tuple[Found, Copies]:
         wanted = ErasedIds.of(target.key, self.subjects, self.images) - pending
@@ -128,14 +133,14 @@ class Erase:
         report = target.report.recounted(found.tally, plan.erased_rows)
         run.seal(out, found.files, report.as_dict(), report.text())
 
-    def _prove(self, target: EraseTarget, erasures: list[Erasure]) -> int:
+    def _prove(self, target: EraseTarget, erasures: list[Erasure]) -> Searched:
         ids = ErasedIds.of(target.key, self.subjects, self.images) | ids_of(target.key, erasures)
         needles = {needle for each in erasures for needle in each.needles}
         self.say("reading every file back")
         return Proof(target.out, ids, self.subjects | self.images, Haystack(needles)).prove()
 
     def _ended(
-        self, target: EraseTarget, erasures: list[Erasure], others: int, dry_run: bool = False
+        self, target: EraseTarget, erasures: list[Erasure], searched: Searched, dry_run: bool = False
     ) -> Erased:
         key, now = target.key, ids_of(target.key, erasures)
         before = ids_of(key, receipts(target.out)) - now
@@ -151,7 +156,7 @@ class Erase:
             copies=sum(each.copies for each in erasures),
             earlier=len(before & ErasedIds.of(key, self.subjects, self.images)),
             absent=frozenset(name for name, digest in named.items() if digest not in known),
-            others=others,
+            searched=searched,
             dry_run=dry_run,
         )
 

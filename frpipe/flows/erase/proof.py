@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.flows.erase.columns import photo_of
 from frpipe.flows.rejects.reading import in_order
 from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
@@ -45,28 +47,60 @@ class ErasureError(OutputError):
     code = "erasure"
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a proof has read.  others: files that are not frpipe's, of them `hidden` with a name that begins
+    with a dot.  unread: links to folders and what is no file: these were not searched."""
+
+    files: int = 0
+    others: int = 0
+    hidden: int = 0
+    unread: tuple[str, ...] = ()
+
+    def __add__(self, other: Searched) -> Searched:
+        return Searched(
+            self.files + other.files,
+            self.others + other.others,
+            self.hidden + other.hidden,
+            (*self.unread, *other.unread),
+        )
+
+    def text(self) -> str:
+        """What the proof covers, and what it does not."""
+        hidden = f", {self.hidden:,} of them hidden" if self.hidden else ""
+        text = f"{self.files:,} files read{hidden}"
+        if not self.unread:
+            return text
+        more = f" and {len(self.unread) - _SHOWN:,} more" if len(self.unread) > _SHOWN else ""
+        shown = ", ".join(self.unread[:_SHOWN])
+        return f"{text}; NOT searched, as links to folders are not followed: {shown}{more}"
+
+
 @dataclass(frozen=True)
 class Proof:
     """What is looked for.  ids: in the columns of ids, by digest.  texts: the same ids, as far as they are
-    known; the long ones are looked for everywhere.  vectors: in the bytes of every file."""
+    known; the long ones are looked for everywhere.  vectors: in the bytes of every file.  own: names of
+    frpipe's files.  but: names that are not looked at.  Hidden files are searched too."""
 
     out: Folder
     ids: ErasedIds
     texts: frozenset[str]
     vectors: Haystack
+    own: re.Pattern[str] = _OWN
+    but: frozenset[str] = frozenset()
 
-    def prove(self) -> int:
-        """Read every file, a few at a time; how many of them are not frpipe's.
+    def prove(self) -> Searched:
+        """Read every file, a few at a time.
 
         Raises ErasureError where something is found.
         """
-        names = list(self.out.walk())
+        everything = [(name, is_file) for name, is_file in self.out.everything() if name not in self.but]
+        names = [name for name, is_file in everything if is_file]
+        unread = tuple(name for name, is_file in everything if not is_file)
         held = [(n, what) for n, what in zip(names, self._looks(names), strict=True) if what]
+        held += [(n, "an id in its name") for n in unread if self._stands_in(os.fsencode(n))]
         if held:
-            shown = [
-                f"{name if _OWN.fullmatch(name) else 'a file of another origin'} ({what})"
-                for name, what in held
-            ]
+            shown = [f"{name if self.own.fullmatch(name) else _origin(name)} ({what})" for name, what in held]
             more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
             raise ErasureError(
                 f"after the erasure {len(held):,} of {len(names):,} files below {self.out.uri} hold what was "
@@ -74,15 +108,19 @@ class Proof:
                 "delete what is not frpipe's; where another column names an erased id, erase those photos "
                 "with --image; then run the same command again",
             )
-        return sum(_OWN.fullmatch(name) is None for name in names)
+        others = [name for name in names if self.own.fullmatch(name) is None]
+        return Searched(len(names), len(others), sum(map(_is_hidden, names)), unread)
 
     def _looks(self, names: Sequence[str]) -> Iterator[str]:
         return in_order(lambda number: ", ".join(self._look(names[number])), range(len(names)))
 
     def _look(self, name: str) -> Iterator[str]:
-        data = bytes_of(self.out, name)
-        own = _OWN.fullmatch(name) is not None
-        if not own and self._stands_in(name.encode()):
+        try:
+            data = bytes_of(self.out, name)
+        except FileNotFoundError:  # it has gone since it was listed
+            return
+        own = self.own.fullmatch(name) is not None
+        if not own and self._stands_in(os.fsencode(name)):
             yield "an id in its name"
         if self.vectors.found_in(data):
             yield "a vector"
@@ -110,7 +148,7 @@ class Proof:
 
     def _equals(self, values: pa.Array) -> bool:
         """Whether one of the values is a long id, or the id of a face of such a photo."""
-        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, _photo_of(values)))
+        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, photo_of(values)))
 
     def _stands_in(self, data: bytes) -> bool:
         """Whether one of the long ids is there as a word."""
@@ -134,15 +172,19 @@ def _text_columns(data: bytes) -> tuple[list[str], pa.Table]:
     return names, file.read(columns=names, use_threads=False)
 
 
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _origin(name: str) -> str:
+    return f"a {'hidden ' if _is_hidden(name) else ''}file of another origin"
+
+
 def _owners(table: pa.Table) -> pa.Table:
     """The photos of the faces that a table names."""
     if "face_id" not in table.column_names:
         return table.select([])
-    return pa.table({"image_id": _photo_of(table["face_id"])})
-
-
-def _photo_of(faces: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.replace_substring_regex(faces, "#[0-9]+$", "")
+    return pa.table({"image_id": photo_of(table["face_id"])})
 
 
 def _texts_of(name: str, data: bytes) -> Iterator[bytes]:

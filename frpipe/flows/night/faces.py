@@ -21,6 +21,7 @@ from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.suppression import Suppressions
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.photo_listing import Links
@@ -44,20 +45,29 @@ def scan(work: Work) -> Facts:
 def looked(config: NightConfig, last: Past | None) -> photos.Found:
     """The photos against those of last night. Raises ManifestError where there never were any."""
     known = photos.known_of(last.folder.child(SCAN) if last else None)
-    found = photos.look(str(config.photos), config.scan, known, roots=config.settings.storage.roots)
+    roots, barred = config.settings.storage.roots, suppressions(config.gallery)
+    found = photos.look(str(config.photos), config.scan, known, barred, roots=roots)
     if known is None and not found.listing.num_rows:
         raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
     return found
 
 
+def suppressions(uri: str) -> Suppressions:
+    """Who must not come back into a gallery; nobody where there is no gallery yet."""
+    there = Folder.at(uri).exists(GALLERY)
+    return Gallery.open(uri).suppressions.read() if there else Suppressions(())
+
+
 def scan_words(facts: Facts) -> str:
     """What a scan has found, in a line."""
     left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
+    suppressed = facts.get("suppressed")
     return (
         f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
         f"{facts['vanished']:,} vanished"
         f"{f' ({behind:,} of them behind links that lead out)' if behind else ''}"
         f"{f', {left_out:,} left out for their names' if left_out else ''}"
+        f"{f', {suppressed:,} suppressed' if suppressed else ''}"
     )
 
 

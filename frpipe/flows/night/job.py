@@ -11,6 +11,7 @@ from typing import Any
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
+from frpipe.flows.erase.pending import refuse_pending
 from frpipe.flows.going_on import for_night
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import differences, last_gallery
@@ -66,6 +67,7 @@ class Night:
         check(self.config)
         runs = Folder.at(self.config.runs)
         with lease(runs, self.date, self.config.lease.expires_s, self.say) as held:
+            refuse_pending(runs)
             journal, past = self._claimed(runs, held)
             if run.complete(journal.folder) is not None:
                 self.say("this night is complete already: nothing to do")

@@ -96,6 +96,8 @@ def _tiles(report: Facts) -> Iterator[str]:
 
 def _photos_note(scan: Facts) -> str:
     note = f"{scan['changed']:,} changed, {scan['vanished']:,} vanished, {scan['listed']:,} in all"
+    if suppressed := scan.get("suppressed"):
+        note += f"; {suppressed:,} suppressed"
     if left_out := scan.get("unreadable_names"):
         note += f"; {left_out:,} more left out for their names"
     if outside := scan.get("links_outside"):

@@ -23,6 +23,7 @@ from frpipe.core.reasons import PASSING
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.flows.night.tables import read_table, write_table
+from frpipe.gallery.suppression import Suppressions
 from frpipe.io import uri as uris
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Entry, Folder
@@ -35,6 +36,7 @@ LISTING, MANIFEST, VANISHED, AGAIN = (
 _SCHEMA = pa.schema(
     [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
 )
+_NOBODY = Suppressions(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Found:
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
     manifest can hold, or differ from another's only in Unicode form.  links: what became of links below the
-    folder.  paths: as they are, of todo.
+    folder.  paths: as they are, of todo.  suppressed: photos that are there, and in none of the tables, as
+    the gallery's suppression list names them or their people.
     """
 
     listing: pa.Table
@@ -54,6 +57,7 @@ class Found:
     left_out: int
     paths: pa.Array
     links: Links = field(default_factory=Links)
+    suppressed: int = 0
 
     @property
     def people(self) -> set[str]:
@@ -72,6 +76,7 @@ class Found:
             "changed": self.changed,
             "vanished": self.vanished.num_rows,
             "unreadable_names": self.left_out,
+            "suppressed": self.suppressed,
             "people_without_photos": len(_without_photos(self.vanished, self.listing)),
             "vanished_behind_links": self.links.behind(self.vanished[ID].to_pylist()),
             **self.links.facts(),
@@ -87,18 +92,29 @@ class Found:
         write_table(folder, MANIFEST, pa.table(columns))
 
 
-def look(uri: str, how: ScanStep, known: pa.Table | None, *, roots: tuple[str, ...] = ()) -> Found:
+def look(
+    uri: str,
+    how: ScanStep,
+    known: pa.Table | None,
+    barred: Suppressions = _NOBODY,
+    *,
+    roots: tuple[str, ...] = (),
+) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
-    roots: where links may lead out to.
+    barred: whose photos, and which, are taken as if they were not there and never had been.  roots: where
+    links may lead out to.
     Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
     of the gallery, tonight and for ever.
     """
     photos = PhotoListing(Folder.at(uri), how.glob, roots)
     entries, left_out = _named(photos.entries(), is_local=uris.is_local(uri))
-    listing = _table(entries, how)
-    _refuse_nameless(listing, how, known)
-    before = _SCHEMA.empty_table() if known is None else _canonical(known)
+    there = _table(entries, how)
+    _refuse_nameless(there, how, known)
+    stays = pa.array(~barred.mask(there))
+    listing = there.filter(stays)
+    paths = pa.array([entry.name for entry in entries], pa.string()).filter(stays)
+    before = _SCHEMA.empty_table() if known is None else _without(_canonical(known), barred)
     at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
     same = [
         pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
@@ -106,10 +122,19 @@ def look(uri: str, how: ScanStep, known: pa.Table | None, *, roots: tuple[str, .
     ]
     is_known = pc.fill_null(pc.and_(*same), False)
     todo = listing.filter(pc.invert(is_known))
-    paths = pa.array([entry.name for entry in entries], pa.string()).filter(pc.invert(is_known))
     new = pc.sum(pc.is_null(at)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    return Found(listing, todo, before.filter(gone), new, todo.num_rows - new, left_out, paths, photos.links)
+    return Found(
+        listing,
+        todo,
+        before.filter(gone),
+        new,
+        todo.num_rows - new,
+        left_out,
+        paths.filter(pc.invert(is_known)),
+        photos.links,
+        len(there) - len(listing),
+    )
 
 
 def people_without_photos(folder: Folder) -> list[str]:
@@ -207,6 +232,10 @@ def _canonical(table: pa.Table) -> pa.Table:
 
 def _without_photos(vanished: pa.Table, listing: pa.Table) -> list[str]:
     return sorted(_people(vanished) - _people(listing))
+
+
+def _without(table: pa.Table, barred: Suppressions) -> pa.Table:
+    return table.filter(pa.array(~barred.mask(table.select([ID, SUBJECT])))) if barred else table
 
 
 def _people(table: pa.Table) -> set[str]:

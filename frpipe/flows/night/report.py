@@ -82,6 +82,8 @@ def _lines(report: Facts) -> Iterator[str]:
                 f"left out   {outside:,} links that lead out of the folder"
                 f"{f'; {behind:,} of the vanished photos lie behind them' if behind else ''}"
             )
+        if suppressed := scan.get("suppressed"):
+            yield f"suppressed {suppressed:,} photos: the gallery's list names them or their people"
     if "rows" in enroll:
         reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
         yield (

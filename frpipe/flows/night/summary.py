@@ -36,7 +36,7 @@ def summary(
         "held_back": "consolidate" not in steps,
         "steps": steps,
         "last_steps": {name: before.get(name) for name in ("scan", "enroll", "consolidate", "dedup")},
-        "reasons": _reasons(steps.get("enroll", {}), before.get("enroll", {})),
+        "reasons": rejected_by_reason(steps.get("enroll", {}), before.get("enroll", {})),
         "throughput": throughput(steps),
         "cost": cost(config, journal.record, steps),
         "gates": [verdict.as_dict() for verdict in verdicts],
@@ -110,7 +110,7 @@ def _timed(found: Facts, count: int, seconds: float, word: str) -> Facts:
     }
 
 
-def _reasons(tonight: Facts, last: Facts) -> list[Facts]:
+def rejected_by_reason(tonight: Facts, last: Facts) -> list[Facts]:
     """Rejected photos by reason, tonight and last night, most first."""
     now, then = tonight.get("reasons", {}), last.get("reasons", {})
     names = sorted(now.keys() | then.keys(), key=lambda name: (-now.get(name, 0), name))

@@ -1,0 +1,139 @@
+"""Night after night with photos of people who were deleted: under their names, under new ones, changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from gallery_rows import content
+from made_runs import Photo, made_run
+
+from frpipe.cli.main import main
+from frpipe.core.night_config import NightConfig, ScanStep
+from frpipe.flows.consolidate.job import Consolidated, Consolidation
+from frpipe.flows.erase.photos import photos_of
+from frpipe.flows.night.faces import scan_words, suppressions
+from frpipe.flows.night.photos import known_of, look, write_again
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.suppression import Names
+from frpipe.io.folder import Folder
+
+ANNA = [Photo("anna/1.jpg", "anna", "a1"), Photo("anna/2.jpg", "anna", "a2")]
+BOB = [Photo("bob/1.jpg", "bob", "b1")]
+
+
+def _consolidated(run: Folder, gallery: Path) -> Consolidated:
+    return Consolidation(run.uri, str(gallery), "append").run()
+
+
+def test_a_photo_does_not_come_back_under_a_new_name(tmp_path: Path) -> None:
+    gallery, first = tmp_path / "g", made_run(tmp_path / "first", [*ANNA, *BOB])
+    _consolidated(first, gallery)
+    assert main(["gallery", "delete", str(gallery), "anna", "--runs", first.uri]) == 0
+    again = [
+        Photo("zoe/9.jpg", "zoe", "a1"),
+        Photo("anna/3.jpg", "anna", "new"),
+        Photo("bob/2.jpg", "bob", "b2"),
+    ]
+    done = _consolidated(made_run(tmp_path / "second", again), gallery)
+    assert (done.added, done.left_out) == (1, {"suppressed": 2})
+    assert "2 suppressed" in done.text()
+    assert {row[0] for row in content(Gallery.open(str(gallery)).snapshot())} == {"bob"}
+    dry = Consolidation(made_run(tmp_path / "third", again).uri, str(gallery)).dry_run()
+    assert dry.left_out == {"suppressed": 2}
+
+
+def test_a_mean_holds_no_suppressed_photo(tmp_path: Path) -> None:
+    gallery, run = tmp_path / "g", made_run(tmp_path / "run", [*ANNA, *BOB])
+    lists = Gallery.ensure(str(gallery), made_spec(run)).suppressions
+    lists.suppress([Names(images=frozenset({"anna/1.jpg"}))])
+    Consolidation(run.uri, str(gallery), templates="mean").run()
+    table = Gallery.open(str(gallery)).snapshot().show("anna", vectors=True)
+    assert table["embedding"].to_pylist() == [pytest.approx(ANNA[1].vector.tolist())]
+
+
+def made_spec(run: Folder) -> object:
+    from frpipe.flows.features import FeatureRun
+
+    return FeatureRun.open(run.uri).spec
+
+
+def test_a_group_photo_of_others_is_not_suppressed_by_its_file(tmp_path: Path) -> None:
+    group = [Photo("anna/group.jpg", "anna", "g"), Photo("bob/group.jpg", "bob", "g")]
+    known = photos_of([made_run(tmp_path / "run", [*ANNA, *group])], {"anna"})
+    assert (len(known.shared), known.copies) == (1, {"bob/group.jpg"})
+    names = known.by_subject["anna"]
+    assert names.images == {"anna/1.jpg", "anna/2.jpg", "anna/group.jpg"}
+    assert len(names.contents) == 2
+
+
+def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -> None:
+    photos, gallery = tmp_path / "photos", tmp_path / "g"
+    contents: dict[str, str] = {}
+
+    def put(image_id: str, what: str) -> None:
+        path = photos / image_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(what)
+        contents[image_id] = what
+
+    def night(number: int) -> dict[str, int]:
+        last = Folder.at(str(tmp_path / f"n{number - 1}/scan")) if number else None
+        place = Folder.at(str(tmp_path / f"n{number}/scan"))
+        found = look(str(photos), ScanStep(), known_of(last), suppressions(str(gallery)))
+        found.write(place, str(photos))
+        rows = found.todo.to_pylist()
+        if rows:
+            made = [Photo(r["image_id"], r["subject_id"], contents[r["image_id"]]) for r in rows]
+            run = made_run(tmp_path / f"n{number}/enroll", made)
+            _consolidated(run, gallery)
+        write_again(place, Folder.at(str(tmp_path / f"n{number}/enroll")) if rows else None)
+        return found.facts()
+
+    for photo in (*ANNA, *BOB):
+        put(photo.image_id, photo.content)
+    night(0)
+    lifecycle.delete(
+        Gallery.open(str(gallery)),
+        ["anna"],
+        suppress=lifecycle.Suppressing(
+            photos=photos_of([Folder.at(str(tmp_path / "n0/enroll"))], ["anna"]).by_subject
+        ),
+    )
+    for number in range(1, 10):
+        put("anna/1.jpg", f"changed {number}")
+        put(f"anna/new-{number}.jpg", f"new {number}")
+        put(f"stranger-{number}/x.jpg", "a2")
+        put(f"person-{number}/1.jpg", f"p{number}")
+        facts = night(number)
+        assert facts["suppressed"] == 2 + number
+        assert f"{2 + number} suppressed" in scan_words(facts)
+        assert facts["vanished"] == 0
+    shown = {row[0] for row in content(Gallery.open(str(gallery)).snapshot())}
+    assert shown == {"bob", *(f"person-{number}" for number in range(1, 10))}
+    scratch = tmp_path / "scratch"
+    kept = [Photo(name, name.split("/")[0], what) for name, what in sorted(contents.items())]
+    kept = [p for p in kept if p.subject_id != "anna" and p.content != "a2"]
+    _consolidated(made_run(tmp_path / "whole", kept), scratch)
+    assert content(Gallery.open(str(scratch)).snapshot()) == content(Gallery.open(str(gallery)).snapshot())
+    Gallery.open(str(gallery)).suppressions.allow(Names(frozenset({"anna"})))
+    assert night(10)["new"] == 11
+
+
+def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
+    for name in ("anna/1.jpg", "bob/1.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        (tmp_path / "photos" / name).write_text("x")
+    config = NightConfig(runs="r", gallery=str(tmp_path / "g"), photos=str(tmp_path / "photos"))
+    known = look(str(config.photos), config.scan, None).listing
+    from frpipe.gallery.suppression import Suppressions, _entry
+
+    barred = Suppressions([_entry("11" * 32, Names(frozenset({"anna"})), "", "")])
+    found = look(str(config.photos), config.scan, known, barred)
+    assert (found.suppressed, found.new, found.vanished.num_rows) == (1, 0, 0)
+    assert found.listing["image_id"].to_pylist() == ["bob/1.jpg"]
+    (tmp_path / "photos/anna/1.jpg").unlink()
+    assert look(str(config.photos), config.scan, known, barred).vanished.num_rows == 0
+    assert isinstance(found.listing, pa.Table)

@@ -23,7 +23,7 @@ from frpipe.io.folder import Folder
 T = TypeVar("T")
 _READS = 2
 # What libraries raise for bytes that they cannot make sense of.
-_SENSELESS = (pa.ArrowException, OSError, ValueError, TypeError)
+_SENSELESS = (pa.ArrowException, OSError, ValueError)
 
 
 def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str = "") -> T:
@@ -156,7 +156,11 @@ def _columns(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    return {**json.loads(data)}
+    """Raises ValueError for bytes that are no JSON object."""
+    try:
+        return {**json.loads(data)}
+    except TypeError:
+        raise ValueError from None
 
 
 def _flaky(folder: Folder, name: str, error: Exception) -> StorageError:

@@ -9,11 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from gallery_rows import content, files, ids, people, spec
 
+from frpipe.flows.doctor.checks import Finding
+from frpipe.flows.doctor.job import mend
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.photos import RunPhotos
+from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.folder import Folder
 
 
@@ -65,10 +72,33 @@ def _enroll(gallery: Gallery) -> object:
     return lifecycle.enroll(gallery, [table], "replace")
 
 
+def _supersede(gallery: Gallery) -> object:
+    """Photos of 30 people show nobody any more, and those of 20 another face."""
+    photos = RunPhotos()
+    photos.add(pa.array(ids(50)), pa.nulls(50, pa.string()))
+    return lifecycle.enroll(gallery, [people(ids(20), seed=9)], "append", photos=photos)
+
+
+def _mend(gallery: Gallery) -> object:
+    """A check of a test's own finds the templates of 30 people."""
+    return mend(gallery, [], checks=[_check])
+
+
+def _check(snapshot: Snapshot, *_: object) -> Finding:
+    rows = {}
+    for ref in snapshot.version.shards:
+        bad = pc.is_in(snapshot.open(ref).text("subject_id"), value_set=pa.array(ids(30))).to_numpy(False)
+        found = np.setdiff1d(np.flatnonzero(bad), snapshot.deleted_rows(ref))
+        rows |= {ref.name: found} if found.size else {}
+    return Finding("own", "", sum(map(len, rows.values())), (), True, rows)
+
+
 CHANGES: dict[str, Callable[[Gallery], object]] = {
     "enroll": _enroll,
     "delete": lambda gallery: lifecycle.delete(gallery, ids(30)),
     "compact": lifecycle.compact,
+    "supersede": _supersede,
+    "mend": _mend,
 }
 
 

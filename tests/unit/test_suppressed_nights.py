@@ -117,7 +117,11 @@ def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -
     kept = [Photo(name, name.split("/")[0], what) for name, what in sorted(contents.items())]
     kept = [p for p in kept if p.subject_id != "anna" and p.content != "a2"]
     _consolidated(made_run(tmp_path / "whole", kept), scratch)
-    assert content(Gallery.open(str(scratch)).snapshot()) == content(Gallery.open(str(gallery)).snapshot())
+    # The runs of this test lie in folders of their own, and so do their relative photos.
+    made, grown = (
+        [row[:3] for row in content(Gallery.open(str(each)).snapshot())] for each in (scratch, gallery)
+    )
+    assert made == grown
     Gallery.open(str(gallery)).suppressions.allow(Names(frozenset({"anna"})))
     assert night(10)["new"] == 11
 

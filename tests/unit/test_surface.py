@@ -26,6 +26,7 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["metrics", "lecture"],
         ["protocol", "lfw"],
         ["rejects"],
+        ["doctor"],
         ["erase"],
         ["check"],
         ["identify"],

@@ -94,9 +94,7 @@ class NightErasure:
         for sub in struck.begun:
             self.check()
             self.say(f"{self.night.date}: {sub} had not ended and is removed; the night does it again")
-            # The marks of published parts first: what is left of a removal that was cut short has none.
-            self.folder.clear(f"{sub}/{IMAGES}")
-            self.folder.clear(sub)
+            self._remove(sub)
         for sub in self._enrolled():
             if self._ended(sub):
                 done = self._erase(sub).run()
@@ -131,8 +129,20 @@ class NightErasure:
 
     def _holds(self, sub: str) -> bool:
         """Whether a table of an enroll output, its plan among them, names these people or cannot be read."""
+        if not self._ended(sub) and self.folder.exists(f"{sub}/{run.ERASING}"):
+            return True
         names = [e.name for e in self.folder.list(sub) if e.name.endswith(".parquet")]
         return any(in_order(lambda number: self._names_any(names[number]), range(len(names))))
+
+    def _remove(self, sub: str) -> None:
+        """Remove a folder whole; one that was cut short is known by its mark, and has no published part."""
+        mark = f"{sub}/{run.ERASING}"
+        self.folder.create(mark, b"{}")
+        self.folder.clear(f"{sub}/{IMAGES}")
+        for entry in self.folder.list(sub):
+            if entry.name != mark:
+                self.folder.delete(entry.name)
+        self.folder.clear(sub)
 
     def _names_any(self, name: str) -> bool:
         try:

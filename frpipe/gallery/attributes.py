@@ -31,11 +31,18 @@ def is_shown(column: str) -> bool:
 
 
 def known_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The values of each attribute in some templates of a person: each once, sorted, of the known ones."""
+    """The values of each attribute in some templates of a person: each once, sorted, of the known ones.
+
+    Columns of frpipe's own (OWN_PREFIX) are left out.
+    """
     found: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.items():
+<<<<<<< HEAD
             if is_shown(name) and value is not None:
+=======
+            if name not in FIXED_COLUMNS and not name.startswith(OWN_PREFIX) and value is not None:
+>>>>>>> ids
                 found.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in found.items()}
 

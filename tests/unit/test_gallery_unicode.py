@@ -12,6 +12,7 @@ from gallery_rows import content, people, spec
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryError
+from frpipe.flows.doctor.job import examine
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lineup import Lineup
@@ -80,6 +81,12 @@ def test_an_old_gallery_shows_both_forms_as_one_person(old: Gallery) -> None:
     assert Lineup(snapshot, {"팀": NFD}).subjects == 1
     ids = np.concatenate([ids.to_pylist() for ids, _ in snapshot.vectors()])
     assert sorted(ids) == sorted(["ann", "bob", NFC, NFC])
+
+
+def test_the_doctor_lists_people_who_look_twice(old: Gallery) -> None:
+    found = {each.name: each for each in examine(old, []).findings}["looks_twice"]
+    assert (found.count, found.mend) == (2, False)
+    assert {row["subject_id"] for row in found.shown} == {NFC}
 
 
 @pytest.mark.parametrize("form", [NFC, NFD])

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from frpipe.core.errors import GalleryMismatch, InvariantError, OutputError
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.consolidate.grouping import grouped
 from frpipe.flows.consolidate.reading import derived, photos_and_faces, spoken_of
 from frpipe.flows.features import FeatureRun
@@ -229,7 +230,7 @@ class Consolidation:
                 images, faces, self.faces, source.created, barred, source=self.source
             )
             told, unread, unnamed = spoken_of(images)
-            photos.add(sourced(told[ID], self.source), told[URI])
+            photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
             table = with_source(table, self.source)
             count.unread += unread
             count.unnamed += unnamed
@@ -297,7 +298,7 @@ def without_photos(
 def _vanished(vanished: pa.Table | None, source: str) -> RunPhotos:
     photos = RunPhotos()
     if vanished is not None and vanished.num_rows:
-        photos.add(sourced(vanished[ID], source), vanished[URI])
+        photos.add(sourced(canonical_column(vanished[ID]), source), vanished[URI])
     return photos
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.flows.doctor.runs import RunOfGallery
 from frpipe.flows.doctor.superseded import superseded_rows
+from frpipe.gallery.look_alikes import stored_forms
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, place_hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI
@@ -92,7 +94,25 @@ def not_traceable(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -
     return Finding("not_traceable", what, _count(rows), listed(snapshot, rows, most), rows=rows)
 
 
-CHECKS: tuple[Check, ...] = (superseded, two_places, not_traceable)
+def looks_twice(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -> Finding:
+    """Find people whose ids are stored in several Unicode forms: they look the same, and are read as one."""
+    del runs
+    ids = pa.array([each.subject_id for each in stored_forms(snapshot) if each.looks_twice], pa.string())
+    rows = {}
+    for ref in snapshot.version.shards if len(ids) else ():
+        subjects = snapshot.open(ref, vectors=False).text(SUBJECT_ID)
+        found = np.flatnonzero(pc.is_in(subjects, value_set=ids).to_numpy(False))
+        found = np.setdiff1d(found, snapshot.deleted_rows(ref))
+        if found.size:
+            rows[ref.name] = found
+    what = (
+        "templates of people whose ids are stored in several Unicode forms: frpipe takes them for one person, "
+        "and what compares bytes for several; an export into a new gallery stores one form"
+    )
+    return Finding("looks_twice", what, _count(rows), listed(snapshot, rows, most), rows=rows)
+
+
+CHECKS: tuple[Check, ...] = (superseded, two_places, not_traceable, looks_twice)
 
 
 def listed(snapshot: Snapshot, rows: Rows, most: int) -> tuple[dict[str, Any], ...]:

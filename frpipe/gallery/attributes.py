@@ -38,11 +38,7 @@ def known_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.items():
-<<<<<<< HEAD
             if is_shown(name) and value is not None:
-=======
-            if name not in FIXED_COLUMNS and not name.startswith(OWN_PREFIX) and value is not None:
->>>>>>> ids
                 found.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in found.items()}
 

@@ -45,8 +45,10 @@ def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
 
 
 def _bytes(folder: Folder, name: str) -> bytes:
-    """All bytes. A file that has come meanwhile is read; StorageError where one is there and no read finds it,
-    as whoever waits for it to come or go would wait for ever."""
+    """All bytes; FileNotFoundError where there is no such file.
+
+    Raises StorageError where it is there and no read finds it: who waits for it to go would wait for ever.
+    """
     try:
         return folder.read(name)
     except FileNotFoundError:

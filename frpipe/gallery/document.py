@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from frpipe.core.errors import GalleryDamaged
 from frpipe.io.folder import Folder
-from frpipe.io.whole_file import unsteady
+from frpipe.io.whole_file import none_found, unsteady
 
 T = TypeVar("T")
 
@@ -31,17 +31,35 @@ def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
 
     Raises GalleryDamaged where both reads gave the same bytes; StorageError where each gave others.
     """
-    data = folder.read(name)
+    data = _bytes(folder, name)
     try:
         return use(data)
     except GalleryDamaged:
-        again = folder.read(name)
+        again = _bytes(folder, name)
         if again == data:
             raise
         try:
             return use(again)
         except GalleryDamaged:
             raise unsteady(folder, name) from None
+
+
+def _bytes(folder: Folder, name: str) -> bytes:
+    """All bytes; FileNotFoundError where there is no such file.
+
+    Raises StorageError where it is there and no read finds it: who waits for it to go would wait for ever.
+    """
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        if not folder.exists(name):
+            raise
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        if folder.exists(name):
+            raise none_found(folder, name) from None
+        raise
 
 
 def unsealed(data: bytes, name: str) -> dict[str, Any]:

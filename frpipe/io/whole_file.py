@@ -164,9 +164,13 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _flaky(folder: Folder, name: str, error: Exception) -> StorageError:
-    found = storage_error(error, f"{folder.uri}: {name}")
-    if not isinstance(error, FileNotFoundError):
-        return found
+    if isinstance(error, FileNotFoundError):
+        return none_found(folder, name)
+    return storage_error(error, f"{folder.uri}: {name}")
+
+
+def none_found(folder: Folder, name: str) -> StorageError:
+    """The error for a file that is there, and is not found by a read."""
     return StorageError(
         f"{folder.uri}: {name} is there, and a read of it found none", "run again: nothing was changed"
     )

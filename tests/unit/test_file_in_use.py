@@ -134,6 +134,23 @@ def test_a_read_that_was_cut_short_once_is_made_again(
     assert {table["embedding"].type.list_size for table in tables} == {DIM}
 
 
+@pytest.mark.parametrize("sub", ["gallery.json", "versions", "deleted"])
+def test_a_file_that_is_there_and_is_not_found_by_a_read_keeps_nobody_waiting(
+    sub: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lifecycle.delete(gallery, ["p0001"])
+    read = Folder.read
+
+    def lost(folder: Folder, name: str) -> bytes:
+        if name.startswith(sub):
+            raise FileNotFoundError(name)
+        return read(folder, name)
+
+    monkeypatch.setattr(Folder, "read", lost)
+    assert main(["gallery", "list", gallery.uri]) == 7
+    assert "is there, and a read of it found none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [

@@ -47,7 +47,7 @@ test-slow: models ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py
 
 test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
-	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression.py tests/unit/test_erase_everywhere.py
+	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression_list.py tests/unit/test_erase_everywhere.py
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

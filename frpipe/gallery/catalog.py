@@ -6,11 +6,12 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from frpipe.core.errors import GalleryError
+from frpipe.core.errors import GalleryError, StorageError
 from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.schema import check_text
 from frpipe.io.folder import Folder
@@ -21,6 +22,8 @@ SHORT = 12
 """Digits of a commit that people are shown."""
 # Digests of subjects that one entry lists; beyond it, one digest of all of them.
 _MOST_DIGESTS = 10_000
+# How often files are looked for that come and go.
+_LOOKS = 100
 _NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
 _SHARD_NAME = re.compile(r"shards/[0-9a-f]{20}\.h5")
 _DELETED_NAME = re.compile(r"deleted/[0-9a-f]{20}\.bin")
@@ -182,7 +185,7 @@ class Catalog:
 
     def head(self) -> Version:
         """The newest version. Raises GalleryDamaged where its file, or the only file, is damaged or lost."""
-        while True:
+        for _ in range(_LOOKS):
             numbers = self.numbers()
             if not numbers:
                 # What is listed while files come and go may lack both: a second look tells.
@@ -195,6 +198,7 @@ class Catalog:
                 return self.read(numbers[-1])
             except FileNotFoundError:  # a newer one was committed and this one purged between two looks
                 continue
+        raise _never_there(VERSIONS)
 
     def numbers(self) -> list[int]:
         """Numbers of the version files that are there, ascending."""
@@ -266,14 +270,17 @@ class Catalog:
 
     def history(self) -> list[tuple[str, Entry]]:
         """The audit log, oldest first, with the commit of each version."""
+        for _ in range(_LOOKS):
+            with suppress(FileNotFoundError):  # purged between two looks
+                return self._history()
+        raise _never_there(VERSIONS)
+
+    def _history(self) -> list[tuple[str, Entry]]:
         found = {0: (self._origin.commit, self._origin.entry)}
         for number in self.logged():
             found[number] = self._receipt(number)
         for number in self.numbers():
-            try:
-                version = self.read(number)
-            except FileNotFoundError:
-                return self.history()
+            version = self.read(number)
             found.setdefault(number, (version.commit, version.entry))
         return [found[number] for number in sorted(found)]
 
@@ -316,6 +323,13 @@ def check_readable(number: int, head: Version) -> None:
             f"version {number} of the gallery {why}",
             f"versions that can be read: {head.purged + 1} to {head.number}",
         )
+
+
+def _never_there(folder: str) -> StorageError:
+    return StorageError(
+        f"files of {folder}/ are listed, and not there when they are read, {_LOOKS} times",
+        "look at the store, or run again when no compaction is under way",
+    )
 
 
 def _name(folder: str, number: int) -> str:

@@ -134,6 +134,6 @@ def test_every_way_in_says_it_on_standard_output(
         assert main(["gallery", *way, *at, "--json"]) == 0
         told = capsys.readouterr()
         assert json.loads(told.out)["doubts"]["like_another"] == 1
-        lifecycle.delete(gallery, ["carl"])
+        lifecycle.delete(gallery, ["carl"], suppress=None)
     done = Consolidation(out, gallery.uri).run()
     assert "not looked at: whether the faces fit" in done.text()

@@ -19,7 +19,9 @@ from frpipe.io.parts import FACES, IMAGES, part_name
 def _plan(folder: Path, k: int, subjects: int | None, probe_rows: int = 3000) -> Plan:
     """Four parts of 1,000 faces. subjects: None: they must not be counted."""
     files = [
-        {"name": f"{sub}/{part_name(part)}", "rows": 1000} for part in range(4) for sub in (IMAGES, FACES)
+        {"name": f"{sub}/{part_name(part)}", "rows": 1000, "bytes": 1, "sha256": ""}
+        for part in range(4)
+        for sub in (IMAGES, FACES)
     ]
     (folder / run.FILES).write_text(json.dumps({"files": files}))
     lineup: dict[str, Any] = {} if subjects is None else {"subjects": subjects}

@@ -111,7 +111,10 @@ def test_faces_that_are_missing_from_the_output_commit_nothing(
     spec = GallerySpec(2, "e" * 64, "p" * 64, "d" * 64)
     source = FeatureRun(Folder.at(str(tmp_path)), spec, "m.csv", "r", NOW, faces=2)
     monkeypatch.setattr(FeatureRun, "open", lambda _: source)
-    monkeypatch.setattr(consolidate, "read_outputs", lambda *_: [_part(("a", "s", CENTRE))])
+    images, faces = _part(("a", "s", CENTRE))
+    for name, value in (("image_uri", "/a"), ("subject_id", "s"), ("status", "ok"), ("reason", None)):
+        images = images.append_column(name, pa.array([value], pa.string()))
+    monkeypatch.setattr(consolidate, "photos_and_faces", lambda _: [(images, faces)])
     job = consolidate.Consolidation("out", str(tmp_path / "G"))
     with pytest.raises(OutputError, match="holds 1 faces, its report says 2"):
         job.run()

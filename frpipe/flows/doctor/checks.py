@@ -106,8 +106,8 @@ def looks_twice(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -> 
         if found.size:
             rows[ref.name] = found
     what = (
-        "templates of people whose ids are stored in several Unicode forms: frpipe takes them for one person, "
-        "and what compares bytes for several; an export into a new gallery stores one form"
+        "templates of people whose ids are stored in several Unicode forms, which frpipe takes for one person: "
+        "an export into a new gallery stores one form"
     )
     return Finding("looks_twice", what, _count(rows), listed(snapshot, rows, most), rows=rows)
 

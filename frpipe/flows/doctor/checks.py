@@ -106,7 +106,7 @@ def looks_twice(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -> 
         if found.size:
             rows[ref.name] = found
     what = (
-        "templates of people whose ids are stored in several Unicode forms, which frpipe takes for one person: "
+        "templates of people whose ids are stored in several Unicode forms, which are read as one: "
         "an export into a new gallery stores one form"
     )
     return Finding("looks_twice", what, _count(rows), listed(snapshot, rows, most), rows=rows)

@@ -15,6 +15,7 @@ from frpipe.gallery.catalog import VERSIONS, ShardRef, Version
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
+from frpipe.io.whole_file import none_found
 
 _TRIES = 10
 
@@ -111,6 +112,8 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         gallery.shelf.deleted_rows(ref)
     except FileNotFoundError as error:
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
+        if gallery.folder.exists(name):
+            raise none_found(gallery.folder, name) from None
         yield Problem(name, "it is missing")
     except GalleryError as error:
         yield Problem(ref.name, error.message)

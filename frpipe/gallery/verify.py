@@ -17,6 +17,7 @@ from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import SUPPRESSED
+from frpipe.io.whole_file import none_found
 
 _TRIES = 10
 
@@ -121,6 +122,8 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         gallery.shelf.deleted_rows(ref)
     except FileNotFoundError as error:
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
+        if gallery.folder.exists(name):
+            raise none_found(gallery.folder, name) from None
         yield Problem(name, "it is missing")
     except GalleryError as error:
         yield Problem(ref.name, error.message)

@@ -55,7 +55,7 @@ def batches(
             ),
         )
         yield from reader
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, NotImplementedError) as error:
         if "Empty CSV file" in str(error):
             return
         raise ManifestError("a .csv file of the manifest cannot be read", _REMEDY) from None

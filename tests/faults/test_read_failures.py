@@ -26,4 +26,4 @@ def test_a_thousand_reads_that_fail_cost_no_file(tmp_path: Path) -> None:
     found = [undisturbed.wrong(case, tmp_path / str(number), ends) for number, case in enumerate(cases)]
     assert not any(found), "\n".join(line for lines in found for line in lines)
     assert ends.total() == MANY
-    assert set(ends) <= {0, 6, 7, 10, 11}
+    assert set(ends) <= {0, 3, 6, 7, 10, 11}

@@ -138,6 +138,8 @@ def test_the_plan_is_checked_too(out: Folder) -> None:
         ("_plan/part-000004.parquet", GONE, False),
     ]
     assert out.exists(run.SUCCESS)
+    out.write("_plan/part-000000.parquet", b"PAR1")
+    assert _only(out).problems == (Problem("_plan/part-000000.parquet", DAMAGED, mendable=False),)
 
 
 def test_an_unfinished_run_is_checked_by_its_own_marks(out: Folder) -> None:

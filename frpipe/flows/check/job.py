@@ -20,7 +20,7 @@ from frpipe.flows.rejects.reading import in_order
 from frpipe.flows.replay.source import flat
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.partition import PLAN, load_plan, read_part
+from frpipe.io.partition import PLAN, Plan, load_plan
 from frpipe.io.parts import FACES, IMAGES, PartFile, check_part, done_parts, part_number, withdraw_part
 from frpipe.io.whole_file import as_table, read_json, read_whole
 
@@ -199,20 +199,22 @@ class _Run:
 
     def _plan(self) -> Iterator[Problem]:
         try:
+            read_json(self.out, f"{PLAN}/plan.json")
+            read_whole(self.out, f"{PLAN}/{Plan.part_name(0)}", as_table)
             plan = load_plan(self.out)
         except FileNotFoundError:
             if self.finished:
                 yield Problem(f"{PLAN}/plan.json", GONE, mendable=False)
             return
-        except OutputError:
-            yield Problem(f"{PLAN}/plan.json", DAMAGED, mendable=False)
+        except FileDamaged as error:
+            yield Problem(error.file, DAMAGED if self.out.exists(error.file) else GONE, mendable=False)
             return
 
         def look(part: int) -> Problem | None:
             name = f"{PLAN}/{plan.part_name(part)}"
             try:
-                rows = read_part(self.out, part).num_rows
-            except OutputError:
+                rows = read_whole(self.out, name, as_table).num_rows
+            except FileDamaged:
                 return Problem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
             return None if rows == plan.rows_of(part) else Problem(name, DAMAGED, mendable=False)
 

@@ -55,8 +55,8 @@ def _changed(synthetic: Path, tmp_path: Path) -> Gallery:
     uri = shutil.copytree(synthetic, tmp_path / "G")
     gallery = Gallery.open(str(uri))
     lifecycle.enroll(gallery, [people_of(300, 60, 2)], "append")
-    lifecycle.delete(gallery, [f"p{number:04d}" for number in range(0, 300, 7)])
-    lifecycle.enroll(gallery, [people_of(40, 30, 5)], "replace")
+    lifecycle.delete(gallery, [f"p{number:04d}" for number in range(0, 300, 7)], suppress=None)
+    lifecycle.enroll(gallery, [people_of(40, 30, 5)], "replace", same_photos=True)
     lifecycle.enroll(gallery, [people_of(100, 30, 1).slice(0, 0), _moved(gallery)], "replace")
     return gallery
 
@@ -104,7 +104,7 @@ def test_nobody_who_is_deleted_is_in_the_result(
 ) -> None:
     gallery = Gallery.open(str(shutil.copytree(synthetic, tmp_path / "G")))
     gone = set(read_pairs(night)["subject_a"].to_pylist()[:20])
-    lifecycle.delete(gallery, gone)
+    lifecycle.delete(gallery, gone, suppress=None)
     for name, since in (("full", None), ("after", str(night))):
         report = dedup(cluster, tmp_path / name, gallery.uri, since=since)
         rows = read_pairs(tmp_path / name)

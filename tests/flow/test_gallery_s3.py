@@ -38,7 +38,7 @@ def test_commands_work_on_s3(
     assert main(["gallery", "export", gallery, "--layout", "parquet", "-o", f"{s3.uri}/export"]) == 0
     assert main(["gallery", "clear", gallery, "--yes"]) == 0
     assert main(["gallery", "import", gallery, f"{s3.uri}/gallery.hdf"]) == 0
-    assert main(["gallery", "delete", gallery, "p3"]) == 0
+    assert main(["gallery", "delete", gallery, "p3", "--no-suppress"]) == 0
     assert main(["gallery", "import", gallery, f"{s3.uri}/export"]) == 0
     assert main(["gallery", "verify", gallery]) == 0
     capsys.readouterr()

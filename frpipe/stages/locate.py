@@ -136,17 +136,15 @@ class Locator:
         work.data = data
         work.located.bytes = len(data)
         sha256 = work.located.content_sha256 = hashlib.sha256(data).hexdigest()
+        if self._barred.holds(CONTENTS, sha256):
+            work.located.reject(Reject(Reason.SUPPRESSED, "by its content"))
+            return work
         try:
-            self._refuse_suppressed(sha256)
             work.photo = self._decode(data, work.located)
         except Reject as why:
             work.located.reject(why)
         work.located.decode_ms = _ms_since(start)
         return work
-
-    def _refuse_suppressed(self, sha256: str) -> None:
-        if self._barred.holds(CONTENTS, sha256):
-            raise Reject(Reason.SUPPRESSED, "by its content")
 
     def _decode(self, data: bytes, located: Located) -> Photo:
         photo = decode(data, self._config.decode, self._shrink_of)

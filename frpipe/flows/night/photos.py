@@ -180,12 +180,12 @@ def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None =
     enrolled: the finished enroll output of the manifest; None: it was not enrolled, so it is not known.
     before: what the last night has left, of which photos that were suppressed by content stay so.
     """
-    todo = read_table(folder, MANIFEST, [ID])
     if enrolled is None:
+        todo = read_table(folder, MANIFEST, [ID])
         again = pa.table([todo[ID], pa.nulls(len(todo), pa.string())], schema=_AGAIN)
     else:
         again = _ended_early(enrolled)
-    held = _still_suppressed(before, folder, todo)
+    held = _still_suppressed(before, folder)
     write_table(folder, AGAIN, pa.concat_tables([again, held]))
     return int(again[CONTENT].null_count)
 
@@ -219,11 +219,11 @@ def _ended_early(enrolled: Folder) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _still_suppressed(before: Folder | None, folder: Folder, todo: pa.Table) -> pa.Table:
+def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
     """Of the photos that the last night knew as suppressed by content, those that are there as they were."""
     if before is None or not before.exists(AGAIN):
         return _AGAIN.empty_table()
-    again, listing = _again(before), read_table(folder, LISTING, [ID])
+    again, listing, todo = _again(before), *(read_table(folder, name, [ID]) for name in (LISTING, MANIFEST))
     there = pc.is_in(again[ID], value_set=listing[ID].combine_chunks())
     anew = pc.is_in(again[ID], value_set=todo[ID].combine_chunks())
     return again.filter(pc.and_(pc.is_valid(again[CONTENT]), pc.and_(there, pc.invert(anew))))

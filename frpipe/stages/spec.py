@@ -28,6 +28,7 @@ class RunSpec(BaseModel):
     detector: Card
     embedder: Card
     judge: Card | None = None
+    # Ray may write the text of what a worker is given to its own logs.
     obeyed: Obeyed = Field(NOBODY, repr=False)
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -14,10 +16,14 @@ from frpipe.cli.main import main
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.flows.consolidate.job import Consolidated, Consolidation
+from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.erase.photos import photos_of
-from frpipe.flows.night.faces import looked, scan_words
+from frpipe.flows.night import searches
+from frpipe.flows.night.faces import enrolled, looked, scan_words, source_of
+from frpipe.flows.night.journal import Journal
 from frpipe.flows.night.photos import AGAIN, known_of, look, tried_again, write_again
 from frpipe.flows.night.tables import read_table
+from frpipe.flows.night.work import Work
 from frpipe.flows.obeying import suppressions
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
@@ -215,3 +221,34 @@ def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
     (tmp_path / "photos/anna/1.jpg").unlink()
     assert look(str(config.photos), config.scan, known, barred).vanished.num_rows == 0
     assert isinstance(found.listing, pa.Table)
+
+
+def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photos/ann/1.jpg", "probes/ann/2.jpg", "probes/bob/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    config = NightConfig.model_validate(
+        {
+            "runs": "r",
+            "gallery": str(tmp_path / "g"),
+            "photos": str(tmp_path / "photos"),
+            "consolidate": {"source": "site"},
+            "identify": {"probes": str(tmp_path / "probes")},
+        }
+    )
+    Gallery.ensure(config.gallery, SPEC).suppressions.suppress([Names(frozenset({"ann"}))])
+    asked: list[Enrollment] = []
+    monkeypatch.setattr(Enrollment, "run", lambda job: asked.append(job))
+    monkeypatch.setattr(searches.photos, "write_again", lambda *_: 0)
+    pins: dict[str, Any] = {}
+    night = Folder.at(str(tmp_path / "night"))
+    journal = SimpleNamespace(folder=night, record={"pins": pins}, pin=pins.__setitem__)
+    work = Work(config, cast("Journal", journal), [], None, None, lambda _: None, lambda: None)
+    enrolled(work, night.child("scan"), night.child("enroll"), str(config.photos), source_of(config))
+    assert searches._probes(work) is not None
+    assert [each.obeyed.source for each in asked] == ["site", ""]
+    assert all(each.obeyed.suppressions().holds("subjects", "ann") for each in asked)
+    assert pins["probes"]["suppressed"] == 1
+    assert read_table(night, "probes/manifest.parquet")["image_id"].to_pylist() == ["bob/3.jpg"]

@@ -3,6 +3,7 @@
     python jobs/enroll.py --manifest photos.parquet --output out/
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/enroll.py --manifest s3://... --output s3://...
+    python jobs/enroll.py --manifest ... --output out/ --obey people.gallery   # without whom its list names
     python jobs/enroll.py --replay out/      # its rejected photos once more, into out-replay/
     python jobs/enroll.py --replay out/ --rescan    # of an output of before turned and small faces were
                                                     # looked at again: what that may change
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from frpipe.core.errors import RejectRatioError
     from frpipe.flows.enroll.job import Enrollment
     from frpipe.flows.replay.job import Replay
+    from frpipe.stages.obeyed import Obeyed
 
 _say = Speaker("enroll")
 
@@ -67,7 +69,7 @@ def _enroll(options: argparse.Namespace) -> int:
     config = load_config(options.config, [*_stored(options), *options.set])
     if options.gallery:
         config = _fitting_gallery(options, config)
-    job = _job(options, config)
+    job = _job(options, config, _obeyed(options))
     with kept_clean():
         text, bad = (_planned(job, options), None) if options.dry_run else _run(job, config, options)
     print(text)
@@ -88,20 +90,29 @@ def _stored(options: argparse.Namespace) -> list[str]:
     return stored_settings(options.replay)
 
 
-def _job(options: argparse.Namespace, config: Config) -> Enrollment | Replay:
+def _obeyed(options: argparse.Namespace) -> Obeyed:
+    from frpipe.flows.obeying import obeyed_at  # noqa: PLC0415
+
+    found = obeyed_at(options.obey, options.gallery)
+    if found:
+        _say("photos that a suppression list names are left out")
+    return found
+
+
+def _job(options: argparse.Namespace, config: Config, obeyed: Obeyed) -> Enrollment | Replay:
     from frpipe.flows.enroll.job import Enrollment  # noqa: PLC0415
 
     if options.replay is None:
-        return Enrollment(options.manifest, options.output, config, options.address, _say)
+        return Enrollment(options.manifest, options.output, config, options.address, _say, obeyed)
     from frpipe.flows.rejects.choice import Choice  # noqa: PLC0415
     from frpipe.flows.replay.job import Replay, Rescan  # noqa: PLC0415
 
     if options.rescan is not None:
         wish = Rescan(options.rescan)
-        return Replay(options.replay, wish, options.output, config, options.address, _say)
+        return Replay(options.replay, wish, options.output, config, options.address, _say, obeyed)
     reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
-    choice = Choice.of(reasons, options.replay_no_face)
-    return Replay(options.replay, choice, options.output, config, options.address, _say)
+    choice = Choice.again(reasons, options.replay_no_face)
+    return Replay(options.replay, choice, options.output, config, options.address, _say, obeyed)
 
 
 def _planned(job: Enrollment | Replay, options: argparse.Namespace) -> str:
@@ -188,7 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gallery",
         metavar="URI",
-        help="afterwards put the faces into this gallery, as jobs/consolidate.py does by default",
+        help="afterwards put the faces into this gallery, as jobs/consolidate.py does by default; where "
+        "it is there, its suppression list is obeyed",
+    )
+    parser.add_argument(
+        "--obey",
+        metavar="GALLERY",
+        action="append",
+        default=[],
+        help="reject the photos that this gallery's suppression list names, as `suppressed`; may be repeated",
     )
     add_run(parser)
     return parser

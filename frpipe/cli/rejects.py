@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     choice = Choice.of(options.reason, options.no_face)
     found = rejects_of(options.output, choice, options.limit).as_dict()
     if options.manifest:
-        write_rejects(options.output, choice, options.manifest)
+        write_rejects(options.output, Choice.again(options.reason, options.no_face), options.manifest)
     print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else _text(found, choice))
     if options.manifest and not options.json:
         print(f"\nwritten to {options.manifest}")

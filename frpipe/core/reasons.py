@@ -1,4 +1,4 @@
-"""How a photo can end, and why. The lists are closed: a new reason is a new version of the schema."""
+"""How a photo can end, and why. The lists are closed: docs/outputs.md names every reason."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Reason(StrEnum):
     OUTSIDE_ROOT = "outside_root"
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
+    SUPPRESSED = "suppressed"
     UNKNOWN_FORMAT = "unknown_format"
     MISSING_CODEC = "missing_codec"
     TOO_MANY_PIXELS = "too_many_pixels"
@@ -48,7 +49,9 @@ PASSING = (
     Reason.HUNG_WORKER,
     Reason.EXHAUSTED_MEMORY,
 )
-"""What may be otherwise tomorrow: it lies with storage or workers, and says nothing of the content."""
+"""What may be otherwise tomorrow: it lies with storage or workers, and says nothing of the content.
+
+Not among them is `suppressed`: a gallery then has nothing of the photo, as its list says."""
 
 _STAGES: dict[str, tuple[Reason, ...]] = {
     "fetch": (
@@ -58,6 +61,7 @@ _STAGES: dict[str, tuple[Reason, ...]] = {
         Reason.OUTSIDE_ROOT,
         Reason.EMPTY,
         Reason.TOO_MANY_BYTES,
+        Reason.SUPPRESSED,
     ),
     "decode": (
         Reason.UNKNOWN_FORMAT,

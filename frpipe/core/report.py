@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
-from frpipe.core.reasons import Status
+from frpipe.core.reasons import Reason, Status
 from frpipe.core.schema import version_of
 
 STAGES = {
@@ -81,6 +81,11 @@ class Report:
     faces_refused: int = field(default=0, kw_only=True)
     photos_turned: int = field(default=0, kw_only=True)
     least_face_px: float | None = field(default=None, kw_only=True)
+
+    @property
+    def suppressed(self) -> int:
+        """Of the rejected, those that a suppression list names: nothing is wrong with them."""
+        return self.reasons.get(Reason.SUPPRESSED.value, 0)
 
     @classmethod
     def of(cls, tally: Tally, **facts: Any) -> Report:

@@ -14,6 +14,7 @@ import numpy as np
 
 from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.gallery.suppression import CONTENTS, Suppressions
 from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
 from frpipe.models.detectors.candidates import Candidate, Case
@@ -32,6 +33,7 @@ CROP_SIDE = 112
 # A face is seen from the front up to this offset of its nose; then, as to being on a photograph, limits are
 # stricter by so much, in log odds.
 _FRONTAL, _DOUBT = 0.25, 1.5
+_NOTHING = Suppressions(())
 
 
 @dataclass(slots=True)
@@ -86,10 +88,13 @@ class Locator:
 
     A window closes after `window_rows` photos or `window_bytes` of pixels, whichever comes first. With more
     than one thread the next window is read while the model is busy with this one, so that two are held.
+
+    barred: files that are rejected as soon as they are read.
     """
 
-    def __init__(self, config: Config, finder: Detector | Finder) -> None:
+    def __init__(self, config: Config, finder: Detector | Finder, barred: Suppressions = _NOTHING) -> None:
         self._config = config
+        self._barred = barred
         self._finder = finder if isinstance(finder, Finder) else SingleLook(finder, config.detect)
         self._rejects_others = config.detect.not_photographs == "reject" and isinstance(finder, Finder)
         self._window_rows = config.resources.window_rows
@@ -130,7 +135,10 @@ class Locator:
         start = time.perf_counter()
         work.data = data
         work.located.bytes = len(data)
-        work.located.content_sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = work.located.content_sha256 = hashlib.sha256(data).hexdigest()
+        if self._barred.holds(CONTENTS, sha256):
+            work.located.reject(Reject(Reason.SUPPRESSED, "by its content"))
+            return work
         try:
             work.photo = self._decode(data, work.located)
         except Reject as why:
@@ -273,12 +281,14 @@ class Locator:
         return sources
 
 
-def locator_of(config: Config, detector: Card, judge: Card | None) -> Locator:
+def locator_of(
+    config: Config, detector: Card, judge: Card | None, barred: Suppressions = _NOTHING
+) -> Locator:
     """A locator with its models loaded. judge: None for a single look at each photo."""
     pool = config.resources.locate
     if judge is None:
-        return Locator(config, load_detector(detector, config.detect, pool))
-    return Locator(config, load_finder(detector, judge, config.detect, pool))
+        return Locator(config, load_detector(detector, config.detect, pool), barred)
+    return Locator(config, load_finder(detector, judge, config.detect, pool), barred)
 
 
 def _conclude(located: Located, left_out: Counter[Reason]) -> None:

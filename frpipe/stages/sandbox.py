@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, NamedTuple
 
 from frpipe.core.errors import InvariantError, StorageError
@@ -41,15 +41,15 @@ class _Death(NamedTuple):
 
 
 def find_poison(
-    spec: RunSpec, part: int, rows: int, known: dict[int, Poison], attempt: int
+    spec: RunSpec, part: int, rows: Iterable[int], known: dict[int, Poison], attempt: int
 ) -> dict[int, Poison]:
-    """Every photo of the part that a worker does not survive, those already known included, by row.
+    """Every photo among these rows that a worker does not survive, those already known included, by row.
 
     attempt: the number of this attempt at the part.  Raises what stops a search for other reasons: the
     worker's own FrpipeError, or InvariantError.
     """
     poison = dict(known)
-    left = [row for row in range(rows) if row not in poison]
+    left = [row for row in rows if row not in poison]
     while left and (death := _try_rows(spec, part, left, alone=False)):
         # Without one in hand it may have been any: the room for photos fetched ahead may be too small.
         suspects = death.rows or left

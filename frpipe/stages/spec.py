@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from frpipe.core.config import Config
 from frpipe.core.recipe import Recipe
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
+from frpipe.stages.obeyed import NOBODY, Obeyed
 
 
 class RunSpec(BaseModel):
     """Orders for the workers of one launch of a run. `launch` is new each time the command is started.
 
-    config, judge: as `Models` has them.
+    config, judge: as `Models` has them.  obeyed: whom and what not to enroll; no part of the recipe,
+    and in no file of the run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +28,8 @@ class RunSpec(BaseModel):
     detector: Card
     embedder: Card
     judge: Card | None = None
+    # Ray may write the text of what a worker is given to its own logs.
+    obeyed: Obeyed = Field(NOBODY, repr=False)
 
     @property
     def models(self) -> tuple[Card, ...]:

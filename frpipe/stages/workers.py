@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from frpipe.core.reasons import Reject, Status
+from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.io.fetch import Fetcher
 from frpipe.io.folder import Folder
 from frpipe.io.partition import read_part
@@ -55,23 +55,26 @@ def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[by
 
 
 class Locate:
-    """Fetch, decode, detect and align the photos of a part."""
+    """Fetch, decode, detect and align the photos of a part; what is suppressed by id is not fetched."""
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._spec = spec
         self._host = host
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
-        self._locator = locator_of(spec.config, spec.detector, spec.judge)
+        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:
         part = ticket.column("part")[0].as_py()
         plan = read_part(self._out, part)
-        poison = self._poison_of(part, plan.num_rows)
+        barred = self._spec.obeyed.rows(plan)
         rows = range(plan.num_rows)
-        located = self._located(plan, [row for row in rows if row not in poison])
-        each = (_condemned(poison[row]) if row in poison else next(located) for row in rows)
+        poison = self._poison_of(part, [row for row in rows if row not in barred])
+        ended = {row: _rejected(each.reason, each.detail) for row, each in poison.items()}
+        ended |= {row: _rejected(Reason.SUPPRESSED, "by id") for row in barred}
+        located = self._located(plan, [row for row in rows if row not in ended])
+        each = (ended[row] if row in ended else next(located) for row in rows)
         outcomes = list(told(part, each, self._host.report))
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
@@ -82,7 +85,7 @@ class Locate:
             photos = watchdog.over(photos_of(self._spec, plan, rows))
             yield from watchdog.over(self._locator.locate(photos))
 
-    def _poison_of(self, part: int, rows: int) -> dict[int, Poison]:
+    def _poison_of(self, part: int, rows: Sequence[int]) -> dict[int, Poison]:
         attempt = self._log.begin(part)
         poison = self._log.poison(part)
         if attempt.number > 1:
@@ -140,7 +143,7 @@ class Enroll:
         return self._publish(self._embed(self._locate(ticket)))
 
 
-def _condemned(poison: Poison) -> Located:
+def _rejected(reason: Reason, detail: str) -> Located:
     located = Located()
-    located.reject(Reject(poison.reason, poison.detail))
+    located.reject(Reject(reason, detail))
     return located

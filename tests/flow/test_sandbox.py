@@ -38,7 +38,7 @@ def _search(folder: Path, files: list[Path], *settings: str) -> dict[int, tuple[
         detector=registry.card("yunet_2023mar"),
         embedder=registry.card("sface_2021dec"),
     )
-    found = find_poison(spec, 0, len(files), {}, attempt=2)
+    found = find_poison(spec, 0, range(len(files)), {}, attempt=2)
     return {row: (poison.reason.value, poison.attempts) for row, poison in found.items()}
 
 

@@ -12,7 +12,7 @@ import pytest
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.flows.night import photos
-from frpipe.flows.night.tables import read_table
+from frpipe.flows.night.tables import read_table, write_table
 from frpipe.io.folder import Entry, Folder
 from frpipe.io.manifest import Manifest
 from frpipe.io.parts import write_part
@@ -182,6 +182,7 @@ def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_
         {
             "image_id": ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"],
             "reason": pa.array(reasons, pa.string()),
+            "content_sha256": pa.array([None, None, "ab" * 32]),
         }
     )
     write_part(enrolled, 0, images, images.select(["image_id"]).slice(0, 1), {})
@@ -189,6 +190,17 @@ def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_
     known = photos.known_of(folder)
     assert known is not None
     assert photos.look(str(album), ScanStep(), known).todo["image_id"].to_pylist() == ["ann/2.jpg"]
+
+
+def test_a_night_from_before_contents_were_looked_at_says_what_is_tried_again(
+    album: Path, tmp_path: Path
+) -> None:
+    folder = Folder.at(str(tmp_path / "scan"))
+    _looked(album, folder)
+    write_table(folder, photos.AGAIN, pa.table({"image_id": ["ann/2.jpg"]}))
+    known = photos.known_of(folder)
+    assert known is not None and known["image_id"].to_pylist() == ["ann/1.jpg", "bob/1.jpg"]
+    assert photos.tried_again(folder) == 1
 
 
 def test_photos_that_were_not_enrolled_are_not_known(album: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -10,17 +13,27 @@ from gallery_rows import content
 from made_runs import Photo, made_run
 
 from frpipe.cli.main import main
+from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.flows.consolidate.job import Consolidated, Consolidation
+from frpipe.flows.enroll.job import Enrollment
 from frpipe.flows.erase.photos import photos_of
-from frpipe.flows.night.faces import scan_words, suppressions
-from frpipe.flows.night.photos import known_of, look, write_again
+from frpipe.flows.night import searches
+from frpipe.flows.night.faces import enrolled, looked, scan_words, source_of
+from frpipe.flows.night.journal import Journal
+from frpipe.flows.night.photos import AGAIN, known_of, look, tried_again, write_again
+from frpipe.flows.night.tables import read_table
+from frpipe.flows.night.work import Work
+from frpipe.flows.obeying import suppressions
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names
 from frpipe.io.folder import Folder
+from frpipe.io.parts import write_part
 
 ANNA = [Photo("anna/1.jpg", "anna", "a1"), Photo("anna/2.jpg", "anna", "a2")]
+SPEC = GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
 BOB = [Photo("bob/1.jpg", "bob", "b1")]
 
 
@@ -126,6 +139,73 @@ def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -
     assert night(10)["new"] == 11
 
 
+def _name(*contents: str) -> Names:
+    return Names(contents=frozenset(hashlib.sha256(each.encode()).hexdigest() for each in contents))
+
+
+def test_a_copy_that_was_suppressed_is_looked_at_once_and_again_when_it_is_allowed(tmp_path: Path) -> None:
+    photos, gallery = tmp_path / "photos", str(tmp_path / "g")
+    rows = {"ann/1.jpg": None, "zoe/9.jpg": "copy", "eva/1.jpg": "by id", "kim/1.jpg": "other copy"}
+    for name in rows:
+        (photos / name).parent.mkdir(parents=True)
+        (photos / name).write_text("x")
+    lists = Gallery.ensure(gallery, SPEC).suppressions
+    lists.suppress([_name("copy"), _name("other copy")])
+    places: list[Folder] = []
+
+    def night(*, enrolls: bool = True) -> list[str]:
+        """Ids that it has to do. Its enroll job rejects what it is given as `rows` say."""
+        place, before = Folder.at(str(tmp_path / f"n{len(places)}/scan")), places[-1] if places else None
+        places.append(place)
+        found = look(str(photos), ScanStep(), known_of(before, lists.read()), lists.read())
+        found.write(place, str(photos))
+        names: list[str] = found.todo["image_id"].to_pylist()
+        out = Folder.at(str(tmp_path / f"n{len(places)}/enroll"))
+        reasons = [rows.get(name) and "suppressed" for name in names]
+        digests = [
+            hashlib.sha256(str(what).encode()).hexdigest() if (what := rows.get(name)) != "by id" else None
+            for name in names
+        ]
+        columns = {"reason": pa.array(reasons, pa.string()), "content_sha256": pa.array(digests, pa.string())}
+        images = pa.table({"image_id": pa.array(names, pa.string()), **columns})
+        write_part(out, 0, images, images.select(["image_id"]).slice(0, 0), {})
+        write_again(place, out if names and enrolls else None, before)
+        return names
+
+    assert night() == ["ann/1.jpg", "eva/1.jpg", "kim/1.jpg", "zoe/9.jpg"]
+    assert tried_again(places[-1]) == 1
+    # Who was on the list by id, and is not any more, is tried again; copies are known, night after night.
+    assert night() == ["eva/1.jpg"]
+    rows["eva/1.jpg"] = None
+    assert [night(), night(), night(enrolls=False)] == [["eva/1.jpg"], [], []]
+    (photos / "kim/1.jpg").write_text("changed")
+    rows["kim/1.jpg"] = None
+    assert [night(), night()] == [["kim/1.jpg"], []]
+    lists.allow(_name("copy"))
+    rows["zoe/9.jpg"] = None
+    assert night() == ["zoe/9.jpg"]
+    assert [night(), read_table(places[-1], AGAIN).num_rows] == [[], 0]
+
+
+def test_photos_are_suppressed_by_the_ids_that_the_gallery_has_of_them(tmp_path: Path) -> None:
+    (tmp_path / "photos/ann").mkdir(parents=True)
+    (tmp_path / "photos/ann/1.jpg").write_text("x")
+    gallery = Gallery.ensure(str(tmp_path / "g"), SPEC)
+    config = NightConfig.model_validate(
+        {
+            "runs": "r",
+            "gallery": str(tmp_path / "g"),
+            "photos": str(tmp_path / "photos"),
+            "consolidate": {"source": "site"},
+        }
+    )
+    gallery.suppressions.suppress([Names(images=frozenset({"ann/1.jpg"}))])
+    assert (looked(config, None).suppressed, looked(config, None).new) == (0, 1)
+    gallery.suppressions.suppress([Names(images=frozenset({"site/ann/1.jpg"}))])
+    with pytest.raises(ManifestError, match="no photos"):
+        looked(config, None)
+
+
 def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
     for name in ("anna/1.jpg", "bob/1.jpg"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True)
@@ -141,3 +221,34 @@ def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
     (tmp_path / "photos/anna/1.jpg").unlink()
     assert look(str(config.photos), config.scan, known, barred).vanished.num_rows == 0
     assert isinstance(found.listing, pa.Table)
+
+
+def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photos/ann/1.jpg", "probes/ann/2.jpg", "probes/bob/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    config = NightConfig.model_validate(
+        {
+            "runs": "r",
+            "gallery": str(tmp_path / "g"),
+            "photos": str(tmp_path / "photos"),
+            "consolidate": {"source": "site"},
+            "identify": {"probes": str(tmp_path / "probes")},
+        }
+    )
+    Gallery.ensure(config.gallery, SPEC).suppressions.suppress([Names(frozenset({"ann"}))])
+    asked: list[Enrollment] = []
+    monkeypatch.setattr(Enrollment, "run", lambda job: asked.append(job))
+    monkeypatch.setattr(searches.photos, "write_again", lambda *_: 0)
+    pins: dict[str, Any] = {}
+    night = Folder.at(str(tmp_path / "night"))
+    journal = SimpleNamespace(folder=night, record={"pins": pins}, pin=pins.__setitem__)
+    work = Work(config, cast("Journal", journal), [], None, None, lambda _: None, lambda: None)
+    enrolled(work, night.child("scan"), night.child("enroll"), str(config.photos), source_of(config))
+    assert searches._probes(work) is not None
+    assert [each.obeyed.source for each in asked] == ["site", ""]
+    assert all(each.obeyed.suppressions().holds("subjects", "ann") for each in asked)
+    assert pins["probes"]["suppressed"] == 1
+    assert read_table(night, "probes/manifest.parquet")["image_id"].to_pylist() == ["bob/3.jpg"]

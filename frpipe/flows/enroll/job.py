@@ -29,6 +29,7 @@ from frpipe.stages.allocation import Pools, allocate, most_workers
 from frpipe.stages.attempts import clear_attempts
 from frpipe.stages.bridge import stream
 from frpipe.stages.cluster import cluster
+from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.spec import Models, RunSpec
 
 Say = Callable[[str], None]
@@ -38,18 +39,22 @@ Joined = Callable[[], Pools]
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """What to enroll, where to, and how. Everything but `say` and `address` decides the outcome."""
+    """What to enroll, where to, and how. Everything but `say` and `address` decides the outcome.
+
+    obeyed: whom and what to leave out. It may differ from launch to launch: parts that are done stay.
+    """
 
     manifest: str
     output: str
     config: Config
     address: str | None = None
     say: Say = lambda _: None
+    obeyed: Obeyed = NOBODY
 
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
         out = output_place(self.output)
-        spec = run_spec(self._settings(out), out.uri)
+        spec = run_spec(self._settings(out), out.uri, self.obeyed)
         with ExitStack() as stack:
             joined = cache(lambda: self._join(stack))
             plan = self._claim(out, spec, joined)
@@ -125,10 +130,10 @@ class Enrollment:
         return report
 
 
-def run_spec(config: Config, output: str) -> RunSpec:
+def run_spec(config: Config, output: str, obeyed: Obeyed = NOBODY) -> RunSpec:
     """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
     models = Models.of(config)
-    spec = RunSpec(output=output, launch=uuid.uuid4().hex[:12], **models._asdict())
+    spec = RunSpec(output=output, launch=uuid.uuid4().hex[:12], obeyed=obeyed, **models._asdict())
     for card in spec.models:
         Registry.default().find(card)
     return spec

@@ -219,7 +219,7 @@ class NightErasure:
                 name: report[name] for name in _ENROLLED if name in report and name in (*facts, "erased")
             }
             if "tried_again_tomorrow" in facts:
-                facts["tried_again_tomorrow"] = self._rows(f"{SCAN}/{photos.AGAIN}")
+                facts["tried_again_tomorrow"] = photos.tried_again(self.folder.child(SCAN))
         if "not_done" not in steps.get("dedup", {"not_done": ""}):
             steps["dedup"] |= {n: v for n, v in self._report(DEDUP).items() if n in _COMPARED}
         for name, search in steps.get("identify", {}).items():

@@ -15,16 +15,17 @@ from frpipe.flows.night.doubts import write_doubts
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.work import ENROLL, SCAN, Work, nothing_done
+from frpipe.flows.obeying import suppressions
 from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.suppression import Suppressions
 from frpipe.io import run
 from frpipe.io.folder import Folder
 from frpipe.io.photo_listing import Links
+from frpipe.stages.obeyed import Obeyed
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
 _REPORTED_LOOKS = ("faces_refused", "photos_turned", "least_face_px")
@@ -44,18 +45,17 @@ def scan(work: Work) -> Facts:
 
 def looked(config: NightConfig, last: Past | None) -> photos.Found:
     """The photos against those of last night. Raises ManifestError where there never were any."""
-    known = photos.known_of(last.folder.child(SCAN) if last else None)
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
-    found = photos.look(str(config.photos), config.scan, known, barred, roots=roots)
+    known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
+    found = photos.look(str(config.photos), config.scan, known, barred, source=source, roots=roots)
     if known is None and not found.listing.num_rows:
         raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
     return found
 
 
-def suppressions(uri: str) -> Suppressions:
-    """Who must not come back into a gallery; nobody where there is no gallery yet."""
-    there = Folder.at(uri).exists(GALLERY)
-    return Gallery.open(uri).suppressions.read() if there else Suppressions(())
+def source_of(config: NightConfig) -> str:
+    """What the gallery has before the ids of the photos."""
+    return config.consolidate.source or ""
 
 
 def scan_words(facts: Facts) -> str:
@@ -79,33 +79,35 @@ def say_links(work: Work, links: Links) -> None:
 
 def enroll(work: Work) -> Facts:
     """Enroll tonight's photos. Raises RejectRatioError where too many are rejected for `settings.run`."""
-    place = work.folder.child(SCAN)
+    place, before = work.folder.child(SCAN), work.before(SCAN)
     scanned = work.journal.facts("scan") or {}
     if not scanned["new"] + scanned["changed"]:
-        photos.write_again(place, None)
+        photos.write_again(place, None, before)
         return nothing_done("no new photos")
-    report = enrolled(work, place, work.folder.child(ENROLL), str(work.config.photos))
+    source = source_of(work.config)
+    report = enrolled(work, place, work.folder.child(ENROLL), str(work.config.photos), source)
     bad = too_many_rejected(report, work.config.settings.run)
     if bad is not None:
         raise bad
-    again = photos.write_again(place, work.folder.child(ENROLL))
+    again = photos.write_again(place, work.folder.child(ENROLL), before)
     return {**_reported(report), "tried_again_tomorrow": again}
 
 
-def enrolled(work: Work, place: Folder, out: Folder, source: str) -> Report:
+def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:
     """The report of the photos that a look has written down in `place`, enrolled into `out`.
 
-    source: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
-    link out of it after the look is not read.
+    uri: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
+    link out of it after the look is not read.  source: what the gallery has before their ids.
     """
     if run.complete(out) is None:
         work.join()
     manifest = f"{place.uri}/{photos.MANIFEST}"
     settings = work.config.settings
     if not settings.storage.roots:
-        storage = settings.storage.model_copy(update={"roots": (Folder.at(source).uri,)})
+        storage = settings.storage.model_copy(update={"roots": (Folder.at(uri).uri,)})
         settings = settings.model_copy(update={"storage": storage})
-    return Enrollment(manifest, out.uri, settings, work.address, work.say).run()
+    obeyed = Obeyed.of([suppressions(work.config.gallery)], source)
+    return Enrollment(manifest, out.uri, settings, work.address, work.say, obeyed).run()
 
 
 def consolidate(work: Work) -> Facts:

@@ -9,6 +9,7 @@ from typing import Any
 from frpipe.core.errors import FrpipeError
 from frpipe.core.night_config import Gates
 from frpipe.flows.night.drift import MOVED
+from frpipe.flows.night.measures import unsuppressed
 
 KEEP_OUT = ("max_reject_ratio", "max_no_face_ratio", "max_vanished_ratio")
 """Gates that keep a night from the gallery: they speak of photos or storage that went wrong."""
@@ -79,7 +80,7 @@ def _verdict(name: str, limit: float, value: float | None) -> Verdict:
 
 
 def _values(steps: Mapping[str, Any]) -> dict[str, float | None]:
-    scan, enroll = steps.get("scan", {}), steps.get("enroll", {})
+    scan, enroll = steps.get("scan", {}), unsuppressed(steps.get("enroll", {}))
     looked = "not_done" not in scan and bool(scan)
     vanished = scan["vanished"] if looked else None
     clusters = (steps.get("differences") or {}).get("clusters")

@@ -164,9 +164,7 @@ def _off(name: str, work: Work) -> Facts:
     """A step that is switched off; what was known of photos stays known."""
     sub: dict[str, Any] = {"scan": SCAN, "identify": PROBES}
     if name in sub:
-        photos.carry_known(
-            work.last.folder.child(sub[name]) if work.last else None, work.folder.child(sub[name])
-        )
+        photos.carry_known(work.before(sub[name]), work.folder.child(sub[name]))
     if name == "enroll" and work.did("scan"):
-        photos.write_again(work.folder.child(SCAN), None)
+        photos.write_again(work.folder.child(SCAN), None, work.before(SCAN))
     return nothing_done("switched off")

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.reasons import Reason
 from frpipe.core.text_column import canonical_column
 from frpipe.flows.features import FeatureRun
 from frpipe.flows.night.distribution import Sample
 from frpipe.flows.night.faces import opened
+from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.searches import GALLERY, WATCH_LIST
 from frpipe.flows.night.work import ENROLL, IDENTIFY, Work
 from frpipe.flows.subject_faces import IMAGE_NAMES, quality, templates_of
@@ -30,7 +32,7 @@ _FACE_NAMES = ["score", "eye_distance_px", "sharpness"]
 
 def measured(work: Work) -> Samples:
     """By name: quality, detection score, rank-1 and mated similarity, shares of photos that failed."""
-    facts = work.journal.facts("enroll") or {}
+    facts = unsuppressed(work.journal.facts("enroll") or {})
     samples = {
         "rejected": Sample.of_share(facts["rejected"], facts["rows"]),
         "no_face": Sample.of_share(facts["no_face"], facts["rows"]),
@@ -46,6 +48,12 @@ def measured(work: Work) -> Samples:
     if before is not None:
         samples["mated_similarity"] = Sample.of(list(_mated(work, before)))
     return samples
+
+
+def unsuppressed(enroll: Facts) -> Facts:
+    """The facts of the step `enroll` as if photos that are suppressed had not been there."""
+    count = enroll.get("reasons", {}).get(Reason.SUPPRESSED.value, 0)
+    return {**enroll, **{name: enroll[name] - count for name in ("rows", "rejected") if name in enroll}}
 
 
 def _of_faces(work: Work) -> Samples:

@@ -3,7 +3,8 @@
 SUB/listing.parquet   every photo below the folder: image_id, bytes, version, subject_id
 SUB/manifest.parquet  those of tonight: new, changed, or to be tried again
 SUB/vanished.parquet  those known before that are there no more
-SUB/again.parquet     those of the listing that do not count as known tomorrow: they could not be tried
+SUB/again.parquet     those of the listing that do not count as known tomorrow: they could not be tried; with
+                      a content_sha256, those that were suppressed by it: not known once it is allowed
 
 A photo is known by its path, size and version (ETag, or time of change). Memory: some 0.7 KB a photo. Ids are
 paths in Unicode NFC; the manifest leads to files by their paths as they are.
@@ -14,16 +15,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
-from frpipe.core.reasons import PASSING
+from frpipe.core.reasons import PASSING, Reason
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.flows.night.tables import read_table, write_table
-from frpipe.gallery.suppression import Suppressions
+from frpipe.gallery.photos import sourced
+from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io import uri as uris
 from frpipe.io.columns import ID, SUBJECT, URI
 from frpipe.io.folder import Entry, Folder
@@ -36,6 +39,7 @@ LISTING, MANIFEST, VANISHED, AGAIN = (
 _SCHEMA = pa.schema(
     [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
 )
+_AGAIN = pa.schema([(ID, pa.string()), (CONTENT, pa.string())])
 _NOBODY = Suppressions(())
 
 
@@ -98,12 +102,13 @@ def look(
     known: pa.Table | None,
     barred: Suppressions = _NOBODY,
     *,
+    source: str = "",
     roots: tuple[str, ...] = (),
 ) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
-    barred: whose photos, and which, are taken as if they were not there and never had been.  roots: where
-    links may lead out to.
+    barred: whose photos, and which, are taken as if they were not there and never had been.  source:
+    what the gallery has before their ids.  roots: where links may lead out to.
     Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
     of the gallery, tonight and for ever.
     """
@@ -111,10 +116,10 @@ def look(
     entries, left_out = _named(photos.entries(), is_local=uris.is_local(uri))
     there = _table(entries, how)
     _refuse_nameless(there, how, known)
-    stays = pa.array(~barred.mask(there))
+    stays = pa.array(~_mask(there, barred, source))
     listing = there.filter(stays)
     paths = pa.array([entry.name for entry in entries], pa.string()).filter(stays)
-    before = _SCHEMA.empty_table() if known is None else _without(_canonical(known), barred)
+    before = _SCHEMA.empty_table() if known is None else _without(_canonical(known), barred, source)
     at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
     same = [
         pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
@@ -150,11 +155,15 @@ def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
     return pa.table({ID: names, URI: _places(names, str(config.photos))})
 
 
-def known_of(folder: Folder | None) -> pa.Table | None:
-    """What a night has left as known; None where it has left nothing. Raises OutputError: it is damaged."""
+def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> pa.Table | None:
+    """What a night has left as known; None where it has left nothing. Raises OutputError: it is damaged.
+
+    barred: files that stay known as suppressed; those of them that were allowed since are not known.
+    """
     if folder is None or not folder.exists(AGAIN):
         return None
-    listing, again = (_canonical(read_table(folder, name)) for name in (LISTING, AGAIN))
+    listing, again = _canonical(read_table(folder, LISTING)), _again(folder)
+    again = again.filter(pa.array(~barred.mask(again.select([CONTENT]))))
     return listing.filter(pc.invert(pc.is_in(listing[ID], value_set=again[ID].combine_chunks())))
 
 
@@ -165,14 +174,25 @@ def carry_known(before: Folder | None, folder: Folder) -> None:
             folder.write(name, before.read(name))
 
 
-def write_again(folder: Folder, enrolled: Folder | None) -> int:
-    """Write which photos will be tried again; how many.
+def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None = None) -> int:
+    """Write which photos will be tried again, and which once they are allowed; how many of the first.
 
     enrolled: the finished enroll output of the manifest; None: it was not enrolled, so it is not known.
+    before: what the last night has left, of which photos that were suppressed by content stay so.
     """
-    names = read_table(folder, MANIFEST, [ID])[ID] if enrolled is None else _passing(enrolled)
-    write_table(folder, AGAIN, pa.table({ID: names}))
-    return len(names)
+    if enrolled is None:
+        todo = read_table(folder, MANIFEST, [ID])
+        again = pa.table([todo[ID], pa.nulls(len(todo), pa.string())], schema=_AGAIN)
+    else:
+        again = _ended_early(enrolled)
+    held = _still_suppressed(before, folder)
+    write_table(folder, AGAIN, pa.concat_tables([again, held]))
+    return int(again[CONTENT].null_count)
+
+
+def tried_again(folder: Folder) -> int:
+    """How many photos a night has written down to be tried again tomorrow."""
+    return int(_again(folder)[CONTENT].null_count) if folder.exists(AGAIN) else 0
 
 
 def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
@@ -180,14 +200,33 @@ def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(pa.scalar(Folder.at(uri).uri.rstrip("/")), names, "/")
 
 
-def _passing(enrolled: Folder) -> pa.Array:
-    reasons = pa.array([reason.value for reason in PASSING])
-    found = [
-        name
-        for images, _ in read_outputs(enrolled, [ID, "reason"], ["image_id"])
-        for name in images.filter(pc.is_in(images["reason"], value_set=reasons))[ID].to_pylist()
-    ]
-    return pa.array(found, pa.string())
+def _again(folder: Folder) -> pa.Table:
+    table = _canonical(read_table(folder, AGAIN))
+    if CONTENT not in table.column_names:  # of a night from before contents were looked at
+        table = table.append_column(_AGAIN.field(CONTENT), pa.nulls(len(table), pa.string()))
+    return table.select(_AGAIN.names)
+
+
+def _ended_early(enrolled: Folder) -> pa.Table:
+    """Photos that could not be tried, and suppressed ones; of these the content, where it was looked at."""
+    passing = pa.array([reason.value for reason in PASSING])
+    tables = [_AGAIN.empty_table()]
+    for images, _ in read_outputs(enrolled, [ID, "reason", CONTENT], ["image_id"]):
+        suppressed = pc.equal(images["reason"], Reason.SUPPRESSED.value)
+        early = pc.or_(pc.is_in(images["reason"], value_set=passing), pc.fill_null(suppressed, False))
+        content = pc.if_else(pc.fill_null(suppressed, False), images[CONTENT], None)
+        tables.append(pa.table([images[ID], content], schema=_AGAIN).filter(early))
+    return pa.concat_tables(tables)
+
+
+def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
+    """Of the photos that the last night knew as suppressed by content, those that are there as they were."""
+    if before is None or not before.exists(AGAIN):
+        return _AGAIN.empty_table()
+    again, listing, todo = _again(before), *(read_table(folder, name, [ID]) for name in (LISTING, MANIFEST))
+    there = pc.is_in(again[ID], value_set=listing[ID].combine_chunks())
+    anew = pc.is_in(again[ID], value_set=todo[ID].combine_chunks())
+    return again.filter(pc.and_(pc.is_valid(again[CONTENT]), pc.and_(there, pc.invert(anew))))
 
 
 def _named(entries: list[Entry], *, is_local: bool) -> tuple[list[Entry], int]:
@@ -234,8 +273,13 @@ def _without_photos(vanished: pa.Table, listing: pa.Table) -> list[str]:
     return sorted(_people(vanished) - _people(listing))
 
 
-def _without(table: pa.Table, barred: Suppressions) -> pa.Table:
-    return table.filter(pa.array(~barred.mask(table.select([ID, SUBJECT])))) if barred else table
+def _without(table: pa.Table, barred: Suppressions, source: str) -> pa.Table:
+    return table.filter(pa.array(~_mask(table, barred, source))) if barred else table
+
+
+def _mask(table: pa.Table, barred: Suppressions, source: str) -> np.ndarray:
+    """(rows,) bool: photos that the list names, or their people."""
+    return barred.mask(pa.table({ID: sourced(table[ID], source), SUBJECT: table[SUBJECT]}))
 
 
 def _people(table: pa.Table) -> set[str]:

@@ -15,6 +15,7 @@ from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import Facts
 from frpipe.flows.night.unfinished import version_before_tonight
 from frpipe.flows.night.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
+from frpipe.flows.obeying import suppressions
 from frpipe.flows.recorded_version import RecordedVersion
 from frpipe.io import run, threshold_file
 from frpipe.io.folder import Folder
@@ -115,23 +116,24 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Fa
 def _probes(work: Work) -> Folder | None:
     """The enroll output that is searched; None where there is nothing new."""
     uri, place = work.config.identify.probes, work.folder.child(PROBES)
-    before = work.last.folder.child(PROBES) if work.last else None
+    before = work.before(PROBES)
     if uri is None:
         photos.carry_known(before, place)
         return work.folder.child(ENROLL) if work.did("enroll") else None
     if work.journal.record["pins"].get("probes") is None:
         roots = work.config.settings.storage.roots
-        found = photos.look(uri, ScanStep(), photos.known_of(before), roots=roots)
+        barred = suppressions(work.config.gallery)
+        found = photos.look(uri, ScanStep(), photos.known_of(before, barred), barred, roots=roots)
         say_links(work, found.links)
         found.write(place, uri)
         work.journal.pin("probes", found.facts())
     todo = work.journal.record["pins"]["probes"]
     if not todo["new"] + todo["changed"]:
-        photos.write_again(place, None)
+        photos.write_again(place, None, before)
         return None
     out = place.child(ENROLL)
     enrolled(work, place, out, uri)
-    photos.write_again(place, out)
+    photos.write_again(place, out, before)
     return out
 
 

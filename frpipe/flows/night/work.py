@@ -36,6 +36,10 @@ class Work:
         """Tonight's."""
         return self.journal.folder
 
+    def before(self, sub: str) -> Folder | None:
+        """A folder of the newest finished night before; None where there is none."""
+        return self.last.folder.child(sub) if self.last else None
+
     def did(self, step: str) -> bool:
         """Whether a step of tonight is finished and had something to do."""
         return "not_done" not in (self.journal.facts(step) or {"not_done": ""})

@@ -16,6 +16,8 @@ from frpipe.io.folder import Folder
 
 NO_FACE = Status.NO_FACE.value
 _EVERY_REASON = frozenset(reason.value for reason in Reason)
+# Who is suppressed is not done again unless that is asked for by name.
+_WORTH_IT = _EVERY_REASON - {Reason.SUPPRESSED.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,13 @@ class Choice:
                 raise ConfigError(f"{name!r} is no reason for a rejection", f"did you mean {near}?")
         return cls((frozenset(reasons) or _EVERY_REASON) | ({NO_FACE} if no_face else set()))
 
+    @classmethod
+    def again(cls, reasons: Sequence[str] = (), no_face: bool = False) -> Choice:
+        """As `of`, for what is done again: none at all means every reason but `suppressed`."""
+        return cls.of(reasons or sorted(_WORTH_IT), no_face)
+
     def __str__(self) -> str:
-        if self.causes >= _EVERY_REASON:
+        if self.causes >= _WORTH_IT:
             return "any reason" + (" or no face" if NO_FACE in self.causes else "")
         return ", ".join(sorted(self.causes))
 

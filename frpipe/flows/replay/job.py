@@ -40,6 +40,7 @@ from frpipe.io.listed_files import ListedFiles
 from frpipe.io.partition import Plan
 from frpipe.stages.allocation import allocate, most_workers
 from frpipe.stages.cluster import cluster
+from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.spec import RunSpec
 
 _REPLAYED = "_replay"
@@ -54,7 +55,10 @@ class Rescan:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Which rows of which run are done again, how, and where to. source: the output of a finished run."""
+    """Which rows of which run are done again, how, and where to. source: the output of a finished run.
+
+    obeyed: as of an `Enrollment`, for the rows that are done again.
+    """
 
     source: str
     choice: Choice | Rescan
@@ -62,6 +66,7 @@ class Replay:
     config: Config
     address: str | None = None
     say: Say = lambda _: None
+    obeyed: Obeyed = NOBODY
 
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
@@ -119,7 +124,7 @@ class Replay:
         replayed = out.child(_REPLAYED)
         if isinstance(self.choice, Rescan):
             return self._rescan(self.choice, source, out, replayed)
-        spec = run_spec(going_on(self.config, source.identity["recipe"], self.say), replayed.uri)
+        spec = run_spec(going_on(self.config, source.identity["recipe"], self.say), replayed.uri, self.obeyed)
         changes = source.changes(spec.recipe)
         replay = {"files": source.digest, "causes": sorted(self.choice.causes), "settings": changes}
         identity = {**source.identity, "replay": replay}
@@ -128,7 +133,7 @@ class Replay:
     def _rescan(self, wish: Rescan, source: ReplaySource, out: Folder, replayed: Folder) -> _Task:
         """The output is of the recipe that looks again: what is carried over is what it would have found."""
         affected = Affected.of(source.identity["recipe"], self.config, wish.scope)
-        spec = run_spec(self.config, replayed.uri)
+        spec = run_spec(self.config, replayed.uri, self.obeyed)
         recipe, known = spec.recipe, source.identity["schema_version"]
         changes = affected.changes(source.recipe, known, recipe, source.plan.extra)
         identity = {

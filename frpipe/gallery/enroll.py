@@ -118,7 +118,7 @@ def merge(
             "the other gallery is encrypted and this one is not: its templates would lie in the clear",
             "merge into an encrypted gallery, or export the other and enroll the export on purpose",
         )
-    adopt_list(gallery, other.suppressions.read())
+    adopt_list(gallery, other.suppressions.read(), source)
     tables = (with_source(table, source) for table in other.snapshot().tables())
     # Of a gallery that stores float16 they are what rounding has left.
     wish = _Wish("append", "merge", note, None, same_photos, likeness, UNIT_TOLERANCE)

@@ -73,7 +73,7 @@ def import_file(
         note = f"import of a {layout} file" + (", model assumed" if assumed else "")
         policy = policy or ("skip" if assumed and layout == "lecture" else "append")
         if listed is not None:
-            lifecycle.adopt_list(gallery, imported(listed))
+            lifecycle.adopt_list(gallery, imported(listed), source_name)
         # What a gallery has given out is taken back to the last bit: rounding to float16 is in it.
         tolerance = INPUT_TOLERANCE if assumed else UNIT_TOLERANCE
         tables = _tables(files, layout, gallery.spec.dim, None if assumed else tolerance)

@@ -3,7 +3,7 @@
 A person has an attribute's value if all their templates that have the attribute have this value. Where they
 disagree, lists give all values, and what holds one value a person (a derived template, the dataset of a
 person in an HDF5 export) gives none. A template that is enrolled again keeps the attributes that are not
-given anew.
+given anew; a derived one says itself on what its photos do not agree.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.gallery.photos import MADE_OF
 from frpipe.gallery.schema import FACE_ID, FIXED_COLUMNS, SUBJECT_ID, attributes_of
 from frpipe.gallery.spill import Bucket
 
-# Columns of frpipe's own among the attributes: they are of one template, and nothing fills them.
+# Columns of frpipe's own among the attributes: they are of one template.
 OWN_PREFIX = "frpipe."
 
 
@@ -49,22 +50,28 @@ def agreed(values: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def filled(bucket: Bucket, known: pa.Table) -> Bucket:
-    """Rows to be appended, with the attributes that they do not give and the gallery has of them.
+    """Rows of a bucket with the attributes that they do not give and the gallery has of them.
 
-    Of a row with the same key, else of one of the same person and photo (`IMAGE_ID#INDEX`).
+    Of a row with the same key, else of one of the same person and photo (`IMAGE_ID#INDEX`). A derived
+    template that is given without its photos keeps those of the same key, as the key is made of them. An
+    attribute that is given, and that a derived template does not have, is one that its photos do not agree
+    on, or do not have.
     known: rows of the gallery, without vectors.
     """
     names = [
         name
         for name in attributes_of(known.schema)
-        if not name.startswith(OWN_PREFIX) and known[name].null_count < known.num_rows
+        if (name == MADE_OF or not name.startswith(OWN_PREFIX)) and known[name].null_count < known.num_rows
     ]
     if not names or not bucket.texts.num_rows:
         return bucket
     rows = _counterparts(bucket.texts, known)
     texts, digest = bucket.texts, hashlib.sha256()
+    derived = texts[MADE_OF].is_valid() if MADE_OF in texts.column_names else None
     for name in names:
         theirs = known[name].take(rows)
+        if derived is not None and name in texts.column_names:
+            theirs = pc.if_else(derived, pa.scalar(None, pa.string()), theirs)
         given = texts[name] if name in texts.column_names else pa.nulls(len(rows), pa.string())
         column = pc.coalesce(given, theirs)
         if column.null_count == given.null_count:

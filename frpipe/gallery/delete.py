@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,11 @@ from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.photos import image_ids
 from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.suppression import Names, Suppressions
+from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +152,34 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
     return Outcome(version.number, deleted=rows, subjects=subjects, shards=len(version.shards))
 
 
-def adopt_list(gallery: Gallery, other: Suppressions) -> int:
+def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
     """Take over the suppression list of another gallery; how many entries were new.
 
-    Entries that name somebody who is in this gallery are left out: ids of another gallery may be other
-    people's. `obey` after `SuppressionList.adopt` takes them over, and deletes who is there.
+    Entries that name somebody who is in this gallery are left out, and ids of photos that are: ids of another
+    gallery may be other people's, and other photos'. `obey` after `SuppressionList.adopt` takes them over,
+    and deletes who is there.  source: what the other's photos get before their ids here; no id of a photo is
+    taken over then, as it would be that of another photo. People and contents are.
     """
     here: set[int] = set()
+    named: dict[str, set[str]] = {}
+    for entry in other.entries if not source else ():
+        named.setdefault(entry.key, set()).update(entry.images)
+    photos: dict[str, set[str]] = {key: set() for key, images in named.items() if images}
     snapshot = gallery.snapshot()
     for ref in snapshot.version.shards if other else ():
-        people = snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique()
-        here |= {id(entry) for who in people.to_pylist() for entry in other.of_subject(who)}
-    return gallery.suppressions.adopt(other, lambda entry: id(entry) in here)
+        table = snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False)
+        people = table[SUBJECT_ID].unique().to_pylist()
+        here |= {id(entry) for who in people for entry in other.of_subject(who)}
+        images = image_ids(table[FACE_ID]).unique().to_pylist() if photos else ()
+        for key, known in photos.items():
+            known.update(named[key] & {digest(key, IMAGES, image) for image in images})
+    entries = [entry for entry in other.entries if id(entry) not in here]
+    return gallery.suppressions.adopt(
+        Suppressions(
+            replace(entry, images=frozenset() if source else entry.images - photos.get(entry.key, set()))
+            for entry in entries
+        )
+    )
 
 
 def suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:

@@ -74,8 +74,8 @@ def enroll(
     """Add templates (see `schema`), in tables of any size and order; one new version, or none.
 
     policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds the rows with
-    new face ids and replaces those with another content, which keep the attributes that are not given anew;
-    `replace` deletes what is not given anew. What is
+    new face ids and replaces those with another content; `replace` deletes what is not given anew. With all
+    but `replace` rows that are replaced keep the attributes that are not given anew. What is
     there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
     key in the same call are one: the latest. Rows that the suppression list names are left out and counted.
     Rows are put aside in temporary files (TMPDIR) without a name.
@@ -118,7 +118,7 @@ def merge(
             "the other gallery is encrypted and this one is not: its templates would lie in the clear",
             "merge into an encrypted gallery, or export the other and enroll the export on purpose",
         )
-    adopt_list(gallery, other.suppressions.read())
+    adopt_list(gallery, other.suppressions.read(), source)
     tables = (with_source(table, source) for table in other.snapshot().tables())
     # Of a gallery that stores float16 they are what rounding has left.
     wish = _Wish("append", "merge", note, None, same_photos, likeness, UNIT_TOLERANCE)
@@ -326,7 +326,7 @@ class _Enrollment:
 
     def _filled(self, bucket: Bucket, known: pa.Table | None) -> Bucket:
         """The rows of a bucket, with the attributes that those of the gallery keep."""
-        if known is None or self._wish.policy != "append" or not bucket.parts:
+        if known is None or self._wish.policy == "replace" or not bucket.parts:
             return bucket
         return filled(bucket, known)
 

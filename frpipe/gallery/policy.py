@@ -128,24 +128,31 @@ def _compared(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Set the fates of the rows that are ADDED so far; the rows of `known` as `Verdict` has them."""
     unique = np.flatnonzero(fates == Fate.ADDED)
-    mine, its = _matches(bucket.texts, known.texts, unique)
+    mine, its, twins = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)
-    subjects = pc.is_in(bucket.texts.column(SUBJECT_ID), value_set=_values(known.texts))
+    left = np.setdiff1d(np.flatnonzero(known.told), its)
+    here = known.texts.column(SUBJECT_ID)
+    if policy == "skip":
+        # Whoever has nothing left but what is given is not there.
+        here = here.take(pa.array(np.setdiff1d(np.arange(len(here)), left)))
+    subjects = pc.is_in(bucket.texts.column(SUBJECT_ID), value_set=pc.unique(here))
     familiar = unique[subjects.to_numpy()[unique]]
-    gone = its[~same]
     if policy == "skip":
         taken = _taken(bucket, known, mine, its, held)
         fates[familiar[~taken[familiar]]] = Fate.SKIPPED
-        fates[mine[taken[mine]]] = Fate.REPLACED
-        gone = its[~same & taken[mine]]
+        fates[mine[same]] = Fate.UNCHANGED
+        chosen = taken[mine]
+        mine, its, same = mine[chosen], its[chosen], same[chosen]
+        fates[mine] = Fate.REPLACED
+        gone = np.union1d(its[~same], _of_keys(known.texts, twins, its))
     elif policy == "append":
         fates[mine] = Fate.REPLACED
+        gone = np.union1d(its[~same], twins)
     else:
         fates[familiar] = Fate.REPLACED
         named = pc.is_in(known.texts.column(SUBJECT_ID), value_set=_values(bucket.texts)).to_numpy()
         gone = np.setdiff1d(np.flatnonzero(named), its[same])
     fates[mine[same]] = Fate.UNCHANGED
-    left = np.setdiff1d(np.flatnonzero(known.told), its)
     apart = np.concatenate([_apart(bucket, known, mine, its, same), left[known.elsewhere[left]]])
     return np.union1d(gone, left), left, apart
 
@@ -192,13 +199,30 @@ def _values(texts: pa.Table) -> pa.Array:
 
 def _matches(
     texts: pa.Table, known: pa.Table, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of both with the same key, pair by pair."""
-    where = {key: row for row, key in enumerate(_keys(known))}
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of both with the same key, pair by pair; and further rows of `known` with a key of these.
+
+    The latter are of a gallery that stores one key in several Unicode forms.
+    """
+    theirs = _keys(known)
+    where = {key: row for row, key in enumerate(theirs)}
     keys = _keys(texts)
     pairs = [(row, where[keys[row]]) for row in rows.tolist() if keys[row] in where]
     both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
+    twins: list[int] = []
+    if len(where) < len(theirs):
+        given = {keys[row] for row, _ in pairs}
+        twins = [row for row, key in enumerate(theirs) if where[key] != row and key in given]
+    return both[:, 0], both[:, 1], np.array(twins, np.int64)
+
+
+def _of_keys(known: pa.Table, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of some rows whose keys other rows have too."""
+    if not len(rows):
+        return rows
+    keys = set(_keys(known.take(pa.array(others))))
+    found = [row for row, key in zip(rows, _keys(known.take(pa.array(rows))), strict=True) if key in keys]
+    return np.array(found, np.int64)
 
 
 def _keys(texts: pa.Table) -> list[tuple[str, str]]:

@@ -27,7 +27,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryConflict, GalleryError
-from frpipe.gallery.document import damaged, sealed, unsealed
+from frpipe.gallery.document import damaged, read_sealed, sealed, unsealed
+from frpipe.gallery.photos import image_ids
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.vault import Vault
 from frpipe.io.folder import Folder
@@ -41,7 +42,8 @@ _COLUMNS = {SUBJECT_ID: SUBJECTS, IMAGE_ID: IMAGES, FACE_ID: IMAGES, CONTENT: CO
 _NAME = re.compile(rf"{SUPPRESSED}/(\d{{9}})\.json")
 _FACE_NUMBER = re.compile(r"#[0-9]+\Z")
 # The face id of a photo that was enrolled by itself: the first 20 hex digits of its SHA-256.
-_OF_PHOTO = re.compile(r"photo:([0-9a-f]{20})\Z")
+# One that came by a merge may have a source before it: it is the same file.
+_OF_PHOTO = re.compile(r"(?:^|/)photo:([0-9a-f]{20})\Z")
 _CONTENT_DIGITS = 20
 _KEY_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{32}\Z")
@@ -71,7 +73,7 @@ class Names:
         """A person with the photos that their templates in a gallery are from."""
         images, known = set(), set()
         for face_id in face_ids:
-            alone = _OF_PHOTO.match(face_id)
+            alone = _OF_PHOTO.search(face_id)
             if alone:
                 known.add(alone[1])
             else:
@@ -122,7 +124,9 @@ class Suppressions:
         hit = np.zeros(table.num_rows, bool)
         for name, kind in _COLUMNS.items() if self else ():
             if name in table.column_names and any(sets[kind] for sets in self._sets.values()):
-                hit |= _where(table.column(name), partial(self.holds, kind))
+                column = table.column(name)
+                column = image_ids(column) if name == FACE_ID else column
+                hit |= _where(column, partial(self.holds, kind))
         if self and FACE_ID in table.column_names and any(sets[CONTENTS] for sets in self._sets.values()):
             hit |= _where(table.column(FACE_ID), self._by_photo)
         return hit
@@ -151,7 +155,7 @@ class Suppressions:
         return sets
 
     def _by_photo(self, face_id: str) -> bool:
-        alone = _OF_PHOTO.match(face_id)
+        alone = _OF_PHOTO.search(face_id)
         return alone is not None and self.holds(CONTENTS, alone[1])
 
 
@@ -238,10 +242,10 @@ class SuppressionList:
         self._append(ALLOW, change)
         return sum(map(len, lifted))
 
-    def adopt(self, other: Suppressions, but: Callable[[Entry], bool] = lambda _: False) -> int:
+    def adopt(self, other: Suppressions) -> int:
         """Add the entries of another gallery's list under their own keys; how many were new.
 
-        What was on this list once, also if it was allowed since, is left as it is. but: entries to leave out.
+        What was on this list once, also if it was allowed since, is left as it is.
         """
         added = 0
         for key in sorted({entry.key for entry in other.entries}):
@@ -252,7 +256,7 @@ class SuppressionList:
                 for entry in (e for d in self._documents() for e in d.entries if e.key == key):
                     for kind in KINDS:
                         known[kind] |= getattr(entry, kind)
-                fresh = (e.without(known) for e in other.entries if e.key == key and not but(e))
+                fresh = (e.without(known) for e in other.entries if e.key == key)
                 mine[:] = [entry for entry in fresh if len(entry)]
                 return list(mine)
 
@@ -303,7 +307,7 @@ class SuppressionList:
     def _document(self, number: int) -> _Document:
         if number not in self._read:
             name = _name(number)
-            self._read[number] = self._decoded(unsealed(self.folder.read(name), name), number, name)
+            self._read[number] = self._decoded(read_sealed(self.folder, name), number, name)
         return self._read[number]
 
     def _content(self, document: _Document, name: str) -> dict[str, Any]:
@@ -358,8 +362,6 @@ def imported(data: bytes) -> Suppressions:
 def digest(key: str, kind: str, value: str) -> str:
     """32 hex digits that stand for an id. key: hex.  kind: one of KINDS."""
     text = value[:_CONTENT_DIGITS].lower() if kind == CONTENTS else unicodedata.normalize("NFC", value)
-    if kind == IMAGES:
-        text = image_of(text)
     keyed = hashlib.blake2b(text.encode(), digest_size=16, key=bytes.fromhex(key), person=kind.encode())
     return keyed.hexdigest()
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+from album_runs import Shot, enrolled, face
 from erase_runs import finished_run
 from gallery_rows import DIM, NOW, content, people, spec, unit
 from hypothesis import HealthCheck, given, settings
@@ -20,9 +21,11 @@ from hypothesis import strategies as st
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryError
 from frpipe.flows.consolidate.job import Consolidation
+from frpipe.flows.consolidate.reading import derived
 from frpipe.flows.gallery_files import Layout, export, import_file
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.photos import MADE_OF, RunPhotos
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import TIME, template_schema, vector_array
 
@@ -281,3 +284,46 @@ def test_a_consolidation_says_of_how_many_people_the_photos_do_not_agree(tmp_pat
     assert snapshot.show("person-1")["tags"].to_pylist() == ["t1"]
     whole = Consolidation(out.uri, str(tmp_path / "all")).run()
     assert not whole.disputed and "disputed" not in whole.text()
+
+
+def test_a_run_without_attributes_takes_none_away_under_skip(tmp_path: Path) -> None:
+    """What the gallery has of a photo that a run speaks of is brought up to date, not emptied."""
+    shots = {"a1": Shot("s1", [face(1)])}
+    out = enrolled(tmp_path / "run", shots)
+    Consolidation(out, str(tmp_path / "g")).run()
+    gallery = Gallery.open(str(tmp_path / "g"))
+    (table,) = gallery.snapshot().tables()
+    lifecycle.enroll(gallery, [table.append_column("camera", pa.array(["north"]))], "append")
+    done = Consolidation(out, gallery.uri, "skip").run()
+    assert (done.unchanged, done.replaced) == (1, 0)
+    again = Consolidation(
+        enrolled(tmp_path / "new", {"a1": Shot("s1", [face(2)])}, day=2), gallery.uri, "skip"
+    )
+    assert again.run().replaced == 1
+    assert gallery.snapshot().show("s1")["camera"].to_pylist() == ["north"]
+
+
+@pytest.mark.parametrize("policy", ["append", "skip"])
+def test_a_mean_whose_photos_do_not_agree_any_more_has_no_value(tmp_path: Path, policy: Policy) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    for camera, how in ((["north", "north"], "append"), (["north", "south"], policy)):
+        held = RunPhotos()
+        held.add(pa.array(["s1"]), pa.nulls(1, pa.string()))
+        mean = derived(people(["s1"], faces=2, camera=camera), "mean")
+        lifecycle.enroll(gallery, [mean], how, photos=held)
+    assert gallery.snapshot().show("s1")["camera"].to_pylist() == [None]
+    # A list without the column says nothing.
+    lifecycle.enroll(gallery, [derived(people(["s2"], faces=2, camera=["east", "east"]), "mean")], "append")
+    lifecycle.enroll(gallery, [derived(people(["s2"], faces=2), "mean")], "append")
+    assert gallery.snapshot().show("s2")["camera"].to_pylist() == ["east"]
+
+
+def test_a_mean_that_comes_without_its_photos_still_knows_them(tmp_path: Path) -> None:
+    """An export of before it knew them, or another gallery: the same key is of the same photos."""
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    mean = derived(people(["s1"], faces=2), "mean")
+    lifecycle.enroll(gallery, [mean], "append")
+    assert lifecycle.enroll(gallery, [mean.drop_columns([MADE_OF])], "append").unchanged == 1
+    run = RunPhotos()
+    run.add(pa.array(["s1"]), pa.nulls(1, pa.string()))
+    assert lifecycle.enroll(gallery, [], "append", photos=run).superseded == 1

@@ -18,6 +18,8 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lineup import Lineup
 from frpipe.gallery.look_alikes import StoredForms, stored_forms
 from frpipe.gallery.persons import persons
+from frpipe.gallery.photos import RunPhotos
+from frpipe.gallery.policy import Policy
 
 NFC = "김지수"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -140,3 +142,15 @@ def test_the_commands_take_either_form(empty: Gallery, capsys: pytest.CaptureFix
     assert main(["gallery", "show", empty.uri, NFD]) == 0
     assert main(["gallery", "delete", empty.uri, NFD]) == 0
     assert "1 person deleted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("policy", ["append", "skip"])
+def test_a_template_that_is_stored_in_both_forms_is_replaced_whole(old: Gallery, policy: Policy) -> None:
+    """Else the older of the two would stay beside the new one, under the same key."""
+    assert old.snapshot().show(NFC).num_rows == 2
+    run = RunPhotos()
+    run.add(pa.array(["nobody"] if policy == "append" else [NFC]), pa.nulls(1, pa.string()))
+    done = lifecycle.enroll(old, [people([NFC], seed=7)], policy, photos=run)
+    assert (done.replaced, done.deleted) == (1, 2)
+    assert old.snapshot().show(NFC).num_rows == 1
+    assert not any(each.looks_twice for each in stored_forms(old.snapshot()))

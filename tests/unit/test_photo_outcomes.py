@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from album_runs import Shot, enrolled, face
-from gallery_rows import spec
+from gallery_rows import people, spec
 
 from frpipe.cli.main import main
 from frpipe.core.config import Config
@@ -280,3 +281,38 @@ def test_one_photo_is_known_by_its_content_and_its_face_is_of_one_person(
     camera["snap.jpg"] = "b", STRANGER  # another face of a photo of two
     assert (put("snap.jpg", "dora").superseded, gallery.snapshot().rows) == (0, 3)
     assert gallery.snapshot().show("anna")["image_uri"].to_pylist() == [str(Path("snap.jpg").absolute())]
+
+
+def test_skip_takes_a_new_photo_of_whom_nothing_else_is_left(place: Place) -> None:
+    """Else the person would be gone, though the run has a photo of theirs, and back with the same command."""
+    place.put({"anna/1.jpg": Shot("anna", [ANNA])}, policy="skip")
+    now = {"anna/1.jpg": Shot.rejected("anna"), "anna/2.jpg": Shot("anna", [face(4, near=1)])}
+    done = place.put(now, policy="skip")
+    assert (done.added, done.skipped, done.superseded) == (1, 0, 1)
+    assert place.rows() == [("anna", "anna/2.jpg#0")]
+    assert place.again(place.last, policy="skip").version == done.version
+
+
+def test_skip_follows_a_medoid_to_another_photo(place: Place) -> None:
+    first = {f"anna/{n}.jpg": Shot("anna", [face(n, near=1)]) for n in (2, 3)}
+    place.put(first, templates="medoid", policy="skip")
+    (old,) = place.rows()
+    changed = {
+        **first,
+        old[1].removesuffix("#0"): Shot("anna", [STRANGER]),
+        "anna/9.jpg": Shot("anna", [ANNA]),
+    }
+    place.put(changed, templates="medoid", policy="skip")
+    assert len(place.rows()) == 1 and place.rows() != [old]
+
+
+def test_skip_does_not_refuse_what_it_leaves_alone(tmp_path: Path) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    first, second = (
+        people(["anna"], seed=seed).set_column(2, "image_uri", pa.array([f"/{seed}/anna.jpg"]))
+        for seed in (1, 2)
+    )
+    lifecycle.enroll(gallery, [first])
+    assert lifecycle.enroll(gallery, [second], "skip").skipped == 1
+    with pytest.raises(GalleryError, match="another place"):
+        lifecycle.enroll(gallery, [second], "append")

@@ -316,3 +316,43 @@ def test_the_commands(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> N
     assert _said(capsys, "gallery", "allow", uri, "p0002")[0] == 12
     assert _said(capsys, "gallery", "delete", uri, "p0004", "--no-suppress")[0] == 0
     assert lifecycle.enroll(gallery, [people(["p0002", "p0003", "p0004"])]).added == 2
+
+
+def test_a_photo_whose_id_ends_like_a_face_id_is_one_photo(gallery: Gallery) -> None:
+    both = _renamed(people(["dana", "bea"]), face_id=["shot#1#0", "shot#0"])
+    lifecycle.enroll(gallery, [both])
+    lifecycle.delete(gallery, ["dana"])
+    again = _renamed(people(["zoe"]), face_id=["shot#1#0"])
+    assert lifecycle.enroll(gallery, [again], "append").suppressed == 1
+    assert lifecycle.obey(gallery).deleted == 0
+    now = gallery.suppressions.read()
+    assert (now.holds("images", "shot#1"), now.holds("images", "shot")) == (True, False)
+
+
+def test_a_single_photo_does_not_come_back_by_a_merge_with_a_source(gallery: Gallery, tmp_path: Path) -> None:
+    photo = _renamed(people(["dana"]), face_id=[f"photo:{SHA[:20]}"])
+    other = Gallery.create(str(tmp_path / "h"), spec())
+    lifecycle.enroll(other, [_renamed(photo, subject_id=["zoe"])])
+    lifecycle.enroll(gallery, [photo])
+    lifecycle.delete(gallery, ["dana"])
+    assert lifecycle.merge(gallery, other, source="site").suppressed == 1
+    # Nor one that was deleted as such.
+    lifecycle.merge(third := Gallery.create(str(tmp_path / "i"), spec()), other, source="site")
+    lifecycle.delete(third, ["zoe"])
+    assert third.suppressions.read().holds("contents", SHA)
+
+
+@pytest.mark.parametrize("source", ["", "site"])
+def test_a_list_from_elsewhere_does_not_bar_the_photos_that_are_here(
+    gallery: Gallery, tmp_path: Path, source: str
+) -> None:
+    """Relative ids are of other photos there: `1.jpg` of dana, who is not here."""
+    other = Gallery.create(str(tmp_path / "h"), spec())
+    lifecycle.enroll(other, [_renamed(people(["dana", "hugo"]), face_id=["1.jpg#0", "2.jpg#0"])])
+    lifecycle.delete(other, ["dana"])
+    anna = _renamed(people(["anna"]), face_id=["1.jpg#0"])
+    lifecycle.enroll(gallery, [anna])
+    lifecycle.merge(gallery, other, source=source)
+    now = gallery.suppressions.read()
+    assert (now.holds("subjects", "dana"), now.holds("images", "1.jpg")) == (True, False)
+    assert lifecycle.enroll(gallery, [anna], "append").unchanged == 1

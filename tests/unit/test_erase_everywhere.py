@@ -24,10 +24,13 @@ from frpipe.flows.erase.everywhere import ErasedEverywhere, EraseEverywhere
 from frpipe.flows.erase.pending import PENDING, RECEIPTS, refuse_pending
 from frpipe.flows.erase.proof import ErasureError
 from frpipe.flows.features import FeatureRun
+from frpipe.flows.night.doubts import DOUBTS, doubted, write_doubts
 from frpipe.flows.night.history import nights
 from frpipe.flows.night.lease import LeaseError, lease
+from frpipe.flows.night.report import write_report
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.likeness import Doubt, Doubts
 from frpipe.io import run
 from frpipe.io.folder import Folder
 
@@ -354,6 +357,67 @@ def _state(config: NightConfig) -> dict[str, Any]:
     found["barred"] = [barred.holds(*each) for each in (("subjects", "anna"), ("images", "anna/2.png"))]
     found["contents"] = sorted(len(entry.contents) for entry in barred.entries)
     return found
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_doubts_about_a_face_go_from_the_table_and_from_the_page(config: NightConfig, own: bool) -> None:
+    night = Folder.at(config.runs).child(DONE)
+    faces = [("anna", "anna/1.png#0"), ("bela", "bela/1.png#0")]
+    (who, face), (other, other_face) = faces if own else faces[::-1]
+    others = Doubt("like_another", "bela", "bela/1.png#0", 0.7, "cora", "cora/1.png#0")
+    doubts = [Doubt("like_another", who, face, 0.9, other, other_face), others]
+    write_doubts(night, Doubts(0.5, 2, 0, 2, 9, None, tuple(doubts)))
+    report = json.loads(night.read(run.REPORT))
+    write_report(night, {**report, "lists": {**report["lists"], **doubted(night)}}, whole=True)
+    assert "anna/1.png" in night.read("report.html").decode()
+    _erase(config, "anna")
+    assert [row["other_subject_id"] for row in pq.read_table(f"{night.uri}/{DOUBTS}").to_pylist()] == ["cora"]
+    for name in (run.REPORT, "report.html"):
+        assert "anna" not in night.read(name).decode(), name
+        assert "cora/1.png" in night.read(name).decode(), name
+    assert run.complete(night) is not None
+
+
+def test_what_killed_writers_left_half_written_goes_too(config: NightConfig) -> None:
+    runs = Path(config.runs)
+    whole = runs / DONE / "enroll/images/part-000000.parquet"
+    left = [runs / f"{KILLED}/enroll/images/.part-000000.parquet.x.tmp", runs / f"{DONE}/.night.json.x.tmp"]
+    left.append(runs / "_erase/.erasing.json.x.tmp")
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(whole.read_bytes() + b"anna")
+    _erase(config, "anna")
+    assert not any(path.exists() for path in left)
+
+
+def test_an_id_of_any_length_is_found_among_the_candidates_of_a_result(config: NightConfig) -> None:
+    # Without its run.json nobody knows what the folder is.
+    Folder.at(config.runs).child(f"{DONE}/identify/gallery").delete(run.RUN)
+    with pytest.raises(ErasureError, match="identify/gallery/probes"):
+        _erase(config, "bela")
+
+
+def test_a_file_that_goes_while_the_proof_looks_is_no_error(
+    config: NightConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Folder.everything
+
+    def with_one_more(folder: Folder) -> Iterator[tuple[str, bool]]:
+        yield from listed(folder)
+        yield "_lease/.000000001.json.x.tmp", True
+
+    monkeypatch.setattr(Folder, "everything", with_one_more)
+    assert _erase(config, "anna").templates == 1
+
+
+def test_a_begun_step_whose_plan_is_damaged_is_done_again(config: NightConfig) -> None:
+    begun = Path(config.runs) / KILLED / "enroll"
+    path = begun / "_plan/part-000000.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff" * 4  # the header of the first page
+    path.write_bytes(data)
+    assert _erase(config, "dana").begun == 1
+    assert not begun.exists()
 
 
 def test_an_unfinished_enroll_that_does_not_hold_them_is_left_alone(config: NightConfig) -> None:

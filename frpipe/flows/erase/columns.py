@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 from frpipe.io.columns import ID, SUBJECT
 from frpipe.io.erased_ids import ErasedIds
 
-_SUBJECTS = (SUBJECT, "subject_a", "subject_b", "probe_subject_id")
+_SUBJECTS = (SUBJECT, "subject_a", "subject_b", "probe_subject_id", "other_subject_id")
 _IMAGES = (ID,)
-_FACES = ("face_id", "face_a", "face_b")
+_FACES = ("face_id", "face_a", "face_b", "other_face_id")
+_RANKED, _CANDIDATES = "rank1_subject_id", "candidates"
 
 
 def rows_of(ids: ErasedIds, table: pa.Table) -> np.ndarray:
@@ -23,6 +24,25 @@ def rows_of(ids: ErasedIds, table: pa.Table) -> np.ndarray:
                 column = photo_of(table[name]) if names is _FACES else table[name]
                 hit |= ids.mask(pa.table({kind: column}))
     return hit
+
+
+def names_any(ids: ErasedIds, table: pa.Table) -> bool:
+    """Whether a row is of these people or photos, or has them among its candidates. table: texts of any type
+    that Arrow has for them."""
+    texts = {
+        name: table[name].cast(pa.string())
+        for name in (*_SUBJECTS, *_IMAGES, *_FACES, _RANKED)
+        if name in table.column_names and not pa.types.is_nested(table[name].type)
+    }
+    if rows_of(ids, pa.table(texts)).any():
+        return True
+    people = [texts[_RANKED]] if _RANKED in texts else []
+    kind = table.schema.field(_CANDIDATES).type if _CANDIDATES in table.column_names else pa.null()
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        ranked = table[_CANDIDATES].combine_chunks().flatten()
+        if kind.value_type.get_field_index(SUBJECT) >= 0:
+            people.append(pa.chunked_array([ranked.field(SUBJECT)]).cast(pa.string()))
+    return any(ids.mask(pa.table({SUBJECT: column})).any() for column in people)
 
 
 def without(ids: ErasedIds, table: pa.Table) -> pa.Table:

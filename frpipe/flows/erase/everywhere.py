@@ -114,6 +114,8 @@ class EraseEverywhere:
         return Gallery.open(self.config.gallery) if there else None
 
     def _run(self, held: Lease) -> ErasedEverywhere:
+        # A mark that was half written when it was killed holds ids, too.
+        self.runs.child(marks.FOLDER).sweep(0)
         pending, known = self._gathered()
         for night in nights(self.runs):
             # Before anything is changed: a result that cannot be read, or copies, end it here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, FrpipeError, OutputError
 from frpipe.flows.erase.columns import named, rows_of, without
 from frpipe.flows.erase.job import CopyPolicy, Erase
 from frpipe.flows.erase.parts import as_written
 from frpipe.flows.erase.results import erase_result
 from frpipe.flows.night import photos
 from frpipe.flows.night.differences import CHANGES
+from frpipe.flows.night.doubts import DOUBTS, still_doubted
 from frpipe.flows.night.history import Past
 from frpipe.flows.night.journal import NIGHT, Facts, encoded, read_record
 from frpipe.flows.night.report import write_report
@@ -29,6 +29,7 @@ from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
 from frpipe.io.folder import Folder
 from frpipe.io.parts import IMAGES
+from frpipe.io.whole_file import read_json
 
 _LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
 _ENROLLED = (
@@ -90,6 +91,9 @@ class NightErasure:
 
     def run(self) -> Struck:
         """Do it. Raises OutputError: a result of the night is damaged; ErasureError: a proof fails."""
+        self.check()
+        # What killed writers left half written: it may name anybody, and nobody writes here now.
+        self.folder.sweep(0)
         struck = Struck(begun=self._begun())
         for sub in struck.begun:
             self.check()
@@ -103,6 +107,7 @@ class NightErasure:
             if erase_result(self.folder.child(sub), self.ids, self.check):
                 struck.results.append(sub)
         struck.rows += sum(self._strike_table(f"{s}/{name}") for s in (SCAN, PROBES) for name in _LISTS)
+        struck.rows += self._strike_table(DOUBTS)
         struck.rows += self._strike_changes()
         self._tell()
         return struck
@@ -147,7 +152,9 @@ class NightErasure:
     def _names_any(self, name: str) -> bool:
         try:
             return bool(rows_of(self.ids, as_written(self.folder.read(name))).any())
-        except (pa.ArrowInvalid, FileNotFoundError):
+        except FrpipeError:
+            raise
+        except (pa.ArrowInvalid, OSError, UnicodeError):
             return True
 
     def _ended(self, sub: str) -> bool:
@@ -191,8 +198,8 @@ class NightErasure:
         if not self.folder.exists(run.REPORT):
             return
         try:
-            report: Facts = json.loads(self.folder.read(run.REPORT))
-        except ValueError:
+            report: Facts = read_json(self.folder, run.REPORT)
+        except FileDamaged:
             raise OutputError(
                 f"{run.REPORT} in {self.folder.uri} cannot be read", "remove that night's folder"
             ) from None
@@ -201,7 +208,7 @@ class NightErasure:
         report["reasons"] = rejected_by_reason(record["steps"].get("enroll", {}), before)
         lists = {
             kind: [name for name, hit in zip(names, named(self.ids, names), strict=True) if not hit]
-            for kind, names in report["lists"].items()
+            for kind, names in still_doubted(self.folder, report["lists"]).items()
         }
         report["lists"] = {kind: names for kind, names in lists.items() if names}
         self.check()

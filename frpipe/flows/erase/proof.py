@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import FileDamaged, OutputError
-from frpipe.flows.erase.columns import photo_of
+from frpipe.flows.erase.columns import names_any, photo_of
 from frpipe.flows.rejects.reading import in_order
 from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
@@ -117,7 +117,7 @@ class Proof:
     def _look(self, name: str) -> Iterator[str]:
         try:
             data = bytes_of(self.out, name)
-        except FileNotFoundError:  # it has gone since it was listed
+        except FileDamaged:  # it has gone since it was listed
             return
         own = self.own.fullmatch(name) is not None
         if not own and self._stands_in(os.fsencode(name)):
@@ -139,8 +139,7 @@ class Proof:
             yield "cannot be read"
             return
         plain = {each for each in _BY_KIND & set(names) if not pa.types.is_nested(table[each].type)}
-        by_kind = pa.table({each: table[each].cast(pa.string()) for each in plain})
-        if self.ids.mask(by_kind).any() or self.ids.mask(_owners(by_kind)).any():
+        if names_any(self.ids, table):
             yield "an id"
         for column in (each for each in names if each not in plain):
             if any(self._equals(values) for chunk in table[column].chunks for values in _strings(chunk)):
@@ -178,13 +177,6 @@ def _is_hidden(name: str) -> bool:
 
 def _origin(name: str) -> str:
     return f"a {'hidden ' if _is_hidden(name) else ''}file of another origin"
-
-
-def _owners(table: pa.Table) -> pa.Table:
-    """The photos of the faces that a table names."""
-    if "face_id" not in table.column_names:
-        return table.select([])
-    return pa.table({"image_id": photo_of(table["face_id"])})
 
 
 def _texts_of(name: str, data: bytes) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from frpipe.gallery.likeness import Doubts
 from frpipe.io.folder import Folder
 
 DOUBTS = "differences/doubts.parquet"
+_KIND = "face_"
 _SCHEMA = pa.schema(
     [
         ("kind", pa.string()),
@@ -37,5 +38,14 @@ def doubted(night: Folder) -> dict[str, list[str]]:
         for row in read_table(night, DOUBTS).to_pylist():
             other = f"{row['other_face_id']} of {row['other_subject_id']}"
             words = f"{row['subject_id']}: {row['face_id']}, {row['similarity']:.3f} to {other}"
-            found.setdefault(f"face_{row['kind']}", []).append(words)
+            found.setdefault(f"{_KIND}{row['kind']}", []).append(words)
     return found
+
+
+def still_doubted(night: Folder, lists: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The lists of a page, without the doubts that are there no more."""
+    now = doubted(night)
+    return {
+        kind: [words for words in told if words in now.get(kind, ())] if kind.startswith(_KIND) else told
+        for kind, told in lists.items()
+    }

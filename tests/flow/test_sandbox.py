@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,10 +12,14 @@ from enrollment import write_manifest
 
 from frpipe.core.config import load_config
 from frpipe.core.errors import FrpipeError
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.suppression import Names
 from frpipe.io.folder import Folder
 from frpipe.io.partition import plan
 from frpipe.models.registry import Registry
 from frpipe.stages import sandbox
+from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.sandbox import find_poison
 from frpipe.stages.spec import RunSpec
 
@@ -26,7 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
 
 
-def _search(folder: Path, files: list[Path], *settings: str) -> dict[int, tuple[str, int]]:
+def _search(
+    folder: Path, files: list[Path], *settings: str, obeyed: Obeyed = NOBODY
+) -> dict[int, tuple[str, int]]:
     manifest = write_manifest(folder / "m.csv", files)
     out = folder / "out"
     plan(str(manifest), Folder.at(str(out)), len(files))
@@ -37,6 +44,7 @@ def _search(folder: Path, files: list[Path], *settings: str) -> dict[int, tuple[
         config=load_config(None, ["decode.plugins=[poison:decode]", *settings]),
         detector=registry.card("yunet_2023mar"),
         embedder=registry.card("sface_2021dec"),
+        obeyed=obeyed,
     )
     found = find_poison(spec, 0, range(len(files)), {}, attempt=2)
     return {row: (poison.reason.value, poison.attempts) for row, poison in found.items()}
@@ -51,6 +59,16 @@ def test_every_photo_that_crashes_is_found_and_no_other(folder: Path, photos: li
     bad = [_write(folder, f"{i}.bin", b"POISON crash") for i in range(2)]
     files = [bad[0], *photos[:3], folder / "missing.jpg", bad[1], photos[3]]
     assert _search(folder, files) == {0: ("crashed_worker", 3), 5: ("crashed_worker", 3)}
+
+
+def test_a_photo_that_is_suppressed_by_its_content_is_not_decoded_in_a_search_either(
+    folder: Path, photos: list[Path]
+) -> None:
+    bad = _write(folder, "bad.bin", b"POISON crash")
+    names = Names(contents=frozenset({hashlib.sha256(bad.read_bytes()).hexdigest()}))
+    lists = Gallery.ensure(str(folder / "g"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)).suppressions
+    lists.suppress([names])
+    assert _search(folder, [bad, photos[0]], obeyed=Obeyed.of([lists.read()])) == {}
 
 
 def test_one_killer_among_many_photos_costs_four_children_and_none_that_is_slow_is_blamed(

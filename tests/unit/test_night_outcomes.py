@@ -36,7 +36,7 @@ Album = dict[str, list[Any]]
 def _drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Photos are files of JSON: the seeds of their faces, or a status and a reason. No model sees them."""
 
-    def enroll(work: Work, place: Folder, out: Folder, source: str) -> Report:
+    def enroll(work: Work, place: Folder, out: Folder, uri: str, source: str) -> Report:
         rows = pq.read_table(f"{place.uri}/manifest.parquet").to_pylist()
         shots = {row["image_id"]: _shot(Path(row["image_uri"]), row.get("subject_id")) for row in rows}
         root = rows[0]["image_uri"].removesuffix(f"/{rows[0]['image_id']}")

@@ -240,7 +240,11 @@ def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
     )
     Gallery.ensure(config.gallery, SPEC).suppressions.suppress([Names(frozenset({"ann"}))])
     asked: list[Enrollment] = []
-    monkeypatch.setattr(Enrollment, "run", lambda job: asked.append(job))
+
+    def remembered(job: Enrollment) -> None:
+        asked.append(job)
+
+    monkeypatch.setattr(Enrollment, "run", remembered)
     monkeypatch.setattr(searches.photos, "write_again", lambda *_: 0)
     pins: dict[str, Any] = {}
     night = Folder.at(str(tmp_path / "night"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from read_faults import KINDS, READERS, Bench, Undisturbed, without_ray
 
-A_FEW = 200
+A_FEW = 80
 
 
 @pytest.fixture(scope="module")

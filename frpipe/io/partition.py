@@ -26,6 +26,7 @@ from frpipe.io.whole_file import as_table, read_json, read_whole
 FORMAT_VERSION = 1
 PLAN = "_plan"
 _INDEX = "plan.json"
+_OWN = frozenset({ID, URI, LOCATION, SUBJECT})
 
 # What handing out and publishing a part costs, in photos that a worker does meanwhile. See ADR 17.
 _PART_COST_ROWS = 6
@@ -146,8 +147,7 @@ def load_plan(out: Folder) -> Plan:
             f"the output folder's plan is of version {version}, this program's is {FORMAT_VERSION}",
             "use another output folder, or the version of frpipe that began it",
         )
-    own = {ID, URI, LOCATION, SUBJECT}
-    return Plan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in own]))
+    return Plan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in _OWN]))
 
 
 def read_part(out: Folder, part: int) -> pa.Table:
@@ -162,6 +162,8 @@ def read_part(out: Folder, part: int) -> pa.Table:
             "the plan in the output folder is not to be found from here",
             "use an output that every node sees under the same name: a shared folder, or s3://",
         ) from None
+    if not _OWN.issubset(table.column_names):
+        raise _damaged()
     return table.replace_schema_metadata(None)
 
 

@@ -133,7 +133,8 @@ def plan_of(draft: Draft, out: Folder, part_rows: int, roots: tuple[str, ...] = 
 
 
 def load_plan(out: Folder) -> Plan:
-    """The plan of an output folder. Raises FileNotFoundError: there is none; OutputError: it is damaged."""
+    """The plan of an output folder. Raises FileNotFoundError: there is none; FileDamaged: it is damaged;
+    OutputError: it is of another version, or not understood."""
     try:
         index = read_json(out, f"{PLAN}/{_INDEX}")
         version = index["format_version"]
@@ -158,7 +159,7 @@ def read_part(out: Folder, part: int) -> pa.Table:
     except FileDamaged:
         if out.exists(name):
             raise _damaged() from None
-        raise OutputError(
+        raise FileDamaged(
             "the plan in the output folder is not to be found from here",
             "use an output that every node sees under the same name: a shared folder, or s3://",
         ) from None
@@ -227,5 +228,5 @@ def _remove_parts(folder: Folder, first: int) -> None:
             folder.delete(entry.name)
 
 
-def _damaged() -> OutputError:
-    return OutputError("the output folder's plan is damaged", "use another output folder")
+def _damaged() -> FileDamaged:
+    return FileDamaged("the output folder's plan is damaged", "use another output folder")

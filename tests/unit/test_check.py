@@ -20,7 +20,7 @@ from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.enroll.audit import until_whole
 from frpipe.flows.erase.job import Erase
 from frpipe.flows.verify.job import PairVerification
-from frpipe.io import run
+from frpipe.io import partition, run
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_part_output
 from frpipe.io.part_writer import PartWriter
@@ -258,3 +258,19 @@ def test_a_finished_night_is_never_reopened(name: str, tmp_path: Path) -> None:
     (found,) = Check(night.uri, mend=True).run()
     assert [problem.file for problem in found.problems] == [name]
     assert not found.mended and night.exists(run.SUCCESS)
+
+
+def test_a_plan_that_is_not_understood_is_not_called_damaged(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = partition.as_table
+
+    def not_understood(data: bytes) -> pa.Table:
+        if len(read(data)):
+            raise pa.ArrowNotImplementedError("a codec of later")
+        return read(data)
+
+    monkeypatch.setattr(partition, "as_table", not_understood)
+    with pytest.raises(OutputError, match="this version") as caught:
+        Check(out.uri).run()
+    assert not isinstance(caught.value, FileDamaged)

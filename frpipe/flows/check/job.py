@@ -207,7 +207,7 @@ class _Run:
             if self.finished:
                 yield Problem(f"{PLAN}/plan.json", GONE, mendable=False)
             return
-        except OutputError:
+        except FileDamaged:
             yield Problem(f"{PLAN}/plan.json", DAMAGED, mendable=False)
             return
 
@@ -215,7 +215,7 @@ class _Run:
             name = f"{PLAN}/{plan.part_name(part)}"
             try:
                 rows = read_part(self.out, part).num_rows
-            except OutputError:
+            except FileDamaged:
                 return Problem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
             return None if rows == plan.rows_of(part) else Problem(name, DAMAGED, mendable=False)
 

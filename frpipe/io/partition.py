@@ -26,6 +26,7 @@ from frpipe.io.whole_file import as_table, read_json, read_whole
 FORMAT_VERSION = 1
 PLAN = "_plan"
 _INDEX = "plan.json"
+_OWN = frozenset({ID, URI, LOCATION, SUBJECT})
 
 # What handing out and publishing a part costs, in photos that a worker does meanwhile. See ADR 17.
 _PART_COST_ROWS = 6
@@ -132,7 +133,8 @@ def plan_of(draft: Draft, out: Folder, part_rows: int, roots: tuple[str, ...] = 
 
 
 def load_plan(out: Folder) -> Plan:
-    """The plan of an output folder. Raises FileNotFoundError: there is none; OutputError: it is damaged."""
+    """The plan of an output folder. Raises FileNotFoundError: there is none; FileDamaged: it is damaged;
+    OutputError: it is of another version, or not understood."""
     try:
         index = read_json(out, f"{PLAN}/{_INDEX}")
         version = index["format_version"]
@@ -146,8 +148,7 @@ def load_plan(out: Folder) -> Plan:
             f"the output folder's plan is of version {version}, this program's is {FORMAT_VERSION}",
             "use another output folder, or the version of frpipe that began it",
         )
-    own = {ID, URI, LOCATION, SUBJECT}
-    return Plan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in own]))
+    return Plan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in _OWN]))
 
 
 def read_part(out: Folder, part: int) -> pa.Table:
@@ -158,10 +159,12 @@ def read_part(out: Folder, part: int) -> pa.Table:
     except FileDamaged:
         if out.exists(name):
             raise _damaged() from None
-        raise OutputError(
+        raise FileDamaged(
             "the plan in the output folder is not to be found from here",
             "use an output that every node sees under the same name: a shared folder, or s3://",
         ) from None
+    if not _OWN.issubset(table.column_names):
+        raise _damaged()
     return table.replace_schema_metadata(None)
 
 
@@ -225,5 +228,5 @@ def _remove_parts(folder: Folder, first: int) -> None:
             folder.delete(entry.name)
 
 
-def _damaged() -> OutputError:
-    return OutputError("the output folder's plan is damaged", "use another output folder")
+def _damaged() -> FileDamaged:
+    return FileDamaged("the output folder's plan is damaged", "use another output folder")

@@ -152,6 +152,9 @@ def _columns(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
             "make it anew with this version of frpipe",
         )
     table = file.read(columns, use_threads=False)
+    # The header of a page bears no checksum: with one that is wrong Arrow may read no rows at all.
+    if table.num_columns and table.num_rows != file.metadata.num_rows:
+        raise pa.ArrowInvalid("the pages do not hold the rows that the file says")
     return table if columns is None else table.select(columns)
 
 

@@ -105,8 +105,13 @@ def _locked_folder(place: Path) -> tuple[Path, int]:
         path = Path(tempfile.mkdtemp(prefix=_prefix(), dir=place))
         with contextlib.suppress(FileNotFoundError):  # a sweep was between the two
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there either
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # a sweep has it, and removes it
+                os.close(lock)
+                continue
+            except OSError:  # a file system without locks: nobody sweeps there either
+                pass
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock), path.stat()):
                     return path, lock

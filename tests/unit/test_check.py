@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,10 +20,11 @@ from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.enroll.audit import until_whole
 from frpipe.flows.erase.job import Erase
 from frpipe.flows.verify.job import PairVerification
-from frpipe.io import run
+from frpipe.io import partition, run
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_part_output
-from frpipe.io.partition import load_plan
+from frpipe.io.part_writer import PartWriter
+from frpipe.io.partition import load_plan, read_part
 from frpipe.io.parts import write_part
 from frpipe.io.units import Units
 
@@ -142,6 +144,20 @@ def test_the_plan_is_checked_too(out: Folder) -> None:
     assert _only(out).problems == (Problem("_plan/part-000000.parquet", DAMAGED, mendable=False),)
 
 
+def test_no_plan_is_read_with_other_rows_than_were_written(tmp_path: Path) -> None:
+    folder, name = Folder.at(str(tmp_path)), "_plan/part-000000.parquet"
+    columns = ("image_id", "image_uri", "location", "subject_id")
+    rows = pa.table({each: [f"person-{number % 7}" for number in range(200)] for each in columns})
+    with PartWriter(folder.child("_plan")) as writer:
+        writer.write("part-000000.parquet", rows)
+    data = folder.read(name)
+    for place in range(0, len(data), 3):
+        _flip(folder, name, place)
+        with suppress(OutputError):
+            assert read_part(folder, 0).equals(rows), place
+        folder.write(name, data)
+
+
 def test_an_unfinished_run_is_checked_by_its_own_marks(out: Folder) -> None:
     run.reopen(out)
     assert (_only(out).whole, _only(out).problems) == (False, ())
@@ -223,3 +239,40 @@ def _flip(out: Folder, name: str, place: int | None = None) -> None:
 
 def _files(out: Folder) -> dict[str, bytes]:
     return {entry.name: out.read(entry.name) for entry in out.list()}
+
+
+def test_nothing_is_taken_back_where_the_plan_is_damaged_as_nothing_could_be_done_anew(out: Folder) -> None:
+    out.write("_plan/part-000001.parquet", b"PAR1")
+    _flip(out, FACES)
+    before = _files(out)
+    (found,) = Check(out.uri, mend=True).run()
+    assert {problem.file for problem in found.problems} == {"_plan/part-000001.parquet", FACES}
+    assert not found.mended and not found.mendable
+    assert _files(out) == before and run.complete(out) is not None
+
+
+@pytest.mark.parametrize("name", ["files.json", "report.json"])
+def test_a_finished_night_is_never_reopened(name: str, tmp_path: Path) -> None:
+    night = Folder.at(str(tmp_path))
+    run.claim(night, {"job": "night", "date": "2026-03-01"}, {})
+    run.seal(night, [], {"steps": {}}, "")
+    night.write(name, b"{")
+    (found,) = Check(night.uri, mend=True).run()
+    assert [problem.file for problem in found.problems] == [name]
+    assert not found.mended and night.exists(run.SUCCESS)
+
+
+def test_a_plan_that_is_not_understood_is_not_called_damaged(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = partition.as_table
+
+    def not_understood(data: bytes) -> pa.Table:
+        if len(read(data)):
+            raise pa.ArrowNotImplementedError("a codec of later")
+        return read(data)
+
+    monkeypatch.setattr(partition, "as_table", not_understood)
+    with pytest.raises(OutputError, match="this version") as caught:
+        Check(out.uri).run()
+    assert not isinstance(caught.value, FileDamaged)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +91,23 @@ def test_a_sweep_between_making_and_locking_costs_another_folder(
     monkeypatch.setattr(folders.tempfile, "mkdtemp", swept_once)
     with ray_folder() as folder:
         assert folder.private == made[1]
+
+
+def test_a_folder_that_a_sweep_has_locked_is_left_to_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    make, held = folders.tempfile.mkdtemp, []
+
+    def locked_once(**words: object) -> str:
+        made.append(Path(make(**words)))
+        if len(made) == 1:
+            held.append(os.open(made[0], os.O_RDONLY))
+            fcntl.flock(held[0], fcntl.LOCK_EX)
+        return str(made[-1])
+
+    monkeypatch.setattr(folders.tempfile, "mkdtemp", locked_once)
+    with ray_folder() as folder:
+        assert folder.private == made[1]
+    os.close(held[0])
 
 
 def test_ray_tmpdir_comes_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +100,9 @@ class Check:
         own = [n[len(start) :] for n in names if n.startswith(start) and not n.startswith(inner)]
         one = _Run(folder.child(place) if place else folder, own, progress)
         problems = tuple(sorted(one.problems()))
+        if any(each.file.startswith(f"{PLAN}/") for each in problems):
+            # Nothing is done anew without the plan: what is whole stays readable.
+            problems = tuple(replace(each, mendable=False) for each in problems)
         finished = one.finished
         mended = self.mend and any(each.mendable for each in problems)
         if mended:
@@ -128,14 +131,14 @@ class _Run:
         if self.job == ENROLL:
             yield from self._plan()
         listed = self._list() if self.finished else None
+        # What a night has written of its own no command of its job writes anew, once later nights have ended.
+        mendable = self.job != NIGHT
         if listed is None:
             if self.finished:
-                yield Problem(run.FILES, DAMAGED)
+                yield Problem(run.FILES, DAMAGED, mendable)
             yield from self._published()
             return
         known = {file.name: file for file in listed}
-        # What a night has written of its own no command of its job writes anew.
-        mendable = self.job != NIGHT
 
         def look(name: str) -> Problem | None:
             file = known[name]
@@ -213,7 +216,7 @@ class _Run:
         def look(part: int) -> Problem | None:
             name = f"{PLAN}/{plan.part_name(part)}"
             try:
-                rows = read_whole(self.out, name, as_table).num_rows
+                rows = read_part(self.out, part).num_rows
             except FileDamaged:
                 return Problem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
             return None if rows == plan.rows_of(part) else Problem(name, DAMAGED, mendable=False)

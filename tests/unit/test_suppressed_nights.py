@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,3 +142,29 @@ def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
     (tmp_path / "photos/anna/1.jpg").unlink()
     assert look(str(config.photos), config.scan, known, barred).vanished.num_rows == 0
     assert isinstance(found.listing, pa.Table)
+
+
+@pytest.mark.parametrize(("written", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_photos_of_a_person_are_found_in_either_unicode_form(
+    tmp_path: Path, written: str, asked: str
+) -> None:
+    """A list of ids from a mac, or a run of before ids were brought to NFC."""
+    theirs, named = (unicodedata.normalize(form, "김지수") for form in (written, asked))
+    gallery, run = tmp_path / "g", made_run(tmp_path / "run", [Photo("1.jpg", theirs, "k"), *BOB])
+    _consolidated(run, gallery)
+    (tmp_path / "ids.txt").write_text(f"{named}\n")
+    options = ["--from", str(tmp_path / "ids.txt"), "--runs", run.uri]
+    assert main(["gallery", "delete", str(gallery), *options]) == 0
+    again = made_run(tmp_path / "again", [Photo("zoe/9.jpg", "zoe", "k")])
+    assert _consolidated(again, gallery).left_out == {"suppressed": 1}
+
+
+def test_photos_of_a_run_with_a_source_are_not_those_of_another_folder(tmp_path: Path) -> None:
+    gallery, run = tmp_path / "g", made_run(tmp_path / "run", [Photo("1.jpg", "dana", "d")])
+    other = made_run(tmp_path / "other", [Photo("1.jpg", "bob", "b")])
+    Consolidation(run.uri, str(gallery), source="north").run()
+    _consolidated(other, gallery)
+    assert main(["gallery", "delete", str(gallery), "dana", "--runs", run.uri]) == 0
+    assert _consolidated(other, gallery).unchanged == 1
+    now = Gallery.open(str(gallery)).suppressions.read()
+    assert (now.holds("images", "north/1.jpg"), now.holds("images", "1.jpg")) == (True, False)

@@ -182,6 +182,14 @@ def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
     )
 
 
+def names_of(gallery: Gallery, subject_ids: Iterable[str]) -> list[Names]:
+    """People, each with the photos that their templates in sight are from; none where they have none."""
+    wanted, found = sorted(set(map(canonical_text, subject_ids))), set[str]()
+    snapshot = gallery.snapshot()
+    there = _names(snapshot, _rows_of(snapshot, wanted, found), {})
+    return [*there, *(Names(frozenset({who})) for who in wanted if who not in found)]
+
+
 def suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:
     """Rows in sight that are suppressed, by shard. Reads the ids of all shards if anything is."""
     gone = {}

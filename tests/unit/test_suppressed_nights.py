@@ -168,3 +168,17 @@ def test_photos_of_a_run_with_a_source_are_not_those_of_another_folder(tmp_path:
     assert _consolidated(other, gallery).unchanged == 1
     now = Gallery.open(str(gallery)).suppressions.read()
     assert (now.holds("images", "north/1.jpg"), now.holds("images", "1.jpg")) == (True, False)
+
+
+def test_a_night_with_a_source_compares_the_ids_that_the_gallery_has(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_text(name)
+    gallery = Gallery.ensure(str(tmp_path / "g"), made_spec(made_run(tmp_path / "run", BOB)))
+    gallery.suppressions.suppress([Names(images=frozenset({"1.jpg", "north/2.jpg"}))])
+    photos, barred = str(tmp_path / "photos"), gallery.suppressions.read()
+    for source, left in (("", ["2.jpg"]), ("north", ["1.jpg"])):
+        known = look(photos, ScanStep(), None).listing
+        found = look(photos, ScanStep(), known, barred, source=source)
+        assert (found.listing["image_id"].to_pylist(), found.suppressed) == (left, 1)
+        assert found.vanished.num_rows == 0

@@ -46,7 +46,8 @@ def looked(config: NightConfig, last: Past | None) -> photos.Found:
     """The photos against those of last night. Raises ManifestError where there never were any."""
     known = photos.known_of(last.folder.child(SCAN) if last else None)
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
-    found = photos.look(str(config.photos), config.scan, known, barred, roots=roots)
+    source = config.consolidate.source or ""
+    found = photos.look(str(config.photos), config.scan, known, barred, roots=roots, source=source)
     if known is None and not found.listing.num_rows:
         raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
     return found

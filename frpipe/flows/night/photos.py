@@ -14,8 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
@@ -23,6 +25,7 @@ from frpipe.core.reasons import PASSING
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.flows.night.tables import read_table, write_table
+from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import Suppressions
 from frpipe.io import uri as uris
 from frpipe.io.columns import ID, SUBJECT, URI
@@ -99,11 +102,12 @@ def look(
     barred: Suppressions = _NOBODY,
     *,
     roots: tuple[str, ...] = (),
+    source: str = "",
 ) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
     barred: whose photos, and which, are taken as if they were not there and never had been.  roots: where
-    links may lead out to.
+    links may lead out to.  source: what the gallery, and so its list, has before the ids of these photos.
     Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
     of the gallery, tonight and for ever.
     """
@@ -111,10 +115,10 @@ def look(
     entries, left_out = _named(photos.entries(), is_local=uris.is_local(uri))
     there = _table(entries, how)
     _refuse_nameless(there, how, known)
-    stays = pa.array(~barred.mask(there))
+    stays = pa.array(~_barred(there, barred, source))
     listing = there.filter(stays)
     paths = pa.array([entry.name for entry in entries], pa.string()).filter(stays)
-    before = _SCHEMA.empty_table() if known is None else _without(_canonical(known), barred)
+    before = _SCHEMA.empty_table() if known is None else _without(_canonical(known), barred, source)
     at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
     same = [
         pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
@@ -234,8 +238,13 @@ def _without_photos(vanished: pa.Table, listing: pa.Table) -> list[str]:
     return sorted(_people(vanished) - _people(listing))
 
 
-def _without(table: pa.Table, barred: Suppressions) -> pa.Table:
-    return table.filter(pa.array(~barred.mask(table.select([ID, SUBJECT])))) if barred else table
+def _without(table: pa.Table, barred: Suppressions, source: str) -> pa.Table:
+    return table.filter(pa.array(~_barred(table, barred, source))) if barred else table
+
+
+def _barred(table: pa.Table, barred: Suppressions, source: str) -> NDArray[np.bool_]:
+    """(rows,) which photos a suppression list names."""
+    return barred.mask(pa.table({ID: sourced(table[ID], source), SUBJECT: table[SUBJECT]}))
 
 
 def _people(table: pa.Table) -> set[str]:

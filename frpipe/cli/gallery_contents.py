@@ -29,6 +29,7 @@ from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
     from frpipe.gallery.delete import Suppressing
+    from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.outcome import Outcome
 
 _STILL = "\ntheir vectors stay in the files, and can be rolled back to, until `frpipe gallery compact`"
@@ -220,8 +221,9 @@ def _delete(options: argparse.Namespace) -> int:
     ids = [*options.ids, *(_lines(options.source) if options.source else [])]
     if not ids:
         raise ConfigError("no ids are given", "give them as arguments, or in a file with --from")
-    suppress = None if options.no_suppress else _suppressing(options, ids)
-    outcome = lifecycle.delete(Gallery.open(options.gallery), ids, suppress=suppress)
+    gallery = Gallery.open(options.gallery)
+    suppress = None if options.no_suppress else _suppressing(options, gallery, ids)
+    outcome = lifecycle.delete(gallery, ids, suppress=suppress)
     if not outcome.subjects:
         raise GalleryError(
             f"nobody was deleted: none of the {outcome.unknown:,} ids is in the gallery"
@@ -235,12 +237,14 @@ def _delete(options: argparse.Namespace) -> int:
     return GalleryError.exit_code if outcome.unknown else 0
 
 
-def _suppressing(options: argparse.Namespace, ids: list[str]) -> Suppressing:
+def _suppressing(options: argparse.Namespace, gallery: Gallery, ids: list[str]) -> Suppressing:
+    from frpipe.flows.doctor.runs import sources_of
     from frpipe.flows.erase.photos import photos_of
     from frpipe.gallery.delete import Suppressing
     from frpipe.io.folder import Folder
 
-    known = photos_of([Folder.at(run) for run in options.runs], ids)
+    runs = [Folder.at(run) for run in options.runs]
+    known = photos_of(runs, ids, sources=sources_of(gallery, runs))
     if known.shared:
         print(
             f"warning: {len(known.shared):,} of their photos are other people's too: not suppressed "

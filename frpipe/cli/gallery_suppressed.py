@@ -112,6 +112,7 @@ def _tested(options: argparse.Namespace, found: Suppressions) -> int:
 
 def _suppress(options: argparse.Namespace) -> int:
     from frpipe.gallery import lifecycle
+    from frpipe.gallery.delete import names_of
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.suppression import Names
 
@@ -119,8 +120,8 @@ def _suppress(options: argparse.Namespace) -> int:
     if not names and not options.like:
         raise _nobody()
     added = gallery.suppressions.adopt(Gallery.open(options.like).suppressions.read()) if options.like else 0
-    # People one by one, so that they can be allowed one by one.
-    each = [Names(frozenset({who})) for who in sorted(names.subjects)]
+    # People one by one, so that they can be allowed one by one; with their photos, as a deletion has them.
+    each = names_of(gallery, names.subjects)
     each.append(Names(images=names.images, contents=names.contents))
     added += gallery.suppressions.suppress(each, options.reason, options.by)
     done = lifecycle.obey(gallery, note="suppressed")

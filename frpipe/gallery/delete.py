@@ -133,14 +133,18 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
 
 
 def obey(gallery: Gallery, *, note: str = "") -> Outcome:
-    """Take out of sight what the suppression list names: of a restored copy, say, whose list was renewed."""
+    """Take out of sight what the suppression list names: of a restored copy, say, whose list was renewed.
+
+    Where nobody is in sight there is a new version nevertheless, if the newest does not know of the whole
+    list: without it a document that is lost later would not be missed.
+    """
     rows = subjects = 0
 
     def change(snapshot: Snapshot) -> Proposal | None:
         nonlocal rows, subjects
         gone = suppressed_rows(snapshot, gallery.suppressions.read())
-        rows = sum(map(len, gone.values()))
-        if not rows:
+        rows, subjects = sum(map(len, gone.values())), 0
+        if not rows and snapshot.version.suppressed >= gallery.suppressions.documents():
             return None
         shards = hide_rows(snapshot, gallery.shelf, gone)
         digests = gone_digests(gallery.gallery_id, snapshot, shards)
@@ -180,6 +184,14 @@ def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
             for entry in entries
         )
     )
+
+
+def names_of(gallery: Gallery, subject_ids: Iterable[str]) -> list[Names]:
+    """People, each with the photos that their templates in sight are from; none where they have none."""
+    wanted, found = sorted(set(map(canonical_text, subject_ids))), set[str]()
+    snapshot = gallery.snapshot()
+    there = _names(snapshot, _rows_of(snapshot, wanted, found), {})
+    return [*there, *(Names(frozenset({who})) for who in wanted if who not in found)]
 
 
 def suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -170,3 +171,13 @@ def test_the_command_says_it_and_mends_it(
     assert "2 templates taken out; version 3" in capsys.readouterr().out
     assert main(["doctor", gallery.uri, "--runs", *runs]) == 0
     assert "nothing is wrong" in capsys.readouterr().out
+
+
+def test_a_run_with_ids_in_another_unicode_form_gives_its_templates(tmp_path: Path) -> None:
+    """Of before ids were brought to NFC, in a gallery whose log does not name it: nothing of it would go."""
+    out = enrolled(tmp_path / "run", {"1.jpg": Shot(unicodedata.normalize("NFD", "김지수"), [face(1)])})
+    Consolidation(out, str(tmp_path / "g")).run()
+    tables = list(Gallery.open(str(tmp_path / "g")).snapshot().tables())
+    copy = Gallery.create(str(tmp_path / "copy"), FeatureRun.open(out).spec)
+    lifecycle.enroll(copy, tables)
+    assert examine(copy, [out]).to_mend == 0

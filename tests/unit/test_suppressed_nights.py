@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -256,3 +257,43 @@ def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
     assert all(each.obeyed.suppressions().holds("subjects", "ann") for each in asked)
     assert pins["probes"]["suppressed"] == 1
     assert read_table(night, "probes/manifest.parquet")["image_id"].to_pylist() == ["bob/3.jpg"]
+
+
+@pytest.mark.parametrize(("written", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_photos_of_a_person_are_found_in_either_unicode_form(
+    tmp_path: Path, written: str, asked: str
+) -> None:
+    """A list of ids from a mac, or a run of before ids were brought to NFC."""
+    theirs, named = (unicodedata.normalize(form, "김지수") for form in (written, asked))
+    gallery, run = tmp_path / "g", made_run(tmp_path / "run", [Photo("1.jpg", theirs, "k"), *BOB])
+    _consolidated(run, gallery)
+    (tmp_path / "ids.txt").write_text(f"{named}\n")
+    options = ["--from", str(tmp_path / "ids.txt"), "--runs", run.uri]
+    assert main(["gallery", "delete", str(gallery), *options]) == 0
+    again = made_run(tmp_path / "again", [Photo("zoe/9.jpg", "zoe", "k")])
+    assert _consolidated(again, gallery).left_out == {"suppressed": 1}
+
+
+def test_photos_of_a_run_with_a_source_are_not_those_of_another_folder(tmp_path: Path) -> None:
+    gallery, run = tmp_path / "g", made_run(tmp_path / "run", [Photo("1.jpg", "dana", "d")])
+    other = made_run(tmp_path / "other", [Photo("1.jpg", "bob", "b")])
+    Consolidation(run.uri, str(gallery), source="north").run()
+    _consolidated(other, gallery)
+    assert main(["gallery", "delete", str(gallery), "dana", "--runs", run.uri]) == 0
+    assert _consolidated(other, gallery).unchanged == 1
+    now = Gallery.open(str(gallery)).suppressions.read()
+    assert (now.holds("images", "north/1.jpg"), now.holds("images", "1.jpg")) == (True, False)
+
+
+def test_a_night_with_a_source_compares_the_ids_that_the_gallery_has(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_text(name)
+    gallery = Gallery.ensure(str(tmp_path / "g"), made_spec(made_run(tmp_path / "run", BOB)))
+    gallery.suppressions.suppress([Names(images=frozenset({"1.jpg", "north/2.jpg"}))])
+    photos, barred = str(tmp_path / "photos"), gallery.suppressions.read()
+    for source, left in (("", ["2.jpg"]), ("north", ["1.jpg"])):
+        known = look(photos, ScanStep(), None).listing
+        found = look(photos, ScanStep(), known, barred, source=source)
+        assert (found.listing["image_id"].to_pylist(), found.suppressed) == (left, 1)
+        assert found.vanished.num_rows == 0

@@ -356,3 +356,20 @@ def test_a_list_from_elsewhere_does_not_bar_the_photos_that_are_here(
     now = gallery.suppressions.read()
     assert (now.holds("subjects", "dana"), now.holds("images", "1.jpg")) == (True, False)
     assert lifecycle.enroll(gallery, [anna], "append").unchanged == 1
+
+
+def test_who_is_suppressed_by_command_does_not_return_under_another_id(gallery: Gallery) -> None:
+    assert main(["gallery", "suppress", gallery.uri, "p0001", "nobody"]) == 0
+    again = _renamed(people(["p0001", "nobody"]), subject_id=["zoe", "ines"])
+    assert lifecycle.enroll(gallery, [again], "append").suppressed == 1
+    assert {len(each.images) for each in gallery.suppressions.read().entries} == {0, 1}
+
+
+def test_a_list_of_people_who_are_not_there_is_missed_too(gallery: Gallery) -> None:
+    for _ in range(2):
+        assert main(["gallery", "suppress", gallery.uri, "dana"]) == 0
+    assert gallery.snapshot().number == 2
+    (Path(gallery.uri) / "suppressed/000000001.json").unlink()
+    with pytest.raises(GalleryDamaged, match="missing"):
+        lifecycle.enroll(Gallery.open(gallery.uri), [people(["dana"])])
+    assert [p.file for p in lifecycle.verify(Gallery.open(gallery.uri))] == ["suppressed"]

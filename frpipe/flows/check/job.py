@@ -20,7 +20,7 @@ from frpipe.flows.rejects.reading import in_order
 from frpipe.flows.replay.source import flat
 from frpipe.io import run
 from frpipe.io.folder import Folder
-from frpipe.io.partition import PLAN, Plan, load_plan
+from frpipe.io.partition import PLAN, Plan, load_plan, read_part
 from frpipe.io.parts import FACES, IMAGES, PartFile, check_part, done_parts, part_number, withdraw_part
 from frpipe.io.whole_file import as_table, read_json, read_whole
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.errors import OutputError
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.consolidate.job import Consolidation
 from frpipe.flows.consolidate.reading import photos_and_faces, spoken_of
 from frpipe.flows.features import FeatureRun
@@ -16,6 +19,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import RunPhotos
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI
 from frpipe.io.columns import ID
+from frpipe.io.folder import Folder
 
 _NOTE = "consolidate "
 
@@ -36,8 +40,10 @@ class RunOfGallery:
         if self.how is None:
             for images, faces in photos_and_faces(self.run):
                 told, _, _ = spoken_of(images)
-                photos.add(told[ID], told[URI])
-                yield faces.select([SUBJECT_ID, FACE_ID, EMBEDDING]).filter(faces[SUBJECT_ID].is_valid())
+                photos.add(canonical_column(told[ID]), told[URI])
+                named = faces.filter(faces[SUBJECT_ID].is_valid())
+                keys = [canonical_column(named[name]) for name in (SUBJECT_ID, FACE_ID)]
+                yield pa.table([*keys, named[EMBEDDING]], names=[SUBJECT_ID, FACE_ID, EMBEDDING])
             return
         job = Consolidation(
             self.uri,
@@ -63,12 +69,30 @@ def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
 
 def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:
     """By run the settings of the last time that it was put into the gallery."""
-    found = {}
+    found = {facts["run"]: facts for facts in consolidations(gallery)}
+    return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}
+
+
+def consolidations(gallery: Gallery) -> Iterator[dict[str, str]]:
+    """What the log says of each time that a run was put into the gallery, oldest first: `run`, settings."""
     for entry in gallery.log():
         if entry.note.startswith(_NOTE):
             try:
                 facts = json.loads(entry.note.removeprefix(_NOTE))
-                found[str(facts["run"])] = {name: str(facts[name]) for name in facts}
+                said = {name: str(facts[name]) for name in facts}
             except (ValueError, KeyError, TypeError):
                 continue
-    return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}
+            if "run" in said:
+                yield said
+
+
+def sources_of(gallery: Gallery, runs: Sequence[Folder]) -> dict[str, set[str]]:
+    """By address of a run, the sources that it was put into the gallery under ("": none), as the log says."""
+    known: dict[str, set[str]] = {}
+    for facts in consolidations(gallery):
+        known.setdefault(facts["run"], set()).add(facts.get("source", ""))
+    found = {}
+    for run in runs:
+        with suppress(OutputError):  # one that has not ended was put into no gallery
+            found[run.uri] = known.get(FeatureRun.open(run.uri).run_id, set())
+    return found

@@ -236,6 +236,10 @@ class EraseEverywhere:
         names = [known.by_subject.get(who, Names(frozenset({who}))) for who in sorted(pending.subjects)]
         told = frozenset[str]().union(*(each.images for each in names))
         names.append(Names(images=pending.images - told) | Names(contents=known.alone.contents))
+        source = self.config.consolidate.source
+        if source:
+            # The gallery has the nights' photos under these ids.
+            names = [each | Names(images=frozenset(f"{source}/{i}" for i in each.images)) for each in names]
         held.check()
         added = gallery.suppressions.suppress(names, pending.reason, pending.by)
         snapshot = gallery.snapshot()

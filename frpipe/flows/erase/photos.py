@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.flows.rejects.reading import in_order, read_images
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.suppression import Names
@@ -49,18 +52,23 @@ def photos_of(
     images: Collection[str] = (),
     *,
     needles: bool = False,
+    sources: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> KnownPhotos:
     """The photos of some people, and some photos, in enroll outputs; in bounded memory.
+
+    Ids are compared in Unicode NFC.  sources: by address of a run, what its photos have before their ids
+    where they are to be known; "" for nothing.
 
     Reads ids and digests of all parts twice, and vectors of the parts that hold any. Raises OutputError where
     a part is damaged.
     """
+    subjects, images = ({canonical_text(each) for each in some} for some in (subjects, images))
     wanted = _Wanted(pa.array(sorted(subjects), pa.string()), pa.array(sorted(images), pa.string()))
     known = KnownPhotos()
     for run, part, table in _tables(runs):
         mine = table.filter(wanted.mask(table))
         for row in mine.to_pylist():
-            who, names = row["subject_id"], _names(row)
+            who, names = canonical_text(row["subject_id"] or ""), _names(row, sources.get(run.uri) or ("",))
             if who in subjects:
                 known.by_subject[who] = known.by_subject.get(who, Names()) | names
             else:
@@ -80,15 +88,15 @@ class _Wanted:
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray:
         """(rows,) which rows are of these people, or these photos."""
-        theirs = pc.is_in(table["subject_id"], value_set=self.subjects)
-        return pc.or_(theirs, pc.is_in(table["image_id"], value_set=self.images))
+        theirs = pc.is_in(canonical_column(table["subject_id"]), value_set=self.subjects)
+        return pc.or_(theirs, pc.is_in(canonical_column(table["image_id"]), value_set=self.images))
 
 
-def _names(row: dict[str, str | None]) -> Names:
-    who, content = row["subject_id"], row["content_sha256"]
+def _names(row: dict[str, str | None], sources: Collection[str]) -> Names:
+    who, content, image = row["subject_id"], row["content_sha256"], str(row["image_id"])
     return Names(
-        frozenset({who} if who else ()),
-        frozenset({str(row["image_id"])}),
+        frozenset({canonical_text(who)} if who else ()),
+        frozenset(f"{source}/{image}" if source else image for source in sources),
         frozenset({content} if content else ()),
     )
 

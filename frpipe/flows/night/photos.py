@@ -104,7 +104,6 @@ def look(
     *,
     source: str = "",
     roots: tuple[str, ...] = (),
-    source: str = "",
 ) -> Found:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 

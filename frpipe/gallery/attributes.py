@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.gallery.photos import MADE_OF
+from frpipe.gallery.photos import MADE_OF, image_ids
 from frpipe.gallery.schema import FACE_ID, FIXED_COLUMNS, SUBJECT_ID, attributes_of
 from frpipe.gallery.spill import Bucket
 
@@ -96,7 +96,7 @@ def _counterparts(texts: pa.Table, known: pa.Table) -> pa.Array:
 
 def _keys(texts: pa.Table, *, photo: bool = False) -> list[tuple[str, str]]:
     faces = texts[FACE_ID]
-    faces = pc.replace_substring_regex(faces, "#[0-9]+$", "") if photo else faces
+    faces = image_ids(faces) if photo else faces
     return list(zip(texts[SUBJECT_ID].to_pylist(), faces.to_pylist(), strict=True))
 
 

@@ -14,7 +14,6 @@ import binascii
 import hashlib
 import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryConflict, GalleryError
+from frpipe.core.text import canonical_text
 from frpipe.gallery.document import damaged, read_sealed, sealed, unsealed
 from frpipe.gallery.photos import image_ids
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
@@ -361,7 +361,7 @@ def imported(data: bytes) -> Suppressions:
 
 def digest(key: str, kind: str, value: str) -> str:
     """32 hex digits that stand for an id. key: hex.  kind: one of KINDS."""
-    text = value[:_CONTENT_DIGITS].lower() if kind == CONTENTS else unicodedata.normalize("NFC", value)
+    text = value[:_CONTENT_DIGITS].lower() if kind == CONTENTS else canonical_text(value)
     keyed = hashlib.blake2b(text.encode(), digest_size=16, key=bytes.fromhex(key), person=kind.encode())
     return keyed.hexdigest()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from frpipe.gallery.photos import image_ids
 from frpipe.io.columns import ID, SUBJECT
 from frpipe.io.erased_ids import ErasedIds
 
@@ -21,7 +21,7 @@ def rows_of(ids: ErasedIds, table: pa.Table) -> np.ndarray:
     for names, kind in ((_SUBJECTS, SUBJECT), (_IMAGES, ID), (_FACES, ID)):
         for name in names:
             if name in table.column_names:
-                column = photo_of(table[name]) if names is _FACES else table[name]
+                column = image_ids(table[name]) if names is _FACES else table[name]
                 hit |= ids.mask(pa.table({kind: column}))
     return hit
 
@@ -56,8 +56,3 @@ def named(ids: ErasedIds, values: list[str]) -> list[bool]:
     column = pa.array(values, pa.string())
     found: list[bool] = (ids.mask(pa.table({SUBJECT: column})) | ids.mask(pa.table({ID: column}))).tolist()
     return found
-
-
-def photo_of(faces: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The photos that faces are on: their ids without the number of the face."""
-    return pc.replace_substring_regex(faces, "#[0-9]+$", "")

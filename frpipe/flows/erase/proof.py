@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import FileDamaged, OutputError
-from frpipe.flows.erase.columns import names_any, photo_of
+from frpipe.flows.erase.columns import names_any
 from frpipe.flows.rejects.reading import in_order
+from frpipe.gallery.photos import image_ids
 from frpipe.io import run
 from frpipe.io.erased_ids import ErasedIds
 from frpipe.io.erasure import ERASED
@@ -147,7 +148,7 @@ class Proof:
 
     def _equals(self, values: pa.Array) -> bool:
         """Whether one of the values is a long id, or the id of a face of such a photo."""
-        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, photo_of(values)))
+        return any(pc.any(pc.is_in(each, self._long_values)).as_py() for each in (values, image_ids(values)))
 
     def _stands_in(self, data: bytes) -> bool:
         """Whether one of the long ids is there as a word."""

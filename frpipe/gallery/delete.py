@@ -20,7 +20,7 @@ from frpipe.gallery.photos import image_ids
 from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest
+from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest, image_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +214,29 @@ def _in_sight(snapshot: Snapshot, ref: ShardRef) -> NDArray[np.int64]:
 def _names(
     snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: Mapping[str, Names]
 ) -> list[Names]:
-    """Whom to suppress: the people of some rows, each with the photos of theirs."""
+    """Whom to suppress: the people of some rows, each with the photos of theirs.
+
+    But for photos that people who stay are on too: their templates would be named with them.
+    """
     faces: dict[str, list[str]] = {}
     for ref in snapshot.version.shards:
         if ref.name in gone:
             table = snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], gone[ref.name], vectors=False)
             for subject, face in zip(*(table[n].to_pylist() for n in (SUBJECT_ID, FACE_ID)), strict=True):
                 faces.setdefault(subject, []).append(face)
+    shared = _shared_photos(snapshot, gone, {image_of(face) for some in faces.values() for face in some})
+    faces = {who: [face for face in some if image_of(face) not in shared] for who, some in faces.items()}
     return [Names.of_faces(who, faces[who]) | photos.get(who, Names()) for who in sorted(faces)]
+
+
+def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: set[str]) -> set[str]:
+    """Those of some photos of which a row stays in sight."""
+    values, shared = pa.array(sorted(photos), pa.string()), set[str]()
+    for ref in snapshot.version.shards:
+        stay = np.setdiff1d(_in_sight(snapshot, ref), gone.get(ref.name, ()))
+        images = image_ids(snapshot.table_of(ref, [FACE_ID], stay, vectors=False)[FACE_ID])
+        shared.update(images.filter(pc.is_in(images, value_set=values)).to_pylist())
+    return shared
 
 
 def _rows_of(snapshot: Snapshot, wanted: list[str], found: set[str]) -> dict[str, NDArray[np.int64]]:

@@ -143,6 +143,16 @@ def test_a_shared_photo_stays_suppressed_with_the_other_person(gallery: Gallery)
     assert not gallery.suppressions.read().holds("images", "group.jpg")
 
 
+def test_who_is_on_a_photo_with_a_deleted_person_stays(gallery: Gallery) -> None:
+    group = _renamed(people(["dana", "eve"]), face_id=["group.jpg#0", "group.jpg#1"])
+    lifecycle.enroll(gallery, [group])
+    lifecycle.delete(gallery, ["dana"])
+    assert lifecycle.obey(gallery).deleted == 0
+    assert "eve" in _people(gallery)
+    lifecycle.delete(gallery, ["eve"])
+    assert gallery.suppressions.read().holds("images", "group.jpg")
+
+
 def test_to_suppress_again_adds_nothing(gallery: Gallery) -> None:
     names = [Names(frozenset({"a"}), frozenset({"1.jpg"}))]
     assert [gallery.suppressions.suppress(names) for _ in range(3)] == [1, 0, 0]

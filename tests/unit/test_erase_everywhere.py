@@ -311,7 +311,7 @@ def test_the_command(config: NightConfig, tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.usefixtures("no_lease")
 @pytest.mark.parametrize(
-    "step", [pytest.param(13, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+    "step", [pytest.param(29, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
 )
 def test_killed_at_any_write_the_same_command_ends_alike(
     config: NightConfig, erased: Undisturbed, tmp_path: Path, step: int

@@ -102,7 +102,9 @@ CHANGES: dict[str, Callable[[Gallery], object]] = {
 }
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before", "after"]
+)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_crash_at_every_storage_operation(tmp_path: Path, change: str, after: bool) -> None:
     base = Gallery.create(str(tmp_path / "base"), spec())

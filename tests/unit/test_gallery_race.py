@@ -33,7 +33,7 @@ def unsynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
     params=[
         pytest.param(("local", 25), id="local"),
         pytest.param(("local", 50), id="local-long", marks=pytest.mark.slow),
-        pytest.param(("s3", 10), id="s3"),
+        pytest.param(("s3", 4), id="s3"),
         pytest.param(("s3", 50), id="s3-long", marks=pytest.mark.slow),
     ]
 )

@@ -156,6 +156,7 @@ class TestCheck:
         assert {check["verdict"] for check in found["checks"]} <= {"ok", "warning"}
         assert [path.name for path in tmp_path.iterdir()] == ["1.jpg"]
 
+    @pytest.mark.slow
     def test_a_real_store_is_usable_and_left_as_it_was(self, s3: S3) -> None:  # noqa: F811
         found = check_storage(s3.uri)
         assert not found.faults, found

@@ -79,6 +79,7 @@ def test_a_finished_enroll_run_is_searched_by_its_bytes_too(
     assert all(r["kind"] == "same_photo" and r["face_a"][7:] == r["face_b"][7:] for r in copies)
 
 
+@pytest.mark.slow
 def test_photos_that_are_gone_and_ids_that_are_markup_do_no_harm_to_the_page(
     cluster: Cluster, tmp_path: Path
 ) -> None:

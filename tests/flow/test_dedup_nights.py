@@ -156,6 +156,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
 
 
 @pytest.mark.parametrize("victim", [pytest.param("worker", marks=pytest.mark.slow), "driver"])
+@pytest.mark.slow
 def test_a_kill_costs_no_row(
     victim: str, synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_run_goes_on_with_the_version_that_it_began_with(
     assert read_pairs(output).equals(read_pairs(night))
 
 
+@pytest.mark.slow
 def test_too_many_pairs_are_an_error_and_a_larger_limit_goes_on(
     synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

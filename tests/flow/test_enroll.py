@@ -186,6 +186,7 @@ def test_submitted_to_the_cluster_it_leaves_the_same_rows(
         ("Embed", "embed", APART),
     ],
 )
+@pytest.mark.slow
 def test_a_worker_killed_midway_costs_no_row(
     worker: str, step: str, pools: str, manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_driver_killed_midway_goes_on_where_it_stopped(
         pytest.param("hang", "hung_worker", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
     how: str, reason: str, photos: list[Path], cluster: Cluster, tmp_path: Path
 ) -> None:

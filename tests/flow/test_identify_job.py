@@ -642,6 +642,7 @@ def test_submitted_to_the_cluster_it_leaves_the_same_rows(
     assert _rows(tmp_path / "out") == _rows(finished)
 
 
+@pytest.mark.slow
 def test_on_s3_with_an_encrypted_gallery_it_is_the_same(
     s3: S3,  # noqa: F811
     finished: Path,

@@ -342,6 +342,7 @@ def test_submitted_to_a_cluster_it_does_the_same(
     assert pq.read_table(tmp_path / "r/pairs").equals(pq.read_table(undisturbed / "pairs"))
 
 
+@pytest.mark.slow
 def test_on_an_object_store_it_does_the_same(
     undisturbed: Path,
     long_list: Path,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from frpipe.core.errors import GalleryError, GalleryMismatch, OutputError, StorageError
 from frpipe.gallery import lifecycle
+from frpipe.gallery.document import read_twice
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lecture import write_lecture
 from frpipe.gallery.lecture_reader import ROUNDED, read_lecture, read_root
@@ -23,7 +24,7 @@ from frpipe.gallery.persons import agreed_attributes
 from frpipe.gallery.photos import check_source, with_source
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import INPUT_TOLERANCE, UNIT_TOLERANCE
-from frpipe.gallery.suppression import exported, imported
+from frpipe.gallery.suppression import Suppressions, exported, imported
 from frpipe.io import uri as uris
 from frpipe.io.folder import Folder
 from frpipe.io.parts import to_parquet
@@ -73,7 +74,7 @@ def import_file(
         note = f"import of a {layout} file" + (", model assumed" if assumed else "")
         policy = policy or ("skip" if assumed and layout == "lecture" else "append")
         if listed is not None:
-            lifecycle.adopt_list(gallery, imported(listed), source_name)
+            lifecycle.adopt_list(gallery, listed, source_name)
         # What a gallery has given out is taken back to the last bit: rounding to float16 is in it.
         tolerance = INPUT_TOLERANCE if assumed else UNIT_TOLERANCE
         tables = _tables(files, layout, gallery.spec.dim, None if assumed else tolerance)
@@ -148,7 +149,7 @@ def _there() -> OutputError:
 
 
 @contextmanager
-def _local_files(source: str) -> Iterator[tuple[list[Path], Layout, bytes | None]]:
+def _local_files(source: str) -> Iterator[tuple[list[Path], Layout, Suppressions | None]]:
     """The files of a source on this machine; remote ones are copied to a private folder for the while.
 
     The last is the suppression list that came with them, if there is one.
@@ -164,8 +165,12 @@ def _local_files(source: str) -> Iterator[tuple[list[Path], Layout, bytes | None
         else:
             folder_uri, names, listed = place, _exported(Folder.at(place)), _LIST
         folder = Folder.at(folder_uri)
-        data = folder.read(listed) if folder.exists(listed) else None
-        yield [_local(folder, name, Path(scratch) / f"{n:05d}") for n, name in enumerate(names)], layout, data
+        found = read_twice(folder, listed, imported) if folder.exists(listed) else None
+        yield (
+            [_local(folder, name, Path(scratch) / f"{n:05d}") for n, name in enumerate(names)],
+            layout,
+            found,
+        )
 
 
 def _is_file(place: str) -> bool:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.core.errors import GalleryConflict, GalleryError
+from frpipe.core.errors import GalleryConflict, GalleryDamaged, GalleryError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.document import damaged, read_sealed, sealed, unsealed
 from frpipe.gallery.photos import image_ids
@@ -349,12 +349,12 @@ def exported(suppressions: Suppressions) -> bytes:
 
 
 def imported(data: bytes) -> Suppressions:
-    """From such a file. Raises GalleryError where it is not as it was written."""
+    """From such a file. Raises GalleryDamaged where it is not as it was written."""
     try:
         content = unsealed(data, "the suppression list")
         return Suppressions(_stored(str(each["key"]), each) for each in content["suppressed"])
     except (GalleryError, KeyError, TypeError, ValueError):
-        raise GalleryError(
+        raise GalleryDamaged(
             "the suppression list of the export is damaged", "export again, or put the file back"
         ) from None
 

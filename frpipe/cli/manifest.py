@@ -53,15 +53,15 @@ def _add_scan(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--glob", metavar="PATTERN", help="keep paths that match, relative to URI; * matches / too"
     )
+    _add_roots(parser, "links may lead below this")
+    parser.set_defaults(run=_scan)
+
+
+def _add_roots(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs; storage.roots is used")
     parser.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        metavar="ROOT",
-        help="links may lead below this; may be repeated",
+        "--root", action="append", default=[], metavar="ROOT", help=f"{what}; may be repeated"
     )
-    parser.set_defaults(run=_scan)
 
 
 def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -73,14 +73,7 @@ def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("uri", metavar="MANIFEST", help="a file, or a folder of files of one format")
-    parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs; storage.roots is used")
-    parser.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        metavar="ROOT",
-        help="allow photos only below this; may be repeated",
-    )
+    _add_roots(parser, "allow photos only below this")
     parser.set_defaults(run=_check)
 
 

@@ -7,6 +7,7 @@ erased.json    the receipts, for ever: when, how many, in which parts, and a key
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -90,6 +91,7 @@ class Journal:
         self._told = {each.number for each in told}
         self._out, self._owner = out, uuid.uuid4().hex
         self._seen: Entry | None = None
+        self._checking = threading.Lock()
 
     @classmethod
     def of(cls, out: Folder) -> Journal:
@@ -112,15 +114,16 @@ class Journal:
         return True
 
     def check(self) -> None:
-        """Raise OutputError where another process has taken over."""
-        try:
-            if self._out.entry(ERASING) != self._seen:
-                raise _taken_over()
-        except FileNotFoundError:
-            # Another has ended the same erasure, and what is left to do is nothing; or others came after it.
-            if self._others_told() or not self._out.create(ERASING, self._state()):
-                raise _taken_over() from None
-            self._own()
+        """Raise OutputError where another process has taken over. Safe to call from several threads."""
+        with self._checking:  # or one thread takes the file that another has just made for somebody else's
+            try:
+                if self._out.entry(ERASING) != self._seen:
+                    raise _taken_over()
+            except FileNotFoundError:
+                # Another has ended the same erasure, and what is left to do is nothing; or others came after it.
+                if self._others_told() or not self._out.create(ERASING, self._state()):
+                    raise _taken_over() from None
+                self._own()
 
     def settle(self) -> None:
         """Write the receipts."""

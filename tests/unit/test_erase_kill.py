@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from frpipe.core.errors import OutputError
 from frpipe.flows.erase.job import Erase
 from frpipe.flows.features import FeatureRun
 from frpipe.io import run
+from frpipe.io.erased_ids import ErasedIds
+from frpipe.io.erasure import Erasure, Journal
 from frpipe.io.folder import Folder
 from frpipe.io.outputs import read_outputs
 from frpipe.io.partition import load_plan, read_part
@@ -101,6 +106,26 @@ def test_two_at_once_end_right(finished: Folder, tmp_path: Path, second: str) ->
         assert report is not None and not out.exists(run.ERASING), moment
         gone = sum(each["images"] for each in json.loads(out.read("erased.json"))["erasures"])
         assert gone == report["erased"] == ROWS - report["rows"], moment
+
+
+def test_threads_of_one_erasure_take_it_up_again_together(finished: Folder, tmp_path: Path) -> None:
+    """The mark goes while several threads strike parts: none of them thinks that another process came."""
+    out = _copy(finished, tmp_path)
+    journal = Journal.of(out)
+    erasure = Erasure.of(ErasedIds("key"), images=0, faces=0, parts=(), copies=0)
+    assert journal.begin(erasure)
+    threads, turns = 8, 20
+    together = threading.Barrier(threads)
+
+    def check(_: int) -> None:
+        together.wait()
+        journal.check()
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(turns):
+            out.delete(run.ERASING)
+            deque(pool.map(check, range(threads)), maxlen=0)
+    journal.close()
 
 
 class _Killed(BaseException):

@@ -120,7 +120,7 @@ class Journal:
                 if self._out.entry(ERASING) != self._seen:
                     raise _taken_over()
             except FileNotFoundError:
-                # Another has ended the same erasure, and what is left to do is nothing; or others came after it.
+                # Another has ended the same erasure, and nothing is left to do; or others came after it.
                 if self._others_told() or not self._out.create(ERASING, self._state()):
                     raise _taken_over() from None
                 self._own()

@@ -26,7 +26,7 @@ import numpy as np
 from groups import MIN_IOU, measure, read_truth
 
 from frpipe.core.config import Config, DetectConfig, PoolConfig
-from frpipe.flows.face_pipeline import FacePipeline, pipeline_of
+from frpipe.jobs.face_pipeline import FacePipeline, pipeline_of
 from frpipe.models.detectors.base import Detector
 from frpipe.models.detectors.nms import iou
 from frpipe.models.loading import load_detector

@@ -21,9 +21,9 @@ from reference import WINDOW, Loop
 
 from frpipe.core.config import Config
 from frpipe.core.schema import reserved_names
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
-from frpipe.stages.spec import Models, RunSpec
+from frpipe.io.output.plan import plan
+from frpipe.io.storage.folder import Folder
+from frpipe.stages.run_spec import Models, RunSpec
 from frpipe.stages.workers import Enroll
 
 PHOTOS, ROUNDS = 256, 5

@@ -31,7 +31,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.persons import persons
 from frpipe.gallery.schema import EMBEDDING, vector_array, vectors_of
-from frpipe.gallery.sink import ShardSink
+from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.spec import GallerySpec
 
 _DIM = 512
@@ -190,7 +190,7 @@ def _writing(spec: GallerySpec, folder: Path) -> dict[str, Any]:
     texts, vectors = whole.drop_columns([EMBEDDING]), vectors_of(whole).astype(spec.stored_type)
 
     def shards() -> None:
-        with ShardSink(gallery.shelf) as sink:
+        with ShardWriter(gallery.shard_store) as sink:
             for _ in range(_SHARDS):
                 sink.add(texts, vectors)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_outputs
+from frpipe.io.output.features import read_outputs
+from frpipe.io.storage.folder import Folder
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.policy import choose
 

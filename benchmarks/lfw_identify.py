@@ -26,10 +26,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.identify.job import Identifying
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.identify.job import Identifying
 
 COLUMNS = ["face_id", "probe_subject_id", "decision", "rank1_subject_id", "rank1_similarity"]
 FPIR = 0.01

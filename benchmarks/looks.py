@@ -167,8 +167,8 @@ def _crops(views: list[Pixels], detector: Detector) -> tuple[list[Pixels], list[
 
 def _nearest(faces: Faces, wanted: Faces, px: float) -> Faces | None:
     centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-    goal = (wanted.boxes[:, :2] + wanted.boxes[:, 2:]) / 2
-    near = faces.take(np.abs(centres - goal).max(axis=1, initial=0.0) < px / 2)
+    search_plan = (wanted.boxes[:, :2] + wanted.boxes[:, 2:]) / 2
+    near = faces.take(np.abs(centres - search_plan).max(axis=1, initial=0.0) < px / 2)
     return near.take(slice(0, 1)) if len(near) else None
 
 

@@ -17,10 +17,10 @@ from match_memory import HASH, build
 from threadpoolctl import threadpool_limits
 
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.lineup import Lineup
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.parts import check_part, write_part
+from frpipe.gallery.search_view import SearchView
+from frpipe.io.output import run
+from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.storage.folder import Folder
 from frpipe.matching.topk import TopK
 
 PROBES, FEW, K = 32_768, 16, 10
@@ -104,7 +104,7 @@ def _engine_s(gallery: Gallery) -> float:
     with threadpool_limits(1):
         for pair in zip(probes[::2], probes[1::2], strict=True):
             found = TopK(np.concatenate(pair), K, threads=threads)
-            for subject_ids, vectors in Lineup(gallery.snapshot(), {}).blocks():
+            for subject_ids, vectors in SearchView(gallery.snapshot(), {}).blocks():
                 found.add(subject_ids, vectors)
             found.result()
     return time.perf_counter() - begin

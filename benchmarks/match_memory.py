@@ -14,8 +14,8 @@ from match_data import DIM, unit_vectors
 
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.lineup import Lineup
 from frpipe.gallery.schema import vector_array
+from frpipe.gallery.search_view import SearchView
 from frpipe.gallery.spec import GallerySpec
 from frpipe.matching.topk import TopK
 
@@ -67,7 +67,7 @@ def _peak_mb() -> int:
 
 def _search(folder: str) -> None:
     found = TopK(unit_vectors(PROBES, seed=7), K)
-    for subject_ids, vectors in Lineup(Gallery.open(folder).snapshot(), {}).blocks():
+    for subject_ids, vectors in SearchView(Gallery.open(folder).snapshot(), {}).blocks():
         found.add(subject_ids, vectors)
     found.result()
 

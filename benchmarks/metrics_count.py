@@ -18,11 +18,11 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from frpipe.jobs.evaluate.all_pairs.counting import counted  # noqa: E402
 from frpipe.metrics.bounds import Binned  # noqa: E402
 from frpipe.metrics.scores import Scores  # noqa: E402
 from frpipe.metrics.streaming import BINS, ScoreHistogram  # noqa: E402
 from frpipe.metrics.verification import auc_exact, eer, tar_at_fmr  # noqa: E402
-from frpipe.stages.score_counting import counted  # noqa: E402
 
 Floats = NDArray[np.float32]
 # A tile of the all-pairs job.

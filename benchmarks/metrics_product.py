@@ -15,12 +15,12 @@ import pyarrow as pa
 from match_data import DIM, unit_vectors
 from match_memory import HASH
 
-from frpipe.flows.all_pairs.job import AllPairs
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
-from frpipe.stages.score_blocks import TILE, Counting, Labelled, scored
+from frpipe.jobs.evaluate.all_pairs.blocks import TILE, Counting, Labelled, scored
+from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 
 _ROWS = 16_384
 # Templates of one person.

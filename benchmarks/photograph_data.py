@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from frpipe.core.config import load_config
-from frpipe.flows.face_pipeline import FacePipeline, pipeline_of
+from frpipe.jobs.face_pipeline import FacePipeline, pipeline_of
 
 Effect = Callable[[np.ndarray], np.ndarray]
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frpipe.core.config import Config, load_config
     from frpipe.core.errors import FrpipeError
-    from frpipe.flows.verify.single import Verification, verify
+    from frpipe.jobs.verify.single import Verification, verify
 
 __all__ = ["Config", "FrpipeError", "Verification", "load_config", "verify"]
 
 _HOMES = {
     "Config": "frpipe.core.config",
     "FrpipeError": "frpipe.core.errors",
-    "Verification": "frpipe.flows.verify.single",
+    "Verification": "frpipe.jobs.verify.single",
     "load_config": "frpipe.core.config",
-    "verify": "frpipe.flows.verify.single",
+    "verify": "frpipe.jobs.verify.single",
 }
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES, add_likeness, add_photos
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 
 _say = Speaker("consolidate")
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _consolidate(options: argparse.Namespace) -> int:
-    from frpipe.flows.consolidate.job import Consolidation  # noqa: PLC0415 - heavy; --help should not wait
+    from frpipe.jobs.consolidate.job import Consolidation  # noqa: PLC0415 - heavy; --help should not wait
 
     job = Consolidation(
         options.features,

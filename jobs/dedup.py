@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, positive
 from frpipe.cli.job_options import add_execution, add_threshold
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
-    from frpipe.flows.dedup.job import Dedup
+    from frpipe.jobs.dedup.job import Dedup
 
 _say = Speaker("dedup")
 
@@ -40,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _dedup(options: argparse.Namespace) -> int:
-    from frpipe.flows.dedup.job import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
-    from frpipe.flows.dedup.report import report_text  # noqa: PLC0415
-    from frpipe.flows.dedup.sheet import check_page  # noqa: PLC0415
     from frpipe.io import threshold_file  # noqa: PLC0415
+    from frpipe.jobs.dedup.job import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
+    from frpipe.jobs.dedup.report import report_text  # noqa: PLC0415
+    from frpipe.jobs.dedup.sheet import check_page  # noqa: PLC0415
 
     job = Dedup(
         options.output,
@@ -75,7 +75,7 @@ def _dedup(options: argparse.Namespace) -> int:
 def _run(job: Dedup, options: argparse.Namespace) -> dict[str, Any]:
     if not options.sheet:
         return job.run()
-    from frpipe.flows.dedup.sheet import write_page  # noqa: PLC0415 - only where it is asked for
+    from frpipe.jobs.dedup.sheet import write_page  # noqa: PLC0415 - only where it is asked for
 
     report = job.run()
     shown = write_page(job.output, options.sheet, options.sheet_clusters)

@@ -25,15 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.job_options import add_run
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
     from frpipe.core.config import Config
     from frpipe.core.errors import RejectRatioError
-    from frpipe.flows.enroll.job import Enrollment
-    from frpipe.flows.replay.job import Replay
+    from frpipe.jobs.enroll.job import Enrollment
+    from frpipe.jobs.replay.job import Replay
     from frpipe.stages.obeyed import Obeyed
 
 _say = Speaker("enroll")
@@ -61,7 +61,7 @@ def _check_rescan(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def _enroll(options: argparse.Namespace) -> int:
-    from frpipe.flows.output_place import refuse_relative  # noqa: PLC0415 - Ray takes a second; --help should not
+    from frpipe.jobs.output_place import refuse_relative  # noqa: PLC0415 - Ray takes a second; --help should not
 
     for flag, uri in (("--replay", options.replay), ("--gallery", options.gallery)):
         if uri is not None:
@@ -82,8 +82,8 @@ def _stored(options: argparse.Namespace) -> list[str]:
     """The settings of a run that is replayed, unless a whole configuration is given."""
     if options.replay is None or options.config is not None:
         return []
-    from frpipe.flows.replay.source import stored_settings  # noqa: PLC0415 - --help should not wait
-    from frpipe.flows.rescan.affected import settings_to_look_again  # noqa: PLC0415
+    from frpipe.jobs.replay.source import stored_settings  # noqa: PLC0415 - --help should not wait
+    from frpipe.jobs.rescan.affected import settings_to_look_again  # noqa: PLC0415
 
     if options.rescan is not None:
         return settings_to_look_again(options.replay)
@@ -91,7 +91,7 @@ def _stored(options: argparse.Namespace) -> list[str]:
 
 
 def _obeyed(options: argparse.Namespace) -> Obeyed:
-    from frpipe.flows.obeying import obeyed_at  # noqa: PLC0415
+    from frpipe.jobs.obeying import obeyed_at  # noqa: PLC0415
 
     found = obeyed_at(options.obey, options.gallery)
     if found:
@@ -100,12 +100,12 @@ def _obeyed(options: argparse.Namespace) -> Obeyed:
 
 
 def _job(options: argparse.Namespace, config: Config, obeyed: Obeyed) -> Enrollment | Replay:
-    from frpipe.flows.enroll.job import Enrollment  # noqa: PLC0415
+    from frpipe.jobs.enroll.job import Enrollment  # noqa: PLC0415
 
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, options.address, _say, obeyed)
-    from frpipe.flows.rejects.choice import Choice  # noqa: PLC0415
-    from frpipe.flows.replay.job import Replay, Rescan  # noqa: PLC0415
+    from frpipe.jobs.rejects.choice import Choice  # noqa: PLC0415
+    from frpipe.jobs.replay.job import Replay, Rescan  # noqa: PLC0415
 
     if options.rescan is not None:
         wish = Rescan(options.rescan)
@@ -124,13 +124,13 @@ def _run(
     job: Enrollment | Replay, config: Config, options: argparse.Namespace
 ) -> tuple[str, RejectRatioError | None]:
     """What there is to say; and what makes the run a bad one, which then is kept out of the gallery."""
-    from frpipe.flows.rejects.limit import too_many_rejected  # noqa: PLC0415
+    from frpipe.jobs.rejects.limit import too_many_rejected  # noqa: PLC0415
 
     report = job.run()
     bad = too_many_rejected(report, config.run)
     if bad is not None or options.gallery is None:
         return json.dumps(report.as_dict(), indent=1) if options.json else report.text(), bad
-    from frpipe.flows.consolidate.job import Consolidation  # noqa: PLC0415 - only where a gallery is asked for
+    from frpipe.jobs.consolidate.job import Consolidation  # noqa: PLC0415 - only where a gallery is asked for
 
     done = Consolidation(report.output, options.gallery, say=_say).run()
     if options.json:
@@ -143,10 +143,10 @@ def _fitting_gallery(options: argparse.Namespace, config: Config) -> Config:
 
     Refuses before the work what would be refused after it: a gallery that was made for another recipe.
     """
-    from frpipe.flows.consolidate.job import check_gallery  # noqa: PLC0415
-    from frpipe.flows.features import FeatureRun  # noqa: PLC0415
-    from frpipe.flows.going_on import for_gallery_at  # noqa: PLC0415
-    from frpipe.flows.photo import spec_of  # noqa: PLC0415
+    from frpipe.jobs.consolidate.job import check_gallery  # noqa: PLC0415
+    from frpipe.jobs.features import FeatureRun  # noqa: PLC0415
+    from frpipe.jobs.going_on import for_gallery_at  # noqa: PLC0415
+    from frpipe.jobs.photo import spec_of  # noqa: PLC0415
 
     if options.replay and options.rescan is None:
         check_gallery(options.gallery, FeatureRun.open(options.replay).spec)

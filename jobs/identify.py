@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
 from frpipe.cli.job_options import add_execution, add_threshold
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
 
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _identify(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
 
-    from frpipe.flows.identify.job import Execution, Identifying  # noqa: PLC0415 - Ray takes a second
-    from frpipe.flows.identify.report import report_text  # noqa: PLC0415
     from frpipe.io import threshold_file  # noqa: PLC0415
+    from frpipe.jobs.identify.job import Execution, Identifying  # noqa: PLC0415 - Ray takes a second
+    from frpipe.jobs.identify.report import report_text  # noqa: PLC0415
 
     job = Identifying(
         options.probes,

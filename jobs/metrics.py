@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
 from frpipe.cli.job_options import add_json, add_run, add_workers
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
-    from frpipe.flows.metrics.job import Asked
+    from frpipe.jobs.evaluate.job import Asked
 
 _VERIFICATION = """\
 examples:
@@ -76,9 +76,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _verification(options: argparse.Namespace) -> Done:
-    from frpipe.flows.metrics.job import VerificationMetrics  # noqa: PLC0415 - heavy; --help should not wait
-    from frpipe.flows.metrics.output import report_text  # noqa: PLC0415
-    from frpipe.flows.metrics.pair_results import PairColumns  # noqa: PLC0415
+    from frpipe.jobs.evaluate.job import VerificationMetrics  # noqa: PLC0415 - heavy; --help should not wait
+    from frpipe.jobs.evaluate.output import report_text  # noqa: PLC0415
+    from frpipe.jobs.evaluate.pair_results import PairColumns  # noqa: PLC0415
 
     columns = PairColumns(options.mated, options.fold, by=options.by)
     report = VerificationMetrics(_asked(options), columns, options.thresholds_from, _say).run()
@@ -86,16 +86,16 @@ def _verification(options: argparse.Namespace) -> Done:
 
 
 def _identification(options: argparse.Namespace) -> Done:
-    from frpipe.flows.metrics.job import IdentificationMetrics  # noqa: PLC0415
-    from frpipe.flows.metrics.output import report_text  # noqa: PLC0415
+    from frpipe.jobs.evaluate.job import IdentificationMetrics  # noqa: PLC0415
+    from frpipe.jobs.evaluate.output import report_text  # noqa: PLC0415
 
     report = IdentificationMetrics(_asked(options), options.enrolled, _say).run()
     return report, report_text(report)
 
 
 def _all_pairs(options: argparse.Namespace) -> Done:
-    from frpipe.flows.all_pairs.job import TARGETS, AllPairs  # noqa: PLC0415
-    from frpipe.flows.all_pairs.report import report_of, report_text  # noqa: PLC0415
+    from frpipe.jobs.evaluate.all_pairs.job import TARGETS, AllPairs  # noqa: PLC0415
+    from frpipe.jobs.evaluate.all_pairs.report import report_of, report_text  # noqa: PLC0415
 
     job = AllPairs(
         options.output,
@@ -119,7 +119,7 @@ def _all_pairs(options: argparse.Namespace) -> Done:
 
 
 def _asked(options: argparse.Namespace) -> Asked:
-    from frpipe.flows.metrics.job import Asked  # noqa: PLC0415
+    from frpipe.jobs.evaluate.job import Asked  # noqa: PLC0415
 
     return Asked(
         options.results,

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.job_options import add_run
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.night_config import load_night
 
@@ -38,13 +38,13 @@ def _nightly(options: argparse.Namespace) -> int:
     config = load_night(options.config, options.set)
     night = options.date or datetime.now(UTC).date().isoformat()
     if options.dry_run:
-        from frpipe.flows.night.plan import night_plan  # noqa: PLC0415 - heavy; --help should not wait
+        from frpipe.jobs.nightly.plan import night_plan  # noqa: PLC0415 - heavy; --help should not wait
 
         plan = night_plan(config, night)
         print(json.dumps(plan.as_dict(), indent=1, ensure_ascii=False) if options.json else plan.text())
         return 0
-    from frpipe.flows.night.job import Night  # noqa: PLC0415
-    from frpipe.flows.night.report import report_text  # noqa: PLC0415
+    from frpipe.jobs.nightly.job import Night  # noqa: PLC0415
+    from frpipe.jobs.nightly.report import report_text  # noqa: PLC0415
 
     with kept_clean():
         report, bad = Night(config, night, options.address, _say).run()

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, positive
 from frpipe.cli.job_options import add_modes, add_threshold
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 
 _say = Speaker("verify")
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from frpipe.flows.verify.job import PairVerification  # noqa: PLC0415 - heavy; --help should not wait
+    from frpipe.jobs.verify.job import PairVerification  # noqa: PLC0415 - heavy; --help should not wait
 
     job = PairVerification(
         pairs=options.pairs,

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.core.errors import OutputError
 
 if TYPE_CHECKING:
-    from frpipe.flows.check.job import CheckedRun
+    from frpipe.jobs.check.job import CheckedRun
 
 _EXAMPLES = """\
 examples:
@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
-    from frpipe.flows.check.job import Check
+    from frpipe.jobs.check.job import Check
 
     checked: list[CheckedRun] = []
     for uri in options.outputs:

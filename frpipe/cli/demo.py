@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
-    from frpipe.flows.demo import run_demo
+    from frpipe.jobs.demo import run_demo
 
     with kept_clean():
         tables = run_demo(options.output, lambda line: print(line, file=sys.stderr, flush=True))

@@ -10,7 +10,7 @@ from frpipe.cli.table import printable, table
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
-    from frpipe.flows.doctor.job import Diagnosis
+    from frpipe.jobs.doctor.job import Diagnosis
 
 _DESCRIPTION = """\
 Look for templates of photos that have become something else, for photos of one id from different places,
@@ -47,8 +47,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from frpipe.flows.doctor.job import examine, mend
     from frpipe.gallery.gallery import Gallery
+    from frpipe.jobs.doctor.job import examine, mend
 
     if options.mend and not options.runs:
         raise ConfigError("--mend needs --runs", "name the enroll outputs that were put into the gallery")

@@ -11,8 +11,8 @@ from frpipe.cli.table import printable
 @contextmanager
 def doubts_shown() -> Iterator[None]:
     """List the doubted faces of a change that is refused for them, then raise the error on."""
-    from frpipe.flows.likeness import doubts_text
     from frpipe.gallery.likeness import DoubtError
+    from frpipe.jobs.likeness import doubts_text
 
     try:
         yield

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import identifier
 from frpipe.cli.gallery_suppressed import add_reason
-from frpipe.cli.say import Speaker
+from frpipe.cli.reporter import Speaker
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from frpipe.flows.erase.everywhere import ErasedEverywhere
-    from frpipe.flows.erase.job import Erased
-    from frpipe.flows.erase.proof import Searched
+    from frpipe.jobs.erase.everywhere import ErasedEverywhere
+    from frpipe.jobs.erase.job import Erased
+    from frpipe.jobs.erase.proof import Searched
 
 _EXAMPLES = """\
 examples:
@@ -114,8 +114,8 @@ def _run(options: argparse.Namespace) -> int:
         return _everywhere(options, subjects, images)
     if options.reason or options.by or options.set:
         raise ConfigError("--reason, --by and --set go with --everywhere", "leave them out")
-    from frpipe.flows.erase.job import Erase
-    from frpipe.flows.erase.target import EraseTarget
+    from frpipe.jobs.erase.job import Erase
+    from frpipe.jobs.erase.target import EraseTarget
 
     for uri in options.runs:
         EraseTarget.open(uri)
@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _everywhere(options: argparse.Namespace, subjects: frozenset[str], images: frozenset[str]) -> int:
     from frpipe.core.night_config import load_night
-    from frpipe.flows.erase.everywhere import EraseEverywhere
+    from frpipe.jobs.erase.everywhere import EraseEverywhere
 
     config = load_night(options.everywhere, options.set)
     speaker = Speaker("erase")

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from frpipe.cli.say import VARIABLE, Speaker
+from frpipe.cli.reporter import VARIABLE, Speaker
 from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, OutOfMemory, StorageError
 
 EXIT_NO = 12

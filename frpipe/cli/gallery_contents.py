@@ -134,11 +134,11 @@ def _create(options: argparse.Namespace) -> int:
     from frpipe.gallery.gallery import Gallery
 
     if options.like:
-        from frpipe.flows.features import FeatureRun
+        from frpipe.jobs.features import FeatureRun
 
         spec = FeatureRun.open(options.like).spec
     else:
-        from frpipe.flows.photo import spec_of
+        from frpipe.jobs.photo import spec_of
 
         spec = spec_of(load_config(options.config, options.set))
     spec = replace(
@@ -172,8 +172,8 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--source and --same-photos go with --features", "one photo is known by its content"
         )
-    from frpipe.flows.gallery_photo import enroll_photo
     from frpipe.gallery.gallery import Gallery
+    from frpipe.jobs.gallery_photo import enroll_photo
 
     with doubts_shown():
         outcome = enroll_photo(
@@ -195,7 +195,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--id and --set-attribute go with --photo", "ids of features come from their manifest"
         )
-    from frpipe.flows.consolidate.job import Consolidation
+    from frpipe.jobs.consolidate.job import Consolidation
 
     job = Consolidation(
         options.features,
@@ -238,10 +238,10 @@ def _delete(options: argparse.Namespace) -> int:
 
 
 def _suppressing(options: argparse.Namespace, gallery: Gallery, ids: list[str]) -> Suppressing:
-    from frpipe.flows.doctor.runs import sources_of
-    from frpipe.flows.erase.photos import photos_of
     from frpipe.gallery.delete import Suppressing
-    from frpipe.io.folder import Folder
+    from frpipe.io.storage.folder import Folder
+    from frpipe.jobs.doctor.runs import sources_of
+    from frpipe.jobs.erase.photos import photos_of
 
     runs = [Folder.at(run) for run in options.runs]
     known = photos_of(runs, ids, sources=sources_of(gallery, runs))

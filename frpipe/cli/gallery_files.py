@@ -56,8 +56,8 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from frpipe.flows.gallery_files import export
     from frpipe.gallery.gallery import Gallery
+    from frpipe.jobs.gallery_files import export
 
     rows = export(Gallery.open(options.gallery), options.output, options.layout)
     content = {"templates": rows, "layout": options.layout, "output": options.output}
@@ -65,9 +65,9 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from frpipe.flows.gallery_files import import_file
-    from frpipe.flows.likeness import likeness_of
     from frpipe.gallery.gallery import Gallery
+    from frpipe.jobs.gallery_files import import_file
+    from frpipe.jobs.likeness import likeness_of
 
     gallery = Gallery.open(options.gallery)
     with doubts_shown():

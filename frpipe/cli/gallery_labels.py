@@ -34,10 +34,10 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _outliers(options: argparse.Namespace) -> int:
-    from frpipe.flows.photo import embedder_card
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.labels import examine
-    from frpipe.matching.limit import limit_of
+    from frpipe.jobs.photo import embedder_card
+    from frpipe.matching.threshold import limit_of
 
     gallery = Gallery.open(options.gallery)
     limit = limit_of(

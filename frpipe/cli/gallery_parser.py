@@ -120,7 +120,7 @@ def outcome_text(outcome: Outcome) -> str:
 def _doubts(outcome: Outcome) -> list[str]:
     if not outcome.added + outcome.replaced:
         return []
-    from frpipe.flows.likeness import doubts_text
+    from frpipe.jobs.likeness import doubts_text
 
     return [printable(line) for line in doubts_text(outcome.doubts)]
 

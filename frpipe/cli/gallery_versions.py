@@ -90,10 +90,10 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from frpipe.flows.likeness import likeness_of
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.photos import check_source
+    from frpipe.jobs.likeness import likeness_of
 
     check_source(options.source)
     gallery = Gallery.open(options.gallery)

@@ -13,8 +13,8 @@ from frpipe.cli.table import printable, table
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
-    from frpipe.flows.identify.single import Identification
-    from frpipe.matching.limit import Limit
+    from frpipe.jobs.identify.single import Identification
+    from frpipe.matching.threshold import Limit
 
 _EXAMPLES = """\
 examples:
@@ -57,9 +57,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
 
-    from frpipe.flows.identify.single import identify
     from frpipe.gallery.gallery import Gallery
     from frpipe.io import threshold_file
+    from frpipe.jobs.identify.single import identify
 
     result = identify(
         options.photo,

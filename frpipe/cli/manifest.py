@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from frpipe.io.scan import Scan
+    from frpipe.io.manifest.scan import Scan
 
 _SCAN_EXAMPLES = """\
 examples:
@@ -78,7 +78,7 @@ def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _scan(options: argparse.Namespace) -> int:
-    from frpipe.io.scan import scan
+    from frpipe.io.manifest.scan import scan
 
     found = scan(options.uri, options.output, options.subject_from, options.glob, _roots(options))
     print("\n".join(_describe(found, options.output)))
@@ -108,12 +108,12 @@ def _roots(options: argparse.Namespace) -> tuple[str, ...]:
 
 def _check(options: argparse.Namespace) -> int:
     from frpipe.core.schema import reserved_names
-    from frpipe.io.admission import admitted
-    from frpipe.io.manifest import Manifest
-    from frpipe.io.partition import auto_part_rows
-    from frpipe.io.roots import Resolver
-    from frpipe.io.written_people import WrittenPeople
-    from frpipe.stages.cpus import usable_cpus
+    from frpipe.io.manifest.admission import admitted
+    from frpipe.io.manifest.manifest import Manifest
+    from frpipe.io.output.plan import auto_part_rows
+    from frpipe.io.output.written_people import WrittenPeople
+    from frpipe.io.storage.roots import Resolver
+    from frpipe.runtime.cpus import usable_cpus
 
     roots = _roots(options)
     manifest = Manifest.open(options.uri, reserved_names())

@@ -204,7 +204,7 @@ def _split(options: argparse.Namespace) -> Protocol:
 
 
 def _pairs(options: argparse.Namespace) -> Protocol:
-    from frpipe.flows.verify.pair_list import PairList
+    from frpipe.jobs.verify.pair_list import PairList
     from frpipe.protocols.protocol import sources_of
     from frpipe.protocols.publish import publish
     from frpipe.protocols.verification import checked_pairs

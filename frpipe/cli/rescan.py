@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from frpipe.cli.table import table
 
 if TYPE_CHECKING:
-    from frpipe.flows.rescan.listing import Listing
+    from frpipe.jobs.rescan.listing import Listing
 
 _EXAMPLES = """\
 examples:
@@ -50,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
-    from frpipe.flows.rescan.listing import rescan_of
+    from frpipe.jobs.rescan.listing import rescan_of
 
     found = rescan_of(options.output, options.list)
     print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if options.json else _text(found))

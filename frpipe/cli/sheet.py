@@ -31,7 +31,7 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from frpipe.flows.sheet import write_sheet
+    from frpipe.jobs.sheet import write_sheet
 
     count = write_sheet(options.output, options.picture, options.limit, options.columns)
     print(f"{options.picture}: {count} photos")

@@ -10,7 +10,7 @@ from frpipe.cli.job_options import add_json
 from frpipe.cli.table import table
 
 if TYPE_CHECKING:
-    from frpipe.io.storage_check import StorageCheck
+    from frpipe.io.storage.check import StorageCheck
 
 _EXAMPLES = """\
 examples:
@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _check(options: argparse.Namespace) -> int:
     from frpipe.core.errors import EXIT_OK, StorageError
-    from frpipe.io.storage_check import check_storage
+    from frpipe.io.storage.check import check_storage
 
     found = check_storage(options.uri, read_only=options.read_only)
     print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if options.json else _text(found))

@@ -10,7 +10,7 @@ from frpipe.cli.exits import EXIT_NO
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
-    from frpipe.flows.verify.single import Verification
+    from frpipe.jobs.verify.single import Verification
 
 _EXAMPLES = """\
 examples:
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     if config.detect.policy == "all" and not policy:
         config = load_config(options.config, [*options.set, "detect.policy=centre-largest"])
 
-    from frpipe.flows.verify.single import verify
+    from frpipe.jobs.verify.single import verify
 
     result = verify(options.a, options.b, config=config, threshold=options.threshold)
     print(json.dumps(result.as_dict(), indent=1) if options.json else _text(result))

@@ -10,7 +10,7 @@
     |- PlanError           5   the configuration does not fit the cluster, or none can be joined
     |- OutputError         6   the output folder belongs to another run, or is damaged
     |  |- FileDamaged           a file of an output is gone, or is not the one that was written
-    |  `- ErasureError          what was to be erased is left below a run (frpipe.flows.erase.proof)
+    |  `- ErasureError          what was to be erased is left below a run (frpipe.jobs.erase.proof)
     |- StorageError        7   a folder or object store does not do what it is asked
     |- FaceError           8   a photo has no usable face where one is required
     |- InvariantError      9   our own bookkeeping does not add up: a bug
@@ -22,8 +22,8 @@
     |- ClusterError       11   Ray did not start, lost the cluster midway, or nothing gets on
     |- OutOfMemory        11   a process has not the memory for what it was given
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
-    |- LeaseError         15   another night is under way (frpipe.flows.night.lease)
-    `- GateError          16   a night has ended, and a gate does not hold (frpipe.flows.night.gates)
+    |- LeaseError         15   another night is under way (frpipe.jobs.nightly.lease)
+    `- GateError          16   a night has ended, and a gate does not hold (frpipe.jobs.nightly.gates)
 
 Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
 """

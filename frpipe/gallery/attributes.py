@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.gallery.external_sort import Bucket
 from frpipe.gallery.photos import MADE_OF, image_ids
 from frpipe.gallery.schema import FACE_ID, FIXED_COLUMNS, SUBJECT_ID, attributes_of
-from frpipe.gallery.spill import Bucket
 
 # Columns of frpipe's own among the attributes: they are of one template.
 OWN_PREFIX = "frpipe."

@@ -14,7 +14,7 @@ from typing import Any
 from frpipe.core.errors import GalleryError, StorageError
 from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.schema import check_text
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 VERSIONS = "versions"
 LOG = "log"

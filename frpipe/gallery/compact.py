@@ -14,7 +14,7 @@ from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
-from frpipe.gallery.sink import ShardSink
+from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 
 
@@ -32,7 +32,7 @@ def compact(gallery: Gallery, *, note: str = "") -> Outcome:
         nonlocal rows
         # The order matters: what is listed here was there before the commit below, so that a writer that
         # wrote it without naming it has a base that is older than this commit, and will write it anew.
-        present = gallery.shelf.names()
+        present = gallery.shard_store.names()
         shards, rewritten = _rewritten(gallery, snapshot)
         stale.clear()
         stale.update(present - _named(shards))
@@ -48,8 +48,8 @@ def compact(gallery: Gallery, *, note: str = "") -> Outcome:
         if number <= version.purged:
             gallery.catalog.retire(number)
     for name in sorted(stale):
-        gallery.shelf.remove(name)
-    gallery.shelf.sweep()
+        gallery.shard_store.remove(name)
+    gallery.shard_store.sweep()
     return Outcome(version.number, deleted=rows, shards=len(version.shards))
 
 
@@ -57,7 +57,7 @@ def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], in
     """The shards of a compact gallery, and how many of the old ones were rewritten for it."""
     shards: list[ShardRef] = []
     futures, rewritten = [], 0
-    with ShardSink(gallery.shelf) as sink:
+    with ShardWriter(gallery.shard_store) as sink:
         for group in _groups(snapshot.version.shards, gallery.spec.rows_per_shard):
             if len(group) == 1 and group[0].deleted is None:
                 shards.append(group[0])
@@ -82,7 +82,7 @@ def _groups(shards: tuple[ShardRef, ...], full: int) -> Iterator[list[ShardRef]]
         yield group
 
 
-def _rewrite(snapshot: Snapshot, group: list[ShardRef], sink: ShardSink) -> Future[ShardRef]:
+def _rewrite(snapshot: Snapshot, group: list[ShardRef], sink: ShardWriter) -> Future[ShardRef]:
     """The rows in sight of some shards as one shard. The table goes when this returns, before the next."""
     table = _joined(snapshot, group)
     return sink.add(table.drop_columns([EMBEDDING]), vectors_of(table))

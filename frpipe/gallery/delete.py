@@ -14,13 +14,13 @@ from frpipe.core.text import canonical_text
 from frpipe.gallery.catalog import ShardRef, check_readable, entry_of, subject_digest
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.photos import image_ids
 from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest, image_of
+from frpipe.gallery.tombstones import hide_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def delete(
         counts = {"subjects": len(found), "deleted": rows}
         digests = [subject_digest(gallery.gallery_id, subject) for subject in found]
         entry = entry_of("delete", note, counts, digests=digests)
-        return Proposal(hide_rows(snapshot, gallery.shelf, gone), entry)
+        return Proposal(hide_rows(snapshot, gallery.shard_store, gone), entry)
 
     version = transact(gallery, change)
     return Outcome(
@@ -122,7 +122,7 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
         suppressed = sum(map(len, barred.values()))
         if not suppressed and target.version.shards == snapshot.version.shards:
             return None
-        shards = hide_rows(target, gallery.shelf, barred)
+        shards = hide_rows(target, gallery.shard_store, barred)
         rows = sum(ref.live_rows for ref in shards)
         counts = {"to": version, "rows_before": snapshot.rows, "rows": rows, "suppressed": suppressed}
         digests = gone_digests(gallery.gallery_id, snapshot, shards)
@@ -146,7 +146,7 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
         rows, subjects = sum(map(len, gone.values())), 0
         if not rows and snapshot.version.suppressed >= gallery.suppressions.documents():
             return None
-        shards = hide_rows(snapshot, gallery.shelf, gone)
+        shards = hide_rows(snapshot, gallery.shard_store, gone)
         digests = gone_digests(gallery.gallery_id, snapshot, shards)
         subjects = len(digests)
         counts = {"subjects": subjects, "deleted": rows}

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from frpipe.core.errors import GalleryDamaged
-from frpipe.io.folder import Folder
-from frpipe.io.whole_file import none_found, unsteady
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import none_found, unsteady
 
 T = TypeVar("T")
 

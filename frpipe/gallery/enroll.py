@@ -19,8 +19,8 @@ from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.delete import adopt_list
+from frpipe.gallery.external_sort import Bucket, ExternalSort, between
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.hiding import hide_rows
 from frpipe.gallery.likeness import Doubts, Examination, Likeness
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.packed import hashes
@@ -49,10 +49,10 @@ from frpipe.gallery.schema import (
     vector_array,
     vectors_of,
 )
-from frpipe.gallery.sink import ShardSink
+from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.spill import Bucket, Spill, between
 from frpipe.gallery.suppression import Suppressions
+from frpipe.gallery.tombstones import hide_rows
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25
@@ -140,7 +140,7 @@ class _Wish:
 
 def _enroll(gallery: Gallery, tables: Iterable[pa.Table], wish: _Wish) -> Outcome:
     spec, now = gallery.spec, datetime.now(UTC)
-    with Spill(spec.dim, spec.stored_type, spec.rows_per_shard) as spill:
+    with ExternalSort(spec.dim, spec.stored_type, spec.rows_per_shard) as spill:
         spill.take(conform(table, spec.dim, now, wish.tolerance) for table in tables)
         work = _Enrollment(gallery, spill, wish)
         version = transact(gallery, work.propose)
@@ -182,7 +182,7 @@ class _Judged:
 class _Enrollment:
     """One call of enroll over however many attempts it takes to commit it."""
 
-    def __init__(self, gallery: Gallery, spill: Spill, wish: _Wish) -> None:
+    def __init__(self, gallery: Gallery, spill: ExternalSort, wish: _Wish) -> None:
         self._gallery, self._spill, self._wish = gallery, spill, wish
         # Shards of attempts that lost, by their content: good until a compaction takes them for orphans.
         self._written: dict[bytes, Future[ShardRef]] = {}
@@ -223,7 +223,7 @@ class _Enrollment:
         judged = self._judged(snapshot)
         if judged.apart and not self._wish.same_photos:
             raise self._others_photos(judged)
-        with ShardSink(self._gallery.shelf) as sink:
+        with ShardWriter(self._gallery.shard_store) as sink:
             added = [
                 written
                 for number, kept in enumerate(judged.kept)
@@ -233,7 +233,7 @@ class _Enrollment:
         self._names |= {ref.name for ref in new}
         if not new and not judged.gone:
             return None
-        old = hide_rows(snapshot, self._gallery.shelf, judged.gone)
+        old = hide_rows(snapshot, self._gallery.shard_store, judged.gone)
         counts = {name: count for name, count in self.told().items() if count or name in _ALWAYS}
         counts |= self.doubts.counts() if self.doubts else {}
         digests = gone_digests(self._gallery.gallery_id, snapshot, old)
@@ -305,7 +305,7 @@ class _Enrollment:
     def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:
         """Remove the shards of attempts that lost and were not used again."""
         for name in self._names - {ref.name for ref in shards}:
-            self._gallery.shelf.remove(name)
+            self._gallery.shard_store.remove(name)
 
     @property
     def _buckets(self) -> int:
@@ -381,7 +381,7 @@ class _Enrollment:
         kept: NDArray[np.int64],
         snapshot: Snapshot,
         filled_from: list[tuple[_Sighting, NDArray[np.int64]]],
-        sink: ShardSink,
+        sink: ShardWriter,
     ) -> list[Future[ShardRef]]:
         if not len(kept):
             return []

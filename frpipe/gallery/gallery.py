@@ -11,12 +11,12 @@ from typing import Any
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Catalog, Entry, OtherVersion, VersionId, check_readable
 from frpipe.gallery.document import damaged, read_sealed, sealed
-from frpipe.gallery.shelf import Shelf
+from frpipe.gallery.encryption import Cipher
+from frpipe.gallery.shard_store import ShardStore
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, GallerySpec
 from frpipe.gallery.suppression import SuppressionList
-from frpipe.gallery.vault import Vault
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 GALLERY = "gallery.json"
 
@@ -151,10 +151,10 @@ class Gallery:
     def _snapshot(self, version: int | None) -> Snapshot:
         head = self.catalog.head()
         if version is None or version == head.number:
-            return Snapshot(self.catalog, self.shelf, self.gallery_id, head)
+            return Snapshot(self.catalog, self.shard_store, self.gallery_id, head)
         check_readable(version, head)
         try:
-            return Snapshot(self.catalog, self.shelf, self.gallery_id, self.catalog.read(version))
+            return Snapshot(self.catalog, self.shard_store, self.gallery_id, self.catalog.read(version))
         except FileNotFoundError:
             check_readable(version, self.catalog.head())
             raise damaged(f"version {version}", "its file is missing") from None
@@ -174,9 +174,9 @@ class Gallery:
         return Catalog(self.folder, self.created)
 
     @cached_property
-    def shelf(self) -> Shelf:
+    def shard_store(self) -> ShardStore:
         """The shards' files."""
-        return Shelf(self.folder, self.spec, self.gallery_id, lambda: self._vault)
+        return ShardStore(self.folder, self.spec, self.gallery_id, lambda: self._vault)
 
     @cached_property
     def suppressions(self) -> SuppressionList:
@@ -189,7 +189,7 @@ class Gallery:
     @classmethod
     def _new(cls, folder: Folder, spec: GallerySpec) -> Gallery:
         gallery_id = str(uuid.uuid4())
-        check = Vault.from_environment(gallery_id).check_value() if spec.encryption else None
+        check = Cipher.from_environment(gallery_id).check_value() if spec.encryption else None
         return cls(folder, spec, gallery_id, datetime.now(UTC).isoformat(timespec="seconds"), check)
 
     def _facts(self) -> dict[str, Any]:
@@ -203,9 +203,9 @@ class Gallery:
         }
 
     @cached_property
-    def _vault(self) -> Vault | None:
+    def _vault(self) -> Cipher | None:
         if self.spec.encryption is None:
             return None
-        vault = Vault.from_environment(self.gallery_id)
-        vault.check(self.key_check or "")
-        return vault
+        cipher = Cipher.from_environment(self.gallery_id)
+        cipher.check(self.key_check or "")
+        return cipher

@@ -6,8 +6,8 @@ import errno
 from pathlib import Path
 
 from frpipe.core.errors import FrpipeError, GalleryError
-from frpipe.io.failure import storage_error
-from frpipe.io.whole_file import out_of_memory
+from frpipe.io.storage.failure import storage_error
+from frpipe.io.storage.whole_file import out_of_memory
 
 _IN_USE = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK, errno.EBUSY, errno.ETXTBSY})
 # Others, like EINVAL for an offset beyond all bounds, may come from a file that is damaged.

@@ -19,7 +19,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID
-from frpipe.io import uri as uris
+from frpipe.io.storage import uri as uris
 
 MADE_OF = "frpipe.made_of"
 """A column that is no attribute of a person. It travels as attributes do, and lists do not show it."""

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.gallery.external_sort import Bucket
 from frpipe.gallery.photos import MADE_OF, Hashes, differ, is_absolute, photos_of, place_hashes
 from frpipe.gallery.schema import ENROLLED, FACE_ID, QUALITY, SUBJECT_ID, URI
-from frpipe.gallery.spill import Bucket
 
 Policy = Literal["skip", "replace", "append"]
 POLICIES: tuple[Policy, ...] = ("skip", "replace", "append")

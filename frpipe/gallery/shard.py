@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
+from frpipe.gallery.byte_ranges import Bytes
 from frpipe.gallery.document import damaged
-from frpipe.gallery.extents import Bytes
 from frpipe.gallery.layout import ATTRIBUTES, NAME, TEXT_GROUPS, VECTORS, Extent, Layout
 from frpipe.gallery.packed import PackedStrings
 from frpipe.gallery.schema import (

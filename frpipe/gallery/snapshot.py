@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
 from frpipe.core.text import canonical_text
+from frpipe.gallery.byte_ranges import Guarded
 from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version, VersionId
 from frpipe.gallery.document import damaged
-from frpipe.gallery.extents import Guarded
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import (
     EMBEDDING,
@@ -27,7 +27,7 @@ from frpipe.gallery.schema import (
     union,
 )
 from frpipe.gallery.shard import Shard
-from frpipe.gallery.shelf import Shelf
+from frpipe.gallery.shard_store import ShardStore
 
 
 class Snapshot:
@@ -41,8 +41,8 @@ class Snapshot:
     two forms of one id, which is one id here; its rows are sorted as they are stored.
     """
 
-    def __init__(self, catalog: Catalog, shelf: Shelf, gallery_id: str, version: Version) -> None:
-        self._catalog, self._shelf, self._gallery_id = catalog, shelf, gallery_id
+    def __init__(self, catalog: Catalog, shard_store: ShardStore, gallery_id: str, version: Version) -> None:
+        self._catalog, self._shelf, self._gallery_id = catalog, shard_store, gallery_id
         self.version = version
 
     @property

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from frpipe.core.errors import GalleryConflict, GalleryDamaged, GalleryError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.document import damaged, read_sealed, sealed, unsealed
+from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.photos import image_ids
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
-from frpipe.gallery.vault import Vault
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 SUPPRESSED = "suppressed"
 IMAGE_ID = "image_id"
@@ -180,13 +180,13 @@ class _Document:
 
 @dataclass
 class SuppressionList:
-    """The list of a gallery. vault: of an encrypted one; its key is read when it is first needed.
+    """The list of a gallery. cipher: of an encrypted one; its key is read when it is first needed.
 
     least: how many documents there must be, as the newest version knows.
     """
 
     folder: Folder
-    vault: Callable[[], Vault | None]
+    cipher: Callable[[], Cipher | None]
     least: Callable[[], int]
     _read: dict[int, _Document] = field(default_factory=dict)
 
@@ -313,16 +313,16 @@ class SuppressionList:
     def _content(self, document: _Document, name: str) -> dict[str, Any]:
         """All entries of a document are of one key."""
         key = document.entries[0].key
-        vault = self.vault()
-        if vault is not None:
-            key = base64.b64encode(bytes(vault.encrypt(name, memoryview(bytes.fromhex(key))))).decode()
+        cipher = self.cipher()
+        if cipher is not None:
+            key = base64.b64encode(bytes(cipher.encrypt(name, memoryview(bytes.fromhex(key))))).decode()
         return {
             "format_version": 1,
             "number": document.number,
             "commit": document.commit,
             "action": document.action,
             "own": document.own,
-            "encrypted": vault is not None,
+            "encrypted": cipher is not None,
             "key": key,
             "entries": [_plain(entry) for entry in document.entries],
         }
@@ -331,10 +331,10 @@ class SuppressionList:
         try:
             key = str(content["key"])
             if content["encrypted"]:
-                vault = self.vault()
-                if vault is None:
+                cipher = self.cipher()
+                if cipher is None:
                     raise damaged(name, "it is of an encrypted gallery")
-                key = bytes(vault.decrypt(name, base64.b64decode(key, validate=True))).hex()
+                key = bytes(cipher.decrypt(name, base64.b64decode(key, validate=True))).hex()
             _expect(content["number"] == number and content["action"] in {SUPPRESS, ALLOW})
             entries = tuple(_stored(key, each) for each in content["entries"])
             return _Document(number, str(content["commit"]), content["action"], entries, bool(content["own"]))

@@ -17,7 +17,7 @@ from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import SUPPRESSED
-from frpipe.io.whole_file import none_found
+from frpipe.io.storage.whole_file import none_found
 
 _TRIES = 10
 
@@ -117,9 +117,9 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         if digests[ref.name] != ref.sha256:
             yield _changed(gallery, ref.name)
             return
-        shard = gallery.shelf.open(ref)
+        shard = gallery.shard_store.open(ref)
         texts = {name: shard.text(name) for name in (*TEXTS, *ref.attributes)}
-        gallery.shelf.deleted_rows(ref)
+        gallery.shard_store.deleted_rows(ref)
     except FileNotFoundError as error:
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
         if gallery.folder.exists(name):
@@ -136,12 +136,12 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
 
 def _digest(gallery: Gallery, ref: ShardRef) -> str:
     """SHA-256 of a shard; read again before it is called another one."""
-    found = gallery.shelf.digest(ref.name)
-    return found if found == ref.sha256 else gallery.shelf.digest(ref.name)
+    found = gallery.shard_store.digest(ref.name)
+    return found if found == ref.sha256 else gallery.shard_store.digest(ref.name)
 
 
 def _changed(gallery: Gallery, name: str) -> Problem:
-    if gallery.shelf.is_open_for_writing(name):
+    if gallery.shard_store.is_open_for_writing(name):
         return Problem(
             name,
             "it is open for writing in another program, or was when that died: close it there, verify again",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
-from frpipe.io import uri as uris
-from frpipe.io.folder import Folder
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
 
 
 def load(uri: str) -> ThresholdCard:

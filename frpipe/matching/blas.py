@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from frpipe.matching.kernel import Floats, Hits
-from frpipe.matching.look import reaching
+from frpipe.matching.tile_filter import reaching
 
 # Of float32: half the distance of 1 to the next number.
 _UNIT_ROUNDOFF = 2.0**-24

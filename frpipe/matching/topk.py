@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.matching.blas import Blas
+from frpipe.matching.candidates import CandidateBuffer
 from frpipe.matching.exact import inner_products
-from frpipe.matching.finds import Finds
 from frpipe.matching.kernel import Floats, Hits, Kernel, floor_of
-from frpipe.matching.opening import opened, opening_rows
 from frpipe.matching.ranking import Ranking
+from frpipe.matching.seed import opened, opening_rows
 from frpipe.matching.workers import Workers
 
 # A tile of scores, 8 MB: large enough for the product to run at full speed, small enough to be looked through
@@ -102,7 +102,7 @@ class TopK:
 
         A vector that is not finite is like nobody.
         """
-        finds = Finds(len(self._probes), self._k, subject_ids)
+        finds = CandidateBuffer(len(self._probes), self._k, subject_ids)
         start = self._open(finds, vectors)
         tiles = self._tiles(start, len(vectors))
         for hits, error in self._workers.over(lambda rows: self._scan(vectors, rows), tiles):
@@ -115,7 +115,7 @@ class TopK:
         """The k best persons of each probe so far, best first; similarities exact to float64."""
         return Ranking.joined(self._kept).top(self._k)
 
-    def _open(self, finds: Finds, vectors: Floats) -> int:
+    def _open(self, finds: CandidateBuffer, vectors: Floats) -> int:
         """Find a first floor, if there is none; the rows that this took."""
         rows = min(opening_rows(self._k), len(vectors))
         persons = None if finds.persons is None else finds.persons[:rows]
@@ -157,7 +157,7 @@ class TopK:
         ]
         return Hits.joined(found), np.concatenate([*errors, np.zeros(0, np.float32)])
 
-    def _settle(self, finds: Finds, vectors: Floats) -> None:
+    def _settle(self, finds: CandidateBuffer, vectors: Floats) -> None:
         """Score in float64 what was found in a block, and keep the best."""
         self._floor = finds.prune(self._floor)
         hits = finds.hits

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
-from frpipe.io.columns import SUBJECT
+from frpipe.io.manifest.columns import SUBJECT
 from frpipe.protocols.image_list import read_images
 from frpipe.protocols.labelled import MATED as MATED_COLUMN
 from frpipe.protocols.labelled import Labelled

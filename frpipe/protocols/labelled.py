@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.schema import reserved_names
-from frpipe.io.admission import admitted
-from frpipe.io.columns import ID, LOCATION, SUBJECT, URI
-from frpipe.io.manifest import Manifest
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
+from frpipe.io.manifest.manifest import Manifest
 from frpipe.protocols.protocol import SourceFile, sources_of
 
 MATED = "mated"

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
-from frpipe.io.columns import ID, SUBJECT, URI
-from frpipe.io.folder import Folder
-from frpipe.io.photo_listing import PhotoListing
+from frpipe.io.manifest.columns import ID, SUBJECT, URI
+from frpipe.io.manifest.photo_listing import PhotoListing
+from frpipe.io.storage.folder import Folder
 from frpipe.protocols.listed import Photo
 
 

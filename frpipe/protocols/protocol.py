@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frpipe.core.errors import ManifestError
-from frpipe.io.fingerprint import fingerprint
-from frpipe.io.folder import Folder
-from frpipe.io.manifest import Manifest
+from frpipe.io.manifest.fingerprint import fingerprint
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.storage.folder import Folder
 
 FILE = "protocol.json"
 Count = Annotated[int, Field(ge=0)]

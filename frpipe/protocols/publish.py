@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError, OutputError
-from frpipe.io import uri as uris
-from frpipe.io.columns import URI
-from frpipe.io.folder import Folder
-from frpipe.io.manifest import SUFFIXES
-from frpipe.io.manifest_writer import write_manifest
+from frpipe.io.manifest.columns import URI
+from frpipe.io.manifest.manifest import SUFFIXES
+from frpipe.io.manifest.manifest_writer import write_manifest
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
 from frpipe.protocols.protocol import FILE, Protocol
 
 

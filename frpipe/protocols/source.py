@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from frpipe.core.errors import ManifestError
-from frpipe.io import uri as uris
-from frpipe.io.folder import Folder
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
 
 _SHOWN = 5
 

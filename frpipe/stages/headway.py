@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from frpipe.stages.host import LOCATED, Report
-from frpipe.stages.parcel import Parcel
+from frpipe.runtime.host import LOCATED, Report
+from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.tabulate import ROW
 
 T = TypeVar("T")
@@ -36,10 +36,10 @@ class Headway:
     A photo has ended when its last face is embedded, and those before it.
     """
 
-    def __init__(self, parcel: Parcel, report: Report) -> None:
-        self._part, self._report = parcel.part, report
-        self._statuses = parcel.images["status"]
-        self._rows: np.ndarray = parcel.faces[ROW].to_numpy()
+    def __init__(self, part_batch: PartBatch, report: Report) -> None:
+        self._part, self._report = part_batch.part, report
+        self._statuses = part_batch.images["status"]
+        self._rows: np.ndarray = part_batch.faces[ROW].to_numpy()
         self._said = -math.inf
 
     def __call__(self, faces: int) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.gallery.suppression import KINDS, Entry, Suppressions
-from frpipe.io.columns import ID
+from frpipe.io.manifest.columns import ID
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from frpipe.core.schema import (
     version_of,
 )
 from frpipe.stages.locate import CROP_SIDE, Located
-from frpipe.stages.parcel import Parcel
+from frpipe.stages.part_batch import PartBatch
 
 ROW = "row"
 _OUTCOME = tuple(
@@ -42,8 +42,8 @@ def tabulate(
     policy: str,
     *,
     version: int = SCHEMA_VERSION,
-) -> Parcel:
-    """A part's outcomes, one per row of its plan, as the parcel for the embedder.
+) -> PartBatch:
+    """A part's outcomes, one per row of its plan, as the part_batch for the embedder.
 
     version: of the schema, which the tables go on with.
     """
@@ -55,10 +55,12 @@ def tabulate(
     columns["embed_ms"] = [None] * len(outcomes)
     columns |= {name: extra[name] for name in extra.column_names}
     images = _cast(columns, image_schema(extra.schema, version))
-    return Parcel(part, images, _faces(outcomes, policy), _crops(outcomes))
+    return PartBatch(part, images, _faces(outcomes, policy), _crops(outcomes))
 
 
-def finish(parcel: Parcel, vectors: np.ndarray, seconds: float, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
+def finish(
+    part_batch: PartBatch, vectors: np.ndarray, seconds: float, recipe: Recipe
+) -> tuple[pa.Table, pa.Table]:
     """Add the embeddings and split into the final tables of images and faces.
 
     vectors: (n, dim) float32, one per crop, as the network gave them.  A vector that is not finite, or zero,
@@ -66,10 +68,10 @@ def finish(parcel: Parcel, vectors: np.ndarray, seconds: float, recipe: Recipe) 
     """
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     good = np.isfinite(norms) & (norms > 0)
-    rows = parcel.faces[ROW].to_numpy()
-    images = _embedded_images(parcel.images, rows, good, seconds)
+    rows = part_batch.faces[ROW].to_numpy()
+    images = _embedded_images(part_batch.images, rows, good, seconds)
     extra, version = extras_of(images.schema), version_of(images.schema)
-    faces = parcel.faces.filter(pa.array(good))
+    faces = part_batch.faces.filter(pa.array(good))
     owners = images.take(faces[ROW])
     unit = (vectors[good] / norms[good, None]).astype(np.float32)
     columns: dict[str, Any] = {name: faces[name] for name in faces.column_names if name != ROW}

@@ -15,21 +15,21 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.reasons import Reason, Reject, Status
-from frpipe.io.fetch import Fetcher
-from frpipe.io.folder import Folder
-from frpipe.io.partition import read_part
-from frpipe.io.parts import write_part
-from frpipe.io.roots import folder_of
+from frpipe.io.output.parts import write_part
+from frpipe.io.output.plan import read_part
+from frpipe.io.storage.fetch import Fetcher
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.roots import folder_of
 from frpipe.models.loading import load_embedder
-from frpipe.stages.attempts import AttemptLog, Poison
+from frpipe.runtime.host import ALONE, Host
+from frpipe.runtime.telemetry import record, record_photos, timed
 from frpipe.stages.headway import Headway, told
-from frpipe.stages.host import ALONE, Host
 from frpipe.stages.locate import Located, locator_of
-from frpipe.stages.parcel import Parcel
-from frpipe.stages.sandbox import find_poison
-from frpipe.stages.spec import RunSpec
+from frpipe.stages.part_batch import PartBatch
+from frpipe.stages.quarantine.attempts import AttemptLog, Poison
+from frpipe.stages.quarantine.sandbox import find_poison
+from frpipe.stages.run_spec import RunSpec
 from frpipe.stages.tabulate import finish, tabulate
-from frpipe.stages.telemetry import record, record_photos, timed
 from frpipe.stages.watchdog import Watchdog
 
 
@@ -107,12 +107,12 @@ class Embed:
 
     @timed("embed")
     def __call__(self, packed: pa.Table) -> pa.Table:
-        parcel = Parcel.unpack(packed)
-        self._log.begin(parcel.part)
+        part_batch = PartBatch.unpack(packed)
+        self._log.begin(part_batch.part)
         start = time.perf_counter()
-        vectors = self._embedder.embed(parcel.crops, Headway(parcel, self._host.report))
-        images, faces = finish(parcel, vectors, time.perf_counter() - start, self._recipe)
-        return Parcel(parcel.part, images, faces, np.zeros((0,), np.uint8)).pack()
+        vectors = self._embedder.embed(part_batch.crops, Headway(part_batch, self._host.report))
+        images, faces = finish(part_batch, vectors, time.perf_counter() - start, self._recipe)
+        return PartBatch(part_batch.part, images, faces, np.zeros((0,), np.uint8)).pack()
 
 
 class Publish:
@@ -124,13 +124,13 @@ class Publish:
 
     @timed("publish")
     def __call__(self, packed: pa.Table) -> pa.Table:
-        parcel = Parcel.unpack(packed)
-        write_part(self._out, parcel.part, parcel.images, parcel.faces, self._metadata)
-        record_photos(parcel.images)
-        record("frpipe_faces", parcel.faces.num_rows)
-        statuses = parcel.images["status"].to_pylist()
+        part_batch = PartBatch.unpack(packed)
+        write_part(self._out, part_batch.part, part_batch.images, part_batch.faces, self._metadata)
+        record_photos(part_batch.images)
+        record("frpipe_faces", part_batch.faces.num_rows)
+        statuses = part_batch.images["status"].to_pylist()
         counts = {status.value: [statuses.count(status.value)] for status in Status}
-        return pa.table({"part": [parcel.part], **counts, "faces": [parcel.faces.num_rows]})
+        return pa.table({"part": [part_batch.part], **counts, "faces": [part_batch.faces.num_rows]})
 
 
 class Enroll:

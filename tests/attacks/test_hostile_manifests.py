@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from frpipe.core.errors import ManifestError
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan, read_part
+from frpipe.io.output.plan import plan, read_part
+from frpipe.io.storage.folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = b"image_id,image_uri\n"
 PLAN = """
 import sys
 from frpipe.core.errors import ManifestError
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
+from frpipe.io.storage.folder import Folder
+from frpipe.io.output.plan import plan
 try:
     plan(sys.argv[1], Folder.at(sys.argv[2]))
 except ManifestError as error:

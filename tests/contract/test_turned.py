@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frpipe.core.config import load_config
-from frpipe.flows.face_pipeline import FacePipeline, pipeline_of
+from frpipe.jobs.face_pipeline import FacePipeline, pipeline_of
 from frpipe.stages.locate import Located
 from frpipe.vision.geometry import apply, invert, similarity, template
 

@@ -20,8 +20,8 @@ from s3server import S3, forget_clients, s3  # noqa: F401 - a fixture
 from frpipe.core.errors import StorageError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
+from frpipe.io.output.plan import plan
+from frpipe.io.storage.folder import Folder
 
 EXPIRED = Faults(("403",), after=12)
 BAD_DAY = Faults(PASSING, share=0.15, seed=1)

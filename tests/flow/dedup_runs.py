@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from cluster import Cluster
 from enrollment import ROOT
 
-from frpipe.flows.dedup.job import Dedup, Execution
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
+from frpipe.jobs.dedup.job import Dedup, Execution
 
 DIM = 32
 THRESHOLD = 0.8

@@ -17,8 +17,8 @@ from cluster import Cluster
 from enrollment import ROOT, content
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.job import Night
 from frpipe.gallery.gallery import Gallery
+from frpipe.jobs.nightly.job import Night
 
 # Times, and what is counted of one launch alone.
 _NOT_CONTENT = {"took_s", "wall_s", "rows_per_s", "probes_per_s", "launch_rows", "added", "unchanged"}

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import ray
 
-from frpipe.stages.cluster import cluster
+from frpipe.runtime.session import cluster
 
 _STORE = 80 * 2**20
 

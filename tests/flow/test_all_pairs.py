@@ -21,12 +21,12 @@ from enrollment import ROOT
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.evaluation import Evaluation
-from frpipe.flows.all_pairs.evaluation import CROSS_COHORT
-from frpipe.flows.all_pairs.job import AllPairs
 from frpipe.gallery.schema import vector_array
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.parts import check_part, write_part
+from frpipe.io.output import run
+from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.evaluate.all_pairs.evaluation import CROSS_COHORT
+from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.metrics.operating import AtTarget, EqualError
 from frpipe.metrics.scores import Scores
 from frpipe.metrics.verification import at_threshold, auc_exact, eer, tar_at_fmr
@@ -230,7 +230,8 @@ def test_neither_blocks_nor_a_kill_change_what_is_counted(
     output, words = tmp_path / "R", {"features": job.features, "by": "city", "block_rows": 8}
     own = {"thresholds": list(job.thresholds), "targets": list(job.targets)}
     code = (
-        "import json, sys; from frpipe.flows.all_pairs.job import AllPairs; words = json.loads(sys.argv[1]); "
+        "import json, sys; from frpipe.jobs.evaluate.all_pairs.job import AllPairs; "
+        "words = json.loads(sys.argv[1]); "
         "words |= {name: tuple(words[name]) for name in ('thresholds', 'targets')}; AllPairs(**words).run()"
     )
     command = [sys.executable, "-c", code, json.dumps({"output": str(output), **words, **own})]

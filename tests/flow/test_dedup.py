@@ -13,7 +13,7 @@ from cluster import Cluster
 from dedup_runs import THRESHOLD, dedup, dedup_job, make_gallery, read_pairs, templates_of, unit_vectors
 from enrollment import ROOT, enroll, write_manifest
 
-from frpipe.flows.consolidate.job import Consolidation
+from frpipe.jobs.consolidate.job import Consolidation
 
 # One photo under two names, as the set's list of errata says.
 KNOWN = {("Bart_Hendricks", "Ricky_Ray"), ("Carlos_Beltran", "Raul_Ibanez"), ("Emmy_Rossum", "Eva_Amurri")}

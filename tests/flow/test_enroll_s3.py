@@ -14,7 +14,7 @@ import pytest
 from enrollment import NOT_CONTENT, ROOT, command, content, enroll, write_manifest
 from s3server import S3, s3  # noqa: F401 - a fixture
 
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 ROWS = 24
 

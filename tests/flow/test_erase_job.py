@@ -20,16 +20,16 @@ from without_ray import without_ray  # noqa: F401 - a fixture
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import OutputError
-from frpipe.flows.enroll import job as enroll_flow
-from frpipe.flows.enroll.job import Enrollment
-from frpipe.flows.erase import job as erase_flow
-from frpipe.flows.erase.job import Erase
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.replay.job import Replay
-from frpipe.flows.replay.source import stored_settings
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_outputs
+from frpipe.io.output import run
+from frpipe.io.output.features import read_outputs
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.enroll import job as enroll_flow
+from frpipe.jobs.enroll.job import Enrollment
+from frpipe.jobs.erase import job as erase_flow
+from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.replay.job import Replay
+from frpipe.jobs.replay.source import stored_settings
 
 ROWS, PART_ROWS = 16, 4
 # One photo of the person is rejected, one is not; another person's is rejected too.

@@ -18,12 +18,12 @@ from enrollment import ROOT
 from frozen import NIGHTS, THRESHOLD, Frozen, holds, same_keys
 
 from frpipe.core.config import load_config
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.dedup.job import Dedup
-from frpipe.flows.identify.job import Identifying
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.replay.job import Replay
-from frpipe.flows.replay.source import stored_settings
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.identify.job import Identifying
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.replay.job import Replay
+from frpipe.jobs.replay.source import stored_settings
 
 # Numbers of the same model on another machine.
 NEAR = 1e-3

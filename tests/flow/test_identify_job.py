@@ -31,16 +31,16 @@ from enrollment import ROOT, enroll, write_manifest
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
-from frpipe.core.identify_schema import PROBE_COLUMNS, PROBE_SCHEMA
 from frpipe.core.schema import markdown
 from frpipe.core.threshold import Target, ThresholdCard
-from frpipe.flows.consolidate.job import Consolidation
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import AES, GallerySpec
 from frpipe.io import threshold_file
-from frpipe.io.folder import Folder
-from frpipe.stages import search
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.identify import worker as search
+from frpipe.jobs.identify.schema import PROBE_COLUMNS, PROBE_SCHEMA
 
 PEOPLE, STRANGERS, PER_PERSON = 8, 4, 2
 # Numbers of the probes behind the mated ones and the strangers.
@@ -53,8 +53,8 @@ Scores = list[list[tuple[str, float]]]
 # A driver that dies as soon as it hears of a unit; two of them end, the others never do.
 KILLED = """
 import os, signal, sys, time
-from frpipe.flows.identify.progress import SearchProgress
-from frpipe.stages import search
+from frpipe.jobs.identify.progress import SearchProgress
+from frpipe.jobs.identify import worker as search
 class Search(search.Search):
     def __call__(self, table):
         if table["unit"][0].as_py() >= 2:

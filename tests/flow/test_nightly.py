@@ -18,10 +18,10 @@ from nights import Place, lfw_people, told
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.gates import GateError
-from frpipe.flows.night.plan import night_plan
 from frpipe.gallery import lifecycle
-from frpipe.stages import cluster as joining
+from frpipe.jobs.nightly.gates import GateError
+from frpipe.jobs.nightly.plan import night_plan
+from frpipe.runtime import session as joining
 
 FIRST, SECOND, THIRD = "2026-11-24", "2026-11-25", "2026-11-26"
 _AMID, _BETWEEN = "step 2 of 7, enroll", "step 4 of 7, dedup"

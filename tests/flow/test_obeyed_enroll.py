@@ -13,9 +13,9 @@ import pytest
 from enrollment import ROOT, content, write_manifest
 from without_ray import without_ray  # noqa: F401 - a fixture
 
-from frpipe.flows.features import FeatureRun
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.suppression import Names
+from frpipe.jobs.features import FeatureRun
 
 SETTINGS = ("--set", "resources.part_rows=2")
 

@@ -26,15 +26,15 @@ from without_ray import without_ray  # noqa: F401 - a fixture
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ClusterError, ConfigError, OutputError
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.enroll.job import Enrollment
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.replay.job import Replay
-from frpipe.flows.replay.source import stored_settings
 from frpipe.gallery.gallery import Gallery
-from frpipe.io.folder import Folder
-from frpipe.stages.pools import rows_of
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.enroll.job import Enrollment
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.replay.job import Replay
+from frpipe.jobs.replay.source import stored_settings
+from frpipe.runtime.pools import rows_of
 
 # By row of the manifest. Parts have four rows, so that two of the six hold nothing that is replayed.
 CUT_SHORT, STAYS_CUT_SHORT, MISSING, STAYS_MISSING = (1, 9, 10), (11,), (2, 21), (22,)

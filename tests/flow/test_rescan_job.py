@@ -21,10 +21,10 @@ from without_ray import without_ray  # noqa: F401 - a fixture
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, OutputError
-from frpipe.flows.enroll.job import Enrollment
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.replay.job import Replay, Rescan
-from frpipe.flows.rescan.affected import settings_to_look_again
+from frpipe.jobs.enroll.job import Enrollment
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.replay.job import Replay, Rescan
+from frpipe.jobs.rescan.affected import settings_to_look_again
 
 ROWS = 20
 UPSIDE_DOWN, LARGE, SMALLER, EMPTY, CUT_SHORT, MISSING = 1, 10, 7, 8, 12, 13

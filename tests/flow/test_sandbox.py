@@ -15,13 +15,13 @@ from frpipe.core.errors import FrpipeError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
+from frpipe.io.output.plan import plan
+from frpipe.io.storage.folder import Folder
 from frpipe.models.registry import Registry
-from frpipe.stages import sandbox
 from frpipe.stages.obeyed import NOBODY, Obeyed
-from frpipe.stages.sandbox import find_poison
-from frpipe.stages.spec import RunSpec
+from frpipe.stages.quarantine import sandbox
+from frpipe.stages.quarantine.sandbox import find_poison
+from frpipe.stages.run_spec import RunSpec
 
 
 @pytest.fixture

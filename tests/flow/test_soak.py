@@ -23,11 +23,11 @@ from nights import Place, lfw_people
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.dedup.job import Dedup, Execution
-from frpipe.flows.night import job as night_flow
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.job import Dedup, Execution
+from frpipe.jobs.nightly import job as night_flow
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from cluster import Cluster
 from enrollment import ROOT, enroll, write_manifest
 
 from frpipe.core.reasons import Reason
-from frpipe.stages.telemetry import METRICS
+from frpipe.runtime.telemetry import METRICS
 
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "a-needle-in-a-stack", "FRPIPE_GALLERY_KEY": "another-needle-in-a-stack"}
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

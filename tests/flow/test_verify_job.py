@@ -30,10 +30,10 @@ from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.schema import markdown
 from frpipe.core.threshold import ThresholdCard
-from frpipe.flows.verify.schema import FOUND_COLUMNS, GIVEN_COLUMNS
 from frpipe.io import threshold_file
-from frpipe.io.folder import Folder
-from frpipe.io.units import Units
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.verify.schema import FOUND_COLUMNS, GIVEN_COLUMNS
 
 PEOPLE = 6
 # Numbers of photos in the manifest, after two of each of the people.
@@ -43,7 +43,7 @@ Row = tuple[object, ...]
 # A process that dies as soon as its second file is published.
 KILLED = """
 import os, signal, sys
-from frpipe.io.units import Units
+from frpipe.io.output.units import Units
 publish = Units.publish
 def dying(self, unit, table, metadata):
     publish(self, unit, table, metadata)

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pytest
 
-from frpipe.flows.enroll import job as enroll_flow
-from frpipe.flows.replay import job as replay_flow
+from frpipe.jobs.enroll import job as enroll_flow
+from frpipe.jobs.replay import job as replay_flow
+from frpipe.runtime.allocation import Node
 from frpipe.stages import workers
-from frpipe.stages.allocation import Node
-from frpipe.stages.spec import RunSpec
+from frpipe.stages.run_spec import RunSpec
 
 
 @pytest.fixture(scope="module", autouse=True)

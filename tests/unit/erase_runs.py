@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from frpipe.core.report import Report, Tally
 from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.partition import load_plan, plan
-from frpipe.io.parts import check_part, write_part
+from frpipe.io.output import run
+from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.output.plan import load_plan, plan
+from frpipe.io.storage.folder import Folder
 
 ROWS, PART_ROWS, PARTS = 12, 2, 6
 DIM = 8

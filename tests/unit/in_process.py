@@ -9,18 +9,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from frpipe.flows.all_pairs import plan as all_pairs_plan
-from frpipe.flows.dedup import job as dedup_job
-from frpipe.flows.dedup import plan as dedup_plan
-from frpipe.flows.identify import job as identify_job
-from frpipe.flows.identify import plan as identify_plan
-from frpipe.flows.metrics import job as metrics_job
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.stages.allocation import Node
-from frpipe.stages.dedup_worker import Deduplicator
-from frpipe.stages.score_worker import ScoreCounter
-from frpipe.stages.search import _Searcher
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup import job as dedup_job
+from frpipe.jobs.dedup import plan as dedup_plan
+from frpipe.jobs.dedup.worker import Deduplicator
+from frpipe.jobs.evaluate import job as metrics_job
+from frpipe.jobs.evaluate.all_pairs import plan as all_pairs_plan
+from frpipe.jobs.evaluate.all_pairs.worker import ScoreCounter
+from frpipe.jobs.identify import job as identify_job
+from frpipe.jobs.identify import plan as identify_plan
+from frpipe.jobs.identify.worker import _Searcher
+from frpipe.runtime.allocation import Node
 
 
 def without_ray(patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 
 class Killed(BaseException):

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from frpipe.core.report import Report, Tally
 from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
-from frpipe.io.parts import check_part, write_part
+from frpipe.io.output import run
+from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.output.plan import plan
+from frpipe.io.storage.folder import Folder
 
 DIM = 16
 HASHES = {"embedder_hash": "e" * 64, "preprocessing_hash": "p" * 64, "detector_hash": "d" * 64}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.journal import encoded
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.journal import encoded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 DONE, KILLED = "2026-03-01", "2026-03-02"

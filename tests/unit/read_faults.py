@@ -28,42 +28,42 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.main import main
 from frpipe.core.errors import StorageError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.all_pairs import plan as all_pairs_plan
-from frpipe.flows.all_pairs.job import AllPairs
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.dedup import job as dedup_job
-from frpipe.flows.dedup import plan as dedup_plan
-from frpipe.flows.dedup.job import Dedup
-from frpipe.flows.enroll.audit import until_whole
-from frpipe.flows.erase.job import Erase
-from frpipe.flows.gallery_files import export, import_file
-from frpipe.flows.identify import job as identify_job
-from frpipe.flows.identify import plan as identify_plan
-from frpipe.flows.identify.job import Identifying
-from frpipe.flows.metrics import output as metrics_output
-from frpipe.flows.metrics.job import Asked, IdentificationMetrics, VerificationMetrics
-from frpipe.flows.metrics.pair_results import PairColumns
-from frpipe.flows.night import photos
-from frpipe.flows.night.history import enter
-from frpipe.flows.night.job import Night
-from frpipe.flows.night.journal import NIGHT, encoded, read_record
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.rejects.reading import in_order, read_faces, read_images
-from frpipe.flows.replay.merge import Merge
-from frpipe.flows.replay.plan import copy_plan, cut
-from frpipe.flows.replay.source import ReplaySource
-from frpipe.flows.rescan.affected import FACE_NAMES, IMAGE_NAMES
-from frpipe.flows.verify.job import PairVerification
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.listed_files import ListedFiles
-from frpipe.io.local_store import LocalStore
-from frpipe.io.partition import load_plan
-from frpipe.stages.allocation import Node
-from frpipe.stages.dedup_worker import Deduplicator
-from frpipe.stages.score_worker import ScoreCounter
+from frpipe.io.output import run
+from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.plan import load_plan
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.local_store import LocalStore
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.dedup import job as dedup_job
+from frpipe.jobs.dedup import plan as dedup_plan
+from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.dedup.worker import Deduplicator
+from frpipe.jobs.enroll.audit import until_whole
+from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.evaluate import output as metrics_output
+from frpipe.jobs.evaluate.all_pairs import plan as all_pairs_plan
+from frpipe.jobs.evaluate.all_pairs.job import AllPairs
+from frpipe.jobs.evaluate.all_pairs.worker import ScoreCounter
+from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
+from frpipe.jobs.evaluate.pair_results import PairColumns
+from frpipe.jobs.gallery_files import export, import_file
+from frpipe.jobs.identify import job as identify_job
+from frpipe.jobs.identify import plan as identify_plan
+from frpipe.jobs.identify.job import Identifying
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.history import enter
+from frpipe.jobs.nightly.job import Night
+from frpipe.jobs.nightly.journal import NIGHT, encoded, read_record
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects.reading import in_order, read_faces, read_images
+from frpipe.jobs.replay.merge import Merge
+from frpipe.jobs.replay.plan import copy_plan, cut
+from frpipe.jobs.replay.source import ReplaySource
+from frpipe.jobs.rescan.affected import FACE_NAMES, IMAGE_NAMES
+from frpipe.jobs.verify.job import PairVerification
+from frpipe.runtime.allocation import Node
 
 DATE = "2026-11-24"
 Spoil = Callable[[bytes], bytes]
@@ -216,7 +216,7 @@ def without_ray() -> Iterator[None]:
             yield work(pa.table({"unit": [unit], "first": [first], "second": [second]})).to_pylist()[0]
 
     def search(spec: Any, publication: Any, units: Any, slices: Any, _: object) -> Iterator[int]:
-        from frpipe.stages.search import _Searcher
+        from frpipe.jobs.identify.worker import _Searcher
 
         work = _Searcher(spec, publication, True)
         for unit, parts in units.items():

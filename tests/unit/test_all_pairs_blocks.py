@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from frpipe.jobs.evaluate.all_pairs import blocks as score_blocks
+from frpipe.jobs.evaluate.all_pairs.blocks import CROSS, REST, Cell, Counting, Labelled, scored
+from frpipe.jobs.evaluate.all_pairs.counting import counted
+from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table, histograms_of
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.streaming import BINS, PLACE, ScoreHistogram
-from frpipe.stages import score_blocks
-from frpipe.stages.score_blocks import CROSS, REST, Cell, Counting, Labelled, scored
-from frpipe.stages.score_counting import counted
-from frpipe.stages.score_tables import error_table, histogram_table, histograms_of
 
 LABELS = ("f", "m")
 THRESHOLDS = (-0.2, 0.1, 0.6)

@@ -6,7 +6,7 @@ import pytest
 
 from frpipe.core.config import ResourcesConfig
 from frpipe.core.errors import PlanError
-from frpipe.stages.allocation import Node, Pool, Pools, allocate
+from frpipe.runtime.allocation import Node, Pool, Pools, allocate
 
 
 def _settings(**pools: dict[str, object]) -> ResourcesConfig:

@@ -8,10 +8,10 @@ import pytest
 
 from frpipe.core.errors import OutputError, StorageError
 from frpipe.core.reasons import Reason
-from frpipe.io.folder import Folder
-from frpipe.stages.attempts import AttemptLog, Poison, clear_attempts
-from frpipe.stages.failure import as_text, revive
-from frpipe.stages.host import Host
+from frpipe.io.storage.folder import Folder
+from frpipe.runtime.failure import as_text, revive
+from frpipe.runtime.host import Host
+from frpipe.stages.quarantine.attempts import AttemptLog, Poison, clear_attempts
 
 
 @pytest.fixture

@@ -15,18 +15,19 @@ from erase_runs import METADATA, finished_run, image_id, seal
 from frpipe.cli.main import main
 from frpipe.core.config import Config
 from frpipe.core.errors import FileDamaged, OutputError, StorageError
-from frpipe.flows.check.job import DAMAGED, GONE, STRANGE, Check, CheckedRun, Problem, again
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.enroll.audit import until_whole
-from frpipe.flows.erase.job import Erase
-from frpipe.flows.verify.job import PairVerification
-from frpipe.io import partition, run
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_part_output
-from frpipe.io.part_writer import PartWriter
-from frpipe.io.partition import load_plan, read_part
-from frpipe.io.parts import write_part
-from frpipe.io.units import Units
+from frpipe.io.output import plan as partition
+from frpipe.io.output import run
+from frpipe.io.output.features import read_part_output
+from frpipe.io.output.part_writer import PartWriter
+from frpipe.io.output.parts import write_part
+from frpipe.io.output.plan import load_plan, read_part
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.check.job import DAMAGED, GONE, STRANGE, Check, CheckedRun, Problem, again
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.enroll.audit import until_whole
+from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.verify.job import PairVerification
 
 FACES, IMAGES = "faces/part-000003.parquet", "images/part-000003.parquet"
 

@@ -21,9 +21,9 @@ from ray._private.utils import check_version_info
 
 from frpipe.cli.exits import guarded
 from frpipe.core.errors import FrpipeError
-from frpipe.stages import cluster as joining
-from frpipe.stages import private_ray as starting
-from frpipe.stages import ray_folder
+from frpipe.runtime import private_ray as starting
+from frpipe.runtime import ray_folder
+from frpipe.runtime import session as joining
 
 Init = Callable[..., object]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from frpipe.stages import cpus
-from frpipe.stages.cpus import usable_cpus
+from frpipe.runtime import cpus
+from frpipe.runtime.cpus import usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_limits_nothing(text: str, tmp_path: Path) -> None:
 def test_an_affinity_is_respected() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from frpipe.stages.cpus import usable_cpus; print(usable_cpus())"
+        "from frpipe.runtime.cpus import usable_cpus; print(usable_cpus())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from frpipe.core.dedup_schema import PAIR_SCHEMA
 from frpipe.core.errors import OutputError
+from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL, Block, Counts, Rule, alike
+from frpipe.jobs.dedup.schema import PAIR_SCHEMA
 from frpipe.matching.blas import Blas
-from frpipe.stages.dedup_blocks import NEAR_IDENTICAL, Block, Counts, Rule, alike
 
 RULE = Rule(0.4, 1000)
 

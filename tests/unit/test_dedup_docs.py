@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from frpipe.core.dedup_schema import CLUSTER_COLUMNS, PAIR_COLUMNS
 from frpipe.core.schema import Column, markdown
+from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL
+from frpipe.jobs.dedup.schema import CLUSTER_COLUMNS, PAIR_COLUMNS
 from frpipe.matching.clusters import LARGEST_SPLIT
-from frpipe.stages.dedup_blocks import NEAR_IDENTICAL
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/dedup.md").read_text(encoding="utf-8")
 

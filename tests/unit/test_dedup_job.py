@@ -13,15 +13,15 @@ from gallery_rows import ids, people, spec
 
 from frpipe.core.errors import ConfigError, GalleryError, OutputError, PlanError
 from frpipe.core.threshold import ThresholdCard
-from frpipe.flows.dedup import job as dedup
-from frpipe.flows.dedup.job import Dedup, Execution
-from frpipe.flows.dedup.plan import Plan
-from frpipe.flows.dedup.sheet import check_page
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.stages.allocation import Node, Pool
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup import job as dedup
+from frpipe.jobs.dedup.job import Dedup, Execution
+from frpipe.jobs.dedup.plan import Plan
+from frpipe.jobs.dedup.sheet import check_page
+from frpipe.runtime.allocation import Node, Pool
 
 Meanwhile = Callable[[], object]
 

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from frpipe.core.dedup_schema import CLUSTER_SCHEMA, PAIR_SCHEMA
 from frpipe.core.errors import OutputError
-from frpipe.flows.dedup.since import CLUSTERS, OldResult
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.parts import PartFile, part_name, to_parquet
-from frpipe.io.units import Units
-from frpipe.stages.dedup_worker import PAIRS
+from frpipe.io.output import run
+from frpipe.io.output.parts import PartFile, part_name, to_parquet
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.schema import CLUSTER_SCHEMA, PAIR_SCHEMA
+from frpipe.jobs.dedup.since import CLUSTERS, OldResult
+from frpipe.jobs.dedup.worker import PAIRS
 
 PAIR = {
     "subject_a": "ann",

@@ -13,12 +13,12 @@ from gallery_rows import content
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryConflict
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.doctor.job import examine, mend
-from frpipe.flows.features import FeatureRun
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import MADE_OF, RunPhotos
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.doctor.job import examine, mend
+from frpipe.jobs.features import FeatureRun
 
 ANNA, BERT, STRANGER = face(1), face(2), face(3)
 FIRST: Mapping[str, Shot] = {

@@ -13,11 +13,11 @@ import frozen
 import pytest
 from frozen import Frozen
 
-from frpipe.flows.dedup import job as dedup
-from frpipe.flows.enroll import job as enroll
-from frpipe.flows.identify import job as identify
-from frpipe.flows.replay import job as replay
-from frpipe.stages.allocation import Node
+from frpipe.jobs.dedup import job as dedup
+from frpipe.jobs.enroll import job as enroll
+from frpipe.jobs.identify import job as identify
+from frpipe.jobs.replay import job as replay
+from frpipe.runtime.allocation import Node
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 NIGHT = "2026-03-05"

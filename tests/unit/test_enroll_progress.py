@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from frpipe.flows.enroll import progress as module
-from frpipe.flows.enroll.progress import Progress
-from frpipe.stages import bridge, headway, in_hand
+from frpipe.jobs.enroll import progress as module
+from frpipe.jobs.enroll import runner as bridge
+from frpipe.jobs.enroll.progress import Progress
+from frpipe.runtime import in_hand
+from frpipe.runtime.host import ALONE
+from frpipe.stages import headway
 from frpipe.stages.headway import Headway, told
-from frpipe.stages.host import ALONE
-from frpipe.stages.parcel import Parcel
+from frpipe.stages.part_batch import PartBatch
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +102,9 @@ def test_a_part_is_told_of_while_it_is_located_and_its_outcomes_are_as_they_were
 
 def test_a_photo_has_ended_with_its_last_face_and_those_before_it() -> None:
     images = pa.table({"status": ["no_face", "ok", "rejected", "ok", "no_face"]})
-    parcel = Parcel(7, images, pa.table({"row": [1, 1, 3]}), np.zeros(0, np.uint8))
+    part_batch = PartBatch(7, images, pa.table({"row": [1, 1, 3]}), np.zeros(0, np.uint8))
     heard: list[dict[str, int]] = []
-    way = Headway(parcel, lambda _, counts: heard.append(dict(counts)))
+    way = Headway(part_batch, lambda _, counts: heard.append(dict(counts)))
     for faces in (1, 2, 3):
         way(faces)
     assert heard == [

@@ -16,18 +16,18 @@ from erase_runs import NO_FACE, PARTS, REJECTED, ROWS, TWO_FACES, finished_run, 
 
 from frpipe.cli.main import main
 from frpipe.core.errors import OutputError
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.erase.job import Erase
-from frpipe.flows.erase.proof import ErasureError
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.rejects.listing import rejects_of
-from frpipe.io import run
-from frpipe.io.erased_ids import subject_digest
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_outputs
-from frpipe.io.partition import load_plan, read_part
-from frpipe.io.parts import check_part
+from frpipe.io.erasure.erased_ids import subject_digest
+from frpipe.io.output import run
+from frpipe.io.output.features import read_outputs
+from frpipe.io.output.parts import check_part
+from frpipe.io.output.plan import load_plan, read_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.erase.proof import ErasureError
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects.listing import rejects_of
 
 NOBODY: frozenset[str] = frozenset()
 # The person of rows 0 and 7, who are in parts 0 and 3.

@@ -19,20 +19,20 @@ from night_runs import DONE, FIXTURES, KILLED, known_nights
 from frpipe.cli.main import main
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.dedup.since import OldResult
-from frpipe.flows.erase.everywhere import ErasedEverywhere, EraseEverywhere
-from frpipe.flows.erase.pending import PENDING, RECEIPTS, refuse_pending
-from frpipe.flows.erase.proof import ErasureError
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.night.doubts import DOUBTS, doubted, write_doubts
-from frpipe.flows.night.history import nights
-from frpipe.flows.night.lease import LeaseError, lease
-from frpipe.flows.night.report import write_report
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.likeness import Doubt, Doubts
-from frpipe.io import run
-from frpipe.io.folder import Folder
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.since import OldResult
+from frpipe.jobs.erase.everywhere import ErasedEverywhere, EraseEverywhere
+from frpipe.jobs.erase.pending import PENDING, RECEIPTS, refuse_pending
+from frpipe.jobs.erase.proof import ErasureError
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.nightly.doubts import DOUBTS, doubted, write_doubts
+from frpipe.jobs.nightly.history import nights
+from frpipe.jobs.nightly.lease import LeaseError, lease
+from frpipe.jobs.nightly.report import write_report
 
 ANNA = frozenset({"anna"})
 
@@ -62,7 +62,7 @@ def no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     def held(*_: object) -> Iterator[Any]:
         yield SimpleNamespace(check=lambda: None)
 
-    monkeypatch.setattr("frpipe.flows.erase.everywhere.lease", held)
+    monkeypatch.setattr("frpipe.jobs.erase.everywhere.lease", held)
 
 
 def _erase(config: NightConfig, *people: str, **options: Any) -> ErasedEverywhere:
@@ -251,10 +251,10 @@ def _images(config: NightConfig) -> list[dict[str, Any]]:
 
 def _rewrite(config: NightConfig, image_id: str, content: str) -> None:
     """Have a photo of the finished run another content, and seal it."""
-    from frpipe.flows.enroll.audit import audit
-    from frpipe.flows.erase.parts import as_written
-    from frpipe.io.partition import load_plan
-    from frpipe.io.parts import replace_part
+    from frpipe.io.output.parts import replace_part
+    from frpipe.io.output.plan import load_plan
+    from frpipe.jobs.enroll.audit import audit
+    from frpipe.jobs.erase.parts import as_written
 
     out = Folder.at(config.runs).child(f"{DONE}/enroll")
     for part in range(load_plan(out).parts):

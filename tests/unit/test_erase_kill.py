@@ -16,14 +16,14 @@ import pytest
 from erase_runs import PARTS, ROWS, finished_run
 
 from frpipe.core.errors import OutputError
-from frpipe.flows.erase.job import Erase
-from frpipe.flows.features import FeatureRun
-from frpipe.io import run
-from frpipe.io.erased_ids import ErasedIds
-from frpipe.io.erasure import Erasure, Journal
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_outputs
-from frpipe.io.partition import load_plan, read_part
+from frpipe.io.erasure.erased_ids import ErasedIds
+from frpipe.io.erasure.journal import Erasure, Journal
+from frpipe.io.output import run
+from frpipe.io.output.features import read_outputs
+from frpipe.io.output.plan import load_plan, read_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.features import FeatureRun
 
 PERSON, OTHER = "person-0", "person-6"
 # The mark; _SUCCESS; of two parts the plan, faces and images; the index; the receipt, four files, the mark.

@@ -10,10 +10,10 @@ import erase_runs
 import pyarrow as pa
 import pytest
 
-from frpipe.flows.erase.job import Erase
-from frpipe.flows.erase.proof import ErasureError
-from frpipe.io.erased_ids import ErasedIds
-from frpipe.io.outputs import read_outputs
+from frpipe.io.erasure.erased_ids import ErasedIds
+from frpipe.io.output.features import read_outputs
+from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.erase.proof import ErasureError
 
 NFC = "김지수"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -31,7 +31,7 @@ def test_a_digest_that_was_recorded_of_another_form_still_finds_its_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as old:
-        old.setattr("frpipe.io.erased_ids.canonical_text", lambda text: text)
+        old.setattr("frpipe.io.erasure.erased_ids.canonical_text", lambda text: text)
         recorded = ErasedIds.of("k", [NFD], [])
     assert recorded.mask(TABLE).tolist() == [True, False, False, False]
     assert len(recorded.among(TABLE)) == 1
@@ -43,7 +43,7 @@ def _named(monkeypatch: pytest.MonkeyPatch, name: Callable[[int], str]) -> None:
 
 def test_a_run_that_holds_both_forms_loses_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as old:
-        old.setattr("frpipe.io.admission.canonical_text", lambda text: text)
+        old.setattr("frpipe.io.manifest.admission.canonical_text", lambda text: text)
         _named(old, lambda row: {0: NFD, 7: NFC}.get(row, f"person-{row}"))
         out = erase_runs.finished_run(tmp_path)
     done = Erase(out.uri, frozenset({NFC}), frozenset()).run()

@@ -19,16 +19,16 @@ from frpipe.core.errors import ConfigError, OutputError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.verification import VerificationQuestion
-from frpipe.flows.metrics import photo_facts
-from frpipe.flows.metrics.job import Asked, IdentificationMetrics, VerificationMetrics
-from frpipe.flows.metrics.output import file_name
-from frpipe.flows.metrics.pair_results import PairColumns, PairResults
-from frpipe.flows.metrics.photo_facts import PhotoFacts
-from frpipe.flows.metrics.search_results import SearchResults
-from frpipe.flows.metrics.systems import System, compared, named
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.units import Units
+from frpipe.io.output import run
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.evaluate import photo_facts
+from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
+from frpipe.jobs.evaluate.output import file_name
+from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults
+from frpipe.jobs.evaluate.photo_facts import PhotoFacts
+from frpipe.jobs.evaluate.search_results import SearchResults
+from frpipe.jobs.evaluate.systems import System, compared, named
 from frpipe.metrics.errors import ScoresError
 
 HASHES = {"embedder_hash": "e" * 64, "preprocessing_hash": "f" * 64}

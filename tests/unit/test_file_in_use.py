@@ -16,10 +16,10 @@ from gallery_rows import DIM, ids, people, spec
 
 from frpipe.cli.main import main
 from frpipe.core.errors import FrpipeError, GalleryDamaged, GalleryError
-from frpipe.flows.gallery_files import export, import_file
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.gallery_files import export, import_file
 
 
 @pytest.fixture

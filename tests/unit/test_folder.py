@@ -13,8 +13,8 @@ import pytest
 from s3server import S3, forget_clients, s3  # noqa: F401
 
 from frpipe.core.errors import StorageError
-from frpipe.io import filesystem, local_store
-from frpipe.io.folder import Folder
+from frpipe.io.storage import filesystem, local_store
+from frpipe.io.storage.folder import Folder
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -18,19 +18,19 @@ from frpipe.core.config import Config, load_config
 from frpipe.core.errors import GalleryError, GalleryMismatch, OutputError
 from frpipe.core.night_config import load_night
 from frpipe.core.recipe import Recipe
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.dedup.job import Dedup
-from frpipe.flows.enroll.job import Enrollment, run_spec
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.going_on import for_gallery, going_on
-from frpipe.flows.identify.job import Identifying
-from frpipe.flows.night.job import Night
-from frpipe.flows.night.plan import night_plan
-from frpipe.flows.photo import spec_of
-from frpipe.flows.replay.source import ReplaySource, stored_settings
-from frpipe.flows.verify.job import PairVerification
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.enroll.job import Enrollment, run_spec
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.going_on import for_gallery, going_on
+from frpipe.jobs.identify.job import Identifying
+from frpipe.jobs.nightly.job import Night
+from frpipe.jobs.nightly.plan import night_plan
+from frpipe.jobs.photo import spec_of
+from frpipe.jobs.replay.source import ReplaySource, stored_settings
+from frpipe.jobs.verify.job import PairVerification
 from frpipe.models.registry import Registry
 
 GALLERIES = ("gallery-plain", "gallery-encrypted")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s3server import S3, s3  # noqa: F401
 
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 
 def test_a_draft_is_hidden_until_it_is_adopted(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryError
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.consolidate.reading import derived
-from frpipe.flows.gallery_files import Layout, export, import_file
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import MADE_OF, RunPhotos
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import TIME, template_schema, vector_array
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.consolidate.reading import derived
+from frpipe.jobs.gallery_files import Layout, export, import_file
 
 LAYOUTS: tuple[Layout, ...] = ("lecture", "parquet")
 Row = tuple[str, str, dict[str, str | None]]
@@ -132,7 +132,7 @@ def test_an_attribute_that_no_template_can_have_is_refused(tmp_path: Path, edit:
 def test_what_could_not_be_read_back_is_not_exported(
     tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frpipe.gallery.lecture.MAX_ATTRIBUTES", 3)
+    monkeypatch.setattr("frpipe.gallery.hdf5_exchange.MAX_ATTRIBUTES", 3)
     gallery = _gallery(tmp_path / "g", *rows)
     with pytest.raises(GalleryError, match="cannot keep") as caught:
         export(gallery, str(tmp_path / "g.hdf"), "lecture")

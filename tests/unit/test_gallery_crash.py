@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pytest
 from gallery_rows import content, files, ids, people, spec
 
-from frpipe.flows.doctor.checks import Finding
-from frpipe.flows.doctor.job import mend
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import RunPhotos
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.doctor.checks import Finding
+from frpipe.jobs.doctor.job import mend
 
 
 @pytest.fixture(autouse=True)

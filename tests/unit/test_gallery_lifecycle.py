@@ -15,10 +15,10 @@ from s3server import S3, s3  # noqa: F401
 
 from frpipe.core.errors import GalleryError, GalleryMismatch, StorageError
 from frpipe.gallery import lifecycle
+from frpipe.gallery.byte_ranges import Ranged
 from frpipe.gallery.catalog import Purged, subject_digest
-from frpipe.gallery.extents import Ranged
 from frpipe.gallery.gallery import Gallery
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_store_that_fails_midway_is_a_storage_error(
             Gallery.open(s3.uri).snapshot().show("p0001")
     failing(0, PermissionError("no"))
     with pytest.raises(StorageError):
-        remote.shelf.digest(ref.name)
+        remote.shard_store.digest(ref.name)
     monkeypatch.setattr(Folder, "open", real)
     snapshot = remote.snapshot()
     shard = snapshot.open(ref, vectors=False)

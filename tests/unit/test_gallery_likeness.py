@@ -12,11 +12,11 @@ from album_runs import Shot, enrolled, face
 from gallery_rows import content, people, spec
 
 from frpipe.cli.main import main
-from frpipe.flows.consolidate.job import Consolidation
 from frpipe.gallery import lifecycle, likeness
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.likeness import DoubtError, Likeness, nearest_own
 from frpipe.gallery.schema import vector_array
+from frpipe.jobs.consolidate.job import Consolidation
 
 DOUBT = Likeness(0.5)
 

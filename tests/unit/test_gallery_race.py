@@ -20,7 +20,7 @@ from frpipe.core.errors import GalleryConflict
 from frpipe.gallery import commit, lifecycle
 from frpipe.gallery.catalog import Catalog, Version, entry_of
 from frpipe.gallery.gallery import Gallery
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
 
 
 @pytest.fixture(autouse=True)

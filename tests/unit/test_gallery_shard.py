@@ -22,7 +22,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.document import sealed, unsealed
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.shelf import Shelf
+from frpipe.gallery.shard_store import ShardStore
 
 ROWS = 12
 
@@ -176,7 +176,7 @@ def test_a_hostile_file_is_refused(gallery: Gallery, name: str) -> None:
     HOSTILE[name](path)
     posed = replace(ref, bytes=path.stat().st_size)
     with pytest.raises(GalleryDamaged, match="of the gallery"):
-        shard = gallery.shelf.open(posed)
+        shard = gallery.shard_store.open(posed)
         shard.table(["subject_id", "face_id", "Name"], vectors=True)
     with pytest.raises(GalleryError):
         content(gallery.snapshot())
@@ -195,7 +195,7 @@ def test_vectors_of_another_model_are_refused_with_both_named(
     shown = value.decode() if isinstance(value, bytes) else str(value)
     own = getattr(gallery.spec, key)
     with pytest.raises(GalleryMismatch, match=f"{shown}.*{own}"):
-        gallery.shelf.open(replace(ref, bytes=path.stat().st_size))
+        gallery.shard_store.open(replace(ref, bytes=path.stat().st_size))
 
 
 def test_a_file_cut_anywhere_is_refused(gallery: Gallery) -> None:
@@ -204,9 +204,9 @@ def test_a_file_cut_anywhere_is_refused(gallery: Gallery) -> None:
     for size in [*range(0, len(whole), 61), len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(GalleryDamaged):
-            gallery.shelf.open(ref)
+            gallery.shard_store.open(ref)
         with pytest.raises(GalleryDamaged):
-            gallery.shelf.open(replace(ref, bytes=size))
+            gallery.shard_store.open(replace(ref, bytes=size))
     assert [problem.file for problem in lifecycle.verify(gallery)] == [ref.name]
 
 
@@ -307,15 +307,15 @@ def test_verify_starts_over_when_a_compaction_comes(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lifecycle.delete(gallery, ["p0003"])
-    real, turns = Shelf.digest, iter(range(2))
+    real, turns = ShardStore.digest, iter(range(2))
 
-    def digest(self: Shelf, name: str) -> str:
+    def digest(self: ShardStore, name: str) -> str:
         if (turn := next(turns, None)) is not None:
             lifecycle.delete(gallery, [f"p000{turn + 5}"])
             lifecycle.compact(gallery)
         return real(self, name)
 
-    monkeypatch.setattr(Shelf, "digest", digest)
+    monkeypatch.setattr(ShardStore, "digest", digest)
     assert lifecycle.verify(gallery) == []
 
 
@@ -331,7 +331,7 @@ def test_verify_starts_over_when_a_compaction_comes(
 def test_verify_finds_rows_that_are_no_unit_vectors_or_out_of_order(
     gallery: Gallery, texts: pa.Table, vectors: np.ndarray
 ) -> None:
-    ref = gallery.shelf.begin(texts.drop_columns(["embedding"]), vectors, "now")()
+    ref = gallery.shard_store.begin(texts.drop_columns(["embedding"]), vectors, "now")()
     _force(gallery, ref)
     assert [problem.file for problem in lifecycle.verify(gallery)] == [ref.name]
     lifecycle.rollback(gallery, 1)
@@ -348,7 +348,9 @@ def test_a_changed_byte_never_does_worse_than_an_error(gallery: Gallery) -> None
         data[place] ^= 1 << chance.randrange(8)
         path.write_bytes(data)
         with contextlib.suppress(GalleryError):
-            gallery.shelf.open(ref).table(["subject_id", "quality", "enrolled_at", "Name"], vectors=True)
+            gallery.shard_store.open(ref).table(
+                ["subject_id", "quality", "enrolled_at", "Name"], vectors=True
+            )
 
 
 def _force(gallery: Gallery, ref: ShardRef) -> None:

@@ -12,14 +12,14 @@ from gallery_rows import content, people, spec
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryError
-from frpipe.flows.doctor.job import examine
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.lineup import Lineup
 from frpipe.gallery.look_alikes import StoredForms, stored_forms
 from frpipe.gallery.persons import persons
 from frpipe.gallery.photos import RunPhotos
 from frpipe.gallery.policy import Policy
+from frpipe.gallery.search_view import SearchView
+from frpipe.jobs.doctor.job import examine
 
 NFC = "김지수"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -66,7 +66,7 @@ def test_either_form_is_found(empty: Gallery) -> None:
     for form in (NFC, NFD):
         assert snapshot.show(form).num_rows == 1
         assert persons(snapshot, {team: form})["subject_id"].to_pylist() == [NFC]
-        assert Lineup(snapshot, {team: form}).rows == 1
+        assert SearchView(snapshot, {team: form}).rows == 1
     assert lifecycle.delete(empty, [NFD, NFC]).subjects == 1
 
 
@@ -80,7 +80,7 @@ def test_an_old_gallery_shows_both_forms_as_one_person(old: Gallery) -> None:
         {"subject_id": NFC, "templates": 2},
     ]
     assert snapshot.show(NFC)["팀"].to_pylist() == [NFC, NFC]
-    assert Lineup(snapshot, {"팀": NFD}).subjects == 1
+    assert SearchView(snapshot, {"팀": NFD}).subjects == 1
     ids = np.concatenate([ids.to_pylist() for ids, _ in snapshot.vectors()])
     assert sorted(ids) == sorted(["ann", "bob", NFC, NFC])
 

@@ -16,8 +16,8 @@ from s3server import S3, s3  # noqa: F401
 
 from frpipe.core.errors import GalleryDamaged, GalleryError
 from frpipe.gallery import lifecycle
+from frpipe.gallery.encryption import KEY_FILE_VARIABLE, KEY_VARIABLE, Cipher
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.vault import KEY_FILE_VARIABLE, KEY_VARIABLE, Vault
 
 pytest.importorskip("cryptography")
 CHUNK = 1 << 20
@@ -146,30 +146,30 @@ FORGED: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_file_is_refused(name: str) -> None:
-    vault = Vault("id", os.urandom(32))
+    cipher = Cipher("id", os.urandom(32))
     plain = os.urandom(2 * CHUNK + 1000)
-    data = bytes(vault.encrypt("shards/a.h5", memoryview(plain)))
-    assert vault.decrypt("shards/a.h5", data) == plain
+    data = bytes(cipher.encrypt("shards/a.h5", memoryview(plain)))
+    assert cipher.decrypt("shards/a.h5", data) == plain
     with pytest.raises(GalleryDamaged):
-        vault.decrypt("shards/a.h5", FORGED[name](data))
+        cipher.decrypt("shards/a.h5", FORGED[name](data))
 
 
 def test_a_file_under_another_name_or_gallery_is_refused() -> None:
     key = os.urandom(32)
-    data = bytes(Vault("id", key).encrypt("shards/a.h5", memoryview(b"x")))
-    for vault, name in ((Vault("id", key), "shards/b.h5"), (Vault("other", key), "shards/a.h5")):
+    data = bytes(Cipher("id", key).encrypt("shards/a.h5", memoryview(b"x")))
+    for cipher, name in ((Cipher("id", key), "shards/b.h5"), (Cipher("other", key), "shards/a.h5")):
         with pytest.raises(GalleryDamaged):
-            vault.decrypt(name, data)
+            cipher.decrypt(name, data)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK])
 def test_every_length_comes_back(size: int) -> None:
-    vault = Vault("id", os.urandom(32))
+    cipher = Cipher("id", os.urandom(32))
     plain = os.urandom(size)
-    assert vault.decrypt("a", bytes(vault.encrypt("a", memoryview(plain)))) == plain
+    assert cipher.decrypt("a", bytes(cipher.encrypt("a", memoryview(plain)))) == plain
 
 
 def test_two_files_of_the_same_content_have_nothing_in_common() -> None:
-    vault, plain = Vault("id", os.urandom(32)), memoryview(unit(64).tobytes())
-    one, two = (np.frombuffer(bytes(vault.encrypt("a", plain)), np.uint8) for _ in range(2))
+    cipher, plain = Cipher("id", os.urandom(32)), memoryview(unit(64).tobytes())
+    one, two = (np.frombuffer(bytes(cipher.encrypt("a", plain)), np.uint8) for _ in range(2))
     assert np.mean(one[HEAD:] == two[HEAD:]) < 0.02

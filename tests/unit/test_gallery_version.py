@@ -22,23 +22,23 @@ from frpipe.cli.main import main
 from frpipe.core.errors import GalleryDamaged, GalleryError, OutputError
 from frpipe.evaluation.cards import threshold_card
 from frpipe.evaluation.evaluation import Evaluation
-from frpipe.flows.all_pairs.job import AllPairs
-from frpipe.flows.all_pairs.report import report_text
-from frpipe.flows.dedup.job import Dedup
-from frpipe.flows.dedup.source import GallerySource
-from frpipe.flows.gallery_files import export
-from frpipe.flows.identify.job import Identifying
-from frpipe.flows.metrics.job import Asked, IdentificationMetrics
-from frpipe.flows.metrics.search_results import SearchResults
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import OtherVersion
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.lecture_reader import read_root
+from frpipe.gallery.hdf5_exchange_reader import read_root
+from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.dedup.source import GallerySource
+from frpipe.jobs.evaluate.all_pairs.job import AllPairs
+from frpipe.jobs.evaluate.all_pairs.report import report_text
+from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics
+from frpipe.jobs.evaluate.search_results import SearchResults
+from frpipe.jobs.gallery_files import export
+from frpipe.jobs.identify.job import Identifying
+from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.scores import Scores
 from frpipe.models.registry import Registry
-from frpipe.stages.failure import as_text, revive
-from frpipe.stages.search import SearchSpec
+from frpipe.runtime.failure import as_text, revive
 
 OTHER = r"another (one|gallery)"
 KINDS = ("restored", "copied", "made anew")
@@ -339,7 +339,7 @@ def test_the_empty_version_is_told_by_its_gallery(place: Place, tmp_path: Path) 
 def test_a_worker_reads_no_other_version_of_that_number(place: Place) -> None:
     spec = SearchSpec(str(place.gallery), 2, 1, commit="0" * 32)
     source = GallerySource(str(place.gallery), 2, 100, commit="0" * 32)
-    for read in (spec.lineup, lambda: source.snapshot):
+    for read in (spec.search_view, lambda: source.snapshot):
         with pytest.raises(GalleryError, match="another one") as caught:
             read()
         assert isinstance(revive(as_text(caught.value)), OtherVersion)

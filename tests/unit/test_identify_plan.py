@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from frpipe.core.errors import ConfigError
-from frpipe.flows.identify.plan import MOST_CANDIDATES, Plan
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.parts import FACES, IMAGES, part_name
+from frpipe.io.output import run
+from frpipe.io.output.parts import FACES, IMAGES, part_name
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.identify.plan import MOST_CANDIDATES, Plan
 
 
 def _plan(folder: Path, k: int, subjects: int | None, probe_rows: int = 3000) -> Plan:
@@ -24,10 +24,10 @@ def _plan(folder: Path, k: int, subjects: int | None, probe_rows: int = 3000) ->
         for sub in (IMAGES, FACES)
     ]
     (folder / run.FILES).write_text(json.dumps({"files": files}))
-    lineup: dict[str, Any] = {} if subjects is None else {"subjects": subjects}
-    goal: Any = SimpleNamespace(spec=SimpleNamespace(k=k), lineup=SimpleNamespace(**lineup))
+    search_view: dict[str, Any] = {} if subjects is None else {"subjects": subjects}
+    search_plan: Any = SimpleNamespace(spec=SimpleNamespace(k=k), search_view=SimpleNamespace(**search_view))
     source: Any = SimpleNamespace(folder=Folder.at(str(folder)))
-    return Plan(source, goal, probe_rows, print)
+    return Plan(source, search_plan, probe_rows, print)
 
 
 def test_more_candidates_than_a_worker_holds_are_refused_with_the_arithmetic(tmp_path: Path) -> None:

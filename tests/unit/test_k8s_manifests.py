@@ -14,7 +14,7 @@ from k8s_overlays import OVERLAYS, ROOT, Object, built, of_kind, pod_templates, 
 
 from frpipe.core.config import load_config
 from frpipe.core.night_config import load_night
-from frpipe.stages.allocation import Node, allocate, allocate_one
+from frpipe.runtime.allocation import Node, allocate, allocate_one
 
 KUBERNETES = "1.34"
 JOBS = {"enroll", "consolidate", "identify", "dedup", "verify", "metrics", "nightly"}

@@ -19,9 +19,9 @@ from frpipe.matching.device import Device
 from frpipe.matching.int8 import Int8, exact_levels
 from frpipe.matching.kernel import Floats, Hits, Kernel
 from frpipe.matching.kernels import kernel_of
-from frpipe.matching.look import reaching
-from frpipe.matching.opening import opened
 from frpipe.matching.quantised import Quantised
+from frpipe.matching.seed import opened
+from frpipe.matching.tile_filter import reaching
 from frpipe.matching.topk import top_k
 
 DIMS = (1, 3, 16, 128, 512)

@@ -15,13 +15,13 @@ import pytest
 from erase_runs import DIM, EXTRA, METADATA, PART_ROWS, PARTS, finished_run, seal
 
 from frpipe.core.schema import face_schema
-from frpipe.flows.enroll.audit import until_whole
-from frpipe.flows.erase.job import Erase
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_part_output
-from frpipe.io.partition import load_plan
-from frpipe.io.parts import done_parts, part_name, write_part
-from frpipe.io.units import Units
+from frpipe.io.output.features import read_part_output
+from frpipe.io.output.parts import done_parts, part_name, write_part
+from frpipe.io.output.plan import load_plan
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.enroll.audit import until_whole
+from frpipe.jobs.erase.job import Erase
 
 # As many steps as an attempt may take, and some more: the last ones hold nobody.
 STEPS = range(6)

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from frpipe.core.errors import GalleryError
-from frpipe.flows.gallery_files import export, import_file
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.lecture import attribute_name, dataset_name, write_lecture
-from frpipe.gallery.lecture_reader import read_lecture
+from frpipe.gallery.hdf5_exchange import attribute_name, dataset_name, write_lecture
+from frpipe.gallery.hdf5_exchange_reader import read_lecture
 from frpipe.gallery.schema import attributes_of, template_schema, vector_array, vectors_of
 from frpipe.gallery.spec import GallerySpec
+from frpipe.jobs.gallery_files import export, import_file
 
 DIM = 8
 SPEC = GallerySpec(DIM, "e" * 64, "p" * 64, "d" * 64, rows_per_shard=4)
@@ -179,7 +179,7 @@ def test_an_export_leaves_no_vectors_elsewhere(
         path.write_bytes(b"vectors")
         raise RuntimeError
 
-    monkeypatch.setattr("frpipe.flows.gallery_files.write_lecture", fail)
+    monkeypatch.setattr("frpipe.jobs.gallery_files.write_lecture", fail)
     with pytest.raises(RuntimeError):
         export(gallery, str(target / "g.hdf"), "lecture")
     assert written[0].parent == target

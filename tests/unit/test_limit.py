@@ -10,7 +10,7 @@ import pytest
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
 from frpipe.core.threshold import Target, ThresholdCard
-from frpipe.matching.limit import expected_fpir, limit_of
+from frpipe.matching.threshold import expected_fpir, limit_of
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 

@@ -14,7 +14,7 @@ from gallery_rows import DIM, ids, people, spec
 from frpipe.core.errors import GalleryError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.lineup import Lineup, Score
+from frpipe.gallery.search_view import Score, SearchView
 from frpipe.gallery.spec import AES
 
 ROWS = 3 * 60
@@ -38,13 +38,13 @@ def _fill(gallery: Gallery) -> Gallery:
     return gallery
 
 
-def _lineup(gallery: Gallery, score: Score = "max", hold_bytes: int = 0, **where: str) -> Lineup:
-    return Lineup(gallery.snapshot(), where, score, hold_bytes)
+def _lineup(gallery: Gallery, score: Score = "max", hold_bytes: int = 0, **where: str) -> SearchView:
+    return SearchView(gallery.snapshot(), where, score, hold_bytes)
 
 
-def _read(lineup: Lineup) -> Templates:
+def _read(search_view: SearchView) -> Templates:
     found: Templates = {}
-    for subject_ids, vectors in lineup.blocks():
+    for subject_ids, vectors in search_view.blocks():
         assert vectors.dtype == np.float32
         assert vectors.shape == (len(subject_ids), DIM)
         for name, vector in zip(subject_ids.to_pylist(), vectors, strict=True):
@@ -68,29 +68,29 @@ def _equal(found: Templates, expected: Templates) -> bool:
 
 
 def test_all_in_sight_once(gallery: Gallery) -> None:
-    lineup = _lineup(gallery)
-    assert (lineup.rows, lineup.subjects) == (ROWS, 60)
-    assert _equal(_read(lineup), _truth(gallery))
+    search_view = _lineup(gallery)
+    assert (search_view.rows, search_view.subjects) == (ROWS, 60)
+    assert _equal(_read(search_view), _truth(gallery))
     lifecycle.delete(gallery, ids(20))
-    lineup = _lineup(gallery)
-    assert (lineup.rows, lineup.subjects) == (120, 40)
-    assert _equal(_read(lineup), _truth(gallery))
-    assert "p0003" not in _read(lineup)
+    search_view = _lineup(gallery)
+    assert (search_view.rows, search_view.subjects) == (120, 40)
+    assert _equal(_read(search_view), _truth(gallery))
+    assert "p0003" not in _read(search_view)
 
 
 def test_slices_of_the_shards_are_all_of_it(gallery: Gallery) -> None:
-    lineup = _lineup(gallery)
-    ends = range(0, len(lineup.shards), 2)
-    parts = [ids for first in ends for ids, _ in lineup.blocks(slice(first, first + 2))]
-    assert len(parts) == len(lineup.shards) > 3
+    search_view = _lineup(gallery)
+    ends = range(0, len(search_view.shards), 2)
+    parts = [ids for first in ends for ids, _ in search_view.blocks(slice(first, first + 2))]
+    assert len(parts) == len(search_view.shards) > 3
     assert sum(map(len, parts)) == ROWS
 
 
 def test_where_is_a_value_of_each_attribute(gallery: Gallery) -> None:
-    lineup = _lineup(gallery, team="red")
+    search_view = _lineup(gallery, team="red")
     expected = _truth(gallery, lambda row: row["team"] == "red")
-    assert (lineup.rows, lineup.subjects) == (40, 20)
-    assert _equal(_read(lineup), expected)
+    assert (search_view.rows, search_view.subjects) == (40, 20)
+    assert _equal(_read(search_view), expected)
     assert _equal(_read(_lineup(gallery, team="red", subject_id="p0003")), {"p0003": expected["p0003"]})
     nobody = _lineup(gallery, team="green")
     assert (nobody.rows, nobody.subjects, _read(nobody)) == (0, 0, {})
@@ -117,8 +117,8 @@ def test_an_empty_gallery_has_no_blocks(tmp_path: Path) -> None:
     empty = Gallery.create(str(tmp_path / "E"), spec())
     scores: tuple[Score, ...] = ("max", "mean")
     for score in scores:
-        lineup = _lineup(empty, score, team="red")
-        assert (lineup.rows, lineup.subjects, list(lineup.blocks())) == (0, 0, [])
+        search_view = _lineup(empty, score, team="red")
+        assert (search_view.rows, search_view.subjects, list(search_view.blocks())) == (0, 0, [])
 
 
 @pytest.mark.parametrize("hold_mb", [0, 1])
@@ -127,28 +127,28 @@ def test_what_is_held_is_not_read_again(
 ) -> None:
     monkeypatch.setenv("FRPIPE_GALLERY_KEY", b64encode(b"k" * 32).decode())
     secret = _fill(Gallery.create(str(tmp_path / "S"), spec(encryption=AES, dtype="float16")))
-    lineup = _lineup(secret, hold_bytes=hold_mb << 20)
+    search_view = _lineup(secret, hold_bytes=hold_mb << 20)
     expected = _truth(secret)
-    assert _equal(_read(lineup), expected)
+    assert _equal(_read(search_view), expected)
     for path in (tmp_path / "S/shards").iterdir():
         path.unlink()
     if hold_mb:
-        assert _equal(_read(lineup), expected)
+        assert _equal(_read(search_view), expected)
     else:
         with pytest.raises(GalleryError, match="missing"):
-            _read(lineup)
+            _read(search_view)
 
 
 def test_no_more_is_held_than_allowed(gallery: Gallery) -> None:
     shards = gallery.snapshot().version.shards
-    lineup = _lineup(gallery, hold_bytes=shards[0].bytes + shards[1].bytes)
-    _read(lineup)
-    assert 1 <= len(lineup._held) <= 2
+    search_view = _lineup(gallery, hold_bytes=shards[0].bytes + shards[1].bytes)
+    _read(search_view)
+    assert 1 <= len(search_view._held) <= 2
 
 
 def test_a_compaction_meanwhile_is_said(gallery: Gallery) -> None:
-    lineup = _lineup(gallery)
+    search_view = _lineup(gallery)
     lifecycle.delete(gallery, ids(5))
     lifecycle.compact(gallery)
     with pytest.raises(GalleryError, match="purged by a compaction"):
-        _read(lineup)
+        _read(search_view)

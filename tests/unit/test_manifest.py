@@ -16,11 +16,11 @@ from s3server import S3, s3  # noqa: F401
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.schema import reserved_names
-from frpipe.io import admission
-from frpipe.io.admission import admitted
-from frpipe.io.duplicates import SeenIds, confirmed, hashes_of
-from frpipe.io.folder import Folder
-from frpipe.io.manifest import Manifest
+from frpipe.io.manifest import admission
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.duplicates import SeenIds, confirmed, hashes_of
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.storage.folder import Folder
 
 Write = Callable[[Path, list[dict[str, Any]]], Path]
 
@@ -276,7 +276,9 @@ class TestDuplicates:
 
     def test_a_shared_hash_is_no_duplicate(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(admission, "hashes_of", lambda ids: np.zeros(len(ids), np.int64))
-        monkeypatch.setattr("frpipe.io.duplicates.hashes_of", lambda ids: np.zeros(len(ids), np.int64))
+        monkeypatch.setattr(
+            "frpipe.io.manifest.duplicates.hashes_of", lambda ids: np.zeros(len(ids), np.int64)
+        )
         path = _write_parquet(tmp_path, [{"image_uri": f"{n}.jpg"} for n in range(5)])
         assert len(_rows(path)) == 5
         path = _write_parquet(tmp_path, [{"image_uri": f"{n}.jpg"} for n in (1, 2, 1)])

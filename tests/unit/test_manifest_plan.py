@@ -12,9 +12,9 @@ import pytest
 from s3server import S3, s3  # noqa: F401
 
 from frpipe.core.errors import ConfigError, ManifestError, OutputError
-from frpipe.io import partition
-from frpipe.io.folder import Folder
-from frpipe.io.partition import Plan, auto_part_rows, load_plan, plan, read_part
+from frpipe.io.output import plan as partition
+from frpipe.io.output.plan import Plan, auto_part_rows, load_plan, plan, read_part
+from frpipe.io.storage.folder import Folder
 
 
 def _manifest(folder: Path, rows: int, group: int = 1000) -> str:

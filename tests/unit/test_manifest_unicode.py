@@ -11,10 +11,10 @@ import pytest
 
 from frpipe.cli.main import main
 from frpipe.core.errors import ManifestError
-from frpipe.io.admission import admitted
-from frpipe.io.folder import Folder
-from frpipe.io.manifest import Manifest
-from frpipe.io.partition import plan, read_part
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.output.plan import plan, read_part
+from frpipe.io.storage.folder import Folder
 
 NFC = "김지수"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -57,7 +57,7 @@ def test_a_plan_that_was_made_before_goes_on_with_its_own_ids(
 ) -> None:
     uri, out = _manifest(tmp_path, image_uri=[f"{NFD}.jpg"]), Folder.at(str(tmp_path / "out"))
     with monkeypatch.context() as old:
-        old.setattr("frpipe.io.admission.canonical_text", lambda text: text)
+        old.setattr("frpipe.io.manifest.admission.canonical_text", lambda text: text)
         first = plan(uri, out, 10)
     assert plan(uri, out, 10) == first
     assert read_part(out, 0)["image_id"].to_pylist() == [f"{NFD}.jpg"]

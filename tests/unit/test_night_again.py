@@ -11,17 +11,17 @@ import pytest
 
 from frpipe.core.errors import ConfigError, ManifestError, OutputError, StorageError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night import job as night_flow
-from frpipe.flows.night.gates import GateError
-from frpipe.flows.night.history import enter
-from frpipe.flows.night.holder import Holder
-from frpipe.flows.night.job import Night
-from frpipe.flows.night.journal import NIGHT, Journal, encoded
-from frpipe.flows.night.lease import LEASES, LeaseError, lease
-from frpipe.flows.night.plan import night_plan
-from frpipe.flows.night.work import Work
-from frpipe.io import run
-from frpipe.io.folder import Folder
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly import job as night_flow
+from frpipe.jobs.nightly.gates import GateError
+from frpipe.jobs.nightly.history import enter
+from frpipe.jobs.nightly.holder import Holder
+from frpipe.jobs.nightly.job import Night
+from frpipe.jobs.nightly.journal import NIGHT, Journal, encoded
+from frpipe.jobs.nightly.lease import LEASES, LeaseError, lease
+from frpipe.jobs.nightly.plan import night_plan
+from frpipe.jobs.nightly.work import Work
 
 DATE = "2026-11-24"
 STEPS = {

@@ -11,15 +11,15 @@ from gallery_rows import ids, people, spec
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.differences import OldResult, cluster_changes, differences, people_between
-from frpipe.flows.night.history import Past
-from frpipe.flows.night.journal import Journal
-from frpipe.flows.night.lease import lease
-from frpipe.flows.night.work import Work
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.differences import OldResult, cluster_changes, differences, people_between
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.lease import lease
+from frpipe.jobs.nightly.work import Work
 
 
 @pytest.fixture

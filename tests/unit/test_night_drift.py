@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from frpipe.core.night_config import DriftStep
-from frpipe.flows.night.distribution import KEPT, Sample, chance, distance
-from frpipe.flows.night.drift import compare
+from frpipe.jobs.nightly.distribution import KEPT, Sample, chance, distance
+from frpipe.jobs.nightly.drift import compare
 
 RNG = np.random.default_rng(3)
 HOW = DriftStep(least_values=100)

@@ -14,22 +14,22 @@ from in_process import without_ray
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.dedup.job import Dedup
-from frpipe.flows.night import searches
-from frpipe.flows.night.differences import differences
-from frpipe.flows.night.faces import gallery_version
-from frpipe.flows.night.history import Past, enter
-from frpipe.flows.night.job import Night
-from frpipe.flows.night.journal import NIGHT, Journal, encoded
-from frpipe.flows.night.lease import lease
-from frpipe.flows.night.page import page
-from frpipe.flows.night.summary import summary
-from frpipe.flows.night.work import Work
-from frpipe.flows.photo import spec_of
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io import run
-from frpipe.io.folder import Folder
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.nightly import searches
+from frpipe.jobs.nightly.differences import differences
+from frpipe.jobs.nightly.faces import gallery_version
+from frpipe.jobs.nightly.history import Past, enter
+from frpipe.jobs.nightly.job import Night
+from frpipe.jobs.nightly.journal import NIGHT, Journal, encoded
+from frpipe.jobs.nightly.lease import lease
+from frpipe.jobs.nightly.page import page
+from frpipe.jobs.nightly.summary import summary
+from frpipe.jobs.nightly.work import Work
+from frpipe.jobs.photo import spec_of
 
 LAST, TONIGHT = "2026-11-23", "2026-11-24"
 KINDS = ("restored", "made anew")

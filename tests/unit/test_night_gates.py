@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from frpipe.core.night_config import Gates
-from frpipe.flows.night.gates import Verdict, broken, gate_error, judged
+from frpipe.jobs.nightly.gates import Verdict, broken, gate_error, judged
 
 STEPS: dict[str, Any] = {
     "scan": {"new": 90, "changed": 10, "vanished": 30, "known_before": 300},

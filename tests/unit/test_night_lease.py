@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from s3server import S3, s3  # noqa: F401
 
-from frpipe.flows.night import lease as leases
-from frpipe.flows.night.holder import Holder
-from frpipe.flows.night.lease import LEASES, LeaseError, lease
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly import lease as leases
+from frpipe.jobs.nightly.holder import Holder
+from frpipe.jobs.nightly.lease import LEASES, LeaseError, lease
 
 # A holder of these tests that is alive must get a heartbeat through in the one, whatever else runs.
 LIVE_S, DEAD_S = 6.0, 0.6
@@ -134,7 +134,8 @@ def _until_lost(held: leases.Lease) -> None:
 
 def test_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom frpipe.flows.night.lease import lease\nfrom frpipe.io.folder import Folder\n"
+        "import sys, time\nfrom frpipe.jobs.nightly.lease import lease\n"
+        "from frpipe.io.storage.folder import Folder\n"
         "with lease(Folder.at(sys.argv[1]), '2026-11-24', 3600):\n    print('held', flush=True)\n"
         "    time.sleep(600)"
     )

@@ -16,17 +16,17 @@ from album_runs import Shot, enrolled, face, seal
 from frpipe.core.errors import GalleryError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
-from frpipe.flows.consolidate import job as consolidation
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.night import faces as night_faces
-from frpipe.flows.night import job as night_job
-from frpipe.flows.night.job import Night
-from frpipe.flows.night.journal import Journal
-from frpipe.flows.night.work import Work
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.likeness import Likeness
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate import job as consolidation
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.nightly import faces as night_faces
+from frpipe.jobs.nightly import job as night_job
+from frpipe.jobs.nightly.job import Night
+from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.work import Work
 
 NIGHTS, PEOPLE = 10, 8
 Album = dict[str, list[Any]]

@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 from frpipe.core.night_config import DriftStep
-from frpipe.flows.night.distribution import Sample
-from frpipe.flows.night.drift import compare
-from frpipe.flows.night.page import page
-from frpipe.flows.night.report import report_text
+from frpipe.jobs.nightly.distribution import Sample
+from frpipe.jobs.nightly.drift import compare
+from frpipe.jobs.nightly.page import page
+from frpipe.jobs.nightly.report import report_text
 
 SHARE = Sample.of_share(3, 400), Sample.of_share(20, 3000)
 SCORES = Sample.of([0.1, 0.5, 0.9] * 100), Sample.of([0.5, 0.6, 0.7] * 100)

@@ -11,11 +11,11 @@ import pytest
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
-from frpipe.flows.night import photos
-from frpipe.flows.night.tables import read_table, write_table
-from frpipe.io.folder import Entry, Folder
-from frpipe.io.manifest import Manifest
-from frpipe.io.parts import write_part
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.output.parts import write_part
+from frpipe.io.storage.folder import Entry, Folder
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.tables import read_table, write_table
 
 
 def _photo(root: Path, name: str, content: str = "photo") -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from frpipe.core.errors import ConfigError, ModelMissing
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.preflight import check
+from frpipe.jobs.nightly.preflight import check
 
 
 def _config(root: Path, **sections: Any) -> NightConfig:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night.history import enter, nights
-from frpipe.flows.night.journal import NIGHT, encoded
-from frpipe.flows.night.retention import expired, remove
-from frpipe.io import run
-from frpipe.io.folder import Folder
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.history import enter, nights
+from frpipe.jobs.nightly.journal import NIGHT, encoded
+from frpipe.jobs.nightly.retention import expired, remove
 
 DAYS = [f"2026-11-{day:02d}" for day in range(10, 20)]
 TONIGHT = "2026-11-19"

@@ -12,15 +12,15 @@ import pytest
 from gallery_rows import ids, people, spec
 
 from frpipe.core.night_config import NightConfig
-from frpipe.flows.night import searches, unfinished
-from frpipe.flows.night.history import Past
-from frpipe.flows.night.journal import Journal
-from frpipe.flows.night.lease import lease
-from frpipe.flows.night.work import DEDUP, Work
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.io import run
-from frpipe.io.folder import Folder
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly import searches, unfinished
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.lease import lease
+from frpipe.jobs.nightly.work import DEDUP, Work
 
 DATE = "2026-11-24"
 SAID: list[str] = []

@@ -18,21 +18,21 @@ from frpipe.core.errors import GalleryError
 from frpipe.core.night_config import Gates
 from frpipe.core.reasons import PASSING, Reason
 from frpipe.core.report import Report, Tally
-from frpipe.flows.night.gates import judged
-from frpipe.flows.obeying import obeyed_at
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.rejects.limit import too_many_rejected
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names, Suppressions, _entry
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
+from frpipe.io.output.plan import plan
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.gates import judged
+from frpipe.jobs.obeying import obeyed_at
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects.limit import too_many_rejected
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
 from frpipe.stages.locate import Locator
 from frpipe.stages.obeyed import Obeyed
-from frpipe.stages.parcel import Parcel
-from frpipe.stages.spec import RunSpec
+from frpipe.stages.part_batch import PartBatch
+from frpipe.stages.run_spec import RunSpec
 
 KEY = "5a" * 32
 SPEC = GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
@@ -83,7 +83,7 @@ def test_a_worker_fetches_nothing_that_is_named_by_id(
     )
     obeyed = _list(subjects=["ann"], images=["b/1.jpg"], files=[(tmp_path / "copy.jpg").read_bytes()])
     packed = workers.Locate(_spec(str(tmp_path / "out"), obeyed))(pa.table({"part": [0]}))
-    images = Parcel.unpack(packed).images
+    images = PartBatch.unpack(packed).images
     assert images["reason"].to_pylist() == [None, "suppressed", "suppressed", "suppressed", "not_found"]
     assert images["detail"].to_pylist()[1:4] == ["by id", "by id", "by its content"]
     assert images["image_id"].to_pylist() == ["ann.jpg", "a/1.jpg", "b/1.jpg", "c", "d"]

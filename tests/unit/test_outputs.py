@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from frpipe.core.errors import OutputError
-from frpipe.io.folder import Folder
-from frpipe.io.outputs import read_outputs
-from frpipe.io.parts import write_part
+from frpipe.io.output.features import read_outputs
+from frpipe.io.output.parts import write_part
+from frpipe.io.storage.folder import Folder
 
 
 @pytest.mark.parametrize("sub", ["images", "faces"])

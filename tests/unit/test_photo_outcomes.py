@@ -16,13 +16,13 @@ from gallery_rows import people, spec
 from frpipe.cli.main import main
 from frpipe.core.config import Config
 from frpipe.core.errors import GalleryError
-from frpipe.flows import gallery_photo
-from frpipe.flows.consolidate.job import Consolidated, Consolidation
-from frpipe.flows.gallery_files import export, import_file
-from frpipe.flows.photo import PhotoFace
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
+from frpipe.jobs import gallery_photo
+from frpipe.jobs.consolidate.job import Consolidated, Consolidation
+from frpipe.jobs.gallery_files import export, import_file
+from frpipe.jobs.photo import PhotoFace
 
 ANNA, BERT, STRANGER = face(1), face(2), face(3)
 

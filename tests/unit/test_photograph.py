@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from frpipe.core.config import load_config
-from frpipe.flows.face_pipeline import pipeline_of
+from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.vision.geometry import ARCFACE_112
 from frpipe.vision.photograph import NotPhotograph, Pixels, is_blank, judge, pattern, texture
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from frpipe.core.identify_schema import PROBE_SCHEMA
-from frpipe.io.probes import PartRows, probe_units
+from frpipe.io.output.probes import PartRows, probe_units
+from frpipe.jobs.identify.rows import Verdicts
+from frpipe.jobs.identify.schema import PROBE_SCHEMA
 from frpipe.matching.ranking import Ranking
-from frpipe.stages.probe_table import Verdicts
 
 FACTS = {"gallery_id": "g", "gallery_version": 3, "embedder_hash": "e", "preprocessing_hash": "p"}
 

@@ -12,11 +12,11 @@ import pytest
 from frpipe.cli.main import main
 from frpipe.core.errors import ManifestError, OutputError
 from frpipe.core.schema import markdown, reserved_names
-from frpipe.flows.verify.pair_list import PairList
-from frpipe.io.admission import admitted
-from frpipe.io.folder import Folder
-from frpipe.io.manifest import Manifest
-from frpipe.io.scan import scan
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.manifest.scan import scan
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.verify.pair_list import PairList
 from frpipe.metrics.folds import cross_validated
 from frpipe.protocols.errata import Errata
 from frpipe.protocols.fglfw import read_fglfw

@@ -12,8 +12,8 @@ import pytest
 from frpipe.cli.main import main
 from frpipe.core.errors import ConfigError
 from frpipe.core.schema import reserved_names
-from frpipe.io.admission import admitted
-from frpipe.io.manifest import Manifest
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.manifest import Manifest
 from frpipe.protocols.protocol import Protocol
 from frpipe.protocols.split import GALLERY, MATED, NONMATED, UNUSED, Split
 

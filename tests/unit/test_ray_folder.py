@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from frpipe.core.errors import PlanError
-from frpipe.stages import ray_folder as folders
-from frpipe.stages.ray_folder import ray_folder
+from frpipe.runtime import ray_folder as folders
+from frpipe.runtime.ray_folder import ray_folder
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.reasons import STAGE_OF, Reason
 from frpipe.core.report import Report, Tally
 from frpipe.core.schema import IMAGE_COLUMNS, face_schema, image_schema
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.rejects.limit import too_many_rejected
-from frpipe.flows.rejects.manifest import write_rejects
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.partition import plan
-from frpipe.io.parts import check_part, write_part
+from frpipe.io.output import run
+from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.output.plan import plan
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects.limit import too_many_rejected
+from frpipe.jobs.rejects.manifest import write_rejects
 
 ENDS = [
     ("ok", None),

@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from frpipe.cli.main import main
-from frpipe.flows.dedup.since import Carried
-from frpipe.flows.dedup.source import GallerySource
-from frpipe.flows.metrics.pair_results import texts
-from frpipe.flows.metrics.photo_facts import PhotoFacts
-from frpipe.flows.subject_faces import templates_of
-from frpipe.flows.verify.named_faces import NamedFaces
-from frpipe.flows.verify.pair_list import PairList
-from frpipe.flows.verify.pair_names import PairNames
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
+from frpipe.jobs.dedup.since import Carried
+from frpipe.jobs.dedup.source import GallerySource
+from frpipe.jobs.evaluate.pair_results import texts
+from frpipe.jobs.evaluate.photo_facts import PhotoFacts
+from frpipe.jobs.subject_faces import templates_of
+from frpipe.jobs.verify.named_faces import NamedFaces
+from frpipe.jobs.verify.pair_list import PairList
+from frpipe.jobs.verify.pair_names import PairNames
 from frpipe.protocols.listed import Photo
 from frpipe.protocols.photo_folder import PhotoFolder
 
@@ -87,7 +87,7 @@ def test_what_is_known_of_a_photo_is_found_in_either_form() -> None:
 def test_facts_are_read_in_nfc(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pa.table({"image_id": [NFD], "image_uri": [NFD], "subject_id": [NFD], "team": [NFD]})
     run = SimpleNamespace(run_id="r", folder=None)
-    at = "frpipe.flows.metrics.photo_facts"
+    at = "frpipe.jobs.evaluate.photo_facts"
     monkeypatch.setattr(f"{at}.FeatureRun", SimpleNamespace(open=lambda _: run))
     monkeypatch.setattr(f"{at}.image_columns", lambda _: images.column_names)
     monkeypatch.setattr(f"{at}.read_outputs", lambda *_: [(images, None)])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from frpipe.cli import say
-from frpipe.cli.say import Speaker
+from frpipe.cli import reporter as say
+from frpipe.cli.reporter import Speaker
 from frpipe.core.errors import ConfigError
 
 

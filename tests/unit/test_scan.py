@@ -11,12 +11,12 @@ from s3server import S3, s3  # noqa: F401
 
 from frpipe.cli.main import main
 from frpipe.core.errors import ManifestError
-from frpipe.io.admission import admitted
-from frpipe.io.folder import Folder
-from frpipe.io.manifest import Manifest
-from frpipe.io.manifest_writer import write_manifest
-from frpipe.io.scan import Scan, scan
-from frpipe.stages import cpus
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.manifest.manifest_writer import write_manifest
+from frpipe.io.manifest.scan import Scan, scan
+from frpipe.io.storage.folder import Folder
+from frpipe.runtime import cpus
 
 
 def _photos(folder: Path, *names: str) -> Path:

@@ -109,10 +109,10 @@ def test_an_error_of_the_object_store_holds_no_credential(
 @pytest.mark.parametrize("key", ["a-third-needle-in-a-stack", "bmVlZGxlLW5lZWRsZQ=="])
 def test_a_key_that_is_none_is_refused_without_being_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from frpipe.core.errors import FrpipeError
-    from frpipe.gallery.vault import Vault
+    from frpipe.gallery.encryption import Cipher
 
     monkeypatch.setenv("FRPIPE_GALLERY_KEY", key)
     with pytest.raises(FrpipeError) as caught:
-        Vault.from_environment("gallery")
+        Cipher.from_environment("gallery")
     assert key not in str(caught.value)
     assert key not in repr(caught.value)

@@ -13,12 +13,13 @@ from s3server import S3, forget_clients, s3  # noqa: F401
 
 from frpipe.cli.main import main
 from frpipe.core.errors import StorageError
-from frpipe.io import local_store, storage_check
-from frpipe.io.conditional import is_conditional
-from frpipe.io.file_systems import remark_on, type_at
-from frpipe.io.folder import Folder
-from frpipe.io.local_store import LocalStore
-from frpipe.io.storage_check import check_storage
+from frpipe.io.storage import check as storage_check
+from frpipe.io.storage import local_store
+from frpipe.io.storage.check import check_storage
+from frpipe.io.storage.conditional import is_conditional
+from frpipe.io.storage.file_systems import remark_on, type_at
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.local_store import LocalStore
 
 URI = "s3://bucket/people"
 

@@ -12,12 +12,12 @@ import pytest
 
 from frpipe.core.errors import OutputError
 from frpipe.core.schema import face_schema
-from frpipe.flows.consolidate import job as consolidate
-from frpipe.flows.features import FeatureRun
-from frpipe.flows.subject_faces import SubjectPolicy, as_text, quality, templates_of
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
-from frpipe.io.folder import Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate import job as consolidate
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.subject_faces import SubjectPolicy, as_text, quality, templates_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 CENTRE, CORNER_BIG = (40, 40, 60, 60), (0, 0, 45, 45)

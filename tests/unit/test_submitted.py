@@ -12,14 +12,14 @@ import pytest
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, GalleryError
-from frpipe.flows.consolidate.job import Consolidation
-from frpipe.flows.metrics.job import Asked, IdentificationMetrics, VerificationMetrics
-from frpipe.flows.metrics.pair_results import PairColumns
-from frpipe.flows.output_place import refuse_relative
-from frpipe.flows.rejects.choice import Choice
-from frpipe.flows.replay.job import Replay
-from frpipe.flows.verify.job import PairVerification
-from frpipe.gallery.vault import Vault
+from frpipe.gallery.encryption import Cipher
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
+from frpipe.jobs.evaluate.pair_results import PairColumns
+from frpipe.jobs.output_place import refuse_relative
+from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.replay.job import Replay
+from frpipe.jobs.verify.job import PairVerification
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = "/nowhere/out"
@@ -99,6 +99,6 @@ def test_a_gallery_key_that_was_uploaded_with_the_job_is_refused(
     for name in ("key", str(uploaded / "key")):
         monkeypatch.setenv("FRPIPE_GALLERY_KEY_FILE", name)
         with pytest.raises(GalleryError, match="uploaded with the job"):
-            Vault.from_environment("g")
+            Cipher.from_environment("g")
     monkeypatch.setenv("FRPIPE_GALLERY_KEY_FILE", str(tmp_path / "key"))
-    Vault.from_environment("g")
+    Cipher.from_environment("g")

@@ -16,22 +16,22 @@ from made_runs import Photo, made_run
 from frpipe.cli.main import main
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
-from frpipe.flows.consolidate.job import Consolidated, Consolidation
-from frpipe.flows.enroll.job import Enrollment
-from frpipe.flows.erase.photos import photos_of
-from frpipe.flows.night import searches
-from frpipe.flows.night.faces import enrolled, looked, scan_words, source_of
-from frpipe.flows.night.journal import Journal
-from frpipe.flows.night.photos import AGAIN, known_of, look, tried_again, write_again
-from frpipe.flows.night.tables import read_table
-from frpipe.flows.night.work import Work
-from frpipe.flows.obeying import suppressions
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names
-from frpipe.io.folder import Folder
-from frpipe.io.parts import write_part
+from frpipe.io.output.parts import write_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import Consolidated, Consolidation
+from frpipe.jobs.enroll.job import Enrollment
+from frpipe.jobs.erase.photos import photos_of
+from frpipe.jobs.nightly import searches
+from frpipe.jobs.nightly.faces import enrolled, looked, scan_words, source_of
+from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.photos import AGAIN, known_of, look, tried_again, write_again
+from frpipe.jobs.nightly.tables import read_table
+from frpipe.jobs.nightly.work import Work
+from frpipe.jobs.obeying import suppressions
 
 ANNA = [Photo("anna/1.jpg", "anna", "a1"), Photo("anna/2.jpg", "anna", "a2")]
 SPEC = GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
@@ -69,7 +69,7 @@ def test_a_mean_holds_no_suppressed_photo(tmp_path: Path) -> None:
 
 
 def made_spec(run: Folder) -> object:
-    from frpipe.flows.features import FeatureRun
+    from frpipe.jobs.features import FeatureRun
 
     return FeatureRun.open(run.uri).spec
 

@@ -18,10 +18,10 @@ from kills import Killed, at_change, die
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryDamaged, GalleryError
-from frpipe.flows.gallery_files import export, import_file
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.suppression import Names, Suppressions, digest
+from frpipe.jobs.gallery_files import export, import_file
 
 SHA = "ab" * 32
 

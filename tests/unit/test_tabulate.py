@@ -13,7 +13,7 @@ from frpipe.core.schema import face_schema, image_schema
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.finder import Candidate
 from frpipe.stages.locate import Located
-from frpipe.stages.parcel import Parcel
+from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.vision.geometry import template
 
@@ -66,7 +66,7 @@ def _rejected() -> Located:
     return located
 
 
-def _parcel() -> Parcel:
+def _parcel() -> PartBatch:
     return tabulate(
         3, _plan(4), [_with_faces(2), _rejected(), Located(), _with_faces(1)], [1, 1, 1, 1], "all"
     )
@@ -105,8 +105,8 @@ def test_faces_say_how_they_were_looked_at() -> None:
 
 
 def test_an_output_of_the_first_version_goes_on_with_its_columns() -> None:
-    parcel = tabulate(3, _plan(2), [_with_faces(2), _rejected()], [1, 1], "all", version=1)
-    images, faces = finish(parcel, np.eye(2, 8, dtype=np.float32), 0.3, RECIPE)
+    part_batch = tabulate(3, _plan(2), [_with_faces(2), _rejected()], [1, 1], "all", version=1)
+    images, faces = finish(part_batch, np.eye(2, 8, dtype=np.float32), 0.3, RECIPE)
     assert images.schema.equals(image_schema(EXTRA, 1))
     assert faces.schema.equals(face_schema(8, EXTRA, 1))
     assert faces["face_id"].to_pylist() == ["photo-0#0", "photo-0#1"]
@@ -134,18 +134,18 @@ def test_a_photo_that_keeps_one_good_face_stays_ok() -> None:
 
 
 def test_a_part_without_a_face_has_the_same_columns() -> None:
-    parcel = tabulate(0, _plan(2), [Located(), _rejected()], [1, 2], "all")
-    images, faces = finish(parcel, np.zeros((0, 8), np.float32), 0.0, RECIPE)
+    part_batch = tabulate(0, _plan(2), [Located(), _rejected()], [1, 2], "all")
+    images, faces = finish(part_batch, np.zeros((0, 8), np.float32), 0.0, RECIPE)
     assert faces.num_rows == 0
     assert faces.schema.equals(face_schema(8, EXTRA))
     assert images["attempts"].to_pylist() == [1, 2]
 
 
 def test_a_parcel_survives_its_journey() -> None:
-    parcel = _parcel()
-    arrived = Parcel.unpack(parcel.pack())
+    part_batch = _parcel()
+    arrived = PartBatch.unpack(part_batch.pack())
     assert arrived.part == 3
-    assert arrived.images.equals(parcel.images)
-    assert arrived.faces.equals(parcel.faces)
-    assert np.array_equal(arrived.crops, parcel.crops)
-    assert parcel.pack().num_rows == 1
+    assert arrived.images.equals(part_batch.images)
+    assert arrived.faces.equals(part_batch.faces)
+    assert np.array_equal(arrived.crops, part_batch.crops)
+    assert part_batch.pack().num_rows == 1

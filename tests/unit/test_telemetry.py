@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from frpipe.core.reasons import Reason, Status
-from frpipe.stages import telemetry
-from frpipe.stages.telemetry import METRICS, OTHER, record, record_photos, timed
+from frpipe.runtime import telemetry
+from frpipe.runtime.telemetry import METRICS, OTHER, record, record_photos, timed
 
 ROOT = Path(__file__).resolve().parents[2]
 PANELS = json.loads((ROOT / "k8s/grafana/frpipe.json").read_text(encoding="utf-8"))["panels"]
@@ -81,7 +81,7 @@ def test_outside_ray_nothing_is_counted_and_ray_is_not_loaded() -> None:
     code = (
         "import sys\n"
         "from frpipe.stages import workers\n"
-        "from frpipe.stages.telemetry import record\n"
+        "from frpipe.runtime.telemetry import record\n"
         "record('frpipe_faces', 1)\n"
         "print('ray' in sys.modules)"
     )

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from frpipe.flows.consolidate.grouping import grouped
 from frpipe.gallery.schema import template_schema, vector_array, vectors_of
 from frpipe.gallery.templates import TemplatePolicy, medoid, reduce_templates
+from frpipe.jobs.consolidate.grouping import grouped
 
 DIM = 4
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from frpipe.core.errors import FileDamaged, OutputError
-from frpipe.io import run
-from frpipe.io.folder import Folder
-from frpipe.io.parts import to_parquet
-from frpipe.io.units import Units
+from frpipe.io.output import run
+from frpipe.io.output.parts import to_parquet
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
 
 TABLE = pa.table({"a": ["x", "y"]})
 

@@ -112,9 +112,9 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     """Has a module changed as soon as it is imported, so that other programs do not import frpipe."""
 
     wraps: ClassVar = {
-        "frpipe.io.folder": _wrap_folder,
-        "frpipe.stages.pools": _wrap_worker,
-        "frpipe.stages.sandbox": _wrap_sandbox,
+        "frpipe.io.storage.folder": _wrap_folder,
+        "frpipe.runtime.pools": _wrap_worker,
+        "frpipe.stages.quarantine.sandbox": _wrap_sandbox,
     }
 
     def find_spec(self, name: str, *_: Any) -> Any:

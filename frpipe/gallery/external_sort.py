@@ -1,0 +1,147 @@
+"""Rows of any order and number, put aside on disk and given back in buckets by subject, in bounded memory."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from frpipe.gallery.packed import hashes
+from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vectors_of
+
+_SPAN = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Rows sorted by the hash of their subject: where their texts and vectors lie in the two files."""
+
+    hashes: NDArray[np.uint64]
+    texts_at: int
+    texts_bytes: int
+    vectors_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Rows of some subjects, all of theirs. texts: without `embedding`; parts: the vectors, in pieces.
+
+    filled: a digest of what the texts have been filled with since they were given; empty: nothing.
+    """
+
+    texts: pa.Table
+    parts: list[NDArray[np.floating]]
+    filled: bytes = b""
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """(len(rows), dim) of some rows in that order: the only copy of them that is made."""
+        out = np.empty((len(rows), self.parts[0].shape[1]), self.parts[0].dtype)
+        start = 0
+        for part in self.parts:
+            inside = np.flatnonzero((rows >= start) & (rows < start + len(part)))
+            out[inside] = part[rows[inside] - start]
+            start += len(part)
+        return out
+
+
+class ExternalSort:
+    """Takes tables, then gives buckets. Its files have no name: they go with the process that made them."""
+
+    def __init__(self, dim: int, stored_type: str, bucket_rows: int) -> None:
+        self._dim, self._type, self._bucket_rows = dim, np.dtype(stored_type), bucket_rows
+        self._texts = tempfile.TemporaryFile(prefix="frpipe-")  # noqa: SIM115 - closed by __exit__
+        self._vectors = tempfile.TemporaryFile(prefix="frpipe-")  # noqa: SIM115
+        self._runs: list[_Run] = []
+        self.rows = 0
+
+    def take(self, tables: Iterable[pa.Table]) -> None:
+        """Put conforming tables aside, in runs of about a bucket's size."""
+        waiting: list[pa.Table] = []
+        count = 0
+        for table in tables:
+            for start in range(0, table.num_rows, self._bucket_rows):
+                waiting.append(table.slice(start, self._bucket_rows))
+                count += waiting[-1].num_rows
+                if count >= self._bucket_rows:
+                    self._write(waiting)
+                    waiting, count = [], 0
+        if waiting:
+            self._write(waiting)
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets there are, each of about `bucket_rows` rows."""
+        return -(-self.rows // self._bucket_rows)
+
+    def subject_hashes(self) -> NDArray[np.uint64]:
+        """Hashes of all subjects, sorted, each once."""
+        return np.unique(np.concatenate([run.hashes for run in self._runs]))
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """The hashes of a bucket: from the first number up to the second, exclusive."""
+        return number * _SPAN // self.buckets, (number + 1) * _SPAN // self.buckets
+
+    def bucket(self, number: int) -> Bucket:
+        """One bucket, by views of the files where that is possible."""
+        low, high = self.bounds(number)
+        texts, parts = [], []
+        self._texts.flush()
+        self._vectors.flush()
+        mapped = pa.py_buffer(mmap.mmap(self._texts.fileno(), 0, access=mmap.ACCESS_READ))
+        for run in self._runs:
+            start, end = between(run.hashes, low, high)
+            if end > start:
+                texts.append(_texts_of(mapped, run).slice(start, end - start))
+                parts.append(self._vectors_of(run, start, end))
+        return Bucket(_united(texts), parts) if texts else Bucket(pa.table({}), [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._texts.close()
+        self._vectors.close()
+
+    def _write(self, tables: list[pa.Table]) -> None:
+        texts = _united([table.drop_columns([EMBEDDING]) for table in tables]).combine_chunks()
+        given = Bucket(texts, [vectors_of(table) for table in tables])
+        keys = hashes(texts.column(SUBJECT_ID))
+        order = np.argsort(keys, kind="stable")
+        at = self._texts.tell(), self._vectors.tell()
+        with pa.ipc.new_stream(pa.PythonFile(self._texts, "w"), texts.schema) as stream:
+            stream.write_table(texts.take(pa.array(order)))
+        for start in range(0, len(order), 4096):
+            block = given.vectors(order[start : start + 4096]).astype(self._type, copy=False)
+            self._vectors.write(block.view(np.uint8).data)
+        self._runs.append(_Run(keys[order], at[0], self._texts.tell() - at[0], at[1]))
+        self.rows += len(order)
+
+    def _vectors_of(self, run: _Run, start: int, end: int) -> NDArray[Any]:
+        row_bytes = self._dim * self._type.itemsize
+        at = run.vectors_at + start * row_bytes
+        return np.memmap(self._vectors, self._type, "r", at, (end - start, self._dim))
+
+
+def _texts_of(mapped: pa.Buffer, run: _Run) -> pa.Table:
+    return pa.ipc.open_stream(mapped.slice(run.texts_at, run.texts_bytes)).read_all()
+
+
+def between(ordered: NDArray[np.uint64], low: int, high: int) -> tuple[int, int]:
+    """Where the values of [low, high) begin and end in a sorted array; `high` may be 2**64."""
+    start = int(np.searchsorted(ordered, np.uint64(low)))
+    end = len(ordered) if high >= _SPAN else int(np.searchsorted(ordered, np.uint64(high)))
+    return start, end
+
+
+def _united(tables: list[pa.Table]) -> pa.Table:
+    """One table; attributes that some lack are null there."""
+    return pa.concat_tables(tables, promote_options="default")

@@ -1,0 +1,135 @@
+"""Those of a gallery that probes are compared with: templates of a version, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.core.errors import GalleryError
+from frpipe.gallery.catalog import ShardRef
+from frpipe.gallery.means import Means
+from frpipe.gallery.packed import hashes
+from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, canonical_where
+from frpipe.gallery.snapshot import Snapshot
+
+Score = Literal["max", "mean"]
+Block = tuple[pa.StringArray, NDArray[np.float32]]
+Rows = NDArray[np.int64]
+
+
+class SearchView:
+    """Blocks of subject ids and unit vectors, a shard each; a shard of which nobody is wanted gives none.
+
+    where: attributes that a template must have.  score: what a person scores: the best of their templates, or
+    the mean of all; for the latter a block holds one vector a person, the mean of theirs, not of length 1.
+    hold_bytes: blocks that are slow to get (of an object store, or encrypted) are kept up to so much.
+
+    Memory: two blocks, those that are held, and 8 bytes a template where some are deleted or not wanted.
+    Raises GalleryError for an attribute that no template has.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, where: Mapping[str, str], score: Score = "max", hold_bytes: int = 0
+    ) -> None:
+        self._snapshot, self._where, self._score = snapshot, canonical_where(where), score
+        self._room, self._held = hold_bytes, dict[str, Block]()
+        self._known: dict[str, Rows | None] = {}
+        known = {*snapshot.attributes, *FIXED_COLUMNS} - {EMBEDDING}
+        unknown = sorted(self._where.keys() - known)
+        if unknown and self.shards:
+            raise GalleryError(
+                f"no template has {', '.join(map(repr, unknown))}",
+                f"attributes: {', '.join(snapshot.attributes) or 'none'}",
+            )
+
+    @property
+    def shards(self) -> Sequence[ShardRef]:
+        """The shards of the version."""
+        return self._snapshot.version.shards
+
+    @cached_property
+    def rows(self) -> int:
+        """Templates that are compared."""
+        if not self._where:
+            return self._snapshot.rows
+        return sum(_count(ref, self._rows(ref)) for ref in self.shards)
+
+    @property
+    def subjects(self) -> int:
+        """People who are compared. Reads all ids."""
+        return self._census[0]
+
+    def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
+        """The blocks of some shards, or all; the next is fetched while one is used."""
+        blocks = (block for block in self._ahead(self.shards[some]) if block is not None)
+        if self._score == "max":
+            yield from blocks
+            return
+        means = Means(self._census[1])
+        for subject_ids, vectors in blocks:
+            yield means.add(subject_ids, vectors)
+        if means.waiting:
+            yield means.rest()
+
+    def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[Block | None]:
+        with ThreadPoolExecutor(1, "lineup") as pool:
+            waiting = [pool.submit(self._block, ref) for ref in refs[:1]]
+            for number in range(len(refs)):
+                block = waiting.pop().result()
+                waiting += [pool.submit(self._block, ref) for ref in refs[number + 1 : number + 2]]
+                yield block
+
+    def _block(self, ref: ShardRef) -> Block | None:
+        if ref.name in self._held:
+            return self._held[ref.name]
+        rows = self._rows(ref)
+        if not _count(ref, rows):
+            return None
+        shard = self._snapshot.open(ref)
+        ids, stored = shard.text(SUBJECT_ID), shard.vectors()
+        if rows is not None:
+            ids, stored = ids.take(pa.array(rows)), stored[rows]
+        vectors = stored.astype(np.float32, copy=False)
+        # What is not a copy of some rows is a view, and keeps the whole file.
+        size = ids.nbytes + vectors.nbytes if rows is not None else ref.bytes
+        size += vectors.nbytes if rows is None and vectors is not stored else 0
+        if size <= self._room:
+            self._room -= size
+            self._held[ref.name] = ids, vectors
+        return ids, vectors
+
+    def _rows(self, ref: ShardRef) -> Rows | None:
+        """Row numbers of a shard that are in sight and wanted, ascending; None: all."""
+        if ref.name not in self._known:
+            self._known[ref.name] = self._wanted(ref, self._snapshot.live_rows(ref))
+        return self._known[ref.name]
+
+    def _wanted(self, ref: ShardRef, live: Rows | None) -> Rows | None:
+        if not self._where:
+            return live
+        rows = np.arange(ref.rows) if live is None else live
+        table = self._snapshot.table_of(ref, [*self._where], rows, vectors=False)
+        masks = [pc.equal(table[name].cast(pa.string()), value) for name, value in self._where.items()]
+        return rows[np.logical_and.reduce([pc.fill_null(mask, False).to_numpy() for mask in masks])]
+
+    @cached_property
+    def _census(self) -> tuple[int, NDArray[np.uint64]]:
+        """How many people, and the hashes of those who come in more than one shard, ascending."""
+        seen = [np.unique(hashes(self._subject_ids(ref))) for ref in self.shards]
+        values, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *seen]), return_counts=True)
+        return len(values), values[counts > 1]
+
+    def _subject_ids(self, ref: ShardRef) -> pa.StringArray:
+        ids, rows = self._snapshot.open(ref, vectors=False).text(SUBJECT_ID), self._rows(ref)
+        return ids if rows is None else ids.take(pa.array(rows))
+
+
+def _count(ref: ShardRef, rows: Rows | None) -> int:
+    return ref.rows if rows is None else len(rows)

@@ -1,0 +1,101 @@
+"""People to be erased, by keyed digests of their ids: what is looked for, and what a receipt may hold.
+
+A digest is of the id in Unicode NFC, so that all rows go whose ids look the same. One that was recorded
+before ids were brought to NFC may be of another form: rows are looked for by their ids as they are, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.text import canonical_text
+from frpipe.io.manifest.columns import ID, SUBJECT
+
+
+def subject_digest(key: str, subject_id: str) -> str:
+    """32 hex digits that stand for a person's id. key: up to 64 ASCII characters, of the run."""
+    return _digest(canonical_text(subject_id), key, b"subject")
+
+
+def image_digest(key: str, image_id: str) -> str:
+    """As `subject_digest`, for a photo's id: the same text gives another digest."""
+    return _digest(canonical_text(image_id), key, b"image")
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedIds:
+    """Digests of persons' and of photos' ids, under one key. What is erased are the rows that bear one."""
+
+    key: str
+    subjects: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, key: str, subjects: Iterable[str], images: Iterable[str]) -> ErasedIds:
+        """From ids."""
+        return cls(
+            key,
+            frozenset(subject_digest(key, each) for each in subjects),
+            frozenset(image_digest(key, each) for each in images),
+        )
+
+    def __or__(self, other: ErasedIds) -> ErasedIds:
+        return ErasedIds(self.key, self.subjects | other.subjects, self.images | other.images)
+
+    def __and__(self, other: ErasedIds) -> ErasedIds:
+        return ErasedIds(self.key, self.subjects & other.subjects, self.images & other.images)
+
+    def __sub__(self, other: ErasedIds) -> ErasedIds:
+        return ErasedIds(self.key, self.subjects - other.subjects, self.images - other.images)
+
+    def __len__(self) -> int:
+        return len(self.subjects) + len(self.images)
+
+    def mask(self, table: pa.Table) -> np.ndarray:
+        """(rows,) bool: which rows are of these people. table: with `image_id` and `subject_id`, or one."""
+        hit = np.zeros(table.num_rows, bool)
+        for name, wanted, digest in self._columns(table):
+            hit |= _holds(table[name], wanted, digest)
+        return hit
+
+    def among(self, table: pa.Table) -> ErasedIds:
+        """Those of them that a table names."""
+        found = {
+            name: set().union(*(_digests(value, digest) & wanted for value in _distinct(table[name])))
+            for name, wanted, digest in self._columns(table)
+        }
+        return ErasedIds(self.key, frozenset(found.get(SUBJECT, ())), frozenset(found.get(ID, ())))
+
+    def _columns(self, table: pa.Table) -> Iterable[tuple[str, frozenset[str], Callable[[str], str]]]:
+        kinds = ((SUBJECT, self.subjects, b"subject"), (ID, self.images, b"image"))
+        for name, wanted, kind in kinds:
+            digest = partial(_digest, key=self.key, kind=kind)
+            if wanted and name in table.column_names:
+                yield name, wanted, digest
+
+
+def _holds(column: pa.ChunkedArray, wanted: frozenset[str], digest: Callable[[str], str]) -> np.ndarray:
+    values = [value for value in _distinct(column) if _digests(value, digest) & wanted]
+    hit: np.ndarray = pc.is_in(column, value_set=pa.array(values, column.type)).to_numpy()
+    return hit
+
+
+def _distinct(column: pa.ChunkedArray) -> Iterable[str]:
+    return (value for value in column.unique().to_pylist() if value is not None)
+
+
+def _digests(value: str, digest: Callable[[str], str]) -> set[str]:
+    """Of the id in NFC, and of the id as it is."""
+    found = {digest(canonical_text(value))}
+    return found if value.isascii() else found | {digest(value)}
+
+
+def _digest(value: str, key: str, kind: bytes) -> str:
+    return hashlib.blake2b(value.encode(), digest_size=16, key=key.encode(), person=kind).hexdigest()

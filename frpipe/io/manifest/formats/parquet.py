@@ -1,0 +1,63 @@
+"""Manifests in Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import ManifestError
+from frpipe.io.storage.whole_file import out_of_memory
+
+# Without a buffer Arrow reads a whole column chunk at once, which may be gigabytes of photos.
+BUFFER_BYTES = 1 << 20
+_BATCH_ROWS = 1 << 14
+
+
+def open_parquet(file: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file for streaming. Raises ManifestError if it is none."""
+    with _refused():
+        return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
+
+
+def schema(file: BinaryIO) -> pa.Schema:
+    """The file's columns."""
+    with _refused():
+        found = open_parquet(file).schema_arrow
+        # A name that is no UTF-8 shows only when it is read.
+        return pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
+
+
+def rows(file: BinaryIO) -> int:
+    """The number of rows, from the footer."""
+    return int(open_parquet(file).metadata.num_rows)
+
+
+def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows in order, some columns only."""
+    with _refused():
+        yield from open_parquet(file).iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turn what Arrow says of bytes into ManifestError; what the storage below says passes as it is."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        # Arrow says half of it as OSError, of no class and no number of its own.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        if isinstance(error, MemoryError):
+            raise out_of_memory("a .parquet file of the manifest") from error
+        if isinstance(error, NotImplementedError):
+            raise ManifestError(
+                "a .parquet file of the manifest uses something of Parquet that this pyarrow does not read",
+                "write it anew with usual types and compression",
+            ) from error
+        raise ManifestError(
+            "a .parquet file of the manifest is not Parquet, is damaged or is cut short", "write it anew"
+        ) from error

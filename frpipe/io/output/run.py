@@ -1,0 +1,234 @@
+"""The files of an output folder that speak of the whole run: its identity, its file list, its end.
+
+run.json      what decides the content, written before any work; a different run is refused
+files.json    every published file with rows, bytes and SHA-256, written when all parts are there
+report.json   what happened;  report.md the same for people
+_SUCCESS      last of all, empty
+erasing.json  there while people are taken out of it (frpipe.io.erasure.journal)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.io.output.parts import PartFile
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_if_there, read_json, read_whole
+
+RUN = "run.json"
+FILES = "files.json"
+REPORT = "report.json"
+REPORT_TEXT = "report.md"
+SUCCESS = "_SUCCESS"
+ERASING = "erasing.json"
+
+T = TypeVar("T")
+# The lists of files of finished runs, by the run's place: read once in a process, as they hardly change.
+_records: dict[str, dict[str, PartFile]] = {}
+_MOST_RECORDS = 16
+
+
+def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
+    """Raise OutputError where the folder holds files, and none of them says that it is a run's.
+
+    own: what a run may leave there before it claims the folder.
+    """
+    if not out.exists(RUN) and next((n for n in out.walk() if not n.startswith(own)), None) is not None:
+        raise OutputError("the output folder holds other files, and no run", "use a new or an empty folder")
+
+
+def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Make the folder this run's, or find that it already is; the run's facts, as first claimed.
+
+    identity: what decides the content.  facts: what is good to know beside it.
+    Raises OutputError where the folder belongs to a run of another identity, with what differs.
+    """
+    mine = {"identity": identity, **facts}
+    if out.create(RUN, _pretty(mine)):
+        return mine
+    return check_claim(out, identity) or mine
+
+
+def begun(out: Folder) -> dict[str, Any]:
+    """The facts of the run that the folder belongs to; nothing where it belongs to nobody.
+
+    Raises OutputError where that cannot be read.
+    """
+    try:
+        return read_json(out, RUN)
+    except FileNotFoundError:
+        return {}
+    except FileDamaged:
+        raise _nobodys() from None
+
+
+def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of the run that the folder belongs to, None if to nobody.
+
+    Raises OutputError as `claim`, and where an erasure is under way: nobody may write beside it.
+    """
+    try:
+        run = read_json(out, RUN)
+        theirs = run["identity"]
+    except FileNotFoundError:
+        return None
+    except (FileDamaged, KeyError):
+        raise _nobodys() from None
+    differences = list(_differences(theirs, json.loads(json.dumps(identity))))
+    if differences:
+        raise OutputError(
+            "the output folder holds a run with other settings: " + "; ".join(differences[:5]),
+            "use another output folder, or the settings of its run.json",
+        )
+    if out.exists(ERASING):
+        raise OutputError(*erasure_under_way(out))
+    return run
+
+
+def erasure_under_way(out: Folder) -> tuple[str, str]:
+    """What to say, and what to do, where an erasure has not ended."""
+    return (
+        "people are being taken out of this output, or that broke off",
+        f"let it end, or run the same `frpipe erase {out.uri} ...` again; then this command",
+    )
+
+
+def release(out: Folder) -> None:
+    """Give the folder back: the run's manifest turned out to be unusable, and nothing was done."""
+    out.delete(RUN)
+
+
+def complete(out: Folder) -> dict[str, Any] | None:
+    """The stored report if the run has ended and all its files are there, of the right size; else None.
+
+    No file is read but the list and the report: whether the others hold what was written their readers
+    check, and `frpipe check`.
+    """
+    if not out.exists(SUCCESS):
+        return None
+    try:
+        listed = {file.name: file.bytes for file in file_list(out)}
+        report = read_json(out, REPORT)
+    except (FileNotFoundError, FileDamaged, KeyError, TypeError):
+        return None
+    folders = {name.rpartition("/")[0] for name in listed}
+    present = {entry.name: entry.bytes for sub in folders for entry in out.list(sub)}
+    return report if listed.items() <= present.items() else None
+
+
+def digest(out: Folder) -> str:
+    """SHA-256 of the file list of a finished run. It holds those of the files, so it stands for them all."""
+    return read_whole(out, FILES, _digest_of_list)
+
+
+def file_list(out: Folder) -> list[PartFile]:
+    """What `files.json` says of each file. FileNotFoundError where there is none; FileDamaged where it is no
+    such list."""
+    return read_if_there(out, FILES, _files_of)
+
+
+def listed_files(out: Folder) -> dict[str, str]:
+    """SHA-256 by name, as the list of files has them, of a run that has ended or had; none without a list."""
+    try:
+        return {file.name: file.sha256 for file in file_list(out)}
+    except FileNotFoundError:
+        return {}
+
+
+def read_recorded(out: Folder, name: str, read: Callable[[PartFile | None], T]) -> T:
+    """What `read` makes of a file, told what the list of files says of it; None: the run has not ended.
+
+    Raises OutputError where the run is being changed, and what `read` does.
+    """
+    known = _records.get(out.uri) or _record(out)
+    try:
+        return read(known.get(name))
+    except FileDamaged:
+        _records.pop(out.uri, None)
+        now = _record(out)
+        if now.get(name) == known.get(name):
+            raise
+        if not now:
+            raise OutputError(
+                f"{out.uri} is being changed: it was finished, and is not any more",
+                "let its job, or the erasure that is under way, end; then run again",
+            ) from None
+        # People were taken out of it, or it was mended, since the list was read.
+        return read(now.get(name))
+
+
+def reopen(out: Folder) -> None:
+    """Take the mark of success away, before anything of a finished run is done again."""
+    _records.pop(out.uri, None)
+    out.delete(SUCCESS)
+
+
+def refuse_sealed(out: Folder) -> None:
+    """Raise OutputError where the run has ended: somebody else was faster, and nothing may be withdrawn."""
+    if out.exists(SUCCESS):
+        raise OutputError(
+            f"{out.uri} was finished by another process while this one was at it",
+            "run the same command again",
+        )
+
+
+def seal(out: Folder, files: Sequence[PartFile], report: dict[str, Any], text: str) -> None:
+    """Write the file list and the report, then the mark of success."""
+    out.write(FILES, _pretty({"files": [asdict(file) for file in files]}))
+    out.write(REPORT, _pretty(report))
+    out.write(REPORT_TEXT, text.encode())
+    out.write(SUCCESS, b"")
+
+
+def _record(out: Folder) -> dict[str, PartFile]:
+    """The list of files by name, kept for the next time; none where the run has not ended."""
+    if not out.exists(SUCCESS):
+        return {}
+    try:
+        found = {file.name: file for file in file_list(out)}
+    except FileNotFoundError:
+        return {}
+    if len(_records) >= _MOST_RECORDS:
+        _records.clear()
+    _records[out.uri] = found
+    return found
+
+
+def _files_of(data: bytes) -> list[PartFile]:
+    """Raises ValueError for bytes that are no such list."""
+    try:
+        listed = [PartFile(**file) for file in json.loads(data)["files"]]
+    except (KeyError, TypeError):
+        raise ValueError from None
+    return listed
+
+
+def _digest_of_list(data: bytes) -> str:
+    json.loads(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _nobodys() -> OutputError:
+    return OutputError(f"{RUN} in the output folder cannot be read", "use another output folder")
+
+
+def _pretty(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            yield from _differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else key)
+    elif theirs != ours:
+        yield f"{path} was {_short(theirs)}, is {_short(ours)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."

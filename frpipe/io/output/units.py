@@ -1,0 +1,73 @@
+"""The published results of a job that is not enroll: one file a unit of work, whole and written once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from frpipe.core.errors import FileDamaged
+from frpipe.io.output import run
+from frpipe.io.output.parts import PartFile, part_name, part_number, to_parquet
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import as_table, read_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Results under `sub/` of an output folder: unit n in `part-00000n.parquet`. A file there is whole."""
+
+    folder: Folder
+    sub: str
+
+    def done(self) -> set[int]:
+        """Units that are published."""
+        units = (part_number(entry.name) for entry in self.folder.list(self.sub))
+        return {unit for unit in units if unit is not None}
+
+    def publish(self, unit: int, table: pa.Table, metadata: Mapping[str, str]) -> bool:
+        """Put a unit's rows in place. False if another attempt had done it already: the first one stays."""
+        return self.folder.create(self._name(unit), to_parquet(table, metadata))
+
+    def read(self, unit: int) -> pa.Table:
+        """A published unit; of a finished run, as its list of files has it.
+
+        Raises FileDamaged where it is not, and deletes nothing; StorageError, OutOfMemory, OutputError.
+        """
+
+        def read(known: PartFile | None) -> pa.Table:
+            return read_whole(*self._place(unit), as_table, known.sha256 if known else "")
+
+        return run.read_recorded(self.folder, self._name(unit), read)
+
+    def read_own(self, unit: int) -> pa.Table | None:
+        """A unit of a run that goes on, for its own driver: None where it is damaged, and is taken back."""
+        try:
+            return read_whole(*self._place(unit), as_table)
+        except FileDamaged:
+            run.refuse_sealed(self.folder)
+            self.folder.delete(self._name(unit))
+            return None
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All published units, in their order."""
+        return (self.read(unit) for unit in sorted(self.done()))
+
+    def files(self) -> list[PartFile]:
+        """Every published file, read back and hashed. Raises FileDamaged where one is damaged."""
+        return [read_whole(*self._place(unit), self._lister(unit)) for unit in sorted(self.done())]
+
+    def _lister(self, unit: int) -> Callable[[bytes], PartFile]:
+        def listed(data: bytes) -> PartFile:
+            rows = as_table(data).num_rows
+            return PartFile(self._name(unit), rows, len(data), hashlib.sha256(data).hexdigest())
+
+        return listed
+
+    def _place(self, unit: int) -> tuple[Folder, str]:
+        return self.folder, self._name(unit)
+
+    def _name(self, unit: int) -> str:
+        return f"{self.sub}/{part_name(unit)}"

@@ -1,0 +1,178 @@
+"""One door to storage: a folder, local or remote, in which every file is seen whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol, cast
+
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.explained_file import ExplainedFile
+from frpipe.io.storage.failure import explained
+from frpipe.io.storage.local_store import LocalStore
+from frpipe.io.storage.remote_store import RemoteStore
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """A file in a folder. `version` changes when the content does: an ETag, or the time of change in ns."""
+
+    name: str
+    bytes: int
+    version: str = ""
+
+
+class _Store(Protocol):
+    def read(self, name: str) -> bytes: ...
+    def write(self, name: str, data: bytes) -> None: ...
+    def publish(self, name: str, source: Path) -> None: ...
+    def adopt(self, name: str, source: Path) -> None: ...
+    def create(self, name: str, data: bytes) -> bool: ...
+    def exists(self, name: str) -> bool: ...
+    def delete(self, names: Iterable[str]) -> None: ...
+    def open(self, name: str) -> BinaryIO: ...
+    def names(self, sub: str) -> Iterator[str]: ...
+    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]: ...
+    def stat(self, name: str) -> tuple[int, str]: ...
+    def sweep(self, older_than_s: float) -> int: ...
+    def prune(self, sub: str) -> None: ...
+    def everything(self) -> Iterator[tuple[str, bool]]: ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a local file system or of an object store. Make one with `Folder.at`.
+
+    Names are relative, with `/` between segments. Folders come into being with their first file. Files are
+    private to their owner (0600, in folders of mode 0700 where we make them).
+
+    A file that is not there is FileNotFoundError. All else that storage may refuse is StorageError with a
+    remedy: no permission, no credentials, no answer, no space, no driver.
+    """
+
+    uri: str
+
+    @classmethod
+    def at(cls, uri: str) -> Folder:
+        """The folder at a local path or any fsspec URI; nothing is touched yet."""
+        return cls(uris.canonical(uri))
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (self.uri,)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a mounted file system."""
+        return uris.is_local(self.uri)
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file."""
+        with explained(self.uri):
+            return self._store.read(_checked(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file in place, over an older one if there is one, and make it durable."""
+        with explained(self.uri):
+            self._store.write(_checked(name), data)
+
+    def publish(self, name: str, source: Path) -> None:
+        """As `write`, with the bytes of a finished local file, which stays where it is."""
+        with explained(self.uri):
+            self._store.publish(_checked(name), source)
+
+    def draft(self, name: str) -> Path | None:
+        """A new empty private file on the disk of this folder, to fill and `adopt`; None where it is remote.
+
+        It is hidden from `list`. What a killed writer leaves is removed by `sweep`.
+        """
+        with explained(self.uri):
+            return LocalStore(self.uri).draft(_checked(name)) if self.is_local else None
+
+    def adopt(self, name: str, source: Path) -> None:
+        """As `publish`, but the local file is moved where it can be, and is gone afterwards."""
+        with explained(self.uri):
+            self._store.adopt(_checked(name), source)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a file in place only if there is none. Of any number of writers exactly one gets True.
+
+        An object store that loses its answer to us may say False although the object is ours. One that does
+        not keep the promise is refused by name, before anything is written: StorageError.
+        """
+        with explained(self.uri):
+            return self._store.create(_checked(name), data)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        with explained(self.uri):
+            return self._store.exists(_checked(name))
+
+    def delete(self, name: str) -> None:
+        """Remove a file for good: no loss of power brings it back. That it is not there is no error."""
+        with explained(self.uri):
+            self._store.delete([_checked(name)])
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """As `delete`, of many files."""
+        with explained(self.uri):
+            self._store.delete(map(_checked, names))
+
+    def clear(self, sub: str) -> None:
+        """Remove all files below a folder inside, and the folders that are then empty, itself included."""
+        self.delete_all(entry.name for entry in self.list(sub))
+        with explained(self.uri):
+            self._store.prune(_checked(sub))
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading, with `seek`."""
+        with explained(self.uri):
+            file = self._store.open(_checked(name))
+        return file if self.is_local else cast(BinaryIO, ExplainedFile(file, self.uri))
+
+    def list(self, sub: str = "") -> list[Entry]:
+        """Every file below, sorted by name; hidden and temporary ones (`.name`) are left out.
+
+        Names are relative to this folder, also where `sub` is given. A folder that is not there is empty.
+        """
+        with explained(self.uri):
+            return sorted(Entry(*found) for found in self._store.entries(_checked(sub) if sub else ""))
+
+    def walk(self) -> Iterator[str]:
+        """The names of `list` one by one, in the order of the store: mostly sorted, and nothing is held."""
+        with explained(self.uri):
+            yield from self._store.names("")
+
+    def everything(self) -> Iterator[tuple[str, bool]]:
+        """Every name below, hidden ones too, and whether it can be read as a file of this folder.
+
+        False: a link to a folder, which is not followed, or what is no file (a broken link, a socket).
+        """
+        with explained(self.uri):
+            yield from self._store.everything()
+
+    def entry(self, name: str) -> Entry:
+        """Size and version of one file."""
+        with explained(self.uri):
+            return Entry(name, *self._store.stat(_checked(name)))
+
+    def child(self, sub: str) -> Folder:
+        """The folder of this name inside."""
+        return Folder(f"{self.uri.rstrip('/')}/{_checked(sub)}")
+
+    def sweep(self, older_than_s: float = 3600.0) -> int:
+        """Remove temporary files that a killed writer left; how many there were."""
+        with explained(self.uri):
+            return self._store.sweep(older_than_s)
+
+    @cached_property
+    def _store(self) -> _Store:
+        return LocalStore(self.uri) if self.is_local else RemoteStore(self.uri)
+
+
+def _checked(name: str) -> str:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
+        raise ValueError("names in a folder are relative and have no empty, '.' or '..' segments")
+    return name

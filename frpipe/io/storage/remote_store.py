@@ -1,0 +1,161 @@
+"""A prefix in an object store, or a folder of any other file system that fsspec knows (for reading only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from frpipe.core.errors import StorageError
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.conditional import refuse_unconditional
+from frpipe.io.storage.failure import Failure, classify, says_present
+from frpipe.io.storage.filesystem import connect
+
+_CONFLICT_TRIES = 5
+
+
+class RemoteStore:
+    """Objects below a URI, by names relative to it."""
+
+    def __init__(self, uri: str) -> None:
+        self._fs = connect(uri)
+        self._scheme, _ = uris.split(uri)
+        self._root = str(self._fs._strip_protocol(uri)).rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        self._fs.pipe_file(self._writable(name), data)
+
+    def publish(self, name: str, source: Path) -> None:
+        self._fs.put_file(str(source), self._writable(name))
+
+    def adopt(self, name: str, source: Path) -> None:
+        self.publish(name, source)
+        source.unlink()
+
+    def create(self, name: str, data: bytes) -> bool:
+        """S3: one PUT with `If-None-Match: *`, of which the store is asked for proof first.
+
+        Raises StorageError, and writes nothing, where the store takes a second create for the first.
+        """
+        path = self._writable(name)
+        refuse_unconditional(self._place, self)
+        return self._create(path, data)
+
+    def try_create(self, name: str, data: bytes) -> bool:
+        """As `create`, from a store that has proven nothing."""
+        return self._create(self._writable(name), data)
+
+    @property
+    def address(self) -> str:
+        """What a person calls the store: its scheme and bucket, and the endpoint where there is one."""
+        scheme, bucket, endpoint = self._place
+        return f"{scheme}://{bucket}{f' at {endpoint}' if endpoint else ''}"
+
+    def _create(self, path: str, data: bytes) -> bool:
+        """409 means that another writer is at it: ask again."""
+        for remaining in reversed(range(_CONFLICT_TRIES)):
+            try:
+                self._fs.pipe_file(path, data, mode="create")
+            except Exception as error:
+                if says_present(error):
+                    return False
+                if classify(error) is Failure.CONFLICT and remaining:
+                    continue
+                raise
+            return True
+        return False
+
+    def exists(self, name: str) -> bool:
+        try:
+            return bool(self._fs.info(self._path(name))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self._writable(name))
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
+
+    def names(self, sub: str) -> Iterator[str]:
+        for name, _, _ in self.entries(sub):
+            yield name
+
+    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]:
+        start = len(self._root) + 1
+        for path, info in self._found(self._path(sub) if sub else self._root):
+            name = path[start:]
+            if name and not name.endswith("/") and not any(s.startswith(".") for s in name.split("/")):
+                yield name, int(info["size"] or 0), _version(info)
+
+    def everything(self) -> Iterator[tuple[str, bool]]:
+        start = len(self._root) + 1
+        for path, _ in self._found(self._root):
+            if path[start:] and not path.endswith("/"):
+                yield path[start:], True
+
+    def stat(self, name: str) -> tuple[int, str]:
+        info = self._fs.info(self._path(name))
+        if info["type"] != "file":
+            raise FileNotFoundError(name)
+        return int(info["size"] or 0), _version(info)
+
+    def sweep(self, older_than_s: float) -> int:
+        return 0
+
+    def prune(self, sub: str) -> None:
+        """Object stores have no folders."""
+
+    @cached_property
+    def _place(self) -> tuple[str, str, str]:
+        """Scheme, bucket and endpoint: what one proof holds for."""
+        endpoint = str(self._fs.s3.meta.endpoint_url) if self._scheme == "s3" else ""
+        return self._scheme, self._root.partition("/")[0], endpoint
+
+    def _found(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self._scheme == "s3":
+            yield from self._pages(folder)
+            return
+        try:
+            found = self._fs.find(folder, detail=True)
+        except FileNotFoundError:
+            return
+        yield from sorted((path, info) for path, info in found.items() if path != folder)
+
+    def _pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """S3 lists a thousand keys at a time: nothing is held but the page."""
+        bucket, _, key = folder.partition("/")
+        request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+        while True:
+            page = self._fs.call_s3("list_objects_v2", **request)
+            for item in page.get("Contents", ()):
+                yield f"{bucket}/{item['Key']}", {**item, "size": item["Size"]}
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _writable(self, name: str) -> str:
+        if self._scheme not in uris.WRITABLE:
+            raise StorageError(
+                f"cannot write to {self._scheme}://: that one of two writers wins there is not proven",
+                "write to a local or NFS folder, or to s3://",
+            )
+        return self._path(name)
+
+
+def _version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""

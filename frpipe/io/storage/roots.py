@@ -1,0 +1,163 @@
+"""Which photos may be read: the rules that keep a manifest from naming files it has no business with."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import lru_cache
+from urllib.parse import unquote
+
+from frpipe.core.errors import ConfigError
+from frpipe.io.manifest.row_faults import BadRow, RowFault
+from frpipe.io.storage import uri as uris
+
+
+class Roots:
+    """Folders and prefixes from which photos may be read; none at all means no bound.
+
+    roots: absolute local paths or URIs. Raises ConfigError for a relative root, or one that holds `..`.
+    remember: resolve the links of each folder once, for millions of rows; else anew for each photo.
+    """
+
+    def __init__(self, roots: tuple[str, ...], remember: bool = False) -> None:
+        named = [_checked(root) for root in roots if uris.is_local(root)]
+        self._named = tuple((root, os.path.realpath(root)) for root in named)
+        self._local = tuple(real for _, real in self._named)
+        self._remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
+        self._real_folder = lru_cache(maxsize=1 << 16)(os.path.realpath) if remember else os.path.realpath
+
+    def __bool__(self) -> bool:
+        return bool(self._local or self._remote)
+
+    def holds(self, location: str) -> bool:
+        """Whether a resolved location lies in one of the roots, links of local paths followed."""
+        if not uris.is_local(location):
+            return any(uris.inside(location, root) for root in self._remote)
+        if not self._local:
+            return False
+        return self.hold_real(self.real(location))
+
+    def hold_real(self, path: str) -> bool:
+        """As `holds`, of a local path without links."""
+        return any(uris.inside(path, root) for root in self._local)
+
+    def is_linked(self, location: str) -> bool:
+        """Whether a local path that one of the roots names is reached only by a link below it."""
+        places = [
+            os.path.normpath(real + location[len(root) :])
+            for root, real in self._named
+            if uris.inside(location, root)
+        ]
+        return self.real(location) not in places
+
+    def allows(self, location: str) -> bool:
+        """The rule for a resolved location: inside the roots, or without roots of a kind that needs none."""
+        return self.holds(location) if self else not needs_root(location)
+
+    def real(self, path: str) -> str:
+        """`os.path.realpath`; where the folder's part is remembered, a photo costs one lstat."""
+        folder, name = os.path.split(path)
+        joined = f"{str(self._real_folder(folder)).rstrip('/')}/{name}"
+        try:
+            linked = stat.S_ISLNK(os.lstat(joined).st_mode)
+        except OSError:
+            return joined
+        return os.path.realpath(joined) if linked else joined
+
+
+def needs_root(location: str) -> bool:
+    """Whether a location is of a scheme whose host the manifest chooses: http, ftp and the like."""
+    scheme, _ = uris.split(location)
+    return bool(scheme) and scheme not in uris.OBJECT_STORES
+
+
+class Resolver:
+    """Turns what a manifest says of a photo into the absolute location that a worker reads.
+
+    manifest_folder: canonical URI of the folder that relative paths start from.
+    count_links: also count in `linked` the local photos that are reached by links inside the bounds, and in
+    `unbounded` those that nothing bounds: absolute paths where there are no roots.
+    """
+
+    def __init__(self, manifest_folder: str, roots: tuple[str, ...], *, count_links: bool = False) -> None:
+        self.linked = self.unbounded = 0
+        self._counts = count_links
+        self._folder = manifest_folder
+        self._local = uris.is_local(manifest_folder)
+        self._roots = Roots(roots, remember=True)
+        self._bounds = self._roots or Roots((manifest_folder,), remember=True)
+
+    def resolve(self, image_uri: str) -> str:
+        """An absolute local path or a canonical URI. Raises BadRow with the rule that was broken."""
+        if not image_uri:
+            raise BadRow(RowFault.NO_URI)
+        scheme, rest = uris.split(image_uri)
+        if not rest or "\0" in rest or ("::" in image_uri and "://" in image_uri):
+            raise BadRow(RowFault.BAD_PATH)
+        if ".." in rest or "%" in rest:
+            _refuse_parent(scheme, rest)
+        if scheme:
+            return self._remote(scheme, rest)
+        if rest.startswith("/"):
+            return self._absolute(os.path.normpath(rest))
+        return self._relative(rest)
+
+    def _remote(self, scheme: str, rest: str) -> str:
+        location = f"{scheme}://{rest}"
+        if self._roots:
+            if not self._roots.holds(location):
+                raise BadRow(RowFault.OUTSIDE_ROOTS)
+        elif needs_root(location):
+            raise BadRow(RowFault.SCHEME)
+        return location
+
+    def _absolute(self, path: str) -> str:
+        if not self._local:
+            raise BadRow(RowFault.LOCAL_FROM_REMOTE)
+        if not self._roots:
+            self.unbounded += 1
+        elif not self._roots.holds(path):
+            raise BadRow(RowFault.OUTSIDE_ROOTS)
+        else:
+            self._count(path)
+        return path
+
+    def _relative(self, path: str) -> str:
+        location = f"{self._folder.rstrip('/')}/{os.path.normpath(path)}"
+        if not self._bounds.holds(location):
+            raise BadRow(RowFault.OUTSIDE_ROOTS if self._roots else RowFault.LEAVES_FOLDER)
+        self._count(location)
+        return location
+
+    def _count(self, location: str) -> None:
+        if self._counts and uris.is_local(location):
+            self.linked += self._bounds.is_linked(location)
+
+
+def folder_of(image_uri: str | None, location: str) -> str | None:
+    """The manifest's folder, of a photo that is named by a relative local path; else None."""
+    if not image_uri or uris.split(image_uri)[0] or not location.startswith("/"):
+        return None
+    path = os.path.normpath(uris.split(image_uri)[1])
+    return location[: -len(path) - 1] or "/" if location.endswith(f"/{path}") else None
+
+
+def _refuse_parent(scheme: str, rest: str) -> None:
+    if scheme in uris.WEB:
+        # A web server decodes `%2e%2e` and may read a backslash as a slash.
+        rest = unquote(unquote(rest)).replace("\\", "/")
+    if ".." in rest.split("/"):
+        raise BadRow(RowFault.PARENT)
+
+
+def _checked(root: str) -> str:
+    scheme, rest = uris.split(root)
+    if ".." in rest.split("/"):
+        raise ConfigError("storage.roots holds a path with '..'", "write it without")
+    if not scheme and not rest.startswith("/"):
+        raise ConfigError(
+            "storage.roots holds a relative path", "write absolute paths or URIs: workers differ"
+        )
+    if scheme and not rest.strip("/"):
+        raise ConfigError(f"storage.roots holds {scheme}:// without a host or bucket", "name at least that")
+    return uris.canonical(root)

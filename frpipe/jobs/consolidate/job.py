@@ -1,0 +1,305 @@
+"""Consolidate: read a finished enroll output part by part, choose each subject's face, enroll them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from frpipe.core.errors import GalleryMismatch, InvariantError, OutputError
+from frpipe.core.text_column import canonical_column
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.likeness import Doubts, Likeness
+from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.photos import RunPhotos, check_source, sourced, with_source
+from frpipe.gallery.policy import Policy
+from frpipe.gallery.schema import URI
+from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.suppression import Suppressions
+from frpipe.gallery.templates import TemplatePolicy
+from frpipe.io.manifest.columns import ID
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.grouping import grouped
+from frpipe.jobs.consolidate.reading import derived, photos_and_faces, spoken_of
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.likeness import doubts_text, likeness_of
+from frpipe.jobs.output_place import refuse_relative
+from frpipe.jobs.subject_faces import SubjectPolicy
+from frpipe.jobs.suppressed_faces import templates_of
+
+Say = Callable[[str], None]
+_EVERY_S = 5.0
+
+
+def check_gallery(uri: str, spec: GallerySpec) -> bool:
+    """Whether there is a gallery; GalleryMismatch, both hashes named, if it was made for another recipe."""
+    if not Folder.at(uri).exists(GALLERY):
+        return False
+    Gallery.open(uri).spec.check_same(spec)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidated:
+    """What came of it. faces = used + the sum of left_out; templates were offered to the gallery.
+
+    superseded: older templates that are gone, because their photo has become something else.  incomplete:
+    those of them that were derived from photos beside, which the run does not hold.  unread: photos that
+    could not be read this time; unnamed: with a face, and nobody says whose. Of both the gallery keeps what
+    it has.  disputed: by attribute, people whose photos do not agree on it, so that their derived template
+    has none.  version: of the gallery afterwards; None of a dry run.
+    """
+
+    photos: int
+    photos_without_face: int
+    faces: int
+    used: int
+    left_out: dict[str, int]
+    templates: int
+    added: int
+    replaced: int
+    skipped: int
+    unchanged: int
+    superseded: int
+    incomplete: int
+    unread: int
+    unnamed: int
+    suppressed: int
+    version: int | None
+    gallery: str
+    doubts: Doubts | None = None
+    disputed: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        """The same for people."""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        lines = [
+            f"photos     {self.photos:,}, {self.photos_without_face:,} of them without a face",
+            f"faces      {self.faces:,}: {self.used:,} used, {self.faces - self.used:,} left out"
+            + (f" ({reasons})" if reasons else ""),
+            f"templates  {self.templates:,}: {self.added:,} added, {self.replaced:,} replaced, "
+            f"{self.unchanged:,} unchanged, {self.skipped:,} skipped"
+            + (f", {self.suppressed:,} suppressed" if self.suppressed else ""),
+        ]
+        lines += self._stays_and_goes()
+        if self.disputed:
+            names = ", ".join(f"{name} ({count:,})" for name, count in self.disputed.items())
+            lines.append(
+                f"disputed   attributes left empty, as the photos of so many people do not agree: {names}"
+            )
+        last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
+        return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
+
+    def _stays_and_goes(self) -> Iterator[str]:
+        if self.superseded:
+            yield f"superseded {self.superseded:,} older templates of photos, which are not so any more"
+        if self.incomplete:
+            yield (
+                f"           {self.incomplete:,} of them were derived from other photos too, which this run "
+                "does not hold: enroll all photos of these people together"
+            )
+        if self.unread:
+            yield f"unread     {self.unread:,} photos this time; what the gallery has of them stays"
+        if self.unnamed:
+            yield f"unnamed    {self.unnamed:,} photos with a face; what the gallery has of them stays"
+        if self.version is not None:
+            yield from doubts_text(self.doubts) if self.doubts or self.added + self.replaced else ()
+
+
+@dataclass(slots=True)
+class _Count:
+    photos: int = 0
+    photos_without_face: int = 0
+    faces: int = 0
+    used: int = 0
+    templates: int = 0
+    unread: int = 0
+    unnamed: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    disputed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """Which output goes into which gallery, and how.
+
+    policy: what happens to a subject that is there already.  templates: what is kept of each subject's
+    vectors.  faces: which face of a photo is the subject's.  source: what to put, with a slash, before the
+    ids of the photos, so that other photos with the same ids live beside them.  same_photos: photos that lay
+    elsewhere before are the same ones, though they have changed.  strict: refuse where a new face is
+    doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
+    image_uri of photos that are there no more: the gallery's templates of them go.  doubts_to: gets the new
+    faces that do not fit, before the gallery is changed.
+    """
+
+    features: str
+    gallery: str
+    policy: Policy = "skip"
+    templates: TemplatePolicy = "all"
+    faces: SubjectPolicy = "centre-largest"
+    say: Say = lambda _: None
+    source: str = ""
+    same_photos: bool = False
+    strict: bool = False
+    threshold: float | None = None
+    vanished: pa.Table | None = None
+    doubts_to: Callable[[Doubts], None] | None = None
+
+    def run(self) -> Consolidated:
+        """Do it.
+
+        Raises OutputError: the enroll run has not ended; GalleryMismatch: another recipe; GalleryError: the
+        gallery has other photos of these ids, or a new face is doubted (strict).
+        """
+        self._refuse_relative()
+        check_source(self.source)
+        source = FeatureRun.open(self.features)
+        try:
+            gallery = Gallery.ensure(self.gallery, source.spec)
+        except GalleryMismatch as error:
+            raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
+        count = _Count()
+        photos = _vanished(self.vanished, self.source)
+        outcome = lifecycle.enroll(
+            gallery,
+            self._tables(source, count, photos, gallery.suppressions.read()),
+            self.policy,
+            note=self._note(source),
+            photos=photos,
+            same_photos=self.same_photos,
+            likeness=self._likeness(gallery.spec),
+        )
+        return self._result(count, outcome, outcome.version)
+
+    def dry_run(self) -> Consolidated:
+        """Read and count everything; the gallery is checked if it is there, and nothing is written."""
+        self._refuse_relative()
+        source = FeatureRun.open(self.features)
+        try:
+            there = check_gallery(self.gallery, source.spec)
+        except GalleryMismatch as error:
+            raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
+        if not there:
+            self.say("the gallery is not there yet: it would be made")
+        count = _Count()
+        barred = Gallery.open(self.gallery).suppressions.read() if there else Suppressions(())
+        for _ in self._tables(source, count, RunPhotos(), barred):
+            pass
+        return self._result(count, Outcome(0), None)
+
+    def _likeness(self, spec: GallerySpec) -> Likeness | None:
+        found = likeness_of(spec, self.threshold, self.strict)
+        return replace(found, told=self.doubts_to) if found is not None else None
+
+    def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
+        """The templates that the run gives; `photos` takes the photos that it speaks of."""
+        return self._tables(source, _Count(), photos, Suppressions(()))
+
+    def _refuse_relative(self) -> None:
+        refuse_relative("--features", self.features)
+        refuse_relative("--gallery", self.gallery)
+
+    def _tables(
+        self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
+    ) -> Iterator[pa.Table]:
+        chosen = self._chosen(source, count, photos, barred)
+        if self.templates != "all":
+            tables = grouped(chosen, source.spec.dim)
+            chosen = (derived(table, self.templates, count.disputed) for table in tables)
+        for table in chosen:
+            count.templates += table.num_rows
+            yield table
+        # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
+        self._check(source, count)
+
+    def _chosen(
+        self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
+    ) -> Iterator[pa.Table]:
+        said = time.monotonic()
+        for images, faces in photos_and_faces(source):
+            table, left_out = templates_of(
+                images, faces, self.faces, source.created, barred, source=self.source
+            )
+            told, unread, unnamed = spoken_of(images)
+            photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
+            table = with_source(table, self.source)
+            count.unread += unread
+            count.unnamed += unnamed
+            count.photos += images.num_rows
+            count.photos_without_face += images["faces"].to_pylist().count(0)
+            count.faces += faces.num_rows
+            count.used += table.num_rows
+            count.left_out += left_out
+            if time.monotonic() - said >= _EVERY_S or count.faces == source.faces:
+                said = time.monotonic()
+                self.say(f"{count.faces:,} of {source.faces:,} faces read")
+            if table.num_rows:
+                yield table
+
+    def _check(self, source: FeatureRun, count: _Count) -> None:
+        if count.faces != source.faces:
+            raise OutputError(
+                f"the enroll output holds {count.faces:,} faces, its report says {source.faces:,}",
+                f"see what is wrong with it: frpipe check {source.folder.uri}",
+            )
+        if count.used + sum(count.left_out.values()) != count.faces:
+            raise InvariantError(
+                "faces in are not faces used and left out", "keep the output and report this"
+            )
+
+    def _note(self, source: FeatureRun) -> str:
+        """For the log: what decided the content, and nothing personal."""
+        facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
+        if self.source:
+            facts["source"] = self.source
+        return "consolidate " + json.dumps(facts)
+
+    def _wanted(self) -> str:
+        return Gallery.open(self.gallery).spec.embedder_hash
+
+    def _result(self, count: _Count, outcome: Outcome, version: int | None) -> Consolidated:
+        return Consolidated(
+            photos=count.photos,
+            photos_without_face=count.photos_without_face,
+            faces=count.faces,
+            used=count.used,
+            left_out=dict(sorted(count.left_out.items())),
+            templates=count.templates,
+            version=version,
+            gallery=self.gallery,
+            disputed={name: people for name, people in sorted(count.disputed.items()) if people},
+            unread=count.unread,
+            unnamed=count.unnamed,
+            doubts=outcome.doubts,
+            **{name: getattr(outcome, name) for name in COUNTED},
+        )
+
+
+def without_photos(
+    gallery: Gallery, vanished: pa.Table, source: str = "", same_photos: bool = False
+) -> Outcome:
+    """Take the templates of photos that are there no more out of a gallery, as a consolidation does.
+
+    vanished: image_id and image_uri.
+    """
+    photos, note = _vanished(vanished, source), "consolidate " + json.dumps({"vanished": vanished.num_rows})
+    return lifecycle.enroll(gallery, [], "append", note=note, photos=photos, same_photos=same_photos)
+
+
+def _vanished(vanished: pa.Table | None, source: str) -> RunPhotos:
+    photos = RunPhotos()
+    if vanished is not None and vanished.num_rows:
+        photos.add(sourced(canonical_column(vanished[ID]), source), vanished[URI])
+    return photos
+
+
+COUNTED = ("added", "replaced", "skipped", "unchanged", "superseded", "incomplete", "suppressed")

@@ -1,0 +1,73 @@
+"""What an enroll output says of its photos: their templates, and which photos it speaks of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.reasons import PASSING
+from frpipe.gallery.packed import hashes
+from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, place_hashes
+from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI
+from frpipe.gallery.templates import TemplatePolicy, reduce_templates
+from frpipe.io.manifest.columns import ID, LOCATION
+from frpipe.io.output.features import read_part_output, refuse_no_output
+from frpipe.io.output.parts import done_parts
+from frpipe.io.output.plan import read_part
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.suppressed_faces import IMAGE_NAMES
+
+_NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
+
+
+def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """(images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
+    for part in sorted(refuse_no_output(source.folder, done_parts(source.folder))):
+        images, faces = read_part_output(source.folder, part, _NAMES)
+        if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
+            plan = read_part(source.folder, part)
+            images, faces = (_located(table, plan) for table in (images, faces))
+        yield images, faces
+
+
+def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
+    """The photos of which the run says what became of them, as far as a gallery is concerned.
+
+    Not among them are photos that could not be read this time, for reasons that pass (PASSING), and photos
+    with a face and without a person: nobody says whose it is. How many of each.
+    """
+    reasons = pa.array([reason.value for reason in PASSING])
+    passing = pc.is_in(images["reason"], value_set=reasons)
+    nameless = pc.equal(pc.fill_null(images[SUBJECT_ID], ""), "")
+    unnamed = pc.and_(pc.equal(images["status"], "ok"), nameless)
+    told = images.filter(pc.invert(pc.or_(passing, unnamed)))
+    return told, pc.sum(passing).as_py() or 0, pc.sum(unnamed).as_py() or 0
+
+
+def derived(table: pa.Table, how: TemplatePolicy, disputed: Counter[str] | None = None) -> pa.Table:
+    """What is kept of each person, with the photos that a template was derived from.
+
+    table: holds all rows of each of its people.  disputed: as `reduce_templates`.
+    """
+    reduced = reduce_templates(table, how, disputed)
+    if how in ("all", "medoid") or not table.num_rows:
+        return reduced
+    table = table.sort_by(SUBJECT_ID)
+    photos, places = hashes(image_ids(table[FACE_ID])), place_hashes(table[URI])
+    codes = pc.dictionary_encode(table[SUBJECT_ID]).combine_chunks().indices.to_numpy()
+    edges = [*np.flatnonzero(np.diff(codes, prepend=-1)).tolist(), len(codes)]
+    texts = [made_of(photos[start:end], places[start:end]) for start, end in pairwise(edges)]
+    return reduced.append_column(pa.field(MADE_OF, pa.string()), pa.array(texts, pa.string()))
+
+
+def _located(table: pa.Table, plan: pa.Table) -> pa.Table:
+    at = pc.index_in(table[ID], value_set=plan[ID].combine_chunks())
+    places = plan[LOCATION].take(at)
+    known = pc.and_(is_absolute(places), pc.invert(pc.fill_null(is_absolute(table[URI]), True)))
+    column = pc.if_else(pc.fill_null(known, False), places, table[URI])
+    return table.set_column(table.column_names.index(URI), table.schema.field(URI), column)

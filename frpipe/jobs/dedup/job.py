@@ -1,0 +1,281 @@
+"""Find duplicates: all pairs of a gallery, or of an enroll run, that are alike, and their clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
+from frpipe.core.threshold import ThresholdCard
+from frpipe.gallery.catalog import OtherVersion, VersionId
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.plan import Plan
+from frpipe.jobs.dedup.schema import DEDUP_VERSION
+from frpipe.jobs.dedup.since import REMEDY, OldResult, with_fresh
+from frpipe.jobs.dedup.source import FeatureSource, GallerySource
+from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.features import FeatureRun, card_name
+from frpipe.jobs.output_place import output_place, refuse_relative
+from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
+from frpipe.matching.kernels import Name
+from frpipe.matching.threshold import Limit, limit_of
+from frpipe.models.registry import Registry
+from frpipe.runtime.allocation import Node, Pool, allocate_one
+from frpipe.runtime.session import cluster
+
+Say = Callable[[str], None]
+JOB = "dedup"
+_COMPLETE = "this run is complete already: nothing to do"
+MAX_PAIRS = 10_000_000
+# Two blocks of 512 numbers a vector are 256 MB in a worker, and a minute's work of a core.
+BLOCK_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How fast and where, never what.
+
+    workers: None takes one for each CPU (or GPU) of the cluster.  block_rows: templates of a block, unless a
+    shard has more; fixed by the first run on an output.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    kernel: Name = "fp32"
+    block_rows: int = BLOCK_ROWS
+    max_pairs: int = MAX_PAIRS
+
+
+@dataclass(frozen=True)
+class Dedup:
+    """Which gallery or which features, and from where on two templates are alike.
+
+    since: the result of another night, to be brought up to date; since_version: only pairs with a template
+    that this version of the gallery does not have.
+    """
+
+    output: str
+    gallery: str | None = None
+    features: str | None = None
+    version: int | None = None
+    threshold: float | None = None
+    card: ThresholdCard | None = None
+    since: str | None = None
+    since_version: int | None = None
+    execution: Execution = Execution()
+    say: Say = lambda _: None
+
+    def run(self) -> dict[str, Any]:
+        """Do it, or what is left of it; the report.
+
+        Raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
+        pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
+        """
+        out = output_place(self.output)
+        self._check()
+        ended = self._ended(out)
+        if ended is not None:
+            return ended
+        plan = self._plan(out)
+        stored = run.complete(out) if run.check_claim(out, plan.identity) else None
+        if stored is not None:
+            self.say(_COMPLETE)
+            return stored
+        for remark in plan.remarks:
+            self.say(remark)
+        with cluster(self.execution.address, self.say) as nodes:
+            pool = self._pool(nodes)
+            claimed = run.claim(out, plan.identity, self._facts(plan))
+            run.reopen(out)
+            out.sweep()
+            # Another driver may have been first, and numbered the units by blocks of its own.
+            return plan.cut_as(int(claimed["block_rows"])).carry_out(out, pool)
+
+    def dry_run(self) -> DryRun:
+        """The plan; nothing is written."""
+        out = output_place(self.output)
+        self._check()
+        plan = self._plan(out)
+        run.check_claim(out, plan.identity)
+        for remark in plan.remarks:
+            self.say(remark)
+        with cluster(self.execution.address, self.say) as nodes:
+            return plan.described(self._pool(nodes))
+
+    def _pool(self, nodes: Sequence[Node]) -> Pool:
+        gpu = self.execution.kernel == "cuda"
+        return allocate_one("dedup", self.execution.workers, nodes, gpu=gpu)
+
+    def _facts(self, plan: Plan) -> dict[str, Any]:
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "block_rows": plan.source.block_rows,
+            **plan.facts,
+        }
+
+    def _ended(self, out: Folder) -> dict[str, Any] | None:
+        """The report of a finished run of which a compaction has taken the gallery's version since."""
+        stored, begun = run.complete(out), RecordedVersion.of(out, JOB)
+        if self.gallery is None or stored is None or begun is None:
+            return None
+        gallery = Gallery.open(self.gallery)
+        if not purged(gallery, self.version, begun):
+            return None
+        before = OldResult.open(self.since) if self.since is not None else None
+        limit = self._limit(gallery.spec)
+        run.check_claim(
+            out, _identity(begun.id.as_dict(), limit, self._since_name(gallery, begun.id, before))
+        )
+        self.say(_COMPLETE)
+        return stored
+
+    def _plan(self, out: Folder) -> Plan:
+        begun = run.begun(out)
+        block_rows = int(begun.get("block_rows", self.execution.block_rows))
+        if self.features is not None:
+            return self._feature_plan(self.features, block_rows)
+        return self._gallery_plan(str(self.gallery), RecordedVersion.of(out, JOB), block_rows)
+
+    def _check(self) -> None:
+        if (self.gallery is None) == (self.features is None):
+            raise ConfigError("what is to be searched?", "give either --gallery or --features")
+        places = {"--gallery": self.gallery, "--features": self.features, "--since": self.since}
+        for flag, uri in places.items():
+            if uri is not None:
+                refuse_relative(flag, uri)
+        if self.since is not None and self.since_version is not None:
+            raise ConfigError("--since and --since-version say the same", "give one of them")
+        versions = (self.version, self.since, self.since_version)
+        if self.features is not None and any(value is not None for value in versions):
+            raise ConfigError(
+                "an enroll run has no versions", "leave --version, --since and --since-version out"
+            )
+
+    def _feature_plan(self, uri: str, block_rows: int) -> Plan:
+        found = FeatureRun.open(uri)
+        source = FeatureSource(found.folder.uri, found.created, block_rows)
+        digest = run.digest(found.folder)
+        facts = {"features": uri, "run_id": found.run_id}
+        return self._of(source, found.spec, {"features": digest}, facts)
+
+    def _gallery_plan(self, uri: str, begun: RecordedVersion | None, block_rows: int) -> Plan:
+        gallery = Gallery.open(uri)
+        snapshot, named = pinned(gallery, self.version, begun)
+        newest = gallery.catalog.head().number
+        if self.version is None and snapshot.number < newest:
+            self.say(f"the gallery is at version {newest}; this output was begun with {snapshot.number}")
+        source = GallerySource(gallery.uri, snapshot.number, block_rows, commit=snapshot.version.commit)
+        before = OldResult.open(self.since) if self.since is not None else None
+        older = self._older(gallery, before)
+        if older is not None and older.number > snapshot.number:
+            raise ConfigError(
+                f"version {older.number} is newer than version {snapshot.number}, which is searched",
+                "give an older one as --since or --since-version",
+            )
+        plan = self._of(
+            source,
+            gallery.spec,
+            named.as_dict(),
+            {"gallery": gallery.uri, **snapshot.id.as_dict()},
+            since=self._since_name(gallery, named, before),
+            before=before,
+        )
+        unsure = [RecordedVersion(named).warning, before.version.warning if before else None]
+        plan = replace(plan, remarks=[*plan.remarks, *(each for each in unsure if each)])
+        if older is None:
+            return plan
+        facts = {**plan.facts, "since": {**plan.facts["since"], **older.id.as_dict()}}
+        return replace(plan, source=with_fresh(source, older), facts=facts)
+
+    def _older(self, gallery: Gallery, before: OldResult | None) -> Snapshot | None:
+        """The version whose templates are not new; None where all are."""
+        if before is None and self.since_version is None:
+            return None
+        try:
+            return before.version.find(gallery) if before else gallery.snapshot(self.since_version)
+        except GalleryDamaged:
+            raise
+        except OtherVersion as error:
+            raise OutputError(
+                f"the result given as --since is of a gallery that is not this one any more: {error.message}",
+                REMEDY,
+            ) from None
+        except GalleryError as error:
+            raise GalleryError(error.message, "run without --since: all pairs are compared then") from None
+
+    def _since_name(
+        self, gallery: Gallery, named: VersionId, before: OldResult | None
+    ) -> dict[str, Any] | None:
+        """Since when templates are new, as the output names it. named: the version that is searched."""
+        if before is not None:
+            return {"version": before.version.id.number, "result": before.digest}
+        if self.since_version is None:
+            return None
+        trace = gallery.catalog.trace(self.since_version)
+        commit = {} if named.commit is None or trace is None else {"commit": trace[0]}
+        return {"version": self.since_version, **commit}
+
+    def _of(
+        self,
+        source: GallerySource | FeatureSource,
+        spec: GallerySpec,
+        name: dict[str, Any],
+        facts: dict[str, Any],
+        *,
+        since: dict[str, Any] | None = None,
+        before: OldResult | None = None,
+    ) -> Plan:
+        limit = self._limit(spec, source)
+        identity = _identity(name, limit, since)
+        if before is not None:
+            before.check(identity)
+        more = None if since is None else {"result": None, **since}
+        hashes = {key: getattr(spec, key) for key in ("embedder_hash", "preprocessing_hash", "detector_hash")}
+        return Plan(
+            source=source,
+            spec=spec,
+            limit=limit,
+            identity=identity,
+            facts={"source": facts, "since": more, **hashes},
+            before=before,
+            kernel=self.execution.kernel,
+            most=self.execution.max_pairs,
+            say=self.say,
+            remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
+        )
+
+    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Limit:
+        """source: None where only the threshold is asked for, not whether it fits what is searched."""
+        name = card_name(spec.embedder_hash)
+        return limit_of(
+            spec.embedder_hash,
+            given=self.threshold,
+            card=self.card,
+            embedder_card=Registry.default().card(name) if name else None,
+            searched=max(2, source.rows) if source else 2,
+            subjects=self._subjects(source) if source else None,
+            preprocessing_hash=spec.preprocessing_hash,
+        )
+
+    def _subjects(self, source: GallerySource | FeatureSource) -> int | None:
+        """People, where a card says for how many it is; None: not wanted, or not known."""
+        wanted = self.card is not None and self.card.purpose == "identification"
+        return source.snapshot.subjects if wanted and isinstance(source, GallerySource) else None
+
+
+def _identity(source: dict[str, Any], limit: Limit, since: dict[str, Any] | None) -> dict[str, Any]:
+    """What decides the content of an output."""
+    return {
+        "job": JOB,
+        "schema_version": DEDUP_VERSION,
+        "source": source,
+        "threshold_similarity": limit.similarity,
+        "kind": limit.kind,
+        "since": since,
+    }

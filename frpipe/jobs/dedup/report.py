@@ -1,0 +1,80 @@
+"""What came of a search for duplicates, as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.gallery.catalog import VersionId
+from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL, Counts
+from frpipe.matching.threshold import Limit
+
+
+def report_of(counts: Counts, clusters: pa.Table, limit: Limit, **facts: Any) -> dict[str, Any]:
+    """pairs = same_photo + same_person, found or carried over from the night before."""
+    return {
+        **facts,
+        "pairs_compared": counts.compared,
+        "pairs": counts.pairs,
+        "same_photo": counts.same_photo,
+        "same_person": counts.same_person,
+        "left_out": {"same_subject": counts.same_subject, "same_image": counts.same_image},
+        **cluster_counts(clusters),
+        "threshold": asdict(limit),
+        "near_identical": NEAR_IDENTICAL,
+    }
+
+
+def cluster_counts(clusters: pa.Table) -> dict[str, int]:
+    """clusters: of two subjects and more.  alone: subjects that the split left without one."""
+    sizes, keepers = clusters["size"].to_numpy(), clusters["keeper"].to_numpy()
+    weak = clusters["weak"].to_numpy()
+    return {
+        "clusters": int((keepers & (sizes > 1)).sum()),
+        "subjects_in_clusters": int((sizes > 1).sum()),
+        "subjects_alone": int((sizes == 1).sum()),
+        "largest_cluster": int(np.max(sizes, initial=0)),
+        "components": len(clusters["component_id"].unique()),
+        "weak": int((keepers & weak).sum()),
+    }
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The same for people."""
+    threshold, left_out = report["threshold"], report["left_out"]
+    target = f", {threshold['target']}" if threshold["target"] else ""
+    lines = [
+        f"searched   {source_text(report)}",
+        f"compared   {report['pairs_compared']:,} pairs{since_text(report)}",
+        f"threshold  similarity >= {threshold['similarity']:.6g} (distance <= {threshold['distance']:.6g})"
+        f"{target}",
+        f"           {threshold['source']}",
+        *([f"  warning  {threshold['warning']}"] if threshold["warning"] else []),
+        f"pairs      {report['pairs']:,}: {report['same_photo']:,} same_photo, "
+        f"{report['same_person']:,} same_person",
+        f"left out   {left_out['same_subject']:,} of one subject, {left_out['same_image']:,} in one photo",
+        f"clusters   {report['clusters']:,} with {report['subjects_in_clusters']:,} subjects, "
+        f"the largest {report['largest_cluster']:,}; {report['weak']:,} weak",
+        f"output     {report['output']}",
+    ]
+    return "\n".join(lines)
+
+
+def source_text(report: dict[str, Any]) -> str:
+    """What was searched."""
+    source = report["source"]
+    if "gallery" in source:
+        return f"{report['templates']:,} templates, {VersionId.read(source)} of {source['gallery']}"
+    return f"{report['templates']:,} faces of {source['features']}"
+
+
+def since_text(report: dict[str, Any]) -> str:
+    """What was not, and why."""
+    since = report["since"]
+    if since is None:
+        return ""
+    new = f", those of {report['fresh_templates']:,} templates that are new since {VersionId.read(since)}"
+    return new if since["result"] is None else f"{new}; {report['carried_pairs']:,} pairs carried over"

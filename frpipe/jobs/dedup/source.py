@@ -1,0 +1,213 @@
+"""What is searched for duplicates: a version of a gallery, or a finished enroll run, cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.core.text_column import canonical_column
+from frpipe.gallery.catalog import ShardRef
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.schema import TIME, vectors_of
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.io.output import run
+from frpipe.io.output.features import read_part_output
+from frpipe.io.output.parts import FACES
+from frpipe.io.output.plan import read_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.blocks import Block
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.subject_faces import quality, templates_of
+
+KEYS = ["subject_id", "face_id", "image_uri"]
+FACTS = ["subject_id", "face_id", "quality", "enrolled_at"]
+
+Mask = NDArray[np.bool_]
+
+
+class _Plain:
+    """Sent to workers as it was made, without what has been read since."""
+
+    def __reduce__(self) -> tuple[type[Any], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class GallerySource(_Plain):
+    """The templates in sight. A block is a shard, or several small ones that follow each other.
+
+    fresh: by shard, which of its templates in sight are fresh, as packed bits; shards that have none are
+    left out. None: all are.  commit: of the version, so that no worker reads another one of that number;
+    None: not compared.
+    """
+
+    uri: str
+    version: int
+    block_rows: int
+    fresh: Mapping[str, bytes] | None = field(default=None, repr=False)
+    commit: str | None = None
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The version that is searched."""
+        return Gallery.open(self.uri).snapshot(self.version, self.commit)
+
+    @cached_property
+    def blocks(self) -> list[list[ShardRef]]:
+        """The shards of each block."""
+        return _bundled(self.snapshot.version.shards, [s.live_rows for s in self._shards], self.block_rows)
+
+    @property
+    def rows(self) -> int:
+        """Templates in sight."""
+        return self.snapshot.rows
+
+    @property
+    def fresh_rows(self) -> int:
+        """How many of them are fresh."""
+        return sum(int(self.fresh_of(ref).sum()) for ref in self._shards)
+
+    def fresh_of(self, ref: ShardRef) -> Mask:
+        """Which of the templates in sight of a shard are fresh."""
+        if self.fresh is None:
+            return np.ones(ref.live_rows, bool)
+        packed = self.fresh.get(ref.name)
+        if packed is None:
+            return np.zeros(ref.live_rows, bool)
+        return np.unpackbits(np.frombuffer(packed, np.uint8), count=ref.live_rows).astype(bool)
+
+    def has_fresh(self, number: int) -> bool:
+        """Whether any template of a block is."""
+        return self.fresh is None or any(ref.name in self.fresh for ref in self.blocks[number])
+
+    def block(self, number: int) -> Block:
+        """A block, read anew."""
+        refs = self.blocks[number]
+        tables = [self.snapshot.table_of(ref, KEYS, vectors=False) for ref in refs]
+        vectors = [self._vectors(ref) for ref in refs]
+        rows = pa.concat_tables(tables)
+        unknown = {"photo": pa.nulls(len(rows), pa.string()), "face_index": pa.nulls(len(rows), pa.int32())}
+        for name, column in unknown.items():
+            rows = rows.append_column(name, column)
+        fresh = np.concatenate([self.fresh_of(ref) for ref in refs])
+        return Block(rows, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), fresh)
+
+    def facts(self) -> Iterator[pa.Table]:
+        """Subject, face, quality and time of all templates, some at a time."""
+        return self.snapshot.tables(FACTS, vectors=False)
+
+    def locations(self, uris: Mapping[str, str | None]) -> dict[str, str]:
+        """Where the photos of some faces can be read, by face id: as the gallery says."""
+        return {face: uri for face, uri in uris.items() if uri}
+
+    @property
+    def _shards(self) -> Sequence[ShardRef]:
+        return self.snapshot.version.shards
+
+    def _vectors(self, ref: ShardRef) -> NDArray[np.float32]:
+        stored, rows = self.snapshot.open(ref).vectors(), self.snapshot.live_rows(ref)
+        return (stored if rows is None else stored[rows]).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class FeatureSource(_Plain):
+    """The faces of a finished enroll run. A block is some parts that follow each other.
+
+    The face of a photo that is its subject's is chosen as consolidate does; every other face, and each where
+    no subject is known, is a subject of its own, whose id is that of the face.
+    """
+
+    uri: str
+    created: datetime
+    block_rows: int
+
+    @cached_property
+    def blocks(self) -> list[list[int]]:
+        """The parts of each block."""
+        listed = run.file_list(self._folder)
+        rows = [file.rows for file in listed if file.name.startswith(f"{FACES}/")]
+        return _bundled(range(len(rows)), rows, self.block_rows)
+
+    @cached_property
+    def rows(self) -> int:
+        """Faces."""
+        return FeatureRun.open(self.uri).faces
+
+    @property
+    def fresh_rows(self) -> int:
+        """All of them."""
+        return self.rows
+
+    def has_fresh(self, number: int) -> bool:
+        """Always."""
+        return True
+
+    def block(self, number: int) -> Block:
+        """A block, read anew."""
+        tables, vectors = [], []
+        for part in self.blocks[number]:
+            images, faces = read_part_output(self._folder, part)
+            photo = images["content_sha256"].take(pc.index_in(faces["image_id"], images["image_id"]))
+            rows = pa.table({"subject_id": self._subjects(images, faces), **_columns(faces, KEYS[1:])})
+            rows = rows.append_column("photo", photo).append_column("face_index", faces["face_index"])
+            tables.append(rows)
+            vectors.append(vectors_of(faces))
+        rows = pa.concat_tables(tables)
+        return Block(rows, np.concatenate(vectors), np.ones(rows.num_rows, bool))
+
+    def facts(self) -> Iterator[pa.Table]:
+        """Subject, face, quality and time of all faces, some at a time."""
+        for part in (part for parts in self.blocks for part in parts):
+            images, faces = read_part_output(self._folder, part)
+            sides = (faces[name].to_numpy() for name in ("score", "eye_distance_px", "sharpness"))
+            columns = [
+                self._subjects(images, faces),
+                faces["face_id"],
+                pa.array(quality(*sides)),
+                pa.array([self.created] * faces.num_rows, TIME),
+            ]
+            yield pa.table(columns, names=FACTS)
+
+    def locations(self, uris: Mapping[str, str | None]) -> dict[str, str]:
+        """Where the photos of some faces can be read, by face id: as the run's plan says."""
+        owners = {face: face.rpartition("#")[0] for face in uris}
+        wanted = set(owners.values())
+        found: dict[str, str] = {}
+        for part in (part for parts in self.blocks for part in parts):
+            plan = read_part(self._folder, part).select(["image_id", "location"]).to_pylist()
+            found |= {row["image_id"]: row["location"] for row in plan if row["image_id"] in wanted}
+        return {face: found[image] for face, image in owners.items() if image in found}
+
+    @property
+    def _folder(self) -> Folder:
+        return Folder.at(self.uri)
+
+    def _subjects(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
+        chosen, _ = templates_of(images, faces, "centre-largest", self.created)
+        own = pc.is_in(canonical_column(faces["face_id"]), value_set=chosen["face_id"].combine_chunks())
+        return pc.if_else(own, canonical_column(faces["subject_id"]), faces["face_id"])
+
+
+def _columns(table: pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    return {name: table[name] for name in names}
+
+
+def _bundled(items: Sequence[Any], rows: Sequence[int], most: int) -> list[list[Any]]:
+    """Neighbours together as long as they have no more than so many rows; what has more stands alone."""
+    bundles: list[list[Any]] = []
+    room = 0
+    for item, count in zip(items, rows, strict=True):
+        if not bundles or count > room:
+            bundles.append([])
+            room = most
+        bundles[-1].append(item)
+        room -= count
+    return bundles

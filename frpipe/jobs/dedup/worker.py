@@ -1,0 +1,84 @@
+"""Deduplication on Ray: pairs of blocks in, published pairs of templates."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
+from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
+from frpipe.matching.kernels import Name, kernel_of
+from frpipe.runtime.allocation import Pool
+from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.runtime.telemetry import record, timed
+
+PAIRS = "pairs"
+"""Where the result lies under the output."""
+
+# Units come row by row, so that the one block stays while the others pass.
+_HELD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DedupSpec:
+    """What every worker is told. metadata: for each file."""
+
+    source: Source
+    output: str
+    rule: Rule
+    kernel: Name
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def dedup(
+    spec: DedupSpec, units: Mapping[int, tuple[int, int]], pool: Pool
+) -> Generator[dict[str, Any], None, None]:
+    """Do some units, each a pair of blocks; yields `unit` and `pairs` of each as it is published."""
+    tickets = [{"unit": unit, "first": first, "second": second} for unit, (first, second) in units.items()]
+    yield from rows_of(through(flow_of(tickets), Dedup, pool, len(tickets), spec))
+
+
+class Dedup(Worker):
+    """The worker of the pool."""
+
+    def make(self, spec: DedupSpec) -> Work:
+        return Deduplicator(spec)
+
+
+class Deduplicator:
+    """Does one unit after another; holds two blocks."""
+
+    def __init__(self, spec: DedupSpec) -> None:
+        self._spec = spec
+        self._units = Units(Folder.at(spec.output), PAIRS)
+        self._kernel = kernel_of(spec.kernel)
+        self._held: dict[int, Block] = {}
+
+    @timed("dedup")
+    def __call__(self, table: pa.Table) -> pa.Table:
+        ticket = table.to_pylist()[0]
+        first, second = ticket["first"], ticket["second"]
+        a = self._block(first, keep=second)
+        b = None if first == second else self._block(second, keep=first)
+        rows, counts = alike(a, b, self._spec.rule, self._kernel)
+        self._units.publish(ticket["unit"], rows, {**self._spec.metadata, **counts.metadata()})
+        _record(counts)
+        return pa.table({"unit": [ticket["unit"]], "pairs": [rows.num_rows]})
+
+    def _block(self, number: int, keep: int) -> Block:
+        if number not in self._held:
+            for other in [held for held in self._held if held != keep][: max(0, len(self._held) - _HELD + 1)]:
+                del self._held[other]
+            self._held[number] = self._spec.source.block(number)
+        return self._held[number]
+
+
+def _record(counts: Counts) -> None:
+    record("frpipe_comparisons", counts.compared, stage="dedup")
+    record("frpipe_pairs", counts.same_photo, kind=SAME_PHOTO)
+    record("frpipe_pairs", counts.same_person, kind=SAME_PERSON)

@@ -1,0 +1,98 @@
+"""The runs that a doctor asks, oldest first, and how each was put into the gallery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from frpipe.core.errors import OutputError
+from frpipe.core.text_column import canonical_column
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.photos import RunPhotos
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI
+from frpipe.io.manifest.columns import ID
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.consolidate.reading import photos_and_faces, spoken_of
+from frpipe.jobs.features import FeatureRun
+
+_NOTE = "consolidate "
+
+
+@dataclass(frozen=True, slots=True)
+class RunOfGallery:
+    """A run, and the settings that the gallery's log has for it; None: the log does not name it."""
+
+    uri: str
+    run: FeatureRun
+    how: dict[str, Any] | None
+
+    def templates(self, photos: RunPhotos) -> Iterator[pa.Table]:
+        """The templates that it gives: subject_id, face_id and embedding; `photos` takes those it speaks of.
+
+        Of a run that the log does not name any face of a photo may be its template.
+        """
+        if self.how is None:
+            for images, faces in photos_and_faces(self.run):
+                told, _, _ = spoken_of(images)
+                photos.add(canonical_column(told[ID]), told[URI])
+                named = faces.filter(faces[SUBJECT_ID].is_valid())
+                keys = [canonical_column(named[name]) for name in (SUBJECT_ID, FACE_ID)]
+                yield pa.table([*keys, named[EMBEDDING]], names=[SUBJECT_ID, FACE_ID, EMBEDDING])
+            return
+        job = Consolidation(
+            self.uri,
+            "",
+            templates=self.how["templates"],
+            faces=self.how["faces"],
+            source=self.how.get("source", ""),
+        )
+        for table in job.templates_of_run(self.run, photos):
+            yield table.select([SUBJECT_ID, FACE_ID, EMBEDDING])
+
+
+def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
+    """The runs, oldest first. Raises OutputError and GalleryMismatch where one cannot be asked."""
+    notes = _notes(gallery)
+    found = []
+    for uri in uris:
+        run = FeatureRun.open(uri)
+        gallery.spec.check_same(run.spec)
+        found.append(RunOfGallery(uri, run, notes.get(run.run_id)))
+    return sorted(found, key=lambda each: each.run.created)
+
+
+def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:
+    """By run the settings of the last time that it was put into the gallery."""
+    found = {facts["run"]: facts for facts in consolidations(gallery)}
+    return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}
+
+
+def consolidations(gallery: Gallery) -> Iterator[dict[str, str]]:
+    """What the log says of each time that a run was put into the gallery, oldest first: `run`, settings."""
+    for entry in gallery.log():
+        if entry.note.startswith(_NOTE):
+            try:
+                facts = json.loads(entry.note.removeprefix(_NOTE))
+                said = {name: str(facts[name]) for name in facts}
+            except (ValueError, KeyError, TypeError):
+                continue
+            if "run" in said:
+                yield said
+
+
+def sources_of(gallery: Gallery, runs: Sequence[Folder]) -> dict[str, set[str]]:
+    """By address of a run, the sources that it was put into the gallery under ("": none), as the log says."""
+    known: dict[str, set[str]] = {}
+    for facts in consolidations(gallery):
+        known.setdefault(facts["run"], set()).add(facts.get("source", ""))
+    found = {}
+    for run in runs:
+        with suppress(OutputError):  # one that has not ended was put into no gallery
+            found[run.uri] = known.get(FeatureRun.open(run.uri).run_id, set())
+    return found

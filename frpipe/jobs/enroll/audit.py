@@ -1,0 +1,103 @@
+"""Read a run's output back: is every row of the plan there, once, in a whole file?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from frpipe.core.errors import FileDamaged, InvariantError, OutputError
+from frpipe.core.report import Tally
+from frpipe.io.output import run
+from frpipe.io.output.parts import PartFile, check_part, clear_orphans, done_parts, withdraw_part
+from frpipe.io.output.plan import Plan
+from frpipe.io.storage.folder import Folder
+
+_THREADS = 8
+_AT_ONCE = 64
+_ROUNDS = 3
+
+Checked = tuple[PartFile, PartFile, pa.Table]
+
+
+@dataclass(slots=True)
+class Audit:
+    """tally: of all images.  files: all published files.  damaged: parts that must be done again."""
+
+    tally: Tally = field(default_factory=Tally)
+    files: list[PartFile] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+
+
+def audit(out: Folder, plan: Plan) -> Audit:
+    """Read and hash every file of every part. Memory: the images of a few dozen parts at a time.
+
+    Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
+    OutputError where it cannot be told whether a file is whole. Deletes nothing.
+    """
+    result = Audit()
+    with ThreadPoolExecutor(_THREADS, "audit") as threads:
+        for start in range(0, plan.parts, _AT_ONCE):
+            parts = range(start, min(start + _AT_ONCE, plan.parts))
+            for part, checked in zip(parts, threads.map(_checker(out), parts), strict=True):
+                _add(result, part, checked, plan.rows_of(part))
+    if not result.damaged and result.tally.rows != plan.rows:
+        raise _unbalanced("the run")
+    return result
+
+
+def until_whole(
+    out: Folder, plan: Plan, work: Callable[[Sequence[int]], int], say: Callable[[str], None]
+) -> tuple[Audit, int]:
+    """Have the missing parts done and read everything back; what is damaged is done again, a few times.
+
+    work: does some parts; how many rows it did.  The audit of the whole output, and the rows done in all.
+    """
+    rows = 0
+    for _ in range(_ROUNDS):
+        run.refuse_sealed(out)
+        clear_orphans(out)
+        rows += work(missing(plan, done_parts(out)))
+        found = audit(out, plan)
+        if not found.damaged:
+            return found, rows
+        say(f"{len(found.damaged)} parts are damaged and will be done again")
+        run.refuse_sealed(out)
+        for part in found.damaged:
+            withdraw_part(out, part)
+    raise OutputError(
+        f"{len(found.damaged)} parts come out damaged again and again", "check the output's storage"
+    )
+
+
+def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:
+    if checked is None:
+        result.damaged.append(part)
+        return
+    images_file, faces_file, images = checked
+    before = result.tally.faces
+    result.tally.add(images)
+    if images_file.rows != rows or faces_file.rows != result.tally.faces - before:
+        raise _unbalanced(f"part {part}")
+    result.files += (images_file, faces_file)
+
+
+def _checker(out: Folder) -> Callable[[int], Checked | None]:
+    def check(part: int) -> Checked | None:
+        try:
+            return check_part(out, part)
+        except FileDamaged:
+            return None
+
+    return check
+
+
+def _unbalanced(what: str) -> InvariantError:
+    return InvariantError(f"{what}: rows in are not rows out", "keep the output and report this")
+
+
+def missing(plan: Plan, done: set[int]) -> Sequence[int]:
+    """Parts of the plan that are not done, in order."""
+    return [part for part in range(plan.parts) if part not in done]

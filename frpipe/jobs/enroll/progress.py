@@ -1,0 +1,116 @@
+"""A line now and then on how far a long job is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from frpipe.core.reasons import Status
+from frpipe.runtime.host import LOCATED
+
+InHand = Callable[[], Mapping[int, Mapping[str, int]]]
+
+_EVERY_S = 5.0
+_LOOK_S = 1.0
+
+
+class Progress:
+    """Counts receipts, and photos in hand, and says so at most every few seconds and at the end.
+
+    What is in hand is asked for between `with` and its end, and never for what must be right.
+    """
+
+    def __init__(self, rows: int, say: Callable[[str], None]) -> None:
+        self._rows = rows
+        self._say = say
+        self._in_hand: InHand = dict
+        self._counts: Counter[str] = Counter()
+        self._published: set[int] = set()
+        self._held: dict[int, Mapping[str, int]] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._start = self._said = time.monotonic()
+        self._shown = (0, 0)
+
+    def __enter__(self) -> Self:
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._watcher.join()
+
+    @property
+    def done(self) -> int:
+        """Rows published so far."""
+        return _photos(self._counts)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the first row could have started."""
+        return time.monotonic() - self._start
+
+    def watch(self, in_hand: InHand) -> None:
+        """Ask from now on how far workers are with each part."""
+        self._in_hand = in_hand
+
+    def add(self, receipt: Mapping[str, int]) -> None:
+        """Count a published part."""
+        counts = dict(receipt)
+        with self._lock:
+            part = counts.pop("part")
+            self._published.add(part)
+            self._held.pop(part, None)
+            self._counts.update({name: int(count) for name, count in counts.items()})
+            self._tell(at_once=self.done >= self._rows)
+
+    def look(self) -> None:
+        """Count what is in hand now."""
+        parts = self._in_hand()
+        with self._lock:
+            self._held = {part: held for part, held in parts.items() if part not in self._published}
+            self._tell()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            self.look()
+
+    def _tell(self, at_once: bool = False) -> None:
+        held: Counter[str] = Counter()
+        for counts in self._held.values():
+            held.update(counts)
+        located = max(0, held.pop(LOCATED, 0) - _photos(held))
+        line = self._line(self._counts + held, located)
+        shown = (self.done + _photos(held), located)
+        if at_once or (shown != self._shown and time.monotonic() - self._said >= _EVERY_S):
+            self._said, self._shown = time.monotonic(), shown
+            self._say(line)
+
+    def _line(self, counts: Mapping[str, int], located: int) -> str:
+        done = _photos(counts)
+        rate = done / max(self.seconds, 1e-9)
+        left = max(0, self._rows - done) / max(rate, 1e-9)
+        statuses = "  ".join(f"{status.value} {counts[status.value]:,}" for status in Status)
+        return (
+            f"{done:,} of {self._rows:,} photos  {rate:,.1f}/s  {statuses}  "
+            f"faces {counts['faces']:,}"
+            + (f"  {_clock(left)} left" if done else "")
+            + (f"  {located:,} more located" if located else "")
+        )
+
+
+def _photos(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(status.value, 0) for status in Status)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

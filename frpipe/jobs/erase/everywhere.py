@@ -1,0 +1,295 @@
+"""Take people out of all that a configuration of nights knows: gallery, outputs, results, reports, records.
+
+The order lets it be killed anywhere: a mark that keeps nights away and holds what was found, then the
+suppression list, so that nobody comes back meanwhile, the gallery and its compaction, night after night, the
+proof over every file, the receipt, and the mark goes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import OutputError
+from frpipe.core.night_config import NightConfig
+from frpipe.gallery import lifecycle
+from frpipe.gallery.delete import suppressed_rows
+from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.suppression import Names, image_of
+from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
+from frpipe.io.erasure.needles import Haystack
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.erase import pending as marks
+from frpipe.jobs.erase.columns import rows_of
+from frpipe.jobs.erase.gallery import GalleryProof, needles_of
+from frpipe.jobs.erase.job import CopyPolicy
+from frpipe.jobs.erase.night import NightErasure, Struck
+from frpipe.jobs.erase.pending import Pending
+from frpipe.jobs.erase.photos import KnownPhotos, photos_of
+from frpipe.jobs.erase.proof import Proof, Searched
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.history import NIGHTS, Past, nights
+from frpipe.jobs.nightly.lease import LEASES, Lease, lease
+from frpipe.jobs.nightly.tables import read_table
+from frpipe.jobs.nightly.work import ENROLL, PROBES, SCAN
+
+_HOLDER = "an erasure"
+_OF_NIGHTS = re.compile(
+    rf"{NIGHTS}/[0-9-]+|{LEASES}/[0-9]+\.json|{marks.FOLDER}/[a-z]+\.json|"
+    r"[0-9-]+/(?:night\.json|(?:.+/)?(?:run|files|report|erasing|erased|plan)\.json|"
+    r"(?:.+/)?report\.(?:md|html)|(?:.+/)?_SUCCESS|(?:[a-z-]+/)*[a-z_]+(?:-\d{6,})?\.parquet|"
+    r"(?:[a-z-]+/)+_plan/part-\d{6,}\.parquet)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedEverywhere:
+    """photos, faces: out of enroll outputs.  templates: out of the gallery.  results: of nights, changed.
+    suppressed: new entries of the list.  shared: contents of other people's photos too, not suppressed.
+    absent: ids that occur nowhere, and were never erased.  searched: what the proof has read."""
+
+    nights: int
+    photos: int
+    faces: int
+    templates: int
+    results: int
+    begun: int
+    suppressed: int
+    shared: int
+    earlier: int
+    absent: int
+    searched: Searched = Searched()  # noqa: RUF009 - it is frozen
+    dry_run: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts; no id."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EraseEverywhere:
+    """Whom to take out of all that a configuration of nights knows. reason, by: for list and receipt."""
+
+    config: NightConfig
+    subjects: frozenset[str]
+    images: frozenset[str] = frozenset()
+    reason: str = ""
+    by: str = ""
+    copies: CopyPolicy = "refuse"
+    say: Callable[[str], None] = lambda _: None
+
+    def run(self) -> ErasedEverywhere:
+        """Do it, or what is left of it.
+
+        Raises LeaseError: a night is under way; OutputError: copies, or a file is damaged; ErasureError: the
+        proof fails, and the same command proves again.
+        """
+        with lease(self.runs, _HOLDER, self.config.lease.expires_s, self.say) as held:
+            return self._run(held)
+
+    def dry_run(self) -> ErasedEverywhere:
+        """What would be done; nothing is written, and no lease is held."""
+        pending, known = self._gathered()
+        struck = [self._of_night(night, pending, lambda: None).dry_run() for night in nights(self.runs)]
+        templates = self._templates(pending) if self.gallery else 0
+        done = self._ended(pending, known, struck)
+        return replace(done, templates=templates, dry_run=True)
+
+    @cached_property
+    def runs(self) -> Folder:
+        """The folder of all nights."""
+        return Folder.at(self.config.runs)
+
+    @cached_property
+    def gallery(self) -> Gallery | None:
+        """That the nights fill; None where there is none yet."""
+        there = Folder.at(self.config.gallery).exists(GALLERY)
+        return Gallery.open(self.config.gallery) if there else None
+
+    def _run(self, held: Lease) -> ErasedEverywhere:
+        # A mark that was half written when it was killed holds ids, too.
+        self.runs.child(marks.FOLDER).sweep(0)
+        pending, known = self._gathered()
+        for night in nights(self.runs):
+            # Before anything is changed: a result that cannot be read, or copies, end it here.
+            self._of_night(night, pending, held.check).dry_run()
+        held.check()
+        marks.write_pending(self.runs, pending)
+        suppressed, templates = self._out_of_gallery(pending, known, held)
+        struck = []
+        for night in nights(self.runs):
+            struck.append(self._of_night(night, pending, held.check).run())
+            self.say(f"{night.date}: done")
+        self.say("reading every file back")
+        searched = self._prove(pending)
+        pending = replace(
+            pending,
+            photos=pending.photos + sum(each.photos for each in struck),
+            faces=pending.faces + sum(each.faces for each in struck),
+            templates=pending.templates + templates,
+        )
+        held.check()
+        done = self._ended(pending, known, struck)
+        done = replace(done, templates=templates, suppressed=suppressed, searched=searched)
+        if pending.subjects or pending.images:
+            marks.settle(self.runs, pending)
+        self.runs.delete(marks.PENDING)
+        return done
+
+    def _gathered(self) -> tuple[Pending, KnownPhotos]:
+        """Whom and what to look for: what is named, what is known of it, and what broke off earlier."""
+        pending = marks.pending_in(self.runs) or Pending.new(self.reason, self.by)
+        subjects, images = self.subjects | pending.subjects, self.images | pending.images
+        known = photos_of(self._enrolled, subjects, images, needles=True)
+        if known.copies and self.copies == "refuse":
+            raise OutputError(
+                f"{len(known.copies):,} photos of the nights are copies of some that would go, under other "
+                "ids, which are not named: the same faces would stay. Nothing was changed",
+                "say --copies erase, or --copies keep where these rows are somebody else's",
+            )
+        if known.copies and self.copies == "erase":
+            images |= known.copies
+            known = photos_of(self._enrolled, subjects, images, needles=True)
+        for image, who in self._listed(subjects, images):
+            if who in subjects:
+                names = known.by_subject.get(who, Names(frozenset({who})))
+                known.by_subject[who] = names | Names(images=frozenset({image}))
+            else:
+                known.alone |= Names(images=frozenset({image}))
+        found = frozenset(known.by_subject)
+        gone = known.images
+        if self.gallery:
+            for who, faces in self._rows_of(self.gallery, subjects, images | gone):
+                theirs = Names.of_faces(who, faces)
+                if who in subjects:
+                    found |= {who}
+                    known.by_subject[who] = known.by_subject.get(who, Names()) | theirs
+                    gone |= theirs.images
+                else:
+                    gone |= theirs.images & images
+        return pending.with_ids(found, gone, known.needles - known.kept), known
+
+    @property
+    def _enrolled(self) -> list[Folder]:
+        subs = (ENROLL, f"{PROBES}/{ENROLL}")
+        found = (night.folder.child(sub) for night in nights(self.runs) for sub in subs)
+        return [folder for folder in found if run.begun(folder)]
+
+    def _listed(self, subjects: frozenset[str], images: frozenset[str]) -> Iterator[tuple[str, str | None]]:
+        """Photos that the nights' lists name: also those that were never enrolled."""
+        people, ids = (pa.array(sorted(each), pa.string()) for each in (subjects, images))
+        for night in nights(self.runs):
+            for sub in (SCAN, PROBES):
+                for name in (photos.LISTING, photos.VANISHED):
+                    if not night.folder.exists(f"{sub}/{name}"):
+                        continue
+                    table = read_table(night.folder, f"{sub}/{name}", ["image_id", "subject_id"])
+                    theirs = pc.is_in(table["subject_id"], value_set=people)
+                    mine = table.filter(pc.or_(theirs, pc.is_in(table["image_id"], value_set=ids)))
+                    yield from zip(*(column.to_pylist() for column in mine.columns), strict=True)
+
+    @staticmethod
+    def _rows_of(
+        gallery: Gallery, subjects: frozenset[str], images: frozenset[str]
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Face ids in sight of these people, or of these photos, by person and shard."""
+        people = pa.array(sorted(subjects), pa.string())
+        for table in gallery.snapshot().tables(["subject_id", "face_id"], vectors=False):
+            own = pc.is_in(table["subject_id"], value_set=people).to_pylist()
+            found: dict[str, list[str]] = {}
+            for who, face, is_own in zip(*(c.to_pylist() for c in table.columns), own, strict=True):
+                if is_own or image_of(face) in images:
+                    found.setdefault(who, []).append(face)
+            yield from found.items()
+
+    def _of_night(self, night: Past, pending: Pending, check: Callable[[], None]) -> NightErasure:
+        return NightErasure(
+            night,
+            pending.ids,
+            pending.subjects | self.subjects,
+            pending.images | self.images,
+            self.copies,
+            self.say,
+            check,
+        )
+
+    def _templates(self, pending: Pending) -> int:
+        assert self.gallery is not None
+        tables = self.gallery.snapshot().tables(["subject_id", "face_id"], vectors=False)
+        return sum(int(rows_of(pending.ids, table).sum()) for table in tables)
+
+    def _out_of_gallery(self, pending: Pending, known: KnownPhotos, held: Lease) -> tuple[int, int]:
+        """Suppress, delete, compact; how many entries and templates."""
+        if self.gallery is None:
+            self.say(
+                "warning: there is no gallery, and so no list that keeps them out: take their photos away"
+            )
+            return 0, 0
+        gallery = self.gallery
+        names = [known.by_subject.get(who, Names(frozenset({who}))) for who in sorted(pending.subjects)]
+        told = frozenset[str]().union(*(each.images for each in names))
+        names.append(Names(images=pending.images - told) | Names(contents=known.alone.contents))
+        source = self.config.consolidate.source
+        if source:
+            # The gallery has the nights' photos under these ids.
+            names = [each | Names(images=frozenset(f"{source}/{i}" for i in each.images)) for each in names]
+        held.check()
+        added = gallery.suppressions.suppress(names, pending.reason, pending.by)
+        snapshot = gallery.snapshot()
+        gone = suppressed_rows(snapshot, gallery.suppressions.read())
+        # Once they are out of sight nobody finds their vectors any more: the proof must know them.
+        needles = needles_of(snapshot, gone, gallery.spec.stored_type)
+        if needles:
+            marks.write_pending(self.runs, pending.with_ids((), (), needles))
+        done = lifecycle.obey(gallery, note="erased")
+        held.check()
+        lifecycle.compact(gallery, note="erased")
+        return added, done.deleted
+
+    def _prove(self, pending: Pending) -> Searched:
+        stored = marks.pending_in(self.runs) or pending
+        haystack = Haystack(stored.needles)
+        ids = stored.ids | ErasedIds.of(stored.key, self.subjects, self.images)
+        texts = stored.subjects | stored.images | self.subjects | self.images
+        searched = Proof(
+            self.runs, ids, texts, haystack, own=_OF_NIGHTS, but=frozenset({marks.PENDING})
+        ).prove()
+        if self.gallery is not None:
+            searched += GalleryProof(self.gallery, ids, texts, haystack).prove()
+        return searched
+
+    def _ended(self, pending: Pending, known: KnownPhotos, struck: list[Struck]) -> ErasedEverywhere:
+        before = marks.receipts(self.runs)
+        named = [("subject", each) for each in self.subjects] + [("image", each) for each in self.images]
+        now = [
+            each
+            for kind, each in named
+            if each in (pending.subjects if kind == "subject" else pending.images)
+        ]
+        earlier = [each for each in named if each[1] not in now and _told(before, *each)]
+        return ErasedEverywhere(
+            nights=len(struck),
+            photos=sum(each.photos for each in struck),
+            faces=sum(each.faces for each in struck),
+            templates=0,
+            results=sum(len(each.results) for each in struck),
+            begun=sum(len(each.begun) for each in struck),
+            suppressed=0,
+            shared=len(known.shared),
+            earlier=len(earlier),
+            absent=len(named) - len(now) - len(earlier),
+        )
+
+
+def _told(receipts: list[dict[str, Any]], kind: str, value: str) -> bool:
+    digest, name = (
+        (subject_digest, "subject_digests") if kind == "subject" else (image_digest, "image_digests")
+    )
+    return any(digest(each["key"], value) in each[name] for each in receipts)

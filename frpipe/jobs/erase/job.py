@@ -1,0 +1,172 @@
+"""Erase: take people out of a finished run, file by file, and prove that they are gone.
+
+The order lets it be killed anywhere: a mark that keeps others away, then the plan, so that nothing is done
+again, then faces and images, the file list, the report, the mark of success, the proof (docs/adr/0016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from frpipe.core.errors import OutputError
+from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
+from frpipe.io.erasure.journal import Erasure, Journal, ids_of, receipts
+from frpipe.io.erasure.needles import Haystack
+from frpipe.io.output import run
+from frpipe.io.output.plan import load_plan
+from frpipe.jobs.enroll.audit import audit
+from frpipe.jobs.erase.parts import clear_scratch, strike_parts, strike_plan
+from frpipe.jobs.erase.proof import Proof, Searched
+from frpipe.jobs.erase.scan import Copies, Found, copies_of, scan
+from frpipe.jobs.erase.target import EraseTarget
+
+CopyPolicy = Literal["refuse", "erase", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """images, faces, parts: taken out, or that would be.  copies: rows that stay and show the same faces.
+    earlier: ids that were erased before.  absent: ids that were never there, as (kind, id).
+    searched: what the proof has read; nothing of a dry run."""
+
+    run: str
+    images: int
+    faces: int
+    parts: int
+    of_parts: int
+    copies: int
+    earlier: int
+    absent: frozenset[tuple[str, str]]
+    searched: Searched = Searched()  # noqa: RUF009 - it is frozen
+    dry_run: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts; no id."""
+        shown = ("run", "images", "faces", "parts", "of_parts", "copies", "earlier", "dry_run")
+        return {
+            **{name: getattr(self, name) for name in shown},
+            "others": self.searched.others,
+            "searched": asdict(self.searched),
+            "absent": len(self.absent),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Whom to take out of which run.  copies: what to do with the same photos under other ids.
+    take_over: whether an erasure of other people that broke off is ended with this one."""
+
+    uri: str
+    subjects: frozenset[str]
+    images: frozenset[str]
+    copies: CopyPolicy = "refuse"
+    take_over: bool = False
+    say: Callable[[str], None] = lambda _: None
+
+    def run(self) -> Erased:
+        """Do it, or what is left of it.
+
+        Raises OutputError: no finished run, copies, a damaged part, or somebody else took over; ErasureError:
+        the proof fails.
+        """
+        target = EraseTarget.open(self.uri)
+        while True:
+            journal = Journal.of(target.out)
+            found, copies = self._look(target, ids_of(target.key, journal.pending))
+            if not journal.pending and not found.images:
+                return self._ended(target, [], self._prove(target, []))
+            if journal.pending and found.images and not self.take_over:
+                raise OutputError(
+                    f"an erasure of other people is under way in {self.uri}, or broke off there",
+                    "let it end, or run its command again; where nobody can, --take-over ends both",
+                )
+            if journal.begin(_erasure(found, copies) if found.images else None):
+                break
+        self._strike(target, journal)
+        searched = self._prove(target, journal.pending)
+        journal.close()
+        return self._ended(target, journal.pending, searched)
+
+    def dry_run(self) -> Erased:
+        """What would be done; nothing is written."""
+        target = EraseTarget.open(self.uri)
+        pending = Journal.of(target.out).pending
+        found, copies = self._look(target, ids_of(target.key, pending))
+        erasures = [*pending, _erasure(found, copies)] if found.images else pending
+        return self._ended(target, erasures, Searched(), dry_run=True)
+
+    def _look(self, target: EraseTarget, pending: ErasedIds) -> tuple[Found, Copies]:
+        wanted = ErasedIds.of(target.key, self.subjects, self.images) - pending
+        while True:
+            found = scan(target.out, target.plan, wanted, pending)
+            copies = copies_of(target.out, found, wanted | pending)
+            if not copies.images or self.copies == "keep":
+                return found, copies
+            if self.copies == "refuse":
+                raise OutputError(
+                    f"{copies.images:,} photos of {self.uri} are copies of some that would go, under other "
+                    "ids, which are not named: the same faces would stay. Nothing was changed",
+                    "say --copies erase, or --copies keep where these rows are somebody else's",
+                )
+            wanted |= copies.ids
+
+    def _strike(self, target: EraseTarget, journal: Journal) -> None:
+        out, ids = target.out, ids_of(target.key, journal.pending)
+        parts = sorted({part for each in journal.pending for part in each.parts})
+        run.reopen(out)
+        self.say(f"{len(parts):,} of {target.plan.parts:,} parts are written anew")
+        strike_plan(out, target.plan, ids, parts, journal.check)
+        strike_parts(out, ids, parts, journal.check)
+        clear_scratch(out)
+        plan = load_plan(out)
+        found = audit(out, plan)
+        journal.check()
+        journal.settle()
+        if found.damaged:
+            journal.close()
+            raise OutputError(
+                f"they are out of {out.uri}, but {len(found.damaged):,} parts of it are damaged or gone",
+                "run the job that made it again: it does these parts anew, without those who were erased",
+            )
+        report = target.report.recounted(found.tally, plan.erased_rows)
+        run.seal(out, found.files, report.as_dict(), report.text())
+
+    def _prove(self, target: EraseTarget, erasures: list[Erasure]) -> Searched:
+        ids = ErasedIds.of(target.key, self.subjects, self.images) | ids_of(target.key, erasures)
+        needles = {needle for each in erasures for needle in each.needles}
+        self.say("reading every file back")
+        return Proof(target.out, ids, self.subjects | self.images, Haystack(needles)).prove()
+
+    def _ended(
+        self, target: EraseTarget, erasures: list[Erasure], searched: Searched, dry_run: bool = False
+    ) -> Erased:
+        key, now = target.key, ids_of(target.key, erasures)
+        before = ids_of(key, receipts(target.out)) - now
+        named = {("subject", each): subject_digest(key, each) for each in self.subjects}
+        named |= {("image", each): image_digest(key, each) for each in self.images}
+        known = {*now.subjects, *now.images, *before.subjects, *before.images}
+        return Erased(
+            run=self.uri,
+            images=sum(each.images for each in erasures),
+            faces=sum(each.faces for each in erasures),
+            parts=len({part for each in erasures for part in each.parts}),
+            of_parts=target.plan.parts,
+            copies=sum(each.copies for each in erasures),
+            earlier=len(before & ErasedIds.of(key, self.subjects, self.images)),
+            absent=frozenset(name for name, digest in named.items() if digest not in known),
+            searched=searched,
+            dry_run=dry_run,
+        )
+
+
+def _erasure(found: Found, copies: Copies) -> Erasure:
+    return Erasure.of(
+        found.ids,
+        images=found.images,
+        faces=found.faces,
+        parts=tuple(found.parts),
+        copies=copies.images,
+        needles=tuple(sorted(found.needles - copies.shared)),
+    )

@@ -1,0 +1,269 @@
+"""Take people out of the folder of one night: tables, results, record and report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import FileDamaged, FrpipeError, OutputError
+from frpipe.io.erasure.erased_ids import ErasedIds
+from frpipe.io.output import run
+from frpipe.io.output.parts import IMAGES
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_json
+from frpipe.jobs.erase.columns import named, rows_of, without
+from frpipe.jobs.erase.job import CopyPolicy, Erase
+from frpipe.jobs.erase.parts import as_written
+from frpipe.jobs.erase.results import erase_result
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.differences import CHANGES
+from frpipe.jobs.nightly.doubts import DOUBTS, still_doubted
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.nightly.journal import NIGHT, Facts, encoded, read_record
+from frpipe.jobs.nightly.report import write_report
+from frpipe.jobs.nightly.summary import rejected_by_reason
+from frpipe.jobs.nightly.tables import read_table, write_table
+from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
+from frpipe.jobs.rejects.reading import in_order
+
+_LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
+_ENROLLED = (
+    "rows",
+    "ok",
+    "no_face",
+    "rejected",
+    "faces",
+    "reasons",
+    "erased",
+    "faces_refused",
+    "photos_turned",
+    "least_face_px",
+)
+_COMPARED = ("pairs", "same_photo", "same_person", "clusters")
+_SEARCHED = ("rows", "probes", "identified", "strangers")
+
+
+@dataclass(slots=True)
+class Struck:
+    """What was taken out of a night. results: changed.  begun: steps that had not ended, removed whole."""
+
+    photos: int = 0
+    faces: int = 0
+    rows: int = 0
+    results: list[str] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NightErasure:
+    """Take people out of a night that nobody works on. A kill anywhere is mended by doing it again.
+
+    ids: digests.  check: raises where the lease is lost.
+    """
+
+    night: Past
+    ids: ErasedIds
+    subjects: frozenset[str]
+    images: frozenset[str]
+    copies: CopyPolicy
+    say: Callable[[str], None]
+    check: Callable[[], None]
+
+    @property
+    def folder(self) -> Folder:
+        """Of the night."""
+        return self.night.folder
+
+    def dry_run(self) -> Struck:
+        """What would go of the enroll outputs. Raises OutputError as `run`, before anything is changed."""
+        struck = Struck()
+        for sub in self._enrolled():
+            if self._ended(sub):
+                done = self._erase(sub).dry_run()
+                struck.photos, struck.faces = struck.photos + done.images, struck.faces + done.faces
+        struck.begun = self._begun()
+        return struck
+
+    def run(self) -> Struck:
+        """Do it. Raises OutputError: a result of the night is damaged; ErasureError: a proof fails."""
+        self.check()
+        # What killed writers left half written: it may name anybody, and nobody writes here now.
+        self.folder.sweep(0)
+        struck = Struck(begun=self._begun())
+        for sub in struck.begun:
+            self.check()
+            self.say(f"{self.night.date}: {sub} had not ended and is removed; the night does it again")
+            self._remove(sub)
+        for sub in self._enrolled():
+            if self._ended(sub):
+                done = self._erase(sub).run()
+                struck.photos, struck.faces = struck.photos + done.images, struck.faces + done.faces
+        for sub in self._results():
+            if erase_result(self.folder.child(sub), self.ids, self.check):
+                struck.results.append(sub)
+        struck.rows += sum(self._strike_table(f"{s}/{name}") for s in (SCAN, PROBES) for name in _LISTS)
+        struck.rows += self._strike_table(DOUBTS)
+        struck.rows += self._strike_changes()
+        self._tell()
+        return struck
+
+    def _enrolled(self) -> list[str]:
+        """Folders of enroll outputs that were begun."""
+        return [sub for sub in (ENROLL, f"{PROBES}/{ENROLL}") if run.begun(self.folder.child(sub))]
+
+    def _results(self) -> list[str]:
+        """Folders of results that were begun."""
+        names = {e.name.split("/")[1] for e in self.folder.list(IDENTIFY) if e.name.count("/") > 1}
+        subs = (DEDUP, *(f"{IDENTIFY}/{name}" for name in sorted(names)))
+        return [sub for sub in subs if run.begun(self.folder.child(sub))]
+
+    def _begun(self) -> list[str]:
+        """Steps that had not ended and have to be done again from the start: a launch of the night does so.
+
+        Enroll where it holds somebody, as its manifest is another without them; what compares in any case, as
+        the compaction takes the version that it was begun with.
+        """
+        enrolling = [sub for sub in (ENROLL, f"{PROBES}/{ENROLL}") if self._holds(sub)]
+        comparing = [sub for sub in (DEDUP, IDENTIFY) if self.folder.list(sub)]
+        return [sub for sub in (*enrolling, *comparing) if not self._ended(sub)]
+
+    def _holds(self, sub: str) -> bool:
+        """Whether a table of an enroll output, its plan among them, names these people or cannot be read."""
+        if not self._ended(sub) and self.folder.exists(f"{sub}/{run.ERASING}"):
+            return True
+        names = [e.name for e in self.folder.list(sub) if e.name.endswith(".parquet")]
+        return any(in_order(lambda number: self._names_any(names[number]), range(len(names))))
+
+    def _remove(self, sub: str) -> None:
+        """Remove a folder whole; one that was cut short is known by its mark, and has no published part."""
+        mark = f"{sub}/{run.ERASING}"
+        self.folder.create(mark, b"{}")
+        self.folder.clear(f"{sub}/{IMAGES}")
+        for entry in self.folder.list(sub):
+            if entry.name != mark:
+                self.folder.delete(entry.name)
+        self.folder.clear(sub)
+
+    def _names_any(self, name: str) -> bool:
+        try:
+            return bool(rows_of(self.ids, as_written(self.folder.read(name))).any())
+        except FrpipeError:
+            raise
+        except (pa.ArrowInvalid, OSError, UnicodeError):
+            return True
+
+    def _ended(self, sub: str) -> bool:
+        """Whether the step that a folder is of is recorded as finished."""
+        step = "identify" if sub.startswith(PROBES) else sub.split("/", maxsplit=1)[0]
+        return step in self.night.steps
+
+    def _erase(self, sub: str) -> Erase:
+        return Erase(
+            self.folder.child(sub).uri, self.subjects, self.images, self.copies, take_over=True, say=self.say
+        )
+
+    def _strike_table(self, name: str) -> int:
+        """Take rows out of a table of the night; how many."""
+        if not self.folder.exists(name):
+            return 0
+        table = read_table(self.folder, name)
+        kept = without(self.ids, table)
+        if len(kept) < len(table):
+            self.check()
+            write_table(self.folder, name, kept)
+        return len(table) - len(kept)
+
+    def _strike_changes(self) -> int:
+        if not self.folder.exists(CHANGES):
+            return 0
+        table = read_table(self.folder, CHANGES)
+        hit = named(self.ids, table["id"].to_pylist())
+        if any(hit):
+            self.check()
+            write_table(self.folder, CHANGES, table.filter(pa.array([not each for each in hit])))
+        return sum(hit)
+
+    def _tell(self) -> None:
+        """Bring the record and the report to what is there now."""
+        record = read_record(self.folder)
+        if not record:
+            return
+        self._recount(record)
+        self._put(NIGHT, encoded(record))
+        if not self.folder.exists(run.REPORT):
+            return
+        try:
+            report: Facts = read_json(self.folder, run.REPORT)
+        except FileDamaged:
+            raise OutputError(
+                f"{run.REPORT} in {self.folder.uri} cannot be read", "remove that night's folder"
+            ) from None
+        report["steps"] = record["steps"]
+        before = (report["last_steps"] or {}).get("enroll") or {}
+        report["reasons"] = rejected_by_reason(record["steps"].get("enroll", {}), before)
+        lists = {
+            kind: [name for name, hit in zip(names, named(self.ids, names), strict=True) if not hit]
+            for kind, names in still_doubted(self.folder, report["lists"]).items()
+        }
+        report["lists"] = {kind: names for kind, names in lists.items() if names}
+        self.check()
+        write_report(self.folder, report, whole=self.folder.exists(run.SUCCESS))
+
+    def _recount(self, record: Facts) -> None:
+        steps = record["steps"]
+        scanned, probes = steps.get("scan", {}), (record.get("pins") or {}).get("probes")
+        for sub, facts in ((SCAN, scanned), (PROBES, probes)):
+            if facts and "listed" in facts and self.folder.exists(f"{sub}/{photos.LISTING}"):
+                facts.update(self._scanned(sub, facts))
+        if "not_done" not in steps.get("enroll", {"not_done": ""}):
+            facts, report = steps["enroll"], self._report(ENROLL)
+            facts |= {
+                name: report[name] for name in _ENROLLED if name in report and name in (*facts, "erased")
+            }
+            if "tried_again_tomorrow" in facts:
+                facts["tried_again_tomorrow"] = photos.tried_again(self.folder.child(SCAN))
+        if "not_done" not in steps.get("dedup", {"not_done": ""}):
+            steps["dedup"] |= {n: v for n, v in self._report(DEDUP).items() if n in _COMPARED}
+        for name, search in steps.get("identify", {}).items():
+            if isinstance(search, dict):
+                report = self._report(f"{IDENTIFY}/{name}")
+                search.update({n: v for n, v in report.items() if n in _SEARCHED})
+        if self.folder.exists(CHANGES):
+            counts = Counter(read_table(self.folder, CHANGES)["kind"].to_pylist())
+            for group in ("people", "clusters"):
+                told = steps.get("differences", {}).get(group)
+                if told:
+                    told.update({kind: counts[kind] for kind in told})
+
+    def _scanned(self, sub: str, facts: Facts) -> Facts:
+        """Counts of a look at photos, as if those who are erased had not been there."""
+        listed, todo, vanished = (
+            self._rows(f"{sub}/{name}") for name in (photos.LISTING, photos.MANIFEST, photos.VANISHED)
+        )
+        changed = min(facts["changed"], todo)
+        return {
+            "listed": listed,
+            "new": todo - changed,
+            "changed": changed,
+            "vanished": vanished,
+            "known_before": listed - (todo - changed) + vanished,
+            "people_without_photos": len(photos.people_without_photos(self.folder.child(sub))),
+        }
+
+    def _rows(self, name: str) -> int:
+        data = self.folder.read(name)
+        return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
+
+    def _report(self, sub: str) -> dict[str, Any]:
+        """Of a step; nothing where its folder was deleted."""
+        return run.complete(self.folder.child(sub)) or {}
+
+    def _put(self, name: str, data: bytes) -> None:
+        if self.folder.read(name) != data:
+            self.check()
+            self.folder.write(name, data)

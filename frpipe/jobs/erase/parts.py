@@ -1,0 +1,109 @@
+"""Take rows out of the files of a run. Each step finds out what is left to do, and may be done again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import FileDamaged
+from frpipe.io.erasure.erased_ids import ErasedIds
+from frpipe.io.output import run
+from frpipe.io.output.part_writer import PartWriter
+from frpipe.io.output.parts import FACES, IMAGES, is_whole, part_name, replace_part, withdraw_part
+from frpipe.io.output.plan import PLAN, Plan
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_json, read_whole
+from frpipe.jobs.rejects.reading import in_order
+
+_INDEX = f"{PLAN}/plan.json"
+# What a run leaves there only if it died between its last steps.
+_SCRATCH = ("_replay", "_attempts")
+
+Check = Callable[[], None]
+"""Called before a write: raises where somebody else has taken over."""
+
+
+def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
+    """Take rows out of the plan, so that no job can do them again; then note how many in its index."""
+    gone: dict[str, int] = {}
+    with PartWriter(out.child(PLAN)) as writer:
+        for part, rows in zip(parts, in_order(partial(_plan_rows, out), parts), strict=True):
+            kept = rows.filter(pa.array(~ids.mask(rows)))
+            if kept.num_rows < rows.num_rows:
+                check()
+                writer.write(plan.part_name(part), kept)
+            whole = plan.rows_of(part) + plan.erased.get(part, 0)
+            gone[str(part)] = whole - kept.num_rows
+    index = read_json(out, _INDEX)
+    erased = {**index.get("erased", {}), **gone}
+    if erased != index.get("erased"):
+        check()
+        out.write(_INDEX, (json.dumps({**index, "erased": erased}, indent=1) + "\n").encode())
+
+
+def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
+    """Take rows out of faces and images. A part that is damaged is taken away: it may hold anything.
+
+    Raises StorageError, OutOfMemory or OutputError where it cannot be told: it stays, and so does the mark.
+    """
+    listed = run.listed_files(out)
+
+    def strike(part: int) -> None:
+        try:
+            images, faces, whole = _read(out, part, listed)
+        except FileDamaged:
+            check()
+            withdraw_part(out, part)
+            return
+        gone, gone_faces = ids.mask(images), ids.mask(faces)
+        if gone.any() or gone_faces.any() or not whole:
+            check()
+            replace_part(out, part, images.filter(pa.array(~gone)), faces.filter(pa.array(~gone_faces)))
+
+    deque(in_order(strike, parts), maxlen=0)
+
+
+def clear_scratch(out: Folder) -> None:
+    """Remove what a run leaves there while it is under way, and what killed writers left."""
+    for sub in _SCRATCH:
+        out.clear(sub)
+    out.sweep(0)
+
+
+def as_written(data: bytes) -> pa.Table:
+    """A Parquet file, with the names of list items that it was written with: Parquet has its own for them."""
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    table = file.read(use_threads=False)
+    stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    if stored is None:
+        return table
+    schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored)))
+    return table.cast(schema).replace_schema_metadata(table.schema.metadata)
+
+
+def _plan_rows(out: Folder, part: int) -> pa.Table:
+    return read_whole(out, f"{PLAN}/{Plan.part_name(part)}", as_written)
+
+
+def _read(out: Folder, part: int, listed: Mapping[str, str]) -> tuple[pa.Table, pa.Table, bool]:
+    """Images, faces, and whether they belong together."""
+    images = _whole(out, f"{IMAGES}/{part_name(part)}", listed)[0]
+    faces, data = _whole(out, f"{FACES}/{part_name(part)}", listed)
+    return images, faces, is_whole(images, data)
+
+
+def _whole(out: Folder, name: str, listed: Mapping[str, str]) -> tuple[pa.Table, bytes]:
+    """listed: SHA-256 before the erasure. What it has written since has its own checksums."""
+    try:
+        return read_whole(out, name, lambda data: (as_written(data), data))
+    except FileDamaged:
+        if name not in listed:
+            raise
+        # As it was recorded it is not damaged, whatever Arrow says.
+        return read_whole(out, name, lambda data: (as_written(data), data), listed[name])

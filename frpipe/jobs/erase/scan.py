@@ -1,0 +1,113 @@
+"""Look through a run, before anything is changed, for the rows of people who are to be erased."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.gallery.schema import vectors_of
+from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
+from frpipe.io.erasure.needles import Haystack, Needle
+from frpipe.io.output.features import read_part_output
+from frpipe.io.output.parts import done_parts
+from frpipe.io.output.plan import Plan, read_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.rejects.reading import in_order, read_images
+
+_IMAGES = ("image_id", "subject_id", "content_sha256", "faces")
+_FACES = ["image_id", "subject_id", "embedding"]
+
+
+@dataclass(slots=True)
+class Found:
+    """ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors."""
+
+    ids: ErasedIds
+    images: int = 0
+    faces: int = 0
+    parts: list[int] = field(default_factory=list)
+    contents: set[str] = field(default_factory=set)
+    needles: set[Needle] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Copies:
+    """Rows that stay and show what is erased: the same file, or the same vector, under another photo's id.
+    shared: vectors of theirs that are looked for."""
+
+    ids: ErasedIds
+    images: int = 0
+    shared: set[Needle] = field(default_factory=set)
+
+
+def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Found:
+    """Rows that bear one of the ids `wanted`, and none of those whose erasure is under way.
+
+    Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
+    """
+    done = done_parts(out)
+
+    def look(part: int) -> Found:
+        images = read_images(out, part, _IMAGES) if part in done else _unpublished(out, part)
+        hit = images.filter(pa.array(wanted.mask(images) & ~pending.mask(images)))
+        found = Found(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
+        if found.images:
+            found.parts = [part]
+            with_face = hit.filter(pc.greater(hit["faces"], 0))
+            found.contents = set(with_face["content_sha256"].drop_null().to_pylist())
+        if found.faces:
+            found.needles = set(Needle.of(_vectors(out, part, hit)))
+        return found
+
+    total = Found(ErasedIds(wanted.key))
+    for found in in_order(look, range(plan.parts)) if len(wanted) else ():
+        total.ids |= found.ids
+        total.images, total.faces = total.images + found.images, total.faces + found.faces
+        total.parts += found.parts
+        total.contents |= found.contents
+        total.needles |= found.needles
+    return total
+
+
+def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
+    """What would stay of the photos found. erased: ids of all rows that go. Reads all vectors of the run."""
+    haystack = Haystack(found.needles)
+    contents = pa.array(sorted(found.contents), pa.string())
+
+    def look(part: int) -> Copies:
+        images = read_images(out, part, _IMAGES)
+        with_face = pc.greater(images["faces"], 0).to_numpy()
+        stays = with_face & ~erased.mask(images)
+        same = images.filter(pa.array(stays & pc.is_in(images["content_sha256"], contents).to_numpy()))
+        ids = set(same["image_id"].to_pylist())
+        kept = read_part_output(out, part, ["image_id"], _FACES)[1]
+        kept = kept.filter(pa.array(~erased.mask(kept)))
+        shared = haystack.found_in(vectors_of(kept).tobytes())
+        if shared:
+            alike = [needle in shared for needle in Needle.of(vectors_of(kept))]
+            ids |= set(kept.filter(pa.array(alike))["image_id"].to_pylist())
+        digests = frozenset(image_digest(erased.key, each) for each in ids)
+        return Copies(ErasedIds(erased.key, images=digests), len(ids), shared)
+
+    total = Copies(ErasedIds(erased.key))
+    for copies in in_order(look, sorted(done_parts(out))) if found.faces else ():
+        total.ids |= copies.ids
+        total.images += copies.images
+        total.shared |= copies.shared
+    return total
+
+
+def _unpublished(out: Folder, part: int) -> pa.Table:
+    """A part that is in the plan alone: its files were damaged, and taken away."""
+    rows = read_part(out, part).select(["image_id", "subject_id"])
+    nothing = {"content_sha256": pa.nulls(len(rows), pa.string()), "faces": np.zeros(len(rows), np.int32)}
+    return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})
+
+
+def _vectors(out: Folder, part: int, images: pa.Table) -> np.ndarray:
+    faces = read_part_output(out, part, ["image_id"], _FACES)[1]
+    theirs = pc.is_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
+    return vectors_of(faces.filter(theirs))

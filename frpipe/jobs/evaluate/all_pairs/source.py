@@ -1,0 +1,169 @@
+"""Who is compared with whom: the labelled templates of a gallery or of an enroll run, cut into blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import ConfigError
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
+from frpipe.io.output.features import read_part_output
+from frpipe.io.output.parts import done_parts
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.source import FeatureSource, GallerySource
+from frpipe.jobs.evaluate.all_pairs.blocks import Labelled
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.subject_faces import SubjectPolicy, as_text, templates_of
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Of a block, without vectors. subject, cohort: (n,) strings, of its templates.
+
+    photos: subject ids, one for each photo that is said to show somebody; None: a gallery knows of none.
+    """
+
+    subject: pa.StringArray
+    cohort: pa.StringArray
+    photos: pa.StringArray | None = None
+
+
+class LabelledSource(Protocol):
+    """Sent to workers, who read blocks of it. left_out: faces that are no template, by reason."""
+
+    @property
+    def block_rows(self) -> int: ...
+
+    @property
+    def left_out(self) -> Mapping[str, int]: ...
+
+    @property
+    def blocks(self) -> Sequence[Any]: ...
+
+    def block(self, number: int) -> Labelled: ...
+
+    def people(self, number: int) -> People: ...
+
+
+@dataclass(frozen=True)
+class LabelledGallery:
+    """The templates in sight of a version of a gallery.
+
+    by: an attribute; None: there are no cohorts.  commit: as of `GallerySource`.
+    """
+
+    uri: str
+    version: int
+    block_rows: int
+    by: str | None = None
+    commit: str | None = None
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Nobody: a gallery has templates alone."""
+        return {}
+
+    @property
+    def blocks(self) -> Sequence[Any]:
+        """The shards of each block."""
+        return self._templates.blocks
+
+    def block(self, number: int) -> Labelled:
+        """A block, read anew. Raises GalleryError: the gallery has no such attribute."""
+        table = self._table(number, vectors=True)
+        return Labelled(*_labels(table, self._by), vectors_of(table))
+
+    def people(self, number: int) -> People:
+        """Who is in a block."""
+        return People(*_labels(self._table(number, vectors=False), self._by))
+
+    @property
+    def _by(self) -> str | None:
+        """As a snapshot names it."""
+        return canonical_text(self.by) if self.by else None
+
+    @cached_property
+    def _templates(self) -> GallerySource:
+        return GallerySource(self.uri, self.version, self.block_rows, commit=self.commit)
+
+    def _table(self, number: int, *, vectors: bool) -> pa.Table:
+        names = [SUBJECT_ID, *([self._by] if self._by else [])]
+        snapshot = self._templates.snapshot
+        return pa.concat_tables(snapshot.table_of(ref, names, vectors=vectors) for ref in self.blocks[number])
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Of each photo of a finished enroll run whose subject is known the face that is its subject's.
+
+    chosen: by part, which of its faces are, as packed bits.  left_out: all other faces, by reason.
+    """
+
+    uri: str
+    created: datetime
+    block_rows: int
+    by: str | None
+    chosen: Mapping[int, bytes] = field(repr=False)
+    left_out: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls, found: FeatureRun, block_rows: int, by: str | None, policy: SubjectPolicy
+    ) -> LabelledFeatures:
+        """Looks at all faces once. Raises ConfigError: the manifest had no such column."""
+        chosen, left_out = {}, Counter[str]()
+        for part in sorted(done_parts(found.folder)):
+            images, faces = read_part_output(found.folder, part)
+            if by is not None and by not in faces.column_names:
+                raise ConfigError(f"the enroll run has no column {by!r}", "name one that its manifest had")
+            templates, others = templates_of(images, faces, policy, found.created)
+            ids = canonical_column(faces[FACE_ID])
+            mask = pc.is_in(ids, value_set=templates[FACE_ID].combine_chunks())
+            chosen[part] = np.packbits(mask.to_numpy()).tobytes()
+            left_out += others
+        return cls(found.folder.uri, found.created, block_rows, by, chosen, left_out)
+
+    @cached_property
+    def blocks(self) -> Sequence[Any]:
+        """The parts of each block."""
+        return FeatureSource(self.uri, self.created, self.block_rows).blocks
+
+    def block(self, number: int) -> Labelled:
+        """A block, read anew."""
+        table = pa.concat_tables(faces for _, faces in self._parts(number, [EMBEDDING]))
+        return Labelled(*_labels(table, self.by), vectors_of(table))
+
+    def people(self, number: int) -> People:
+        """Who is in a block, and in its photos."""
+        images, faces = zip(*self._parts(number, []), strict=True)
+        photos = pc.drop_null(_text(pa.concat_tables(images)[SUBJECT_ID]))
+        return People(*_labels(pa.concat_tables(faces), self.by), photos)
+
+    def _parts(self, number: int, names: list[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
+        folder, wanted = Folder.at(self.uri), [SUBJECT_ID, *([self.by] if self.by else []), *names]
+        for part in self.blocks[number]:
+            images, faces = read_part_output(folder, part, [SUBJECT_ID], wanted)
+            packed = np.frombuffer(self.chosen[part], np.uint8)
+            mask = np.unpackbits(packed, count=faces.num_rows).astype(bool)
+            yield images, faces.filter(pa.array(mask))
+
+
+def _labels(table: pa.Table, by: str | None) -> tuple[pa.StringArray, pa.StringArray]:
+    cohort = _text(as_text(table[by])) if by else pa.nulls(table.num_rows, pa.string())
+    return _text(table[SUBJECT_ID]), cohort
+
+
+def _text(column: pa.ChunkedArray) -> pa.StringArray:
+    """One array in Unicode NFC; an empty string says nothing."""
+    flat = canonical_column(pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks]))
+    return pc.if_else(pc.equal(flat, ""), pa.scalar(None, pa.string()), flat)

@@ -1,0 +1,133 @@
+"""The files of an evaluation: a page, plots, tables, JSON, threshold cards."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from frpipe.core.threshold import ThresholdCard
+from frpipe.evaluation.difference import Difference
+from frpipe.evaluation.evaluation import Evaluation
+from frpipe.evaluation.number import Number
+from frpipe.evaluation.plots.figures import Plot, figures
+from frpipe.evaluation.report.page import page
+from frpipe.evaluation.tables import as_json, curves_table, differences_table, numbers_table
+from frpipe.io.output import run
+from frpipe.io.output.parts import PartFile, to_parquet
+from frpipe.io.storage.folder import Folder
+
+PAGE = "report.html"
+NUMBERS = "numbers.json"
+_TITLES = {"verification": "Verification", "identification": "Identification"}
+# What a report's text names, of each system.
+_HEADLINES = ("accuracy", "EER", "AUC_exact", "folds_accuracy", "TAR", "TPIR", "CMC")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOutput:
+    """Where to, and what. pictures: JPEGs of photos by their ids, which the page shows; None: none."""
+
+    folder: Folder
+    evaluations: Sequence[Evaluation]
+    differences: Sequence[Difference]
+    created: datetime
+    title: str = ""
+    pictures: Mapping[str, bytes] | None = None
+
+    def publish(self, cards: Mapping[str, ThresholdCard]) -> dict[str, Any]:
+        """Write all files, then the report and the mark of success; the report."""
+        files = self.write(cards)
+        report = self._report(cards)
+        run.seal(self.folder, files, report, report_text(report))
+        return report
+
+    def write(self, cards: Mapping[str, ThresholdCard]) -> list[PartFile]:
+        """Write the page and what belongs to it."""
+        plots = figures(self.evaluations)
+        return [self._put(name, data) for name, data in self._contents(plots, cards).items()]
+
+    def _contents(self, plots: Sequence[Plot], cards: Mapping[str, ThresholdCard]) -> dict[str, bytes]:
+        shown = page(
+            self.evaluations,
+            self.differences,
+            plots,
+            title=self._title,
+            created=self.created.isoformat(timespec="seconds"),
+            thumbnails=self.pictures,
+        )
+        tables = {
+            "numbers.parquet": numbers_table(self.evaluations),
+            "curves.parquet": curves_table(self.evaluations),
+            "differences.parquet": differences_table(self.differences),
+        }
+        return {
+            PAGE: shown.encode(),
+            NUMBERS: as_json(self.evaluations, self.differences).encode(),
+            **{name: to_parquet(table, {"frpipe.job": "metrics"}) for name, table in tables.items()},
+            **{f"plots/{plot.name}.svg": plot.svg().encode() for plot in plots},
+            **{f"plots/{plot.name}.png": plot.png() for plot in plots},
+            **{f"cards/{file_name(name)}.json": card.json_text().encode() for name, card in cards.items()},
+        }
+
+    def _put(self, name: str, data: bytes) -> PartFile:
+        self.folder.write(name, data)
+        return PartFile(name, 0, len(data), hashlib.sha256(data).hexdigest())
+
+    @property
+    def _title(self) -> str:
+        task = _TITLES[self.evaluations[0].task]
+        return self.title or f"{task}: {', '.join(one.name for one in self.evaluations)}"
+
+    def _report(self, cards: Mapping[str, ThresholdCard]) -> dict[str, Any]:
+        return {
+            "task": self.evaluations[0].task,
+            "title": self._title,
+            "output": self.folder.uri,
+            "cards": {name: card.similarity for name, card in cards.items()},
+            "systems": [
+                {
+                    "name": one.name,
+                    "counts": dict(one.counts),
+                    "headlines": [_headline(n) for n in one.numbers if _is_headline(n)],
+                    "warnings": list(one.warnings),
+                }
+                for one in self.evaluations
+            ],
+            "differences": len(self.differences),
+            "significant": sum(bool(one.significant) for one in self.differences),
+        }
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """A report, for people."""
+    lines = [report["title"]]
+    for system in report["systems"]:
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in system["counts"].items())
+        lines += [f"{system['name']}: {counts}", *(f"  {line}" for line in system["headlines"])]
+        lines += [f"  warning: {warning}" for warning in system["warnings"]]
+    if report["differences"]:
+        lines.append(f"{report['significant']} of {report['differences']} differences are significant")
+    lines += [f"threshold card {name}: similarity >= {value:g}" for name, value in report["cards"].items()]
+    return "\n".join([*lines, f"page       {report['output']}/{PAGE}"]) + "\n"
+
+
+def _is_headline(number: Number) -> bool:
+    return number.measure in _HEADLINES and number.column is None
+
+
+def _headline(number: Number) -> str:
+    where = f" at {number.at:g}" if number.at is not None else ""
+    if number.value is None:
+        return f"{number.measure}{where}: {number.note}"
+    between = f" [{number.low:.4g}, {number.high:.4g}]" if number.low is not None else ""
+    counts = f" ({number.count:,} of {number.trials:,})" if number.trials else ""
+    return f"{number.measure}{where}: {number.value:.4g}{between}{counts}"
+
+
+def file_name(name: str) -> str:
+    """A name for people as part of a file's; letters of any script stay. Never that of a hidden file."""
+    return re.sub(r"^\.", "_", re.sub(r"[^\w.+-]+", "_", name))

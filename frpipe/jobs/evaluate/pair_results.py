@@ -1,0 +1,218 @@
+"""Results of jobs/verify.py as trials of verification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.text_column import canonical_column
+from frpipe.evaluation.pairs import Labels, Mask, PairTrials
+from frpipe.evaluation.sample import numbered
+from frpipe.io.output import run
+from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.evaluate.photo_facts import PhotoFacts
+from frpipe.jobs.verify.job import PAIRS
+from frpipe.jobs.verify.schema import UNKNOWN_FACE, UNKNOWN_IMAGE
+
+_TRUE, _FALSE = {"true", "1", "yes", "mated", "same"}, {"false", "0", "no", "non-mated", "different"}
+
+
+@dataclass(frozen=True, slots=True)
+class PairColumns:
+    """Names of the list's columns. mated: whether both are one person; without it, who they are decides.
+
+    by: columns of the list, or of the enrolled manifest, whose labels make groups.
+    """
+
+    mated: str = "mated"
+    fold: str = "fold"
+    subject_a: str = "subject_a"
+    subject_b: str = "subject_b"
+    by: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PairResults:
+    """A finished result. threshold: of its run, a similarity.  digest: of its files."""
+
+    uri: str
+    trials: PairTrials
+    threshold: float
+    features: str
+    digest: str
+    provenance: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, uri: str, columns: PairColumns) -> PairResults:
+        """Raises OutputError: it is no finished result; ConfigError: nothing says which pairs are mated."""
+        folder, report = finished(uri, "verify")
+        reading = _Reading(listed_rows(folder, PAIRS), columns, report["features"], report["feature_run"])
+        trials, warnings = reading.trials()
+        digest = run.digest(folder)
+        provenance = {
+            "result": uri,
+            "result_files": digest,
+            "pairs": run.begun(folder)["identity"]["pairs"],
+            **{
+                name: report[name] for name in ("feature_run", "embedder_hash", "preprocessing_hash", "faces")
+            },
+        }
+        threshold = float(report["threshold"]["similarity"])
+        return cls(uri, trials, threshold, str(report["features"]), digest, provenance, warnings)
+
+
+class _Reading:
+    """One table of pairs, understood."""
+
+    def __init__(self, table: pa.Table, columns: PairColumns, features: str, run_id: str) -> None:
+        self._table, self._columns, self._features, self._run_id = table, columns, features, run_id
+        self._facts: PhotoFacts | None = None
+        self.a, self.b = self._text("a"), self._text("b")
+
+    def trials(self) -> tuple[PairTrials, list[str]]:
+        names = self._persons()
+        known = (names[0] != "") & (names[1] != "")
+        mated = self._mated(names[0] == names[1], known)
+        owners, warnings = self._owners(names)
+        # A mated pair has one person, whatever the two sides are called.
+        one = np.where(names[0] != "", owners[0], owners[1])
+        person_a, person_b = numbered(*(np.where(mated, one, owner) for owner in owners))
+        status = self._text("status")
+        trials = PairTrials(
+            self.a,
+            self.b,
+            mated,
+            self._table["similarity"].to_numpy().astype(np.float64),
+            np.isin(status, ["missing_a", "missing_both"]),
+            np.isin(status, ["missing_b", "missing_both"]),
+            person_a,
+            person_b,
+            self._text(self._columns.fold) if self._columns.fold in self._table.column_names else None,
+            {column: self._shared(column) for column in self._columns.by},
+        )
+        disputed = known & (mated != (names[0] == names[1]))
+        return trials, [*warnings, *_disputed(disputed), *_repeated(trials), *self._unknown()]
+
+    def _mated(self, alike: Mask, known: Mask) -> Mask:
+        if self._columns.mated in self._table.column_names:
+            return _truths(self._text(self._columns.mated), self._columns.mated)
+        if known.all():
+            return np.asarray(alike)
+        raise ConfigError(
+            f"nothing says which pairs are mated: there is no column {self._columns.mated!r}, and not all "
+            "persons are known",
+            "give the list a column of true and false and name it with --mated, or enroll with subject_id",
+        )
+
+    def _persons(self) -> list[Labels]:
+        """Who is on both sides: as the list says, or as the manifest did; empty: that one does not say."""
+        own = self._columns.subject_a, self._columns.subject_b
+        if {*own} <= {*self._table.column_names}:
+            return [self._text(name) for name in own]
+        return [self._photo("subject_id", side) for side in (self.a, self.b)]
+
+    def _owners(self, names: list[Labels]) -> tuple[list[Labels], list[str]]:
+        """A person for each side; where it is not known who, the photo is one."""
+        photos = np.concatenate([self.a, self.b])
+        unknown = len(pd.unique(photos[np.concatenate(names) == ""]))
+        if not unknown:
+            return names, []
+        words = (
+            f"who is on {unknown:,} of {len(pd.unique(photos)):,} photos is not known: intervals take each "
+            "of these for a person, and are too narrow"
+        )
+        # No id has a NUL: a photo is nobody who is known.
+        sides = zip(names, (self.a, self.b), strict=True)
+        return [np.where(name == "", "\0" + photo, name) for name, photo in sides], [words]
+
+    def _shared(self, column: str) -> Labels:
+        """The label of both sides; empty where they differ."""
+        if column in self._table.column_names:
+            return self._text(column)
+        sides = [self._photo(column, side) for side in (self.a, self.b)]
+        return np.where(sides[0] == sides[1], sides[0], "")
+
+    def _photo(self, column: str, side: Labels) -> Labels:
+        if self._facts is None or column not in self._facts.table:
+            self._facts = PhotoFacts.of(self._features, self._wanted(), self._run_id)
+        return self._facts.of_photos(column, side)
+
+    def _wanted(self) -> list[str]:
+        return [name for name in self._columns.by if name not in self._table.column_names]
+
+    def _unknown(self) -> list[str]:
+        reasons = np.concatenate([self._text("reason_a"), self._text("reason_b")])
+        count = int(np.isin(reasons, [UNKNOWN_IMAGE, UNKNOWN_FACE]).sum())
+        words = (
+            f"{count:,} sides of pairs name a photo or face that was never enrolled; they count as failures"
+        )
+        return [words] if count else []
+
+    def _text(self, column: str) -> Labels:
+        return texts(self._table[column])
+
+
+def finished(uri: str, job: str) -> tuple[Folder, dict[str, Any]]:
+    """A result, and its report. Raises OutputError: it is not of this job, or has not ended."""
+    folder = Folder.at(uri)
+    report = run.complete(folder)
+    if report is None or run.begun(folder).get("identity", {}).get("job") != job:
+        raise OutputError(f"{uri} is not a finished result of jobs/{job}.py", "run that job to its end first")
+    return folder, report
+
+
+def listed_rows(folder: Folder, sub: str) -> pa.Table:
+    """The rows of the files of a finished result that it lists under `sub/`, and of no others.
+
+    Raises OutputError: one is not what was listed, or there is none.
+    """
+    files = ListedFiles.of(folder)
+    tables = [files.table(name) for name in files.below(sub)]
+    if not tables:
+        raise OutputError(f"{folder.uri} holds no results", "nothing was compared there")
+    return pa.concat_tables(tables)
+
+
+def _repeated(trials: PairTrials) -> list[str]:
+    again, itself = len(trials) - len(trials.distinct()), int(np.count_nonzero(trials.a == trials.b))
+    found = []
+    if again:
+        found.append(
+            f"{again:,} pairs are listed before, in this or the other order: every rate counts them again, a "
+            "threshold card does not"
+        )
+    if itself:
+        found.append(f"{itself:,} pairs are of a photo with itself, and say nothing of a system")
+    return found
+
+
+def _disputed(disputed: Mask) -> list[str]:
+    count = int(np.count_nonzero(disputed))
+    words = f"{count:,} pairs are called mated or non-mated against the names of their persons"
+    return [words] if count else []
+
+
+def texts(column: pa.ChunkedArray) -> Labels:
+    """(n,) strings in Unicode NFC; empty: null."""
+    values: Labels = pc.fill_null(canonical_column(column.cast(pa.string())), "").to_numpy()
+    return values
+
+
+def _truths(values: Labels, column: str) -> Mask:
+    folded = np.char.lower(values.astype(str))
+    true, false = np.isin(folded, [*_TRUE]), np.isin(folded, [*_FALSE])
+    if not (true | false).all():
+        raise ConfigError(
+            f"the column {column!r} has values that are neither true nor false",
+            "write true for two photos of one person, and false for photos of two",
+        )
+    return np.asarray(true)

@@ -1,0 +1,103 @@
+"""Systems that were run on trials: what came of each, and how two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from frpipe.core.errors import ConfigError
+from frpipe.evaluation.compare import differences, judged
+from frpipe.evaluation.difference import Difference
+from frpipe.evaluation.evaluation import Evaluation
+from frpipe.evaluation.pairs import Labels, Mask, PairTrials
+from frpipe.evaluation.sample import Estimate, numbered
+from frpipe.evaluation.searches import SearchTrials
+from frpipe.jobs.evaluate.output import file_name
+from frpipe.metrics.scores import Indices
+
+Trials = PairTrials | SearchTrials
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """evaluation: of all its trials.  estimates: what is compared with another system.  features: the enroll
+    output that holds its photos."""
+
+    evaluation: Evaluation
+    trials: Trials
+    estimates: Sequence[Estimate]
+    features: str
+
+
+def named(results: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A name for each result: those given, else the last part of its URI.
+
+    Raises ConfigError: not one for each, or two that would be one in the name of a file.
+    """
+    found = list(names) or [uri.rstrip("/").rsplit("/", 1)[-1] for uri in results]
+    if len(found) != len(results) or len(set(map(file_name, found))) != len(found):
+        raise ConfigError(
+            f"{len(results)} results and the names {', '.join(found)}",
+            "give --names, one for each, all different",
+        )
+    return found
+
+
+def compared(systems: Sequence[System]) -> list[Difference]:
+    """Each system with the first, on the trials that both completed."""
+    found: list[Difference] = []
+    measures = (len(systems) - 1) * len(systems[0].estimates)
+    for first, second in ((systems[0], other) for other in systems[1:]):
+        mine, theirs = _shared(first.trials, second.trials)
+        found += differences(
+            (first.evaluation.name, mine.sample()),
+            (second.evaluation.name, theirs.sample()),
+            first.estimates,
+            measures,
+        )
+    return judged(found)
+
+
+def _shared(first: Trials, second: Trials) -> tuple[Trials, Trials]:
+    """The trials that both completed, in one order. Raises ConfigError: there are none."""
+    done = [_done(trials) for trials in (first, second)]
+    ours, others = (keys[mask] for keys, mask in zip(_keys(first, second), done, strict=True))
+    _, mine, theirs = np.intersect1d(ours, others, return_indices=True)
+    if not len(mine):
+        raise ConfigError(
+            "the results have no trial in common", "compare results of the same list of pairs, or of probes"
+        )
+    rows = [np.flatnonzero(mask)[place] for mask, place in zip(done, (mine, theirs), strict=True)]
+    return _of_one_people(first.some(rows[0]), second.some(rows[1]))
+
+
+def _of_one_people(first: Trials, second: Trials) -> tuple[Trials, Trials]:
+    """People can only be drawn alike who are numbered alike, and one result may know fewer of them."""
+    if isinstance(first, PairTrials) and isinstance(second, PairTrials):
+        second = replace(second, person_a=first.person_a, person_b=first.person_b)
+    return first, second
+
+
+def _done(trials: Trials) -> Mask:
+    if isinstance(trials, PairTrials):
+        return trials.completed
+    return trials.done_mated | trials.done_strangers
+
+
+def _keys(first: Trials, second: Trials) -> list[Indices]:
+    """(n,) a number for each trial of either: of the photos, or probe and person, and whether it is mated."""
+    sides = [*_sides(first), *_sides(second)]
+    numbers = numbered(*sides)
+    people = 1 + max(int(part.max(initial=0)) for part in numbers)
+    return [
+        (left * people + right) * 2 + trials.mated
+        for trials, left, right in zip((first, second), numbers[::2], numbers[1::2], strict=True)
+    ]
+
+
+def _sides(trials: Trials) -> tuple[Labels, Labels]:
+    if isinstance(trials, PairTrials):
+        return trials.a, trials.b
+    return trials.image, trials.truth

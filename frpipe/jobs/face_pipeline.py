@@ -1,0 +1,79 @@
+"""Models loaded once and run on single photos, in this process: what jobs do, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from frpipe.core.config import Config
+from frpipe.core.errors import FaceError
+from frpipe.core.reasons import Reject
+from frpipe.io.storage.fetch import Fetcher
+from frpipe.models.card import Card
+from frpipe.models.embedders.arcface import Embedder
+from frpipe.models.loading import load_embedder
+from frpipe.stages.locate import Located, Locator, locator_of
+from frpipe.stages.run_spec import Models
+
+PhotoSource = str | Path | bytes | np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class FacePipeline:
+    """A locator and an embedder. Models reuse their memory, so that one call at a time may use them."""
+
+    locator: Locator
+    embedder: Embedder
+    fetcher: Fetcher
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def card(self) -> Card:
+        """Of the embedder."""
+        return self.embedder.card
+
+    def locate(self, photos: Sequence[PhotoSource]) -> list[Located]:
+        """The outcome of each photo: a path, a URI, encoded bytes, or (H, W, 3) uint8 RGB pixels."""
+        with self.lock:
+            return list(self.locator.locate(self._read(photo) for photo in photos))
+
+    def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """(n, dim) vectors of aligned crops, not of unit length."""
+        with self.lock:
+            return self.embedder.embed(np.stack(crops)).astype(np.float64)
+
+    def _read(self, photo: PhotoSource) -> bytes | Reject:
+        if isinstance(photo, np.ndarray):
+            return _encoded(photo)
+        if isinstance(photo, bytes):
+            return photo
+        try:
+            return self.fetcher.fetch(str(photo) if "://" in str(photo) else str(Path(photo).absolute()))
+        except Reject as why:
+            return why
+
+
+@lru_cache(maxsize=4)
+def pipeline_of(config: Config) -> FacePipeline:
+    """The pipeline of a configuration, loaded at its first use."""
+    models = Models.of(config)
+    return FacePipeline(
+        locator_of(models.config, models.detector, models.judge),
+        load_embedder(models.embedder, config.embed, config.resources.embed),
+        Fetcher(config.storage.roots, config.storage.fetch_attempts, config.decode.max_bytes),
+    )
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    """Lossless PNG of RGB pixels, so that arrays take the same way as files."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise FaceError("the array is not a picture", "pass (H, W, 3) uint8 RGB")
+    _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return bytes(data)

@@ -1,0 +1,98 @@
+"""A finished enroll run, as a source of templates: its recipe, when it was made, how many faces it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from frpipe.core.errors import FileDamaged, ModelError, OutputError
+from frpipe.gallery.schema import EMBEDDING
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.output import run
+from frpipe.io.output.features import read_outputs
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_json
+from frpipe.models.registry import Registry
+
+_HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRun:
+    """spec: of a gallery that can hold its features.  run_id: hash of the manifest's content, short.
+    created: when the run began.  faces: rows of `faces`."""
+
+    folder: Folder
+    spec: GallerySpec
+    manifest: str
+    run_id: str
+    created: datetime
+    faces: int
+
+    @classmethod
+    def open(cls, uri: str) -> FeatureRun:
+        """The run in an output folder. Raises OutputError where there is none, or it has not ended."""
+        folder = Folder.at(uri)
+        report = run.complete(folder)
+        if report is None:
+            if folder.exists(run.ERASING):
+                raise OutputError(*run.erasure_under_way(folder))
+            if folder.exists(run.SUCCESS):
+                raise OutputError(
+                    f"{uri} is marked as finished, and files of it are not there, or not of their size",
+                    f"see which with `frpipe check {uri}`, then run the job that made it again",
+                )
+            raise OutputError(
+                f"{uri} is not the output of a finished enroll run: it has no {run.SUCCESS}",
+                "run jobs/enroll.py to its end; the same command goes on where it stopped",
+            )
+        try:
+            facts = read_json(folder, run.RUN)
+            manifest, run_id = str(facts["manifest"]), str(facts["identity"]["manifest"])[:12]
+            faces = int(report["faces"])
+        except (FileNotFoundError, FileDamaged, ValueError, KeyError, TypeError):
+            raise OutputError(f"{run.RUN} in the enroll output cannot be read", "enroll again") from None
+        return cls(folder, _recipe(folder), manifest, run_id, _created(folder, facts), faces)
+
+    def remedy(self, embedder_hash: str) -> str:
+        """What to do where a gallery was made with another recipe: enroll the same photos again."""
+        name = card_name(embedder_hash)
+        model = f"--set embed.model={name}" if name else "the gallery's models and settings"
+        return (
+            f"enroll the manifest again with the gallery's settings: python jobs/enroll.py "
+            f"--manifest {self.manifest} --output NEW {model}; or use another gallery"
+        )
+
+
+def card_name(sha256: str) -> str | None:
+    """Name of the card that pins these weights, if there is one."""
+    try:
+        cards = Registry.default().cards().values()
+    except ModelError:
+        return None
+    return next((card.name for card in cards if card.sha256 == sha256), None)
+
+
+def _created(folder: Folder, facts: dict[str, Any]) -> datetime:
+    """When the run began: as run.json says, else as old as a local run.json is, else now."""
+    if "created" in facts:
+        return datetime.fromisoformat(str(facts["created"])).astimezone(UTC)
+    version = folder.entry(run.RUN).version
+    if folder.is_local and version.isdigit():
+        return datetime.fromtimestamp(int(version) // 10**9, UTC)
+    return datetime.now(UTC)
+
+
+def _recipe(folder: Folder) -> GallerySpec:
+    """Dimension and hashes, as the first file of faces states them."""
+    for _, faces in read_outputs(folder, ["image_id"], [EMBEDDING]):
+        metadata = faces.schema.metadata or {}
+        dim = faces.schema.field(EMBEDDING).type.list_size
+        try:
+            return GallerySpec(
+                int(dim), **{name: metadata[f"frpipe.{name}".encode()].decode() for name in _HASHES}
+            )
+        except KeyError:
+            break
+    raise OutputError("the enroll output does not say which models made it", "enroll the manifest again")

@@ -1,0 +1,112 @@
+"""Enroll one photo of one person, as the lecture does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError
+from frpipe.core.text import canonical_text
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.photos import RunPhotos
+from frpipe.gallery.policy import SAME_FACE, Policy
+from frpipe.gallery.schema import (
+    FACE_ID,
+    FIXED_COLUMNS,
+    attributes_of,
+    canonical_where,
+    template_schema,
+    vector_array,
+    vectors_of,
+)
+from frpipe.io.storage import uri as uris
+from frpipe.jobs.going_on import for_gallery
+from frpipe.jobs.likeness import likeness_of
+from frpipe.jobs.photo import check_config, face_of
+from frpipe.jobs.subject_faces import SubjectPolicy
+
+
+def enroll_photo(
+    gallery: Gallery,
+    photo: str,
+    subject_id: str,
+    attributes: Mapping[str, str],
+    config: Config,
+    *,
+    faces: SubjectPolicy = "require-one",
+    policy: Policy = "append",
+    strict: bool = False,
+    threshold: float | None = None,
+) -> Outcome:
+    """Add the face of a photo to a person. The face id is the photo's SHA-256, short: one photo counts once.
+
+    A photo that is there already keeps the attributes that are not given anew. A face is of one person: where
+    another has the same face of the same photo, it moves. A file with another content is another photo,
+    though it lies at the same place.
+
+    strict: refuse a face that does not fit.  threshold: similarity of one person; None: the embedder card's.
+
+    Raises FaceError where the photo has no face, or several and `faces` does not say which; GalleryMismatch
+    where the configuration is not the gallery's; DoubtError where strict.
+    """
+    taken = sorted(set(attributes) & set(FIXED_COLUMNS))
+    if taken or not subject_id:
+        raise ConfigError(
+            f"{taken[0]} is a column of every gallery" if taken else "the id is empty",
+            "choose another name for the attribute" if taken else "give --id",
+        )
+    subject_id, attributes = canonical_text(subject_id), canonical_where(attributes)
+    config = for_gallery(config, gallery.spec)
+    check_config(config, gallery.spec)
+    face = face_of(photo, config, faces)
+    face_id = f"photo:{face.content_sha256[:20]}"
+    attributes = {**_known(gallery, subject_id, face_id), **attributes}
+    columns = {
+        "subject_id": [subject_id],
+        "face_id": [face_id],
+        "image_uri": [uris.canonical(photo)],
+        "quality": [face.quality],
+        "enrolled_at": [datetime.now(UTC)],
+        "embedding": vector_array(face.vector[None, :]),
+        **{name: [value] for name, value in attributes.items()},
+    }
+    table = pa.table(columns, schema=template_schema(gallery.spec.dim, attributes))
+    return lifecycle.enroll(
+        gallery,
+        [table],
+        policy,
+        note=f"one photo, faces {faces}",
+        photos=_moved(gallery, face_id, face.vector),
+        likeness=likeness_of(gallery.spec, threshold, strict),
+    )
+
+
+def _moved(gallery: Gallery, face_id: str, vector: NDArray[np.float32]) -> RunPhotos | None:
+    """The photo, where somebody has this face of it already; None where the others on it have other faces."""
+    snapshot, alike = gallery.snapshot(), list[bool]()
+    for ref in snapshot.version.shards:
+        is_it = pc.equal(snapshot.open(ref, vectors=False).text(FACE_ID), face_id)
+        rows = np.setdiff1d(np.flatnonzero(is_it.to_numpy(False)), snapshot.deleted_rows(ref))
+        if rows.size:
+            found = snapshot.table_of(ref, [FACE_ID], rows, vectors=True)
+            alike += (vectors_of(found) @ vector >= SAME_FACE).tolist()
+    if not alike or not all(alike):
+        return None
+    photos = RunPhotos()
+    photos.add(pa.array([face_id]), pa.nulls(1, pa.string()))
+    return photos
+
+
+def _known(gallery: Gallery, subject_id: str, face_id: str) -> dict[str, str]:
+    """Attributes of a template that is there already."""
+    rows = gallery.snapshot().show(subject_id)
+    row = rows.filter(pc.equal(rows[FACE_ID], face_id)).select(attributes_of(rows.schema)).to_pylist()
+    return {name: value for name, value in row[0].items() if value is not None} if row else {}

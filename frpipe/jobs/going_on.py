@@ -1,0 +1,64 @@
+"""What was begun before photos were looked at again goes on as it began, unless it is told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from frpipe.core.config import Config
+from frpipe.core.night_config import NightConfig
+from frpipe.core.recipe import SINGLE_LOOK
+from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.stages.run_spec import Models
+
+Say = Callable[[str], None]
+_SAID = (
+    "this was begun when photos were looked at once, and goes on so: turned and small faces are not looked "
+    "at again (docs/turned-and-small.md)"
+)
+
+
+def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda _: None) -> Config:
+    """The configuration for an output whose run.json holds the recipe `begun`; None where nothing was begun.
+
+    A recipe of a single look is kept where the configuration says nothing of turns, refinement or the size of
+    faces. Where it does, it stays, and whoever compares recipes refuses it.
+    """
+    if not begun or begun.get("algorithm") != SINGLE_LOOK or config.detect.chooses_looks:
+        return config
+    if Models.of(config).recipe.algorithm != SINGLE_LOOK:
+        say(_SAID)
+    return config.single_look()
+
+
+def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None) -> Config:
+    """The configuration for a gallery: that of a single look, if it made its vectors and is not ruled out."""
+    if config.detect.chooses_looks:
+        return config
+    if _makes(config, gallery) or not _makes(single := config.single_look(), gallery):
+        return config
+    say(_SAID)
+    return single
+
+
+def _makes(config: Config, gallery: GallerySpec) -> bool:
+    return Models.of(config).recipe.preprocessing_hash == gallery.preprocessing_hash
+
+
+def for_gallery_at(config: Config, uri: str, say: Say = lambda _: None) -> Config:
+    """As `for_gallery`; the configuration itself where there is no gallery yet."""
+    return for_gallery(config, Gallery.open(uri).spec, say) if Folder.at(uri).exists(GALLERY) else config
+
+
+def for_night(config: NightConfig, date: str, say: Say = lambda _: None) -> NightConfig:
+    """The configuration of a night: with the recipe that it, or the gallery of the nights, was begun with."""
+    begun = run.begun(Folder.at(config.runs).child(date)).get("identity", {})
+    settings = config.settings
+    if begun and "turns" not in begun.get("recipe", {}).get("detect", {}):
+        settings = going_on(settings, {"algorithm": SINGLE_LOOK}, say)
+    elif not begun:
+        settings = for_gallery_at(settings, config.gallery, say)
+    return config.model_copy(update={"settings": Models.of(settings).config})

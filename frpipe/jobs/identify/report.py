@@ -1,0 +1,101 @@
+"""What an identification run did: counted from its published rows, never from what workers said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import InvariantError
+from frpipe.gallery.catalog import VersionId
+from frpipe.io.output import run
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.identify.search_plan import SearchPlan
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over published units. damaged: units that were, and have been taken back."""
+
+    rows: int = 0
+    damaged: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    decisions: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, done: Units) -> Tally:
+        """Read all of them, as the run's own driver."""
+        tally = cls()
+        for unit in sorted(done.done()):
+            table = done.read_own(unit)
+            if table is None:
+                tally.damaged += 1
+            else:
+                tally.add(table)
+        return tally
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of one."""
+        self.rows += table.num_rows
+        self.statuses.update(_counts(table["status"]))
+        self.decisions.update(_counts(table["decision"]))
+
+    def check(self, probes: Folder) -> None:
+        """Raise InvariantError unless each face of the output, and each photo without one, has a row."""
+        enrolled = run.complete(probes) or {}
+        faces, *without = (enrolled.get(name, 0) for name in ("faces", "no_face", "rejected"))
+        expected = faces + sum(without)
+        if (self.rows, self.statuses["ok"]) != (expected, faces):
+            raise InvariantError(
+                f"{self.rows} rows came out, not {expected}", "keep the output and report this"
+            )
+
+    def report(self, search_plan: SearchPlan, **facts: Any) -> dict[str, Any]:
+        """Counts, the threshold, what was searched, then the facts."""
+        own = search_plan.gallery.spec
+        return {
+            "rows": self.rows,
+            "probes": self.statuses["ok"],
+            "photos_without_probe": self.rows - self.statuses["ok"],
+            "identified": self.decisions["identified"],
+            "strangers": self.decisions["stranger"],
+            "no_decision": self.decisions["none"],
+            "threshold": asdict(search_plan.limit) if search_plan.limit else None,
+            "templates": search_plan.search_view.rows,
+            "subjects": search_plan.search_view.subjects,
+            "gallery": search_plan.gallery.uri,
+            **search_plan.searched.as_dict("gallery_"),
+            "candidates": search_plan.spec.k,
+            "score": search_plan.spec.score,
+            "where": search_plan.spec.where,
+            "kernel": search_plan.spec.kernel,
+            "embedder_hash": own.embedder_hash,
+            "preprocessing_hash": own.preprocessing_hash,
+            **facts,
+        }
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """A report, for people."""
+    limit = report["threshold"]
+    accepted = f"similarity >= {limit['similarity']:g}: {limit['source']}" if limit else "always the nearest"
+    warned = f"warning    {limit['warning']}\n" if limit and limit["warning"] else ""
+    version = VersionId.read(report, "gallery_")
+    return (
+        f"rows       {report['rows']:,}: {report['probes']:,} probes, "
+        f"{report['photos_without_probe']:,} photos without one\n"
+        f"decisions  {report['identified']:,} identified, {report['strangers']:,} strangers\n"
+        f"gallery    {version}, {report['templates']:,} templates of "
+        f"{report['subjects']:,} people\n"
+        f"accepted   {accepted}\n{warned}"
+        f"time       {report['wall_s']:,.1f} s for {report['launch_probes']:,} probes\n"
+    )
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(pc.fill_null(column, "none"))
+    return {each["values"]: each["counts"] for each in counted.to_pylist()}

@@ -1,0 +1,98 @@
+"""From candidates to the rows that identification publishes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from frpipe.jobs.identify.schema import CANDIDATE, PROBE_SCHEMA
+from frpipe.matching.ranking import Ranking
+
+IMAGE_NAMES = ("image_id", "image_uri", "subject_id", "status", "reason", "faces")
+FACE_NAMES = ("image_id", "face_id", "face_index", "image_uri", "subject_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """How candidates become decisions. threshold: a similarity; None: a closed set, always the nearest.
+
+    facts: of the gallery, the same in every row.
+    """
+
+    threshold: float | None
+    facts: dict[str, Any]
+
+    def table(self, images: pa.Table, faces: pa.Table, ranking: Ranking) -> pa.Table:
+        """The rows of a unit, in the order of its photos. ranking: of its faces, by `Ranking.top`."""
+        candidates = _candidates(ranking, faces.num_rows)
+        rank1 = _firsts(ranking, faces.num_rows)
+        failures = images.filter(pc.equal(images["faces"], 0))
+        # Of each row: its face, or null; its photo.
+        face = pa.array([*range(faces.num_rows), *[None] * failures.num_rows], pa.int64())
+        photo_ids = pa.concat_arrays(
+            [faces["image_id"].combine_chunks(), failures["image_id"].combine_chunks()]
+        )
+        photo = pc.index_in(photo_ids, value_set=images["image_id"].combine_chunks())
+        order = pc.sort_indices(pa.table({"p": photo, "f": face}), [("p", "ascending"), ("f", "ascending")])
+        face, photo = face.take(order), photo.take(order)
+        columns: dict[str, Any] = {
+            name: images[name].take(photo) for name in ("image_id", "image_uri", "status", "reason")
+        }
+        columns["probe_subject_id"] = images["subject_id"].take(photo)
+        columns["face_id"] = faces["face_id"].take(face)
+        columns["candidates"] = candidates.take(face)
+        for name, values in rank1.items():
+            columns[f"rank1_{name}"] = values.take(face)
+        columns["decision"] = self._decisions(face, columns["rank1_similarity"])
+        facts = {"threshold_similarity": self.threshold, **self.facts}
+        columns |= {
+            name: pa.repeat(pa.scalar(value, PROBE_SCHEMA.field(name).type), len(face))
+            for name, value in facts.items()
+        }
+        return pa.table([columns[name] for name in PROBE_SCHEMA.names], schema=PROBE_SCHEMA)
+
+    def _decisions(self, face: pa.Array, similarity: pa.Array) -> pa.Array:
+        nobody = "stranger" if self.threshold is not None else None
+        found = pc.fill_null(
+            pc.greater_equal(similarity, -9 if self.threshold is None else self.threshold), False
+        )
+        decided = pc.if_else(found, "identified", pa.scalar(nobody, pa.string()))
+        return pc.if_else(face.is_valid(), decided, pa.scalar(None, pa.string()))
+
+
+def _candidates(ranking: Ranking, probes: int) -> pa.ListArray:
+    edges = _edges(ranking, probes)
+    rank = np.arange(len(ranking.probe)) - edges[ranking.probe] + 1
+    values = pa.StructArray.from_arrays(
+        [
+            pa.array(rank.astype(np.int32)),
+            ranking.subject_id,
+            pa.array(ranking.similarity),
+            pa.array(1 - ranking.similarity),
+        ],
+        fields=list(CANDIDATE),
+    )
+    return pa.ListArray.from_arrays(
+        pa.array(edges.astype(np.int32)), values, type=PROBE_SCHEMA.field("candidates").type
+    )
+
+
+def _firsts(ranking: Ranking, probes: int) -> dict[str, pa.Array]:
+    """Of each probe its best candidate; null where there is none."""
+    edges = _edges(ranking, probes)
+    first = pa.array(edges[:-1], mask=np.diff(edges) == 0)
+    similarity = pa.array(ranking.similarity).take(first)
+    return {
+        "subject_id": ranking.subject_id.take(first),
+        "similarity": similarity,
+        "distance": pc.subtract(1.0, similarity),
+    }
+
+
+def _edges(ranking: Ranking, probes: int) -> NDArray[np.int64]:
+    return np.searchsorted(ranking.probe, np.arange(probes + 1)).astype(np.int64)

@@ -1,0 +1,160 @@
+"""What identification searches, and where strangers begin: all that is known before there are probes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from frpipe.core.threshold import ThresholdCard
+from frpipe.gallery.catalog import VersionId
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.search_view import SearchView
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.identify.schema import IDENTIFY_VERSION
+from frpipe.jobs.identify.worker import SearchSpec
+from frpipe.jobs.photo import embedder_card
+from frpipe.jobs.recorded_version import RecordedVersion
+from frpipe.jobs.recorded_version import pinned as pinned_version
+from frpipe.matching.threshold import Limit, limit_of
+
+JOB = "identify"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """One version of a gallery, who of it is compared and how.
+
+    version: as the output names it.  limit: None in a closed set.
+    """
+
+    gallery: Gallery
+    version: VersionId
+    spec: SearchSpec
+    search_view: SearchView
+    limit: Limit | None
+
+    @classmethod
+    def of(
+        cls,
+        version: VersionId,
+        spec: SearchSpec,
+        threshold: float | None,
+        card: ThresholdCard | None,
+        *,
+        closed: bool,
+    ) -> SearchPlan:
+        """Raises GalleryError: no such version or attribute. ConfigError: no threshold. GalleryMismatch: a
+        threshold card of another embedder."""
+        gallery, search_view = Gallery.open(spec.gallery), spec.search_view()
+        limit = None if closed else _limit(gallery, search_view, spec, threshold, card)
+        return cls(gallery, version, spec, search_view, limit)
+
+    def identity(self, probes: str) -> dict[str, Any]:
+        """What decides the content of the output. probes: digest of the probes' files."""
+        return identity_of(self.version, self.spec, self.limit.similarity if self.limit else None, probes)
+
+    @property
+    def searched(self) -> VersionId:
+        """The version with its commit, also where the output's name of it has none."""
+        return VersionId(self.gallery.gallery_id, self.spec.version, self.spec.commit)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        where = " and ".join(f"{name} = {value}" for name, value in self.spec.where.items())
+        accepted = (
+            f"similarity >= {self.limit.similarity:g} ({self.limit.source})"
+            if self.limit
+            else "closed set: always the nearest"
+        )
+        return [
+            f"gallery    {self.searched}, {self.search_view.rows:,} templates of "
+            f"{self.search_view.subjects:,} people{f' where {where}' if where else ''}",
+            f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
+            f"accepted   {accepted}",
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "gallery": self.gallery.uri,
+            "gallery_version": self.spec.version,
+            "templates": self.search_view.rows,
+            "subjects": self.search_view.subjects,
+            "where": dict(self.spec.where),
+            "candidates": self.spec.k,
+            "score": self.spec.score,
+            "threshold": asdict(self.limit) if self.limit else None,
+        }
+
+    def remarks(self) -> list[str]:
+        """What an operator should know before the work."""
+        found = (
+            []
+            if self.search_view.rows
+            else ["nobody in the gallery is compared: all candidates will be empty"]
+        )
+        unsure = RecordedVersion(self.version).warning
+        if unsure:
+            found.append(unsure)
+        if self.limit and self.limit.warning:
+            found.append(f"threshold {self.limit.similarity:g}: {self.limit.warning}")
+        return found
+
+
+def identity_of(
+    version: VersionId, spec: SearchSpec, similarity: float | None, probes: str
+) -> dict[str, Any]:
+    """What decides the content of an output. similarity: the threshold; None in a closed set."""
+    return {
+        "job": JOB,
+        "schema_version": IDENTIFY_VERSION,
+        "probes": probes,
+        **version.as_dict("gallery_"),
+        "candidates": spec.k,
+        "score": spec.score,
+        "where": spec.where,
+        "threshold_similarity": similarity,
+    }
+
+
+def similarity_of(
+    gallery: GallerySpec, threshold: float | None, card: ThresholdCard | None, *, closed: bool
+) -> float | None:
+    """The threshold of a search without a look at who is searched; None in a closed set."""
+    if closed:
+        return None
+    return limit_of(
+        gallery.embedder_hash,
+        given=threshold,
+        card=card,
+        embedder_card=embedder_card(gallery),
+        preprocessing_hash=gallery.preprocessing_hash,
+    ).similarity
+
+
+def pinned(spec: SearchSpec, version: int | None, out: Folder) -> tuple[VersionId, SearchSpec]:
+    """With the version asked for, else the one that the output was begun with, else the newest."""
+    begun = RecordedVersion.of(out, JOB)
+    found, named = pinned_version(Gallery.open(spec.gallery), version, begun)
+    return named, replace(spec, version=found.number, commit=found.version.commit)
+
+
+def _limit(
+    gallery: Gallery,
+    search_view: SearchView,
+    spec: SearchSpec,
+    threshold: float | None,
+    card: ThresholdCard | None,
+) -> Limit:
+    searched = search_view.subjects if spec.score == "mean" else search_view.rows
+    return limit_of(
+        gallery.spec.embedder_hash,
+        given=threshold,
+        card=card,
+        embedder_card=embedder_card(gallery.spec),
+        # A search stays one, however few are searched.
+        searched=max(2, searched),
+        subjects=search_view.subjects if card and card.purpose == "identification" else None,
+        preprocessing_hash=gallery.spec.preprocessing_hash,
+    )

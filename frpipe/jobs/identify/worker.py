@@ -1,0 +1,153 @@
+"""Identification on Ray: units of probes in, published rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.core.errors import OutputError
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.search_view import Score, SearchView
+from frpipe.io.output.probes import Parts, probe_rows, probe_vectors
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.identify.rows import FACE_NAMES, IMAGE_NAMES, Verdicts
+from frpipe.matching.kernels import Name, kernel_of
+from frpipe.matching.ranking import Ranking
+from frpipe.matching.topk import TopK
+from frpipe.runtime.allocation import Pool
+from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.runtime.telemetry import record, timed
+
+PROBES = "probes"
+"""Where the result lies under the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpec:
+    """What every worker of a search is told.
+
+    commit: of the version, so that no worker searches another one of that number; None: not compared.
+    hold_mb: how much of a gallery that is remote or encrypted a worker may keep.
+    """
+
+    gallery: str
+    version: int
+    k: int
+    score: Score = "max"
+    kernel: Name = "fp32"
+    where: dict[str, str] = field(default_factory=dict)
+    hold_mb: int = 0
+    commit: str | None = None
+
+    def search_view(self) -> SearchView:
+        """What is searched."""
+        gallery = Gallery.open(self.gallery)
+        slow = not gallery.folder.is_local or gallery.spec.encryption is not None
+        hold_bytes = (self.hold_mb << 20) * slow
+        return SearchView(gallery.snapshot(self.version, self.commit), self.where, self.score, hold_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How the candidates of a unit become rows, and where these lie. metadata: for each file."""
+
+    probes: Folder
+    output: Folder
+    verdicts: Verdicts
+    metadata: Mapping[str, str]
+
+    def publish(self, unit: int, parts: Parts, ranking: Ranking) -> int:
+        """Write a unit; how many probes it has."""
+        images, faces = probe_rows(self.probes, parts, IMAGE_NAMES, FACE_NAMES)
+        table = self.verdicts.table(images, faces, ranking)
+        Units(self.output, PROBES).publish(unit, table, self.metadata)
+        return int(faces.num_rows)
+
+
+def search(
+    spec: SearchSpec, publication: Publication, units: dict[int, Parts], slices: Sequence[slice], pool: Pool
+) -> Iterator[int]:
+    """Search and publish; the number of probes of each unit, in the order that units are done.
+
+    slices: of the gallery's shards, each searched by itself; together they are all of it. Where there is one,
+    a worker publishes what it has found; else it is put together here.
+    """
+    tickets = [
+        {"unit": unit, "parts": list(parts), "first": some.start, "last": some.stop}
+        for unit, parts in units.items()
+        for some in slices
+    ]
+    found: dict[int, list[Ranking]] = {}
+    flow = through(flow_of(tickets), Search, pool, len(tickets), spec, publication, len(slices) == 1)
+    for row in rows_of(flow):
+        unit = row["unit"]
+        if row["published"] is not None:
+            yield row["published"]
+            continue
+        found.setdefault(unit, []).append(_unpacked(row["ranking"]))
+        if len(found[unit]) == len(slices):
+            yield publication.publish(unit, units[unit], Ranking.joined(found.pop(unit)).top(spec.k))
+
+
+class Search(Worker):
+    """The worker of the pool."""
+
+    def make(self, spec: SearchSpec, publication: Publication, whole: bool) -> Work:
+        return _Searcher(spec, publication, whole)
+
+
+class _Searcher:
+    """whole: whether each ticket is of the whole gallery, so that what is found can be published."""
+
+    def __init__(self, spec: SearchSpec, publication: Publication, whole: bool) -> None:
+        self._k, self._publication, self._whole = spec.k, publication, whole
+        self._lineup, self._kernel = spec.search_view(), kernel_of(spec.kernel)
+
+    @timed("search")
+    def __call__(self, table: pa.Table) -> pa.Table:
+        ticket = table.to_pylist()[0]
+        unit, parts = ticket["unit"], tuple(ticket["parts"])
+        vectors = probe_vectors(self._publication.probes, parts)
+        if not np.isfinite(vectors).all():
+            raise OutputError("a vector of the probes is not finite", "enroll the probes again")
+        found = TopK(vectors, self._k, self._kernel)
+        if len(vectors):
+            for subject_ids, block in self._lineup.blocks(slice(ticket["first"], ticket["last"])):
+                found.add(subject_ids, block)
+                record("frpipe_comparisons", len(vectors) * len(block), stage="search")
+        if self._whole:
+            return _receipt(unit, published=self._publication.publish(unit, parts, found.result()))
+        return _receipt(unit, ranking=_packed(found.result()))
+
+
+def _receipt(unit: int, *, published: int | None = None, ranking: bytes | None = None) -> pa.Table:
+    columns = {
+        "unit": pa.array([unit], pa.int64()),
+        "published": pa.array([published], pa.int64()),
+        "ranking": pa.array([ranking], pa.large_binary()),
+    }
+    return pa.table(columns)
+
+
+def _packed(ranking: Ranking) -> bytes:
+    columns: dict[str, Any] = {
+        "probe": ranking.probe,
+        "subject_id": ranking.subject_id,
+        "similarity": ranking.similarity,
+    }
+    table, sink = pa.table(columns), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def _unpacked(data: bytes) -> Ranking:
+    table = pa.ipc.open_stream(data).read_all()
+    names = table["subject_id"].combine_chunks()
+    return Ranking(table["probe"].to_numpy(), names, table["similarity"].to_numpy())

@@ -1,0 +1,51 @@
+"""The new faces of a night that do not fit their people: differences/doubts.parquet, for the page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from frpipe.gallery.likeness import Doubts
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.tables import read_table, write_table
+
+DOUBTS = "differences/doubts.parquet"
+_KIND = "face_"
+_SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("subject_id", pa.string()),
+        ("face_id", pa.string()),
+        ("similarity", pa.float64()),
+        ("other_subject_id", pa.string()),
+        ("other_face_id", pa.string()),
+    ]
+)
+
+
+def write_doubts(night: Folder, doubts: Doubts) -> None:
+    """Write the worst of them. A launch that finds no new face leaves the list of the one before."""
+    if doubts.new:
+        rows = [asdict(doubt) for doubt in doubts.shown]
+        write_table(night, DOUBTS, pa.Table.from_pylist(rows, _SCHEMA))
+
+
+def doubted(night: Folder) -> dict[str, list[str]]:
+    """By kind what the page lists of each."""
+    found: dict[str, list[str]] = {}
+    if night.exists(DOUBTS):
+        for row in read_table(night, DOUBTS).to_pylist():
+            other = f"{row['other_face_id']} of {row['other_subject_id']}"
+            words = f"{row['subject_id']}: {row['face_id']}, {row['similarity']:.3f} to {other}"
+            found.setdefault(f"{_KIND}{row['kind']}", []).append(words)
+    return found
+
+
+def still_doubted(night: Folder, lists: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The lists of a page, without the doubts that are there no more."""
+    now = doubted(night)
+    return {
+        kind: [words for words in told if words in now.get(kind, ())] if kind.startswith(_KIND) else told
+        for kind, told in lists.items()
+    }

@@ -1,0 +1,213 @@
+"""The first steps of a night: look for photos, enroll them, put their faces into the gallery."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
+from frpipe.core.night_config import NightConfig
+from frpipe.core.report import Report
+from frpipe.gallery.catalog import OtherVersion, VersionId
+from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.likeness import DOUBTED
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.io.manifest.photo_listing import Links
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
+from frpipe.jobs.enroll.job import Enrollment
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.doubts import write_doubts
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.nightly.journal import Facts
+from frpipe.jobs.nightly.work import ENROLL, SCAN, Work, nothing_done
+from frpipe.jobs.obeying import suppressions
+from frpipe.jobs.recorded_version import RecordedVersion
+from frpipe.jobs.rejects.limit import too_many_rejected
+from frpipe.stages.obeyed import Obeyed
+
+_REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
+_REPORTED_LOOKS = ("faces_refused", "photos_turned", "least_face_px")
+
+
+def scan(work: Work) -> Facts:
+    """List the photos, and write the manifest of tonight's. Raises ManifestError as `looked`."""
+    found = looked(work.config, work.last)
+    found.write(work.folder.child(SCAN), str(work.config.photos))
+    facts = found.facts()
+    work.say(scan_words(facts))
+    say_links(work, found.links)
+    if work.config.on("consolidate") and found.todo.num_rows and not found.people:
+        work.say("warning: no folder is taken for a person's: no face of tonight will reach the gallery")
+    return facts
+
+
+def looked(config: NightConfig, last: Past | None) -> photos.Found:
+    """The photos against those of last night. Raises ManifestError where there never were any."""
+    roots, barred = config.settings.storage.roots, suppressions(config.gallery)
+    known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
+    found = photos.look(str(config.photos), config.scan, known, barred, source=source, roots=roots)
+    if known is None and not found.listing.num_rows:
+        raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
+    return found
+
+
+def source_of(config: NightConfig) -> str:
+    """What the gallery has before the ids of the photos."""
+    return config.consolidate.source or ""
+
+
+def scan_words(facts: Facts) -> str:
+    """What a scan has found, in a line."""
+    left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
+    suppressed = facts.get("suppressed")
+    return (
+        f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
+        f"{facts['vanished']:,} vanished"
+        f"{f' ({behind:,} of them behind links that lead out)' if behind else ''}"
+        f"{f', {left_out:,} left out for their names' if left_out else ''}"
+        f"{f', {suppressed:,} suppressed' if suppressed else ''}"
+    )
+
+
+def say_links(work: Work, links: Links) -> None:
+    """Say how many links were followed, and how many were not, and why."""
+    for line in links.lines("settings.storage.roots", named=False):
+        work.say(line)
+
+
+def enroll(work: Work) -> Facts:
+    """Enroll tonight's photos. Raises RejectRatioError where too many are rejected for `settings.run`."""
+    place, before = work.folder.child(SCAN), work.before(SCAN)
+    scanned = work.journal.facts("scan") or {}
+    if not scanned["new"] + scanned["changed"]:
+        photos.write_again(place, None, before)
+        return nothing_done("no new photos")
+    source = source_of(work.config)
+    report = enrolled(work, place, work.folder.child(ENROLL), str(work.config.photos), source)
+    bad = too_many_rejected(report, work.config.settings.run)
+    if bad is not None:
+        raise bad
+    again = photos.write_again(place, work.folder.child(ENROLL), before)
+    return {**_reported(report), "tried_again_tomorrow": again}
+
+
+def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:
+    """The report of the photos that a look has written down in `place`, enrolled into `out`.
+
+    uri: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
+    link out of it after the look is not read.  source: what the gallery has before their ids.
+    """
+    if run.complete(out) is None:
+        work.join()
+    manifest = f"{place.uri}/{photos.MANIFEST}"
+    settings = work.config.settings
+    if not settings.storage.roots:
+        storage = settings.storage.model_copy(update={"roots": (Folder.at(uri).uri,)})
+        settings = settings.model_copy(update={"storage": storage})
+    obeyed = Obeyed.of([suppressions(work.config.gallery)], source)
+    return Enrollment(manifest, out.uri, settings, work.address, work.say, obeyed).run()
+
+
+def consolidate(work: Work) -> Facts:
+    """Put the faces of tonight's photos into the gallery, and take those of vanished ones out if asked to."""
+    how = work.config.consolidate
+    vanished = photos.vanished_at(work.folder.child(SCAN), work.config) if how.vanished == "remove" else None
+    if not work.did("enroll"):
+        return _without(work, vanished)
+    # What is committed cannot be taken back: once more, with a look into the storage.
+    work.journal.lease.check()
+    features = work.folder.child(ENROLL).uri
+    job = Consolidation(
+        features,
+        work.config.gallery,
+        how.policy,
+        how.templates,
+        how.faces,
+        work.say,
+        how.source or "",
+        how.same_photos,
+        how.strict,
+        vanished=vanished,
+        doubts_to=lambda doubts: write_doubts(work.folder, doubts),
+    )
+    done = job.run()
+    work.say(
+        f"gallery: {done.added:,} templates added, {done.superseded:,} superseded, version {done.version}"
+    )
+    facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
+    facts |= _committed(work.config.gallery, done.version)
+    facts["doubted"] = done.doubts.counts() if done.doubts is not None else None
+    if not done.added + done.replaced + done.superseded:
+        facts |= _counted_before(work, FeatureRun.open(features).run_id)
+    return facts
+
+
+def _counted_before(work: Work, run_id: str) -> Facts:
+    """What an earlier launch of tonight, that was cut short after its commit, has done: as the log says."""
+    since = work.journal.base.get("gallery_version") or 0
+    for entry in reversed(Gallery.open(work.config.gallery).log()):
+        if entry.version > since and entry.note.startswith(f'consolidate {{"run": "{run_id}"'):
+            counts = entry.counts
+            doubted = {name: counts[name] for name in DOUBTED if name in counts}
+            return {name: counts.get(name, 0) for name in COUNTED} | {"doubted": doubted or None}
+    return {}
+
+
+def _without(work: Work, vanished: pa.Table | None) -> Facts:
+    """Nothing was enrolled: take the templates of vanished photos out, if there are any."""
+    if vanished is None or not vanished.num_rows or gallery_version(work.config.gallery) is None:
+        return nothing_done("nothing was enrolled")
+    work.journal.lease.check()
+    how = work.config.consolidate
+    done = without_photos(Gallery.open(work.config.gallery), vanished, how.source or "", how.same_photos)
+    work.say(f"gallery: {done.superseded:,} templates of vanished photos are gone, version {done.version}")
+    facts = {"templates": 0, "added": 0, "superseded": done.superseded, "unread": 0, "version": done.version}
+    return {**facts, **_committed(work.config.gallery, done.version)}
+
+
+def gallery_version(uri: str) -> VersionId | None:
+    """The newest version of a gallery; None where there is no gallery."""
+    return Gallery.open(uri).newest() if Folder.at(uri).exists(GALLERY) else None
+
+
+def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
+    """Why a gallery is not the one of which a version was recorded: restored, copied, made anew or gone.
+
+    None where it is, though a compaction may have taken the version.
+    """
+    if recorded is None:
+        return None
+    if not Folder.at(uri).exists(GALLERY):
+        return f"there is no gallery at {uri} any more"
+    try:
+        recorded.keeps(Gallery.open(uri))
+    except OtherVersion as error:
+        return error.message
+    return None
+
+
+def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
+    """A version of a gallery; None where there is none, it was purged, or another one bears its number."""
+    if recorded is None:
+        return None
+    try:
+        return recorded.find(Gallery.open(uri))
+    except GalleryDamaged:
+        raise
+    except GalleryError:
+        return None
+
+
+def _committed(uri: str, version: int | None) -> Facts:
+    """What names a version that was just committed, beside its number."""
+    gallery = Gallery.open(uri)
+    trace = None if version is None else gallery.catalog.trace(version)
+    return {} if trace is None else {"gallery_id": gallery.gallery_id, "commit": trace[0]}
+
+
+def _reported(report: Report) -> Facts:
+    whole = report.as_dict()
+    looks = _REPORTED_LOOKS if whole["least_face_px"] is not None else ()
+    return {name: whole[name] for name in (*_REPORTED, *looks)}

@@ -1,0 +1,167 @@
+"""One night at a time: a lease with a heartbeat, on anything that can create a file exclusively.
+
+Leases are numbered files, and the highest number holds. To take one over is to create the next number, which
+one of any number of rivals can do; so a number is a fencing token too: who finds a higher one has lost.
+
+No two clocks are compared. A holder rewrites its file every sixth of `expires_s`. A rival watches the file by
+its own clock: if it changes, the holder is alive and the rival gives up; if it stands still for `expires_s`,
+the holder's own where that is longer, the holder is dead. A holder that could not write for so long takes
+itself for dead.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from frpipe.core.errors import FrpipeError, OutputError
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.holder import Holder, now
+
+Say = Callable[[str], None]
+LEASES = "_lease"
+_BEATS = 6
+
+
+class LeaseError(FrpipeError, RuntimeError):
+    """Another night is under way, or has taken over from this one."""
+
+    code = "lease"
+    exit_code = 15
+
+
+class Lease:
+    """A lease that is held. before: who held it last, with the last heartbeat; None where nobody ever did."""
+
+    def __init__(self, place: Folder, number: int, holder: Holder, expires_s: float, before: Holder | None):
+        self._place, self._number, self._holder, self._expires_s = place, number, holder, expires_s
+        self.before = before
+        self._beaten = time.monotonic()
+        self._lost_to: str | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise LeaseError where the lease is not ours any more. Looks into the storage."""
+        if self._lost_to is None and _highest(self._place) > self._number:
+            self._lost_to = "another night has taken over"
+        self.check_known()
+
+    def check_known(self) -> None:
+        """As `check`, by what is known without a look: cheap enough for every line of progress."""
+        if self._lost_to is None and time.monotonic() - self._beaten > self._expires_s:
+            self._lost_to = "no heartbeat could be written for too long"
+        if self._lost_to is not None:
+            raise LeaseError(
+                f"this night has lost its lease: {self._lost_to}",
+                "nothing of its current step is recorded; the same command goes on once no other night runs",
+            )
+
+    def guarded(self, say: Say) -> Say:
+        """A voice that fails once the lease is lost, so that a long step ends there."""
+
+        def checked(line: str) -> None:
+            self.check_known()
+            say(line)
+
+        return checked
+
+    def release(self) -> None:
+        """Let the next one in at once."""
+        self._ended.set()
+        self._thread.join()
+        with suppress(FrpipeError, OSError):
+            self._write(replace(self._holder, beat=now(), released=True))
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._expires_s / _BEATS):
+            begun = time.monotonic()
+            # Storage that is away for a moment may come back; `check` judges by the last beat that worked.
+            with suppress(FrpipeError, OSError):
+                self._write(replace(self._holder, beat=now()))
+                if _highest(self._place) > self._number:
+                    self._lost_to = "another night has taken over"
+                    return
+                self._beaten = begun
+
+    def _write(self, holder: Holder) -> None:
+        self._place.write(_name(self._number), holder.encoded())
+
+
+@contextmanager
+def lease(runs: Folder, night: str, expires_s: float, say: Say = lambda _: None) -> Iterator[Lease]:
+    """Hold the lease of a folder of nights; LeaseError where another night is alive."""
+    place = runs.child(LEASES)
+    held = _taken(place, Holder.me(night, expires_s), expires_s, say)
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def _taken(place: Folder, me: Holder, expires_s: float, say: Say) -> Lease:
+    while True:
+        number, holder = _newest(place)
+        live = holder is not None and not (holder.released or holder.known_dead)
+        if holder is not None and live and not _stands_still(place, number, holder, expires_s, say):
+            continue
+        # A store that loses its answer may say no although the file is ours; and a slow rival may create
+        # again a number that has come and gone meanwhile.
+        place.create(_name(number + 1), me.encoded())
+        if _newest(place) == (number + 1, me):
+            for old in _numbers(place):
+                if old <= number:
+                    place.delete(_name(old))
+            return Lease(place, number + 1, me, expires_s, holder)
+
+
+def _stands_still(place: Folder, number: int, holder: Holder, expires_s: float, say: Say) -> bool:
+    """Watch a holder: True once it is dead, False if it has gone meanwhile. Raises LeaseError if it lives."""
+    say(f"{holder}, holds the lease; watching for its heartbeat")
+    patience_s = max(expires_s, holder.expires_s)
+    deadline, looked = time.monotonic() + patience_s, 0.0
+    # The last look must begin after the deadline: one that took long, or was frozen, saw what was before.
+    while looked < deadline:
+        time.sleep(patience_s / _BEATS / 4)
+        looked = time.monotonic()
+        newest, seen = _newest(place)
+        if newest != number or seen is None or seen.released:
+            return False
+        if seen.beat != holder.beat:
+            raise LeaseError(
+                f"another night is under way: {seen}, last heartbeat {seen.beat}",
+                "wait for its end; one that has died is taken over by itself",
+            )
+    say(f"no heartbeat for {patience_s:g} s: taking over from {holder}")
+    return True
+
+
+def _newest(place: Folder) -> tuple[int, Holder | None]:
+    """The highest number and its holder; 0 and None where there was none yet."""
+    while numbers := _numbers(place):
+        try:
+            return max(numbers), Holder(**json.loads(place.read(_name(max(numbers)))))
+        except FileNotFoundError:
+            continue
+        except (ValueError, TypeError):
+            raise OutputError(
+                "the lease of the nights cannot be read", f"remove the folder {LEASES} if no night runs"
+            ) from None
+    return 0, None
+
+
+def _numbers(place: Folder) -> list[int]:
+    return [int(entry.name[:-5]) for entry in place.list() if entry.name[:-5].isdecimal()]
+
+
+def _highest(place: Folder) -> int:
+    return max(_numbers(place), default=0)
+
+
+def _name(number: int) -> str:
+    return f"{number:09d}.json"

@@ -1,0 +1,108 @@
+"""What a night would do, in words; nothing is written, no lease is taken, and no cluster is joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from frpipe.core.night_config import STEPS as NAMES
+from frpipe.core.night_config import NightConfig
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.enroll.job import run_spec
+from frpipe.jobs.going_on import for_night
+from frpipe.jobs.nightly.differences import last_gallery
+from frpipe.jobs.nightly.faces import changed, gallery_version, looked, scan_words
+from frpipe.jobs.nightly.history import Past, last_before, nights
+from frpipe.jobs.nightly.job import STEPS
+from frpipe.jobs.nightly.journal import JOB, read_record, untouched
+from frpipe.jobs.nightly.preflight import check
+from frpipe.jobs.nightly.retention import expired
+from frpipe.jobs.nightly.searches import newest_dedup
+from frpipe.jobs.nightly.summary import since_last_night
+from frpipe.jobs.nightly.work import nothing_done
+
+_OWN = "tonight's photos"
+
+
+def night_plan(config: NightConfig, date: str) -> DryRun:
+    """What each step would do. The photos are listed, models and galleries are checked.
+
+    Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
+    scan raise.
+    """
+    config = for_night(config, date)
+    check(config)
+    runs = Folder.at(config.runs)
+    past, folder = nights(runs), runs.child(date)
+    if not untouched(folder):
+        run.check_claim(folder, {"job": JOB, "date": date, **config.identity()})
+    last = last_before(past, date)
+    done = read_record(folder).get("steps", {})
+    words = _words(config, date, past, last)
+    other = changed(config.gallery, last_gallery(last))
+    steps = {name: "done already" if name in done else words[name] for name, _ in STEPS}
+    gates = {name: value for name, value in config.gates.model_dump().items() if value is not None}
+    removed = [night.date for night in expired(_with_tonight(config, date, past), date, config)]
+    lines = [
+        f"night        {date} in {folder.uri}",
+        f"compared to  {f'the night of {last.date}' if last else 'nothing: it is the first'}",
+        *([f"warning      {since_last_night(other)}"] if other else []),
+        *(f"{name:<12} {step}" for name, step in steps.items()),
+        f"gates        {', '.join(f'{name} {value:g}' for name, value in gates.items()) or 'none'}",
+        f"removed      {', '.join(removed) or 'nothing'}, by retention once the night is complete",
+    ]
+    facts = {
+        "job": JOB,
+        "night": date,
+        "folder": folder.uri,
+        "compared_to": last.date if last else None,
+        "gallery_changed": other,
+        "steps": steps,
+        "gates": gates,
+        "removed": removed,
+    }
+    return DryRun(lines, facts)
+
+
+def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) -> dict[str, str]:
+    """Of each step that is switched on what it would do."""
+    version = gallery_version(config.gallery)
+    gallery = f"{config.gallery}, {'to be made' if version is None else version}"
+    since = newest_dedup([night for night in past if night.date < date])
+    words: dict[str, Callable[[], str]] = {
+        "scan": lambda: _scan_words(config, last),
+        "enroll": lambda: _enroll_words(config),
+        "consolidate": lambda: f"into {gallery}, who is there already: {config.consolidate.policy}",
+        "dedup": lambda: (
+            f"{gallery}; {f'on the result of {since.date}' if since else 'all pairs are compared'}"
+        ),
+        "identify": lambda: _identify_words(config),
+        "drift": lambda: (
+            f"against {config.drift.nights} nights, from {config.drift.least_values:,} values on"
+        ),
+    }
+    found = {name: say() if config.on(name) else "switched off" for name, say in words.items()}
+    return {**found, "differences": "people, duplicates and photos against last night"}
+
+
+def _identify_words(config: NightConfig) -> str:
+    how = config.identify
+    searched = (config.gallery if how.gallery.enabled else None, how.watch_list.uri)
+    return f"{how.probes or _OWN} in {' and in '.join(uri for uri in searched if uri) or 'no gallery'}"
+
+
+def _scan_words(config: NightConfig, last: Past | None) -> str:
+    return f"{config.photos}, {scan_words(looked(config, last).facts())}"
+
+
+def _enroll_words(config: NightConfig) -> str:
+    spec = run_spec(config.settings, "")
+    return f"the new and changed ones with {spec.detector.name} and {spec.embedder.name}"
+
+
+def _with_tonight(config: NightConfig, date: str, past: list[Past]) -> list[Past]:
+    """All nights as they will be once tonight has ended well."""
+    steps = {name: {} if config.on(name) else nothing_done("switched off") for name in NAMES}
+    tonight = Past(date, Folder.at(config.runs).child(date), config.identity(), {"night": None}, True, steps)
+    return [*(night for night in past if night.date < date), tonight]

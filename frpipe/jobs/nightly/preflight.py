@@ -1,0 +1,81 @@
+"""What is refused before a night begins, rather than after hours of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from frpipe.core.errors import ConfigError, GalleryMismatch
+from frpipe.core.night_config import NightConfig, Threshold
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.storage import uri as uris
+from frpipe.jobs.consolidate.job import check_gallery
+from frpipe.jobs.enroll.job import run_spec
+from frpipe.jobs.nightly.searches import card_of
+from frpipe.jobs.output_place import refuse_relative
+from frpipe.jobs.photo import embedder_card, spec_of
+from frpipe.matching.threshold import limit_of
+
+
+def check(config: NightConfig) -> None:
+    """Raise for places that a submitted job would lose or that do not go together, a missing model, a gallery
+    of another recipe, or a step that has no threshold."""
+    watched = config.identify.watch_list.uri if config.identify.enabled else None
+    places = {
+        "runs": config.runs,
+        "gallery": config.gallery,
+        "photos": config.photos,
+        "identify.probes": config.identify.probes,
+        "identify.watch_list.uri": watched,
+    }
+    for setting, uri in places.items():
+        if uri is not None:
+            refuse_relative(setting, uri)
+    _refuse_apart(config)
+    spec = spec_of(config.settings)
+    check_gallery(config.gallery, spec)
+    if watched is not None and not check_gallery(watched, spec):
+        raise ConfigError("there is no gallery at identify.watch_list.uri", "check the path")
+    if config.enroll.enabled or (config.identify.enabled and config.identify.probes is not None):
+        run_spec(config.settings, "")
+    for setting, limit in _limits(config):
+        _check_limit(setting, limit, spec)
+
+
+def _refuse_apart(config: NightConfig) -> None:
+    """A manifest in an object store may not name local photos, and it lies with the nights."""
+    read = {
+        "photos": config.photos if config.scan.enabled else None,
+        "identify.probes": config.identify.probes if config.identify.enabled else None,
+    }
+    for setting, uri in read.items():
+        if uri is not None and uris.is_local(uri) and not uris.is_local(config.runs):
+            raise ConfigError(
+                f"{setting} is a local folder and runs a store: its manifest may not name local photos",
+                "put the nights into a local folder, or the photos into the store",
+            )
+
+
+def _limits(config: NightConfig) -> Iterator[tuple[str, Threshold]]:
+    identify = config.identify
+    if config.dedup.enabled:
+        yield "dedup", config.dedup
+    if identify.enabled and identify.gallery.enabled:
+        yield "identify.gallery", identify.gallery
+    if identify.enabled and identify.watch_list.uri is not None:
+        yield "identify.watch_list", identify.watch_list
+
+
+def _check_limit(setting: str, limit: Threshold, spec: GallerySpec) -> None:
+    try:
+        limit_of(
+            spec.embedder_hash,
+            given=limit.threshold,
+            card=card_of(limit),
+            embedder_card=embedder_card(spec),
+            preprocessing_hash=spec.preprocessing_hash,
+        )
+    except (ConfigError, GalleryMismatch) as error:
+        raise type(error)(
+            f"{setting}: {error.message}",
+            f"set {setting}.threshold, a similarity, or {setting}.threshold_card; see docs/thresholds.md",
+        ) from None

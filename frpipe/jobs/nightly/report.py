@@ -1,0 +1,143 @@
+"""The report of a night, written: report.json, report.md and report.html in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.core.night_config import Gates
+from frpipe.gallery.catalog import VersionId
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_json
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.differences import CHANGES
+from frpipe.jobs.nightly.doubts import DOUBTS
+from frpipe.jobs.nightly.drift import SAMPLES
+from frpipe.jobs.nightly.gates import Verdict, judged, shown
+from frpipe.jobs.nightly.journal import Facts, encoded
+from frpipe.jobs.nightly.page import page
+from frpipe.jobs.nightly.summary import notes
+from frpipe.jobs.nightly.tables import as_file
+from frpipe.jobs.nightly.work import PROBES, SCAN
+
+PAGE = "report.html"
+_PHOTOS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
+_TABLES = (
+    *(f"{sub}/{name}" for sub in (SCAN, PROBES) for name in _PHOTOS),
+    SAMPLES,
+    CHANGES,
+    DOUBTS,
+)
+
+
+def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
+    """Write it for people and for programs. whole: nothing was held back; the night is complete with that."""
+    folder.write(PAGE, page(report).encode())
+    if whole:
+        files = [as_file(folder, name) for name in _TABLES if folder.exists(name)]
+        run.seal(folder, files, report, report_text(report))
+        return
+    folder.write(run.REPORT, encoded(report))
+    folder.write(run.REPORT_TEXT, report_text(report).encode())
+
+
+def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[Verdict]]:
+    """The stored report of a finished night, with the gates as they are asked for now."""
+    try:
+        report: Facts = read_json(folder, run.REPORT)
+    except (FileNotFoundError, FileDamaged):
+        raise OutputError(f"{run.REPORT} of the night cannot be read", "move its folder away") from None
+    verdicts = judged(gates, report["steps"])
+    told = [verdict.as_dict() for verdict in verdicts]
+    if told != report["gates"]:
+        report["gates"] = told
+        folder.write(PAGE, page(report).encode())
+        folder.write(run.REPORT, encoded(report))
+        folder.write(run.REPORT_TEXT, report_text(report).encode())
+    return report, verdicts
+
+
+def report_text(report: Facts) -> str:
+    """The same in a few lines, for people."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Facts) -> Iterator[str]:
+    steps = report["steps"]
+    last = report["last_night"]
+    yield f"night      {report['night']}, compared with {last or 'none: it is the first'}"
+    scan, enroll = steps.get("scan", {}), steps.get("enroll", {})
+    if "listed" in scan:
+        alone = scan["people_without_photos"]
+        yield (
+            f"photos     {scan['listed']:,}: {scan['new']:,} new, {scan['changed']:,} changed, "
+            f"{scan['vanished']:,} vanished{f'; people without any more: {alone:,}' if alone else ''}"
+        )
+        if left_out := scan.get("unreadable_names"):
+            yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
+        if outside := scan.get("links_outside"):
+            behind = scan["vanished_behind_links"]
+            yield (
+                f"left out   {outside:,} links that lead out of the folder"
+                f"{f'; {behind:,} of the vanished photos lie behind them' if behind else ''}"
+            )
+        if suppressed := scan.get("suppressed"):
+            yield f"suppressed {suppressed:,} photos: the gallery's list names them or their people"
+    if "rows" in enroll:
+        reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
+        yield (
+            f"enrolled   {enroll['ok']:,} ok, {enroll['no_face']:,} without a face, "
+            f"{enroll['rejected']:,} rejected{f' ({reasons})' if reasons else ''}"
+        )
+        if "faces_refused" in enroll:
+            yield (
+                f"refused    {enroll['faces_refused']:,} faces, implausible or on no photograph; "
+                f"{enroll['photos_turned']:,} photos lay turned"
+            )
+    yield from (f"note       {note}" for note in notes(steps))
+    yield from _gallery_lines(steps)
+    for name, measure in steps.get("drift", {}).get("measures", {}).items():
+        if measure["verdict"] == "moved":
+            apart, by_chance = measure["distance"], measure["chance"]
+            yield f"drift      {name} has moved: distance {apart:.3f}, by chance up to {by_chance:.3f}"
+    for step in report["throughput"]:
+        if step["not_done"]:
+            yield f"not done   {step['step']}: {step['not_done']}"
+    for gate in report["gates"]:
+        bad = "" if gate["holds"] else ", does NOT hold"
+        yield f"gate       {gate['gate']} {shown(gate['limit'])}: {shown(gate['value'])}{bad}"
+    cost = report["cost"]
+    per_million = cost.get("per_million_photos")
+    price = f", {per_million:,.2f} {cost['currency']} a million photos" if per_million is not None else ""
+    yield f"spent      {cost['spent_s']:,.0f} s on {cost['nodes']} node{'s' * (cost['nodes'] > 1)}{price}"
+    yield f"output     {report['output']}"
+
+
+def _gallery_lines(steps: Facts) -> Iterator[str]:
+    changes = steps.get("differences", {})
+    people, clusters, gallery = (changes.get(name) for name in ("people", "clusters", "gallery"))
+    if people and gallery:
+        yield (
+            f"gallery    {VersionId.read(gallery)}, {gallery['people']:,} people: "
+            f"{people['person_new']:,} new, {people['person_gone']:,} gone"
+        )
+    done = steps.get("consolidate", {})
+    if done.get("superseded") or done.get("unread"):
+        yield (
+            f"superseded {done['superseded']:,} older templates, of photos that have become something else; "
+            f"{done['unread']:,} photos could not be read, and keep theirs"
+        )
+    if any((counts := done.get("doubted") or {}).values()):
+        found = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        yield f"doubted    new faces: {found}"
+    dedup = steps.get("dedup", {})
+    if "clusters" in dedup:
+        new = f", {clusters['cluster_new']:,} new, {clusters['cluster_grown']:,} grown" if clusters else ""
+        yield f"duplicates {dedup['clusters']:,} clusters{new}"
+    for name, search in steps.get("identify", {}).items():
+        if isinstance(search, dict):
+            yield (
+                f"identified {search['identified']:,} of {search['probes']:,} probes in the {name}, "
+                f"{search['strangers']:,} strangers"
+            )

@@ -1,0 +1,165 @@
+"""The steps of a night that compare: duplicates in the gallery, and who is on the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from frpipe.core.errors import ConfigError, GalleryError, OutputError
+from frpipe.core.night_config import ScanStep, Threshold
+from frpipe.core.threshold import ThresholdCard
+from frpipe.io import threshold_file
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup import job as duplicates
+from frpipe.jobs.identify.job import Execution, Identifying
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.faces import changed, enrolled, gallery_version, opened, say_links
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.nightly.journal import Facts
+from frpipe.jobs.nightly.unfinished import version_before_tonight
+from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
+from frpipe.jobs.obeying import suppressions
+from frpipe.jobs.recorded_version import RecordedVersion
+
+GALLERY, WATCH_LIST = "gallery", "watch-list"
+"""Folders below `identify`."""
+_DEDUP = ("templates", "fresh_templates", "pairs_compared", "pairs", "same_photo", "same_person", "clusters")
+_FOUND = ("rows", "probes", "identified", "strangers", "subjects", "templates")
+_SEARCHED = ("gallery_id", "gallery_version", "gallery_commit")
+
+
+def dedup(work: Work) -> Facts:
+    """All duplicates of the gallery as it is now; of pairs, those are compared that are new."""
+    out = work.folder.child(DEDUP)
+    begun = RecordedVersion.of(out)
+    # Pinned before it began, a version that a compaction takes meanwhile would keep the night from ending.
+    version = begun.id if begun else gallery_version(work.config.gallery)
+    if version is None:
+        return nothing_done("there is no gallery yet")
+    work.join()
+    since, refused = _since(work, out), None
+    try:
+        done = _duplicates(work, out, version.number, since)
+    except (ConfigError, GalleryError, OutputError) as error:
+        if since is None or run.begun(out):
+            raise
+        work.say(f"the result of {since.date} cannot be carried on: {error.message}; all pairs are compared")
+        since, refused = None, error.message
+        done = _duplicates(work, out, version.number, since)
+    facts = {name: done[name] for name in (*_DEDUP, "wall_s")}
+    facts["threshold"] = done["threshold"]["similarity"]
+    facts |= version.as_dict()
+    return {**facts, "since": since.date if since else None, "since_refused": refused}
+
+
+def identify(work: Work) -> Facts:
+    """Search the probes in the gallery as it was before tonight's photos, and in the watch list.
+
+    Where that version is gone, by a compaction or because the gallery was restored, the gallery is left out:
+    tonight's photos are in the newest.
+    """
+    how, facts = work.config.identify, {}
+    probes = _probes(work)
+    if probes is None:
+        return nothing_done("no new probes")
+    # Tonight's own photos would find themselves in the gallery as it is by now.
+    own = how.probes is None
+    newest = gallery_version(work.config.gallery)
+    before = (
+        version_before_tonight(work, work.journal.gallery)
+        if own
+        else RecordedVersion(newest)
+        if newest
+        else None
+    )
+    if how.gallery.enabled and before and before.id.number:
+        if opened(work.config.gallery, before) is None:
+            other = changed(work.config.gallery, before)
+            why = "is another one by now" if other else "was compacted meanwhile"
+            work.say(f"warning: {before.id} of the gallery {why}: it is not searched")
+        else:
+            facts[GALLERY] = _search(work, probes, GALLERY, before.id.number if own else None)
+    if how.watch_list.uri is not None:
+        facts[WATCH_LIST] = _search(work, probes, WATCH_LIST, None)
+    return facts or nothing_done("nobody was in the gallery to be found")
+
+
+def newest_dedup(past: Sequence[Past]) -> Past | None:
+    """The newest finished night that has looked for duplicates."""
+    return next((night for night in reversed(past) if night.complete and night.did("dedup")), None)
+
+
+def _since(work: Work, out: Folder) -> Past | None:
+    """Whose result is carried on; a run that was begun keeps what it was begun with."""
+    newest, begun = newest_dedup(work.past), run.begun(out)
+    date = work.journal.pin("dedup_since", newest.date if newest else None)
+    if begun and begun["identity"]["since"] is None:
+        return None
+    return next((night for night in work.past if night.date == date), None)
+
+
+def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Facts:
+    how, execution = work.config.dedup, work.config.execution
+    return duplicates.Dedup(
+        out.uri,
+        gallery=work.config.gallery,
+        version=version,
+        threshold=how.threshold,
+        card=card_of(how),
+        since=since.folder.child(DEDUP).uri if since else None,
+        execution=duplicates.Execution(
+            work.address, execution.workers, execution.kernel, max_pairs=how.max_pairs
+        ),
+        say=work.say,
+    ).run()
+
+
+def _probes(work: Work) -> Folder | None:
+    """The enroll output that is searched; None where there is nothing new."""
+    uri, place = work.config.identify.probes, work.folder.child(PROBES)
+    before = work.before(PROBES)
+    if uri is None:
+        photos.carry_known(before, place)
+        return work.folder.child(ENROLL) if work.did("enroll") else None
+    if work.journal.record["pins"].get("probes") is None:
+        roots = work.config.settings.storage.roots
+        barred = suppressions(work.config.gallery)
+        found = photos.look(uri, ScanStep(), photos.known_of(before, barred), barred, roots=roots)
+        say_links(work, found.links)
+        found.write(place, uri)
+        work.journal.pin("probes", found.facts())
+    todo = work.journal.record["pins"]["probes"]
+    if not todo["new"] + todo["changed"]:
+        photos.write_again(place, None, before)
+        return None
+    out = place.child(ENROLL)
+    enrolled(work, place, out, uri)
+    photos.write_again(place, out, before)
+    return out
+
+
+def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts:
+    how, execution = work.config.identify, work.config.execution
+    watched = name == WATCH_LIST
+    limit: Threshold = how.watch_list if watched else how.gallery
+    work.join()
+    done = Identifying(
+        probes.uri,
+        str(how.watch_list.uri) if watched else work.config.gallery,
+        work.folder.child(IDENTIFY).child(name).uri,
+        version=version,
+        k=how.top,
+        threshold=limit.threshold,
+        card=card_of(limit),
+        config=work.config.settings,
+        execution=Execution(work.address, execution.workers, execution.kernel),
+        say=work.say,
+    ).run()
+    facts = {key: done[key] for key in (*_FOUND, "wall_s", "probes_per_s")}
+    facts |= {key: done[key] for key in _SEARCHED if key in done}
+    return {**facts, "threshold": done["threshold"]["similarity"]}
+
+
+def card_of(limit: Threshold) -> ThresholdCard | None:
+    """The threshold card that a step names. Raises ConfigError: it is not there, or no card."""
+    return threshold_file.load(limit.threshold_card) if limit.threshold_card else None

@@ -1,0 +1,128 @@
+"""Put a run and the replay of its rejected rows together, part by part, in a new output."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import InvariantError
+from frpipe.core.recipe import Recipe
+from frpipe.core.schema import extras_of, face_schema, version_of
+from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.parts import FACES, IMAGES, create_part, part_name, write_part
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.rejects.reading import in_order
+from frpipe.jobs.replay.plan import Span
+from frpipe.jobs.replay.selection import Selection
+from frpipe.jobs.rescan.carry import Carry
+
+# Parts of a replay are often shared by neighbouring parts of the run.
+_HELD_PARTS = 16
+
+Tables = tuple[pa.Table, pa.Table]
+"""Images and faces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """run: what is replayed.  replayed: the rows done again.  spans: where those of each part are.
+    recipe: of the output.  carry: brings the rows of the run into that recipe, where it is not theirs."""
+
+    run: ListedFiles
+    replayed: ListedFiles
+    selection: Selection
+    spans: Mapping[int, Sequence[Span]]
+    recipe: Recipe
+    out: Folder
+    carry: Carry | None = None
+
+    def write(self, parts: Sequence[int]) -> None:
+        """Publish some parts of the new output; memory: a few parts for each of eight threads."""
+        again = lru_cache(_HELD_PARTS)(lambda part: _tables(self.replayed, part))
+
+        def one(part: int) -> None:
+            if part in self.spans or self.carry is not None:
+                self._merge(part, again)
+            else:
+                self._copy(part)
+
+        deque(in_order(one, parts), maxlen=0)
+
+    def _copy(self, part: int) -> None:
+        """Byte for byte."""
+        images, faces = (self.run.read(f"{table}/{part_name(part)}") for table in (IMAGES, FACES))
+        create_part(self.out, part, images, faces)
+
+    def _merge(self, part: int, again: Any) -> None:
+        old = _tables(self.run, part)
+        mask = self.selection.among(*old)
+        if self.carry is not None:
+            old = self.carry.over(*old)
+        spans = self.spans.get(part)
+        if spans is None:
+            images, faces = old
+        else:
+            images, faces = merged(old, _sliced(again, spans), mask, self.recipe)
+        write_part(self.out, part, images, faces, self.recipe.metadata())
+
+
+def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
+    """The rows of a part, with those of the mask from a replay; attempts add up.
+
+    recipe: whose hash all faces bear: what a replay may change decides which photos are taken, and no number
+    of a face.
+    """
+    images = _with_images(old[0], new[0], mask)
+    labels = pa.array([recipe.preprocessing_hash] * new[1].num_rows, pa.string())
+    at = new[1].column_names.index("preprocessing_hash")
+    fresh = new[1].set_column(at, "preprocessing_hash", labels)
+    schema = _face_schema(old)
+    replaced = old[0]["image_id"].filter(mask).combine_chunks()
+    kept = old[1].filter(pc.invert(pc.is_in(old[1]["image_id"], value_set=replaced)))
+    faces = pa.concat_tables([kept.cast(schema), fresh.cast(schema)])
+    owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
+    keys = [("photo", "ascending"), ("face", "ascending")]
+    order = pc.sort_indices(pa.table({"photo": owners, "face": faces["face_index"]}), sort_keys=keys)
+    return images, faces.take(order)
+
+
+def _face_schema(tables: Tables) -> pa.Schema:
+    """As it was written: Parquet renames the items of lists, and a part must come out as it would have."""
+    images, faces = tables
+    dim = faces.schema.field("embedding").type.list_size
+    return face_schema(dim, extras_of(images.schema), version_of(images.schema))
+
+
+def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    replaced = old.filter(mask)
+    if not replaced["image_id"].equals(new["image_id"]):
+        raise InvariantError(
+            "rows of the replay are not those it was given", "keep both outputs and report this"
+        )
+    attempts = pc.add(replaced["attempts"], new["attempts"])
+    new = new.set_column(new.column_names.index("attempts"), "attempts", attempts).cast(old.schema)
+    hit = mask.to_numpy()
+    rows = np.empty(old.num_rows, np.int64)
+    rows[~hit] = np.arange(np.count_nonzero(~hit))
+    rows[hit] = np.arange(np.count_nonzero(~hit), old.num_rows)
+    return pa.concat_tables([old.filter(pc.invert(mask)), new]).take(pa.array(rows))
+
+
+def _tables(files: ListedFiles, part: int) -> Tables:
+    return files.table(f"{IMAGES}/{part_name(part)}"), files.table(f"{FACES}/{part_name(part)}")
+
+
+def _sliced(again: Any, spans: Sequence[Span]) -> Tables:
+    images, faces = [], []
+    for span in spans:
+        every, found = again(span.part)
+        images.append(every.slice(span.start, span.stop - span.start))
+        faces.append(found.filter(pc.is_in(found["image_id"], images[-1]["image_id"].combine_chunks())))
+    return pa.concat_tables(images), pa.concat_tables(faces)

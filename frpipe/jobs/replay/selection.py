@@ -1,0 +1,23 @@
+"""Which rows of a run are done again."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pyarrow as pa
+
+from frpipe.io.storage.folder import Folder
+
+
+class Selection(Protocol):
+    """Says in words, by `str`, what it selects."""
+
+    @property
+    def causes(self) -> frozenset[str]:
+        """For what rows are done again: it names the selection."""
+
+    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+        """(rows,) bool: which images of a published part are meant; only the columns needed are read."""
+
+    def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
+        """The same of a part's tables."""

@@ -1,0 +1,117 @@
+"""The finished run whose rejected rows are done again: its files, its recipe, its settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from frpipe.core.errors import OutputError
+from frpipe.core.recipe import Recipe
+from frpipe.io.output import run
+from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.plan import Plan, load_plan
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.rejects.reading import in_order
+from frpipe.jobs.replay.selection import Selection
+
+MAY_CHANGE = frozenset(
+    f"settings.decode.{name}" for name in ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins")
+)
+"""Settings of the recipe that decide which photos are taken, and no number of one that was taken before."""
+_PLUGINS = "settings.decode.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySource:
+    """digest: SHA-256 of its files.json, which stands for its content.  identity: as in its run.json.
+    replays: the records of earlier ones, oldest first."""
+
+    files: ListedFiles
+    digest: str
+    identity: dict[str, Any]
+    plan: Plan
+    manifest: str
+    created: datetime
+    replays: list[dict[str, Any]]
+
+    @classmethod
+    def open(cls, uri: str) -> ReplaySource:
+        """Raises OutputError where there is no finished enroll run."""
+        found = FeatureRun.open(uri)
+        return cls(
+            files=ListedFiles.of(found.folder),
+            digest=run.digest(found.folder),
+            identity=run.begun(found.folder)["identity"],
+            plan=load_plan(found.folder),
+            manifest=found.manifest,
+            created=found.created,
+            replays=json.loads(found.folder.read(run.REPORT)).get("replays", []),
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """What made its vectors."""
+        known = self.identity["recipe"]
+        return Recipe(known["settings"], known["detector"], known["embedder"], known.get("looks"))
+
+    def changes(self, recipe: Recipe) -> dict[str, Any]:
+        """Settings of another recipe that differ and may, by name.
+
+        Raises OutputError, naming what differs, where its vectors could not stand beside ours.
+        """
+        theirs = flat(self.identity["recipe"]) | {"schema_version": self.identity["schema_version"]}
+        ours = flat(json.loads(json.dumps(recipe.as_dict()))) | {"schema_version": recipe.schema_version}
+        differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        refused = [name for name in differing if name not in MAY_CHANGE]
+        if _PLUGINS in differing and not _extends(ours[_PLUGINS], theirs[_PLUGINS]):
+            refused.append(_PLUGINS)
+        if refused:
+            said = (
+                f"{n.removeprefix('settings.')} was {theirs.get(n)}, is {ours.get(n)}" for n in refused[:5]
+            )
+            raise OutputError(
+                "a replay must keep the recipe of its run, or unlike vectors would be mixed: "
+                + "; ".join(said),
+                "leave these settings out, or enroll the whole manifest anew: "
+                f"python jobs/enroll.py --manifest {self.manifest} --output OTHER",
+            )
+        return {name.removeprefix("settings."): ours[name] for name in differing}
+
+    def hits(self, selection: Selection) -> dict[int, int]:
+        """How many rows of each part are chosen; parts without one are left out."""
+        folder = self.files.folder
+
+        def count(part: int) -> int:
+            return int(pc.sum(selection.in_part(folder, part)).as_py() or 0)
+
+        counts = in_order(count, range(self.plan.parts))
+        return {part: rows for part, rows in enumerate(counts) if rows}
+
+
+def stored_settings(uri: str) -> list[str]:
+    """The settings that a run was begun with, as `--set` takes them. Raises OutputError: no run."""
+    config = run.begun(Folder.at(uri)).get("config")
+    if not isinstance(config, dict):
+        raise OutputError(f"{uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
+    return [f"{name}={json.dumps(value)}" for name, value in flat(config).items()]
+
+
+def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested sections as dotted names; lists are values."""
+    leaves: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{above}{name}.")
+        else:
+            leaves[above + name] = value
+    return leaves
+
+
+def _extends(longer: list[str], shorter: list[str]) -> bool:
+    return longer[: len(shorter)] == shorter

@@ -1,0 +1,127 @@
+"""Photos of a run of a single look that are done again with second looks; the others are carried over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, Config
+from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.recipe import SINGLE_LOOK, Recipe
+from frpipe.core.schema import reserved_names
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.rejects.reading import read_faces, read_images
+from frpipe.jobs.replay.source import flat, stored_settings
+from frpipe.jobs.rescan.cause import Cause, Scope, of_scope
+from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES, Criteria
+from frpipe.stages.run_spec import Models
+
+# What makes a recipe one that looks again; all else must be the run's.
+_LOOKS = {"algorithm", "schema_version", "looks"} | {
+    f"settings.detect.{name}"
+    for name in ("turns", "refine", "min_face_px", "not_photographs", "max_side_px", "bucket_sides_px")
+}
+_SINGLE_LOOK = {"turns", "refine", "not_photographs", "min_face_px"}
+
+
+@dataclass(frozen=True)
+class Affected:
+    """criteria: which photos they are.  causes: those that count."""
+
+    criteria: Criteria
+    causes: frozenset[str]
+
+    @classmethod
+    def of(cls, run: Mapping[str, Any], config: Config, scope: Scope = "all") -> Self:
+        """run: the recipe of a run, as its run.json has it.  config: to look again with.
+
+        Raises OutputError where the run looked again already, or its detector cannot; ConfigError where the
+        configuration leaves out the second looks.
+        """
+        if run["algorithm"] != SINGLE_LOOK:
+            raise OutputError(
+                "the run was made by a recipe that looks again: nothing of it is affected",
+                "to change its settings, enroll its manifest anew",
+            )
+        models = Models.of(config)
+        if models.detector.looks is None:
+            raise OutputError(
+                f"the card of {models.detector.name} has no `looks`: it can look at a photo only once",
+                "enroll with another detector, or measure this one (docs/new-model.md)",
+            )
+        if models.detector.sha256 != run["detector"]["sha256"]:
+            raise OutputError(
+                f"{models.detector.name} has other weights than those that made the run",
+                "use the card of that time, or enroll the manifest anew",
+            )
+        if (config.detect.turns, config.detect.refine) != ("auto", "auto"):
+            raise ConfigError(
+                "detect.turns and detect.refine are what a rescan is for",
+                "leave both at auto",
+            )
+        criteria = Criteria(models.detector, run["settings"]["detect"], models.config.detect)
+        return cls(criteria, frozenset(cause.value for cause in of_scope(scope)))
+
+    def __str__(self) -> str:
+        left = ", ".join(sorted(frozenset(Cause) - self.causes))
+        return f"affected by the single look{f', but for {left}' if left else ''}"
+
+    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+        """(rows,) bool: which images of a published part are meant."""
+        return self.among(read_images(run, part, IMAGE_NAMES), read_faces(run, part, FACE_NAMES))
+
+    def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
+        """The same of tables that were read."""
+        found = self.criteria.causes(images, faces)
+        hits = [hit for cause, hit in found.items() if cause in self.causes]
+        return pa.chunked_array([np.any(hits, axis=0)])
+
+    def changes(self, run: Recipe, schema_version: int, again: Recipe, extra: pa.Schema) -> dict[str, Any]:
+        """Settings of the recipe that looks again which differ from the run's, by name.
+
+        extra: the manifest's own columns. Raises OutputError where anything else differs, or a column of the
+        manifest has the name of a new one.
+        """
+        theirs = flat(json.loads(json.dumps(run.as_dict()))) | {"schema_version": schema_version}
+        ours = flat(json.loads(json.dumps(again.as_dict()))) | {"schema_version": again.schema_version}
+        differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        refused = [name for name in differing if name not in _LOOKS and not name.startswith("looks.")]
+        if refused:
+            said = (
+                f"{n.removeprefix('settings.')} was {theirs.get(n)}, is {ours.get(n)}" for n in refused[:5]
+            )
+            raise OutputError(
+                "a rescan changes how faces are looked for, and nothing else: " + "; ".join(said),
+                "leave these settings out, and replay once more with them afterwards",
+            )
+        taken = sorted(reserved_names(again.schema_version) & set(extra.names))
+        if taken:
+            raise OutputError(
+                f"columns of the manifest have names that are ours now: {', '.join(taken)}",
+                "rename them in the manifest, and enroll it anew",
+            )
+        names = [n for n in differing if n.startswith("settings.") and n in ours]
+        return {name.removeprefix("settings."): ours[name] for name in names}
+
+
+def settings_to_look_again(uri: str) -> list[str]:
+    """The settings of a run as `--set` takes them, without those of a single look.
+
+    A side or buckets that are those of every first recipe were no choice. Raises OutputError: no run.
+    """
+    kept = []
+    defaults = {
+        "detect.max_side_px": SINGLE_LOOK_SIDE_PX,
+        "detect.bucket_sides_px": list(SINGLE_LOOK_BUCKETS_PX),
+    }
+    for setting in stored_settings(uri):
+        name, _, value = setting.partition("=")
+        if name in {f"detect.{each}" for each in _SINGLE_LOOK} or json.loads(value) == defaults.get(name, ()):
+            continue
+        kept.append(setting)
+    return kept

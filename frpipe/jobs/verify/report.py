@@ -1,0 +1,147 @@
+"""What came of a verification job, as data and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.errors import OutputError
+from frpipe.jobs.verify.schema import STATUSES
+from frpipe.matching.threshold import Limit
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over result tables. reasons: of both sides together."""
+
+    status: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+    rejected: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of a published unit."""
+        self.status += _counts(table["status"])
+        self.reasons += _counts(table["reason_a"]) + _counts(table["reason_b"])
+        accepted = pc.sum(table["decision"], min_count=0).as_py()
+        self.accepted += accepted
+        self.rejected += table.num_rows - table["decision"].null_count - accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """pairs = the sum of status; accepted + rejected = status["compared"].
+
+    threshold: see `Limit`.  photos: names of photos or faces in the list.  feature_run: its short id.
+    """
+
+    pairs: int
+    status: dict[str, int]
+    accepted: int
+    rejected: int
+    reasons: dict[str, int]
+    threshold: dict[str, Any]
+    faces: str
+    photos: int
+    features: str
+    feature_run: str
+    embedder_hash: str
+    preprocessing_hash: str
+    output: str
+
+    @classmethod
+    def of(cls, tally: Tally, limit: Limit, **facts: Any) -> Verified:
+        """From the counts and what else is known."""
+        return cls(
+            pairs=tally.status.total(),
+            status={name: tally.status[name] for name in STATUSES},
+            accepted=tally.accepted,
+            rejected=tally.rejected,
+            reasons=dict(sorted(tally.reasons.items())),
+            threshold=asdict(limit),
+            **facts,
+        )
+
+    @classmethod
+    def stored(cls, data: dict[str, Any]) -> Verified:
+        """From `as_dict`. Raises OutputError where it is not what this version writes."""
+        try:
+            return cls(**data)
+        except TypeError:
+            raise OutputError(
+                "the output's report was written by another version of frpipe", "read its report.md"
+            ) from None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        """The same for people."""
+        missing = {name: count for name, count in self.status.items() if name != "compared" and count}
+        lines = [
+            f"pairs      {self.pairs:,}: {self.status['compared']:,} compared, "
+            f"{sum(missing.values()):,} with a side missing{_listed(missing)}",
+            f"decisions  {self.accepted:,} accepted, {self.rejected:,} rejected",
+            f"faces      {self.faces}, of {self.photos:,} named photos{_listed(self.reasons)}",
+            *_threshold_lines(self.threshold),
+            f"features   {self.features} (run {self.feature_run})",
+            f"output     {self.output}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationPlan:
+    """What a dry run says. photos_mb: memory for the embeddings of all named photos."""
+
+    pairs: int
+    files: int
+    columns: list[str]
+    photos: int
+    photos_mb: float
+    threshold: dict[str, Any]
+    faces: str
+    features: str
+    feature_run: str
+    output: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        """The same for people."""
+        lines = [
+            f"pairs      {self.pairs:,}, in {self.files:,} files",
+            f"columns    {', '.join(self.columns)}",
+            f"faces      {self.faces}, of {self.photos:,} named photos: {self.photos_mb:,.0f} MB of memory",
+            *_threshold_lines(self.threshold),
+            f"features   {self.features} (run {self.feature_run})",
+            f"output     {self.output}",
+            "dry run: nothing was written",
+        ]
+        return "\n".join(lines)
+
+
+def _threshold_lines(threshold: dict[str, Any]) -> list[str]:
+    """The threshold for people, in both forms, where it is from, and what speaks against it."""
+    target = f", {threshold['target']}" if threshold["target"] else ""
+    lines = [
+        f"threshold  similarity >= {threshold['similarity']:.6g} (distance <= {threshold['distance']:.6g})"
+        f"{target}",
+        f"           {threshold['source']}",
+    ]
+    return [*lines, f"  warning  {threshold['warning']}"] if threshold["warning"] else lines
+
+
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    pairs = pc.value_counts(column.drop_null()).to_pylist()
+    return Counter({pair["values"]: pair["counts"] for pair in pairs})
+
+
+def _listed(counts: dict[str, int]) -> str:
+    text = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    return f" ({text})" if text else ""

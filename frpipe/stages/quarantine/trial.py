@@ -1,0 +1,148 @@
+"""The child that tries photos of a part, saying what it is about to do. Run by `sandbox`.
+
+Words on standard output, a line each: `idle` (loading or fetching: what happens now is no photo's fault),
+`taken` with a row's number (it is in hand and being worked on, until `done` with that number), `busy` (all
+are fetched), `failed` with an error of ours, `through`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pyarrow as pa
+from PIL import Image
+
+from frpipe.core.config import SINGLE_LOOK_SIDE_PX, ResourcesConfig
+from frpipe.core.reasons import Reason, Reject
+from frpipe.io.output.plan import read_part
+from frpipe.io.storage.folder import Folder
+from frpipe.runtime.failure import EXPECTED, as_text
+from frpipe.stages.locate import Located, Locator, locator_of
+from frpipe.stages.run_spec import RunSpec
+
+IDLE = "idle"
+BUSY = "busy"
+TAKEN = "taken"
+DONE = "done"
+FAILED = "failed"
+THROUGH = "through"
+MEMORY_EXIT = 77
+
+# In hand at once where photos are tried together: few enough to try each alone afterwards.
+_TOGETHER = 8
+# Address space beside the photos', for photos that are fetched ahead, and for each thread that fetches them.
+_AHEAD_MB, _THREAD_MB = 1024, 144
+
+Say = Callable[[str], None]
+
+
+def try_photos(order: dict[str, Any], say: Say) -> None:
+    """Locate the faces of each photo in `rows`, in this order: each alone, or as a worker does."""
+
+    say(IDLE)
+    cv2.setNumThreads(1)
+    spec = RunSpec.model_validate(order["spec"])
+    plan = read_part(Folder.at(spec.output), order["part"])
+    each = _alone if order["alone"] else _together
+    spec = spec if order["alone"] else _with_small_windows(spec)
+    locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
+    _warm_up(locator, spec.config.detect.max_side_px or SINGLE_LOOK_SIDE_PX)
+    each(locator, spec, plan, order["rows"], say)
+    say(THROUGH)
+
+
+def _alone(locator: Locator, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
+    """One at a time: what happens is this photo's doing."""
+    from frpipe.stages.workers import fetcher_of  # noqa: PLC0415
+
+    fetcher = fetcher_of(spec)
+    _limit_memory(spec.config.resources.row_memory_mb)
+    for row in rows:
+        try:
+            photo = fetcher.fetch(plan["location"][row].as_py())
+        except Reject:
+            continue
+        say(f"{TAKEN} {row}")
+        _passed(next(locator.locate([photo])))
+        say(f"{DONE} {row}")
+        say(IDLE)
+
+
+def _together(locator: Locator, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
+    """With photos fetched ahead and windows of a few. More memory is allowed than to one photo alone."""
+    from frpipe.stages.workers import photos_of  # noqa: PLC0415
+
+    _limit_memory(spec.config.resources.row_memory_mb + _beside_mb(spec.config.resources))
+    photos = _announced(rows, photos_of(spec, plan, rows), say)
+    for row, outcome in zip(rows, locator.locate(photos), strict=True):
+        _passed(outcome)
+        say(f"{DONE} {row}")
+
+
+def _announced(rows: Sequence[int], photos: Iterator[bytes | Reject], say: Say) -> Iterator[bytes | Reject]:
+    for row in rows:
+        say(IDLE)
+        photo = next(photos)
+        say(f"{TAKEN} {row}")
+        yield photo
+    say(BUSY)
+
+
+def _passed(outcome: Located) -> None:
+    if outcome.reason is Reason.EXHAUSTED_MEMORY:
+        raise MemoryError
+
+
+def _with_small_windows(spec: RunSpec) -> RunSpec:
+    resources = spec.config.resources.model_copy(update={"window_rows": _TOGETHER})
+    return spec.model_copy(update={"config": spec.config.model_copy(update={"resources": resources})})
+
+
+def _beside_mb(resources: ResourcesConfig) -> int:
+    return _AHEAD_MB + resources.window_mb + _THREAD_MB * resources.fetch_threads
+
+
+def _warm_up(locator: Locator, side: int) -> None:
+    """Let the model take its memory before photos are measured."""
+    buffer = BytesIO()
+    # Not of one colour: that would be rejected before a model sees it.
+    Image.linear_gradient("L").convert("RGB").resize((side, side)).save(buffer, "PNG")
+    next(locator.locate([buffer.getvalue()]))
+
+
+def _limit_memory(more_mb: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (more_mb << 20),) * 2)
+
+
+def _take_stdout() -> Say:
+    """Keep standard output for our words alone: what libraries print goes to standard error."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(word: str) -> None:
+        os.write(channel, f"{word}\n".encode())
+
+    return say
+
+
+def _main() -> None:
+    say = _take_stdout()
+    try:
+        try_photos(json.load(sys.stdin), say)
+    except MemoryError:
+        os._exit(MEMORY_EXIT)
+    except EXPECTED as error:
+        say(f"{FAILED} {as_text(error)}")
+
+
+if __name__ == "__main__":
+    _main()

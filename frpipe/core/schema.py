@@ -6,6 +6,7 @@ manifest travel behind ours under their own names.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ SCHEMA_VERSION = 2
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
 BYTES_NAME = "image_bytes"
+# In the metadata of a field: the further stage that wrote it, so that nobody takes it for the manifest's.
+_STAGE = b"frpipe.stage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Column:
     @property
     def field(self) -> pa.Field:
         return pa.field(self.name, self.type, self.nullable)
+
+    def field_of(self, stage: str) -> pa.Field:
+        """The field of a column that a further stage writes."""
+        return self.field.with_metadata({_STAGE: stage.encode()})
 
 
 _ID = Column("image_id", pa.string(), "id of the photo, unique in the run; the manifest's, or its image_uri")
@@ -125,14 +132,30 @@ def reserved_names(version: int = SCHEMA_VERSION) -> frozenset[str]:
     return frozenset(names - set(MANIFEST_NAMES))
 
 
-def image_schema(extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa.Schema:
-    """Schema of `images`, the manifest's own columns last."""
-    return pa.schema([column.field for column in image_columns(version)] + list(extra))
+def image_schema(
+    extra: pa.Schema, version: int = SCHEMA_VERSION, staged: Iterable[pa.Field] = ()
+) -> pa.Schema:
+    """Schema of `images`: the columns of further stages behind ours, the manifest's own last."""
+    return pa.schema([*(column.field for column in image_columns(version)), *staged, *extra])
 
 
-def face_schema(dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa.Schema:
-    """Schema of `faces`, the manifest's own columns last."""
-    return pa.schema([column.field for column in face_columns(dim, version)] + list(extra))
+def face_schema(
+    dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION, staged: Iterable[pa.Field] = ()
+) -> pa.Schema:
+    """Schema of `faces`: the columns of further stages behind ours, the manifest's own last."""
+    return pa.schema([*(column.field for column in face_columns(dim, version)), *staged, *extra])
+
+
+def stage_of(field: pa.Field) -> str | None:
+    """The further stage that wrote a column; None: none did."""
+    stage = (field.metadata or {}).get(_STAGE)
+    return stage.decode() if stage is not None else None
+
+
+def staged_fields(schema: pa.Schema) -> list[pa.Field]:
+    """The columns of a table that further stages wrote."""
+    stages = [(field, stage_of(field)) for field in schema]
+    return [field.with_metadata({_STAGE: stage.encode()}) for field, stage in stages if stage is not None]
 
 
 def version_of(images: pa.Schema) -> int:
@@ -143,10 +166,11 @@ def version_of(images: pa.Schema) -> int:
 
 def extras_of(images: pa.Schema) -> pa.Schema:
     """The manifest's own columns, of a table of images."""
-    return pa.schema(list(images)[len(image_columns(version_of(images))) :])
+    behind = list(images)[len(image_columns(version_of(images))) :]
+    return pa.schema([field for field in behind if stage_of(field) is None])
 
 
-def markdown(columns: tuple[Column, ...]) -> str:
+def markdown(columns: Iterable[Column]) -> str:
     """The documentation's table of some columns."""
     lines = ["| column | type | null | meaning |", "|---|---|---|---|"]
     for column in columns:

@@ -17,6 +17,7 @@ from frpipe.core.schema import (
     extras_of,
     face_schema,
     image_schema,
+    staged_fields,
     version_of,
 )
 from frpipe.stages.locate import CROP_SIDE, Located
@@ -84,7 +85,8 @@ def finish(
     )
     for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
         columns[name] = [getattr(recipe, name)] * len(unit)
-    return images, _cast(columns, face_schema(vectors.shape[1], extra, version))
+    staged = staged_fields(faces.schema)
+    return images, _cast(columns, face_schema(vectors.shape[1], extra, version, staged))
 
 
 def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:

@@ -23,6 +23,7 @@ from frpipe.io.storage.roots import folder_of
 from frpipe.models.loading import load_embedder
 from frpipe.runtime.host import ALONE, Host
 from frpipe.runtime.telemetry import record, record_photos, timed
+from frpipe.stages.chain import StageChain
 from frpipe.stages.headway import Headway, told
 from frpipe.stages.locate import Located, locator_of
 from frpipe.stages.part_batch import PartBatch
@@ -55,7 +56,10 @@ def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[by
 
 
 class Locate:
-    """Fetch, decode, detect and align the photos of a part; what is suppressed by id is not fetched."""
+    """Fetch, decode, detect and align the photos of a part, and run the further stages over their faces.
+
+    What is suppressed by id is not fetched.
+    """
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._spec = spec
@@ -63,6 +67,7 @@ class Locate:
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
         self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
+        self._chain = StageChain.of(spec.config, spec.stage_cards)
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:
@@ -78,7 +83,13 @@ class Locate:
         outcomes = list(told(part, each, self._host.report))
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
-        return tabulate(part, plan, outcomes, attempts, policy, version=version).pack()
+        return self._staged(tabulate(part, plan, outcomes, attempts, policy, version=version)).pack()
+
+    def _staged(self, part_batch: PartBatch) -> PartBatch:
+        if not self._chain:
+            return part_batch
+        with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
+            return self._chain(part_batch, watchdog.feed)
 
     def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[Located]:
         with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
@@ -103,7 +114,7 @@ class Embed:
         self._host = host
         self._recipe = spec.recipe
         self._log = attempt_log_of(spec, "embed", host)
-        self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
+        self._embedder = load_embedder(spec.embedder, spec.config.embedder, spec.config.resources.embed)
 
     @timed("embed")
     def __call__(self, packed: pa.Table) -> pa.Table:

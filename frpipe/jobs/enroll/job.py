@@ -88,7 +88,7 @@ class Enrollment:
         return going_on(self.config, run.begun(out).get("identity", {}).get("recipe"), self.say)
 
     def _draft(self, spec: RunSpec) -> Draft:
-        return Draft.of(self.manifest, reserved_names(spec.recipe.schema_version))
+        return Draft.of(self.manifest, reserved_names(spec.recipe.schema_version) | spec.stage_columns)
 
     def _part_rows(self, draft: Draft, joined: Joined) -> int:
         wanted = self.config.resources.part_rows

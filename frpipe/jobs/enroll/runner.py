@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import ray
@@ -46,14 +46,13 @@ def stream(
 
 class _Worker(Worker):
     worker: Callable[[RunSpec, Host], Work]
-    roles: tuple[str, ...]
+    pool: Literal["enroll", "locate", "embed", "publish"]
 
     def make(self, spec: RunSpec, weights: Weights, in_hand: InHand) -> Work:
         # What OpenCV does is spread over photos, not threads: these would take the CPUs of other workers.
         cv2.setNumThreads(1)
-        for card in spec.models:
-            if card.role in self.roles:
-                _bring(card, weights[card.name])
+        for card in spec.models_of(self.pool):
+            _bring(card, weights[card.name])
         return self.worker(spec, _host(in_hand))
 
 
@@ -61,21 +60,21 @@ class Enroll(_Worker):
     """The worker of the pool that does everything."""
 
     worker = workers.Enroll
-    roles = ("detector", "embedder")
+    pool = "enroll"
 
 
 class Locate(_Worker):
     """The locate pool's worker."""
 
     worker = workers.Locate
-    roles = ("detector",)
+    pool = "locate"
 
 
 class Embed(_Worker):
     """The embed pool's worker."""
 
     worker = workers.Embed
-    roles = ("embedder",)
+    pool = "embed"
 
 
 class Publish(_Worker):
@@ -85,7 +84,7 @@ class Publish(_Worker):
     """
 
     worker = workers.Publish
-    roles = ()
+    pool = "publish"
 
 
 _WORKERS = {"enroll": Enroll, "locate": Locate, "embed": Embed, "publish": Publish}

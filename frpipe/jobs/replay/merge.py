@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import extras_of, face_schema, version_of
+from frpipe.core.schema import extras_of, face_schema, staged_fields, version_of
 from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.parts import FACES, IMAGES, create_part, part_name, write_part
 from frpipe.io.storage.folder import Folder
@@ -97,7 +97,8 @@ def _face_schema(tables: Tables) -> pa.Schema:
     """As it was written: Parquet renames the items of lists, and a part must come out as it would have."""
     images, faces = tables
     dim = faces.schema.field("embedding").type.list_size
-    return face_schema(dim, extras_of(images.schema), version_of(images.schema))
+    staged = staged_fields(faces.schema)
+    return face_schema(dim, extras_of(images.schema), version_of(images.schema), staged)
 
 
 def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Table:

@@ -277,7 +277,9 @@ def _settled(given: Any) -> Any:
 
 
 def _settings_of(name: str, given: Any) -> dict[str, Any]:
-    section = plugins.load(plugins.STAGES, name).settings
+    section = getattr(plugins.load(plugins.STAGES, name), "settings", None)
+    if not (isinstance(section, type) and issubclass(section, Section)):
+        raise ConfigError(f"what is registered as the stage {name!r} is no FaceStage", "see docs/stages.md")
     try:
         settings: Section = section.model_validate({} if given is None else given)
     except ValidationError as error:

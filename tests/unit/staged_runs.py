@@ -14,6 +14,7 @@ import pytest
 from frpipe.core.config import Config, load_config
 from frpipe.core.report import Report
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll import job as enroll_job
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.rejects.choice import Choice, stage_reasons
@@ -34,6 +35,12 @@ def enrolled(manifest: Path, out: Path, *settings: str) -> Report:
     """Enroll, or go on with it."""
     with _alone():
         return Enrollment(str(manifest), str(out), config(*settings)).run()
+
+
+def dry_run(manifest: Path, out: Path, *settings: str) -> DryRun:
+    """What would be enrolled, and how."""
+    with _alone():
+        return Enrollment(str(manifest), str(out), config(*settings)).dry_run()
 
 
 def replayed(source: Path, out: Path, *settings: str) -> Report:

@@ -10,21 +10,25 @@ from pathlib import Path
 
 import installed
 import pytest
+import yaml
 from frozen import Frozen, copied
 from kills import Killed, at_change, die
-from staged_runs import config, enrolled, replayed, table
+from staged_runs import config, dry_run, enrolled, replayed, table
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
-from frpipe.core.errors import ConfigError, ManifestError, OutputError
+from frpipe.core.errors import ConfigError, ManifestError, ModelError, ModelMissing, OutputError
 from frpipe.core.schema import stage_of
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check, again
 from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.enroll.job import run_spec
+from frpipe.stages.quarantine import trial
 from frpipe.stages.run_spec import Models
-from frpipe.stages.stage import stage_class
+from frpipe.stages.stage import FaceBatch, StageResult, stage_class
 from frpipe.stages.stage_docs import stage_tables
+from frpipe.testing.tiny import tiny_embedder
 
 ON = "stages.brightness={}"
 TIMES = ("fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms", "brightness_ms")
@@ -266,3 +270,76 @@ def test_run_json_says_what_it_was(bright: Path) -> None:
 def _of_two(out: Path) -> str:
     rows = table(out, "images").to_pylist()
     return next(str(row["image_id"]) for row in rows if row["faces"] == 2)
+
+
+def test_a_model_of_a_stage_is_a_card_of_its_role(home: Frozen, tmp_path: Path) -> None:
+    card = tiny_embedder(home / "models/tiny_quality.onnx", dim=1, seed=5)
+    facts = {"name": "tiny_quality", "role": "quality", "embedder": None}
+    facts = {**card.model_dump(mode="json"), **facts}
+    (home / "cards/tiny_quality.yaml").write_text(yaml.safe_dump(facts))
+    (tmp_path / "quality_stage.py").write_text(QUALITY)
+    point = {"frpipe.stages": {"quality": "quality_stage:Quality"}}
+    with installed.registered(tmp_path / "installed", point, "quality", tmp_path):
+        spec = run_spec(config("stages.quality={}", ON), str(tmp_path / "out"))
+        assert "tiny_quality" in {each.name for each in spec.models_of("locate")}
+        assert "tiny_quality" not in {each.name for each in spec.models_of("embed")}
+        assert spec.named["quality model"].sha256 == card.sha256
+        assert spec.recipe.stages["quality"]["models"]["model"]["sha256"] == card.sha256
+        report = enrolled(home / "photos.csv", tmp_path / "out", "stages.quality={}", ON)
+        assert report.models["quality model"].startswith("tiny_quality")
+        faces = table(tmp_path / "out", "faces")
+        assert faces["quality"].null_count == 0 and len(set(faces["quality"].to_pylist())) > 3
+        with pytest.raises(ModelError, match="role embedder, not quality"):
+            config_ = config("stages.quality.model=tiny_embedder")
+            Models.of(config_)
+        (home / "models/tiny_quality.onnx").unlink()
+        with pytest.raises(ModelMissing):
+            run_spec(config("stages.quality={}"), str(tmp_path / "out"))
+
+
+def test_the_search_for_photos_that_kill_runs_the_stages_too(
+    home: Frozen, bright: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that makes a stage die is in hand when it does."""
+    spec = run_spec(config(ON), str(bright))
+    rows = [row for row, faces in enumerate(table(bright, "images")["faces"].to_pylist()[:4]) if faces]
+
+    def dies(_: object, batch: FaceBatch) -> StageResult:
+        raise MemoryError
+
+    monkeypatch.setattr(stage_class("brightness"), "process", dies)
+    for name in ("_limit_memory", "_warm_up"):
+        monkeypatch.setattr(trial, name, lambda *_: None)
+    for alone in (True, False):
+        said: list[str] = []
+        order = {"spec": spec.model_dump(mode="json"), "part": 0, "rows": rows, "alone": alone}
+        with pytest.raises(MemoryError):
+            trial.try_photos(order, said.append)
+        assert f"taken {rows[0]}" in said and f"done {rows[0]}" not in said
+
+
+def test_the_plan_names_the_stages(home: Frozen, tmp_path: Path) -> None:
+    plan = dry_run(home / "photos.csv", tmp_path / "out", "stages.brightness.least=5")
+    assert "stages    brightness 1" in plan.text()
+    assert plan.as_dict()["stages"] == {"brightness": 1}
+    assert "stages" not in dry_run(home / "photos.csv", tmp_path / "out").as_dict()
+
+
+QUALITY = """
+from pyarrow import float32
+from frpipe.core.config import Section
+from frpipe.core.schema import Column
+from frpipe.stages.stage import FaceStage, StageResult
+
+
+class Settings(Section):
+    model: str = "tiny_quality"
+
+
+class Quality(FaceStage):
+    name, version, settings, roles = "quality", 1, Settings, {"model": "quality"}
+    face_columns = (Column("quality", float32(), "how good it is"),)
+
+    def process(self, batch):
+        return StageResult({"quality": self.models["model"].run(batch.crops)[0][:, 0]})
+"""

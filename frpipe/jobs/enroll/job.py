@@ -176,12 +176,14 @@ def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
 
 def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
+    stages = {name: stage["version"] for name, stage in spec.recipe.stages.items()}
     return DryRun(
         (
             f"manifest  {plan.rows:,} photos in {plan.parts:,} parts of {plan.part_rows:,}",
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
             f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
             f"embedder  {spec.embedder.name} ({spec.embedder.licence})",
+            *((f"stages    {', '.join(f'{n} {v}' for n, v in stages.items())}",) if stages else ()),
             *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
             f"output    {job.output}: images/ and faces/, {plan.parts:,} files each",
         ),
@@ -192,6 +194,7 @@ def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> DryRu
             "part_rows": plan.part_rows,
             "columns": plan.extra.names,
             "models": {role: card.name for role, card in spec.named.items()},
+            **({"stages": stages} if stages else {}),
             "faces": policy,
             "pools": [str(pool) for pool in pools],
             "output": job.output,

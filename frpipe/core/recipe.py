@@ -79,11 +79,6 @@ class Recipe:
         return embed if isinstance(embed, list) else [embed]
 
     @property
-    def reasons(self) -> dict[str, str]:
-        """Why further stages may leave out a face, each with the stage that says so."""
-        return {reason: name for name, stage in self.stages.items() for reason in stage["reasons"]}
-
-    @property
     def algorithm(self) -> int:
         """The version of what is computed."""
         return SINGLE_LOOK if "turns" not in self.settings["detect"] else LOOKS_AGAIN

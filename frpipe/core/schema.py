@@ -112,6 +112,27 @@ _FACE_COLUMNS_TAIL = (
 )
 
 
+def vector_type(dim: int) -> pa.DataType:
+    """The type of vectors of `dim` numbers."""
+    return pa.list_(pa.field("item", pa.float32(), False), dim)
+
+
+def embedding_columns(dim: int) -> tuple[Column, ...]:
+    """Columns of `embeddings/NAME`, for a further embedder of `dim` numbers."""
+    return (
+        Column("face_id", pa.string(), "of the row of `faces` at the same place of the same part"),
+        _ID,
+        Column("norm", pa.float32(), "length of the embedding before it was made a unit vector"),
+        Column("embedding", vector_type(dim), "unit vector of the face"),
+        *_FACE_COLUMNS_TAIL,
+    )
+
+
+def embedding_schema(dim: int) -> pa.Schema:
+    """Schema of `embeddings/NAME`."""
+    return pa.schema([column.field for column in embedding_columns(dim)])
+
+
 def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
     """Columns of `images` in a version of the schema."""
     return tuple(column for column in IMAGE_COLUMNS if column.since <= version)
@@ -119,9 +140,7 @@ def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
 
 def face_columns(dim: int, version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
     """Columns of `faces` for embeddings of `dim` numbers, in a version of the schema."""
-    embedding = Column(
-        "embedding", pa.list_(pa.field("item", pa.float32(), False), dim), "unit vector of the face"
-    )
+    embedding = Column("embedding", vector_type(dim), "unit vector of the face")
     columns = (*_FACE_COLUMNS_HEAD, embedding, *_FACE_COLUMNS_TAIL)
     return tuple(column for column in columns if column.since <= version)
 

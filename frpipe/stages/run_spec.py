@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from frpipe.core.config import Config
 from frpipe.core.recipe import Recipe
+from frpipe.core.schema import reserved_names
+from frpipe.io.output.embeddings import reserved
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages.obeyed import NOBODY, Obeyed
@@ -65,12 +67,13 @@ class RunSpec(BaseModel):
         return Models(*models).recipe
 
     @property
-    def stage_columns(self) -> frozenset[str]:
-        """Names of the columns that the further stages write: a manifest may not use them."""
+    def reserved_names(self) -> frozenset[str]:
+        """Names that a manifest may not use for columns of its own, those of further stages among them."""
+        names = reserved_names(self.recipe.schema_version) | reserved(card.name for card in self.further)
         stages = stage_classes([*self.config.stages])
-        return frozenset(
+        return names | {
             each.name for stage in stages for each in (*stage.face_columns, *stage.timed_columns())
-        )
+        }
 
 
 class Models(NamedTuple):

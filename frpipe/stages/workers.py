@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.io.output.embeddings import split
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.fetch import Fetcher
@@ -108,21 +109,27 @@ class Locate:
 
 
 class Embed:
-    """Turn the aligned faces of a part into unit vectors."""
+    """Turn the aligned faces of a part into unit vectors, those of each embedder."""
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._host = host
         self._recipe = spec.recipe
         self._log = attempt_log_of(spec, "embed", host)
-        self._embedder = load_embedder(spec.embedder, spec.config.embedder, spec.config.resources.embed)
+        pool, (first, *others) = spec.config.resources.embed, spec.config.embed
+        self._further = {
+            card.name: load_embedder(card, settings, pool)
+            for card, settings in zip(spec.further, others, strict=True)
+        }
+        self._embedder = load_embedder(spec.embedder, first, pool)
 
     @timed("embed")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
         self._log.begin(part_batch.part)
         start = time.perf_counter()
+        further = {name: each.embed(part_batch.crops) for name, each in self._further.items()}
         vectors = self._embedder.embed(part_batch.crops, Headway(part_batch, self._host.report))
-        images, faces = finish(part_batch, vectors, time.perf_counter() - start, self._recipe)
+        images, faces = finish(part_batch, vectors, time.perf_counter() - start, self._recipe, further)
         return PartBatch(part_batch.part, images, faces, np.zeros((0,), np.uint8)).pack()
 
 
@@ -131,12 +138,14 @@ class Publish:
 
     def __init__(self, spec: RunSpec, _host: Host = ALONE) -> None:
         self._out = Folder.at(spec.output)
+        self._recipe = spec.recipe
         self._metadata = spec.recipe.metadata()
 
     @timed("publish")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
-        write_part(self._out, part_batch.part, part_batch.images, part_batch.faces, self._metadata)
+        faces, further = split(part_batch.faces, self._recipe)
+        write_part(self._out, part_batch.part, part_batch.images, faces, self._metadata, further)
         record_photos(part_batch.images)
         record("frpipe_faces", part_batch.faces.num_rows)
         statuses = part_batch.images["status"].to_pylist()

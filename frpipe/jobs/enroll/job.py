@@ -15,7 +15,6 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.report import Report
-from frpipe.core.schema import reserved_names
 from frpipe.io.output import run
 from frpipe.io.output.plan import Draft, Plan, plan_of
 from frpipe.io.storage.folder import Folder
@@ -88,7 +87,7 @@ class Enrollment:
         return going_on(self.config, run.begun(out).get("identity", {}).get("recipe"), self.say)
 
     def _draft(self, spec: RunSpec) -> Draft:
-        return Draft.of(self.manifest, reserved_names(spec.recipe.schema_version) | spec.stage_columns)
+        return Draft.of(self.manifest, spec.reserved_names)
 
     def _part_rows(self, draft: Draft, joined: Joined) -> int:
         wanted = self.config.resources.part_rows
@@ -176,16 +175,18 @@ def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
 
 def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
+    *others, last = ("images/", "faces/", *(f"embeddings/{card.name}/" for card in spec.further))
+    tables = f"{', '.join(others)} and {last}"
     stages = {name: stage["version"] for name, stage in spec.recipe.stages.items()}
     return DryRun(
         (
             f"manifest  {plan.rows:,} photos in {plan.parts:,} parts of {plan.part_rows:,}",
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
             f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
-            f"embedder  {spec.embedder.name} ({spec.embedder.licence})",
+            *(f"embedder  {card.name} ({card.licence})" for card in (spec.embedder, *spec.further)),
             *((f"stages    {', '.join(f'{n} {v}' for n, v in stages.items())}",) if stages else ()),
             *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
-            f"output    {job.output}: images/ and faces/, {plan.parts:,} files each",
+            f"output    {job.output}: {tables}, {plan.parts:,} files each",
         ),
         {
             "job": "enroll",

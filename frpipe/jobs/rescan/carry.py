@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from frpipe.core.reasons import Status
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, face_schema, image_schema, staged_fields
+from frpipe.io.output.embeddings import fields_behind
 from frpipe.jobs.rescan.criteria import Criteria, points_of, roll_or_none
 
 Tables = tuple[pa.Table, pa.Table]
@@ -47,7 +48,12 @@ class Carry:
             _with(
                 faces,
                 self._of_faces(images, faces, scales),
-                face_schema(dim, extra, version, staged_fields(faces.schema)),
+                pa.schema(
+                    [
+                        *face_schema(dim, extra, version, staged_fields(faces.schema)),
+                        *fields_behind(faces.schema),
+                    ]
+                ),
             ),
         )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import sys
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 STAGES = "frpipe.stages"
 
@@ -43,4 +45,6 @@ def load(group: str, name: str) -> Any:
 @lru_cache(maxsize=8)
 def _registered(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """By name. _path: where packages are looked for, so that a change of it is seen."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most runs name no package
+
     return {point.name: point for point in entry_points(group=group)}

@@ -12,17 +12,26 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from frozen import EMBEDDER, Frozen, copied
+from in_process import without_ray
 from kills import Killed, at_change, die
 from staged_runs import config, dry_run, enrolled, replayed, table
 
 from frpipe.core.config import load_config
-from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
+from frpipe.core.errors import ConfigError, FileDamaged, GalleryMismatch, ManifestError, OutputError
 from frpipe.core.schema import embedding_schema
+from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
 from frpipe.io.output.features import read_outputs
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check, again
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.doctor.runs import runs_of
 from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.evaluate.all_pairs.job import AllPairs
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.identify.job import Identifying
+from frpipe.jobs.verify.job import PairVerification
 from frpipe.stages.run_spec import Models
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.testing.faces import located_faces, plan_of
@@ -87,11 +96,8 @@ def test_the_first_has_its_columns_and_the_other_files_of_its_own(runs: dict[str
         first, both = table(runs["first"], name), table(runs["both"], name)
         kept = [column for column in first.column_names if column not in TIMES]
         assert both.column_names == first.column_names and both.select(kept).equals(first.select(kept))
-    faces, beside, alone = (
-        table(runs["both"], "faces"),
-        pq.read_table(_beside(runs["both"])),
-        table(runs["other"], "faces"),
-    )
+    faces, alone = table(runs["both"], "faces"), table(runs["other"], "faces")
+    beside = pq.read_table(_beside(runs["both"]))
     assert beside.schema.names == embedding_schema(DIM).names
     assert [field.nullable for field in beside.schema] == [field.nullable for field in embedding_schema(DIM)]
     for column in ("face_id", "image_id"):
@@ -260,3 +266,83 @@ def test_its_command_and_its_plan_name_both(home: Frozen, runs: dict[str, Path],
     assert OTHER in again(Folder.at(str(runs["both"])), "enroll")
     text = dry_run(home / "photos.csv", tmp_path / "out", BOTH).text()
     assert f"embeddings/{OTHER}/" in text and f"embedder  {OTHER}" in text
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches and comparisons in this process."""
+    without_ray(monkeypatch)
+
+
+def _content(out: Path, name: str) -> list[dict[str, object]]:
+    return [
+        {key: value for key, value in row.items() if key != "image_uri"}
+        for row in pq.read_table(out / name).to_pylist()
+    ]
+
+
+def test_a_gallery_takes_the_embeddings_that_are_asked_for(runs: dict[str, Path], tmp_path: Path) -> None:
+    both, other, first = (str(runs[name]) for name in ("both", "other", "first"))
+    Consolidation(other, str(tmp_path / "alone")).run()
+    done = Consolidation(both, str(tmp_path / "chosen"), embedder=OTHER, templates="mean").run()
+    assert done.added and Gallery.open(str(tmp_path / "chosen")).spec == FeatureRun.open(other).spec
+    again_ = Consolidation(both, str(tmp_path / "alone"), policy="append", embedder=OTHER).run()
+    assert again_.unchanged == again_.templates and not again_.added
+    with pytest.raises(GalleryMismatch):
+        Consolidation(both, str(tmp_path / "alone")).run()
+    Consolidation(both, str(tmp_path / "first"), embedder=EMBEDDER).run()
+    assert Gallery.open(str(tmp_path / "first")).spec == FeatureRun.open(first).spec
+    notes = [entry.note for entry in Gallery.open(str(tmp_path / "chosen")).log()]
+    assert any(f'"embedder": "{OTHER}"' in note for note in notes)
+    assert len(runs_of(Gallery.open(str(tmp_path / "alone")), [both])) == 1
+
+
+def test_searches_and_comparisons_find_what_they_find_in_a_run_of_that_embedder(
+    runs: dict[str, Path], tmp_path: Path, asked: None
+) -> None:
+    both, other = str(runs["both"]), str(runs["other"])
+    Consolidation(other, str(tmp_path / "g")).run()
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("a,b\nr-01,r-02\nr-01,r-03\n")
+    for name, features, embedder in (("chosen", both, OTHER), ("alone", other, None)):
+        out = tmp_path / name
+        Identifying(
+            features, str(tmp_path / "g"), str(out / "identify"), threshold=0.9, embedder=embedder
+        ).run()
+        Dedup(str(out / "dedup"), features=features, threshold=0.9, embedder=embedder).run()
+        PairVerification(str(pairs), features, str(out / "verify"), threshold=0.9, embedder=embedder).run()
+        AllPairs(str(out / "all"), features=features, thresholds=(0.5,), embedder=embedder).run()
+    for name in ("identify/probes", "dedup/pairs", "verify/pairs", "all/histograms"):
+        assert _near(_content(tmp_path / "chosen", name), _content(tmp_path / "alone", name)), name
+    for name, job in (
+        ("dedup", lambda out: Dedup(out, features=both, threshold=0.9)),
+        ("verify", lambda out: PairVerification(str(pairs), both, out, threshold=0.9)),
+    ):
+        with pytest.raises(OutputError, match="features"):
+            job(str(tmp_path / "chosen" / name)).run()
+
+
+def test_an_embedder_that_a_run_has_not_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name, there in (("both", OTHER), ("first", EMBEDDER)):
+        with pytest.raises(OutputError) as caught:
+            FeatureRun.open(str(runs[name]), "sface_2021dec")
+        assert there in caught.value.remedy
+    assert FeatureRun.open(str(runs["both"]), EMBEDDER) == FeatureRun.open(str(runs["both"]))
+    assert FeatureRun.open(str(runs["both"]), OTHER).embedder == OTHER
+    for job in (
+        Dedup(str(tmp_path / "d"), gallery=str(tmp_path / "g"), embedder=OTHER),
+        AllPairs(str(tmp_path / "a"), gallery=str(tmp_path / "g"), embedder=OTHER),
+        Identifying(
+            str(runs["both"].parent / "m.csv"), str(tmp_path / "g"), str(tmp_path / "i"), embedder=OTHER
+        ),
+    ):
+        with pytest.raises(ConfigError):
+            job.run()
+
+
+def _near(found: object, wanted: object) -> bool:
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(_near(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(_near, found, wanted))
+    return found == (pytest.approx(wanted, abs=1e-5) if isinstance(wanted, float) else wanted)

@@ -57,6 +57,7 @@ class Identifying:
 
     probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
     `config`.  closed: always name the nearest; else below the threshold is a stranger.
+    embedder: of an enroll run; None: its first.
     """
 
     probes: str
@@ -72,6 +73,7 @@ class Identifying:
     config: Config = field(default_factory=Config)
     execution: Execution = Execution()
     say: Say = lambda _: None
+    embedder: str | None = None
 
     def run(self) -> dict[str, Any]:
         """Do it, or what is left of it; the report. Raises a FrpipeError with a remedy."""
@@ -137,6 +139,11 @@ class Identifying:
         out = output_place(self.output, f"{FEATURES}/")
         if not self._from_manifest:
             refuse_relative("--probes", self.probes)
+        elif self.embedder is not None:
+            raise ConfigError(
+                "--embedder chooses among the embedders of an enroll output, and the probes are a manifest",
+                f"choose the embedder that they are enrolled with: --set embed.model={self.embedder}",
+            )
         return out
 
     def _goal(self, out: Folder) -> SearchPlan:
@@ -163,7 +170,7 @@ class Identifying:
             enrollment.run()
             probes = enrollment.output
         similarity = similarity_of(gallery.spec, self.threshold, self.card, closed=self.closed)
-        digest = run.digest(FeatureRun.open(probes).folder)
+        digest = FeatureRun.open(probes, self.embedder).digest
         run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest))
         self.say(_COMPLETE)
         return stored
@@ -173,7 +180,7 @@ class Identifying:
         if self._from_manifest:
             check_config(self._settings, gallery)
         else:
-            check_recipe(FeatureRun.open(self.probes), gallery)
+            check_recipe(FeatureRun.open(self.probes, self.embedder), gallery)
 
     def _plan(self, out: Folder, search_plan: SearchPlan, joined: Callable[[], list[Node]]) -> Plan:
         probes = self.probes
@@ -189,7 +196,7 @@ class Identifying:
     def _search(self, probes: str, search_plan: SearchPlan, out: Folder) -> Plan:
         """In the units that the output was begun with, if it was."""
         probe_rows = int(run.begun(out).get("probe_rows", self.execution.probe_rows))
-        return Plan(FeatureRun.open(probes), search_plan, probe_rows, self.say)
+        return Plan(FeatureRun.open(probes, self.embedder), search_plan, probe_rows, self.say)
 
     def _claim(self, out: Folder, plan: Plan) -> Plan:
         """Make the output this search's; the plan, with the units that it was begun with."""

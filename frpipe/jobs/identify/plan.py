@@ -40,7 +40,7 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the content."""
-        return self.search_plan.identity(run.digest(self.source.folder))
+        return self.search_plan.identity(self.source.digest)
 
     @cached_property
     def parts(self) -> dict[int, PartRows]:
@@ -107,7 +107,9 @@ class Plan:
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
         progress = SearchProgress(probes, self.say)
-        publication = Publication(self.source.folder, done.folder, self._verdicts(), self._metadata())
+        source = self.source
+        verdicts, metadata = self._verdicts(), self._metadata()
+        publication = Publication(source.folder, done.folder, verdicts, metadata, source.embedder)
         for searched in self._searched(publication, pending, pool):
             progress.add(searched)
         return probes

@@ -40,6 +40,7 @@ class PairVerification:
 
     faces: which face of a photo is compared.  threshold: a similarity; None takes the threshold card, and
     without one the embedder's card.  memory_mb: what the embeddings of all named photos may take.
+    embedder: of the output; None: its first.
     """
 
     pairs: str
@@ -50,6 +51,7 @@ class PairVerification:
     threshold_card: str | None = None
     memory_mb: int = MEMORY_MB
     say: Say = lambda _: None
+    embedder: str | None = None
 
     def run(self) -> Verified:
         """Do it, or what is left of it.
@@ -89,7 +91,7 @@ class PairVerification:
     def _prepared(self) -> _Work:
         refuse_relative("--features", self.features)
         out = output_place(self.output)
-        source, pairs = FeatureRun.open(self.features), PairList.open(self.pairs)
+        source, pairs = FeatureRun.open(self.features, self.embedder), PairList.open(self.pairs)
         limit = self._limit(source)
         work = _Work(out, source, pairs, limit, self._identity(source, pairs, limit))
         run.check_claim(out, work.identity)
@@ -110,7 +112,7 @@ class PairVerification:
             "job": "verify",
             "version": _VERSION,
             "pairs": pairs.digest,
-            "features": run.digest(source.folder),
+            "features": source.digest,
             "threshold_similarity": limit.similarity,
             "faces": self.faces,
         }
@@ -144,7 +146,7 @@ class PairVerification:
     def _load(self, work: _Work, names: PairNames) -> NamedFaces:
         source, count, said = work.source, 0, time.monotonic()
         faces = NamedFaces(names.number, source.spec.dim, self.faces)
-        for images, found in read_outputs(source.folder, IMAGE_NAMES, FACE_NAMES):
+        for images, found in read_outputs(source.folder, IMAGE_NAMES, FACE_NAMES, source.embedder):
             faces.add(images, found)
             count += found.num_rows
             if time.monotonic() - said >= _EVERY_S or count == source.faces:

@@ -132,7 +132,7 @@ def test_killed_at_any_moment_it_goes_on_and_comes_out_the_same(
 ) -> None:
     with at_change(None, die) as changes:
         enrolled(home / "photos.csv", tmp_path / "whole", BOTH)
-    for moment in range(3, changes[0] + 1, 5):
+    for moment in range(3, changes[0] + 1, 7):
         out = tmp_path / f"killed-{moment}"
         with pytest.raises(Killed), at_change(moment, die):
             enrolled(home / "photos.csv", out, BOTH)

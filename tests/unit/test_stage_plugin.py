@@ -24,6 +24,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check, again
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.enroll.job import run_spec
+from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.stages.quarantine import trial
 from frpipe.stages.run_spec import Models
 from frpipe.stages.stage import FaceBatch, StageResult, stage_class
@@ -190,7 +191,7 @@ def test_killed_at_any_moment_it_goes_on_and_comes_out_the_same(
 ) -> None:
     with at_change(None, die) as changes:
         enrolled(home / "photos.csv", tmp_path / "whole", ON)
-    for moment in range(2, changes[0] + 1, 6):
+    for moment in range(2, changes[0] + 1, 8):
         out = tmp_path / f"killed-{moment}"
         with pytest.raises(Killed), at_change(moment, die):
             enrolled(home / "photos.csv", out, ON)
@@ -316,6 +317,14 @@ def test_the_search_for_photos_that_kill_runs_the_stages_too(
         with pytest.raises(MemoryError):
             trial.try_photos(order, said.append)
         assert f"taken {rows[0]}" in said and f"done {rows[0]}" not in said
+
+
+def test_single_photos_go_through_the_stages_too(home: Frozen) -> None:
+    """Else a face that a run leaves out would be verified and identified."""
+    photo = home / "photos/anna-1.png"
+    for least, ended in ((0, ("ok", None, 1)), (255, ("rejected", "too_dark", 0))):
+        located = pipeline_of(config(f"stages.brightness.least={least}")).locate([photo])[0]
+        assert (located.status, located.reason, len(located.faces)) == ended
 
 
 def test_the_plan_names_the_stages(home: Frozen, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_faces_that_are_missing_from_the_output_commit_nothing(
 ) -> None:
     spec = GallerySpec(2, "e" * 64, "p" * 64, "d" * 64)
     source = FeatureRun(Folder.at(str(tmp_path)), spec, "m.csv", "r", NOW, faces=2)
-    monkeypatch.setattr(FeatureRun, "open", lambda _: source)
+    monkeypatch.setattr(FeatureRun, "open", lambda *_: source)
     images, faces = _part(("a", "s", CENTRE))
     for name, value in (("image_uri", "/a"), ("subject_id", "s"), ("status", "ok"), ("reason", None)):
         images = images.append_column(name, pa.array([value], pa.string()))

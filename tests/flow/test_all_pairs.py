@@ -30,6 +30,7 @@ from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.metrics.operating import AtTarget, EqualError
 from frpipe.metrics.scores import Scores
 from frpipe.metrics.verification import at_threshold, auc_exact, eer, tar_at_fmr
+from frpipe.runtime.runtime import Runtime
 
 THRESHOLD, TARGET = 0.35, 0.01
 PEOPLE, PART = 60, 16
@@ -136,7 +137,7 @@ def job(features: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
         by="city",
         thresholds=(THRESHOLD, 0.0),
         targets=(TARGET, 1e-9),
-        address=cluster.address,
+        runtime=Runtime(cluster.address),
         block_rows=40,
     )
 
@@ -260,7 +261,7 @@ def test_a_gallery_is_compared_at_its_version(faces: Faces, cluster: Cluster, tm
     table = table.append_column("city", pa.array(faces.city, pa.string()))
     make_gallery(tmp_path / "G", [table])
     words = {"gallery": str(tmp_path / "G"), "by": "city", "thresholds": (THRESHOLD,), "block_rows": 60}
-    found = AllPairs(str(tmp_path / "R"), address=cluster.address, **words).run()
+    found = AllPairs(str(tmp_path / "R"), runtime=Runtime(cluster.address), **words).run()
     exact, number = at_threshold(faces.scores(), THRESHOLD), found.number("FMR", THRESHOLD)
     assert number is not None and (number.count, number.trials) == (exact.fmr.count, exact.fmr.trials)
     assert found.provenance["version"] == 1

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from erase_runs import ROWS, finished_run, image_id
+from part_work import PartsOf
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.main import main
@@ -36,11 +37,11 @@ from frpipe.io.output.plan import load_plan
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.contract import until_whole
 from frpipe.jobs.dedup import job as dedup_job
 from frpipe.jobs.dedup import plan as dedup_plan
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.dedup.worker import Deduplicator
-from frpipe.jobs.enroll.audit import until_whole
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.evaluate import output as metrics_output
 from frpipe.jobs.evaluate.all_pairs import plan as all_pairs_plan
@@ -64,6 +65,7 @@ from frpipe.jobs.replay.source import ReplaySource
 from frpipe.jobs.rescan.affected import FACE_NAMES, IMAGE_NAMES
 from frpipe.jobs.verify.job import PairVerification
 from frpipe.runtime.allocation import Node
+from frpipe.runtime.local import LocalExecutor
 
 DATE = "2026-11-24"
 Spoil = Callable[[bytes], bytes]
@@ -380,7 +382,7 @@ def _audit(at: Path, _: Path) -> object:
         assert not parts, "a part was withdrawn"
         return 0
 
-    found, _rows = until_whole(out, load_plan(out), work, lambda _: None)
+    found, _rows = until_whole(PartsOf(load_plan(out), work), out, LocalExecutor(), lambda _: None)
     return found.tally.rows, found.tally.faces
 
 

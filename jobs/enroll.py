@@ -10,7 +10,7 @@
 
 The same command after any interruption goes on where it stopped. Exit codes: 0 done, 2 configuration,
 3 manifest, 4 model, 5 does not fit the cluster, 6 output of another run, 7 storage, 10 gallery, 11 cluster
-lost or nothing gets on, 14 done but too many rejected, 1 and 9 bugs. docs/cluster.md says more.
+lost or no progress, 14 done but too many rejected, 1 and 9 bugs. docs/cluster.md says more.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Executor(ABC):
 
         stall_timeout_s: None waits for ever.  watch: is given what to call, meanwhile and in any thread, to
         see what the workers have in hand.
-        Raises the FrpipeError of a worker; ClusterError where nothing gets on for `stall_timeout_s`.
+        Raises the FrpipeError of a worker; ClusterError where there is no progress for `stall_timeout_s`.
         """
 
     @abstractmethod

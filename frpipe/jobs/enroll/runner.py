@@ -25,7 +25,7 @@ def stream(
     """Do some parts; yields a receipt for each as it is published, in the order that they finish.
 
     watch: given what to call, meanwhile and in any thread, to see how far each part is.
-    Raises the errors of the workers, and ClusterError where no part gets on for `run.stall_timeout_s`.
+    Raises the errors of the workers, and ClusterError where no part makes progress for `run.stall_timeout_s`.
     """
     weights = {card.name: executor.share(partial(_weights, card)) for card in spec.models}
     steps = [Step(pool.name, pool, _Maker(_WORKERS[pool.name], spec, weights)) for pool in pools]

@@ -12,7 +12,8 @@ from onnx import helper, numpy_helper
 
 from frpipe.core.errors import ModelError
 from frpipe.models.constants import Array, fold_constants, without_dropout
-from frpipe.models.session import Session, open_bytes, parse
+from frpipe.models.onnx_file import parse
+from frpipe.models.session import Session, open_bytes
 
 TOLERANCE = 1e-4
 _OPSET = 17

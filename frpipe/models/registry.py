@@ -81,17 +81,37 @@ class Registry:
 
     def find(self, card: Card) -> Path:
         """Where the weights lie, their SHA-256 checked. Raises ModelMissing or ModelMismatch."""
+        path = self._present(card)
+        self._check(card, path, file_sha256(path))
+        return path
+
+    def read(self, card: Card) -> bytes:
+        """The weights, read once and checked as `find` does: what is run is what was checked."""
+        path = self._present(card)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise self._missing(card) from None
+        self._check(card, path, hashlib.sha256(data).hexdigest())
+        return data
+
+    def _present(self, card: Card) -> Path:
         path = self.locate(card)
         if path is None:
-            raise ModelMissing(
-                f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
-            )
+            raise self._missing(card)
+        return path
+
+    def _missing(self, card: Card) -> ModelMissing:
+        return ModelMissing(
+            f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
+        )
+
+    def _check(self, card: Card, path: Path, sha256: str) -> None:
         cached = path.parent == self.cache
         remedy = (
             f"frpipe models pull {card.name}" if cached else "put the right file there, or take this one away"
         )
-        check_sha256(file_sha256(path), card.sha256, str(path), remedy)
-        return path
+        check_sha256(sha256, card.sha256, str(path), remedy)
 
     def pull(self, card: Card, say: Say = lambda _: None) -> Path:
         """As `find`, but fetch into the cache what is missing or damaged there. Raises what `fetch` does."""

@@ -1,7 +1,7 @@
 """An ONNX file in memory: its graph is parsed, its large weights stay where they are.
 
-Weights are nearly all of a file. To parse and to write them again would copy each of them several times, which
-costs more than the making of the session. So the file is walked in protobuf's wire format
+Weights are nearly all of a file. To parse and to write them again would copy each of them several times,
+which costs more than making the session does. So the file is walked in protobuf's wire format
 (https://protobuf.dev/programming-guides/encoding/), and large weights are skipped.
 """
 

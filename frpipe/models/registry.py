@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from frpipe.core.errors import ModelError, ModelMissing
+from frpipe.core.yaml_text import load_yaml
 from frpipe.models.card import Card
 from frpipe.models.fetch import Say, fetch, how_to_get
 from frpipe.models.store import check_sha256, file_sha256, locked, publish
@@ -47,30 +48,36 @@ class Registry:
         )
 
     @cached_property
-    def _cards(self) -> dict[str, Card]:
+    def _paths(self) -> dict[str, Path]:
+        """The file of each card, by name. A card is read when it is asked for: YAML takes its time."""
         absent = [folder for folder in self.card_dirs if not folder.is_dir()]
         if absent:
             raise ModelError(f"there is no folder of cards {absent[0]}", "mend FRPIPE_CARD_DIR")
-        paths = [path for folder in self.card_dirs for path in sorted(folder.glob("*.yaml"))]
-        return {path.stem: read_card(path) for path in paths}
+        return {path.stem: path for folder in self.card_dirs for path in sorted(folder.glob("*.yaml"))}
+
+    @cached_property
+    def _read(self) -> dict[str, Card]:
+        return {}
 
     def cards(self) -> dict[str, Card]:
         """Every card, by name. ModelError: one of them cannot be read."""
-        return dict(self._cards)
+        return {name: self.card(name) for name in self._paths}
 
     def card(self, name: str) -> Card:
-        """One card; ModelError with the nearest name where there is none."""
-        if name in self._cards:
-            return self._cards[name]
-        near = difflib.get_close_matches(name, self._cards, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
+        """One card; ModelError with the nearest name where there is none, or where it cannot be read."""
+        if name not in self._paths:
+            near = difflib.get_close_matches(name, self._paths, n=1, cutoff=0.0)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
+        if name not in self._read:
+            self._read[name] = read_card(self._paths[name])
+        return self._read[name]
 
     def card_for(self, role: Literal["detector", "embedder"], name: str) -> Card:
         """As `card`; ModelError also where the card has another role."""
         card = self.card(name)
         if card.role != role:
-            others = ", ".join(sorted(other.name for other in self._cards.values() if other.role == role))
+            others = ", ".join(sorted(other.name for other in self.cards().values() if other.role == role))
             raise ModelError(f"{name} is a card of role {card.role}, not {role}", f"choose one of {others}")
         return card
 
@@ -135,7 +142,7 @@ class Registry:
 def read_card(path: Path) -> Card:
     """A card from a YAML file that bears its name. ModelError says what is wrong with it."""
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = load_yaml(path.read_text(encoding="utf-8"))
         card = Card.model_validate(data)
     except yaml.YAMLError:
         raise ModelError(f"the card {path} is not YAML", "mend the file") from None

@@ -28,9 +28,10 @@ from frpipe.jobs.output_place import output_place
 from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Pools, allocate, most_workers
 from frpipe.runtime.session import cluster
+from frpipe.stages.models import Models
 from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.quarantine.attempts import clear_attempts
-from frpipe.stages.run_spec import Models, RunSpec
+from frpipe.stages.run_spec import RunSpec
 
 Say = Callable[[str], None]
 Joined = Callable[[], Pools]

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -16,8 +16,10 @@ from pydantic import ValidationError
 from frpipe.core.errors import ModelError, ModelMissing
 from frpipe.core.yaml_text import load_yaml
 from frpipe.models.card import Card
-from frpipe.models.fetch import Say, fetch, how_to_get
 from frpipe.models.store import check_sha256, file_sha256, locked, publish
+
+if TYPE_CHECKING:
+    from frpipe.models.fetch import Say
 
 DEFAULT_PACK = ("yunet_2023mar", "sface_2021dec")
 
@@ -109,6 +111,8 @@ class Registry:
         return path
 
     def _missing(self, card: Card) -> ModelMissing:
+        from frpipe.models.fetch import how_to_get  # noqa: PLC0415
+
         return ModelMissing(
             f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
         )
@@ -125,6 +129,9 @@ class Registry:
         path = self.locate(card)
         if path is not None and path.parent != self.cache:
             return self.find(card)
+        # Archives, downloads and package managers: not for whoever has the weights already.
+        from frpipe.models.fetch import fetch  # noqa: PLC0415
+
         return fetch(card, self.cache, say)
 
     def admit(self, card: Card, data: bytes) -> Path:

@@ -7,12 +7,11 @@ device asked for is the device that runs: ONNX Runtime itself would fall back to
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Never
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 
 from frpipe.core.config import Device
@@ -71,7 +70,6 @@ def open_bytes(
     """As `open_session`, for an ONNX file already in memory; `name` appears in errors alone."""
     _refuse_missing(device)
     file = OnnxFile.parse(data, name)
-    _refuse_external(file.model, name)
     try:
         if rewrite and device == "cpu":
             data = _faster(file)
@@ -121,25 +119,3 @@ def _provider_missing(device: Device, available: list[str]) -> ProviderMissing:
         f"device {device} ({wanted}) was asked for; this machine offers {', '.join(available)}",
         "install frpipe[gpu] in place of frpipe[cpu] on a machine with a GPU, or set device: cpu",
     )
-
-
-def _refuse_external(model: onnx.ModelProto, name: str) -> None:
-    graphs = [model.graph, *model.functions]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for part in graphs for tensor in _tensors(part)):
-        raise ModelError(
-            f"{name} keeps weights in other files, which could be any file of this machine",
-            "save it as one file: onnx.save_model(model, path, save_as_external_data=False)",
-        )
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph or function, those inside attributes and nested graphs too."""
-    yield from getattr(graph, "initializer", ())
-    for sparse in getattr(graph, "sparse_initializer", ()):
-        yield from (sparse.values, sparse.indices)
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
-        for nested in (attribute.g, *attribute.graphs):
-            yield from _tensors(nested)

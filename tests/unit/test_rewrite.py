@@ -18,8 +18,8 @@ from frpipe.core.config import DecodeConfig, DetectConfig
 from frpipe.models import session as session_module
 from frpipe.models.detectors.base import Detector
 from frpipe.models.embedders.arcface import Embedder
-from frpipe.models.registry import Registry
 from frpipe.models.onnx_file import OnnxFile
+from frpipe.models.registry import Registry
 from frpipe.models.rewrite import speed_up
 from frpipe.models.session import open_bytes, open_session
 from frpipe.vision.align import align_photo

@@ -57,6 +57,8 @@ def test_two_photos_are_compared_without_tables_stores_or_a_cluster(tmp_path: Pa
     assert _loaded(code, _HEAVY) == []
 
 
-@pytest.mark.parametrize("module", ["frpipe.stages.locate", "frpipe.models.loading", "frpipe.io.storage.fetch"])
+@pytest.mark.parametrize(
+    "module", ["frpipe.stages.locate", "frpipe.models.loading", "frpipe.io.storage.fetch"]
+)
 def test_what_every_worker_imports_is_light(module: str) -> None:
     assert _loaded(f"import {module}", _HEAVY) == []

@@ -10,6 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
+
+from frpipe.testing.tiny import tiny_detector, tiny_embedder
 
 # Arrow and its readers, stores, the cluster, plots, statistics, ONNX graphs as objects, archives.
 _HEAVY = ("pyarrow", "fsspec", "h5py", "ray", "pandas", "scipy", "matplotlib", "onnx", "tarfile", "asyncio")
@@ -45,20 +48,34 @@ def test_models_are_listed_without_running_one() -> None:
     assert _loaded(_run("models", "list"), (*_HEAVY, "cv2", "onnxruntime", "numpy")) == []
 
 
-def test_two_photos_are_compared_without_tables_stores_or_a_cluster(tmp_path: Path) -> None:
-    """Photos without a face: read, decoded and searched, which is all but the embedding."""
-    for name in ("a.jpg", "b.jpg"):
-        noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / name), noise)
-    code = (
-        "from frpipe.cli.main import main\n"
-        f"assert main(['verify', {str(tmp_path / 'a.jpg')!r}, {str(tmp_path / 'b.jpg')!r}]) == 9\n"
-    )
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Settings that choose two tiny models, which lie in the environment's folders."""
+    cards, weights = tmp_path / "cards", tmp_path / "weights"
+    cards.mkdir()
+    weights.mkdir()
+    detector = tiny_detector("yunet", weights / "detector.onnx")
+    embedder = tiny_embedder(weights / "embedder.onnx")
+    for card in (detector, embedder):
+        text = yaml.safe_dump(card.model_dump(mode="json"))
+        (cards / f"{card.name}.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("FRPIPE_CARD_DIR", str(cards))
+    monkeypatch.setenv("FRPIPE_MODEL_DIR", str(weights))
+    names = (f"detect.model={detector.name}", f"embed.model={embedder.name}")
+    looks = ("detect.not_photographs=keep", "detect.refine=off")
+    return [word for each in (*names, *looks) for word in ("--set", each)]
+
+
+def test_two_photos_are_compared_without_tables_or_stores(tmp_path: Path, models: list[str]) -> None:
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    pixels[96:160, 96:160, 2] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    photo = str(tmp_path / "a.png")
+    words = ["verify", photo, photo, "--policy", "largest", "--threshold", "0.5", *models]
+    code = f"from frpipe.cli.main import main\nassert main({words!r}) == 0\n"
     assert _loaded(code, _HEAVY) == []
 
 
-@pytest.mark.parametrize(
-    "module", ["frpipe.stages.locate", "frpipe.models.loading", "frpipe.io.storage.fetch"]
-)
-def test_what_every_worker_imports_is_light(module: str) -> None:
-    assert _loaded(f"import {module}", _HEAVY) == []
+def test_what_works_on_photos_is_light() -> None:
+    modules = "frpipe.stages.locate, frpipe.models.loading, frpipe.io.storage.fetch"
+    assert _loaded(f"import {modules}", _HEAVY) == []

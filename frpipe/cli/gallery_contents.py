@@ -24,7 +24,6 @@ from frpipe.cli.gallery_parser import (
     positive,
 )
 from frpipe.cli.gallery_suppressed import add_reason
-from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
@@ -138,6 +137,7 @@ def _create(options: argparse.Namespace) -> int:
 
         spec = FeatureRun.open(options.like).spec
     else:
+        from frpipe.core.config import load_config
         from frpipe.jobs.photo import spec_of
 
         spec = spec_of(load_config(options.config, options.set))
@@ -172,6 +172,7 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--source and --same-photos go with --features", "one photo is known by its content"
         )
+    from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.jobs.gallery_photo import enroll_photo
 

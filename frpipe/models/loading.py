@@ -8,7 +8,7 @@ from frpipe.models.detectors.base import Detector
 from frpipe.models.detectors.finder import Finder
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.registry import Registry
-from frpipe.models.session import Session, open_session
+from frpipe.models.session import Session, open_bytes
 
 
 def load_detector(card: Card, settings: DetectConfig, pool: PoolConfig) -> Detector:
@@ -33,7 +33,7 @@ def load_embedder(card: Card, settings: EmbedConfig, pool: PoolConfig) -> Embedd
 
 
 def _open(card: Card, pool: PoolConfig) -> Session:
-    return open_session(Registry.default().find(card), pool.resolved_device, pool.threads)
+    return open_bytes(Registry.default().read(card), pool.resolved_device, pool.threads, name=card.file)
 
 
 def _fixed(pool: PoolConfig) -> bool:

@@ -62,7 +62,7 @@ class Locate:
         self._host = host
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
-        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
+        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.content_test())
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:

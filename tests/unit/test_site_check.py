@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL = """<html><head><link rel="stylesheet" href="_static/a.css"><script src="_static/a.js"></script></head>
-<body><a href="https://example.org/">a link to follow</a><img src="data:image/png;base64,AA=="></body></html>"""
+LOCAL = """<html><head><link rel="stylesheet" href="a.css"><script src="a.js"></script></head>
+<body><a href="https://example.org/">to follow</a><img src="data:image/png;base64,AA=="></body></html>"""
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def _consolidate(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = job_parser(__doc__)
     parser.add_argument(
-        "--features", required=True, metavar="URI", help="the --output of a finished jobs/enroll.py"
+        "--features", required=True, metavar="URI", help="the --output of a finished enroll run"
     )
     parser.add_argument("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     parser.add_argument(

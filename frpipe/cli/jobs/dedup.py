@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--gallery", metavar="URI", help="folder or s3:// prefix")
     add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")
-    add("--features", metavar="URI", help="in place of a gallery: the output of a finished jobs/enroll.py")
+    add("--features", metavar="URI", help="in place of a gallery: the output of a finished enroll run")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add_threshold(parser, "from here up a pair is reported")
     add(

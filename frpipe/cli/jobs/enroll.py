@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gallery",
         metavar="URI",
-        help="afterwards put the faces into this gallery, as jobs/consolidate.py does by default; where "
+        help="afterwards put the faces into this gallery, as the job consolidate does by default; where "
         "it is there, its suppression list is obeyed",
     )
     parser.add_argument(

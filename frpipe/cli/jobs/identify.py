@@ -69,7 +69,7 @@ def _identify(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = job_parser(__doc__)
     add = parser.add_argument
-    add("--probes", required=True, metavar="URI", help="output of a finished jobs/enroll.py, or a manifest")
+    add("--probes", required=True, metavar="URI", help="output of a finished enroll run, or a manifest")
     add("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")

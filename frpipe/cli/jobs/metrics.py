@@ -135,7 +135,7 @@ def _asked(options: argparse.Namespace) -> Asked:
 def _parser() -> argparse.ArgumentParser:
     parser = job_parser(__doc__)
     tasks = parser.add_subparsers(title="what is evaluated", required=True, metavar="TASK")
-    pairs = _task(tasks, "verification", "results of jobs/verify.py", _VERIFICATION, "FMR")
+    pairs = _task(tasks, "verification", "results of the job verify", _VERIFICATION, "FMR")
     pairs.add_argument(
         "--mated", default="mated", metavar="COLUMN", help="of the list: true or false (%(default)s)"
     )
@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         help="list them with their photos: treat the page as you treat the photos",
     )
     pairs.set_defaults(job=_verification)
-    searches = _task(tasks, "identification", "results of jobs/identify.py", _IDENTIFICATION, "FPIR")
+    searches = _task(tasks, "identification", "results of the job identify", _IDENTIFICATION, "FPIR")
     searches.add_argument(
         "--enrolled",
         metavar="URI",
@@ -177,7 +177,7 @@ def _add_all_pairs(tasks: Any) -> None:
     )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--features", metavar="URI", help="the --output of a finished jobs/enroll.py")
+    source.add_argument("--features", metavar="URI", help="the --output of a finished enroll run")
     source.add_argument("--gallery", metavar="URI", help="folder or s3:// prefix")
     add("--version", type=not_negative, metavar="N", help="of the gallery (default: the newest)")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pairs", required=True, metavar="URI", help=".parquet, .csv or .jsonl, or a folder of them"
     )
     parser.add_argument(
-        "--features", required=True, metavar="URI", help="the --output of a finished jobs/enroll.py"
+        "--features", required=True, metavar="URI", help="the --output of a finished enroll run"
     )
     parser.add_argument("--output", required=True, metavar="URI", help="folder or s3:// prefix of the result")
     parser.add_argument(

@@ -115,6 +115,21 @@ def test_an_error_of_a_job_names_it_in_json(
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["job"] == "frpipe"
 
 
+def test_commands_to_copy_work_without_a_clone() -> None:
+    """A clone is needed only where its folder is submitted."""
+    found = []
+    for path in (ROOT / "frpipe").rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
+            if (
+                "python jobs/" in line
+                and "`python jobs/" not in line
+                and "ray job submit" not in before + line
+            ):
+                found.append(f"{path.name}: {line.strip()}")
+    assert not found
+
+
 def test_a_name_that_is_none_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "enrol"]) == 2
     said = capsys.readouterr().err

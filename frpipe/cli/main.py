@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from frpipe import __version__
 from frpipe.cli import (
     check,
     demo,
@@ -18,6 +19,7 @@ from frpipe.cli import (
     protocol,
     rejects,
     rescan,
+    run,
     sheet,
     storage,
     verify,
@@ -34,11 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="frpipe",
-        description="Face recognition in batches: models, manifests, galleries, photos. Jobs are in jobs/.",
+        description="Face recognition in batches: models, manifests, galleries, photos, jobs.",
     )
+    parser.add_argument("--version", action="version", version=f"frpipe {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (
         demo,
+        run,
         doctor,
         models,
         manifest,

@@ -139,15 +139,45 @@ def test_a_name_that_is_none_is_answered_with_the_nearest(capsys: pytest.Capture
 # jobs of other packages
 
 
+def _count(output: Path, *more: str, features: Path = FINISHED) -> int:
+    return main(["run", "faces_per_subject", "--features", str(features), "--output", str(output), *more])
+
+
+COUNTED = "anna  2\nannie  1\nbela  2\ncora  1\ndana  2\nemil  1\n"
+
+
 @pytest.mark.usefixtures("plugin")
-def test_a_package_outside_the_tree_adds_a_job(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_outside_the_tree_adds_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "faces_per_subject" in line]
     assert "Count the faces of each subject" in line and "frpipe-faces-per-subject 1.0" in line
-    assert main(["run", "faces_per_subject", str(FINISHED), "--least", "2"]) == 0
-    assert capsys.readouterr().out == "anna  2\nbela  2\ndana  2\n"
-    assert main(["run", "faces_per_subject", str(FINISHED), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["cora"] == 1
+    assert _count(tmp_path / "out", "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["faces"] == 9
+    assert not (tmp_path / "out").exists()
+    assert _count(tmp_path / "out") == 0
+    assert capsys.readouterr().out == COUNTED
+    assert main(["check", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.usefixtures("plugin")
+def test_it_goes_on_where_it_stopped_as_every_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert _count(out) == 0
+    first = {path.name: path.read_bytes() for path in (out / "counts").iterdir()}
+    for name in ("_SUCCESS", "files.json", "report.json", "report.md", "counts/part-000001.parquet"):
+        (out / name).unlink()
+    (out / "counts/part-000002.parquet").write_bytes(b"damaged")
+    stays = (out / "counts/part-000000.parquet").stat()
+    capsys.readouterr()
+    assert _count(out) == 0
+    said = capsys.readouterr()
+    assert said.out == COUNTED
+    assert "1 units are damaged and will be done again" in said.err
+    assert {path.name: path.read_bytes() for path in (out / "counts").iterdir()} == first
+    assert (out / "counts/part-000000.parquet").stat() == stays
+    assert _count(out) == 0
+    assert "complete already" in capsys.readouterr().err
+    assert _count(out, features=FINISHED.parent / "enroll-probes") == 6
 
 
 @pytest.mark.usefixtures("plugin")
@@ -155,8 +185,8 @@ def test_its_errors_and_its_help_are_like_those_of_other_jobs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sys.argv[:]
-    assert main(["run", "faces_per_subject", str(tmp_path)]) == 6
-    assert "-> run the enroll job to its end" in capsys.readouterr().err
+    assert _count(tmp_path / "out", features=tmp_path) == 6
+    assert "error [output]: " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["run", "faces_per_subject", "--help"])
     assert capsys.readouterr().out.startswith("usage: frpipe run faces_per_subject ")

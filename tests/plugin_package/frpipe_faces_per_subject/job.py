@@ -1,41 +1,131 @@
-"""Count the faces of each subject in a finished enroll output.
-
-frpipe run faces_per_subject out/ --least 2
-"""
+"""The job: one unit for each part of an enroll output, which is a table of subjects and their faces."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
 
-from frpipe.cli.job_options import add_json, job_parser
-from frpipe.core.errors import OutputError
+import pyarrow as pa
+
+from frpipe.core.errors import InvariantError
+from frpipe.io.output import run
+from frpipe.io.output.features import read_part_output
+from frpipe.io.output.parts import done_parts
+from frpipe.io.output.units import Units
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan, ReportResult
+from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.output_place import output_place, refuse_relative
+from frpipe.jobs.progress import Progress
+from frpipe.runtime.allocation import Node, Pool, allocate_one
+from frpipe.runtime.executor import Executor, Step
+from frpipe.runtime.host import Host
+from frpipe.runtime.runtime import Runtime
+
+Say = Callable[[str], None]
+COUNTS = "counts"
 
 
-def main(arguments: list[str]) -> int:
-    """Print a line per subject; the exit code."""
-    parser = job_parser(__doc__)
-    parser.add_argument("features", type=Path, help="the --output of a finished enroll run")
-    parser.add_argument(
-        "--least", type=int, default=1, metavar="N", help="leave out subjects with fewer faces"
-    )
-    add_json(parser)
-    options = parser.parse_args(arguments)
-    counts = _counts(options)
-    text = "\n".join(f"{subject}  {faces}" for subject, faces in counts.items())
-    sys.stdout.write((json.dumps(counts) if options.json else text) + "\n")
-    return 0
+@dataclass(frozen=True, slots=True)
+class FacesPerSubject:
+    """What is counted, and where to."""
+
+    features: str
+    output: str
+    runtime: Runtime = field(default_factory=Runtime)
+    say: Say = lambda _: None
+
+    def place(self) -> Folder:
+        refuse_relative("--features", self.features)
+        return output_place(self.output)
+
+    def ended(self, out: Folder) -> None:
+        """None: an enroll output stays as it is."""
+
+    def plan(self, out: Folder, *, dry: bool = False) -> CountPlan:
+        return CountPlan(FeatureRun.open(self.features), self.say)
 
 
-def _counts(options: argparse.Namespace) -> dict[str, int]:
-    """Subject id: number of faces. Raises OutputError where the enroll run has not ended."""
-    import pyarrow.dataset as ds  # heavy: --help should not wait for it
+@dataclass
+class CountPlan(Plan[Counter[str]]):
+    """The parts of an enroll output, and who counts them."""
 
-    if not (options.features / "_SUCCESS").exists():
-        raise OutputError(f"{options.features} is no finished enroll output", "run the enroll job to its end")
-    faces = ds.dataset(options.features / "faces", format="parquet").to_table(columns=["subject_id"])
-    counted = faces.group_by("subject_id").aggregate([("subject_id", "count")]).sort_by("subject_id")
-    rows = zip(counted["subject_id"].to_pylist(), counted["subject_id_count"].to_pylist(), strict=True)
-    return {subject: faces for subject, faces in rows if subject is not None and faces >= options.least}
+    source: FeatureRun
+    say: Say
+    pool: Pool | None = None
+
+    @cached_property
+    def parts(self) -> list[int]:
+        return sorted(done_parts(self.source.folder))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"job": "faces_per_subject", "version": 1, "features": run.digest(self.source.folder)}
+
+    @property
+    def small(self) -> bool:
+        return self.source.faces <= 1_000_000
+
+    def settle(self, nodes: list[Node]) -> None:
+        self.pool = allocate_one("count", None, nodes)
+
+    def facts(self) -> dict[str, Any]:
+        return {"features": self.source.folder.uri}
+
+    def work(self, out: Folder, executor: Executor) -> int:
+        done, rows = Units(out, COUNTS).done(), 0
+        pending = [{"unit": part} for part in self.parts if part not in done]
+        progress = Progress(len(pending), "parts", self.say)
+        make = partial(PartCounter, self.source.folder.uri, out.uri)
+        for receipt in executor.stream(pending, [Step("count", self.pool, make)]):
+            rows += receipt["faces"]
+            progress.add(1)
+        return rows
+
+    def read_back(self, out: Folder) -> tuple[Counter[str], int]:
+        units, counts, damaged = Units(out, COUNTS), Counter(), 0
+        for unit in sorted(units.done()):
+            table = units.read_own(unit)
+            if table is None:
+                damaged += 1
+            else:
+                counts.update({row["subject_id"]: row["faces"] for row in table.to_pylist()})
+        return counts, damaged
+
+    def publish(self, out: Folder, found: Counter[str], launch: Launch) -> ReportResult:
+        if found.total() != self.source.faces:
+            raise InvariantError("faces in are not faces out", "keep the output and report this")
+        report = {"faces": found.total(), "subjects": {who: found[who] for who in sorted(found)}}
+        run.seal(out, Units(out, COUNTS).files(), report, as_text(report) + "\n")
+        return ReportResult(report, as_text)
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:
+        return ReportResult(report, as_text)
+
+    def describe(self) -> DryRun:
+        facts = {"parts": len(self.parts), "faces": self.source.faces}
+        return DryRun([f"count      {facts['faces']:,} faces of {facts['parts']:,} parts"], facts)
+
+
+class PartCounter:
+    """Counts one part after another."""
+
+    def __init__(self, features: str, output: str, _host: Host) -> None:
+        self._features, self._units = Folder.at(features), Units(Folder.at(output), COUNTS)
+
+    def __call__(self, ticket: pa.Table) -> pa.Table:
+        unit = ticket["unit"][0].as_py()
+        _, faces = read_part_output(self._features, unit, ["image_id"], ["subject_id"])
+        counts = Counter(subject or "" for subject in faces["subject_id"].to_pylist())
+        rows = {"subject_id": list(counts), "faces": list(counts.values())}
+        self._units.publish(unit, pa.table(rows), {})
+        return pa.table({"unit": [unit], "faces": [faces.num_rows]})
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """A line for each subject; faces of nobody in particular are of `-`."""
+    return "\n".join(f"{who or '-'}  {faces}" for who, faces in report["subjects"].items())

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 
+from frpipe import __version__
 from frpipe.cli.exits import guarded
 
 # Each is the module of its name in this package.
 COMMANDS = (
     "demo",
+    "run",
     "doctor",
     "models",
     "manifest",
@@ -41,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="frpipe",
-        description="Face recognition in batches: models, manifests, galleries, photos. Jobs are in jobs/.",
+        description="Face recognition in batches: models, manifests, galleries, photos, jobs.",
     )
+    parser.add_argument("--version", action="version", version=f"frpipe {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name in names:
         import_module(f"frpipe.cli.{name}").add_parser(commands)

@@ -72,7 +72,7 @@ class Threshold(Section):
     """From where on two templates are alike: a number, a card, or else the embedder's card."""
 
     threshold: float | None = Field(None, ge=-1, le=1, description="similarity; null: the card's")
-    threshold_card: str | None = Field(None, description="JSON, see docs/thresholds.md; null: the embedder's")
+    threshold_card: str | None = Field(None, description="a threshold card, JSON; null: the embedder's")
 
     @model_validator(mode="after")
     def _either(self) -> Self:

@@ -108,7 +108,7 @@ def _compared(features: str) -> Iterator[str]:
     """Each known photo, and the nearest stranger, against the first photo of the President."""
     tables = [faces.select(_SUBJECT_FACES) for _, faces in read_outputs(Folder.at(features))]
     rows = [row for table in tables for row in table.to_pylist()]
-    card = Registry.default().card_for("embedder", Config().embed.model)
+    card = Registry.default().card_for("embedder", Config().embedder.model)
     limit = card.embedder.threshold.similarity if card.embedder and card.embedder.threshold else float("nan")
     reference, others = rows[0], rows[1:]
     yield f"{'compared with ' + reference['image_id']:<36}similarity   same person? (at least {limit:g})"

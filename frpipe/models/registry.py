@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -75,12 +75,15 @@ class Registry:
             self._read[name] = read_card(self._paths[name])
         return self._read[name]
 
-    def card_for(self, role: Literal["detector", "embedder"], name: str) -> Card:
+    def card_for(self, role: str, name: str) -> Card:
         """As `card`; ModelError also where the card has another role."""
         card = self.card(name)
         if card.role != role:
             others = ", ".join(sorted(other.name for other in self.cards().values() if other.role == role))
-            raise ModelError(f"{name} is a card of role {card.role}, not {role}", f"choose one of {others}")
+            choice = (
+                f"choose one of {others}" if others else "there is none yet: add its card (docs/stages.md)"
+            )
+            raise ModelError(f"{name} is a card of role {card.role}, not {role}", choice)
         return card
 
     def locate(self, card: Card) -> Path | None:

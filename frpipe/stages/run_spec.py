@@ -6,16 +6,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from frpipe.core.config import Config
 from frpipe.core.recipe import Recipe
+from frpipe.core.schema import reserved_names
+from frpipe.io.output.embeddings import reserved
 from frpipe.models.card import Card
-from frpipe.stages.models import recipe_of
+from frpipe.stages.models import Models, StageCards
 from frpipe.stages.obeyed import NOBODY, Obeyed
+from frpipe.stages.stage import stage_classes
 
 
 class RunSpec(BaseModel):
     """Orders for the workers of one launch of a run. `launch` is new each time the command is started.
 
-    config, judge: as `Models` has them.  obeyed: whom and what not to enroll; no part of the recipe,
-    and in no file of the run.
+    config, judge, further, stage_cards: as `Models` has them.  obeyed: whom and what not to enroll; no part
+    of the recipe, and in no file of the run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +29,8 @@ class RunSpec(BaseModel):
     detector: Card
     embedder: Card
     judge: Card | None = None
+    further: tuple[Card, ...] = ()
+    stage_cards: StageCards = {}
     # Ray may write the text of what a worker is given to its own logs.
     obeyed: Obeyed = Field(NOBODY, repr=False)
 
@@ -34,12 +39,32 @@ class RunSpec(BaseModel):
         """The cards of the models that the run needs."""
         return tuple({card.name: card for card in self.named.values()}.values())
 
+    def models_of(self, pool: str) -> tuple[Card, ...]:
+        """The cards of the models that a worker of a pool loads."""
+        embedders = {card.name for card in (self.embedder, *self.further)}
+        others = {card.name for card in self.models if card.name not in embedders}
+        wanted = {"locate": others, "embed": embedders, "enroll": others | embedders}.get(pool, set())
+        return tuple(card for card in self.models if card.name in wanted)
+
     @property
     def named(self) -> dict[str, Card]:
         """The same by what each does; the judge may be the detector itself."""
         cards = {"detector": self.detector, "judge": self.judge, "embedder": self.embedder}
+        cards |= {f"embedder {card.name}": card for card in self.further}
+        for stage, models in self.stage_cards.items():
+            cards |= {f"{stage} {setting}": card for setting, card in models.items()}
         return {role: card for role, card in cards.items() if card is not None}
 
     @property
     def recipe(self) -> Recipe:
-        return recipe_of(self.config, self.detector, self.embedder, self.judge)
+        models = (self.config, self.detector, self.embedder, self.judge, self.further, self.stage_cards)
+        return Models(*models).recipe
+
+    @property
+    def reserved_names(self) -> frozenset[str]:
+        """Names that a manifest may not use for columns of its own, those of further stages among them."""
+        names = reserved_names(self.recipe.schema_version) | reserved(card.name for card in self.further)
+        stages = stage_classes([*self.config.stages])
+        return names | {
+            each.name for stage in stages for each in (*stage.face_columns, *stage.timed_columns())
+        }

@@ -17,7 +17,7 @@ import json
 from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES, add_likeness, add_photos
-from frpipe.cli.job_options import job_parser
+from frpipe.cli.job_options import add_embedder, job_parser
 from frpipe.cli.reporter import Speaker
 
 _say = Speaker("consolidate")
@@ -42,6 +42,7 @@ def _consolidate(options: argparse.Namespace) -> int:
         options.same_photos,
         options.strict,
         options.threshold,
+        embedder=options.embedder,
     )
     with doubts_shown():
         done = job.dry_run() if options.dry_run else job.run()
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--features", required=True, metavar="URI", help="the --output of a finished enroll run"
     )
+    add_embedder(parser, "--features")
     parser.add_argument("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     parser.add_argument(
         "--policy",

@@ -18,7 +18,7 @@ import json
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
-from frpipe.cli.job_options import add_execution, add_threshold, job_parser, runtime_of
+from frpipe.cli.job_options import add_embedder, add_execution, add_threshold, job_parser, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
@@ -52,6 +52,7 @@ def _identify(options: argparse.Namespace) -> int:
         execution=Execution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
         runtime=runtime_of(options, _say),
         say=_say,
+        embedder=options.embedder,
     )
     with kept_clean():
         done = job.dry_run() if options.dry_run else job.run()
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = job_parser(__doc__)
     add = parser.add_argument
     add("--probes", required=True, metavar="URI", help="output of a finished enroll run, or a manifest")
+    add_embedder(parser, "--probes")
     add("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
-from frpipe.cli.job_options import add_modes, add_run, add_workers, job_parser, runtime_of
+from frpipe.cli.job_options import add_embedder, add_modes, add_run, add_workers, job_parser, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
@@ -101,6 +101,7 @@ def _all_pairs(options: argparse.Namespace) -> AllPairs:
         workers=options.workers,
         runtime=runtime_of(options, _say),
         say=_say,
+        embedder=options.embedder,
     )
 
 
@@ -169,6 +170,7 @@ def _add_all_pairs(tasks: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="URI", help="the --output of a finished enroll run")
     source.add_argument("--gallery", metavar="URI", help="folder or s3:// prefix")
+    add_embedder(parser, "--features")
     add("--version", type=not_negative, metavar="N", help="of the gallery (default: the newest)")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add(

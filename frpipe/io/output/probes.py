@@ -55,22 +55,27 @@ def probe_units(parts: Mapping[int, PartRows], rows: int) -> list[Parts]:
     return [*units, tuple(bundle)] if bundle else units
 
 
-def probe_vectors(out: Folder, parts: Parts) -> NDArray[np.float32]:
+def probe_vectors(out: Folder, parts: Parts, embedder: str | None = None) -> NDArray[np.float32]:
     """(n, dim) unit vectors of all faces of some parts, in order. Raises OutputError as `probe_rows`."""
-    column = probe_rows(out, parts, ["image_id"], ["embedding"])[1]["embedding"].combine_chunks()
+    column = probe_rows(out, parts, ["image_id"], ["embedding"], embedder)[1]["embedding"].combine_chunks()
     dim = column.type.list_size
     vectors: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     return vectors
 
 
 def probe_rows(
-    out: Folder, parts: Parts, image_names: Sequence[str], face_names: Sequence[str]
+    out: Folder,
+    parts: Parts,
+    image_names: Sequence[str],
+    face_names: Sequence[str],
+    embedder: str | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """(images, faces) of some parts, the named columns of each.
+    """(images, faces) of some parts, the named columns of each. embedder: as of `read_part_output`.
 
     Raises OutputError for a part that is damaged, or has not these columns.
     """
     with ThreadPoolExecutor(min(_AT_ONCE, len(parts)), "probes") as pool:
-        pairs = list(pool.map(lambda part: read_part_output(out, part, [*image_names], [*face_names]), parts))
+        names = [*image_names], [*face_names]
+        pairs = list(pool.map(lambda part: read_part_output(out, part, *names, embedder), parts))
     images, faces = zip(*pairs, strict=True)
     return pa.concat_tables(images), pa.concat_tables(faces)

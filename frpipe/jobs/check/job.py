@@ -17,7 +17,17 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.parts import FACES, IMAGES, PartFile, check_part, done_parts, part_number, withdraw_part
+from frpipe.io.output.parts import (
+    EMBEDDINGS,
+    FACES,
+    IMAGES,
+    PartFile,
+    check_embeddings,
+    check_part,
+    done_parts,
+    part_number,
+    withdraw_part,
+)
 from frpipe.io.output.plan import PLAN, Plan, load_plan, read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
@@ -163,7 +173,7 @@ class _Run:
         run.reopen(self.out)
         for each in (problem for problem in problems if problem.mendable):
             part, folder = part_number(each.file), each.file.partition("/")[0]
-            if part is not None and self.job == ENROLL and folder in {IMAGES, FACES}:
+            if part is not None and self.job == ENROLL and folder in {IMAGES, FACES, EMBEDDINGS}:
                 withdraw_part(self.out, part)
             elif part is not None:
                 self.out.delete(each.file)
@@ -186,10 +196,11 @@ class _Run:
 
     def _look_at_part(self, part: int) -> Problem | None:
         try:
-            images, faces, _ = check_part(self.out, part)
+            *files, images = check_part(self.out, part)
+            files += check_embeddings(self.out, part, images)
         except FileDamaged as error:
             return Problem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
-        self._count(images.bytes + faces.bytes)
+        self._count(sum(file.bytes for file in files))
         return None
 
     def _look(self, name: str, size: int, read: Callable[[], object]) -> Problem | None:

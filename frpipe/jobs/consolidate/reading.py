@@ -28,7 +28,7 @@ _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
 def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
     for part in sorted(refuse_no_output(source.folder, done_parts(source.folder))):
-        images, faces = read_part_output(source.folder, part, _NAMES)
+        images, faces = read_part_output(source.folder, part, _NAMES, embedder=source.embedder)
         if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
             plan = read_part(source.folder, part)
             images, faces = (_located(table, plan) for table in (images, faces))

@@ -128,6 +128,7 @@ class FeatureSource(_Plain):
     uri: str
     created: datetime
     block_rows: int
+    embedder: str | None = None
 
     @cached_property
     def blocks(self) -> list[list[int]]:
@@ -154,7 +155,7 @@ class FeatureSource(_Plain):
         """A block, read anew."""
         tables, vectors = [], []
         for part in self.blocks[number]:
-            images, faces = read_part_output(self._folder, part)
+            images, faces = read_part_output(self._folder, part, embedder=self.embedder)
             photo = images["content_sha256"].take(pc.index_in(faces["image_id"], images["image_id"]))
             rows = pa.table({"subject_id": self._subjects(images, faces), **_columns(faces, KEYS[1:])})
             rows = rows.append_column("photo", photo).append_column("face_index", faces["face_index"])

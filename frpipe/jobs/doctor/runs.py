@@ -16,6 +16,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import RunPhotos
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI
 from frpipe.io.manifest.columns import ID
+from frpipe.io.output.features import further_embedders
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.reading import photos_and_faces, spoken_of
@@ -61,10 +62,18 @@ def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
     notes = _notes(gallery)
     found = []
     for uri in uris:
-        run = FeatureRun.open(uri)
+        run = _of_gallery(uri, gallery)
         gallery.spec.check_same(run.spec)
         found.append(RunOfGallery(uri, run, notes.get(run.run_id)))
     return sorted(found, key=lambda each: each.run.created)
+
+
+def _of_gallery(uri: str, gallery: Gallery) -> FeatureRun:
+    """The run, with the embedder that made the gallery's vectors, if it is among its further ones."""
+    run = FeatureRun.open(uri)
+    further = (FeatureRun.open(uri, name) for name in further_embedders(run.folder))
+    fitting = (each for each in (run, *further) if each.spec.embedder_hash == gallery.spec.embedder_hash)
+    return next(fitting, run)
 
 
 def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.suppression import Names
 from frpipe.io.erasure.needles import Needle
-from frpipe.io.output.features import read_part_output
+from frpipe.io.output.features import further_embedders, read_part_output
 from frpipe.io.output.parts import done_parts
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.rejects.reading import in_order, read_images
@@ -119,9 +119,12 @@ def _look_for_copies(known: KnownPhotos, runs: Sequence[Folder], wanted: _Wanted
 
 
 def _vectors(run: Folder, part: int, images: pa.ChunkedArray) -> set[Needle]:
-    faces = read_part_output(run, part, ["image_id"], ["image_id", "embedding"])[1]
-    theirs = faces.filter(pc.is_in(faces["image_id"], value_set=images.combine_chunks()))
-    return set(Needle.of(vectors_of(theirs)))
+    needles: set[Needle] = set()
+    for embedder in (None, *further_embedders(run)):
+        faces = read_part_output(run, part, ["image_id"], ["image_id", "embedding"], embedder)[1]
+        theirs = faces.filter(pc.is_in(faces["image_id"], value_set=images.combine_chunks()))
+        needles.update(Needle.of(vectors_of(theirs)))
+    return needles
 
 
 def _images(run: Folder, part: int) -> pa.Table:

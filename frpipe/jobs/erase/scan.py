@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from frpipe.gallery.schema import vectors_of
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
 from frpipe.io.erasure.needles import Haystack, Needle
-from frpipe.io.output.features import read_part_output
+from frpipe.io.output.features import further_embedders, read_part_output
 from frpipe.io.output.parts import done_parts
 from frpipe.io.output.plan import Plan, read_part
 from frpipe.io.storage.folder import Folder
@@ -48,7 +48,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
-    done = done_parts(out)
+    done, embedders = done_parts(out), (None, *further_embedders(out))
 
     def look(part: int) -> Found:
         images = read_images(out, part, _IMAGES) if part in done else _unpublished(out, part)
@@ -59,7 +59,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
             with_face = hit.filter(pc.greater(hit["faces"], 0))
             found.contents = set(with_face["content_sha256"].drop_null().to_pylist())
         if found.faces:
-            found.needles = set(Needle.of(_vectors(out, part, hit)))
+            found.needles = {n for each in embedders for n in Needle.of(_vectors(out, part, hit, each))}
         return found
 
     total = Found(ErasedIds(wanted.key))
@@ -76,6 +76,7 @@ def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
     """What would stay of the photos found. erased: ids of all rows that go. Reads all vectors of the run."""
     haystack = Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())
+    embedders = (None, *further_embedders(out))
 
     def look(part: int) -> Copies:
         images = read_images(out, part, _IMAGES)
@@ -83,12 +84,15 @@ def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
         stays = with_face & ~erased.mask(images)
         same = images.filter(pa.array(stays & pc.is_in(images["content_sha256"], contents).to_numpy()))
         ids = set(same["image_id"].to_pylist())
-        kept = read_part_output(out, part, ["image_id"], _FACES)[1]
-        kept = kept.filter(pa.array(~erased.mask(kept)))
-        shared = haystack.found_in(vectors_of(kept).tobytes())
-        if shared:
-            alike = [needle in shared for needle in Needle.of(vectors_of(kept))]
-            ids |= set(kept.filter(pa.array(alike))["image_id"].to_pylist())
+        shared: set[Needle] = set()
+        for embedder in embedders:
+            kept = read_part_output(out, part, ["image_id"], _FACES, embedder)[1]
+            kept = kept.filter(pa.array(~erased.mask(kept)))
+            same_vectors = haystack.found_in(vectors_of(kept).tobytes())
+            if same_vectors:
+                alike = [needle in same_vectors for needle in Needle.of(vectors_of(kept))]
+                ids |= set(kept.filter(pa.array(alike))["image_id"].to_pylist())
+                shared |= same_vectors
         digests = frozenset(image_digest(erased.key, each) for each in ids)
         return Copies(ErasedIds(erased.key, images=digests), len(ids), shared)
 
@@ -107,7 +111,7 @@ def _unpublished(out: Folder, part: int) -> pa.Table:
     return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})
 
 
-def _vectors(out: Folder, part: int, images: pa.Table) -> np.ndarray:
-    faces = read_part_output(out, part, ["image_id"], _FACES)[1]
+def _vectors(out: Folder, part: int, images: pa.Table, embedder: str | None) -> np.ndarray:
+    faces = read_part_output(out, part, ["image_id"], _FACES, embedder)[1]
     theirs = pc.is_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     return vectors_of(faces.filter(theirs))

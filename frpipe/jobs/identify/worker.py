@@ -56,12 +56,16 @@ class SearchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """How the candidates of a unit become rows, and where these lie. metadata: for each file."""
+    """How the candidates of a unit become rows, and where these lie.
+
+    metadata: for each file.  embedder: of the probes; None: the first of their run.
+    """
 
     probes: Folder
     output: Folder
     verdicts: Verdicts
     metadata: Mapping[str, str]
+    embedder: str | None = None
 
     def publish(self, unit: int, parts: Parts, ranking: Ranking) -> int:
         """Write a unit; how many probes it has."""
@@ -116,7 +120,7 @@ class Searcher:
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
         unit, parts = ticket["unit"], tuple(ticket["parts"])
-        vectors = probe_vectors(self._publication.probes, parts)
+        vectors = probe_vectors(self._publication.probes, parts, self._publication.embedder)
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
         found = TopK(vectors, self._k, self._kernel)

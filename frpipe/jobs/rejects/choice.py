@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason, Status
+from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.rejects.reading import read_images
 
@@ -27,21 +28,25 @@ class Choice:
     causes: frozenset[str]
 
     @classmethod
-    def of(cls, reasons: Sequence[str] = (), no_face: bool = False) -> Choice:
-        """reasons: names, `no_face` among them; none at all means every reason.
+    def of(cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()) -> Choice:
+        """reasons: names, `no_face` among them; none at all means every reason.  staged: the reasons of the
+        run's further stages (`stage_reasons`).
 
         Raises ConfigError for a name that is no reason, with the nearest that is one.
         """
+        every = _EVERY_REASON | set(staged)
         for name in reasons:
-            if name not in _EVERY_REASON | {NO_FACE}:
-                near = difflib.get_close_matches(name, sorted(_EVERY_REASON), n=1, cutoff=0.0)[0]
+            if name not in every | {NO_FACE}:
+                near = difflib.get_close_matches(name, sorted(every), n=1, cutoff=0.0)[0]
                 raise ConfigError(f"{name!r} is no reason for a rejection", f"did you mean {near}?")
-        return cls((frozenset(reasons) or _EVERY_REASON) | ({NO_FACE} if no_face else set()))
+        return cls((frozenset(reasons) or every) | ({NO_FACE} if no_face else set()))
 
     @classmethod
-    def again(cls, reasons: Sequence[str] = (), no_face: bool = False) -> Choice:
+    def again(
+        cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()
+    ) -> Choice:
         """As `of`, for what is done again: none at all means every reason but `suppressed`."""
-        return cls.of(reasons or sorted(_WORTH_IT), no_face)
+        return cls.of(reasons or sorted(_WORTH_IT | set(staged)), no_face, staged)
 
     def __str__(self) -> str:
         if self.causes >= _WORTH_IT:
@@ -60,6 +65,12 @@ class Choice:
         """The same of a part's tables."""
         del faces
         return self.mask(images)
+
+
+def stage_reasons(out: Folder) -> dict[str, str]:
+    """Why the further stages of a run may leave out a face, each with the stage that says so."""
+    recipe = run.begun(out).get("identity", {}).get("recipe", {})
+    return {reason: name for name, stage in recipe.get("stages", {}).items() for reason in stage["reasons"]}
 
 
 def causes_of(images: pa.Table) -> pa.ChunkedArray:

@@ -34,7 +34,7 @@ def _broken(report: Report, limits: RunConfig) -> Iterator[str]:
     for reason, share in limits.max_reject_ratio_by_reason.items():
         count, of = (
             report.reasons.get(reason, 0),
-            max(1, report.rows) if reason is Reason.SUPPRESSED else rows,
+            max(1, report.rows) if reason == Reason.SUPPRESSED else rows,
         )
         if count / of > share:
             yield _line(reason, count, of, f"max_reject_ratio_by_reason.{reason}", share)

@@ -15,7 +15,7 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import done_parts
 from frpipe.io.output.plan import load_plan
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.choice import NO_FACE, Choice, causes_of
+from frpipe.jobs.rejects.choice import NO_FACE, Choice, causes_of, stage_reasons
 from frpipe.jobs.rejects.reading import in_order, read_images
 
 _COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
@@ -24,7 +24,8 @@ STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()},
 
 @dataclass(slots=True)
 class Rejects:
-    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each."""
+    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
+    staged: the reasons of the run's further stages, each with its stage."""
 
     run: str
     planned: int
@@ -33,12 +34,13 @@ class Rejects:
     counts: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     finished: bool = False
+    staged: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         reasons = [
             {
                 "reason": cause,
-                "stage": STAGE_OF_CAUSE[cause],
+                "stage": (STAGE_OF_CAUSE | self.staged)[cause],
                 "photos": count,
                 "share": count / max(1, self.photos),
                 "samples": self.samples.get(cause, []),
@@ -59,7 +61,7 @@ def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
         planned = load_plan(out).rows
     except FileNotFoundError:
         raise _no_run(uri) from None
-    found = Rejects(uri, planned, finished=run.complete(out) is not None)
+    found = Rejects(uri, planned, finished=run.complete(out) is not None, staged=stage_reasons(out))
     for images in in_order(lambda part: read_images(out, part, _COLUMNS), sorted(done_parts(out))):
         _add(found, images, choice, limit)
     return found

@@ -57,8 +57,7 @@ class ReplaySource:
     @property
     def recipe(self) -> Recipe:
         """What made its vectors."""
-        known = self.identity["recipe"]
-        return Recipe(known["settings"], known["detector"], known["embedder"], known.get("looks"))
+        return Recipe.stored(self.identity["recipe"])
 
     def changes(self, recipe: Recipe) -> dict[str, Any]:
         """Settings of another recipe that differ and may, by name.
@@ -103,10 +102,10 @@ def stored_settings(uri: str) -> list[str]:
 
 
 def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested sections as dotted names; lists are values."""
+    """Nested sections as dotted names; lists are values, and so are sections with nothing in them."""
     leaves: dict[str, Any] = {}
     for name, value in data.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             leaves |= flat(value, f"{above}{name}.")
         else:
             leaves[above + name] = value

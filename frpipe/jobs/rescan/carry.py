@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from frpipe.core.reasons import Status
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import extras_of, face_schema, image_schema
+from frpipe.core.schema import extras_of, face_schema, image_schema, staged_fields
+from frpipe.io.output.embeddings import fields_behind
 from frpipe.jobs.rescan.criteria import Criteria, points_of, roll_or_none
 
 Tables = tuple[pa.Table, pa.Table]
@@ -43,8 +44,17 @@ class Carry:
         }
         dim = faces.schema.field("embedding").type.list_size
         return (
-            _with(images, new_images, image_schema(extra, version)),
-            _with(faces, self._of_faces(images, faces, scales), face_schema(dim, extra, version)),
+            _with(images, new_images, image_schema(extra, version, staged_fields(images.schema))),
+            _with(
+                faces,
+                self._of_faces(images, faces, scales),
+                pa.schema(
+                    [
+                        *face_schema(dim, extra, version, staged_fields(faces.schema)),
+                        *fields_behind(faces.schema),
+                    ]
+                ),
+            ),
         )
 
     def _of_faces(self, images: pa.Table, faces: pa.Table, scales: np.ndarray) -> dict[str, pa.Array]:

@@ -85,7 +85,7 @@ def verify(
         similarity=similarity,
         threshold=limit,
         threshold_source=source,
-        model=config.embed.model,
+        model=config.embedder.model,
         detector_backend=config.detect.model,
         similarity_metric="cosine",
         face_policy=config.detect.policy,

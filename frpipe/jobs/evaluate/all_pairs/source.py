@@ -115,6 +115,7 @@ class LabelledFeatures:
     by: str | None
     chosen: Mapping[int, bytes] = field(repr=False)
     left_out: Mapping[str, int]
+    embedder: str | None = None
 
     @classmethod
     def of(
@@ -123,7 +124,7 @@ class LabelledFeatures:
         """Looks at all faces once. Raises ConfigError: the manifest had no such column."""
         chosen, left_out = {}, Counter[str]()
         for part in sorted(done_parts(found.folder)):
-            images, faces = read_part_output(found.folder, part)
+            images, faces = read_part_output(found.folder, part, embedder=found.embedder)
             if by is not None and by not in faces.column_names:
                 raise ConfigError(f"the enroll run has no column {by!r}", "name one that its manifest had")
             templates, others = templates_of(images, faces, policy, found.created)
@@ -131,7 +132,8 @@ class LabelledFeatures:
             mask = pc.is_in(ids, value_set=templates[FACE_ID].combine_chunks())
             chosen[part] = np.packbits(mask.to_numpy()).tobytes()
             left_out += others
-        return cls(found.folder.uri, found.created, block_rows, by, chosen, left_out)
+        uri, embedder = found.folder.uri, found.embedder
+        return cls(uri, found.created, block_rows, by, chosen, left_out, embedder)
 
     @cached_property
     def blocks(self) -> Sequence[Any]:
@@ -152,7 +154,7 @@ class LabelledFeatures:
     def _parts(self, number: int, names: list[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
         folder, wanted = Folder.at(self.uri), [SUBJECT_ID, *([self.by] if self.by else []), *names]
         for part in self.blocks[number]:
-            images, faces = read_part_output(folder, part, [SUBJECT_ID], wanted)
+            images, faces = read_part_output(folder, part, [SUBJECT_ID], wanted, self.embedder)
             packed = np.frombuffer(self.chosen[part], np.uint8)
             mask = np.unpackbits(packed, count=faces.num_rows).astype(bool)
             yield images, faces.filter(pa.array(mask))

@@ -25,7 +25,6 @@ from frpipe.cli.gallery_parser import (
 )
 from frpipe.cli.gallery_suppressed import add_reason
 from frpipe.cli.job_options import add_embedder
-from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:

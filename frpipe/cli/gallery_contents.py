@@ -180,6 +180,7 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         )
     if options.embedder is not None:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
+    from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.jobs.gallery_photo import enroll_photo
 

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from frpipe.cli.gallery_parser import positive
+
+if TYPE_CHECKING:
+    from frpipe.runtime.runtime import Runtime
+
+
+def job_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser for one job, called `enroll.py` or `frpipe run enroll`; description: the job's docstring."""
+    return argparse.ArgumentParser(
+        prog=Path(sys.argv[0]).name,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_threshold(parser: argparse.ArgumentParser, meaning: str) -> argparse._MutuallyExclusiveGroup:
@@ -47,13 +63,27 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--address, --dry-run and --json."""
+    """--address, --executor, --dry-run and --json."""
     parser.add_argument(
         "--address",
         metavar="URL",
         help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
     )
+    parser.add_argument(
+        "--executor",
+        choices=("auto", "ray", "local"),
+        default="auto",
+        help="local: processes of this machine, without Ray; auto: local where there is little to do and no "
+        "cluster is named (default: %(default)s)",
+    )
     add_modes(parser)
+
+
+def runtime_of(options: argparse.Namespace, say: Callable[[str], None]) -> Runtime:
+    """Where the job is worked on, from the options of `add_run`."""
+    from frpipe.runtime.runtime import Runtime
+
+    return Runtime(options.address, options.executor, say)
 
 
 def add_modes(parser: argparse.ArgumentParser) -> None:

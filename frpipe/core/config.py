@@ -30,12 +30,14 @@ from pydantic import (
 from frpipe.core import plugins
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason
+from frpipe.core.yaml_text import load_yaml
 
 # YAML takes a bare `off` for false.
 Switch = Annotated[Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 Device = Literal["cpu", "cuda", "tensorrt"]
 FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
 Auto = Literal["auto"]
+ExecutorChoice = Literal["auto", "ray", "local"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -221,10 +223,15 @@ class StorageConfig(Section):
 
 
 class RunConfig(Section):
-    """When a run counts as hung, and when as a bad one."""
+    """Where a run is worked on, when it counts as hung, and when as a bad one."""
 
+    executor: ExecutorChoice = Field(
+        "auto",
+        description="ray: a cluster, or a private Ray; local: processes of this machine, without Ray; "
+        "auto: local up to 200 photos where no cluster is named",
+    )
     stall_timeout_s: AboveZero | None = Field(
-        7200.0, description="the job ends if no part gets on for so long; null: it waits for ever"
+        7200.0, description="the job ends if no part makes progress for so long; null: it waits for ever"
     )
     max_reject_ratio: Share | None = Field(
         None, description="a finished run ends with exit code 14 if a larger share of its photos is rejected"
@@ -296,8 +303,7 @@ class Config(Section):
     embed: Embedders = (EmbedConfig(),)
     stages: Annotated[dict[str, dict[str, Any]], BeforeValidator(_settled)] = Field(
         {},
-        description="further stages by name, each with its settings, e.g. {brightness: {least: 40}}; "
-        "docs/stages.md",
+        description="further stages by name, each with its settings, e.g. {brightness: {least: 40}}",
     )
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
@@ -374,7 +380,7 @@ def read_settings(path: str | Path | None, overrides: Sequence[str]) -> dict[str
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read configuration {path}: {error.strerror}", "check the path given with --config"
@@ -394,7 +400,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise ConfigError(f"--set {override!r} is not key=value", "for example --set detect.policy=largest")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override!r}: the value is not YAML", "quote the value") from None
     node = data

@@ -16,6 +16,7 @@ from frpipe.core.config import (
     AboveZero,
     AtLeastOne,
     Config,
+    ExecutorChoice,
     Section,
     Share,
     explained,
@@ -71,7 +72,7 @@ class Threshold(Section):
     """From where on two templates are alike: a number, a card, or else the embedder's card."""
 
     threshold: float | None = Field(None, ge=-1, le=1, description="similarity; null: the card's")
-    threshold_card: str | None = Field(None, description="JSON, see docs/thresholds.md; null: the embedder's")
+    threshold_card: str | None = Field(None, description="a threshold card, JSON; null: the embedder's")
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -168,6 +169,9 @@ class ReportConfig(Section):
 class Execution(Section):
     """How fast, never what, of dedup and identify; for enroll see `settings.resources`."""
 
+    executor: ExecutorChoice = Field(
+        "auto", description="ray, local, or auto: local for steps that have little to do; see `run.executor`"
+    )
     workers: AtLeastOne | None = Field(None, description="actors; null: one for each CPU of the cluster")
     kernel: Literal["fp32", "int8", "cuda"] = Field("fp32", description="how likely pairs are found")
 

@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from frpipe.core.errors import StorageError
 
 _CHUNK_BYTES = 1 << 20
@@ -26,6 +24,8 @@ def download(uri: str, part: Path, what: str) -> None:
     Raises StorageError, which names `what` and not the address (it may hold a signature), and leaves what
     has arrived for the next attempt.
     """
+    import fsspec  # noqa: PLC0415 - only what must be downloaded needs it
+
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)

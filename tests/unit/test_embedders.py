@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from frozen import EMBEDDER, Frozen, copied
-from in_process import without_ray
 from kills import Killed, at_change, die
 from staged_runs import config, dry_run, enrolled, replayed, table
+from undrawn import undrawn
 
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, FileDamaged, GalleryMismatch, ManifestError, OutputError
@@ -32,7 +32,7 @@ from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.verify.job import PairVerification
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.testing.faces import located_faces, plan_of
 from frpipe.testing.tiny import tiny_embedder
@@ -271,7 +271,7 @@ def test_its_command_and_its_plan_name_both(home: Frozen, runs: dict[str, Path],
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches and comparisons in this process."""
-    without_ray(monkeypatch)
+    undrawn(monkeypatch)
 
 
 def _content(out: Path, name: str) -> list[dict[str, object]]:

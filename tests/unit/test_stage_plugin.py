@@ -25,8 +25,8 @@ from frpipe.jobs.check.job import Check, again
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.enroll.job import run_spec
 from frpipe.jobs.face_pipeline import pipeline_of
+from frpipe.stages.models import Models
 from frpipe.stages.quarantine import trial
-from frpipe.stages.run_spec import Models
 from frpipe.stages.stage import FaceBatch, StageResult, stage_class
 from frpipe.stages.stage_docs import stage_tables
 from frpipe.testing.tiny import tiny_embedder

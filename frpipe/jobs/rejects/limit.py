@@ -22,7 +22,7 @@ def too_many_rejected(report: Report, limits: RunConfig) -> RejectRatioError | N
     return RejectRatioError(
         f"the run is complete and all of it is published, but {broken}. Most: {top}",
         f"see them with: frpipe rejects {report.output}; once mended, do them again with: "
-        f"python jobs/enroll.py --replay {report.output} --output NEW",
+        f"frpipe run enroll --replay {report.output} --output NEW",
     )
 
 

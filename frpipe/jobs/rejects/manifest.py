@@ -36,7 +36,7 @@ def write_rejects(output: str, choice: Choice, target: str) -> None:
     if load_plan(out).embedded:
         raise ManifestError(
             "the photos lie inside the run's own manifest, and no other can name them",
-            f"do them again with: python jobs/enroll.py --replay {output} --output NEW",
+            f"do them again with: frpipe run enroll --replay {output} --output NEW",
         )
     tables = _chosen(out, choice, may_be_local=uris.is_local(target))
     first = next(tables, None)

@@ -19,7 +19,7 @@ from frpipe.jobs.rejects.reading import read_faces, read_images
 from frpipe.jobs.replay.source import flat, stored_settings
 from frpipe.jobs.rescan.cause import Cause, Scope, of_scope
 from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES, Criteria
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 
 # What makes a recipe one that looks again; all else must be the run's.
 _LOOKS = {"algorithm", "schema_version", "looks"} | {

@@ -284,7 +284,7 @@ def _settled(given: Any) -> Any:
 
 
 def _settings_of(name: str, given: Any) -> dict[str, Any]:
-    section = getattr(plugins.load(plugins.STAGES, name), "settings", None)
+    section = getattr(plugins.load(plugins.STAGES, name), "section", None)
     if not (isinstance(section, type) and issubclass(section, Section)):
         raise ConfigError(f"what is registered as the stage {name!r} is no FaceStage", "see docs/stages.md")
     try:

@@ -174,7 +174,19 @@ def stage_of(field: pa.Field) -> str | None:
 def staged_fields(schema: pa.Schema) -> list[pa.Field]:
     """The columns of a table that further stages wrote."""
     stages = [(field, stage_of(field)) for field in schema]
-    return [field.with_metadata({_STAGE: stage.encode()}) for field, stage in stages if stage is not None]
+    return [
+        pa.field(field.name, _as_declared(field.type), field.nullable, {_STAGE: stage.encode()})
+        for field, stage in stages
+        if stage is not None
+    ]
+
+
+def _as_declared(kind: pa.DataType) -> pa.DataType:
+    """A type with Arrow's own name for the items of lists: Parquet gives them another."""
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        inner = pa.field("item", _as_declared(kind.value_type), kind.value_field.nullable)
+        return pa.list_(inner, kind.list_size) if pa.types.is_fixed_size_list(kind) else pa.list_(inner)
+    return kind
 
 
 def version_of(images: pa.Schema) -> int:

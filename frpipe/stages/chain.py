@@ -206,7 +206,7 @@ class _Found:
 
 def _made(stage: type[FaceStage], config: Config, cards: Mapping[str, Card]) -> FaceStage:
     models = {name: load_crop_model(card, config.resources.locate) for name, card in cards.items()}
-    settings = stage.settings.model_validate(config.stages[stage.name])
+    settings = stage.section.model_validate(config.stages[stage.name])
     try:
         return stage(settings, models)
     except (FrpipeError, MemoryError):

@@ -26,6 +26,17 @@ from frpipe.core.reasons import Reason
 from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
 from frpipe.models.crop_model import CropModel
 
+__all__ = [
+    "Column",
+    "FaceBatch",
+    "FaceStage",
+    "NoSettings",
+    "Section",
+    "StageResult",
+    "stage_class",
+    "stage_classes",
+]
+
 Values = Sequence[Any] | NDArray[Any]
 """A sequence, an array of NumPy, or one of Arrow."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -68,25 +79,25 @@ class StageResult:
 class FaceStage(ABC):
     """A further stage. One is made in each worker, from its settings and its models, ready to run.
 
-    name: as it is registered.  version: raised whenever the code changes what it computes.  settings: a
-    section with defaults, each setting described.  roles: of each setting that names a card, the role that
-    the card must have.  face_columns, image_columns: what it adds; those of images may be null, since photos
-    without a face have none.  reasons: why it may leave out a face, each with what that means.
+    name: as it is registered.  version: raised whenever the code changes what it computes.  section: of the
+    configuration, its settings with defaults, each described.  roles: of each setting that names a card, the
+    role that the card must have.  face_columns, image_columns: what it adds; those of images may be null,
+    since photos without a face have none.  reasons: why it may leave out a face, each with what that means.
     changes_vectors: whether it changes crops; then its part of the recipe is part of `preprocessing_hash`.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
-    settings: ClassVar[type[Section]] = NoSettings
+    section: ClassVar[type[Section]] = NoSettings
     roles: ClassVar[Mapping[str, str]] = NOTHING
     face_columns: ClassVar[tuple[Column, ...]] = ()
     image_columns: ClassVar[tuple[Column, ...]] = ()
     reasons: ClassVar[Mapping[str, str]] = NOTHING
     changes_vectors: ClassVar[bool] = False
 
-    def __init__(self, settings: Section, models: Mapping[str, CropModel]) -> None:
-        """settings: of the class that `settings` names.  models: by the setting that names the card."""
-        self.given = settings
+    def __init__(self, settings: Any, models: Mapping[str, CropModel]) -> None:
+        """settings: a `section`, filled in.  models: by the setting that names the card."""
+        self.settings = settings
         self.models = models
 
     @abstractmethod
@@ -138,17 +149,14 @@ def declared_fault(stage: type[FaceStage], name: str) -> str:
         (not columns, f"it calls itself {getattr(stage, 'name', None)!r}"),
         (not isinstance(getattr(stage, "version", None), int), "its version is no whole number"),
         (
-            not (isinstance(stage.settings, type) and issubclass(stage.settings, Section)),
-            "its settings are no section",
+            not (isinstance(stage.section, type) and issubclass(stage.section, Section)),
+            "its section is no Section",
         ),
         *((each.name in taken, f"{each.name!r} is a column of frpipe") for each in columns),
         *((not each.doc, f"the column {each.name!r} is not described") for each in columns),
         *((not each.nullable, f"{each.name!r} of images must be nullable") for each in stage.image_columns),
         *((reason in known, f"{reason!r} is a reason of frpipe") for reason in stage.reasons),
         *((not reason.isidentifier(), f"{reason!r} is no identifier") for reason in stage.reasons),
-        *(
-            (key not in stage.settings.model_fields, f"no setting {key!r} names a card")
-            for key in stage.roles
-        ),
+        *((key not in stage.section.model_fields, f"no setting {key!r} names a card") for key in stage.roles),
     )
     return next((what for wrong, what in faults if wrong), "")

@@ -16,7 +16,7 @@ def stage_tables(stage: type[FaceStage]) -> str:
 
 
 def _tables(stage: type[FaceStage]) -> Iterator[str]:
-    settings = iter_settings(stage.settings, f"stages.{stage.name}.")
+    settings = iter_settings(stage.section, f"stages.{stage.name}.")
     if settings:
         rows = (f"| `{name}` | `{json.dumps(default)}` | {doc} |" for name, default, doc in settings)
         yield "\n".join(("| setting | default | meaning |", "|---|---|---|", *rows))

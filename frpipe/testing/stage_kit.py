@@ -51,14 +51,14 @@ class StageKit:
 
     def make(self, models: Mapping[str, CropModel]) -> FaceStage:
         """The stage with the settings `given`."""
-        return self.stage(self.stage.settings.model_validate(dict(self.given)), models)
+        return self.stage(self.stage.section.model_validate(dict(self.given)), models)
 
     def test_what_it_declares_is_right(self) -> None:
         assert declared_fault(self.stage, self.stage.name) == ""
 
     def test_settings_have_defaults_and_are_described(self) -> None:
-        self.stage.settings()
-        for name, _, description in iter_settings(self.stage.settings):
+        self.stage.section()
+        for name, _, description in iter_settings(self.stage.section):
             assert description, name
 
     def test_a_part_keeps_its_rows_and_gets_the_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any, ClassVar
 import installed
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from pydantic import Field
 
 from frpipe.core.config import Section, load_config
 from frpipe.core.errors import ConfigError, ModelError
-from frpipe.core.schema import Column
+from frpipe.core.schema import Column, staged_fields
+from frpipe.io.output.parts import to_parquet
 from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
 from frpipe.models.session import open_session
@@ -45,7 +48,7 @@ class Quality(FaceStage):
 
     name = "quality"
     version = 3
-    settings = QualitySettings
+    section = QualitySettings
     roles: ClassVar = {"model": "quality"}
     face_columns = (Column("quality", pa.float32(), "the score of the model"),)
 
@@ -220,7 +223,7 @@ def test_a_stage_that_fails_says_where_and_not_what_it_saw() -> None:
     [
         ({"name": "other"}, "calls itself"),
         ({"version": "1"}, "version"),
-        ({"settings": dict}, "section"),
+        ({"section": dict}, "section"),
         ({"face_columns": (Column("score", pa.float32(), "x"),)}, "column of frpipe"),
         ({"face_columns": (Column("level", pa.float32(), ""),)}, "not described"),
         ({"image_columns": (Column("level", pa.float32(), "x"),)}, "nullable"),
@@ -271,3 +274,37 @@ def test_a_fixed_batch_is_full_and_gives_the_same(tmp_path: Path) -> None:
     one, full = (CropModel(card, session, rows, rows == 4).run(crops)[0] for rows in (1, 4))
     assert one.shape == full.shape == (5, 1)
     np.testing.assert_allclose(one, full, rtol=1e-4, atol=1e-5)
+
+
+class Leaning(Brightness):
+    """A stage that breaks what the kit tests: it measures against the batch, and writes to the crops."""
+
+    name = "leaning"
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        values = batch.crops.mean(axis=(1, 2, 3)) - batch.crops.mean()
+        return StageResult({"brightness": values}, {"brightest_face": np.full(len(batch.images), np.nan)})
+
+
+@pytest.mark.parametrize(
+    "promise", ["test_company_does_not_matter", "test_numbers_are_finite", "test_what_it_declares_is_right"]
+)
+def test_the_kit_finds_a_stage_out(promise: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kit(StageKit):
+        stage = Leaning
+
+    monkeypatch.setattr(Leaning, "reasons", {"corrupt": "x"})
+    arguments = {"models": {}, "crops": _part(*[1] * 9).crops, "most": 2}
+    test = getattr(Kit(), promise)
+    wanted = {name: arguments[name] for name in inspect.signature(test).parameters}
+    with pytest.raises(AssertionError):
+        test(**wanted)
+
+
+def test_lists_of_a_stage_come_back_as_they_were_declared(tmp_path: Path) -> None:
+    kinds = [pa.list_(pa.float32(), 3), pa.list_(pa.list_(pa.field("item", pa.int8(), False))), pa.string()]
+    fields = [Column(f"c{i}", kind, "x", True).field_of("some") for i, kind in enumerate(kinds)]
+    table = pa.Table.from_arrays([pa.nulls(2, kind) for kind in kinds], schema=pa.schema(fields))
+    (tmp_path / "part").write_bytes(to_parquet(table, {}))
+    found = staged_fields(pq.read_schema(tmp_path / "part"))
+    assert pa.schema(found).equals(table.schema, check_metadata=True)

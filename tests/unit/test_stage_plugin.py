@@ -346,7 +346,7 @@ class Settings(Section):
 
 
 class Quality(FaceStage):
-    name, version, settings, roles = "quality", 1, Settings, {"model": "quality"}
+    name, version, section, roles = "quality", 1, Settings, {"model": "quality"}
     face_columns = (Column("quality", float32(), "how good it is"),)
 
     def process(self, batch):

@@ -8,10 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from frpipe.core.config import Section
-from frpipe.core.schema import Column
-from frpipe.stages.stage import FaceBatch, FaceStage, StageResult
-from frpipe.vision.quality import brightness
+from frpipe.stages.stage import Column, FaceBatch, FaceStage, Section, StageResult
 
 
 class BrightnessSettings(Section):
@@ -25,7 +22,7 @@ class Brightness(FaceStage):
 
     name = "brightness"
     version = 1
-    settings = BrightnessSettings
+    section = BrightnessSettings
     face_columns = (
         Column("brightness", pa.float32(), "mean grey of the aligned crop, 0 black to 255 white"),
     )
@@ -33,8 +30,8 @@ class Brightness(FaceStage):
     reasons: ClassVar = {"too_dark": "the mean grey is below `stages.brightness.least`"}
 
     def process(self, batch: FaceBatch) -> StageResult:
-        values = np.array([brightness(crop) for crop in batch.crops], np.float32)
+        values = batch.crops.mean(axis=(1, 2, 3)).astype(np.float32)
         brightest = np.zeros(batch.images.num_rows, np.float32)
         np.maximum.at(brightest, batch.faces["row"].to_numpy(), values)
-        reasons = ["too_dark" if value < self.given.least else None for value in values]
+        reasons = ["too_dark" if value < self.settings.least else None for value in values]
         return StageResult({"brightness": values}, {"brightest_face": brightest}, reasons)

@@ -78,6 +78,8 @@ def _causes(criteria: Criteria, *, size: tuple[int, int] = (250, 250), **face: A
         ({"roll": 180.0}, {"rolled"}),
         ({"collapsed": True}, {"implausible"}),
         ({"detected": 3}, {"not_kept"}),
+        # Of a further stage: another look may find other faces.
+        ({"status": "rejected", "reason": "too_dark"}, {"rejected"}),
         ({"status": "no_face", "detected": 0}, {"no_face"}),
         ({"status": "rejected", "reason": "many_faces", "detected": 2}, {"rejected"}),
         ({"status": "rejected", "reason": "degenerate_landmarks"}, {"rejected"}),

@@ -41,8 +41,9 @@ FACE_NAMES = ("image_id", "box_x1", "box_y1", "box_x2", "box_y2", "score", "land
 # Faces of a roll beyond this are not taken as they were seen first (`Finder`); a little less is affected too.
 _ROLL_MARGIN_DEG = 0.5
 _SCORE_MARGIN, _SIZE_MARGIN = 1e-3, 1.01
-_STAGES_OF_FACES = ("detect", "align", "embed")
-_REASONS_OF_FACES = [reason.value for reason, stage in STAGE_OF.items() if stage in _STAGES_OF_FACES]
+# All others, those of further stages among them, are about faces.
+_STAGES_OF_PHOTOS = ("fetch", "decode", "any")
+_REASONS_OF_PHOTOS = [reason.value for reason, stage in STAGE_OF.items() if stage in _STAGES_OF_PHOTOS]
 
 
 class Seen(NamedTuple):
@@ -95,7 +96,8 @@ class Criteria:
         found[Cause.OTHER_INPUT] = ok & np.array([each is not None and not each.is_same for each in seen])
         found[Cause.CLOSE_UP] = ok & np.array([each is not None and each.is_close_up for each in seen])
         found[Cause.NO_FACE] = _bools(pc.equal(status, Status.NO_FACE.value))
-        found[Cause.REJECTED] = _bools(pc.is_in(images["reason"], value_set=pa.array(_REASONS_OF_FACES)))
+        of_photos = _bools(pc.is_in(images["reason"], value_set=pa.array(_REASONS_OF_PHOTOS)))
+        found[Cause.REJECTED] = _bools(pc.equal(status, Status.REJECTED.value)) & ~of_photos
         found[Cause.NOT_LOOKED_FOR] = ok & np.array([each is not None and each.proposes for each in seen])
         return {cause: found[cause] for cause in Cause}
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frpipe.core.config import Config
-from frpipe.core.errors import FaceError, GalleryMismatch
+from frpipe.core.errors import ConfigError, FaceError, GalleryMismatch
 from frpipe.core.reasons import Reason, Status
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.face_pipeline import pipeline_of
@@ -71,10 +71,18 @@ def _refuse_faceless(located: Located) -> None:
     raise FaceError(f"the photo gives no face: {why}", "choose another photo")
 
 
-def spec_of(config: Config) -> GallerySpec:
-    """Of a gallery for vectors of this configuration."""
+def spec_of(config: Config, embedder: str | None = None) -> GallerySpec:
+    """Of a gallery for vectors of this configuration.
+
+    embedder: by the name of its card; None: the first.  Raises ConfigError where it is not among them.
+    """
     models = Models.of(config)
-    recipe, dim = models.recipe, models.embedder.embedder.dim if models.embedder.embedder else 0
+    cards = {card.name: card for card in (models.embedder, *models.further)}
+    card = cards.get(embedder or models.embedder.name)
+    if card is None:
+        raise ConfigError(f"the run is to have no embeddings of {embedder}", f"it has {', '.join(cards)}")
+    recipe = models.recipe if card is models.embedder else models.recipe.of_embedder(card.name)
+    dim = card.embedder.dim if card.embedder else 0
     return GallerySpec(dim, recipe.embedder_hash, recipe.preprocessing_hash, recipe.detector_hash)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from frozen import EMBEDDER, Frozen, copied
+from frozen import EMBEDDER, Frozen, copied, settings
 from kills import Killed, at_change, die
 from staged_runs import config, dry_run, enrolled, replayed, table
 from undrawn import undrawn
 
+from frpipe.cli.jobs.enroll import main as enroll_main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, FileDamaged, GalleryMismatch, ManifestError, OutputError
 from frpipe.core.schema import embedding_schema
@@ -31,6 +32,7 @@ from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Identifying
+from frpipe.jobs.photo import spec_of
 from frpipe.jobs.verify.job import PairVerification
 from frpipe.stages.models import Models
 from frpipe.stages.tabulate import finish, tabulate
@@ -57,10 +59,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
 def runs(home: Frozen, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs with the first embedder, with the other one, and with both."""
     place = tmp_path_factory.mktemp("runs")
-    settings = {"first": (), "other": (ALONE,), "both": (BOTH,)}
-    for name, some in settings.items():
+    asked = {"first": (), "other": (ALONE,), "both": (BOTH,)}
+    for name, some in asked.items():
         enrolled(home / "photos.csv", place / name, *some)
-    return {name: place / name for name in settings}
+    return {name: place / name for name in asked}
 
 
 def _beside(out: Path) -> Path:
@@ -76,7 +78,7 @@ def test_a_single_embedder_is_written_as_it_always_was(home: Frozen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "word"),
+    ("given", "word"),
     [
         (["embed=[]"], "needs an embedder"),
         ([f"embed=[{{model: {OTHER}}}, {{model: {OTHER}, flip: true}}]"], "a model of its own"),
@@ -85,9 +87,9 @@ def test_a_single_embedder_is_written_as_it_always_was(home: Frozen) -> None:
         (["embed=5"], "embed"),
     ],
 )
-def test_a_list_that_makes_no_sense_is_one_clear_error(settings: list[str], word: str) -> None:
+def test_a_list_that_makes_no_sense_is_one_clear_error(given: list[str], word: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(None, settings)
+        load_config(None, given)
     assert word in caught.value.message + caught.value.remedy and "\n" not in caught.value.message
 
 
@@ -257,9 +259,9 @@ def test_a_column_of_the_manifest_may_not_stand_in_the_way(home: Frozen, tmp_pat
 
 
 def test_a_run_with_other_embedders_is_another_run(home: Frozen, runs: dict[str, Path]) -> None:
-    for settings in ((), (ALONE,), (BOTH.replace(", flip: true", ""),)):
+    for others in ((), (ALONE,), (BOTH.replace(", flip: true", ""),)):
         with pytest.raises(OutputError, match="embed"):
-            enrolled(home / "photos.csv", runs["both"], *settings)
+            enrolled(home / "photos.csv", runs["both"], *others)
 
 
 def test_its_command_and_its_plan_name_both(home: Frozen, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -338,6 +340,24 @@ def test_an_embedder_that_a_run_has_not_is_refused(runs: dict[str, Path], tmp_pa
     ):
         with pytest.raises(ConfigError):
             job.run()
+
+
+def test_a_run_puts_the_embeddings_that_are_asked_for_into_a_gallery(
+    home: Frozen, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gallery, words = (
+        str(tmp_path / "g"),
+        ["--manifest", str(home / "photos.csv"), "--output", str(runs["both"])],
+    )
+    for setting in (*settings(), "detect.not_photographs=keep", BOTH):
+        words += ["--set", setting]
+    assert enroll_main([*words, "--embedder", OTHER]) == 2
+    assert enroll_main([*words, "--gallery", gallery, "--embedder", "sface_2021dec"]) == 2
+    assert EMBEDDER in capsys.readouterr().err
+    assert enroll_main([*words, "--gallery", gallery, "--embedder", OTHER]) == 0
+    assert Gallery.open(gallery).spec == FeatureRun.open(str(runs["other"])).spec
+    assert spec_of(config(BOTH), OTHER) == Gallery.open(gallery).spec
+    assert enroll_main([*words, "--gallery", gallery]) == 10
 
 
 def _near(found: object, wanted: object) -> bool:

@@ -20,10 +20,11 @@ import json
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.job_options import add_run, job_parser, runtime_of
+from frpipe.cli.job_options import add_embedder, add_run, job_parser, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
+from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from frpipe.core.config import Config
@@ -63,6 +64,8 @@ def _enroll(options: argparse.Namespace) -> int:
         if uri is not None:
             refuse_relative(flag, uri)
     config = load_config(options.config, [*_stored(options), *options.set])
+    if options.embedder is not None and options.gallery is None:
+        raise ConfigError("--embedder says whose embeddings go into --gallery", "leave it out, or give both")
     if options.gallery:
         config = _fitting_gallery(options, config)
     job = _job(options, config, _obeyed(options))
@@ -130,7 +133,7 @@ def _run(
         return json.dumps(report.as_dict(), indent=1) if options.json else report.text(), bad
     from frpipe.jobs.consolidate.job import Consolidation  # only where a gallery is asked for
 
-    done = Consolidation(report.output, options.gallery, say=_say).run()
+    done = Consolidation(report.output, options.gallery, say=_say, embedder=options.embedder).run()
     if options.json:
         return json.dumps({**report.as_dict(), "consolidated": done.as_dict()}, indent=1), None
     return f"{report.text()}\n{done.text()}", None
@@ -147,11 +150,11 @@ def _fitting_gallery(options: argparse.Namespace, config: Config) -> Config:
     from frpipe.jobs.photo import spec_of
 
     if options.replay and options.rescan is None:
-        check_gallery(options.gallery, FeatureRun.open(options.replay).spec)
+        check_gallery(options.gallery, FeatureRun.open(options.replay, options.embedder).spec)
         return config
     if options.rescan is None:
         config = for_gallery_at(config, options.gallery, _say)
-    check_gallery(options.gallery, spec_of(config))
+    check_gallery(options.gallery, spec_of(config, options.embedder))
     return config
 
 
@@ -198,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
         help="afterwards put the faces into this gallery, as the job consolidate does by default; where "
         "it is there, its suppression list is obeyed",
     )
+    add_embedder(parser, "the run, for --gallery")
     parser.add_argument(
         "--obey",
         metavar="GALLERY",

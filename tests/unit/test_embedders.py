@@ -29,6 +29,7 @@ from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.doctor.runs import runs_of
 from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Identifying
@@ -210,6 +211,35 @@ def test_an_erasure_takes_them_out_and_proves_it(runs: dict[str, Path], tmp_path
     ]
     assert after["face_id"].equals(table(out, "faces")["face_id"])
     assert Check(str(out)).run()[0].whole
+
+
+def test_an_erasure_finds_a_vector_of_the_other_embedder_that_is_left(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(runs["both"], out)
+    vector = np.array(pq.read_table(_beside(out))["embedding"][0].as_py(), np.float32)
+    (out / "kept.bin").write_bytes(b"..." + vector.tobytes())
+    with pytest.raises(ErasureError, match="a vector"):
+        Erase(str(out), frozenset({"anna"}), frozenset()).run()
+
+
+def test_an_erasure_that_is_killed_at_any_moment_ends_the_same(runs: dict[str, Path], tmp_path: Path) -> None:
+    def erase(out: Path) -> None:
+        Erase(str(out), frozenset({"anna"}), frozenset()).run()
+
+    for name in ("whole", *(f"killed-{moment}" for moment in range(3, 30, 5))):
+        shutil.copytree(runs["both"], tmp_path / name)
+    with at_change(None, die) as changes:
+        erase(tmp_path / "whole")
+    assert changes[0] > 8
+    for moment in range(3, min(changes[0] + 1, 30), 5):
+        out = tmp_path / f"killed-{moment}"
+        with pytest.raises(Killed), at_change(moment, die):
+            erase(out)
+        erase(out)
+        assert pq.read_table(_beside(out)).equals(pq.read_table(_beside(tmp_path / "whole"))), moment
+        assert Check(str(out)).run()[0].whole
 
 
 def test_readers_see_the_embedder_that_they_ask_for(runs: dict[str, Path]) -> None:

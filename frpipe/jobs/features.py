@@ -10,7 +10,7 @@ from frpipe.core.errors import FileDamaged, ModelError, OutputError
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features, no_output
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
 from frpipe.models.registry import Registry
@@ -53,7 +53,12 @@ class FeatureRun:
             faces = int(report["faces"])
         except (FileNotFoundError, FileDamaged, ValueError, KeyError, TypeError):
             raise OutputError(f"{run.RUN} in the enroll output cannot be read", "enroll again") from None
-        return cls(folder, _recipe(folder), manifest, run_id, _created(folder, facts), faces)
+        return cls(folder, _recipe(Features(folder)), manifest, run_id, _created(folder, facts), faces)
+
+    @property
+    def features(self) -> Features:
+        """The reader of its parts."""
+        return Features(self.folder)
 
     def remedy(self, embedder_hash: str) -> str:
         """What to do where a gallery was made with another recipe: enroll the same photos again."""
@@ -84,15 +89,16 @@ def _created(folder: Folder, facts: dict[str, Any]) -> datetime:
     return datetime.now(UTC)
 
 
-def _recipe(folder: Folder) -> GallerySpec:
+def _recipe(features: Features) -> GallerySpec:
     """Dimension and hashes, as the first file of faces states them."""
-    for _, faces in read_outputs(folder, ["image_id"], [EMBEDDING]):
-        metadata = faces.schema.metadata or {}
-        dim = faces.schema.field(EMBEDDING).type.list_size
-        try:
-            return GallerySpec(
-                int(dim), **{name: metadata[f"frpipe.{name}".encode()].decode() for name in _HASHES}
-            )
-        except KeyError:
-            break
-    raise OutputError("the enroll output does not say which models made it", "enroll the manifest again")
+    parts = features.parts()
+    if not parts:
+        raise no_output(features.folder.uri)
+    schema = features.faces(parts[0], [EMBEDDING]).schema
+    try:
+        hashes = {name: (schema.metadata or {})[f"frpipe.{name}".encode()].decode() for name in _HASHES}
+    except KeyError:
+        raise OutputError(
+            "the enroll output does not say which models made it", "enroll the manifest again"
+        ) from None
+    return GallerySpec(int(schema.field(EMBEDDING).type.list_size), **hashes)

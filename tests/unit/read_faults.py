@@ -31,6 +31,7 @@ from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.plan import load_plan
 from frpipe.io.storage.folder import Folder
@@ -57,7 +58,6 @@ from frpipe.jobs.nightly.history import enter
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.journal import NIGHT, encoded, read_record
 from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.reading import in_order, read_faces, read_images
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut
 from frpipe.jobs.replay.source import ReplaySource
@@ -363,13 +363,8 @@ def _replay(at: Path, to: Path) -> object:
 
 
 def _rescan(at: Path, _: Path) -> object:
-    out = Folder.at(str(at / "out"))
-
-    def look(part: int) -> tuple[int, int]:
-        images, faces = read_images(out, part, IMAGE_NAMES), read_faces(out, part, FACE_NAMES)
-        return images.num_rows, faces.num_rows
-
-    return list(in_order(look, range(load_plan(out).parts)))
+    tables = Features.at(str(at / "out")).tables(IMAGE_NAMES, FACE_NAMES)
+    return [(images.num_rows, faces.num_rows) for images, faces in tables]
 
 
 def _audit(at: Path, _: Path) -> object:

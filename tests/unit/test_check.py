@@ -17,7 +17,7 @@ from frpipe.core.config import Config
 from frpipe.core.errors import FileDamaged, OutputError, StorageError
 from frpipe.io.output import plan as partition
 from frpipe.io.output import run
-from frpipe.io.output.features import read_part_output
+from frpipe.io.output.features import Features
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import load_plan, read_part
@@ -82,7 +82,7 @@ def test_readers_refuse_what_was_changed_and_name_the_check(out: Folder, tmp_pat
 def test_the_remedy_of_an_enroll_run_works(
     name: str, how: str, out: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables, before = read_part_output(out, 3), _files(out)
+    tables, before = Features(out).part(3), _files(out)
     _flip(out, name) if how == DAMAGED else out.delete(name)
     after = _files(out)
     assert main(["check", out.uri]) == 6

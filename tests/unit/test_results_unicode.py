@@ -86,11 +86,10 @@ def test_what_is_known_of_a_photo_is_found_in_either_form() -> None:
 
 def test_facts_are_read_in_nfc(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pa.table({"image_id": [NFD], "image_uri": [NFD], "subject_id": [NFD], "team": [NFD]})
-    run = SimpleNamespace(run_id="r", folder=None)
+    features = SimpleNamespace(columns=lambda: images.column_names, all_images=lambda _: [images])
+    run = SimpleNamespace(run_id="r", features=features)
     at = "frpipe.jobs.evaluate.photo_facts"
     monkeypatch.setattr(f"{at}.FeatureRun", SimpleNamespace(open=lambda _: run))
-    monkeypatch.setattr(f"{at}.image_columns", lambda _: images.column_names)
-    monkeypatch.setattr(f"{at}.read_outputs", lambda *_: [(images, None)])
     facts = PhotoFacts.of("features", ["team"])
     for column in ("subject_id", "team"):
         assert facts.of_photos(column, np.array([NFC], object)).tolist() == [NFC]

@@ -85,8 +85,15 @@ def replace_part(out: Folder, part: int, images: pa.Table, faces: pa.Table) -> N
 
 def is_whole(images: pa.Table, faces: bytes) -> bool:
     """Whether a file of faces is the one that the images of its part were written with."""
-    mark: bytes = (images.schema.metadata or {}).get(_FACES_SHA, b"")
-    return mark.decode() == hashlib.sha256(faces).hexdigest()
+    return _mark_of(images.schema) == hashlib.sha256(faces).hexdigest()
+
+
+def faces_mark(images: bytes) -> str:
+    """SHA-256 of the faces that an images file was written with; empty: it does not say.
+
+    Raises what Arrow does for bytes that are damaged: the checksum of every page is compared.
+    """
+    return _mark_of(as_table(images).schema)
 
 
 def done_parts(out: Folder) -> set[int]:
@@ -111,7 +118,7 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     """
     name = part_name(part)
     images, images_file = read_whole(out, f"{IMAGES}/{name}", lambda data: _listed(f"{IMAGES}/{name}", data))
-    mark = (images.schema.metadata or {}).get(_FACES_SHA, b"").decode()
+    mark = _mark_of(images.schema)
     if not mark:
         raise damaged(out, f"{IMAGES}/{name}")
     faces_file = read_whole(out, f"{FACES}/{name}", lambda data: _file(f"{FACES}/{name}", data), mark)
@@ -153,6 +160,11 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
         yield from _leaves(kind.value_field, f"{path}.list.element")
     else:
         yield path, kind
+
+
+def _mark_of(images: pa.Schema) -> str:
+    mark: bytes = (images.metadata or {}).get(_FACES_SHA, b"")
+    return mark.decode()
 
 
 def _numbered(out: Folder, table: str) -> set[int]:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output.parts import PartFile
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.whole_file import read_if_there, read_json, read_whole
+from frpipe.io.storage.whole_file import as_table, read_if_there, read_json, read_whole
 
 RUN = "run.json"
 FILES = "files.json"
@@ -140,12 +142,29 @@ def listed_files(out: Folder) -> dict[str, str]:
         return {}
 
 
+def recorded(out: Folder) -> dict[str, PartFile]:
+    """The list of files by name, read once in a process; none where the run has not ended."""
+    return _records.get(out.uri) or _record(out)
+
+
+def read_table(out: Folder, name: str) -> pa.Table:
+    """A Parquet file of any job's output, as the list of files has it if the run has ended.
+
+    Raises FileDamaged, StorageError, OutOfMemory, OutputError.
+    """
+
+    def read(known: PartFile | None) -> pa.Table:
+        return read_whole(out, name, as_table, known.sha256 if known else "")
+
+    return read_recorded(out, name, read)
+
+
 def read_recorded(out: Folder, name: str, read: Callable[[PartFile | None], T]) -> T:
     """What `read` makes of a file, told what the list of files says of it; None: the run has not ended.
 
     Raises OutputError where the run is being changed, and what `read` does.
     """
-    known = _records.get(out.uri) or _record(out)
+    known = recorded(out)
     try:
         return read(known.get(name))
     except FileDamaged:

@@ -36,11 +36,7 @@ class Units:
 
         Raises FileDamaged where it is not, and deletes nothing; StorageError, OutOfMemory, OutputError.
         """
-
-        def read(known: PartFile | None) -> pa.Table:
-            return read_whole(*self._place(unit), as_table, known.sha256 if known else "")
-
-        return run.read_recorded(self.folder, self._name(unit), read)
+        return run.read_table(*self._place(unit))
 
     def read_own(self, unit: int) -> pa.Table | None:
         """A unit of a run that goes on, for its own driver: None where it is damaged, and is taken back."""

@@ -20,8 +20,8 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import FACES, IMAGES, PartFile, check_part, done_parts, part_number, withdraw_part
 from frpipe.io.output.plan import PLAN, Plan, load_plan, read_part
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
-from frpipe.jobs.rejects.reading import in_order
 from frpipe.jobs.replay.source import flat
 
 Say = Callable[[str], None]
@@ -224,8 +224,7 @@ class _Run:
         yield from self._each(look, range(plan.parts))
 
     def _each(self, look: Callable[[Any], Problem | None], things: Sequence[Any]) -> Iterator[Problem]:
-        looks = in_order(lambda number: look(things[number]), range(len(things)))
-        yield from (found for found in looks if found is not None)
+        yield from (found for found in in_order(look, things) if found is not None)
 
     def _count(self, size: int) -> None:
         self.read += size

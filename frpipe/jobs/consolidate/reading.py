@@ -16,8 +16,6 @@ from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, plac
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.io.manifest.columns import ID, LOCATION
-from frpipe.io.output.features import read_part_output, refuse_no_output
-from frpipe.io.output.parts import done_parts
 from frpipe.io.output.plan import read_part
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.suppressed_faces import IMAGE_NAMES
@@ -27,12 +25,13 @@ _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
 
 def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
-    for part in sorted(refuse_no_output(source.folder, done_parts(source.folder))):
-        images, faces = read_part_output(source.folder, part, _NAMES)
+    parts = source.features.some_parts()
+    for part, (images, faces) in zip(parts, source.features.tables(_NAMES, parts=parts), strict=True):
         if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
             plan = read_part(source.folder, part)
-            images, faces = (_located(table, plan) for table in (images, faces))
-        yield images, faces
+            yield _located(images, plan), _located(faces, plan)
+        else:
+            yield images, faces
 
 
 def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.features import read_published
 from frpipe.io.output.units import Units
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
@@ -69,7 +68,7 @@ class _Case:
 
 def _cases(out: Folder, limit: int) -> list[_Case]:
     """The most alike of each kind, those with different photos first."""
-    clusters = read_published(out, CLUSTERS)
+    clusters = run.read_table(out, CLUSTERS)
     clusters = clusters.filter(pa.array(clusters["size"].to_numpy() > 1))
     units = Units(out, PAIRS)
     chosen = _chosen(units, clusters, limit)

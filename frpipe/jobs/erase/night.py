@@ -15,6 +15,7 @@ from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
 from frpipe.io.output.parts import IMAGES
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json
 from frpipe.jobs.erase.columns import named, rows_of, without
 from frpipe.jobs.erase.job import CopyPolicy, Erase
@@ -29,7 +30,6 @@ from frpipe.jobs.nightly.report import write_report
 from frpipe.jobs.nightly.summary import rejected_by_reason
 from frpipe.jobs.nightly.tables import read_table, write_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
-from frpipe.jobs.rejects.reading import in_order
 
 _LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
 _ENROLLED = (
@@ -137,7 +137,7 @@ class NightErasure:
         if not self._ended(sub) and self.folder.exists(f"{sub}/{run.ERASING}"):
             return True
         names = [e.name for e in self.folder.list(sub) if e.name.endswith(".parquet")]
-        return any(in_order(lambda number: self._names_any(names[number]), range(len(names))))
+        return any(in_order(self._names_any, names))
 
     def _remove(self, sub: str) -> None:
         """Remove a folder whole; one that was cut short is known by its mark, and has no published part."""

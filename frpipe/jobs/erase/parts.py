@@ -18,8 +18,8 @@ from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import FACES, IMAGES, is_whole, part_name, replace_part, withdraw_part
 from frpipe.io.output.plan import PLAN, Plan
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json, read_whole
-from frpipe.jobs.rejects.reading import in_order
 
 _INDEX = f"{PLAN}/plan.json"
 # What a run leaves there only if it died between its last steps.

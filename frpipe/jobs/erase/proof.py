@@ -23,9 +23,9 @@ from frpipe.io.erasure.journal import ERASED
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import bytes_of, read_whole
 from frpipe.jobs.erase.columns import names_any
-from frpipe.jobs.rejects.reading import in_order
 
 # A shorter id may well be a word, a number, or a part of one: it is looked for where ids stand alone.
 LONG_BYTES = 8
@@ -113,7 +113,7 @@ class Proof:
         return Searched(len(names), len(others), sum(map(_is_hidden, names)), unread)
 
     def _looks(self, names: Sequence[str]) -> Iterator[str]:
-        return in_order(lambda number: ", ".join(self._look(names[number])), range(len(names)))
+        return in_order(lambda name: ", ".join(self._look(name)), names)
 
     def _look(self, name: str) -> Iterator[str]:
         try:

@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 from frpipe.gallery.schema import vectors_of
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
 from frpipe.io.erasure.needles import Haystack, Needle
-from frpipe.io.output.features import read_part_output
-from frpipe.io.output.parts import done_parts
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import Plan, read_part
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order, read_images
+from frpipe.io.storage.in_order import in_order
 
 _IMAGES = ("image_id", "subject_id", "content_sha256", "faces")
 _FACES = ["image_id", "subject_id", "embedding"]
@@ -48,10 +47,11 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
-    done = done_parts(out)
+    features = Features(out)
+    done = {*features.parts()}
 
     def look(part: int) -> Found:
-        images = read_images(out, part, _IMAGES) if part in done else _unpublished(out, part)
+        images = features.images(part, _IMAGES) if part in done else _unpublished(out, part)
         hit = images.filter(pa.array(wanted.mask(images) & ~pending.mask(images)))
         found = Found(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
         if found.images:
@@ -59,7 +59,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
             with_face = hit.filter(pc.greater(hit["faces"], 0))
             found.contents = set(with_face["content_sha256"].drop_null().to_pylist())
         if found.faces:
-            found.needles = set(Needle.of(_vectors(out, part, hit)))
+            found.needles = set(Needle.of(_vectors(features, part, hit)))
         return found
 
     total = Found(ErasedIds(wanted.key))
@@ -74,16 +74,15 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
 
 def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
     """What would stay of the photos found. erased: ids of all rows that go. Reads all vectors of the run."""
-    haystack = Haystack(found.needles)
+    features, haystack = Features(out), Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())
 
     def look(part: int) -> Copies:
-        images = read_images(out, part, _IMAGES)
+        images, kept = features.part(part, _IMAGES, _FACES)
         with_face = pc.greater(images["faces"], 0).to_numpy()
         stays = with_face & ~erased.mask(images)
         same = images.filter(pa.array(stays & pc.is_in(images["content_sha256"], contents).to_numpy()))
         ids = set(same["image_id"].to_pylist())
-        kept = read_part_output(out, part, ["image_id"], _FACES)[1]
         kept = kept.filter(pa.array(~erased.mask(kept)))
         shared = haystack.found_in(vectors_of(kept).tobytes())
         if shared:
@@ -93,7 +92,7 @@ def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
         return Copies(ErasedIds(erased.key, images=digests), len(ids), shared)
 
     total = Copies(ErasedIds(erased.key))
-    for copies in in_order(look, sorted(done_parts(out))) if found.faces else ():
+    for copies in in_order(look, features.parts()) if found.faces else ():
         total.ids |= copies.ids
         total.images += copies.images
         total.shared |= copies.shared
@@ -107,7 +106,7 @@ def _unpublished(out: Folder, part: int) -> pa.Table:
     return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})
 
 
-def _vectors(out: Folder, part: int, images: pa.Table) -> np.ndarray:
-    faces = read_part_output(out, part, ["image_id"], _FACES)[1]
+def _vectors(features: Features, part: int, images: pa.Table) -> np.ndarray:
+    faces = features.faces(part, _FACES)
     theirs = pc.is_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     return vectors_of(faces.filter(theirs))

@@ -11,10 +11,11 @@ from typing import Any
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.probes import PartRows, Parts, part_rows, probe_units
+from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.progress import SearchProgress
 from frpipe.jobs.identify.report import Tally, report_text
 from frpipe.jobs.identify.rows import Verdicts
@@ -45,7 +46,7 @@ class Plan:
     @cached_property
     def parts(self) -> dict[int, PartRows]:
         """The parts of the probes."""
-        return part_rows(self.source.folder)
+        return Features(self.source.folder).rows()
 
     @cached_property
     def units(self) -> list[Parts]:

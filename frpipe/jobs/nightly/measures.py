@@ -14,7 +14,7 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import with_source
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly.distribution import Sample
@@ -59,7 +59,7 @@ def unsuppressed(enroll: Facts) -> Facts:
 def _of_faces(work: Work) -> Samples:
     scores: list[np.ndarray] = [np.zeros(0)]
     qualities: list[np.ndarray] = [np.zeros(0)]
-    for _, faces in read_outputs(work.folder.child(ENROLL), ["image_id"], _FACE_NAMES):
+    for faces in Features(work.folder.child(ENROLL)).all_faces(_FACE_NAMES):
         sides = [faces[name].to_numpy() for name in _FACE_NAMES]
         scores.append(sides[0])
         qualities.append(quality(*sides))
@@ -84,8 +84,8 @@ def _mated(work: Work, before: Snapshot) -> Iterator[float]:
 
 def _known_people(work: Work, before: Snapshot) -> pa.Array:
     """Those of tonight whom the gallery knew; of many, an even choice that is the same every time."""
-    features = work.folder.child(ENROLL)
-    seen = [faces[SUBJECT_ID].unique() for _, faces in read_outputs(features, ["image_id"], [SUBJECT_ID])]
+    features = Features(work.folder.child(ENROLL))
+    seen = [faces[SUBJECT_ID].unique() for faces in features.all_faces([SUBJECT_ID])]
     tonight = canonical_column(pa.chunked_array(seen, pa.string())).unique().drop_null()
     known = [
         ids.filter(pc.is_in(ids, value_set=tonight))
@@ -109,7 +109,7 @@ def _templates_of(before: Snapshot, people: pa.Array) -> dict[str, list[tuple[st
 def _tonights(work: Work) -> Iterator[pa.Table]:
     """Tonight's templates, chosen as for the gallery."""
     source = FeatureRun.open(work.folder.child(ENROLL).uri)
-    for images, faces in read_outputs(source.folder, IMAGE_NAMES):
+    for images, faces in source.features.tables(IMAGE_NAMES):
         table = templates_of(images, faces, work.config.consolidate.faces, source.created)[0]
         yield with_source(table, work.config.consolidate.source or "")
 

@@ -28,7 +28,7 @@ from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
 from frpipe.io.manifest.photo_listing import Links, PhotoListing
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.nightly.tables import read_table, write_table
@@ -211,7 +211,7 @@ def _ended_early(enrolled: Folder) -> pa.Table:
     """Photos that could not be tried, and suppressed ones; of these the content, where it was looked at."""
     passing = pa.array([reason.value for reason in PASSING])
     tables = [_AGAIN.empty_table()]
-    for images, _ in read_outputs(enrolled, [ID, "reason", CONTENT], ["image_id"]):
+    for images in Features(enrolled).all_images([ID, "reason", CONTENT]):
         suppressed = pc.equal(images["reason"], Reason.SUPPRESSED.value)
         early = pc.or_(pc.is_in(images["reason"], value_set=passing), pc.fill_null(suppressed, False))
         content = pc.if_else(pc.fill_null(suppressed, False), images[CONTENT], None)

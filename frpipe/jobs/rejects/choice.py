@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason, Status
-from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import read_images
+from frpipe.io.output.features import Features
 
 NO_FACE = Status.NO_FACE.value
 _EVERY_REASON = frozenset(reason.value for reason in Reason)
@@ -52,9 +51,9 @@ class Choice:
         """(rows,) bool: which of the images are meant. images: at least `status` and `reason`."""
         return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
 
-    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
         """The same of the images of a published part."""
-        return self.mask(read_images(run, part, ("status", "reason")))
+        return self.mask(run.images(part, ("status", "reason")))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
         """The same of a part's tables."""

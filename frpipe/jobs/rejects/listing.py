@@ -9,14 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.core.errors import OutputError
 from frpipe.core.reasons import STAGE_OF, Status
 from frpipe.io.output import run
-from frpipe.io.output.parts import done_parts
+from frpipe.io.output.features import Features, no_output
 from frpipe.io.output.plan import load_plan
-from frpipe.io.storage.folder import Folder
 from frpipe.jobs.rejects.choice import NO_FACE, Choice, causes_of
-from frpipe.jobs.rejects.reading import in_order, read_images
 
 _COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
 STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()}, NO_FACE: "detect"}
@@ -54,13 +51,13 @@ def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
 
     An unfinished run is counted as far as it is published. Raises OutputError where there is no run.
     """
-    out = Folder.at(uri)
+    features = Features.at(uri)
     try:
-        planned = load_plan(out).rows
+        planned = load_plan(features.folder).rows
     except FileNotFoundError:
-        raise _no_run(uri) from None
-    found = Rejects(uri, planned, finished=run.complete(out) is not None)
-    for images in in_order(lambda part: read_images(out, part, _COLUMNS), sorted(done_parts(out))):
+        raise no_output(uri) from None
+    found = Rejects(uri, planned, finished=run.complete(features.folder) is not None)
+    for images in features.all_images(_COLUMNS, features.parts()):
         _add(found, images, choice, limit)
     return found
 
@@ -75,7 +72,3 @@ def _add(found: Rejects, images: pa.Table, choice: Choice, limit: int) -> None:
         samples = found.samples.setdefault(cause, [])
         if len(samples) < limit:
             samples.append({n: chosen[n][row].as_py() for n in ("image_id", "image_uri", "detail")})
-
-
-def _no_run(uri: str) -> OutputError:
-    return OutputError(f"{uri} holds no enroll output", "give the --output of a jobs/enroll.py run")

@@ -14,12 +14,12 @@ from frpipe.core.errors import ManifestError
 from frpipe.io.manifest.columns import LOCATION, URI
 from frpipe.io.manifest.manifest import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
-from frpipe.io.output.parts import done_parts
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.reading import in_order, read_images
 
 
 def write_rejects(output: str, choice: Choice, target: str) -> None:
@@ -29,16 +29,16 @@ def write_rejects(output: str, choice: Choice, target: str) -> None:
     Raises ManifestError: no such row, photos embedded in the manifest (they have no location), a target of
     no known format, or local photos for a remote target.
     """
-    out, (parent, name) = Folder.at(output), uris.parent(uris.canonical(target))
+    features, (parent, name) = Features.at(output), uris.parent(uris.canonical(target))
     format = SUFFIXES.get(PurePosixPath(name).suffix.lower())
     if format is None:
         raise ManifestError(f"{name} is no manifest's name", "end it in .parquet, .csv or .jsonl")
-    if load_plan(out).embedded:
+    if load_plan(features.folder).embedded:
         raise ManifestError(
             "the photos lie inside the run's own manifest, and no other can name them",
             f"do them again with: python jobs/enroll.py --replay {output} --output NEW",
         )
-    tables = _chosen(out, choice, may_be_local=uris.is_local(target))
+    tables = _chosen(features, choice, may_be_local=uris.is_local(target))
     first = next(tables, None)
     if first is None:
         raise ManifestError(
@@ -51,12 +51,12 @@ def write_rejects(output: str, choice: Choice, target: str) -> None:
         Folder.at(parent).publish(name, finished)
 
 
-def _chosen(out: Folder, choice: Choice, may_be_local: bool) -> Iterator[pa.Table]:
+def _chosen(features: Features, choice: Choice, may_be_local: bool) -> Iterator[pa.Table]:
     def rows(part: int) -> pa.Table | None:
-        mask = choice.mask(read_images(out, part, ("status", "reason")))
-        return read_part(out, part).filter(mask) if pc.any(mask).as_py() else None
+        mask = choice.in_part(features, part)
+        return read_part(features.folder, part).filter(mask) if pc.any(mask).as_py() else None
 
-    for found in in_order(rows, sorted(done_parts(out))):
+    for found in in_order(rows, features.parts()):
         if found is None:
             continue
         if not may_be_local and any(map(uris.is_local, found[LOCATION].to_pylist())):

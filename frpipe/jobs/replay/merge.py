@@ -18,7 +18,7 @@ from frpipe.core.schema import extras_of, face_schema, version_of
 from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.parts import FACES, IMAGES, create_part, part_name, write_part
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.plan import Span
 from frpipe.jobs.replay.selection import Selection
 from frpipe.jobs.rescan.carry import Carry

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from frpipe.io.storage.folder import Folder
+from frpipe.io.output.features import Features
 
 
 class Selection(Protocol):
@@ -16,7 +16,7 @@ class Selection(Protocol):
     def causes(self) -> frozenset[str]:
         """For what rows are done again: it names the selection."""
 
-    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
         """(rows,) bool: which images of a published part are meant; only the columns needed are read."""
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.plan import Plan, load_plan
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.rejects.reading import in_order
 from frpipe.jobs.replay.selection import Selection
 
 MAY_CHANGE = frozenset(
@@ -85,10 +86,10 @@ class ReplaySource:
 
     def hits(self, selection: Selection) -> dict[int, int]:
         """How many rows of each part are chosen; parts without one are left out."""
-        folder = self.files.folder
+        features = Features(self.files.folder)
 
         def count(part: int) -> int:
-            return int(pc.sum(selection.in_part(folder, part)).as_py() or 0)
+            return int(pc.sum(selection.in_part(features, part)).as_py() or 0)
 
         counts = in_order(count, range(self.plan.parts))
         return {part: rows for part, rows in enumerate(counts) if rows}

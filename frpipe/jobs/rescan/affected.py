@@ -14,8 +14,7 @@ from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, Conf
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.recipe import SINGLE_LOOK, Recipe
 from frpipe.core.schema import reserved_names
-from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import read_faces, read_images
+from frpipe.io.output.features import Features
 from frpipe.jobs.replay.source import flat, stored_settings
 from frpipe.jobs.rescan.cause import Cause, Scope, of_scope
 from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES, Criteria
@@ -71,9 +70,9 @@ class Affected:
         left = ", ".join(sorted(frozenset(Cause) - self.causes))
         return f"affected by the single look{f', but for {left}' if left else ''}"
 
-    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
         """(rows,) bool: which images of a published part are meant."""
-        return self.among(read_images(run, part, IMAGE_NAMES), read_faces(run, part, FACE_NAMES))
+        return self.among(*run.part(part, IMAGE_NAMES, FACE_NAMES))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
         """The same of tables that were read."""

@@ -18,9 +18,10 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.report import STAGES
 from frpipe.io.manifest.manifest import Format
 from frpipe.io.manifest.manifest_writer import write_manifest
+from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order, read_faces, read_images
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.source import ReplaySource
 from frpipe.jobs.rescan.affected import Affected, settings_to_look_again
 from frpipe.jobs.rescan.cause import MEANING, Cause, of_scope
@@ -92,12 +93,12 @@ def rescan_of(uri: str, target: str | None = None) -> Listing:
 
 def _listed(source: ReplaySource, affected: Affected, found: Listing) -> Iterator[pa.Table]:
     """The affected photos of each part, which are counted as they go by."""
-    run = source.files.folder
+    run = Features(source.files.folder)
     names = (*IMAGE_NAMES, "image_uri", *STAGES.values())
 
     def read(part: int) -> tuple[pa.Table, dict[Cause, np.ndarray]]:
-        images = read_images(run, part, names)
-        return images, affected.criteria.causes(images, read_faces(run, part, FACE_NAMES))
+        images, faces = run.part(part, names, FACE_NAMES)
+        return images, affected.criteria.causes(images, faces)
 
     for images, causes in in_order(read, range(source.plan.parts)):
         every = np.any(list(causes.values()), axis=0)

@@ -11,7 +11,6 @@ from typing import Any
 from frpipe.core.errors import InvariantError, OutputError
 from frpipe.io import threshold_file
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun, card_name
@@ -144,7 +143,7 @@ class PairVerification:
     def _load(self, work: _Work, names: PairNames) -> NamedFaces:
         source, count, said = work.source, 0, time.monotonic()
         faces = NamedFaces(names.number, source.spec.dim, self.faces)
-        for images, found in read_outputs(source.folder, IMAGE_NAMES, FACE_NAMES):
+        for images, found in source.features.tables(IMAGE_NAMES, FACE_NAMES):
             faces.add(images, found)
             count += found.num_rows
             if time.monotonic() - said >= _EVERY_S or count == source.faces:

@@ -17,9 +17,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
-from frpipe.io.output.features import read_part_output
-from frpipe.io.output.parts import done_parts
-from frpipe.io.storage.folder import Folder
+from frpipe.io.output.features import Features
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.evaluate.all_pairs.blocks import Labelled
 from frpipe.jobs.features import FeatureRun
@@ -122,8 +120,8 @@ class LabelledFeatures:
     ) -> LabelledFeatures:
         """Looks at all faces once. Raises ConfigError: the manifest had no such column."""
         chosen, left_out = {}, Counter[str]()
-        for part in sorted(done_parts(found.folder)):
-            images, faces = read_part_output(found.folder, part)
+        parts = found.features.parts()
+        for part, (images, faces) in zip(parts, found.features.tables(parts=parts), strict=True):
             if by is not None and by not in faces.column_names:
                 raise ConfigError(f"the enroll run has no column {by!r}", "name one that its manifest had")
             templates, others = templates_of(images, faces, policy, found.created)
@@ -150,9 +148,9 @@ class LabelledFeatures:
         return People(*_labels(pa.concat_tables(faces), self.by), photos)
 
     def _parts(self, number: int, names: list[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
-        folder, wanted = Folder.at(self.uri), [SUBJECT_ID, *([self.by] if self.by else []), *names]
-        for part in self.blocks[number]:
-            images, faces = read_part_output(folder, part, [SUBJECT_ID], wanted)
+        wanted, parts = [SUBJECT_ID, *([self.by] if self.by else []), *names], self.blocks[number]
+        tables = Features.at(self.uri).tables([SUBJECT_ID], wanted, parts)
+        for part, (images, faces) in zip(parts, tables, strict=True):
             packed = np.frombuffer(self.chosen[part], np.uint8)
             mask = np.unpackbits(packed, count=faces.num_rows).astype(bool)
             yield images, faces.filter(pa.array(mask))

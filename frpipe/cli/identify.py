@@ -13,8 +13,8 @@ from frpipe.cli.table import printable, table
 from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
+    from frpipe.core.threshold import Threshold
     from frpipe.jobs.identify.single import Identification
-    from frpipe.matching.threshold import Limit
 
 _EXAMPLES = """\
 examples:
@@ -95,7 +95,7 @@ def _text(result: Identification) -> str:
     ).rstrip()
 
 
-def _threshold(limit: Limit) -> str:
+def _threshold(limit: Threshold) -> str:
     return f"threshold: similarity {limit.similarity:.4f} = distance {limit.distance:.4f}; {limit.source}"
 
 

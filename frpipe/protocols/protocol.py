@@ -15,7 +15,7 @@ FILE = "protocol.json"
 Count = Annotated[int, Field(ge=0)]
 # Where the threshold for a fold comes from: the other folds; the fold `train`, for `test`; the other folds of
 # another protocol with the same folds; or elsewhere (a card, or a target FPIR). A closed set has none.
-Threshold = Literal["other-folds", "train-fold", "other-protocol", "outside", "none"]
+ThresholdRule = Literal["other-folds", "train-fold", "other-protocol", "outside", "none"]
 
 
 class _Part(BaseModel):
@@ -48,7 +48,7 @@ class Protocol(_Part):
     format: Literal["frpipe-protocol/1"] = "frpipe-protocol/1"
     kind: Literal["verification", "identification"]
     name: str = Field(min_length=1)
-    threshold: Threshold
+    threshold: ThresholdRule
     rules: list[str]
     counts: dict[str, Count]
     folds: dict[str, dict[str, Count]]

@@ -13,12 +13,12 @@ from frpipe.protocols.listed import ListedPair
 from frpipe.protocols.pair_check import PairCheck
 from frpipe.protocols.pair_columns import ERRATUM, PAIR_COLUMNS, typed
 from frpipe.protocols.photo_folder import PhotoFolder
-from frpipe.protocols.protocol import Protocol, SourceFile, Threshold
+from frpipe.protocols.protocol import Protocol, SourceFile, ThresholdRule
 from frpipe.protocols.publish import publish
 from frpipe.protocols.source import Source
 
 PAIRS, MANIFEST = "pairs", "manifest"
-_RULES: Mapping[Threshold, str] = {
+_RULES: Mapping[ThresholdRule, str] = {
     "other-folds": "the threshold for a fold is chosen on all others; mean and standard error over folds",
     "train-fold": "the threshold is chosen on the fold train, and scored on the fold test",
     "other-protocol": "the threshold for a fold is chosen on the other folds of lfw-view2, not of this list",
@@ -36,7 +36,7 @@ class NamedList:
     name: str
     pairs: Sequence[ListedPair]
     sources: Sequence[Source]
-    threshold: Threshold
+    threshold: ThresholdRule
     notes: Sequence[str] = field(default=())
 
     def write(
@@ -128,7 +128,7 @@ def _document(
     name: str,
     check: PairCheck,
     *,
-    threshold: Threshold,
+    threshold: ThresholdRule,
     counts: dict[str, int],
     files: dict[str, int],
     sources: list[SourceFile],

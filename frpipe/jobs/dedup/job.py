@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
-from frpipe.core.threshold import ThresholdCard
+from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.snapshot import Snapshot
@@ -24,7 +24,7 @@ from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.matching.kernels import Name
-from frpipe.matching.threshold import Limit, limit_of
+from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.session import cluster
@@ -250,10 +250,10 @@ class Dedup:
             remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
         )
 
-    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Limit:
+    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Threshold:
         """source: None where only the threshold is asked for, not whether it fits what is searched."""
         name = card_name(spec.embedder_hash)
-        return limit_of(
+        return threshold_of(
             spec.embedder_hash,
             given=self.threshold,
             card=self.card,
@@ -269,7 +269,7 @@ class Dedup:
         return source.snapshot.subjects if wanted and isinstance(source, GallerySource) else None
 
 
-def _identity(source: dict[str, Any], limit: Limit, since: dict[str, Any] | None) -> dict[str, Any]:
+def _identity(source: dict[str, Any], limit: Threshold, since: dict[str, Any] | None) -> dict[str, Any]:
     """What decides the content of an output."""
     return {
         "job": JOB,

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from frpipe.core.errors import InvariantError
+from frpipe.core.threshold import Threshold
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
@@ -29,7 +30,6 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.matching.kernels import Name
-from frpipe.matching.threshold import Limit
 from frpipe.runtime.allocation import Pool
 
 Say = Callable[[str], None]
@@ -46,7 +46,7 @@ class Plan:
 
     source: GallerySource | FeatureSource
     spec: GallerySpec
-    limit: Limit
+    limit: Threshold
     identity: dict[str, Any]
     facts: dict[str, Any]
     before: OldResult | None
@@ -187,7 +187,7 @@ class Plan:
             "pairs_compared": self.products,
             "units": len(self.units),
             "blocks": len(self.source.blocks),
-            "threshold": asdict(self.limit),
+            "threshold": self.limit.as_dict(),
             "pool": str(pool),
         }
         return DryRun(tuple(self._lines(pool)), facts)

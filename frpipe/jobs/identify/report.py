@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -64,7 +64,7 @@ class Tally:
             "identified": self.decisions["identified"],
             "strangers": self.decisions["stranger"],
             "no_decision": self.decisions["none"],
-            "threshold": asdict(search_plan.limit) if search_plan.limit else None,
+            "threshold": search_plan.limit.as_dict() if search_plan.limit else None,
             "templates": search_plan.search_view.rows,
             "subjects": search_plan.search_view.subjects,
             "gallery": search_plan.gallery.uri,

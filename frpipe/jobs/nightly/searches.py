@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from frpipe.core.errors import ConfigError, GalleryError, OutputError
-from frpipe.core.night_config import ScanStep, Threshold
+from frpipe.core.night_config import ScanStep, ThresholdSettings
 from frpipe.core.threshold import ThresholdCard
 from frpipe.io import threshold_file
 from frpipe.io.output import run
@@ -141,7 +141,7 @@ def _probes(work: Work) -> Folder | None:
 def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts:
     how, execution = work.config.identify, work.config.execution
     watched = name == WATCH_LIST
-    limit: Threshold = how.watch_list if watched else how.gallery
+    chosen: ThresholdSettings = how.watch_list if watched else how.gallery
     work.join()
     done = Identifying(
         probes.uri,
@@ -149,8 +149,8 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         work.folder.child(IDENTIFY).child(name).uri,
         version=version,
         k=how.top,
-        threshold=limit.threshold,
-        card=card_of(limit),
+        threshold=chosen.threshold,
+        card=card_of(chosen),
         config=work.config.settings,
         execution=Execution(work.address, execution.workers, execution.kernel),
         say=work.say,
@@ -160,6 +160,6 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
     return {**facts, "threshold": done["threshold"]["similarity"]}
 
 
-def card_of(limit: Threshold) -> ThresholdCard | None:
+def card_of(chosen: ThresholdSettings) -> ThresholdCard | None:
     """The threshold card that a step names. Raises ConfigError: it is not there, or no card."""
-    return threshold_file.load(limit.threshold_card) if limit.threshold_card else None
+    return threshold_file.load(chosen.threshold_card) if chosen.threshold_card else None

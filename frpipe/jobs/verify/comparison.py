@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.threshold import Threshold
 from frpipe.jobs.verify.named_faces import NamedFaces
 from frpipe.jobs.verify.schema import STATUSES, pair_schema
 from frpipe.matching.exact import inner_products
-from frpipe.matching.threshold import Limit
 
 
 def compared(
-    block: pa.Table, a: NDArray[np.int64], b: NDArray[np.int64], faces: NamedFaces, limit: Limit
+    block: pa.Table, a: NDArray[np.int64], b: NDArray[np.int64], faces: NamedFaces, threshold: Threshold
 ) -> pa.Table:
     """Some pairs of a list with what was found, as `pair_schema` says.
 
@@ -27,8 +27,8 @@ def compared(
         *block.columns,
         pa.array(similarity, mask=~both),
         pa.array(1 - similarity, mask=~both),
-        pa.array(np.full(len(a), limit.similarity)),
-        pa.array(similarity >= limit.similarity, mask=~both),
+        pa.array(np.full(len(a), threshold.similarity)),
+        pa.array(similarity >= threshold.similarity, mask=~both),
         pa.array(STATUSES).take(pa.array(~here_a + 2 * ~here_b)),
         faces.reasons(a),
         faces.reasons(b),

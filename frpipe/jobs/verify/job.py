@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.threshold import Threshold
 from frpipe.io import threshold_file
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
@@ -22,7 +23,7 @@ from frpipe.jobs.verify.pair_list import PairList
 from frpipe.jobs.verify.pair_names import PairNames
 from frpipe.jobs.verify.report import Tally, VerificationPlan, Verified
 from frpipe.jobs.verify.schema import A, B
-from frpipe.matching.threshold import Limit, limit_of
+from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
 
 Say = Callable[[str], None]
@@ -78,7 +79,7 @@ class PairVerification:
             columns=work.pairs.schema.names,
             photos=len(names.number),
             photos_mb=round(names.mb, 3),
-            threshold=asdict(work.limit),
+            threshold=work.limit.as_dict(),
             faces=self.faces,
             features=self.features,
             feature_run=work.source.run_id,
@@ -94,9 +95,9 @@ class PairVerification:
         run.check_claim(out, work.identity)
         return work
 
-    def _limit(self, source: FeatureRun) -> Limit:
+    def _limit(self, source: FeatureRun) -> Threshold:
         spec, name = source.spec, card_name(source.spec.embedder_hash)
-        return limit_of(
+        return threshold_of(
             spec.embedder_hash,
             given=self.threshold,
             card=threshold_file.load(self.threshold_card) if self.threshold_card else None,
@@ -104,7 +105,7 @@ class PairVerification:
             preprocessing_hash=spec.preprocessing_hash,
         )
 
-    def _identity(self, source: FeatureRun, pairs: PairList, limit: Limit) -> dict[str, Any]:
+    def _identity(self, source: FeatureRun, pairs: PairList, limit: Threshold) -> dict[str, Any]:
         return {
             "job": "verify",
             "version": _VERSION,
@@ -119,7 +120,7 @@ class PairVerification:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "pairs": self.pairs,
             "features": self.features,
-            "threshold": asdict(work.limit),
+            "threshold": work.limit.as_dict(),
         }
 
     def _compare(self, work: _Work, names: PairNames) -> Tally:
@@ -180,7 +181,7 @@ class _Work:
     out: Folder
     source: FeatureRun
     pairs: PairList
-    limit: Limit
+    limit: Threshold
     identity: dict[str, Any]
 
     @property

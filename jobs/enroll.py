@@ -104,7 +104,7 @@ def _job(options: argparse.Namespace, config: Config, obeyed: Obeyed) -> Enrollm
 
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, options.address, _say, obeyed)
-    from frpipe.jobs.rejects.choice import Choice  # noqa: PLC0415
+    from frpipe.jobs.rejects import Choice  # noqa: PLC0415
     from frpipe.jobs.replay.job import Replay, Rescan  # noqa: PLC0415
 
     if options.rescan is not None:
@@ -124,7 +124,7 @@ def _run(
     job: Enrollment | Replay, config: Config, options: argparse.Namespace
 ) -> tuple[str, RejectRatioError | None]:
     """What there is to say; and what makes the run a bad one, which then is kept out of the gallery."""
-    from frpipe.jobs.rejects.limit import too_many_rejected  # noqa: PLC0415
+    from frpipe.jobs.rejects import too_many_rejected  # noqa: PLC0415
 
     report = job.run()
     bad = too_many_rejected(report, config.run)

@@ -160,7 +160,7 @@ def _lfw(options: argparse.Namespace) -> Protocol:
 
 
 def _fglfw(options: argparse.Namespace) -> Protocol:
-    from frpipe.protocols.fglfw import read_fglfw
+    from frpipe.protocols.lfw import read_fglfw
     from frpipe.protocols.source import Source
     from frpipe.protocols.verification import NamedList
 
@@ -205,8 +205,7 @@ def _split(options: argparse.Namespace) -> Protocol:
 
 def _pairs(options: argparse.Namespace) -> Protocol:
     from frpipe.jobs.verify.pair_list import PairList
-    from frpipe.protocols.protocol import sources_of
-    from frpipe.protocols.publish import publish
+    from frpipe.protocols.protocol import publish, sources_of
     from frpipe.protocols.verification import checked_pairs
 
     listed = PairList.open(options.file)

@@ -49,9 +49,7 @@ def _count(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from frpipe.jobs.rejects.choice import Choice
-    from frpipe.jobs.rejects.listing import rejects_of
-    from frpipe.jobs.rejects.manifest import write_rejects
+    from frpipe.jobs.rejects import Choice, rejects_of, write_rejects
 
     choice = Choice.of(options.reason, options.no_face)
     found = rejects_of(options.output, choice, options.limit).as_dict()

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from frpipe.core.text import canonical_text
 from frpipe.gallery.catalog import ShardRef, check_readable, entry_of, subject_digest
-from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.photos import image_ids
-from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest, image_of
-from frpipe.gallery.tombstones import hide_rows
 
 
 @dataclass(frozen=True, slots=True)

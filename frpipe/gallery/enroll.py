@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
-from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.delete import adopt_list
 from frpipe.gallery.external_sort import Bucket, ExternalSort, between
 from frpipe.gallery.gallery import Gallery
@@ -36,7 +36,6 @@ from frpipe.gallery.photos import (
     with_source,
 )
 from frpipe.gallery.policy import Fate, Known, Policy, Verdict, judge
-from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import (
     EMBEDDING,
     FACE_ID,
@@ -52,7 +51,6 @@ from frpipe.gallery.schema import (
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import Suppressions
-from frpipe.gallery.tombstones import hide_rows
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25

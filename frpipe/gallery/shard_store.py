@@ -23,7 +23,7 @@ from frpipe.gallery.layout import Layout, facts_of, read_layout
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.shard import Shard, write_shard
 from frpipe.gallery.spec import GallerySpec
-from frpipe.io.storage.explained_file import ExplainedFile
+from frpipe.io.storage.failure import ExplainedFile
 from frpipe.io.storage.folder import Folder
 
 SHARDS = "shards"

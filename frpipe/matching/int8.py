@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,18 @@ from onnx import TensorProto, helper
 from frpipe.core.errors import ConfigError
 from frpipe.matching.blas import Blas
 from frpipe.matching.device import open_graph
-from frpipe.matching.kernel import Floats, Hits, Indices
-from frpipe.matching.quantised import Bytes, Quantised
+from frpipe.matching.kernel import Doubles, Floats, Hits, Indices
+
+Bytes = NDArray[np.int8]
+
+# Rows at a time: at dimension 512 they and a copy stay in a core's own cache.
+_CHUNK = 256
+_UNIT_ROUNDOFF = 2.0**-24
+# A largest component below this is taken for zero: its inverse would leave float32.
+_TINIEST = 1e-30
+# Covers squares too small for float32.
+_UNDERFLOW = 1e-18
+
 
 Sums = NDArray[np.int32]
 Rows = NDArray[np.uint8]
@@ -35,6 +46,66 @@ _MOST_FINDS = 1 / 32
 _PAIRS = 256
 # Rows, probes and dimension of the products that a machine is tried on: whole registers, and odd ends.
 _TRIALS = ((1, 1, 512), (1, 37, 515), (37, 1, 130), (70, 50, 1030), (16, 16, 1), (5, 64, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """Row i is nearly `scale[i] * numbers[i]`.
+
+    vectors: (n, dim) float32, as given.  numbers: (n, dim) int8, from -levels to levels.
+    scale: (n,) float64, above 0; (1,) where all rows share it.
+    miss: (n,) float64, at least the length of `vectors[i] - scale[i] * numbers[i]`.
+    length: (n,) float64, at least the length of `vectors[i]`.
+    finite: (n,) bool; a row that is not finite has numbers, miss and length 0.
+    """
+
+    vectors: Floats
+    numbers: Bytes
+    scale: Doubles
+    miss: Doubles
+    length: Doubles
+    finite: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, vectors: Floats, levels: int, *, one_scale: bool = False) -> Quantised:
+        """Nothing is clipped: the largest component, of a row or of all, becomes `levels`."""
+        with np.errstate(invalid="ignore"):
+            # A NaN or an infinity among the components shows in one of the two.
+            largest = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0))
+        finite = np.isfinite(largest)
+        if not finite.all():
+            zeroed = cls.of(np.where(finite[:, None], vectors, np.float32(0)), levels, one_scale=one_scale)
+            return replace(zeroed, vectors=vectors, finite=finite)
+        if one_scale:
+            largest = largest.max(initial=0, keepdims=True)
+        inverse = (levels / np.where(largest > _TINIEST, largest, levels)).astype(np.float32)
+        numbers, squared_miss, squared_length = _rounded(vectors, inverse)
+        scale = 1 / inverse.astype(np.float64)
+        # A float32 sum of dim squares is off by at most dim roundings, relatively.
+        slack = 1 + vectors.shape[1] * _UNIT_ROUNDOFF
+        length = np.sqrt(squared_length) * slack + _UNDERFLOW
+        # Each component was rounded once before it was rounded to a whole number: that too is missed.
+        miss = scale * np.sqrt(squared_miss) * slack + _UNIT_ROUNDOFF * length * slack + _UNDERFLOW
+        return cls(vectors, numbers, scale, miss, length, finite)
+
+
+def _rounded(vectors: Floats, inverse: Floats) -> tuple[Bytes, Doubles, Doubles]:
+    """`vectors * inverse` as whole numbers; the squared length of what that leaves, and of the vectors."""
+    numbers = np.empty(vectors.shape, np.int8)
+    miss, length = np.empty(len(vectors)), np.empty(len(vectors))
+    scaled, whole = (np.empty((_CHUNK, vectors.shape[1]), np.float32) for _ in range(2))
+    factors = np.broadcast_to(inverse, len(vectors))[:, None]
+    for start in range(0, len(vectors), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        now, near = scaled[: len(miss[some])], whole[: len(miss[some])]
+        np.multiply(vectors[some], factors[some], out=now)
+        np.rint(now, out=near)
+        np.copyto(numbers[some], near, casting="unsafe")
+        # Exact: both are float32 numbers less than a half apart.
+        np.subtract(now, near, out=now)
+        miss[some] = np.vecdot(now, now)
+        length[some] = np.vecdot(vectors[some], vectors[some])
+    return numbers, miss, length
 
 
 class Int8:

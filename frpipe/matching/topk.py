@@ -14,13 +14,19 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from frpipe.matching.blas import Blas
+from frpipe.matching.blas import Blas, reaching
 from frpipe.matching.candidates import CandidateBuffer
 from frpipe.matching.exact import inner_products
-from frpipe.matching.kernel import Floats, Hits, Kernel, floor_of
+from frpipe.matching.kernel import Floats, Hits, Indices, Kernel, floor_of
 from frpipe.matching.ranking import Ranking
-from frpipe.matching.seed import opened, opening_rows
 from frpipe.matching.workers import Workers
+
+_SEED_ROWS, _ROWS_PER_K = 4096, 4
+# The k-th best of so many groups of rows stands for that of the rows: a tenth more rows reach it, and it is
+# found sooner.
+_GROUPS_PER_K = 4
+_NEVER = np.float32(-np.inf)
+
 
 # A tile of scores, 8 MB: large enough for the product to run at full speed, small enough to be looked through
 # before it leaves the processor's cache.
@@ -31,6 +37,43 @@ _ROUNDING = 2.0**-23
 _FIRST_PAIRS = 1 << 18
 # Candidates that are kept for each one asked for, before they are sorted out.
 _KEPT = 2
+
+
+def opening_rows(k: int) -> int:
+    """Rows that are looked at."""
+    return max(_SEED_ROWS, _ROWS_PER_K * k)
+
+
+def opened(
+    probes: Floats, vectors: Floats, persons: Indices | None, k: int, kernel: Blas
+) -> tuple[Hits, Floats, Floats]:
+    """What may matter of some rows, a similarity that k persons reach with each probe, and the error.
+
+    probes: (m, dim).  vectors: (n, dim).  persons: (n,) a number for each row's; None: no two are of one.
+    There are at least k persons. The floor is minus infinity where fewer of them are finite.
+    """
+    scores = kernel.scores(probes, vectors)
+    # A row that is not finite has no finite product with any probe.
+    scores[~np.isfinite(scores[:, 0])] = _NEVER
+    best = _best_of_groups(scores, persons, k)
+    error = kernel.error(probes, vectors)
+    floor = floor_of(np.partition(best.T, -k, axis=1)[:, -k], error)
+    return reaching(scores, floor - error), floor, error
+
+
+def _best_of_groups(scores: Floats, persons: Indices | None, k: int) -> Floats:
+    """(groups, m): the best of each group of rows; no person is in two."""
+    starts = np.arange(len(scores))
+    if persons is not None:
+        if np.any(np.diff(persons) < 0):
+            order = np.argsort(persons, kind="stable")
+            scores, persons = scores[order], persons[order]
+        starts = np.flatnonzero(np.diff(persons, prepend=-1))
+    edges = [*starts[:: max(1, len(starts) // (_GROUPS_PER_K * k))].tolist(), len(scores)]
+    best = np.empty((len(edges) - 1, scores.shape[1]), np.float32)
+    for group, (start, stop) in enumerate(pairwise(edges)):
+        np.maximum.reduce(scores[start:stop], axis=0, out=best[group])
+    return best
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 
-from frpipe.metrics.clustered import certain, paired
+from frpipe.metrics.clustered import Pairing, certain, paired
 from frpipe.metrics.curve import Curve, Ordered
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.intervals import LEVEL, Interval
-from frpipe.metrics.pairing import Pairing
 from frpipe.metrics.scores import Doubles, Scores
 
 REPLICATES = 1000

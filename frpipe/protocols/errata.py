@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from frpipe.core.errors import ManifestError
-from frpipe.protocols.listed import ListedPair, Photo
-from frpipe.protocols.source import Source
+from frpipe.protocols.source import ListedPair, Photo, Source
 
 Erratum = Literal["pair", "photo"]
 _WRONG = re.compile(

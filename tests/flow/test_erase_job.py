@@ -27,7 +27,7 @@ from frpipe.jobs.enroll import job as enroll_flow
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.erase import job as erase_flow
 from frpipe.jobs.erase.job import Erase
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.jobs.replay.source import stored_settings
 

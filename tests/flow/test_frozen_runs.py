@@ -21,7 +21,7 @@ from frpipe.core.config import load_config
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.identify.job import Identifying
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.jobs.replay.source import stored_settings
 

@@ -31,7 +31,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.jobs.replay.source import stored_settings
 from frpipe.runtime.pools import rows_of

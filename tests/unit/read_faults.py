@@ -32,8 +32,8 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
 from frpipe.io.output.features import Features
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.plan import load_plan
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.jobs.consolidate.job import Consolidation
@@ -57,7 +57,7 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import enter
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.journal import NIGHT, encoded, read_record
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut
 from frpipe.jobs.replay.source import ReplaySource

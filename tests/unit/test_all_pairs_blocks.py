@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from frpipe.jobs.evaluate.all_pairs import blocks as score_blocks
-from frpipe.jobs.evaluate.all_pairs.blocks import CROSS, REST, Cell, Counting, Labelled, scored
-from frpipe.jobs.evaluate.all_pairs.counting import counted
+from frpipe.jobs.evaluate.all_pairs.blocks import CROSS, REST, Cell, Counting, Labelled, counted, scored
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table, histograms_of
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.streaming import BINS, PLACE, ScoreHistogram

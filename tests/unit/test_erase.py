@@ -26,8 +26,7 @@ from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.listing import rejects_of
+from frpipe.jobs.rejects import Choice, rejects_of
 
 NOBODY: frozenset[str] = frozenset()
 # The person of rows 0 and 7, who are in parts 0 and 3.

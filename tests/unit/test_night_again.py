@@ -16,10 +16,9 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly import job as night_flow
 from frpipe.jobs.nightly.gates import GateError
 from frpipe.jobs.nightly.history import enter
-from frpipe.jobs.nightly.holder import Holder
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.journal import NIGHT, Journal, encoded
-from frpipe.jobs.nightly.lease import LEASES, LeaseError, lease
+from frpipe.jobs.nightly.lease import LEASES, Holder, LeaseError, lease
 from frpipe.jobs.nightly.plan import night_plan
 from frpipe.jobs.nightly.work import Work
 

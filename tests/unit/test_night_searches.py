@@ -16,7 +16,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.nightly import searches, unfinished
+from frpipe.jobs.nightly import searches
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Journal
 from frpipe.jobs.nightly.lease import lease
@@ -95,7 +95,7 @@ class TestUnfinishedNights:
         def opened(uri: str) -> Any:
             return SimpleNamespace(run_id=runs[Path(uri).parent.name])
 
-        monkeypatch.setattr(unfinished.FeatureRun, "open", opened)
+        monkeypatch.setattr(searches.FeatureRun, "open", opened)
         folder = Folder.at(work.config.runs)
         steps: dict[str, Any] = {"enroll": {"rows": 1}}
         nights = [Past(d, folder.child(d), {}, {}, done, steps) for d, (done, _) in past.items()]

@@ -25,8 +25,7 @@ from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.gates import judged
 from frpipe.jobs.obeying import obeyed_at
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.limit import too_many_rejected
+from frpipe.jobs.rejects import Choice, too_many_rejected
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
 from frpipe.stages.locate import Locator

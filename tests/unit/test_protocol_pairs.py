@@ -19,12 +19,10 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.verify.pair_list import PairList
 from frpipe.metrics.folds import cross_validated
 from frpipe.protocols.errata import Errata
-from frpipe.protocols.fglfw import read_fglfw
-from frpipe.protocols.lfw import read_view1, read_view2
-from frpipe.protocols.listed import Photo
-from frpipe.protocols.pair_columns import ERRATUM, PAIR_COLUMNS
+from frpipe.protocols.lfw import read_fglfw, read_view1, read_view2
 from frpipe.protocols.protocol import Protocol
-from frpipe.protocols.source import Source
+from frpipe.protocols.source import Photo, Source
+from frpipe.protocols.verification import ERRATUM, PAIR_COLUMNS
 
 VIEW2 = ["2\t1", "Ann_Lee\t1\t2", "Ann_Lee\t2\tBo\t1", "Cy\t1\t3", "Cy\t3\tDi_Ort\t12"]
 PHOTOS = ("Ann_Lee 1", "Ann_Lee 2", "Bo 1", "Cy 1", "Cy 3", "Di_Ort 12", "Eve 1")

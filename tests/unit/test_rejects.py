@@ -19,9 +19,7 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
 from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.limit import too_many_rejected
-from frpipe.jobs.rejects.manifest import write_rejects
+from frpipe.jobs.rejects import Choice, too_many_rejected, write_rejects
 
 ENDS = [
     ("ok", None),

@@ -16,8 +16,7 @@ from frozen import AMENDED, Frozen
 
 from frpipe.cli.main import main
 from frpipe.core.config import Config, load_config
-from frpipe.jobs.rescan.cause import MEANING, Cause, of_scope
-from frpipe.jobs.rescan.criteria import Criteria
+from frpipe.jobs.rescan.criteria import MEANING, Cause, Criteria, of_scope
 from frpipe.models.detectors.candidates import Candidate, Case
 from frpipe.models.detectors.finder import Finder
 from frpipe.models.registry import Registry

@@ -22,10 +22,9 @@ from frpipe.jobs.evaluate.pair_results import texts
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.subject_faces import templates_of
 from frpipe.jobs.verify.named_faces import NamedFaces
-from frpipe.jobs.verify.pair_list import PairList
-from frpipe.jobs.verify.pair_names import PairNames
-from frpipe.protocols.listed import Photo
-from frpipe.protocols.photo_folder import PhotoFolder
+from frpipe.jobs.verify.pair_list import PairList, PairNames
+from frpipe.protocols.source import Photo
+from frpipe.protocols.verification import PhotoFolder
 
 NFC = "김지수"
 NFD = unicodedata.normalize("NFD", NFC)

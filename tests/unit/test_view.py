@@ -14,7 +14,7 @@ from pictures import encoded, exif, unturned
 from frpipe.core.config import DecodeConfig
 from frpipe.core.reasons import Reject
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.tiles import MARGIN_PX, TILE_PX, Tile, is_own, tiles_of
+from frpipe.models.detectors.finder import MARGIN_PX, TILE_PX, Tile, is_own, tiles_of
 from frpipe.vision.decode import Photo, decode
 from frpipe.vision.geometry import apply, invert, template
 from frpipe.vision.view import View, reduced, roll_of, square, whole, wrapped

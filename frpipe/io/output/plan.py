@@ -17,8 +17,7 @@ import pyarrow as pa
 from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
-from frpipe.io.manifest.fingerprint import fingerprint
-from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.manifest.manifest import Manifest, fingerprint
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -33,6 +33,12 @@ T = TypeVar("T")
 # The lists of files of finished runs, by the run's place: read once in a process, as they hardly change.
 _records: dict[str, dict[str, PartFile]] = {}
 _MOST_RECORDS = 16
+
+
+_CHANGED_REMEDY = (
+    "see what else is damaged with `frpipe check`, mend it with --mend, then run the job that made it again; "
+    "a file that was changed by hand cannot be used"
+)
 
 
 def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
@@ -251,3 +257,43 @@ def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFiles:
+    """sha256: by name.  remedy: what to do where a file is not the one that is listed."""
+
+    folder: Folder
+    sha256: Mapping[str, str]
+    remedy: str = _CHANGED_REMEDY
+
+    @classmethod
+    def of(cls, folder: Folder, remedy: str = _CHANGED_REMEDY) -> ListedFiles:
+        """Those of a finished run."""
+        return cls(folder, {file.name: file.sha256 for file in file_list(folder)}, remedy)
+
+    @classmethod
+    def checked(cls, folder: Folder, files: Sequence[PartFile]) -> ListedFiles:
+        """Those that have just been read back."""
+        return cls(folder, {file.name: file.sha256 for file in files})
+
+    def below(self, sub: str) -> list[str]:
+        """Names of the files of a folder, in order."""
+        return sorted(name for name in self.sha256 if name.startswith(f"{sub}/"))
+
+    def read(self, name: str) -> bytes:
+        """All bytes. Raises OutputError where they are not those of the list; never deletes anything."""
+        return self._checked(name, bytes)
+
+    def table(self, name: str) -> pa.Table:
+        """A Parquet file, without its key-value metadata."""
+        return self._checked(name, as_table).replace_schema_metadata(None)
+
+    def _checked(self, name: str, use: Callable[[bytes], T]) -> T:
+        try:
+            return read_whole(self.folder, name, use, self.sha256.get(name, "not listed"))
+        except FileDamaged:
+            raise OutputError(
+                f"{name} in {self.folder.uri} is not the file that was checked when it was finished",
+                self.remedy,
+            ) from None

@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast
 
 from frpipe.io.storage import uri as uris
-from frpipe.io.storage.explained_file import ExplainedFile
-from frpipe.io.storage.failure import explained
+from frpipe.io.storage.failure import ExplainedFile, explained
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.io.storage.remote_store import RemoteStore
 

@@ -25,8 +25,7 @@ from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.templates import TemplatePolicy
 from frpipe.io.manifest.columns import ID
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.consolidate.grouping import grouped
-from frpipe.jobs.consolidate.reading import derived, photos_and_faces, spoken_of
+from frpipe.jobs.consolidate.reading import derived, grouped, photos_and_faces, spoken_of
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.likeness import doubts_text, likeness_of
 from frpipe.jobs.output_place import refuse_relative

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.reasons import PASSING
+from frpipe.gallery.external_sort import ExternalSort
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, place_hashes
-from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI, vector_array
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.io.manifest.columns import ID, LOCATION
 from frpipe.io.output.plan import read_part
@@ -21,6 +22,9 @@ from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.suppressed_faces import IMAGE_NAMES
 
 _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
+
+
+_BUCKET_ROWS = 32_768
 
 
 def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -70,3 +74,18 @@ def _located(table: pa.Table, plan: pa.Table) -> pa.Table:
     known = pc.and_(is_absolute(places), pc.invert(pc.fill_null(is_absolute(table[URI]), True)))
     column = pc.if_else(pc.fill_null(known, False), places, table[URI])
     return table.set_column(table.column_names.index(URI), table.schema.field(URI), column)
+
+
+def grouped(tables: Iterable[pa.Table], dim: int, bucket_rows: int = _BUCKET_ROWS) -> Iterator[pa.Table]:
+    """Tables of about `bucket_rows` rows in each of which every person stands with all their rows.
+
+    tables: templates tables, in any order. Their rows lie in unnamed temporary files meanwhile, in clear.
+    """
+    with ExternalSort(dim, "<f4", bucket_rows) as spill:
+        spill.take(tables)
+        for number in range(spill.buckets):
+            bucket = spill.bucket(number)
+            rows = bucket.texts.num_rows
+            if rows:
+                vectors = vector_array(bucket.vectors(np.arange(rows)))
+                yield bucket.texts.append_column(EMBEDDING, vectors)

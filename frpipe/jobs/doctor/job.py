@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frpipe.gallery.catalog import entry_of
-from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.tombstones import hide_rows
 from frpipe.jobs.doctor.checks import CHECKS, Check, Finding
 from frpipe.jobs.doctor.runs import RunOfGallery, runs_of
 

@@ -8,32 +8,36 @@ proof over every file, the receipt, and the mark goes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
+from frpipe.gallery.catalog import LOG, VERSIONS
 from frpipe.gallery.delete import suppressed_rows
 from frpipe.gallery.gallery import GALLERY, Gallery
-from frpipe.gallery.suppression import Names, image_of
+from frpipe.gallery.schema import vectors_of
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.suppression import SUPPRESSED, Names, image_of
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
-from frpipe.io.erasure.needles import Haystack
+from frpipe.io.erasure.needles import Haystack, Needle
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.erase import pending as marks
 from frpipe.jobs.erase.columns import rows_of
-from frpipe.jobs.erase.gallery import GalleryProof, needles_of
 from frpipe.jobs.erase.job import CopyPolicy
 from frpipe.jobs.erase.night import NightErasure, Struck
 from frpipe.jobs.erase.pending import Pending
 from frpipe.jobs.erase.photos import KnownPhotos, photos_of
-from frpipe.jobs.erase.proof import Proof, Searched
+from frpipe.jobs.erase.proof import ErasureError, Proof, Searched
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import NIGHTS, Past, nights
 from frpipe.jobs.nightly.lease import LEASES, Lease, lease
@@ -46,6 +50,12 @@ _OF_NIGHTS = re.compile(
     r"[0-9-]+/(?:night\.json|(?:.+/)?(?:run|files|report|erasing|erased|plan)\.json|"
     r"(?:.+/)?report\.(?:md|html)|(?:.+/)?_SUCCESS|(?:[a-z-]+/)*[a-z_]+(?:-\d{6,})?\.parquet|"
     r"(?:[a-z-]+/)+_plan/part-\d{6,}\.parquet)"
+)
+
+
+_OWN = re.compile(
+    rf"{re.escape(GALLERY)}|(?:{VERSIONS}|{LOG}|{SUPPRESSED})/\d{{9}}\.json|"
+    r"shards/[0-9a-f]{20}\.h5|deleted/[0-9a-f]{20}\.bin"
 )
 
 
@@ -293,3 +303,45 @@ def _told(receipts: list[dict[str, Any]], kind: str, value: str) -> bool:
         (subject_digest, "subject_digests") if kind == "subject" else (image_digest, "image_digests")
     )
     return any(digest(each["key"], value) in each[name] for each in receipts)
+
+
+def needles_of(snapshot: Snapshot, rows: Mapping[str, NDArray[np.int64]], stored: str) -> set[Needle]:
+    """Vectors of some rows, by shard, as they are stored and as float32."""
+    needles: set[Needle] = set()
+    for ref in snapshot.version.shards:
+        if ref.name in rows:
+            vectors = vectors_of(snapshot.table_of(ref, [], rows[ref.name], vectors=True))
+            needles.update(Needle.of(vectors), Needle.of(vectors, stored))
+    return needles
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryProof:
+    """What is looked for: see `Proof`. The shards of an encrypted gallery are decrypted and read as rows."""
+
+    gallery: Gallery
+    ids: ErasedIds
+    texts: frozenset[str]
+    vectors: Haystack
+
+    def prove(self) -> Searched:
+        """Read the folder of the gallery. Raises ErasureError where something is found."""
+        snapshot = self.gallery.snapshot()
+        named = {ref.name for ref in snapshot.version.shards}
+        named |= {ref.deleted.name for ref in snapshot.version.shards if ref.deleted}
+        strays = self.gallery.shard_store.names() - named
+        if strays:
+            raise _failed(f"{len(strays):,} files of shards that the newest version does not name are there")
+        for table in snapshot.tables():
+            if rows_of(self.ids, table).any():
+                raise _failed("the newest version names somebody who was erased")
+            if self.vectors.found_in(vectors_of(table).tobytes()):
+                raise _failed("the newest version holds a vector of theirs, under another id")
+        return Proof(self.gallery.folder, self.ids, self.texts, self.vectors, own=_OWN).prove()
+
+
+def _failed(what: str) -> ErasureError:
+    return ErasureError(
+        f"after the erasure the gallery is not clean: {what}",
+        "run the same command again; delete what is under another id by that id",
+    )

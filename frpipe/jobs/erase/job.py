@@ -10,19 +10,59 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.core.report import Report
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
 from frpipe.io.erasure.journal import Erasure, Journal, ids_of, receipts
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
-from frpipe.io.output.plan import load_plan
+from frpipe.io.output.plan import Plan, load_plan
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_json
 from frpipe.jobs.enroll.audit import audit
 from frpipe.jobs.erase.parts import clear_scratch, strike_parts, strike_plan
 from frpipe.jobs.erase.proof import Proof, Searched
 from frpipe.jobs.erase.scan import Copies, Found, copies_of, scan
-from frpipe.jobs.erase.target import EraseTarget
+from frpipe.jobs.replay.report import ReplayReport
 
 CopyPolicy = Literal["refuse", "erase", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class EraseTarget:
+    """key: of the digests of ids; the fingerprint of the run's manifest.  report: as it was stored."""
+
+    out: Folder
+    key: str
+    plan: Plan
+    report: Report
+
+    @classmethod
+    def open(cls, uri: str) -> EraseTarget:
+        """Nothing is changed. Raises OutputError where there is no enroll output, or it is not finished."""
+        out = Folder.at(uri)
+        try:
+            key = str(run.begun(out)["identity"]["manifest"])
+            plan = load_plan(out)
+        except (FileNotFoundError, KeyError, TypeError):
+            raise OutputError(
+                f"{uri} holds no enroll output",
+                "give the --output of jobs/enroll.py, or `features` in that of jobs/identify.py",
+            ) from None
+        if not out.exists(run.ERASING) and run.complete(out) is None:
+            raise OutputError(
+                f"{uri} is not finished, or lacks files: only a finished run can be erased from",
+                "run its job to the end, the same command goes on where it stopped; or delete it whole",
+            )
+        return cls(out, key, plan, _report(out))
+
+
+def _report(out: Folder) -> Report:
+    try:
+        stored = read_json(out, run.REPORT)
+    except (FileNotFoundError, FileDamaged):
+        raise OutputError(f"{run.REPORT} of the output cannot be read", "enroll into a new output") from None
+    return (ReplayReport if "replays" in stored else Report).stored(stored)
 
 
 @dataclass(frozen=True, slots=True)

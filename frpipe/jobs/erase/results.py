@@ -14,8 +14,8 @@ from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.manifest.columns import SUBJECT
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.parts import PartFile, to_parquet
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup import report as dedup_report
 from frpipe.jobs.dedup.blocks import Counts

@@ -24,7 +24,7 @@ from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
-from frpipe.jobs.rejects.limit import too_many_rejected
+from frpipe.jobs.rejects import too_many_rejected
 from frpipe.stages.obeyed import Obeyed
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, face_schema, version_of
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.parts import FACES, IMAGES, create_part, part_name, write_part
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.plan import Span
 from frpipe.jobs.replay.selection import Selection
-from frpipe.jobs.rescan.carry import Carry
+from frpipe.jobs.rescan.affected import Carry
 
 # Parts of a replay are often shared by neighbouring parts of the run.
 _HELD_PARTS = 16

@@ -14,8 +14,8 @@ from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
 from frpipe.io.output import run
 from frpipe.io.output.features import Features
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.plan import Plan, load_plan
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.features import FeatureRun

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from frpipe.core.config import SINGLE_LOOK_SIDE_PX, DetectConfig
 from frpipe.core.reasons import STAGE_OF, Reject, Status
-from frpipe.jobs.rescan.cause import Cause
 from frpipe.models.card import Card, LooksSpec
 from frpipe.models.detectors.base import (
     BUCKETS_PX,
@@ -32,6 +32,10 @@ from frpipe.models.detectors.finder import first_side, hides
 from frpipe.models.detectors.plausible import is_plausible
 from frpipe.vision.view import roll_of
 
+Scope = Literal["all", "found"]
+"""all: every listed photo.  found: those of which a row that is there may be otherwise."""
+
+
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -43,6 +47,42 @@ _ROLL_MARGIN_DEG = 0.5
 _SCORE_MARGIN, _SIZE_MARGIN = 1e-3, 1.01
 _STAGES_OF_FACES = ("detect", "align", "embed")
 _REASONS_OF_FACES = [reason.value for reason, stage in STAGE_OF.items() if stage in _STAGES_OF_FACES]
+
+
+class Cause(StrEnum):
+    """In the order in which they are shown."""
+
+    LOW_SCORE = "low_score"
+    SMALL = "small"
+    IMPLAUSIBLE = "implausible"
+    ROLLED = "rolled"
+    UNJUDGED = "unjudged"
+    NOT_KEPT = "not_kept"
+    OTHER_INPUT = "other_input"
+    CLOSE_UP = "close_up"
+    REJECTED = "rejected"
+    NO_FACE = "no_face"
+    NOT_LOOKED_FOR = "not_looked_for"
+
+
+MEANING = {
+    Cause.LOW_SCORE: "a face whose score does not make it sure: it may be turned, or none",
+    Cause.SMALL: "a face that the detector saw small: its landmarks may be off",
+    Cause.IMPLAUSIBLE: "a face whose landmarks can be no face's",
+    Cause.ROLLED: "a face that is rolled far: it, or its photo, may stand otherwise",
+    Cause.UNJUDGED: "faces whose turn the score of this detector says nothing of",
+    Cause.NOT_KEPT: "faces that were found and not kept, of which nothing is known",
+    Cause.OTHER_INPUT: "the detector is given another scale or another padding now",
+    Cause.CLOSE_UP: "looked at from afar too now: a face that fills it may have been missed",
+    Cause.REJECTED: "rejected for its faces",
+    Cause.NO_FACE: "no face was found: the photo may be turned",
+    Cause.NOT_LOOKED_FOR: "small faces were not looked for",
+}
+
+
+def of_scope(scope: Scope) -> frozenset[Cause]:
+    """The causes that a scope does again."""
+    return frozenset(Cause) if scope == "all" else frozenset(Cause) - {Cause.NOT_LOOKED_FOR}
 
 
 class Seen(NamedTuple):

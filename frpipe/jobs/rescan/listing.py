@@ -24,8 +24,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.source import ReplaySource
 from frpipe.jobs.rescan.affected import Affected, settings_to_look_again
-from frpipe.jobs.rescan.cause import MEANING, Cause, of_scope
-from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES
+from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES, MEANING, Cause, of_scope
 
 _FORMATS: dict[str, Format] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
 _LIST = pa.schema([("image_id", pa.string()), ("image_uri", pa.string()), ("causes", pa.string())])

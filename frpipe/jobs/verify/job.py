@@ -17,10 +17,8 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.subject_faces import SubjectPolicy
-from frpipe.jobs.verify.comparison import compared
-from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces
-from frpipe.jobs.verify.pair_list import PairList
-from frpipe.jobs.verify.pair_names import PairNames
+from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces, compared
+from frpipe.jobs.verify.pair_list import PairList, PairNames
 from frpipe.jobs.verify.report import Tally, VerificationPlan, Verified
 from frpipe.jobs.verify.schema import A, B
 from frpipe.matching.threshold import threshold_of

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.jobs.evaluate.all_pairs.counting import counted
 from frpipe.matching.kernel import Floats, Indices
 from frpipe.matching.pairs import Tile, tiles_between
 from frpipe.metrics.errors import ScoresError
-from frpipe.metrics.streaming import BINS, ScoreHistogram
+from frpipe.metrics.streaming import BINS, PLACE, PLACES, Places, ScoreHistogram
 
 # Large enough for products at full speed, and 16 MB of scores. On the diagonal a tile is a square, of which
 # half the products are of no use.
@@ -23,6 +23,10 @@ TILE = (1024, 4096)
 
 # Cells that are no cohort's: sides of two cohorts, and a side whose cohort is not known.
 CROSS, REST = -1, -2
+
+
+# Below so many NumPy is faster: OpenCV takes 0.4 ms for its 65,536 counters.
+_FEW = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +243,16 @@ def _reached(threshold: float) -> np.float32:
     """The least float32 that is no smaller."""
     near = np.float32(threshold)
     return near if near >= threshold else np.nextafter(near, np.float32(np.inf))
+
+
+def counted(places: Places, bins: int) -> Indices:
+    """As `np.bincount`: (bins,) of (n,) numbers below `bins`. n is at most 2^24: OpenCV counts in float32.
+
+    Half a nanosecond for a 16-bit number, against three by NumPy and seven by OpenCV's own kernel.
+    """
+    if places.dtype != PLACE or len(places) < _FEW or not cv2.ipp.useIPP():
+        return np.bincount(places, minlength=bins)
+    row = places.reshape(1, -1)
+    found = cv2.calcHist([row], [0], None, [PLACES], [0, PLACES])
+    counts: Indices = np.asarray(found).reshape(-1)[:bins].astype(np.int64)
+    return counts

@@ -165,7 +165,7 @@ class ReportConfig(Section):
     ids: int = Field(20, ge=0, description="ids of people, photos and clusters shown of each list; 0: none")
 
 
-class Execution(Section):
+class ExecutionSettings(Section):
     """How fast, never what, of dedup and identify; for enroll see `settings.resources`."""
 
     workers: AtLeastOne | None = Field(None, description="actors; null: one for each CPU of the cluster")
@@ -189,7 +189,7 @@ class NightConfig(Section):
     lease: LeaseConfig = LeaseConfig()
     retention: Retention = Retention()
     report: ReportConfig = ReportConfig()
-    execution: Execution = Execution()
+    execution: ExecutionSettings = ExecutionSettings()
     settings: Config = Field(Config(), description="of enroll, as in docs/configuration.md")
 
     @model_validator(mode="after")

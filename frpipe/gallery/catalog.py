@@ -118,7 +118,7 @@ class ShardRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """A line of the audit log: what was done, never to whom.
 
     subjects: digests of the people of whom a template went out of sight (delete, clear, rollback, or replaced
@@ -147,7 +147,7 @@ class Version:
     number: int
     commit: str
     purged: int
-    entry: Entry
+    entry: LogEntry
     shards: tuple[ShardRef, ...] = ()
     suppressed: int = 0
 
@@ -156,7 +156,7 @@ class Version:
         """Templates in sight."""
         return sum(shard.live_rows for shard in self.shards)
 
-    def followed_by(self, shards: Iterable[ShardRef], entry: Entry, *, purging: bool = False) -> Version:
+    def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purging: bool = False) -> Version:
         """The next version, with shards of which no row is left taken out."""
         number = self.number + 1
         kept = tuple(shard for shard in shards if shard.live_rows)
@@ -166,14 +166,14 @@ class Version:
 
 def entry_of(
     action: str, note: str, counts: dict[str, int], *, policy: str = "", digests: Iterable[str] = ()
-) -> Entry:
+) -> LogEntry:
     """An entry of now; its number comes with the commit. Raises GalleryError for a note that is no UTF-8."""
     check_text([note])
     listed = sorted(digests)
     seal = hashlib.sha256("".join(f"{digest}\n" for digest in listed).encode()).hexdigest() if listed else ""
     few = tuple(listed) if len(listed) <= _MOST_DIGESTS else ()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Entry(0, now, action, note, policy, counts, few, seal)
+    return LogEntry(0, now, action, note, policy, counts, few, seal)
 
 
 class Catalog:
@@ -181,7 +181,7 @@ class Catalog:
 
     def __init__(self, folder: Folder, created: str) -> None:
         self._folder = folder
-        self._origin = Version(0, "", 0, Entry(0, created, "create"))
+        self._origin = Version(0, "", 0, LogEntry(0, created, "create"))
 
     def head(self) -> Version:
         """The newest version. Raises GalleryDamaged where its file, or the only file, is damaged or lost."""
@@ -264,18 +264,18 @@ class Catalog:
         self._folder.create(_name(LOG, number), sealed(receipt))
         self._folder.delete(_name(VERSIONS, number))
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LogEntry]:
         """The audit log, oldest first."""
         return [entry for _, entry in self.history()]
 
-    def history(self) -> list[tuple[str, Entry]]:
+    def history(self) -> list[tuple[str, LogEntry]]:
         """The audit log, oldest first, with the commit of each version."""
         for _ in range(_LOOKS):
             with suppress(FileNotFoundError):  # purged between two looks
                 return self._history()
         raise _never_there(VERSIONS)
 
-    def _history(self) -> list[tuple[str, Entry]]:
+    def _history(self) -> list[tuple[str, LogEntry]]:
         found = {0: (self._origin.commit, self._origin.entry)}
         for number in self.logged():
             found[number] = self._receipt(number)
@@ -289,7 +289,7 @@ class Catalog:
         matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
         return sorted(int(match[1]) for match in matches if match)
 
-    def _receipt(self, number: int) -> tuple[str, Entry]:
+    def _receipt(self, number: int) -> tuple[str, LogEntry]:
         """Commit and entry of a version that was purged. FileNotFoundError where it was not."""
         name = _name(LOG, number)
         content = read_sealed(self._folder, name)
@@ -356,8 +356,8 @@ def _version(content: dict[str, Any]) -> Version:
     )
 
 
-def _entry(content: dict[str, Any]) -> Entry:
-    return Entry(**{**content, "subjects": tuple(content["subjects"])})
+def _entry(content: dict[str, Any]) -> LogEntry:
+    return LogEntry(**{**content, "subjects": tuple(content["subjects"])})
 
 
 def _shard(content: dict[str, Any]) -> ShardRef:

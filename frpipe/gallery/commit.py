@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryConflict
-from frpipe.gallery.catalog import Entry, Purged, ShardRef, Version, subject_digest
+from frpipe.gallery.catalog import LogEntry, Purged, ShardRef, Version, subject_digest
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.gallery.shard_store import ShardStore
@@ -27,7 +27,7 @@ class Proposal:
     """The next version: its shards, and its line in the log. purging: older versions go with it."""
 
     shards: list[ShardRef]
-    entry: Entry
+    entry: LogEntry
     purging: bool = False
 
 

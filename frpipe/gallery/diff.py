@@ -18,7 +18,7 @@ _DIGEST = np.dtype([("subject", "S16"), ("content", "S16")])
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class GalleryDifference:
     """Ids of people, sorted. changed: there in both, with other templates or attributes."""
 
     added: tuple[str, ...]
@@ -30,14 +30,14 @@ class Difference:
         return asdict(self)
 
 
-def diff(before: Snapshot, after: Snapshot) -> Difference:
+def diff(before: Snapshot, after: Snapshot) -> GalleryDifference:
     """Compare two versions, of one gallery or of two. When a row was enrolled does not count."""
     old, new = _rows(before), _rows(after)
     touched = np.unique(np.setxor1d(old, new)["subject"])
     had, has = np.isin(touched, old["subject"]), np.isin(touched, new["subject"])
     kinds = (touched[~had], touched[had & ~has], touched[had & has])
     names = _names((before, after), set(touched.tolist()))
-    return Difference(*(tuple(sorted(names[digest] for digest in kind.tolist())) for kind in kinds))
+    return GalleryDifference(*(tuple(sorted(names[digest] for digest in kind.tolist())) for kind in kinds))
 
 
 def _rows(snapshot: Snapshot) -> NDArray[np.void]:

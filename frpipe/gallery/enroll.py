@@ -35,7 +35,7 @@ from frpipe.gallery.photos import (
     told_rows,
     with_source,
 )
-from frpipe.gallery.policy import Fate, Known, Policy, Verdict, judge
+from frpipe.gallery.policy import Fate, Known, Policy, RowFates, judge
 from frpipe.gallery.schema import (
     EMBEDDING,
     FACE_ID,
@@ -267,7 +267,7 @@ class _Enrollment:
 
     def _count(
         self,
-        verdict: Verdict,
+        verdict: RowFates,
         known: Known | None,
         places: list[tuple[_Sighting, NDArray[np.int64]]],
         found: _Judged,
@@ -397,7 +397,7 @@ class _Enrollment:
         return written
 
 
-def _faces(bucket: Bucket, known: Known | None, verdict: Verdict) -> tuple[pa.Table, pa.Table]:
+def _faces(bucket: Bucket, known: Known | None, verdict: RowFates) -> tuple[pa.Table, pa.Table]:
     """The new rows, and the others that their people have afterwards: the key, and `embedding`."""
     key = [SUBJECT_ID, FACE_ID]
     if not len(verdict.kept):

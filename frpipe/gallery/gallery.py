@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from frpipe.core.errors import GalleryError
-from frpipe.gallery.catalog import Catalog, Entry, OtherVersion, VersionId, check_readable
+from frpipe.gallery.catalog import Catalog, LogEntry, OtherVersion, VersionId, check_readable
 from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.shard_store import ShardStore
@@ -164,7 +164,7 @@ class Gallery:
         head = self.catalog.head()
         return [0, *(n for n in self.catalog.numbers() if head.purged < n <= head.number)]
 
-    def log(self) -> list[Entry]:
+    def log(self) -> list[LogEntry]:
         """What was done to the gallery, oldest first, purged versions included; no ids, no vectors."""
         return self.catalog.entries()
 

@@ -35,7 +35,7 @@ _BLOCK_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class SuspectPhoto:
     """A suspect photo: `own` is its likeness to the others of its person, `nearest` that to somebody else."""
 
     subject_id: str
@@ -73,7 +73,7 @@ class Labels:
     templates: int
     suspect_photos: int
     suspect_pairs: int
-    photos: list[Photo]
+    photos: list[SuspectPhoto]
     pairs: list[Pair]
     spreads: list[Spread]
 
@@ -137,10 +137,10 @@ class _People:
         return str(self.ids[int(index)].as_py())
 
 
-def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[Floats, list[Photo]]:
+def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[Floats, list[SuspectPhoto]]:
     """Mean `own` of each person (NaN for one photo), and the suspect photos."""
     totals = np.zeros(len(people.ids), np.float64)
-    suspects: list[Photo] = []
+    suspects: list[SuspectPhoto] = []
     for table in tables():
         codes, vectors = _codes(table, people.ids), vectors_of(table)
         rows = np.flatnonzero(people.counts[codes] > 1)
@@ -153,7 +153,7 @@ def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[F
                 row = table.select([SUBJECT_ID, FACE_ID, URI]).slice(some[at], 1).to_pylist()[0]
                 other = people.name(nearest[at]) if value[at] > -2 else None
                 score = None if other is None else float(value[at])
-                suspects.append(Photo(**row, own=float(own[at]), nearest_id=other, nearest=score))
+                suspects.append(SuspectPhoto(**row, own=float(own[at]), nearest_id=other, nearest=score))
     mean = np.where(people.counts > 1, totals / np.maximum(people.counts, 1), np.nan)
     return mean.astype(np.float32), suspects
 
@@ -206,7 +206,7 @@ def _unit(vectors: Floats) -> Floats:
     return unit
 
 
-def _margin(photo: Photo) -> tuple[float, str, str]:
+def _margin(photo: SuspectPhoto) -> tuple[float, str, str]:
     return photo.own - (-1 if photo.nearest is None else photo.nearest), photo.subject_id, photo.face_id
 
 

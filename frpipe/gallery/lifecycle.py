@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from frpipe.gallery.compact import compact
 from frpipe.gallery.delete import Suppressing, adopt_list, clear, delete, obey, rollback
-from frpipe.gallery.diff import Difference, diff
+from frpipe.gallery.diff import GalleryDifference, diff
 from frpipe.gallery.enroll import enroll, merge
 from frpipe.gallery.outcome import Outcome
-from frpipe.gallery.verify import Problem, verify
+from frpipe.gallery.verify import GalleryProblem, verify
 
 __all__ = [
-    "Difference",
+    "GalleryDifference",
+    "GalleryProblem",
     "Outcome",
-    "Problem",
     "Suppressing",
     "adopt_list",
     "clear",

@@ -46,7 +46,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RowFates:
     """fates: (n,) of the rows of the bucket; kept: those to be written, by key; gone: rows of `Known`.
 
     superseded: those of `gone` that the run, which speaks of their photo, does not give.  apart: rows of
@@ -63,7 +63,7 @@ class Verdict:
 _NONE = np.zeros(0, np.int64)
 
 
-def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | None = None) -> Verdict:
+def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | None = None) -> RowFates:
     """Compare a bucket with what the gallery has of its subjects.
 
     A row is the same if its vector, photo, quality and attributes are; when it was enrolled does not count.
@@ -73,7 +73,7 @@ def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | No
     if not bucket.parts:
         told = _NONE if known is None else np.flatnonzero(known.told)
         apart = told if known is None else np.flatnonzero(known.elsewhere)
-        return Verdict(np.zeros(0, np.int8), _NONE, told, told, apart)
+        return RowFates(np.zeros(0, np.int8), _NONE, told, told, apart)
     unique = sorted_unique(bucket)
     fates = np.full(bucket.texts.num_rows, Fate.SKIPPED, np.int8)
     fates[unique] = Fate.ADDED
@@ -81,7 +81,7 @@ def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | No
     if known is not None and known.texts.num_rows:
         gone, superseded, apart = _compared(bucket, known, policy, held, fates)
     kept = unique[np.isin(fates[unique], (Fate.ADDED, Fate.REPLACED))]
-    return Verdict(fates, kept, gone, superseded, apart)
+    return RowFates(fates, kept, gone, superseded, apart)
 
 
 def sorted_unique(bucket: Bucket) -> NDArray[np.int64]:
@@ -126,7 +126,7 @@ def _compared(
     held: Hashes | None,
     fates: NDArray[np.int8],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Set the fates of the rows that are ADDED so far; the rows of `known` as `Verdict` has them."""
+    """Set the fates of the rows that are ADDED so far; the rows of `known` as `RowFates` has them."""
     unique = np.flatnonzero(fates == Fate.ADDED)
     mine, its, twins = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)

@@ -82,7 +82,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SuppressionEntry:
     """What was suppressed together. key: of its digests, hex.  reason, by: as they were given, or empty."""
 
     key: str
@@ -96,7 +96,7 @@ class Entry:
     def __len__(self) -> int:
         return len(self.subjects) + len(self.images) + len(self.contents)
 
-    def without(self, lifted: Mapping[str, set[str]]) -> Entry:
+    def without(self, lifted: Mapping[str, set[str]]) -> SuppressionEntry:
         """What is left of it. lifted: digests of each kind."""
         return replace(self, **{kind: getattr(self, kind) - lifted[kind] for kind in KINDS})
 
@@ -104,7 +104,7 @@ class Entry:
 class Suppressions:
     """A suppression list as it was read: what is in force. Falsy where nothing is."""
 
-    def __init__(self, entries: Iterable[Entry], documents: int = 0) -> None:
+    def __init__(self, entries: Iterable[SuppressionEntry], documents: int = 0) -> None:
         self.entries = [entry for entry in entries if len(entry)]
         self.documents = documents
 
@@ -131,14 +131,14 @@ class Suppressions:
             hit |= _where(table.column(FACE_ID), self._by_photo)
         return hit
 
-    def of_subject(self, subject_id: str) -> list[Entry]:
+    def of_subject(self, subject_id: str) -> list[SuppressionEntry]:
         """The entries that name a person."""
         found = {digest(key, SUBJECTS, subject_id) for key in self._sets}
         return [entry for each in found for entry in self._by_subject.get(each, ())]
 
     @cached_property
-    def _by_subject(self) -> dict[str, list[Entry]]:
-        named: dict[str, list[Entry]] = {}
+    def _by_subject(self) -> dict[str, list[SuppressionEntry]]:
+        named: dict[str, list[SuppressionEntry]] = {}
         for entry in self.entries:
             for each in entry.subjects:
                 named.setdefault(each, []).append(entry)
@@ -174,7 +174,7 @@ class _Document:
     number: int
     commit: str
     action: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SuppressionEntry, ...]
     own: bool
 
 
@@ -193,7 +193,7 @@ class SuppressionList:
     def read(self) -> Suppressions:
         """What is in force now. Raises GalleryDamaged where a document is damaged or missing."""
         documents = self._documents()
-        entries: list[Entry] = []
+        entries: list[SuppressionEntry] = []
         for document in documents:
             if document.action == SUPPRESS:
                 entries += document.entries
@@ -214,9 +214,9 @@ class SuppressionList:
         """
         wanted = [each for each in names if each]
         check_text([reason, by])
-        added: list[Entry] = []
+        added: list[SuppressionEntry] = []
 
-        def missing(now: Suppressions, key: str) -> list[Entry]:
+        def missing(now: Suppressions, key: str) -> list[SuppressionEntry]:
             there = {
                 kind: {d for e in now.entries if e.key == key for d in getattr(e, kind)} for kind in KINDS
             }
@@ -233,9 +233,9 @@ class SuppressionList:
 
         What another entry suppresses too stays suppressed.
         """
-        lifted: list[Entry] = []
+        lifted: list[SuppressionEntry] = []
 
-        def change(now: Suppressions, _: str) -> list[Entry]:
+        def change(now: Suppressions, _: str) -> list[SuppressionEntry]:
             lifted[:] = _lifted(now, names, reason, by)
             return list(lifted)
 
@@ -249,9 +249,11 @@ class SuppressionList:
         """
         added = 0
         for key in sorted({entry.key for entry in other.entries}):
-            mine: list[Entry] = []
+            mine: list[SuppressionEntry] = []
 
-            def missing(_: Suppressions, __: str, key: str = key, mine: list[Entry] = mine) -> list[Entry]:
+            def missing(
+                _: Suppressions, __: str, key: str = key, mine: list[SuppressionEntry] = mine
+            ) -> list[SuppressionEntry]:
                 known: dict[str, set[str]] = {kind: set() for kind in KINDS}
                 for entry in (e for d in self._documents() for e in d.entries if e.key == key):
                     for kind in KINDS:
@@ -265,7 +267,7 @@ class SuppressionList:
         return added
 
     def _append(
-        self, action: str, change: Callable[[Suppressions, str], list[Entry]], own: bool = True
+        self, action: str, change: Callable[[Suppressions, str], list[SuppressionEntry]], own: bool = True
     ) -> None:
         """Write documents until nothing is missing: each is created once, and a rival's counts too."""
         for _ in range(_TRIES):
@@ -281,7 +283,7 @@ class SuppressionList:
             "run again when it is less busy",
         )
 
-    def _written(self, number: int, action: str, entries: list[Entry], own: bool) -> bool:
+    def _written(self, number: int, action: str, entries: list[SuppressionEntry], own: bool) -> bool:
         """Whether all of them are on the list now; False where a rival was first."""
         for some in _pieces(entries):
             document = _Document(number, secrets.token_hex(16), action, tuple(some), own)
@@ -371,12 +373,12 @@ def image_of(face_id: str) -> str:
     return _FACE_NUMBER.sub("", face_id)
 
 
-def _entry(key: str, names: Names, reason: str, by: str) -> Entry:
+def _entry(key: str, names: Names, reason: str, by: str) -> SuppressionEntry:
     digests = {kind: frozenset(digest(key, kind, v) for v in getattr(names, kind)) for kind in KINDS}
-    return Entry(key, _now(), reason, by, **digests)
+    return SuppressionEntry(key, _now(), reason, by, **digests)
 
 
-def _lifted(now: Suppressions, names: Names, reason: str, by: str) -> list[Entry]:
+def _lifted(now: Suppressions, names: Names, reason: str, by: str) -> list[SuppressionEntry]:
     """For each key what is lifted."""
     lifted = []
     for key in sorted({entry.key for entry in now.entries}):
@@ -388,14 +390,14 @@ def _lifted(now: Suppressions, names: Names, reason: str, by: str) -> list[Entry
             with_them = {each for entry in whole for each in getattr(entry, kind)}
             gone[kind] |= with_them - {each for entry in others for each in getattr(entry, kind)}
         there = {kind: gone[kind] & {d for entry in mine for d in getattr(entry, kind)} for kind in KINDS}
-        entry = Entry(key, _now(), reason, by, **{kind: frozenset(there[kind]) for kind in KINDS})
+        entry = SuppressionEntry(key, _now(), reason, by, **{kind: frozenset(there[kind]) for kind in KINDS})
         lifted += [entry] if len(entry) else []
     return lifted
 
 
-def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
+def _pieces(entries: list[SuppressionEntry]) -> Iterator[list[SuppressionEntry]]:
     """Entries for one document each: of one key, and not too many digests unless one entry has them."""
-    piece: list[Entry] = []
+    piece: list[SuppressionEntry] = []
     for entry in sorted(entries, key=lambda entry: entry.key):
         full = sum(map(len, piece)) + len(entry) > _MOST_DIGESTS
         if piece and (full or piece[0].key != entry.key):
@@ -406,18 +408,20 @@ def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
         yield piece
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def _plain(entry: SuppressionEntry) -> dict[str, Any]:
     content = {**asdict(entry), **{kind: sorted(getattr(entry, kind)) for kind in KINDS}}
     del content["key"]
     return content
 
 
-def _stored(key: str, content: Mapping[str, Any]) -> Entry:
+def _stored(key: str, content: Mapping[str, Any]) -> SuppressionEntry:
     """Raises ValueError for what is no digest."""
     digests = {kind: frozenset(content[kind]) for kind in KINDS}
     _expect(all(_DIGEST.match(each) for some in digests.values() for each in some))
     _expect(len(bytes.fromhex(key)) == _KEY_BYTES)
-    return Entry(key, str(content["created"]), str(content["reason"]), str(content["by"]), **digests)
+    return SuppressionEntry(
+        key, str(content["created"]), str(content["reason"]), str(content["by"]), **digests
+    )
 
 
 def _expect(condition: bool) -> None:

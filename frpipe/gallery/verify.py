@@ -23,14 +23,14 @@ _TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class GalleryProblem:
     """A file of the gallery, and what is wrong with it."""
 
     file: str
     what: str
 
 
-def verify(gallery: Gallery) -> list[Problem]:
+def verify(gallery: Gallery) -> list[GalleryProblem]:
     """Read every file that a readable version names, and the log; what is wrong, or an empty list.
 
     Checked: the SHA-256 and size of every file, the structure of every shard, that its texts are UTF-8, its
@@ -58,31 +58,31 @@ def _purged(gallery: Gallery) -> int | None:
         return None
 
 
-def _problems(gallery: Gallery) -> set[Problem]:
+def _problems(gallery: Gallery) -> set[GalleryProblem]:
     problems = {*_log_problems(gallery)}
     try:
         head = gallery.catalog.head()
     except GalleryError as error:
-        problems.add(Problem(VERSIONS, error.message))
+        problems.add(GalleryProblem(VERSIONS, error.message))
         return problems | _version_problems(gallery, gallery.catalog.numbers())
     if max(gallery.catalog.logged(), default=-1) >= head.number > 0:
-        problems.add(Problem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
+        problems.add(GalleryProblem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
     problems |= _version_problems(gallery, range(head.purged + 1, head.number + 1))
     problems.update(_suppression_problems(gallery))
     return problems or {*_key_problems(gallery, head)}
 
 
-def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[Problem]:
-    problems: set[Problem] = set()
+def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[GalleryProblem]:
+    problems: set[GalleryProblem] = set()
     checked: set[ShardRef] = set()
     digests: dict[str, str] = {}
     for number in numbers:
         try:
             version = gallery.catalog.read(number)
         except FileNotFoundError:
-            problems.add(Problem(f"version {number}", "it is missing"))
+            problems.add(GalleryProblem(f"version {number}", "it is missing"))
         except GalleryError as error:
-            problems.add(Problem(f"version {number}", error.message))
+            problems.add(GalleryProblem(f"version {number}", error.message))
         else:
             for ref in version.shards:
                 if ref not in checked:
@@ -91,25 +91,25 @@ def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[Problem]:
     return problems
 
 
-def _log_problems(gallery: Gallery) -> Iterator[Problem]:
+def _log_problems(gallery: Gallery) -> Iterator[GalleryProblem]:
     try:
         entries = gallery.log()
     except GalleryError as error:
-        yield Problem("log", error.message)
+        yield GalleryProblem("log", error.message)
         return
     missing = set(range(entries[-1].version + 1)) - {entry.version for entry in entries}
     if missing:
-        yield Problem("log", f"entries are missing: {sorted(missing)[:10]}")
+        yield GalleryProblem("log", f"entries are missing: {sorted(missing)[:10]}")
 
 
-def _suppression_problems(gallery: Gallery) -> Iterator[Problem]:
+def _suppression_problems(gallery: Gallery) -> Iterator[GalleryProblem]:
     try:
         gallery.suppressions.read()
     except GalleryError as error:
-        yield Problem(SUPPRESSED, error.message)
+        yield GalleryProblem(SUPPRESSED, error.message)
 
 
-def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[Problem]:
+def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[GalleryProblem]:
     """digests: of the files that were hashed, for a shard is in many versions."""
     try:
         if ref.name not in digests:
@@ -124,14 +124,14 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
         if gallery.folder.exists(name):
             raise none_found(gallery.folder, name) from None
-        yield Problem(name, "it is missing")
+        yield GalleryProblem(name, "it is missing")
     except GalleryError as error:
-        yield Problem(ref.name, error.message)
+        yield GalleryProblem(ref.name, error.message)
     else:
         if not is_unit(shard.vectors()):
-            yield Problem(ref.name, "it holds vectors that are not of length 1")
+            yield GalleryProblem(ref.name, "it holds vectors that are not of length 1")
         if not _ascending(texts[SUBJECT_ID], texts[FACE_ID]):
-            yield Problem(ref.name, "its rows are not sorted, or a key comes twice")
+            yield GalleryProblem(ref.name, "its rows are not sorted, or a key comes twice")
 
 
 def _digest(gallery: Gallery, ref: ShardRef) -> str:
@@ -140,13 +140,13 @@ def _digest(gallery: Gallery, ref: ShardRef) -> str:
     return found if found == ref.sha256 else gallery.shard_store.digest(ref.name)
 
 
-def _changed(gallery: Gallery, name: str) -> Problem:
+def _changed(gallery: Gallery, name: str) -> GalleryProblem:
     if gallery.shard_store.is_open_for_writing(name):
-        return Problem(
+        return GalleryProblem(
             name,
             "it is open for writing in another program, or was when that died: close it there, verify again",
         )
-    return Problem(name, "its SHA-256 has changed")
+    return GalleryProblem(name, "its SHA-256 has changed")
 
 
 def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:
@@ -157,14 +157,14 @@ def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:
     return bool(pc.all(pc.or_(pc.less(before, after), tied)).as_py())
 
 
-def _key_problems(gallery: Gallery, head: Version) -> Iterator[Problem]:
+def _key_problems(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
     try:
         yield from _twice(gallery, head)
     except GalleryError as error:
-        yield Problem(f"version {head.number}", error.message)
+        yield GalleryProblem(f"version {head.number}", error.message)
 
 
-def _twice(gallery: Gallery, head: Version) -> Iterator[Problem]:
+def _twice(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
     """Keys that two shards of the newest version both have, by a 64-bit hash first, then in full."""
     snapshot = gallery.snapshot(head.number)
     seen = [_key_hashes(table) for table in _stored_keys(snapshot)]
@@ -177,7 +177,7 @@ def _twice(gallery: Gallery, head: Version) -> Iterator[Problem]:
         rows = table.filter(pa.array(np.isin(_key_hashes(table), suspects)))
         for key in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
             if key in keys:
-                yield Problem(f"version {head.number}", "a template is there twice")
+                yield GalleryProblem(f"version {head.number}", "a template is there twice")
                 return
             keys.add(key)
 

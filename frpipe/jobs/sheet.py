@@ -19,7 +19,7 @@ from frpipe.io.output.plan import read_part
 from frpipe.io.storage.fetch import Fetcher
 from frpipe.vision.align import align_photo
 from frpipe.vision.decode import Photo, decode
-from frpipe.vision.sheet import Tile, draw_sheet
+from frpipe.vision.sheet import SheetTile, draw_sheet
 
 _CROP_SIDE = 112
 _SHOWN_CROPS = 6
@@ -40,7 +40,7 @@ def write_sheet(output: str, picture: Path, limit: int = 24, columns: int = 4) -
     return len(tiles)
 
 
-def _tiles(features: Features) -> Iterator[Tile]:
+def _tiles(features: Features) -> Iterator[SheetTile]:
     fetcher = Fetcher((), 1, DecodeConfig().max_bytes)
     parts = features.some_parts()
     for part, (images, faces) in zip(parts, features.tables(parts=parts), strict=True):
@@ -58,15 +58,15 @@ def _photo(fetcher: Fetcher, location: str) -> Photo | None:
         return None
 
 
-def _tile(image: dict[str, Any], faces: pa.Table, photo: Photo | None) -> Tile:
+def _tile(image: dict[str, Any], faces: pa.Table, photo: Photo | None) -> SheetTile:
     title = str(image["image_id"]).rsplit("/", 1)[-1]
     note = " ".join(filter(None, (image["status"], image["reason"], _count(faces.num_rows))))
     if photo is None:
-        return Tile(title, image["status"], note)
+        return SheetTile(title, image["status"], note)
     boxes = np.stack([faces[f"box_{side}"].to_numpy() for side in ("x1", "y1", "x2", "y2")], axis=1)
     points = np.array(faces["landmarks"].to_pylist(), np.float32).reshape(-1, 5, 2)
     crops = [align_photo(photo, each, _CROP_SIDE) for each in points[:_SHOWN_CROPS]]
-    return Tile(title, image["status"], note, photo.pixels, boxes, points, crops)
+    return SheetTile(title, image["status"], note, photo.pixels, boxes, points, crops)
 
 
 def _count(faces: int) -> str:

@@ -14,7 +14,7 @@ from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import SUBJECT
 from frpipe.protocols.labelled import MATED as MATED_COLUMN
-from frpipe.protocols.labelled import Labelled
+from frpipe.protocols.labelled import LabelledPhotos
 from frpipe.protocols.protocol import Protocol, SourceFile, publish, resolution
 from frpipe.protocols.source import Source
 from frpipe.protocols.split import GALLERY, MATED, NONMATED, UNUSED, Roles, Split
@@ -30,7 +30,7 @@ _IMAGE, _SUBJECT = ("image", "image_id"), ("subject", "subject_id")
 class Division:
     """roles: (n,) of the photos of a manifest, for each repeat.  subjects: who is on them."""
 
-    labelled: Labelled
+    labelled: LabelledPhotos
     subjects: list[str | None]
     roles: Mapping[str, Roles]
     settings: Mapping[str, Any]
@@ -87,7 +87,7 @@ class Division:
         return {**whole, "repeats": len(folds)} if len(folds) > 1 else {**whole, **first}
 
 
-def by_hash(labelled: Labelled, split: Split, repeats: int = 1) -> Division:
+def by_hash(labelled: LabelledPhotos, split: Split, repeats: int = 1) -> Division:
     """Divide a manifest by hashes of its ids; repeats are independent of each other. See `Split`."""
     images, subjects = labelled.images, labelled.subjects
     roles = {f"{number:02d}": split.roles(images, subjects, number) for number in range(1, repeats + 1)}
@@ -95,7 +95,7 @@ def by_hash(labelled: Labelled, split: Split, repeats: int = 1) -> Division:
     return Division(labelled, subjects, roles, settings, labelled.sources)
 
 
-def by_lists(labelled: Labelled, gallery: Source, probes: Source) -> Division:
+def by_lists(labelled: LabelledPhotos, gallery: Source, probes: Source) -> Division:
     """Divide a manifest by lists that name photos by image_id or image_uri, and perhaps who is on them.
 
     Raises ManifestError, with line numbers: a photo that the manifest does not have, or that both lists
@@ -111,7 +111,7 @@ def by_lists(labelled: Labelled, gallery: Source, probes: Source) -> Division:
 class _Placing:
     """roles and subjects of a manifest's photos, as lists name them."""
 
-    def __init__(self, labelled: Labelled) -> None:
+    def __init__(self, labelled: LabelledPhotos) -> None:
         self.subjects = labelled.subjects
         self._roles = np.full(len(self.subjects), UNUSED, np.int8)
         self._rows = {canonical_text(uri): row for row, uri in enumerate(labelled.written)}

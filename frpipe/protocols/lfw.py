@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from frpipe.core.errors import ManifestError
-from frpipe.protocols.source import ListedPair, Photo, Source
+from frpipe.protocols.source import ListedPair, PhotoName, Source
 
 TRAIN, TEST = "train", "test"
 _REMEDY = "use the file as published: fields apart by tabs or spaces, photos numbered from 1"
@@ -77,13 +77,13 @@ def _pairs(source: Source, folds: list[str], pairs: int) -> list[ListedPair]:
     return found
 
 
-def _sides(fields: list[str], mated: bool) -> tuple[Photo, Photo] | None:
+def _sides(fields: list[str], mated: bool) -> tuple[PhotoName, PhotoName] | None:
     if len(fields) != (3 if mated else 4):
         return None
     names, numbers = (fields[0], fields[-2] if not mated else fields[0]), (fields[1], fields[-1])
     if not all(text.isdecimal() and 0 < int(text) < 10_000 for text in numbers):
         return None
-    a, b = (Photo(name, int(number)) for name, number in zip(names, numbers, strict=True))
+    a, b = (PhotoName(name, int(number)) for name, number in zip(names, numbers, strict=True))
     return (a, b) if a != b and (a.subject == b.subject) == mated else None
 
 
@@ -111,11 +111,11 @@ def read_fglfw(source: Source) -> list[ListedPair]:
     return pairs
 
 
-def _photos(source: Source) -> Iterator[tuple[Photo, int]]:
+def _photos(source: Source) -> Iterator[tuple[PhotoName, int]]:
     width = len(source.lines[0][1].split())
     bad, found = [], []
     for number, line in source.lines:
-        photos = [Photo.of_path(path) for path in line.split()]
+        photos = [PhotoName.of_path(path) for path in line.split()]
         if len(photos) != width or width not in {1, 2} or None in photos:
             bad.append(number)
         found += [(photo, number) for photo in photos if photo]

@@ -66,14 +66,14 @@ def numbered(noun: str, numbers: Sequence[int]) -> str:
     return f"{noun}{'s' * (len(numbers) > 1)} {shown}{more}"
 
 
-class Photo(NamedTuple):
+class PhotoName(NamedTuple):
     """Photo `number`, from 1, of a person: `Person/Person_0001.jpg`."""
 
     subject: str
     number: int
 
     @classmethod
-    def of_path(cls, path: str) -> Photo | None:
+    def of_path(cls, path: str) -> PhotoName | None:
         """From `Person/Person_0001.jpg`, with any folders and suffix; None: the name is not of this form."""
         found = _NUMBERED.fullmatch(PurePosixPath(path).stem)
         return cls(found[1], int(found[2])) if found and int(found[2]) else None
@@ -92,8 +92,8 @@ class Photo(NamedTuple):
 class ListedPair(NamedTuple):
     """source, line: where it is listed (its second side, where each has a line of its own)."""
 
-    a: Photo
-    b: Photo
+    a: PhotoName
+    b: PhotoName
     fold: str
     line: int
     source: Source

@@ -19,7 +19,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.protocols.errata import Errata
 from frpipe.protocols.pair_check import PairCheck
 from frpipe.protocols.protocol import Protocol, SourceFile, ThresholdRule, publish
-from frpipe.protocols.source import ListedPair, Photo, Source
+from frpipe.protocols.source import ListedPair, PhotoName, Source
 
 PAIRS, MANIFEST = "pairs", "manifest"
 _RULES: Mapping[ThresholdRule, str] = {
@@ -217,17 +217,17 @@ class PhotoFolder:
     """paths: of the photos that were found, relative to the folder; in NFC they are ids, as of a scan."""
 
     folder: Folder
-    paths: dict[Photo, str]
+    paths: dict[PhotoName, str]
 
     @classmethod
-    def find(cls, uri: str, wanted: Iterable[Photo]) -> PhotoFolder:
+    def find(cls, uri: str, wanted: Iterable[PhotoName]) -> PhotoFolder:
         """Look for `Person_0001` with any suffix of a photo.
 
         Raises ManifestError: none is there, or one more than once.
         """
         folder, by_stem = Folder.at(uri), {canonical_text(photo.stem): photo for photo in wanted}
-        paths: dict[Photo, str] = {}
-        doubled: set[Photo] = set()
+        paths: dict[PhotoName, str] = {}
+        doubled: set[PhotoName] = set()
         for name in PhotoListing(folder).names():
             photo = by_stem.get(canonical_text(PurePosixPath(name).stem))
             if photo is not None:
@@ -243,7 +243,7 @@ class PhotoFolder:
             raise ManifestError(f"no photo of the list is in {folder.uri}", "check the path")
         return cls(folder, paths)
 
-    def image_id(self, photo: Photo) -> str:
+    def image_id(self, photo: PhotoName) -> str:
         """The photo's id; of a missing one, what it would be in the data set as published."""
         return canonical_text(self.paths.get(photo, photo.published_name))
 

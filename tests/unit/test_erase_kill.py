@@ -17,7 +17,7 @@ from erase_runs import PARTS, ROWS, finished_run
 
 from frpipe.core.errors import OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
-from frpipe.io.erasure.journal import Erasure, Journal
+from frpipe.io.erasure.journal import Erasure, ErasureJournal
 from frpipe.io.output import run
 from frpipe.io.output.features import Features
 from frpipe.io.output.plan import load_plan, read_part
@@ -111,7 +111,7 @@ def test_two_at_once_end_right(finished: Folder, tmp_path: Path, second: str) ->
 def test_threads_of_one_erasure_take_it_up_again_together(finished: Folder, tmp_path: Path) -> None:
     """The mark goes while several threads strike parts: none of them thinks that another process came."""
     out = _copy(finished, tmp_path)
-    journal = Journal.of(out)
+    journal = ErasureJournal.of(out)
     erasure = Erasure.of(ErasedIds("key"), images=0, faces=0, parts=(), copies=0)
     assert journal.begin(erasure)
     threads, turns = 8, 20

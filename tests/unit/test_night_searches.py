@@ -18,7 +18,7 @@ from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly import searches
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.lease import lease
 from frpipe.jobs.nightly.work import DEDUP, Work
 
@@ -34,7 +34,7 @@ def work(tmp_path: Path) -> Iterator[Work]:
     runs = Folder.at(str(tmp_path / "nights"))
     record: dict[str, Any] = {"steps": {"enroll": {"rows": 1}}, "pins": {}, "spent_s": 0.0}
     with lease(runs, DATE, 60) as held:
-        journal = Journal(runs.child(DATE), {"night": None, "gallery_version": 1}, held, record)
+        journal = NightJournal(runs.child(DATE), {"night": None, "gallery_version": 1}, held, record)
         config = NightConfig(runs=runs.uri, gallery=str(tmp_path / "G"), photos="p")
         yield Work(config, journal, [], None, None, SAID.append, lambda: None)
 

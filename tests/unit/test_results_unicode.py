@@ -23,7 +23,7 @@ from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.subject_faces import templates_of
 from frpipe.jobs.verify.named_faces import NamedFaces
 from frpipe.jobs.verify.pair_list import PairList, PairNames
-from frpipe.protocols.source import Photo
+from frpipe.protocols.source import PhotoName
 from frpipe.protocols.verification import PhotoFolder
 
 NFC = "김지수"
@@ -102,11 +102,11 @@ def test_a_protocol_finds_photos_that_a_list_names_in_another_form(tmp_path: Pat
     place = tmp_path / "photos" / NFD
     place.mkdir(parents=True)
     (place / f"{NFD}_0001.jpg").write_bytes(b"")
-    found = PhotoFolder.find(str(tmp_path / "photos"), [Photo(NFC, 1)])
+    found = PhotoFolder.find(str(tmp_path / "photos"), [PhotoName(NFC, 1)])
     row = found.manifest().to_pylist()[0]
     assert (row["image_id"], row["subject_id"]) == (f"{NFC}/{NFC}_0001.jpg", NFC)
     assert Path(row["image_uri"]).exists()
-    assert found.image_id(Photo(NFC, 1)) == row["image_id"]
+    assert found.image_id(PhotoName(NFC, 1)) == row["image_id"]
 
 
 def test_lists_of_a_protocol_name_photos_and_people_in_either_form(tmp_path: Path) -> None:

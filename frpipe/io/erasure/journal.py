@@ -79,8 +79,8 @@ def ids_of(key: str, erasures: Iterable[Erasure]) -> ErasedIds:
     return ids
 
 
-class Journal:
-    """The erasures of an output that have not ended. Make one with `Journal.of`.
+class ErasureJournal:
+    """The erasures of an output that have not ended. Make one with `ErasureJournal.of`.
 
     Whoever begins or goes on owns them; who owned them before learns it at its next step, and stops. What it
     may still write until then is what the new owner writes, unless that one was told of other people.
@@ -94,7 +94,7 @@ class Journal:
         self._checking = threading.Lock()
 
     @classmethod
-    def of(cls, out: Folder) -> Journal:
+    def of(cls, out: Folder) -> ErasureJournal:
         """As the output has it; nothing is written."""
         told = receipts(out)
         return cls(out, _stored(out, ERASING), told)

@@ -25,7 +25,7 @@ _SHOWN = 5
 
 
 @dataclass(slots=True)
-class Links:
+class FolderLinks:
     """Links below a folder, to files and folders.
 
     followed: how many.  The others by their paths: those that lead out of the folder and of all roots, those
@@ -80,7 +80,7 @@ class PhotoListing:
     """
 
     def __init__(self, folder: Folder, glob: str | None = None, roots: tuple[str, ...] = ()) -> None:
-        self.links = Links()
+        self.links = FolderLinks()
         self._folder = folder
         self._glob = glob
         self._roots = Roots(roots)
@@ -113,7 +113,7 @@ class PhotoListing:
 class _Walk:
     """The walk over one folder of a local disk."""
 
-    def __init__(self, root: str, roots: Roots, links: Links) -> None:
+    def __init__(self, root: str, roots: Roots, links: FolderLinks) -> None:
         self._root = root
         self._real = os.path.realpath(root)
         self._roots = roots

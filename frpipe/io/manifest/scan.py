@@ -16,7 +16,7 @@ from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
 from frpipe.io.manifest.manifest import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
-from frpipe.io.manifest.photo_listing import Links, PhotoListing
+from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
@@ -33,7 +33,7 @@ class Scan:
     depths: Counter[int] = field(default_factory=Counter)
     subjects: int | None = None
     unreadable_names: int = 0
-    links: Links = field(default_factory=Links)
+    links: FolderLinks = field(default_factory=FolderLinks)
 
 
 def scan(

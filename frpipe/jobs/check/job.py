@@ -34,7 +34,7 @@ _EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class FileProblem:
     """A file of a run, what is wrong with it, and whether its job does it anew once it is taken back."""
 
     file: str
@@ -51,7 +51,7 @@ class CheckedRun:
     finished: bool
     files: int
     bytes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[FileProblem, ...]
     mended: bool
     again: str
 
@@ -124,10 +124,12 @@ class _Run:
         """The name of the job; that of enroll does not say."""
         return str(run.begun(self.out).get("identity", {}).get("job", ENROLL))
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> Iterator[FileProblem]:
         """What is wrong, read file by file."""
         if self.out.exists(run.ERASING):
-            yield Problem(run.ERASING, "says that people are being taken out of it, or that broke off", False)
+            yield FileProblem(
+                run.ERASING, "says that people are being taken out of it, or that broke off", False
+            )
         if self.job == ENROLL:
             yield from self._plan()
         listed = self._list() if self.finished else None
@@ -135,27 +137,27 @@ class _Run:
         mendable = self.job != NIGHT
         if listed is None:
             if self.finished:
-                yield Problem(run.FILES, DAMAGED, mendable)
+                yield FileProblem(run.FILES, DAMAGED, mendable)
             yield from self._published()
             return
         known = {file.name: file for file in listed}
 
-        def look(name: str) -> Problem | None:
+        def look(name: str) -> FileProblem | None:
             file = known[name]
             return self._look(name, file.bytes, lambda: read_whole(self.out, name, len, file.sha256))
 
         found = self._each(look, sorted(known))
-        yield from (Problem(each.file, each.what, mendable) for each in found)
+        yield from (FileProblem(each.file, each.what, mendable) for each in found)
         try:
             read_json(self.out, run.REPORT)
         except (FileNotFoundError, FileDamaged):
-            yield Problem(run.REPORT, DAMAGED, mendable)
+            yield FileProblem(run.REPORT, DAMAGED, mendable)
         folders = {name.rpartition("/")[0] for name in known if "/" in name}
         for name in self.names:
             if name.rpartition("/")[0] in folders and name not in known:
-                yield Problem(name, STRANGE, mendable=False)
+                yield FileProblem(name, STRANGE, mendable=False)
 
-    def mend(self, problems: Sequence[Problem]) -> None:
+    def mend(self, problems: Sequence[FileProblem]) -> None:
         """Take back what can be done anew."""
         if self.out.exists(run.ERASING):
             raise OutputError(*run.erasure_under_way(self.out))
@@ -174,7 +176,7 @@ class _Run:
         except (FileNotFoundError, FileDamaged):
             return None
 
-    def _published(self) -> Iterator[Problem]:
+    def _published(self) -> Iterator[FileProblem]:
         """Of what has not ended, by the marks and checksums that the files bear themselves."""
         if self.job == ENROLL:
             yield from self._each(self._look_at_part, sorted(done_parts(self.out)))
@@ -184,46 +186,48 @@ class _Run:
             lambda name: self._look(name, 0, lambda: read_whole(self.out, name, as_table)), names
         )
 
-    def _look_at_part(self, part: int) -> Problem | None:
+    def _look_at_part(self, part: int) -> FileProblem | None:
         try:
             images, faces, _ = check_part(self.out, part)
         except FileDamaged as error:
-            return Problem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
+            return FileProblem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
         self._count(images.bytes + faces.bytes)
         return None
 
-    def _look(self, name: str, size: int, read: Callable[[], object]) -> Problem | None:
+    def _look(self, name: str, size: int, read: Callable[[], object]) -> FileProblem | None:
         try:
             read()
         except FileDamaged:
-            return Problem(name, DAMAGED if self.out.exists(name) else GONE)
+            return FileProblem(name, DAMAGED if self.out.exists(name) else GONE)
         self._count(size)
         return None
 
-    def _plan(self) -> Iterator[Problem]:
+    def _plan(self) -> Iterator[FileProblem]:
         try:
             read_json(self.out, f"{PLAN}/plan.json")
             read_whole(self.out, f"{PLAN}/{Plan.part_name(0)}", as_table)
             plan = load_plan(self.out)
         except FileNotFoundError:
             if self.finished:
-                yield Problem(f"{PLAN}/plan.json", GONE, mendable=False)
+                yield FileProblem(f"{PLAN}/plan.json", GONE, mendable=False)
             return
         except FileDamaged as error:
-            yield Problem(error.file, DAMAGED if self.out.exists(error.file) else GONE, mendable=False)
+            yield FileProblem(error.file, DAMAGED if self.out.exists(error.file) else GONE, mendable=False)
             return
 
-        def look(part: int) -> Problem | None:
+        def look(part: int) -> FileProblem | None:
             name = f"{PLAN}/{plan.part_name(part)}"
             try:
                 rows = read_part(self.out, part).num_rows
             except FileDamaged:
-                return Problem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
-            return None if rows == plan.rows_of(part) else Problem(name, DAMAGED, mendable=False)
+                return FileProblem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
+            return None if rows == plan.rows_of(part) else FileProblem(name, DAMAGED, mendable=False)
 
         yield from self._each(look, range(plan.parts))
 
-    def _each(self, look: Callable[[Any], Problem | None], things: Sequence[Any]) -> Iterator[Problem]:
+    def _each(
+        self, look: Callable[[Any], FileProblem | None], things: Sequence[Any]
+    ) -> Iterator[FileProblem]:
         yield from (found for found in in_order(look, things) if found is not None)
 
     def _count(self, size: int) -> None:

@@ -16,7 +16,7 @@ from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.page import Group, Link, Member, page
+from frpipe.jobs.dedup.page import Link, Member, ShownCluster, page
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
@@ -122,9 +122,9 @@ def _best_pairs(units: Units, clusters: pa.Table) -> dict[str, dict[tuple[str, s
     return best
 
 
-def _group(case: _Case, pictures: _Pictures) -> Group:
+def _group(case: _Case, pictures: _Pictures) -> ShownCluster:
     shown = case.members[:_MEMBERS]
-    return Group(
+    return ShownCluster(
         cluster_id=shown[0]["cluster_id"],
         size=len(case.members),
         mean=shown[0]["similarity_mean"],

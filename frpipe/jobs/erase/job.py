@@ -13,7 +13,7 @@ from typing import Any, Literal
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.report import Report
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
-from frpipe.io.erasure.journal import Erasure, Journal, ids_of, receipts
+from frpipe.io.erasure.journal import Erasure, ErasureJournal, ids_of, receipts
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
 from frpipe.io.output.plan import Plan, load_plan
@@ -22,7 +22,7 @@ from frpipe.io.storage.whole_file import read_json
 from frpipe.jobs.enroll.audit import audit
 from frpipe.jobs.erase.parts import clear_scratch, strike_parts, strike_plan
 from frpipe.jobs.erase.proof import Proof, Searched
-from frpipe.jobs.erase.scan import Copies, Found, copies_of, scan
+from frpipe.jobs.erase.scan import Copies, FoundRows, copies_of, scan
 from frpipe.jobs.replay.report import ReplayReport
 
 CopyPolicy = Literal["refuse", "erase", "keep"]
@@ -113,7 +113,7 @@ class Erase:
         """
         target = EraseTarget.open(self.uri)
         while True:
-            journal = Journal.of(target.out)
+            journal = ErasureJournal.of(target.out)
             found, copies = self._look(target, ids_of(target.key, journal.pending))
             if not journal.pending and not found.images:
                 return self._ended(target, [], self._prove(target, []))
@@ -132,12 +132,12 @@ class Erase:
     def dry_run(self) -> Erased:
         """What would be done; nothing is written."""
         target = EraseTarget.open(self.uri)
-        pending = Journal.of(target.out).pending
+        pending = ErasureJournal.of(target.out).pending
         found, copies = self._look(target, ids_of(target.key, pending))
         erasures = [*pending, _erasure(found, copies)] if found.images else pending
         return self._ended(target, erasures, Searched(), dry_run=True)
 
-    def _look(self, target: EraseTarget, pending: ErasedIds) -> tuple[Found, Copies]:
+    def _look(self, target: EraseTarget, pending: ErasedIds) -> tuple[FoundRows, Copies]:
         wanted = ErasedIds.of(target.key, self.subjects, self.images) - pending
         while True:
             found = scan(target.out, target.plan, wanted, pending)
@@ -152,7 +152,7 @@ class Erase:
                 )
             wanted |= copies.ids
 
-    def _strike(self, target: EraseTarget, journal: Journal) -> None:
+    def _strike(self, target: EraseTarget, journal: ErasureJournal) -> None:
         out, ids = target.out, ids_of(target.key, journal.pending)
         parts = sorted({part for each in journal.pending for part in each.parts})
         run.reopen(out)
@@ -201,7 +201,7 @@ class Erase:
         )
 
 
-def _erasure(found: Found, copies: Copies) -> Erasure:
+def _erasure(found: FoundRows, copies: Copies) -> Erasure:
     return Erasure.of(
         found.ids,
         images=found.images,

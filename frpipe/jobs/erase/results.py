@@ -142,7 +142,7 @@ class _Identified(_Result):
         return kept, table.num_rows - kept.num_rows + changed
 
     def strike(self, check: Callable[[], None]) -> None:
-        tally = identify_report.Tally()
+        tally = identify_report.ProbeCounts()
         for table in self.rewritten(check):
             tally.add(table)
         report = self.report() | {

@@ -21,7 +21,7 @@ _FACES = ["image_id", "subject_id", "embedding"]
 
 
 @dataclass(slots=True)
-class Found:
+class FoundRows:
     """ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors."""
 
     ids: ErasedIds
@@ -42,7 +42,7 @@ class Copies:
     shared: set[Needle] = field(default_factory=set)
 
 
-def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Found:
+def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> FoundRows:
     """Rows that bear one of the ids `wanted`, and none of those whose erasure is under way.
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
@@ -50,10 +50,10 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
     features = Features(out)
     done = {*features.parts()}
 
-    def look(part: int) -> Found:
+    def look(part: int) -> FoundRows:
         images = features.images(part, _IMAGES) if part in done else _unpublished(out, part)
         hit = images.filter(pa.array(wanted.mask(images) & ~pending.mask(images)))
-        found = Found(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
+        found = FoundRows(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
         if found.images:
             found.parts = [part]
             with_face = hit.filter(pc.greater(hit["faces"], 0))
@@ -62,7 +62,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
             found.needles = set(Needle.of(_vectors(features, part, hit)))
         return found
 
-    total = Found(ErasedIds(wanted.key))
+    total = FoundRows(ErasedIds(wanted.key))
     for found in in_order(look, range(plan.parts)) if len(wanted) else ():
         total.ids |= found.ids
         total.images, total.faces = total.images + found.images, total.faces + found.faces
@@ -72,7 +72,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
     return total
 
 
-def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
+def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
     """What would stay of the photos found. erased: ids of all rows that go. Reads all vectors of the run."""
     features, haystack = Features(out), Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())

@@ -17,7 +17,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.progress import SearchProgress
-from frpipe.jobs.identify.report import Tally, report_text
+from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, search
@@ -72,7 +72,7 @@ class Plan:
         start, done, launched = time.monotonic(), Units(out, PROBES), 0
         for _ in range(_ROUNDS):
             launched += self._work(done, pool)
-            tally = Tally.of(done)
+            tally = ProbeCounts.of(done)
             if not tally.damaged:
                 break
             self.say(f"{tally.damaged} units are damaged and will be done again")

@@ -18,7 +18,7 @@ from frpipe.jobs.identify.search_plan import SearchPlan
 
 
 @dataclass(slots=True)
-class Tally:
+class ProbeCounts:
     """Sums over published units. damaged: units that were, and have been taken back."""
 
     rows: int = 0
@@ -27,7 +27,7 @@ class Tally:
     decisions: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, done: Units) -> Tally:
+    def of(cls, done: Units) -> ProbeCounts:
         """Read all of them, as the run's own driver."""
         tally = cls()
         for unit in sorted(done.done()):

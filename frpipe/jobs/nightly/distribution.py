@@ -19,14 +19,14 @@ _BINS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class NightSample:
     """values: (n,), ascending, each of `weight` values that were seen.  count: how many those are in all."""
 
     values: Floats
     weights: Floats
 
     @classmethod
-    def of(cls, values: Sequence[float] | NDArray[Any]) -> Sample:
+    def of(cls, values: Sequence[float] | NDArray[Any]) -> NightSample:
         """Of all values; more than KEPT are thinned out evenly. What is not finite is left out."""
         found = np.asarray(values, np.float64)
         found = np.sort(found[np.isfinite(found)])
@@ -36,12 +36,12 @@ class Sample:
         return cls(found[middles], np.full(KEPT, len(found) / KEPT))
 
     @classmethod
-    def of_share(cls, hits: int, trials: int) -> Sample:
+    def of_share(cls, hits: int, trials: int) -> NightSample:
         """Of a yes or no: 1 for each hit, else 0. Its distance to another is the difference of the shares."""
         return cls(np.array([0.0, 1.0]), np.array([trials - hits, hits], np.float64))
 
     @classmethod
-    def pooled(cls, some: Iterable[Sample]) -> Sample:
+    def pooled(cls, some: Iterable[NightSample]) -> NightSample:
         """Of several nights together."""
         each = list(some)
         if not each:
@@ -72,27 +72,27 @@ class Sample:
         return [round(float(count), 6) for count in counts / self.weights.sum()]
 
 
-def distance(one: Sample, other: Sample) -> float:
+def distance(one: NightSample, other: NightSample) -> float:
     """Two-sample Kolmogorov-Smirnov distance, in [0, 1]: the largest gap of the distribution functions."""
     at = np.union1d(one.values, other.values)
     gaps = _below(one, at) - _below(other, at)
     return float(np.abs(gaps).max(initial=0.0))
 
 
-def chance(one: Sample, other: Sample) -> float:
+def chance(one: NightSample, other: NightSample) -> float:
     """How far apart equal distributions lie once in 1000, for so many independent values: at most 1."""
     n, m = one.count, other.count
     return min(1.0, _ONE_IN_1000 * math.sqrt((n + m) / (n * m))) if n and m else 1.0
 
 
-def edges_of(one: Sample, other: Sample) -> Floats:
+def edges_of(one: NightSample, other: NightSample) -> Floats:
     """Edges of equal bins that hold both."""
     both = np.concatenate([one.values, other.values])
     low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
     return np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
 
 
-def _below(sample: Sample, at: Floats) -> Floats:
+def _below(sample: NightSample, at: Floats) -> Floats:
     total = np.concatenate([[0.0], np.cumsum(sample.weights)])
     share: Floats = total[np.searchsorted(sample.values, at, side="right")] / max(
         sample.weights.sum(), 1e-300

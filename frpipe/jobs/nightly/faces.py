@@ -11,7 +11,7 @@ from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.manifest.photo_listing import Links
+from frpipe.io.manifest.photo_listing import FolderLinks
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
@@ -43,7 +43,7 @@ def scan(work: Work) -> Facts:
     return facts
 
 
-def looked(config: NightConfig, last: Past | None) -> photos.Found:
+def looked(config: NightConfig, last: Past | None) -> photos.PhotoScan:
     """The photos against those of last night. Raises ManifestError where there never were any."""
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
     known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
@@ -71,7 +71,7 @@ def scan_words(facts: Facts) -> str:
     )
 
 
-def say_links(work: Work, links: Links) -> None:
+def say_links(work: Work, links: FolderLinks) -> None:
     """Say how many links were followed, and how many were not, and why."""
     for line in links.lines("settings.storage.roots", named=False):
         work.say(line)

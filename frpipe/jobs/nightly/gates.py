@@ -23,7 +23,7 @@ class GateError(FrpipeError, RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateResult:
     """One gate. value: None where there is nothing to judge.  keeps_out: nothing reached the gallery."""
 
     gate: str
@@ -46,19 +46,19 @@ def shown(number: float | None) -> str:
     return f"{number:,}" if isinstance(number, int) else f"{number:.4g}"
 
 
-def judged(gates: Gates, steps: Mapping[str, Any]) -> list[Verdict]:
+def judged(gates: Gates, steps: Mapping[str, Any]) -> list[GateResult]:
     """All gates that are set, by what the steps of a night have recorded."""
     values = _values(steps)
     limits = {name: limit for name, limit in gates.model_dump().items() if limit is not None}
     return [_verdict(name, limit, values[name]) for name, limit in limits.items()]
 
 
-def broken(verdicts: list[Verdict], *, keep_out: bool = False) -> list[Verdict]:
+def broken(verdicts: list[GateResult], *, keep_out: bool = False) -> list[GateResult]:
     """Those that do not hold; keep_out: only of those that keep a night from the gallery."""
     return [each for each in verdicts if not each.holds and (each.keeps_out or not keep_out)]
 
 
-def gate_error(verdicts: list[Verdict], report: str, *, held_back: bool) -> GateError | None:
+def gate_error(verdicts: list[GateResult], report: str, *, held_back: bool) -> GateError | None:
     """The error to raise once the report is written; None where all gates hold.
 
     held_back: whether the night stopped before the gallery; a gate may be set after it got there.
@@ -73,10 +73,10 @@ def gate_error(verdicts: list[Verdict], report: str, *, held_back: bool) -> Gate
     )
 
 
-def _verdict(name: str, limit: float, value: float | None) -> Verdict:
+def _verdict(name: str, limit: float, value: float | None) -> GateResult:
     least = name.startswith("min_")
     holds = value is None or (value >= limit if least else value <= limit)
-    return Verdict(name, limit, value, holds, name in KEEP_OUT)
+    return GateResult(name, limit, value, holds, name in KEEP_OUT)
 
 
 def _values(steps: Mapping[str, Any]) -> dict[str, float | None]:

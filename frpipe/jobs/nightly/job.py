@@ -20,9 +20,9 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.differences import differences, last_gallery
 from frpipe.jobs.nightly.drift import drift
 from frpipe.jobs.nightly.faces import changed, consolidate, enroll, gallery_version, scan
-from frpipe.jobs.nightly.gates import Verdict, broken, gate_error, judged
+from frpipe.jobs.nightly.gates import GateResult, broken, gate_error, judged
 from frpipe.jobs.nightly.history import Past, enter, last_before, nights
-from frpipe.jobs.nightly.journal import Facts, Journal
+from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.lease import Lease, lease
 from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.report import rejudged, write_report
@@ -79,17 +79,17 @@ class Night:
         where = f"{journal.folder.uri}/report.html"
         return report, gate_error(verdicts, where, held_back=report["held_back"])
 
-    def _claimed(self, runs: Folder, held: Lease) -> tuple[Journal, list[Past]]:
+    def _claimed(self, runs: Folder, held: Lease) -> tuple[NightJournal, list[Past]]:
         known = nights(runs)
         last = last_before(known, self.date)
         newest = gallery_version(self.config.gallery)
         gallery = newest.as_dict("gallery_") if newest else {"gallery_version": None}
         base = {"night": last.date if last else None, **gallery}
         enter(runs, self.date)
-        journal = Journal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
+        journal = NightJournal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
         return journal, [night for night in known if night.date < self.date]
 
-    def _carried_out(self, journal: Journal, past: list[Past]) -> tuple[Facts, list[Verdict]]:
+    def _carried_out(self, journal: NightJournal, past: list[Past]) -> tuple[Facts, list[GateResult]]:
         last, say = _last(journal, past), journal.lease.guarded(self.say)
         _check_gallery(journal, self.config.gallery)
         other = changed(self.config.gallery, last_gallery(last))
@@ -105,7 +105,7 @@ class Night:
         write_report(journal.folder, report, whole=whole)
         return report, verdicts
 
-    def _joined(self, journal: Journal, stack: ExitStack) -> list[Node]:
+    def _joined(self, journal: NightJournal, stack: ExitStack) -> list[Node]:
         nodes: list[Node] = stack.enter_context(cluster(self.address, self.say))
         journal.note_nodes(len(nodes))
         return nodes
@@ -136,7 +136,7 @@ class Night:
                 self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
 
 
-def _last(journal: Journal, past: list[Past]) -> Past | None:
+def _last(journal: NightJournal, past: list[Past]) -> Past | None:
     """The night that tonight was begun on."""
     date = journal.base["night"]
     found = next((night for night in past if night.date == date and night.complete), None)
@@ -148,7 +148,7 @@ def _last(journal: Journal, past: list[Past]) -> Past | None:
     return found
 
 
-def _check_gallery(journal: Journal, uri: str) -> None:
+def _check_gallery(journal: NightJournal, uri: str) -> None:
     """Raise OutputError where the gallery lacks what tonight began with, or has put into it."""
     committed = VersionId.read(journal.facts("consolidate") or {})
     for recorded in (journal.gallery, RecordedVersion(committed) if committed else None):

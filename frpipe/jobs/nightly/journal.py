@@ -39,7 +39,7 @@ def read_record(folder: Folder) -> Facts:
 
 
 @dataclass(slots=True)
-class Journal:
+class NightJournal:
     """The record of one night. Nothing is written without the lease.
 
     base: what tonight is compared with: `night`, the last finished one, and `gallery_version`, as tonight
@@ -54,7 +54,7 @@ class Journal:
     _since: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def claim(cls, folder: Folder, date: str, identity: Facts, base: Facts, lease: Lease) -> Journal:
+    def claim(cls, folder: Folder, date: str, identity: Facts, base: Facts, lease: Lease) -> NightJournal:
         """Make the folder tonight's, or go on with it; one that was only claimed may be begun otherwise.
 
         Raises OutputError where the folder holds a night of another configuration, or other files.

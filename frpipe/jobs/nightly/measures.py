@@ -17,14 +17,14 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.nightly.distribution import Sample
+from frpipe.jobs.nightly.distribution import NightSample
 from frpipe.jobs.nightly.faces import opened
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.searches import GALLERY, WATCH_LIST
 from frpipe.jobs.nightly.work import ENROLL, IDENTIFY, Work
 from frpipe.jobs.subject_faces import IMAGE_NAMES, quality, templates_of
 
-Samples = dict[str, Sample]
+Samples = dict[str, NightSample]
 # People whose old templates are held at once: 100 MB at ten templates of 512 numbers.
 _MOST_PEOPLE = 5000
 _FACE_NAMES = ["score", "eye_distance_px", "sharpness"]
@@ -34,8 +34,8 @@ def measured(work: Work) -> Samples:
     """By name: quality, detection score, rank-1 and mated similarity, shares of photos that failed."""
     facts = unsuppressed(work.journal.facts("enroll") or {})
     samples = {
-        "rejected": Sample.of_share(facts["rejected"], facts["rows"]),
-        "no_face": Sample.of_share(facts["no_face"], facts["rows"]),
+        "rejected": NightSample.of_share(facts["rejected"], facts["rows"]),
+        "no_face": NightSample.of_share(facts["no_face"], facts["rows"]),
         **_of_faces(work),
     }
     searched = work.journal.facts("identify") or {}
@@ -43,10 +43,10 @@ def measured(work: Work) -> Samples:
         if search in searched:
             found = Units(work.folder.child(IDENTIFY).child(search), "probes").tables()
             values = [table["rank1_similarity"].drop_null().to_numpy() for table in found]
-            samples[f"rank1_similarity_{search}"] = Sample.of(np.concatenate([np.zeros(0), *values]))
+            samples[f"rank1_similarity_{search}"] = NightSample.of(np.concatenate([np.zeros(0), *values]))
     before = opened(work.config.gallery, work.journal.gallery)
     if before is not None:
-        samples["mated_similarity"] = Sample.of(list(_mated(work, before)))
+        samples["mated_similarity"] = NightSample.of(list(_mated(work, before)))
     return samples
 
 
@@ -64,8 +64,8 @@ def _of_faces(work: Work) -> Samples:
         scores.append(sides[0])
         qualities.append(quality(*sides))
     return {
-        "detection_score": Sample.of(np.concatenate(scores)),
-        "quality": Sample.of(np.concatenate(qualities)),
+        "detection_score": NightSample.of(np.concatenate(scores)),
+        "quality": NightSample.of(np.concatenate(qualities)),
     }
 
 

@@ -27,7 +27,7 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
-from frpipe.io.manifest.photo_listing import Links, PhotoListing
+from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
 from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
@@ -44,7 +44,7 @@ _NOBODY = Suppressions(())
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PhotoScan:
     """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
@@ -60,7 +60,7 @@ class Found:
     changed: int
     left_out: int
     paths: pa.Array
-    links: Links = field(default_factory=Links)
+    links: FolderLinks = field(default_factory=FolderLinks)
     suppressed: int = 0
 
     @property
@@ -104,7 +104,7 @@ def look(
     *,
     source: str = "",
     roots: tuple[str, ...] = (),
-) -> Found:
+) -> PhotoScan:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
     barred: whose photos, and which, are taken as if they were not there and never had been.  source:
@@ -129,7 +129,7 @@ def look(
     todo = listing.filter(pc.invert(is_known))
     new = pc.sum(pc.is_null(at)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    return Found(
+    return PhotoScan(
         listing,
         todo,
         before.filter(gone),

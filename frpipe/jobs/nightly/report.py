@@ -14,7 +14,7 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.differences import CHANGES
 from frpipe.jobs.nightly.doubts import DOUBTS
 from frpipe.jobs.nightly.drift import SAMPLES
-from frpipe.jobs.nightly.gates import Verdict, judged, shown
+from frpipe.jobs.nightly.gates import GateResult, judged, shown
 from frpipe.jobs.nightly.journal import Facts, encoded
 from frpipe.jobs.nightly.page import page
 from frpipe.jobs.nightly.summary import notes
@@ -42,7 +42,7 @@ def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
     folder.write(run.REPORT_TEXT, report_text(report).encode())
 
 
-def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[Verdict]]:
+def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[GateResult]]:
     """The stored report of a finished night, with the gates as they are asked for now."""
     try:
         report: Facts = read_json(folder, run.REPORT)

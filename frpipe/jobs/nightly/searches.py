@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from frpipe.core.errors import ConfigError, GalleryError, OutputError
 from frpipe.core.night_config import ScanStep, ThresholdSettings
 from frpipe.core.threshold import ThresholdCard
-from frpipe.gallery.catalog import Entry, VersionId
+from frpipe.gallery.catalog import LogEntry, VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.io import threshold_file
 from frpipe.io.output import run
@@ -218,7 +218,7 @@ def _run_of(night: Past) -> str | None:
         return None
 
 
-def _source(entry: Entry) -> str | None:
+def _source(entry: LogEntry) -> str | None:
     """Of what enroll run a version holds the faces, where it came of `consolidate`."""
     kind, _, facts = entry.note.partition(" ")
     if entry.action != "enroll" or kind != "consolidate":

@@ -8,9 +8,9 @@ from frpipe.core.night_config import STEPS, NightConfig
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.differences import CHANGES
 from frpipe.jobs.nightly.doubts import doubted
-from frpipe.jobs.nightly.gates import Verdict
+from frpipe.jobs.nightly.gates import GateResult
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Facts, Journal
+from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.photos import VANISHED
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import SCAN
@@ -25,7 +25,7 @@ _RATES = {
 
 
 def summary(
-    config: NightConfig, date: str, journal: Journal, last: Past | None, verdicts: list[Verdict]
+    config: NightConfig, date: str, journal: NightJournal, last: Past | None, verdicts: list[GateResult]
 ) -> Facts:
     """All that the page, the text and another launch need; ids of at most `report.ids` of each list."""
     steps = journal.record["steps"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from frpipe.core.night_config import NightConfig
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Facts, Journal
+from frpipe.jobs.nightly.journal import Facts, NightJournal
 
 Say = Callable[[str], None]
 SCAN, ENROLL, DEDUP, IDENTIFY, PROBES = "scan", "enroll", "dedup", "identify", "probes"
@@ -24,7 +24,7 @@ class Work:
     """
 
     config: NightConfig
-    journal: Journal
+    journal: NightJournal
     past: Sequence[Past]
     last: Past | None
     address: str | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frpipe.core.reasons import Status
-from frpipe.core.report import Report, Tally
+from frpipe.core.report import PhotoCounts, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ReplayRecord:
     carried: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, tally: Tally, **facts: Any) -> ReplayRecord:
+    def of(cls, tally: PhotoCounts, **facts: Any) -> ReplayRecord:
         """From the tally of the replayed rows alone."""
         counts: dict[str, Any] = {status.value: tally.statuses[status.value] for status in Status}
         return cls(tried=tally.rows, reasons=dict(tally.reasons.most_common()), **counts, **facts)

@@ -19,7 +19,7 @@ from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces, compared
 from frpipe.jobs.verify.pair_list import PairList, PairNames
-from frpipe.jobs.verify.report import Tally, VerificationPlan, Verified
+from frpipe.jobs.verify.report import PairCounts, VerificationPlan, Verified
 from frpipe.jobs.verify.schema import A, B
 from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
@@ -121,8 +121,8 @@ class PairVerification:
             "threshold": work.limit.as_dict(),
         }
 
-    def _compare(self, work: _Work, names: PairNames) -> Tally:
-        units, tally, faces = Units(work.out, PAIRS), Tally(), None
+    def _compare(self, work: _Work, names: PairNames) -> PairCounts:
+        units, tally, faces = Units(work.out, PAIRS), PairCounts(), None
         done, said, count = units.done(), time.monotonic(), 0
         for unit, block in enumerate(work.pairs.blocks(UNIT_PAIRS)):
             table = units.read_own(unit) if unit in done else None
@@ -155,7 +155,7 @@ class PairVerification:
             )
         return faces
 
-    def _seal(self, work: _Work, names: PairNames, tally: Tally) -> Verified:
+    def _seal(self, work: _Work, names: PairNames, tally: PairCounts) -> Verified:
         files = Units(work.out, PAIRS).files()
         if not names.pairs == tally.status.total() == sum(file.rows for file in files):
             raise _unbalanced("the run")

@@ -15,7 +15,7 @@ from frpipe.jobs.verify.schema import STATUSES
 
 
 @dataclass(slots=True)
-class Tally:
+class PairCounts:
     """Counts over result tables. reasons: of both sides together."""
 
     status: Counter[str] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Verified:
     output: str
 
     @classmethod
-    def of(cls, tally: Tally, threshold: Threshold, **facts: Any) -> Verified:
+    def of(cls, tally: PairCounts, threshold: Threshold, **facts: Any) -> Verified:
         """From the counts and what else is known."""
         return cls(
             pairs=tally.status.total(),

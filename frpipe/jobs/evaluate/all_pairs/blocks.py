@@ -30,7 +30,7 @@ _FEW = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledTemplates:
     """Templates of known people. subject: (n,) strings.  cohort: (n,) strings or null.
     vectors: (n, dim) float32, unit length."""
 
@@ -42,7 +42,7 @@ class Labelled:
 class Source(Protocol):
     """Where workers get the blocks from; it is sent to each of them."""
 
-    def block(self, number: int) -> Labelled:
+    def block(self, number: int) -> LabelledTemplates:
         """A block, read anew."""
 
 
@@ -79,7 +79,7 @@ class Cell:
     errors: list[Errors]
 
 
-def scored(a: Labelled, b: Labelled | None, counting: Counting) -> dict[int, Cell]:
+def scored(a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> dict[int, Cell]:
     """Every template of the one with every one of the other, or, without another, each pair of the one once.
 
     Cells by the number of their cohort. Raises ScoresError: a vector is not finite.
@@ -90,7 +90,7 @@ def scored(a: Labelled, b: Labelled | None, counting: Counting) -> dict[int, Cel
 class _Counter:
     """The blocks side by side, ordered by cohort, so that all scores of a tile belong to one cell."""
 
-    def __init__(self, a: Labelled, b: Labelled | None, counting: Counting) -> None:
+    def __init__(self, a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> None:
         self._counting, self._within = counting, b is None
         other = a if b is None else b
         sides = (a, other)

@@ -13,7 +13,7 @@ from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL
 from frpipe.jobs.evaluate.all_pairs.blocks import CROSS
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.numbers import CellNumbers, failures
-from frpipe.jobs.evaluate.all_pairs.totals import Tally
+from frpipe.jobs.evaluate.all_pairs.totals import ScoreTotals
 from frpipe.metrics.bounds import Binned
 from frpipe.metrics.streaming import ScoreHistogram
 
@@ -27,7 +27,7 @@ _SAME_PHOTO = 0.9999
 
 
 def evaluation_of(
-    tally: Tally,
+    tally: ScoreTotals,
     *,
     name: str,
     thresholds: Sequence[float],

@@ -10,7 +10,7 @@ import numpy as np
 
 from frpipe.evaluation.number import Number
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
-from frpipe.jobs.evaluate.all_pairs.totals import Tally
+from frpipe.jobs.evaluate.all_pairs.totals import ScoreTotals
 from frpipe.metrics.bounds import Binned, Bounds
 from frpipe.metrics.operating import Insufficient
 from frpipe.metrics.rate import Rate
@@ -26,7 +26,7 @@ class CellNumbers:
     error: no score that was counted is farther than this from the similarity.
     """
 
-    tally: Tally
+    tally: ScoreTotals
     counts: ComparisonCounts
     error: float
     cell: int | None = None

@@ -24,7 +24,7 @@ from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.evaluation import evaluation_of
 from frpipe.jobs.evaluate.all_pairs.report import report_of, report_text
 from frpipe.jobs.evaluate.all_pairs.source import LabelledSource
-from frpipe.jobs.evaluate.all_pairs.totals import Tally
+from frpipe.jobs.evaluate.all_pairs.totals import ScoreTotals
 from frpipe.jobs.evaluate.all_pairs.worker import ERRORS, HISTOGRAMS, ScoreSpec, count_scores
 from frpipe.jobs.evaluate.output import MetricsOutput
 from frpipe.matching.blas import Blas
@@ -83,7 +83,7 @@ class Plan:
     def seal(self, out: Folder, name: str, targets: tuple[float, ...]) -> Evaluation:
         """Add up what the units counted, check it, and report."""
         units = Units(out, HISTOGRAMS), Units(out, ERRORS)
-        tally = Tally.read(*units, self.units, self.counts)
+        tally = ScoreTotals.read(*units, self.units, self.counts)
         tally.check(self.comparisons)
         provenance = {**self.facts, **{key: getattr(self.spec, key) for key in _HASHES}, "output": out.uri}
         provenance |= {"by": self.identity["by"], "block_rows": self.source.block_rows}

@@ -19,7 +19,7 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.io.output.features import Features
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
-from frpipe.jobs.evaluate.all_pairs.blocks import Labelled
+from frpipe.jobs.evaluate.all_pairs.blocks import LabelledTemplates
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.subject_faces import SubjectPolicy, as_text, templates_of
 
@@ -48,7 +48,7 @@ class LabelledSource(Protocol):
     @property
     def blocks(self) -> Sequence[Any]: ...
 
-    def block(self, number: int) -> Labelled: ...
+    def block(self, number: int) -> LabelledTemplates: ...
 
     def people(self, number: int) -> People: ...
 
@@ -76,10 +76,10 @@ class LabelledGallery:
         """The shards of each block."""
         return self._templates.blocks
 
-    def block(self, number: int) -> Labelled:
+    def block(self, number: int) -> LabelledTemplates:
         """A block, read anew. Raises GalleryError: the gallery has no such attribute."""
         table = self._table(number, vectors=True)
-        return Labelled(*_labels(table, self._by), vectors_of(table))
+        return LabelledTemplates(*_labels(table, self._by), vectors_of(table))
 
     def people(self, number: int) -> People:
         """Who is in a block."""
@@ -136,10 +136,10 @@ class LabelledFeatures:
         """The parts of each block."""
         return FeatureSource(self.uri, self.created, self.block_rows).blocks
 
-    def block(self, number: int) -> Labelled:
+    def block(self, number: int) -> LabelledTemplates:
         """A block, read anew."""
         table = pa.concat_tables(faces for _, faces in self._parts(number, [EMBEDDING]))
-        return Labelled(*_labels(table, self.by), vectors_of(table))
+        return LabelledTemplates(*_labels(table, self.by), vectors_of(table))
 
     def people(self, number: int) -> People:
         """Who is in a block, and in its photos."""

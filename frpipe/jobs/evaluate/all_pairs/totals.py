@@ -17,7 +17,7 @@ from frpipe.metrics.streaming import ScoreHistogram
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ScoreTotals:
     """scores: by cell, and whether mated.
 
     errors: (people,) by cell, place of the threshold, and whether mated: misses of each person, or false
@@ -31,7 +31,7 @@ class Tally:
     @classmethod
     def read(
         cls, histograms: Units, errors: Units, units: Mapping[int, tuple[int, int]], counts: ComparisonCounts
-    ) -> Tally:
+    ) -> ScoreTotals:
         """All units. units: the blocks of each. Raises OutputError: a file is damaged."""
         found = cls(counts, {}, {})
         for unit, blocks in units.items():

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.evaluate.all_pairs.blocks import Counting, Labelled, Source, scored
+from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, Source, scored
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
@@ -57,7 +57,7 @@ class ScoreCounter:
     def __init__(self, spec: ScoreSpec) -> None:
         self._spec = spec
         self._histograms, self._errors = (Units(Folder.at(spec.output), sub) for sub in (HISTOGRAMS, ERRORS))
-        self._held: dict[int, Labelled] = {}
+        self._held: dict[int, LabelledTemplates] = {}
 
     @timed("all_pairs")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -72,7 +72,7 @@ class ScoreCounter:
         record("frpipe_comparisons", count, stage="all_pairs")
         return pa.table({"unit": [unit], "scores": [count]})
 
-    def _block(self, number: int, keep: int) -> Labelled:
+    def _block(self, number: int, keep: int) -> LabelledTemplates:
         if number not in self._held:
             for other in [held for held in self._held if held != keep][: max(0, len(self._held) - _HELD + 1)]:
                 del self._held[other]

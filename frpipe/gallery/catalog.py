@@ -1,4 +1,7 @@
-"""The versions of a gallery: which shards, and which of their rows, make it up. See ADR 8."""
+"""Catalog of the versions of a gallery: the shards of each, and which of their rows are visible.
+
+See ADR 8.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,11 @@ _DELETED_NAME = re.compile(r"deleted/[0-9a-f]{20}\.bin")
 
 
 class Purged(GalleryError):
-    """Files went under a reader or writer because of a compaction."""
+    """Error: a compaction removed files while a reader or writer used them."""
 
     @classmethod
     def while_read(cls, number: int) -> Purged:
-        """Of a snapshot."""
+        """The error for a snapshot whose files were removed."""
         return cls(
             f"version {number} of the gallery was purged by a compaction while it was read",
             "open the gallery again: the newest version has all that is left",
@@ -42,12 +45,12 @@ class Purged(GalleryError):
 
     @classmethod
     def while_at_work(cls) -> Purged:
-        """Of a shard that was being written."""
+        """The error for a shard that was being written."""
         return cls("a compaction has removed a shard that was being written", "run again")
 
 
 class OtherVersion(GalleryError):
-    """The version that a record names is not in the gallery, or another one bears its number.
+    """Error: the version that a record names is not in the gallery, or another one bears its number.
 
     So it is after a gallery was restored from a backup, copied, or made anew.
     """
@@ -57,7 +60,7 @@ class OtherVersion(GalleryError):
 
 @dataclass(frozen=True, slots=True)
 class VersionId:
-    """The name of a version's content.
+    """Identity of a version's content.
 
     A number comes again with other content where a gallery is restored or copied; a commit does not. The
     empty version 0 has the commit "": its gallery's id tells it.
@@ -70,7 +73,7 @@ class VersionId:
 
     @classmethod
     def read(cls, record: Mapping[str, Any], prefix: str = "") -> VersionId | None:
-        """From `as_dict`, or a record of a number alone; None where it names no version.
+        """Read the `as_dict` form, or a record of a number alone; None where it names no version.
 
         gallery_id: "" in a record that has none.
         """
@@ -80,12 +83,12 @@ class VersionId:
         return cls(str(record.get("gallery_id") or ""), int(number), None if commit is None else str(commit))
 
     def as_dict(self, prefix: str = "") -> dict[str, Any]:
-        """For JSON: gallery_id, and with the prefix version and commit, the latter only where it is known."""
+        """JSON form: gallery_id, and with the prefix version and, where it is known, commit."""
         known = {} if self.commit is None else {f"{prefix}commit": self.commit}
         return {"gallery_id": self.gallery_id, f"{prefix}version": self.number, **known}
 
     def as_metadata(self) -> dict[str, str]:
-        """For Parquet files: `frpipe.gallery_id`, `frpipe.gallery_version` and `frpipe.gallery_commit`."""
+        """Parquet metadata: `frpipe.gallery_id`, `frpipe.gallery_version` and `frpipe.gallery_commit`."""
         return {f"frpipe.{name}": str(value) for name, value in self.as_dict("gallery_").items()}
 
     def __str__(self) -> str:
@@ -94,7 +97,7 @@ class VersionId:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The rows of a shard that are deleted: a file in `deleted/`."""
+    """The deleted rows of a shard: a file in `deleted/`."""
 
     name: str
     rows: int
@@ -153,7 +156,7 @@ class Version:
 
     @property
     def rows(self) -> int:
-        """Templates in sight."""
+        """Number of visible templates."""
         return sum(shard.live_rows for shard in self.shards)
 
     def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purging: bool = False) -> Version:
@@ -167,7 +170,10 @@ class Version:
 def entry_of(
     action: str, note: str, counts: dict[str, int], *, policy: str = "", digests: Iterable[str] = ()
 ) -> LogEntry:
-    """An entry of now; its number comes with the commit. Raises GalleryError for a note that is no UTF-8."""
+    """A log entry dated now; its number comes with the commit.
+
+    Raises GalleryError for a note that is no UTF-8.
+    """
     check_text([note])
     listed = sorted(digests)
     seal = hashlib.sha256("".join(f"{digest}\n" for digest in listed).encode()).hexdigest() if listed else ""
@@ -177,7 +183,10 @@ def entry_of(
 
 
 class Catalog:
-    """The files `versions/` and `log/`. Version 0 is the empty gallery as it was made; it has no file."""
+    """Files `versions/` and `log/` of a gallery.
+
+    Version 0 is the empty gallery as it was made; it has no file.
+    """
 
     def __init__(self, folder: Folder, created: str) -> None:
         self._folder = folder
@@ -223,7 +232,7 @@ class Catalog:
         return version
 
     def commit(self, version: Version) -> bool:
-        """Make the version the head, if its number is still free. Of any number of rivals one gets True.
+        """Make a version the head if its number is still free. Exactly one of any number of rivals gets True.
 
         A number may look free because its version has been purged: the log has it then, and the commit is
         withdrawn. A store that loses its answer is asked whose the version is.
@@ -255,7 +264,7 @@ class Catalog:
         return version.commit, version.entry.created
 
     def retire(self, number: int) -> None:
-        """Keep the entry of a version and remove its file."""
+        """Remove the file of a version; its log entry stays."""
         try:
             version = self.read(number)
         except FileNotFoundError:
@@ -337,7 +346,7 @@ def _name(folder: str, number: int) -> str:
 
 
 def _content(version: Version) -> dict[str, Any]:
-    """`parent` is for people: it is always the number before."""
+    """JSON content of a version. `parent` is for people: it is always the number before."""
     return {"format_version": 1, "parent": version.number - 1, **_plain(asdict(version))}
 
 
@@ -361,7 +370,10 @@ def _entry(content: dict[str, Any]) -> LogEntry:
 
 
 def _shard(content: dict[str, Any]) -> ShardRef:
-    """Raises ValueError for a name that is not ours, so that no version can lead out of the gallery."""
+    """Parse a shard reference.
+
+    Raises ValueError for a name that is not ours, so no version can lead out of the gallery.
+    """
     deleted = Deleted(**content["deleted"]) if content["deleted"] else None
     ref = ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})
     named = _SHARD_NAME.fullmatch(ref.name) and (deleted is None or _DELETED_NAME.fullmatch(deleted.name))

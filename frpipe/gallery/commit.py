@@ -24,7 +24,7 @@ _LONGEST_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The next version: its shards, and its line in the log. purging: older versions go with it."""
+    """A proposed next version: its shards and its log entry. purging: older versions are removed with it."""
 
     shards: list[ShardRef]
     entry: LogEntry
@@ -32,7 +32,7 @@ class Proposal:
 
 
 def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) -> Version:
-    """Apply a change to the newest version and commit what it proposes; the version that then holds.
+    """Apply a change to the newest version and commit its proposal. Returns the version that then holds.
 
     `change` is called again, with the newer version, each time that another writer was first, or a compaction
     has removed what it was reading or writing. None means that nothing has to be done. Raises GalleryConflict
@@ -59,7 +59,7 @@ def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) ->
 def hide_rows(
     snapshot: Snapshot, shard_store: ShardStore, gone: Mapping[str, NDArray[np.int64]]
 ) -> list[ShardRef]:
-    """The shards of a snapshot with more rows deleted. gone: live row numbers, by the shard's name.
+    """The shards of a snapshot with further rows deleted. gone: row numbers, by the shard's name.
 
     A shard of which nothing is left is left out.
     """
@@ -75,7 +75,7 @@ def hide_rows(
 
 
 def gone_digests(gallery_id: str, snapshot: Snapshot, after: Iterable[ShardRef]) -> set[str]:
-    """Digests of the subjects of whom a row in sight in the snapshot is not in sight in the shards `after`.
+    """Digests of the subjects who have a row visible in the snapshot and not in the shards `after`.
 
     Reads the ids of the shards that differ. A row is told by its shard and number, so a shard that was
     rewritten counts as gone whole.

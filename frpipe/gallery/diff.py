@@ -1,4 +1,4 @@
-"""Who came, who went and whose templates changed between two versions."""
+"""Compare two versions: people who were added or removed, and whose templates changed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _digests(table: pa.Table) -> NDArray[np.void]:
 
 
 def _digest(data: bytes) -> bytes:
-    """16 bytes of which the last is never 0: numpy's byte strings would lose it."""
+    """A digest of 16 bytes whose last is never 0: numpy's byte strings would lose it."""
     digest = hashlib.blake2b(data, digest_size=16).digest()
     return digest if digest[-1] else digest[:-1] + b"\1"
 

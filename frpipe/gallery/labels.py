@@ -1,4 +1,4 @@
-"""Labels that look wrong: photos unlike the others of their person, persons more like somebody else.
+"""Find labels that look wrong: photos unlike the others of their person, persons more like somebody else.
 
 Everything is exact, by centroids (the direction of the mean of a person's unit vectors):
 
@@ -58,7 +58,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far apart the photos of a person lie: 0 all alike."""
+    """Spread of the photos of a person: 0 if all are alike."""
 
     subject_id: str
     templates: int
@@ -67,7 +67,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The report: at most `limit` of each kind, worst first, and how many there are in all."""
+    """Report on labels: at most `limit` of each kind, worst first, and how many there are in all."""
 
     subjects: int
     templates: int
@@ -84,7 +84,7 @@ class Labels:
 def examine(
     tables: Tables, dim: int, threshold: float | None = None, limit: int = 20, force: bool = False
 ) -> Labels:
-    """Look at every template of a gallery.
+    """Examine every template of a gallery.
 
     tables: gives a fresh pass over subject_id, face_id, image_uri and embedding at each of three calls.
     threshold: similarity at which two photos pass for one person; None looks at the order alone.
@@ -110,7 +110,10 @@ def examine(
 
 @dataclass(frozen=True, slots=True)
 class _People:
-    """ids: sorted.  counts: templates of each.  sums: (N, dim), of their vectors.  centroids: unit."""
+    """Arrays over people.
+
+    ids: sorted.  counts: templates of each.  sums: (N, dim), of their vectors.  centroids: unit.
+    """
 
     ids: pa.Array
     counts: NDArray[np.int64]
@@ -183,7 +186,7 @@ def _own(vectors: Floats, sums: Floats) -> Floats:
 
 
 def _nearest(vectors: Floats, codes: NDArray[np.intp], centroids: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """The nearest centroid of another person and its similarity; -2 where there is nobody else."""
+    """Nearest centroid of another person and its similarity; -2 where there is nobody else."""
     scores = vectors @ centroids.T
     scores[np.arange(len(codes)), codes] = -2
     nearest = scores.argmax(axis=1)

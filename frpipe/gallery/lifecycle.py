@@ -1,4 +1,4 @@
-"""All that may happen to a gallery, in one place: import this module and call its functions."""
+"""All changes to a gallery, in one place: import this module and call its functions."""
 
 from __future__ import annotations
 

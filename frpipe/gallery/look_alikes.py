@@ -1,4 +1,4 @@
-"""Ids that a gallery stores in several Unicode forms, which look the same.
+"""Find ids that a gallery stores in several Unicode forms, which look the same.
 
 A gallery takes ids in NFC, but one from before it did so may hold a person twice: under the id in NFC and in
 the form that macOS writes into names of files. A snapshot shows such a person as one.
@@ -20,7 +20,9 @@ from frpipe.gallery.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class StoredForms:
-    """subject_id: in NFC.  forms: the ids as they are stored, sorted.  templates: in sight, of each form.
+    """Stored forms of one id.
+
+    subject_id: in NFC.  forms: as stored, sorted.  templates: visible ones of each form.
 
     faces: face ids of this person that are stored in several forms, in NFC, sorted.
     """
@@ -37,7 +39,7 @@ class StoredForms:
 
 
 def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
-    """The people of a version any of whose ids is not stored in NFC, by id; empty where all is in order.
+    """People of a version who have an id that is not stored in NFC, by id; empty if all are.
 
     Reads the ids twice. Memory: a shard, and the ids of the people who are found.
     """
@@ -63,7 +65,7 @@ def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
 
 
 def _odd(snapshot: Snapshot) -> set[str]:
-    """Ids, in NFC, of people of whom a row has a key that is not."""
+    """Ids, in NFC, of people who have a row whose key is not in NFC."""
     people: set[str] = set()
     for table in _keys(snapshot):
         normal = canonical_column(table[SUBJECT_ID])

@@ -1,4 +1,4 @@
-"""Those of a gallery that probes are compared with: templates of a version, block by block."""
+"""Iterate, block by block, over the templates of a gallery version to search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 
 
 class Means:
-    """Means of people who lie within one block come at once, those of others at the end.
+    """Mean vectors of people. Those of people within one block come at once, those of others at the end.
 
     The inner product with a mean is the mean of the inner products: a mean is not made a unit vector.
     spanning: hashes of the ids that may come in several blocks, ascending. Their sums are held to the end:
@@ -37,7 +37,7 @@ class Means:
         self._dim = 0
 
     def add(self, subject_ids: pa.StringArray, vectors: NDArray[np.float32]) -> Block:
-        """A block of templates: (n,) ids and (n, dim). Back comes (people,) ids and (people, dim)."""
+        """Add a block of templates: (n,) ids and (n, dim). Returns (people,) ids and (people, dim) means."""
         self._dim = vectors.shape[1]
         if not len(subject_ids):
             return subject_ids, vectors
@@ -55,11 +55,11 @@ class Means:
 
     @property
     def waiting(self) -> bool:
-        """Whether somebody was left for the end."""
+        """Whether people are left for the end."""
         return bool(self._sums)
 
     def rest(self) -> Block:
-        """The people who were left for the end."""
+        """Means of the people who were left for the end."""
         means = [total / count for total, count in self._sums.values()]
         ids = pa.array(list(self._sums), pa.string())
         return ids, np.array(means, np.float32).reshape(len(ids), self._dim)
@@ -70,7 +70,9 @@ class Means:
 
 
 class SearchView:
-    """Blocks of subject ids and unit vectors, a shard each; a shard of which nobody is wanted gives none.
+    """The templates to search: blocks of subject ids and unit vectors, a shard each.
+
+    Shards with nobody wanted give none.
 
     where: attributes that a template must have.  score: what a person scores: the best of their templates, or
     the mean of all; for the latter a block holds one vector a person, the mean of theirs, not of length 1.
@@ -101,18 +103,18 @@ class SearchView:
 
     @cached_property
     def rows(self) -> int:
-        """Templates that are compared."""
+        """Number of templates that are compared."""
         if not self._where:
             return self._snapshot.rows
         return sum(_count(ref, self._rows(ref)) for ref in self.shards)
 
     @property
     def subjects(self) -> int:
-        """People who are compared. Reads all ids."""
+        """Number of people who are compared. Reads all ids."""
         return self._census[0]
 
     def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
-        """The blocks of some shards, or all; the next is fetched while one is used."""
+        """Blocks of some shards, or all; the next is fetched while one is used."""
         blocks = (block for block in self._ahead(self.shards[some]) if block is not None)
         if self._score == "max":
             yield from blocks
@@ -151,7 +153,7 @@ class SearchView:
         return ids, vectors
 
     def _rows(self, ref: ShardRef) -> Rows | None:
-        """Row numbers of a shard that are in sight and wanted, ascending; None: all."""
+        """Row numbers of a shard that are visible and wanted, ascending; None: all."""
         if ref.name not in self._known:
             self._known[ref.name] = self._wanted(ref, self._snapshot.live_rows(ref))
         return self._known[ref.name]
@@ -166,7 +168,7 @@ class SearchView:
 
     @cached_property
     def _census(self) -> tuple[int, NDArray[np.uint64]]:
-        """How many people, and the hashes of those who come in more than one shard, ascending."""
+        """The number of people, and the sorted hashes of those who come in more than one shard."""
         seen = [np.unique(hashes(self._subject_ids(ref))) for ref in self.shards]
         values, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *seen]), return_counts=True)
         return len(values), values[counts > 1]

@@ -1,4 +1,4 @@
-"""Everything that can be checked about a gallery's files, checked."""
+"""Verify a gallery's files: everything about them that can be checked."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True, order=True)
 class GalleryProblem:
-    """A file of the gallery, and what is wrong with it."""
+    """A file of a gallery and what is wrong with it."""
 
     file: str
     what: str
 
 
 def verify(gallery: Gallery) -> list[GalleryProblem]:
-    """Read every file that a readable version names, and the log; what is wrong, or an empty list.
+    """Read every file that a readable version names, and the log; returns the problems, or an empty list.
 
     Checked: the SHA-256 and size of every file, the structure of every shard, that its texts are UTF-8, its
     vectors finite and of length 1, its rows sorted and each key once, that deleted rows are rows, that no
@@ -51,7 +51,7 @@ def verify(gallery: Gallery) -> list[GalleryProblem]:
 
 
 def _purged(gallery: Gallery) -> int | None:
-    """What changes when a compaction was there; None where the newest version is damaged."""
+    """State that changes when a compaction was there; None where the newest version is damaged."""
     try:
         return gallery.catalog.head().purged
     except GalleryError:
@@ -110,7 +110,7 @@ def _suppression_problems(gallery: Gallery) -> Iterator[GalleryProblem]:
 
 
 def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[GalleryProblem]:
-    """digests: of the files that were hashed, for a shard is in many versions."""
+    """Problems of the shards. digests: of the files hashed before, for a shard is in many versions."""
     try:
         if ref.name not in digests:
             digests[ref.name] = _digest(gallery, ref)
@@ -135,7 +135,7 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
 
 
 def _digest(gallery: Gallery, ref: ShardRef) -> str:
-    """SHA-256 of a shard; read again before it is called another one."""
+    """SHA-256 of a shard; read again before it is called different."""
     found = gallery.shard_store.digest(ref.name)
     return found if found == ref.sha256 else gallery.shard_store.digest(ref.name)
 
@@ -165,7 +165,7 @@ def _key_problems(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
 
 
 def _twice(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
-    """Keys that two shards of the newest version both have, by a 64-bit hash first, then in full."""
+    """Keys that two shards of the newest version both have, found by 64-bit hash, then compared in full."""
     snapshot = gallery.snapshot(head.number)
     seen = [_key_hashes(table) for table in _stored_keys(snapshot)]
     values, counts = np.unique(np.concatenate(seen) if seen else np.zeros(0, np.uint64), return_counts=True)

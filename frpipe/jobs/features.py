@@ -1,4 +1,4 @@
-"""A finished enroll run, as a source of templates: its recipe, when it was made, how many faces it holds."""
+"""A finished enroll run as a source of templates: its recipe, when it was made, how many faces it holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rejects: what an enroll run rejected, at which stage and why, and some of each."""
+"""Rejected photos of an enroll run: which were rejected, at which stage and why, and lists of them."""
 
 from __future__ import annotations
 

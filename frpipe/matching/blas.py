@@ -1,4 +1,4 @@
-"""The plain kernel: float32 matrix products."""
+"""The plain kernel: float32 matrix products on the CPU."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Blas:
         self._own = threading.local()
 
     def probes(self, vectors: Floats) -> Floats:
-        """As they are."""
+        """Probes as they are: this kernel needs no preparation."""
         return np.ascontiguousarray(vectors, np.float32)
 
     def tile(self, vectors: Floats) -> Floats:
-        """As they are."""
+        """Gallery rows as they are: this kernel needs no preparation."""
         return vectors
 
     def error(self, probes: Floats, tile: Floats) -> Floats:
-        """The same for all."""
+        """(m,) bound of the error of a score: the same for all probes."""
         return np.full(len(probes), tile.shape[1] * _UNIT_ROUNDOFF * _SLACK + _ROUNDING, np.float32)
 
     def hits(self, probes: Floats, tile: Floats, limits: Floats) -> Hits:
@@ -50,7 +50,7 @@ class Blas:
         return scores
 
     def _room(self, rows: int, probes: int) -> Floats:
-        """Memory for the scores, kept: fresh pages from the system would cost a tenth of the product."""
+        """Buffer for the scores, reused: fresh pages from the system would cost a tenth of the product."""
         kept: Floats | None = getattr(self._own, "scores", None)
         if kept is None or kept.size < probes * rows:
             kept = self._own.scores = np.empty(probes * rows, np.float32)
@@ -58,7 +58,7 @@ class Blas:
 
 
 def reaching(scores: Floats, limits: Floats) -> Hits:
-    """The pairs of n rows and m probes whose score, (n, m), is finite and reaches the probe's limit, (m,)."""
+    """Pairs of n rows and m probes whose score, (n, m), is finite and reaches the probe's limit, (m,)."""
     sample = scores[: len(scores) // _SAMPLE]
     whole = len(scores) - len(scores) % _FOLD
     if np.count_nonzero(sample >= limits) > _MANY * sample.size:

@@ -43,7 +43,7 @@ def threshold_of(
 
 
 def expected_fpir(rate: float, times: float) -> float:
-    """Chance of at least one acceptance: `1 - (1 - rate)^times`, as if the trials were independent.
+    """Probability of at least one acceptance: `1 - (1 - rate)^times`, as if the trials were independent.
 
     rate: FMR, with times the templates of a gallery; or FPIR, with times by how much the gallery has grown.
     """

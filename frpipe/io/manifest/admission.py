@@ -150,13 +150,16 @@ def _count_duplicates(manifest: Manifest, seen: SeenIds, tally: RowTally) -> Non
 
 
 class WrittenPeople:
-    """Takes subject ids. Memory: each distinct one, so for a check that somebody asks for."""
+    """Subject ids as a manifest writes them.
+
+    Memory: each distinct id, so it is for a check that somebody asks for.
+    """
 
     def __init__(self) -> None:
         self._written: set[str] = set()
 
     def add(self, ids: Iterable[str | None]) -> None:
-        """Take the ids of some rows; one that is missing is nobody's."""
+        """Take the subject ids of some rows; null means that the row names nobody."""
         self._written.update(value for value in ids if value)
 
     def __len__(self) -> int:
@@ -164,7 +167,7 @@ class WrittenPeople:
         return len(set(map(canonical_text, self._written)))
 
     def remarks(self) -> Iterator[str]:
-        """What whoever asked should know, in lines; a few of the ids are named, as ASCII."""
+        """Lines about ids that are written in several ways; a few of the ids are named, as ASCII."""
         forms: dict[str, list[str]] = {}
         for text in sorted(self._written):
             forms.setdefault(canonical_text(text), []).append(text)

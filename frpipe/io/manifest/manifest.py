@@ -29,7 +29,10 @@ _END_BYTES = 1 << 20
 
 
 class Batch(NamedTuple):
-    """Some rows: the number of their file, the number of the first in it (from 1), and the columns read."""
+    """Some rows of a manifest.
+
+    The number of their file, the number of the first row (from 1), and the columns read.
+    """
 
     file: int
     first_row: int
@@ -160,7 +163,7 @@ def _common_schema(folder: Folder, files: tuple[Entry, ...], format: Format) -> 
 
 
 def fingerprint(manifest: Manifest) -> tuple[str, list[dict[str, Any]]]:
-    """SHA-256, in hex, over all files, and what went into it for each."""
+    """SHA-256, in hex, over all files of a manifest, and what went into it for each file."""
     files = [_of_file(manifest.folder, entry) for entry in manifest.files]
     return canonical_hash({"folder": manifest.folder.uri, "files": files}), files
 

@@ -41,7 +41,7 @@ class FolderLinks:
         return bool(self.followed or self.outside or self.repeated or self.broken)
 
     def facts(self) -> dict[str, int]:
-        """Counts, for a report."""
+        """Counts of the links, for a report."""
         return {
             "links_followed": self.followed,
             "links_outside": len(self.outside),
@@ -57,7 +57,10 @@ class FolderLinks:
         )
 
     def lines(self, allow: str, *, named: bool) -> list[str]:
-        """For people. allow: what lets links that lead out be followed.  named: with the first paths."""
+        """Lines about the links.
+
+        allow: what lets links that lead out be followed.  named: with the first paths.
+        """
         lines = [f"{_links(self.followed)} followed"] if self.followed else []
         kinds = (
             (self.outside, f"lead out of the folder ({allow} says where they may lead)"),
@@ -73,7 +76,7 @@ class FolderLinks:
 
 
 class PhotoListing:
-    """Photos by their suffix; hidden files and folders are left out.
+    """The photos below a folder, known by their suffix; hidden files and folders are left out.
 
     glob: keep only paths that match, relative to the folder.  roots: where links may lead out to.  links is
     filled while the listing is read.
@@ -95,7 +98,7 @@ class PhotoListing:
             yield from filter(self._wanted, walk.names())
 
     def entries(self) -> list[Entry]:
-        """The same with size and version, sorted by path."""
+        """The photos with size and version, sorted by path."""
         if not self._folder.is_local:
             return [entry for entry in self._folder.list() if self._wanted(entry.name)]
         return sorted(entry for name in self.names() if (entry := self._entry(name)) is not None)
@@ -190,7 +193,7 @@ def _is_photo(name: str) -> bool:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Links to folders included; one that leads in a circle is none."""
+    """Whether a path is a folder, links to folders included; a link that leads in a circle is none."""
     try:
         return entry.is_dir()
     except OSError:

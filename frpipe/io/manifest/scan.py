@@ -1,4 +1,4 @@
-"""Makes a manifest of a folder or prefix of photos: flat, or one folder per person as in LFW."""
+"""Make a manifest of a folder or prefix of photos: flat, or one folder per person as in LFW."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH_ROWS = 1 << 14
 
 @dataclass(slots=True)
 class Scan:
-    """What was found. `depths`: photos by the number of folders between the scanned one and the photo."""
+    """Result of a scan. `depths`: photos by the number of folders between the scanned one and the photo."""
 
     photos: int = 0
     suffixes: Counter[str] = field(default_factory=Counter)

@@ -64,7 +64,7 @@ class Features:
         return sorted(_parts_of(listed, IMAGES))
 
     def some_parts(self) -> list[int]:
-        """As `parts`. Raises OutputError where there is none."""
+        """As `parts`, but raises OutputError where there are none."""
         parts = self.parts()
         if not parts:
             raise no_output(self.folder.uri)
@@ -168,7 +168,7 @@ def _name(table: str, part: int) -> str:
 
 
 def _parts_of(listed: dict[str, PartFile], table: str) -> dict[int, PartFile]:
-    """By part the files of `images` or `faces`."""
+    """The listed files of `images` or `faces`, by part."""
     of_table = {name: file for name, file in listed.items() if name.startswith(f"{table}/")}
     numbered = ((part_number(name), file) for name, file in of_table.items())
     return {part: file for part, file in numbered if part is not None}

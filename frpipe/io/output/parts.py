@@ -1,4 +1,4 @@
-"""The published output of a part: `faces/` first, `images/` last, each of them only once.
+"""Publish the output of a part: `faces/` first, `images/` last, each of them only once.
 
 Both are created exclusively: whoever comes later, be it an attempt that everybody thought dead, finds them
 there and changes nothing. The images file is the mark that the part's rows are done. It names the SHA-256 of
@@ -61,7 +61,7 @@ def write_part(
 
 
 def create_part(out: Folder, part: int, images: bytes, faces: bytes) -> bool:
-    """As `write_part`, with the two files as they are."""
+    """Publish a part from the bytes of its two files; else as `write_part`."""
     name = part_name(part)
     if out.exists(f"{IMAGES}/{name}"):
         return False
@@ -151,7 +151,7 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 
 
 def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
-    """Parquet's columns of a field: their paths and types."""
+    """The Parquet leaf columns of a field: their paths and types."""
     kind = field.type
     if pa.types.is_struct(kind):
         for number in range(kind.num_fields):
@@ -173,7 +173,7 @@ def _numbered(out: Folder, table: str) -> set[int]:
 
 
 def _holds(out: Folder, name: str, data: bytes) -> bool:
-    """Whether a file is of these bytes; not if another driver has cleared it away since."""
+    """Whether a file holds exactly these bytes; False if another driver has removed it since."""
     try:
         return bytes_of(out, name) == data
     except FileDamaged:

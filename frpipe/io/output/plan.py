@@ -76,12 +76,15 @@ class Draft:
 
     @classmethod
     def of(cls, manifest_uri: str, reserved: frozenset[str] = frozenset()) -> Draft:
-        """Raises ManifestError: it cannot be opened, or its columns will not do."""
+        """Open and identify a manifest.
+
+        Raises ManifestError: it cannot be opened, or its columns will not do.
+        """
         manifest = Manifest.open(manifest_uri, reserved)
         return cls(manifest, *fingerprint(manifest))
 
     def part_rows(self, workers: int) -> int:
-        """The rows of a part, where they are left to us."""
+        """Rows per part where the configuration leaves them to us."""
         return auto_part_rows(self.manifest.rows_estimate(), workers)
 
 
@@ -94,7 +97,7 @@ def plan(
     *,
     workers: int = 1,
 ) -> Plan:
-    """`Draft.of` and `plan_of` in one."""
+    """Open a manifest and plan the run: `Draft.of`, then `plan_of`."""
     draft = Draft.of(manifest_uri, reserved)
     return plan_of(draft, out, draft.part_rows(workers) if part_rows == "auto" else part_rows, roots)
 
@@ -181,7 +184,7 @@ def auto_part_rows(rows: int, workers: int) -> int:
 
 
 def slices(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows` each; the last may be smaller."""
+    """Cut tables into tables of `rows` rows each; the last may be smaller."""
     held: list[pa.Table] = []
     count = 0
     for table in tables:

@@ -1,4 +1,4 @@
-"""The files of an output folder that speak of the whole run: its identity, its file list, its end.
+"""Files of an output folder that concern the whole run: its identity, its file list, its end.
 
 run.json      what decides the content, written before any work; a different run is refused
 files.json    every published file with rows, bytes and SHA-256, written when all parts are there
@@ -51,7 +51,7 @@ def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
 
 
 def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Make the folder this run's, or find that it already is; the run's facts, as first claimed.
+    """Make the folder this run's, or find that it already is. Returns the run's facts, as first claimed.
 
     identity: what decides the content.  facts: what is good to know beside it.
     Raises OutputError where the folder belongs to a run of another identity, with what differs.
@@ -63,7 +63,7 @@ def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[
 
 
 def begun(out: Folder) -> dict[str, Any]:
-    """The facts of the run that the folder belongs to; nothing where it belongs to nobody.
+    """The facts of the run that an output folder belongs to; empty if it belongs to no run.
 
     Raises OutputError where that cannot be read.
     """
@@ -99,7 +99,7 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def erasure_under_way(out: Folder) -> tuple[str, str]:
-    """What to say, and what to do, where an erasure has not ended."""
+    """Message and remedy for an output whose erasure has not ended."""
     return (
         "people are being taken out of this output, or that broke off",
         f"let it end, or run the same `frpipe erase {out.uri} ...` again; then this command",
@@ -107,7 +107,7 @@ def erasure_under_way(out: Folder) -> tuple[str, str]:
 
 
 def release(out: Folder) -> None:
-    """Give the folder back: the run's manifest turned out to be unusable, and nothing was done."""
+    """Give up the claim on a folder: the run's manifest turned out to be unusable, and nothing was done."""
     out.delete(RUN)
 
 
@@ -130,7 +130,10 @@ def complete(out: Folder) -> dict[str, Any] | None:
 
 
 def digest(out: Folder) -> str:
-    """SHA-256 of the file list of a finished run. It holds those of the files, so it stands for them all."""
+    """SHA-256 of the file list of a finished run.
+
+    The list holds the digests of all files, so it identifies the run.
+    """
     return read_whole(out, FILES, _digest_of_list)
 
 
@@ -141,7 +144,7 @@ def file_list(out: Folder) -> list[PartFile]:
 
 
 def listed_files(out: Folder) -> dict[str, str]:
-    """SHA-256 by name, as the list of files has them, of a run that has ended or had; none without a list."""
+    """SHA-256 of each listed file, by name, of a run that has ended or had ended; empty without a list."""
     try:
         return {file.name: file.sha256 for file in file_list(out)}
     except FileNotFoundError:
@@ -166,7 +169,7 @@ def read_table(out: Folder, name: str) -> pa.Table:
 
 
 def read_recorded(out: Folder, name: str, read: Callable[[PartFile | None], T]) -> T:
-    """What `read` makes of a file, told what the list of files says of it; None: the run has not ended.
+    """Read a file with `read`, which is given the file's entry in the list; None: the run has not ended.
 
     Raises OutputError where the run is being changed, and what `read` does.
     """
@@ -225,7 +228,7 @@ def _record(out: Folder) -> dict[str, PartFile]:
 
 
 def _files_of(data: bytes) -> list[PartFile]:
-    """Raises ValueError for bytes that are no such list."""
+    """Parse a list of files. Raises ValueError for bytes that are no such list."""
     try:
         listed = [PartFile(**file) for file in json.loads(data)["files"]]
     except (KeyError, TypeError):
@@ -261,7 +264,7 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedFiles:
-    """sha256: by name.  remedy: what to do where a file is not the one that is listed."""
+    """Files that are read only as listed. sha256: by name.  remedy: what to do where a file is another."""
 
     folder: Folder
     sha256: Mapping[str, str]
@@ -269,12 +272,12 @@ class ListedFiles:
 
     @classmethod
     def of(cls, folder: Folder, remedy: str = _CHANGED_REMEDY) -> ListedFiles:
-        """Those of a finished run."""
+        """The files that a finished run lists."""
         return cls(folder, {file.name: file.sha256 for file in file_list(folder)}, remedy)
 
     @classmethod
     def checked(cls, folder: Folder, files: Sequence[PartFile]) -> ListedFiles:
-        """Those that have just been read back."""
+        """The files of a list that has just been read back."""
         return cls(folder, {file.name: file.sha256 for file in files})
 
     def below(self, sub: str) -> list[str]:
@@ -282,11 +285,14 @@ class ListedFiles:
         return sorted(name for name in self.sha256 if name.startswith(f"{sub}/"))
 
     def read(self, name: str) -> bytes:
-        """All bytes. Raises OutputError where they are not those of the list; never deletes anything."""
+        """All bytes of a file.
+
+        Raises OutputError where they are not those of the list; never deletes anything.
+        """
         return self._checked(name, bytes)
 
     def table(self, name: str) -> pa.Table:
-        """A Parquet file, without its key-value metadata."""
+        """A Parquet file of the list as a table, without its key-value metadata."""
         return self._checked(name, as_table).replace_schema_metadata(None)
 
     def _checked(self, name: str, use: Callable[[bytes], T]) -> T:

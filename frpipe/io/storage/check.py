@@ -1,4 +1,4 @@
-"""Trial of a folder or an object store: whether it does what outputs, galleries and nights rest on.
+"""Try out a folder or an object store: whether it does what outputs, galleries and nights rest on.
 
 All that is tried is tried in a folder of its own, `frpipe-storage-check-*`, which is removed again.
 """
@@ -44,7 +44,7 @@ class StorageTrial:
 
 @dataclass(frozen=True, slots=True)
 class StorageCheck:
-    """What a store can do. store: its scheme, bucket and endpoint, or the type of its file system."""
+    """Result of trying a store. store: its scheme, bucket and endpoint, or the type of its file system."""
 
     uri: str
     store: str
@@ -52,7 +52,7 @@ class StorageCheck:
 
     @property
     def faults(self) -> tuple[StorageTrial, ...]:
-        """What keeps frpipe from working there."""
+        """The trials that keep frpipe from working there."""
         return tuple(trial for trial in self.trials if trial.verdict == "fault")
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class StorageCheck:
 
 
 def check_storage(uri: str, *, read_only: bool = False) -> StorageCheck:
-    """Try a place. read_only: only whether photos and manifests can be read from it.
+    """Try out a place. read_only: only whether photos and manifests can be read from it.
 
     Nothing is raised for what storage refuses: that is a trial with a fault. Raises StorageError for a URI
     that is none.
@@ -123,7 +123,7 @@ def _written(scratch: Folder) -> Iterator[StorageTrial]:
 
 
 def _tried(name: str, trial: Callable[[], StorageTrial | str]) -> StorageTrial:
-    """What came of a trial: its own verdict, `ok` with what it says, or the fault that it ended with."""
+    """Carry out a trial: its own verdict, `ok` with what it says, or the fault that it ended with."""
     try:
         found = trial()
     except FileNotFoundError:
@@ -230,7 +230,7 @@ def _latency(scratch: Folder) -> str:
 
 
 def _rename(path: Path) -> StorageTrial | str:
-    """A reader that looks again and again while a file is exchanged sees one whole content or the other."""
+    """Try whether a reader sees one whole content or the other while a file is replaced again and again."""
     target, contents = path / "renamed", (b"a" * 4096, b"b" * 4096)
     target.write_bytes(contents[0])
     stop, wrong = threading.Event(), []
@@ -321,7 +321,7 @@ def _median_ms(do: Callable[[], object]) -> float:
 
 @contextmanager
 def _scratch(folder: Folder) -> Iterator[Folder]:
-    """A folder of its own inside; it and whatever folders had to be made for it are removed at the end."""
+    """Use a scratch folder inside; it and the folders that had to be made for it are removed at the end."""
     name = f"{FOLDER_PREFIX}{uuid.uuid4().hex[:12]}"
     made = _missing(folder)
     try:

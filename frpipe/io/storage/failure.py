@@ -1,4 +1,4 @@
-"""What an error of a file system or an object store means, whatever library raised it."""
+"""Classify errors of file systems and object stores, whatever library raised them."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def codes_of(error: BaseException) -> set[str]:
 
 
 class ExplainedFile(io.RawIOBase):
-    """Reads another file. uri: what the errors name."""
+    """A file whose read errors are turned into StorageError. uri: what the errors name."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file, self._uri = file, uri

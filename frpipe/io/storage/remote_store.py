@@ -27,7 +27,10 @@ _CONFLICT_TRIES = 5
 
 
 class Conditional(Protocol):
-    """A store under test. try_create: whether the file was created; False: it was there."""
+    """A store whose exclusive create is tried.
+
+    try_create: whether the file was created; False: it was there.
+    """
 
     @property
     def address(self) -> str: ...
@@ -52,7 +55,7 @@ def refuse_unconditional(place: Hashable, store: Conditional) -> None:
 
 
 def is_conditional(store: Conditional) -> bool:
-    """Whether the second of two creates is refused. What is tried is removed again.
+    """Whether the store refuses the second of two creates. The files of the trial are removed again.
 
     A first create that is refused is proof, too: its answer was lost, and the store was asked once more.
     Raises StorageError where the store does not know the condition, and what storage raises otherwise.
@@ -92,7 +95,9 @@ class RemoteStore:
         source.unlink()
 
     def create(self, name: str, data: bytes) -> bool:
-        """S3: one PUT with `If-None-Match: *`, of which the store is asked for proof first.
+        """Create an object on S3 with one PUT and `If-None-Match.
+
+        *`, which the store has first proven to obey.
 
         Raises StorageError, and writes nothing, where the store takes a second create for the first.
         """
@@ -101,17 +106,17 @@ class RemoteStore:
         return self._create(path, data)
 
     def try_create(self, name: str, data: bytes) -> bool:
-        """As `create`, from a store that has proven nothing."""
+        """Create an object as `create`, in a store that has proven nothing."""
         return self._create(self._writable(name), data)
 
     @property
     def address(self) -> str:
-        """What a person calls the store: its scheme and bucket, and the endpoint where there is one."""
+        """Name of the store for people: its scheme and bucket, and the endpoint where there is one."""
         scheme, bucket, endpoint = self._place
         return f"{scheme}://{bucket}{f' at {endpoint}' if endpoint else ''}"
 
     def _create(self, path: str, data: bytes) -> bool:
-        """409 means that another writer is at it: ask again."""
+        """Create an object; on 409 (another writer is at it) ask again."""
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
                 self._fs.pipe_file(path, data, mode="create")
@@ -165,11 +170,11 @@ class RemoteStore:
         return 0
 
     def prune(self, sub: str) -> None:
-        """Object stores have no folders."""
+        """Do nothing: object stores have no folders."""
 
     @cached_property
     def _place(self) -> tuple[str, str, str]:
-        """Scheme, bucket and endpoint: what one proof holds for."""
+        """Scheme, bucket and endpoint: the store that one proof holds for."""
         endpoint = str(self._fs.s3.meta.endpoint_url) if self._scheme == "s3" else ""
         return self._scheme, self._root.partition("/")[0], endpoint
 
@@ -184,7 +189,7 @@ class RemoteStore:
         yield from sorted((path, info) for path, info in found.items() if path != folder)
 
     def _pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """S3 lists a thousand keys at a time: nothing is held but the page."""
+        """Keys of the store, a thousand at a time as S3 lists them: only one page is held."""
         bucket, _, key = folder.partition("/")
         request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
         while True:

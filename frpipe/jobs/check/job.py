@@ -44,7 +44,10 @@ class FileProblem:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
-    """bytes: read.  mended: whether what could be was taken back.  again: how to do it anew."""
+    """Result of checking one run.
+
+    bytes: read.  mended: whether what could be was withdrawn.  again: how to redo it.
+    """
 
     run: str
     job: str
@@ -57,30 +60,36 @@ class CheckedRun:
 
     @property
     def whole(self) -> bool:
-        """Whether it has ended and is as it was written."""
+        """Whether the run has ended and is as it was written."""
         return self.finished and not self.problems
 
     @property
     def mendable(self) -> bool:
-        """Whether `mend` is of use."""
+        """Whether mending would help."""
         return not self.mended and any(each.mendable for each in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """JSON form of the result."""
         return {**asdict(self), "whole": self.whole}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to check. mend: take back what is damaged or lacks its other half; nobody else may be at it."""
+    """A check of all runs below a place.
+
+    mend: withdraw what is damaged or lacks its other half; nobody else may be at work there.
+    """
 
     uri: str
     mend: bool = False
     say: Say = lambda _: None
 
     def run(self) -> list[CheckedRun]:
-        """All runs below, by their places. Raises OutputError: there is none, or an erasure is under way and
-        would be mended; StorageError, OutOfMemory: it cannot be told."""
+        """Check all runs below, by their places.
+
+        Raises OutputError: there is none, or an erasure is under way and would be mended; StorageError,
+        OutOfMemory: it cannot be told.
+        """
         folder = Folder.at(self.uri)
         names = list(folder.walk())
         places = sorted(name.rpartition("/")[0] for name in names if name.rpartition("/")[2] == run.RUN)
@@ -113,7 +122,7 @@ class Check:
 
 
 class _Run:
-    """One run. names: of its files, without those of runs inside it."""
+    """One run to check. names: of its files, without those of runs inside it."""
 
     def __init__(self, out: Folder, names: Sequence[str], progress: _Progress) -> None:
         self.out, self.names, self.read, self._progress = out, names, 0, progress
@@ -125,7 +134,7 @@ class _Run:
         return str(run.begun(self.out).get("identity", {}).get("job", ENROLL))
 
     def problems(self) -> Iterator[FileProblem]:
-        """What is wrong, read file by file."""
+        """Problems of the run, found file by file."""
         if self.out.exists(run.ERASING):
             yield FileProblem(
                 run.ERASING, "says that people are being taken out of it, or that broke off", False
@@ -158,7 +167,7 @@ class _Run:
                 yield FileProblem(name, STRANGE, mendable=False)
 
     def mend(self, problems: Sequence[FileProblem]) -> None:
-        """Take back what can be done anew."""
+        """Withdraw the files that can be made anew."""
         if self.out.exists(run.ERASING):
             raise OutputError(*run.erasure_under_way(self.out))
         # A reader that has it open learns that the run is not finished; its job, that something is missing.
@@ -177,7 +186,7 @@ class _Run:
             return None
 
     def _published(self) -> Iterator[FileProblem]:
-        """Of what has not ended, by the marks and checksums that the files bear themselves."""
+        """Problems of a run that has not ended, by the marks and checksums that its files bear."""
         if self.job == ENROLL:
             yield from self._each(self._look_at_part, sorted(done_parts(self.out)))
             return
@@ -236,7 +245,7 @@ class _Run:
 
 
 class _Progress:
-    """Says now and then how much has been read."""
+    """Reports every few seconds how much has been read."""
 
     def __init__(self, say: Say) -> None:
         self._say, self._said, self._files, self._bytes = say, time.monotonic(), 0, 0
@@ -251,7 +260,7 @@ class _Progress:
 
 
 def again(out: Folder, job: str) -> str:
-    """What does the run's missing parts anew: the command where it is known in full."""
+    """The command that redoes the run's missing parts, in full where it is known."""
     facts = run.begun(out)
     if job != ENROLL or "replay_of" in facts or "manifest" not in facts:
         return f"the same command of jobs/{_SCRIPTS.get(job, job)}.py, with --output {out.uri}"

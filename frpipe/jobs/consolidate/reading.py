@@ -1,4 +1,4 @@
-"""What an enroll output says of its photos: their templates, and which photos it speaks of."""
+"""Read an enroll output for a gallery: photos, faces, and the photos whose outcome the run reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BUCKET_ROWS = 32_768
 
 
 def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """(images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
+    """Iterate over (images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
     parts = source.features.some_parts()
     for part, (images, faces) in zip(parts, source.features.tables(_NAMES, parts=parts), strict=True):
         if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
@@ -39,7 +39,7 @@ def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
 
 
 def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
-    """The photos of which the run says what became of them, as far as a gallery is concerned.
+    """The photos whose outcome the run reports, as far as a gallery is concerned.
 
     Not among them are photos that could not be read this time, for reasons that pass (PASSING), and photos
     with a face and without a person: nobody says whose it is. How many of each.
@@ -53,7 +53,7 @@ def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
 
 
 def derived(table: pa.Table, how: TemplatePolicy, disputed: Counter[str] | None = None) -> pa.Table:
-    """What is kept of each person, with the photos that a template was derived from.
+    """Templates kept of each person, with the photos that each was derived from.
 
     table: holds all rows of each of its people.  disputed: as `reduce_templates`.
     """
@@ -77,7 +77,7 @@ def _located(table: pa.Table, plan: pa.Table) -> pa.Table:
 
 
 def grouped(tables: Iterable[pa.Table], dim: int, bucket_rows: int = _BUCKET_ROWS) -> Iterator[pa.Table]:
-    """Tables of about `bucket_rows` rows in each of which every person stands with all their rows.
+    """Regroup rows by person: tables of about `bucket_rows` rows, each with all rows of its people.
 
     tables: templates tables, in any order. Their rows lie in unnamed temporary files meanwhile, in clear.
     """

@@ -139,11 +139,11 @@ class FeatureSource(_Plain):
 
     @property
     def fresh_rows(self) -> int:
-        """All of them."""
+        """Number of fresh faces: all of them."""
         return self.rows
 
     def has_fresh(self, number: int) -> bool:
-        """Always."""
+        """Always true: all faces of a run are fresh."""
         return True
 
     def block(self, number: int) -> Block:

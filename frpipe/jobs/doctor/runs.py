@@ -1,4 +1,4 @@
-"""The runs that a doctor asks, oldest first, and how each was put into the gallery."""
+"""Enroll runs that a doctor consults, oldest first, and how each was put into the gallery."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunOfGallery:
     how: dict[str, Any] | None
 
     def templates(self, photos: RunPhotos) -> Iterator[pa.Table]:
-        """The templates that it gives: subject_id, face_id and embedding; `photos` takes those it speaks of.
+        """Templates of the run: subject_id, face_id and embedding; `photos` takes the photos it reports.
 
         Of a run that the log does not name any face of a photo may be its template.
         """
@@ -57,7 +57,7 @@ class RunOfGallery:
 
 
 def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
-    """The runs, oldest first. Raises OutputError and GalleryMismatch where one cannot be asked."""
+    """Open runs, oldest first. Raises OutputError and GalleryMismatch where one cannot be used."""
     notes = _notes(gallery)
     found = []
     for uri in uris:
@@ -68,13 +68,13 @@ def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
 
 
 def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:
-    """By run the settings of the last time that it was put into the gallery."""
+    """The settings of the last time that each run was put into the gallery."""
     found = {facts["run"]: facts for facts in consolidations(gallery)}
     return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}
 
 
 def consolidations(gallery: Gallery) -> Iterator[dict[str, str]]:
-    """What the log says of each time that a run was put into the gallery, oldest first: `run`, settings."""
+    """Log entries of the runs that were put into the gallery, oldest first: `run`, settings."""
     for entry in gallery.log():
         if entry.note.startswith(_NOTE):
             try:

@@ -1,4 +1,4 @@
-"""Take people out of all that a configuration of nights knows: gallery, outputs, results, reports, records.
+"""Erase people from all that a night configuration knows: gallery, outputs, results, reports, records.
 
 The order lets it be killed anywhere: a mark that keeps nights away and holds what was found, then the
 suppression list, so that nobody comes back meanwhile, the gallery and its compaction, night after night, the
@@ -61,9 +61,12 @@ _OWN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ErasedEverywhere:
-    """photos, faces: out of enroll outputs.  templates: out of the gallery.  results: of nights, changed.
+    """Counts of an erasure.
+
+    photos, faces: of enroll outputs.  templates: of the gallery.  results: of nights, changed.
     suppressed: new entries of the list.  shared: contents of other people's photos too, not suppressed.
-    absent: ids that occur nowhere, and were never erased.  searched: what the proof has read."""
+    absent: ids that occur nowhere, and were never erased.  searched: what the proof has read.
+    """
 
     nights: int
     photos: int
@@ -79,13 +82,13 @@ class ErasedEverywhere:
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Counts; no id."""
+        """JSON form: counts, and no id."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class EraseEverywhere:
-    """Whom to take out of all that a configuration of nights knows. reason, by: for list and receipt."""
+    """Erasure of people from all that a night configuration knows. reason, by: for list and receipt."""
 
     config: NightConfig
     subjects: frozenset[str]
@@ -96,7 +99,7 @@ class EraseEverywhere:
     say: Callable[[str], None] = lambda _: None
 
     def run(self) -> ErasedEverywhere:
-        """Do it, or what is left of it.
+        """Erase the people, or resume an erasure that was interrupted.
 
         Raises LeaseError: a night is under way; OutputError: copies, or a file is damaged; ErasureError: the
         proof fails, and the same command proves again.
@@ -105,7 +108,7 @@ class EraseEverywhere:
             return self._run(held)
 
     def dry_run(self) -> ErasedEverywhere:
-        """What would be done; nothing is written, and no lease is held."""
+        """Report what would be erased; nothing is written, and no lease is held."""
         pending, known = self._gathered()
         struck = [self._of_night(night, pending, lambda: None).dry_run() for night in nights(self.runs)]
         templates = self._templates(pending) if self.gallery else 0
@@ -119,7 +122,7 @@ class EraseEverywhere:
 
     @cached_property
     def gallery(self) -> Gallery | None:
-        """That the nights fill; None where there is none yet."""
+        """The gallery that the nights fill; None where there is none yet."""
         there = Folder.at(self.config.gallery).exists(GALLERY)
         return Gallery.open(self.config.gallery) if there else None
 
@@ -154,7 +157,10 @@ class EraseEverywhere:
         return done
 
     def _gathered(self) -> tuple[Pending, KnownPhotos]:
-        """Whom and what to look for: what is named, what is known of it, and what broke off earlier."""
+        """Ids, contents and vectors to look for.
+
+        Named ones, what is known of them, and what an interrupted erasure had.
+        """
         pending = marks.pending_in(self.runs) or Pending.new(self.reason, self.by)
         subjects, images = self.subjects | pending.subjects, self.images | pending.images
         known = photos_of(self._enrolled, subjects, images, needles=True)
@@ -193,7 +199,7 @@ class EraseEverywhere:
         return [folder for folder in found if run.begun(folder)]
 
     def _listed(self, subjects: frozenset[str], images: frozenset[str]) -> Iterator[tuple[str, str | None]]:
-        """Photos that the nights' lists name: also those that were never enrolled."""
+        """Photos of these people that the nights' lists name, also those that were never enrolled."""
         people, ids = (pa.array(sorted(each), pa.string()) for each in (subjects, images))
         for night in nights(self.runs):
             for sub in (SCAN, PROBES):
@@ -209,7 +215,7 @@ class EraseEverywhere:
     def _rows_of(
         gallery: Gallery, subjects: frozenset[str], images: frozenset[str]
     ) -> Iterator[tuple[str, list[str]]]:
-        """Face ids in sight of these people, or of these photos, by person and shard."""
+        """Visible face ids of these people, or of these photos, by person and shard."""
         people = pa.array(sorted(subjects), pa.string())
         for table in gallery.snapshot().tables(["subject_id", "face_id"], vectors=False):
             own = pc.is_in(table["subject_id"], value_set=people).to_pylist()
@@ -236,7 +242,10 @@ class EraseEverywhere:
         return sum(int(rows_of(pending.ids, table).sum()) for table in tables)
 
     def _out_of_gallery(self, pending: Pending, known: KnownPhotos, held: Lease) -> tuple[int, int]:
-        """Suppress, delete, compact; how many entries and templates."""
+        """Suppress and delete people in the gallery, and compact it.
+
+        Returns counts of entries and templates.
+        """
         if self.gallery is None:
             self.say(
                 "warning: there is no gallery, and so no list that keeps them out: take their photos away"
@@ -317,7 +326,7 @@ def needles_of(snapshot: Snapshot, rows: Mapping[str, NDArray[np.int64]], stored
 
 @dataclass(frozen=True, slots=True)
 class GalleryProof:
-    """What is looked for: see `Proof`. The shards of an encrypted gallery are decrypted and read as rows."""
+    """Proof for a gallery; see `Proof`. Shards of an encrypted gallery are decrypted and read as rows."""
 
     gallery: Gallery
     ids: ErasedIds

@@ -1,4 +1,4 @@
-"""Erase: take people out of a finished run, file by file, and prove that they are gone.
+"""Erase people from a finished run, file by file, and prove that they are gone.
 
 The order lets it be killed anywhere: a mark that keeps others away, then the plan, so that nothing is done
 again, then faces and images, the file list, the report, the mark of success, the proof (docs/adr/0016).
@@ -39,7 +39,7 @@ class EraseTarget:
 
     @classmethod
     def open(cls, uri: str) -> EraseTarget:
-        """Nothing is changed. Raises OutputError where there is no enroll output, or it is not finished."""
+        """Open a run to erase from. Raises OutputError where it is no enroll output, or not finished."""
         out = Folder.at(uri)
         try:
             key = str(run.begun(out)["identity"]["manifest"])
@@ -67,9 +67,12 @@ def _report(out: Folder) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """images, faces, parts: taken out, or that would be.  copies: rows that stay and show the same faces.
+    """Counts of an erasure.
+
+    images, faces, parts: erased, or that would be.  copies: rows that stay and show the same faces.
     earlier: ids that were erased before.  absent: ids that were never there, as (kind, id).
-    searched: what the proof has read; nothing of a dry run."""
+    searched: what the proof has read; nothing of a dry run.
+    """
 
     run: str
     images: int
@@ -83,7 +86,7 @@ class Erased:
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Counts; no id."""
+        """JSON form: counts, and no id."""
         shown = ("run", "images", "faces", "parts", "of_parts", "copies", "earlier", "dry_run")
         return {
             **{name: getattr(self, name) for name in shown},
@@ -95,8 +98,11 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Whom to take out of which run.  copies: what to do with the same photos under other ids.
-    take_over: whether an erasure of other people that broke off is ended with this one."""
+    """Erasure of people from one run.
+
+    copies: what to do with the same photos under other ids.  take_over: whether an erasure of other people
+    that broke off is ended with this one.
+    """
 
     uri: str
     subjects: frozenset[str]
@@ -106,7 +112,7 @@ class Erase:
     say: Callable[[str], None] = lambda _: None
 
     def run(self) -> Erased:
-        """Do it, or what is left of it.
+        """Erase the people, or resume an erasure that was interrupted.
 
         Raises OutputError: no finished run, copies, a damaged part, or somebody else took over; ErasureError:
         the proof fails.
@@ -130,7 +136,7 @@ class Erase:
         return self._ended(target, journal.pending, searched)
 
     def dry_run(self) -> Erased:
-        """What would be done; nothing is written."""
+        """Report what would be erased; nothing is written."""
         target = EraseTarget.open(self.uri)
         pending = ErasureJournal.of(target.out).pending
         found, copies = self._look(target, ids_of(target.key, pending))

@@ -1,4 +1,4 @@
-"""Take rows out of the files of a run. Each step finds out what is left to do, and may be done again."""
+"""Remove rows from the files of a run. Each step finds out what is left to do, and may be repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Check = Callable[[], None]
 
 
 def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Take rows out of the plan, so that no job can do them again; then note how many in its index."""
+    """Remove rows from the plan, so that no job can do them again; then note their number in its index."""
     gone: dict[str, int] = {}
     with PartWriter(out.child(PLAN)) as writer:
         for part, rows in zip(parts, in_order(partial(_plan_rows, out), parts), strict=True):
@@ -48,7 +48,7 @@ def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], c
 
 
 def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Take rows out of faces and images. A part that is damaged is taken away: it may hold anything.
+    """Remove rows from faces and images. A damaged part is withdrawn: it may hold anything.
 
     Raises StorageError, OutOfMemory or OutputError where it cannot be told: it stays, and so does the mark.
     """
@@ -70,14 +70,14 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
 
 
 def clear_scratch(out: Folder) -> None:
-    """Remove what a run leaves there while it is under way, and what killed writers left."""
+    """Remove working files of a run, and what killed writers left."""
     for sub in _SCRATCH:
         out.clear(sub)
     out.sweep(0)
 
 
 def as_written(data: bytes) -> pa.Table:
-    """A Parquet file, with the names of list items that it was written with: Parquet has its own for them."""
+    """Read a Parquet file with the names of list items that it was written with: Parquet has its own."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     table = file.read(use_threads=False)
     stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
@@ -92,7 +92,7 @@ def _plan_rows(out: Folder, part: int) -> pa.Table:
 
 
 def _read(out: Folder, part: int, listed: Mapping[str, str]) -> tuple[pa.Table, pa.Table, bool]:
-    """Images, faces, and whether they belong together."""
+    """Images and faces of a part, and whether they belong together."""
     images = _whole(out, f"{IMAGES}/{part_name(part)}", listed)[0]
     faces, data = _whole(out, f"{FACES}/{part_name(part)}", listed)
     return images, faces, is_whole(images, data)

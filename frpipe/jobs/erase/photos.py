@@ -1,4 +1,4 @@
-"""What enroll outputs know of people's photos: their ids, the digests of their files, their vectors."""
+"""Find people's photos in enroll outputs: their ids, the digests of their files, their vectors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def photos_of(
     needles: bool = False,
     sources: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> KnownPhotos:
-    """The photos of some people, and some photos, in enroll outputs; in bounded memory.
+    """Find the photos of some people, and some photos, in enroll outputs; in bounded memory.
 
     Ids are compared in Unicode NFC.  sources: by address of a run, what its photos have before their ids
     where they are to be known; "" for nothing.
@@ -84,7 +84,7 @@ class _Wanted:
     images: pa.Array
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray:
-        """(rows,) which rows are of these people, or these photos."""
+        """(rows,) bool: which rows are of these people, or these photos."""
         theirs = pc.is_in(canonical_column(table["subject_id"]), value_set=self.subjects)
         return pc.or_(theirs, pc.is_in(canonical_column(table["image_id"]), value_set=self.images))
 

@@ -43,7 +43,7 @@ _WORD = rb"[\w\x80-\xff-]"
 
 
 class ErasureError(OutputError):
-    """Something of those who were erased is left below a run."""
+    """Error: data of people who were erased are left below a run."""
 
     code = "erasure"
 
@@ -67,7 +67,7 @@ class Searched:
         )
 
     def text(self) -> str:
-        """What the proof covers, and what it does not."""
+        """The scope of the proof: what it covers, and what it does not."""
         hidden = f", {self.hidden:,} of them hidden" if self.hidden else ""
         text = f"{self.files:,} files read{hidden}"
         if not self.unread:
@@ -166,7 +166,7 @@ class Proof:
 
 
 def _text_columns(data: bytes) -> tuple[list[str], pa.Table]:
-    """Names of the columns with text in them, and these."""
+    """Names of the columns with text in them, and the columns."""
     file = pq.ParquetFile(pa.BufferReader(data))
     names = [field.name for field in file.schema_arrow if "string" in str(field.type)]
     return names, file.read(columns=names, use_threads=False)

@@ -1,4 +1,4 @@
-"""Look through a run, before anything is changed, for the rows of people who are to be erased."""
+"""Scan a run, before anything is changed, for the rows of people who are to be erased."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _FACES = ["image_id", "subject_id", "embedding"]
 
 @dataclass(slots=True)
 class FoundRows:
-    """ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors."""
+    """Rows to erase.
+
+    ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors.
+    """
 
     ids: ErasedIds
     images: int = 0
@@ -43,7 +46,7 @@ class Copies:
 
 
 def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> FoundRows:
-    """Rows that bear one of the ids `wanted`, and none of those whose erasure is under way.
+    """Find the rows that bear one of the ids `wanted`, and none whose erasure is under way.
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
@@ -73,7 +76,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
 
 
 def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
-    """What would stay of the photos found. erased: ids of all rows that go. Reads all vectors of the run."""
+    """Find copies of the photos that stay. erased: ids of all rows that go. Reads all vectors of the run."""
     features, haystack = Features(out), Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())
 
@@ -100,7 +103,7 @@ def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
 
 
 def _unpublished(out: Folder, part: int) -> pa.Table:
-    """A part that is in the plan alone: its files were damaged, and taken away."""
+    """Rows of a part that is in the plan alone: its files were damaged, and withdrawn."""
     rows = read_part(out, part).select(["image_id", "subject_id"])
     nothing = {"content_sha256": pa.nulls(len(rows), pa.string()), "faces": np.zeros(len(rows), np.int32)}
     return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})

@@ -1,4 +1,4 @@
-"""Whether a night's measures are distributed as those of the nights before it."""
+"""Compare the distributions of a night's measures with those of the nights before it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def drift(work: Work) -> Facts:
 
 
 def window(past: Sequence[Past], nights: int, recipe: Facts | None = None) -> list[Past]:
-    """The newest finished nights that have samples, of the same recipe."""
+    """The newest finished nights that have samples and the same recipe."""
     alike = [
         night
         for night in past
@@ -42,7 +42,7 @@ def window(past: Sequence[Past], nights: int, recipe: Facts | None = None) -> li
 
 
 def compare(tonight: NightSample, nights: Sequence[Samples], name: str, how: DriftStep) -> Facts:
-    """One measure: both summaries, the distance, what chance makes of it, a verdict, and bins to draw.
+    """Compare one measure: both summaries, the distance, its chance level, a verdict, and bins to draw.
 
     verdict: `insufficient data` with fewer than `least_values` on either side; `moved` where the distance is
     more than equal distributions show once in 1000, and more than `least_distance`; else `steady`.

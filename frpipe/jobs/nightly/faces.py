@@ -1,4 +1,4 @@
-"""The first steps of a night: look for photos, enroll them, put their faces into the gallery."""
+"""The first steps of a night: scan photos, enroll them, put their faces into the gallery."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def scan(work: Work) -> Facts:
 
 
 def looked(config: NightConfig, last: Past | None) -> photos.PhotoScan:
-    """The photos against those of last night. Raises ManifestError where there never were any."""
+    """Compare the photos with those of last night. Raises ManifestError where there never were any."""
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
     known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
     found = photos.look(str(config.photos), config.scan, known, barred, source=source, roots=roots)
@@ -54,12 +54,12 @@ def looked(config: NightConfig, last: Past | None) -> photos.PhotoScan:
 
 
 def source_of(config: NightConfig) -> str:
-    """What the gallery has before the ids of the photos."""
+    """Prefix of the photos' ids in the gallery."""
     return config.consolidate.source or ""
 
 
 def scan_words(facts: Facts) -> str:
-    """What a scan has found, in a line."""
+    """One line about the result of a scan."""
     left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
     suppressed = facts.get("suppressed")
     return (
@@ -72,7 +72,7 @@ def scan_words(facts: Facts) -> str:
 
 
 def say_links(work: Work, links: FolderLinks) -> None:
-    """Say how many links were followed, and how many were not, and why."""
+    """Report how many links were followed, and how many were not, and why."""
     for line in links.lines("settings.storage.roots", named=False):
         work.say(line)
 
@@ -94,7 +94,7 @@ def enroll(work: Work) -> Facts:
 
 
 def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:
-    """The report of the photos that a look has written down in `place`, enrolled into `out`.
+    """Enroll the photos that a scan has listed in `place` into `out`; returns the report.
 
     uri: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
     link out of it after the look is not read.  source: what the gallery has before their ids.
@@ -111,7 +111,7 @@ def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "")
 
 
 def consolidate(work: Work) -> Facts:
-    """Put the faces of tonight's photos into the gallery, and take those of vanished ones out if asked to."""
+    """Put the faces of tonight's photos into the gallery, and remove those of vanished ones if asked to."""
     how = work.config.consolidate
     vanished = photos.vanished_at(work.folder.child(SCAN), work.config) if how.vanished == "remove" else None
     if not work.did("enroll"):
@@ -145,7 +145,7 @@ def consolidate(work: Work) -> Facts:
 
 
 def _counted_before(work: Work, run_id: str) -> Facts:
-    """What an earlier launch of tonight, that was cut short after its commit, has done: as the log says."""
+    """Counts of an earlier launch of tonight that was killed after its commit, from the log."""
     since = work.journal.base.get("gallery_version") or 0
     for entry in reversed(Gallery.open(work.config.gallery).log()):
         if entry.version > since and entry.note.startswith(f'consolidate {{"run": "{run_id}"'):
@@ -156,7 +156,7 @@ def _counted_before(work: Work, run_id: str) -> Facts:
 
 
 def _without(work: Work, vanished: pa.Table | None) -> Facts:
-    """Nothing was enrolled: take the templates of vanished photos out, if there are any."""
+    """Remove the templates of vanished photos when nothing was enrolled, if there are any."""
     if vanished is None or not vanished.num_rows or gallery_version(work.config.gallery) is None:
         return nothing_done("nothing was enrolled")
     work.journal.lease.check()
@@ -168,12 +168,12 @@ def _without(work: Work, vanished: pa.Table | None) -> Facts:
 
 
 def gallery_version(uri: str) -> VersionId | None:
-    """The newest version of a gallery; None where there is no gallery."""
+    """Newest version of a gallery; None where there is no gallery."""
     return Gallery.open(uri).newest() if Folder.at(uri).exists(GALLERY) else None
 
 
 def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
-    """Why a gallery is not the one of which a version was recorded: restored, copied, made anew or gone.
+    """Reason why a gallery is not the one whose version was recorded: restored, copied, made anew or gone.
 
     None where it is, though a compaction may have taken the version.
     """
@@ -189,7 +189,10 @@ def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
 
 
 def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
-    """A version of a gallery; None where there is none, it was purged, or another one bears its number."""
+    """Open a version of a gallery.
+
+    None where there is none, it was purged, or another one bears its number.
+    """
     if recorded is None:
         return None
     try:
@@ -201,7 +204,7 @@ def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
 
 
 def _committed(uri: str, version: int | None) -> Facts:
-    """What names a version that was just committed, beside its number."""
+    """Identity of a version that was just committed, beside its number."""
     gallery = Gallery.open(uri)
     trace = None if version is None else gallery.catalog.trace(version)
     return {} if trace is None else {"gallery_id": gallery.gallery_id, "commit": trace[0]}

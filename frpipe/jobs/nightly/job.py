@@ -1,4 +1,4 @@
-"""A night: scan, enroll, consolidate, dedup, identify, measure drift, report; then let old nights go."""
+"""A night: scan, enroll, consolidate, dedup, identify, measure drift, report; then remove old nights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Night:
     say: Say = lambda _: None
 
     def run(self) -> tuple[Facts, Exception | None]:
-        """Do it, or what is left of it: the report, and the error to raise if a gate does not hold.
+        """Run the night, or resume it: returns the report, and the error to raise if a gate does not hold.
 
         Raises LeaseError where another night is under way; OutputError where tonight was begun with another
         configuration; and whatever a step raises.
@@ -111,7 +111,7 @@ class Night:
         return nodes
 
     def _stepped(self, work: Work) -> bool:
-        """Do the steps; whether all were done, and none held back."""
+        """Run the steps; returns whether all were done, and none held back."""
         for number, (name, do) in enumerate(STEPS, 1):
             if work.journal.facts(name) is not None:
                 work.say(f"step {number} of {len(STEPS)}, {name}: done already")
@@ -137,7 +137,7 @@ class Night:
 
 
 def _last(journal: NightJournal, past: list[Past]) -> Past | None:
-    """The night that tonight was begun on."""
+    """The night that tonight was based on."""
     date = journal.base["night"]
     found = next((night for night in past if night.date == date and night.complete), None)
     if date is not None and found is None:
@@ -161,7 +161,7 @@ def _check_gallery(journal: NightJournal, uri: str) -> None:
 
 
 def _off(name: str, work: Work) -> Facts:
-    """A step that is switched off; what was known of photos stays known."""
+    """Facts of a step that is switched off; what was known of photos stays known."""
     sub: dict[str, Any] = {"scan": SCAN, "identify": PROBES}
     if name in sub:
         photos.carry_known(work.before(sub[name]), work.folder.child(sub[name]))

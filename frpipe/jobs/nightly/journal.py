@@ -27,7 +27,10 @@ Facts = dict[str, Any]
 
 
 def read_record(folder: Folder) -> Facts:
-    """A night's `night.json`; empty where it has none yet. Raises OutputError where it cannot be read."""
+    """Read a night's `night.json`; empty where it has none yet.
+
+    Raises OutputError where it cannot be read.
+    """
     try:
         return read_json(folder, NIGHT)
     except FileNotFoundError:
@@ -40,7 +43,7 @@ def read_record(folder: Folder) -> Facts:
 
 @dataclass(slots=True)
 class NightJournal:
-    """The record of one night. Nothing is written without the lease.
+    """Record of one night's finished steps. Nothing is written without the lease.
 
     base: what tonight is compared with: `night`, the last finished one, and `gallery_version`, as tonight
     began, with its `gallery_id` and `gallery_commit`; each may be None.  created: when tonight began.
@@ -55,7 +58,9 @@ class NightJournal:
 
     @classmethod
     def claim(cls, folder: Folder, date: str, identity: Facts, base: Facts, lease: Lease) -> NightJournal:
-        """Make the folder tonight's, or go on with it; one that was only claimed may be begun otherwise.
+        """Claim the folder for tonight, or resume it.
+
+        One that was only claimed may be begun with other settings.
 
         Raises OutputError where the folder holds a night of another configuration, or other files.
         """
@@ -78,12 +83,12 @@ class NightJournal:
 
     @property
     def gallery(self) -> RecordedVersion | None:
-        """The gallery's version as tonight began; None where there was no gallery."""
+        """Version of the gallery as tonight began; None where there was no gallery."""
         named = VersionId.read(self.base, "gallery_")
         return RecordedVersion(named, self.created) if named else None
 
     def facts(self, step: str) -> Facts | None:
-        """What a finished step has recorded; None where it is not finished."""
+        """Facts that a finished step has recorded; None where it is not finished."""
         found: Facts | None = self.record["steps"].get(step)
         return found
 
@@ -93,14 +98,14 @@ class NightJournal:
         self._write()
 
     def pin(self, name: str, value: Any) -> Any:
-        """Settle something for all launches of this night; what the first one settled."""
+        """Settle a value for all launches of this night; returns what the first launch settled."""
         if name not in self.record["pins"]:
             self.record["pins"][name] = value
             self._write()
         return self.record["pins"][name]
 
     def note_nodes(self, nodes: int) -> None:
-        """How many nodes the cluster has: the most of all launches counts."""
+        """Record the number of nodes of the cluster: the most of all launches counts."""
         self.record["nodes"] = max(nodes, self.record["nodes"] or 0)
 
     def _write(self) -> None:
@@ -112,12 +117,12 @@ class NightJournal:
 
 
 def untouched(folder: Folder) -> bool:
-    """Whether a night was claimed here, and stopped before it left anything else."""
+    """Whether a night was claimed here and stopped before it left anything else."""
     return list(islice(folder.walk(), 2)) == [run.RUN]
 
 
 def encoded(data: Facts) -> bytes:
-    """JSON as a night writes it."""
+    """Serialise JSON as a night writes it."""
     return (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode()
 
 

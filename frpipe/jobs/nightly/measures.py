@@ -1,4 +1,4 @@
-"""What is measured of a night's photos, to be compared with the nights before."""
+"""Measures of a night's photos, to be compared with those of the nights before."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FACE_NAMES = ["score", "eye_distance_px", "sharpness"]
 
 
 def measured(work: Work) -> Samples:
-    """By name: quality, detection score, rank-1 and mated similarity, shares of photos that failed."""
+    """Samples by name: quality, detection score, rank-1 and mated similarity, shares of failed photos."""
     facts = unsuppressed(work.journal.facts("enroll") or {})
     samples = {
         "rejected": NightSample.of_share(facts["rejected"], facts["rows"]),
@@ -51,7 +51,7 @@ def measured(work: Work) -> Samples:
 
 
 def unsuppressed(enroll: Facts) -> Facts:
-    """The facts of the step `enroll` as if photos that are suppressed had not been there."""
+    """Facts of the step `enroll` as if suppressed photos had not been there."""
     count = enroll.get("reasons", {}).get(Reason.SUPPRESSED.value, 0)
     return {**enroll, **{name: enroll[name] - count for name in ("rows", "rejected") if name in enroll}}
 
@@ -70,7 +70,7 @@ def _of_faces(work: Work) -> Samples:
 
 
 def _mated(work: Work, before: Snapshot) -> Iterator[float]:
-    """Of each of tonight's templates the best similarity to an older one of the same person, exactly."""
+    """Best similarity of each of tonight's templates to an older one of the same person, exactly."""
     people = _known_people(work, before)
     old = _templates_of(before, people)
     for table in _tonights(work):
@@ -83,7 +83,7 @@ def _mated(work: Work, before: Snapshot) -> Iterator[float]:
 
 
 def _known_people(work: Work, before: Snapshot) -> pa.Array:
-    """Those of tonight whom the gallery knew; of many, an even choice that is the same every time."""
+    """People of tonight whom the gallery knew; of many, an even choice that is the same every time."""
     features = Features(work.folder.child(ENROLL))
     seen = [faces[SUBJECT_ID].unique() for faces in features.all_faces([SUBJECT_ID])]
     tonight = canonical_column(pa.chunked_array(seen, pa.string())).unique().drop_null()
@@ -107,7 +107,7 @@ def _templates_of(before: Snapshot, people: pa.Array) -> dict[str, list[tuple[st
 
 
 def _tonights(work: Work) -> Iterator[pa.Table]:
-    """Tonight's templates, chosen as for the gallery."""
+    """Templates of tonight, chosen as for the gallery."""
     source = FeatureRun.open(work.folder.child(ENROLL).uri)
     for images, faces in source.features.tables(IMAGE_NAMES):
         table = templates_of(images, faces, work.config.consolidate.faces, source.created)[0]

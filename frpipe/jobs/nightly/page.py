@@ -1,4 +1,7 @@
-"""The page of a night: its report in, HTML out. All texts are escaped; nothing is loaded from elsewhere."""
+"""Render the page of a night: its report in, HTML out.
+
+All texts are escaped; nothing is loaded from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ SHARES = ("rejected", "no_face")
 
 
 def page(report: Facts) -> str:
-    """The whole page."""
+    """Render the whole page."""
     return "\n".join(_page(report)) + "\n"
 
 
@@ -293,7 +296,7 @@ def _totals(steps: Facts, where: str) -> Facts:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Heads that begin with # are of numbers. Cells are HTML."""
+    """Render a table. Heads that begin with # are of numbers. Cells are HTML."""
     numbers = [head.startswith("#") for head in heads]
     top = "".join(_cell("th", head.lstrip("#"), is_n) for head, is_n in zip(heads, numbers, strict=True))
     body = "".join(
@@ -323,14 +326,14 @@ def _rate(per_s: float) -> str:
 
 
 def bar(value: float, mark: float, most: float) -> str:
-    """A bar, and a mark for the night before."""
+    """Render a bar with a mark for the night before."""
     now, then = (100 * each / most if most else 0 for each in (value, mark))
     tick = f'<u style="left:min({then:.1f}%, calc(100% - 2px))"></u>' if mark else ""
     return f'<div class="bar"><i style="width:{now:.1f}%"></i>{tick}</div>'
 
 
 def measure(name: str, facts: dict[str, Any]) -> str:
-    """One measure: its verdict, both distributions, and how far they lie apart."""
+    """Render one measure: its verdict, both distributions, and their distance."""
     verdict, before, tonight = facts["verdict"], facts["before"], facts["tonight"]
     if facts["distance"] is None:
         apart = f"{tonight['count']:,} values tonight, {before['count']:,} before"
@@ -344,7 +347,7 @@ def measure(name: str, facts: dict[str, Any]) -> str:
 
 
 def _share(tonight: dict[str, Any], before: dict[str, Any]) -> str:
-    """Two bars: a share has no distribution to draw."""
+    """Render two bars: a share has no distribution to draw."""
     most = max(tonight["mean"] or 0, before["mean"] or 0, 1e-9)
     rows = []
     for y, style, each in ((8, "then", before), (38, "tonight", tonight)):

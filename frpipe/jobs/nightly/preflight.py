@@ -1,4 +1,4 @@
-"""What is refused before a night begins, rather than after hours of work."""
+"""Checks before a night begins, so that it does not fail after hours of work."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check(config: NightConfig) -> None:
 
 
 def _refuse_apart(config: NightConfig) -> None:
-    """A manifest in an object store may not name local photos, and it lies with the nights."""
+    """Refuse local photos with nights in a store: a manifest in a store may not name local photos."""
     read = {
         "photos": config.photos if config.scan.enabled else None,
         "identify.probes": config.identify.probes if config.identify.enabled else None,

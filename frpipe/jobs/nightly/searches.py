@@ -1,4 +1,4 @@
-"""The steps of a night that compare: duplicates in the gallery, and who is on the probes."""
+"""Steps of a night that compare: duplicates in the gallery, and who is on the probes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PIN = "searched_version"
 
 
 def dedup(work: Work) -> Facts:
-    """All duplicates of the gallery as it is now; of pairs, those are compared that are new."""
+    """Find all duplicates of the gallery as it is now; only pairs that are new are compared."""
     out = work.folder.child(DEDUP)
     begun = RecordedVersion.of(out)
     # Pinned before it began, a version that a compaction takes meanwhile would keep the night from ending.
@@ -59,7 +59,7 @@ def dedup(work: Work) -> Facts:
 
 
 def identify(work: Work) -> Facts:
-    """Search the probes in the gallery as it was before tonight's photos, and in the watch list.
+    """Search the gallery as it was before tonight's photos, and the watch list, for the probes.
 
     Where that version is gone, by a compaction or because the gallery was restored, the gallery is left out:
     tonight's photos are in the newest.
@@ -91,12 +91,12 @@ def identify(work: Work) -> Facts:
 
 
 def newest_dedup(past: Sequence[Past]) -> Past | None:
-    """The newest finished night that has looked for duplicates."""
+    """Newest finished night that has looked for duplicates."""
     return next((night for night in reversed(past) if night.complete and night.did("dedup")), None)
 
 
 def _since(work: Work, out: Folder) -> Past | None:
-    """Whose result is carried on; a run that was begun keeps what it was begun with."""
+    """Night whose result is carried on; a run that was begun keeps the one it was begun with."""
     newest, begun = newest_dedup(work.past), run.begun(out)
     date = work.journal.pin("dedup_since", newest.date if newest else None)
     if begun and begun["identity"]["since"] is None:
@@ -121,7 +121,7 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Fa
 
 
 def _probes(work: Work) -> Folder | None:
-    """The enroll output that is searched; None where there is nothing new."""
+    """Enroll output that is searched for; None where there is nothing new."""
     uri, place = work.config.identify.probes, work.folder.child(PROBES)
     before = work.before(PROBES)
     if uri is None:
@@ -167,12 +167,12 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
 
 
 def card_of(chosen: ThresholdSettings) -> ThresholdCard | None:
-    """The threshold card that a step names. Raises ConfigError: it is not there, or no card."""
+    """Load the threshold card that a step names. Raises ConfigError: it is not there, or no card."""
     return threshold_file.load(chosen.threshold_card) if chosen.threshold_card else None
 
 
 def version_before_tonight(work: Work, base: RecordedVersion | None) -> RecordedVersion | None:
-    """The version in which tonight's own photos are searched, the same for all launches of tonight.
+    """Version in which tonight's photos are searched for, the same for all launches of tonight.
 
     base: the version as tonight began. Photos of an unfinished night come again tonight; where they had
     reached the gallery, it is the version before, so that they do not find themselves. But not where anything
@@ -209,7 +209,7 @@ def _before(work: Work, base: int) -> int:
 
 
 def _run_of(night: Past) -> str | None:
-    """What a gallery's log calls the photos of an unfinished night; None where they were not enrolled."""
+    """Run id, in a gallery's log, of the photos of an unfinished night; None where they were not enrolled."""
     if night.complete or not night.did("enroll"):
         return None
     try:
@@ -219,7 +219,7 @@ def _run_of(night: Past) -> str | None:
 
 
 def _source(entry: LogEntry) -> str | None:
-    """Of what enroll run a version holds the faces, where it came of `consolidate`."""
+    """Enroll run whose faces a version holds, where `consolidate` made it."""
     kind, _, facts = entry.note.partition(" ")
     if entry.action != "enroll" or kind != "consolidate":
         return None

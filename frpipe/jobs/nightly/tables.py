@@ -1,4 +1,4 @@
-"""The small Parquet files that a night writes of its own."""
+"""Read and write the small Parquet files of a night."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from frpipe.io.storage.whole_file import as_table, read_if_there, read_whole
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
-    """Put a table in place, over an older one."""
+    """Write a table, over an older one."""
     folder.write(name, to_parquet(table, {"frpipe.job": "night"}))
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
-    """A table. Raises OutputError where it is damaged; FileNotFoundError where there is none."""
+    """Read a table. Raises OutputError where it is damaged; FileNotFoundError where there is none."""
     try:
         table = read_if_there(folder, name, lambda data: as_table(data, columns))
     except FileDamaged:
@@ -28,7 +28,7 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
 
 
 def as_file(folder: Folder, name: str) -> PartFile:
-    """A table as the list of files has it."""
+    """Entry of a table in the list of files."""
 
     def listed(data: bytes) -> PartFile:
         rows = pq.read_metadata(pa.BufferReader(data)).num_rows

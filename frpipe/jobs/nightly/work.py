@@ -1,4 +1,4 @@
-"""What every step of a night has at hand."""
+"""Resources that every step of a night has at hand."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Work:
 
     @property
     def folder(self) -> Folder:
-        """Tonight's."""
+        """Folder of tonight."""
         return self.journal.folder
 
     def before(self, sub: str) -> Folder | None:
-        """A folder of the newest finished night before; None where there is none."""
+        """Folder of the newest finished night before; None where there is none."""
         return self.last.folder.child(sub) if self.last else None
 
     def did(self, step: str) -> bool:

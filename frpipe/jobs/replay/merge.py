@@ -32,8 +32,11 @@ Tables = tuple[pa.Table, pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """run: what is replayed.  replayed: the rows done again.  spans: where those of each part are.
-    recipe: of the output.  carry: brings the rows of the run into that recipe, where it is not theirs."""
+    """Merge of a run with the replay of some of its rows.
+
+    run: what is replayed.  replayed: the rows done again.  spans: where those of each part are.  recipe: of
+    the output.  carry: brings the rows of the run into that recipe, where it is not theirs.
+    """
 
     run: ListedFiles
     replayed: ListedFiles
@@ -56,7 +59,7 @@ class Merge:
         deque(in_order(one, parts), maxlen=0)
 
     def _copy(self, part: int) -> None:
-        """Byte for byte."""
+        """Copy a part byte for byte."""
         images, faces = (self.run.read(f"{table}/{part_name(part)}") for table in (IMAGES, FACES))
         create_part(self.out, part, images, faces)
 
@@ -74,7 +77,7 @@ class Merge:
 
 
 def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
-    """The rows of a part, with those of the mask from a replay; attempts add up.
+    """Rows of a part, with those of the mask taken from a replay; attempts add up.
 
     recipe: whose hash all faces bear: what a replay may change decides which photos are taken, and no number
     of a face.
@@ -94,7 +97,10 @@ def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> T
 
 
 def _face_schema(tables: Tables) -> pa.Schema:
-    """As it was written: Parquet renames the items of lists, and a part must come out as it would have."""
+    """Schema as it was written.
+
+    Parquet renames the items of lists, and a part must come out as it would have.
+    """
     images, faces = tables
     dim = faces.schema.field("embedding").type.list_size
     return face_schema(dim, extras_of(images.schema), version_of(images.schema))

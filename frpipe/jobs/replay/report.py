@@ -12,7 +12,7 @@ from frpipe.core.report import PhotoCounts, Report
 
 @dataclass(frozen=True, slots=True)
 class ReplayRecord:
-    """One replay. tried = ok + no_face + rejected.
+    """Record of one replay. tried = ok + no_face + rejected.
 
     source: the run that it began from.  when: it began.  choice: what was done again.  settings: what of the
     recipe changed for it.  reasons: of those that are rejected still.  carried: what of another recipe was

@@ -57,7 +57,7 @@ class ReplaySource:
 
     @property
     def recipe(self) -> Recipe:
-        """What made its vectors."""
+        """The recipe that made the run's vectors."""
         known = self.identity["recipe"]
         return Recipe(known["settings"], known["detector"], known["embedder"], known.get("looks"))
 
@@ -85,7 +85,7 @@ class ReplaySource:
         return {name.removeprefix("settings."): ours[name] for name in differing}
 
     def hits(self, selection: Selection) -> dict[int, int]:
-        """How many rows of each part are chosen; parts without one are left out."""
+        """Number of chosen rows of each part; parts without one are left out."""
         features = Features(self.files.folder)
 
         def count(part: int) -> int:

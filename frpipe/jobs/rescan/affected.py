@@ -89,7 +89,7 @@ class Affected:
         return self.among(*run.part(part, IMAGE_NAMES, FACE_NAMES))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """The same of tables that were read."""
+        """(rows,) bool: which images are meant, of tables that were read."""
         found = self.criteria.causes(images, faces)
         hits = [hit for cause, hit in found.items() if cause in self.causes]
         return pa.chunked_array([np.any(hits, axis=0)])
@@ -142,13 +142,13 @@ def settings_to_look_again(uri: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Carry:
-    """recipe: of the new output, whose hash the faces bear from here on."""
+    """Carries rows of a single-look run over to the recipe that looks again; faces then bear its hash."""
 
     criteria: Criteria
     recipe: Recipe
 
     def over(self, images: pa.Table, faces: pa.Table) -> Tables:
-        """A part in the columns of the new recipe: what they say is what a sure face of a single look has.
+        """Rewrite a part in the columns of the new recipe, filled with what a sure face of a single look has.
 
         Of rows that are done again it says nothing; they are replaced.
         """
@@ -184,7 +184,7 @@ class Carry:
 
 
 def _with(table: pa.Table, new: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    """The table in another schema, some columns being new."""
+    """Cast a table to another schema in which some columns are new."""
     columns = [
         (pa.chunked_array([new[field.name]]) if field.name in new else table[field.name]).cast(field.type)
         for field in schema

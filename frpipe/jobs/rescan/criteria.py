@@ -50,7 +50,7 @@ _REASONS_OF_FACES = [reason.value for reason, stage in STAGE_OF.items() if stage
 
 
 class Cause(StrEnum):
-    """In the order in which they are shown."""
+    """Causes for looking at a photo again, in the order in which they are shown."""
 
     LOW_SCORE = "low_score"
     SMALL = "small"
@@ -86,7 +86,7 @@ def of_scope(scope: Scope) -> frozenset[Cause]:
 
 
 class Seen(NamedTuple):
-    """How photos of a size were seen, and would be now.
+    """How photos of one size were seen by the single look, and would be now.
 
     scale: pixels of the detector's input for one of the photo.  least_px: width of the smallest faces that
     are looked for now; proposes: whether faces may be proposed that the single look did not take.
@@ -114,14 +114,14 @@ class Criteria:
 
     @property
     def sure_score(self) -> float | None:
-        """From which own score on nothing else is asked of a face; None where no score is enough."""
+        """Score from which on a face is sure by itself; None where no score is enough."""
         looks = self._looks
         if looks.sure_score is None or self.detect.not_photographs == "keep":
             return looks.sure_score
         return None if looks.clear_score is None else max(looks.sure_score, looks.clear_score)
 
     def causes(self, images: pa.Table, faces: pa.Table) -> dict[Cause, Bools]:
-        """Which photos of a part have which cause. images, faces: at least IMAGE_NAMES and FACE_NAMES."""
+        """Causes of each photo of a part. images, faces: at least IMAGE_NAMES and FACE_NAMES."""
         status = images["status"]
         ok = _bools(pc.equal(status, Status.OK.value))
         seen = self._seen_by(images)
@@ -158,7 +158,7 @@ class Criteria:
         return self.card.looks
 
     def _seen_by(self, images: pa.Table) -> list[Seen | None]:
-        """Of each photo; None where it was not decoded."""
+        """How each photo was seen; None where it was not decoded."""
         sizes = zip(images["width"].to_pylist(), images["height"].to_pylist(), strict=True)
         return [None if not width or not height else self.seen(width, height) for width, height in sizes]
 
@@ -223,7 +223,7 @@ class Criteria:
 
 
 def points_of(faces: pa.Table) -> Floats:
-    """(n, 5, 2): the landmarks of faces."""
+    """(n, 5, 2) landmarks of faces."""
     flat = faces["landmarks"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float64).reshape(-1, 5, 2)
 

@@ -1,4 +1,4 @@
-"""Which photos of a finished run second looks may change, and why: counted, and written as a list."""
+"""List the photos of a finished run that second looks may change, and why."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LIST = pa.schema([("image_id", pa.string()), ("image_uri", pa.string()), ("caus
 
 @dataclass(slots=True)
 class Listing:
-    """What was found. photos: of the run.  counts: by cause; a photo may have several.
+    """Result of the listing. photos: of the run.  counts: by cause; a photo may have several.
 
     affected, found: photos of each scope.  seconds: of workers, that the affected ones took in the run.
     unjudged: whether no score of this detector is enough to know a face for sure.
@@ -50,7 +50,7 @@ class Listing:
 
     @property
     def causes(self) -> list[tuple[Cause, int, str]]:
-        """Those that there are: how many photos each has, and what it means."""
+        """Each cause that occurs: its number of photos, and its meaning."""
         return [(cause, self.counts[cause], MEANING[cause]) for cause in Cause if self.counts[cause]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _listed(source: ReplaySource, affected: Affected, found: Listing) -> Iterato
 
 
 def _seconds(images: pa.Table) -> np.ndarray:
-    """Of a worker, for each photo."""
+    """Worker time for each photo, in seconds."""
     times = [pc.fill_null(images[name], 0.0).to_numpy() for name in STAGES.values()]
     found: np.ndarray = np.asarray(np.sum(times, axis=0, dtype=np.float64)) / 1000
     return found

@@ -68,7 +68,7 @@ class LabelledGallery:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """Nobody: a gallery has templates alone."""
+        """Always empty: a gallery holds templates alone."""
         return {}
 
     @property

@@ -82,7 +82,7 @@ def _stored(options: argparse.Namespace) -> list[str]:
     """The settings of a run that is replayed, unless a whole configuration is given."""
     if options.replay is None or options.config is not None:
         return []
-    from frpipe.jobs.replay.source import stored_settings  # noqa: PLC0415 - --help should not wait
+    from frpipe.jobs.features import stored_settings  # noqa: PLC0415 - --help should not wait
     from frpipe.jobs.rescan.affected import settings_to_look_again  # noqa: PLC0415
 
     if options.rescan is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +79,25 @@ def card_name(sha256: str) -> str | None:
     except ModelError:
         return None
     return next((card.name for card in cards if card.sha256 == sha256), None)
+
+
+def stored_settings(uri: str) -> list[str]:
+    """The settings that a run was begun with, as `--set` takes them. Raises OutputError: no run."""
+    config = run.begun(Folder.at(uri)).get("config")
+    if not isinstance(config, dict):
+        raise no_output(uri)
+    return [f"{name}={json.dumps(value)}" for name, value in flat(config).items()]
+
+
+def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested sections as dotted names; lists are values."""
+    leaves: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{above}{name}.")
+        else:
+            leaves[above + name] = value
+    return leaves
 
 
 def _created(folder: Folder, facts: dict[str, Any]) -> datetime:

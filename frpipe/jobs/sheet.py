@@ -14,9 +14,9 @@ from PIL import Image
 from frpipe.core.config import DecodeConfig
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reject
+from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.output.features import Features
 from frpipe.io.output.plan import read_part
-from frpipe.io.storage.fetch import Fetcher
 from frpipe.vision.align import align_photo
 from frpipe.vision.decode import Photo, decode
 from frpipe.vision.sheet import SheetTile, draw_sheet

@@ -27,9 +27,9 @@ from frpipe.jobs.enroll import job as enroll_flow
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.erase import job as erase_flow
 from frpipe.jobs.erase.job import Erase
+from frpipe.jobs.features import stored_settings
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
-from frpipe.jobs.replay.source import stored_settings
 
 ROWS, PART_ROWS = 16, 4
 # One photo of the person is rejected, one is not; another person's is rejected too.

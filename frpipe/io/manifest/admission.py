@@ -11,9 +11,9 @@ from frpipe.core.text import alike, canonical_text
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.manifest.duplicates import SeenIds, confirmed, hashes_of
 from frpipe.io.manifest.manifest import Batch, Manifest
+from frpipe.io.manifest.roots import Resolver
 from frpipe.io.manifest.row_faults import BadRow, RowFault, RowTally
 from frpipe.io.manifest.row_ref import RowRef
-from frpipe.io.storage.roots import Resolver
 
 _SHOWN = 5
 

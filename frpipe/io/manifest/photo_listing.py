@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from frpipe.io.manifest.roots import Roots
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import explained
 from frpipe.io.storage.folder import Entry, Folder
-from frpipe.io.storage.roots import Roots
 
 _NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())

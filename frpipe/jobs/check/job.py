@@ -22,7 +22,7 @@ from frpipe.io.output.plan import PLAN, Plan, load_plan, read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
-from frpipe.jobs.replay.source import flat
+from frpipe.jobs.features import flat
 
 Say = Callable[[str], None]
 ENROLL, NIGHT = "enroll", "night"

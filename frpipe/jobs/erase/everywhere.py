@@ -27,15 +27,15 @@ from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import SUPPRESSED, Names, image_of
+from frpipe.io.erasure import pending as marks
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
 from frpipe.io.erasure.needles import Haystack, Needle
+from frpipe.io.erasure.pending import Pending
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.erase import pending as marks
 from frpipe.jobs.erase.columns import rows_of
 from frpipe.jobs.erase.job import CopyPolicy
 from frpipe.jobs.erase.night import NightErasure, Struck
-from frpipe.jobs.erase.pending import Pending
 from frpipe.jobs.erase.photos import KnownPhotos, photos_of
 from frpipe.jobs.erase.proof import ErasureError, Proof, Searched
 from frpipe.jobs.nightly import photos

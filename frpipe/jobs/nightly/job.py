@@ -12,9 +12,9 @@ from typing import Any
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery.catalog import VersionId
+from frpipe.io.erasure.pending import refuse_pending
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.erase.pending import refuse_pending
 from frpipe.jobs.going_on import for_night
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.differences import differences, last_gallery

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,9 +15,8 @@ from frpipe.io.output import run
 from frpipe.io.output.features import Features
 from frpipe.io.output.plan import Plan, load_plan
 from frpipe.io.output.run import ListedFiles
-from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
-from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.features import FeatureRun, flat
 from frpipe.jobs.replay.selection import Selection
 
 MAY_CHANGE = frozenset(
@@ -93,25 +91,6 @@ class ReplaySource:
 
         counts = in_order(count, range(self.plan.parts))
         return {part: rows for part, rows in enumerate(counts) if rows}
-
-
-def stored_settings(uri: str) -> list[str]:
-    """The settings that a run was begun with, as `--set` takes them. Raises OutputError: no run."""
-    config = run.begun(Folder.at(uri)).get("config")
-    if not isinstance(config, dict):
-        raise OutputError(f"{uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
-    return [f"{name}={json.dumps(value)}" for name, value in flat(config).items()]
-
-
-def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested sections as dotted names; lists are values."""
-    leaves: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            leaves |= flat(value, f"{above}{name}.")
-        else:
-            leaves[above + name] = value
-    return leaves
 
 
 def _extends(longer: list[str], shorter: list[str]) -> bool:

@@ -17,7 +17,7 @@ from frpipe.core.reasons import Status
 from frpipe.core.recipe import SINGLE_LOOK, Recipe
 from frpipe.core.schema import extras_of, face_schema, image_schema, reserved_names
 from frpipe.io.output.features import Features
-from frpipe.jobs.replay.source import flat, stored_settings
+from frpipe.jobs.features import flat, stored_settings
 from frpipe.jobs.rescan.criteria import (
     FACE_NAMES,
     IMAGE_NAMES,

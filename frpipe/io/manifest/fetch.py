@@ -14,11 +14,11 @@ from threading import Lock
 from typing import Any
 
 from frpipe.core.reasons import Reason, Reject
+from frpipe.io.manifest.roots import Roots
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, describe, storage_error
 from frpipe.io.storage.filesystem import connect
-from frpipe.io.storage.roots import Roots
 
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
 _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})

@@ -6,7 +6,6 @@ the form that macOS writes into names of files. A snapshot shows such a person a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -46,7 +45,7 @@ def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
     odd = pa.array(sorted(_odd(snapshot)), pa.string())
     forms: dict[str, dict[str, int]] = {}
     faces: dict[str, dict[str, set[str]]] = {}
-    for table in _keys(snapshot) if len(odd) else ():
+    for table in snapshot.stored_keys() if len(odd) else ():
         found = table.filter(pc.is_in(canonical_column(table[SUBJECT_ID]), value_set=odd))
         for subject, face in zip(*(found[name].to_pylist() for name in (SUBJECT_ID, FACE_ID)), strict=True):
             person = canonical_text(subject)
@@ -67,15 +66,10 @@ def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
 def _odd(snapshot: Snapshot) -> set[str]:
     """Ids, in NFC, of people who have a row whose key is not in NFC."""
     people: set[str] = set()
-    for table in _keys(snapshot):
+    for table in snapshot.stored_keys():
         normal = canonical_column(table[SUBJECT_ID])
         same = pc.and_(
             pc.equal(normal, table[SUBJECT_ID]), pc.equal(canonical_column(table[FACE_ID]), table[FACE_ID])
         )
         people.update(normal.filter(pc.invert(same)).to_pylist())
     return people
-
-
-def _keys(snapshot: Snapshot) -> Iterator[pa.Table]:
-    for ref in snapshot.version.shards:
-        yield snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)

@@ -19,6 +19,7 @@ from frpipe.gallery.document import damaged
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import (
     EMBEDDING,
+    FACE_ID,
     FIXED_COLUMNS,
     SUBJECT_ID,
     canonical_where,
@@ -153,6 +154,11 @@ class Snapshot:
         taken = self.live_rows(ref) if rows is None else rows
         shard = replace(self.open(ref, vectors=vectors), canonical=not as_stored)
         return shard.table(names, taken, vectors=vectors)
+
+    def stored_keys(self) -> Iterator[pa.Table]:
+        """Keys of the visible templates, a shard each, in whatever Unicode form they are stored."""
+        for ref in self.version.shards:
+            yield self.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)
 
     def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
         """Row numbers of a shard that are hidden, ascending."""

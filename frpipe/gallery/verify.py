@@ -15,7 +15,6 @@ from frpipe.gallery.catalog import VERSIONS, ShardRef, Version
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
-from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import SUPPRESSED
 from frpipe.io.storage.whole_file import none_found
 
@@ -167,24 +166,19 @@ def _key_problems(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
 def _twice(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
     """Keys that two shards of the newest version both have, found by 64-bit hash, then compared in full."""
     snapshot = gallery.snapshot(head.number)
-    seen = [_key_hashes(table) for table in _stored_keys(snapshot)]
+    seen = [_key_hashes(table) for table in snapshot.stored_keys()]
     values, counts = np.unique(np.concatenate(seen) if seen else np.zeros(0, np.uint64), return_counts=True)
     suspects = values[counts > 1]
     if not suspects.size:
         return
     keys: set[tuple[str, str]] = set()
-    for table in _stored_keys(snapshot):
+    for table in snapshot.stored_keys():
         rows = table.filter(pa.array(np.isin(_key_hashes(table), suspects)))
         for key in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
             if key in keys:
                 yield GalleryProblem(f"version {head.number}", "a template is there twice")
                 return
             keys.add(key)
-
-
-def _stored_keys(snapshot: Snapshot) -> Iterator[pa.Table]:
-    for ref in snapshot.version.shards:
-        yield snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)
 
 
 def _key_hashes(table: pa.Table) -> NDArray[np.uint64]:

@@ -113,7 +113,7 @@ class Manifest:
 
 def _find(uri: str) -> tuple[Folder, tuple[Entry, ...]]:
     folder = Folder.at(uri)
-    inside = [entry for entry in folder.list() if _is_part(entry.name)]
+    inside = [entry for entry in folder.list() if is_manifest_file(entry.name)]
     if inside:
         return folder, tuple(inside)
     parent, name = uris.parent(uri)
@@ -128,7 +128,8 @@ def _find(uri: str) -> tuple[Folder, tuple[Entry, ...]]:
         raise ManifestError(f"there is no manifest {uri}", "check the path") from None
 
 
-def _is_part(name: str) -> bool:
+def is_manifest_file(name: str) -> bool:
+    """Whether a file below a folder belongs to a manifest: by its suffix, and not below a folder `_name`."""
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not any(part.startswith("_") for part in path.parts)
 

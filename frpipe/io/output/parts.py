@@ -41,6 +41,12 @@ class PartFile:
     sha256: str
 
 
+def part_file(name: str, data: bytes) -> PartFile:
+    """The entry of a Parquet file with these bytes."""
+    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
+    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+
+
 def part_number(name: str) -> int | None:
     """The part that a file of this name, with or without its folder, is of; None: of none."""
     found = _PART.fullmatch(name.rpartition("/")[2])
@@ -121,7 +127,7 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     mark = _mark_of(images.schema)
     if not mark:
         raise damaged(out, f"{IMAGES}/{name}")
-    faces_file = read_whole(out, f"{FACES}/{name}", lambda data: _file(f"{FACES}/{name}", data), mark)
+    faces_file = read_whole(out, f"{FACES}/{name}", lambda data: part_file(f"{FACES}/{name}", data), mark)
     return images_file, faces_file, images
 
 
@@ -181,9 +187,4 @@ def _holds(out: Folder, name: str, data: bytes) -> bool:
 
 
 def _listed(name: str, data: bytes) -> tuple[pa.Table, PartFile]:
-    return as_table(data), _file(name, data)
-
-
-def _file(name: str, data: bytes) -> PartFile:
-    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+    return as_table(data), part_file(name, data)

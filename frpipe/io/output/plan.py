@@ -19,6 +19,7 @@ from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.manifest.manifest import Manifest, fingerprint
 from frpipe.io.output.part_writer import PartWriter
+from frpipe.io.output.parts import part_name
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
 
@@ -49,11 +50,6 @@ class Plan:
     fingerprint: str
     extra: pa.Schema
     erased: Mapping[int, int] = field(default_factory=dict)
-
-    @staticmethod
-    def part_name(part: int) -> str:
-        """`part-000012.parquet`."""
-        return f"part-{part:06d}.parquet"
 
     def rows_of(self, part: int) -> int:
         """The number of rows in a part: only the last may be smaller, and those where rows were erased."""
@@ -155,7 +151,7 @@ def load_plan(out: Folder) -> Plan:
 
 def read_part(out: Folder, part: int) -> pa.Table:
     """The rows of a part: image_id, image_uri, location, subject_id, then the manifest's own columns."""
-    name = f"{PLAN}/{Plan.part_name(part)}"
+    name = f"{PLAN}/{part_name(part)}"
     try:
         table = read_whole(out, name, as_table)
     except FileDamaged:
@@ -213,7 +209,7 @@ def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, siz
     try:
         with PartWriter(folder) as writer:
             for table in slices(admitted(manifest, roots), size):
-                writer.write(Plan.part_name(parts), table)
+                writer.write(part_name(parts), table)
                 rows += table.num_rows
                 parts += 1
     except ManifestError:
@@ -226,7 +222,7 @@ def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, siz
 def _remove_parts(folder: Folder, first: int) -> None:
     """Remove parts from `first` on, this pass's own or those of an earlier one that was cut short."""
     for entry in folder.list():
-        if entry.name.startswith("part-") and entry.name >= Plan.part_name(first):
+        if entry.name.startswith("part-") and entry.name >= part_name(first):
             folder.delete(entry.name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import FileDamaged
 from frpipe.io.output import run
-from frpipe.io.output.parts import PartFile, part_name, part_number, to_parquet
+from frpipe.io.output.parts import PartFile, part_file, part_name, part_number, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_whole
 
@@ -63,8 +62,8 @@ class Units:
 
     def _lister(self, unit: int) -> Callable[[bytes], PartFile]:
         def listed(data: bytes) -> PartFile:
-            rows = as_table(data).num_rows
-            return PartFile(self._name(unit), rows, len(data), hashlib.sha256(data).hexdigest())
+            as_table(data)
+            return part_file(self._name(unit), data)
 
         return listed
 

@@ -17,8 +17,17 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.parts import FACES, IMAGES, PartFile, check_part, done_parts, part_number, withdraw_part
-from frpipe.io.output.plan import PLAN, Plan, load_plan, read_part
+from frpipe.io.output.parts import (
+    FACES,
+    IMAGES,
+    PartFile,
+    check_part,
+    done_parts,
+    part_name,
+    part_number,
+    withdraw_part,
+)
+from frpipe.io.output.plan import PLAN, load_plan, read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
@@ -214,7 +223,7 @@ class _Run:
     def _plan(self) -> Iterator[FileProblem]:
         try:
             read_json(self.out, f"{PLAN}/plan.json")
-            read_whole(self.out, f"{PLAN}/{Plan.part_name(0)}", as_table)
+            read_whole(self.out, f"{PLAN}/{part_name(0)}", as_table)
             plan = load_plan(self.out)
         except FileNotFoundError:
             if self.finished:
@@ -225,7 +234,7 @@ class _Run:
             return
 
         def look(part: int) -> FileProblem | None:
-            name = f"{PLAN}/{plan.part_name(part)}"
+            name = f"{PLAN}/{part_name(part)}"
             try:
                 rows = read_part(self.out, part).num_rows
             except FileDamaged:

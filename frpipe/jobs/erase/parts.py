@@ -37,7 +37,7 @@ def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], c
             kept = rows.filter(pa.array(~ids.mask(rows)))
             if kept.num_rows < rows.num_rows:
                 check()
-                writer.write(plan.part_name(part), kept)
+                writer.write(part_name(part), kept)
             whole = plan.rows_of(part) + plan.erased.get(part, 0)
             gone[str(part)] = whole - kept.num_rows
     index = read_json(out, _INDEX)
@@ -88,7 +88,7 @@ def as_written(data: bytes) -> pa.Table:
 
 
 def _plan_rows(out: Folder, part: int) -> pa.Table:
-    return read_whole(out, f"{PLAN}/{Plan.part_name(part)}", as_written)
+    return read_whole(out, f"{PLAN}/{part_name(part)}", as_written)
 
 
 def _read(out: Folder, part: int, listed: Mapping[str, str]) -> tuple[pa.Table, pa.Table, bool]:

@@ -18,7 +18,7 @@ from frpipe.gallery.catalog import VersionId
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
-from frpipe.jobs.nightly.lease import Lease
+from frpipe.jobs.nightly.lease import Lease, now
 from frpipe.jobs.recorded_version import RecordedVersion
 
 NIGHT = "night.json"
@@ -72,7 +72,7 @@ class NightJournal:
         claimed = run.claim(
             folder, {"job": JOB, "date": date, **identity}, {"created": created, "base": base}
         )
-        empty: Facts = {"steps": {}, "pins": {}, "spent_s": 0.0, "saved": _now(), "nodes": None}
+        empty: Facts = {"steps": {}, "pins": {}, "spent_s": 0.0, "saved": now(), "nodes": None}
         record = {**empty, **read_record(folder)}
         before = lease.before
         if before is not None and before.night == date:
@@ -110,9 +110,9 @@ class NightJournal:
 
     def _write(self) -> None:
         self.lease.check()
-        now = time.monotonic()
-        self.record["spent_s"] = round(self.record["spent_s"] + now - self._since, 3)
-        self.record["saved"], self._since = _now(), now
+        clock = time.monotonic()
+        self.record["spent_s"] = round(self.record["spent_s"] + clock - self._since, 3)
+        self.record["saved"], self._since = now(), clock
         self.folder.write(NIGHT, encoded(self.record))
 
 
@@ -124,10 +124,6 @@ def untouched(folder: Folder) -> bool:
 def encoded(data: Facts) -> bytes:
     """Serialise JSON as a night writes it."""
     return (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _seconds(start: str, end: str) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from frpipe.core.errors import FileDamaged, OutputError
-from frpipe.io.output.parts import PartFile, to_parquet
+from frpipe.io.output.parts import PartFile, part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_if_there, read_whole
 
@@ -29,9 +28,4 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
 
 def as_file(folder: Folder, name: str) -> PartFile:
     """Entry of a table in the list of files."""
-
-    def listed(data: bytes) -> PartFile:
-        rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-        return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
-
-    return read_whole(folder, name, listed)
+    return read_whole(folder, name, partial(part_file, name))

@@ -14,6 +14,7 @@ import pyarrow as pa
 from frpipe.core.errors import OutputError
 from frpipe.io.output.features import Features
 from frpipe.io.output.part_writer import PartWriter
+from frpipe.io.output.parts import part_name
 from frpipe.io.output.plan import FORMAT_VERSION, PLAN, Plan, auto_part_rows, load_plan, read_part, slices
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
@@ -58,7 +59,7 @@ def copy_plan(source: Folder, out: Folder, plan: Plan) -> None:
         return
 
     def copy(part: int) -> None:
-        name = f"{PLAN}/{plan.part_name(part)}"
+        name = f"{PLAN}/{part_name(part)}"
         out.write(name, source.read(name))
 
     deque(in_order(copy, range(plan.parts)), maxlen=0)
@@ -90,7 +91,7 @@ def _write(
     parts, rows = 0, _chosen(Features(source.files.folder), selection, hits)
     with PartWriter(replayed.child(PLAN)) as writer:
         for parts, table in enumerate(slices(rows, size), 1):
-            writer.write(Plan.part_name(parts - 1), table)
+            writer.write(part_name(parts - 1), table)
     index = {
         "format_version": FORMAT_VERSION,
         "rows": sum(hits.values()),

@@ -18,7 +18,7 @@ from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.io.manifest.columns import Columns
 from frpipe.io.manifest.formats import csv, jsonl, parquet
-from frpipe.io.manifest.manifest import SUFFIXES, Manifest, fingerprint
+from frpipe.io.manifest.manifest import SUFFIXES, Manifest, fingerprint, is_manifest_file
 from frpipe.io.manifest.row_faults import RowTally
 from frpipe.io.output.plan import slices
 from frpipe.io.storage import uri as uris
@@ -117,7 +117,7 @@ class _Nulls:
 
 def _find(place: str) -> tuple[Folder, tuple[Entry, ...]]:
     folder = Folder.at(place)
-    inside = tuple(entry for entry in folder.list() if _is_part(entry.name))
+    inside = tuple(entry for entry in folder.list() if is_manifest_file(entry.name))
     if inside:
         return folder, inside
     parent, name = uris.parent(place)
@@ -129,11 +129,6 @@ def _find(place: str) -> tuple[Folder, tuple[Entry, ...]]:
         return Folder.at(parent), (Folder.at(parent).entry(name),)
     except FileNotFoundError:
         raise ManifestError(f"there is no list of pairs {place}", "check --pairs") from None
-
-
-def _is_part(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith("_") for part in path.parts)
 
 
 def _common_schema(folder: Folder, files: tuple[Entry, ...], read: Callable[..., pa.Schema]) -> pa.Schema:

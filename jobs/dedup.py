@@ -18,17 +18,18 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, positive
-from frpipe.cli.job_options import add_execution, add_threshold
+from frpipe.cli.job_options import add_execution, add_threshold, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
+    from frpipe.jobs.contract import Result
     from frpipe.jobs.dedup.job import Dedup
 
 _say = Speaker("dedup")
@@ -42,7 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _dedup(options: argparse.Namespace) -> int:
     from frpipe.io import threshold_file  # noqa: PLC0415
     from frpipe.jobs.dedup.job import Dedup, Execution  # noqa: PLC0415 - Ray takes a second; --help should not
-    from frpipe.jobs.dedup.report import report_text  # noqa: PLC0415
     from frpipe.jobs.dedup.sheet import check_page  # noqa: PLC0415
 
     job = Dedup(
@@ -54,25 +54,22 @@ def _dedup(options: argparse.Namespace) -> int:
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         since=options.since,
         since_version=options.since_version,
-        execution=Execution(
-            options.address, options.workers, options.kernel, options.block_rows, options.max_pairs
-        ),
+        execution=Execution(options.workers, options.kernel, options.block_rows, options.max_pairs),
+        runtime=runtime_of(options, _say),
         say=_say,
     )
     if options.sheet:
         check_page(options.sheet)
     with kept_clean():
         if options.dry_run:
-            plan = job.dry_run()
-            facts, text = plan.as_dict(), plan.text()
+            done: Result = job.dry_run()
         else:
-            facts = _run(job, options)
-            text = report_text(facts)
-    print(json.dumps(facts, indent=1) if options.json else text)
+            done = _run(job, options)
+    print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
     return 0
 
 
-def _run(job: Dedup, options: argparse.Namespace) -> dict[str, Any]:
+def _run(job: Dedup, options: argparse.Namespace) -> Result:
     if not options.sheet:
         return job.run()
     from frpipe.jobs.dedup.sheet import write_page  # noqa: PLC0415 - only where it is asked for

@@ -10,7 +10,7 @@
 
 The same command after any interruption goes on where it stopped. Exit codes: 0 done, 2 configuration,
 3 manifest, 4 model, 5 does not fit the cluster, 6 output of another run, 7 storage, 10 gallery, 11 cluster
-lost or nothing gets on, 14 done but too many rejected, 1 and 9 bugs. docs/cluster.md says more.
+lost or no progress, 14 done but too many rejected, 1 and 9 bugs. docs/cluster.md says more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.job_options import add_run
+from frpipe.cli.job_options import add_run, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
@@ -103,16 +103,16 @@ def _job(options: argparse.Namespace, config: Config, obeyed: Obeyed) -> Enrollm
     from frpipe.jobs.enroll.job import Enrollment  # noqa: PLC0415
 
     if options.replay is None:
-        return Enrollment(options.manifest, options.output, config, options.address, _say, obeyed)
+        return Enrollment(options.manifest, options.output, config, runtime_of(options, _say), _say, obeyed)
     from frpipe.jobs.rejects import Choice  # noqa: PLC0415
     from frpipe.jobs.replay.job import Replay, Rescan  # noqa: PLC0415
 
     if options.rescan is not None:
         wish = Rescan(options.rescan)
-        return Replay(options.replay, wish, options.output, config, options.address, _say, obeyed)
+        return Replay(options.replay, wish, options.output, config, runtime_of(options, _say), _say, obeyed)
     reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
     choice = Choice.again(reasons, options.replay_no_face)
-    return Replay(options.replay, choice, options.output, config, options.address, _say, obeyed)
+    return Replay(options.replay, choice, options.output, config, runtime_of(options, _say), _say, obeyed)
 
 
 def _planned(job: Enrollment | Replay, options: argparse.Namespace) -> str:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
-from frpipe.cli.job_options import add_execution, add_threshold
+from frpipe.cli.job_options import add_execution, add_threshold, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
@@ -40,7 +40,6 @@ def _identify(options: argparse.Namespace) -> int:
 
     from frpipe.io import threshold_file  # noqa: PLC0415
     from frpipe.jobs.identify.job import Execution, Identifying  # noqa: PLC0415 - Ray takes a second
-    from frpipe.jobs.identify.report import report_text  # noqa: PLC0415
 
     job = Identifying(
         options.probes,
@@ -54,19 +53,14 @@ def _identify(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         config=config,
-        execution=Execution(
-            options.address, options.workers, options.kernel, options.probe_rows, options.hold_mb
-        ),
+        execution=Execution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
+        runtime=runtime_of(options, _say),
         say=_say,
     )
     with kept_clean():
-        if options.dry_run:
-            plan = job.dry_run()
-            facts, text = plan.as_dict(), plan.text()
-        else:
-            facts = job.run()
-            text = report_text(facts).rstrip("\n")
-    print(json.dumps(facts, indent=1, ensure_ascii=False) if options.json else text)
+        done = job.dry_run() if options.dry_run else job.run()
+    text = done.text().rstrip("\n")
+    print(json.dumps(done.as_dict(), indent=1, ensure_ascii=False) if options.json else text)
     return 0
 
 

@@ -24,12 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
-from frpipe.cli.job_options import add_json, add_run, add_workers
+from frpipe.cli.job_options import add_modes, add_run, add_workers, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
-    from frpipe.jobs.evaluate.job import Asked
+    from frpipe.jobs.evaluate.all_pairs.job import AllPairs
+    from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
 
 _VERIFICATION = """\
 examples:
@@ -59,8 +60,6 @@ examples:
 The probes must have been enrolled with subject_id. A search is mated if that person is in the gallery."""
 
 _say = Speaker("metrics")
-# The report, and the same for people; a dry run has no report.
-Done = tuple[dict[str, Any] | None, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,34 +69,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     with kept_clean():
-        report, text = options.job(options)
-    print(json.dumps(report, indent=1) if options.json else text.rstrip())
+        job = options.job(options)
+        done = job.dry_run() if options.dry_run else job.run()
+    print(json.dumps(done.as_dict(), indent=1) if options.json else done.text().rstrip())
     return 0
 
 
-def _verification(options: argparse.Namespace) -> Done:
+def _verification(options: argparse.Namespace) -> VerificationMetrics:
     from frpipe.jobs.evaluate.job import VerificationMetrics  # noqa: PLC0415 - heavy; --help should not wait
-    from frpipe.jobs.evaluate.output import report_text  # noqa: PLC0415
     from frpipe.jobs.evaluate.pair_results import PairColumns  # noqa: PLC0415
 
     columns = PairColumns(options.mated, options.fold, by=options.by)
-    report = VerificationMetrics(_asked(options), columns, options.thresholds_from, _say).run()
-    return report, report_text(report)
+    return VerificationMetrics(_asked(options), columns, options.thresholds_from, _say)
 
 
-def _identification(options: argparse.Namespace) -> Done:
+def _identification(options: argparse.Namespace) -> IdentificationMetrics:
     from frpipe.jobs.evaluate.job import IdentificationMetrics  # noqa: PLC0415
-    from frpipe.jobs.evaluate.output import report_text  # noqa: PLC0415
 
-    report = IdentificationMetrics(_asked(options), options.enrolled, _say).run()
-    return report, report_text(report)
+    return IdentificationMetrics(_asked(options), options.enrolled, _say)
 
 
-def _all_pairs(options: argparse.Namespace) -> Done:
+def _all_pairs(options: argparse.Namespace) -> AllPairs:
     from frpipe.jobs.evaluate.all_pairs.job import TARGETS, AllPairs  # noqa: PLC0415
-    from frpipe.jobs.evaluate.all_pairs.report import report_of, report_text  # noqa: PLC0415
 
-    job = AllPairs(
+    return AllPairs(
         options.output,
         gallery=options.gallery,
         features=options.features,
@@ -107,15 +102,10 @@ def _all_pairs(options: argparse.Namespace) -> Done:
         thresholds=tuple(options.threshold),
         targets=tuple(options.target) or TARGETS,
         name=options.name,
-        address=options.address,
         workers=options.workers,
+        runtime=runtime_of(options, _say),
         say=_say,
     )
-    if options.dry_run:
-        plan = job.dry_run()
-        return plan.as_dict(), plan.text()
-    found = job.run()
-    return report_of(found), report_text(found)
 
 
 def _asked(options: argparse.Namespace) -> Asked:
@@ -240,7 +230,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
         help=f"that the {rate} of a card is at most its target (%(default)s)",
     )
     add("--title", default="", help="of the page")
-    add_json(parser)
+    add_modes(parser)
     return parser
 
 

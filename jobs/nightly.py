@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.job_options import add_run
+from frpipe.cli.job_options import add_run, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.night_config import load_night
@@ -47,7 +47,7 @@ def _nightly(options: argparse.Namespace) -> int:
     from frpipe.jobs.nightly.report import report_text  # noqa: PLC0415
 
     with kept_clean():
-        report, bad = Night(config, night, options.address, _say).run()
+        report, bad = Night(config, night, runtime_of(options, _say), _say).run()
     text = json.dumps(report, indent=1, ensure_ascii=False) if options.json else report_text(report).rstrip()
     print(text)
     if bad is not None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from frpipe.cli.gallery_parser import positive
+
+if TYPE_CHECKING:
+    from frpipe.runtime.runtime import Runtime
 
 
 def add_threshold(parser: argparse.ArgumentParser, meaning: str) -> argparse._MutuallyExclusiveGroup:
@@ -38,13 +43,27 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--address, --dry-run and --json."""
+    """--address, --executor, --dry-run and --json."""
     parser.add_argument(
         "--address",
         metavar="URL",
         help="Ray cluster; default RAY_ADDRESS, else a private one on this machine",
     )
+    parser.add_argument(
+        "--executor",
+        choices=("auto", "ray", "local"),
+        default="auto",
+        help="local: processes of this machine, without Ray; auto: local where there is little to do and no "
+        "cluster is named (default: %(default)s)",
+    )
     add_modes(parser)
+
+
+def runtime_of(options: argparse.Namespace, say: Callable[[str], None]) -> Runtime:
+    """Where the job is worked on, from the options of `add_run`."""
+    from frpipe.runtime.runtime import Runtime
+
+    return Runtime(options.address, options.executor, say)
 
 
 def add_modes(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ Switch = Annotated[Literal["auto", "off"], BeforeValidator(lambda value: "off" i
 Device = Literal["cpu", "cuda", "tensorrt"]
 FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
 Auto = Literal["auto"]
+ExecutorChoice = Literal["auto", "ray", "local"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -211,10 +212,15 @@ class StorageConfig(Section):
 
 
 class RunConfig(Section):
-    """When a run counts as hung, and when as a bad one."""
+    """Where a run is worked on, when it counts as hung, and when as a bad one."""
 
+    executor: ExecutorChoice = Field(
+        "auto",
+        description="ray: a cluster, or a private Ray; local: processes of this machine, without Ray; "
+        "auto: local up to 200 photos where no cluster is named",
+    )
     stall_timeout_s: AboveZero | None = Field(
-        7200.0, description="the job ends if no part gets on for so long; null: it waits for ever"
+        7200.0, description="the job ends if no part makes progress for so long; null: it waits for ever"
     )
     max_reject_ratio: Share | None = Field(
         None, description="a finished run ends with exit code 14 if a larger share of its photos is rejected"

@@ -19,7 +19,7 @@
     |  |- GalleryDamaged       a file is missing, changed, or not of the expected form
     |  |- GalleryMismatch      vectors of another model, detector or dimension
     |  `- OtherVersion         restored, copied or made anew since (frpipe.gallery.catalog)
-    |- ClusterError       11   Ray did not start, lost the cluster midway, or nothing gets on
+    |- ClusterError       11   Ray did not start, lost the cluster midway, or no progress
     |- OutOfMemory        11   a process has not the memory for what it was given
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
     |- LeaseError         15   another night is under way (frpipe.jobs.nightly.lease)

@@ -16,6 +16,7 @@ from frpipe.core.config import (
     AboveZero,
     AtLeastOne,
     Config,
+    ExecutorChoice,
     Section,
     Share,
     explained,
@@ -168,6 +169,9 @@ class ReportConfig(Section):
 class ExecutionSettings(Section):
     """How fast, never what, of dedup and identify; for enroll see `settings.resources`."""
 
+    executor: ExecutorChoice = Field(
+        "auto", description="ray, local, or auto: local for steps that have little to do; see `run.executor`"
+    )
     workers: AtLeastOne | None = Field(None, description="actors; null: one for each CPU of the cluster")
     kernel: Literal["fp32", "int8", "cuda"] = Field("fp32", description="how likely pairs are found")
 

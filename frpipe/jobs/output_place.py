@@ -8,7 +8,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.io.output import run
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.runtime.session import in_submitted_job
+from frpipe.runtime.runtime import in_submitted_job
 
 
 def output_place(uri: str, own: str = "_plan/") -> Folder:

@@ -49,11 +49,6 @@ def cluster(address: str | None = None, say: Callable[[str], None] = print) -> I
             ) from error
 
 
-def in_submitted_job() -> bool:
-    """Whether this process is the driver of `ray job submit`, which runs it in a folder of its own."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
 @contextmanager
 def _entered(address: str | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"

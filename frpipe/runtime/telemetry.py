@@ -99,10 +99,19 @@ def _known(value: str, values: tuple[str, ...]) -> str:
     return str(value) if value in values else OTHER
 
 
+def forget_ray() -> None:
+    """Count nothing from now on: the Ray of a process is not that of its fork."""
+    global _forgotten  # noqa: PLW0603 - it is a fact about the process
+    _forgotten = True
+
+
+_forgotten = False
+
+
 def _in_ray() -> bool:
     """Whether this process is a worker or driver of Ray; Ray is not imported to find out."""
     ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    return not _forgotten and ray is not None and bool(ray.is_initialized())
 
 
 @cache

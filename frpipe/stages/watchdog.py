@@ -1,4 +1,4 @@
-"""End a worker that no longer gets on, so that its part is taken up again and the photo to blame is found."""
+"""End a worker that makes no progress, so that its part is taken up again and the photo to blame is found."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
 
-from read_faults import KINDS, READERS, Bench, Undisturbed, without_ray
+from read_faults import KINDS, READERS, Bench, Undisturbed, without_plots
 
 pytestmark = pytest.mark.slow
 MANY = 1000
 
 
 def test_a_thousand_reads_that_fail_cost_no_file(tmp_path: Path) -> None:
-    with without_ray():
+    with without_plots():
         bench = Bench(tmp_path / "bench")
     undisturbed = Undisturbed.of(bench, tmp_path / "undisturbed")
     cases = list(undisturbed.cases(MANY, seed=1))

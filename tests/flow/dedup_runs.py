@@ -19,6 +19,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.dedup.job import Dedup, Execution
+from frpipe.runtime.runtime import Runtime
 
 DIM = 32
 THRESHOLD = 0.8
@@ -80,9 +81,8 @@ def command_words(gallery: object, output: Path) -> list[object]:
 def dedup(
     cluster: Cluster, output: Path, gallery: object, threshold: float = THRESHOLD, **settings: Any
 ) -> dict[str, Any]:
-    execution = Execution(cluster.address, block_rows=25)
-    job = Dedup(str(output), gallery=str(gallery), threshold=threshold, execution=execution, **settings)
-    return job.run()
+    settings |= {"execution": Execution(block_rows=25), "runtime": Runtime(cluster.address)}
+    return Dedup(str(output), gallery=str(gallery), threshold=threshold, **settings).run().as_dict()
 
 
 def read_pairs(result: Path) -> pa.Table:

@@ -19,6 +19,7 @@ from enrollment import ROOT, content
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery.gallery import Gallery
 from frpipe.jobs.nightly.job import Night
+from frpipe.runtime.runtime import Runtime
 
 # Times, and what is counted of one launch alone.
 _NOT_CONTENT = {"took_s", "wall_s", "rows_per_s", "probes_per_s", "launch_rows", "added", "unchanged"}
@@ -69,7 +70,7 @@ class Place:
     def run(self, cluster: Cluster, date: str, **sections: Any) -> tuple[dict[str, Any], Exception | None]:
         """A night in this process."""
         config = NightConfig.model_validate(self.settings(**sections))
-        return Night(config, date, cluster.address).run()
+        return Night(config, date, Runtime(cluster.address)).run()
 
     def words(self, date: str, **sections: Any) -> list[str]:
         """What to give to `jobs/nightly.py`."""

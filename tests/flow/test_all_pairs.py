@@ -30,6 +30,7 @@ from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.metrics.operating import AtTarget, EqualError
 from frpipe.metrics.scores import Scores
 from frpipe.metrics.verification import at_threshold, auc_exact, eer, tar_at_fmr
+from frpipe.runtime.runtime import Runtime
 
 THRESHOLD, TARGET = 0.35, 0.01
 PEOPLE, PART = 60, 16
@@ -136,14 +137,14 @@ def job(features: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
         by="city",
         thresholds=(THRESHOLD, 0.0),
         targets=(TARGET, 1e-9),
-        address=cluster.address,
+        runtime=Runtime(cluster.address),
         block_rows=40,
     )
 
 
 @pytest.fixture(scope="module")
 def found(job: AllPairs) -> Evaluation:
-    return job.run()
+    return job.run().evaluation
 
 
 def _content(output: str | Path) -> dict[str, bytes]:
@@ -218,7 +219,7 @@ def test_what_is_lost_or_damaged_is_done_again_and_the_same_results(job: AllPair
     assert again.numbers == found.numbers
     assert any("damaged" in line for line in said)
     said.clear()
-    other = replace(job, say=said.append, targets=(0.1,)).run()
+    other = replace(job, say=said.append, targets=(0.1,)).run().evaluation
     assert any("complete already" in line for line in said)
     assert other.number("TAR", 0.1) is not None
 
@@ -241,7 +242,7 @@ def test_neither_blocks_nor_a_kill_change_what_is_counted(
         while driver.poll() is None and not any((output / "histograms").glob("part-*")):
             time.sleep(0.02)
         driver.send_signal(signal.SIGKILL)
-    again = replace(job, output=str(output), block_rows=40).run()
+    again = replace(job, output=str(output), block_rows=40).run().evaluation
     assert json.loads((output / "run.json").read_text())["block_rows"] == 8
     assert len(_content(output)) > 2 * len(_content(job.output))
     assert again.counts == found.counts
@@ -260,7 +261,7 @@ def test_a_gallery_is_compared_at_its_version(faces: Faces, cluster: Cluster, tm
     table = table.append_column("city", pa.array(faces.city, pa.string()))
     make_gallery(tmp_path / "G", [table])
     words = {"gallery": str(tmp_path / "G"), "by": "city", "thresholds": (THRESHOLD,), "block_rows": 60}
-    found = AllPairs(str(tmp_path / "R"), address=cluster.address, **words).run()
+    found = AllPairs(str(tmp_path / "R"), runtime=Runtime(cluster.address), **words).run().evaluation
     exact, number = at_threshold(faces.scores(), THRESHOLD), found.number("FMR", THRESHOLD)
     assert number is not None and (number.count, number.trials) == (exact.fmr.count, exact.fmr.trials)
     assert found.provenance["version"] == 1

@@ -22,6 +22,7 @@ from frpipe.cli.main import main
 
 POISON = b"POISON"
 SMALL_PARTS = "resources.part_rows=8"
+LOCAL = ("--executor", "local")
 TOGETHER, APART = "resources.locate.workers=auto", "resources.locate.workers=2"
 
 
@@ -214,6 +215,46 @@ def test_a_driver_killed_midway_goes_on_where_it_stopped(
     assert content(output, "faces").equals(content(finished, "faces"))
 
 
+def test_rows_do_not_depend_on_the_executor(manifest: Path, finished: Path, tmp_path: Path) -> None:
+    done = enroll(manifest, tmp_path / "out", "--set", SMALL_PARTS, *LOCAL)
+    assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "out", "images").equals(content(finished, "images"))
+    assert content(tmp_path / "out", "faces").equals(content(finished, "faces"))
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {path.name for path in finished.iterdir()} and "_attempts" not in left
+
+
+def test_a_local_job_killed_midway_takes_its_workers_along_and_goes_on_where_it_stopped(
+    manifest: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    words = command(manifest, output, "--set", SMALL_PARTS, *LOCAL)
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as job:
+        _until(lambda: any((output / "images").glob("part-*.parquet")), job)
+        job.kill()
+    while _lives_in(job.pid):
+        time.sleep(0.01)
+    done = {path: path.stat().st_mtime_ns for path in (output / "images").glob("part-*.parquet")}
+    again = enroll(manifest, output, "--set", SMALL_PARTS, *LOCAL)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert content(output, "faces").equals(content(finished, "faces"))
+
+
+def test_a_photo_that_kills_a_local_worker_is_rejected_and_the_others_kept(
+    photos: list[Path], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(POISON + b"crash")
+    manifest = write_manifest(tmp_path / "m.csv", [*photos[:5], bad, *photos[5:8]])
+    plugin = ("--set", "decode.plugins=[poison:decode]")
+    done = enroll(manifest, tmp_path / "out", *plugin, *LOCAL, PYTHONPATH=str(Path(__file__).parent))
+    assert done.returncode == 0, done.stderr
+    images = content(tmp_path / "out", "images").to_pylist()
+    assert [row["image_id"] for row in images if row["reason"] == "crashed_worker"] == ["id-0005"]
+    assert images[5]["attempts"] == 3
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -341,6 +382,18 @@ def _until(condition: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
     while not condition():
         assert job.poll() is None, "the job ended before it could be disturbed"
         time.sleep(0.01)
+
+
+def _lives_in(session: int) -> bool:
+    """Whether a process of a session is left, but for those that only wait to be buried."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its_session, *_ = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            return True
+    return False
 
 
 def _faceless_png() -> bytes:

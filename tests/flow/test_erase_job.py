@@ -15,7 +15,6 @@ import pytest
 from cluster import Cluster
 from enrollment import ROOT, content, write_manifest
 from s3server import S3, s3  # noqa: F401 - a fixture
-from without_ray import without_ray  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config

@@ -53,17 +53,17 @@ Scores = list[list[tuple[str, float]]]
 # A driver that dies as soon as it hears of a unit; two of them end, the others never do.
 KILLED = """
 import os, signal, sys, time
-from frpipe.jobs.identify.progress import SearchProgress
+from frpipe.jobs.progress import Progress
 from frpipe.jobs.identify import worker as search
-class Search(search.Search):
+class Searcher(search.Searcher):
     def __call__(self, table):
         if table["unit"][0].as_py() >= 2:
             time.sleep(600)
         return super().__call__(table)
-search.Search = Search
-def dying(self, probes):
+search.Searcher = Searcher
+def dying(self, done, counts=None):
     os.kill(os.getpid(), signal.SIGKILL)
-SearchProgress.add = dying
+Progress.add = dying
 sys.path.insert(0, "jobs")
 import identify
 sys.exit(identify.main())

@@ -11,7 +11,6 @@ from types import ModuleType
 
 import pytest
 from enrollment import ROOT, content, write_manifest
-from without_ray import without_ray  # noqa: F401 - a fixture
 
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.suppression import Names

@@ -21,7 +21,6 @@ from cluster import Cluster
 from enrollment import ROOT, command, content, write_manifest
 from ray.data.exceptions import ExecutionTimeoutError
 from s3server import S3, s3  # noqa: F401 - a fixture
-from without_ray import without_ray  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
@@ -33,7 +32,7 @@ from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
-from frpipe.runtime.pools import rows_of
+from frpipe.runtime.ray_executor import _rows_of as rows_of
 
 # By row of the manifest. Parts have four rows, so that two of the six hold nothing that is replayed.
 CUT_SHORT, STAYS_CUT_SHORT, MISSING, STAYS_MISSING = (1, 9, 10), (11,), (2, 21), (22,)
@@ -288,7 +287,7 @@ def test_where_nothing_gets_on_the_job_ends_with_a_diagnosis(cluster: Cluster, t
         check=False,
     )
     assert second.returncode == 11, second.stderr
-    assert "nothing got on for 5 s: no worker of Enroll is ready, and 0" in second.stderr
+    assert "no progress for 5 s: no worker of Enroll is ready, and 0" in second.stderr
     assert first.wait(120) == 11
     assert first.stderr is not None
     assert "the workers of Enroll do not finish what they have in hand (4)" in first.stderr.read()

@@ -16,7 +16,6 @@ import pytest
 from enrollment import ROOT, content, write_manifest
 from PIL import Image
 from test_replay import _killed_after
-from without_ray import without_ray  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config

@@ -26,8 +26,9 @@ from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.job import Dedup, Execution
+from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.nightly import job as night_flow
+from frpipe.runtime.runtime import Runtime
 
 pytestmark = pytest.mark.slow
 
@@ -181,7 +182,7 @@ def _chain_equals_one_search(place: Place, cluster: Cluster, tmp_path: Path) -> 
         str(tmp_path / "whole"),
         gallery=str(place.root / "people"),
         threshold=SETTINGS["dedup"]["threshold"],
-        execution=Execution(cluster.address),
+        runtime=Runtime(cluster.address),
     ).run()
     steps = json.loads((place.night(last) / "night.json").read_text())["steps"]
     assert {name: whole[name] for name in ("pairs", "same_photo", "same_person", "clusters")} == {

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from erase_runs import ROWS, finished_run, image_id
+from part_work import PartsOf
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.main import main
@@ -37,21 +38,14 @@ from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.jobs.consolidate.job import Consolidation
-from frpipe.jobs.dedup import job as dedup_job
-from frpipe.jobs.dedup import plan as dedup_plan
+from frpipe.jobs.contract import until_whole
 from frpipe.jobs.dedup.job import Dedup
-from frpipe.jobs.dedup.worker import Deduplicator
-from frpipe.jobs.enroll.audit import until_whole
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.evaluate import output as metrics_output
-from frpipe.jobs.evaluate.all_pairs import plan as all_pairs_plan
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
-from frpipe.jobs.evaluate.all_pairs.worker import ScoreCounter
 from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
 from frpipe.jobs.evaluate.pair_results import PairColumns
 from frpipe.jobs.gallery_files import export, import_file
-from frpipe.jobs.identify import job as identify_job
-from frpipe.jobs.identify import plan as identify_plan
 from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import enter
@@ -63,7 +57,7 @@ from frpipe.jobs.replay.plan import copy_plan, cut
 from frpipe.jobs.replay.source import ReplaySource
 from frpipe.jobs.rescan.affected import FACE_NAMES, IMAGE_NAMES
 from frpipe.jobs.verify.job import PairVerification
-from frpipe.runtime.allocation import Node
+from frpipe.testing.executors import InThisProcess, SameProcess
 
 DATE = "2026-11-24"
 Spoil = Callable[[bytes], bytes]
@@ -203,43 +197,15 @@ class _Spoilt(io.RawIOBase):
 
 
 @contextmanager
-def without_ray() -> Iterator[None]:
-    """Jobs do their units here."""
-
-    @contextmanager
-    def alone(*_: object) -> Iterator[list[Node]]:
-        yield [Node(2.0)]
-
-    def each(worker: Callable[..., Any], spec: Any, units: Any, *_: object) -> Iterator[dict[str, Any]]:
-        work = worker(spec)
-        for unit, (first, second) in units.items():
-            yield work(pa.table({"unit": [unit], "first": [first], "second": [second]})).to_pylist()[0]
-
-    def search(spec: Any, publication: Any, units: Any, slices: Any, _: object) -> Iterator[int]:
-        from frpipe.jobs.identify.worker import _Searcher
-
-        work = _Searcher(spec, publication, True)
-        for unit, parts in units.items():
-            last = max(each.stop for each in slices)
-            ticket = {"unit": unit, "parts": list(parts), "first": 0, "last": last}
-            yield work(pa.Table.from_pylist([ticket])).to_pylist()[0]["published"]
-
+def without_plots() -> Iterator[None]:
+    """Plots take seconds, and read nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (dedup_job, identify_job, all_pairs_plan):
-            patch.setattr(module, "cluster", alone)
-        patch.setattr(dedup_plan, "dedup", _generator(partial(each, Deduplicator)))
-        patch.setattr(all_pairs_plan, "count_scores", _generator(partial(each, ScoreCounter)))
-        patch.setattr(identify_plan, "search", search)
-        # Plots take seconds, and read nothing.
         patch.setattr(metrics_output, "figures", lambda _: [])
         yield
 
 
-def _generator(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    def units(*words: Any) -> Iterator[Any]:
-        yield from work(*words)
-
-    return units
+# A read fails in the process that injects it.
+HERE = InThisProcess()
 
 
 class Bench:
@@ -273,29 +239,30 @@ def _verify(at: Path, to: Path) -> object:
 
 
 def _dedup(at: Path, to: Path) -> object:
-    report = Dedup(str(to / "dedup"), features=str(at / "out"), threshold=0.1).run()
+    report = Dedup(str(to / "dedup"), features=str(at / "out"), threshold=0.1, runtime=HERE).run()
     return {name: report[name] for name in ("pairs", "clusters", "templates")}
 
 
 def _dedup_gallery(at: Path, to: Path) -> object:
-    report = Dedup(str(to / "dedup-g"), gallery=str(at / "g"), threshold=0.1).run()
+    report = Dedup(str(to / "dedup-g"), gallery=str(at / "g"), threshold=0.1, runtime=HERE).run()
     return {name: report[name] for name in ("pairs", "clusters", "templates")}
 
 
 def _dedup_since(at: Path, to: Path) -> object:
     since = str(at / "dedup-g")
-    report = Dedup(str(to / "since"), gallery=str(at / "g"), threshold=0.1, since=since).run()
+    report = Dedup(str(to / "since"), gallery=str(at / "g"), threshold=0.1, since=since, runtime=HERE).run()
     return {name: report[name] for name in ("pairs", "clusters", "carried_pairs")}
 
 
 def _identify(at: Path, to: Path) -> object:
-    report = Identifying(str(at / "out"), str(at / "g"), str(to / "found"), k=3, threshold=0.4).run()
+    job = Identifying(str(at / "out"), str(at / "g"), str(to / "found"), k=3, threshold=0.4, runtime=HERE)
+    report = job.run()
     return {name: report[name] for name in ("rows", "identified", "strangers")}
 
 
 def _all_pairs(at: Path, to: Path) -> object:
-    found = AllPairs(str(to / "pairs"), features=str(at / "out"), thresholds=(0.3,)).run()
-    return dict(found.counts)
+    found = AllPairs(str(to / "pairs"), features=str(at / "out"), thresholds=(0.3,), runtime=HERE).run()
+    return dict(found.evaluation.counts)
 
 
 def _night(place: Path) -> None:
@@ -375,7 +342,7 @@ def _audit(at: Path, _: Path) -> object:
         assert not parts, "a part was withdrawn"
         return 0
 
-    found, _rows = until_whole(out, load_plan(out), work, lambda _: None)
+    found, _rows = until_whole(PartsOf(load_plan(out), work), out, SameProcess(), lambda _: None)
     return found.tally.rows, found.tally.faces
 
 
@@ -398,7 +365,7 @@ def _import(file: str, at: Path, to: Path) -> object:
 
 def _nightly(at: Path, _: Path) -> object:
     folder = Folder.at(str(at / "runs" / DATE))
-    report, error = Night(_config(at), DATE).run()
+    report, error = Night(_config(at), DATE, HERE).run()
     known = photos.known_of(folder.child("scan"))
     again = photos.write_again(folder.child("scan"), Folder.at(str(at / "out")))
     return report["steps"], error, read_record(folder)["steps"], known and known.num_rows, again
@@ -487,7 +454,7 @@ def ended(reader: str, bench: Bench, place: Path, fault: Fault) -> Told:
         return int(printed[1]) if printed else 0
 
     run._records.clear()
-    with without_ray(), fault.at_work(), redirect_stderr(said):
+    with without_plots(), fault.at_work(), redirect_stderr(said):
         code = guarded(use)
     return Told(code, said.getvalue(), result[0] if result else None, files(at))
 

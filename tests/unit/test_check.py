@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from erase_runs import METADATA, finished_run, image_id, seal
+from part_work import PartsOf
 
 from frpipe.cli.main import main
 from frpipe.core.config import Config
@@ -25,9 +26,10 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import DAMAGED, GONE, STRANGE, Check, CheckedRun, FileProblem, again
 from frpipe.jobs.consolidate.job import Consolidation
-from frpipe.jobs.enroll.audit import until_whole
+from frpipe.jobs.contract import until_whole
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.verify.job import PairVerification
+from frpipe.runtime.local import LocalExecutor
 
 FACES, IMAGES = "faces/part-000003.parquet", "images/part-000003.parquet"
 
@@ -100,7 +102,7 @@ def test_the_remedy_of_an_enroll_run_works(
             write_part(out, part, *tables, METADATA)
         return len(parts)
 
-    until_whole(out, load_plan(out), work, lambda _: None)
+    until_whole(PartsOf(load_plan(out), work), out, LocalExecutor(), lambda _: None)
     seal(out)
     assert done == [3]
     assert main(["check", out.uri]) == 0

@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import frozen
 import pytest
 from frozen import Frozen
-
-from frpipe.jobs.dedup import job as dedup
-from frpipe.jobs.enroll import job as enroll
-from frpipe.jobs.identify import job as identify
-from frpipe.jobs.replay import job as replay
-from frpipe.runtime.allocation import Node
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 NIGHT = "2026-03-05"
@@ -29,18 +22,6 @@ SETTINGS = [word for setting in frozen.settings() for word in ("--set", setting)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
     with frozen.copied(tmp_path_factory.mktemp("frozen") / "copy") as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of a cluster."""
-
-    @contextmanager
-    def cluster(*_: object) -> Iterator[list[Node]]:
-        yield [Node(2)]
-
-    for module in (dedup, enroll, identify, replay):
-        monkeypatch.setattr(module, "cluster", cluster)
 
 
 # The job, its words, and one fact that a program would look for.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +12,10 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from frpipe.jobs.enroll import progress as module
-from frpipe.jobs.enroll import runner as bridge
-from frpipe.jobs.enroll.progress import Progress
-from frpipe.runtime import in_hand
+from frpipe.jobs import progress as module
+from frpipe.jobs.enroll import runner
+from frpipe.jobs.progress import PhotoProgress
+from frpipe.runtime import ray_executor
 from frpipe.runtime.host import ALONE
 from frpipe.stages import headway
 from frpipe.stages.headway import Headway, told
@@ -36,7 +37,7 @@ def _receipt(part: int, ok: int, no_face: int = 0) -> dict[str, int]:
 def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
     said: list[str] = []
     hand: dict[int, Mapping[str, int]] = {}
-    progress = Progress(100, said.append)
+    progress = PhotoProgress(100, said.append)
     progress.watch(lambda: hand)
     progress.look()
     assert said == []
@@ -53,7 +54,7 @@ def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
 
 def test_a_published_part_counts_once_whatever_was_said_of_it() -> None:
     said: list[str] = []
-    progress = Progress(20, said.append)
+    progress = PhotoProgress(20, said.append)
     progress.watch(lambda: {0: {"ok": 9}, 1: {"ok": 4}})
     progress.look()
     progress.add(_receipt(0, 7, 3))
@@ -68,7 +69,7 @@ def test_a_published_part_counts_once_whatever_was_said_of_it() -> None:
 def test_a_part_that_is_begun_again_takes_its_photos_back() -> None:
     said: list[str] = []
     hand = {0: {"ok": 9}}
-    progress = Progress(20, said.append)
+    progress = PhotoProgress(20, said.append)
     progress.watch(lambda: hand)
     progress.look()
     hand[0] = {"ok": 1}
@@ -78,7 +79,7 @@ def test_a_part_that_is_begun_again_takes_its_photos_back() -> None:
 
 def test_lines_come_by_themselves_while_it_is_under_way() -> None:
     heard = threading.Event()
-    with Progress(20, lambda _: heard.set()) as progress:
+    with PhotoProgress(20, lambda _: heard.set()) as progress:
         progress.watch(lambda: {0: {"ok": 9}})
         assert heard.wait(30)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
@@ -86,7 +87,7 @@ def test_lines_come_by_themselves_while_it_is_under_way() -> None:
 
 def test_before_any_photo_is_done_it_says_how_many_are_located_and_no_time() -> None:
     said: list[str] = []
-    progress = Progress(20, said.append)
+    progress = PhotoProgress(20, said.append)
     progress.watch(lambda: {0: {"located": 3}})
     progress.look()
     assert said[0].startswith("0 of 20 photos")
@@ -114,18 +115,16 @@ def test_a_photo_has_ended_with_its_last_face_and_those_before_it() -> None:
     ]
 
 
-def test_a_worker_has_opencv_work_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Publisher(bridge.Publish):
-        worker = staticmethod(lambda _spec, _host: lambda table: table)
-
+def test_a_worker_has_opencv_work_in_one_thread() -> None:
     class Spec:
         models = ()
 
+    kind: Any = runner._Kind(lambda _spec, _host: lambda table: table)
+    spec: Any = Spec()
     before = cv2.getNumThreads()
-    monkeypatch.setattr(bridge, "_host", lambda _: ALONE)
     try:
         cv2.setNumThreads(2)
-        Publisher(Spec(), {}, None)
+        runner._Maker(kind, spec, {})(ALONE)
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)
@@ -146,8 +145,8 @@ def test_a_board_that_is_late_or_lost_is_an_empty_one(
     def get(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(in_hand.ray, "get", get)
-    hand = in_hand.InHand.__new__(in_hand.InHand)
+    monkeypatch.setattr(ray_executor.ray, "get", get)
+    hand = ray_executor.InHand.__new__(ray_executor.InHand)
     hand._board = Board()
     hand.report(0, {"ok": 1})
     assert hand.read() == {}

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from frozen import THRESHOLD, Frozen
-from in_process import without_ray
+from undrawn import undrawn
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryDamaged, GalleryError, OutputError
@@ -29,7 +29,6 @@ from frpipe.gallery.hdf5_exchange_reader import read_root
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.dedup.source import GallerySource
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
-from frpipe.jobs.evaluate.all_pairs.report import report_text
 from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics
 from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.gallery_files import export
@@ -60,7 +59,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
 @pytest.fixture
 def place(files: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A gallery at version 2: anna, cora, then bela."""
-    without_ray(monkeypatch)
+    undrawn(monkeypatch)
     made = Place(files, tmp_path)
     made.create()
     shutil.copytree(made.gallery, tmp_path / "backup")
@@ -220,7 +219,7 @@ def test_what_is_finished_is_answered_though_a_compaction_took_its_version(place
     assert place.metrics() == evaluated
     place.dedup("fresh", since_version=1)
     assert place.said == ["this run is complete already: nothing to do"] * 4
-    assert report_text(place.all_pairs()) == report_text(compared)
+    assert place.all_pairs().text() == compared.text()
     with pytest.raises(OutputError, match="threshold_similarity"):
         place.dedup(threshold=0.9)
     with pytest.raises(OutputError, match="candidates"):

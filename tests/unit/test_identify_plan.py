@@ -13,10 +13,10 @@ from frpipe.core.errors import ConfigError
 from frpipe.io.output import run
 from frpipe.io.output.parts import FACES, IMAGES, part_name
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.identify.plan import MOST_CANDIDATES, Plan
+from frpipe.jobs.identify.plan import MOST_CANDIDATES, IdentifyPlan
 
 
-def _plan(folder: Path, k: int, subjects: int | None, probe_rows: int = 3000) -> Plan:
+def _plan(folder: Path, k: int, subjects: int | None, probe_rows: int = 3000) -> IdentifyPlan:
     """Four parts of 1,000 faces. subjects: None: they must not be counted."""
     files = [
         {"name": f"{sub}/{part_name(part)}", "rows": 1000, "bytes": 1, "sha256": ""}
@@ -27,7 +27,7 @@ def _plan(folder: Path, k: int, subjects: int | None, probe_rows: int = 3000) ->
     search_view: dict[str, Any] = {} if subjects is None else {"subjects": subjects}
     search_plan: Any = SimpleNamespace(spec=SimpleNamespace(k=k), search_view=SimpleNamespace(**search_view))
     source: Any = SimpleNamespace(folder=Folder.at(str(folder)))
-    return Plan(source, search_plan, probe_rows, print)
+    return IdentifyPlan(source, search_plan, probe_rows, print)
 
 
 def test_more_candidates_than_a_worker_holds_are_refused_with_the_arithmetic(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from erase_runs import DIM, EXTRA, METADATA, PART_ROWS, PARTS, finished_run, seal
+from part_work import PartsOf
 
 from frpipe.core.schema import face_schema
 from frpipe.io.output.features import Features
@@ -20,8 +21,9 @@ from frpipe.io.output.parts import done_parts, part_name, write_part
 from frpipe.io.output.plan import load_plan
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.enroll.audit import until_whole
+from frpipe.jobs.contract import until_whole
 from frpipe.jobs.erase.job import Erase
+from frpipe.runtime.local import LocalExecutor
 
 # As many steps as an attempt may take, and some more: the last ones hold nobody.
 STEPS = range(6)
@@ -126,7 +128,7 @@ def _finish(out: Folder, tables: tuple[pa.Table, pa.Table]) -> None:
             write_part(out, part, *tables, METADATA)
         return len(parts)
 
-    until_whole(out, load_plan(out), work, lambda _: None)
+    until_whole(PartsOf(load_plan(out), work), out, LocalExecutor(), lambda _: None)
     seal(out)
 
 
@@ -178,7 +180,7 @@ def test_a_late_attempt_between_two_rounds_costs_a_round_at_most(
         attempt.let_go()
         return len(parts)
 
-    found, _ = until_whole(out, load_plan(out), work, lambda _: None)
+    found, _ = until_whole(PartsOf(load_plan(out), work), out, LocalExecutor(), lambda _: None)
     seal(out)
     assert rounds <= 2
     assert (found.tally.rows, found.damaged) == (PARTS * PART_ROWS, [])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from gallery_rows import ids, people, spec
-from in_process import without_ray
+from undrawn import undrawn
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
@@ -30,6 +30,7 @@ from frpipe.jobs.nightly.page import page
 from frpipe.jobs.nightly.summary import summary
 from frpipe.jobs.nightly.work import Work
 from frpipe.jobs.photo import spec_of
+from frpipe.runtime.runtime import Runtime
 
 LAST, TONIGHT = "2026-11-23", "2026-11-24"
 KINDS = ("restored", "made anew")
@@ -39,7 +40,7 @@ SAID: list[str] = []
 @pytest.fixture(autouse=True)
 def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     SAID.clear()
-    without_ray(monkeypatch)
+    undrawn(monkeypatch)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def last(gallery: Gallery, tmp_path: Path) -> Past:
     """The night that left it so."""
     folder = Folder.at(str(tmp_path / "nights" / LAST))
     job = Dedup(folder.child("dedup").uri, gallery=gallery.uri, threshold=0.99)
-    steps: dict[str, Any] = {"dedup": job.run(), "differences": {"gallery": _size(gallery)}}
+    steps: dict[str, Any] = {"dedup": job.run().as_dict(), "differences": {"gallery": _size(gallery)}}
     return Past(LAST, folder, {}, {}, True, steps)
 
 
@@ -94,7 +95,7 @@ def _tonight(gallery: Gallery, last: Past) -> Iterator[Work]:
         config = NightConfig.model_validate(
             {"runs": runs.uri, "gallery": gallery.uri, "photos": "p", "dedup": {"threshold": 0.99}}
         )
-        yield Work(config, journal, [last], last, None, SAID.append, lambda: None)
+        yield Work(config, journal, [last], last, Runtime(), SAID.append)
 
 
 @pytest.mark.parametrize("kind", KINDS)

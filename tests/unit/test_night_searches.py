@@ -21,6 +21,7 @@ from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.lease import lease
 from frpipe.jobs.nightly.work import DEDUP, Work
+from frpipe.runtime.runtime import Runtime
 
 DATE = "2026-11-24"
 SAID: list[str] = []
@@ -36,7 +37,7 @@ def work(tmp_path: Path) -> Iterator[Work]:
     with lease(runs, DATE, 60) as held:
         journal = NightJournal(runs.child(DATE), {"night": None, "gallery_version": 1}, held, record)
         config = NightConfig(runs=runs.uri, gallery=str(tmp_path / "G"), photos="p")
-        yield Work(config, journal, [], None, None, SAID.append, lambda: None)
+        yield Work(config, journal, [], None, Runtime(), SAID.append)
 
 
 def _compact(work: Work) -> int:

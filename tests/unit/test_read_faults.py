@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from read_faults import KINDS, READERS, Bench, Undisturbed, without_ray
+from read_faults import KINDS, READERS, Bench, Undisturbed, without_plots
 
 A_FEW = 80
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    with without_ray():
+    with without_plots():
         bench = Bench(tmp_path_factory.mktemp("bench") / "bench")
     return Undisturbed.of(bench, tmp_path_factory.mktemp("undisturbed"))
 

@@ -32,6 +32,7 @@ from frpipe.jobs.nightly.photos import AGAIN, known_of, look, tried_again, write
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import Work
 from frpipe.jobs.obeying import suppressions
+from frpipe.runtime.runtime import Runtime
 
 ANNA = [Photo("anna/1.jpg", "anna", "a1"), Photo("anna/2.jpg", "anna", "a2")]
 SPEC = GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
@@ -250,7 +251,7 @@ def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
     pins: dict[str, Any] = {}
     night = Folder.at(str(tmp_path / "night"))
     journal = SimpleNamespace(folder=night, record={"pins": pins}, pin=pins.__setitem__)
-    work = Work(config, cast("NightJournal", journal), [], None, None, lambda _: None, lambda: None)
+    work = Work(config, cast("NightJournal", journal), [], None, Runtime(), lambda _: None)
     enrolled(work, night.child("scan"), night.child("enroll"), str(config.photos), source_of(config))
     assert searches._probes(work) is not None
     assert [each.obeyed.source for each in asked] == ["site", ""]

@@ -79,9 +79,14 @@ class Draft:
         manifest = Manifest.open(manifest_uri, reserved)
         return cls(manifest, *fingerprint(manifest))
 
+    @property
+    def rows_estimate(self) -> int:
+        """About how many rows there are."""
+        return self.manifest.rows_estimate()
+
     def part_rows(self, workers: int) -> int:
-        """Rows per part where the configuration leaves them to us."""
-        return auto_part_rows(self.manifest.rows_estimate(), workers)
+        """The rows of a part, where they are left to us."""
+        return auto_part_rows(self.rows_estimate, workers)
 
 
 def plan(

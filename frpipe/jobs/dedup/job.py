@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
@@ -15,7 +14,9 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.plan import Plan
+from frpipe.jobs.contract import ReportResult, carry_out, planned
+from frpipe.jobs.dedup.plan import DedupPlan
+from frpipe.jobs.dedup.report import report_text
 from frpipe.jobs.dedup.schema import DEDUP_VERSION
 from frpipe.jobs.dedup.since import REMEDY, OldResult, with_fresh
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
@@ -26,8 +27,7 @@ from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.matching.kernels import Name
 from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
-from frpipe.runtime.allocation import Node, Pool, allocate_one
-from frpipe.runtime.session import cluster
+from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 JOB = "dedup"
@@ -45,7 +45,6 @@ class Execution:
     shard has more; fixed by the first run on an output.
     """
 
-    address: str | None = None
     workers: int | None = None
     kernel: Name = "fp32"
     block_rows: int = BLOCK_ROWS
@@ -69,57 +68,29 @@ class Dedup:
     since: str | None = None
     since_version: int | None = None
     execution: Execution = Execution()
+    runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> ReportResult:
         """Do it, or what is left of it; the report.
 
         Raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
         pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
         """
-        out = output_place(self.output)
-        self._check()
-        ended = self._ended(out)
-        if ended is not None:
-            return ended
-        plan = self._plan(out)
-        stored = run.complete(out) if run.check_claim(out, plan.identity) else None
-        if stored is not None:
-            self.say(_COMPLETE)
-            return stored
-        for remark in plan.remarks:
-            self.say(remark)
-        with cluster(self.execution.address, self.say) as nodes:
-            pool = self._pool(nodes)
-            claimed = run.claim(out, plan.identity, self._facts(plan))
-            run.reopen(out)
-            out.sweep()
-            # Another driver may have been first, and numbered the units by blocks of its own.
-            return plan.cut_as(int(claimed["block_rows"])).carry_out(out, pool)
+        found: ReportResult = carry_out(self)
+        return found
 
     def dry_run(self) -> DryRun:
         """The plan; nothing is written."""
+        return planned(self)
+
+    def place(self) -> Folder:
+        """The output folder, if what was asked makes sense."""
         out = output_place(self.output)
         self._check()
-        plan = self._plan(out)
-        run.check_claim(out, plan.identity)
-        for remark in plan.remarks:
-            self.say(remark)
-        with cluster(self.execution.address, self.say) as nodes:
-            return plan.described(self._pool(nodes))
+        return out
 
-    def _pool(self, nodes: Sequence[Node]) -> Pool:
-        gpu = self.execution.kernel == "cuda"
-        return allocate_one("dedup", self.execution.workers, nodes, gpu=gpu)
-
-    def _facts(self, plan: Plan) -> dict[str, Any]:
-        return {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "block_rows": plan.source.block_rows,
-            **plan.facts,
-        }
-
-    def _ended(self, out: Folder) -> dict[str, Any] | None:
+    def ended(self, out: Folder) -> ReportResult | None:
         """The report of a finished run of which a compaction has taken the gallery's version since."""
         stored, begun = run.complete(out), RecordedVersion.of(out, JOB)
         if self.gallery is None or stored is None or begun is None:
@@ -133,9 +104,10 @@ class Dedup:
             out, _identity(begun.id.as_dict(), limit, self._since_name(gallery, begun.id, before))
         )
         self.say(_COMPLETE)
-        return stored
+        return ReportResult(stored, report_text)
 
-    def _plan(self, out: Folder) -> Plan:
+    def plan(self, out: Folder, *, dry: bool = False) -> DedupPlan:
+        """The search, with what the output was begun with."""
         begun = run.begun(out)
         block_rows = int(begun.get("block_rows", self.execution.block_rows))
         if self.features is not None:
@@ -157,14 +129,14 @@ class Dedup:
                 "an enroll run has no versions", "leave --version, --since and --since-version out"
             )
 
-    def _feature_plan(self, uri: str, block_rows: int) -> Plan:
+    def _feature_plan(self, uri: str, block_rows: int) -> DedupPlan:
         found = FeatureRun.open(uri)
         source = FeatureSource(found.folder.uri, found.created, block_rows)
         digest = run.digest(found.folder)
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest}, facts)
 
-    def _gallery_plan(self, uri: str, begun: RecordedVersion | None, block_rows: int) -> Plan:
+    def _gallery_plan(self, uri: str, begun: RecordedVersion | None, block_rows: int) -> DedupPlan:
         gallery = Gallery.open(uri)
         snapshot, named = pinned(gallery, self.version, begun)
         newest = gallery.catalog.head().number
@@ -190,8 +162,8 @@ class Dedup:
         plan = replace(plan, remarks=[*plan.remarks, *(each for each in unsure if each)])
         if older is None:
             return plan
-        facts = {**plan.facts, "since": {**plan.facts["since"], **older.id.as_dict()}}
-        return replace(plan, source=with_fresh(source, older), facts=facts)
+        searched = {**plan.searched, "since": {**plan.searched["since"], **older.id.as_dict()}}
+        return replace(plan, source=with_fresh(source, older), searched=searched)
 
     def _older(self, gallery: Gallery, before: OldResult | None) -> Snapshot | None:
         """The version whose templates are not new; None where all are."""
@@ -230,19 +202,20 @@ class Dedup:
         *,
         since: dict[str, Any] | None = None,
         before: OldResult | None = None,
-    ) -> Plan:
+    ) -> DedupPlan:
         limit = self._limit(spec, source)
         identity = _identity(name, limit, since)
         if before is not None:
             before.check(identity)
         more = None if since is None else {"result": None, **since}
         hashes = {key: getattr(spec, key) for key in ("embedder_hash", "preprocessing_hash", "detector_hash")}
-        return Plan(
+        return DedupPlan(
             source=source,
             spec=spec,
             limit=limit,
-            identity=identity,
-            facts={"source": facts, "since": more, **hashes},
+            content=identity,
+            searched={"source": facts, "since": more, **hashes},
+            workers=self.execution.workers,
             before=before,
             kernel=self.execution.kernel,
             most=self.execution.max_pairs,

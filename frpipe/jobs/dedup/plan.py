@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dedup.blocks import Counts, Rule, too_many
 from frpipe.jobs.dedup.clusters import clusters_of
 from frpipe.jobs.dedup.report import report_of, report_text, since_text, source_text
@@ -29,35 +30,59 @@ from frpipe.jobs.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.progress import Progress
 from frpipe.matching.kernels import Name
-from frpipe.runtime.allocation import Pool
+from frpipe.runtime.allocation import Node, Pool, allocate_one
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
-_EVERY_S = 5.0
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A search, worked out. facts: what of the source and of `since` the report says.
+@dataclass
+class Found:
+    """What all units found. carried: pairs that come from an older result.  tables: their pairs."""
+
+    counts: Counts = field(default_factory=Counts)
+    carried: int = 0
+    tables: list[pa.Table] = field(default_factory=list)
+
+    def add(self, table: pa.Table, *, carried: bool) -> None:
+        """Add a unit."""
+        self.counts.add(Counts.of(table))
+        self.carried += table.num_rows if carried else 0
+        self.tables.append(table.select(["subject_a", "subject_b", "similarity"]))
+
+    def check(self, products: int) -> None:
+        """Raise InvariantError unless each pair was compared once, and each pair found is published."""
+        counts = self.counts
+        if (counts.compared, counts.pairs) != (products, sum(table.num_rows for table in self.tables)):
+            raise InvariantError(
+                f"{counts.compared:,} pairs were compared and {products:,} should be",
+                "keep the output and report this",
+            )
+
+
+@dataclass
+class DedupPlan(Plan[Found]):
+    """A search, worked out. searched: what of the source and of `since` the report says.
 
     before: the result of another night whose pairs are carried over, if it is to be complete.
-    remarks: what an operator should know before the work.
+    content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
     """
 
     source: GallerySource | FeatureSource
     spec: GallerySpec
     limit: Threshold
-    identity: dict[str, Any]
-    facts: dict[str, Any]
+    content: dict[str, Any]
+    searched: dict[str, Any]
     before: OldResult | None
     kernel: Name
     most: int
     say: Say
     remarks: Sequence[str] = ()
-
-    def cut_as(self, block_rows: int) -> Plan:
-        """The same search in blocks of another size."""
-        return replace(self, source=replace(self.source, block_rows=block_rows))
+    workers: int | None = None
+    pool: Pool = field(init=False)
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:
@@ -73,32 +98,92 @@ class Plan:
         rows, fresh = self.source.rows, self.source.fresh_rows
         return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
 
-    def carry_out(self, out: Folder, pool: Pool) -> dict[str, Any]:
-        """Compare what is not compared yet, publish, cluster, check, report."""
-        start, units = time.monotonic(), Units(out, PAIRS)
-        done = self._done(units)
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.content
+
+    @property
+    def small(self) -> bool:
+        return self.products <= LOCAL_COMPARISONS and self.kernel != "cuda"
+
+    def settle(self, nodes: Sequence[Node]) -> None:
+        self.pool = allocate_one("dedup", self.workers, nodes, gpu=self.kernel == "cuda")
+
+    def facts(self) -> dict[str, Any]:
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"created": created, "block_rows": self.source.block_rows, **self.searched}
+
+    def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
+        """Another driver may have been first, and numbered the units by blocks of its own."""
+        self.source = replace(self.source, block_rows=int(facts["block_rows"]))
+        self.__dict__.pop("units", None)
+
+    def work(self, out: Folder, executor: Executor) -> int:
+        units = Units(out, PAIRS)
+        done = {unit: found.num_rows for unit in units.done() if (found := units.read_own(unit)) is not None}
         pending = {unit: blocks for unit, blocks in self.units.items() if unit not in done}
         if done and pending:
             self.say(f"{len(self.units) - len(pending):,} of {len(self.units):,} units are done already")
         self._carry_over(units, done)
+        pairs = sum(done.values())
+        if pairs > self.most:
+            raise too_many(self.most)
+        if not pending:
+            return 0
+        progress = Progress(len(pending), "units", self.say)
         rule = Rule(self.limit.similarity, self.most)
         spec = DedupSpec(self.source, out.uri, rule, self.kernel, self._metadata)
-        self._compare(spec, pending, done, pool)
-        counts, carried, tables = self._read(units)
-        facts = {**self._facts, "carried_pairs": carried, "output": out.uri}
+        # Ray complains at length of a flow that is given up and not closed.
+        with closing(dedup(spec, pending, self.pool, executor)) as receipts:
+            for receipt in receipts:
+                pairs += receipt["pairs"]
+                if pairs > self.most:
+                    raise too_many(self.most)
+                progress.add(1, {"pairs": receipt["pairs"]})
+        return len(pending)
+
+    def read_back(self, out: Folder) -> tuple[Found, int]:
+        """All counts, how many pairs were carried over, and of all pairs what clusters are made of."""
+        units, found, damaged = Units(out, PAIRS), Found(), 0
+        for unit in sorted(units.done()):
+            table = units.read_own(unit)
+            if table is None:
+                damaged += 1
+            else:
+                found.add(table, carried=unit not in self.units)
+        return found, damaged
+
+    def publish(self, out: Folder, found: Found, launch: Launch) -> ReportResult:
+        found.check(self.products)
+        facts = {**self._facts, "carried_pairs": found.carried, "output": out.uri}
         before = self.before.clusters() if self.before else {}
-        clusters = clusters_of(tables, self.source.facts(), self.limit.similarity, before)
-        listed = [*units.files(), self._write(out, clusters)]
-        facts |= {"kernel": self.kernel, "units": len(self.units), "pool": str(pool)}
-        facts["wall_s"] = round(time.monotonic() - start, 3)
-        report = report_of(counts, clusters, self.limit, **facts)
+        clusters = clusters_of(found.tables, self.source.facts(), self.limit.similarity, before)
+        listed = [*Units(out, PAIRS).files(), self._write(out, clusters)]
+        facts |= {"kernel": self.kernel, "units": len(self.units), "pool": str(self.pool)}
+        facts["wall_s"] = round(launch.wall_s, 3)
+        report = report_of(found.counts, clusters, self.limit, **facts)
         run.seal(out, listed, report, report_text(report) + "\n")
-        return report
+        return self.stored(out, report)
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:
+        return ReportResult(report, report_text)
+
+    def describe(self) -> DryRun:
+        facts = {
+            "job": "dedup",
+            **self._facts,
+            "pairs_compared": self.products,
+            "units": len(self.units),
+            "blocks": len(self.source.blocks),
+            "threshold": self.limit.as_dict(),
+            "pool": str(self.pool),
+        }
+        return DryRun(tuple(self._lines()), facts)
 
     @property
     def _facts(self) -> dict[str, Any]:
         return {
-            **self.facts,
+            **self.searched,
             "templates": self.source.rows,
             "fresh_templates": self.source.fresh_rows,
             "carried_pairs": 0,
@@ -107,24 +192,13 @@ class Plan:
     @cached_property
     def _metadata(self) -> dict[str, str]:
         names = ("embedder_hash", "preprocessing_hash", "detector_hash")
-        searched = VersionId.read(self.facts["source"])
+        searched = VersionId.read(self.searched["source"])
         return {
             "frpipe.job": "dedup",
             **(searched.as_metadata() if searched else {}),
             "frpipe.threshold_similarity": repr(self.limit.similarity),
             **{f"frpipe.{name}": getattr(self.spec, name) for name in names},
         }
-
-    def _done(self, units: Units) -> dict[int, int]:
-        """Pairs of each unit that is published; one that is damaged is withdrawn, and done again."""
-        found = {}
-        for unit in units.done():
-            table = units.read_own(unit)
-            if table is None:
-                self.say(f"unit {unit} is damaged and will be done again")
-            else:
-                found[unit] = table.num_rows
-        return found
 
     def _carry_over(self, units: Units, done: dict[int, int]) -> None:
         """Publish what of the older result still holds, file by file, behind the units."""
@@ -139,60 +213,12 @@ class Plan:
                 units.publish(number, table, {**self._metadata, **counts.metadata()})
                 done[number] = table.num_rows
 
-    def _compare(
-        self, spec: DedupSpec, pending: dict[int, tuple[int, int]], done: dict[int, int], pool: Pool
-    ) -> None:
-        if sum(done.values()) > self.most:
-            raise too_many(self.most)
-        if pending:
-            # Ray complains at length of a flow that is given up and not closed.
-            with closing(dedup(spec, pending, pool)) as receipts:
-                self._count(receipts, len(pending), sum(done.values()))
-
-    def _count(self, receipts: Iterable[dict[str, Any]], units: int, pairs: int) -> None:
-        said = time.monotonic()
-        for number, receipt in enumerate(receipts, 1):
-            pairs += receipt["pairs"]
-            if pairs > self.most:
-                raise too_many(self.most)
-            if time.monotonic() - said >= _EVERY_S or number == units:
-                said = time.monotonic()
-                self.say(f"{number:,} of {units:,} units compared, {pairs:,} pairs")
-
-    def _read(self, units: Units) -> tuple[Counts, int, list[pa.Table]]:
-        """All counts, how many pairs were carried over, and of all pairs what clusters are made of."""
-        counts, carried, tables = Counts(), 0, []
-        for unit in sorted(units.done()):
-            table = units.read(unit)
-            counts.add(Counts.of(table))
-            carried += table.num_rows if unit not in self.units else 0
-            tables.append(table.select(["subject_a", "subject_b", "similarity"]))
-        if (counts.compared, counts.pairs) != (self.products, sum(table.num_rows for table in tables)):
-            raise InvariantError(
-                f"{counts.compared:,} pairs were compared and {self.products:,} should be",
-                "keep the output and report this",
-            )
-        return counts, carried, tables
-
     def _write(self, out: Folder, clusters: pa.Table) -> PartFile:
         data = to_parquet(clusters, self._metadata)
         out.write(CLUSTERS, data)
         return PartFile(CLUSTERS, clusters.num_rows, len(data), hashlib.sha256(data).hexdigest())
 
-    def described(self, pool: Pool) -> DryRun:
-        """What would be done."""
-        facts = {
-            "job": "dedup",
-            **self._facts,
-            "pairs_compared": self.products,
-            "units": len(self.units),
-            "blocks": len(self.source.blocks),
-            "threshold": self.limit.as_dict(),
-            "pool": str(pool),
-        }
-        return DryRun(tuple(self._lines(pool)), facts)
-
-    def _lines(self, pool: Pool) -> Iterator[str]:
+    def _lines(self) -> Iterator[str]:
         yield f"searched   {source_text(self._facts)}"
         yield f"compared   {self.products:,} pairs{since_text(self._facts)}"
         yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
@@ -200,4 +226,4 @@ class Plan:
             f"threshold  similarity >= {self.limit.similarity:.6g} (distance <= {self.limit.distance:.6g}), "
             f"{self.limit.source}"
         )
-        yield f"pool       {pool}"
+        yield f"pool       {self.pool}"

@@ -1,9 +1,10 @@
-"""Deduplication on Ray: pairs of blocks in, published pairs of templates."""
+"""The workers of a deduplication: pairs of blocks in, published pairs of templates."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.matching.kernels import Name, kernel_of
 from frpipe.runtime.allocation import Pool
-from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.runtime.executor import Executor, Step
+from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 PAIRS = "pairs"
@@ -36,24 +38,17 @@ class DedupSpec:
 
 
 def dedup(
-    spec: DedupSpec, units: Mapping[int, tuple[int, int]], pool: Pool
+    spec: DedupSpec, units: Mapping[int, tuple[int, int]], pool: Pool, executor: Executor
 ) -> Generator[dict[str, Any], None, None]:
     """Do some units, each a pair of blocks; yields `unit` and `pairs` of each as it is published."""
     tickets = [{"unit": unit, "first": first, "second": second} for unit, (first, second) in units.items()]
-    yield from rows_of(through(flow_of(tickets), Dedup, pool, len(tickets), spec))
-
-
-class Dedup(Worker):
-    """The worker of the pool."""
-
-    def make(self, spec: DedupSpec) -> Work:
-        return Deduplicator(spec)
+    yield from executor.stream(tickets, [Step("dedup", pool, partial(Deduplicator, spec))])
 
 
 class Deduplicator:
     """Does one unit after another; holds two blocks."""
 
-    def __init__(self, spec: DedupSpec) -> None:
+    def __init__(self, spec: DedupSpec, _host: Host) -> None:
         self._spec = spec
         self._units = Units(Folder.at(spec.output), PAIRS)
         self._kernel = kernel_of(spec.kernel)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from frpipe.core.errors import FileDamaged, InvariantError, OutputError
+from frpipe.core.errors import FileDamaged, InvariantError
 from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, check_part, clear_orphans, done_parts, withdraw_part
-from frpipe.io.output.plan import Plan
+from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import UnitWork
+from frpipe.runtime.executor import Executor
 
 _THREADS = 8
 _AT_ONCE = 64
-_ROUNDS = 3
 
 Checked = tuple[PartFile, PartFile, pa.Table]
 
@@ -31,7 +33,7 @@ class Audit:
     damaged: list[int] = field(default_factory=list)
 
 
-def audit(out: Folder, plan: Plan) -> Audit:
+def audit(out: Folder, plan: Partition) -> Audit:
     """Read and hash every file of every part. Memory: the images of a few dozen parts at a time.
 
     Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
@@ -48,28 +50,32 @@ def audit(out: Folder, plan: Plan) -> Audit:
     return result
 
 
-def until_whole(
-    out: Folder, plan: Plan, work: Callable[[Sequence[int]], int], say: Callable[[str], None]
-) -> tuple[Audit, int]:
-    """Have the missing parts done and read everything back; what is damaged is done again, a few times.
+class PartWork(UnitWork[Audit]):
+    """The parts of an enroll output."""
 
-    work: does some parts; how many rows it did.  The audit of the whole output, and the rows done in all.
-    """
-    rows = 0
-    for _ in range(_ROUNDS):
-        run.refuse_sealed(out)
+    unit = "parts"
+
+    @property
+    @abstractmethod
+    def cut(self) -> Partition:
+        """How the rows are cut into parts."""
+
+    @abstractmethod
+    def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
+        """Do and publish some parts; how many rows they hold."""
+
+    def work(self, out: Folder, executor: Executor) -> int:
         clear_orphans(out)
-        rows += work(missing(plan, done_parts(out)))
-        found = audit(out, plan)
-        if not found.damaged:
-            return found, rows
-        say(f"{len(found.damaged)} parts are damaged and will be done again")
-        run.refuse_sealed(out)
+        done = done_parts(out)
+        return self.do(out, [part for part in range(self.cut.parts) if part not in done], executor)
+
+    def read_back(self, out: Folder) -> tuple[Audit, int]:
+        found = audit(out, self.cut)
+        if found.damaged:
+            run.refuse_sealed(out)
         for part in found.damaged:
             withdraw_part(out, part)
-    raise OutputError(
-        f"{len(found.damaged)} parts come out damaged again and again", "check the output's storage"
-    )
+        return found, len(found.damaged)
 
 
 def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:
@@ -96,8 +102,3 @@ def _checker(out: Folder) -> Callable[[int], Checked | None]:
 
 def _unbalanced(what: str) -> InvariantError:
     return InvariantError(f"{what}: rows in are not rows out", "keep the output and report this")
-
-
-def missing(plan: Plan, done: set[int]) -> Sequence[int]:
-    """Parts of the plan that are not done, in order."""
-    return [part for part in range(plan.parts) if part not in done]

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from frpipe.core.config import Config
-from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
 from frpipe.core.schema import reserved_names
 from frpipe.io.output import run
-from frpipe.io.output.plan import Draft, Plan, plan_of
+from frpipe.io.output.plan import Draft, plan_of
+from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan, carry_out, planned
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.enroll.audit import until_whole
-from frpipe.jobs.enroll.progress import Progress
+from frpipe.jobs.enroll.audit import Audit, PartWork
 from frpipe.jobs.enroll.runner import stream
 from frpipe.jobs.going_on import going_on
 from frpipe.jobs.output_place import output_place
+from frpipe.jobs.progress import PhotoProgress
 from frpipe.models.registry import Registry
-from frpipe.runtime.allocation import Pools, allocate, most_workers
-from frpipe.runtime.session import cluster
+from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import LOCAL_PHOTOS, Runtime
 from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.quarantine.attempts import clear_attempts
 from frpipe.stages.run_spec import Models, RunSpec
 
+# To load the models takes a worker as long as so many photos.
+_ROWS_OF_A_START = 16
 Say = Callable[[str], None]
-Joined = Callable[[], Pools]
-"""Joins the cluster where that was not done yet; the pools that it has room for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """What to enroll, where to, and how. Everything but `say` and `address` decides the outcome.
+    """What to enroll, where to, and how. Everything but `say` and `runtime` decides the outcome.
 
     obeyed: whom and what to leave out. It may differ from launch to launch: parts that are done stay.
     """
@@ -47,87 +47,117 @@ class Enrollment:
     manifest: str
     output: str
     config: Config
-    address: str | None = None
+    runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     obeyed: Obeyed = NOBODY
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
+
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
-        out = output_place(self.output)
-        spec = run_spec(self._settings(out), out.uri, self.obeyed)
-        with ExitStack() as stack:
-            joined = cache(lambda: self._join(stack))
-            plan = self._claim(out, spec, joined)
-            stored = run.complete(out)
-            if stored is not None:
-                self.say("this run is complete already: nothing to do")
-                # A driver may have died between its last two steps.
-                clear_attempts(out)
-                return Report.stored(stored)
-            run.reopen(out)
-            out.sweep()
-            return self._finish(out, spec, plan, joined())
+        found: Report = carry_out(self)
+        return found
 
     def dry_run(self) -> DryRun:
         """The plan; the manifest is checked in full, and nothing is written to the output."""
-        out = output_place(self.output)
-        spec = run_spec(self._settings(out), out.uri)
-        draft = self._draft(spec)
-        begun = run.check_claim(out, _identity(spec, draft))
-        with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
-            joined = cache(lambda: self._join(stack))
-            part_rows = begun["part_rows"] if begun else self._part_rows(draft, joined)
-            plan = plan_of(draft, Folder.at(scratch), part_rows, self.config.storage.roots)
-            return _describe(self, spec, plan, joined())
+        return planned(self)
 
-    def _join(self, stack: ExitStack) -> Pools:
-        return allocate(self.config.resources, stack.enter_context(cluster(self.address, self.say)))
+    def place(self) -> Folder:
+        """The output folder."""
+        return output_place(self.output)
 
-    def _settings(self, out: Folder) -> Config:
-        """The configuration; of an output begun before photos were looked at again, with its single look."""
-        return going_on(self.config, run.begun(out).get("identity", {}).get("recipe"), self.say)
+    def ended(self, out: Folder) -> Report | None:
+        """None: that a run has ended is seen by its manifest."""
+        return None
 
-    def _draft(self, spec: RunSpec) -> Draft:
-        return Draft.of(self.manifest, reserved_names(spec.recipe.schema_version))
+    def plan(self, out: Folder, *, dry: bool = False) -> EnrollPlan:
+        """What is done with the manifest; of an output that was begun, with the recipe that it began with."""
+        begun = run.begun(out)
+        config = going_on(self.config, begun.get("identity", {}).get("recipe"), self.say)
+        spec = run_spec(config, out.uri, self.obeyed)
+        draft = Draft.of(self.manifest, reserved_names(spec.recipe.schema_version))
+        return EnrollPlan(self, spec, draft, begun.get("part_rows"))
 
-    def _part_rows(self, draft: Draft, joined: Joined) -> int:
-        wanted = self.config.resources.part_rows
-        return draft.part_rows(most_workers(joined())) if wanted == "auto" else wanted
 
-    def _claim(self, out: Folder, spec: RunSpec, joined: Joined) -> Plan:
-        """Make the output ours before anything is written to it; then check and cut the manifest.
+@dataclass
+class EnrollPlan(PartWork, Plan[Audit]):
+    """A manifest that is identified, and cut once the output is claimed.
 
-        How large parts are follows from the cluster of the first run, and stays.
-        """
-        draft = self._draft(spec)
-        identity = _identity(spec, draft)
-        claimed = run.check_claim(out, identity)
-        if claimed is None:
-            claimed = run.claim(out, identity, self._facts(spec, self._part_rows(draft, joined)))
+    part_rows: rows of a part, as the first launch on the output fixed it; None: nothing was begun.
+    """
+
+    job: Enrollment
+    spec: RunSpec
+    draft: Draft
+    part_rows: int | None
+    partition: Partition | None = field(default=None, init=False)
+    pools: Pools = field(default=(), init=False)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "schema_version": self.spec.recipe.schema_version,
+            "manifest": self.draft.fingerprint,
+            "recipe": self.spec.recipe.as_dict(),
+        }
+
+    @property
+    def small(self) -> bool:
+        return is_small(self.spec, self.draft.rows_estimate)
+
+    @property
+    def cut(self) -> Partition:
+        if self.partition is None:
+            raise InvariantError("the manifest is not cut yet")
+        return self.partition
+
+    def settle(self, nodes: Sequence[Node]) -> None:
+        self.pools = allocate(self.spec.config.resources, nodes)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "part_rows": self._rows_of_part(),
+            "manifest": self.job.manifest,
+            "config": self.spec.config.model_dump(mode="json"),
+        }
+
+    def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
+        """Check and cut the manifest. How large parts are follows from the cluster of the first launch."""
         try:
-            return plan_of(draft, out, claimed["part_rows"], self.config.storage.roots)
+            self.partition = plan_of(self.draft, out, facts["part_rows"], self.spec.config.storage.roots)
         except (ManifestError, ConfigError):
             run.release(out)
             raise
 
-    def _facts(self, spec: RunSpec, part_rows: int) -> dict[str, Any]:
-        return {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "part_rows": part_rows,
-            "manifest": self.manifest,
-            "config": spec.config.model_dump(mode="json"),
-        }
+    def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
+        return enroll_parts(self.spec, self.cut, parts, self.pools, executor, say=self.job.say)
 
-    def _finish(self, out: Folder, spec: RunSpec, plan: Plan, pools: Pools) -> Report:
-        start = time.monotonic()
-        found, launched = until_whole(
-            out, plan, lambda parts: enroll_parts(spec, plan, parts, pools, self.say), self.say
-        )
-        facts = report_facts(spec, plan, pools, launched=launched, wall_s=time.monotonic() - start)
+    def publish(self, out: Folder, found: Audit, launch: Launch) -> Report:
+        facts = report_facts(self.spec, self.cut, self.pools, launch)
         report = Report.of(found.tally, **facts)
         run.seal(out, found.files, report.as_dict(), report.text())
         clear_attempts(out)
         return report
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> Report:
+        # A driver may have died between its last two steps.
+        clear_attempts(out)
+        return Report.stored(report)
+
+    def describe(self) -> DryRun:
+        size, roots = self.part_rows or self._rows_of_part(), self.spec.config.storage.roots
+        with tempfile.TemporaryDirectory() as scratch:
+            plan = plan_of(self.draft, Folder.at(scratch), size, roots)
+        return _described(self.job, self.spec, plan, self.pools)
+
+    def _rows_of_part(self) -> int:
+        resources = self.spec.config.resources
+        if resources.part_rows != "auto":
+            return resources.part_rows
+        workers = most_workers(self.pools)
+        return self.draft.part_rows(min(workers, worth_while(self.draft.rows_estimate)))
 
 
 def run_spec(config: Config, output: str, obeyed: Obeyed = NOBODY) -> RunSpec:
@@ -139,42 +169,53 @@ def run_spec(config: Config, output: str, obeyed: Obeyed = NOBODY) -> RunSpec:
     return spec
 
 
-def enroll_parts(spec: RunSpec, plan: Plan, pending: Sequence[int], pools: Pools, say: Say) -> int:
-    """Do some parts of a plan on the cluster that has been joined; how many photos they held."""
+def enroll_parts(
+    spec: RunSpec,
+    plan: Partition,
+    pending: Sequence[int],
+    pools: Pools,
+    executor: Executor,
+    *,
+    say: Say,
+) -> int:
+    """Do some parts of a plan; how many photos they held."""
     if not pending:
         return 0
     todo = sum(plan.rows_of(part) for part in pending)
     if todo < plan.rows:
         say(f"{plan.rows - todo:,} of {plan.rows:,} photos are done already")
-    with Progress(todo, say) as progress:
-        for receipt in stream(spec, pending, pools, progress.watch):
+    with PhotoProgress(todo, say) as progress:
+        for receipt in stream(spec, pending, pools, executor, progress.watch):
             progress.add(receipt)
     return progress.done
 
 
-def report_facts(spec: RunSpec, plan: Plan, pools: Pools, *, launched: int, wall_s: float) -> dict[str, Any]:
+def is_small(spec: RunSpec, rows: int) -> bool:
+    """Whether so few photos are enrolled that no cluster is worth its start."""
+    resources = spec.config.resources
+    return rows <= LOCAL_PHOTOS and not (resources.locate.num_gpus or resources.embed.num_gpus)
+
+
+def worth_while(rows: int) -> int:
+    """Workers for so many photos: each loads its models, which takes as long as a few dozen photos."""
+    return max(1, rows // _ROWS_OF_A_START)
+
+
+def report_facts(spec: RunSpec, plan: Partition, pools: Pools, launch: Launch) -> dict[str, Any]:
     """What a report says beyond what is counted from the output."""
     return {
         "pools": [str(pool) for pool in pools],
         "models": {role: f"{card.name} {card.sha256[:12]}" for role, card in spec.named.items()},
         "parts": plan.parts,
-        "launch_rows": launched,
-        "wall_s": round(wall_s, 3),
-        "rows_per_s": round(launched / max(wall_s, 1e-9), 2),
+        "launch_rows": launch.rows,
+        "wall_s": round(launch.wall_s, 3),
+        "rows_per_s": round(launch.rows_per_s, 2),
         "output": spec.output,
         "erased": plan.erased_rows,
     }
 
 
-def _identity(spec: RunSpec, draft: Draft) -> dict[str, Any]:
-    return {
-        "schema_version": spec.recipe.schema_version,
-        "manifest": draft.fingerprint,
-        "recipe": spec.recipe.as_dict(),
-    }
-
-
-def _describe(job: Enrollment, spec: RunSpec, plan: Plan, pools: Pools) -> DryRun:
+def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
     return DryRun(
         (

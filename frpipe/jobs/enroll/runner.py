@@ -1,109 +1,81 @@
-"""Enroll on Ray: parts in, receipts out."""
+"""The steps of enroll, for an executor: parts in, receipts out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
-import ray
 
 from frpipe.core.errors import ModelMismatch, ModelMissing
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Pools
+from frpipe.runtime.executor import Executor, Read, Step, Watch, Work
 from frpipe.runtime.host import Host
-from frpipe.runtime.in_hand import InHand
-from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
 from frpipe.stages import workers
 from frpipe.stages.run_spec import RunSpec
 
-Look = Callable[[], Mapping[int, Mapping[str, int]]]
-"""Photos in hand, by part and status."""
-
-# By the card's name; in a list, so that Ray hands on the reference and not the bytes.
-Weights = dict[str, list[Any]]
-
 
 def stream(
-    spec: RunSpec, parts: Sequence[int], pools: Pools, watch: Callable[[Look], None]
-) -> Iterator[dict[str, int]]:
+    spec: RunSpec, parts: Sequence[int], pools: Pools, executor: Executor, watch: Watch
+) -> Iterator[dict[str, Any]]:
     """Do some parts; yields a receipt for each as it is published, in the order that they finish.
 
     watch: given what to call, meanwhile and in any thread, to see how far each part is.
-    Raises the errors of the workers, and ClusterError where no part gets on for `run.stall_timeout_s`.
+    Raises the errors of the workers, and ClusterError where no part makes progress for `run.stall_timeout_s`.
     """
-    weights: Weights = {
-        card.name: [ray.put(Registry.default().find(card).read_bytes())] for card in spec.models
-    }
-    in_hand = InHand()
-    watch(in_hand.read)
-    flow = flow_of([{"part": part} for part in parts], spec.config.run.stall_timeout_s)
-    for pool in pools:
-        flow = through(flow, _WORKERS[pool.name], pool, len(parts), spec, weights, in_hand)
-    return rows_of(flow)
+    weights = {card.name: executor.share(partial(_weights, card)) for card in spec.models}
+    steps = [Step(pool.name, pool, _Maker(_WORKERS[pool.name], spec, weights)) for pool in pools]
+    tickets = [{"part": part} for part in parts]
+    return executor.stream(tickets, steps, stall_timeout_s=spec.config.run.stall_timeout_s, watch=watch)
 
 
-class _Worker(Worker):
-    worker: Callable[[RunSpec, Host], Work]
-    roles: tuple[str, ...]
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of worker. roles: of the models that it loads."""
 
-    def make(self, spec: RunSpec, weights: Weights, in_hand: InHand) -> Work:
+    make: Callable[[RunSpec, Host], Work]
+    roles: tuple[str, ...] = ()
+
+
+_WORKERS = {
+    "enroll": _Kind(workers.Enroll, ("detector", "embedder")),
+    "locate": _Kind(workers.Locate, ("detector",)),
+    "embed": _Kind(workers.Embed, ("embedder",)),
+    # A task would do, but Ray ends idle task processes and starts new ones for the next, at seconds each.
+    "publish": _Kind(workers.Publish),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes a worker on its node. weights: by the card's name."""
+
+    kind: _Kind
+    spec: RunSpec
+    weights: dict[str, Read]
+
+    def __call__(self, host: Host) -> Work:
         # What OpenCV does is spread over photos, not threads: these would take the CPUs of other workers.
         cv2.setNumThreads(1)
-        for card in spec.models:
-            if card.role in self.roles:
-                _bring(card, weights[card.name])
-        return self.worker(spec, _host(in_hand))
+        for card in self.spec.models:
+            if card.role in self.kind.roles:
+                _bring(card, self.weights[card.name])
+        return self.kind.make(self.spec, host)
 
 
-class Enroll(_Worker):
-    """The worker of the pool that does everything."""
-
-    worker = workers.Enroll
-    roles = ("detector", "embedder")
+def _weights(card: Card) -> bytes:
+    return Registry.default().find(card).read_bytes()
 
 
-class Locate(_Worker):
-    """The locate pool's worker."""
-
-    worker = workers.Locate
-    roles = ("detector",)
-
-
-class Embed(_Worker):
-    """The embed pool's worker."""
-
-    worker = workers.Embed
-    roles = ("embedder",)
-
-
-class Publish(_Worker):
-    """The publish pool's worker.
-
-    A task would do, but Ray ends idle task processes and starts new ones for the next part, at seconds each.
-    """
-
-    worker = workers.Publish
-    roles = ()
-
-
-_WORKERS = {"enroll": Enroll, "locate": Locate, "embed": Embed, "publish": Publish}
-
-
-def _host(in_hand: InHand) -> Host:
-    return Host(ray.get_runtime_context().get_node_id(), _living_nodes, in_hand.report)
-
-
-def _living_nodes() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def _bring(card: Card, weights: list[Any]) -> None:
+def _bring(card: Card, weights: Read) -> None:
     """Make sure that a model's weights lie on this node; the driver's copy is taken if they do not."""
     registry = Registry.default()
     try:
         registry.find(card)
     except (ModelMissing, ModelMismatch):
-        registry.admit(card, ray.get(weights[0]))
+        registry.admit(card, weights())
         registry.find(card)

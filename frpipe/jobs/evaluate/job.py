@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from frpipe.evaluation.targets import usual
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.evaluate.output import MetricsOutput
+from frpipe.jobs.contract import Launch, Plan, ReportResult, carry_out, planned
+from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.evaluate.output import MetricsOutput, report_text
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
 from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.evaluate.systems import System, Trials, compared, named, worst_pictures
@@ -26,6 +29,8 @@ from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.identification import roc as search_roc
 from frpipe.metrics.verification import roc
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 R = TypeVar("R", PairResults, SearchResults)
@@ -94,19 +99,43 @@ class VerificationMetrics:
     chosen_on: str | None = None
     say: Say = lambda _: None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> ReportResult:
         """The report. Raises OutputError, ConfigError, ScoresError: see the parts that it is made of."""
-        job = _Job.of(self.asked, self.say)
+        return _carried_out(self)
+
+    def dry_run(self) -> DryRun:
+        """What would be evaluated: the results are read, and nothing is written."""
+        return planned(self)
+
+    @property
+    def runtime(self) -> Runtime:
+        """This process."""
+        return Runtime(choice="local")
+
+    def place(self) -> Folder:
+        """The output folder, if what was asked makes sense."""
         if self.chosen_on is not None:
             refuse_relative("--thresholds-from", self.chosen_on)
+        return _place(self.asked)
+
+    def ended(self, out: Folder) -> ReportResult | None:
+        """None: results stay as they are."""
+        return None
+
+    def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[PairResults]:
+        """The evaluation. Reads the results."""
         chooser = PairResults.open(self.chosen_on, self.columns) if self.chosen_on else None
-        results = [PairResults.open(uri, self.columns) for uri in job.told()]
-        identity = {
+        results = [PairResults.open(uri, self.columns) for uri in _told(self.asked, self.say)]
+        task = {
             "task": "verification",
             "columns": asdict(self.columns),
             "chosen_on": chooser.digest if chooser else None,
         }
-        return job.done(results, identity, lambda name, found: _pair_system(name, found, self.asked, chooser))
+
+        def evaluated(name: str, found: PairResults) -> System:
+            return _pair_system(name, found, self.asked, chooser)
+
+        return EvaluationPlan(self.asked, out, results, task, evaluated, self.say)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,99 +146,161 @@ class IdentificationMetrics:
     enrolled: str | None = None
     say: Say = lambda _: None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> ReportResult:
         """The report. Raises OutputError, ConfigError, ScoresError, GalleryError: see its parts."""
-        job = _Job.of(self.asked, self.say)
+        return _carried_out(self)
+
+    def dry_run(self) -> DryRun:
+        """What would be evaluated: the results are read, and nothing is written."""
+        return planned(self)
+
+    @property
+    def runtime(self) -> Runtime:
+        """This process."""
+        return Runtime(choice="local")
+
+    def place(self) -> Folder:
+        """The output folder, if what was asked makes sense."""
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
+        return _place(self.asked)
+
+    def ended(self, out: Folder) -> ReportResult | None:
+        """The stored report. A compaction may have taken the searched version since: who was in it is not
+        asked again."""
+        if not run.begun(out):
+            return None
+        digests = [run.digest(finished(uri, "identify")[0]) for uri in self.asked.results]
+        identity = _identity(self.asked, digests, self._task)
+        stored = run.complete(out) if run.check_claim(out, identity) else None
+        if stored is None:
+            return None
+        self.say("this run is complete already: nothing to do")
+        return ReportResult(stored, report_text)
+
+    def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[SearchResults]:
+        """The evaluation. Reads the results."""
+        uris = _told(self.asked, self.say)
+        results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in uris]
+
+        def evaluated(name: str, found: SearchResults) -> System:
+            return _search_system(name, found, self.asked)
+
+        return EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
+
+    @property
+    def _task(self) -> dict[str, Any]:
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
-        identity = {"task": "identification", "enrolled": enrolled}
-        if run.begun(job.out):
-            # A compaction may have taken the searched version since: who was in it is not asked again.
-            digests = [run.digest(finished(uri, "identify")[0]) for uri in self.asked.results]
-            stored = job.stored(job.identity(digests, identity))
-            if stored is not None:
-                return stored
-        results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in job.told()]
-        return job.done(results, identity, lambda name, found: _search_system(name, found, self.asked))
+        return {"task": "identification", "enrolled": enrolled}
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What both tasks do. names: of the systems, for people."""
+@dataclass
+class EvaluationPlan(Plan[None], Generic[R]):
+    """Results that are read, and how each is evaluated. It has no units: what takes long is the reading."""
 
     asked: Asked
-    names: Sequence[str]
     out: Folder
+    results: Sequence[R]
+    task: dict[str, Any]
+    evaluated: Callable[[str, R], System]
     say: Say
 
-    @classmethod
-    def of(cls, asked: Asked, say: Say) -> _Job:
-        """All that can be refused before anything is read."""
-        asked.check()
-        for uri in asked.results:
-            refuse_relative("--results", uri)
-        return cls(asked, named(asked.results, asked.names), output_place(asked.output), say)
+    @property
+    def identity(self) -> dict[str, Any]:
+        return _identity(self.asked, [found.digest for found in self.results], self.task)
 
-    def told(self) -> Iterator[str]:
-        """The results, each of which is said to be read."""
-        for uri, name in zip(self.asked.results, self.names, strict=True):
-            self.say(f"{name}: reading")
-            yield uri
+    @property
+    def small(self) -> bool:
+        return True
 
-    def identity(self, results: Sequence[str], task: dict[str, Any]) -> dict[str, Any]:
-        """What decides the content. results: digests of their files."""
-        return {
-            "job": "metrics",
-            "version": _VERSION,
-            "results": [*results],
-            **self.asked.options(),
-            **task,
-        }
+    @cached_property
+    def created(self) -> datetime:
+        """When the output was begun, so that all of it bears one time."""
+        begun = run.begun(self.out)
+        if begun:
+            return datetime.fromisoformat(begun["created"])
+        return datetime.now(UTC).replace(microsecond=0)
 
-    def stored(self, identity: dict[str, Any]) -> dict[str, Any] | None:
-        """The report, if it was done before. Raises OutputError where the output is another run's."""
-        found = run.complete(self.out) if run.check_claim(self.out, identity) else None
-        if found is not None:
-            self.say("this run is complete already: nothing to do")
+    @cached_property
+    def systems(self) -> list[System]:
+        """The results, evaluated. Raises what their data refuses."""
+        found = []
+        for name, result in zip(self._names, self.results, strict=True):
+            self.say(f"{name}: {len(result.trials):,} trials, evaluating")
+            found.append(self.evaluated(name, result))
         return found
 
-    def done(
-        self, results: Sequence[R], identity: dict[str, Any], evaluated: Callable[[str, R], System]
-    ) -> dict[str, Any]:
-        """Evaluate and publish, unless it was done before; the report."""
-        identity = self.identity([found.digest for found in results], identity)
-        stored = self.stored(identity)
-        if stored is not None:
-            return stored
-        begun = run.check_claim(self.out, identity)
-        created = (
-            datetime.fromisoformat(begun["created"]) if begun else datetime.now(UTC).replace(microsecond=0)
-        )
-        systems = []
-        for name, found in zip(self.names, results, strict=True):
-            self.say(f"{name}: {len(found.trials):,} trials, evaluating")
-            systems.append(evaluated(name, found))
-        self.say("comparing, drawing")
-        return self._published(systems, identity, created)
+    @cached_property
+    def cards(self) -> dict[str, ThresholdCard]:
+        """The threshold cards that were asked for."""
+        return _cards(self.asked, self.systems, self.created)
 
-    def _published(
-        self, systems: Sequence[System], identity: dict[str, Any], created: datetime
-    ) -> dict[str, Any]:
+    def before_claim(self) -> None:
+        """Evaluate: a command that its data refuses must not keep the folder from a better one."""
+        _ = self.cards
+
+    def facts(self) -> dict[str, Any]:
+        return {"created": self.created.isoformat()}
+
+    def work(self, out: Folder, executor: Executor) -> int:
+        return sum(len(found.trials) for found in self.results)
+
+    def read_back(self, out: Folder) -> tuple[None, int]:
+        return None, 0
+
+    def publish(self, out: Folder, found: None, launch: Launch) -> ReportResult:
+        self.say("comparing, drawing")
         result = MetricsOutput(
-            self.out,
-            [system.evaluation for system in systems],
-            compared(systems),
-            created,
+            out,
+            [system.evaluation for system in self.systems],
+            compared(self.systems),
+            self.created,
             self.asked.title,
-            worst_pictures(systems) if self.asked.thumbnails else None,
+            worst_pictures(self.systems) if self.asked.thumbnails else None,
         )
-        cards = _cards(self.asked, systems, created)
-        # Only now: a command that its data refused must not keep the folder from a better one.
-        run.claim(self.out, identity, {"created": created.isoformat()})
-        run.reopen(self.out)
-        self.out.sweep()
-        return result.publish(cards)
+        return self.stored(out, result.publish(self.cards))
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:
+        return ReportResult(report, report_text)
+
+    def describe(self) -> DryRun:
+        systems = {
+            name: {"results": uri, "trials": len(found.trials)}
+            for name, uri, found in zip(self._names, self.asked.results, self.results, strict=True)
+        }
+        lines: list[str] = [f"evaluated  {name}: {of['trials']:,} trials" for name, of in systems.items()]
+        facts = {"job": "metrics", **self.task, "systems": systems, "output": self.asked.output}
+        return DryRun([*lines, f"output     {self.asked.output}"], facts)
+
+    @property
+    def _names(self) -> Sequence[str]:
+        return named(self.asked.results, self.asked.names)
+
+
+def _carried_out(job: VerificationMetrics | IdentificationMetrics) -> ReportResult:
+    found: ReportResult = carry_out(job)
+    return found
+
+
+def _place(asked: Asked) -> Folder:
+    """The output folder. Refuses all that can be refused before anything is read."""
+    asked.check()
+    for uri in asked.results:
+        refuse_relative("--results", uri)
+    named(asked.results, asked.names)
+    return output_place(asked.output)
+
+
+def _told(asked: Asked, say: Say) -> Iterator[str]:
+    """The results, each of which is said to be read."""
+    for uri, name in zip(asked.results, named(asked.results, asked.names), strict=True):
+        say(f"{name}: reading")
+        yield uri
+
+
+def _identity(asked: Asked, results: Sequence[str], task: dict[str, Any]) -> dict[str, Any]:
+    """What decides the content. results: digests of their files."""
+    return {"job": "metrics", "version": _VERSION, "results": [*results], **asked.options(), **task}
 
 
 def _pair_system(name: str, found: PairResults, asked: Asked, chooser: PairResults | None) -> System:

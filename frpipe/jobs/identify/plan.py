@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.errors import ConfigError
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan, ReportResult
+from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.probe_source import Parts, probe_units
-from frpipe.jobs.identify.progress import SearchProgress
 from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, search
-from frpipe.runtime.allocation import Pool
+from frpipe.jobs.progress import Progress
+from frpipe.runtime.allocation import Node, Pool, allocate_one
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
-_ROUNDS = 3
 # Of a unit, about 300 bytes each in its worker.
 MOST_CANDIDATES = 50_000_000
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which probes meet which gallery, in units of at least `probe_rows` probes."""
+@dataclass
+class IdentifyPlan(Plan[ProbeCounts]):
+    """Which probes meet which gallery, in units of at least `probe_rows` probes.
+
+    probes: as they were named.  workers: None takes one for each CPU (or GPU).
+    """
 
     source: FeatureRun
     search_plan: SearchPlan
     probe_rows: int
     say: Say
+    probes: str = ""
+    workers: int | None = None
+    pool: Pool = field(init=False)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the content."""
         return self.search_plan.identity(run.digest(self.source.folder))
+
+    @property
+    def small(self) -> bool:
+        pairs = self.source.faces * self.search_plan.search_view.rows
+        return pairs <= LOCAL_COMPARISONS and self.search_plan.spec.kernel != "cuda"
+
+    @property
+    def remarks(self) -> list[str]:
+        return self.search_plan.remarks()
 
     @cached_property
     def parts(self) -> dict[int, PartRows]:
@@ -67,61 +85,81 @@ class Plan:
                 f"give --top {MOST_CANDIDATES // faces} or less, or a smaller --probe-rows on a new --output",
             )
 
-    def carry_out(self, out: Folder, pool: Pool) -> dict[str, Any]:
-        """Search what is not done yet, publish, check, report. A damaged unit is done again."""
-        start, done, launched = time.monotonic(), Units(out, PROBES), 0
-        for _ in range(_ROUNDS):
-            launched += self._work(done, pool)
-            tally = ProbeCounts.of(done)
-            if not tally.damaged:
-                break
-            self.say(f"{tally.damaged} units are damaged and will be done again")
-        else:
-            raise OutputError("units come out damaged again and again", "check the output's storage")
-        files, wall_s = done.files(), time.monotonic() - start
-        tally.check(self.source.folder)
-        report = tally.report(
+    def settle(self, nodes: Sequence[Node]) -> None:
+        self.pool = search_pool(self.search_plan, self.workers, nodes)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "probes": self.probes,
+            "gallery": self.search_plan.gallery.uri,
+            "probe_rows": self.probe_rows,
+        }
+
+    def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
+        self.probe_rows = int(facts["probe_rows"])
+        self.__dict__.pop("units", None)
+
+    def work(self, out: Folder, executor: Executor) -> int:
+        done = Units(out, PROBES)
+        published = done.done()
+        pending = {number: parts for number, parts in enumerate(self.units) if number not in published}
+        if not pending:
+            return 0
+        if published:
+            self.say(f"{len(published):,} of {len(self.units):,} units are done already")
+        probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
+        progress = Progress(probes, "probes", self.say)
+        publication = Publication(self.source.folder, out, self._verdicts(), self._metadata())
+        for searched in self._searched(publication, pending, executor):
+            progress.add(searched)
+        return probes
+
+    def read_back(self, out: Folder) -> tuple[ProbeCounts, int]:
+        tally = ProbeCounts.of(Units(out, PROBES))
+        return tally, tally.damaged
+
+    def publish(self, out: Folder, found: ProbeCounts, launch: Launch) -> ReportResult:
+        files = Units(out, PROBES).files()
+        found.check(self.source.folder)
+        report = found.report(
             self.search_plan,
             probes_from=self.source.folder.uri,
             output=out.uri,
             units=len(self.units),
-            pool=str(pool),
-            launch_probes=launched,
-            wall_s=round(wall_s, 3),
-            probes_per_s=round(launched / max(wall_s, 1e-9), 1),
+            pool=str(self.pool),
+            launch_probes=launch.rows,
+            wall_s=round(launch.wall_s, 3),
+            probes_per_s=round(launch.rows_per_s, 1),
         )
         run.seal(out, files, report, report_text(report))
-        return report
+        return self.stored(out, report)
 
-    def lines(self) -> list[str]:
-        """For people."""
-        return [
-            f"probes     {self.source.faces:,} faces in {len(self.units):,} units",
-            *self.search_plan.lines(),
-        ]
+    def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:
+        return ReportResult(report, report_text)
 
-    def _work(self, done: Units, pool: Pool) -> int:
-        """Search and publish the units that are not there; how many probes they hold."""
-        published = done.done()
-        pending = {number: parts for number, parts in enumerate(self.units) if number not in published}
-        if pending and published:
-            self.say(f"{len(published):,} of {len(self.units):,} units are done already")
-        probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
-        progress = SearchProgress(probes, self.say)
-        publication = Publication(self.source.folder, done.folder, self._verdicts(), self._metadata())
-        for searched in self._searched(publication, pending, pool):
-            progress.add(searched)
-        return probes
+    def describe(self) -> DryRun:
+        pool, remarks = self.pool, self.remarks
+        facts = {"job": "identify", **self.search_plan.facts(), "probes": self.source.faces}
+        facts |= {"units": len(self.units), "pool": str(pool), "remarks": remarks}
+        probes = f"probes     {self.source.faces:,} faces in {len(self.units):,} units"
+        return DryRun([probes, *self.search_plan.lines(), f"pool       {pool}", *remarks], facts)
 
-    def _searched(self, publication: Publication, pending: dict[int, Parts], pool: Pool) -> Iterator[int]:
-        if not pending:
-            return iter(())
-        # Few probes and many workers: each takes a share of the gallery. A mean needs all of it.
+    def _searched(
+        self, publication: Publication, pending: dict[int, Parts], executor: Executor
+    ) -> Iterator[int]:
+        slices = self._slices(len(pending))
+        return search(self.search_plan.spec, publication, pending, slices, pool=self.pool, executor=executor)
+
+    def _slices(self, units: int) -> list[slice]:
+        """How the gallery's shards are shared out, where there are fewer units than workers.
+
+        A mean needs all of it.
+        """
         shards = len(self.search_plan.search_view.shards)
-        shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(pool.workers / len(pending))
+        shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(self.pool.workers / units)
         step = max(1, math.ceil(shards / shares))
-        slices = [slice(first, first + step) for first in range(0, max(1, shards), step)]
-        return search(self.search_plan.spec, publication, pending, slices, pool)
+        return [slice(first, first + step) for first in range(0, max(1, shards), step)]
 
     def _verdicts(self) -> Verdicts:
         gallery, limit = self.search_plan.gallery, self.search_plan.limit
@@ -141,3 +179,8 @@ class Plan:
             "frpipe.threshold_kind": limit.kind if limit else "",
             "frpipe.threshold_source": limit.source if limit else "closed set: none",
         }
+
+
+def search_pool(search_plan: SearchPlan, workers: int | None, nodes: Sequence[Node]) -> Pool:
+    """The workers of a search that the nodes have room for. workers: None takes one for each CPU, or GPU."""
+    return allocate_one("search", workers, nodes, gpu=search_plan.spec.kernel == "cuda")

@@ -1,9 +1,10 @@
-"""Identification on Ray: units of probes in, published rows out."""
+"""The workers of an identification: units of probes in, published rows out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from frpipe.matching.kernels import Name, kernel_of
 from frpipe.matching.ranking import Ranking
 from frpipe.matching.topk import TopK
 from frpipe.runtime.allocation import Pool
-from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.runtime.executor import Executor, Step
+from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 PROBES = "probes"
@@ -71,7 +73,13 @@ class Publication:
 
 
 def search(
-    spec: SearchSpec, publication: Publication, units: dict[int, Parts], slices: Sequence[slice], pool: Pool
+    spec: SearchSpec,
+    publication: Publication,
+    units: dict[int, Parts],
+    slices: Sequence[slice],
+    *,
+    pool: Pool,
+    executor: Executor,
 ) -> Iterator[int]:
     """Search and publish; the number of probes of each unit, in the order that units are done.
 
@@ -84,8 +92,8 @@ def search(
         for some in slices
     ]
     found: dict[int, list[Ranking]] = {}
-    flow = through(flow_of(tickets), Search, pool, len(tickets), spec, publication, len(slices) == 1)
-    for row in rows_of(flow):
+    step = Step("search", pool, partial(Searcher, spec, publication, len(slices) == 1))
+    for row in executor.stream(tickets, [step]):
         unit = row["unit"]
         if row["published"] is not None:
             yield row["published"]
@@ -95,17 +103,13 @@ def search(
             yield publication.publish(unit, units[unit], Ranking.joined(found.pop(unit)).top(spec.k))
 
 
-class Search(Worker):
-    """The worker of the pool."""
+class Searcher:
+    """Searches one unit after another.
 
-    def make(self, spec: SearchSpec, publication: Publication, whole: bool) -> Work:
-        return _Searcher(spec, publication, whole)
+    whole: whether each ticket is of the whole gallery, so that what is found can be published.
+    """
 
-
-class _Searcher:
-    """whole: whether each ticket is of the whole gallery, so that what is found can be published."""
-
-    def __init__(self, spec: SearchSpec, publication: Publication, whole: bool) -> None:
+    def __init__(self, spec: SearchSpec, publication: Publication, whole: bool, _host: Host) -> None:
         self._k, self._publication, self._whole = spec.k, publication, whole
         self._lineup, self._kernel = spec.search_view(), kernel_of(spec.kernel)
 

@@ -12,7 +12,6 @@ from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.manifest.photo_listing import FolderLinks
-from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
 from frpipe.jobs.enroll.job import Enrollment
@@ -99,15 +98,13 @@ def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "")
     uri: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
     link out of it after the look is not read.  source: what the gallery has before their ids.
     """
-    if run.complete(out) is None:
-        work.join()
     manifest = f"{place.uri}/{photos.MANIFEST}"
     settings = work.config.settings
     if not settings.storage.roots:
         storage = settings.storage.model_copy(update={"roots": (Folder.at(uri).uri,)})
         settings = settings.model_copy(update={"storage": storage})
     obeyed = Obeyed.of([suppressions(work.config.gallery)], source)
-    return Enrollment(manifest, out.uri, settings, work.address, work.say, obeyed).run()
+    return Enrollment(manifest, out.uri, settings, work.runtime, work.say, obeyed).run()
 
 
 def consolidate(work: Work) -> Facts:

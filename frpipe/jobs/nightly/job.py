@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.errors import OutputError
@@ -31,8 +29,7 @@ from frpipe.jobs.nightly.searches import dedup, identify
 from frpipe.jobs.nightly.summary import since_last_night, summary
 from frpipe.jobs.nightly.work import PROBES, SCAN, Work, nothing_done
 from frpipe.jobs.recorded_version import RecordedVersion
-from frpipe.runtime.allocation import Node
-from frpipe.runtime.session import cluster
+from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 STEPS: tuple[tuple[str, Callable[[Work], Facts]], ...] = (
@@ -52,7 +49,7 @@ class Night:
 
     config: NightConfig
     date: str
-    address: str | None = None
+    runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
 
     def run(self) -> tuple[Facts, Exception | None]:
@@ -96,19 +93,18 @@ class Night:
         if other:
             say(f"warning: {since_last_night(other)}")
         run.reopen(journal.folder)
-        with ExitStack() as stack:
-            joined = cache(lambda: self._joined(journal, stack))
-            whole = self._stepped(Work(self.config, journal, past, last, self.address, say, joined))
+        runtime = replace(self._runtime, say=self.say, opened=lambda nodes: journal.note_nodes(len(nodes)))
+        with runtime.kept():
+            whole = self._stepped(Work(self.config, journal, past, last, runtime, say))
         verdicts = judged(self.config.gates, journal.record["steps"])
         report = summary(self.config, self.date, journal, last, verdicts)
         journal.lease.check()
         write_report(journal.folder, report, whole=whole)
         return report, verdicts
 
-    def _joined(self, journal: NightJournal, stack: ExitStack) -> list[Node]:
-        nodes: list[Node] = stack.enter_context(cluster(self.address, self.say))
-        journal.note_nodes(len(nodes))
-        return nodes
+    @property
+    def _runtime(self) -> Runtime:
+        return self.runtime.choosing(self.config.execution.executor)
 
     def _stepped(self, work: Work) -> bool:
         """Run the steps; returns whether all were done, and none held back."""

@@ -13,6 +13,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.io import threshold_file
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import ReportResult
 from frpipe.jobs.dedup import job as duplicates
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Execution, Identifying
@@ -42,7 +43,6 @@ def dedup(work: Work) -> Facts:
     version = begun.id if begun else gallery_version(work.config.gallery)
     if version is None:
         return nothing_done("there is no gallery yet")
-    work.join()
     since, refused = _since(work, out), None
     try:
         done = _duplicates(work, out, version.number, since)
@@ -104,7 +104,7 @@ def _since(work: Work, out: Folder) -> Past | None:
     return next((night for night in work.past if night.date == date), None)
 
 
-def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Facts:
+def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> ReportResult:
     how, execution = work.config.dedup, work.config.execution
     return duplicates.Dedup(
         out.uri,
@@ -113,9 +113,8 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Fa
         threshold=how.threshold,
         card=card_of(how),
         since=since.folder.child(DEDUP).uri if since else None,
-        execution=duplicates.Execution(
-            work.address, execution.workers, execution.kernel, max_pairs=how.max_pairs
-        ),
+        execution=duplicates.Execution(execution.workers, execution.kernel, max_pairs=how.max_pairs),
+        runtime=work.runtime,
         say=work.say,
     ).run()
 
@@ -148,7 +147,6 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
     how, execution = work.config.identify, work.config.execution
     watched = name == WATCH_LIST
     chosen: ThresholdSettings = how.watch_list if watched else how.gallery
-    work.join()
     done = Identifying(
         probes.uri,
         str(how.watch_list.uri) if watched else work.config.gallery,
@@ -158,7 +156,8 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         threshold=chosen.threshold,
         card=card_of(chosen),
         config=work.config.settings,
-        execution=Execution(work.address, execution.workers, execution.kernel),
+        execution=Execution(execution.workers, execution.kernel),
+        runtime=work.runtime,
         say=work.say,
     ).run()
     facts = {key: done[key] for key in (*_FOUND, "wall_s", "probes_per_s")}

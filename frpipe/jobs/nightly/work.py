@@ -9,6 +9,7 @@ from frpipe.core.night_config import NightConfig
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts, NightJournal
+from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 SCAN, ENROLL, DEDUP, IDENTIFY, PROBES = "scan", "enroll", "dedup", "identify", "probes"
@@ -19,17 +20,16 @@ SCAN, ENROLL, DEDUP, IDENTIFY, PROBES = "scan", "enroll", "dedup", "identify", "
 class Work:
     """A night under way.
 
-    past: all nights before it, oldest first.  last: the newest of them that has finished.  join: joins the
-    cluster, once, for all steps that need it.
+    past: all nights before it, oldest first.  last: the newest of them that has finished.  runtime: keeps a
+    Ray that a step has opened for those that follow.
     """
 
     config: NightConfig
     journal: NightJournal
     past: Sequence[Past]
     last: Past | None
-    address: str | None
+    runtime: Runtime
     say: Say
-    join: Callable[[], object]
 
     @property
     def folder(self) -> Folder:

@@ -9,24 +9,25 @@ done again; then the whole is audited as every run is (docs/adr/0012).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from frpipe.core.config import Config
-from frpipe.core.errors import ConfigError
+from frpipe.core.errors import ConfigError, InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.io.output import run
-from frpipe.io.output.plan import Plan
+from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan, carry_out, planned, until_whole
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.enroll.audit import Audit, until_whole
-from frpipe.jobs.enroll.job import Say, enroll_parts, report_facts, run_spec
+from frpipe.jobs.enroll.audit import Audit, PartWork
+from frpipe.jobs.enroll.job import Say, enroll_parts, is_small, report_facts, run_spec, worth_while
 from frpipe.jobs.going_on import going_on
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.rejects import Choice
@@ -37,8 +38,9 @@ from frpipe.jobs.replay.selection import Selection
 from frpipe.jobs.replay.source import ReplaySource
 from frpipe.jobs.rescan.affected import Affected, Carry
 from frpipe.jobs.rescan.criteria import Scope
-from frpipe.runtime.allocation import allocate, most_workers
-from frpipe.runtime.session import cluster
+from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import Runtime
 from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.run_spec import RunSpec
 
@@ -63,58 +65,36 @@ class Replay:
     choice: Choice | Rescan
     output: str
     config: Config
-    address: str | None = None
+    runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     obeyed: Obeyed = NOBODY
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
+
     def run(self) -> Report:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
-        task = self._task()
-        stored = run.complete(task.out) if run.check_claim(task.out, task.identity) else None
-        if stored is not None:
-            self.say("this replay is complete already: nothing to do")
-            task.out.clear(_REPLAYED)
-            return ReplayReport.stored(stored)
-        hits = self._hits(task)
-        facts = run.claim(task.out, task.identity, self._facts(task))
-        run.reopen(task.out)
-        task.out.sweep()
-        copy_plan(task.source.files.folder, task.out, task.source.plan)
-        return self._finish(task, hits, facts)
+        found: Report = carry_out(self)
+        return found
 
     def dry_run(self) -> DryRun:
         """What would be done; nothing is written."""
-        task = self._task()
-        run.check_claim(task.out, task.identity)
-        hits = self._hits(task)
-        with cluster(self.address, self.say) as nodes:
-            pools = allocate(self.config.resources, nodes)
-        changed = ", ".join(f"{name}={value}" for name, value in task.changes.items())
-        plan = task.source.plan
-        return DryRun(
-            (
-                f"again     {sum(hits.values()):,} of {plan.rows:,} photos: {task.selection}",
-                f"parts     {_parts(task, hits)}",
-                f"changed   {changed or 'nothing of the recipe'}",
-                *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
-                f"output    {self.output}",
-            ),
-            {
-                "job": "replay",
-                "rows": plan.rows,
-                "rows_again": sum(hits.values()),
-                "choice": str(task.selection),
-                "parts": plan.parts,
-                "parts_merged": len(hits),
-                "changed": task.changes,
-                "pools": [str(pool) for pool in pools],
-                "output": self.output,
-            },
-        )
+        return planned(self)
 
-    def _task(self) -> _Task:
+    def place(self) -> Folder:
+        """The output folder, if what was asked makes sense."""
         refuse_relative("--replay", self.source)
-        out = output_place(self.output)
+        return output_place(self.output)
+
+    def ended(self, out: Folder) -> Report | None:
+        """None: the run that is replayed stays as it is."""
+        return None
+
+    def plan(self, out: Folder, *, dry: bool = False) -> ReplayPlan:
+        """Which rows are done again, and with what."""
+        return ReplayPlan(self, self._task(out))
+
+    def _task(self, out: Folder) -> _Task:
         source = ReplaySource.open(self.source)
         if uris.inside(out.uri, source.files.folder.uri):
             raise ConfigError(
@@ -149,78 +129,6 @@ class Replay:
         carry = Carry(affected.criteria, recipe)
         return _Task(source, out, replayed, spec, changes, identity, affected, recipe, carry)
 
-    def _hits(self, task: _Task) -> dict[int, int]:
-        hits = task.source.hits(task.selection)
-        if not hits and task.carry is not None:
-            raise ConfigError(
-                "no photo of the run is affected: there is nothing to look at again",
-                "keep the run; jobs go on with its recipe (docs/replay.md)",
-            )
-        if not hits:
-            raise ConfigError(
-                f"no photo of the run was rejected for {task.selection}: there is nothing to do again",
-                f"see its reasons with: frpipe rejects {self.source}",
-            )
-        return hits
-
-    def _facts(self, task: _Task) -> dict[str, Any]:
-        """For run.json. created: when the run began, since most of its vectors are of that time."""
-        return {
-            "created": task.source.created.isoformat(timespec="seconds"),
-            "replayed": datetime.now(UTC).isoformat(timespec="seconds"),
-            "replay_of": task.source.files.folder.uri,
-            "part_rows": task.source.plan.part_rows,
-            "manifest": task.source.manifest,
-            "config": task.spec.config.model_dump(mode="json"),
-        }
-
-    def _finish(self, task: _Task, hits: dict[int, int], facts: dict[str, Any]) -> Report:
-        start = time.monotonic()
-        resources = self.config.resources
-        with cluster(self.address, self.say) as nodes:
-            pools = allocate(resources, nodes)
-            size, workers = resources.part_rows, most_workers(pools)
-            plan = cut(task.source, task.selection, hits, size, task.replayed, workers=workers)
-            again, launched = until_whole(
-                task.replayed,
-                plan,
-                lambda parts: enroll_parts(task.spec, plan, parts, pools, self.say),
-                self.say,
-            )
-        found = self._merge(task, plan, hits, again)
-        wall_s = time.monotonic() - start
-        shown = report_facts(task.spec, task.source.plan, pools, launched=launched, wall_s=wall_s)
-        shown |= {"output": task.out.uri, "replays": self._records(task, facts, again, found)}
-        report = ReplayReport.of(found.tally, **shown)
-        run.seal(task.out, found.files, report.as_dict(), report.text())
-        task.out.clear(_REPLAYED)
-        return report
-
-    def _merge(self, task: _Task, plan: Plan, hits: dict[int, int], again: Audit) -> Audit:
-        source = task.source
-        replayed, spans = ListedFiles.checked(task.replayed, again.files), spans_of(hits, plan.part_rows)
-        merge = Merge(source.files, replayed, task.selection, spans, task.recipe, task.out, task.carry)
-        self.say(f"parts: {_parts(task, hits)}")
-
-        def work(parts: Sequence[int]) -> int:
-            merge.write(parts)
-            return len(parts)
-
-        return until_whole(task.out, source.plan, work, self.say)[0]
-
-    def _records(
-        self, task: _Task, facts: dict[str, Any], again: Audit, found: Audit
-    ) -> list[dict[str, Any]]:
-        record = ReplayRecord.of(
-            again.tally,
-            source=facts["replay_of"],
-            when=facts["replayed"],
-            choice=str(task.selection),
-            settings=task.changes,
-            carried=_carried(task, again, found),
-        )
-        return [*task.source.replays, asdict(record)]
-
 
 @dataclass(frozen=True, slots=True)
 class _Task:
@@ -236,6 +144,151 @@ class _Task:
     selection: Selection
     recipe: Recipe
     carry: Carry | None = None
+
+
+@dataclass
+class ReplayPlan(PartWork, Plan[Audit]):
+    """Rows of a run that are done again in a run of their own, and parts that are merged from both."""
+
+    job: Replay
+    task: _Task
+    facts_of_run: Mapping[str, Any] = field(default_factory=dict, init=False)
+    pools: Pools = field(default=(), init=False)
+    again: Audit | None = field(default=None, init=False)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.task.identity
+
+    @property
+    def small(self) -> bool:
+        return is_small(self.task.spec, sum(self.hits.values()))
+
+    @property
+    def cut(self) -> Partition:
+        return self.task.source.plan
+
+    @cached_property
+    def hits(self) -> dict[int, int]:
+        """How many rows of each part are done again. Raises ConfigError where there are none."""
+        task = self.task
+        hits = task.source.hits(task.selection)
+        if not hits and task.carry is not None:
+            raise ConfigError(
+                "no photo of the run is affected: there is nothing to look at again",
+                "keep the run; jobs go on with its recipe (docs/replay.md)",
+            )
+        if not hits:
+            raise ConfigError(
+                f"no photo of the run was rejected for {task.selection}: there is nothing to do again",
+                f"see its reasons with: frpipe rejects {self.job.source}",
+            )
+        return hits
+
+    def check(self) -> None:
+        """Refuse where there is nothing to do again."""
+        _ = self.hits
+
+    def settle(self, nodes: Sequence[Node]) -> None:
+        self.pools = allocate(self.job.config.resources, nodes)
+
+    def facts(self) -> dict[str, Any]:
+        """For run.json. created: when the run began, since most of its vectors are of that time."""
+        source = self.task.source
+        return {
+            "created": source.created.isoformat(timespec="seconds"),
+            "replayed": datetime.now(UTC).isoformat(timespec="seconds"),
+            "replay_of": source.files.folder.uri,
+            "part_rows": source.plan.part_rows,
+            "manifest": source.manifest,
+            "config": self.task.spec.config.model_dump(mode="json"),
+        }
+
+    def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
+        self.facts_of_run = facts
+
+    def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
+        """Do the rows again first; then merge."""
+        task, source = self.task, self.task.source
+        copy_plan(source.files.folder, out, source.plan)
+        resources = self.job.config.resources
+        workers = min(most_workers(self.pools), worth_while(sum(self.hits.values())))
+        size, replayed = resources.part_rows, task.replayed
+        cut_again = cut(source, task.selection, self.hits, size, replayed, workers=workers)
+        again, launch = until_whole(_Again(self, cut_again), replayed, executor, self.job.say)
+        self.again = again
+        files, spans = ListedFiles.checked(replayed, again.files), spans_of(self.hits, cut_again.part_rows)
+        merge = Merge(source.files, files, task.selection, spans, task.recipe, out, task.carry)
+        self.job.say(f"parts: {_parts(task, self.hits)}")
+        merge.write(parts)
+        return launch.rows
+
+    def publish(self, out: Folder, found: Audit, launch: Launch) -> Report:
+        if self.again is None:
+            raise InvariantError("the replay was not read back")
+        facts = report_facts(self.task.spec, self.cut, self.pools, launch)
+        facts |= {"output": out.uri, "replays": self._records(self.again, found)}
+        report = ReplayReport.of(found.tally, **facts)
+        run.seal(out, found.files, report.as_dict(), report.text())
+        out.clear(_REPLAYED)
+        return report
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> Report:
+        # A driver may have died between its last two steps.
+        out.clear(_REPLAYED)
+        return ReplayReport.stored(report)
+
+    def describe(self) -> DryRun:
+        task, hits, plan = self.task, self.hits, self.cut
+        pools = self.pools
+        changed = ", ".join(f"{name}={value}" for name, value in task.changes.items())
+        return DryRun(
+            (
+                f"again     {sum(hits.values()):,} of {plan.rows:,} photos: {task.selection}",
+                f"parts     {_parts(task, hits)}",
+                f"changed   {changed or 'nothing of the recipe'}",
+                *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
+                f"output    {self.job.output}",
+            ),
+            {
+                "job": "replay",
+                "rows": plan.rows,
+                "rows_again": sum(hits.values()),
+                "choice": str(task.selection),
+                "parts": plan.parts,
+                "parts_merged": len(hits),
+                "changed": task.changes,
+                "pools": [str(pool) for pool in pools],
+                "output": self.job.output,
+            },
+        )
+
+    def _records(self, again: Audit, found: Audit) -> list[dict[str, Any]]:
+        record = ReplayRecord.of(
+            again.tally,
+            source=self.facts_of_run["replay_of"],
+            when=self.facts_of_run["replayed"],
+            choice=str(self.task.selection),
+            settings=self.task.changes,
+            carried=_carried(self.task, again, found),
+        )
+        return [*self.task.source.replays, asdict(record)]
+
+
+@dataclass
+class _Again(PartWork):
+    """The rows that are done again, in a folder of their own that nobody claims."""
+
+    replay: ReplayPlan
+    partition: Partition
+
+    @property
+    def cut(self) -> Partition:
+        return self.partition
+
+    def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
+        job, pools = self.replay.job, self.replay.pools
+        return enroll_parts(self.replay.task.spec, self.cut, parts, pools, executor, say=job.say)
 
 
 def _parts(task: _Task, hits: dict[int, int]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from frpipe.core.errors import InvariantError, OutputError
@@ -14,22 +14,26 @@ from frpipe.io import threshold_file
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan, carry_out, planned
+from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
+from frpipe.jobs.progress import Progress
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces, compared
 from frpipe.jobs.verify.pair_list import PairList, PairNames
-from frpipe.jobs.verify.report import PairCounts, VerificationPlan, Verified
+from frpipe.jobs.verify.report import PairCounts, Verified, dry_run_of
 from frpipe.jobs.verify.schema import A, B
 from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 PAIRS = "pairs"
 UNIT_PAIRS = 65_536
 MEMORY_MB = 4096
 _VERSION = 1
-_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,11 @@ class PairVerification:
     memory_mb: int = MEMORY_MB
     say: Say = lambda _: None
 
+    @property
+    def runtime(self) -> Runtime:
+        """This process: to look vectors up takes longer than to compare them."""
+        return Runtime(choice="local")
+
     def run(self) -> Verified:
         """Do it, or what is left of it.
 
@@ -56,42 +65,27 @@ class PairVerification:
         list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a
         threshold card of another embedder.
         """
-        work = self._prepared()
-        stored = run.complete(work.out)
-        if stored is not None:
-            self.say("this run is complete already: nothing to do")
-            return Verified.stored(stored)
-        names = PairNames.read(work.pairs, work.source.spec.dim, self.memory_mb)
-        run.claim(work.out, work.identity, self._facts(work))
-        run.reopen(work.out)
-        work.out.sweep()
-        return self._seal(work, names, self._compare(work, names))
+        found: Verified = carry_out(self)
+        return found
 
-    def dry_run(self) -> VerificationPlan:
+    def dry_run(self) -> DryRun:
         """What would be done: the list is read to its end, and nothing is written."""
-        work = self._prepared()
-        names = PairNames.read(work.pairs, work.source.spec.dim, self.memory_mb)
-        return VerificationPlan(
-            pairs=names.pairs,
-            files=-(-names.pairs // UNIT_PAIRS),
-            columns=work.pairs.schema.names,
-            photos=len(names.number),
-            photos_mb=round(names.mb, 3),
-            threshold=work.limit.as_dict(),
-            faces=self.faces,
-            features=self.features,
-            feature_run=work.source.run_id,
-            output=self.output,
-        )
+        return planned(self)
 
-    def _prepared(self) -> _Work:
+    def place(self) -> Folder:
+        """The output folder, if what was asked makes sense."""
         refuse_relative("--features", self.features)
-        out = output_place(self.output)
+        return output_place(self.output)
+
+    def ended(self, out: Folder) -> Verified | None:
+        """None: an enroll output stays as it is."""
+        return None
+
+    def plan(self, out: Folder, *, dry: bool = False) -> VerifyPlan:
+        """The comparison; the list of pairs is opened, and not read."""
         source, pairs = FeatureRun.open(self.features), PairList.open(self.pairs)
         limit = self._limit(source)
-        work = _Work(out, source, pairs, limit, self._identity(source, pairs, limit))
-        run.check_claim(out, work.identity)
-        return work
+        return VerifyPlan(self, source, pairs, limit, self._identity(source, pairs, limit))
 
     def _limit(self, source: FeatureRun) -> Threshold:
         spec, name = source.spec, card_name(source.spec.embedder_hash)
@@ -113,74 +107,115 @@ class PairVerification:
             "faces": self.faces,
         }
 
-    def _facts(self, work: _Work) -> dict[str, Any]:
+
+@dataclass
+class VerifyPlan(Plan[PairCounts]):
+    """Which pairs are looked up where. content: what decides the content."""
+
+    job: PairVerification
+    source: FeatureRun
+    pairs: PairList
+    limit: Threshold
+    content: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.content
+
+    @property
+    def small(self) -> bool:
+        return True
+
+    @cached_property
+    def names(self) -> PairNames:
+        """Who is named in the list. Reads it to its end."""
+        return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb)
+
+    def check(self) -> None:
+        """Read the list: it may not be one, or name too many photos."""
+        _ = self.names
+
+    def facts(self) -> dict[str, Any]:
         return {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "pairs": self.pairs,
-            "features": self.features,
-            "threshold": work.limit.as_dict(),
+            "pairs": self.job.pairs,
+            "features": self.job.features,
+            "threshold": self.limit.as_dict(),
         }
 
-    def _compare(self, work: _Work, names: PairNames) -> PairCounts:
-        units, tally, faces = Units(work.out, PAIRS), PairCounts(), None
-        done, said, count = units.done(), time.monotonic(), 0
-        for unit, block in enumerate(work.pairs.blocks(UNIT_PAIRS)):
-            table = units.read_own(unit) if unit in done else None
+    def work(self, out: Folder, executor: Executor) -> int:
+        units, faces, rows = Units(out, PAIRS), None, 0
+        done, progress = units.done(), Progress(self.names.pairs, "pairs", self.job.say)
+        for unit, block in enumerate(self.pairs.blocks(UNIT_PAIRS)):
+            if unit not in done:
+                faces = faces or self._load()
+                numbers = self.names.numbers(block[A]), self.names.numbers(block[B])
+                units.publish(unit, compared(block, *numbers, faces, self.limit), self.metadata)
+                rows += block.num_rows
+            progress.add(block.num_rows)
+        return rows
+
+    def read_back(self, out: Folder) -> tuple[PairCounts, int]:
+        units, tally, damaged = Units(out, PAIRS), PairCounts(), 0
+        for unit in sorted(units.done()):
+            table = units.read_own(unit)
             if table is None:
-                faces = faces or self._load(work, names)
-                table = compared(block, names.numbers(block[A]), names.numbers(block[B]), faces, work.limit)
-                units.publish(unit, table, work.metadata)
-            if table.num_rows != block.num_rows:
+                damaged += 1
+                continue
+            if table.num_rows != min(UNIT_PAIRS, self.names.pairs - unit * UNIT_PAIRS):
                 raise _unbalanced(f"file {unit}")
             tally.add(table)
-            count += table.num_rows
-            if time.monotonic() - said >= _EVERY_S or count == names.pairs:
-                said = time.monotonic()
-                self.say(f"{count:,} of {names.pairs:,} pairs done")
-        return tally
+        return tally, damaged
 
-    def _load(self, work: _Work, names: PairNames) -> NamedFaces:
-        source, count, said = work.source, 0, time.monotonic()
-        faces = NamedFaces(names.number, source.spec.dim, self.faces)
+    def publish(self, out: Folder, found: PairCounts, launch: Launch) -> Verified:
+        files = Units(out, PAIRS).files()
+        if not self.names.pairs == found.status.total() == sum(file.rows for file in files):
+            raise _unbalanced("the run")
+        report = Verified.of(
+            found,
+            self.limit,
+            faces=self.job.faces,
+            photos=len(self.names.number),
+            features=self.job.features,
+            feature_run=self.source.run_id,
+            embedder_hash=self.source.spec.embedder_hash,
+            preprocessing_hash=self.source.spec.preprocessing_hash,
+            output=self.job.output,
+        )
+        run.seal(out, files, report.as_dict(), report.text() + "\n")
+        return report
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> Verified:
+        return Verified.stored(report)
+
+    def describe(self) -> DryRun:
+        return dry_run_of(
+            pairs=self.names.pairs,
+            files=-(-self.names.pairs // UNIT_PAIRS),
+            columns=self.pairs.schema.names,
+            photos=len(self.names.number),
+            photos_mb=round(self.names.mb, 3),
+            threshold=self.limit.as_dict(),
+            faces=self.job.faces,
+            features=self.job.features,
+            feature_run=self.source.run_id,
+            output=self.job.output,
+        )
+
+    def _load(self) -> NamedFaces:
+        source, count = self.source, 0
+        faces = NamedFaces(self.names.number, source.spec.dim, self.job.faces)
+        progress = Progress(source.faces, "faces read", self.job.say)
         for images, found in source.features.tables(IMAGE_NAMES, FACE_NAMES):
             faces.add(images, found)
             count += found.num_rows
-            if time.monotonic() - said >= _EVERY_S or count == source.faces:
-                said = time.monotonic()
-                self.say(f"{count:,} of {source.faces:,} faces read")
+            progress.add(found.num_rows)
         if count != source.faces:
             raise OutputError(
                 f"the enroll output holds {count:,} faces, its report says {source.faces:,}",
                 f"see what is wrong with it: frpipe check {source.folder.uri}",
             )
         return faces
-
-    def _seal(self, work: _Work, names: PairNames, tally: PairCounts) -> Verified:
-        files = Units(work.out, PAIRS).files()
-        if not names.pairs == tally.status.total() == sum(file.rows for file in files):
-            raise _unbalanced("the run")
-        report = Verified.of(
-            tally,
-            work.limit,
-            faces=self.faces,
-            photos=len(names.number),
-            features=self.features,
-            feature_run=work.source.run_id,
-            embedder_hash=work.source.spec.embedder_hash,
-            preprocessing_hash=work.source.spec.preprocessing_hash,
-            output=self.output,
-        )
-        run.seal(work.out, files, report.as_dict(), report.text() + "\n")
-        return report
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    out: Folder
-    source: FeatureRun
-    pairs: PairList
-    limit: Threshold
-    identity: dict[str, Any]
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
 from frpipe.core.threshold import Threshold, threshold_lines
+from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.verify.schema import STATUSES
 
 
@@ -94,36 +95,18 @@ class Verified:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationPlan:
-    """What a dry run says. photos_mb: memory for the embeddings of all named photos."""
-
-    pairs: int
-    files: int
-    columns: list[str]
-    photos: int
-    photos_mb: float
-    threshold: dict[str, Any]
-    faces: str
-    features: str
-    feature_run: str
-    output: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def text(self) -> str:
-        """The same for people."""
-        lines = [
-            f"pairs      {self.pairs:,}, in {self.files:,} files",
-            f"columns    {', '.join(self.columns)}",
-            f"faces      {self.faces}, of {self.photos:,} named photos: {self.photos_mb:,.0f} MB of memory",
-            *threshold_lines(self.threshold),
-            f"features   {self.features} (run {self.feature_run})",
-            f"output     {self.output}",
-            "dry run: nothing was written",
-        ]
-        return "\n".join(lines)
+def dry_run_of(**facts: Any) -> DryRun:
+    """What would be done. facts: `photos_mb` is the memory for the embeddings of all named photos."""
+    faces = f"{facts['faces']}, of {facts['photos']:,} named photos: {facts['photos_mb']:,.0f} MB of memory"
+    lines = [
+        f"pairs      {facts['pairs']:,}, in {facts['files']:,} files",
+        f"columns    {', '.join(facts['columns'])}",
+        f"faces      {faces}",
+        *threshold_lines(facts["threshold"]),
+        f"features   {facts['features']} (run {facts['feature_run']})",
+        f"output     {facts['output']}",
+    ]
+    return DryRun(lines, {"job": "verify", **facts})
 
 
 def _counts(column: pa.ChunkedArray) -> Counter[str]:

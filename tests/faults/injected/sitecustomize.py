@@ -113,7 +113,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
     wraps: ClassVar = {
         "frpipe.io.storage.folder": _wrap_folder,
-        "frpipe.runtime.pools": _wrap_worker,
+        "frpipe.runtime.ray_executor": _wrap_worker,
         "frpipe.stages.quarantine.sandbox": _wrap_sandbox,
     }
 

@@ -13,7 +13,7 @@ from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL
 from frpipe.jobs.evaluate.all_pairs.blocks import CROSS
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.numbers import CellNumbers, failures
-from frpipe.jobs.evaluate.all_pairs.totals import ScoreTotals
+from frpipe.jobs.evaluate.all_pairs.totals import Totals
 from frpipe.metrics.bounds import Binned
 from frpipe.metrics.streaming import ScoreHistogram
 
@@ -27,7 +27,7 @@ _SAME_PHOTO = 0.9999
 
 
 def evaluation_of(
-    tally: ScoreTotals,
+    totals: Totals,
     *,
     name: str,
     thresholds: Sequence[float],
@@ -36,11 +36,11 @@ def evaluation_of(
     provenance: Mapping[str, Any],
 ) -> Evaluation:
     """thresholds: as they were counted.  targets: FMRs.  error: of the scores."""
-    counts = tally.counts
-    whole = CellNumbers(tally, counts, error)
+    counts = totals.counts
+    whole = CellNumbers(totals, counts, error)
     numbers = list(whole.numbers(thresholds, targets))
     for cell, label in [*enumerate(counts.labels), *([(CROSS, CROSS_COHORT)] if counts.labels else [])]:
-        part = CellNumbers(tally, counts, error, cell, {"column": provenance["by"], "group": label})
+        part = CellNumbers(totals, counts, error, cell, {"column": provenance["by"], "group": label})
         numbers += part.numbers(thresholds, targets)
     return Evaluation(
         name,

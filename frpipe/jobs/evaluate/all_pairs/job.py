@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 from frpipe.core.errors import ConfigError
-from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import FIXED_COLUMNS
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import carry_out, planned
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.evaluate.all_pairs.plan import Plan
-from frpipe.jobs.evaluate.all_pairs.report import stored_evaluation
+from frpipe.jobs.evaluate.all_pairs.plan import AllPairsPlan
+from frpipe.jobs.evaluate.all_pairs.report import AllPairsResult
 from frpipe.jobs.evaluate.all_pairs.source import LabelledFeatures, LabelledGallery
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
@@ -24,6 +23,7 @@ from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.metrics.streaming import BINS
 from frpipe.models.registry import Registry
+from frpipe.runtime.runtime import Runtime
 
 # Two blocks of 32,768 vectors of 512 numbers are 134 MB in a worker, and a quarter of a minute's work of a
 # core. Of fewer templates the blocks are smaller, so that there are some units for each worker.
@@ -53,48 +53,31 @@ class AllPairs:
     thresholds: tuple[float, ...] = ()
     targets: tuple[float, ...] = TARGETS
     name: str = "all pairs"
-    address: str | None = None
     workers: int | None = None
     block_rows: int | None = None
+    runtime: Runtime = field(default_factory=Runtime)
     say: Callable[[str], None] = lambda _: None
 
-    def run(self) -> Evaluation:
+    def run(self) -> AllPairsResult:
         """Do it, or what is left of it.
 
         Raises OutputError: the output is another run's, or the enroll run has not ended; GalleryError;
         ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.
         """
-        out = output_place(self.output)
-        self._check()
-        ended = self._ended(out)
-        if ended is not None:
-            return ended
-        plan = self._plan(out)
-        # Refused before a folder is claimed: too many cohorts, too few templates.
-        rows = plan.counts.templates
-        run.claim(out, plan.identity, self._facts(plan))
-        if run.complete(out) is None:
-            run.reopen(out)
-            out.sweep()
-            self.say(f"{rows:,} templates, {plan.comparisons:,} comparisons")
-            plan.carry_out(out, self.address, self.workers)
-        else:
-            self.say("this run is complete already: nothing is compared again")
-        return plan.seal(out, self.name, self.targets)
+        found: AllPairsResult = carry_out(self)
+        return found
 
     def dry_run(self) -> DryRun:
         """The plan; nothing is written."""
+        return planned(self)
+
+    def place(self) -> Folder:
+        """The output folder, if what was asked makes sense."""
         out = output_place(self.output)
         self._check()
-        plan = self._plan(out)
-        run.check_claim(out, plan.identity)
-        return plan.described()
+        return out
 
-    def _facts(self, plan: Plan) -> dict[str, Any]:
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"created": created, "block_rows": plan.source.block_rows, **plan.facts}
-
-    def _ended(self, out: Folder) -> Evaluation | None:
+    def ended(self, out: Folder) -> AllPairsResult | None:
         """The stored result of a finished run of which a compaction has taken the gallery's version since.
 
         Without curves, and at the targets that it was sealed with.
@@ -107,9 +90,10 @@ class AllPairs:
             return None
         run.check_claim(out, self._identity(begun.id.as_dict(), self._thresholds(gallery.spec)))
         self.say(f"this run is complete already, and its {begun.id} was compacted: this is the stored report")
-        return stored_evaluation(stored)
+        return AllPairsResult.stored(stored)
 
-    def _plan(self, out: Folder) -> Plan:
+    def plan(self, out: Folder, *, dry: bool = False) -> AllPairsPlan:
+        """The comparison, in the blocks that the output was begun with."""
         begun = run.begun(out)
         block_rows = begun.get("block_rows", self.block_rows)
         if self.features is not None:
@@ -131,14 +115,14 @@ class AllPairs:
         if self.by in FIXED_COLUMNS:
             raise ConfigError(f"{self.by!r} makes no cohorts", "name an attribute of the people")
 
-    def _of_features(self, uri: str, block_rows: int | None) -> Plan:
+    def _of_features(self, uri: str, block_rows: int | None) -> AllPairsPlan:
         found = FeatureRun.open(uri)
         source = LabelledFeatures.of(found, block_rows or _fitting(found.faces), self.by, self.faces)
         digest = run.digest(found.folder)
         facts = {"features": uri, "run_id": found.run_id}
         return self._of(source, found.spec, {"features": digest, "faces": self.faces}, facts)
 
-    def _of_gallery(self, uri: str, begun: RecordedVersion | None, block_rows: int | None) -> Plan:
+    def _of_gallery(self, uri: str, begun: RecordedVersion | None, block_rows: int | None) -> AllPairsPlan:
         gallery = Gallery.open(uri)
         snapshot, named = pinned(gallery, self.version, begun)
         if unsure := RecordedVersion(named).warning:
@@ -158,9 +142,19 @@ class AllPairs:
         spec: GallerySpec,
         name: dict[str, Any],
         facts: dict[str, Any],
-    ) -> Plan:
+    ) -> AllPairsPlan:
         thresholds = self._thresholds(spec)
-        return Plan(source, spec, thresholds, self._identity(name, thresholds), facts, self.say)
+        return AllPairsPlan(
+            source,
+            spec,
+            thresholds,
+            content=self._identity(name, thresholds),
+            compared=facts,
+            say=self.say,
+            name=self.name,
+            targets=self.targets,
+            workers=self.workers,
+        )
 
     def _thresholds(self, spec: GallerySpec) -> tuple[float, ...]:
         return tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))

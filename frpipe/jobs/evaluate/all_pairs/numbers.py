@@ -10,7 +10,7 @@ import numpy as np
 
 from frpipe.evaluation.number import Number
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
-from frpipe.jobs.evaluate.all_pairs.totals import ScoreTotals
+from frpipe.jobs.evaluate.all_pairs.totals import Totals
 from frpipe.metrics.bounds import Binned, Bounds
 from frpipe.metrics.operating import Insufficient
 from frpipe.metrics.rate import Rate
@@ -26,7 +26,7 @@ class CellNumbers:
     error: no score that was counted is farther than this from the similarity.
     """
 
-    tally: ScoreTotals
+    totals: Totals
     counts: ComparisonCounts
     error: float
     cell: int | None = None
@@ -35,7 +35,7 @@ class CellNumbers:
     @property
     def binned(self) -> Binned:
         """The scores of the cell."""
-        mated, nonmated = (self.tally.histogram(self.cell, mated=mated) for mated in (True, False))
+        mated, nonmated = (self.totals.histogram(self.cell, mated=mated) for mated in (True, False))
         return Binned(mated, nonmated, self.error)
 
     def numbers(self, thresholds: Sequence[float], targets: Sequence[float]) -> Iterator[Number]:
@@ -55,7 +55,7 @@ class CellNumbers:
         if not total:
             return Number.rate(measure, Rate(0, 0), **where)
         bounds = binned.fnmr(threshold) if mated else binned.fmr(threshold)
-        errors = self.tally.errors_at(place, self.cell, mated=mated)
+        errors = self.totals.errors_at(place, self.cell, mated=mated)
         trials = self.counts.trials(self.cell, mated=mated)
         found = Tallied(errors, trials, None if mated else self.counts.couple)
         between = found.interval(round(bounds.low * total), round(bounds.high * total))

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.contract import Launch, Plan
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.evaluate.all_pairs.blocks import Counting
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.evaluation import evaluation_of
-from frpipe.jobs.evaluate.all_pairs.report import report_of, report_text
+from frpipe.jobs.evaluate.all_pairs.report import AllPairsResult
 from frpipe.jobs.evaluate.all_pairs.source import LabelledSource
-from frpipe.jobs.evaluate.all_pairs.totals import ScoreTotals
+from frpipe.jobs.evaluate.all_pairs.totals import Totals
 from frpipe.jobs.evaluate.all_pairs.worker import ERRORS, HISTOGRAMS, ScoreSpec, count_scores
 from frpipe.jobs.evaluate.output import MetricsOutput
+from frpipe.jobs.progress import Progress
 from frpipe.matching.blas import Blas
-from frpipe.runtime.allocation import Pool, allocate_one
-from frpipe.runtime.session import cluster
+from frpipe.runtime.allocation import Node, Pool, allocate_one
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 _HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
-_EVERY_S = 5.0
+_TABLES = (HISTOGRAMS, ERRORS)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """thresholds: similarities, ascending.  facts: what of the source the report says."""
+@dataclass
+class AllPairsPlan(Plan[Totals]):
+    """thresholds: similarities, ascending.  content: what decides the content.  compared: what of the source
+    the report says.  name, targets: of the evaluation.  workers: None takes one for each CPU."""
 
     source: LabelledSource
     spec: GallerySpec
     thresholds: tuple[float, ...]
-    identity: dict[str, Any]
-    facts: dict[str, Any]
+    content: dict[str, Any]
+    compared: dict[str, Any]
     say: Callable[[str], None]
+    name: str
+    targets: tuple[float, ...]
+    workers: int | None
+    pool: Pool = field(init=False)
 
     @cached_property
     def counts(self) -> ComparisonCounts:
@@ -68,44 +75,89 @@ class Plan:
         zero = np.zeros((1, self.spec.dim), np.float32)
         return float(Blas().error(zero, zero)[0])
 
-    def carry_out(self, out: Folder, address: str | None, workers: int | None) -> None:
-        """Compare what is not compared yet."""
-        done = self._done(out)
-        pending = {unit: blocks for unit, blocks in self.units.items() if unit not in done}
-        if done and pending:
-            self.say(f"{len(done):,} of {len(self.units):,} units are done already")
-        if pending:
-            counting = Counting(self.thresholds, self.counts.labels)
-            spec = ScoreSpec(self.source, out.uri, counting, self._metadata)
-            with cluster(address, self.say) as nodes:
-                self._count(spec, pending, allocate_one("all-pairs", workers, nodes))
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.content
 
-    def seal(self, out: Folder, name: str, targets: tuple[float, ...]) -> Evaluation:
-        """Add up what the units counted, check it, and report."""
-        units = Units(out, HISTOGRAMS), Units(out, ERRORS)
-        tally = ScoreTotals.read(*units, self.units, self.counts)
-        tally.check(self.comparisons)
-        provenance = {**self.facts, **{key: getattr(self.spec, key) for key in _HASHES}, "output": out.uri}
-        provenance |= {"by": self.identity["by"], "block_rows": self.source.block_rows}
-        found = evaluation_of(
-            tally,
-            name=name,
+    @property
+    def small(self) -> bool:
+        return self.comparisons <= LOCAL_COMPARISONS
+
+    def check(self) -> None:
+        """Refuse too many cohorts, and too few templates."""
+        self.say(f"{self.counts.templates:,} templates, {self.comparisons:,} comparisons")
+
+    def settle(self, nodes: Sequence[Node]) -> None:
+        self.pool = allocate_one("all-pairs", self.workers, nodes)
+
+    def facts(self) -> dict[str, Any]:
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"created": created, "block_rows": self.source.block_rows, **self.compared}
+
+    def work(self, out: Folder, executor: Executor) -> int:
+        done = set.intersection(*(Units(out, sub).done() for sub in _TABLES))
+        pending = {unit: blocks for unit, blocks in self.units.items() if unit not in done}
+        if not pending:
+            return 0
+        if done:
+            self.say(f"{len(done):,} of {len(self.units):,} units are done already")
+        counting = Counting(self.thresholds, self.counts.labels)
+        spec = ScoreSpec(self.source, out.uri, counting, self._metadata)
+        progress = Progress(self.comparisons, "comparisons", self.say)
+        # Ray complains at length of a flow that is given up and not closed.
+        with closing(count_scores(spec, pending, self.pool, executor)) as receipts:
+            for receipt in receipts:
+                progress.add(receipt["scores"])
+        return len(pending)
+
+    def read_back(self, out: Folder) -> tuple[Totals, int]:
+        """What all units counted; a unit of which one file is damaged is done again."""
+        return self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read_own)
+
+    def publish(self, out: Folder, found: Totals, launch: Launch) -> AllPairsResult:
+        """Check that each pair was counted once, and report."""
+        found.check(self.comparisons)
+        provenance = {**self.compared, **{key: getattr(self.spec, key) for key in _HASHES}, "output": out.uri}
+        provenance |= {"by": self.content["by"], "block_rows": self.source.block_rows}
+        evaluation = evaluation_of(
+            found,
+            name=self.name,
             thresholds=self.thresholds,
-            targets=targets,
+            targets=self.targets,
             error=self.error,
             provenance=provenance,
         )
         created = datetime.fromisoformat(run.begun(out)["created"])
-        files = [file for each in units for file in each.files()]
-        files += MetricsOutput(out, [found], (), created).write({})
-        run.seal(out, files, report_of(found), report_text(found) + "\n")
-        return found
+        files = [file for sub in _TABLES for file in Units(out, sub).files()]
+        files += MetricsOutput(out, [evaluation], (), created).write({})
+        result = AllPairsResult(evaluation)
+        run.seal(out, files, result.as_dict(), result.text() + "\n")
+        return result
 
-    def described(self) -> DryRun:
-        """What would be done."""
+    def stored(self, out: Folder, report: dict[str, Any]) -> AllPairsResult:
+        """The report anew, as it may be asked for other targets."""
+        found, _ = self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read)
+        return self.publish(out, found, Launch(0, 0.0))
+
+    def _gathered(
+        self, histograms: Units, errors: Units, read: Callable[[Units, int], pa.Table | None]
+    ) -> tuple[Totals, int]:
+        """What all units counted, and how many of them lack a file or are damaged."""
+        found, damaged = Totals(self.counts, {}, {}), 0
+        done = histograms.done() & errors.done()
+        for unit, blocks in self.units.items():
+            counted = read(histograms, unit) if unit in done else None
+            wrong = read(errors, unit) if unit in done else None
+            if counted is None or wrong is None:
+                damaged += 1
+            else:
+                found.add(counted, wrong, blocks)
+        return found, damaged
+
+    def describe(self) -> DryRun:
         facts = {
             "job": "all-pairs",
-            **self.facts,
+            **self.compared,
             "templates": self.counts.templates,
             "comparisons": self.comparisons,
             "units": len(self.units),
@@ -117,41 +169,16 @@ class Plan:
 
     @property
     def _metadata(self) -> dict[str, str]:
-        compared = VersionId.read(self.facts)
+        compared = VersionId.read(self.compared)
         return {
             "frpipe.job": "all-pairs",
             **(compared.as_metadata() if compared else {}),
             **{f"frpipe.{key}": str(getattr(self.spec, key)) for key in _HASHES},
         }
 
-    def _done(self, out: Folder) -> set[int]:
-        """Units of which both files are there and can be read; what is damaged is withdrawn."""
-        done = set.intersection(*(Units(out, sub).done() for sub in (HISTOGRAMS, ERRORS)))
-        return {unit for unit in done if all(self._whole(out, sub, unit) for sub in (HISTOGRAMS, ERRORS))}
-
-    def _whole(self, out: Folder, sub: str, unit: int) -> bool:
-        if Units(out, sub).read_own(unit) is not None:
-            return True
-        self.say(f"unit {unit} is damaged and will be done again")
-        return False
-
-    def _count(self, spec: ScoreSpec, pending: dict[int, tuple[int, int]], pool: Pool) -> None:
-        start = said = time.monotonic()
-        scores = 0
-        # Ray complains at length of a flow that is given up and not closed.
-        with closing(count_scores(spec, pending, pool)) as receipts:
-            for number, receipt in enumerate(receipts, 1):
-                scores += receipt["scores"]
-                now = time.monotonic()
-                if now - said >= _EVERY_S or number == len(pending):
-                    said = now
-                    rate = scores / max(now - start, 1e-9) / 1e6
-                    self.say(
-                        f"{number:,} of {len(pending):,} units, {scores:,} scores, {rate:,.0f} million/s"
-                    )
-
     def _lines(self) -> Iterator[str]:
-        source = self.facts.get("features") or f"{VersionId.read(self.facts)} of {self.facts['gallery']}"
+        gallery = f"{VersionId.read(self.compared)} of {self.compared.get('gallery')}"
+        source = self.compared.get("features") or gallery
         yield f"compared   {self.counts.templates:,} templates of {source}: {self.comparisons:,} pairs"
         yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
         yield f"cohorts    {', '.join(self.counts.labels) or 'none'}"

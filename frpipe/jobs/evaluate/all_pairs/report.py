@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.number import Number
 
 
-def report_of(found: Evaluation) -> dict[str, Any]:
-    """All but the curves."""
-    return {
-        "name": found.name,
-        "task": found.task,
-        "counts": dict(found.counts),
-        "numbers": [number.as_dict() for number in found.numbers],
-        "provenance": dict(found.provenance),
-        "warnings": list(found.warnings),
-    }
+@dataclass(frozen=True, slots=True)
+class AllPairsResult:
+    """What came of a comparison of all with all."""
 
+    evaluation: Evaluation
 
-def stored_evaluation(report: dict[str, Any]) -> Evaluation:
-    """From `report_of`, without the curves."""
-    numbers = [Number(**number) for number in report["numbers"]]
-    return Evaluation(
-        report["name"],
-        report["task"],
-        report["counts"],
-        numbers,
-        {},
-        report["provenance"],
-        report["warnings"],
-    )
+    def as_dict(self) -> dict[str, Any]:
+        """All but the curves."""
+        found = self.evaluation
+        return {
+            "name": found.name,
+            "task": found.task,
+            "counts": dict(found.counts),
+            "numbers": [number.as_dict() for number in found.numbers],
+            "provenance": dict(found.provenance),
+            "warnings": list(found.warnings),
+        }
 
+    def text(self) -> str:
+        """The same for people."""
+        return "\n".join(_lines(self.evaluation))
 
-def report_text(found: Evaluation) -> str:
-    """The same for people."""
-    return "\n".join(_lines(found))
+    @classmethod
+    def stored(cls, report: dict[str, Any]) -> AllPairsResult:
+        """From `as_dict`, without the curves."""
+        numbers = [Number(**number) for number in report["numbers"]]
+        return cls(
+            Evaluation(
+                report["name"],
+                report["task"],
+                report["counts"],
+                numbers,
+                {},
+                report["provenance"],
+                report["warnings"],
+            )
+        )
 
 
 def _lines(found: Evaluation) -> Iterator[str]:

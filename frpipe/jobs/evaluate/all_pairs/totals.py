@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from frpipe.core.errors import InvariantError
-from frpipe.io.output.units import Units
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.tables import histograms_of
 from frpipe.matching.kernel import Indices
@@ -17,7 +15,7 @@ from frpipe.metrics.streaming import ScoreHistogram
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreTotals:
+class Totals:
     """scores: by cell, and whether mated.
 
     errors: (people,) by cell, place of the threshold, and whether mated: misses of each person, or false
@@ -28,18 +26,12 @@ class ScoreTotals:
     scores: dict[tuple[int, bool], ScoreHistogram]
     errors: dict[tuple[int, int, bool], Indices]
 
-    @classmethod
-    def read(
-        cls, histograms: Units, errors: Units, units: Mapping[int, tuple[int, int]], counts: ComparisonCounts
-    ) -> ScoreTotals:
-        """All units. units: the blocks of each. Raises OutputError: a file is damaged."""
-        found = cls(counts, {}, {})
-        for unit, blocks in units.items():
-            for cell, mated, histogram in histograms_of(histograms.read(unit)):
-                known = found.scores.get((cell, mated))
-                found.scores[cell, mated] = known.merge(histogram) if known else histogram
-            found._add_errors(errors.read(unit), blocks)
-        return found
+    def add(self, histograms: pa.Table, errors: pa.Table, blocks: tuple[int, int]) -> None:
+        """Add what a unit counted. blocks: of the unit."""
+        for cell, mated, histogram in histograms_of(histograms):
+            known = self.scores.get((cell, mated))
+            self.scores[cell, mated] = known.merge(histogram) if known else histogram
+        self._add_errors(errors, blocks)
 
     def histogram(self, cell: int | None, *, mated: bool) -> ScoreHistogram:
         """Of a cell; None: of all."""

@@ -1,9 +1,10 @@
-"""All scores of a set of templates on Ray: pairs of blocks in, published histograms."""
+"""The workers that count all scores of a set of templates: pairs of blocks in, published histograms."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -14,7 +15,8 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, Source, scored
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table
 from frpipe.runtime.allocation import Pool
-from frpipe.runtime.pools import Work, Worker, flow_of, rows_of, through
+from frpipe.runtime.executor import Executor, Step
+from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 HISTOGRAMS, ERRORS = "histograms", "errors"
@@ -35,26 +37,19 @@ class ScoreSpec:
 
 
 def count_scores(
-    spec: ScoreSpec, units: Mapping[int, tuple[int, int]], pool: Pool
+    spec: ScoreSpec, units: Mapping[int, tuple[int, int]], pool: Pool, executor: Executor
 ) -> Generator[dict[str, Any], None, None]:
     """Do some units, each a pair of blocks; yields `unit` and `scores` of each as it is published."""
     tickets = [{"unit": unit, "first": first, "second": second} for unit, (first, second) in units.items()]
-    yield from rows_of(through(flow_of(tickets), CountScores, pool, len(tickets), spec))
-
-
-class CountScores(Worker):
-    """The worker of the pool."""
-
-    def make(self, spec: ScoreSpec) -> Work:
-        # A worker has one CPU.
-        cv2.setNumThreads(1)
-        return ScoreCounter(spec)
+    yield from executor.stream(tickets, [Step("count scores", pool, partial(ScoreCounter, spec))])
 
 
 class ScoreCounter:
     """Does one unit after another; holds two blocks."""
 
-    def __init__(self, spec: ScoreSpec) -> None:
+    def __init__(self, spec: ScoreSpec, _host: Host) -> None:
+        # A worker has one CPU.
+        cv2.setNumThreads(1)
         self._spec = spec
         self._histograms, self._errors = (Units(Folder.at(spec.output), sub) for sub in (HISTOGRAMS, ERRORS))
         self._held: dict[int, LabelledTemplates] = {}

@@ -10,24 +10,47 @@ from types import TracebackType
 from typing import Self
 
 from frpipe.core.reasons import Status
+from frpipe.runtime.executor import Look
 from frpipe.runtime.host import LOCATED
 
-InHand = Callable[[], Mapping[int, Mapping[str, int]]]
-
+Say = Callable[[str], None]
 _EVERY_S = 5.0
 _LOOK_S = 1.0
 
 
 class Progress:
-    """Counts receipts, and photos in hand, and says so at most every few seconds and at the end.
+    """Counts what is done of a known total, and says so at most every few seconds and at the end."""
+
+    def __init__(self, total: int, noun: str, say: Say) -> None:
+        self._total, self._noun, self._say = total, noun, say
+        self._counts: Counter[str] = Counter()
+        self._done = 0
+        self._start = self._said = time.monotonic()
+
+    def add(self, done: int, counts: Mapping[str, int] | None = None) -> None:
+        """Count what was done. counts: what to show beside it, by name."""
+        self._done += done
+        self._counts.update(counts or {})
+        now = time.monotonic()
+        if now - self._said >= _EVERY_S or self._done >= self._total:
+            self._said = now
+            self._say(self._line(now - self._start))
+
+    def _line(self, seconds: float) -> str:
+        counts = "".join(f"  {name} {count:,}" for name, count in self._counts.items())
+        return f"{share_text(self._done, self._total, self._noun, seconds)}{counts}"
+
+
+class PhotoProgress:
+    """Counts published parts, and photos in hand, and says so at most every few seconds and at the end.
 
     What is in hand is asked for between `with` and its end, and never for what must be right.
     """
 
-    def __init__(self, rows: int, say: Callable[[str], None]) -> None:
+    def __init__(self, rows: int, say: Say) -> None:
         self._rows = rows
         self._say = say
-        self._in_hand: InHand = dict
+        self._in_hand: Look = dict
         self._counts: Counter[str] = Counter()
         self._published: set[int] = set()
         self._held: dict[int, Mapping[str, int]] = {}
@@ -57,7 +80,7 @@ class Progress:
         """Time since the first row could have started."""
         return time.monotonic() - self._start
 
-    def watch(self, in_hand: InHand) -> None:
+    def watch(self, in_hand: Look) -> None:
         """Ask from now on how far workers are with each part."""
         self._in_hand = in_hand
 
@@ -101,16 +124,24 @@ class Progress:
         return (
             f"{done:,} of {self._rows:,} photos  {rate:,.1f}/s  {statuses}  "
             f"faces {counts['faces']:,}"
-            + (f"  {_clock(left)} left" if done else "")
+            + (f"  {clock(left)} left" if done else "")
             + (f"  {located:,} more located" if located else "")
         )
 
 
-def _photos(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(status.value, 0) for status in Status)
+def share_text(done: int, total: int, noun: str, seconds: float) -> str:
+    """How far and how fast: `1,024 of 4,096 probes  310/s  0:10 left`."""
+    rate = done / max(seconds, 1e-9)
+    left = max(0, total - done) / max(rate, 1e-9)
+    return f"{done:,} of {total:,} {noun}  {rate:,.0f}/s  {clock(left)} left"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _photos(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(status.value, 0) for status in Status)

@@ -1,0 +1,217 @@
+"""The contract of a bulk job, and the one order in which every job is carried out.
+
+A `Job` knows what it was asked. Its `Plan` knows what follows from that: what decides the content of the
+output, the units of work, how they are done, read back and reported. `carry_out` owns the order: claim,
+resume, retry of damaged units, sealing. An interrupted job goes on when it is carried out again.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from frpipe.core.errors import OutputError
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dry_run import DryRun
+from frpipe.runtime.allocation import Node
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.runtime import Runtime
+
+Say = Callable[[str], None]
+G = TypeVar("G")
+P_co = TypeVar("P_co", bound="Plan[Any]", covariant=True)
+_ROUNDS = 3
+
+
+class Result(Protocol):
+    """What a job has done: for people, and for programs."""
+
+    def text(self) -> str: ...
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResult(Mapping[str, Any]):
+    """A report as it is stored, read by its keys. render: makes the text for people."""
+
+    report: Mapping[str, Any]
+    render: Callable[[dict[str, Any]], str]
+
+    def text(self) -> str:
+        """For people."""
+        return self.render(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs; JSON can hold it."""
+        return dict(self.report)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.report[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.report)
+
+    def __len__(self) -> int:
+        return len(self.report)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What this launch did, of what may have taken several.
+
+    rows: what units held that were done.  wall_s: from the first unit to the end of the reading back.
+    """
+
+    rows: int
+    wall_s: float
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.rows / max(self.wall_s, 1e-9)
+
+
+class UnitWork(ABC, Generic[G]):
+    """Units of work in an output folder. G: what reading them back gives."""
+
+    unit: str = "units"
+    """What they are called in messages."""
+
+    @abstractmethod
+    def work(self, out: Folder, executor: Executor) -> int:
+        """Do and publish the units that are not there; how many rows they hold."""
+
+    @abstractmethod
+    def read_back(self, out: Folder) -> tuple[G, int]:
+        """Read every published unit. Take back those that are damaged; how many these were."""
+
+
+class Plan(UnitWork[G]):
+    """What a job will do, worked out."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What decides the content of the output, as JSON can hold it."""
+
+    @property
+    def small(self) -> bool:
+        """Whether there is so little to do that no cluster is worth its start."""
+        return False
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What an operator should know before the work."""
+        return ()
+
+    def check(self) -> None:
+        """Raise what speaks against the work. In a dry run too."""
+
+    def before_claim(self) -> None:
+        """Do what may find that the output must not be claimed, and takes too long for a dry run."""
+
+    def settle(self, nodes: Sequence[Node]) -> None:
+        """Place the workers on what there is. Raises PlanError where they do not fit."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What run.json says beside the identity."""
+
+    def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
+        """Settle what the first launch on an output has fixed. facts: of its run.json."""
+
+    @abstractmethod
+    def publish(self, out: Folder, found: G, launch: Launch) -> Result:
+        """Check that nothing is lost or doubled, and seal the output with its report."""
+
+    @abstractmethod
+    def stored(self, out: Folder, report: dict[str, Any]) -> Result:
+        """The result of a run that had ended before."""
+
+    @abstractmethod
+    def describe(self) -> DryRun:
+        """What would be done."""
+
+
+class Job(Protocol[P_co]):
+    """What was asked. say: told of progress, line by line."""
+
+    @property
+    def say(self) -> Say: ...
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    def place(self) -> Folder:
+        """The output folder, once all has been refused that can be without a look at the sources."""
+
+    def ended(self, out: Folder) -> Result | None:
+        """The result of a finished run that cannot be planned any more, as its sources have moved on."""
+
+    def plan(self, out: Folder, *, dry: bool = False) -> P_co:
+        """What follows from what was asked. Where `dry`, nothing is written."""
+
+
+def carry_out(job: Job[Any]) -> Any:
+    """Carry a job out, or what is left of it; its result.
+
+    Raises OutputError where the output is another run's, or units come out damaged again and again; and the
+    errors of the plan and of the workers.
+    """
+    out = job.place()
+    ended = job.ended(out)
+    if ended is not None:
+        return ended
+    with job.runtime.kept():
+        plan = job.plan(out)
+        stored = run.complete(out) if run.check_claim(out, plan.identity) else None
+        if stored is not None:
+            job.say("this run is complete already: nothing to do")
+            return plan.stored(out, stored)
+        plan.check()
+        for remark in plan.remarks:
+            job.say(remark)
+        plan.before_claim()
+        with job.runtime.open(small=plan.small) as executor:
+            plan.settle(executor.nodes)
+            plan.claimed(out, run.claim(out, plan.identity, plan.facts()))
+            run.reopen(out)
+            out.sweep()
+            found, launch = until_whole(plan, out, executor, job.say)
+        return plan.publish(out, found, launch)
+
+
+def until_whole(units: UnitWork[G], out: Folder, executor: Executor, say: Say) -> tuple[G, Launch]:
+    """Do the units that are missing and read all back; do those again that are damaged, a few times."""
+    start, rows = time.monotonic(), 0
+    for _ in range(_ROUNDS):
+        run.refuse_sealed(out)
+        rows += units.work(out, executor)
+        found, damaged = units.read_back(out)
+        if not damaged:
+            return found, Launch(rows, time.monotonic() - start)
+        say(f"{damaged:,} {units.unit} are damaged and will be done again")
+    raise OutputError(f"{units.unit} come out damaged again and again", "check the output's storage")
+
+
+def planned(job: Job[Any]) -> DryRun:
+    """What a job would do, with the executor that it would choose. Nothing is written."""
+    out = job.place()
+    plan = job.plan(out, dry=True)
+    run.check_claim(out, plan.identity)
+    plan.check()
+    for remark in plan.remarks:
+        job.say(remark)
+    plan.settle(job.runtime.nodes(small=plan.small))
+    return with_executor(plan.describe(), job.runtime, small=plan.small)
+
+
+def with_executor(plan: DryRun, runtime: Runtime, *, small: bool) -> DryRun:
+    """The same dry run, with the executor named."""
+    where = runtime.described(small=small)
+    facts = {**plan.facts, "executor": "local" if runtime.is_local(small=small) else "ray"}
+    return DryRun((*plan.lines, f"executor   {where}"), facts)

@@ -1,0 +1,207 @@
+"""The executor on Ray: each step is a pool of actors, and a ticket is a table of one row (ADR 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data.exceptions import ExecutionTimeoutError
+
+from frpipe.core.errors import ClusterError
+from frpipe.runtime.allocation import Node
+from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Read, Step, Watch, Work
+from frpipe.runtime.failure import EXPECTED, FAILURE, failure, revive
+from frpipe.runtime.host import Host
+
+_IN_FLIGHT_PER_ACTOR = 2
+# How Ray's report of a stall names an operator: `- MapBatches(Embed): 2 active task(s), 0 finished, ...`.
+_STALLED = re.compile(r"- MapBatches\((\w+)\): (\d+) active task\(s\), (\d+) finished")
+_PATIENCE_S = 2.0
+# Workers tell of one part each.
+_KEPT = 10_000
+
+Counts = Mapping[str, int]
+
+
+class RayExecutor(Executor):
+    """The cluster that this process has joined."""
+
+    name: ClassVar[str] = "ray"
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return self._nodes
+
+    def stream(
+        self,
+        tickets: Sequence[Mapping[str, Any]],
+        steps: Sequence[Step],
+        *,
+        stall_timeout_s: float | None = STALL_TIMEOUT_S,
+        watch: Watch | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        in_hand = None
+        if watch is not None:
+            in_hand = InHand()
+            watch(in_hand.read)
+        flow = _flow_of(tickets, stall_timeout_s)
+        for step in steps:
+            flow = _through(flow, step, len(tickets), in_hand)
+        return _rows_of(flow)
+
+    def share(self, read: Read) -> Read:
+        return partial(_fetched, [ray.put(read())])
+
+
+class InHand:
+    """What workers have in hand of each part, held by an actor of the cluster that has been joined.
+
+    Nothing else depends on it: what is late or lost is missing from a line of progress for a while.
+    """
+
+    def __init__(self) -> None:
+        # It takes no CPU of the workers', and starts anew, empty, where its node is lost.
+        self._board: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+
+    def report(self, part: int, counts: Counts) -> None:
+        """Say how far a part is; does not wait."""
+        with suppress(ray.exceptions.RayError):
+            self._board.note.remote(part, dict(counts))
+
+    def read(self) -> dict[int, Counts]:
+        """What was last said of each part; nothing where there is no answer soon."""
+        try:
+            parts: dict[int, Counts] = ray.get(self._board.read.remote(), timeout=_PATIENCE_S)
+        except ray.exceptions.RayError:
+            return {}
+        return parts
+
+
+class _Board:
+    """The actor. Of many parts only those that were told of last are kept."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, Counts] = {}
+
+    def note(self, part: int, counts: Counts) -> None:
+        """Put a part last."""
+        self._parts.pop(part, None)
+        self._parts[part] = counts
+        if len(self._parts) > _KEPT:
+            del self._parts[next(iter(self._parts))]
+
+    def read(self) -> dict[int, Counts]:
+        """The parts, in the order in which they were last told of."""
+        return self._parts
+
+
+class Worker:
+    """A worker in an actor. An error of ours becomes a row: Ray would hand the driver its text alone."""
+
+    def __init__(self, make: Callable[[Host], Work], in_hand: InHand | None) -> None:
+        self._failure: pa.Table | None = None
+        try:
+            self._work = make(_host(in_hand))
+        except EXPECTED as error:
+            self._failure = failure(error)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if FAILURE in table.column_names:
+            return table
+        if self._failure is not None:
+            return self._failure
+        try:
+            return self._work(table)
+        except EXPECTED as error:
+            return failure(error)
+
+
+def _fetched(reference: list[Any]) -> bytes:
+    """reference: in a list, so that Ray hands on the reference and not the bytes."""
+    data: bytes = ray.get(reference[0])
+    return data
+
+
+def _host(in_hand: InHand | None) -> Host:
+    node = ray.get_runtime_context().get_node_id()
+    return Host(node, _living_nodes, in_hand.report) if in_hand else Host(node, _living_nodes)
+
+
+def _living_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _flow_of(tickets: Sequence[Mapping[str, Any]], stall_timeout_s: float | None) -> Any:
+    """A dataset of one block a ticket."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = stall_timeout_s or -1
+    return ray.data.from_items([dict(each) for each in tickets], override_num_blocks=len(tickets))
+
+
+def _through(flow: Any, step: Step, most: int, in_hand: InHand | None) -> Any:
+    """The dataset behind a step, which has no more than `most` actors."""
+    # Ray names the operator by the class.
+    named = type("".join(word.title() for word in re.split(r"\W+", step.name)), (Worker,), {})
+    return flow.map_batches(
+        named,
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(
+            size=min(step.pool.workers, most), max_tasks_in_flight_per_actor=_IN_FLIGHT_PER_ACTOR
+        ),
+        num_cpus=step.pool.num_cpus,
+        num_gpus=step.pool.num_gpus or None,
+        fn_constructor_args=(step.make, in_hand),
+    )
+
+
+def _rows_of(flow: Any) -> Iterator[dict[str, Any]]:
+    # Closed at once, however it is left: else Ray complains on standard error when it is shut down.
+    with closing(_rows(flow)) as rows:
+        for row in rows:
+            if FAILURE in row:
+                raise revive(row[FAILURE])
+            yield row
+
+
+def _rows(flow: Any) -> Generator[dict[str, Any], None, None]:
+    try:
+        yield from flow.iter_rows()
+    except ExecutionTimeoutError as error:
+        raise _stalled(str(error)) from None
+
+
+def _stalled(report: str) -> ClusterError:
+    """Who waits for what, from Ray's own report of the stall.
+
+    Of the pools, in the order of the work, the last that is at work holds up the others; if none is, the
+    first that has done nothing yet.
+    """
+    timeout_s = ray.data.DataContext.get_current().execution_no_progress_timeout_s
+    pools = [(name, int(active), int(finished)) for name, active, finished in _STALLED.findall(report)]
+    at_work = [(name, active) for name, active, _ in pools if active]
+    if at_work:
+        name, active = at_work[-1]
+        why = f"the workers of {name} do not finish what they have in hand ({active})"
+        remedy = "see that the storage of photos and output answers from every node"
+    else:
+        name = next((name for name, _, finished in pools if not finished), "a pool")
+        free, whole = (kind().get("CPU", 0) for kind in (ray.available_resources, ray.cluster_resources))
+        why = f"no worker of {name} is ready, and {free:g} of the cluster's {whole:g} CPUs are free"
+        remedy = "see who holds the CPUs, and that every node can load the models"
+    return ClusterError(
+        f"no progress for {timeout_s:g} s: {why}",
+        f"{remedy}; the same command goes on from here (enroll waits longer with run.stall_timeout_s)",
+    )

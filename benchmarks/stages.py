@@ -65,7 +65,7 @@ def _detect(name: str, config: Config, pixels: list[Array]) -> dict[str, float]:
 
 def _embed(name: str, config: Config, crops: Array) -> dict[str, float]:
     card = Registry.default().card_for("embedder", name)
-    embedder = load_embedder(card, config.embed, config.resources.embed)
+    embedder = load_embedder(card, config.embedder, config.resources.embed)
     bare = _Bare(card, EMBED_ROWS, 112)
     return duel(
         lambda: embedder.embed(crops),

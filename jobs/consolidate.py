@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES, add_likeness, add_photos
+from frpipe.cli.job_options import add_embedder
 from frpipe.cli.reporter import Speaker
 
 _say = Speaker("consolidate")
@@ -45,6 +46,7 @@ def _consolidate(options: argparse.Namespace) -> int:
         options.same_photos,
         options.strict,
         options.threshold,
+        embedder=options.embedder,
     )
     with doubts_shown():
         done = job.dry_run() if options.dry_run else job.run()
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--features", required=True, metavar="URI", help="the --output of a finished jobs/enroll.py"
     )
+    add_embedder(parser, "--features")
     parser.add_argument("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     parser.add_argument(
         "--policy",

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, positive
-from frpipe.cli.job_options import add_execution, add_threshold, runtime_of
+from frpipe.cli.job_options import add_embedder, add_execution, add_threshold, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
@@ -57,6 +57,7 @@ def _dedup(options: argparse.Namespace) -> int:
         execution=Execution(options.workers, options.kernel, options.block_rows, options.max_pairs),
         runtime=runtime_of(options, _say),
         say=_say,
+        embedder=options.embedder,
     )
     if options.sheet:
         check_page(options.sheet)
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gallery", metavar="URI", help="folder or s3:// prefix")
     add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")
     add("--features", metavar="URI", help="in place of a gallery: the output of a finished jobs/enroll.py")
+    add_embedder(parser, "--features")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add_threshold(parser, "from here up a pair is reported")
     add(

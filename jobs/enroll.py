@@ -104,14 +104,16 @@ def _job(options: argparse.Namespace, config: Config, obeyed: Obeyed) -> Enrollm
 
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, runtime_of(options, _say), _say, obeyed)
-    from frpipe.jobs.rejects import Choice  # noqa: PLC0415
+    from frpipe.io.storage.folder import Folder  # noqa: PLC0415
+    from frpipe.jobs.rejects import Choice, stage_reasons  # noqa: PLC0415
     from frpipe.jobs.replay.job import Replay, Rescan  # noqa: PLC0415
 
     if options.rescan is not None:
         wish = Rescan(options.rescan)
         return Replay(options.replay, wish, options.output, config, runtime_of(options, _say), _say, obeyed)
     reasons = [name.strip() for name in (options.replay_reasons or "").split(",") if name.strip()]
-    choice = Choice.again(reasons, options.replay_no_face)
+    staged = stage_reasons(Folder.at(options.replay))
+    choice = Choice.again(reasons, options.replay_no_face, staged)
     return Replay(options.replay, choice, options.output, config, runtime_of(options, _say), _say, obeyed)
 
 

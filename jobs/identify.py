@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
-from frpipe.cli.job_options import add_execution, add_threshold, runtime_of
+from frpipe.cli.job_options import add_embedder, add_execution, add_threshold, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
@@ -55,6 +55,7 @@ def _identify(options: argparse.Namespace) -> int:
         config=config,
         execution=Execution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
         runtime=runtime_of(options, _say),
+        embedder=options.embedder,
         say=_say,
     )
     with kept_clean():
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--probes", required=True, metavar="URI", help="output of a finished jobs/enroll.py, or a manifest")
+    add_embedder(parser, "--probes")
     add("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--version", type=not_negative, metavar="N", help="version of the gallery (default: the newest)")

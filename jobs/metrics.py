@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
-from frpipe.cli.job_options import add_modes, add_run, add_workers, runtime_of
+from frpipe.cli.job_options import add_embedder, add_modes, add_run, add_workers, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
@@ -105,6 +105,7 @@ def _all_pairs(options: argparse.Namespace) -> AllPairs:
         workers=options.workers,
         runtime=runtime_of(options, _say),
         say=_say,
+        embedder=options.embedder,
     )
 
 
@@ -175,6 +176,7 @@ def _add_all_pairs(tasks: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="URI", help="the --output of a finished jobs/enroll.py")
     source.add_argument("--gallery", metavar="URI", help="folder or s3:// prefix")
+    add_embedder(parser, "--features")
     add("--version", type=not_negative, metavar="N", help="of the gallery (default: the newest)")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add(

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, positive
-from frpipe.cli.job_options import add_modes, add_threshold
+from frpipe.cli.job_options import add_embedder, add_modes, add_threshold
 from frpipe.cli.reporter import Speaker
 
 _say = Speaker("verify")
@@ -43,6 +43,7 @@ def _verify(options: argparse.Namespace) -> int:
         threshold_card=options.threshold_card,
         memory_mb=options.memory_mb,
         say=_say,
+        embedder=options.embedder,
     )
     done = job.dry_run() if options.dry_run else job.run()
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--features", required=True, metavar="URI", help="the --output of a finished jobs/enroll.py"
     )
+    add_embedder(parser, "--features")
     parser.add_argument("--output", required=True, metavar="URI", help="folder or s3:// prefix of the result")
     parser.add_argument(
         "--faces",

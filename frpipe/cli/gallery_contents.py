@@ -24,6 +24,7 @@ from frpipe.cli.gallery_parser import (
     positive,
 )
 from frpipe.cli.gallery_suppressed import add_reason
+from frpipe.cli.job_options import add_embedder
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, GalleryError
 
@@ -82,6 +83,7 @@ def _add_create(commands: Commands[argparse.ArgumentParser]) -> None:
     examples = ["G", "G --like out/photos", "G --set embed.model=mobilefacenet_npm --dtype float16 --encrypt"]
     parser = command(commands, "create", "make an empty gallery for one model", _create, examples)
     parser.add_argument("--like", metavar="OUT", help="for the features of this enroll output")
+    add_embedder(parser, "--like")
     add_config(parser)
     parser.add_argument(
         "--dtype",
@@ -107,6 +109,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = command(commands, "enroll", "put people into a gallery", _enroll, examples)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="OUT", help="a finished output of jobs/enroll.py")
+    add_embedder(parser, "--features")
     source.add_argument("--photo", metavar="PHOTO", help="one photo, of the person --id")
     parser.add_argument("--id", type=identifier, metavar="ID", help="with --photo: whose photo it is")
     parser.add_argument(
@@ -136,8 +139,10 @@ def _create(options: argparse.Namespace) -> int:
     if options.like:
         from frpipe.jobs.features import FeatureRun
 
-        spec = FeatureRun.open(options.like).spec
+        spec = FeatureRun.open(options.like, options.embedder).spec
     else:
+        if options.embedder is not None:
+            raise ConfigError("--embedder goes with --like", "else choose with --set embed.model=NAME")
         from frpipe.jobs.photo import spec_of
 
         spec = spec_of(load_config(options.config, options.set))
@@ -172,6 +177,8 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--source and --same-photos go with --features", "one photo is known by its content"
         )
+    if options.embedder is not None:
+        raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
     from frpipe.gallery.gallery import Gallery
     from frpipe.jobs.gallery_photo import enroll_photo
 
@@ -208,6 +215,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         options.same_photos,
         options.strict,
         options.threshold,
+        embedder=options.embedder,
     )
     with doubts_shown():
         done = job.run()

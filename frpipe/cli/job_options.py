@@ -22,6 +22,15 @@ def add_threshold(parser: argparse.ArgumentParser, meaning: str) -> argparse._Mu
     return either
 
 
+def add_embedder(parser: argparse.ArgumentParser, of: str) -> None:
+    """--embedder. of: the option that names the enroll output."""
+    parser.add_argument(
+        "--embedder",
+        metavar="NAME",
+        help=f"whose embeddings of {of}, where it was enrolled with several (default: the first)",
+    )
+
+
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """How fast and where, never what: --kernel, --workers, --address; and --dry-run, --json."""
     add = parser.add_argument

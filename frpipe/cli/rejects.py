@@ -49,12 +49,15 @@ def _count(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from frpipe.jobs.rejects import Choice, rejects_of, write_rejects
+    from frpipe.io.storage.folder import Folder
+    from frpipe.jobs.rejects import Choice, rejects_of, stage_reasons, write_rejects
 
-    choice = Choice.of(options.reason, options.no_face)
+    staged = stage_reasons(Folder.at(options.output))
+    choice = Choice.of(options.reason, options.no_face, staged)
     found = rejects_of(options.output, choice, options.limit).as_dict()
     if options.manifest:
-        write_rejects(options.output, Choice.again(options.reason, options.no_face), options.manifest)
+        again = Choice.again(options.reason, options.no_face, staged)
+        write_rejects(options.output, again, options.manifest)
     print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else _text(found, choice))
     if options.manifest and not options.json:
         print(f"\nwritten to {options.manifest}")

@@ -1,8 +1,8 @@
 """The configuration: what may be set, its defaults, and the hash of what decides the content.
 
-Two halves. The RECIPE (`decode`, `detect`, `align`, `embed`) decides what the output holds; its hash is
-written beside every row. The EXECUTION (`resources`, `storage`, `run`) decides how fast, where, and what
-counts as a bad end, never what.
+Two halves. The RECIPE (`decode`, `detect`, `align`, `embed`, `stages`) decides what the output holds; its
+hash is written beside every row. The EXECUTION (`resources`, `storage`, `run`) decides how fast, where, and
+what counts as a bad end, never what.
 """
 
 from __future__ import annotations
@@ -16,8 +16,18 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
+from frpipe.core import plugins
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason
 
@@ -225,7 +235,7 @@ class RunConfig(Section):
     max_reject_ratio: Share | None = Field(
         None, description="a finished run ends with exit code 14 if a larger share of its photos is rejected"
     )
-    max_reject_ratio_by_reason: dict[Reason, Share] = Field(
+    max_reject_ratio_by_reason: dict[str, Share] = Field(
         {}, description="the same for single reasons, e.g. {not_found: 0.01}"
     )
 
@@ -234,23 +244,105 @@ class RunConfig(Section):
         return hash(self.model_dump_json())
 
 
+def _listed(value: Any) -> Any:
+    """One embedder, given as a mapping, as a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _told_apart(embedders: tuple[EmbedConfig, ...]) -> tuple[EmbedConfig, ...]:
+    models = [each.model for each in embedders]
+    if not models:
+        raise ValueError("a run needs an embedder")
+    if len(set(models)) < len(models):
+        raise ValueError("each embedder has a model of its own: the output names them by their models")
+    return embedders
+
+
+def _as_given(embedders: tuple[EmbedConfig, ...]) -> Any:
+    """As it is written to files: a single embedder as a mapping."""
+    plain = [each.model_dump(mode="json") for each in embedders]
+    return plain[0] if len(plain) == 1 else plain
+
+
+Embedders = Annotated[
+    tuple[EmbedConfig, ...],
+    BeforeValidator(_listed),
+    AfterValidator(_told_apart),
+    PlainSerializer(_as_given),
+]
+
+
+def _settled(given: Any) -> Any:
+    """The settings of stages with their defaults put in, as plain data, in the order of the stages' names.
+
+    Raises ConfigError: a stage is not installed, or one of its settings is not right.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    return {name: _settings_of(name, given[name]) for name in sorted(given)}
+
+
+def _settings_of(name: str, given: Any) -> dict[str, Any]:
+    section = getattr(plugins.load(plugins.STAGES, name), "settings", None)
+    if not (isinstance(section, type) and issubclass(section, Section)):
+        raise ConfigError(f"what is registered as the stage {name!r} is no FaceStage", "see docs/stages.md")
+    try:
+        settings: Section = section.model_validate({} if given is None else given)
+    except ValidationError as error:
+        raise explained(error, section, "the page of the stage", above=f"stages.{name}") from None
+    return settings.model_dump(mode="json")
+
+
 class Config(Section):
     """All of it."""
 
     decode: DecodeConfig = DecodeConfig()
     detect: DetectConfig = DetectConfig()
     align: AlignConfig = AlignConfig()
-    embed: EmbedConfig = EmbedConfig()
+    embed: Embedders = (EmbedConfig(),)
+    stages: Annotated[dict[str, dict[str, Any]], BeforeValidator(_settled)] = Field(
+        {},
+        description="further stages by name, each with its settings, e.g. {brightness: {least: 40}}; "
+        "docs/stages.md",
+    )
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
     run: RunConfig = RunConfig()
 
+    @model_validator(mode="after")
+    def _reasons(self) -> Self:
+        known = [reason.value for reason in Reason] + self.stage_reasons
+        for name in self.run.max_reject_ratio_by_reason:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+                raise ValueError(
+                    f"run.max_reject_ratio_by_reason: {name!r} is no reason for a rejection; "
+                    f"did you mean {near}?"
+                )
+        return self
+
+    def __hash__(self) -> int:
+        """The settings of stages are a dict, which has none of its own."""
+        return hash(self.model_dump_json())
+
+    @property
+    def embedder(self) -> EmbedConfig:
+        """The first embedder: its vectors stand in `faces`, and single photos are compared by them."""
+        return self.embed[0]
+
+    @property
+    def stage_reasons(self) -> list[str]:
+        """Why the stages that the configuration names may leave out a face."""
+        return [reason for name in self.stages for reason in plugins.load(plugins.STAGES, name).reasons]
+
     def recipe(self) -> dict[str, Any]:
         """The settings that decide the content of the output, as plain data.
 
-        A recipe of a single look is written as it always was, so that what was begun with one goes on.
+        A recipe of a single look is written as it always was, so that what was begun with one goes on. One
+        without further stages does not speak of them.
         """
-        plain = self.model_dump(mode="json", include={"decode", "detect", "align", "embed"})
+        wanted = {"decode", "detect", "align", "embed", *(("stages",) if self.stages else ())}
+        plain = self.model_dump(mode="json", include=wanted)
         if self.detect.is_single_look:
             plain["detect"] = {name: value for name, value in plain["detect"].items() if name not in _LOOKS}
         return plain
@@ -315,26 +407,46 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         child = node.setdefault(key, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {key} is not a section", "see docs/configuration.md")
+            raise ConfigError(f"--set {override!r}: {key} is not a section", _remedy_of(child, key))
         node = child
     node[keys[-1]] = value
 
 
-def explained(error: ValidationError, section: type[Section], page: str, of_all: str = "") -> ConfigError:
-    """What is wrong with settings, for people. of_all: how to call what is wrong with no single one."""
+def _remedy_of(child: Any, key: str) -> str:
+    if isinstance(child, list):
+        return f"{key} is a list here: give all of it, as in --set '{key}=[{{model: a}}, {{model: b}}]'"
+    return "see docs/configuration.md"
+
+
+def explained(
+    error: ValidationError, section: type[Section], page: str, of_all: str = "", above: str = ""
+) -> ConfigError:
+    """What is wrong with settings, for people.
+
+    of_all: how to call what is wrong with no single one.  above: the dotted name of the section, if any.
+    """
     first = error.errors()[0]
-    parts = [str(part) for part in first["loc"]]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        return cause
+    # The place of an embedder in its list is no part of a setting's name.
+    parts = [*([above] if above else []), *(str(part) for part in first["loc"] if not isinstance(part, int))]
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(".".join(parts), _known_keys(section), n=1, cutoff=0.0)
-        return ConfigError(f"unknown setting {'.'.join(parts)}", f"did you mean {near[0]}?")
+        known = [f"{above}.{key}" if above else key for key in _known_keys(section)]
+        near = difflib.get_close_matches(".".join(parts), known, n=1, cutoff=0.0)
+        remedy = f"did you mean {near[0]}?" if near else "it has no settings"
+        return ConfigError(f"unknown setting {'.'.join(parts)}", remedy)
     # Of a value that may be of several types, Pydantic names the type as well: `workers.constrained-int`.
-    location = ".".join(part for part in parts if part.isidentifier() and part not in ("int", "float"))
+    named = (part for part in parts if part.replace(".", "").isidentifier())
+    location = ".".join(part for part in named if part not in ("int", "float")) or of_all
     message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"setting {location or of_all}: {message}", f"see {page} for types and ranges")
+    setting = f"setting {location}: " if location else ""
+    return ConfigError(f"{setting}{message}", f"see {page} for types and ranges")
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
-    candidates = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    several = get_origin(annotation) in (Union, UnionType, tuple)
+    candidates = get_args(annotation) if several else (annotation,)
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
 
 

@@ -1,4 +1,4 @@
-"""How a photo can end, and why. The lists are closed: docs/outputs.md names every reason."""
+"""How a photo can end, and why. docs/outputs.md names every reason; further stages declare their own."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ STAGE_OF = {reason: stage for stage, reasons in _STAGES.items() for reason in re
 class Reject(Exception):
     """Raised while one photo is handled; a stage catches it and writes a row. Never leaves a job."""
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.config import Config, canonical_hash
 from frpipe.core.schema import SCHEMA_VERSION
 
 # Raised by hand when the code of decode, detect, align or embed changes what it computes. A recipe of a
-# single look at each photo is of version 1, and is computed as it was then.
+# single look at each photo is of version 1, and is computed as it was then. Further stages have versions of
+# their own.
 SINGLE_LOOK, LOOKS_AGAIN = 1, 2
 
 # What decides which photos and faces are taken, or how fast, and changes no vector.
@@ -26,12 +28,16 @@ class Recipe:
 
     `detector` and `embedder` are the parts of the two cards that change a number: hash, input, outputs.
     `looks`: what counts as sure, with the facts of the judge; None where faces are looked at once.
+    `further`: of each embedder behind the first, by its name, what `embedder` is of that.
+    `stages`: of each further stage its version, its models, its reasons, and whether it changes vectors.
     """
 
     settings: dict[str, Any]
     detector: dict[str, Any]
     embedder: dict[str, Any]
     looks: dict[str, Any] | None = None
+    further: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -40,9 +46,37 @@ class Recipe:
         detector: dict[str, Any],
         embedder: dict[str, Any],
         looks: dict[str, Any] | None = None,
+        *,
+        further: Mapping[str, dict[str, Any]] | None = None,
+        stages: Mapping[str, dict[str, Any]] | None = None,
     ) -> Recipe:
         """looks: as they are on the card; left out where the configuration looks once."""
-        return cls(config.recipe(), detector, embedder, None if config.detect.is_single_look else looks)
+        looks = None if config.detect.is_single_look else looks
+        return cls(config.recipe(), detector, embedder, looks, dict(further or {}), dict(stages or {}))
+
+    @classmethod
+    def stored(cls, known: Mapping[str, Any]) -> Recipe:
+        """From `as_dict`, as `run.json` has it."""
+        first = known["settings"], known["detector"], known["embedder"]
+        return cls(*first, known.get("looks"), known.get("embedders", {}), known.get("stages", {}))
+
+    def of_embedder(self, name: str) -> Recipe:
+        """The recipe of a run whose only embedder is one of the further ones: its vectors are the same."""
+        own = next(each for each in self._embed if each["model"] == name)
+        return replace(
+            self, settings={**self.settings, "embed": own}, embedder=self.further[name], further={}
+        )
+
+    @property
+    def first_embedder(self) -> str:
+        """Its name: its vectors stand in `faces`."""
+        return str(self._embed[0]["model"])
+
+    @property
+    def _embed(self) -> list[dict[str, Any]]:
+        """Settings of the embedders, the first one first."""
+        embed = self.settings["embed"]
+        return embed if isinstance(embed, list) else [embed]
 
     @property
     def algorithm(self) -> int:
@@ -77,11 +111,26 @@ class Recipe:
         facts = {
             "algorithm": self.algorithm,
             "settings": settings,
-            "flip": self.settings["embed"]["flip"],
+            "flip": self._embed[0]["flip"],
             "detector": self.detector,
             "input": self.embedder["input"],
         }
+        if changing := self._changing_stages:
+            facts["stages"] = changing
         return canonical_hash(facts if single else {**facts, "looks": self.looks})
+
+    @property
+    def _changing_stages(self) -> dict[str, Any]:
+        """Of the stages that change vectors, what decides how."""
+        return {
+            name: {
+                "version": stage["version"],
+                "models": stage["models"],
+                "settings": self.settings["stages"][name],
+            }
+            for name, stage in self.stages.items()
+            if stage["changes_vectors"]
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for `run.json`."""
@@ -90,6 +139,8 @@ class Recipe:
             "settings": self.settings,
             "detector": self.detector,
             "embedder": self.embedder,
+            **({"embedders": self.further} if self.further else {}),
+            **({"stages": self.stages} if self.stages else {}),
         }
         return facts if self.algorithm == SINGLE_LOOK else {**facts, "looks": self.looks}
 

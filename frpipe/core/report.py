@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
 from frpipe.core.reasons import Reason, Status
-from frpipe.core.schema import version_of
+from frpipe.core.schema import staged_fields, version_of
 
 STAGES = {
     "fetch": "fetch_ms",
@@ -47,8 +47,9 @@ class PhotoCounts:
             self.least_face_px = max(filter(None, (self.least_face_px, least)), default=None)
         self.statuses.update(images["status"].to_pylist())
         self.reasons.update(reason for reason in images["reason"].to_pylist() if reason)
-        for stage, column in STAGES.items():
+        for stage, column in (STAGES | _staged(images.schema)).items():
             self.stage_rows[stage] += pc.count(images[column]).as_py()
+            self.stage_seconds.setdefault(stage, 0.0)
             self.stage_seconds[stage] += (pc.sum(images[column]).as_py() or 0) / 1000
 
 
@@ -157,6 +158,12 @@ class Report:
         return ["| rejected because | photos |", "|---|---|", *rows, ""]
 
 
+def _staged(images: pa.Schema) -> dict[str, str]:
+    """The further stages of a table of images, each with the column of its time."""
+    columns = [field.name for field in staged_fields(images) if field.name.endswith("_ms")]
+    return {name.removesuffix("_ms"): name for name in columns}
+
+
 def _counted(tally: PhotoCounts) -> dict[str, Any]:
     """What a report counts from published images."""
     stages = {
@@ -165,7 +172,7 @@ def _counted(tally: PhotoCounts) -> dict[str, Any]:
             "busy_s": round(tally.stage_seconds[name], 3),
             "rows_per_busy_s": round(tally.stage_rows[name] / max(tally.stage_seconds[name], 1e-9), 1),
         }
-        for name in STAGES
+        for name in tally.stage_seconds
     }
     counts = {status.value: tally.statuses[status.value] for status in Status}
     reasons = dict(tally.reasons.most_common())

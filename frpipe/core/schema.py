@@ -6,6 +6,7 @@ manifest travel behind ours under their own names.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ SCHEMA_VERSION = 2
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
 BYTES_NAME = "image_bytes"
+# In the metadata of a field: the further stage that wrote it, so that nobody takes it for the manifest's.
+_STAGE = b"frpipe.stage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Column:
     @property
     def field(self) -> pa.Field:
         return pa.field(self.name, self.type, self.nullable)
+
+    def field_of(self, stage: str) -> pa.Field:
+        """The field of a column that a further stage writes."""
+        return self.field.with_metadata({_STAGE: stage.encode()})
 
 
 _ID = Column("image_id", pa.string(), "id of the photo, unique in the run; the manifest's, or its image_uri")
@@ -105,6 +112,27 @@ _FACE_COLUMNS_TAIL = (
 )
 
 
+def vector_type(dim: int) -> pa.DataType:
+    """The type of vectors of `dim` numbers."""
+    return pa.list_(pa.field("item", pa.float32(), False), dim)
+
+
+def embedding_columns(dim: int) -> tuple[Column, ...]:
+    """Columns of `embeddings/NAME`, for a further embedder of `dim` numbers."""
+    return (
+        Column("face_id", pa.string(), "of the row of `faces` at the same place of the same part"),
+        _ID,
+        Column("norm", pa.float32(), "length of the embedding before it was made a unit vector"),
+        Column("embedding", vector_type(dim), "unit vector of the face"),
+        *_FACE_COLUMNS_TAIL,
+    )
+
+
+def embedding_schema(dim: int) -> pa.Schema:
+    """Schema of `embeddings/NAME`."""
+    return pa.schema([column.field for column in embedding_columns(dim)])
+
+
 def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
     """Columns of `images` in a version of the schema."""
     return tuple(column for column in IMAGE_COLUMNS if column.since <= version)
@@ -112,9 +140,7 @@ def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
 
 def face_columns(dim: int, version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
     """Columns of `faces` for embeddings of `dim` numbers, in a version of the schema."""
-    embedding = Column(
-        "embedding", pa.list_(pa.field("item", pa.float32(), False), dim), "unit vector of the face"
-    )
+    embedding = Column("embedding", vector_type(dim), "unit vector of the face")
     columns = (*_FACE_COLUMNS_HEAD, embedding, *_FACE_COLUMNS_TAIL)
     return tuple(column for column in columns if column.since <= version)
 
@@ -125,14 +151,30 @@ def reserved_names(version: int = SCHEMA_VERSION) -> frozenset[str]:
     return frozenset(names - set(MANIFEST_NAMES))
 
 
-def image_schema(extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa.Schema:
-    """Schema of `images`, the manifest's own columns last."""
-    return pa.schema([column.field for column in image_columns(version)] + list(extra))
+def image_schema(
+    extra: pa.Schema, version: int = SCHEMA_VERSION, staged: Iterable[pa.Field] = ()
+) -> pa.Schema:
+    """Schema of `images`: the columns of further stages behind ours, the manifest's own last."""
+    return pa.schema([*(column.field for column in image_columns(version)), *staged, *extra])
 
 
-def face_schema(dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION) -> pa.Schema:
-    """Schema of `faces`, the manifest's own columns last."""
-    return pa.schema([column.field for column in face_columns(dim, version)] + list(extra))
+def face_schema(
+    dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION, staged: Iterable[pa.Field] = ()
+) -> pa.Schema:
+    """Schema of `faces`: the columns of further stages behind ours, the manifest's own last."""
+    return pa.schema([*(column.field for column in face_columns(dim, version)), *staged, *extra])
+
+
+def stage_of(field: pa.Field) -> str | None:
+    """The further stage that wrote a column; None: none did."""
+    stage = (field.metadata or {}).get(_STAGE)
+    return stage.decode() if stage is not None else None
+
+
+def staged_fields(schema: pa.Schema) -> list[pa.Field]:
+    """The columns of a table that further stages wrote."""
+    stages = [(field, stage_of(field)) for field in schema]
+    return [field.with_metadata({_STAGE: stage.encode()}) for field, stage in stages if stage is not None]
 
 
 def version_of(images: pa.Schema) -> int:
@@ -143,10 +185,11 @@ def version_of(images: pa.Schema) -> int:
 
 def extras_of(images: pa.Schema) -> pa.Schema:
     """The manifest's own columns, of a table of images."""
-    return pa.schema(list(images)[len(image_columns(version_of(images))) :])
+    behind = list(images)[len(image_columns(version_of(images))) :]
+    return pa.schema([field for field in behind if stage_of(field) is None])
 
 
-def markdown(columns: tuple[Column, ...]) -> str:
+def markdown(columns: Iterable[Column]) -> str:
     """The documentation's table of some columns."""
     lines = ["| column | type | null | meaning |", "|---|---|---|---|"]
     for column in columns:

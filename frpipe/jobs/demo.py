@@ -106,7 +106,7 @@ def _found(features: str) -> Iterator[str]:
 def _compared(features: str) -> Iterator[str]:
     """Each known photo, and the nearest stranger, against the first photo of the President."""
     rows = [row for faces in Features.at(features).all_faces(_SUBJECT_FACES) for row in faces.to_pylist()]
-    card = Registry.default().card_for("embedder", Config().embed.model)
+    card = Registry.default().card_for("embedder", Config().embedder.model)
     limit = card.embedder.threshold.similarity if card.embedder and card.embedder.threshold else float("nan")
     reference, others = rows[0], rows[1:]
     yield f"{'compared with ' + reference['image_id']:<36}similarity   same person? (at least {limit:g})"

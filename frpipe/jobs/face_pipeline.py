@@ -19,6 +19,7 @@ from frpipe.io.manifest.fetch import Fetcher
 from frpipe.models.card import Card
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.loading import load_embedder
+from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located, Locator, locator_of
 from frpipe.stages.run_spec import Models
 
@@ -32,6 +33,7 @@ class FacePipeline:
     locator: Locator
     embedder: Embedder
     fetcher: Fetcher
+    chain: StageChain
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -42,7 +44,10 @@ class FacePipeline:
     def locate(self, photos: Sequence[PhotoSource]) -> list[Located]:
         """The outcome of each photo: a path, a URI, encoded bytes, or (H, W, 3) uint8 RGB pixels."""
         with self.lock:
-            return list(self.locator.locate(self._read(photo) for photo in photos))
+            outcomes = list(self.locator.locate(self._read(photo) for photo in photos))
+            for outcome in outcomes:
+                self.chain.apply(outcome)
+            return outcomes
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """(n, dim) vectors of aligned crops, not of unit length."""
@@ -66,8 +71,9 @@ def pipeline_of(config: Config) -> FacePipeline:
     models = Models.of(config)
     return FacePipeline(
         locator_of(models.config, models.detector, models.judge),
-        load_embedder(models.embedder, config.embed, config.resources.embed),
+        load_embedder(models.embedder, config.embedder, config.resources.embed),
         Fetcher(config.storage.roots, config.storage.fetch_attempts, config.decode.max_bytes),
+        StageChain.of(models.config, models.stage_cards),
     )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from frpipe.core.errors import FileDamaged, ModelError, OutputError
+from frpipe.core.recipe import Recipe
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
@@ -23,7 +24,8 @@ _HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 @dataclass(frozen=True, slots=True)
 class FeatureRun:
     """spec: of a gallery that can hold its features.  run_id: hash of the manifest's content, short.
-    created: when the run began.  faces: rows of `faces`."""
+    created: when the run began.  faces: rows of `faces`.  embedder: the further one whose embeddings these
+    are; None: the first."""
 
     folder: Folder
     spec: GallerySpec
@@ -31,10 +33,15 @@ class FeatureRun:
     run_id: str
     created: datetime
     faces: int
+    embedder: str | None = None
 
     @classmethod
-    def open(cls, uri: str) -> FeatureRun:
-        """The run in an output folder. Raises OutputError where there is none, or it has not ended."""
+    def open(cls, uri: str, embedder: str | None = None) -> FeatureRun:
+        """The run in an output folder.
+
+        embedder: by the name of its card; None: the first.  Raises OutputError where there is no run, it has
+        not ended, or it has no such embedder.
+        """
         folder = Folder.at(uri)
         report = run.complete(folder)
         if report is None:
@@ -55,12 +62,20 @@ class FeatureRun:
             faces = int(report["faces"])
         except (FileNotFoundError, FileDamaged, ValueError, KeyError, TypeError):
             raise OutputError(f"{run.RUN} in the enroll output cannot be read", "enroll again") from None
-        return cls(folder, _recipe(Features(folder)), manifest, run_id, _created(folder, facts), faces)
+        embedder = _further(uri, facts, embedder)
+        spec = _recipe(Features(folder, embedder))
+        return cls(folder, spec, manifest, run_id, _created(folder, facts), faces, embedder)
 
     @property
     def features(self) -> Features:
         """The reader of its parts."""
-        return Features(self.folder)
+        return Features(self.folder, self.embedder)
+
+    @property
+    def digest(self) -> str:
+        """What stands for these features: SHA-256 of the list of files, and the further embedder, if any."""
+        digest = run.digest(self.folder)
+        return digest if self.embedder is None else f"{digest} {self.embedder}"
 
     def remedy(self, embedder_hash: str) -> str:
         """What to do where a gallery was made with another recipe: enroll the same photos again."""
@@ -90,10 +105,10 @@ def stored_settings(uri: str) -> list[str]:
 
 
 def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested sections as dotted names; lists are values."""
+    """Nested sections as dotted names; lists are values, and so are sections with nothing in them."""
     leaves: dict[str, Any] = {}
     for name, value in data.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             leaves |= flat(value, f"{above}{name}.")
         else:
             leaves[above + name] = value
@@ -110,8 +125,24 @@ def _created(folder: Folder, facts: dict[str, Any]) -> datetime:
     return datetime.now(UTC)
 
 
+def _further(uri: str, facts: dict[str, Any], embedder: str | None) -> str | None:
+    """The name of a further embedder; None for the first, however it is named."""
+    recipe = facts["identity"].get("recipe", {})
+    first = Recipe.stored(recipe).first_embedder if recipe else None
+    if embedder in (None, first):
+        return None
+    further = [*recipe.get("embedders", {})]
+    if embedder not in further:
+        there = ", ".join(filter(None, (first, *further)))
+        raise OutputError(
+            f"{uri} has no embeddings of {embedder}",
+            f"name one that it has ({there}), or enroll with it in the list `embed` (docs/configuration.md)",
+        )
+    return embedder
+
+
 def _recipe(features: Features) -> GallerySpec:
-    """Dimension and hashes, as the first file of faces states them."""
+    """Dimension and hashes, as the first file of an embedder states them."""
     parts = features.parts()
     if not parts:
         raise no_output(features.folder.uri)

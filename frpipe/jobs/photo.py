@@ -63,7 +63,7 @@ def face_of(photo: str, config: Config, policy: SubjectPolicy) -> PhotoFace:
 def _refuse_faceless(located: Located) -> None:
     if located.status is Status.OK:
         return
-    if located.reason is Reason.MANY_FACES:
+    if located.reason == Reason.MANY_FACES:
         raise FaceError(
             f"the photo shows {located.faces_detected} faces", "say which is meant: --faces centre-largest"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -48,21 +48,26 @@ class Choice:
     causes: frozenset[str]
 
     @classmethod
-    def of(cls, reasons: Sequence[str] = (), no_face: bool = False) -> Choice:
-        """reasons: names, `no_face` among them; none at all means every reason.
+    def of(cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()) -> Choice:
+        """Choose by reasons: names, `no_face` among them; none at all means every reason.
+
+        staged: the reasons of the run's further stages (`stage_reasons`).
 
         Raises ConfigError for a name that is no reason, with the nearest that is one.
         """
+        every = _EVERY_REASON | set(staged)
         for name in reasons:
-            if name not in _EVERY_REASON | {NO_FACE}:
-                near = difflib.get_close_matches(name, sorted(_EVERY_REASON), n=1, cutoff=0.0)[0]
+            if name not in every | {NO_FACE}:
+                near = difflib.get_close_matches(name, sorted(every), n=1, cutoff=0.0)[0]
                 raise ConfigError(f"{name!r} is no reason for a rejection", f"did you mean {near}?")
-        return cls((frozenset(reasons) or _EVERY_REASON) | ({NO_FACE} if no_face else set()))
+        return cls((frozenset(reasons) or every) | ({NO_FACE} if no_face else set()))
 
     @classmethod
-    def again(cls, reasons: Sequence[str] = (), no_face: bool = False) -> Choice:
+    def again(
+        cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()
+    ) -> Choice:
         """As `of`, for what is done again: none at all means every reason but `suppressed`."""
-        return cls.of(reasons or sorted(_WORTH_IT), no_face)
+        return cls.of(reasons or sorted(_WORTH_IT | set(staged)), no_face, staged)
 
     def __str__(self) -> str:
         if self.causes >= _WORTH_IT:
@@ -83,6 +88,12 @@ class Choice:
         return self.mask(images)
 
 
+def stage_reasons(out: Folder) -> dict[str, str]:
+    """Reasons for which the further stages of a run may leave out a face, each with its stage."""
+    recipe = run.begun(out).get("identity", {}).get("recipe", {})
+    return {reason: name for name, stage in recipe.get("stages", {}).items() for reason in stage["reasons"]}
+
+
 def causes_of(images: pa.Table) -> pa.ChunkedArray:
     """Why each row has no face of its own: its reason, `no_face`, or null where it is `ok`."""
     return pc.if_else(pc.equal(images["status"], NO_FACE), NO_FACE, images["reason"])
@@ -90,7 +101,9 @@ def causes_of(images: pa.Table) -> pa.ChunkedArray:
 
 @dataclass(slots=True)
 class Rejects:
-    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each."""
+    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
+    staged: the reasons of the run's further stages, each with its stage.
+    """
 
     run: str
     planned: int
@@ -99,12 +112,13 @@ class Rejects:
     counts: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     finished: bool = False
+    staged: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         reasons = [
             {
                 "reason": cause,
-                "stage": STAGE_OF_CAUSE[cause],
+                "stage": (STAGE_OF_CAUSE | self.staged)[cause],
                 "photos": count,
                 "share": count / max(1, self.photos),
                 "samples": self.samples.get(cause, []),
@@ -125,7 +139,8 @@ def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
         planned = load_plan(features.folder).rows
     except FileNotFoundError:
         raise no_output(uri) from None
-    found = Rejects(uri, planned, finished=run.complete(features.folder) is not None)
+    out = features.folder
+    found = Rejects(uri, planned, finished=run.complete(out) is not None, staged=stage_reasons(out))
     for images in features.all_images(_COLUMNS, features.parts()):
         _add(found, images, choice, limit)
     return found
@@ -209,7 +224,7 @@ def _broken(report: Report, limits: RunConfig) -> Iterator[str]:
     for reason, share in limits.max_reject_ratio_by_reason.items():
         count, of = (
             report.reasons.get(reason, 0),
-            max(1, report.rows) if reason is Reason.SUPPRESSED else rows,
+            max(1, report.rows) if reason == Reason.SUPPRESSED else rows,
         )
         if count / of > share:
             yield _line(reason, count, of, f"max_reject_ratio_by_reason.{reason}", share)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.reasons import Reject
-from frpipe.core.schema import face_columns
+from frpipe.core.schema import face_columns, stage_of
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
 from frpipe.models.detectors.faces import Faces
@@ -106,7 +106,7 @@ def _choice(images: pa.Table, photo: int, faces: pa.Table, policy: SubjectPolicy
 def _own_columns(faces: pa.Table) -> dict[str, pa.ChunkedArray]:
     """The manifest's own columns; one with the name of a column of the gallery is prefixed manifest_."""
     ours = {column.name for column in face_columns(1)}
-    names = [name for name in faces.column_names if name not in ours]
+    names = [field.name for field in faces.schema if field.name not in ours and stage_of(field) is None]
     return {f"manifest_{name}" if name in FIXED_COLUMNS else name: faces[name] for name in names}
 
 

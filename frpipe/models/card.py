@@ -5,9 +5,9 @@ Cards are YAML files in `models/cards/`, one per model, named after it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -134,7 +134,10 @@ class Card(_Part):
     """One model."""
 
     name: str = Field(pattern=r"^[a-z0-9_.]+$")
-    role: Literal["detector", "embedder"]
+    role: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="detector, embedder, or what a further stage calls its models",
+    )
     architecture: str
     file: str = Field(pattern=r"^[\w][\w.-]*$", description="name in the cache and in FRPIPE_MODEL_DIR")
     sha256: Sha256 = Field(description="of the file that is run")
@@ -146,3 +149,10 @@ class Card(_Part):
     detector: DetectorSpec | None = None
     looks: LooksSpec | None = None
     embedder: EmbedderSpec | None = None
+
+    @model_validator(mode="after")
+    def _section_of_role(self) -> Self:
+        for role in ("detector", "embedder"):
+            if (getattr(self, role) is not None) != (self.role == role):
+                raise ValueError(f"a card has the section {role} where its role is {role}, and only there")
+        return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from frpipe.core.config import DetectConfig, EmbedConfig, PoolConfig
 from frpipe.models.card import Card
+from frpipe.models.crop_model import CropModel
 from frpipe.models.detectors.base import Detector
 from frpipe.models.detectors.finder import Finder
 from frpipe.models.embedders.arcface import Embedder
@@ -30,6 +31,11 @@ def load_finder(card: Card, judge: Card, settings: DetectConfig, pool: PoolConfi
 def load_embedder(card: Card, settings: EmbedConfig, pool: PoolConfig) -> Embedder:
     """The embedder of a card. Raises as `load_detector` does."""
     return Embedder(card, _open(card, pool), pool.batch_rows, settings.flip, fixed_batch=_fixed(pool))
+
+
+def load_crop_model(card: Card, pool: PoolConfig) -> CropModel:
+    """The network of a card of a further stage. Raises as `load_detector` does."""
+    return CropModel(card, _open(card, pool), pool.batch_rows, fixed_batch=_fixed(pool))
 
 
 def _open(card: Card, pool: PoolConfig) -> Session:

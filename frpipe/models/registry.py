@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -66,12 +66,15 @@ class Registry:
         hint = f"did you mean {near[0]}? " if near else ""
         raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
 
-    def card_for(self, role: Literal["detector", "embedder"], name: str) -> Card:
+    def card_for(self, role: str, name: str) -> Card:
         """As `card`; ModelError also where the card has another role."""
         card = self.card(name)
         if card.role != role:
             others = ", ".join(sorted(other.name for other in self._cards.values() if other.role == role))
-            raise ModelError(f"{name} is a card of role {card.role}, not {role}", f"choose one of {others}")
+            choice = (
+                f"choose one of {others}" if others else "there is none yet: add its card (docs/stages.md)"
+            )
+            raise ModelError(f"{name} is a card of role {card.role}, not {role}", choice)
         return card
 
     def locate(self, card: Card) -> Path | None:

@@ -45,7 +45,7 @@ class Located:
     """
 
     status: Status = Status.NO_FACE
-    reason: Reason | None = None
+    reason: str | None = None
     detail: str | None = None
     format: str | None = None
     bytes: int | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from frpipe.core.schema import (
     extras_of,
     face_schema,
     image_schema,
+    staged_fields,
+    vector_type,
     version_of,
 )
+from frpipe.io.output.embeddings import behind
 from frpipe.stages.locate import CROP_SIDE, Located
 from frpipe.stages.part_batch import PartBatch
 
@@ -59,32 +63,47 @@ def tabulate(
 
 
 def finish(
-    part_batch: PartBatch, vectors: np.ndarray, seconds: float, recipe: Recipe
+    part_batch: PartBatch,
+    vectors: np.ndarray,
+    seconds: float,
+    recipe: Recipe,
+    further: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> tuple[pa.Table, pa.Table]:
     """Add the embeddings and split into the final tables of images and faces.
 
-    vectors: (n, dim) float32, one per crop, as the network gave them.  A vector that is not finite, or zero,
-    is no embedding: its face is left out, and a photo that loses its last face so is rejected.
+    vectors: (n, dim) float32, one per crop, as the network gave them.  further: the same of each further
+    embedder, by its name; they stand behind the columns of faces.  A vector that is not finite, or zero, is
+    no embedding: its face is left out, and a photo that loses its last face so is rejected.
     """
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    good = np.isfinite(norms) & (norms > 0)
+    lengths = {name: np.linalg.norm(each.astype(np.float64), axis=1) for name, each in further.items()}
+    good = np.logical_and.reduce([np.isfinite(each) & (each > 0) for each in (norms, *lengths.values())])
     rows = part_batch.faces[ROW].to_numpy()
     images = _embedded_images(part_batch.images, rows, good, seconds)
     extra, version = extras_of(images.schema), version_of(images.schema)
     faces = part_batch.faces.filter(pa.array(good))
     owners = images.take(faces[ROW])
-    unit = (vectors[good] / norms[good, None]).astype(np.float32)
+    unit = _unit(vectors, norms, good)
     columns: dict[str, Any] = {name: faces[name] for name in faces.column_names if name != ROW}
     columns |= {name: owners[name] for name in (*MANIFEST_NAMES, *extra.names)}
     ids, indices = owners["image_id"].to_pylist(), faces["face_index"].to_pylist()
     columns["face_id"] = [f"{image}#{index}" for image, index in zip(ids, indices, strict=True)]
     columns["norm"] = norms[good].astype(np.float32)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(unit.reshape(-1)), type=_vector_type(vectors.shape[1])
-    )
+    columns["embedding"] = unit
     for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
         columns[name] = [getattr(recipe, name)] * len(unit)
-    return images, _cast(columns, face_schema(vectors.shape[1], extra, version))
+    staged = staged_fields(faces.schema)
+    faces = _cast(columns, face_schema(vectors.shape[1], extra, version, staged))
+    for name, each in further.items():
+        unit = _unit(each, lengths[name], good)
+        faces = behind(faces, name, unit, pa.array(lengths[name][good].astype(np.float32)))
+    return images, faces
+
+
+def _unit(vectors: np.ndarray, norms: np.ndarray, good: np.ndarray) -> pa.FixedSizeListArray:
+    """The good ones of (n, dim) vectors, made as long as one."""
+    unit = (vectors[good] / norms[good, None]).astype(np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(unit.reshape(-1)), type=vector_type(vectors.shape[1]))
 
 
 def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:
@@ -92,7 +111,7 @@ def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:
     seen = [candidate for outcome in outcomes for candidate in outcome.candidates]
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(o.faces.boxes for o in outcomes)])
     points = np.concatenate([np.zeros((0, 5, 2), np.float32), *(o.faces.points for o in outcomes)])
-    landmarks = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), type=_vector_type(10))
+    landmarks = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), type=vector_type(10))
     return pa.table(
         {
             ROW: np.repeat(np.arange(len(outcomes)), counts),
@@ -135,10 +154,6 @@ def _embedded_images(images: pa.Table, rows: np.ndarray, good: np.ndarray, secon
 
 def _where(mask: np.ndarray, value: str, otherwise: pa.ChunkedArray) -> list[str | None]:
     return [value if hit else old for hit, old in zip(mask, otherwise.to_pylist(), strict=True)]
-
-
-def _vector_type(size: int) -> pa.DataType:
-    return pa.list_(pa.field("item", pa.float32(), False), size)
 
 
 def _cast(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:

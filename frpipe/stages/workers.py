@@ -17,12 +17,14 @@ import pyarrow as pa
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.roots import folder_of
+from frpipe.io.output.embeddings import split
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.models.loading import load_embedder
 from frpipe.runtime.host import ALONE, Host
 from frpipe.runtime.telemetry import record, record_photos, timed
+from frpipe.stages.chain import StageChain
 from frpipe.stages.headway import Headway, told
 from frpipe.stages.locate import Located, locator_of
 from frpipe.stages.part_batch import PartBatch
@@ -55,7 +57,10 @@ def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[by
 
 
 class Locate:
-    """Fetch, decode, detect and align the photos of a part; what is suppressed by id is not fetched."""
+    """Fetch, decode, detect and align the photos of a part, and run the further stages over their faces.
+
+    What is suppressed by id is not fetched.
+    """
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._spec = spec
@@ -63,6 +68,7 @@ class Locate:
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
         self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
+        self._chain = StageChain.of(spec.config, spec.stage_cards)
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:
@@ -78,7 +84,13 @@ class Locate:
         outcomes = list(told(part, each, self._host.report))
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
-        return tabulate(part, plan, outcomes, attempts, policy, version=version).pack()
+        return self._staged(tabulate(part, plan, outcomes, attempts, policy, version=version)).pack()
+
+    def _staged(self, part_batch: PartBatch) -> PartBatch:
+        if not self._chain:
+            return part_batch
+        with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
+            return self._chain(part_batch, watchdog.feed)
 
     def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[Located]:
         with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
@@ -97,21 +109,27 @@ class Locate:
 
 
 class Embed:
-    """Turn the aligned faces of a part into unit vectors."""
+    """Turn the aligned faces of a part into unit vectors, those of each embedder."""
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._host = host
         self._recipe = spec.recipe
         self._log = attempt_log_of(spec, "embed", host)
-        self._embedder = load_embedder(spec.embedder, spec.config.embed, spec.config.resources.embed)
+        pool, (first, *others) = spec.config.resources.embed, spec.config.embed
+        self._further = {
+            card.name: load_embedder(card, settings, pool)
+            for card, settings in zip(spec.further, others, strict=True)
+        }
+        self._embedder = load_embedder(spec.embedder, first, pool)
 
     @timed("embed")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
         self._log.begin(part_batch.part)
         start = time.perf_counter()
+        further = {name: each.embed(part_batch.crops) for name, each in self._further.items()}
         vectors = self._embedder.embed(part_batch.crops, Headway(part_batch, self._host.report))
-        images, faces = finish(part_batch, vectors, time.perf_counter() - start, self._recipe)
+        images, faces = finish(part_batch, vectors, time.perf_counter() - start, self._recipe, further)
         return PartBatch(part_batch.part, images, faces, np.zeros((0,), np.uint8)).pack()
 
 
@@ -120,12 +138,14 @@ class Publish:
 
     def __init__(self, spec: RunSpec, _host: Host = ALONE) -> None:
         self._out = Folder.at(spec.output)
+        self._recipe = spec.recipe
         self._metadata = spec.recipe.metadata()
 
     @timed("publish")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
-        write_part(self._out, part_batch.part, part_batch.images, part_batch.faces, self._metadata)
+        faces, further = split(part_batch.faces, self._recipe)
+        write_part(self._out, part_batch.part, part_batch.images, faces, self._metadata, further)
         record_photos(part_batch.images)
         record("frpipe_faces", part_batch.faces.num_rows)
         statuses = part_batch.images["status"].to_pylist()

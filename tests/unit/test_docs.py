@@ -10,7 +10,7 @@ import pytest
 
 from frpipe.core.config import iter_settings
 from frpipe.core.reasons import Reason
-from frpipe.core.schema import IMAGE_COLUMNS, face_columns, markdown
+from frpipe.core.schema import IMAGE_COLUMNS, embedding_columns, face_columns, markdown
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -30,6 +30,7 @@ def _reasons() -> str:
 TABLES = {
     ("outputs.md", "images"): lambda: markdown(IMAGE_COLUMNS),
     ("outputs.md", "faces"): lambda: markdown(face_columns(512)),
+    ("outputs.md", "embeddings"): lambda: markdown(embedding_columns(512)),
     ("outputs.md", "reasons"): _reasons,
     ("configuration.md", "settings"): _settings,
 }

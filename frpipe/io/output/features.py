@@ -18,13 +18,23 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.parts import FACES, IMAGES, PartFile, done_parts, faces_mark, part_name, part_number
+from frpipe.io.output.parts import (
+    EMBEDDINGS,
+    FACES,
+    IMAGES,
+    PartFile,
+    done_parts,
+    marks_of,
+    part_name,
+    part_number,
+)
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
-from frpipe.io.storage.whole_file import as_table, read_columns, read_whole
+from frpipe.io.storage.whole_file import as_table, damaged, read_columns, read_whole
 
 # Most of the bytes of a file of faces.
 _VECTORS = "embedding"
+_OF_EMBEDDER = frozenset({"embedding", "norm", "embedder_hash", "preprocessing_hash"})
 # Parts that are held at a time: their vectors are some MB each.
 _AHEAD, _AHEAD_WITH_VECTORS = 16, 4
 Names = Sequence[str] | None
@@ -45,16 +55,23 @@ class PartRows(NamedTuple):
 class Features:
     """The published parts of an enroll output, finished or under way.
 
+    embedder: a further one, whose embedding, norm and hashes the faces have; None: the first.
     Reading raises FileDamaged where a file is gone or is not the one that was written; StorageError or
     OutOfMemory where that cannot be told; OutputError where a column is lacking. Nothing is ever changed.
     """
 
     folder: Folder
+    embedder: str | None = None
 
     @classmethod
-    def at(cls, uri: str) -> Features:
+    def at(cls, uri: str, embedder: str | None = None) -> Features:
         """The parts of the output in a folder, given by its address."""
-        return cls(Folder.at(uri))
+        return cls(Folder.at(uri), embedder)
+
+    def by_embedder(self) -> list[Features]:
+        """A reader for each embedder of the run, the first one first."""
+        further = run.begun(self.folder).get("identity", {}).get("recipe", {}).get("embedders", {})
+        return [Features(self.folder, name) for name in (None, *further)]
 
     def parts(self) -> list[int]:
         """Numbers of the published parts, in order: as listed if the run has ended, else by their marks."""
@@ -89,19 +106,22 @@ class Features:
     def faces(self, part: int, columns: Names = None) -> pa.Table:
         """(faces, columns) the faces of a part.
 
-        The file is read whole and its SHA-256 compared, but for one of a finished run whose vectors are not
+        A file is read whole and its SHA-256 compared, but for one of a finished run whose vectors are not
         wanted: of that the columns are read, and the checksums of their pages compared.
         """
-        name, wanted = _name(FACES, part), _listed(columns)
-
-        def read(known: PartFile | None) -> pa.Table:
-            if known is not None and wanted is not None and _VECTORS not in wanted:
-                return read_columns(self.folder, name, wanted, known.rows, known.sha256)
-            if known is not None:
-                return read_whole(self.folder, name, lambda data: as_table(data, wanted), known.sha256)
-            return self._marked(part, lambda data: as_table(data, wanted))
-
-        return run.read_recorded(self.folder, name, read)
+        wanted = _listed(columns)
+        if self.embedder is None or (wanted is not None and _OF_EMBEDDER.isdisjoint(wanted)):
+            return self._data(FACES, part, wanted)
+        others = None if wanted is None else ["face_id", *({*wanted} - _OF_EMBEDDER - {"face_id"})]
+        sub = f"{EMBEDDINGS}/{self.embedder}"
+        faces, beside = self._data(FACES, part, others), self._data(sub, part, None)
+        if not beside["face_id"].equals(faces["face_id"]):
+            raise damaged(self.folder, _name(sub, part), "is not of the faces beside it")
+        names = faces.column_names if wanted is None else wanted
+        sources = [beside if name in _OF_EMBEDDER else faces for name in names]
+        fields = [source.schema.field(name) for name, source in zip(names, sources, strict=True)]
+        columns_of = [source[name] for name, source in zip(names, sources, strict=True)]
+        return pa.Table.from_arrays(columns_of, schema=pa.schema(fields, beside.schema.metadata))
 
     def part(self, part: int, images: Names = None, faces: Names = None) -> Tables:
         """Images and faces of a part; of each the columns that are named."""
@@ -145,10 +165,26 @@ class Features:
 
         return run.read_recorded(self.folder, name, read)
 
-    def _marked(self, part: int, use: Callable[[bytes], T]) -> T:
-        """What `use` makes of a part's faces, compared with the mark in its images."""
-        name = _name(FACES, part)
-        mark = read_whole(self.folder, _name(IMAGES, part), faces_mark)
+    def _data(self, sub: str, part: int, columns: list[str] | None) -> pa.Table:
+        """A file of data of a part: of `faces`, or of a further embedder's folder."""
+        name = _name(sub, part)
+
+        def use(data: bytes) -> pa.Table:
+            return as_table(data, columns)
+
+        def read(known: PartFile | None) -> pa.Table:
+            if known is None:
+                return self._marked(sub, part, use)
+            if columns is not None and _VECTORS not in columns:
+                return read_columns(self.folder, name, columns, known.rows, known.sha256)
+            return read_whole(self.folder, name, use, known.sha256)
+
+        return run.read_recorded(self.folder, name, read)
+
+    def _marked(self, sub: str, part: int, use: Callable[[bytes], T]) -> T:
+        """What `use` makes of a file of data, compared with its mark in the images of the part."""
+        name = _name(sub, part)
+        mark = read_whole(self.folder, _name(IMAGES, part), marks_of).get(sub, "")
         try:
             return read_whole(self.folder, name, use, mark)
         except FileDamaged:

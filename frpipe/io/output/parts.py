@@ -1,9 +1,10 @@
-"""Publish the output of a part: `faces/` first, `images/` last, each of them only once.
+"""Publish the output of a part: its data first, `images/` last, each file only once.
 
-Both are created exclusively: whoever comes later, be it an attempt that everybody thought dead, finds them
-there and changes nothing. The images file is the mark that the part's rows are done. It names the SHA-256 of
-its faces file, so that a faces file of another attempt cannot pass for it. Before the end of a run readers go
-by these marks; after it `files.json` and a plain glob name the same files.
+The data are `faces/`, and before them `embeddings/NAME/` of each further embedder. All are created
+exclusively: whoever comes later, be it an attempt that everybody thought dead, finds them there and changes
+nothing. The images file is the mark that the part's rows are done. It names the SHA-256 of each file of data,
+so that one of another attempt cannot pass for it. Before the end of a run readers go by these marks; after it
+`files.json` and a plain glob name the same files.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +25,12 @@ from frpipe.io.storage.whole_file import as_table, bytes_of, damaged, read_whole
 
 IMAGES = "images"
 FACES = "faces"
+EMBEDDINGS = "embeddings"
 _FACES_SHA = b"frpipe.faces_sha256"
+_EMBEDDINGS_SHA = b"frpipe.embeddings_sha256."
+Further = Mapping[str, pa.Table]
+"""The embeddings of further embedders, by their names; each table brings the metadata of its file."""
+_NOTHING: Further = MappingProxyType({})
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 
 
@@ -53,53 +61,68 @@ def part_number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def write_part(
-    out: Folder, part: int, images: pa.Table, faces: pa.Table, metadata: Mapping[str, str]
+def write_part(  # noqa: PLR0917 - as the files of a part are
+    out: Folder,
+    part: int,
+    images: pa.Table,
+    faces: pa.Table,
+    metadata: Mapping[str, str],
+    further: Further = _NOTHING,
 ) -> bool:
-    """Publish a part. False if another attempt has published it, or other faces of it: they stay.
+    """Publish a part. False if another attempt has published it, or other data of it: they stay.
 
-    Faces without images are what an attempt left that died between the two, or is still at it. Faces of the
+    Data without images are what an attempt left that died between the two, or is still at it. Data of the
     same bytes are as good as our own; others only the run's driver clears away (`clear_orphans`).
     """
-    faces_bytes = to_parquet(faces, metadata)
-    mark = {**metadata, _FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
-    return create_part(out, part, to_parquet(images, mark), faces_bytes)
+    data = _data_files(faces, metadata, further)
+    return create_part(out, part, to_parquet(images, {**metadata, **_marks(data)}), data)
 
 
-def create_part(out: Folder, part: int, images: bytes, faces: bytes) -> bool:
-    """Publish a part from the bytes of its two files; else as `write_part`."""
+def create_part(out: Folder, part: int, images: bytes, data: Mapping[str, bytes]) -> bool:
+    """Publish a part from the bytes of its files. data: by folder, in the order of their creation."""
     name = part_name(part)
     if out.exists(f"{IMAGES}/{name}"):
         return False
-    # A store that loses its answer says no although the faces are ours.
-    if not out.create(f"{FACES}/{name}", faces) and not _holds(out, f"{FACES}/{name}", faces):
-        return False
+    for sub, content in data.items():
+        # A store that loses its answer says no although the file is ours.
+        if not out.create(f"{sub}/{name}", content) and not _holds(out, f"{sub}/{name}", content):
+            return False
     return out.create(f"{IMAGES}/{name}", images)
 
 
-def replace_part(out: Folder, part: int, images: pa.Table, faces: pa.Table) -> None:
-    """Put other rows in place of a published part's. Both tables bring the metadata of their files.
+def replace_part(
+    out: Folder, part: int, images: pa.Table, faces: pa.Table, further: Further = _NOTHING
+) -> None:
+    """Put other rows in place of a published part's. All tables bring the metadata of their files.
 
-    Between its two writes the part is damaged for whoever checks it: the run may not be marked as complete.
+    Between its writes the part is damaged for whoever checks it: the run may not be marked as complete.
     """
     name = part_name(part)
-    faces_bytes = to_parquet(faces, {})
-    mark = {_FACES_SHA.decode(): hashlib.sha256(faces_bytes).hexdigest()}
-    out.write(f"{FACES}/{name}", faces_bytes)
-    out.write(f"{IMAGES}/{name}", to_parquet(images, mark))
+    data = _data_files(faces, {}, further)
+    for sub, content in data.items():
+        out.write(f"{sub}/{name}", content)
+    out.write(f"{IMAGES}/{name}", to_parquet(images, _marks(data)))
 
 
-def is_whole(images: pa.Table, faces: bytes) -> bool:
-    """Whether a file of faces is the one that the images of its part were written with."""
-    return _mark_of(images.schema) == hashlib.sha256(faces).hexdigest()
+def data_of(images: pa.Schema) -> dict[str, str]:
+    """The files of data that the images of a part were written with: SHA-256 by folder, faces the last."""
+    marks = images.metadata or {}
+    further = {
+        f"{EMBEDDINGS}/{key.removeprefix(_EMBEDDINGS_SHA).decode()}": value.decode()
+        for key, value in marks.items()
+        if key.startswith(_EMBEDDINGS_SHA)
+    }
+    return {**dict(sorted(further.items())), FACES: marks.get(_FACES_SHA, b"").decode()}
 
 
-def faces_mark(images: bytes) -> str:
-    """SHA-256 of the faces that an images file was written with; empty: it does not say.
+def marks_of(images: bytes) -> dict[str, str]:
+    """As `data_of`, from the bytes of an images file, the checksum of every page compared."""
+    return data_of(as_table(images).schema)
 
-    Raises what Arrow does for bytes that are damaged: the checksum of every page is compared.
-    """
-    return _mark_of(as_table(images).schema)
+
+def is_whole(images: pa.Table, data: Mapping[str, bytes]) -> bool:
+    """Whether files of data, by folder, are those that the images of their part were written with."""
+    return data_of(images.schema) == {sub: hashlib.sha256(data[sub]).hexdigest() for sub in data}
 
 
 def done_parts(out: Folder) -> set[int]:
@@ -108,12 +131,14 @@ def done_parts(out: Folder) -> set[int]:
 
 
 def clear_orphans(out: Folder) -> None:
-    """Remove faces without images, before their parts are done again. For the run's own driver alone."""
-    faces = _numbered(out, FACES)
-    for part in sorted(faces - done_parts(out)):
+    """Remove data without images, before their parts are done again. For the run's own driver alone."""
+    names = [entry.name for sub in (EMBEDDINGS, FACES) for entry in out.list(sub)]
+    numbers = {name: part_number(name) for name in names}
+    done = done_parts(out)
+    for name, part in numbers.items():
         # An attempt that was at it when the files were listed may have ended since.
-        if not out.exists(f"{IMAGES}/{part_name(part)}"):
-            out.delete(f"{FACES}/{part_name(part)}")
+        if part is not None and part not in done and not out.exists(f"{IMAGES}/{part_name(part)}"):
+            out.delete(name)
 
 
 def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
@@ -124,17 +149,32 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     """
     name = part_name(part)
     images, images_file = read_whole(out, f"{IMAGES}/{name}", lambda data: _listed(f"{IMAGES}/{name}", data))
-    mark = _mark_of(images.schema)
+    mark = data_of(images.schema)[FACES]
     if not mark:
         raise damaged(out, f"{IMAGES}/{name}")
     faces_file = read_whole(out, f"{FACES}/{name}", lambda data: part_file(f"{FACES}/{name}", data), mark)
     return images_file, faces_file, images
 
 
+def check_embeddings(out: Folder, part: int, images: pa.Table) -> list[PartFile]:
+    """Read the embeddings of a published part back that its images, from `check_part`, were written with.
+
+    Raises as `check_part`.
+    """
+    name = part_name(part)
+    return [
+        read_whole(out, f"{sub}/{name}", partial(part_file, f"{sub}/{name}"), sha256)
+        for sub, sha256 in data_of(images.schema).items()
+        if sub != FACES
+    ]
+
+
 def withdraw_part(out: Folder, part: int) -> None:
     """Take a damaged part back, so that it is done again: its mark first. For the run's own driver alone."""
-    for table in (IMAGES, FACES):
-        out.delete(f"{table}/{part_name(part)}")
+    name = part_name(part)
+    beside = [entry.name for entry in out.list(EMBEDDINGS) if entry.name.endswith(f"/{name}")]
+    for file in (f"{IMAGES}/{name}", f"{FACES}/{name}", *beside):
+        out.delete(file)
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
@@ -168,9 +208,17 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def _mark_of(images: pa.Schema) -> str:
-    mark: bytes = (images.metadata or {}).get(_FACES_SHA, b"")
-    return mark.decode()
+def _data_files(faces: pa.Table, metadata: Mapping[str, str], further: Further) -> dict[str, bytes]:
+    """The files of data of a part by folder, faces the last."""
+    data = {f"{EMBEDDINGS}/{name}": to_parquet(table, {}) for name, table in sorted(further.items())}
+    return {**data, FACES: to_parquet(faces, metadata)}
+
+
+def _marks(data: Mapping[str, bytes]) -> dict[str, str]:
+    """What the images say of the files of data."""
+    keys = {sub: _EMBEDDINGS_SHA.decode() + sub.removeprefix(f"{EMBEDDINGS}/") for sub in data}
+    keys[FACES] = _FACES_SHA.decode()
+    return {keys[sub]: hashlib.sha256(content).hexdigest() for sub, content in data.items()}
 
 
 def _numbered(out: Folder, table: str) -> set[int]:

@@ -18,9 +18,11 @@ from frpipe.core.config import Config
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
+    EMBEDDINGS,
     FACES,
     IMAGES,
     PartFile,
+    check_embeddings,
     check_part,
     done_parts,
     part_name,
@@ -183,7 +185,7 @@ class _Run:
         run.reopen(self.out)
         for each in (problem for problem in problems if problem.mendable):
             part, folder = part_number(each.file), each.file.partition("/")[0]
-            if part is not None and self.job == ENROLL and folder in {IMAGES, FACES}:
+            if part is not None and self.job == ENROLL and folder in {IMAGES, FACES, EMBEDDINGS}:
                 withdraw_part(self.out, part)
             elif part is not None:
                 self.out.delete(each.file)
@@ -206,10 +208,11 @@ class _Run:
 
     def _look_at_part(self, part: int) -> FileProblem | None:
         try:
-            images, faces, _ = check_part(self.out, part)
+            *files, images = check_part(self.out, part)
+            files += check_embeddings(self.out, part, images)
         except FileDamaged as error:
             return FileProblem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
-        self._count(images.bytes + faces.bytes)
+        self._count(sum(file.bytes for file in files))
         return None
 
     def _look(self, name: str, size: int, read: Callable[[], object]) -> FileProblem | None:

@@ -137,7 +137,7 @@ class Consolidation:
     elsewhere before are the same ones, though they have changed.  strict: refuse where a new face is
     doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
     image_uri of photos that are there no more: the gallery's templates of them go.  doubts_to: gets the new
-    faces that do not fit, before the gallery is changed.
+    faces that do not fit, before the gallery is changed.  embedder: of the output; None: its first.
     """
 
     features: str
@@ -152,6 +152,7 @@ class Consolidation:
     threshold: float | None = None
     vanished: pa.Table | None = None
     doubts_to: Callable[[Doubts], None] | None = None
+    embedder: str | None = None
 
     def run(self) -> Consolidated:
         """Consolidate the run into the gallery, in one commit.
@@ -161,7 +162,7 @@ class Consolidation:
         """
         self._refuse_relative()
         check_source(self.source)
-        source = FeatureRun.open(self.features)
+        source = FeatureRun.open(self.features, self.embedder)
         try:
             gallery = Gallery.ensure(self.gallery, source.spec)
         except GalleryMismatch as error:
@@ -182,7 +183,7 @@ class Consolidation:
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""
         self._refuse_relative()
-        source = FeatureRun.open(self.features)
+        source = FeatureRun.open(self.features, self.embedder)
         try:
             there = check_gallery(self.gallery, source.spec)
         except GalleryMismatch as error:
@@ -260,6 +261,8 @@ class Consolidation:
         facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
         if self.source:
             facts["source"] = self.source
+        if source.embedder is not None:
+            facts["embedder"] = source.embedder
         return "consolidate " + json.dumps(facts)
 
     def _wanted(self) -> str:

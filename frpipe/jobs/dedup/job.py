@@ -56,7 +56,7 @@ class Dedup:
     """Which gallery or which features, and from where on two templates are alike.
 
     since: the result of another night, to be brought up to date; since_version: only pairs with a template
-    that this version of the gallery does not have.
+    that this version of the gallery does not have.  embedder: of the features; None: their first.
     """
 
     output: str
@@ -70,6 +70,7 @@ class Dedup:
     execution: Execution = Execution()
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
+    embedder: str | None = None
 
     def run(self) -> ReportResult:
         """Do it, or what is left of it; the report.
@@ -124,17 +125,18 @@ class Dedup:
         if self.since is not None and self.since_version is not None:
             raise ConfigError("--since and --since-version say the same", "give one of them")
         versions = (self.version, self.since, self.since_version)
+        if self.features is None and self.embedder is not None:
+            raise ConfigError("a gallery is of one embedder", "leave --embedder out, or give --features")
         if self.features is not None and any(value is not None for value in versions):
             raise ConfigError(
                 "an enroll run has no versions", "leave --version, --since and --since-version out"
             )
 
     def _feature_plan(self, uri: str, block_rows: int) -> DedupPlan:
-        found = FeatureRun.open(uri)
-        source = FeatureSource(found.folder.uri, found.created, block_rows)
-        digest = run.digest(found.folder)
+        found = FeatureRun.open(uri, self.embedder)
+        source = FeatureSource(found.folder.uri, found.created, block_rows, found.embedder)
         facts = {"features": uri, "run_id": found.run_id}
-        return self._of(source, found.spec, {"features": digest}, facts)
+        return self._of(source, found.spec, {"features": found.digest}, facts)
 
     def _gallery_plan(self, uri: str, begun: RecordedVersion | None, block_rows: int) -> DedupPlan:
         gallery = Gallery.open(uri)

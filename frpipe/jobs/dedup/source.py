@@ -125,6 +125,7 @@ class FeatureSource(_Plain):
     uri: str
     created: datetime
     block_rows: int
+    embedder: str | None = None
 
     @cached_property
     def blocks(self) -> list[list[int]]:
@@ -182,7 +183,7 @@ class FeatureSource(_Plain):
 
     @property
     def _features(self) -> Features:
-        return Features.at(self.uri)
+        return Features.at(self.uri, self.embedder)
 
     def _subjects(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
         chosen, _ = templates_of(images, faces, "centre-largest", self.created)

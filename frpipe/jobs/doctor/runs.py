@@ -61,10 +61,18 @@ def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
     notes = _notes(gallery)
     found = []
     for uri in uris:
-        run = FeatureRun.open(uri)
+        run = _of_gallery(uri, gallery)
         gallery.spec.check_same(run.spec)
         found.append(RunOfGallery(uri, run, notes.get(run.run_id)))
     return sorted(found, key=lambda each: each.run.created)
+
+
+def _of_gallery(uri: str, gallery: Gallery) -> FeatureRun:
+    """The run, with the embedder that made the gallery's vectors, if it is among its further ones."""
+    run = FeatureRun.open(uri)
+    each_of = (FeatureRun.open(uri, reader.embedder) for reader in run.features.by_embedder())
+    fitting = (each for each in each_of if each.spec.embedder_hash == gallery.spec.embedder_hash)
+    return next(fitting, run)
 
 
 def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:

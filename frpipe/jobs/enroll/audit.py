@@ -12,7 +12,14 @@ import pyarrow as pa
 from frpipe.core.errors import FileDamaged, InvariantError
 from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
-from frpipe.io.output.parts import PartFile, check_part, clear_orphans, done_parts, withdraw_part
+from frpipe.io.output.parts import (
+    PartFile,
+    check_embeddings,
+    check_part,
+    clear_orphans,
+    done_parts,
+    withdraw_part,
+)
 from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import UnitWork
@@ -21,7 +28,8 @@ from frpipe.runtime.executor import Executor
 _THREADS = 8
 _AT_ONCE = 64
 
-Checked = tuple[PartFile, PartFile, pa.Table]
+Checked = tuple[list[PartFile], pa.Table]
+"""The files of a part, images first, and the rows of its images."""
 
 
 @dataclass(slots=True)
@@ -82,18 +90,20 @@ def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:
     if checked is None:
         result.damaged.append(part)
         return
-    images_file, faces_file, images = checked
+    files, images = checked
     before = result.tally.faces
     result.tally.add(images)
-    if images_file.rows != rows or faces_file.rows != result.tally.faces - before:
+    faces = result.tally.faces - before
+    if [file.rows for file in files] != [rows] + [faces] * (len(files) - 1):
         raise _unbalanced(f"part {part}")
-    result.files += (images_file, faces_file)
+    result.files += files
 
 
 def _checker(out: Folder) -> Callable[[int], Checked | None]:
     def check(part: int) -> Checked | None:
         try:
-            return check_part(out, part)
+            *files, images = check_part(out, part)
+            return [*files, *check_embeddings(out, part, images)], images
         except FileDamaged:
             return None
 

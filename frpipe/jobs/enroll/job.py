@@ -12,7 +12,6 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
-from frpipe.core.schema import reserved_names
 from frpipe.io.output import run
 from frpipe.io.output.plan import Draft, plan_of
 from frpipe.io.output.plan import Plan as Partition
@@ -76,7 +75,7 @@ class Enrollment:
         begun = run.begun(out)
         config = going_on(self.config, begun.get("identity", {}).get("recipe"), self.say)
         spec = run_spec(config, out.uri, self.obeyed)
-        draft = Draft.of(self.manifest, reserved_names(spec.recipe.schema_version))
+        draft = Draft.of(self.manifest, spec.reserved_names)
         return EnrollPlan(self, spec, draft, begun.get("part_rows"))
 
 
@@ -217,14 +216,18 @@ def report_facts(spec: RunSpec, plan: Partition, pools: Pools, launch: Launch) -
 
 def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
+    *others, last = ("images/", "faces/", *(f"embeddings/{card.name}/" for card in spec.further))
+    tables = f"{', '.join(others)} and {last}"
+    stages = {name: stage["version"] for name, stage in spec.recipe.stages.items()}
     return DryRun(
         (
             f"manifest  {plan.rows:,} photos in {plan.parts:,} parts of {plan.part_rows:,}",
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
             f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
-            f"embedder  {spec.embedder.name} ({spec.embedder.licence})",
+            *(f"embedder  {card.name} ({card.licence})" for card in (spec.embedder, *spec.further)),
+            *((f"stages    {', '.join(f'{n} {v}' for n, v in stages.items())}",) if stages else ()),
             *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
-            f"output    {job.output}: images/ and faces/, {plan.parts:,} files each",
+            f"output    {job.output}: {tables}, {plan.parts:,} files each",
         ),
         {
             "job": "enroll",
@@ -233,6 +236,7 @@ def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) ->
             "part_rows": plan.part_rows,
             "columns": plan.extra.names,
             "models": {role: card.name for role, card in spec.named.items()},
+            **({"stages": stages} if stages else {}),
             "faces": policy,
             "pools": [str(pool) for pool in pools],
             "output": job.output,

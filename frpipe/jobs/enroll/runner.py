@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 
@@ -35,18 +35,18 @@ def stream(
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of worker. roles: of the models that it loads."""
+    """A kind of worker, and the pool that it is of."""
 
     make: Callable[[RunSpec, Host], Work]
-    roles: tuple[str, ...] = ()
+    pool: Literal["enroll", "locate", "embed", "publish"]
 
 
 _WORKERS = {
-    "enroll": _Kind(workers.Enroll, ("detector", "embedder")),
-    "locate": _Kind(workers.Locate, ("detector",)),
-    "embed": _Kind(workers.Embed, ("embedder",)),
+    "enroll": _Kind(workers.Enroll, "enroll"),
+    "locate": _Kind(workers.Locate, "locate"),
+    "embed": _Kind(workers.Embed, "embed"),
     # A task would do, but Ray ends idle task processes and starts new ones for the next, at seconds each.
-    "publish": _Kind(workers.Publish),
+    "publish": _Kind(workers.Publish, "publish"),
 }
 
 
@@ -61,9 +61,8 @@ class _Maker:
     def __call__(self, host: Host) -> Work:
         # What OpenCV does is spread over photos, not threads: these would take the CPUs of other workers.
         cv2.setNumThreads(1)
-        for card in self.spec.models:
-            if card.role in self.kind.roles:
-                _bring(card, self.weights[card.name])
+        for card in self.spec.models_of(self.kind.pool):
+            _bring(card, self.weights[card.name])
         return self.kind.make(self.spec, host)
 
 

@@ -9,13 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import FileDamaged
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
 from frpipe.io.output.part_writer import PartWriter
-from frpipe.io.output.parts import FACES, IMAGES, is_whole, part_name, replace_part, withdraw_part
+from frpipe.io.output.parts import (
+    EMBEDDINGS,
+    FACES,
+    IMAGES,
+    data_of,
+    is_whole,
+    part_name,
+    replace_part,
+    withdraw_part,
+)
 from frpipe.io.output.plan import PLAN, Plan
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
@@ -56,7 +66,7 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
 
     def strike(part: int) -> None:
         try:
-            images, faces, whole = _read(out, part, listed)
+            images, faces, further, whole = _read(out, part, listed)
         except FileDamaged:
             check()
             withdraw_part(out, part)
@@ -64,7 +74,9 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
         gone, gone_faces = ids.mask(images), ids.mask(faces)
         if gone.any() or gone_faces.any() or not whole:
             check()
-            replace_part(out, part, images.filter(pa.array(~gone)), faces.filter(pa.array(~gone_faces)))
+            kept = faces.filter(pa.array(~gone_faces))
+            beside = {name: _of_faces(table, kept) for name, table in further.items()}
+            replace_part(out, part, images.filter(pa.array(~gone)), kept, beside)
 
     deque(in_order(strike, parts), maxlen=0)
 
@@ -91,11 +103,19 @@ def _plan_rows(out: Folder, part: int) -> pa.Table:
     return read_whole(out, f"{PLAN}/{part_name(part)}", as_written)
 
 
-def _read(out: Folder, part: int, listed: Mapping[str, str]) -> tuple[pa.Table, pa.Table, bool]:
-    """Images and faces of a part, and whether they belong together."""
+def _read(
+    out: Folder, part: int, listed: Mapping[str, str]
+) -> tuple[pa.Table, pa.Table, dict[str, pa.Table], bool]:
+    """Images, faces, the embeddings beside them, and whether they belong together."""
     images = _whole(out, f"{IMAGES}/{part_name(part)}", listed)[0]
-    faces, data = _whole(out, f"{FACES}/{part_name(part)}", listed)
-    return images, faces, is_whole(images, data)
+    read = {sub: _whole(out, f"{sub}/{part_name(part)}", listed) for sub in data_of(images.schema)}
+    further = {sub.removeprefix(f"{EMBEDDINGS}/"): read[sub][0] for sub in read if sub != FACES}
+    return images, read[FACES][0], further, is_whole(images, {sub: read[sub][1] for sub in read})
+
+
+def _of_faces(table: pa.Table, faces: pa.Table) -> pa.Table:
+    """The embeddings of some faces."""
+    return table.filter(pc.is_in(table["face_id"], value_set=faces["face_id"].combine_chunks()))
 
 
 def _whole(out: Folder, name: str, listed: Mapping[str, str]) -> tuple[pa.Table, bytes]:

@@ -116,9 +116,12 @@ def _look_for_copies(known: KnownPhotos, runs: Sequence[Folder], wanted: _Wanted
 
 
 def _vectors(features: Features, part: int, images: pa.ChunkedArray) -> set[Needle]:
-    faces = features.faces(part, ["image_id", "embedding"])
-    theirs = faces.filter(pc.is_in(faces["image_id"], value_set=images.combine_chunks()))
-    return set(Needle.of(vectors_of(theirs)))
+    needles: set[Needle] = set()
+    for own in features.by_embedder():
+        faces = own.faces(part, ["image_id", "embedding"])
+        theirs = faces.filter(pc.is_in(faces["image_id"], value_set=images.combine_chunks()))
+        needles.update(Needle.of(vectors_of(theirs)))
+    return needles
 
 
 def _tables(runs: Sequence[Folder]) -> Iterator[tuple[Folder, int, pa.Table]]:

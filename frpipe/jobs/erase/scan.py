@@ -51,7 +51,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
     features = Features(out)
-    done = {*features.parts()}
+    done, each = {*features.parts()}, features.by_embedder()
 
     def look(part: int) -> FoundRows:
         images = features.images(part, _IMAGES) if part in done else _unpublished(out, part)
@@ -62,7 +62,7 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
             with_face = hit.filter(pc.greater(hit["faces"], 0))
             found.contents = set(with_face["content_sha256"].drop_null().to_pylist())
         if found.faces:
-            found.needles = set(Needle.of(_vectors(features, part, hit)))
+            found.needles = {n for own in each for n in Needle.of(_vectors(own, part, hit))}
         return found
 
     total = FoundRows(ErasedIds(wanted.key))
@@ -79,18 +79,23 @@ def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
     """Find copies of the photos that stay. erased: ids of all rows that go. Reads all vectors of the run."""
     features, haystack = Features(out), Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())
+    each = features.by_embedder()
 
     def look(part: int) -> Copies:
-        images, kept = features.part(part, _IMAGES, _FACES)
+        images = features.images(part, _IMAGES)
         with_face = pc.greater(images["faces"], 0).to_numpy()
         stays = with_face & ~erased.mask(images)
         same = images.filter(pa.array(stays & pc.is_in(images["content_sha256"], contents).to_numpy()))
         ids = set(same["image_id"].to_pylist())
-        kept = kept.filter(pa.array(~erased.mask(kept)))
-        shared = haystack.found_in(vectors_of(kept).tobytes())
-        if shared:
-            alike = [needle in shared for needle in Needle.of(vectors_of(kept))]
-            ids |= set(kept.filter(pa.array(alike))["image_id"].to_pylist())
+        shared: set[Needle] = set()
+        for own in each:
+            kept = own.faces(part, _FACES)
+            kept = kept.filter(pa.array(~erased.mask(kept)))
+            same_vectors = haystack.found_in(vectors_of(kept).tobytes())
+            if same_vectors:
+                alike = [needle in same_vectors for needle in Needle.of(vectors_of(kept))]
+                ids |= set(kept.filter(pa.array(alike))["image_id"].to_pylist())
+                shared |= same_vectors
         digests = frozenset(image_digest(erased.key, each) for each in ids)
         return Copies(ErasedIds(erased.key, images=digests), len(ids), shared)
 

@@ -54,6 +54,7 @@ class Identifying:
 
     probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
     `config`.  closed: always name the nearest; else below the threshold is a stranger.
+    embedder: of an enroll run; None: its first.
     """
 
     probes: str
@@ -70,6 +71,7 @@ class Identifying:
     execution: Execution = Execution()
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
+    embedder: str | None = None
 
     def run(self) -> ReportResult:
         """Do it, or what is left of it. Raises a FrpipeError with a remedy."""
@@ -105,7 +107,7 @@ class Identifying:
             enrollment.run()
             probes = enrollment.output
         similarity = similarity_of(gallery.spec, self.threshold, self.card, closed=self.closed)
-        digest = run.digest(FeatureRun.open(probes).folder)
+        digest = FeatureRun.open(probes, self.embedder).digest
         run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest))
         self.say(_COMPLETE)
         return ReportResult(stored, report_text)
@@ -120,7 +122,7 @@ class Identifying:
             # To enroll takes its time, and the gallery may have moved on.
             probes, search_plan = enrollment.output, self._search_plan(out)
         probe_rows = int(run.begun(out).get("probe_rows", self.execution.probe_rows))
-        source, workers = FeatureRun.open(probes), self.execution.workers
+        source, workers = FeatureRun.open(probes, self.embedder), self.execution.workers
         return IdentifyPlan(source, search_plan, probe_rows, self.say, self.probes, workers)
 
     @cached_property
@@ -142,6 +144,11 @@ class Identifying:
         out = output_place(self.output, f"{FEATURES}/")
         if not self._from_manifest:
             refuse_relative("--probes", self.probes)
+        elif self.embedder is not None:
+            raise ConfigError(
+                "--embedder chooses among the embedders of an enroll output, and the probes are a manifest",
+                f"choose the embedder that they are enrolled with: --set embed.model={self.embedder}",
+            )
         return out
 
     def _search_plan(self, out: Folder) -> SearchPlan:
@@ -159,7 +166,7 @@ class Identifying:
         if self._from_manifest:
             check_config(self._settings, gallery)
         else:
-            check_recipe(FeatureRun.open(self.probes), gallery)
+            check_recipe(FeatureRun.open(self.probes, self.embedder), gallery)
 
     def _enrollment(self, out: Folder) -> Enrollment:
         features = out.child(FEATURES).uri

@@ -50,7 +50,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the content."""
-        return self.search_plan.identity(run.digest(self.source.folder))
+        return self.search_plan.identity(self.source.digest)
 
     @property
     def small(self) -> bool:
@@ -110,7 +110,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
         progress = Progress(probes, "probes", self.say)
-        publication = Publication(self.source.folder, out, self._verdicts(), self._metadata())
+        publication = Publication(self.source.features, out, self._verdicts(), self._metadata())
         for searched in self._searched(publication, pending, executor):
             progress.add(searched)
         return probes

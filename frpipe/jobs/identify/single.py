@@ -103,7 +103,7 @@ def identify(
         faces_found=face.faces_found,
         face_policy=faces,
         quality=face.quality,
-        model=config.embed.model,
+        model=config.embedder.model,
     )
 
 

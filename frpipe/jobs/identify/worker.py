@@ -59,14 +59,14 @@ class SearchSpec:
 class Publication:
     """How the candidates of a unit become rows, and where these lie. metadata: for each file."""
 
-    probes: Folder
+    probes: Features
     output: Folder
     verdicts: Verdicts
     metadata: Mapping[str, str]
 
     def publish(self, unit: int, parts: Parts, ranking: Ranking) -> int:
         """Write a unit; how many probes it has."""
-        images, faces = Features(self.probes).joined(parts, IMAGE_NAMES, FACE_NAMES)
+        images, faces = self.probes.joined(parts, IMAGE_NAMES, FACE_NAMES)
         table = self.verdicts.table(images, faces, ranking)
         Units(self.output, PROBES).publish(unit, table, self.metadata)
         return int(faces.num_rows)
@@ -117,7 +117,7 @@ class Searcher:
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
         unit, parts = ticket["unit"], tuple(ticket["parts"])
-        vectors = Features(self._publication.probes).vectors(parts)
+        vectors = self._publication.probes.vectors(parts)
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
         found = TopK(vectors, self._k, self._kernel)

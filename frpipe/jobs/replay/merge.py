@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import extras_of, face_schema, version_of
-from frpipe.io.output.parts import FACES, IMAGES, create_part, part_name, write_part
+from frpipe.core.schema import extras_of, face_schema, staged_fields, version_of
+from frpipe.io.output.embeddings import fields_behind, joined, split
+from frpipe.io.output.parts import EMBEDDINGS, FACES, IMAGES, create_part, part_name, write_part
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
@@ -27,7 +28,7 @@ from frpipe.jobs.rescan.affected import Carry
 _HELD_PARTS = 16
 
 Tables = tuple[pa.Table, pa.Table]
-"""Images and faces."""
+"""Images, and faces with the embeddings of further embedders behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Merge:
 
     def write(self, parts: Sequence[int]) -> None:
         """Publish some parts of the new output; memory: a few parts for each of eight threads."""
-        again = lru_cache(_HELD_PARTS)(lambda part: _tables(self.replayed, part))
+        again = lru_cache(_HELD_PARTS)(lambda part: _tables(self.replayed, part, self.recipe))
 
         def one(part: int) -> None:
             if part in self.spans or self.carry is not None:
@@ -60,11 +61,12 @@ class Merge:
 
     def _copy(self, part: int) -> None:
         """Copy a part byte for byte."""
-        images, faces = (self.run.read(f"{table}/{part_name(part)}") for table in (IMAGES, FACES))
-        create_part(self.out, part, images, faces)
+        further = (f"{EMBEDDINGS}/{name}" for name in sorted(self.recipe.further))
+        data = {sub: self.run.read(f"{sub}/{part_name(part)}") for sub in (*further, FACES)}
+        create_part(self.out, part, self.run.read(f"{IMAGES}/{part_name(part)}"), data)
 
     def _merge(self, part: int, again: Any) -> None:
-        old = _tables(self.run, part)
+        old = _tables(self.run, part, self.recipe)
         mask = self.selection.among(*old)
         if self.carry is not None:
             old = self.carry.over(*old)
@@ -73,7 +75,8 @@ class Merge:
             images, faces = old
         else:
             images, faces = merged(old, _sliced(again, spans), mask, self.recipe)
-        write_part(self.out, part, images, faces, self.recipe.metadata())
+        faces, further = split(faces, self.recipe)
+        write_part(self.out, part, images, faces, self.recipe.metadata(), further)
 
 
 def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
@@ -103,7 +106,9 @@ def _face_schema(tables: Tables) -> pa.Schema:
     """
     images, faces = tables
     dim = faces.schema.field("embedding").type.list_size
-    return face_schema(dim, extras_of(images.schema), version_of(images.schema))
+    staged = staged_fields(faces.schema)
+    known = face_schema(dim, extras_of(images.schema), version_of(images.schema), staged)
+    return pa.schema([*known, *fields_behind(faces.schema)])
 
 
 def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
@@ -121,8 +126,10 @@ def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Tabl
     return pa.concat_tables([old.filter(pc.invert(mask)), new]).take(pa.array(rows))
 
 
-def _tables(files: ListedFiles, part: int) -> Tables:
-    return files.table(f"{IMAGES}/{part_name(part)}"), files.table(f"{FACES}/{part_name(part)}")
+def _tables(files: ListedFiles, part: int, recipe: Recipe) -> Tables:
+    name = part_name(part)
+    further = {each: files.table(f"{EMBEDDINGS}/{each}/{name}") for each in recipe.further}
+    return files.table(f"{IMAGES}/{name}"), joined(files.table(f"{FACES}/{name}"), further)
 
 
 def _sliced(again: Any, spans: Sequence[Span]) -> Tables:

@@ -56,8 +56,7 @@ class ReplaySource:
     @property
     def recipe(self) -> Recipe:
         """The recipe that made the run's vectors."""
-        known = self.identity["recipe"]
-        return Recipe(known["settings"], known["detector"], known["embedder"], known.get("looks"))
+        return Recipe.stored(self.identity["recipe"])
 
     def changes(self, recipe: Recipe) -> dict[str, Any]:
         """Settings of another recipe that differ and may, by name.

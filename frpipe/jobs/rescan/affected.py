@@ -15,7 +15,8 @@ from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, Conf
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.reasons import Status
 from frpipe.core.recipe import SINGLE_LOOK, Recipe
-from frpipe.core.schema import extras_of, face_schema, image_schema, reserved_names
+from frpipe.core.schema import extras_of, face_schema, image_schema, reserved_names, staged_fields
+from frpipe.io.output.embeddings import fields_behind
 from frpipe.io.output.features import Features
 from frpipe.jobs.features import flat, stored_settings
 from frpipe.jobs.rescan.criteria import (
@@ -163,9 +164,11 @@ class Carry:
             "least_face_px": pa.array(least, pa.float32()),
         }
         dim = faces.schema.field("embedding").type.list_size
+        known = face_schema(dim, extra, version, staged_fields(faces.schema))
+        schema = pa.schema([*known, *fields_behind(faces.schema)])
         return (
-            _with(images, new_images, image_schema(extra, version)),
-            _with(faces, self._of_faces(images, faces, scales), face_schema(dim, extra, version)),
+            _with(images, new_images, image_schema(extra, version, staged_fields(images.schema))),
+            _with(faces, self._of_faces(images, faces, scales), schema),
         )
 
     def _of_faces(self, images: pa.Table, faces: pa.Table, scales: np.ndarray) -> dict[str, pa.Array]:

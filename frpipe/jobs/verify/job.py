@@ -42,6 +42,7 @@ class PairVerification:
 
     faces: which face of a photo is compared.  threshold: a similarity; None takes the threshold card, and
     without one the embedder's card.  memory_mb: what the embeddings of all named photos may take.
+    embedder: of the output; None: its first.
     """
 
     pairs: str
@@ -52,6 +53,7 @@ class PairVerification:
     threshold_card: str | None = None
     memory_mb: int = MEMORY_MB
     say: Say = lambda _: None
+    embedder: str | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -83,7 +85,7 @@ class PairVerification:
 
     def plan(self, out: Folder, *, dry: bool = False) -> VerifyPlan:
         """The comparison; the list of pairs is opened, and not read."""
-        source, pairs = FeatureRun.open(self.features), PairList.open(self.pairs)
+        source, pairs = FeatureRun.open(self.features, self.embedder), PairList.open(self.pairs)
         limit = self._limit(source)
         return VerifyPlan(self, source, pairs, limit, self._identity(source, pairs, limit))
 
@@ -102,7 +104,7 @@ class PairVerification:
             "job": "verify",
             "version": _VERSION,
             "pairs": pairs.digest,
-            "features": run.digest(source.folder),
+            "features": source.digest,
             "threshold_similarity": limit.similarity,
             "faces": self.faces,
         }

@@ -123,7 +123,7 @@ class NamedFaces:
         try:
             best = choose(Faces(boxes, order, points), photo["width"], photo["height"], self._policy)
         except Reject as reject:
-            return reject.reason.value
+            return str(reject.reason)
         return rows.start + int(best.scores[0])
 
 

@@ -86,7 +86,7 @@ def verify(
         similarity=similarity,
         threshold=limit.distance,
         threshold_source=limit.source,
-        model=config.embed.model,
+        model=config.embedder.model,
         detector_backend=config.detect.model,
         similarity_metric="cosine",
         face_policy=config.detect.policy,

@@ -11,7 +11,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from frpipe.core.reasons import Reason, Reject
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.runtime.failure import EXPECTED, as_text
+from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located, Locator, locator_of
 from frpipe.stages.run_spec import RunSpec
 
@@ -42,10 +44,11 @@ _TOGETHER = 8
 _AHEAD_MB, _THREAD_MB = 1024, 144
 
 Say = Callable[[str], None]
+Do = Callable[[Iterable[bytes | Reject]], Iterator[Located]]
 
 
 def try_photos(order: dict[str, Any], say: Say) -> None:
-    """Locate the faces of each photo in `rows`, in this order: each alone, or as a worker does."""
+    """Do each photo in `rows` up to its embedding, in this order: each alone, or as a worker does."""
 
     say(IDLE)
     cv2.setNumThreads(1)
@@ -54,12 +57,22 @@ def try_photos(order: dict[str, Any], say: Say) -> None:
     each = _alone if order["alone"] else _together
     spec = spec if order["alone"] else _with_small_windows(spec)
     locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
+    chain = StageChain.of(spec.config, spec.stage_cards)
     _warm_up(locator, spec.config.detect.max_side_px or SINGLE_LOOK_SIDE_PX)
-    each(locator, spec, plan, order["rows"], say)
+    each(partial(_done, locator, chain), spec, plan, order["rows"], say)
     say(THROUGH)
 
 
-def _alone(locator: Locator, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
+def _done(locator: Locator, chain: StageChain, photos: Iterable[bytes | Reject]) -> Iterator[Located]:
+    """Photos with all that a worker of the locate pool does."""
+    for outcome in locator.locate(photos):
+        if outcome.reason == Reason.EXHAUSTED_MEMORY:
+            raise MemoryError
+        chain.apply(outcome)
+        yield outcome
+
+
+def _alone(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
     """One at a time: what happens is this photo's doing."""
     from frpipe.stages.workers import fetcher_of  # noqa: PLC0415
 
@@ -71,19 +84,18 @@ def _alone(locator: Locator, spec: RunSpec, plan: pa.Table, rows: Sequence[int],
         except Reject:
             continue
         say(f"{TAKEN} {row}")
-        _passed(next(locator.locate([photo])))
+        next(do([photo]))
         say(f"{DONE} {row}")
         say(IDLE)
 
 
-def _together(locator: Locator, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
+def _together(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
     """With photos fetched ahead and windows of a few. More memory is allowed than to one photo alone."""
     from frpipe.stages.workers import photos_of  # noqa: PLC0415
 
     _limit_memory(spec.config.resources.row_memory_mb + _beside_mb(spec.config.resources))
     photos = _announced(rows, photos_of(spec, plan, rows), say)
-    for row, outcome in zip(rows, locator.locate(photos), strict=True):
-        _passed(outcome)
+    for row, _ in zip(rows, do(photos), strict=True):
         say(f"{DONE} {row}")
 
 
@@ -94,11 +106,6 @@ def _announced(rows: Sequence[int], photos: Iterator[bytes | Reject], say: Say) 
         say(f"{TAKEN} {row}")
         yield photo
     say(BUSY)
-
-
-def _passed(outcome: Located) -> None:
-    if outcome.reason is Reason.EXHAUSTED_MEMORY:
-        raise MemoryError
 
 
 def _with_small_windows(spec: RunSpec) -> RunSpec:

@@ -42,6 +42,7 @@ class AllPairs:
     are counted by person; none: the embedder's card's.  targets: FMRs at which the TAR is bounded; on one
     output they may change from run to run.  workers: None takes one for each CPU of the cluster.
     block_rows: templates of a block, None: as suits their number; fixed by the first run on an output.
+    embedder: of an enroll run; None: its first.
     """
 
     output: str
@@ -57,6 +58,7 @@ class AllPairs:
     block_rows: int | None = None
     runtime: Runtime = field(default_factory=Runtime)
     say: Callable[[str], None] = lambda _: None
+    embedder: str | None = None
 
     def run(self) -> AllPairsResult:
         """Do it, or what is left of it.
@@ -106,6 +108,8 @@ class AllPairs:
         for flag, uri in (("--gallery", self.gallery), ("--features", self.features)):
             if uri is not None:
                 refuse_relative(flag, uri)
+        if self.features is None and self.embedder is not None:
+            raise ConfigError("a gallery is of one embedder", "leave --embedder out, or give --features")
         if self.features is not None and self.version is not None:
             raise ConfigError("an enroll run has no versions", "leave --version out")
         if any(not -1 <= threshold <= 1 for threshold in self.thresholds):
@@ -116,11 +120,10 @@ class AllPairs:
             raise ConfigError(f"{self.by!r} makes no cohorts", "name an attribute of the people")
 
     def _of_features(self, uri: str, block_rows: int | None) -> AllPairsPlan:
-        found = FeatureRun.open(uri)
+        found = FeatureRun.open(uri, self.embedder)
         source = LabelledFeatures.of(found, block_rows or _fitting(found.faces), self.by, self.faces)
-        digest = run.digest(found.folder)
         facts = {"features": uri, "run_id": found.run_id}
-        return self._of(source, found.spec, {"features": digest, "faces": self.faces}, facts)
+        return self._of(source, found.spec, {"features": found.digest, "faces": self.faces}, facts)
 
     def _of_gallery(self, uri: str, begun: RecordedVersion | None, block_rows: int | None) -> AllPairsPlan:
         gallery = Gallery.open(uri)

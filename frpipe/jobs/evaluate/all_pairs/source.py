@@ -113,6 +113,7 @@ class LabelledFeatures:
     by: str | None
     chosen: Mapping[int, bytes] = field(repr=False)
     left_out: Mapping[str, int]
+    embedder: str | None = None
 
     @classmethod
     def of(
@@ -129,7 +130,8 @@ class LabelledFeatures:
             mask = pc.is_in(ids, value_set=templates[FACE_ID].combine_chunks())
             chosen[part] = np.packbits(mask.to_numpy()).tobytes()
             left_out += others
-        return cls(found.folder.uri, found.created, block_rows, by, chosen, left_out)
+        uri, embedder = found.folder.uri, found.embedder
+        return cls(uri, found.created, block_rows, by, chosen, left_out, embedder)
 
     @cached_property
     def blocks(self) -> Sequence[Any]:
@@ -149,7 +151,7 @@ class LabelledFeatures:
 
     def _parts(self, number: int, names: list[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
         wanted, parts = [SUBJECT_ID, *([self.by] if self.by else []), *names], self.blocks[number]
-        tables = Features.at(self.uri).tables([SUBJECT_ID], wanted, parts)
+        tables = Features.at(self.uri, self.embedder).tables([SUBJECT_ID], wanted, parts)
         for part, (images, faces) in zip(parts, tables, strict=True):
             packed = np.frombuffer(self.chosen[part], np.uint8)
             mask = np.unpackbits(packed, count=faces.num_rows).astype(bool)

@@ -1,0 +1,50 @@
+"""What other packages add to frpipe, by entry points: nothing of theirs is imported before it is named."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from frpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+STAGES = "frpipe.stages"
+
+
+def names(group: str) -> list[str]:
+    """Names that the installed packages register under a group, in order."""
+    return sorted(_registered(group, tuple(sys.path)))
+
+
+def load(group: str, name: str) -> Any:
+    """Import what is registered under a name.
+
+    Raises ConfigError: no installed package registers it, or its module cannot be imported.
+    """
+    found = _registered(group, tuple(sys.path))
+    if name not in found:
+        near = difflib.get_close_matches(name, found, n=1)
+        there = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(
+            f"no installed package brings {name!r} ({group}: {', '.join(sorted(found)) or 'none'})",
+            f"{there}install the package that does, on this machine and on every node, or leave it out",
+        )
+    try:
+        return found[name].load()
+    except Exception as error:
+        raise ConfigError(
+            f"{name!r} ({found[name].value}) cannot be imported: {type(error).__name__}: {error}",
+            "mend or update the package, on every node, or leave it out",
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _registered(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """By name. _path: where packages are looked for, so that a change of it is seen."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most runs name no package
+
+    return {point.name: point for point in entry_points(group=group)}

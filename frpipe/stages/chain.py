@@ -1,0 +1,259 @@
+"""Runs the further stages of a configuration over a part's faces, before they are embedded."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError, FrpipeError
+from frpipe.core.reasons import Status
+from frpipe.core.schema import Column, extras_of
+from frpipe.models.card import Card
+from frpipe.models.loading import load_crop_model
+from frpipe.stages.locate import Located
+from frpipe.stages.part_batch import PartBatch
+from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, Values, stage_classes
+from frpipe.stages.tabulate import ROW, tabulate
+
+Feed = Callable[[], None]
+Mask = NDArray[np.bool_]
+# Faces that a stage sees at once: enough for its models, few enough for its memory and for the watchdog.
+BATCH_FACES = 256
+_REMEDY = "mend the stage, or leave it out (docs/stages.md)"
+
+
+class StageChain:
+    """The stages of a run in the order of their names; without any it does nothing."""
+
+    def __init__(self, stages: Sequence[FaceStage], batch_faces: int = BATCH_FACES) -> None:
+        self._stages = stages
+        self._batch_faces = batch_faces
+
+    @classmethod
+    def of(cls, config: Config, cards: Mapping[str, Mapping[str, Card]]) -> StageChain:
+        """Stages ready to run on the device of the locate pool, where they run.
+
+        cards: by stage and by the setting that names the card. Raises ConfigError: a stage is not installed;
+        ModelError and its kin: its models.
+        """
+        return cls(
+            [_made(stage, config, cards.get(stage.name, {})) for stage in stage_classes([*config.stages])]
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._stages)
+
+    def __call__(self, part_batch: PartBatch, feed: Feed = lambda: None) -> PartBatch:
+        """The part with the columns of the stages, without the faces that they leave out.
+
+        feed: called whenever a stage has done a batch.  The crops are copied only where faces are left out.
+        """
+        return self._run(part_batch, feed)[0] if self else part_batch
+
+    def apply(self, located: Located) -> None:
+        """The same with one photo outside of a run: its faces, or how it ends, are changed in place."""
+        if not self or not located.crops:
+            return
+        photo = tabulate(0, _ANY_PLAN, [located], [1], "all")
+        after, kept = self._run(photo, lambda: None)
+        row = after.images.select(["status", "reason", "detail"]).to_pylist()[0]
+        indices = np.flatnonzero(kept)
+        located.status, located.reason, located.detail = Status(row["status"]), row["reason"], row["detail"]
+        located.faces = located.faces.take(indices)
+        located.crops = list(after.crops)
+        for name in ("candidates", "eye_distance_px", "sharpness"):
+            values = getattr(located, name)
+            setattr(located, name, [values[index] for index in indices] if values else [])
+
+    def _run(self, part_batch: PartBatch, feed: Feed) -> tuple[PartBatch, Mask]:
+        """The part, and which of its faces are kept."""
+        images, faces, crops = part_batch.images, part_batch.faces, part_batch.crops
+        owners = faces[ROW].to_numpy()
+        spans = list(_spans(owners, self._batch_faces))
+        reasons: list[str | None] = [None] * len(owners)
+        for stage in self._stages:
+            if stage.changes_vectors and not crops.flags.writeable:
+                crops = crops.copy()
+            found = _Found(stage, images, faces, crops)
+            for start, stop in spans:
+                told = found.add(start, stop)
+                reasons[start:stop] = [a or b for a, b in zip(reasons[start:stop], told, strict=True)]
+                feed()
+            images, faces = found.images(), found.faces()
+        kept = np.array([reason is None for reason in reasons], bool)
+        if not kept.all():
+            images = _without(images, owners, reasons)
+            faces, crops = faces.filter(pa.array(kept)), crops[kept]
+        return PartBatch(part_batch.part, images, faces, crops), kept
+
+
+class _Found:
+    """What one stage finds in a part, batch by batch."""
+
+    def __init__(self, stage: FaceStage, images: pa.Table, faces: pa.Table, crops: NDArray[np.uint8]) -> None:
+        self._stage, self._images, self._faces, self._crops = stage, images, faces, crops
+        self._owners = faces[ROW].to_numpy()
+        self._of_faces: dict[str, list[pa.Array]] = {column.name: [] for column in stage.face_columns}
+        self._of_images: dict[str, list[pa.Array]] = {each.name: [] for each in stage.timed_columns()}
+        self._photos: list[NDArray[np.int64]] = []
+
+    def add(self, start: int, stop: int) -> Sequence[str | None]:
+        """Have a batch done; why each of its faces is left out."""
+        photos, rows = np.unique(self._owners[start:stop], return_inverse=True)
+        faces = self._faces.slice(start, stop - start)
+        faces = faces.set_column(faces.column_names.index(ROW), ROW, pa.array(rows))
+        crops = self._crops[start:stop]
+        crops.flags.writeable = False
+        began = time.perf_counter()
+        result = self._process(FaceBatch(crops, faces, self._images.take(pa.array(photos))))
+        each_ms = (time.perf_counter() - began) * 1000 / (stop - start)
+        times = {f"{self._stage.name}_ms": np.bincount(rows) * each_ms}
+        self._photos.append(photos)
+        self._keep(self._stage.face_columns, result.faces, stop - start, self._of_faces)
+        self._keep(self._stage.timed_columns(), {**result.images, **times}, len(photos), self._of_images)
+        if result.crops is not None:
+            self._crops[start:stop] = self._changed(result.crops, crops)
+        return self._reasons(result, stop - start)
+
+    def faces(self) -> pa.Table:
+        """The faces with its columns behind."""
+        table = self._faces
+        for column in self._stage.face_columns:
+            values = pa.chunked_array(self._of_faces[column.name], column.type)
+            table = table.append_column(column.field_of(self._stage.name), values)
+        return table
+
+    def images(self) -> pa.Table:
+        """The images with its columns before the manifest's; null where a photo has no face."""
+        table, extra = self._images, extras_of(self._images.schema)
+        at = np.full(table.num_rows, -1)
+        photos = np.concatenate([np.zeros(0, np.int64), *self._photos])
+        at[photos] = np.arange(len(photos))
+        indices = pa.array(at, mask=at < 0)
+        for column in self._stage.timed_columns():
+            values = pa.chunked_array(self._of_images[column.name], column.type).take(indices)
+            where = table.num_columns - len(extra)
+            table = table.add_column(where, column.field_of(self._stage.name), values)
+        return table
+
+    def _process(self, batch: FaceBatch) -> StageResult:
+        try:
+            result = self._stage.process(batch)
+        except (FrpipeError, MemoryError):
+            raise
+        except Exception as error:
+            # Its text may hold anything of a photo; where it was raised may not.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}:{frame.lineno}"
+            raise self._fault(f"failed with {type(error).__name__} ({where})") from error
+        if not isinstance(result, StageResult):
+            raise self._fault("gave no StageResult")
+        return result
+
+    def _keep(
+        self,
+        columns: Sequence[Column],
+        given: Mapping[str, Values],
+        rows: int,
+        kept: dict[str, list[pa.Array]],
+    ) -> None:
+        differing = {column.name for column in columns} ^ set(given)
+        if differing:
+            raise self._fault(f"gave other columns than it declares: {', '.join(sorted(differing))}")
+        for column in columns:
+            kept[column.name].append(self._array(column, given[column.name], rows))
+
+    def _array(self, column: Column, values: Any, rows: int) -> pa.Array:
+        try:
+            array = (
+                values.cast(column.type) if isinstance(values, pa.Array) else pa.array(values, column.type)
+            )
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            raise self._fault(f"gave a column {column.name!r} that is not of {column.type}") from None
+        if len(array) != rows:
+            raise self._fault(f"gave {len(array)} values of {column.name!r} for {rows} rows")
+        if array.null_count and not column.nullable:
+            raise self._fault(f"gave a null for {column.name!r}, which may have none")
+        return array
+
+    def _changed(self, crops: Any, before: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not self._stage.changes_vectors:
+            raise self._fault("changes crops and does not declare that it changes vectors")
+        if not isinstance(crops, np.ndarray) or (crops.shape, crops.dtype) != (before.shape, before.dtype):
+            raise self._fault("gave crops of another shape or type")
+        return crops
+
+    def _reasons(self, result: StageResult, rows: int) -> Sequence[str | None]:
+        reasons = [None] * rows if result.reasons is None else list(result.reasons)
+        if len(reasons) != rows:
+            raise self._fault(f"gave {len(reasons)} reasons for {rows} faces")
+        for reason in {each for each in reasons if each is not None} - set(self._stage.reasons):
+            raise self._fault(f"leaves faces out for {reason!r}, which it does not declare")
+        return reasons
+
+    def _fault(self, what: str) -> ConfigError:
+        return ConfigError(f"the stage {self._stage.name!r} {what}", _REMEDY)
+
+
+def _made(stage: type[FaceStage], config: Config, cards: Mapping[str, Card]) -> FaceStage:
+    models = {name: load_crop_model(card, config.resources.locate) for name, card in cards.items()}
+    settings = stage.settings.model_validate(config.stages[stage.name])
+    try:
+        return stage(settings, models)
+    except (FrpipeError, MemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the stage {stage.name!r} cannot be made: {type(error).__name__}", _REMEDY
+        ) from error
+
+
+def _spans(owners: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Runs of faces of whole photos, each of `most` faces at least, but for the last."""
+    start = 0
+    while start < len(owners):
+        end = min(start + most, len(owners))
+        stop = int(np.searchsorted(owners, owners[end - 1], "right"))
+        yield start, stop
+        start = stop
+
+
+def _without(images: pa.Table, owners: NDArray[np.int64], reasons: Sequence[str | None]) -> pa.Table:
+    """The images once faces are left out: how many are kept, and how a photo ends that has lost the last."""
+    lost: dict[int, Counter[str]] = {}
+    for owner, reason in zip(owners.tolist(), reasons, strict=True):
+        if reason is not None:
+            lost.setdefault(owner, Counter())[reason] += 1
+    columns = {name: images[name].to_pylist() for name in ("status", "reason", "detail", "faces")}
+    for row, counts in lost.items():
+        total = columns["faces"][row]
+        columns["faces"][row] = total - counts.total()
+        if columns["faces"][row]:
+            words = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts.items())
+            text = f"{counts.total()} of {total} faces left out: {words}"
+            columns["detail"][row] = "; ".join(filter(None, (columns["detail"][row], text)))
+        else:
+            reason, count = counts.most_common(1)[0]
+            columns["status"][row] = Status.REJECTED.value
+            columns["reason"][row], columns["detail"][row] = reason, f"{count} of {total} faces"
+    for name, values in columns.items():
+        at = images.column_names.index(name)
+        images = images.set_column(
+            at, images.schema.field(at), pa.array(values, images.schema.field(at).type)
+        )
+    return images
+
+
+# Of a photo that is in no manifest.
+_ANY_PLAN = pa.table(
+    {name: pa.array(["-"], pa.string()) for name in ("image_id", "image_uri", "subject_id", "location")}
+)

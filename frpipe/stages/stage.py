@@ -1,0 +1,154 @@
+"""The contract of a further stage: what it declares, and what it does with a batch of aligned faces.
+
+A stage stands between finding faces and embedding them. It measures faces or photos, leaves faces out, or
+changes their crops. All else follows from what it declares: its settings in the configuration, its columns in
+`faces` and `images`, its part of the recipe, the weights that are brought to the nodes, the tables of the
+documentation. A package registers it under its name in the entry point group `frpipe.stages`; a run has it
+where the configuration names it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from frpipe.core import plugins
+from frpipe.core.config import Section
+from frpipe.core.errors import ConfigError
+from frpipe.core.reasons import Reason
+from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
+from frpipe.models.crop_model import CropModel
+
+Values = Sequence[Any] | NDArray[Any]
+"""A sequence, an array of NumPy, or one of Arrow."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+_REMEDY = "mend the stage (docs/stages.md; frpipe.testing.stage_kit tests it), or leave it out"
+
+
+class NoSettings(Section):
+    """Of a stage that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBatch:
+    """Some photos with their faces, in order; all faces of a photo are in one batch.
+
+    crops: (n, 112, 112, 3) uint8 RGB, one per face, aligned; not to be written to.  faces: n rows, the
+    columns of `faces` that are known before the embedding, and those of earlier stages; `row` is the photo's
+    row in `images`.  images: the photos, each with one face at least.
+    """
+
+    crops: NDArray[np.uint8]
+    faces: pa.Table
+    images: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage has found in a batch.
+
+    faces, images: the declared columns, a value for each face, or for each photo.  reasons: for each face why
+    it is left out, a declared reason, or None; None at all: every face stays.  crops: of a stage that changes
+    vectors alone, the crops that are embedded in place of those it was given, of the same shape and type.
+    """
+
+    faces: Mapping[str, Values] = field(default_factory=dict)
+    images: Mapping[str, Values] = field(default_factory=dict)
+    reasons: Sequence[str | None] | None = None
+    crops: NDArray[np.uint8] | None = None
+
+
+class FaceStage(ABC):
+    """A further stage. One is made in each worker, from its settings and its models, ready to run.
+
+    name: as it is registered.  version: raised whenever the code changes what it computes.  settings: a
+    section with defaults, each setting described.  roles: of each setting that names a card, the role that
+    the card must have.  face_columns, image_columns: what it adds; those of images may be null, since photos
+    without a face have none.  reasons: why it may leave out a face, each with what that means.
+    changes_vectors: whether it changes crops; then its part of the recipe is part of `preprocessing_hash`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    settings: ClassVar[type[Section]] = NoSettings
+    roles: ClassVar[Mapping[str, str]] = NOTHING
+    face_columns: ClassVar[tuple[Column, ...]] = ()
+    image_columns: ClassVar[tuple[Column, ...]] = ()
+    reasons: ClassVar[Mapping[str, str]] = NOTHING
+    changes_vectors: ClassVar[bool] = False
+
+    def __init__(self, settings: Section, models: Mapping[str, CropModel]) -> None:
+        """settings: of the class that `settings` names.  models: by the setting that names the card."""
+        self.given = settings
+        self.models = models
+
+    @abstractmethod
+    def process(self, batch: FaceBatch) -> StageResult:
+        """What it finds. What it says of a face must not depend on the other photos of the batch."""
+
+    @classmethod
+    def timed_columns(cls) -> tuple[Column, ...]:
+        """Its columns of `images`, with the time that it took, which every stage has."""
+        time = Column(f"{cls.name}_ms", pa.float32(), f"its share of a batch's {cls.name}, ms", True)
+        return (*cls.image_columns, time)
+
+
+def stage_class(name: str) -> type[FaceStage]:
+    """The stage of a name. Raises ConfigError: it is not installed, or what it declares is not right."""
+    found = plugins.load(plugins.STAGES, name)
+    if not (isinstance(found, type) and issubclass(found, FaceStage)):
+        raise ConfigError(f"what is registered as the stage {name!r} is no FaceStage", _REMEDY)
+    if fault := declared_fault(found, name):
+        raise ConfigError(f"the stage {name!r}: {fault}", _REMEDY)
+    return found
+
+
+def stage_classes(names: Sequence[str]) -> list[type[FaceStage]]:
+    """The stages of a configuration. Raises ConfigError as `stage_class`, and where two declare one name."""
+    found = [stage_class(name) for name in names]
+    for kind in ("face_columns", "image_columns", "reasons"):
+        owners: dict[str, str] = {}
+        for stage in found:
+            declared = stage.timed_columns() if kind == "image_columns" else getattr(stage, kind)
+            for each in declared:
+                name = each.name if isinstance(each, Column) else each
+                if name in owners:
+                    raise ConfigError(
+                        f"the stages {owners[name]} and {stage.name} both have {name!r} among their {kind}",
+                        "leave one of them out",
+                    )
+                owners[name] = stage.name
+    return found
+
+
+def declared_fault(stage: type[FaceStage], name: str) -> str:
+    """What is wrong with what a stage declares; empty where it is right. name: as it is registered."""
+    taken = reserved_names() | set(MANIFEST_NAMES) | {"row", "location"}
+    columns = [*stage.face_columns, *stage.timed_columns()] if getattr(stage, "name", "") == name else []
+    known = {reason.value for reason in Reason} | {"no_face", "ok", "rejected"}
+    faults = (
+        (not name.isidentifier() or not name.islower(), "its name is no lower-case identifier"),
+        (not columns, f"it calls itself {getattr(stage, 'name', None)!r}"),
+        (not isinstance(getattr(stage, "version", None), int), "its version is no whole number"),
+        (
+            not (isinstance(stage.settings, type) and issubclass(stage.settings, Section)),
+            "its settings are no section",
+        ),
+        *((each.name in taken, f"{each.name!r} is a column of frpipe") for each in columns),
+        *((not each.doc, f"the column {each.name!r} is not described") for each in columns),
+        *((not each.nullable, f"{each.name!r} of images must be nullable") for each in stage.image_columns),
+        *((reason in known, f"{reason!r} is a reason of frpipe") for reason in stage.reasons),
+        *((not reason.isidentifier(), f"{reason!r} is no identifier") for reason in stage.reasons),
+        *(
+            (key not in stage.settings.model_fields, f"no setting {key!r} names a card")
+            for key in stage.roles
+        ),
+    )
+    return next((what for wrong, what in faults if wrong), "")

@@ -1,0 +1,156 @@
+"""What any further stage must do. Subclass `StageKit` in a test module; pytest collects the subclass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from frpipe.core.config import iter_settings
+from frpipe.models.crop_model import CropModel
+from frpipe.stages.chain import StageChain
+from frpipe.stages.locate import Located
+from frpipe.stages.part_batch import PartBatch
+from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, declared_fault
+from frpipe.stages.tabulate import tabulate
+from frpipe.testing.faces import located_faces, plan_of
+
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating)
+
+
+class StageKit:
+    """Override `stage`, and where they are needed `given`, `models` and `crops`."""
+
+    stage: type[FaceStage]
+    given: Mapping[str, Any] = {}
+    tolerance = 1e-4  # of a number of one crop in two batches
+    most_s_per_face = 1.0
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def models(cls) -> Mapping[str, CropModel]:
+        """The models that the stage names, loaded."""
+        return {}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def crops(cls) -> NDArray[np.uint8]:
+        """(7 or more, 112, 112, 3) uint8 RGB, from dark to bright, smooth and noisy."""
+        ramp = np.linspace(5, 250, 9)[:, None, None, None]
+        noise = (
+            np.random.default_rng(0).normal(0, 1, (9, 112, 112, 3))
+            * np.linspace(0, 40, 9)[:, None, None, None]
+        )
+        pixels: NDArray[np.uint8] = np.clip(ramp + noise, 0, 255).astype(np.uint8)
+        return pixels
+
+    def make(self, models: Mapping[str, CropModel]) -> FaceStage:
+        """The stage with the settings `given`."""
+        return self.stage(self.stage.settings.model_validate(dict(self.given)), models)
+
+    def test_what_it_declares_is_right(self) -> None:
+        assert declared_fault(self.stage, self.stage.name) == ""
+
+    def test_settings_have_defaults_and_are_described(self) -> None:
+        self.stage.settings()
+        for name, _, description in iter_settings(self.stage.settings):
+            assert description, name
+
+    def test_a_part_keeps_its_rows_and_gets_the_columns(
+        self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
+    ) -> None:
+        before = _part(crops)
+        after = StageChain([self.make(models)])(before)
+        assert after.images.num_rows == before.images.num_rows
+        assert after.images["image_id"].equals(before.images["image_id"])
+        assert sum(after.images["faces"].to_pylist()) == after.faces.num_rows == len(after.crops)
+        for table, columns in (
+            (after.faces, self.stage.face_columns),
+            (after.images, self.stage.timed_columns()),
+        ):
+            for column in columns:
+                field = table.schema.field(column.name)
+                assert (field.type, field.nullable) == (column.type, column.nullable)
+        ended = zip(after.images["status"].to_pylist(), after.images["reason"].to_pylist(), strict=True)
+        assert all(reason in self.stage.reasons for status, reason in ended if status == "rejected")
+
+    def test_a_part_without_a_face_gets_the_columns_too(self, models: Mapping[str, CropModel]) -> None:
+        after = StageChain([self.make(models)])(
+            tabulate(0, plan_of(2), [Located(), Located()], [1, 1], "all")
+        )
+        names = {column.name for column in self.stage.face_columns}
+        assert after.faces.num_rows == 0 and names <= set(after.faces.column_names)
+        assert all(after.images[column.name].null_count == 2 for column in self.stage.timed_columns())
+
+    @pytest.mark.parametrize("most", [1, 2, 5])
+    def test_company_does_not_matter(
+        self, models: Mapping[str, CropModel], crops: NDArray[np.uint8], most: int
+    ) -> None:
+        stage = self.make(models)
+        whole, cut = (StageChain([stage], rows)(_part(crops)) for rows in (10_000, most))
+        for table in ("images", "faces"):
+            self._same(getattr(whole, table), getattr(cut, table))
+        assert np.array_equal(whole.crops, cut.crops)
+
+    def test_the_same_twice(self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]) -> None:
+        first, second = (StageChain([self.make(models)])(_part(crops)) for _ in range(2))
+        assert first.faces.equals(second.faces)
+
+    def test_numbers_are_finite(self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]) -> None:
+        flat = np.stack([np.full_like(crops[0], value) for value in (0, 255)])
+        result = self.make(models).process(_batch(np.concatenate([crops, flat])))
+        for column in (*self.stage.face_columns, *self.stage.image_columns):
+            values = pa.array({**result.faces, **result.images}[column.name], column.type).drop_null()
+            if any(is_number(column.type) for is_number in _NUMBERS):
+                assert np.isfinite(values.to_numpy(zero_copy_only=False)).all(), column.name
+
+    def test_crops_are_left_as_they_are(
+        self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
+    ) -> None:
+        """What changes them says so, and gives its own."""
+        batch = _batch(crops)
+        result = self.make(models).process(batch)
+        assert isinstance(result, StageResult)
+        assert np.array_equal(batch.crops, crops)
+        assert result.crops is None or self.stage.changes_vectors
+
+    def test_a_face_takes_no_longer_than_it_may(
+        self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
+    ) -> None:
+        """A worker that gets nothing done for `resources.stall_timeout_s` is ended."""
+        stage, batch = self.make(models), _batch(crops)
+        start = time.process_time()
+        stage.process(batch)
+        assert (time.process_time() - start) / len(crops) < self.most_s_per_face
+
+    def _same(self, one: pa.Table, other: pa.Table) -> None:
+        assert one.schema.equals(other.schema)
+        for field in (each for each in one.schema if not each.name.endswith("_ms")):
+            if pa.types.is_floating(field.type):
+                a, b = (table[field.name].to_numpy() for table in (one, other))
+                np.testing.assert_allclose(a, b, rtol=self.tolerance, atol=self.tolerance, err_msg=field.name)
+            else:
+                assert one[field.name].equals(other[field.name]), field.name
+
+
+def _part(crops: NDArray[np.uint8]) -> PartBatch:
+    """Photos of two faces, of none, of one each, in turns."""
+    outcomes, at, turn = [], 0, 0
+    while at < len(crops):
+        count = min((2, 0, 1)[turn % 3], len(crops) - at)
+        outcomes.append(located_faces(crops[at : at + count]))
+        at, turn = at + count, turn + 1
+    return tabulate(0, plan_of(len(outcomes)), outcomes, [1] * len(outcomes), "all")
+
+
+def _batch(crops: NDArray[np.uint8]) -> FaceBatch:
+    part = tabulate(
+        0, plan_of(len(crops)), [located_faces(crop[None]) for crop in crops], [1] * len(crops), "all"
+    )
+    part.crops.flags.writeable = False
+    return FaceBatch(part.crops, part.faces, part.images)

@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit clean
+.PHONY: help setup models demo test lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -65,6 +65,20 @@ bench-metrics: setup  ## counting scores in bins against NumPy and sgemm; last l
 audit: setup      ## known vulnerabilities of what constraints.txt pins
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[audit]"
 	$(BIN)/python .ci/audit.py $(AUDIT)
+
+docs: setup       ## the documentation as a site in build/site; a dead link is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site
+	$(BIN)/python .ci/check_site.py build/site
+
+wheel: setup      ## the wheel in dist/, called where there is no clone
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	rm -rf build/wheel && $(BIN)/python -m zipfile -e "$$(ls -t dist/frpipe-*.whl | head -1)" build/wheel
+	cd build/wheel && test -e frpipe/py.typed && PYTHONPATH=. $(abspath $(BIN))/python -m frpipe run
+
+hooks: setup      ## lint, format, types and layers before each commit
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hooks]"
+	$(BIN)/pre-commit install
 
 bench-gallery: setup  ## the gallery at a million templates against the disk; last line is JSON
 	$(BIN)/python benchmarks/gallery.py

@@ -42,7 +42,7 @@ from frpipe.models.detectors.base import Detector  # noqa: E402
 from frpipe.models.loading import load_detector, load_embedder  # noqa: E402
 from frpipe.models.registry import Registry  # noqa: E402
 from frpipe.stages.locate import Located, Locator, locator_of  # noqa: E402
-from frpipe.stages.run_spec import Models  # noqa: E402
+from frpipe.stages.models import Models  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 DETECTORS = ("yunet_2023mar", "retinaface_mnet025", "scrfd_500m")

@@ -23,7 +23,8 @@ from frpipe.core.config import Config
 from frpipe.core.schema import reserved_names
 from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
-from frpipe.stages.run_spec import Models, RunSpec
+from frpipe.stages.models import Models
+from frpipe.stages.run_spec import RunSpec
 from frpipe.stages.workers import Enroll
 
 PHOTOS, ROUNDS = 256, 5

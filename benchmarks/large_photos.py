@@ -28,7 +28,7 @@ from frpipe.models.loading import load_embedder, load_finder
 from frpipe.models.registry import Registry
 from frpipe.stages import locate
 from frpipe.stages.locate import Located, Locator, locator_of
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 from frpipe.vision.align import align_photo
 from frpipe.vision.decode import decode
 from frpipe.vision.header import read_header

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from frpipe.core.errors import FrpipeError
     from frpipe.jobs.verify.single import Verification, verify
 
-__all__ = ["Config", "FrpipeError", "Verification", "load_config", "verify"]
+__version__ = "0.1.0"
+__all__ = ["Config", "FrpipeError", "Verification", "__version__", "load_config", "verify"]
 
 _HOMES = {
     "Config": "frpipe.core.config",

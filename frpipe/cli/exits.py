@@ -65,7 +65,13 @@ def _complain(error: FrpipeError) -> None:
         "message": error.message,
         "remedy": error.remedy,
     }
-    Speaker(Path(sys.argv[0]).stem).tell("error", "error", **facts)
+    Speaker(_job()).tell("error", "error", **facts)
+
+
+def _job() -> str:
+    """`enroll` for `python jobs/enroll.py` and for `frpipe run enroll`; else `frpipe`."""
+    words = Path(sys.argv[0]).stem.split()
+    return words[-1] if words and words[-1] != "__main__" else "frpipe"
 
 
 def _trace() -> None:

@@ -25,7 +25,6 @@ from frpipe.cli.gallery_parser import (
 )
 from frpipe.cli.gallery_suppressed import add_reason
 from frpipe.cli.job_options import add_embedder
-from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
@@ -141,6 +140,8 @@ def _create(options: argparse.Namespace) -> int:
 
         spec = FeatureRun.open(options.like, options.embedder).spec
     else:
+        from frpipe.core.config import load_config
+
         if options.embedder is not None:
             raise ConfigError("--embedder goes with --like", "else choose with --set embed.model=NAME")
         from frpipe.jobs.photo import spec_of
@@ -179,6 +180,7 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         )
     if options.embedder is not None:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
+    from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.jobs.gallery_photo import enroll_photo
 

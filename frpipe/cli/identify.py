@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config, positive
 from frpipe.cli.table import printable, table
-from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
     from frpipe.core.threshold import Threshold
@@ -55,12 +54,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load_config(options.config, options.set)
-
+    from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.io import threshold_file
     from frpipe.jobs.identify.single import identify
 
+    config = load_config(options.config, options.set)
     result = identify(
         options.photo,
         Gallery.open(options.gallery),

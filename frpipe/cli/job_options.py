@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frpipe.cli.gallery_parser import positive
 
 if TYPE_CHECKING:
     from frpipe.runtime.runtime import Runtime
+
+
+def job_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser for one job, called `enroll.py` or `frpipe run enroll`; description: the job's docstring."""
+    return argparse.ArgumentParser(
+        prog=Path(sys.argv[0]).name,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_threshold(parser: argparse.ArgumentParser, meaning: str) -> argparse._MutuallyExclusiveGroup:

@@ -4,57 +4,51 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 
-from frpipe.cli import (
-    check,
-    demo,
-    doctor,
-    erase,
-    gallery,
-    identify,
-    manifest,
-    metrics,
-    models,
-    protocol,
-    rejects,
-    rescan,
-    sheet,
-    storage,
-    verify,
-)
+from frpipe import __version__
 from frpipe.cli.exits import guarded
+
+# Each is the module of its name in this package.
+COMMANDS = (
+    "demo",
+    "run",
+    "doctor",
+    "models",
+    "manifest",
+    "rejects",
+    "rescan",
+    "erase",
+    "check",
+    "verify",
+    "identify",
+    "gallery",
+    "metrics",
+    "protocol",
+    "sheet",
+    "storage",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # A command that is named does not wait until the others are imported.
+    named = [name for name in COMMANDS if given[:1] == [name]]
+    options = _parser(named or COMMANDS).parse_args(given)
     return guarded(lambda: int(options.run(options)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="frpipe",
-        description="Face recognition in batches: models, manifests, galleries, photos. Jobs are in jobs/.",
+        description="Face recognition in batches: models, manifests, galleries, photos, jobs.",
     )
+    parser.add_argument("--version", action="version", version=f"frpipe {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (
-        demo,
-        doctor,
-        models,
-        manifest,
-        rejects,
-        rescan,
-        erase,
-        check,
-        verify,
-        identify,
-        gallery,
-        metrics,
-        protocol,
-        sheet,
-        storage,
-    ):
-        module.add_parser(commands)
+    for name in names:
+        import_module(f"frpipe.cli.{name}").add_parser(commands)
     return parser
 
 

@@ -23,7 +23,7 @@ photos are free of that: a large, upright face with a good score comes out the s
 with their causes; those that come out the same after all are among them. Nothing is written but the list.
 
 Do them again, and keep all else, with
-  python jobs/enroll.py --replay out/photos --rescan
+  frpipe run enroll --replay out/photos --rescan
 
 The list names photos: treat it as you treat the manifest. docs/replay.md says more.
 """
@@ -71,9 +71,9 @@ def _text(found: Listing) -> str:
         for cause, count, meaning in found.causes
     ]
     lines += ["", table(("cause", "photos", "share", "meaning"), rows), ""]
-    lines += _next(found.affected, found.seconds, f"python jobs/enroll.py --replay {found.run} --rescan")
+    lines += _next(found.affected, found.seconds, f"frpipe run enroll --replay {found.run} --rescan")
     if found.found < found.affected:
-        least = f"python jobs/enroll.py --replay {found.run} --rescan found"
+        least = f"frpipe run enroll --replay {found.run} --rescan found"
         lines += ["or, where it does not matter that small faces were not looked for:"]
         lines += _next(found.found, found.found_seconds, least)
     return "\n".join(lines)

@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import EXIT_NO
-from frpipe.core.config import load_config
 
 if TYPE_CHECKING:
     from frpipe.jobs.verify.single import Verification
@@ -51,12 +50,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
+    from frpipe.core.config import load_config
+    from frpipe.jobs.verify.single import verify
+
     policy = [f"detect.policy={options.policy}"] if options.policy else []
     config = load_config(options.config, [*options.set, *policy])
     if config.detect.policy == "all" and not policy:
         config = load_config(options.config, [*options.set, "detect.policy=centre-largest"])
-
-    from frpipe.jobs.verify.single import verify
 
     result = verify(options.a, options.b, config=config, threshold=options.threshold)
     print(json.dumps(result.as_dict(), indent=1) if options.json else _text(result))

@@ -30,6 +30,7 @@ from pydantic import (
 from frpipe.core import plugins
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason
+from frpipe.core.yaml_text import load_yaml
 
 # YAML takes a bare `off` for false.
 Switch = Annotated[Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
@@ -380,7 +381,7 @@ def read_settings(path: str | Path | None, overrides: Sequence[str]) -> dict[str
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read configuration {path}: {error.strerror}", "check the path given with --config"
@@ -400,7 +401,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise ConfigError(f"--set {override!r} is not key=value", "for example --set detect.policy=largest")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override!r}: the value is not YAML", "quote the value") from None
     node = data

@@ -72,7 +72,7 @@ class ThresholdSettings(Section):
     """Settings that name a threshold: a number, a threshold card, or neither for the embedder's card."""
 
     threshold: float | None = Field(None, ge=-1, le=1, description="similarity; null: the card's")
-    threshold_card: str | None = Field(None, description="JSON, see docs/thresholds.md; null: the embedder's")
+    threshold_card: str | None = Field(None, description="a threshold card, JSON; null: the embedder's")
 
     @model_validator(mode="after")
     def _either(self) -> Self:

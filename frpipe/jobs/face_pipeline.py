@@ -21,7 +21,7 @@ from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.loading import load_embedder
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located, Locator, locator_of
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 
 PhotoSource = str | Path | bytes | np.ndarray
 

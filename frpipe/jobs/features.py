@@ -82,7 +82,7 @@ class FeatureRun:
         name = card_name(embedder_hash)
         model = f"--set embed.model={name}" if name else "the gallery's models and settings"
         return (
-            f"enroll the manifest again with the gallery's settings: python jobs/enroll.py "
+            f"enroll the manifest again with the gallery's settings: frpipe run enroll "
             f"--manifest {self.manifest} --output NEW {model}; or use another gallery"
         )
 

@@ -12,7 +12,7 @@ from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 
 Say = Callable[[str], None]
 _SAID = (

@@ -17,7 +17,7 @@ from frpipe.jobs.subject_faces import SubjectPolicy, quality
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.stages.locate import Located
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 
 
 @dataclass(frozen=True, slots=True)

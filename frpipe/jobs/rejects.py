@@ -172,7 +172,7 @@ def write_rejects(output: str, choice: Choice, target: str) -> None:
     if load_plan(features.folder).embedded:
         raise ManifestError(
             "the photos lie inside the run's own manifest, and no other can name them",
-            f"do them again with: python jobs/enroll.py --replay {output} --output NEW",
+            f"do them again with: frpipe run enroll --replay {output} --output NEW",
         )
     tables = _chosen(features, choice, may_be_local=uris.is_local(target))
     first = next(tables, None)
@@ -212,7 +212,7 @@ def too_many_rejected(report: Report, limits: RunConfig) -> RejectRatioError | N
     return RejectRatioError(
         f"the run is complete and all of it is published, but {broken}. Most: {top}",
         f"see them with: frpipe rejects {report.output}; once mended, do them again with: "
-        f"python jobs/enroll.py --replay {report.output} --output NEW",
+        f"frpipe run enroll --replay {report.output} --output NEW",
     )
 
 

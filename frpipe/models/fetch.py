@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from frpipe.core.errors import ModelError, ModelMissing, StorageError
 from frpipe.models.card import BringSource, Card, PackageSource, UriSource
 from frpipe.models.packages import fetch_member
@@ -120,6 +118,8 @@ def download(uri: str, part: Path, what: str) -> None:
     Raises StorageError, which names `what` and not the address (it may hold a signature), and leaves what
     has arrived for the next attempt.
     """
+    import fsspec  # noqa: PLC0415 - only what must be downloaded needs it
+
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)

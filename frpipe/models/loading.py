@@ -9,7 +9,7 @@ from frpipe.models.detectors.base import Detector
 from frpipe.models.detectors.finder import Finder
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.registry import Registry
-from frpipe.models.session import Session, open_session
+from frpipe.models.session import Session, open_bytes
 
 
 def load_detector(card: Card, settings: DetectConfig, pool: PoolConfig) -> Detector:
@@ -39,7 +39,7 @@ def load_crop_model(card: Card, pool: PoolConfig) -> CropModel:
 
 
 def _open(card: Card, pool: PoolConfig) -> Session:
-    return open_session(Registry.default().find(card), pool.resolved_device, pool.threads)
+    return open_bytes(Registry.default().read(card), pool.resolved_device, pool.threads, name=card.file)
 
 
 def _fixed(pool: PoolConfig) -> bool:

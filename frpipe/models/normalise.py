@@ -12,7 +12,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from frpipe.core.errors import ModelError
-from frpipe.models.session import Session, open_bytes, parse
+from frpipe.models.onnx_file import refused
+from frpipe.models.session import Session, open_bytes
 
 TOLERANCE = 1e-4
 _OPSET = 17
@@ -35,7 +36,7 @@ def fold(data: bytes) -> bytes:
 
     The same bytes give the same bytes. Raises ModelError: not ONNX, or built in a way not foreseen here.
     """
-    model = parse(data)
+    model = _parsed(data)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     inputs = _images(graph)
@@ -88,8 +89,16 @@ def _pixels(rows: int, *shape: int) -> Array:
 
 def _image_shape(data: bytes) -> tuple[int, ...]:
     """(channels, height, width) of the input; 0 for an axis left free."""
-    image = _images(parse(data).graph)[0]
+    image = _images(_parsed(data).graph)[0]
     return tuple(int(axis.dim_value) for axis in image.type.tensor_type.shape.dim)[1:]
+
+
+def _parsed(data: bytes) -> onnx.ModelProto:
+    with refused("model"):
+        model = onnx.load_model_from_string(data)
+        if not model.graph.node:
+            raise ValueError("no nodes")
+    return model
 
 
 def _images(graph: Any) -> list[Any]:
@@ -102,7 +111,7 @@ def _images(graph: Any) -> list[Any]:
 def _runnable(data: bytes) -> bytes:
     """The same model without what ONNX Runtime refuses though it means nothing: `block_size` where one block
     is the whole tensor, and inputs that no node reads (quantisation leaves the names of float weights)."""
-    model = parse(data)
+    model = _parsed(data)
     inputs = _images(model.graph)
     del model.graph.input[:]
     model.graph.input.extend(inputs)

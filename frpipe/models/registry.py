@@ -8,15 +8,18 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from frpipe.core.errors import ModelError, ModelMissing
+from frpipe.core.yaml_text import load_yaml
 from frpipe.models.card import Card
-from frpipe.models.fetch import Say, fetch, how_to_get
 from frpipe.models.store import check_sha256, file_sha256, locked, publish
+
+if TYPE_CHECKING:
+    from frpipe.models.fetch import Say
 
 DEFAULT_PACK = ("yunet_2023mar", "sface_2021dec")
 
@@ -47,30 +50,36 @@ class Registry:
         )
 
     @cached_property
-    def _cards(self) -> dict[str, Card]:
+    def _paths(self) -> dict[str, Path]:
+        """The file of each card, by name. A card is read when it is asked for: YAML takes its time."""
         absent = [folder for folder in self.card_dirs if not folder.is_dir()]
         if absent:
             raise ModelError(f"there is no folder of cards {absent[0]}", "mend FRPIPE_CARD_DIR")
-        paths = [path for folder in self.card_dirs for path in sorted(folder.glob("*.yaml"))]
-        return {path.stem: read_card(path) for path in paths}
+        return {path.stem: path for folder in self.card_dirs for path in sorted(folder.glob("*.yaml"))}
+
+    @cached_property
+    def _read(self) -> dict[str, Card]:
+        return {}
 
     def cards(self) -> dict[str, Card]:
         """Every card, by name. ModelError: one of them cannot be read."""
-        return dict(self._cards)
+        return {name: self.card(name) for name in self._paths}
 
     def card(self, name: str) -> Card:
-        """One card; ModelError with the nearest name where there is none."""
-        if name in self._cards:
-            return self._cards[name]
-        near = difflib.get_close_matches(name, self._cards, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
+        """One card; ModelError with the nearest name where there is none, or where it cannot be read."""
+        if name not in self._paths:
+            near = difflib.get_close_matches(name, self._paths, n=1, cutoff=0.0)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
+        if name not in self._read:
+            self._read[name] = read_card(self._paths[name])
+        return self._read[name]
 
     def card_for(self, role: str, name: str) -> Card:
         """As `card`; ModelError also where the card has another role."""
         card = self.card(name)
         if card.role != role:
-            others = ", ".join(sorted(other.name for other in self._cards.values() if other.role == role))
+            others = ", ".join(sorted(other.name for other in self.cards().values() if other.role == role))
             choice = (
                 f"choose one of {others}" if others else "there is none yet: add its card (docs/stages.md)"
             )
@@ -84,23 +93,48 @@ class Registry:
 
     def find(self, card: Card) -> Path:
         """Where the weights lie, their SHA-256 checked. Raises ModelMissing or ModelMismatch."""
+        path = self._present(card)
+        self._check(card, path, file_sha256(path))
+        return path
+
+    def read(self, card: Card) -> bytes:
+        """The weights, read once and checked as `find` does: what is run is what was checked."""
+        path = self._present(card)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise self._missing(card) from None
+        self._check(card, path, hashlib.sha256(data).hexdigest())
+        return data
+
+    def _present(self, card: Card) -> Path:
         path = self.locate(card)
         if path is None:
-            raise ModelMissing(
-                f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
-            )
+            raise self._missing(card)
+        return path
+
+    def _missing(self, card: Card) -> ModelMissing:
+        from frpipe.models.fetch import how_to_get  # noqa: PLC0415
+
+        return ModelMissing(
+            f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
+        )
+
+    def _check(self, card: Card, path: Path, sha256: str) -> None:
         cached = path.parent == self.cache
         remedy = (
             f"frpipe models pull {card.name}" if cached else "put the right file there, or take this one away"
         )
-        check_sha256(file_sha256(path), card.sha256, str(path), remedy)
-        return path
+        check_sha256(sha256, card.sha256, str(path), remedy)
 
     def pull(self, card: Card, say: Say = lambda _: None) -> Path:
         """As `find`, but fetch into the cache what is missing or damaged there. Raises what `fetch` does."""
         path = self.locate(card)
         if path is not None and path.parent != self.cache:
             return self.find(card)
+        # Archives, downloads and package managers: not for whoever has the weights already.
+        from frpipe.models.fetch import fetch  # noqa: PLC0415
+
         return fetch(card, self.cache, say)
 
     def admit(self, card: Card, data: bytes) -> Path:
@@ -118,7 +152,7 @@ class Registry:
 def read_card(path: Path) -> Card:
     """A card from a YAML file that bears its name. ModelError says what is wrong with it."""
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = load_yaml(path.read_text(encoding="utf-8"))
         card = Card.model_validate(data)
     except yaml.YAMLError:
         raise ModelError(f"the card {path} is not YAML", "mend the file") from None

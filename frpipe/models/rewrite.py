@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+
+from frpipe.models.onnx_file import (
+    FLOAT,
+    Node,
+    OnnxFile,
+    Tensor,
+    float_attribute,
+    integer_attribute,
+    integers_attribute,
+    node_bytes,
+    nodes_of,
+    tensor_attribute,
+    tensors_of,
+    value_names,
+)
 
 # Blocks are 8 channels wide with SSE and AVX2, 16 with AVX-512: what is a multiple of 16 is blocked on all.
 _BLOCK = 16
@@ -25,36 +38,34 @@ _DEFAULT_DOMAINS = {"", "ai.onnx"}
 _OPSETS = range(7, 24)
 # Before this version of the format every initialiser had to be an input, and was a constant all the same.
 _IR_OF_INITIALISERS_ALONE = 4
+# Protobuf ends at 2 GiB.
+_LARGEST_REWRITTEN = 1 << 30
 
 
-def speed_up(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function in operators that ONNX Runtime runs faster on an x86 CPU.
+def speed_up(file: OnnxFile) -> bytes:
+    """The same function in operators that ONNX Runtime runs faster on an x86 CPU, as an ONNX file.
 
-    `model` is left as it is, and is itself the answer where nothing can be gained. Names and shapes of inputs
-    and outputs stay. Every PRelu whose input is a blocked float32 (N, C, H, W) convolution and whose constant
-    slope is one number or one per channel is replaced; for finite maps the result differs by float32
-    rounding: at most a few units in the last place of the largest of |x|, |slope x|.
+    The file itself is the answer where nothing can be gained. Names and shapes of inputs and outputs stay.
+    Every PRelu whose input is a blocked float32 (N, C, H, W) convolution and whose constant slope is one
+    number or one per channel is replaced; for finite maps the result differs by float32 rounding: at most a
+    few units in the last place of the largest of |x|, |slope x|.
     """
-    if not _opsets_fit(model):
-        return model
-    graph = _Graph.of(model)
-    slopes = [graph.slope(node) for node in model.graph.node]
+    if len(file.data) > _LARGEST_REWRITTEN or not _opsets_fit(file):
+        return file.data
+    nodes = nodes_of(file.graph)
+    if not any(_is(node, "PRelu") for node in nodes):
+        return file.data
+    graph = _Graph.of(file, nodes)
+    slopes = [graph.slope(node) for node in nodes]
     if all(slope is None for slope in slopes):
-        return model
-    nodes = [
-        part
-        for node, slope in zip(model.graph.node, slopes, strict=True)
-        for part in _replace(graph, node, slope)
-    ]
-    faster = onnx.ModelProto()
-    faster.CopyFrom(model)
-    del faster.graph.node[:]
-    faster.graph.node.extend(nodes)
-    return faster
+        return file.data
+    return file.with_nodes(
+        part for node, slope in zip(nodes, slopes, strict=True) for part in _replace(graph, node, slope)
+    )
 
 
-def _opsets_fit(model: onnx.ModelProto) -> bool:
-    versions = [opset.version for opset in model.opset_import if opset.domain in _DEFAULT_DOMAINS]
+def _opsets_fit(file: OnnxFile) -> bool:
+    versions = [version for domain, version in file.opsets if domain in _DEFAULT_DOMAINS]
     return len(versions) == 1 and versions[0] in _OPSETS
 
 
@@ -62,37 +73,39 @@ def _opsets_fit(model: onnx.ModelProto) -> bool:
 class _Graph:
     """What has to be known of a graph to rewrite one of its nodes."""
 
-    constants: dict[str, onnx.TensorProto]
-    makers: dict[str, Any]
+    constants: dict[str, Tensor]
+    makers: dict[str, Node]
     uses: Counter[str]
     taken: set[str]
 
     @classmethod
-    def of(cls, model: onnx.ModelProto) -> _Graph:
-        graph = model.graph
+    def of(cls, file: OnnxFile, nodes: Sequence[Node]) -> _Graph:
+        graph = file.graph
+        inputs, outputs, tensors = value_names(graph, 11), value_names(graph, 12), tensors_of(graph)
         # An initialiser that is an input too can be set by the caller: it is no constant.
-        settable = {value.name for value in graph.input if model.ir_version >= _IR_OF_INITIALISERS_ALONE}
+        settable = set(inputs) if file.ir_version >= _IR_OF_INITIALISERS_ALONE else set()
+        everywhere = list(_with_nested(nodes))
+        named = {tensor.name: tensor for tensor in tensors}
         return cls(
-            constants={tensor.name: tensor for tensor in graph.initializer if tensor.name not in settable},
-            makers={output: node for node in graph.node for output in node.output},
-            uses=Counter(name for node in _nodes(graph) for name in node.input)
-            + Counter(value.name for value in graph.output),
-            taken=set(_names(graph)),
+            constants={name: tensor for name, tensor in named.items() if name not in settable},
+            makers={output: node for node in nodes for output in node.outputs},
+            uses=Counter(name for node in everywhere for name in node.inputs) + Counter(outputs),
+            taken={*inputs, *outputs, *named}.union(*((*node.inputs, *node.outputs) for node in everywhere)),
         )
 
-    def slope(self, node: onnx.NodeProto) -> np.ndarray[Any, Any] | None:
+    def slope(self, node: Node) -> np.ndarray[Any, Any] | None:
         """(C,) float32, the slopes of a PRelu that gains by being replaced; None for every other node."""
         if not _is(node, "PRelu"):
             return None
-        channels = self._blocked_channels(node.input[0])
-        tensor = self._constant(node.input[1])
+        channels = self._blocked_channels(node.inputs[0])
+        tensor = self._constant(node.inputs[1])
         if channels is None or tensor is None or len(tensor.dims) > 4:
             return None
         # Aligned at the right: (C, 1, 1) has one slope per channel, (C,) would have one per column.
         shape = (1,) * (4 - len(tensor.dims)) + tuple(tensor.dims)
         if math.prod(shape) != 1 and shape != (1, channels, 1, 1):
             return None
-        slope = numpy_helper.to_array(tensor).reshape(-1)
+        slope = np.frombuffer(tensor.float_bytes(), "<f4").reshape(math.prod(shape))
         return np.broadcast_to(slope, (channels,)) if np.isfinite(slope).all() else None
 
     def single(self, name: str) -> bool:
@@ -106,25 +119,30 @@ class _Graph:
 
     def _blocked_channels(self, name: str) -> int | None:
         """How many channels the map `name` has, where a convolution gives it in the blocked layout."""
-        node: Any = self.makers.get(name)
-        if _is(node, "BatchNormalization") and node.output[0] == name and self.single(node.input[0]):
-            node = self.makers.get(node.input[0])
-        if not _is(node, "Conv"):
+        node = self.makers.get(name)
+        if (
+            node is not None
+            and _is(node, "BatchNormalization")
+            and node.outputs[0] == name
+            and self.single(node.inputs[0])
+        ):
+            node = self.makers.get(node.inputs[0])
+        if node is None or not _is(node, "Conv"):
             return None
-        constants = [self._constant(name) for name in node.input[1:]]
-        if any(tensor is None for tensor in constants) or len(constants[0].dims) != 4:
+        constants = [self._constant(name) for name in node.inputs[1:]]
+        weights = constants[0]
+        if weights is None or None in constants or len(weights.dims) != 4:
             return None
-        outputs, inputs = constants[0].dims[:2]
-        group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-        return outputs if _is_blocked(outputs, inputs, group) else None
+        outputs, inputs = weights.dims[:2]
+        return outputs if _is_blocked(outputs, inputs, node.integer("group", 1)) else None
 
-    def _constant(self, name: str) -> Any:
+    def _constant(self, name: str) -> Tensor | None:
         tensor = self.constants.get(name)
-        return tensor if tensor is not None and tensor.data_type == onnx.TensorProto.FLOAT else None
+        return tensor if tensor is not None and tensor.data_type == FLOAT else None
 
 
-def _is(node: Any, kind: str) -> bool:
-    return node is not None and node.op_type == kind and node.domain in _DEFAULT_DOMAINS
+def _is(node: Node, kind: str) -> bool:
+    return node.kind == kind and node.domain in _DEFAULT_DOMAINS
 
 
 def _is_blocked(outputs: int, inputs: int, group: int) -> bool:
@@ -137,17 +155,17 @@ def _is_blocked(outputs: int, inputs: int, group: int) -> bool:
     return depthwise or (inputs % _BLOCK == 0 and outputs // group % _BLOCK == 0)
 
 
-def _replace(graph: _Graph, node: onnx.NodeProto, slope: np.ndarray[Any, Any] | None) -> list[onnx.NodeProto]:
+def _replace(graph: _Graph, node: Node, slope: np.ndarray[Any, Any] | None) -> list[bytes]:
     if slope is None:
-        return [node]
-    data, result = node.input[0], node.output[0]
+        return [node.message.data[node.place.start : node.place.end]]
+    data, result = node.inputs[0], node.outputs[0]
     if graph.single(data) and (slope == slope[0]).all():
         # ONNX Runtime makes it part of the convolution; a slope per channel it cannot.
-        return [helper.make_node("LeakyRelu", [data], [result], alpha=float(slope[0]))]
+        return [node_bytes("LeakyRelu", [data], [result], float_attribute("alpha", float(slope[0])))]
     return _per_channel(graph, data, result, slope)
 
 
-def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, Any]) -> list[onnx.NodeProto]:
+def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, Any]) -> list[bytes]:
     """PRelu(x) = x + sign(1 - a) relu(-|1 - a| x), for every slope a, by two depthwise convolutions.
 
     The first takes the Relu in, the second the sum: two passes over the map, both blocked.
@@ -156,33 +174,31 @@ def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, A
     bent, kept, signed = (graph.fresh(f"{result}_{part}") for part in ("bent", "kept", "signed"))
     return [
         *_scale(graph, data, bent, -np.abs(gap)),
-        helper.make_node("Relu", [bent], [kept]),
+        node_bytes("Relu", [bent], [kept]),
         *_scale(graph, kept, signed, np.sign(gap)),
-        helper.make_node("Add", [data, signed], [result]),
+        node_bytes("Add", [data, signed], [result]),
     ]
 
 
-def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any]) -> list[onnx.NodeProto]:
+def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any]) -> list[bytes]:
     """One factor per channel, as a 1x1 depthwise convolution."""
     name = graph.fresh(f"{result}_factors")
-    value = numpy_helper.from_array(factors.reshape(-1, 1, 1, 1))
+    channels, values = len(factors), factors.astype("<f4").tobytes()
     return [
-        helper.make_node("Constant", [], [name], value=value),
-        helper.make_node("Conv", [data, name], [result], group=len(factors), kernel_shape=[1, 1]),
+        node_bytes("Constant", [], [name], tensor_attribute("value", (channels, 1, 1, 1), values)),
+        node_bytes(
+            "Conv",
+            [data, name],
+            [result],
+            integer_attribute("group", channels),
+            integers_attribute("kernel_shape", (1, 1)),
+        ),
     ]
 
 
-def _nodes(graph: Any) -> Iterator[onnx.NodeProto]:
-    """Every node of a graph, those of the graphs inside its nodes too."""
-    for node in graph.node:
+def _with_nested(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes, and those of the graphs inside them."""
+    for node in nodes:
         yield node
-        for attribute in node.attribute:
-            for nested in (attribute.g, *attribute.graphs):
-                yield from _nodes(nested)
-
-
-def _names(graph: Any) -> Iterator[str]:
-    """Every name in use in a graph and in those nested in it."""
-    yield from (value.name for value in (*graph.input, *graph.initializer, *graph.output))
-    for node in _nodes(graph):
-        yield from (*node.input, *node.output)
+        for graph in node.graphs:
+            yield from _with_nested(nodes_of(graph))

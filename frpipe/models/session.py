@@ -7,16 +7,16 @@ device asked for is the device that runs: ONNX Runtime itself would fall back to
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Never
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 
 from frpipe.core.config import Device
 from frpipe.core.errors import ModelError, ModelMissing, ProviderMissing
+from frpipe.models.onnx_file import OnnxFile
 from frpipe.models.rewrite import speed_up
 
 _PROVIDERS = {
@@ -29,8 +29,6 @@ _PROVIDERS = {
 _CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _ERRORS_ONLY = 3
 _X86 = {"x86_64", "AMD64"}
-# A rewritten graph is serialised once more, and protobuf ends at 2 GiB.
-_LARGEST_REWRITTEN = 1 << 30
 
 
 class Session:
@@ -71,11 +69,10 @@ def open_bytes(
 ) -> Session:
     """As `open_session`, for an ONNX file already in memory; `name` appears in errors alone."""
     _refuse_missing(device)
-    model = parse(data, name)
-    _refuse_external(model, name)
+    file = OnnxFile.parse(data, name)
     try:
         if rewrite and device == "cpu":
-            data = _faster(data, model)
+            data = _faster(file)
         inner = ort.InferenceSession(data, sess_options=_options(threads), providers=_providers(device))
     except Exception as error:
         raise ModelError(
@@ -89,23 +86,8 @@ def open_bytes(
     return Session(inner)
 
 
-def parse(data: bytes, name: str = "model") -> onnx.ModelProto:
-    """The ONNX graph in `data`; ModelError where it holds none."""
-    refusal = ModelError(f"{name} is not an ONNX model", "fetch it again: a saved web page is a common cause")
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:
-        raise refusal from error
-    if not model.graph.node:
-        raise refusal
-    return model
-
-
-def _faster(data: bytes, model: onnx.ModelProto) -> bytes:
-    if platform.machine() not in _X86 or len(data) > _LARGEST_REWRITTEN:
-        return data
-    faster = speed_up(model)
-    return data if faster is model else faster.SerializeToString()
+def _faster(file: OnnxFile) -> bytes:
+    return file.data if platform.machine() not in _X86 else speed_up(file)
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -137,25 +119,3 @@ def _provider_missing(device: Device, available: list[str]) -> ProviderMissing:
         f"device {device} ({wanted}) was asked for; this machine offers {', '.join(available)}",
         "install frpipe[gpu] in place of frpipe[cpu] on a machine with a GPU, or set device: cpu",
     )
-
-
-def _refuse_external(model: onnx.ModelProto, name: str) -> None:
-    graphs = [model.graph, *model.functions]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for part in graphs for tensor in _tensors(part)):
-        raise ModelError(
-            f"{name} keeps weights in other files, which could be any file of this machine",
-            "save it as one file: onnx.save_model(model, path, save_as_external_data=False)",
-        )
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph or function, those inside attributes and nested graphs too."""
-    yield from getattr(graph, "initializer", ())
-    for sparse in getattr(graph, "sparse_initializer", ()):
-        yield from (sparse.values, sparse.indices)
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
-        for nested in (attribute.g, *attribute.graphs):
-            yield from _tensors(nested)

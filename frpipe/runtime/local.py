@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, ClassVar, Never
@@ -78,10 +78,11 @@ class _Worker:
         sys.stderr.flush()
         self.connection, theirs = Pipe()
         parent = os.getpid()
-        self.pid = os.fork()
-        if not self.pid:
-            self.connection.close()
-            _live(theirs, order, parent)
+        with _without_opencv_threads():
+            self.pid = os.fork()
+            if not self.pid:
+                self.connection.close()
+                _live(theirs, order, parent)
         theirs.close()
         self.ticket: int | None = None
 
@@ -199,6 +200,19 @@ class _Crew:
             "see that the storage of photos and output answers; the same command goes on from here "
             "(enroll waits longer with run.stall_timeout_s)",
         )
+
+
+@contextmanager
+def _without_opencv_threads() -> Iterator[None]:
+    """Have OpenCV end its threads before a fork: who tries it afterwards waits for ever."""
+    cv2 = sys.modules.get("cv2")
+    if cv2 is None:
+        yield
+        return
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(before)
 
 
 def _live(connection: Connection, order: bytes, parent: int) -> Never:

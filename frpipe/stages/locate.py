@@ -14,7 +14,6 @@ import numpy as np
 
 from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject, Status
-from frpipe.gallery.suppression import CONTENTS, Suppressions
 from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
 from frpipe.models.detectors.candidates import Case, FaceCandidate
@@ -29,11 +28,11 @@ from frpipe.vision.quality import inter_eye_px, nose_offset, sharpness
 
 T = TypeVar("T")
 R = TypeVar("R")
+Barred = Callable[[str], bool]
 CROP_SIDE = 112
 # A face is seen from the front up to this offset of its nose; then, as to being on a photograph, limits are
 # stricter by so much, in log odds.
 _FRONTAL, _DOUBT = 0.25, 1.5
-_NOTHING = Suppressions(())
 
 
 @dataclass(slots=True)
@@ -89,10 +88,10 @@ class Locator:
     A window closes after `window_rows` photos or `window_bytes` of pixels, whichever comes first. With more
     than one thread the next window is read while the model is busy with this one, so that two are held.
 
-    barred: files that are rejected as soon as they are read.
+    barred: whether a file is rejected as soon as it is read, by its SHA-256 in hex.
     """
 
-    def __init__(self, config: Config, finder: Detector | Finder, barred: Suppressions = _NOTHING) -> None:
+    def __init__(self, config: Config, finder: Detector | Finder, barred: Barred | None = None) -> None:
         self._config = config
         self._barred = barred
         self._finder = finder if isinstance(finder, Finder) else SingleLook(finder, config.detect)
@@ -136,7 +135,7 @@ class Locator:
         work.data = data
         work.located.bytes = len(data)
         sha256 = work.located.content_sha256 = hashlib.sha256(data).hexdigest()
-        if self._barred.holds(CONTENTS, sha256):
+        if self._barred is not None and self._barred(sha256):
             work.located.reject(Reject(Reason.SUPPRESSED, "by its content"))
             return work
         try:
@@ -281,9 +280,7 @@ class Locator:
         return sources
 
 
-def locator_of(
-    config: Config, detector: Card, judge: Card | None, barred: Suppressions = _NOTHING
-) -> Locator:
+def locator_of(config: Config, detector: Card, judge: Card | None, barred: Barred | None = None) -> Locator:
     """A locator with its models loaded. judge: None for a single look at each photo."""
     pool = config.resources.locate
     if judge is None:

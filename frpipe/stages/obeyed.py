@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.schema import SUBJECT_ID
-from frpipe.gallery.suppression import KINDS, SuppressionEntry, Suppressions
+from frpipe.gallery.suppression import CONTENTS, KINDS, SuppressionEntry, Suppressions
 from frpipe.io.manifest.columns import ID
 
 
@@ -52,6 +53,10 @@ class Obeyed:
     def suppressions(self) -> Suppressions:
         """As a list that can be asked."""
         return Suppressions(self.entries)
+
+    def content_test(self) -> Callable[[str], bool]:
+        """Whether a file is named by its content: a test of its SHA-256, in hex."""
+        return partial(self.suppressions().holds, CONTENTS)
 
 
 NOBODY = Obeyed()

@@ -67,7 +67,7 @@ class Locate:
         self._host = host
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
-        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.suppressions())
+        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.content_test())
         self._chain = StageChain.of(spec.config, spec.stage_cards)
 
     @timed("locate")

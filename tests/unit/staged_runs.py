@@ -18,6 +18,8 @@ from frpipe.jobs.rejects import Choice, stage_reasons
 from frpipe.jobs.replay.job import Replay
 from frpipe.testing.executors import InThisProcess
 
+HERE = InThisProcess()
+
 
 def config(*settings: str) -> Config:
     """The settings of the frozen runs, in parts of four photos, and some more. Their photos are drawn."""
@@ -26,19 +28,19 @@ def config(*settings: str) -> Config:
 
 def enrolled(manifest: Path, out: Path, *settings: str) -> Report:
     """Enroll, or go on with it."""
-    return Enrollment(str(manifest), str(out), config(*settings), InThisProcess()).run()
+    return Enrollment(str(manifest), str(out), config(*settings), HERE).run()
 
 
 def dry_run(manifest: Path, out: Path, *settings: str) -> DryRun:
     """What would be enrolled, and how."""
-    return Enrollment(str(manifest), str(out), config(*settings), InThisProcess()).dry_run()
+    return Enrollment(str(manifest), str(out), config(*settings), HERE).dry_run()
 
 
 def replayed(source: Path, out: Path, *settings: str) -> Report:
     """Do what is rejected once more."""
     given = load_config(None, [*stored_settings(str(source)), *settings])
     choice = Choice.again(staged=stage_reasons(Folder.at(str(source))))
-    return Replay(str(source), choice, str(out), given, InThisProcess()).run()
+    return Replay(str(source), choice, str(out), given, HERE).run()
 
 
 def table(out: Path, name: str) -> pa.Table:

@@ -89,10 +89,12 @@ def test_the_remedy_of_an_enroll_run_works(
     after = _files(out)
     assert main(["check", out.uri]) == 6
     said = capsys.readouterr().out
-    assert f"{name} {how}" in said and f"frpipe check {out.uri} --mend" in said and "jobs/enroll.py" in said
+    assert (
+        f"{name} {how}" in said and f"frpipe check {out.uri} --mend" in said and "frpipe run enroll" in said
+    )
     assert _files(out) == after
     assert main(["check", out.uri, "--mend"]) == 6
-    assert "taken back; now run: python jobs/enroll.py" in capsys.readouterr().out
+    assert "taken back; now run: frpipe run enroll" in capsys.readouterr().out
     assert run.complete(out) is None and not out.exists(FACES) and not out.exists(IMAGES)
     done: list[int] = []
 
@@ -118,7 +120,7 @@ def test_the_remedy_of_a_result_works(
     data = out.read(name)
     out.write(name, data[:-9] + b"\0" * 9)
     assert main(["check", verified.output]) == 6
-    assert f"{name} is damaged" in (said := capsys.readouterr().out) and "jobs/verify.py" in said
+    assert f"{name} is damaged" in (said := capsys.readouterr().out) and "frpipe run verify" in said
     assert main(["check", verified.output, "--mend"]) == 6
     verified.run()
     assert main(["check", verified.output]) == 0
@@ -225,8 +227,8 @@ def test_the_command_that_does_it_again_names_the_settings(out: Folder) -> None:
     facts = run.begun(out)
     out.write(run.RUN, json.dumps({**facts, "manifest": "my photos.csv", "config": config}).encode())
     words = shlex.split(again(out, "enroll"))
-    assert words[:6] == ["python", "jobs/enroll.py", "--manifest", "my photos.csv", "--output", out.uri]
-    assert words[6:] == ["--set", 'detect.policy="largest"']
+    assert words[:7] == ["frpipe", "run", "enroll", "--manifest", "my photos.csv", "--output", out.uri]
+    assert words[7:] == ["--set", 'detect.policy="largest"']
 
 
 def _only(out: Folder) -> CheckedRun:

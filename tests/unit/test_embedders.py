@@ -32,7 +32,7 @@ from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.verify.job import PairVerification
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.testing.executors import InThisProcess
 from frpipe.testing.faces import located_faces, plan_of
@@ -270,10 +270,9 @@ def test_its_command_and_its_plan_name_both(home: Frozen, runs: dict[str, Path],
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> InThisProcess:
-    """Searches and comparisons in this process, without plots."""
+def asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches and comparisons in this process."""
     undrawn(monkeypatch)
-    return InThisProcess()
 
 
 def _content(out: Path, name: str) -> list[dict[str, object]]:

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -107,6 +109,23 @@ def test_a_worker_that_cannot_be_made_says_why() -> None:
     step = Step("work", Pool("work", 1, 1.0, 0.0, "cpu"), _cannot_be_made)
     with pytest.raises(OutputError, match="no model"):
         list(LocalExecutor([Node(1)]).stream([{"unit": 0}], [step]))
+
+
+def _resizes(unit: int, _: Host) -> int:
+    cv2.setNumThreads(1)
+    photo = np.zeros((2000, 2000, 3), np.uint8)
+    return int(cv2.resize(photo, (500, 500)).shape[0])
+
+
+def test_workers_may_use_opencv_though_the_job_has_used_its_threads() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.resize(np.zeros((4000, 4000, 3), np.uint8), (1000, 1000))
+        assert [row["made"] for row in _rows(_resizes, 2, stall_timeout_s=60)] == [500, 500]
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _sleeps(unit: int, _: Host) -> int:

@@ -137,6 +137,24 @@ def test_missing_weights_name_the_remedy(home: Path) -> None:
     assert raised.value.remedy == "frpipe models pull sface_2021dec"
 
 
+def test_weights_are_read_as_they_were_checked(home: Path) -> None:
+    (home / "weights" / "tiny.onnx").write_bytes(relu())
+    registry = Registry.default()
+    assert registry.read(registry.card("tiny")) == relu()
+    with pytest.raises(ModelMissing):
+        registry.read(registry.card("sface_2021dec"))
+
+
+def test_a_card_that_cannot_be_read_hurts_nobody_who_does_not_ask_for_it(home: Path) -> None:
+    (home / "cards" / "broken.yaml").write_text("name: [", encoding="utf-8")
+    registry = Registry.default()
+    assert registry.card("tiny").name == "tiny"
+    with pytest.raises(ModelError, match="not YAML"):
+        registry.card("broken")
+    with pytest.raises(ModelError, match="not YAML"):
+        registry.cards()
+
+
 def test_altered_weights_are_refused_each_time(home: Path) -> None:
     weights = home / "weights" / "tiny.onnx"
     weights.write_bytes(relu())
@@ -144,6 +162,8 @@ def test_altered_weights_are_refused_each_time(home: Path) -> None:
     tiny = registry.card("tiny")
     registry.find(tiny)
     weights.write_bytes(relu() + b"\0")
+    with pytest.raises(ModelMismatch):
+        registry.read(tiny)
     with pytest.raises(ModelMismatch) as raised:
         registry.find(tiny)
     assert tiny.sha256 in raised.value.message

@@ -54,7 +54,7 @@ def _spec(output: str, obeyed: Obeyed) -> RunSpec:
 def test_a_file_on_the_list_is_rejected_before_it_is_decoded() -> None:
     kept, barred, garbage = _jpeg(seed=1), _jpeg(seed=2), b"no photo"
     detector = FakeDetector(0.0)
-    names = _list(files=[barred, garbage]).suppressions()
+    names = _list(files=[barred, garbage]).content_test()
     photos = [kept, barred, garbage]
     found = list(Locator(Config(), detector, names).locate(photos))  # type: ignore[arg-type]
     assert [each.reason for each in found] == [None, "suppressed", "suppressed"]

@@ -141,7 +141,7 @@ def test_an_output_of_before_is_counted_by_cause_with_the_next_command(
     said = capsys.readouterr().out
     assert "11 photos, 9 of them (81.82%) may end otherwise" in said
     assert ["unjudged", "8", "72.73%"] in [line.split()[:3] for line in said.splitlines()]
-    assert f"python jobs/enroll.py --replay {run} --rescan" in said
+    assert f"frpipe run enroll --replay {run} --rescan" in said
     assert "no score of tiny_yunet" in said
     assert main(["rescan", run, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

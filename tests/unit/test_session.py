@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from model_graphs import external, relu, serialise
@@ -13,6 +15,7 @@ from onnx import helper
 
 from frpipe.core.errors import ModelError, ModelMissing, ProviderMissing
 from frpipe.models.session import open_bytes, open_session
+from frpipe.models.wire import sized
 
 NO_GPU = "CUDAExecutionProvider" not in ort.get_available_providers()
 
@@ -73,8 +76,73 @@ def test_weights_in_other_files_are_found_in_nested_graphs() -> None:
         open_bytes(serialise([choice], {"image": [1]}, {"out": [1]}, []), "cpu")
 
 
+def _elsewhere() -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=1)
+    tensor.external_data.add(key="location", value="/etc/hostname")
+    return tensor
+
+
+def _in_a_list(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.add(name="many", type=9).tensors.append(_elsewhere())
+
+
+def _in_a_sparse_tensor(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add().values.CopyFrom(_elsewhere())
+
+
+def _in_sparse_indices(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.add(name="few", type=11).sparse_tensor.indices.CopyFrom(_elsewhere())
+
+
+def _in_a_function(model: onnx.ModelProto) -> None:
+    node = model.functions.add(name="f", domain="d").node.add(op_type="Constant", output=["w"])
+    node.attribute.add(name="value", type=4).t.CopyFrom(_elsewhere())
+
+
+def _in_a_default_of_a_function(model: onnx.ModelProto) -> None:
+    function = model.functions.add(name="f", domain="d")
+    function.attribute_proto.add(name="value", type=4).t.CopyFrom(_elsewhere())
+
+
 @pytest.mark.parametrize(
-    "junk", [b"", b"<!DOCTYPE html><html></html>", bytes(1000)], ids=["empty", "html", "zeros"]
+    "hide", [_in_a_list, _in_a_sparse_tensor, _in_sparse_indices, _in_a_function, _in_a_default_of_a_function]
+)
+def test_weights_in_other_files_are_found_wherever_a_file_can_name_them(
+    hide: Callable[[onnx.ModelProto], None],
+) -> None:
+    model = onnx.load_model_from_string(relu())
+    hide(model)
+    with pytest.raises(ModelError, match="other files"):
+        open_bytes(model.SerializeToString(), "cpu")
+
+
+def test_a_tensor_said_twice_cannot_hide_where_its_weights_lie() -> None:
+    """Protobuf merges what is said twice: the place of the one and the values of the other."""
+    model = onnx.load_model_from_string(relu())
+    attribute = model.graph.node[0].attribute.add(name="value", type=4)
+    attribute.t.CopyFrom(_elsewhere())
+    twice = (
+        attribute.SerializeToString()
+        + onnx.AttributeProto(t=onnx.TensorProto(name="w", raw_data=b"abcd")).SerializeToString()
+    )
+    del model.graph.node[0].attribute[:]
+    node = model.graph.node[0].SerializeToString() + sized(5, twice)
+    del model.graph.node[:]
+    graph = model.graph.SerializeToString() + sized(1, node)
+    model.ClearField("graph")
+    with pytest.raises(ModelError, match="other files"):
+        open_bytes(model.SerializeToString() + sized(7, graph), "cpu")
+
+
+def test_a_graph_in_two_pieces_is_refused() -> None:
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        open_bytes(relu() + sized(7, b""), "cpu")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"<!DOCTYPE html><html></html>", bytes(1000), b"\xff" * 40, relu()[:-9], sized(7, b"\x0a\xff")],
+    ids=["empty", "html", "zeros", "endless number", "cut short", "a field beyond its end"],
 )
 def test_what_is_not_onnx_is_refused(junk: bytes) -> None:
     with pytest.raises(ModelError, match="not an ONNX model"):

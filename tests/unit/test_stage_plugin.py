@@ -24,8 +24,8 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check, again
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.enroll.job import run_spec
+from frpipe.stages.models import Models
 from frpipe.stages.quarantine import trial
-from frpipe.stages.run_spec import Models
 from frpipe.stages.stage import FaceBatch, StageResult, stage_class
 from frpipe.stages.stage_docs import stage_tables
 from frpipe.testing.tiny import tiny_embedder

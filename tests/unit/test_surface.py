@@ -19,7 +19,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_the_commands_explain_themselves_without_loading_ray() -> None:
-    for words in (
+    commands = [
         ["models", "pull"],
         ["manifest", "scan"],
         ["gallery", "list"],
@@ -33,11 +33,20 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["verify"],
         ["sheet"],
         ["demo"],
-    ):
-        call = f"try: main({[*words, '--help']!r})\nexcept SystemExit: print('ray' in sys.modules)"
-        said = _python(f"import sys; from frpipe.cli.main import main\n{call}")
-        assert said.endswith("False")
-        assert words[-1] in said
+        ["run"],
+    ]
+    said = _python(f"""
+import sys
+from frpipe.cli.main import main
+for words in {commands!r}:
+    try:
+        main([*words, "--help"])
+    except SystemExit:
+        print(words, "loads Ray:", "ray" in sys.modules)
+""")
+    for words in commands:
+        assert f"{words} loads Ray: False" in said
+        assert f"usage: frpipe {' '.join(words)} " in said
 
 
 def _python(code: str) -> str:

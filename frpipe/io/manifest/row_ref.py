@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import BinaryIO
-
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, BinaryIO
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.reasons import Reason, Reject
-from frpipe.io.manifest.columns import BYTES
-from frpipe.io.manifest.formats.parquet import open_parquet
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _PREFIX = "row+"
 # Photos decoded from the file at a time: with Arrow's copies about twice as many are held.
@@ -45,6 +44,9 @@ def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
 
     Row groups that hold no wanted row are not read.
     """
+    # Photos that are files of their own do without Arrow.
+    from frpipe.io.manifest.formats.parquet import open_parquet  # noqa: PLC0415
+
     for file, group in groupby(refs, key=lambda ref: ref.file):
         rows = [ref.row for ref in group]
         folder, name = uris.parent(file)
@@ -55,6 +57,8 @@ def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
 
 
 def _run(parquet: pq.ParquetFile, rows: Sequence[int]) -> Iterator[bytes | Reject]:
+    from frpipe.io.manifest.columns import BYTES  # noqa: PLC0415
+
     wanted = iter(rows)
     row = next(wanted)
     for start, end, group in _groups(parquet):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import fsspec
-
 from frpipe.core.errors import StorageError
 from frpipe.io.storage import uri as uris
 
@@ -30,6 +28,8 @@ def connect(uri: str) -> Any:
 
 
 def _class_of(scheme: str) -> Any:
+    import fsspec  # noqa: PLC0415 - takes asyncio with it, which local files do without
+
     try:
         return fsspec.get_filesystem_class(scheme)
     except ImportError as error:
@@ -41,6 +41,8 @@ def _class_of(scheme: str) -> Any:
 def _not_installed(scheme: str) -> StorageError:
     if scheme == "s3":
         return StorageError("the package for s3:// is not installed", "pip install 'frpipe[s3]'")
+    import fsspec  # noqa: PLC0415
+
     known = fsspec.registry.known_implementations.get(scheme, {})
     return StorageError(
         f"the package for {scheme}:// is not installed", known.get("err", "install its fsspec package")

@@ -275,9 +275,9 @@ def again(out: Folder, job: str) -> str:
     """The command that redoes the run's missing parts, in full where it is known."""
     facts = run.begun(out)
     if job != ENROLL or "replay_of" in facts or "manifest" not in facts:
-        return f"the same command of jobs/{_SCRIPTS.get(job, job)}.py, with --output {out.uri}"
+        return f"the same command as before, frpipe run {_SCRIPTS.get(job, job)} ... --output {out.uri}"
     usual, own = flat(Config().model_dump(mode="json")), flat(facts.get("config", {}))
-    words = ["python", "jobs/enroll.py", "--manifest", str(facts["manifest"]), "--output", out.uri]
+    words = ["frpipe", "run", "enroll", "--manifest", str(facts["manifest"]), "--output", out.uri]
     for name, value in own.items():
         if value != usual.get(name):
             words += ["--set", f"{name}={json.dumps(value)}"]

@@ -27,9 +27,10 @@ from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_PHOTOS, Runtime
+from frpipe.stages.models import Models
 from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.quarantine.attempts import clear_attempts
-from frpipe.stages.run_spec import Models, RunSpec
+from frpipe.stages.run_spec import RunSpec
 
 # To load the models takes a worker as long as so many photos.
 _ROWS_OF_A_START = 16

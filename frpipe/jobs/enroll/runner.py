@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 
@@ -28,42 +28,34 @@ def stream(
     Raises the errors of the workers, and ClusterError where no part makes progress for `run.stall_timeout_s`.
     """
     weights = {card.name: executor.share(partial(_weights, card)) for card in spec.models}
-    steps = [Step(pool.name, pool, _Maker(_WORKERS[pool.name], spec, weights)) for pool in pools]
+    steps = [Step(pool.name, pool, _Maker(pool.name, spec, weights)) for pool in pools]
     tickets = [{"part": part} for part in parts]
     return executor.stream(tickets, steps, stall_timeout_s=spec.config.run.stall_timeout_s, watch=watch)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of worker, and the pool that it is of."""
-
-    make: Callable[[RunSpec, Host], Work]
-    pool: Literal["enroll", "locate", "embed", "publish"]
-
-
-_WORKERS = {
-    "enroll": _Kind(workers.Enroll, "enroll"),
-    "locate": _Kind(workers.Locate, "locate"),
-    "embed": _Kind(workers.Embed, "embed"),
+_WORKERS: dict[str, Callable[[RunSpec, Host], Work]] = {
+    "enroll": workers.Enroll,
+    "locate": workers.Locate,
+    "embed": workers.Embed,
     # A task would do, but Ray ends idle task processes and starts new ones for the next, at seconds each.
-    "publish": _Kind(workers.Publish, "publish"),
+    "publish": workers.Publish,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """Makes a worker on its node. weights: by the card's name."""
+    """Makes a worker of a pool on its node. weights: by the card's name."""
 
-    kind: _Kind
+    pool: str
     spec: RunSpec
     weights: dict[str, Read]
 
     def __call__(self, host: Host) -> Work:
         # What OpenCV does is spread over photos, not threads: these would take the CPUs of other workers.
         cv2.setNumThreads(1)
-        for card in self.spec.models_of(self.kind.pool):
+        for card in self.spec.models_of(self.pool):
             _bring(card, self.weights[card.name])
-        return self.kind.make(self.spec, host)
+        return _WORKERS[self.pool](self.spec, host)
 
 
 def _weights(card: Card) -> bytes:

@@ -77,7 +77,7 @@ class ReplaySource:
                 "a replay must keep the recipe of its run, or unlike vectors would be mixed: "
                 + "; ".join(said),
                 "leave these settings out, or enroll the whole manifest anew: "
-                f"python jobs/enroll.py --manifest {self.manifest} --output OTHER",
+                f"frpipe run enroll --manifest {self.manifest} --output OTHER",
             )
         return {name.removeprefix("settings."): ours[name] for name in differing}
 

@@ -29,7 +29,7 @@ from frpipe.jobs.rescan.criteria import (
     points_of,
     roll_or_none,
 )
-from frpipe.stages.run_spec import Models
+from frpipe.stages.models import Models
 
 # What makes a recipe one that looks again; all else must be the run's.
 _LOOKS = {"algorithm", "schema_version", "looks"} | {

@@ -1,0 +1,84 @@
+"""Put the faces of a finished enroll output into a gallery.
+
+    frpipe run consolidate --features out/ --gallery gallery/
+    ray job submit --address http://head:8265 --working-dir . -- \\
+        python jobs/consolidate.py --features s3://... --gallery s3://...
+
+The gallery is made if there is none. The same command twice changes nothing. Exit codes: 0 done, 2 settings,
+6 the enroll run has not ended or is damaged, 7 storage, 10 the gallery is of another model, damaged or busy,
+has other photos with the same ids, or a new face does not fit its person (--strict).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from frpipe.cli.doubts import doubts_shown
+from frpipe.cli.exits import guarded
+from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES, add_likeness, add_photos
+from frpipe.cli.job_options import add_embedder, job_parser
+from frpipe.cli.reporter import Speaker
+
+_say = Speaker("consolidate")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: _consolidate(options))
+
+
+def _consolidate(options: argparse.Namespace) -> int:
+    from frpipe.jobs.consolidate.job import Consolidation  # heavy; --help should not wait
+
+    job = Consolidation(
+        options.features,
+        options.gallery,
+        options.policy,
+        options.templates,
+        options.faces,
+        _say,
+        options.source,
+        options.same_photos,
+        options.strict,
+        options.threshold,
+        embedder=options.embedder,
+    )
+    with doubts_shown():
+        done = job.dry_run() if options.dry_run else job.run()
+    print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = job_parser(__doc__)
+    parser.add_argument(
+        "--features", required=True, metavar="URI", help="the --output of a finished enroll run"
+    )
+    add_embedder(parser, "--features")
+    parser.add_argument("--gallery", required=True, metavar="URI", help="folder or s3:// prefix")
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default="skip",
+        help="for a person who is there already: leave alone, exchange their templates, or add to them; a "
+        "photo that is there already is brought up to date whatever this says "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--templates",
+        choices=TEMPLATES,
+        default="all",
+        help="what to keep of each person's vectors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--faces",
+        choices=FACES,
+        default="centre-largest",
+        help="which face of a photo is its subject's (default: %(default)s)",
+    )
+    add_photos(parser)
+    add_likeness(parser)
+    parser.add_argument("--dry-run", action="store_true", help="read and count everything; change no gallery")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser

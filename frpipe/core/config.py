@@ -303,8 +303,7 @@ class Config(Section):
     embed: Embedders = (EmbedConfig(),)
     stages: Annotated[dict[str, dict[str, Any]], BeforeValidator(_settled)] = Field(
         {},
-        description="further stages by name, each with its settings, e.g. {brightness: {least: 40}}; "
-        "docs/stages.md",
+        description="further stages by name, each with its settings, e.g. {brightness: {least: 40}}",
     )
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,21 +20,26 @@ from frpipe.io.manifest.fetch import Fetcher
 from frpipe.models.card import Card
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.loading import load_embedder
-from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located, Locator, locator_of
 from frpipe.stages.models import Models
+
+if TYPE_CHECKING:
+    from frpipe.stages.chain import StageChain
 
 PhotoSource = str | Path | bytes | np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class FacePipeline:
-    """A locator and an embedder. Models reuse their memory, so that one call at a time may use them."""
+    """A locator and an embedder. Models reuse their memory, so that one call at a time may use them.
+
+    chain: the further stages; None where there are none.
+    """
 
     locator: Locator
     embedder: Embedder
     fetcher: Fetcher
-    chain: StageChain
+    chain: StageChain | None
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -45,8 +51,9 @@ class FacePipeline:
         """The outcome of each photo: a path, a URI, encoded bytes, or (H, W, 3) uint8 RGB pixels."""
         with self.lock:
             outcomes = list(self.locator.locate(self._read(photo) for photo in photos))
-            for outcome in outcomes:
-                self.chain.apply(outcome)
+            if self.chain is not None:
+                for outcome in outcomes:
+                    self.chain.apply(outcome)
             return outcomes
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -73,8 +80,14 @@ def pipeline_of(config: Config) -> FacePipeline:
         locator_of(models.config, models.detector, models.judge),
         load_embedder(models.embedder, config.embedder, config.resources.embed),
         Fetcher(config.storage.roots, config.storage.fetch_attempts, config.decode.max_bytes),
-        StageChain.of(models.config, models.stage_cards),
+        _chain(models) if config.stages else None,
     )
+
+
+def _chain(models: Models) -> StageChain:
+    from frpipe.stages.chain import StageChain  # noqa: PLC0415 - its columns are Arrow's
+
+    return StageChain.of(models.config, models.stage_cards)
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

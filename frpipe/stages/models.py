@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from frpipe.core.config import Config
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
-from frpipe.stages.stage import stage_class, stage_classes
 
 if TYPE_CHECKING:
     from frpipe.core.recipe import Recipe
@@ -65,6 +64,11 @@ class Models(NamedTuple):
 def _stage_cards(config: Config, registry: Registry) -> StageCards:
     """The cards that the settings of stages name."""
     cards: StageCards = {}
+    if not config.stages:
+        return cards
+    # A stage declares columns, which are Arrow's: a comparison of two photos does without.
+    from frpipe.stages.stage import stage_classes  # noqa: PLC0415
+
     for stage in stage_classes([*config.stages]):
         settings = config.stages[stage.name]
         if stage.roles:
@@ -76,6 +80,8 @@ def _stage_cards(config: Config, registry: Registry) -> StageCards:
 
 def _stage_facts(name: str, cards: Mapping[str, Card]) -> dict[str, Any]:
     """What of a stage decides the output, beside its settings."""
+    from frpipe.stages.stage import stage_class  # noqa: PLC0415 - as above
+
     stage = stage_class(name)
     return {
         "version": stage.version,

@@ -17,14 +17,15 @@ from frpipe.stages.stage import stage_classes
 class RunSpec(BaseModel):
     """Orders for the workers of one launch of a run. `launch` is new each time the command is started.
 
-    config, judge, further, stage_cards: as `Models` has them.  obeyed: whom and what not to enroll; no part
-    of the recipe, and in no file of the run.
+    claim: the name of the output's claim; empty: not compared.  config, judge, further, stage_cards: as
+    `Models` has them.  obeyed: whom and what not to enroll; no part of the recipe, and in no file of the run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     output: str
     launch: str
+    claim: str = ""
     config: Config
     detector: Card
     embedder: Card

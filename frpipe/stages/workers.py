@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow as pa
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.roots import folder_of
+from frpipe.io.output import run
 from frpipe.io.output.embeddings import split
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
@@ -140,12 +142,14 @@ class Publish:
         self._out = Folder.at(spec.output)
         self._recipe = spec.recipe
         self._metadata = spec.recipe.metadata()
+        self._check = partial(run.refuse_other_claim, self._out, spec.claim)
 
     @timed("publish")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
         faces, further = split(part_batch.faces, self._recipe)
-        write_part(self._out, part_batch.part, part_batch.images, faces, self._metadata, further)
+        images, part = part_batch.images, part_batch.part
+        write_part(self._out, part, images, faces, self._metadata, further, check=self._check)
         record_photos(part_batch.images)
         record("frpipe_faces", part_batch.faces.num_rows)
         statuses = part_batch.images["status"].to_pylist()

@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -324,8 +325,8 @@ def _replay(at: Path, to: Path) -> object:
     hits = source.hits(choice)
     plan = cut(source, choice, hits, "auto", out.child("_replay"), workers=1)
     copy_plan(source.files.folder, out, source.plan)
-    nothing: Any = None
-    Merge(source.files, ListedFiles(out, {}), choice, {}, nothing, out).write(range(source.plan.parts))
+    first_alone: Any = SimpleNamespace(further={})
+    Merge(source.files, ListedFiles(out, {}), choice, {}, first_alone, out).write(range(source.plan.parts))
     return plan.rows, _tables(out)
 
 

@@ -34,7 +34,6 @@ from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.verify.job import PairVerification
 from frpipe.stages.models import Models
 from frpipe.stages.tabulate import finish, tabulate
-from frpipe.testing.executors import InThisProcess
 from frpipe.testing.faces import located_faces, plan_of
 from frpipe.testing.tiny import tiny_embedder
 
@@ -299,7 +298,7 @@ def test_a_gallery_takes_the_embeddings_that_are_asked_for(runs: dict[str, Path]
 
 
 def test_searches_and_comparisons_find_what_they_find_in_a_run_of_that_embedder(
-    runs: dict[str, Path], tmp_path: Path, asked: InThisProcess
+    runs: dict[str, Path], tmp_path: Path, asked: None
 ) -> None:
     both, other = str(runs["both"]), str(runs["other"])
     Consolidation(other, str(tmp_path / "g")).run()
@@ -307,17 +306,16 @@ def test_searches_and_comparisons_find_what_they_find_in_a_run_of_that_embedder(
     pairs.write_text("a,b\nr-01,r-02\nr-01,r-03\n")
     for name, features, embedder in (("chosen", both, OTHER), ("alone", other, None)):
         out = tmp_path / name
-        how = {"threshold": 0.9, "embedder": embedder, "runtime": asked}
-        Identifying(features, str(tmp_path / "g"), str(out / "identify"), **how).run()
-        Dedup(str(out / "dedup"), features=features, **how).run()
-        PairVerification(str(pairs), features, str(out / "verify"), threshold=0.9, embedder=embedder).run()
-        AllPairs(
-            str(out / "all"), features=features, thresholds=(0.5,), embedder=embedder, runtime=asked
+        Identifying(
+            features, str(tmp_path / "g"), str(out / "identify"), threshold=0.9, embedder=embedder
         ).run()
+        Dedup(str(out / "dedup"), features=features, threshold=0.9, embedder=embedder).run()
+        PairVerification(str(pairs), features, str(out / "verify"), threshold=0.9, embedder=embedder).run()
+        AllPairs(str(out / "all"), features=features, thresholds=(0.5,), embedder=embedder).run()
     for name in ("identify/probes", "dedup/pairs", "verify/pairs", "all/histograms"):
         assert _near(_content(tmp_path / "chosen", name), _content(tmp_path / "alone", name)), name
     for name, job in (
-        ("dedup", lambda out: Dedup(out, features=both, threshold=0.9, runtime=asked)),
+        ("dedup", lambda out: Dedup(out, features=both, threshold=0.9)),
         ("verify", lambda out: PairVerification(str(pairs), both, out, threshold=0.9)),
     ):
         with pytest.raises(OutputError, match="features"):

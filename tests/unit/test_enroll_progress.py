@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -116,15 +117,11 @@ def test_a_photo_has_ended_with_its_last_face_and_those_before_it() -> None:
 
 
 def test_a_worker_has_opencv_work_in_one_thread() -> None:
-    class Spec:
-        models = ()
-
-    kind: Any = runner._Kind(lambda _spec, _host: lambda table: table)
-    spec: Any = Spec()
+    spec: Any = SimpleNamespace(models_of=lambda _: (), output="/none", recipe=SimpleNamespace(metadata=dict))
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
-        runner._Maker(kind, spec, {})(ALONE)
+        runner._Maker("publish", spec, {})(ALONE)
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)

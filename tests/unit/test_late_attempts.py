@@ -15,7 +15,9 @@ import pytest
 from erase_runs import DIM, EXTRA, METADATA, PART_ROWS, PARTS, finished_run, seal
 from part_work import PartsOf
 
+from frpipe.core.errors import OutputError
 from frpipe.core.schema import face_schema
+from frpipe.io.output import run
 from frpipe.io.output.features import Features
 from frpipe.io.output.parts import done_parts, part_name, write_part
 from frpipe.io.output.plan import load_plan
@@ -118,6 +120,31 @@ def _rows(out: Folder) -> dict[str, list[Any]]:
         sub: duckdb.sql(f"SELECT * FROM '{out.uri}/{sub}/*.parquet' ORDER BY ALL").fetchall()
         for sub in ("images", "faces")
     }
+
+
+@pytest.mark.parametrize("file", range(2))
+def test_what_outlives_its_output_cannot_bring_a_part_back(
+    file: int, out: Folder, tables: tuple[pa.Table, pa.Table]
+) -> None:
+    """The output is removed, as an erasure does, and begun anew, before an attempt writes its n-th file."""
+    shutil.rmtree(out.uri)
+    claim = run.claim(out, {"job": "enroll"}, {})[run.CLAIM]
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        if calls == file:
+            shutil.rmtree(out.uri)
+            run.claim(out, {"job": "enroll"}, {})
+        calls += 1
+        run.refuse_other_claim(out, claim)
+
+    with pytest.raises(OutputError, match="removed, or begun anew"):
+        write_part(out, PART, *tables, METADATA, check=check)
+    assert done_parts(out) == set() and not list(out.child("faces").list())
+    shutil.rmtree(out.uri)
+    with pytest.raises(OutputError, match="removed, or begun anew"):
+        run.refuse_other_claim(out, claim)
 
 
 def _finish(out: Folder, tables: tuple[pa.Table, pa.Table]) -> None:

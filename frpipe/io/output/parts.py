@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -28,6 +28,7 @@ FACES = "faces"
 EMBEDDINGS = "embeddings"
 _FACES_SHA = b"frpipe.faces_sha256"
 _EMBEDDINGS_SHA = b"frpipe.embeddings_sha256."
+Check = Callable[[], None]
 Further = Mapping[str, pa.Table]
 """The embeddings of further embedders, by their names; each table brings the metadata of its file."""
 _NOTHING: Further = MappingProxyType({})
@@ -68,25 +69,33 @@ def write_part(  # noqa: PLR0917 - as the files of a part are
     faces: pa.Table,
     metadata: Mapping[str, str],
     further: Further = _NOTHING,
+    *,
+    check: Check = lambda: None,
 ) -> bool:
     """Publish a part. False if another attempt has published it, or other data of it: they stay.
 
     Data without images are what an attempt left that died between the two, or is still at it. Data of the
     same bytes are as good as our own; others only the run's driver clears away (`clear_orphans`).
+
+    check: called before each file; raises where the output is not this run's any more.
     """
     data = _data_files(faces, metadata, further)
-    return create_part(out, part, to_parquet(images, {**metadata, **_marks(data)}), data)
+    return create_part(out, part, to_parquet(images, {**metadata, **_marks(data)}), data, check)
 
 
-def create_part(out: Folder, part: int, images: bytes, data: Mapping[str, bytes]) -> bool:
+def create_part(
+    out: Folder, part: int, images: bytes, data: Mapping[str, bytes], check: Check = lambda: None
+) -> bool:
     """Publish a part from the bytes of its files. data: by folder, in the order of their creation."""
     name = part_name(part)
     if out.exists(f"{IMAGES}/{name}"):
         return False
     for sub, content in data.items():
+        check()
         # A store that loses its answer says no although the file is ours.
         if not out.create(f"{sub}/{name}", content) and not _holds(out, f"{sub}/{name}", content):
             return False
+    check()
     return out.create(f"{IMAGES}/{name}", images)
 
 

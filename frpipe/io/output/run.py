@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ REPORT = "report.json"
 REPORT_TEXT = "report.md"
 SUCCESS = "_SUCCESS"
 ERASING = "erasing.json"
+CLAIM = "claim"
 
 T = TypeVar("T")
 # The lists of files of finished runs, by the run's place: read once in a process, as they hardly change.
@@ -53,10 +55,11 @@ def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
 def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Make the folder this run's, or find that it already is. Returns the run's facts, as first claimed.
 
-    identity: what decides the content.  facts: what is good to know beside it.
+    identity: what decides the content.  facts: what is good to know beside it.  The claim gets a random name
+    (see `refuse_other_claim`).
     Raises OutputError where the folder belongs to a run of another identity, with what differs.
     """
-    mine = {"identity": identity, **facts}
+    mine = {"identity": identity, CLAIM: uuid.uuid4().hex, **facts}
     if out.create(RUN, _pretty(mine)):
         return mine
     return check_claim(out, identity) or mine
@@ -104,6 +107,19 @@ def erasure_under_way(out: Folder) -> tuple[str, str]:
         "people are being taken out of this output, or that broke off",
         f"let it end, or run the same `frpipe erase {out.uri} ...` again; then this command",
     )
+
+
+def refuse_other_claim(out: Folder, claim: str) -> None:
+    """Raise OutputError where the folder is not claimed any more as it was when a worker was told of it.
+
+    Somebody has removed the output, perhaps to take people out, and may have begun it anew: what a worker
+    that lives on has found must not come back. claim: of run.json; empty: of an output of older code, not
+    compared.
+    """
+    if claim and begun(out).get(CLAIM) != claim:
+        raise OutputError(
+            f"{out.uri} was removed, or begun anew, while this run was at it", "run the same command again"
+        )
 
 
 def release(out: Folder) -> None:

@@ -125,6 +125,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
 
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
         """Check and cut the manifest. How large parts are follows from the cluster of the first launch."""
+        self.spec = self.spec.model_copy(update={"claim": facts.get(run.CLAIM, "")})
         try:
             self.partition = plan_of(self.draft, out, facts["part_rows"], self.spec.config.storage.roots)
         except (ManifestError, ConfigError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -191,6 +192,19 @@ def test_its_errors_and_its_help_are_like_those_of_other_jobs(
         main(["run", "faces_per_subject", "--help"])
     assert capsys.readouterr().out.startswith("usage: frpipe run faces_per_subject ")
     assert sys.argv == before
+
+
+def test_the_job_of_the_documentation_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    _package(tmp_path, "documented_job", "documented", code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["run", "documented", str(FINISHED)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert sorted(said) == sorted(COUNTED.replace("  ", " ").splitlines())
+    assert main(["run", "documented", str(tmp_path)]) == 6
 
 
 def test_a_package_that_is_broken_spoils_its_own_job_only(

@@ -73,7 +73,7 @@ class Dedup:
     embedder: str | None = None
 
     def run(self) -> ReportResult:
-        """Do it, or what is left of it; the report.
+        """Run the job, resuming it if it was interrupted; returns the report.
 
         Raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
         pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.

@@ -61,7 +61,7 @@ class PairVerification:
         return Runtime(choice="local")
 
     def run(self) -> Verified:
-        """Do it, or what is left of it.
+        """Run the job, resuming it if it was interrupted.
 
         Raises OutputError: the enroll run has not ended, or the output is another run's; ManifestError: the
         list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a

@@ -229,7 +229,7 @@ def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _none(problems: list[lifecycle.Problem]) -> None:
+def _none(problems: list[lifecycle.GalleryProblem]) -> None:
     if problems:
         raise SystemExit(f"verify found {problems[:3]}")
 

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from frpipe.io.output.features import read_outputs
-from frpipe.io.storage.folder import Folder
+from frpipe.io.output.features import Features
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.policy import choose
 
@@ -76,7 +75,7 @@ def main() -> None:
 def read_vectors(output: str) -> dict[str, np.ndarray]:
     """Unit vector of the centre-largest face of each photo, by image id."""
     vectors: dict[str, np.ndarray] = {}
-    for images, faces in read_outputs(Folder.at(output), ["image_id", "width", "height"], FACE_NAMES):
+    for images, faces in Features.at(output).tables(["image_id", "width", "height"], FACE_NAMES):
         owners = faces["image_id"].to_numpy(zero_copy_only=False)
         for row in images.to_pylist():
             mine = faces.filter(pa.array(owners == row["image_id"]))

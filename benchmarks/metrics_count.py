@@ -18,7 +18,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from frpipe.jobs.evaluate.all_pairs.counting import counted  # noqa: E402
+from frpipe.jobs.evaluate.all_pairs.blocks import counted  # noqa: E402
 from frpipe.metrics.bounds import Binned  # noqa: E402
 from frpipe.metrics.scores import Scores  # noqa: E402
 from frpipe.metrics.streaming import BINS, ScoreHistogram  # noqa: E402

@@ -19,7 +19,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
-from frpipe.jobs.evaluate.all_pairs.blocks import TILE, Counting, Labelled, scored
+from frpipe.jobs.evaluate.all_pairs.blocks import TILE, Counting, LabelledTemplates, scored
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 
 _ROWS = 16_384
@@ -54,13 +54,13 @@ def product(rounds: int) -> dict[str, Any]:
     }
 
 
-def _block(number: int) -> Labelled:
+def _block(number: int) -> LabelledTemplates:
     ids = np.arange(number * _ROWS, (number + 1) * _ROWS) // _EACH
     vectors = unit_vectors(_ROWS, seed=number + 1)
-    return Labelled(pa.array([f"person-{i}" for i in ids]), pa.nulls(_ROWS, pa.string()), vectors)
+    return LabelledTemplates(pa.array([f"person-{i}" for i in ids]), pa.nulls(_ROWS, pa.string()), vectors)
 
 
-def _sgemm(a: Labelled, b: Labelled) -> None:
+def _sgemm(a: LabelledTemplates, b: LabelledTemplates) -> None:
     high, wide = TILE
     room = np.empty(TILE, np.float32)
     for top in range(0, _ROWS, high):

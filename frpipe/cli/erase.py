@@ -114,8 +114,7 @@ def _run(options: argparse.Namespace) -> int:
         return _everywhere(options, subjects, images)
     if options.reason or options.by or options.set:
         raise ConfigError("--reason, --by and --set go with --everywhere", "leave them out")
-    from frpipe.jobs.erase.job import Erase
-    from frpipe.jobs.erase.target import EraseTarget
+    from frpipe.jobs.erase.job import Erase, EraseTarget
 
     for uri in options.runs:
         EraseTarget.open(uri)

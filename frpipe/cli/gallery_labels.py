@@ -37,10 +37,10 @@ def _outliers(options: argparse.Namespace) -> int:
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.labels import examine
     from frpipe.jobs.photo import embedder_card
-    from frpipe.matching.threshold import limit_of
+    from frpipe.matching.threshold import threshold_of
 
     gallery = Gallery.open(options.gallery)
-    limit = limit_of(
+    limit = threshold_of(
         gallery.spec.embedder_hash,
         given=options.threshold,
         embedder_card=embedder_card(gallery.spec),

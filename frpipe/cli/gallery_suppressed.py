@@ -11,7 +11,7 @@ from frpipe.cli.table import table
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from frpipe.gallery.suppression import Entry, Names, Suppressions
+    from frpipe.gallery.suppression import Names, SuppressionEntry, Suppressions
 
 _SHOWN = 12
 
@@ -91,12 +91,12 @@ def _suppressed(options: argparse.Namespace) -> int:
     return answer(options, content, f"{text}\n({len(rows):,} entries)")
 
 
-def _row(entry: Entry) -> tuple[object, ...]:
+def _row(entry: SuppressionEntry) -> tuple[object, ...]:
     who = " ".join(each[:_SHOWN] for each in sorted(entry.subjects))
     return entry.created, who, len(entry.images), len(entry.contents), entry.reason, entry.by
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _facts(entry: SuppressionEntry) -> dict[str, Any]:
     """Digests alone: with their key, which is left out, ids could be tried."""
     kinds = {kind: sorted(getattr(entry, kind)) for kind in ("subjects", "images", "contents")}
     return {"created": entry.created, "reason": entry.reason, "by": entry.by, **kinds}

@@ -12,8 +12,8 @@ from frpipe.cli.gallery_parser import FACES, add_config, positive
 from frpipe.cli.table import printable, table
 
 if TYPE_CHECKING:
+    from frpipe.core.threshold import Threshold
     from frpipe.jobs.identify.single import Identification
-    from frpipe.matching.threshold import Limit
 
 _EXAMPLES = """\
 examples:
@@ -94,7 +94,7 @@ def _text(result: Identification) -> str:
     ).rstrip()
 
 
-def _threshold(limit: Limit) -> str:
+def _threshold(limit: Threshold) -> str:
     return f"threshold: similarity {limit.similarity:.4f} = distance {limit.distance:.4f}; {limit.source}"
 
 

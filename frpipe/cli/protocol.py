@@ -160,7 +160,7 @@ def _lfw(options: argparse.Namespace) -> Protocol:
 
 
 def _fglfw(options: argparse.Namespace) -> Protocol:
-    from frpipe.protocols.fglfw import read_fglfw
+    from frpipe.protocols.lfw import read_fglfw
     from frpipe.protocols.source import Source
     from frpipe.protocols.verification import NamedList
 
@@ -184,7 +184,7 @@ def _written(listed: Any, options: argparse.Namespace) -> Protocol:
 
 def _split(options: argparse.Namespace) -> Protocol:
     from frpipe.protocols.identification import by_hash, by_lists
-    from frpipe.protocols.labelled import Labelled
+    from frpipe.protocols.labelled import LabelledPhotos
     from frpipe.protocols.source import Source
     from frpipe.protocols.split import Split
 
@@ -195,7 +195,7 @@ def _split(options: argparse.Namespace) -> Protocol:
         )
     photos = options.min_photos or options.gallery_per_subject + 1
     split = Split(options.strangers, options.gallery_per_subject, photos, options.few, options.seed)
-    labelled = Labelled.read(options.manifest)
+    labelled = LabelledPhotos.read(options.manifest)
     if all(lists):
         division = by_lists(labelled, *(Source.read(path) for path in lists))
     else:
@@ -205,8 +205,7 @@ def _split(options: argparse.Namespace) -> Protocol:
 
 def _pairs(options: argparse.Namespace) -> Protocol:
     from frpipe.jobs.verify.pair_list import PairList
-    from frpipe.protocols.protocol import sources_of
-    from frpipe.protocols.publish import publish
+    from frpipe.protocols.protocol import publish, sources_of
     from frpipe.protocols.verification import checked_pairs
 
     listed = PairList.open(options.file)

@@ -50,9 +50,7 @@ def _count(text: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from frpipe.io.storage.folder import Folder
-    from frpipe.jobs.rejects.choice import Choice, stage_reasons
-    from frpipe.jobs.rejects.listing import rejects_of
-    from frpipe.jobs.rejects.manifest import write_rejects
+    from frpipe.jobs.rejects import Choice, rejects_of, stage_reasons, write_rejects
 
     staged = stage_reasons(Folder.at(options.output))
     choice = Choice.of(options.reason, options.no_face, staged)

@@ -68,8 +68,8 @@ class ConsolidateStep(Step):
     strict: bool = Field(False, description="end with an error where a new face does not fit its person")
 
 
-class Threshold(Section):
-    """From where on two templates are alike: a number, a card, or else the embedder's card."""
+class ThresholdSettings(Section):
+    """Settings that name a threshold: a number, a threshold card, or neither for the embedder's card."""
 
     threshold: float | None = Field(None, ge=-1, le=1, description="similarity; null: the card's")
     threshold_card: str | None = Field(None, description="a threshold card, JSON; null: the embedder's")
@@ -81,17 +81,17 @@ class Threshold(Section):
         return self
 
 
-class DedupStep(Step, Threshold):
+class DedupStep(Step, ThresholdSettings):
     """Who is enrolled twice; last night's result is carried on where it can be."""
 
     max_pairs: AtLeastOne = Field(10_000_000, description="give up where more are found")
 
 
-class GallerySearch(Step, Threshold):
+class GallerySearch(Step, ThresholdSettings):
     """Probes against the gallery as it was before tonight."""
 
 
-class WatchListSearch(Threshold):
+class WatchListSearch(ThresholdSettings):
     """Probes against another gallery."""
 
     uri: str | None = Field(None, description="a gallery; null: none is searched")
@@ -166,7 +166,7 @@ class ReportConfig(Section):
     ids: int = Field(20, ge=0, description="ids of people, photos and clusters shown of each list; 0: none")
 
 
-class Execution(Section):
+class ExecutionSettings(Section):
     """How fast, never what, of dedup and identify; for enroll see `settings.resources`."""
 
     executor: ExecutorChoice = Field(
@@ -193,7 +193,7 @@ class NightConfig(Section):
     lease: LeaseConfig = LeaseConfig()
     retention: Retention = Retention()
     report: ReportConfig = ReportConfig()
-    execution: Execution = Execution()
+    execution: ExecutionSettings = ExecutionSettings()
     settings: Config = Field(Config(), description="of enroll, as in docs/configuration.md")
 
     @model_validator(mode="after")

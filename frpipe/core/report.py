@@ -23,7 +23,7 @@ STAGES = {
 
 
 @dataclass(slots=True)
-class Tally:
+class PhotoCounts:
     """Sums over published images."""
 
     rows: int = 0
@@ -89,7 +89,7 @@ class Report:
         return self.reasons.get(Reason.SUPPRESSED.value, 0)
 
     @classmethod
-    def of(cls, tally: Tally, **facts: Any) -> Report:
+    def of(cls, tally: PhotoCounts, **facts: Any) -> Report:
         return cls(**_counted(tally), **facts)
 
     @classmethod
@@ -102,7 +102,7 @@ class Report:
                 "the output's report was written by another version of frpipe", "read its report.md"
             ) from None
 
-    def recounted(self, tally: Tally, erased: int) -> Self:
+    def recounted(self, tally: PhotoCounts, erased: int) -> Self:
         """The same run after people were erased from it."""
         return replace(self, **_counted(tally), erased=erased)
 
@@ -164,7 +164,7 @@ def _staged(images: pa.Schema) -> dict[str, str]:
     return {name.removesuffix("_ms"): name for name in columns}
 
 
-def _counted(tally: Tally) -> dict[str, Any]:
+def _counted(tally: PhotoCounts) -> dict[str, Any]:
     """What a report counts from published images."""
     stages = {
         name: {

@@ -1,4 +1,4 @@
-"""A threshold card: where to draw the line for the vectors of one embedder, and how that was found out.
+"""Thresholds, and threshold cards: files that hold one with how it was found.
 
 An embedder's model card may suggest a threshold for one-to-one comparison. A threshold card holds one that
 was chosen on data like yours, for a purpose, and for a size of gallery.
@@ -6,7 +6,8 @@ was chosen on data like yours, for a purpose, and for a size of gallery.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,6 +18,55 @@ REMEDY = "see docs/thresholds.md for the form of a threshold card"
 
 # As a gallery takes them: SHA-256 in hex, as a rule.
 Hash = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
+
+
+Kind = Literal["similarity", "distance"]
+Purpose = Literal["verification", "identification"]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The similarity from which on two templates count as one person's: similarity >= `similarity`.
+
+    distance: the same as a distance, 1 - similarity: accept up to here.  kind: the form in which it was
+    stated.  source: who chose it, on what data.  target: the error rate that it was chosen for, in words;
+    None: unknown.  fmr: the same as the false match rate of one comparison, where it is one.  warning: why it
+    may be wrong here; None: no reason is known.  purpose: what it was chosen for; None: nobody says.
+    """
+
+    similarity: float
+    distance: float
+    kind: Kind
+    source: str
+    target: str | None = None
+    fmr: float | None = None
+    warning: str | None = None
+    purpose: Purpose | None = None
+
+    @classmethod
+    def stated(cls, kind: Kind, value: float, source: str, **facts: Any) -> Self:
+        """From its value in one of the two forms. facts: the other fields."""
+        similarity, distance = (value, 1 - value) if kind == "similarity" else (1 - value, value)
+        return cls(similarity, distance, kind, source, **facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As reports and `run.json` hold it."""
+        names = ("similarity", "distance", "kind", "source", "target", "fmr", "warning")
+        return {name: getattr(self, name) for name in names}
+
+
+def threshold_lines(threshold: dict[str, Any]) -> list[str]:
+    """Lines of a report: both forms of a threshold, where it comes from, and its warning.
+
+    threshold: as `Threshold.as_dict` gives it.
+    """
+    target = f", {threshold['target']}" if threshold["target"] else ""
+    lines = [
+        f"threshold  similarity >= {threshold['similarity']:.6g} (distance <= {threshold['distance']:.6g})"
+        f"{target}",
+        f"           {threshold['source']}",
+    ]
+    return [*lines, f"  warning  {threshold['warning']}"] if threshold["warning"] else lines
 
 
 class _Part(BaseModel):
@@ -40,9 +90,9 @@ class ThresholdCard(_Part):
     format: Literal["frpipe-threshold/1"] = FORMAT
     embedder_hash: Hash
     preprocessing_hash: Hash | None = Field(None, description="None: whatever the preprocessing")
-    kind: Literal["similarity", "distance"]
+    kind: Kind
     value: float = Field(description="-1..1 of a similarity, 0..2 of a distance")
-    purpose: Literal["verification", "identification"]
+    purpose: Purpose
     target: Target | None = None
     gallery_subjects: int | None = Field(None, ge=1, description="N that an identification threshold is for")
     trials: int | None = Field(None, ge=1, description="non-mated comparisons or searches behind it")

@@ -1,4 +1,4 @@
-"""Attributes: they belong to templates, and say something of a person where the templates agree.
+"""Attributes of templates; a person has an attribute where their templates agree on it.
 
 A person has an attribute's value if all their templates that have the attribute have this value. Where they
 disagree, lists give all values, and what holds one value a person (a derived template, the dataset of a
@@ -27,12 +27,12 @@ OWN_PREFIX = "frpipe."
 
 
 def is_shown(column: str) -> bool:
-    """Whether a column is an attribute that lists show: not of every gallery, and not frpipe's own."""
+    """Whether a column is an attribute that listings show: not the gallery's own columns, nor frpipe's."""
     return column not in FIXED_COLUMNS and not column.startswith(OWN_PREFIX)
 
 
 def known_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The values of each attribute in some templates of a person: each once, sorted, of the known ones.
+    """Distinct known values of each attribute in some templates of one person, sorted.
 
     Columns of frpipe's own (OWN_PREFIX) are left out.
     """
@@ -45,12 +45,12 @@ def known_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def agreed(values: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Of what `known_values` gives, the attributes of which there is one value."""
+    """The attributes that have exactly one value, given `known_values`."""
     return {name: some[0] for name, some in values.items() if len(some) == 1}
 
 
 def filled(bucket: Bucket, known: pa.Table) -> Bucket:
-    """Rows of a bucket with the attributes that they do not give and the gallery has of them.
+    """Rows of a bucket, with missing attributes filled from the gallery's rows.
 
     Of a row with the same key, else of one of the same person and photo (`IMAGE_ID#INDEX`). A derived
     template that is given without its photos keeps those of the same key, as the key is made of them. An

@@ -1,4 +1,4 @@
-"""The bytes of a shard file, wherever they are: mapped from a disk, in memory, or in an object store."""
+"""Byte ranges of a shard file, wherever it is: mapped from a disk, in memory, or in an object store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Bytes(Protocol):
 
 
 class Mapped:
-    """A file on a mounted file system; what it gives are views that stay valid when this is gone."""
+    """A file mapped into memory; its ranges are views that stay valid when this object is gone."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -26,7 +26,7 @@ class Mapped:
 
 
 class Held:
-    """Bytes in memory."""
+    """Byte ranges of a buffer in memory."""
 
     def __init__(self, data: bytes | bytearray) -> None:
         self._view = memoryview(data).toreadonly()
@@ -47,7 +47,7 @@ class Ranged:
 
 
 class Guarded:
-    """Bytes of which the file may go while they are read: `gone` says which error that is."""
+    """Bytes whose file may vanish while they are read: `gone` makes the error to raise then."""
 
     def __init__(self, content: Bytes, gone: Callable[[], Exception]) -> None:
         self._content, self._gone = content, gone

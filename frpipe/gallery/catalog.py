@@ -1,4 +1,7 @@
-"""The versions of a gallery: which shards, and which of their rows, make it up. See ADR 8."""
+"""Catalog of the versions of a gallery: the shards of each, and which of their rows are visible.
+
+See ADR 8.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,11 @@ _DELETED_NAME = re.compile(r"deleted/[0-9a-f]{20}\.bin")
 
 
 class Purged(GalleryError):
-    """Files went under a reader or writer because of a compaction."""
+    """Error: a compaction removed files while a reader or writer used them."""
 
     @classmethod
     def while_read(cls, number: int) -> Purged:
-        """Of a snapshot."""
+        """The error for a snapshot whose files were removed."""
         return cls(
             f"version {number} of the gallery was purged by a compaction while it was read",
             "open the gallery again: the newest version has all that is left",
@@ -42,12 +45,12 @@ class Purged(GalleryError):
 
     @classmethod
     def while_at_work(cls) -> Purged:
-        """Of a shard that was being written."""
+        """The error for a shard that was being written."""
         return cls("a compaction has removed a shard that was being written", "run again")
 
 
 class OtherVersion(GalleryError):
-    """The version that a record names is not in the gallery, or another one bears its number.
+    """Error: the version that a record names is not in the gallery, or another one bears its number.
 
     So it is after a gallery was restored from a backup, copied, or made anew.
     """
@@ -57,7 +60,7 @@ class OtherVersion(GalleryError):
 
 @dataclass(frozen=True, slots=True)
 class VersionId:
-    """The name of a version's content.
+    """Identity of a version's content.
 
     A number comes again with other content where a gallery is restored or copied; a commit does not. The
     empty version 0 has the commit "": its gallery's id tells it.
@@ -70,7 +73,7 @@ class VersionId:
 
     @classmethod
     def read(cls, record: Mapping[str, Any], prefix: str = "") -> VersionId | None:
-        """From `as_dict`, or a record of a number alone; None where it names no version.
+        """Read the `as_dict` form, or a record of a number alone; None where it names no version.
 
         gallery_id: "" in a record that has none.
         """
@@ -80,12 +83,12 @@ class VersionId:
         return cls(str(record.get("gallery_id") or ""), int(number), None if commit is None else str(commit))
 
     def as_dict(self, prefix: str = "") -> dict[str, Any]:
-        """For JSON: gallery_id, and with the prefix version and commit, the latter only where it is known."""
+        """JSON form: gallery_id, and with the prefix version and, where it is known, commit."""
         known = {} if self.commit is None else {f"{prefix}commit": self.commit}
         return {"gallery_id": self.gallery_id, f"{prefix}version": self.number, **known}
 
     def as_metadata(self) -> dict[str, str]:
-        """For Parquet files: `frpipe.gallery_id`, `frpipe.gallery_version` and `frpipe.gallery_commit`."""
+        """Parquet metadata: `frpipe.gallery_id`, `frpipe.gallery_version` and `frpipe.gallery_commit`."""
         return {f"frpipe.{name}": str(value) for name, value in self.as_dict("gallery_").items()}
 
     def __str__(self) -> str:
@@ -94,7 +97,7 @@ class VersionId:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The rows of a shard that are deleted: a file in `deleted/`."""
+    """The deleted rows of a shard: a file in `deleted/`."""
 
     name: str
     rows: int
@@ -118,7 +121,7 @@ class ShardRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """A line of the audit log: what was done, never to whom.
 
     subjects: digests of the people of whom a template went out of sight (delete, clear, rollback, or replaced
@@ -147,16 +150,16 @@ class Version:
     number: int
     commit: str
     purged: int
-    entry: Entry
+    entry: LogEntry
     shards: tuple[ShardRef, ...] = ()
     suppressed: int = 0
 
     @property
     def rows(self) -> int:
-        """Templates in sight."""
+        """Number of visible templates."""
         return sum(shard.live_rows for shard in self.shards)
 
-    def followed_by(self, shards: Iterable[ShardRef], entry: Entry, *, purging: bool = False) -> Version:
+    def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purging: bool = False) -> Version:
         """The next version, with shards of which no row is left taken out."""
         number = self.number + 1
         kept = tuple(shard for shard in shards if shard.live_rows)
@@ -166,22 +169,28 @@ class Version:
 
 def entry_of(
     action: str, note: str, counts: dict[str, int], *, policy: str = "", digests: Iterable[str] = ()
-) -> Entry:
-    """An entry of now; its number comes with the commit. Raises GalleryError for a note that is no UTF-8."""
+) -> LogEntry:
+    """A log entry dated now; its number comes with the commit.
+
+    Raises GalleryError for a note that is no UTF-8.
+    """
     check_text([note])
     listed = sorted(digests)
     seal = hashlib.sha256("".join(f"{digest}\n" for digest in listed).encode()).hexdigest() if listed else ""
     few = tuple(listed) if len(listed) <= _MOST_DIGESTS else ()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Entry(0, now, action, note, policy, counts, few, seal)
+    return LogEntry(0, now, action, note, policy, counts, few, seal)
 
 
 class Catalog:
-    """The files `versions/` and `log/`. Version 0 is the empty gallery as it was made; it has no file."""
+    """Files `versions/` and `log/` of a gallery.
+
+    Version 0 is the empty gallery as it was made; it has no file.
+    """
 
     def __init__(self, folder: Folder, created: str) -> None:
         self._folder = folder
-        self._origin = Version(0, "", 0, Entry(0, created, "create"))
+        self._origin = Version(0, "", 0, LogEntry(0, created, "create"))
 
     def head(self) -> Version:
         """The newest version. Raises GalleryDamaged where its file, or the only file, is damaged or lost."""
@@ -223,7 +232,7 @@ class Catalog:
         return version
 
     def commit(self, version: Version) -> bool:
-        """Make the version the head, if its number is still free. Of any number of rivals one gets True.
+        """Make a version the head if its number is still free. Exactly one of any number of rivals gets True.
 
         A number may look free because its version has been purged: the log has it then, and the commit is
         withdrawn. A store that loses its answer is asked whose the version is.
@@ -255,7 +264,7 @@ class Catalog:
         return version.commit, version.entry.created
 
     def retire(self, number: int) -> None:
-        """Keep the entry of a version and remove its file."""
+        """Remove the file of a version; its log entry stays."""
         try:
             version = self.read(number)
         except FileNotFoundError:
@@ -264,18 +273,18 @@ class Catalog:
         self._folder.create(_name(LOG, number), sealed(receipt))
         self._folder.delete(_name(VERSIONS, number))
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LogEntry]:
         """The audit log, oldest first."""
         return [entry for _, entry in self.history()]
 
-    def history(self) -> list[tuple[str, Entry]]:
+    def history(self) -> list[tuple[str, LogEntry]]:
         """The audit log, oldest first, with the commit of each version."""
         for _ in range(_LOOKS):
             with suppress(FileNotFoundError):  # purged between two looks
                 return self._history()
         raise _never_there(VERSIONS)
 
-    def _history(self) -> list[tuple[str, Entry]]:
+    def _history(self) -> list[tuple[str, LogEntry]]:
         found = {0: (self._origin.commit, self._origin.entry)}
         for number in self.logged():
             found[number] = self._receipt(number)
@@ -289,7 +298,7 @@ class Catalog:
         matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
         return sorted(int(match[1]) for match in matches if match)
 
-    def _receipt(self, number: int) -> tuple[str, Entry]:
+    def _receipt(self, number: int) -> tuple[str, LogEntry]:
         """Commit and entry of a version that was purged. FileNotFoundError where it was not."""
         name = _name(LOG, number)
         content = read_sealed(self._folder, name)
@@ -337,7 +346,7 @@ def _name(folder: str, number: int) -> str:
 
 
 def _content(version: Version) -> dict[str, Any]:
-    """`parent` is for people: it is always the number before."""
+    """JSON content of a version. `parent` is for people: it is always the number before."""
     return {"format_version": 1, "parent": version.number - 1, **_plain(asdict(version))}
 
 
@@ -356,12 +365,15 @@ def _version(content: dict[str, Any]) -> Version:
     )
 
 
-def _entry(content: dict[str, Any]) -> Entry:
-    return Entry(**{**content, "subjects": tuple(content["subjects"])})
+def _entry(content: dict[str, Any]) -> LogEntry:
+    return LogEntry(**{**content, "subjects": tuple(content["subjects"])})
 
 
 def _shard(content: dict[str, Any]) -> ShardRef:
-    """Raises ValueError for a name that is not ours, so that no version can lead out of the gallery."""
+    """Parse a shard reference.
+
+    Raises ValueError for a name that is not ours, so no version can lead out of the gallery.
+    """
     deleted = Deleted(**content["deleted"]) if content["deleted"] else None
     ref = ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})
     named = _SHARD_NAME.fullmatch(ref.name) and (deleted is None or _DELETED_NAME.fullmatch(deleted.name))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from frpipe.core.errors import GalleryConflict
-from frpipe.gallery.catalog import Entry, Purged, ShardRef, Version
+from frpipe.gallery.catalog import LogEntry, Purged, ShardRef, Version, subject_digest
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.schema import SUBJECT_ID
+from frpipe.gallery.shard_store import ShardStore
 from frpipe.gallery.snapshot import Snapshot
 
 _TRIES = 100
@@ -18,15 +24,15 @@ _LONGEST_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The next version: its shards, and its line in the log. purging: older versions go with it."""
+    """A proposed next version: its shards and its log entry. purging: older versions are removed with it."""
 
     shards: list[ShardRef]
-    entry: Entry
+    entry: LogEntry
     purging: bool = False
 
 
 def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) -> Version:
-    """Apply a change to the newest version and commit what it proposes; the version that then holds.
+    """Apply a change to the newest version and commit its proposal. Returns the version that then holds.
 
     `change` is called again, with the newer version, each time that another writer was first, or a compaction
     has removed what it was reading or writing. None means that nothing has to be done. Raises GalleryConflict
@@ -48,3 +54,41 @@ def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) ->
     raise GalleryConflict(
         f"other writers changed the gallery first, {_TRIES} times", "run again when it is less busy"
     )
+
+
+def hide_rows(
+    snapshot: Snapshot, shard_store: ShardStore, gone: Mapping[str, NDArray[np.int64]]
+) -> list[ShardRef]:
+    """The shards of a snapshot with further rows deleted. gone: row numbers, by the shard's name.
+
+    A shard of which nothing is left is left out.
+    """
+    shards = []
+    for ref in snapshot.version.shards:
+        rows = gone.get(ref.name)
+        if rows is None or not len(rows):
+            shards.append(ref)
+        elif len(rows) < ref.live_rows:
+            hidden = np.union1d(snapshot.deleted_rows(ref), rows)
+            shards.append(replace(ref, deleted=shard_store.write_deleted(hidden)))
+    return shards
+
+
+def gone_digests(gallery_id: str, snapshot: Snapshot, after: Iterable[ShardRef]) -> set[str]:
+    """Digests of the subjects who have a row visible in the snapshot and not in the shards `after`.
+
+    Reads the ids of the shards that differ. A row is told by its shard and number, so a shard that was
+    rewritten counts as gone whole.
+    """
+    later = {ref.name: ref for ref in after}
+    digests: set[str] = set()
+    for ref in snapshot.version.shards:
+        now = later.get(ref.name)
+        if now == ref:
+            continue
+        hidden = np.arange(ref.rows) if now is None else snapshot.deleted_rows(now)
+        rows = np.setdiff1d(hidden, snapshot.deleted_rows(ref))
+        if rows.size:
+            subjects = snapshot.open(ref, vectors=False).text(SUBJECT_ID).take(pa.array(rows))
+            digests.update(subject_digest(gallery_id, subject) for subject in subjects.unique().to_pylist())
+    return digests

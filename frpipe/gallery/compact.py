@@ -1,4 +1,4 @@
-"""Deleted rows out of the files for good, small shards into larger ones, and older versions away."""
+"""Compact a gallery: remove deleted rows for good, join small shards, purge older versions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], in
 
 
 def _groups(shards: tuple[ShardRef, ...], full: int) -> Iterator[list[ShardRef]]:
-    """Shards that become one: those at least half full stay alone, smaller ones share up to a full one."""
+    """Group shards that become one.
+
+    Those at least half full stay alone, smaller ones share up to a full one.
+    """
     group: list[ShardRef] = []
     for ref in sorted(shards, key=lambda ref: (ref.live_rows, ref.name)):
         if group and sum(other.live_rows for other in group) + ref.live_rows > full:
@@ -83,7 +86,7 @@ def _groups(shards: tuple[ShardRef, ...], full: int) -> Iterator[list[ShardRef]]
 
 
 def _rewrite(snapshot: Snapshot, group: list[ShardRef], sink: ShardWriter) -> Future[ShardRef]:
-    """The rows in sight of some shards as one shard. The table goes when this returns, before the next."""
+    """Write the visible rows of some shards as one shard. The table is freed before the next."""
     table = _joined(snapshot, group)
     return sink.add(table.drop_columns([EMBEDDING]), vectors_of(table))
 

@@ -1,4 +1,4 @@
-"""People out of sight: at once for every reader, and out of the files with the next compaction."""
+"""Delete people: hidden at once from every reader, and removed from the files by the next compaction."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 
 from frpipe.core.text import canonical_text
 from frpipe.gallery.catalog import ShardRef, check_readable, entry_of, subject_digest
-from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.photos import image_ids
-from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest, image_of
-from frpipe.gallery.tombstones import hide_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Suppressing:
-    """That those who are deleted go on the suppression list.  reason, by: for the list.
+    """Option to put deleted people on the suppression list.  reason, by: for the list.
 
     photos: what is known of each subject's photos beside their templates. A gallery does not know the SHA-256
     of its photos' files; enroll outputs do, and with it no copy under another name returns.
@@ -82,7 +80,7 @@ def delete(
 
 
 def clear(gallery: Gallery, *, note: str = "", suppress: Suppressing | None = None) -> Outcome:
-    """Take everybody out, to fill the gallery anew: nobody is suppressed unless that is said.
+    """Delete everybody, to fill the gallery anew: nobody is suppressed unless that is asked for.
 
     As with `delete`, the files keep the vectors until `compact`.
     """
@@ -133,7 +131,7 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
 
 
 def obey(gallery: Gallery, *, note: str = "") -> Outcome:
-    """Take out of sight what the suppression list names: of a restored copy, say, whose list was renewed.
+    """Hide what the suppression list names: in a restored copy, say, whose list was renewed.
 
     Where nobody is in sight there is a new version nevertheless, if the newest does not know of the whole
     list: without it a document that is lost later would not be missed.
@@ -157,7 +155,7 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
 
 
 def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
-    """Take over the suppression list of another gallery; how many entries were new.
+    """Take over another gallery's suppression list; returns the number of new entries.
 
     Entries that name somebody who is in this gallery are left out, and ids of photos that are: ids of another
     gallery may be other people's, and other photos'. `obey` after `SuppressionList.adopt` takes them over,
@@ -187,7 +185,10 @@ def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
 
 
 def names_of(gallery: Gallery, subject_ids: Iterable[str]) -> list[Names]:
-    """People, each with the photos that their templates in sight are from; none where they have none."""
+    """People, each with the photos that their visible templates come from.
+
+    People without any are left out.
+    """
     wanted, found = sorted(set(map(canonical_text, subject_ids))), set[str]()
     snapshot = gallery.snapshot()
     there = _names(snapshot, _rows_of(snapshot, wanted, found), {})
@@ -195,7 +196,7 @@ def names_of(gallery: Gallery, subject_ids: Iterable[str]) -> list[Names]:
 
 
 def suppressed_rows(snapshot: Snapshot, barred: Suppressions) -> dict[str, NDArray[np.int64]]:
-    """Rows in sight that are suppressed, by shard. Reads the ids of all shards if anything is."""
+    """Visible rows that are suppressed, by shard. Reads the ids of all shards if anything is suppressed."""
     gone = {}
     for ref in snapshot.version.shards if barred else ():
         rows = _in_sight(snapshot, ref)
@@ -214,7 +215,7 @@ def _in_sight(snapshot: Snapshot, ref: ShardRef) -> NDArray[np.int64]:
 def _names(
     snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: Mapping[str, Names]
 ) -> list[Names]:
-    """Whom to suppress: the people of some rows, each with the photos of theirs.
+    """Names to suppress: the people of some rows, each with their photos.
 
     But for photos that people who stay are on too: their templates would be named with them.
     """
@@ -230,7 +231,7 @@ def _names(
 
 
 def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: set[str]) -> set[str]:
-    """Those of some photos of which a row stays in sight."""
+    """The photos, of those given, that a row that stays visible is of."""
     values, shared = pa.array(sorted(photos), pa.string()), set[str]()
     for ref in snapshot.version.shards:
         stay = np.setdiff1d(_in_sight(snapshot, ref), gone.get(ref.name, ()))
@@ -240,7 +241,7 @@ def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], ph
 
 
 def _rows_of(snapshot: Snapshot, wanted: list[str], found: set[str]) -> dict[str, NDArray[np.int64]]:
-    """Rows in sight of some subjects, by shard; the subjects that have any are added to `found`."""
+    """Visible rows of some subjects, by shard; the subjects that have any are added to `found`."""
     gone = {}
     values = pa.array(wanted, pa.string())
     for ref in snapshot.version.shards:

@@ -1,4 +1,4 @@
-"""Who came, who went and whose templates changed between two versions."""
+"""Compare two versions: people who were added or removed, and whose templates changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIGEST = np.dtype([("subject", "S16"), ("content", "S16")])
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class GalleryDifference:
     """Ids of people, sorted. changed: there in both, with other templates or attributes."""
 
     added: tuple[str, ...]
@@ -30,14 +30,14 @@ class Difference:
         return asdict(self)
 
 
-def diff(before: Snapshot, after: Snapshot) -> Difference:
+def diff(before: Snapshot, after: Snapshot) -> GalleryDifference:
     """Compare two versions, of one gallery or of two. When a row was enrolled does not count."""
     old, new = _rows(before), _rows(after)
     touched = np.unique(np.setxor1d(old, new)["subject"])
     had, has = np.isin(touched, old["subject"]), np.isin(touched, new["subject"])
     kinds = (touched[~had], touched[had & ~has], touched[had & has])
     names = _names((before, after), set(touched.tolist()))
-    return Difference(*(tuple(sorted(names[digest] for digest in kind.tolist())) for kind in kinds))
+    return GalleryDifference(*(tuple(sorted(names[digest] for digest in kind.tolist())) for kind in kinds))
 
 
 def _rows(snapshot: Snapshot) -> NDArray[np.void]:
@@ -61,7 +61,7 @@ def _digests(table: pa.Table) -> NDArray[np.void]:
 
 
 def _digest(data: bytes) -> bytes:
-    """16 bytes of which the last is never 0: numpy's byte strings would lose it."""
+    """A digest of 16 bytes whose last is never 0: numpy's byte strings would lose it."""
     digest = hashlib.blake2b(data, digest_size=16).digest()
     return digest if digest[-1] else digest[:-1] + b"\1"
 

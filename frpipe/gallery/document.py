@@ -1,4 +1,4 @@
-"""Small JSON files that carry their own SHA-256, so that a changed byte is found when they are read."""
+"""Small JSON files that carry their own SHA-256, so that a changed byte is found on reading."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _SEAL = "sha256"
 
 
 def sealed(content: dict[str, Any]) -> bytes:
-    """The file of some content: JSON, UTF-8, the digest of all the rest last."""
+    """Serialise content to a sealed file: JSON, UTF-8, the digest of all the rest last."""
     return _encoded({**content, _SEAL: _digest(content)})
 
 
 def read_sealed(folder: Folder, name: str) -> dict[str, Any]:
-    """The content of such a file of a folder. FileNotFoundError where there is none; else as `read_twice`."""
+    """Read a sealed file of a folder. FileNotFoundError where there is none; else as `read_twice`."""
     return read_twice(folder, name, lambda data: unsealed(data, name))
 
 
 def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
-    """What `use` makes of a file. Where it finds damage the file is read again before that is believed.
+    """Read a file with `use`. If that finds damage, read again before it is believed.
 
     Raises GalleryDamaged where both reads gave the same bytes; StorageError where each gave others.
     """
@@ -45,7 +45,7 @@ def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
 
 
 def _bytes(folder: Folder, name: str) -> bytes:
-    """All bytes; FileNotFoundError where there is no such file.
+    """All bytes of a file; FileNotFoundError where there is none.
 
     Raises StorageError where it is there and no read finds it: who waits for it to go would wait for ever.
     """
@@ -63,7 +63,7 @@ def _bytes(folder: Folder, name: str) -> bytes:
 
 
 def unsealed(data: bytes, name: str) -> dict[str, Any]:
-    """The content of such a file. Raises GalleryDamaged where any byte is not as it was written."""
+    """Parse a sealed file. Raises GalleryDamaged where any byte is not as it was written."""
     try:
         content = json.loads(data)
         seal = content.pop(_SEAL)

@@ -1,4 +1,4 @@
-"""Shards encrypted at rest: AES-256-GCM in chunks, so that no shard can be changed, cut or exchanged.
+"""Encrypt shards at rest: AES-256-GCM in chunks, so that no shard can be changed, cut or exchanged.
 
 File: magic (8) | salt (16) | chunks of 1 MiB of plain text, each with its 16-byte tag; the last is shorter.
 
@@ -35,7 +35,7 @@ _UPLOADED = "_ray_pkg_"
 
 
 class Cipher:
-    """Encrypts and decrypts whole files of one gallery. The key comes from the environment alone."""
+    """Cipher of one gallery, for whole files. The key comes from the environment alone."""
 
     def __init__(self, gallery_id: str, key: bytes) -> None:
         self._context = gallery_id.encode()
@@ -43,14 +43,14 @@ class Cipher:
 
     @classmethod
     def from_environment(cls, gallery_id: str) -> Cipher:
-        """With the key of FRPIPE_GALLERY_KEY, or of the file that FRPIPE_GALLERY_KEY_FILE names.
+        """Make the cipher with the key of the environment: FRPIPE_GALLERY_KEY, or FRPIPE_GALLERY_KEY_FILE.
 
         Raises GalleryError where there is none, or it is not 32 bytes in base64.
         """
         return cls(gallery_id, _key())
 
     def check_value(self) -> str:
-        """Tells the right key from a wrong one, and nothing else about it: 32 hex digits."""
+        """32 hex digits that tell the right key from a wrong one, and nothing else about it."""
         return hmac.new(self._key, b"frpipe key check " + self._context, hashlib.sha256).hexdigest()[:32]
 
     def check(self, expected: str) -> None:
@@ -62,7 +62,7 @@ class Cipher:
             )
 
     def encrypt(self, name: str, plain: memoryview) -> bytearray:
-        """The file of some bytes under a name."""
+        """Encrypt bytes to a file of this name."""
         salt = os.urandom(_SALT_BYTES)
         cipher, context = self._cipher(name, salt), self._context_of(name)
         out = bytearray(_MAGIC + salt)
@@ -73,7 +73,7 @@ class Cipher:
         return out
 
     def decrypt(self, name: str, data: bytes) -> bytearray:
-        """The plain bytes of a file. Raises GalleryDamaged where anything of it is not as it was written."""
+        """Decrypt a file. Raises GalleryDamaged where anything of it is not as it was written."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an optional package
 
         view = memoryview(data)
@@ -106,7 +106,7 @@ class Cipher:
 
 
 def _starts(size: int, step: int) -> range:
-    """Where chunks begin; an empty file has one empty chunk."""
+    """Offsets at which chunks begin; an empty file has one empty chunk."""
     return range(0, max(size, 1), step)
 
 

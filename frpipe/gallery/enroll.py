@@ -1,4 +1,4 @@
-"""Templates into a gallery, any number of them, in bounded memory and one commit."""
+"""Enroll any number of templates into a gallery, in bounded memory and one commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
-from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.delete import adopt_list
 from frpipe.gallery.external_sort import Bucket, ExternalSort, between
 from frpipe.gallery.gallery import Gallery
@@ -35,8 +35,7 @@ from frpipe.gallery.photos import (
     told_rows,
     with_source,
 )
-from frpipe.gallery.policy import Fate, Known, Policy, Verdict, judge
-from frpipe.gallery.receipt import gone_digests
+from frpipe.gallery.policy import Fate, Known, Policy, RowFates, judge
 from frpipe.gallery.schema import (
     EMBEDDING,
     FACE_ID,
@@ -52,7 +51,6 @@ from frpipe.gallery.schema import (
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import Suppressions
-from frpipe.gallery.tombstones import hide_rows
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25
@@ -103,7 +101,7 @@ def merge(
     source: str = "",
     likeness: Likeness | None = None,
 ) -> Outcome:
-    """Add all templates of another gallery, as with `append`, but for those that are suppressed here.
+    """Enroll all templates of another gallery, as with `append`, except those that are suppressed here.
 
     The other's suppression list is taken over first, as `adopt_list` does.
 
@@ -127,7 +125,7 @@ def merge(
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is asked of one call."""
+    """Arguments of one call of `enroll`."""
 
     policy: Policy
     action: str
@@ -150,7 +148,7 @@ def _enroll(gallery: Gallery, tables: Iterable[pa.Table], wish: _Wish) -> Outcom
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """Rows in sight of a shard whose subject's hash is among those given, or of whose photo the run speaks.
+    """Visible rows of a shard whose subject's hash is among those given, or of whose photo the run speaks.
 
     Sorted by the hash of the subject.  told, elsewhere, lost: (n,) as `photos.Told` has them.
     """
@@ -165,7 +163,7 @@ class _Sighting:
 
 @dataclass(slots=True)
 class _Judged:
-    """What becomes of the rows, before anything is written.
+    """Decision on the given rows, before anything is written.
 
     kept: of each bucket the rows to be written; filled_from: the rows of the gallery that have attributes for
     them, none where nothing was to be filled.  gone: rows of the snapshot to be hidden, by shard.  apart: how
@@ -180,7 +178,7 @@ class _Judged:
 
 
 class _Enrollment:
-    """One call of enroll over however many attempts it takes to commit it."""
+    """One call of `enroll`, over as many attempts as its commit takes."""
 
     def __init__(self, gallery: Gallery, spill: ExternalSort, wish: _Wish) -> None:
         self._gallery, self._spill, self._wish = gallery, spill, wish
@@ -194,7 +192,7 @@ class _Enrollment:
         self.doubts: Doubts | None = None
 
     def propose(self, snapshot: Snapshot) -> Proposal | None:
-        """What the rows make of a version."""
+        """Propose the version that results from the rows."""
         try:
             return self._proposal(snapshot)
         except Purged:
@@ -202,7 +200,7 @@ class _Enrollment:
             raise
 
     def told(self) -> dict[str, int]:
-        """Counts of templates."""
+        """Counts of templates, for the outcome and the log."""
         counts = {name.lower(): int(self._counts[fate]) for name, fate in Fate.__members__.items()}
         own = {
             "deleted": self._deleted,
@@ -269,13 +267,13 @@ class _Enrollment:
 
     def _count(
         self,
-        verdict: Verdict,
+        verdict: RowFates,
         known: Known | None,
         places: list[tuple[_Sighting, NDArray[np.int64]]],
         found: _Judged,
         gone: dict[str, list[NDArray[np.int64]]],
     ) -> None:
-        """Note the rows of the gallery that go, shard by shard."""
+        """Count the gallery's rows that are replaced or superseded, shard by shard."""
         self._superseded += len(verdict.superseded)
         start = 0
         for seen, at in places:
@@ -303,13 +301,13 @@ class _Enrollment:
         )
 
     def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:
-        """Remove the shards of attempts that lost and were not used again."""
+        """Remove shards of attempts that lost the race and were not used again."""
         for name in self._names - {ref.name for ref in shards}:
             self._gallery.shard_store.remove(name)
 
     @property
     def _buckets(self) -> int:
-        """As many as the spill has; one where no rows are given, for those of the gallery."""
+        """The buckets of the external sort; one where no rows are given, for those of the gallery."""
         return max(1, self._spill.buckets)
 
     def _bucket(self, number: int) -> Bucket:
@@ -331,7 +329,7 @@ class _Enrollment:
         return filled(bucket, known)
 
     def _sightings(self, snapshot: Snapshot) -> tuple[list[_Sighting], Hashes]:
-        """Rows of the gallery that matter, and the hashes of the photos it has templates of, sorted."""
+        """The gallery's rows that matter, and the sorted hashes of the photos it has templates of."""
         photos = self._wish.photos
         found: list[_Sighting] = []
         held = [np.zeros(0, np.uint64)]
@@ -358,7 +356,7 @@ class _Enrollment:
     def _known(
         self, number: int, snapshot: Snapshot, sightings: list[_Sighting]
     ) -> tuple[Known | None, list[tuple[_Sighting, NDArray[np.int64]]]]:
-        """What the gallery has of a bucket's subjects, and where it lies."""
+        """The gallery's rows of a bucket's subjects, and where they lie."""
         tables, places = [], []
         bounds = self._spill.bounds(number) if self._spill.rows else (0, 1 << 64)
         for seen in sightings:
@@ -399,8 +397,8 @@ class _Enrollment:
         return written
 
 
-def _faces(bucket: Bucket, known: Known | None, verdict: Verdict) -> tuple[pa.Table, pa.Table]:
-    """The new rows, and the others that their people have afterwards: the key, and `embedding`."""
+def _faces(bucket: Bucket, known: Known | None, verdict: RowFates) -> tuple[pa.Table, pa.Table]:
+    """The new rows, and the other rows that their people have afterwards: the key, and `embedding`."""
     key = [SUBJECT_ID, FACE_ID]
     if not len(verdict.kept):
         empty = template_schema(1).empty_table().select([*key, EMBEDDING])

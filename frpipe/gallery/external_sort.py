@@ -1,4 +1,4 @@
-"""Rows of any order and number, put aside on disk and given back in buckets by subject, in bounded memory."""
+"""Sort rows of any number and order by subject on disk and return them in buckets, in bounded memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Rows of some subjects, all of theirs. texts: without `embedding`; parts: the vectors, in pieces.
+    """All rows of some subjects. texts: without `embedding`; parts: the vectors, in pieces.
 
     filled: a digest of what the texts have been filled with since they were given; empty: nothing.
     """
@@ -41,7 +41,7 @@ class Bucket:
     filled: bytes = b""
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
-        """(len(rows), dim) of some rows in that order: the only copy of them that is made."""
+        """(len(rows), dim) vectors of some rows, in that order: the only copy of them that is made."""
         out = np.empty((len(rows), self.parts[0].shape[1]), self.parts[0].dtype)
         start = 0
         for part in self.parts:
@@ -52,7 +52,7 @@ class Bucket:
 
 
 class ExternalSort:
-    """Takes tables, then gives buckets. Its files have no name: they go with the process that made them."""
+    """Collects tables, then returns buckets. Its files have no name: they vanish with the process."""
 
     def __init__(self, dim: int, stored_type: str, bucket_rows: int) -> None:
         self._dim, self._type, self._bucket_rows = dim, np.dtype(stored_type), bucket_rows
@@ -62,7 +62,7 @@ class ExternalSort:
         self.rows = 0
 
     def take(self, tables: Iterable[pa.Table]) -> None:
-        """Put conforming tables aside, in runs of about a bucket's size."""
+        """Write conforming tables to disk, in runs of about a bucket's size."""
         waiting: list[pa.Table] = []
         count = 0
         for table in tables:
@@ -77,7 +77,7 @@ class ExternalSort:
 
     @property
     def buckets(self) -> int:
-        """How many buckets there are, each of about `bucket_rows` rows."""
+        """The number of buckets, each of about `bucket_rows` rows."""
         return -(-self.rows // self._bucket_rows)
 
     def subject_hashes(self) -> NDArray[np.uint64]:
@@ -85,11 +85,11 @@ class ExternalSort:
         return np.unique(np.concatenate([run.hashes for run in self._runs]))
 
     def bounds(self, number: int) -> tuple[int, int]:
-        """The hashes of a bucket: from the first number up to the second, exclusive."""
+        """The range of hashes of a bucket: from the first number up to the second, exclusive."""
         return number * _SPAN // self.buckets, (number + 1) * _SPAN // self.buckets
 
     def bucket(self, number: int) -> Bucket:
-        """One bucket, by views of the files where that is possible."""
+        """Read one bucket, by views of the files where possible."""
         low, high = self.bounds(number)
         texts, parts = [], []
         self._texts.flush()
@@ -136,12 +136,12 @@ def _texts_of(mapped: pa.Buffer, run: _Run) -> pa.Table:
 
 
 def between(ordered: NDArray[np.uint64], low: int, high: int) -> tuple[int, int]:
-    """Where the values of [low, high) begin and end in a sorted array; `high` may be 2**64."""
+    """Positions at which the values of [low, high) begin and end in a sorted array; `high` may be 2**64."""
     start = int(np.searchsorted(ordered, np.uint64(low)))
     end = len(ordered) if high >= _SPAN else int(np.searchsorted(ordered, np.uint64(high)))
     return start, end
 
 
 def _united(tables: list[pa.Table]) -> pa.Table:
-    """One table; attributes that some lack are null there."""
+    """Concatenate tables; attributes that some lack are null there."""
     return pa.concat_tables(tables, promote_options="default")

@@ -1,4 +1,4 @@
-"""A gallery: the set of enrolled people, in a folder on a disk or in an object store."""
+"""A gallery: a set of enrolled people, in a folder on a disk or in an object store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from frpipe.core.errors import GalleryError
-from frpipe.gallery.catalog import Catalog, Entry, OtherVersion, VersionId, check_readable
+from frpipe.gallery.catalog import Catalog, LogEntry, OtherVersion, VersionId, check_readable
 from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.shard_store import ShardStore
@@ -23,7 +23,9 @@ GALLERY = "gallery.json"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Make one with `create`, `open` or `ensure`; change it with `frpipe.gallery.lifecycle`.
+    """A gallery's files.
+
+    Make one with `create`, `open` or `ensure`; change it with `frpipe.gallery.lifecycle`.
 
     It holds no state of its own: each `snapshot()` looks for the newest version. Pickled, it takes no key
     with it; where it is unpickled, the key is read from that machine's environment.
@@ -45,12 +47,12 @@ class Gallery:
 
     @classmethod
     def open(cls, uri: str) -> Gallery:
-        """The gallery of a folder. Raises GalleryError where there is none."""
+        """Open the gallery of a folder, by its address. Raises GalleryError where there is none."""
         return cls.at(Folder.at(uri))
 
     @classmethod
     def at(cls, folder: Folder) -> Gallery:
-        """As `open`, of a folder."""
+        """Open the gallery of a `Folder`, as `open`."""
         try:
             content = read_sealed(folder, GALLERY)
         except FileNotFoundError:
@@ -71,7 +73,7 @@ class Gallery:
 
     @classmethod
     def ensure(cls, uri: str, spec: GallerySpec) -> Gallery:
-        """The gallery of a folder, made if there is none; of any number of makers one makes it.
+        """Open the gallery of a folder, or create it; of any number of creators exactly one succeeds.
 
         Raises GalleryMismatch where it is there and was made for another recipe.
         """
@@ -86,11 +88,11 @@ class Gallery:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """Address of the gallery's folder."""
         return self.folder.uri
 
     def snapshot(self, version: int | None = None, commit: str | None = None) -> Snapshot:
-        """The newest version, or an older one that has not been purged: it never changes.
+        """Open the newest version, or an older one that has not been purged: a snapshot never changes.
 
         commit: of the version that is meant. Raises OtherVersion where that number has another one.
         """
@@ -134,7 +136,7 @@ class Gallery:
         return True
 
     def find(self, named: VersionId, made: str = "", rows: int | None = None) -> Snapshot:
-        """The version that a record names, as `keeps` tells it. Raises GalleryError where it was purged."""
+        """The version that a record names, checked as in `keeps`. Raises GalleryError where it was purged."""
         self.keeps(named, made, rows)
         return self.snapshot(named.number, named.commit)
 
@@ -164,23 +166,23 @@ class Gallery:
         head = self.catalog.head()
         return [0, *(n for n in self.catalog.numbers() if head.purged < n <= head.number)]
 
-    def log(self) -> list[Entry]:
-        """What was done to the gallery, oldest first, purged versions included; no ids, no vectors."""
+    def log(self) -> list[LogEntry]:
+        """The audit log, oldest entry first, purged versions included; no ids, no vectors."""
         return self.catalog.entries()
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The versions' files."""
+        """The catalog of versions."""
         return Catalog(self.folder, self.created)
 
     @cached_property
     def shard_store(self) -> ShardStore:
-        """The shards' files."""
+        """The store of shard files."""
         return ShardStore(self.folder, self.spec, self.gallery_id, lambda: self._vault)
 
     @cached_property
     def suppressions(self) -> SuppressionList:
-        """Who must not come back."""
+        """The suppression list."""
         return SuppressionList(self.folder, lambda: self._vault, lambda: self.catalog.head().suppressed)
 
     def __reduce__(self) -> tuple[type[Gallery], tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The gallery file of the lecture: one HDF5 group per person, readable by hand with h5py.
+"""Write the lecture's gallery file: one HDF5 group per person, readable by hand with h5py.
 
     /0                       attribute subject_id: the key; without it the name of the group is the key
     /0/Name, /0/Department   scalar variable-length UTF-8 strings, one dataset per attribute of the person
@@ -52,7 +52,7 @@ def write_lecture(
     tables: Iterable[pa.Table],
     root: Mapping[str, str | int],
 ) -> int:
-    """Write a new file; the number of persons.
+    """Write a new file in the lecture's form; returns the number of persons.
 
     people: all, by subject id, each with what their templates agree on; groups are numbered in the order of
     ids, those that are numbers first, by value.
@@ -82,7 +82,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def natural(subject: str) -> tuple[bool, int, str]:
-    """Sort key: numbers first and by value, then texts."""
+    """Sort key that compares numbers by value and puts them before texts."""
     number = subject.isascii() and subject.isdigit()
     return not number, len(subject) if number else 0, subject
 
@@ -120,14 +120,14 @@ def _write_feature(
 
 
 def dataset_name(attribute: str) -> str:
-    """The name of an attribute's dataset: the attribute's own, percent-encoded where HDF5 or we could not."""
+    """Name of an attribute's dataset: its own, percent-encoded where HDF5 or we could not take it."""
     if re.search(r"[/%\x00]", attribute) or attribute in ("", ".", "..", FEATURES):
         return quote(attribute, safe=" ").replace(".", "%2E").replace("Feature Map", "Feature%20Map") or "%"
     return attribute
 
 
 def attribute_name(dataset: str) -> str:
-    """The inverse of `dataset_name`."""
+    """Name of the attribute of a dataset: the inverse of `dataset_name`."""
     return "" if dataset == "%" else unquote(dataset)
 
 

@@ -1,4 +1,4 @@
-"""Read a gallery file of the lecture that anybody may have written, and believe nothing in it.
+"""Read a lecture's gallery file that anybody may have written, and trust nothing in it.
 
 Followed are hard links alone, to exactly the groups and datasets of the layout. Refused, before a value is
 read: soft and external links, external storage, virtual datasets, filters other than gzip, shuffle and
@@ -55,7 +55,7 @@ ROUNDED = 1e-5
 def read_lecture(
     path: Path, dim: int, enrolled_at: datetime, tolerance: float = ROUNDED
 ) -> Iterator[pa.Table]:
-    """Templates tables of a file, unit vectors, persons in the order of their numbers.
+    """Read the templates of a file, in tables: unit vectors, persons in the order of their numbers.
 
     dim: what the gallery's vectors have.  enrolled_at: for features that do not say when.  tolerance: a
     vector that is so near to length 1 stays as it is, to the last bit; others are brought to it.
@@ -74,7 +74,7 @@ def read_lecture(
 
 
 def read_root(path: Path) -> dict[str, str]:
-    """The texts among the attributes of the root: an exported file names its model there."""
+    """Text attributes of the root: an exported file names its model there."""
     with _opened(path) as file:
         texts = {name: _attribute(file, name) for name in list(file.attrs)[:MAX_ATTRIBUTES]}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
@@ -82,7 +82,7 @@ def read_root(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """The file, open for reading; every fault that the HDF5 library finds in it is a GalleryError.
+    """Open a file for reading; every fault that the HDF5 library finds in it is a GalleryError.
 
     That another program has it, that it may not be read or storage fails, is no fault of the file.
     """
@@ -138,12 +138,15 @@ def _features(
 
 
 def _face_id(vector: NDArray[np.float32]) -> str:
-    """By content: `feature_1` of another file is another face, and one file twice is the same faces."""
+    """Face id made of the content.
+
+    `feature_1` of two files is two faces, one file read twice is the same faces.
+    """
     return f"feature:{hashlib.sha256(vector.astype('<f4').tobytes()).hexdigest()[:20]}"
 
 
 def _own(feature: Any) -> dict[str, str | None]:
-    """The attributes in which a template is not as its person's datasets say; None: it has none."""
+    """Attributes in which a template differs from its person's datasets; None: in none."""
     names = list(feature.attrs)
     _refuse(len(names) > 2 * MAX_ATTRIBUTES, "a feature has too many attributes")
     found: dict[str, str | None] = {}
@@ -193,7 +196,7 @@ def _check_dataset(dataset: Any) -> None:
 
 
 def _links(group: h5py.Group, where: str) -> list[str]:
-    """Names in a group; all of them hard links."""
+    """Names in a group; all of them must be hard links."""
     names = [name.decode("utf-8", "surrogateescape") for name in group.id]
     for name in names:
         kind = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type

@@ -1,4 +1,4 @@
-"""What the HDF5 library's complaint is about: the file's content, or who has it, or the storage under it."""
+"""Tell the HDF5 library's errors about a file's content from those about access or storage."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def in_writing(name: str) -> GalleryError:
 
 
 def is_open_for_writing(file: Path) -> bool:
-    """Whether an HDF5 file says of itself that a program is writing to it. Older forms of HDF5 never do."""
+    """Whether an HDF5 file says that a program is writing to it. Older forms of HDF5 never do."""
     try:
         with file.open("rb") as opened:
             head = opened.read(_FLAGS + 1)

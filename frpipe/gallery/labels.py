@@ -1,4 +1,4 @@
-"""Labels that look wrong: photos unlike the others of their person, persons more like somebody else.
+"""Find labels that look wrong: photos unlike the others of their person, persons more like somebody else.
 
 Everything is exact, by centroids (the direction of the mean of a person's unit vectors):
 
@@ -35,7 +35,7 @@ _BLOCK_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class SuspectPhoto:
     """A suspect photo: `own` is its likeness to the others of its person, `nearest` that to somebody else."""
 
     subject_id: str
@@ -58,7 +58,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far apart the photos of a person lie: 0 all alike."""
+    """Spread of the photos of a person: 0 if all are alike."""
 
     subject_id: str
     templates: int
@@ -67,13 +67,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The report: at most `limit` of each kind, worst first, and how many there are in all."""
+    """Report on labels: at most `limit` of each kind, worst first, and how many there are in all."""
 
     subjects: int
     templates: int
     suspect_photos: int
     suspect_pairs: int
-    photos: list[Photo]
+    photos: list[SuspectPhoto]
     pairs: list[Pair]
     spreads: list[Spread]
 
@@ -84,7 +84,7 @@ class Labels:
 def examine(
     tables: Tables, dim: int, threshold: float | None = None, limit: int = 20, force: bool = False
 ) -> Labels:
-    """Look at every template of a gallery.
+    """Examine every template of a gallery.
 
     tables: gives a fresh pass over subject_id, face_id, image_uri and embedding at each of three calls.
     threshold: similarity at which two photos pass for one person; None looks at the order alone.
@@ -110,7 +110,10 @@ def examine(
 
 @dataclass(frozen=True, slots=True)
 class _People:
-    """ids: sorted.  counts: templates of each.  sums: (N, dim), of their vectors.  centroids: unit."""
+    """Arrays over people.
+
+    ids: sorted.  counts: templates of each.  sums: (N, dim), of their vectors.  centroids: unit.
+    """
 
     ids: pa.Array
     counts: NDArray[np.int64]
@@ -137,10 +140,10 @@ class _People:
         return str(self.ids[int(index)].as_py())
 
 
-def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[Floats, list[Photo]]:
+def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[Floats, list[SuspectPhoto]]:
     """Mean `own` of each person (NaN for one photo), and the suspect photos."""
     totals = np.zeros(len(people.ids), np.float64)
-    suspects: list[Photo] = []
+    suspects: list[SuspectPhoto] = []
     for table in tables():
         codes, vectors = _codes(table, people.ids), vectors_of(table)
         rows = np.flatnonzero(people.counts[codes] > 1)
@@ -153,7 +156,7 @@ def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[F
                 row = table.select([SUBJECT_ID, FACE_ID, URI]).slice(some[at], 1).to_pylist()[0]
                 other = people.name(nearest[at]) if value[at] > -2 else None
                 score = None if other is None else float(value[at])
-                suspects.append(Photo(**row, own=float(own[at]), nearest_id=other, nearest=score))
+                suspects.append(SuspectPhoto(**row, own=float(own[at]), nearest_id=other, nearest=score))
     mean = np.where(people.counts > 1, totals / np.maximum(people.counts, 1), np.nan)
     return mean.astype(np.float32), suspects
 
@@ -183,7 +186,7 @@ def _own(vectors: Floats, sums: Floats) -> Floats:
 
 
 def _nearest(vectors: Floats, codes: NDArray[np.intp], centroids: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """The nearest centroid of another person and its similarity; -2 where there is nobody else."""
+    """Nearest centroid of another person and its similarity; -2 where there is nobody else."""
     scores = vectors @ centroids.T
     scores[np.arange(len(codes)), codes] = -2
     nearest = scores.argmax(axis=1)
@@ -206,7 +209,7 @@ def _unit(vectors: Floats) -> Floats:
     return unit
 
 
-def _margin(photo: Photo) -> tuple[float, str, str]:
+def _margin(photo: SuspectPhoto) -> tuple[float, str, str]:
     return photo.own - (-1 if photo.nearest is None else photo.nearest), photo.subject_id, photo.face_id
 
 

@@ -1,4 +1,4 @@
-"""What a shard file must be, checked before anything of it is used.
+"""Check a shard file before anything of it is used, and locate its columns.
 
 A shard is HDF5, and HDF5 files can name other files (external links, external storage, virtual datasets),
 run plug-ins (filters) and point back into themselves (soft links, references). Ours do none of that: a fixed
@@ -42,7 +42,7 @@ _FACTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A dataset as bytes of the file: `count` numbers of `dtype` from byte `offset`."""
+    """Byte range of a dataset in the file: `count` numbers of `dtype` from byte `offset`."""
 
     offset: int
     dtype: np.dtype[Any]
@@ -60,7 +60,10 @@ class TextExtent:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything lies in a checked shard. `texts` holds the built-in text columns and attributes."""
+    """Byte ranges of all columns of a checked shard.
+
+    `texts` holds the built-in text columns and attributes.
+    """
 
     rows: int
     vectors: Extent

@@ -1,18 +1,18 @@
-"""All that may happen to a gallery, in one place: import this module and call its functions."""
+"""All changes to a gallery, in one place: import this module and call its functions."""
 
 from __future__ import annotations
 
 from frpipe.gallery.compact import compact
 from frpipe.gallery.delete import Suppressing, adopt_list, clear, delete, obey, rollback
-from frpipe.gallery.diff import Difference, diff
+from frpipe.gallery.diff import GalleryDifference, diff
 from frpipe.gallery.enroll import enroll, merge
 from frpipe.gallery.outcome import Outcome
-from frpipe.gallery.verify import Problem, verify
+from frpipe.gallery.verify import GalleryProblem, verify
 
 __all__ = [
-    "Difference",
+    "GalleryDifference",
+    "GalleryProblem",
     "Outcome",
-    "Problem",
     "Suppressing",
     "adopt_list",
     "clear",

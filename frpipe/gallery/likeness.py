@@ -1,4 +1,4 @@
-"""Faces that fit their person badly: unlike all others of theirs, or very like somebody else's."""
+"""Find faces that fit their person badly: unlike all others of theirs, or very like somebody else's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FEW = 16
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """When to doubt a new face. threshold: similarity of one person.  strict: refuse the change then.
+    """Rule for doubting a new face. threshold: similarity of one person.  strict: refuse the change then.
 
     fmr: how often two strangers reach the threshold, where that is known.  told: gets what was found, before
     the change is committed or refused; again, where another writer was first.
@@ -71,14 +71,14 @@ class Doubts:
     shown: tuple[Doubt, ...]
 
     def counts(self) -> dict[str, int]:
-        """For the receipt."""
+        """Counts, for the receipt."""
         found = {"unlike_own": self.unlike_own, "like_another": self.like_another or 0}
         return found if self.like_another is not None else {**found, "not_compared_with_others": self.new}
 
 
 @dataclass(slots=True)
 class Examination:
-    """Collects the new faces of one change, person by person, then looks at them.
+    """Collects the new faces of one change, person by person, then examines them.
 
     most: templates that there will be at most. New faces are held while they can be compared with all others:
     by MAX_OPERATIONS that is 90 MB at most of 512 numbers.
@@ -93,7 +93,10 @@ class Examination:
     _held: list[pa.Table] | None = field(default_factory=list)
 
     def take(self, new: pa.Table, others: pa.Table) -> None:
-        """New rows, and all other rows that their people will have. Columns: the key and `embedding`."""
+        """Take the new rows of people, and all other rows they will have.
+
+        Columns: the key and `embedding`.
+        """
         if not new.num_rows:
             return
         self.new += new.num_rows
@@ -104,7 +107,7 @@ class Examination:
             self._held = None
 
     def end(self, snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]]) -> Doubts:
-        """Compare with everybody else. gone: rows of the snapshot that this change takes out of sight.
+        """Compare with everybody else. gone: rows of the snapshot that this change hides.
 
         Raises GalleryError where the likeness is strict and a face is doubted.
         """
@@ -158,7 +161,7 @@ class Examination:
 
 
 def nearest_own(codes: NDArray[np.integer[Any]], vectors: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Of each row the best similarity to another row of its code, and which that is: -2 and -1 for none.
+    """For each row the best similarity to another row of its code, and that row: -2 and -1 for none.
 
     codes: (n,) from 0 up.  vectors: (n, dim) unit vectors.
     """
@@ -190,7 +193,7 @@ def nearest_own(codes: NDArray[np.integer[Any]], vectors: Floats) -> tuple[Float
 
 
 class _Search:
-    """New faces, and of each the nearest template of another person that reaches the threshold."""
+    """New faces, each with the nearest template of another person that reaches the threshold."""
 
     def __init__(self, held: Sequence[pa.Table], threshold: float) -> None:
         self.table = pa.concat_tables(held).combine_chunks() if held else None
@@ -201,7 +204,7 @@ class _Search:
         self._best: dict[int, tuple[float, str, str]] = {}
 
     def against(self, block: pa.Table) -> int:
-        """Compare all with some templates; how many comparisons that was."""
+        """Compare all new faces with some templates; returns the number of comparisons."""
         theirs, subjects, faces = vectors_of(block), block[SUBJECT_ID], block[FACE_ID]
         for start in range(0, len(self._vectors), _BLOCK_ROWS):
             scores = self._vectors[start : start + _BLOCK_ROWS] @ theirs.T
@@ -220,7 +223,7 @@ class _Search:
         return len(self._vectors) * len(theirs)
 
     def doubts(self) -> list[Doubt]:
-        """Of every new face that is like another person's."""
+        """Doubts about every new face that is like another person's."""
         if self.table is None:
             return []
         subjects, faces = self.table[SUBJECT_ID], self.table[FACE_ID]
@@ -231,7 +234,7 @@ class _Search:
 
 
 def _others(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], search: _Search) -> Iterable[pa.Table]:
-    """All templates that there will be, in pieces: those of the snapshot that stay, then the new ones."""
+    """All templates after the change, in pieces: those of the snapshot that stay, then the new ones."""
     for ref in snapshot.version.shards:
         live = snapshot.live_rows(ref)
         rows = np.arange(ref.rows) if live is None else live
@@ -257,7 +260,7 @@ def _refuse(doubts: Doubts) -> None:
 
 
 class DoubtError(GalleryError):
-    """A change was refused because new faces are doubted. doubts: which."""
+    """Error: a change was refused because new faces are doubted. doubts: which."""
 
     code = "gallery_doubt"
 

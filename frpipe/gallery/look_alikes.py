@@ -1,4 +1,4 @@
-"""Ids that a gallery stores in several Unicode forms, which look the same.
+"""Find ids that a gallery stores in several Unicode forms, which look the same.
 
 A gallery takes ids in NFC, but one from before it did so may hold a person twice: under the id in NFC and in
 the form that macOS writes into names of files. A snapshot shows such a person as one.
@@ -6,7 +6,6 @@ the form that macOS writes into names of files. A snapshot shows such a person a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,7 +19,9 @@ from frpipe.gallery.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class StoredForms:
-    """subject_id: in NFC.  forms: the ids as they are stored, sorted.  templates: in sight, of each form.
+    """Stored forms of one id.
+
+    subject_id: in NFC.  forms: as stored, sorted.  templates: visible ones of each form.
 
     faces: face ids of this person that are stored in several forms, in NFC, sorted.
     """
@@ -37,14 +38,14 @@ class StoredForms:
 
 
 def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
-    """The people of a version any of whose ids is not stored in NFC, by id; empty where all is in order.
+    """People of a version who have an id that is not stored in NFC, by id; empty if all are.
 
     Reads the ids twice. Memory: a shard, and the ids of the people who are found.
     """
     odd = pa.array(sorted(_odd(snapshot)), pa.string())
     forms: dict[str, dict[str, int]] = {}
     faces: dict[str, dict[str, set[str]]] = {}
-    for table in _keys(snapshot) if len(odd) else ():
+    for table in snapshot.stored_keys() if len(odd) else ():
         found = table.filter(pc.is_in(canonical_column(table[SUBJECT_ID]), value_set=odd))
         for subject, face in zip(*(found[name].to_pylist() for name in (SUBJECT_ID, FACE_ID)), strict=True):
             person = canonical_text(subject)
@@ -63,17 +64,12 @@ def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
 
 
 def _odd(snapshot: Snapshot) -> set[str]:
-    """Ids, in NFC, of people of whom a row has a key that is not."""
+    """Ids, in NFC, of people who have a row whose key is not in NFC."""
     people: set[str] = set()
-    for table in _keys(snapshot):
+    for table in snapshot.stored_keys():
         normal = canonical_column(table[SUBJECT_ID])
         same = pc.and_(
             pc.equal(normal, table[SUBJECT_ID]), pc.equal(canonical_column(table[FACE_ID]), table[FACE_ID])
         )
         people.update(normal.filter(pc.invert(same)).to_pylist())
     return people
-
-
-def _keys(snapshot: Snapshot) -> Iterator[pa.Table]:
-    for ref in snapshot.version.shards:
-        yield snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)

@@ -1,4 +1,4 @@
-"""What a change to a gallery did."""
+"""Outcome of a change to a gallery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from frpipe.gallery.likeness import Doubts
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Counts of templates, and the version that holds the result.
+    """Counts of templates that a change concerned, and the version that holds the result.
 
     Of an enroll: added + replaced + skipped + unchanged + suppressed = rows given; a row whose key came twice
     in the same call counts as skipped, one that the suppression list names as suppressed. `deleted` counts
@@ -37,5 +37,5 @@ class Outcome:
     doubts: Doubts | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """JSON form of the outcome."""
         return asdict(self)

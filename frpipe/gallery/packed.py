@@ -1,4 +1,4 @@
-"""Text columns as two plain arrays: all bytes in a row, and where each string ends. See ADR 7."""
+"""Pack text columns into two plain arrays: all bytes in a row, and where each string ends. See ADR 7."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _MOST_BYTES = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class PackedStrings:
-    """n strings. String i is `data[offsets[i]:offsets[i + 1]]` in UTF-8, and null where `valid[i]` is 0.
+    """n packed strings.
+
+    String i is `data[offsets[i]:offsets[i + 1]]` in UTF-8, and null where `valid[i]` is 0.
 
     offsets: (n + 1,) uint32, from 0 upwards.  data: uint8.  valid: (n,) uint8 of 0 and 1; None: no nulls.
     """
@@ -39,7 +41,7 @@ class PackedStrings:
         return cls((offsets - offsets[0]).astype("<u4"), data[offsets[0] : offsets[-1]], valid)
 
     def array(self) -> pa.StringArray:
-        """The strings in Arrow's form, on the same memory.
+        """The strings as an Arrow array, on the same memory.
 
         Raises ValueError for offsets that do not rise or leave the data, and for bytes that are not UTF-8.
         """

@@ -1,4 +1,4 @@
-"""The people of a gallery, one row each, in the order of their ids."""
+"""List the people of a gallery, one row each, in the order of their ids."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _FACTS = 3
 def persons(
     snapshot: Snapshot, where: Mapping[str, str] | None = None, after: str = "", limit: int | None = None
 ) -> pa.Table:
-    """subject_id, templates, enrolled_at (the latest), then the attributes: lists of the values that the
-    person's templates have, each once, sorted; an empty one where none is known. An attribute that is named
-    `templates` is `attribute:templates` here.
+    """List people, one row each: subject_id, templates, enrolled_at (the latest), then the attributes.
+
+    An attribute is the sorted list of the distinct values that the person's templates have; empty where none
+    is known. An attribute that is named `templates` is `attribute:templates` here.
 
     where: attributes that a template must have to be counted.  after: ids greater than this.  limit: the
     first so many; memory is then a shard and two pages. No vector is read.
@@ -66,7 +67,7 @@ def _within(table: pa.Table, after: str, last: str | None) -> pa.Table:
 
 
 def _last(page: pa.Table, limit: int | None) -> str | None:
-    """The id after which nothing can enter a page that is full."""
+    """The last id of a page that is full: nothing after it can enter."""
     full = limit is not None and page.num_rows >= limit > 0
     return str(page[SUBJECT_ID][-1].as_py()) if full else None
 
@@ -82,7 +83,10 @@ def _merged(pages: list[pa.Table]) -> pa.Table:
 
 
 def _united(rows: pa.Table) -> pa.Table:
-    """One row a person. Attributes are texts, or lists of them. Columns go by number: any is possible."""
+    """Concatenate rows of people.
+
+    Attributes are texts, or lists of them. Columns go by number: any name is possible.
+    """
     names = rows.column_names
     # Columns of a mapped file may lie at any address; group_by wants aligned ones, which a copy has.
     rows = rows.rename_columns([str(index) for index in range(len(names))])

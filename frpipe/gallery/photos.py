@@ -1,4 +1,4 @@
-"""Which photo a template is of, and which photos a run speaks of.
+"""Photos of templates, and photos that a run speaks of.
 
 The face id `IMAGE_ID#INDEX` names a photo. A template that was derived from several names them in the column
 MADE_OF, by digests: 16 hex digits of the photo's id and 8 of its place each, separated by blanks.
@@ -54,13 +54,13 @@ def is_absolute(places: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArra
 
 
 def made_of(photos: Hashes, places: Hashes) -> str:
-    """The value of MADE_OF for a template that was derived from these photos."""
+    """Value of the column MADE_OF for a template that was derived from these photos."""
     low = places & np.uint64(0xFFFFFFFF)
     return " ".join(sorted({f"{photo:016x}{place:08x}" for photo, place in zip(photos, low, strict=True)}))
 
 
 class RunPhotos:
-    """The photos of which a run says what became of them, and where they lie. 16 bytes of memory a photo.
+    """Photos whose outcome a run reports, and where they lie. 16 bytes of memory a photo.
 
     Two photos are told apart by 64 bits of their ids: of ten million against a hundred million, one chance in
     20,000 that any two are confused.
@@ -89,7 +89,7 @@ class RunPhotos:
         return root_of(*self._sample) if self._sample else None
 
     def find(self, photos: Hashes) -> tuple[Mask, Hashes]:
-        """Of each photo whether the run speaks of it, and the hash of where it lies then."""
+        """For each photo whether the run reports it, and the hash of its place then."""
         self._sort()
         known, places = self._photos[0], self._places[0]
         if not len(known):
@@ -108,7 +108,7 @@ class RunPhotos:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Rows of a gallery of whose photos a run speaks.
+    """Rows of a gallery whose photos a run reports.
 
     rows: (n,) bool.  elsewhere: (n,) bool, those of them whose photo lay at another place.  photos: hashes of
     the photos that these rows are of.  lost: (n,) bool, those made of other photos too.
@@ -121,7 +121,7 @@ class Told:
 
 
 def no_rows(count: int) -> Told:
-    """Where no run speaks of any photo."""
+    """No rows: no run reports any photo."""
     none = np.zeros(count, bool)
     return Told(none, none, np.zeros(0, np.uint64), none)
 
@@ -133,7 +133,7 @@ def told_rows(
     run: RunPhotos,
     live: NDArray[np.int64] | None = None,
 ) -> Told:
-    """Find the rows of a shard whose photos a run speaks of.
+    """Find the rows of a shard whose photos a run reports.
 
     derived: the column MADE_OF, None where there is none.  live: rows that are in sight; None: all.
     """
@@ -163,7 +163,7 @@ def told_rows(
 
 
 def photos_of(face_ids: pa.ChunkedArray, derived: pa.ChunkedArray | None, held: Hashes) -> Mask:
-    """Whether any photo of each row is among these hashes, which are sorted: (n,) bool."""
+    """(n,) bool: whether any photo of each row is among these hashes, which are sorted."""
     rows: Mask = among(hashes(image_ids(face_ids)), held)
     column = derived.combine_chunks() if derived is not None else None
     for of, members in _members(column):
@@ -178,12 +178,12 @@ def root_of(image_id: str, place: str) -> str | None:
 
 
 def sourced(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
-    """Ids of photos or faces with `source/` before them; as they are where there is no source."""
+    """Ids of photos or faces, prefixed with `source/`; unchanged where there is no source."""
     return pc.binary_join_element_wise(pa.scalar(f"{source}/"), ids, "") if source else ids
 
 
 def with_source(table: pa.Table, source: str) -> pa.Table:
-    """A templates table whose photos have `source/` before their ids.
+    """A templates table whose photo ids are prefixed with `source/`.
 
     A derived template says no more what it was made of: digests cannot be given a source.
     """
@@ -216,7 +216,7 @@ def _members(derived: pa.StringArray | None) -> Iterable[tuple[NDArray[np.int64]
 
 
 def among(values: Hashes, held: Hashes) -> Mask:
-    """Whether each value is among others, which are sorted: (n,) bool."""
+    """(n,) bool: whether each value is among others, which are sorted."""
     if not len(held):
         return np.zeros(len(values), bool)
     at = np.minimum(np.searchsorted(held, values), len(held) - 1)
@@ -224,11 +224,11 @@ def among(values: Hashes, held: Hashes) -> Mask:
 
 
 def differ(one: Hashes, other: Hashes) -> Mask:
-    """Whether two places are known and not the same."""
+    """Whether two places are both known and differ."""
     return np.asarray((one != other) & (one != _NOWHERE) & (other != _NOWHERE))
 
 
 def canonical(place: str) -> str:
-    """As `uris.canonical` of an absolute path or URI in Unicode NFC, without a look at the file system."""
+    """Canonical form of an absolute path or URI, in Unicode NFC, without a look at the file system."""
     scheme, rest = uris.split(canonical_text(place))
     return f"{scheme}://{rest.rstrip('/')}" if scheme else os.path.normpath(rest)

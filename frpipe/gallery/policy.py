@@ -1,4 +1,4 @@
-"""What becomes of rows that are given to a gallery which may know their subjects already."""
+"""Decide what becomes of rows given to a gallery that may know their subjects already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAME_FACE = 0.999
 
 
 class Fate(IntEnum):
-    """Of one row that was given."""
+    """What becomes of a given row."""
 
     ADDED = 0
     REPLACED = 1
@@ -46,8 +46,10 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """fates: (n,) of the rows of the bucket; kept: those to be written, by key; gone: rows of `Known`.
+class RowFates:
+    """Decision on a bucket.
+
+    fates: (n,) of its rows.  kept: rows to be written, by key.  gone: rows of `Known`.
 
     superseded: those of `gone` that the run, which speaks of their photo, does not give.  apart: rows of
     `Known` whose photo came from another place with another face, or none.
@@ -63,8 +65,8 @@ class Verdict:
 _NONE = np.zeros(0, np.int64)
 
 
-def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | None = None) -> Verdict:
-    """Compare a bucket with what the gallery has of its subjects.
+def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | None = None) -> RowFates:
+    """Compare a bucket with the gallery's rows of its subjects.
 
     A row is the same if its vector, photo, quality and attributes are; when it was enrolled does not count.
     A row of `known` of whose photo the run speaks goes, under every policy, unless it is given anew.
@@ -73,7 +75,7 @@ def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | No
     if not bucket.parts:
         told = _NONE if known is None else np.flatnonzero(known.told)
         apart = told if known is None else np.flatnonzero(known.elsewhere)
-        return Verdict(np.zeros(0, np.int8), _NONE, told, told, apart)
+        return RowFates(np.zeros(0, np.int8), _NONE, told, told, apart)
     unique = sorted_unique(bucket)
     fates = np.full(bucket.texts.num_rows, Fate.SKIPPED, np.int8)
     fates[unique] = Fate.ADDED
@@ -81,7 +83,7 @@ def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | No
     if known is not None and known.texts.num_rows:
         gone, superseded, apart = _compared(bucket, known, policy, held, fates)
     kept = unique[np.isin(fates[unique], (Fate.ADDED, Fate.REPLACED))]
-    return Verdict(fates, kept, gone, superseded, apart)
+    return RowFates(fates, kept, gone, superseded, apart)
 
 
 def sorted_unique(bucket: Bucket) -> NDArray[np.int64]:
@@ -126,7 +128,7 @@ def _compared(
     held: Hashes | None,
     fates: NDArray[np.int8],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Set the fates of the rows that are ADDED so far; the rows of `known` as `Verdict` has them."""
+    """Set the fates of the rows that are ADDED so far; and the rows of `known` as in `RowFates`."""
     unique = np.flatnonzero(fates == Fate.ADDED)
     mine, its, twins = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)
@@ -160,7 +162,7 @@ def _compared(
 def _taken(
     bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np.int64], held: Hashes | None
 ) -> NDArray[np.bool_]:
-    """(rows,) which rows `skip` takes of people who are there: those of photos that are there already.
+    """(rows,) bool: rows that `skip` takes of people already there: those of photos already there.
 
     And a derived template that does not say yet what it was made of, and does now.
     """
@@ -180,7 +182,7 @@ def _apart(
     its: NDArray[np.int64],
     same: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Those of the rows `its` that are of another place, and show another face, than the rows `mine`."""
+    """The rows of `its` that are of another place, and show another face, than the rows of `mine`."""
     mine, its = mine[~same], its[~same]
     left, right = bucket.vectors(mine).astype(np.float32), known.vectors[its].astype(np.float32)
     other = np.einsum("ij,ij->i", left, right) < SAME_FACE
@@ -200,7 +202,7 @@ def _values(texts: pa.Table) -> pa.Array:
 def _matches(
     texts: pa.Table, known: pa.Table, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of both with the same key, pair by pair; and further rows of `known` with a key of these.
+    """Pairs of rows of both tables with the same key; and further rows of `known` with a key of these.
 
     The latter are of a gallery that stores one key in several Unicode forms.
     """
@@ -217,7 +219,7 @@ def _matches(
 
 
 def _of_keys(known: pa.Table, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of some rows whose keys other rows have too."""
+    """The rows, of those given, whose keys other rows have too."""
     if not len(rows):
         return rows
     keys = set(_keys(known.take(pa.array(others))))

@@ -1,4 +1,4 @@
-"""The templates table: the form in which templates enter and leave a gallery. One row is one feature vector.
+"""Schema of templates tables, in which templates enter and leave a gallery. One row is one feature vector.
 
 A row's key is (subject_id, face_id). Every column that is not named here is an attribute of the row: text,
 null allowed, under any name (Name, Department, ...). Ids, names of attributes and their values are in Unicode
@@ -38,7 +38,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def template_schema(dim: int, attributes: Iterable[str] = (), *, vectors: bool = True) -> pa.Schema:
-    """Schema of a templates table: the built-in columns in their order, then the attributes as given."""
+    """Schema of a templates table: the built-in columns in their order, then the given attributes."""
     fields = [
         pa.field(SUBJECT_ID, pa.string(), False),
         pa.field(FACE_ID, pa.string(), False),
@@ -67,7 +67,7 @@ def union(names: Iterable[Iterable[str]]) -> list[str]:
 
 
 def vectors_of(table: pa.Table) -> NDArray[np.float32]:
-    """(n, dim) float32 of the column `embedding`; a view where the column is one chunk."""
+    """(n, dim) float32 vectors of the column `embedding`; a view where the column is one chunk."""
     column = table.column(EMBEDDING)
     if column.num_chunks == 1:
         array = column.chunk(0)
@@ -78,13 +78,15 @@ def vectors_of(table: pa.Table) -> NDArray[np.float32]:
 
 
 def vector_array(vectors: NDArray[np.floating]) -> pa.FixedSizeListArray:
-    """Arrow's form of (n, dim) vectors, without a copy where they are float32."""
+    """Arrow array of (n, dim) vectors, without a copy where they are float32."""
     flat = np.ascontiguousarray(vectors, np.float32).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=vector_type(vectors.shape[1]))
 
 
 def conform(table: pa.Table, dim: int, now: datetime, tolerance: float = INPUT_TOLERANCE) -> pa.Table:
-    """The table with the types of `template_schema`, texts in NFC, missing optional columns filled, checked.
+    """Bring a table to `template_schema`, and check it.
+
+    Types are cast, texts brought to NFC, and missing optional columns filled.
 
     `enrolled_at` is `now` where it is missing; a quality of NaN is null. tolerance: how far a vector's length
     may be from 1. Raises GalleryMismatch for vectors of another dimension, and

@@ -1,4 +1,4 @@
-"""Those of a gallery that probes are compared with: templates of a version, block by block."""
+"""Iterate, block by block, over the templates of a gallery version to search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import ShardRef
-from frpipe.gallery.means import Means
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, canonical_where
 from frpipe.gallery.snapshot import Snapshot
@@ -24,8 +23,56 @@ Block = tuple[pa.StringArray, NDArray[np.float32]]
 Rows = NDArray[np.int64]
 
 
+class Means:
+    """Mean vectors of people. Those of people within one block come at once, those of others at the end.
+
+    The inner product with a mean is the mean of the inner products: a mean is not made a unit vector.
+    spanning: hashes of the ids that may come in several blocks, ascending. Their sums are held to the end:
+    8 bytes a number, so 4 KB a person of 512.
+    """
+
+    def __init__(self, spanning: NDArray[np.uint64]) -> None:
+        self._spanning = spanning
+        self._sums: dict[str, tuple[NDArray[np.float64], int]] = {}
+        self._dim = 0
+
+    def add(self, subject_ids: pa.StringArray, vectors: NDArray[np.float32]) -> Block:
+        """Add a block of templates: (n,) ids and (n, dim). Returns (people,) ids and (people, dim) means."""
+        self._dim = vectors.shape[1]
+        if not len(subject_ids):
+            return subject_ids, vectors
+        names = pc.dictionary_encode(subject_ids)
+        order = np.argsort(names.indices.to_numpy(), kind="stable")
+        counts = np.bincount(names.indices.to_numpy())
+        starts = np.cumsum(counts) - counts
+        sums = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)
+        later = np.isin(hashes(names.dictionary), self._spanning)
+        for person in np.flatnonzero(later):
+            self._keep(names.dictionary[int(person)].as_py(), sums[person], int(counts[person]))
+        now = np.flatnonzero(~later)
+        means = (sums[now] / counts[now, None]).astype(np.float32)
+        return names.dictionary.take(pa.array(now)), means
+
+    @property
+    def waiting(self) -> bool:
+        """Whether people are left for the end."""
+        return bool(self._sums)
+
+    def rest(self) -> Block:
+        """Means of the people who were left for the end."""
+        means = [total / count for total, count in self._sums.values()]
+        ids = pa.array(list(self._sums), pa.string())
+        return ids, np.array(means, np.float32).reshape(len(ids), self._dim)
+
+    def _keep(self, subject_id: str, total: NDArray[np.float64], count: int) -> None:
+        kept, known = self._sums.get(subject_id, (np.zeros_like(total), 0))
+        self._sums[subject_id] = kept + total, known + count
+
+
 class SearchView:
-    """Blocks of subject ids and unit vectors, a shard each; a shard of which nobody is wanted gives none.
+    """The templates to search: blocks of subject ids and unit vectors, a shard each.
+
+    Shards with nobody wanted give none.
 
     where: attributes that a template must have.  score: what a person scores: the best of their templates, or
     the mean of all; for the latter a block holds one vector a person, the mean of theirs, not of length 1.
@@ -56,18 +103,18 @@ class SearchView:
 
     @cached_property
     def rows(self) -> int:
-        """Templates that are compared."""
+        """Number of templates that are compared."""
         if not self._where:
             return self._snapshot.rows
         return sum(_count(ref, self._rows(ref)) for ref in self.shards)
 
     @property
     def subjects(self) -> int:
-        """People who are compared. Reads all ids."""
+        """Number of people who are compared. Reads all ids."""
         return self._census[0]
 
     def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
-        """The blocks of some shards, or all; the next is fetched while one is used."""
+        """Blocks of some shards, or all; the next is fetched while one is used."""
         blocks = (block for block in self._ahead(self.shards[some]) if block is not None)
         if self._score == "max":
             yield from blocks
@@ -106,7 +153,7 @@ class SearchView:
         return ids, vectors
 
     def _rows(self, ref: ShardRef) -> Rows | None:
-        """Row numbers of a shard that are in sight and wanted, ascending; None: all."""
+        """Row numbers of a shard that are visible and wanted, ascending; None: all."""
         if ref.name not in self._known:
             self._known[ref.name] = self._wanted(ref, self._snapshot.live_rows(ref))
         return self._known[ref.name]
@@ -121,7 +168,7 @@ class SearchView:
 
     @cached_property
     def _census(self) -> tuple[int, NDArray[np.uint64]]:
-        """How many people, and the hashes of those who come in more than one shard, ascending."""
+        """The number of people, and the sorted hashes of those who come in more than one shard."""
         seen = [np.unique(hashes(self._subject_ids(ref))) for ref in self.shards]
         values, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *seen]), return_counts=True)
         return len(values), values[counts > 1]

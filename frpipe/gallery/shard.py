@@ -1,4 +1,4 @@
-"""One shard file: written from a sorted table, read as views of its bytes."""
+"""A shard file: written from a sorted table, read as views of its bytes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _write(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A checked shard, open for reading. What it gives are views of the file where the file is mapped.
+    """A checked shard, open for reading. Its arrays are views of the file where the file is mapped.
 
     canonical: whether texts, and names of attributes, are given in Unicode NFC; `image_uri` is as stored.
     """
@@ -85,7 +85,7 @@ class Shard:
     canonical: bool = False
 
     def vectors(self) -> NDArray[np.floating]:
-        """(n, dim) in the stored type; a view."""
+        """(n, dim) vectors in the stored type; a view."""
         return self._numbers(self.layout.vectors).reshape(self.layout.rows, self.dim)
 
     def text(self, name: str) -> pa.StringArray:

@@ -1,4 +1,4 @@
-"""The shard files of a gallery: built and checked before they are seen, opened and checked before use."""
+"""Store of a gallery's shard files: built and checked before they are seen, opened and checked before use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from frpipe.gallery.layout import Layout, facts_of, read_layout
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.shard import Shard, write_shard
 from frpipe.gallery.spec import GallerySpec
-from frpipe.io.storage.explained_file import ExplainedFile
+from frpipe.io.storage.failure import ExplainedFile
 from frpipe.io.storage.folder import Folder
 
 SHARDS = "shards"
@@ -43,7 +43,7 @@ class ShardStore:
         self._layouts: dict[tuple[str, str], Layout] = {}
 
     def begin(self, texts: pa.Table, vectors: NDArray[np.floating], created: str) -> Callable[[], ShardRef]:
-        """Write a shard out of sight; the call that is given back checks, hashes and publishes it.
+        """Write a shard out of sight; the function it returns checks, hashes and publishes it.
 
         texts: rows sorted by key, without `embedding`; vectors: (n, dim) float, theirs.
         """
@@ -65,7 +65,7 @@ class ShardStore:
         return lambda: self._adopt(name, draft, rows, attributes)
 
     def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
-        """A shard, checked. Without `vectors` an object store is asked for the small columns alone.
+        """Open a checked shard. Without `vectors` an object store is asked for the small columns alone.
 
         A remote or encrypted shard that is read whole is checked by its SHA-256; a local one by size and
         structure, for to hash it takes ten times as long as to read it: that is what `verify` is for.
@@ -95,13 +95,13 @@ class ShardStore:
         return rows
 
     def write_deleted(self, rows: NDArray[np.int64]) -> Deleted:
-        """Put a list of deleted rows, ascending, in place."""
+        """Write a list of deleted rows, ascending."""
         name, data = f"{DELETED}/{secrets.token_hex(10)}.bin", rows.astype("<i8").tobytes()
         self._folder.write(name, data)
         return Deleted(name, len(rows), hashlib.sha256(data).hexdigest())
 
     def names(self) -> set[str]:
-        """All files of shards and deleted rows that are there, whoever names them."""
+        """Names of all files of shards and deleted rows, whether a version names them or not."""
         return {entry.name for sub in (SHARDS, DELETED) for entry in self._folder.list(sub)}
 
     def remove(self, name: str) -> None:
@@ -109,7 +109,7 @@ class ShardStore:
         self._folder.delete(name)
 
     def sweep(self) -> int:
-        """Remove what killed writers left half written; a writer at work starts again."""
+        """Remove half-written files of killed writers; a writer at work starts again."""
         return self._folder.child(SHARDS).sweep(0.0)
 
     def is_open_for_writing(self, name: str) -> bool:
@@ -149,7 +149,7 @@ class ShardStore:
         return self._hashed(ref.name, ref.sha256, "its SHA-256 has changed")
 
     def _hashed(self, name: str, sha256: str, fault: str) -> bytes:
-        """All bytes of a file, which must be of this digest."""
+        """All bytes of a file, whose digest must be this one."""
 
         def checked(data: bytes) -> bytes:
             if hashlib.sha256(data).hexdigest() != sha256:
@@ -191,7 +191,7 @@ def _check_size(ref: ShardRef, size: int) -> None:
 
 
 def _digest_of(path: Path) -> str:
-    """SHA-256 of a file with bytes in it, through a map: a copy would cost a quarter of the time."""
+    """SHA-256 of a file that is not empty, through a map: a copy would cost a quarter of the time."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         content.madvise(mmap.MADV_SEQUENTIAL)
         return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Shards in a row: while one is hashed and made durable, the next is written."""
+"""Write shards one after the other: while one is hashed and made durable, the next is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FINISHERS = 3
 
 
 class ShardWriter:
-    """Takes the rows of one shard after the other. Leaving the block waits for all of them."""
+    """Writer of shards in the background. Leaving its context waits for all of them."""
 
     def __init__(self, shard_store: ShardStore) -> None:
         self._shelf = shard_store

@@ -1,4 +1,4 @@
-"""One version of a gallery, whole, from the first row to the last."""
+"""A snapshot of a gallery: one version, whole, from the first row to the last."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from frpipe.gallery.document import damaged
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import (
     EMBEDDING,
+    FACE_ID,
     FIXED_COLUMNS,
     SUBJECT_ID,
     canonical_where,
@@ -52,17 +53,17 @@ class Snapshot:
 
     @property
     def id(self) -> VersionId:
-        """The name of its content."""
+        """Identity of the version's content."""
         return VersionId(self._gallery_id, self.version.number, self.version.commit)
 
     @property
     def rows(self) -> int:
-        """Templates in sight."""
+        """Number of visible templates."""
         return self.version.rows
 
     @cached_property
     def subjects(self) -> int:
-        """People in sight. Reads all ids: 8 bytes of memory a template."""
+        """Number of people with visible templates. Reads all ids: 8 bytes of memory a template."""
         seen = [hashes(t.column(SUBJECT_ID)) for t in self.tables([SUBJECT_ID], vectors=False)]
         return len(np.unique(np.concatenate(seen))) if seen else 0
 
@@ -77,7 +78,7 @@ class Snapshot:
         return [name for name in FIXED_COLUMNS if name != EMBEDDING] + self.attributes
 
     def tables(self, columns: Sequence[str] | None = None, *, vectors: bool = True) -> Iterator[pa.Table]:
-        """The templates in sight, one table a shard, with all attributes of the gallery or `columns`.
+        """Visible templates, one table a shard, with all attributes of the gallery or `columns`.
 
         vectors: whether `embedding` comes along (float32; read as float16 where so stored). Without it the
         vectors are not read.
@@ -87,7 +88,7 @@ class Snapshot:
             yield self.table_of(ref, names, vectors=vectors)
 
     def vectors(self) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
-        """For matching: subject ids and their (n, dim) float32 unit vectors, one pair a shard.
+        """Subject ids and their (n, dim) float32 unit vectors for matching, one pair a shard.
 
         Vectors are a view of the mapped file where the shard has no deletions and holds float32.
         """
@@ -136,7 +137,7 @@ class Snapshot:
         return replace(shard, content=Guarded(shard.content, lambda: self._gone(ref.name)), canonical=True)
 
     def live_rows(self, ref: ShardRef) -> NDArray[np.int64] | None:
-        """Row numbers of a shard that are in sight, ascending; None: all."""
+        """Row numbers of a shard that are visible, ascending; None: all."""
         return None if ref.deleted is None else np.delete(np.arange(ref.rows), self.deleted_rows(ref))
 
     def table_of(
@@ -148,21 +149,26 @@ class Snapshot:
         vectors: bool,
         as_stored: bool = False,
     ) -> pa.Table:
-        """Some rows of a shard, or all that are in sight. as_stored: texts in whatever Unicode form."""
+        """Some rows of a shard, or all visible ones. as_stored: texts in whatever Unicode form."""
         names = self._names(None) if columns is None else columns
         taken = self.live_rows(ref) if rows is None else rows
         shard = replace(self.open(ref, vectors=vectors), canonical=not as_stored)
         return shard.table(names, taken, vectors=vectors)
 
+    def stored_keys(self) -> Iterator[pa.Table]:
+        """Keys of the visible templates, a shard each, in whatever Unicode form they are stored."""
+        for ref in self.version.shards:
+            yield self.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)
+
     def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
-        """Row numbers of a shard that are out of sight, ascending."""
+        """Row numbers of a shard that are hidden, ascending."""
         try:
             return self._shelf.deleted_rows(ref)
         except FileNotFoundError:
             raise self._gone(ref.deleted.name if ref.deleted else ref.name) from None
 
     def _gone(self, name: str) -> GalleryError:
-        """Why a file is not there: a compaction that came meanwhile, or damage."""
+        """The error for a file that is not there: a compaction removed it, or it is damaged."""
         if self._catalog.head().purged >= self.number:
             return Purged.while_read(self.number)
         return damaged(name, "it is missing")

@@ -1,4 +1,4 @@
-"""What a gallery is made for: one model, one recipe, one form of vector."""
+"""Specification of a gallery: its model, its recipe, its form of vector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AES = "aes-256-gcm"
 
 @dataclass(frozen=True, slots=True)
 class GallerySpec:
-    """Chosen once, when the gallery is made.
+    """Settings that are chosen once, when the gallery is made.
 
     dim:            numbers in a vector
     *_hash:         of the recipe that made the vectors (see `Recipe`); vectors of another are refused
@@ -45,7 +45,7 @@ class GallerySpec:
 
     @property
     def stored_type(self) -> str:
-        """numpy's name of the stored numbers, little-endian."""
+        """NumPy's name of the stored numbers, little-endian."""
         return "<f2" if self.dtype == "float16" else "<f4"
 
     def check_same(self, other: GallerySpec) -> None:
@@ -53,7 +53,7 @@ class GallerySpec:
         self.check_recipe(other.embedder_hash, other.preprocessing_hash, other.detector_hash, other.dim)
 
     def check_recipe(self, embedder_hash: str, preprocessing_hash: str, detector_hash: str, dim: int) -> None:
-        """As `check_same`, of a run's recipe."""
+        """Check as `check_same` does, for a run's recipe."""
         facts = (
             ("embedder", self.embedder_hash, embedder_hash),
             ("preprocessing", self.preprocessing_hash, preprocessing_hash),

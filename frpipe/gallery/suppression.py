@@ -1,4 +1,4 @@
-"""Who must not come back: a list beside the gallery, of keyed digests of people, photos and their contents.
+"""Suppression list of a gallery: keyed digests of people, photos and contents that must not come back.
 
 suppressed/000000001.json ...   sealed documents, created once and never changed: `suppress` adds entries,
                                 `allow` lifts digests of earlier ones
@@ -54,7 +54,7 @@ _TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Whom or what to suppress, in the clear.  contents: SHA-256 of photos' files, in hex."""
+    """Names to suppress, in the clear.  contents: SHA-256 of photos' files, in hex."""
 
     subjects: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
@@ -70,7 +70,7 @@ class Names:
 
     @classmethod
     def of_faces(cls, subject_id: str, face_ids: Iterable[str]) -> Names:
-        """A person with the photos that their templates in a gallery are from."""
+        """A person with the photos that their templates in a gallery come from."""
         images, known = set(), set()
         for face_id in face_ids:
             alone = _OF_PHOTO.search(face_id)
@@ -82,8 +82,8 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What was suppressed together. key: of its digests, hex.  reason, by: as they were given, or empty."""
+class SuppressionEntry:
+    """Digests that were suppressed together. key: of the digests, hex.  reason, by: as given, or empty."""
 
     key: str
     created: str
@@ -96,15 +96,15 @@ class Entry:
     def __len__(self) -> int:
         return len(self.subjects) + len(self.images) + len(self.contents)
 
-    def without(self, lifted: Mapping[str, set[str]]) -> Entry:
-        """What is left of it. lifted: digests of each kind."""
+    def without(self, lifted: Mapping[str, set[str]]) -> SuppressionEntry:
+        """The entry without what was lifted. lifted: digests of each kind."""
         return replace(self, **{kind: getattr(self, kind) - lifted[kind] for kind in KINDS})
 
 
 class Suppressions:
-    """A suppression list as it was read: what is in force. Falsy where nothing is."""
+    """The entries of a suppression list that are in force. Falsy where there are none."""
 
-    def __init__(self, entries: Iterable[Entry], documents: int = 0) -> None:
+    def __init__(self, entries: Iterable[SuppressionEntry], documents: int = 0) -> None:
         self.entries = [entry for entry in entries if len(entry)]
         self.documents = documents
 
@@ -119,7 +119,7 @@ class Suppressions:
         return any(digest(key, kind, value) in sets[kind] for key, sets in self._sets.items() if sets[kind])
 
     def mask(self, table: pa.Table) -> NDArray[np.bool_]:
-        """(rows,) which rows are suppressed: by `subject_id`, `image_id`, the photo of `face_id`, or
+        """(rows,) bool: rows that are suppressed: by `subject_id`, `image_id`, the photo of `face_id`, or
         `content_sha256`, as far as the table has these columns. A null is not."""
         hit = np.zeros(table.num_rows, bool)
         for name, kind in _COLUMNS.items() if self else ():
@@ -131,14 +131,14 @@ class Suppressions:
             hit |= _where(table.column(FACE_ID), self._by_photo)
         return hit
 
-    def of_subject(self, subject_id: str) -> list[Entry]:
+    def of_subject(self, subject_id: str) -> list[SuppressionEntry]:
         """The entries that name a person."""
         found = {digest(key, SUBJECTS, subject_id) for key in self._sets}
         return [entry for each in found for entry in self._by_subject.get(each, ())]
 
     @cached_property
-    def _by_subject(self) -> dict[str, list[Entry]]:
-        named: dict[str, list[Entry]] = {}
+    def _by_subject(self) -> dict[str, list[SuppressionEntry]]:
+        named: dict[str, list[SuppressionEntry]] = {}
         for entry in self.entries:
             for each in entry.subjects:
                 named.setdefault(each, []).append(entry)
@@ -146,7 +146,7 @@ class Suppressions:
 
     @cached_property
     def _sets(self) -> dict[str, dict[str, set[str]]]:
-        """By key and kind."""
+        """The digests by key and kind."""
         sets: dict[str, dict[str, set[str]]] = {}
         for entry in self.entries:
             mine = sets.setdefault(entry.key, {kind: set() for kind in KINDS})
@@ -160,7 +160,7 @@ class Suppressions:
 
 
 def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
-    """(rows,) of which rows a test holds; each value is tested once, and a null is not."""
+    """(rows,) bool: rows for which a test holds; each value is tested once, and a null fails."""
     values = column.unique().to_pylist()
     barred = [value for value in values if value is not None and holds(value)]
     found = pc.is_in(column, value_set=pa.array(barred, column.type)).to_numpy(zero_copy_only=False)
@@ -174,13 +174,15 @@ class _Document:
     number: int
     commit: str
     action: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SuppressionEntry, ...]
     own: bool
 
 
 @dataclass
 class SuppressionList:
-    """The list of a gallery. cipher: of an encrypted one; its key is read when it is first needed.
+    """Files of a gallery's suppression list.
+
+    cipher: of an encrypted gallery; its key is read when first needed.
 
     least: how many documents there must be, as the newest version knows.
     """
@@ -191,9 +193,9 @@ class SuppressionList:
     _read: dict[int, _Document] = field(default_factory=dict)
 
     def read(self) -> Suppressions:
-        """What is in force now. Raises GalleryDamaged where a document is damaged or missing."""
+        """Read the entries in force. Raises GalleryDamaged where a document is damaged or missing."""
         documents = self._documents()
-        entries: list[Entry] = []
+        entries: list[SuppressionEntry] = []
         for document in documents:
             if document.action == SUPPRESS:
                 entries += document.entries
@@ -204,19 +206,19 @@ class SuppressionList:
         return Suppressions(entries, len(documents))
 
     def documents(self) -> int:
-        """How many documents there are. Raises GalleryDamaged as `read`."""
+        """Number of documents. Raises GalleryDamaged as `read`."""
         return len(self._documents())
 
     def suppress(self, names: Iterable[Names], reason: str = "", by: str = "") -> int:
-        """Add what is not on the list yet, one entry each; how many entries were new.
+        """Add names that are not on the list yet, one entry each; returns the number of new entries.
 
         Raises GalleryError for a text that is no UTF-8, GalleryConflict where others were always first.
         """
         wanted = [each for each in names if each]
         check_text([reason, by])
-        added: list[Entry] = []
+        added: list[SuppressionEntry] = []
 
-        def missing(now: Suppressions, key: str) -> list[Entry]:
+        def missing(now: Suppressions, key: str) -> list[SuppressionEntry]:
             there = {
                 kind: {d for e in now.entries if e.key == key for d in getattr(e, kind)} for kind in KINDS
             }
@@ -229,13 +231,13 @@ class SuppressionList:
         return len(added)
 
     def allow(self, names: Names, reason: str = "", by: str = "") -> int:
-        """Lift what is on the list: persons with all that was suppressed with them; how many digests.
+        """Lift names: persons with all that was suppressed with them; returns the number of digests.
 
         What another entry suppresses too stays suppressed.
         """
-        lifted: list[Entry] = []
+        lifted: list[SuppressionEntry] = []
 
-        def change(now: Suppressions, _: str) -> list[Entry]:
+        def change(now: Suppressions, _: str) -> list[SuppressionEntry]:
             lifted[:] = _lifted(now, names, reason, by)
             return list(lifted)
 
@@ -243,15 +245,17 @@ class SuppressionList:
         return sum(map(len, lifted))
 
     def adopt(self, other: Suppressions) -> int:
-        """Add the entries of another gallery's list under their own keys; how many were new.
+        """Add the entries of another gallery's list under their own keys; returns the number of new ones.
 
         What was on this list once, also if it was allowed since, is left as it is.
         """
         added = 0
         for key in sorted({entry.key for entry in other.entries}):
-            mine: list[Entry] = []
+            mine: list[SuppressionEntry] = []
 
-            def missing(_: Suppressions, __: str, key: str = key, mine: list[Entry] = mine) -> list[Entry]:
+            def missing(
+                _: Suppressions, __: str, key: str = key, mine: list[SuppressionEntry] = mine
+            ) -> list[SuppressionEntry]:
                 known: dict[str, set[str]] = {kind: set() for kind in KINDS}
                 for entry in (e for d in self._documents() for e in d.entries if e.key == key):
                     for kind in KINDS:
@@ -265,7 +269,7 @@ class SuppressionList:
         return added
 
     def _append(
-        self, action: str, change: Callable[[Suppressions, str], list[Entry]], own: bool = True
+        self, action: str, change: Callable[[Suppressions, str], list[SuppressionEntry]], own: bool = True
     ) -> None:
         """Write documents until nothing is missing: each is created once, and a rival's counts too."""
         for _ in range(_TRIES):
@@ -281,8 +285,8 @@ class SuppressionList:
             "run again when it is less busy",
         )
 
-    def _written(self, number: int, action: str, entries: list[Entry], own: bool) -> bool:
-        """Whether all of them are on the list now; False where a rival was first."""
+    def _written(self, number: int, action: str, entries: list[SuppressionEntry], own: bool) -> bool:
+        """Whether all documents are on the list now; False where a rival was first."""
         for some in _pieces(entries):
             document = _Document(number, secrets.token_hex(16), action, tuple(some), own)
             name = _name(number)
@@ -311,7 +315,7 @@ class SuppressionList:
         return self._read[number]
 
     def _content(self, document: _Document, name: str) -> dict[str, Any]:
-        """All entries of a document are of one key."""
+        """Content of a document of entries, all of one key."""
         key = document.entries[0].key
         cipher = self.cipher()
         if cipher is not None:
@@ -343,13 +347,13 @@ class SuppressionList:
 
 
 def exported(suppressions: Suppressions) -> bytes:
-    """The list as a file that goes with an export: digests, and the keys in the clear."""
+    """The list as a file for an export: digests, and the keys in the clear."""
     lists = [{"key": entry.key, **_plain(entry)} for entry in suppressions.entries]
     return sealed({"format_version": 1, "suppressed": lists})
 
 
 def imported(data: bytes) -> Suppressions:
-    """From such a file. Raises GalleryDamaged where it is not as it was written."""
+    """Read an exported list. Raises GalleryDamaged where it is not as it was written."""
     try:
         content = unsealed(data, "the suppression list")
         return Suppressions(_stored(str(each["key"]), each) for each in content["suppressed"])
@@ -360,24 +364,24 @@ def imported(data: bytes) -> Suppressions:
 
 
 def digest(key: str, kind: str, value: str) -> str:
-    """32 hex digits that stand for an id. key: hex.  kind: one of KINDS."""
+    """Digest of an id, 32 hex digits. key: hex.  kind: one of KINDS."""
     text = value[:_CONTENT_DIGITS].lower() if kind == CONTENTS else canonical_text(value)
     keyed = hashlib.blake2b(text.encode(), digest_size=16, key=bytes.fromhex(key), person=kind.encode())
     return keyed.hexdigest()
 
 
 def image_of(face_id: str) -> str:
-    """The photo that a face is on: its id without the number of the face."""
+    """Id of the photo that a face is on: the face's id without its number."""
     return _FACE_NUMBER.sub("", face_id)
 
 
-def _entry(key: str, names: Names, reason: str, by: str) -> Entry:
+def _entry(key: str, names: Names, reason: str, by: str) -> SuppressionEntry:
     digests = {kind: frozenset(digest(key, kind, v) for v in getattr(names, kind)) for kind in KINDS}
-    return Entry(key, _now(), reason, by, **digests)
+    return SuppressionEntry(key, _now(), reason, by, **digests)
 
 
-def _lifted(now: Suppressions, names: Names, reason: str, by: str) -> list[Entry]:
-    """For each key what is lifted."""
+def _lifted(now: Suppressions, names: Names, reason: str, by: str) -> list[SuppressionEntry]:
+    """The lifted digests, by key."""
     lifted = []
     for key in sorted({entry.key for entry in now.entries}):
         mine = [entry for entry in now.entries if entry.key == key]
@@ -388,14 +392,14 @@ def _lifted(now: Suppressions, names: Names, reason: str, by: str) -> list[Entry
             with_them = {each for entry in whole for each in getattr(entry, kind)}
             gone[kind] |= with_them - {each for entry in others for each in getattr(entry, kind)}
         there = {kind: gone[kind] & {d for entry in mine for d in getattr(entry, kind)} for kind in KINDS}
-        entry = Entry(key, _now(), reason, by, **{kind: frozenset(there[kind]) for kind in KINDS})
+        entry = SuppressionEntry(key, _now(), reason, by, **{kind: frozenset(there[kind]) for kind in KINDS})
         lifted += [entry] if len(entry) else []
     return lifted
 
 
-def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Entries for one document each: of one key, and not too many digests unless one entry has them."""
-    piece: list[Entry] = []
+def _pieces(entries: list[SuppressionEntry]) -> Iterator[list[SuppressionEntry]]:
+    """Split entries into documents: of one key, and not too many digests unless one entry has them."""
+    piece: list[SuppressionEntry] = []
     for entry in sorted(entries, key=lambda entry: entry.key):
         full = sum(map(len, piece)) + len(entry) > _MOST_DIGESTS
         if piece and (full or piece[0].key != entry.key):
@@ -406,18 +410,20 @@ def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
         yield piece
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def _plain(entry: SuppressionEntry) -> dict[str, Any]:
     content = {**asdict(entry), **{kind: sorted(getattr(entry, kind)) for kind in KINDS}}
     del content["key"]
     return content
 
 
-def _stored(key: str, content: Mapping[str, Any]) -> Entry:
-    """Raises ValueError for what is no digest."""
+def _stored(key: str, content: Mapping[str, Any]) -> SuppressionEntry:
+    """Parse an entry. Raises ValueError for what is no digest."""
     digests = {kind: frozenset(content[kind]) for kind in KINDS}
     _expect(all(_DIGEST.match(each) for some in digests.values() for each in some))
     _expect(len(bytes.fromhex(key)) == _KEY_BYTES)
-    return Entry(key, str(content["created"]), str(content["reason"]), str(content["by"]), **digests)
+    return SuppressionEntry(
+        key, str(content["created"]), str(content["reason"]), str(content["by"]), **digests
+    )
 
 
 def _expect(condition: bool) -> None:

@@ -1,4 +1,4 @@
-"""From the feature vectors of a person to the templates that the gallery keeps of them.
+"""Reduce the feature vectors of a person to the templates that the gallery keeps.
 
 - all: every vector stays a template (feature_1 ... feature_k). A probe scores the nearest.
 - mean: one template, the direction of the mean of the unit vectors.
@@ -69,7 +69,10 @@ def medoid(vectors: NDArray[np.float32]) -> int:
 
 
 def derived_id(policy: str, face_ids: list[str]) -> str:
-    """Face id of a template made of these, which are sorted: `mean:` and 20 hex digits of their SHA-256."""
+    """Face id of a template derived from these faces, which are sorted.
+
+    `mean:` and 20 hex digits of their SHA-256.
+    """
     digest = hashlib.sha256()
     for face_id in face_ids:
         data = face_id.encode()
@@ -78,7 +81,7 @@ def derived_id(policy: str, face_ids: list[str]) -> str:
 
 
 def _edges(subjects: pa.ChunkedArray) -> list[int]:
-    """Where each person's rows begin, in a sorted column, and the end of the last."""
+    """Positions at which each person's rows begin in a sorted column, and the end of the last."""
     codes = pc.dictionary_encode(subjects).combine_chunks().indices.to_numpy()
     return [*np.flatnonzero(np.diff(codes, prepend=-1)).tolist(), len(codes)]
 

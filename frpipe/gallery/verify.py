@@ -1,4 +1,4 @@
-"""Everything that can be checked about a gallery's files, checked."""
+"""Verify a gallery's files: everything about them that can be checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from frpipe.gallery.catalog import VERSIONS, ShardRef, Version
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
-from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import SUPPRESSED
 from frpipe.io.storage.whole_file import none_found
 
@@ -23,15 +22,15 @@ _TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """A file of the gallery, and what is wrong with it."""
+class GalleryProblem:
+    """A file of a gallery and what is wrong with it."""
 
     file: str
     what: str
 
 
-def verify(gallery: Gallery) -> list[Problem]:
-    """Read every file that a readable version names, and the log; what is wrong, or an empty list.
+def verify(gallery: Gallery) -> list[GalleryProblem]:
+    """Read every file that a readable version names, and the log; returns the problems, or an empty list.
 
     Checked: the SHA-256 and size of every file, the structure of every shard, that its texts are UTF-8, its
     vectors finite and of length 1, its rows sorted and each key once, that deleted rows are rows, that no
@@ -51,38 +50,38 @@ def verify(gallery: Gallery) -> list[Problem]:
 
 
 def _purged(gallery: Gallery) -> int | None:
-    """What changes when a compaction was there; None where the newest version is damaged."""
+    """State that changes when a compaction was there; None where the newest version is damaged."""
     try:
         return gallery.catalog.head().purged
     except GalleryError:
         return None
 
 
-def _problems(gallery: Gallery) -> set[Problem]:
+def _problems(gallery: Gallery) -> set[GalleryProblem]:
     problems = {*_log_problems(gallery)}
     try:
         head = gallery.catalog.head()
     except GalleryError as error:
-        problems.add(Problem(VERSIONS, error.message))
+        problems.add(GalleryProblem(VERSIONS, error.message))
         return problems | _version_problems(gallery, gallery.catalog.numbers())
     if max(gallery.catalog.logged(), default=-1) >= head.number > 0:
-        problems.add(Problem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
+        problems.add(GalleryProblem(VERSIONS, f"newer ones than {head.number} are missing: the log has them"))
     problems |= _version_problems(gallery, range(head.purged + 1, head.number + 1))
     problems.update(_suppression_problems(gallery))
     return problems or {*_key_problems(gallery, head)}
 
 
-def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[Problem]:
-    problems: set[Problem] = set()
+def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[GalleryProblem]:
+    problems: set[GalleryProblem] = set()
     checked: set[ShardRef] = set()
     digests: dict[str, str] = {}
     for number in numbers:
         try:
             version = gallery.catalog.read(number)
         except FileNotFoundError:
-            problems.add(Problem(f"version {number}", "it is missing"))
+            problems.add(GalleryProblem(f"version {number}", "it is missing"))
         except GalleryError as error:
-            problems.add(Problem(f"version {number}", error.message))
+            problems.add(GalleryProblem(f"version {number}", error.message))
         else:
             for ref in version.shards:
                 if ref not in checked:
@@ -91,26 +90,26 @@ def _version_problems(gallery: Gallery, numbers: Iterable[int]) -> set[Problem]:
     return problems
 
 
-def _log_problems(gallery: Gallery) -> Iterator[Problem]:
+def _log_problems(gallery: Gallery) -> Iterator[GalleryProblem]:
     try:
         entries = gallery.log()
     except GalleryError as error:
-        yield Problem("log", error.message)
+        yield GalleryProblem("log", error.message)
         return
     missing = set(range(entries[-1].version + 1)) - {entry.version for entry in entries}
     if missing:
-        yield Problem("log", f"entries are missing: {sorted(missing)[:10]}")
+        yield GalleryProblem("log", f"entries are missing: {sorted(missing)[:10]}")
 
 
-def _suppression_problems(gallery: Gallery) -> Iterator[Problem]:
+def _suppression_problems(gallery: Gallery) -> Iterator[GalleryProblem]:
     try:
         gallery.suppressions.read()
     except GalleryError as error:
-        yield Problem(SUPPRESSED, error.message)
+        yield GalleryProblem(SUPPRESSED, error.message)
 
 
-def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[Problem]:
-    """digests: of the files that were hashed, for a shard is in many versions."""
+def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[GalleryProblem]:
+    """Problems of the shards. digests: of the files hashed before, for a shard is in many versions."""
     try:
         if ref.name not in digests:
             digests[ref.name] = _digest(gallery, ref)
@@ -124,29 +123,29 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
         if gallery.folder.exists(name):
             raise none_found(gallery.folder, name) from None
-        yield Problem(name, "it is missing")
+        yield GalleryProblem(name, "it is missing")
     except GalleryError as error:
-        yield Problem(ref.name, error.message)
+        yield GalleryProblem(ref.name, error.message)
     else:
         if not is_unit(shard.vectors()):
-            yield Problem(ref.name, "it holds vectors that are not of length 1")
+            yield GalleryProblem(ref.name, "it holds vectors that are not of length 1")
         if not _ascending(texts[SUBJECT_ID], texts[FACE_ID]):
-            yield Problem(ref.name, "its rows are not sorted, or a key comes twice")
+            yield GalleryProblem(ref.name, "its rows are not sorted, or a key comes twice")
 
 
 def _digest(gallery: Gallery, ref: ShardRef) -> str:
-    """SHA-256 of a shard; read again before it is called another one."""
+    """SHA-256 of a shard; read again before it is called different."""
     found = gallery.shard_store.digest(ref.name)
     return found if found == ref.sha256 else gallery.shard_store.digest(ref.name)
 
 
-def _changed(gallery: Gallery, name: str) -> Problem:
+def _changed(gallery: Gallery, name: str) -> GalleryProblem:
     if gallery.shard_store.is_open_for_writing(name):
-        return Problem(
+        return GalleryProblem(
             name,
             "it is open for writing in another program, or was when that died: close it there, verify again",
         )
-    return Problem(name, "its SHA-256 has changed")
+    return GalleryProblem(name, "its SHA-256 has changed")
 
 
 def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:
@@ -157,34 +156,29 @@ def _ascending(subjects: pa.StringArray, faces: pa.StringArray) -> bool:
     return bool(pc.all(pc.or_(pc.less(before, after), tied)).as_py())
 
 
-def _key_problems(gallery: Gallery, head: Version) -> Iterator[Problem]:
+def _key_problems(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
     try:
         yield from _twice(gallery, head)
     except GalleryError as error:
-        yield Problem(f"version {head.number}", error.message)
+        yield GalleryProblem(f"version {head.number}", error.message)
 
 
-def _twice(gallery: Gallery, head: Version) -> Iterator[Problem]:
-    """Keys that two shards of the newest version both have, by a 64-bit hash first, then in full."""
+def _twice(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
+    """Keys that two shards of the newest version both have, found by 64-bit hash, then compared in full."""
     snapshot = gallery.snapshot(head.number)
-    seen = [_key_hashes(table) for table in _stored_keys(snapshot)]
+    seen = [_key_hashes(table) for table in snapshot.stored_keys()]
     values, counts = np.unique(np.concatenate(seen) if seen else np.zeros(0, np.uint64), return_counts=True)
     suspects = values[counts > 1]
     if not suspects.size:
         return
     keys: set[tuple[str, str]] = set()
-    for table in _stored_keys(snapshot):
+    for table in snapshot.stored_keys():
         rows = table.filter(pa.array(np.isin(_key_hashes(table), suspects)))
         for key in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
             if key in keys:
-                yield Problem(f"version {head.number}", "a template is there twice")
+                yield GalleryProblem(f"version {head.number}", "a template is there twice")
                 return
             keys.add(key)
-
-
-def _stored_keys(snapshot: Snapshot) -> Iterator[pa.Table]:
-    for ref in snapshot.version.shards:
-        yield snapshot.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)
 
 
 def _key_hashes(table: pa.Table) -> NDArray[np.uint64]:

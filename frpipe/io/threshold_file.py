@@ -1,4 +1,4 @@
-"""Threshold cards as files."""
+"""Read and write threshold cards as files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from frpipe.io.storage.folder import Folder
 
 
 def load(uri: str) -> ThresholdCard:
-    """The card in a file, local or remote. Raises ConfigError: not there, or no card."""
+    """Read the threshold card in a file, local or remote. Raises ConfigError: not there, or no card."""
     folder, name = _place(uri)
     try:
         data = folder.read(name)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from frpipe.core.config import Config
-from frpipe.io.output.features import read_outputs
-from frpipe.io.storage.folder import Folder
+from frpipe.io.output.features import Features
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.sheet import write_sheet
 from frpipe.models.packages import Artifact, fetch_members
@@ -98,7 +97,7 @@ def _write_manifest(path: Path, folder: Path, photos: list[DemoPhoto]) -> None:
 
 def _found(features: str) -> Iterator[str]:
     yield f"{'photo':<24}{'status':<10}{'size':<12}{'faces':<7}why"
-    for images, _ in read_outputs(Folder.at(features)):
+    for images in Features.at(features).all_images():
         for row in images.to_pylist():
             size = f"{row['width']}x{row['height']}" if row["width"] else "-"
             yield f"{row['image_id']:<24}{row['status']:<10}{size:<12}{row['faces']:<7}{row['reason'] or ''}"
@@ -106,8 +105,7 @@ def _found(features: str) -> Iterator[str]:
 
 def _compared(features: str) -> Iterator[str]:
     """Each known photo, and the nearest stranger, against the first photo of the President."""
-    tables = [faces.select(_SUBJECT_FACES) for _, faces in read_outputs(Folder.at(features))]
-    rows = [row for table in tables for row in table.to_pylist()]
+    rows = [row for faces in Features.at(features).all_faces(_SUBJECT_FACES) for row in faces.to_pylist()]
     card = Registry.default().card_for("embedder", Config().embedder.model)
     limit = card.embedder.threshold.similarity if card.embedder and card.embedder.threshold else float("nan")
     reference, others = rows[0], rows[1:]

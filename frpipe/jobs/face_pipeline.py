@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from frpipe.core.config import Config
 from frpipe.core.errors import FaceError
 from frpipe.core.reasons import Reject
-from frpipe.io.storage.fetch import Fetcher
+from frpipe.io.manifest.fetch import Fetcher
 from frpipe.models.card import Card
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.loading import load_embedder

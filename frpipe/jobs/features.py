@@ -1,7 +1,9 @@
-"""A finished enroll run, as a source of templates: its recipe, when it was made, how many faces it holds."""
+"""A finished enroll run as a source of templates: its recipe, when it was made, how many faces it holds."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +13,7 @@ from frpipe.core.recipe import Recipe
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features, no_output
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
 from frpipe.models.registry import Registry
@@ -61,8 +63,13 @@ class FeatureRun:
         except (FileNotFoundError, FileDamaged, ValueError, KeyError, TypeError):
             raise OutputError(f"{run.RUN} in the enroll output cannot be read", "enroll again") from None
         embedder = _further(uri, facts, embedder)
-        spec = _recipe(folder, embedder)
+        spec = _recipe(Features(folder, embedder))
         return cls(folder, spec, manifest, run_id, _created(folder, facts), faces, embedder)
+
+    @property
+    def features(self) -> Features:
+        """The reader of its parts."""
+        return Features(self.folder, self.embedder)
 
     @property
     def digest(self) -> str:
@@ -87,6 +94,25 @@ def card_name(sha256: str) -> str | None:
     except ModelError:
         return None
     return next((card.name for card in cards if card.sha256 == sha256), None)
+
+
+def stored_settings(uri: str) -> list[str]:
+    """The settings that a run was begun with, as `--set` takes them. Raises OutputError: no run."""
+    config = run.begun(Folder.at(uri)).get("config")
+    if not isinstance(config, dict):
+        raise no_output(uri)
+    return [f"{name}={json.dumps(value)}" for name, value in flat(config).items()]
+
+
+def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested sections as dotted names; lists are values, and so are sections with nothing in them."""
+    leaves: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flat(value, f"{above}{name}.")
+        else:
+            leaves[above + name] = value
+    return leaves
 
 
 def _created(folder: Folder, facts: dict[str, Any]) -> datetime:
@@ -115,15 +141,16 @@ def _further(uri: str, facts: dict[str, Any], embedder: str | None) -> str | Non
     return embedder
 
 
-def _recipe(folder: Folder, embedder: str | None) -> GallerySpec:
+def _recipe(features: Features) -> GallerySpec:
     """Dimension and hashes, as the first file of an embedder states them."""
-    for _, faces in read_outputs(folder, ["image_id"], [EMBEDDING], embedder):
-        metadata = faces.schema.metadata or {}
-        dim = faces.schema.field(EMBEDDING).type.list_size
-        try:
-            return GallerySpec(
-                int(dim), **{name: metadata[f"frpipe.{name}".encode()].decode() for name in _HASHES}
-            )
-        except KeyError:
-            break
-    raise OutputError("the enroll output does not say which models made it", "enroll the manifest again")
+    parts = features.parts()
+    if not parts:
+        raise no_output(features.folder.uri)
+    schema = features.faces(parts[0], [EMBEDDING]).schema
+    try:
+        hashes = {name: (schema.metadata or {})[f"frpipe.{name}".encode()].decode() for name in _HASHES}
+    except KeyError:
+        raise OutputError(
+            "the enroll output does not say which models made it", "enroll the manifest again"
+        ) from None
+    return GallerySpec(int(schema.field(EMBEDDING).type.list_size), **hashes)

@@ -6,7 +6,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.gallery.likeness import Doubt, Doubts, Likeness
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.features import card_name
-from frpipe.matching.threshold import limit_of
+from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
 
 _SHOWN = 10
@@ -20,7 +20,7 @@ def likeness_of(spec: GallerySpec, threshold: float | None = None, strict: bool 
     name = card_name(spec.embedder_hash)
     card = Registry.default().card(name) if name else None
     try:
-        limit = limit_of(spec.embedder_hash, given=threshold, embedder_card=card)
+        limit = threshold_of(spec.embedder_hash, given=threshold, embedder_card=card)
     except ConfigError:
         if strict or threshold is not None:
             raise

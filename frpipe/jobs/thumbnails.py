@@ -10,7 +10,7 @@ from PIL import Image
 
 from frpipe.core.config import DecodeConfig
 from frpipe.core.reasons import Reject
-from frpipe.io.storage.fetch import Fetcher
+from frpipe.io.manifest.fetch import Fetcher
 from frpipe.vision.decode import decode, plan_shrink
 from frpipe.vision.header import read_header
 

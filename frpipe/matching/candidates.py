@@ -1,4 +1,4 @@
-"""What a search has found in one block of a gallery and not yet scored exactly."""
+"""Buffer of candidates found in one block of a gallery and not yet scored exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEVER = np.float32(-np.inf)
 
 
 class CandidateBuffer:
-    """Hits of `probes` probes in a block whose rows have `subject_ids`."""
+    """Candidate hits of `probes` probes in a block whose rows have `subject_ids`."""
 
     def __init__(self, probes: int, k: int, subject_ids: pa.StringArray) -> None:
         self.subject_ids = subject_ids
@@ -30,7 +30,7 @@ class CandidateBuffer:
         self.persons = _persons(subject_ids)
 
     def add(self, hits: Hits, error: Floats) -> None:
-        """Put some aside. error: (probes,), the most that a score may be off."""
+        """Add hits. error: (probes,), the most that a score may be off."""
         if len(hits.probe):
             self._parts.append(hits)
             self._count += len(hits.probe)
@@ -38,11 +38,14 @@ class CandidateBuffer:
 
     @property
     def many(self) -> bool:
-        """Whether it is time to `prune`."""
+        """Whether there are enough hits to `prune`."""
         return self._count > self._most
 
     def prune(self, floor: Floats) -> Floats:
-        """Drop what cannot matter; the floor (probes,), raised by what k persons reach for certain."""
+        """Drop hits that cannot matter.
+
+        Returns the floor (probes,), raised to what k persons reach for certain.
+        """
         hits = self.hits
         best, group = self._persons_best(hits)
         raised: Floats = np.maximum(floor, floor_of(self._kth(best), self._error))
@@ -56,11 +59,14 @@ class CandidateBuffer:
 
     @property
     def hits(self) -> Hits:
-        """What is left."""
+        """The hits that are left."""
         return Hits.joined(self._parts)
 
     def _persons_best(self, hits: Hits) -> tuple[Hits, NDArray[np.intp] | None]:
-        """The best hit of each (probe, person), and for each hit which of these is its; None: its own."""
+        """The best hit of each (probe, person), and the index of it for each hit; None.
+
+        Each hit is its own.
+        """
         if self.persons is None or not len(hits.probe):
             return hits, None
         pairs = hits.probe * len(self.subject_ids) + self.persons[hits.row]
@@ -94,7 +100,7 @@ def _persons(subject_ids: pa.StringArray) -> Indices | None:
 
 
 def _table(scores: Floats, starts: Indices, counts: Indices) -> Floats:
-    """Runs of an array as the rows of a table, filled up with minus infinity."""
+    """Pack variable-length runs of an array into a 2-D array, padded with -inf."""
     table = np.full((len(starts), counts.max(initial=0)), _NEVER, np.float32)
     columns = np.arange(table.shape[1])
     inside = columns < counts[:, None]

@@ -1,4 +1,4 @@
-"""Clusters of people from the pairs that reach a threshold: linked at all, and linked on the whole.
+"""Cluster people by the pairs that reach a threshold: by single linkage and by average linkage.
 
 A component joins whoever is linked, over any number of others: one wrong link chains two people's photos.
 So each component is split by average linkage (Sokal and Michener 1958): two groups are one cluster while the
@@ -27,7 +27,7 @@ LARGEST_SPLIT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Nodes a[i] < b[i], each pair once, with the best similarity found between them. (c,) each."""
+    """Pairs of nodes a[i] < b[i], each once, with the best similarity found between them. (c,) each."""
 
     a: Indices
     b: Indices
@@ -35,7 +35,7 @@ class Links:
 
     @classmethod
     def best_of(cls, a: Indices, b: Indices, similarity: Doubles) -> Links:
-        """Of pairs in any order and any number of times; in the order of a, then b."""
+        """Reduce pairs in any order, with repeats, to the best of each; sorted by a, then b."""
         low, high = np.minimum(a, b), np.maximum(a, b)
         order = np.lexsort((-similarity, high, low))
         low, high, similarity = low[order], high[order], similarity[order]
@@ -71,7 +71,7 @@ def grouped(nodes: int, links: Links, threshold: float, largest_split: int = LAR
 
 
 def _in_order(labels: NDArray[np.integer]) -> Indices:
-    """The same groups, numbered by where each comes first."""
+    """Renumber groups in the order in which each comes first."""
     _, first, group = np.unique(labels, return_index=True, return_inverse=True)
     places = np.empty(len(first), np.int64)
     places[np.argsort(first)] = np.arange(len(first))
@@ -90,7 +90,7 @@ def _each(component: Indices, links: Links, sizes: Indices) -> Iterator[tuple[In
 
 
 def _split(members: Indices, links: Links, threshold: float) -> Indices:
-    """A number for each member, 0 up: its group by average linkage, cut at the threshold."""
+    """Group number of each member, 0 up, by average linkage cut at the threshold."""
     size = len(members)
     a, b = np.searchsorted(members, links.a), np.searchsorted(members, links.b)
     distance = np.full(size * (size - 1) // 2, 1 - min(threshold, threshold / 2))
@@ -111,7 +111,7 @@ def _means(cluster: Indices, links: Links) -> Doubles:
 
 
 def inherited(clusters: Sequence[Sequence[str]], before: Mapping[str, Sequence[str]]) -> list[str | None]:
-    """For each cluster the id of the old one with which it shares the most members; None: there is none.
+    """Id of the old cluster with which each new one shares the most members; None: there is none.
 
     clusters: members of each.  before: id -> members. The largest share chooses first, then the smallest old
     id, then the first cluster; each old id is used once.
@@ -131,7 +131,7 @@ def inherited(clusters: Sequence[Sequence[str]], before: Mapping[str, Sequence[s
 
 
 def fresh_id(prefix: str, digest: str, taken: set[str]) -> str:
-    """`prefix` and the first 12 digits of a digest, or more where that is taken; it is taken then."""
+    """Make an unused id: `prefix` and the first 12 digits of a digest, or more where that is taken."""
     for digits in count(12):
         name = f"{prefix}{digest[:digits]}" if digits <= len(digest) else f"{prefix}{digest}-{digits}"
         if name not in taken:

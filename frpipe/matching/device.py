@@ -1,4 +1,4 @@
-"""The kernel for a GPU: products and their best few per probe, so that little comes back over the bus."""
+"""The kernel for a GPU: products and the best few of each probe, so that little comes back over the bus."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ERRORS_ONLY = 3
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Vectors here and on the device, there with zeros for rows that are not finite.
+    """Vectors on the host and on the device, there with zeros for rows that are not finite.
 
     masked: on the device, (n,) float32: 0, or minus infinity for a row that is not finite.
     """
@@ -40,33 +40,36 @@ class _Held:
 
 
 class Device:
-    """Float32 products, of which the device returns the `candidates` best of each probe and tile.
+    """Kernel of float32 products, of which the device returns the `candidates` best per probe and tile.
 
     Where the last of these still reaches its limit there may be more: those probes are searched again by
     `Blas`, on the CPU. The `provider` "cpu" runs the same graph without a GPU, slower than `Blas`.
     """
 
     def __init__(self, provider: Provider = "cuda", candidates: int = 64) -> None:
-        """Raises ProviderMissing: no such device. ConfigError: its products are not those of float32."""
+        """Open the device.
+
+        Raises ProviderMissing: there is none. ConfigError: its products are not those of float32.
+        """
         self._session = open_graph(_graph(), provider)
         self._provider, self._candidates, self._plain = provider, candidates, Blas()
         if not self._is_precise():
             raise ConfigError("this device's products are rougher than float32", "use the kernel fp32")
 
     def probes(self, vectors: Floats) -> _Held:
-        """On the device."""
+        """Copy probes to the device."""
         return self._held(vectors)
 
     def tile(self, vectors: Floats) -> _Held:
-        """On the device."""
+        """Copy gallery rows to the device."""
         return self._held(vectors)
 
     def error(self, probes: _Held, tile: _Held) -> Floats:
-        """As that of `Blas`: its bound holds for any order of the sum."""
+        """(m,) bound of the error, as for `Blas`: it holds for any order of the sum."""
         return self._plain.error(probes.vectors, tile.vectors)
 
     def hits(self, probes: _Held, tile: _Held, limits: Floats) -> Hits:
-        """All pairs whose score reaches the limit, by the device or, for some probes, by `Blas`."""
+        """All pairs whose score reaches the limit, found by the device or, for some probes, by `Blas`."""
         if not len(probes.vectors) or not len(tile.vectors):
             return Hits.joined([])
         limits = np.where(probes.finite, limits, np.float32(np.inf))
@@ -112,7 +115,7 @@ class Device:
 
 
 def open_graph(graph: onnx.GraphProto, provider: Provider) -> ort.InferenceSession:
-    """A session on one thread of the CPU, or on the GPU that was asked for and on no other device.
+    """Open a session on one thread of the CPU, or on the GPU that was asked for and no other device.
 
     Raises ProviderMissing: this machine does not offer it. ModelError: ONNX Runtime cannot run the graph.
     """
@@ -133,7 +136,10 @@ def open_graph(graph: onnx.GraphProto, provider: Provider) -> ort.InferenceSessi
 
 
 def _graph() -> onnx.GraphProto:
-    """Scores of (m, dim) probes and (n, dim) rows, plus a mask (n,); the best `count` of each probe."""
+    """Build the graph: scores of (m, dim) probes and (n, dim) rows, plus a mask (n,).
+
+    The best `count` of each probe.
+    """
     number, whole = TensorProto.FLOAT, TensorProto.INT64
     return helper.make_graph(
         [

@@ -1,4 +1,4 @@
-"""The true inner product of two vectors, as far as float64 goes."""
+"""Exact inner products of pairs of vectors, in float64."""
 
 from __future__ import annotations
 

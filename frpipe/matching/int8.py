@@ -1,9 +1,10 @@
-"""The kernel that looks through a tile in 8-bit integers, and scores only what these cannot rule out."""
+"""The int8 kernel: scans a tile in 8-bit integers and scores only what these cannot rule out."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,18 @@ from onnx import TensorProto, helper
 from frpipe.core.errors import ConfigError
 from frpipe.matching.blas import Blas
 from frpipe.matching.device import open_graph
-from frpipe.matching.kernel import Floats, Hits, Indices
-from frpipe.matching.quantised import Bytes, Quantised
+from frpipe.matching.kernel import Doubles, Floats, Hits, Indices
+
+Bytes = NDArray[np.int8]
+
+# Rows at a time: at dimension 512 they and a copy stay in a core's own cache.
+_CHUNK = 256
+_UNIT_ROUNDOFF = 2.0**-24
+# A largest component below this is taken for zero: its inverse would leave float32.
+_TINIEST = 1e-30
+# Covers squares too small for float32.
+_UNDERFLOW = 1e-18
+
 
 Sums = NDArray[np.int32]
 Rows = NDArray[np.uint8]
@@ -37,8 +48,74 @@ _PAIRS = 256
 _TRIALS = ((1, 1, 512), (1, 37, 515), (37, 1, 130), (70, 50, 1030), (16, 16, 1), (5, 64, 3))
 
 
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """Quantised vectors: row i is nearly `scale[i] * numbers[i]`.
+
+    vectors: (n, dim) float32, as given.  numbers: (n, dim) int8, from -levels to levels.
+    scale: (n,) float64, above 0; (1,) where all rows share it.
+    miss: (n,) float64, at least the length of `vectors[i] - scale[i] * numbers[i]`.
+    length: (n,) float64, at least the length of `vectors[i]`.
+    finite: (n,) bool; a row that is not finite has numbers, miss and length 0.
+    """
+
+    vectors: Floats
+    numbers: Bytes
+    scale: Doubles
+    miss: Doubles
+    length: Doubles
+    finite: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, vectors: Floats, levels: int, *, one_scale: bool = False) -> Quantised:
+        """Quantise vectors.
+
+        Nothing is clipped: the largest component, of a row or of all, becomes `levels`.
+        """
+        with np.errstate(invalid="ignore"):
+            # A NaN or an infinity among the components shows in one of the two.
+            largest = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0))
+        finite = np.isfinite(largest)
+        if not finite.all():
+            zeroed = cls.of(np.where(finite[:, None], vectors, np.float32(0)), levels, one_scale=one_scale)
+            return replace(zeroed, vectors=vectors, finite=finite)
+        if one_scale:
+            largest = largest.max(initial=0, keepdims=True)
+        inverse = (levels / np.where(largest > _TINIEST, largest, levels)).astype(np.float32)
+        numbers, squared_miss, squared_length = _rounded(vectors, inverse)
+        scale = 1 / inverse.astype(np.float64)
+        # A float32 sum of dim squares is off by at most dim roundings, relatively.
+        slack = 1 + vectors.shape[1] * _UNIT_ROUNDOFF
+        length = np.sqrt(squared_length) * slack + _UNDERFLOW
+        # Each component was rounded once before it was rounded to a whole number: that too is missed.
+        miss = scale * np.sqrt(squared_miss) * slack + _UNIT_ROUNDOFF * length * slack + _UNDERFLOW
+        return cls(vectors, numbers, scale, miss, length, finite)
+
+
+def _rounded(vectors: Floats, inverse: Floats) -> tuple[Bytes, Doubles, Doubles]:
+    """Round `vectors * inverse` to whole numbers.
+
+    With the squared lengths of the remainder and of the vectors.
+    """
+    numbers = np.empty(vectors.shape, np.int8)
+    miss, length = np.empty(len(vectors)), np.empty(len(vectors))
+    scaled, whole = (np.empty((_CHUNK, vectors.shape[1]), np.float32) for _ in range(2))
+    factors = np.broadcast_to(inverse, len(vectors))[:, None]
+    for start in range(0, len(vectors), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        now, near = scaled[: len(miss[some])], whole[: len(miss[some])]
+        np.multiply(vectors[some], factors[some], out=now)
+        np.rint(now, out=near)
+        np.copyto(numbers[some], near, casting="unsafe")
+        # Exact: both are float32 numbers less than a half apart.
+        np.subtract(now, near, out=now)
+        miss[some] = np.vecdot(now, now)
+        length[some] = np.vecdot(vectors[some], vectors[some])
+    return numbers, miss, length
+
+
 class Int8:
-    """A gallery tile has one scale, so that sums of integers are compared with integers, as they are.
+    """Kernel of 8-bit integers. A gallery tile has one scale, so sums of integers are compared as they are.
 
     For quantised p' and v', |<p, v> - <p', v'>| <= |p - p'| |v| + |p'| |v - v'| (Cauchy-Schwarz): a pair
     whose sum is farther than this below its limit cannot reach it. The others are scored in float32, one by
@@ -46,7 +123,7 @@ class Int8:
     """
 
     def __init__(self, most_finds: float = _MOST_FINDS) -> None:
-        """most_finds: the part of all pairs of a tile above which `Blas` answers instead.
+        """Prepare the kernel. most_finds: the share of a tile's pairs above which `Blas` answers instead.
 
         Raises ConfigError: this machine's integer products are wrong.
         """
@@ -55,19 +132,19 @@ class Int8:
         self._levels = exact_levels(self._sums)
 
     def probes(self, vectors: Floats) -> tuple[Quantised, Bytes]:
-        """Each with its own scale; and their numbers as columns."""
+        """Quantise probes, each with its own scale; their numbers as columns."""
         _check(vectors)
         probes = Quantised.of(np.ascontiguousarray(vectors, np.float32), self._levels)
         return probes, np.ascontiguousarray(probes.numbers.T)
 
     def tile(self, vectors: Floats) -> tuple[Quantised, Rows]:
-        """All with one scale; and their numbers above 0."""
+        """Quantise gallery rows, all with one scale; their numbers above 0."""
         _check(vectors)
         tile = Quantised.of(np.ascontiguousarray(vectors, np.float32), _TILE_LEVELS, one_scale=True)
         return tile, tile.numbers.view(np.uint8) ^ np.uint8(_ZERO)
 
     def error(self, probes: tuple[Quantised, Bytes], tile: tuple[Quantised, Rows]) -> Floats:
-        """As that of `Blas`: integers only rule out."""
+        """(m,) bound of the error, as for `Blas`: the integers only rule out."""
         return self._plain.error(probes[0].vectors, tile[0].vectors)
 
     def hits(self, probes: tuple[Quantised, Bytes], tile: tuple[Quantised, Rows], limits: Floats) -> Hits:
@@ -95,7 +172,7 @@ class Int8:
         return sums
 
     def _room(self, name: str, shape: tuple[int, int], kind: Any) -> NDArray[Any]:
-        """Memory of this thread, kept as `Blas` keeps its own."""
+        """Buffer of this thread, reused as in `Blas`."""
         kept: NDArray[Any] | None = getattr(self._own, name, None)
         if kept is None or kept.size < shape[0] * shape[1]:
             kept = np.empty(shape[0] * shape[1], kind)
@@ -115,7 +192,7 @@ def exact_levels(product: Product) -> int:
 
 
 def _is_exact(product: Product, levels: int, rows: int, probes: int, dim: int) -> bool:
-    """Whether products of extreme numbers, all alike in the first rows and columns, are right."""
+    """Whether products of extreme numbers, all alike in the first rows and columns, are exact."""
     rng = np.random.default_rng(rows)
     left = rng.choice(np.array([-_TILE_LEVELS, _TILE_LEVELS], np.int8), (rows, dim))
     right = rng.choice(np.array([-levels, levels], np.int8), (dim, probes))
@@ -126,7 +203,7 @@ def _is_exact(product: Product, levels: int, rows: int, probes: int, dim: int) -
 
 
 def _lowest_sums(probes: Quantised, tile: Quantised, limits: Floats) -> Sums:
-    """(m,): a sum below this is certain not to reach the limit; nothing reaches that of a bad probe."""
+    """(m,) sums below which a pair certainly misses the limit; no pair reaches that of a bad probe."""
     farthest = probes.miss * tile.length.max() + (probes.length + probes.miss) * tile.miss.max()
     sums = np.floor((limits - farthest) / (probes.scale * tile.scale))
     lowest, highest = np.iinfo(np.int32).min, np.iinfo(np.int32).max

@@ -1,4 +1,6 @@
-"""What finds likely pairs: approximate scores of many probes against a tile of gallery rows, and their error.
+"""Interface of kernels, which find likely pairs.
+
+Approximate scores of probes against a tile, and their error.
 
 A kernel may be as rough as it likes, as long as it says how rough: a search keeps whatever could still belong
 to its answer and computes that again in float64. So every kernel leads to the same answer.
@@ -35,7 +37,7 @@ class Hits:
 
     @classmethod
     def joined(cls, parts: Sequence[Hits]) -> Hits:
-        """All of them."""
+        """Concatenate hits."""
         if len(parts) == 1:
             return parts[0]
         none = np.zeros(0, np.int64)
@@ -46,40 +48,40 @@ class Hits:
         )
 
     def shifted(self, probe: int, row: int) -> Hits:
-        """The same, counted from elsewhere."""
+        """Add offsets to the numbers of probes and rows."""
         return Hits(self.probe + probe, self.row + row, self.score)
 
     def finite(self) -> Hits:
-        """Without those whose score is not finite."""
+        """The hits whose score is finite."""
         finite = np.isfinite(self.score)
         return self if finite.all() else self.where(finite)
 
     def where(self, mask: NDArray[np.bool_]) -> Hits:
-        """Some of them."""
+        """The hits of a mask, or in an order."""
         return Hits(self.probe[mask], self.row[mask], self.score[mask])
 
 
 class Kernel(Protocol):
-    """Vectors are (n, dim) float32 of length 1, within 1e-3. A row that is not finite is never hit.
+    """A kernel. Vectors are (n, dim) float32 of length 1, within 1e-3. A row that is not finite is never hit.
 
     What `probes` and `tile` give is the kernel's own form of them.
     """
 
     def probes(self, vectors: Floats) -> Any:
-        """Some probes, made ready once for many tiles."""
+        """Prepare probes once for many tiles."""
 
     def tile(self, vectors: Floats) -> Any:
-        """Some gallery rows, made ready once for all probes."""
+        """Prepare gallery rows once for all probes."""
 
     def error(self, probes: Any, tile: Any) -> Floats:
-        """(m,): no score of a probe is farther than this from the true inner product."""
+        """(m,) bound of the error: no score of a probe is farther than this from the true inner product."""
 
     def hits(self, probes: Any, tile: Any, limits: Floats) -> Hits:
         """All pairs whose score reaches the limit of their probe, (m,)."""
 
 
 def floor_of(scores: Floats | Doubles, error: Floats | float) -> Floats:
-    """(m,) similarities that are reached for certain, of (m,) scores that may be off by (m,) errors.
+    """(m,) similarities that are certainly reached, from (m,) scores that may be off by (m,) errors.
 
     Similarities end at 1 and -1. Beyond 1 all are level, and ids decide; so a floor there is one at 1. And
     whoever is beyond -1 is level with -1, so that a floor there rules out nobody: it is minus infinity.

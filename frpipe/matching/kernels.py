@@ -1,4 +1,4 @@
-"""The kernels by name. All give the same answers; they differ in where and how fast."""
+"""The kernels by name. All give the same answers; they differ in hardware and speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Name = Literal["fp32", "int8", "cuda"]
 
 
 def kernel_of(name: Name) -> Kernel:
-    """fp32: float32 on the CPU.  int8: 8-bit integers on the CPU.  cuda: float32 on a GPU.
+    """Make a kernel. fp32: float32 on the CPU.  int8: 8-bit integers on the CPU.  cuda: float32 on a GPU.
 
     Raises ProviderMissing: there is no GPU. ConfigError: this machine's products are wrong.
     """

@@ -1,4 +1,4 @@
-"""All pairs of vectors that reach a threshold: exact, tile by tile, each pair once.
+"""Find all pairs of vectors that reach a threshold: exact, tile by tile, each pair once.
 
 A kernel finds what may reach it; that is computed again in float64, and only this decides. So neither the
 kernel nor the size of tiles changes an answer.
@@ -28,7 +28,7 @@ TILE = (1024, 4096)
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Row `a[i]` of the one and row `b[i]` of the other have `similarity[i]`.
+    """Pairs found: row `a[i]` of the one and row `b[i]` of the other have `similarity[i]`.
 
     a, b: (c,) int64, in the order of a, then b, within a tile.  similarity: (c,) float64, in [-1, 1].
     """
@@ -73,13 +73,13 @@ def pairs_between(
     threads: int = 1,
     tile: tuple[int, int] = TILE,
 ) -> Iterator[Pairs]:
-    """As `pairs_within`, of every row of a with every row of b."""
+    """Pairs of every row of a with every row of b, as `pairs_within`."""
     tiles = tiles_between(len(a), len(b), tile)
     return _Search(a, b, threshold, kernel or Blas()).over(tiles, threads)
 
 
 def tiles_within(rows: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
-    """The upper half of a square: each group of rows starts at its own first row."""
+    """Tiles of the upper half of a square: each group of rows starts at its own first row."""
     high, wide = tile
     for top in range(0, rows, high):
         for left in range(top, rows, wide):
@@ -89,7 +89,7 @@ def tiles_within(rows: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
 
 
 def tiles_between(rows_a: int, rows_b: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
-    """All of a rectangle."""
+    """Tiles of a whole rectangle."""
     high, wide = tile
     for top in range(0, rows_a, high):
         for left in range(0, rows_b, wide):
@@ -111,7 +111,7 @@ class _Search:
         return self._settled(hits.shifted(tile.probes.start, tile.rows.start), tile.diagonal)
 
     def _probes(self, rows: slice) -> tuple[Any, Mask]:
-        """A group of rows in the kernel's form, made once for its tiles; and which of them are finite."""
+        """A group of rows in the kernel's form, prepared once for its tiles; and which of them are finite."""
         ready = self._ready
         if ready is None or ready[0] != rows.start:
             vectors = self._a[rows]
@@ -122,7 +122,10 @@ class _Search:
         return ready[1], ready[2]
 
     def _limits(self, error: Floats, finite: Mask) -> Floats:
-        """What an approximate score must reach, rounded down; nothing does where a row is not finite."""
+        """Scores that an approximate score must reach, rounded down.
+
+        No score reaches that of a row that is not finite.
+        """
         limits = np.nextafter((self._threshold - error.astype(float)).astype(np.float32), np.float32(-np.inf))
         if self._threshold <= -1:
             # Similarities end at -1: what is beyond it is level with it.

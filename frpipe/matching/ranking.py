@@ -1,4 +1,4 @@
-"""Scored persons of many probes, and the best of them."""
+"""Rankings: scored persons of many probes, and the best of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from frpipe.matching.kernel import Doubles, Indices
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Row i says: probe `probe[i]` has `similarity[i]` with person `subject_id[i]`.
+    """Scored persons. Row i: probe `probe[i]` has `similarity[i]` with person `subject_id[i]`.
 
     probe: (c,) int64.  subject_id: (c,) strings.  similarity: (c,) float64, all finite.
     After `top`: sorted by probe, then the best first, then by id; each person once.
@@ -27,12 +27,12 @@ class Ranking:
 
     @classmethod
     def empty(cls) -> Ranking:
-        """Nobody."""
+        """An empty ranking."""
         return cls(np.zeros(0, np.int64), pa.array([], pa.string()), np.zeros(0))
 
     @classmethod
     def joined(cls, parts: Sequence[Ranking]) -> Ranking:
-        """All rows of some rankings of the same probes."""
+        """Concatenate rankings of the same probes."""
         return cls(
             np.concatenate([part.probe for part in parts]),
             pa.concat_arrays([part.subject_id.cast(pa.string()) for part in parts]),
@@ -46,7 +46,7 @@ class Ranking:
         return once._take(order[_places(once.probe[order]) < k])
 
     def floors(self, probes: int, k: int) -> Doubles:
-        """(probes,): the k-th best similarity of each, once sorted; minus infinity where there is none."""
+        """(probes,) k-th best similarity of each probe, once sorted; minus infinity where there is none."""
         edges = np.searchsorted(self.probe, np.arange(probes + 1))
         full = np.flatnonzero(np.diff(edges) >= k)
         floors = np.full(probes, -np.inf)
@@ -62,7 +62,7 @@ class Ranking:
         return self._take(order[np.diff(pairs[order], prepend=-1) != 0])
 
     def _best_first(self) -> NDArray[np.intp]:
-        """By probe, the best first, then by id: only ids of equals are compared, who are few."""
+        """Sort by probe, best first, then by id: only ids of equal scores are compared, and these are few."""
         order = np.argsort(-self.similarity)
         order = order[grouped(self.probe[order])]
         probe, similarity = self.probe[order], self.similarity[order]
@@ -78,13 +78,13 @@ class Ranking:
 
 
 def grouped(probe: Indices) -> NDArray[np.intp]:
-    """An order that brings equal ones together, ascending; others stay in the order that they are in."""
+    """An order that brings equal values together, ascending; otherwise the order stays as it is."""
     # Of 16-bit numbers numpy finds it in linear time.
     few = probe.max(initial=0) < 1 << 16
     return np.argsort(probe.astype(np.uint16) if few else probe, kind="stable")
 
 
 def _places(probe: Indices) -> Indices:
-    """0, 1, 2 ... within each run of a sorted array."""
+    """0, 1, 2 ... within each run of equal values of a sorted array."""
     starts = np.flatnonzero(np.diff(probe, prepend=-1))
     return np.arange(len(probe)) - np.repeat(starts, np.diff(starts, append=len(probe)))

@@ -1,38 +1,18 @@
-"""Where a job draws the line: a threshold given by hand, by a threshold card, or by the embedder's card."""
+"""Choose the threshold of a job: given by hand, by a threshold card, or by the embedder's card."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
-from frpipe.core.threshold import Target, ThresholdCard
+from frpipe.core.threshold import Target, Threshold, ThresholdCard
 from frpipe.models.card import Card
 
 # A gallery smaller than this share of the one that a card was made for: its threshold is needlessly strict.
 _MUCH_SMALLER = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """Accepted is similarity >= `similarity`, which is distance <= `distance`.
-
-    kind: the form in which it was stated.  source: who chose it, on what.  target: the error rate that it was
-    chosen for, in words; None: unknown.  fmr: the same as the false match rate of one comparison, where it is
-    one.  warning: why it may be wrong here; None: no reason is known.
-    """
-
-    similarity: float
-    distance: float
-    kind: Literal["similarity", "distance"]
-    source: str
-    target: str | None = None
-    fmr: float | None = None
-    warning: str | None = None
-
-
-def limit_of(
+def threshold_of(
     embedder_hash: str,
     *,
     given: float | None = None,
@@ -41,7 +21,7 @@ def limit_of(
     searched: int = 1,
     subjects: int | None = None,
     preprocessing_hash: str | None = None,
-) -> Limit:
+) -> Threshold:
     """The threshold for vectors of an embedder: `given`, else the threshold card's, else the model card's.
 
     given: a similarity.  searched: templates that each probe is compared with; 1 in verification.
@@ -53,7 +33,7 @@ def limit_of(
     if given is not None:
         if not -1 <= given <= 1:
             raise ConfigError("--threshold is a similarity, from -1 to 1", "distance d is similarity 1 - d")
-        return Limit(given, 1 - given, "similarity", "given")
+        return Threshold.stated("similarity", given, "given")
     if card is not None:
         _check_same("embedder", card.embedder_hash, embedder_hash)
         if card.preprocessing_hash is not None and preprocessing_hash is not None:
@@ -63,7 +43,7 @@ def limit_of(
 
 
 def expected_fpir(rate: float, times: float) -> float:
-    """Chance of at least one acceptance: `1 - (1 - rate)^times`, as if the trials were independent.
+    """Probability of at least one acceptance: `1 - (1 - rate)^times`, as if the trials were independent.
 
     rate: FMR, with times the templates of a gallery; or FPIR, with times by how much the gallery has grown.
     """
@@ -78,7 +58,7 @@ def _check_same(what: str, own: str, its: str) -> None:
         )
 
 
-def _of_threshold_card(card: ThresholdCard, searched: int, subjects: int) -> Limit:
+def _of_threshold_card(card: ThresholdCard, searched: int, subjects: int) -> Threshold:
     fmr = card.target.value if card.target and card.target.rate == "FMR" else None
     if card.purpose == "verification":
         warning = _warning_one_to_one("the threshold card", fmr, searched) if searched > 1 else None
@@ -89,10 +69,10 @@ def _of_threshold_card(card: ThresholdCard, searched: int, subjects: int) -> Lim
         )
     else:
         warning = _warning_size(card.target, card.gallery_subjects or subjects, subjects)
-    return Limit(
-        similarity=card.similarity,
-        distance=card.distance,
-        kind=card.kind,
+    return Threshold.stated(
+        card.kind,
+        card.value,
+        purpose=card.purpose,
         source=f"threshold card: {card.source}",
         target=_in_words(card),
         fmr=fmr,
@@ -100,7 +80,7 @@ def _of_threshold_card(card: ThresholdCard, searched: int, subjects: int) -> Lim
     )
 
 
-def _of_model_card(card: Card | None, searched: int) -> Limit:
+def _of_model_card(card: Card | None, searched: int) -> Threshold:
     known = card.embedder.threshold if card and card.embedder else None
     if card is None or known is None:
         why = (
@@ -115,10 +95,10 @@ def _of_model_card(card: Card | None, searched: int) -> Limit:
         if searched > 1
         else f"the threshold is the default of the model card of {card.name}: choose one on photos like yours"
     )
-    return Limit(
-        similarity=known.similarity,
-        distance=known.distance,
-        kind=known.kind,
+    return Threshold.stated(
+        known.kind,
+        known.value,
+        purpose="verification",
         source=f"model card of {card.name}: {known.source}",
         target=None if known.fmr is None else f"FMR {known.fmr:g} of one comparison",
         fmr=known.fmr,

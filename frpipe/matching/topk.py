@@ -1,4 +1,6 @@
-"""The k persons most like each probe: exact, in one pass over the vectors, the same however these are cut.
+"""Find the k persons most similar to each probe.
+
+Exact, in one pass, and independent of how the gallery is cut.
 
 A kernel finds what may matter: whatever scores within its error of the k-th best person so far. That is
 computed again in float64, and only that counts, so neither the kernel nor the size or order of blocks changes
@@ -14,13 +16,19 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from frpipe.matching.blas import Blas
+from frpipe.matching.blas import Blas, reaching
 from frpipe.matching.candidates import CandidateBuffer
 from frpipe.matching.exact import inner_products
-from frpipe.matching.kernel import Floats, Hits, Kernel, floor_of
+from frpipe.matching.kernel import Floats, Hits, Indices, Kernel, floor_of
 from frpipe.matching.ranking import Ranking
-from frpipe.matching.seed import opened, opening_rows
 from frpipe.matching.workers import Workers
+
+_SEED_ROWS, _ROWS_PER_K = 4096, 4
+# The k-th best of so many groups of rows stands for that of the rows: a tenth more rows reach it, and it is
+# found sooner.
+_GROUPS_PER_K = 4
+_NEVER = np.float32(-np.inf)
+
 
 # A tile of scores, 8 MB: large enough for the product to run at full speed, small enough to be looked through
 # before it leaves the processor's cache.
@@ -31,6 +39,45 @@ _ROUNDING = 2.0**-23
 _FIRST_PAIRS = 1 << 18
 # Candidates that are kept for each one asked for, before they are sorted out.
 _KEPT = 2
+
+
+def opening_rows(k: int) -> int:
+    """Number of rows of the initial sample."""
+    return max(_SEED_ROWS, _ROWS_PER_K * k)
+
+
+def opened(
+    probes: Floats, vectors: Floats, persons: Indices | None, k: int, kernel: Blas
+) -> tuple[Hits, Floats, Floats]:
+    """Score an initial sample to bound the k-th best similarity from below.
+
+    The hits, the bound, and the error.
+
+    probes: (m, dim).  vectors: (n, dim).  persons: (n,) a number for each row's; None: no two are of one.
+    There are at least k persons. The floor is minus infinity where fewer of them are finite.
+    """
+    scores = kernel.scores(probes, vectors)
+    # A row that is not finite has no finite product with any probe.
+    scores[~np.isfinite(scores[:, 0])] = _NEVER
+    best = _best_of_groups(scores, persons, k)
+    error = kernel.error(probes, vectors)
+    floor = floor_of(np.partition(best.T, -k, axis=1)[:, -k], error)
+    return reaching(scores, floor - error), floor, error
+
+
+def _best_of_groups(scores: Floats, persons: Indices | None, k: int) -> Floats:
+    """(groups, m): the best score of each group of rows; no person is in two groups."""
+    starts = np.arange(len(scores))
+    if persons is not None:
+        if np.any(np.diff(persons) < 0):
+            order = np.argsort(persons, kind="stable")
+            scores, persons = scores[order], persons[order]
+        starts = np.flatnonzero(np.diff(persons, prepend=-1))
+    edges = [*starts[:: max(1, len(starts) // (_GROUPS_PER_K * k))].tolist(), len(scores)]
+    best = np.empty((len(edges) - 1, scores.shape[1]), np.float32)
+    for group, (start, stop) in enumerate(pairwise(edges)):
+        np.maximum.reduce(scores[start:stop], axis=0, out=best[group])
+    return best
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +108,7 @@ def top_k(
 
 
 class TopK:
-    """A search under way: feed it a gallery with `add`, in blocks of any size and order; take the `result`.
+    """A search under way: `add` the gallery in blocks of any size and order, then take the `result`.
 
     Holds the probes in float32 and float64, the k candidates of each, and for each thread the scores of a
     tile, 8 MB, or of the opening, 16 MB and more where k is above 1024.
@@ -76,7 +123,9 @@ class TopK:
         threads: int = 1,
         tile: tuple[int, int] = (_PROBES, _ROWS),
     ) -> None:
-        """probes: (m, dim) float32 unit vectors.  threads: tiles done at once; BLAS's own come on top.
+        """Begin a search.
+
+        probes: (m, dim) float32 unit vectors.  threads: tiles at once; BLAS's own threads come on top.
 
         tile: probes and rows of one.  Raises ValueError for k < 1 and a probe that is not finite.
         """
@@ -116,7 +165,7 @@ class TopK:
         return Ranking.joined(self._kept).top(self._k)
 
     def _open(self, finds: CandidateBuffer, vectors: Floats) -> int:
-        """Find a first floor, if there is none; the rows that this took."""
+        """Find an initial floor, if there is none; returns the rows that this took."""
         rows = min(opening_rows(self._k), len(vectors))
         persons = None if finds.persons is None else finds.persons[:rows]
         people = rows if persons is None else len(np.unique(persons))
@@ -136,11 +185,11 @@ class TopK:
         return rows
 
     def _shares(self) -> list[slice]:
-        """Of the probes: one for each thread, or more where a tile's are fewer."""
+        """Slices of the probes: one for each thread, or more where a tile's are fewer."""
         return _cut(len(self._probes), min(self._group, -(-len(self._probes) // self._threads)))
 
     def _tiles(self, start: int, stop: int) -> Iterator[slice]:
-        """Of rows: small ones while all scores have to be kept for want of a floor."""
+        """Slices of the rows: small ones while all scores have to be kept for want of a floor."""
         small = max(_FIRST_PAIRS // max(1, len(self._probes)), 2 * self._k)
         while start < stop:
             rows = min(self._rows, small) if np.isneginf(self._floor).any() else self._rows
@@ -148,7 +197,7 @@ class TopK:
             start += rows
 
     def _scan(self, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
-        """What of a tile may matter, rows counted from the block's first, and the kernel's error."""
+        """Hits of a tile that may matter, rows counted from the block's first, and the kernel's error."""
         tile = self._kernel.tile(vectors[rows])
         errors = [self._kernel.error(probes, tile) for _, probes in self._groups]
         found = [
@@ -158,7 +207,7 @@ class TopK:
         return Hits.joined(found), np.concatenate([*errors, np.zeros(0, np.float32)])
 
     def _settle(self, finds: CandidateBuffer, vectors: Floats) -> None:
-        """Score in float64 what was found in a block, and keep the best."""
+        """Score the hits of a block in float64, and keep the best."""
         self._floor = finds.prune(self._floor)
         hits = finds.hits
         exact = inner_products(self._doubles, hits.probe, vectors, hits.row)
@@ -168,7 +217,7 @@ class TopK:
             self._sort_out()
 
     def _sort_out(self) -> None:
-        """Keep the best of what was found in several blocks; the floor rises to the k-th."""
+        """Keep the best of several blocks' hits; the floor rises to the k-th."""
         best = Ranking.joined(self._kept).top(self._k)
         self._kept = [best]
         floors = best.floors(len(self._probes), self._k)

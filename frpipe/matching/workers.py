@@ -12,15 +12,15 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """Some threads; the caller's own where one is asked for."""
+    """A pool of threads; the caller's own thread where one is asked for."""
 
     def __init__(self, threads: int) -> None:
-        """threads: pieces done at once."""
+        """Start the pool. threads: pieces done at once."""
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def over(self, work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:
-        """The results, in the order of the pieces. One piece more than there are threads is taken ahead."""
+        """Results in the order of the pieces. One piece more than there are threads is taken ahead."""
         if self._pool is None:
             yield from map(work, pieces)
             return

@@ -1,4 +1,4 @@
-"""Confidence intervals of whatever is computed from scores that share people.
+"""Bootstrap confidence intervals of any number computed from scores that share people.
 
 Comparisons of one person err together, so the people are drawn again, not the comparisons (Bolle, Ratha and
 Pankanti 2004, the subsets bootstrap). Someone drawn w times counts w times on either side: a mated comparison
@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 
-from frpipe.metrics.clustered import certain, paired
+from frpipe.metrics.clustered import Pairing, certain, paired
 from frpipe.metrics.curve import Curve, Ordered
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.intervals import LEVEL, Interval
-from frpipe.metrics.pairing import Pairing
 from frpipe.metrics.scores import Doubles, Scores
 
 REPLICATES = 1000
@@ -32,7 +31,10 @@ _BLOCK_WEIGHTS = 4_000_000
 
 
 def draws(people: int, replicates: int = REPLICATES, seed: int = 0) -> Iterator[Doubles]:
-    """(r, people) blocks: how often each person is drawn in each replicate. The same for the same seed."""
+    """(r, people) blocks of bootstrap draws: how often each person is drawn in each replicate.
+
+    The same for the same seed.
+    """
     generator = np.random.default_rng(seed)
     block = min(_BLOCK, max(1, _BLOCK_WEIGHTS // people))
     for start in range(0, replicates, block):
@@ -51,7 +53,7 @@ def bootstrap_rate(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Of the share of (n,) comparisons that are errors; a, b: (n,) ids of the persons on both sides.
+    """Interval of the share of (n,) comparisons that are errors; a, b: (n,) ids of the persons on both sides.
 
     b None: all comparisons are mated, or each is a search and a its probe's person. Where no comparison, or
     every one, is an error, drawing again says nothing: see `certain`.  For a single rate `clustered_rate` is
@@ -76,7 +78,7 @@ def bootstrap_curve(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Of any number that a curve gives, as `Curve.auc`; of completed comparisons.
+    """Interval of any number that a curve gives, as `Curve.auc`; of completed comparisons.
 
     mated: (m,) persons of the mated scores.  nonmated: (n,) persons on both sides of the others. A replicate
     in which the metric is NaN, or one kind of comparison is missing, is left out.
@@ -94,7 +96,9 @@ def curve_replicates(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Doubles:
-    """(replicates, metrics), NaN where a kind of comparison is missing; see `bootstrap_curve`.
+    """(replicates, metrics) values of a curve's metrics, NaN where a kind of comparison is missing.
+
+    See `bootstrap_curve`.
 
     The people are numbered in the order of their ids, so two sets of scores of the same comparisons are drawn
     alike under one seed: the difference of their replicates is that of a paired bootstrap.
@@ -119,7 +123,7 @@ def curve_replicates(
 
 
 def percentiles(values: Doubles, level: float = LEVEL) -> Interval:
-    """The middle `level` of replicates (Efron 1979). NaN are left out; all NaN: NaN."""
+    """Percentile interval: the middle `level` of replicates (Efron 1979). NaN are left out; all NaN: NaN."""
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (np.nan, np.nan)
     return Interval(float(low), float(high), level, f"{_METHOD}, {len(known)} replicates")
@@ -135,7 +139,7 @@ class _Sums:
         self._across = coo_array((rest, (a, b)), shape=(pairing.people, pairing.people)).tocsr()
 
     def of(self, drawn: Doubles) -> Doubles:
-        """(r,) from (r, people)."""
+        """(r,) sums from (r, people) draws."""
         across: NDArray[np.float64] = self._across @ drawn.T
         own: NDArray[np.float64] = drawn @ self._own
         total: NDArray[np.float64] = own + np.einsum("rp,pr->r", drawn, across)

@@ -1,4 +1,4 @@
-"""Metrics of binned scores, as bounds that hold the value of the scores themselves."""
+"""Bounds of metrics from binned scores, which hold the value of the scores themselves."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ _GRAIN = 2.0**-40
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The exact value is from `low` to `high`."""
+    """Bounds of a value: it is from `low` to `high`."""
 
     low: float
     high: float
 
     @property
     def middle(self) -> float:
-        """Halfway."""
+        """Midpoint of the bounds."""
         return (self.low + self.high) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class BoundsAtTarget:
-    """threshold: a similarity whose FMR is at most `target`.  fmr: at it.  tar: at the most lenient such one.
+    """Rates at a target FMR.
+
+    threshold: a similarity whose FMR is at most `target`.  fmr: there.  tar: at the most lenient one.
 
     support: the rule that the number of non-mated scores satisfies for this target.
     """
@@ -47,7 +49,7 @@ class BoundsAtTarget:
 
 @dataclass(frozen=True, slots=True)
 class Binned:
-    """Two histograms of the same bins: scores of one person, and of two.
+    """Two histograms with the same bins: of mated and of non-mated scores.
 
     error: no score that was counted is farther than this from the true one, whose metrics are bounded.
     """
@@ -65,17 +67,17 @@ class Binned:
             )
 
     def fmr(self, threshold: float) -> Bounds:
-        """Of non-mated scores at or above a similarity."""
+        """Bounds of the FMR: non-mated scores at or above a similarity."""
         least, most, total = self._reaching(self.nonmated, threshold)
         return Bounds(least / total, most / total)
 
     def fnmr(self, threshold: float) -> Bounds:
-        """Of mated scores below a similarity."""
+        """Bounds of the FNMR: mated scores below a similarity."""
         least, most, total = self._reaching(self.mated, threshold)
         return Bounds((total - most) / total, (total - least) / total)
 
     def roc(self) -> Curve:
-        """The points at the edges of bins. Without error they are exact: the whole curve passes through them.
+        """ROC points at the edges of bins. Without error they are exact: the whole curve passes through them.
 
         Between two of them it is anywhere in the rectangle that they span.
         """
@@ -86,7 +88,10 @@ class Binned:
         return Curve("similarity", threshold, *accepted, float(mated[0]), float(nonmated[0]))
 
     def auc(self) -> Bounds:
-        """Pairs that may be in either order are won by nobody at worst, and by the mated score at best."""
+        """Bounds of the AUC.
+
+        Pairs whose order is unknown count as lost at worst, and as won by the mated score at best.
+        """
         mated, nonmated = self._both()
         # As floats: a product of two counts can exceed 64 bits.
         trials, each = _above_edges(mated).astype(np.float64), nonmated.counts.astype(np.float64)
@@ -95,7 +100,7 @@ class Binned:
         return Bounds(float(least / pairs), float(most / pairs))
 
     def eer(self) -> Bounds:
-        """Of the exact curve's `equal_error`: where the best and the worst possible curve have it.
+        """Bounds of the exact curve's `equal_error`: where the best and the worst possible curve have it.
 
         The best one accepts all mated scores first that may be above the next non-mated ones, the worst one
         last. Along a staircase of either kind the errors meet where the larger one is least.
@@ -129,7 +134,7 @@ class Binned:
 
     @property
     def _reach(self) -> int:
-        """Bins by which two scores may be farther apart, or nearer, than they are."""
+        """Number of bins by which two scores may be farther apart, or nearer, than they are."""
         return int(np.ceil(self._error * self.mated.bins))
 
     def _both(self) -> tuple[ScoreHistogram, ScoreHistogram]:
@@ -138,14 +143,14 @@ class Binned:
         return self.mated, self.nonmated
 
     def _reaching(self, part: ScoreHistogram, threshold: float) -> tuple[int, int, int]:
-        """At least and at most how many true scores reach a threshold, and of how many."""
+        """The least and the most true scores that reach a threshold, and the number of all."""
         least, _ = _count_above(part, threshold + self._error)
         _, most = _count_above(part, threshold - self._error)
         return least, most, part.total
 
 
 def _above_edges(part: ScoreHistogram) -> Indices:
-    """(bins + 1,) how many scores reach each edge, from all at the bottom to none at the top."""
+    """(bins + 1,) number of scores that reach each edge, from all at the bottom to none at the top."""
     counts: Indices = np.concatenate([np.cumsum(part.counts[::-1])[::-1], [0]])
     return counts
 
@@ -157,7 +162,7 @@ def _shifted(counts: NDArray[Any], by: int) -> NDArray[Any]:
 
 
 def _count_above(part: ScoreHistogram, threshold: float) -> tuple[int, int]:
-    """At least and at most how many of the scores that were counted reach a threshold."""
+    """The least and the most of the counted scores that reach a threshold."""
     total = part.total
     if not total:
         raise ScoresError("no comparisons of this kind", "a rate needs at least one")

@@ -1,4 +1,4 @@
-"""Confidence intervals of one rate whose trials share people, without drawing anything again.
+"""Confidence intervals of one rate whose trials share people, without resampling.
 
 The variance counts what two comparisons with a person in common have in common (Fafchamps and Gubert 2007);
 so many independent trials would have the same variance, and for so many the interval is that of Clopper and
@@ -7,19 +7,56 @@ Pearson (Korn and Graubard 1998).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.intervals import LEVEL, Interval, clopper_pearson
-from frpipe.metrics.pairing import Pairing
+from frpipe.metrics.scores import Doubles, Indices
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Persons of comparisons. a, b: (n,) numbers, from 0 up to `people`, of the persons on both sides."""
+
+    a: Indices
+    b: Indices
+    people: int
+
+    @classmethod
+    def of(cls, *sides: tuple[ArrayLike, ArrayLike]) -> list[Pairing]:
+        """Number the ids, of any type that sorts; a person has one number in all of the lists.
+
+        Raises ScoresError: the two sides of a list differ in length.
+        """
+        labels = [np.asarray(side) for pair in sides for side in pair]
+        if any(len(a) != len(b) for a, b in zip(labels[::2], labels[1::2], strict=True)):
+            raise ScoresError(
+                "the sides of comparisons differ in length", "name both persons of each comparison"
+            )
+        persons, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+        parts = np.split(numbers.astype(np.int64), np.cumsum([len(label) for label in labels])[:-1])
+        return [cls(a, b, len(persons)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+
+    def weights(self, drawn: Doubles) -> Doubles:
+        """(n,) weights of comparisons, from (people,) counts of how often each person was drawn."""
+        return np.where(self.a == self.b, drawn[self.a], drawn[self.a] * drawn[self.b])
+
+    def independent(self) -> int:
+        """Number of comparisons that share nobody, if all pairs were compared; at least 1."""
+        if (self.a == self.b).all():
+            return max(1, len(np.unique(self.a)))
+        sides = len(np.unique(self.a)), len(np.unique(self.b))
+        return max(1, min(*sides, len(np.union1d(self.a, self.b)) // 2))
 
 
 def clustered_rate(
     errors: ArrayLike, a: ArrayLike, b: ArrayLike | None = None, *, level: float = LEVEL
 ) -> Interval:
-    """Of the share of (n,) comparisons that are errors; a, b: (n,) ids of the persons on both sides.
+    """Interval of the share of (n,) comparisons that are errors; a, b: (n,) ids of the persons on both sides.
 
     b None: all comparisons are mated, or each is a search and a its probe's person.
     Raises ScoresError: lengths differ, or there are none.
@@ -38,7 +75,7 @@ def clustered_rate(
 
 
 def paired(errors: ArrayLike, a: ArrayLike, b: ArrayLike | None) -> tuple[NDArray[np.bool_], Pairing]:
-    """Checked errors, and who was compared. Raises ScoresError: lengths differ, or there are none."""
+    """Check errors and number their persons. Raises ScoresError: lengths differ, or there are none."""
     (pairing,) = Pairing.of((a, a if b is None else b))
     wrong = np.asarray(errors, bool)
     if wrong.shape != pairing.a.shape:
@@ -49,7 +86,7 @@ def paired(errors: ArrayLike, a: ArrayLike, b: ArrayLike | None) -> tuple[NDArra
 
 
 def certain(wrong: NDArray[np.bool_], pairing: Pairing, level: float) -> Interval | None:
-    """Where none, or all, are errors: the interval of as many trials as comparisons that share nobody.
+    """Interval where none, or all, are errors: that of as many trials as comparisons that share nobody.
 
     There, the scores say nothing of how people differ. None: some are errors and some are not.
     """

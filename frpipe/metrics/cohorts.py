@@ -1,4 +1,4 @@
-"""Rates of groups of comparisons or searches beside each other."""
+"""Compare the rates of groups of comparisons or searches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_ERRORS = 5
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A rate over the reference's."""
+    """Ratio of a rate to the reference's."""
 
     value: float
     interval: Interval
@@ -30,7 +30,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """label: of the group.  ratio: its rate over the reference group's; 1 for that one itself."""
+    """Rate of one group.
+
+    label: of the group.  ratio: its rate over the reference group's; 1 for that one itself.
+    """
 
     label: str
     rate: Rate
@@ -38,7 +41,10 @@ class Cohort:
 
 
 def by_label(labels: ArrayLike, metric: Callable[[NDArray[np.bool_]], T]) -> dict[str, T]:
-    """Any metric of each group: it is given the (n,) mask of the group's rows. In the order of the labels."""
+    """Any metric of each group, in the order of the labels.
+
+    `metric` is given the (n,) mask of the group's rows.
+    """
     column = np.asarray(labels)
     return {str(label): metric(column == label) for label in np.unique(column)}
 
@@ -61,7 +67,7 @@ def cohort_rates(
 
 
 def ratio(rate: Rate, reference: Rate, level: float = LEVEL) -> Ratio | Insufficient:
-    """With an interval by the logarithm of the ratio (Katz et al. 1978), for independent trials.
+    """Ratio of two rates, with an interval by its logarithm (Katz et al. 1978), for independent trials.
 
     Insufficient: fewer than five errors on a side.
     """

@@ -1,4 +1,4 @@
-"""The trade of one error for the other over all thresholds, exactly: a point at each score that occurs."""
+"""Exact error trade-off curve over all thresholds: one point at each score that occurs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points from the strictest threshold, which accepts nothing, to the most lenient.
+    """Points of an error trade-off, from the strictest threshold, which accepts nothing, to the most lenient.
 
     threshold: (p,), in the scores' kind: infinity, then each score once.  mated, nonmated: (p,), how many, or
     what weight, is accepted there.  Between two scores nothing changes: the rates are steps.
@@ -31,7 +31,7 @@ class Curve:
 
     @classmethod
     def of(cls, scores: Scores, *, failures: bool = False) -> Curve:
-        """failures: whether failed comparisons count, as rejections.
+        """Curve of some scores. failures: whether failed comparisons count, as rejections.
 
         Raises ScoresError: there is no mated, or no non-mated comparison.
         """
@@ -45,22 +45,22 @@ class Curve:
 
     @property
     def fmr(self) -> Doubles:
-        """(p,), from 0 up. FAR where failures count; FPIR of searches."""
+        """(p,) false match rate, from 0 up. FAR where failures count; FPIR of searches."""
         return self.nonmated / self.nonmated_trials
 
     @property
     def fnmr(self) -> Doubles:
-        """(p,), from 1 down. FRR where failures count; FNIR of searches."""
+        """(p,) false non-match rate, from 1 down. FRR where failures count; FNIR of searches."""
         return (self.mated_trials - self.mated) / self.mated_trials
 
     @property
     def tar(self) -> Doubles:
-        """(p,), 1 - FNMR."""
+        """(p,) true accept rate, 1 - FNMR."""
         return self.mated / self.mated_trials
 
     @property
     def trr(self) -> Doubles:
-        """(p,), 1 - FMR."""
+        """(p,) true reject rate, 1 - FMR."""
         return (self.nonmated_trials - self.nonmated) / self.nonmated_trials
 
     def at(self, thresholds: ArrayLike) -> tuple[Doubles, Doubles]:
@@ -87,7 +87,10 @@ class Curve:
         return float(area / (self.mated_trials * self.nonmated_trials))
 
     def det(self) -> tuple[Doubles, Doubles]:
-        """FMR and FNMR of the corners of the steps alone: points between others in a line are left out."""
+        """FMR and FNMR at the corners of the steps alone.
+
+        Points on a straight line between others are left out.
+        """
         inner = (np.diff(self.mated[1:]) == 0) & (np.diff(self.mated[:-1]) == 0)
         inner |= (np.diff(self.nonmated[1:]) == 0) & (np.diff(self.nonmated[:-1]) == 0)
         keep = np.concatenate([[True], ~inner, [True]])
@@ -96,7 +99,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """Completed comparisons sorted once, for curves of many weightings.
+    """Completed comparisons sorted once, for curves with many weightings.
 
     threshold: (u,) larger first, oriented.  mated_order, nonmated_order: of scores, larger first.  mated_end,
     nonmated_end: (u,), how many reach each threshold.
@@ -111,7 +114,10 @@ class Ordered:
 
     @classmethod
     def of(cls, scores: Scores) -> Ordered:
-        """Raises ScoresError: there is no mated, or no non-mated comparison."""
+        """Sort the completed comparisons.
+
+        Raises ScoresError: there is no mated, or no non-mated comparison.
+        """
         scores = scores.completed()
         threshold = _thresholds(scores)
         orders = [np.argsort(part) for part in (scores.mated, scores.nonmated)]
@@ -122,7 +128,7 @@ class Ordered:
         return cls(scores.kind, threshold, orders[0][::-1], orders[1][::-1], *ends)
 
     def weighted(self, mated: Doubles, nonmated: Doubles) -> Curve:
-        """Weights, (m,) and (n,), of the comparisons."""
+        """Curve with weights of the comparisons, (m,) and (n,)."""
         sums = [
             np.concatenate([[0.0], np.cumsum(weights[order])])
             for weights, order in ((mated, self.mated_order), (nonmated, self.nonmated_order))
@@ -141,11 +147,11 @@ def _thresholds(scores: Scores) -> Doubles:
 
 
 def _reaching(ascending: Doubles, threshold: Doubles) -> Indices:
-    """How many of some scores are at or above each threshold."""
+    """Number of scores at or above each threshold."""
     return len(ascending) - np.searchsorted(ascending, threshold)
 
 
 def _curve(kind: Kind, threshold: Doubles, accepted: list[Doubles], trials: tuple[float, float]) -> Curve:
-    """With the point before the first score, where nothing is accepted. Mated first."""
+    """Build a curve, with the point before the first score, where nothing is accepted. Mated first."""
     mated, nonmated = (np.concatenate([[0.0], part]) for part in accepted)
     return Curve(kind, oriented(np.concatenate([[np.inf], threshold]), kind), mated, nonmated, *trials)

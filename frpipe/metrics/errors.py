@@ -1,4 +1,4 @@
-"""What metrics refuse to compute from."""
+"""Errors that metrics raise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from frpipe.core.errors import FrpipeError
 
 
 class ScoresError(FrpipeError, ValueError):
-    """Scores, ranks or labels that no rate can be computed from."""
+    """Error: scores, ranks or labels that no rate can be computed from."""
 
     code = "scores"
     exit_code = 13

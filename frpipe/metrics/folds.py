@@ -1,4 +1,4 @@
-"""A threshold chosen on all folds but one and scored on that one, as LFW View 2 asks (Huang et al. 2007)."""
+"""Choose a threshold on all folds but one and score that one, as LFW View 2 asks (Huang et al. 2007)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from frpipe.metrics.verification import Rule, Verification, at_threshold, best_t
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """folds: the rates of each, at the threshold that the others chose.  rule: how they chose."""
+    """Cross-validated rates.
+
+    folds: of each, at the threshold that the others chose.  rule: how they chose.
+    """
 
     rule: Rule
     folds: list[Verification]
 
     @property
     def accuracies(self) -> Doubles:
-        """(f,), of completed comparisons."""
+        """(f,) accuracies of completed comparisons."""
         return np.array([found.accuracy.count / found.accuracy.trials for found in self.folds])
 
     @property
     def accuracies_all(self) -> Doubles:
-        """(f,), with failed comparisons as rejections."""
+        """(f,) accuracies with failed comparisons as rejections."""
         return np.array([found.accuracy_all.count / found.accuracy_all.trials for found in self.folds])
 
     @property
@@ -55,7 +58,9 @@ def cross_validated(
     kind: Kind = "similarity",
     chosen_on: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
 ) -> Folds:
-    """score, mated, fold: (n,) of comparisons; a fold is any label, folds come in the order of their labels.
+    """Cross-validate.
+
+    score, mated, fold: (n,) of comparisons; a fold is any label, folds come in the order of their labels.
 
     A comparison that failed has the score NaN.  chosen_on: the same three of other comparisons, in folds of
     the same labels, that choose the thresholds instead: FGLFW is scored at those of LFW.
@@ -83,7 +88,7 @@ def cross_validated(
 
 @dataclass(frozen=True, slots=True)
 class _Trials:
-    """(n,) of comparisons; NaN: it failed."""
+    """(n,) arrays of comparisons; NaN: it failed."""
 
     score: Doubles
     mated: NDArray[np.bool_]

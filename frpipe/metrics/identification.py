@@ -17,7 +17,7 @@ from frpipe.metrics.searches import Searches
 
 @dataclass(frozen=True, slots=True)
 class Selectivity:
-    """mean: candidates at or above the threshold per completed non-mated search.
+    """Selectivity of searches. mean: candidates at or above the threshold per completed non-mated search.
 
     cut: searches all of whose listed candidates are above it, so that there may have been more; where this is
     not 0 the mean is a lower bound.
@@ -51,17 +51,17 @@ class Identification:
 
     @property
     def tpir(self) -> Rate:
-        """1 - FNIR."""
+        """True positive identification rate, 1 - FNIR."""
         return self.fnir.complement()
 
     @property
     def tnir(self) -> Rate:
-        """1 - FPIR."""
+        """True negative identification rate, 1 - FPIR."""
         return self.fpir.complement()
 
 
 def at_threshold(searches: Searches, threshold: float, rank: int = 1) -> Identification:
-    """FNIR(N, R, T), FPIR(N, T) and what belongs to them; the threshold is of the searches' kind."""
+    """FNIR(N, R, T), FPIR(N, T) and related rates; the threshold is of the searches' kind."""
     limit = oriented_threshold(threshold, searches.kind)
     mated, strangers = len(searches.rank), len(searches.strangers)
     misses = mated - int(np.count_nonzero(_within(searches, rank) & (searches.mate >= limit)))
@@ -81,7 +81,7 @@ def at_threshold(searches: Searches, threshold: float, rank: int = 1) -> Identif
 
 
 def roc(searches: Searches, rank: int = 1, *, failures: bool = False) -> Curve:
-    """FPIR (as `fmr`) and FNIR (as `fnmr`) over all thresholds; `.tar` is TPIR, `.trr` TNIR.
+    """Curve of FPIR (as `fmr`) and FNIR (as `fnmr`) over all thresholds; `.tar` is TPIR, `.trr` TNIR.
 
     A mate outside the rank is a miss at every threshold: the curve ends at the share of mates within it.
     """
@@ -98,7 +98,9 @@ def roc(searches: Searches, rank: int = 1, *, failures: bool = False) -> Curve:
 
 
 def cmc(searches: Searches, ranks: int, *, failures: bool = False) -> list[Rate]:
-    """CMC(k) = 1 - FNIR(N, k, no threshold), k = 1 to `ranks`. Closed set: strangers play no part.
+    """Cumulative match characteristic: CMC(k) = 1 - FNIR(N, k, no threshold), k = 1 to `ranks`.
+
+    Strangers play no part.
 
     Candidate lists must be at least `ranks` long, or whole.
     """
@@ -110,7 +112,7 @@ def cmc(searches: Searches, ranks: int, *, failures: bool = False) -> list[Rate]
 def fnir_at_fpir(
     searches: Searches, targets: Iterable[float], rank: int = 1, *, failures: bool = False
 ) -> list[AtTarget | Insufficient]:
-    """For each target FPIR the rates there (`fmr` is FPIR, `fnmr` FNIR), or why there are none."""
+    """Rates at each target FPIR (`fmr` is FPIR, `fnmr` FNIR), or why there are none."""
     curve = roc(searches, rank, failures=failures)
     return [at_target(curve, target) for target in targets]
 

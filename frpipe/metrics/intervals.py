@@ -16,7 +16,10 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """From `low` to `high`.  level: of confidence.  method: how it was found, in words."""
+    """Confidence interval from `low` to `high`.
+
+    level: of confidence.  method: how it was found, in words.
+    """
 
     low: float
     high: float
@@ -35,7 +38,7 @@ def clopper_pearson(counts: ArrayLike, trials: ArrayLike, level: float = LEVEL) 
 
 
 def upper_bound(counts: ArrayLike, trials: ArrayLike, level: float = LEVEL) -> Doubles:
-    """The one-sided upper bound. At 0 errors in n trials and 95 %: 1 - 0.05^(1/n), the rule of three, 3/n.
+    """One-sided upper bound. At 0 errors in n trials and 95 %: 1 - 0.05^(1/n), the rule of three, 3/n.
 
     The two-sided interval keeps half of its risk for the other side: 3.7/n.
     """

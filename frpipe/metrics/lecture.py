@@ -1,4 +1,4 @@
-"""The two worked tables of the lecture, computed. Its column "distance" holds similarities."""
+"""Compute the two worked tables of the lecture. Its column "distance" holds similarities."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEARCHES = (
 
 @dataclass(frozen=True, slots=True)
 class LectureTable:
-    """threshold, true_accept, true_reject: (11,), TAR and TRR, or TPIR and TNIR.
+    """Rows of a table. threshold, true_accept, true_reject: (11,), TAR and TRR, or TPIR and TNIR.
 
     auc_grid: trapezoids over these thresholds, as the lecture does it.  auc_exact: over all thresholds.
     """
@@ -45,7 +45,7 @@ class LectureTable:
 
     @classmethod
     def of(cls, curve: Curve, thresholds: Doubles = THRESHOLDS) -> LectureTable:
-        """At thresholds of the curve's kind, from the strictest."""
+        """Read a table off a curve, at thresholds of the curve's kind, from the strictest."""
         false_accept, false_reject = curve.at(thresholds)
         accept = 1 - false_reject
         return cls(thresholds, accept, 1 - false_accept, auc_grid(false_accept, accept), curve.auc())

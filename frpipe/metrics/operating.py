@@ -1,4 +1,4 @@
-"""Points chosen on a curve: where the errors are equal, and where one error is at a target."""
+"""Operating points on a curve: where the errors are equal, and where one error is at a target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RULE_OF_30 = 30
 
 @dataclass(frozen=True, slots=True)
 class Insufficient:
-    """There is no honest number.  have, need: non-mated trials."""
+    """No number, as the data are too few.  have, need: non-mated trials."""
 
     reason: str
     have: int
@@ -31,7 +31,7 @@ class Insufficient:
 
 @dataclass(frozen=True, slots=True)
 class AtTarget:
-    """The most lenient threshold whose FMR (FPIR) is at most `target`, and both rates there.
+    """Rates at the most lenient threshold whose FMR (FPIR) is at most `target`.
 
     support: the rule that the number of non-mated trials satisfies for this target.
     """
@@ -44,13 +44,13 @@ class AtTarget:
 
     @property
     def tar(self) -> Rate:
-        """1 - FNMR; TPIR of searches."""
+        """True accept rate, 1 - FNMR; TPIR of searches."""
         return self.fnmr.complement()
 
 
 @dataclass(frozen=True, slots=True)
 class EqualError:
-    """value: where the straight line between the two points around it has FMR = FNMR.
+    """The equal error rate. value: where the straight line between the two points around it has FMR = FNMR.
 
     low, high: the value lies between these whatever one does between the points.  threshold: of the more
     lenient of the two points.
@@ -63,7 +63,10 @@ class EqualError:
 
 
 def equal_error(curve: Curve) -> EqualError | Insufficient:
-    """Insufficient: the curve ends before the errors meet, as too many searches find nobody at all."""
+    """Find the equal error rate.
+
+    Insufficient: the curve ends before the errors meet, as too many searches find nobody.
+    """
     fmr, fnmr = curve.fmr, curve.fnmr
     reached = np.flatnonzero(fmr >= fnmr)
     if not len(reached):

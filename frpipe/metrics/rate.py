@@ -1,4 +1,4 @@
-"""A rate that never goes without its counts."""
+"""A rate together with its counts."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from frpipe.metrics.intervals import LEVEL, Interval, clopper_pearson
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`count` of `trials`."""
+    """A rate: `count` of `trials`."""
 
     count: int
     trials: int
 
     @property
     def value(self) -> float | None:
-        """The share; None: there were no trials."""
+        """The rate as a number; None: there were no trials."""
         return self.count / self.trials if self.trials else None
 
     def complement(self) -> Rate:
-        """The share of all others."""
+        """The rate of all other trials."""
         return Rate(self.trials - self.count, self.trials)
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """As if the trials were independent; where they share people, see `bootstrap`."""
+        """Interval as if the trials were independent; where they share people, see `bootstrap`."""
         low, high = clopper_pearson(self.count, self.trials, level)
         return Interval(float(low), float(high), level, "clopper-pearson")
 
     def as_dict(self, level: float = LEVEL) -> dict[str, Any]:
-        """value, count, trials, low, high, level."""
+        """JSON form: value, count, trials, low, high, level."""
         between = self.interval(level)
         return {
             "value": self.value,
@@ -50,7 +50,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """What gave no usable face: probes failed to acquire (FTA), references failed to enrol (FTE)."""
+    """Rates of photos without a usable face.
+
+    Probes failed to acquire (FTA), references failed to enrol (FTE).
+    """
 
     fta: Rate
     fte: Rate
@@ -58,7 +61,9 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class Generalised:
-    """far = FMR (1 - FTA), frr = FTA + FNMR (1 - FTA); gfar and gfrr the same with FTE on top.
+    """Rates that count failures: far = FMR (1 - FTA), frr = FTA + FNMR (1 - FTA).
+
+    Gfar and gfrr with FTE on top.
 
     ISO/IEC 19795-1: a failed capture is no match; a person who is not enrolled cannot be recognised.
     """
@@ -70,6 +75,6 @@ class Generalised:
 
 
 def generalised(fmr: float, fnmr: float, fta: float, fte: float = 0.0) -> Generalised:
-    """From rates of completed comparisons and the shares of failures."""
+    """Generalised rates, from rates of completed comparisons and the shares of failures."""
     far, frr = fmr * (1 - fta), fta + fnmr * (1 - fta)
     return Generalised(far, frr, far * (1 - fte), fte + frr * (1 - fte))

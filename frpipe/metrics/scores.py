@@ -1,4 +1,4 @@
-"""Scores of comparisons, those of one person apart from those of two, and how many comparisons failed."""
+"""Scores of comparisons, mated apart from non-mated, and how many comparisons failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ Kind = Literal["similarity", "distance"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """mated, nonmated: (m,) and (n,) float64, the larger the more alike: similarities, or distances negated.
+    """Scores.
+
+    mated, nonmated: (m,) and (n,) float64, the larger the more alike: similarities, or distances negated.
 
     mated_lost, nonmated_lost: comparisons without a score, as a side had no usable face or is not enrolled.
     kind: of the scores that were given, and so of every threshold that goes in or comes out.
@@ -39,7 +41,7 @@ class Scores:
         mated_lost: int = 0,
         nonmated_lost: int = 0,
     ) -> Scores:
-        """From (m,) and (n,) scores of one kind. They are compared as float64, as they are.
+        """Make scores of (m,) and (n,) numbers of one kind. They are compared as float64, as they are.
 
         Raises ScoresError: a score is not finite, an array is not of one dimension, a count is negative.
         """
@@ -56,26 +58,29 @@ class Scores:
         )
 
     def completed(self) -> Scores:
-        """Without the comparisons that failed."""
+        """The scores without the failed comparisons."""
         return Scores(self.mated, self.nonmated, kind=self.kind)
 
 
 def oriented(values: Doubles, kind: Kind) -> Doubles:
-    """The larger the more alike; and back. Negation is exact, where 1 - distance would join near values."""
+    """Orient scores so that larger is more alike; and back.
+
+    Negation is exact, where 1 - distance would join near values.
+    """
     if kind not in {"similarity", "distance"}:
         raise ScoresError(f"scores of kind {kind!r}", "say similarity or distance")
     return values if kind == "similarity" else 0.0 - values
 
 
 def oriented_threshold(threshold: float, kind: Kind) -> float:
-    """The same of one number. Raises ScoresError: it is NaN."""
+    """Orient one threshold as `oriented`. Raises ScoresError: it is NaN."""
     if np.isnan(threshold):
         raise ScoresError("a threshold is not a number", f"give a {kind}")
     return float(oriented(np.float64(threshold), kind))  # type: ignore[arg-type]
 
 
 def finite(values: ArrayLike, what: str) -> Doubles:
-    """As (n,) float64. Raises ScoresError: of another shape, or a value is not finite."""
+    """Check and convert to (n,) float64. Raises ScoresError: of another shape, or a value is not finite."""
     array = np.asarray(values, np.float64)
     if array.ndim != 1:
         raise ScoresError(f"{what} scores of {array.ndim} dimensions", "give one score for each comparison")

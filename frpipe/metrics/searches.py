@@ -1,4 +1,4 @@
-"""Searches in a gallery: where the mate came, and what strangers were taken for."""
+"""Searches in a gallery: the rank of the mate, and what strangers were taken for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Searches:
 
     @property
     def best_stranger(self) -> Doubles:
-        """(n,): the maximum of each search, which alone decides whether it raises an alarm."""
+        """(n,) maximum score of each non-mated search, which alone decides whether it raises an alarm."""
         best: Doubles = self.strangers.max(axis=1, initial=-np.inf)
         return best
 
@@ -52,7 +52,9 @@ class Searches:
         mated_lost: int = 0,
         nonmated_lost: int = 0,
     ) -> Searches:
-        """rank, mate, other: (m,).  strangers: (n,) best scores, or (n, k) best first, else NaN.
+        """Make searches.
+
+        rank, mate, other: (m,).  strangers: (n,) best scores, or (n, k) best first, else NaN.
 
         mate and other may be NaN: not in the list, nobody else in the list.
         Raises ScoresError: shapes differ, a rank is negative or above `gallery`, a ranked mate has no score,
@@ -87,7 +89,7 @@ def searches_of(
     not_enrolled: ArrayLike = (),
     kind: Kind = "similarity",
 ) -> Searches:
-    """From candidate lists: (c,) probe numbers, subject ids and scores, in any order.
+    """Make searches of candidate lists: (c,) probe numbers, subject ids and scores, in any order.
 
     truth: (p,) the subject id of each probe.  enrolled: ids in the gallery.  failed: numbers of probes
     without a face.  not_enrolled: ids whose enrolment failed; they count in the gallery. A search is mated if
@@ -115,7 +117,10 @@ def searches_of(
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """(p,) rank and score of the mate, best score of another; (c,) probe, place and score of candidates."""
+    """Candidate lists: (p,) rank and score of the mate, best score of another.
+
+    (c,) probe, place and score.
+    """
 
     rank: Indices
     mate: Doubles
@@ -149,7 +154,7 @@ class _Lists:
 
 
 def _numbered(probe: ArrayLike, subject: ArrayLike, truth: NDArray[Any]) -> tuple[Indices, Indices, Indices]:
-    """Probe numbers, checked; numbers in the order of ids for the candidates and for the truth."""
+    """Check probe numbers; number the ids of candidates and truth in their order."""
     numbers, listed = np.asarray(probe, np.int64), np.asarray(subject)
     if len(numbers) != len(listed):
         raise ScoresError("probes and candidates differ in length", "give a probe for each candidate")

@@ -1,4 +1,4 @@
-"""Scores counted as they come, in bins: memory of one size for any number of them, mergeable in any order."""
+"""Histogram of scores counted as they come: fixed memory for any number of them, mergeable in any order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class ScoreHistogram:
     """
 
     def __init__(self, bins: int = BINS, counter: Counter = _bincount) -> None:
-        """counter: another one than NumPy's.  Raises ScoresError: bins is no power of two from 2 to 2^20."""
+        """Make an empty histogram.
+
+        counter: in place of NumPy's.  Raises ScoresError: bins is no power of two from 2 to 2^20.
+        """
         if not 2 <= bins <= 1 << 20 or bins & (bins - 1):
             raise ScoresError(f"{bins} bins", f"take a power of two, as {BINS}")
         self.counts: Indices = np.zeros(bins, np.int64)
@@ -49,12 +52,12 @@ class ScoreHistogram:
 
     @property
     def total(self) -> int:
-        """How many scores were added."""
+        """Number of scores added."""
         return int(self.counts.sum())
 
     @property
     def edges(self) -> Doubles:
-        """(bins + 1,) from -1 to 1."""
+        """(bins + 1,) edges from -1 to 1."""
         return np.arange(-self.bins // 2, self.bins // 2 + 1) / (self.bins / 2)
 
     def add(self, scores: NDArray[np.floating[Any]]) -> None:
@@ -72,7 +75,7 @@ class ScoreHistogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
 
     def remove(self, score: float, times: int) -> None:
-        """Take one score back, so many times; at least one of it must stay, as an extreme.
+        """Remove one score, so many times; at least one of it must stay, as an extreme.
 
         For who fills the gaps of an array of scores with one that is there, rather than copy the rest of it.
         Raises ScoresError: its bin does not hold so many.
@@ -84,7 +87,7 @@ class ScoreHistogram:
         self.counts[int(place[0])] -= times
 
     def merge(self, other: ScoreHistogram) -> ScoreHistogram:
-        """Both together, as a new one. Raises ScoresError: their bins differ."""
+        """Sum of two histograms, as a new one. Raises ScoresError: their bins differ."""
         if self.bins != other.bins:
             raise ScoresError(f"histograms of {self.bins} and {other.bins} bins", "use one number of bins")
         both = ScoreHistogram(self.bins, self._counter)
@@ -93,7 +96,10 @@ class ScoreHistogram:
         return both
 
     def to_arrow(self) -> pa.Table:
-        """Rows (bin, count) of the bins that hold something; bins and extremes in the schema's metadata."""
+        """Table of (bin, count) of the bins that hold something.
+
+        Bins and extremes in the schema's metadata.
+        """
         some = np.flatnonzero(self.counts)
         known = {"bins": str(self.bins), "low": float(self.low).hex(), "high": float(self.high).hex()}
         schema = pa.schema([("bin", pa.int32()), ("count", pa.int64())], metadata=known)
@@ -101,7 +107,7 @@ class ScoreHistogram:
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> ScoreHistogram:
-        """What `to_arrow` gave. Raises ScoresError: something else."""
+        """Read the table that `to_arrow` makes. Raises ScoresError: something else."""
         try:
             known = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
             found = cls(int(known["bins"]))
@@ -132,7 +138,10 @@ class ScoreHistogram:
         return counts, low, high
 
     def _place(self, some: NDArray[np.floating[Any]], room: NDArray[np.floating[Any]], *, clip: bool) -> None:
-        """floor(s * bins / 2) + bins / 2. Not floor((s + 1) * bins / 2): s + 1 rounds across edges."""
+        """Bin of a score: floor(s * bins / 2) + bins / 2.
+
+        Not floor((s + 1) * bins / 2): s + 1 rounds across edges.
+        """
         half = room.dtype.type(self.bins // 2)
         np.multiply(some, half, out=room)
         np.floor(room, out=room)

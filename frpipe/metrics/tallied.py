@@ -19,7 +19,9 @@ from frpipe.metrics.scores import Indices
 
 @dataclass(frozen=True, slots=True)
 class Tallied:
-    """errors, trials: (people,) of the comparisons that a person is in. Non-mated ones are in those of two.
+    """Counts by person.
+
+    errors, trials: (people,) of the comparisons that a person is in. Non-mated ones are in two.
 
     couple: most comparisons of any one person with any other; None: the comparisons are mated.
     """
@@ -36,16 +38,19 @@ class Tallied:
 
     @property
     def count(self) -> int:
-        """Errors."""
+        """Number of errors."""
         return int(self.errors.sum()) // self._sides
 
     @property
     def total(self) -> int:
-        """Comparisons."""
+        """Number of comparisons."""
         return int(self.trials.sum()) // self._sides
 
     def interval(self, least: int, most: int, level: float = LEVEL) -> Interval:
-        """Of the share of errors, if there may be from `least` to `most` of them: it holds that of either."""
+        """Interval of the share of errors, if there may be from `least` to `most` of them.
+
+        It holds that of either.
+        """
         trials, what = self._trials(level)
         (low, _), (_, high) = (
             clopper_pearson(trials * (errors / self.total), trials, level) for errors in (least, most)

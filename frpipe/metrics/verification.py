@@ -1,4 +1,4 @@
-"""Metrics of comparisons one to one. A comparison is accepted when similarity >= threshold."""
+"""Metrics of one-to-one comparisons. A comparison is accepted when similarity >= threshold."""
 
 from __future__ import annotations
 
@@ -38,18 +38,21 @@ class Verification:
 
     @property
     def tar(self) -> Rate:
-        """1 - FNMR."""
+        """True accept rate, 1 - FNMR."""
         return self.fnmr.complement()
 
     @property
     def trr(self) -> Rate:
-        """1 - FMR."""
+        """True reject rate, 1 - FMR."""
         return self.fmr.complement()
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """edges: (b + 1,) in the scores' kind, ascending.  mated, nonmated: (b,) counts."""
+    """Counts of scores in bins.
+
+    edges: (b + 1,) in the scores' kind, ascending.  mated, nonmated: (b,) counts.
+    """
 
     edges: Doubles
     mated: Indices
@@ -57,7 +60,7 @@ class Histogram:
 
 
 def at_threshold(scores: Scores, threshold: float) -> Verification:
-    """The rates at a threshold of the scores' kind: similarity >= it, or distance <= it, is accepted."""
+    """Rates at a threshold of the scores' kind: similarity >= it, or distance <= it, is accepted."""
     limit = oriented_threshold(threshold, scores.kind)
     false_matches = int(np.count_nonzero(scores.nonmated >= limit))
     misses = int(np.count_nonzero(scores.mated < limit))
@@ -77,17 +80,19 @@ def at_threshold(scores: Scores, threshold: float) -> Verification:
 
 
 def roc(scores: Scores, *, failures: bool = False) -> Curve:
-    """The exact curve; `.fmr`, `.tar`, and `.det()` for FMR and FNMR at its corners."""
+    """Exact curve; `.fmr`, `.tar`, and `.det()` for FMR and FNMR at its corners."""
     return Curve.of(scores, failures=failures)
 
 
 def auc_exact(scores: Scores, *, failures: bool = False) -> float:
-    """P(mated > non-mated) + P(equal) / 2 over all pairs of scores (Mann and Whitney 1947)."""
+    """Exact AUC: P(mated > non-mated) + P(equal) / 2 over all pairs of scores (Mann and Whitney 1947)."""
     return Curve.of(scores, failures=failures).auc()
 
 
 def auc_grid(x: ArrayLike, y: ArrayLike) -> float:
-    """sum (x_k - x_{k-1}) (y_k + y_{k-1}) / 2 over the points of given thresholds, strictest first.
+    """AUC by trapezoids.
+
+    Sum (x_k - x_{k-1}) (y_k + y_{k-1}) / 2 over the points of given thresholds, strictest first.
 
     x: FMR (1 - TRR) or FPIR (1 - TNIR).  y: TAR or TPIR.  No end points are added and nothing is rescaled.
     Raises ScoresError: x descends, as it does for thresholds in the other order.
@@ -108,13 +113,13 @@ def eer(scores: Scores, *, failures: bool = False) -> EqualError | Insufficient:
 def tar_at_fmr(
     scores: Scores, targets: Iterable[float], *, failures: bool = False
 ) -> list[AtTarget | Insufficient]:
-    """For each target FMR the rates there, or why there are none."""
+    """Rates at each target FMR, or why there are none."""
     curve = Curve.of(scores, failures=failures)
     return [at_target(curve, target) for target in targets]
 
 
 def best_threshold(scores: Scores, rule: Rule = "accuracy") -> Verification:
-    """At the threshold that is best by a rule; the strictest of those that are equally good.
+    """Rates at the threshold that is best by a rule; the strictest of those that are equally good.
 
     accuracy: most comparisons right.  youden: largest TAR - FMR.  They differ where the two kinds of
     comparison are not equally many. Scores that chose a threshold must not be scored with it: `folds`.
@@ -128,7 +133,7 @@ def best_threshold(scores: Scores, rule: Rule = "accuracy") -> Verification:
 
 
 def d_prime(scores: Scores, variance: Variance = "sample") -> float | Insufficient:
-    """(mean of mated - mean of non-mated) / sqrt of the mean of the two variances.
+    """Sensitivity index: (mean of mated - mean of non-mated) / sqrt of the mean of the two variances.
 
     sample: divided by n - 1.  population: by n, as in much published code.
     """
@@ -144,7 +149,7 @@ def d_prime(scores: Scores, variance: Variance = "sample") -> float | Insufficie
 
 
 def histogram(scores: Scores, edges: ArrayLike) -> Histogram:
-    """Counts in [edge, next edge); the last includes its end. Edges ascend, in the scores' kind."""
+    """Count scores in [edge, next edge); the last bin includes its end. Edges ascend, in the scores' kind."""
     edges = np.asarray(edges, np.float64)
     parts = [np.histogram(oriented(part, scores.kind), edges)[0] for part in (scores.mated, scores.nonmated)]
     return Histogram(edges, parts[0].astype(np.int64), parts[1].astype(np.int64))

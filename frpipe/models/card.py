@@ -104,8 +104,8 @@ class LooksSpec(_Part):
     largest_face_px: float = Field(gt=0, description="width in the input that is still found")
 
 
-class Threshold(_Part):
-    """A decision threshold of one-to-one comparison. Accept when similarity >= value (distance <= value)."""
+class ModelThreshold(_Part):
+    """The threshold of one-to-one comparison that a model card suggests: a similarity, or a distance."""
 
     value: float
     kind: Literal["similarity", "distance"]
@@ -127,7 +127,7 @@ class EmbedderSpec(_Part):
     """How to read an embedder. Its crops are aligned to the ArcFace 112x112 five-point template."""
 
     dim: int = Field(gt=0)
-    threshold: Threshold | None = None
+    threshold: ModelThreshold | None = None
 
 
 class Card(_Part):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from frpipe.core.errors import ManifestError
-from frpipe.protocols.listed import ListedPair, Photo
-from frpipe.protocols.source import Source
+from frpipe.protocols.source import ListedPair, PhotoName, Source
 
 Erratum = Literal["pair", "photo"]
 _WRONG = re.compile(
@@ -27,8 +26,8 @@ _SAME = re.compile(r"(\S+)\s+and\s+(\S+)\s+are\s+the\s+same\s+person")
 class Errata:
     """photos: that bear a wrong name.  pairs: mated ones that are not.  people: two names of one person."""
 
-    photos: frozenset[Photo]
-    pairs: frozenset[frozenset[Photo]]
+    photos: frozenset[PhotoName]
+    pairs: frozenset[frozenset[PhotoName]]
     people: frozenset[frozenset[str]]
 
     @classmethod
@@ -36,7 +35,7 @@ class Errata:
         """Raises ManifestError: no statement of a known form."""
         text = source.text
         photos = frozenset(
-            Photo(found["name"], int(number))
+            PhotoName(found["name"], int(number))
             for found in _WRONG.finditer(text)
             for number in re.findall(r"\d{4}", found["numbers"])
         )
@@ -56,7 +55,7 @@ class Errata:
         return "photo" if sides & self.photos else None
 
 
-def _listed_pairs(source: Source) -> frozenset[frozenset[Photo]]:
+def _listed_pairs(source: Source) -> frozenset[frozenset[PhotoName]]:
     sides = [_side(line) for _, line in source.lines]
     pairs, index = set(), 0
     while index < len(sides) - 1:
@@ -68,6 +67,6 @@ def _listed_pairs(source: Source) -> frozenset[frozenset[Photo]]:
     return frozenset(pairs)
 
 
-def _side(line: str) -> Photo | None:
+def _side(line: str) -> PhotoName | None:
     found = _SIDE.match(line)
-    return Photo(found["name"].strip().replace(" ", "_"), int(found["number"])) if found else None
+    return PhotoName(found["name"].strip().replace(" ", "_"), int(found["number"])) if found else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,9 @@ import pyarrow as pa
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import SUBJECT
-from frpipe.protocols.image_list import read_images
 from frpipe.protocols.labelled import MATED as MATED_COLUMN
-from frpipe.protocols.labelled import Labelled
-from frpipe.protocols.protocol import Protocol, SourceFile, resolution
-from frpipe.protocols.publish import publish
+from frpipe.protocols.labelled import LabelledPhotos
+from frpipe.protocols.protocol import Protocol, SourceFile, publish, resolution
 from frpipe.protocols.source import Source
 from frpipe.protocols.split import GALLERY, MATED, NONMATED, UNUSED, Roles, Split
 
@@ -24,11 +23,14 @@ _OPEN = "open set: FNIR at thresholds that the non-mated probes set (FPIR), and 
 _CLOSED = "closed set: everybody is enrolled, there is no threshold; the share of mates within rank k"
 
 
+_IMAGE, _SUBJECT = ("image", "image_id"), ("subject", "subject_id")
+
+
 @dataclass(frozen=True, slots=True)
 class Division:
     """roles: (n,) of the photos of a manifest, for each repeat.  subjects: who is on them."""
 
-    labelled: Labelled
+    labelled: LabelledPhotos
     subjects: list[str | None]
     roles: Mapping[str, Roles]
     settings: Mapping[str, Any]
@@ -85,7 +87,7 @@ class Division:
         return {**whole, "repeats": len(folds)} if len(folds) > 1 else {**whole, **first}
 
 
-def by_hash(labelled: Labelled, split: Split, repeats: int = 1) -> Division:
+def by_hash(labelled: LabelledPhotos, split: Split, repeats: int = 1) -> Division:
     """Divide a manifest by hashes of its ids; repeats are independent of each other. See `Split`."""
     images, subjects = labelled.images, labelled.subjects
     roles = {f"{number:02d}": split.roles(images, subjects, number) for number in range(1, repeats + 1)}
@@ -93,7 +95,7 @@ def by_hash(labelled: Labelled, split: Split, repeats: int = 1) -> Division:
     return Division(labelled, subjects, roles, settings, labelled.sources)
 
 
-def by_lists(labelled: Labelled, gallery: Source, probes: Source) -> Division:
+def by_lists(labelled: LabelledPhotos, gallery: Source, probes: Source) -> Division:
     """Divide a manifest by lists that name photos by image_id or image_uri, and perhaps who is on them.
 
     Raises ManifestError, with line numbers: a photo that the manifest does not have, or that both lists
@@ -109,7 +111,7 @@ def by_lists(labelled: Labelled, gallery: Source, probes: Source) -> Division:
 class _Placing:
     """roles and subjects of a manifest's photos, as lists name them."""
 
-    def __init__(self, labelled: Labelled) -> None:
+    def __init__(self, labelled: LabelledPhotos) -> None:
         self.subjects = labelled.subjects
         self._roles = np.full(len(self.subjects), UNUSED, np.int8)
         self._rows = {canonical_text(uri): row for row, uri in enumerate(labelled.written)}
@@ -170,3 +172,57 @@ def _notes(folds: Mapping[str, Mapping[str, int]], closed: bool) -> list[str]:
     if len(folds) > 1:
         notes.append("repeats share people and photos: their spread is of the split, no standard error")
     return notes
+
+
+class ListedImage(NamedTuple):
+    """Both in Unicode NFC. subject: None where the list does not say."""
+
+    image: str
+    subject: str | None
+    line: int
+
+
+def read_images(source: Source) -> list[ListedImage]:
+    """Of `.csv`: the columns image (or image_id) and, if there, subject (or subject_id).
+
+    Of any other name: an image a line, or image, tab, subject; blanks belong to the names.
+    Raises ManifestError: no column image, rows without an image, or an image listed twice.
+    """
+    rows = _of_csv(source) if source.name.lower().endswith(".csv") else _of_text(source)
+    source.refuse([row.line for row in rows if not row.image], "no image", "name one in every row")
+    seen: set[str] = set()
+    twice = [row.line for row in rows if row.image in seen or seen.add(row.image)]  # type: ignore[func-returns-value]
+    source.refuse(twice, "an image is listed again", "list each once")
+    return rows
+
+
+def _of_text(source: Source) -> list[ListedImage]:
+    fields = [(number, line.split("\t")) for number, line in source.lines]
+    bad = [number for number, parts in fields if len(parts) > 2]
+    source.refuse(bad, "more than image, tab, subject", "use one tab, or a .csv file")
+    return [ListedImage(_id(p[0]), _text(p[1] if len(p) > 1 else ""), number) for number, p in fields]
+
+
+def _of_csv(source: Source) -> list[ListedImage]:
+    header, *rows = csv.reader(line for _, line in source.lines)
+    image = next((header.index(name) for name in _IMAGE if name in header), None)
+    subject = next((header.index(name) for name in _SUBJECT if name in header), None)
+    if image is None:
+        raise ManifestError(f"{source.name} has no column image", "give it a header line: image,subject")
+    numbers = [number for number, _ in source.lines[1:]]
+    if len(rows) != len(numbers):
+        raise ManifestError(f"{source.name} has values that go over several lines", "keep a row on one line")
+    bad = [number for number, row in zip(numbers, rows, strict=True) if len(row) != len(header)]
+    source.refuse(bad, "more or fewer values than the header", "quote values that hold commas")
+    return [
+        ListedImage(_id(row[image]), _text(row[subject]) if subject is not None else None, number)
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+
+
+def _text(value: str) -> str | None:
+    return _id(value) or None
+
+
+def _id(value: str) -> str:
+    return canonical_text(value.strip())

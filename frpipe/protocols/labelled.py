@@ -17,7 +17,7 @@ MATED = "mated"
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledPhotos:
     """rows: image_id, image_uri (absolute), subject_id, then the manifest's own columns.
 
     written: image_uri as the manifest has it.
@@ -28,7 +28,7 @@ class Labelled:
     sources: list[SourceFile]
 
     @classmethod
-    def read(cls, uri: str) -> Labelled:
+    def read(cls, uri: str) -> LabelledPhotos:
         """All of a manifest, checked as a run would.
 
         Raises ManifestError: embedded photos, a column `mated`, or what is wrong with a manifest.

@@ -6,12 +6,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from frpipe.core.errors import ManifestError
-from frpipe.protocols.listed import ListedPair, Photo
-from frpipe.protocols.source import Source
+from frpipe.protocols.source import ListedPair, PhotoName, Source
 
 TRAIN, TEST = "train", "test"
 _REMEDY = "use the file as published: fields apart by tabs or spaces, photos numbered from 1"
+
+
+_FOLDS = 10
+_FGLFW_REMEDY = (
+    "a pair is two lines of a path `Name/Name_0001.jpg` each, or one line of two; or LFW's own form"
+)
 
 
 def read_view2(source: Source) -> list[ListedPair]:
@@ -69,11 +77,57 @@ def _pairs(source: Source, folds: list[str], pairs: int) -> list[ListedPair]:
     return found
 
 
-def _sides(fields: list[str], mated: bool) -> tuple[Photo, Photo] | None:
+def _sides(fields: list[str], mated: bool) -> tuple[PhotoName, PhotoName] | None:
     if len(fields) != (3 if mated else 4):
         return None
     names, numbers = (fields[0], fields[-2] if not mated else fields[0]), (fields[1], fields[-1])
     if not all(text.isdecimal() and 0 < int(text) < 10_000 for text in numbers):
         return None
-    a, b = (Photo(name, int(number)) for name, number in zip(names, numbers, strict=True))
+    a, b = (PhotoName(name, int(number)) for name, number in zip(names, numbers, strict=True))
     return (a, b) if a != b and (a.subject == b.subject) == mated else None
+
+
+def read_fglfw(source: Source) -> list[ListedPair]:
+    """The pairs of the list; folds `01` to `10`, as those of LFW.
+
+    Raises ManifestError: lines of neither form, or folds that are not half mated, half non-mated.
+    """
+    if all(text.isdecimal() for text in source.lines[0][1].split()):
+        return read_view2(source)
+    photos = list(_photos(source))
+    if len(photos) % (4 * _FOLDS):
+        raise ManifestError(
+            f"{source.name}: {len(photos):,} photos do not make {_FOLDS} folds of as many mated as non-mated",
+            "the file is cut short or was edited: use it as published",
+        )
+    size, pairs = len(photos) // (2 * _FOLDS), []
+    for index in range(0, len(photos), 2):
+        (a, _), (b, line) = photos[index : index + 2]
+        pairs.append(ListedPair(a, b, fold_label(index // (2 * size)), line, source))
+    source.refuse(
+        [pair.line for pair in pairs if pair.a == pair.b], "a photo is paired with itself", _FGLFW_REMEDY
+    )
+    _check_folds(source, pairs, size)
+    return pairs
+
+
+def _photos(source: Source) -> Iterator[tuple[PhotoName, int]]:
+    width = len(source.lines[0][1].split())
+    bad, found = [], []
+    for number, line in source.lines:
+        photos = [PhotoName.of_path(path) for path in line.split()]
+        if len(photos) != width or width not in {1, 2} or None in photos:
+            bad.append(number)
+        found += [(photo, number) for photo in photos if photo]
+    source.refuse(bad, "not of the form of the first line, or no photo's path", _FGLFW_REMEDY)
+    yield from found
+
+
+def _check_folds(source: Source, pairs: list[ListedPair], size: int) -> None:
+    mated = Counter(pair.fold for pair in pairs if pair.mated)
+    for fold in sorted({pair.fold for pair in pairs}):
+        if 2 * mated[fold] != size:
+            raise ManifestError(
+                f"{source.name}: of {size:,} pairs in fold {fold} {mated[fold]:,} are mated, not half",
+                "the list is not in the order of its ten folds: use it as published",
+            )

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
 from frpipe.protocols.lfw import TEST, TRAIN
-from frpipe.protocols.protocol import Threshold, resolution
+from frpipe.protocols.protocol import ThresholdRule, resolution
 from frpipe.protocols.source import numbered
 
 _ONE = "all"
@@ -46,7 +46,7 @@ class PairCheck:
         return cls(_counts(frame), _folds(frame), list(_warnings(frame)))
 
     @property
-    def threshold(self) -> Threshold:
+    def threshold(self) -> ThresholdRule:
         """Where a threshold can come from, with these folds."""
         if set(self.folds) == {TRAIN, TEST}:
             return "train-fold"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 from frpipe.core.errors import ManifestError
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
 _SHOWN = 5
+
+
+_NUMBERED = re.compile(r"(.+)_(\d{1,4})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,41 @@ def numbered(noun: str, numbers: Sequence[int]) -> str:
     shown = ", ".join(f"{number:,}" for number in numbers[:_SHOWN])
     more = f" and {len(numbers) - _SHOWN:,} more" if len(numbers) > _SHOWN else ""
     return f"{noun}{'s' * (len(numbers) > 1)} {shown}{more}"
+
+
+class PhotoName(NamedTuple):
+    """Photo `number`, from 1, of a person: `Person/Person_0001.jpg`."""
+
+    subject: str
+    number: int
+
+    @classmethod
+    def of_path(cls, path: str) -> PhotoName | None:
+        """From `Person/Person_0001.jpg`, with any folders and suffix; None: the name is not of this form."""
+        found = _NUMBERED.fullmatch(PurePosixPath(path).stem)
+        return cls(found[1], int(found[2])) if found and int(found[2]) else None
+
+    @property
+    def stem(self) -> str:
+        """Its file's name without the suffix."""
+        return f"{self.subject}_{self.number:04d}"
+
+    @property
+    def published_name(self) -> str:
+        """Its path in the data set as published."""
+        return f"{self.subject}/{self.stem}.jpg"
+
+
+class ListedPair(NamedTuple):
+    """source, line: where it is listed (its second side, where each has a line of its own)."""
+
+    a: PhotoName
+    b: PhotoName
+    fold: str
+    line: int
+    source: Source
+
+    @property
+    def mated(self) -> bool:
+        """Whether both sides are one person, by their names."""
+        return self.a.subject == self.b.subject

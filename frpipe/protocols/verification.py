@@ -5,25 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from frpipe.core.errors import ManifestError
+from frpipe.core.schema import Column
+from frpipe.core.text import canonical_text
+from frpipe.io.manifest.columns import ID, SUBJECT, URI
+from frpipe.io.manifest.photo_listing import PhotoListing
+from frpipe.io.storage.folder import Folder
 from frpipe.protocols.errata import Errata
-from frpipe.protocols.listed import ListedPair
 from frpipe.protocols.pair_check import PairCheck
-from frpipe.protocols.pair_columns import ERRATUM, PAIR_COLUMNS, typed
-from frpipe.protocols.photo_folder import PhotoFolder
-from frpipe.protocols.protocol import Protocol, SourceFile, Threshold
-from frpipe.protocols.publish import publish
-from frpipe.protocols.source import Source
+from frpipe.protocols.protocol import Protocol, SourceFile, ThresholdRule, publish
+from frpipe.protocols.source import ListedPair, PhotoName, Source
 
 PAIRS, MANIFEST = "pairs", "manifest"
-_RULES: Mapping[Threshold, str] = {
+_RULES: Mapping[ThresholdRule, str] = {
     "other-folds": "the threshold for a fold is chosen on all others; mean and standard error over folds",
     "train-fold": "the threshold is chosen on the fold train, and scored on the fold test",
     "other-protocol": "the threshold for a fold is chosen on the other folds of lfw-view2, not of this list",
     "outside": "the threshold comes from elsewhere: what these pairs choose is not scored on them",
 }
+
+
+PAIR_COLUMNS = (
+    Column("pair_id", pa.string(), "protocol, fold and place in the fold"),
+    Column("a", pa.string(), "image_id of one side"),
+    Column("b", pa.string(), "image_id of the other side"),
+    Column("mated", pa.bool_(), "whether the list says that both are one person"),
+    Column("fold", pa.string(), "`01`, `02`, ..., or `train` and `test`"),
+    Column("subject_a", pa.string(), "person of side a, by the list"),
+    Column("subject_b", pa.string(), "person of side b"),
+    Column("protocol", pa.string(), "name of the protocol"),
+)
+ERRATUM = Column(
+    "erratum",
+    pa.string(),
+    "only with `--errata`: `pair`: known that `mated` is wrong; `photo`: a side bears a wrong name",
+    True,
+)
+# What spreadsheets and other tools write; jobs/metrics.py reads the same words.
+_TRUTH = dict.fromkeys(("true", "1", "yes", "mated", "same"), True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +60,7 @@ class NamedList:
     name: str
     pairs: Sequence[ListedPair]
     sources: Sequence[Source]
-    threshold: Threshold
+    threshold: ThresholdRule
     notes: Sequence[str] = field(default=())
 
     def write(
@@ -128,7 +152,7 @@ def _document(
     name: str,
     check: PairCheck,
     *,
-    threshold: Threshold,
+    threshold: ThresholdRule,
     counts: dict[str, int],
     files: dict[str, int],
     sources: list[SourceFile],
@@ -146,3 +170,89 @@ def _document(
         notes=[check.note, *notes],
         warnings=check.warnings,
     )
+
+
+_TRUTH |= dict.fromkeys(("false", "0", "no", "non-mated", "different"), False)
+
+
+def typed(tables: Iterable[pa.Table]) -> pa.Table:
+    """A list of pairs with `mated` as booleans and `fold`, where there is one, as text.
+
+    Raises ManifestError: no pairs, no column `mated`, or rows without a usable value, with their numbers.
+    """
+    found = [table for table in tables if table.num_rows]
+    if not found:
+        raise ManifestError("the list of pairs has no rows", "check the path")
+    table = pa.concat_tables(found)
+    if "mated" not in table.column_names:
+        raise ManifestError(
+            "the list of pairs has no column mated",
+            "say of each pair whether both are one person: true, false",
+        )
+    table = _with(table, "mated", _truth(table["mated"]), "true or false")
+    if "fold" in table.column_names:
+        table = _with(table, "fold", table["fold"].cast(pa.string()), "the label of a fold")
+    return table
+
+
+def _truth(column: pa.ChunkedArray) -> pa.Array:
+    if pa.types.is_boolean(column.type):
+        return column
+    texts = column.cast(pa.string()).to_pylist()
+    return pa.array([_TRUTH.get(text.strip().lower()) if text else None for text in texts], pa.bool_())
+
+
+def _with(table: pa.Table, name: str, column: pa.Array, what: str) -> pa.Table:
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py() + 1
+        raise ManifestError(
+            f"{column.null_count:,} rows of the list of pairs have no usable {name}, first row {row:,}",
+            f"give {what} in every row",
+        )
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFolder:
+    """paths: of the photos that were found, relative to the folder; in NFC they are ids, as of a scan."""
+
+    folder: Folder
+    paths: dict[PhotoName, str]
+
+    @classmethod
+    def find(cls, uri: str, wanted: Iterable[PhotoName]) -> PhotoFolder:
+        """Look for `Person_0001` with any suffix of a photo.
+
+        Raises ManifestError: none is there, or one more than once.
+        """
+        folder, by_stem = Folder.at(uri), {canonical_text(photo.stem): photo for photo in wanted}
+        paths: dict[PhotoName, str] = {}
+        doubled: set[PhotoName] = set()
+        for name in PhotoListing(folder).names():
+            photo = by_stem.get(canonical_text(PurePosixPath(name).stem))
+            if photo is not None:
+                if photo in paths:
+                    doubled.add(photo)
+                paths[photo] = name
+        if doubled:
+            raise ManifestError(
+                f"{len(doubled):,} photos of the list are in {folder.uri} more than once",
+                "name the folder that holds one copy of each",
+            )
+        if not paths:
+            raise ManifestError(f"no photo of the list is in {folder.uri}", "check the path")
+        return cls(folder, paths)
+
+    def image_id(self, photo: PhotoName) -> str:
+        """The photo's id; of a missing one, what it would be in the data set as published."""
+        return canonical_text(self.paths.get(photo, photo.published_name))
+
+    def manifest(self) -> pa.Table:
+        """image_id, image_uri, subject_id of all photos that were found, in the order of ids."""
+        base = self.folder.uri.rstrip("/")
+        rows = sorted(
+            (canonical_text(path), f"{base}/{path}", canonical_text(photo.subject))
+            for photo, path in self.paths.items()
+        )
+        columns = (pa.array(column, pa.string()) for column in zip(*rows, strict=True))
+        return pa.table(dict(zip((ID, URI, SUBJECT), columns, strict=True)))

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray import _raylet
 from ray._private import ray_constants
+from ray._private.node import Node
 
 from frpipe.core.errors import ClusterError, PlanError, StorageError
 from frpipe.runtime.cpus import usable_cpus
@@ -46,7 +47,7 @@ def private_ray(**settings: Any) -> Iterator[None]:
 
 def _start(folder: RayFolder, **settings: Any) -> None:
     try:
-        with _own_files_only(), _on_loopback():
+        with _own_files_only(), _on_loopback(), _few_processes():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -126,6 +127,31 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _few_processes() -> Iterator[None]:
+    """Have Ray leave out what a job of one node has no use for, at three CPU seconds.
+
+    These are the process that adds nodes, the one that prints what workers write, and the server of the
+    dashboard, which runs even where there is none. There is no public setting.
+    """
+
+    def none(*_: Any, **__: Any) -> None:
+        """Start nothing."""
+
+    def no_server(node: Node, **_: Any) -> None:
+        node._webui_url = None
+
+    left_out = {"start_monitor": none, "start_log_monitor": none, "start_api_server": no_server}
+    before = {name: getattr(Node, name) for name in left_out}
+    for name, instead in left_out.items():
+        setattr(Node, name, instead)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 @contextlib.contextmanager

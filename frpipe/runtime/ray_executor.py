@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -12,6 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
+from ray.experimental import internal_kv
 
 from frpipe.core.errors import ClusterError
 from frpipe.runtime.allocation import Node
@@ -22,9 +25,8 @@ from frpipe.runtime.host import Host
 _IN_FLIGHT_PER_ACTOR = 2
 # How Ray's report of a stall names an operator: `- MapBatches(Embed): 2 active task(s), 0 finished, ...`.
 _STALLED = re.compile(r"- MapBatches\((\w+)\): (\d+) active task\(s\), (\d+) finished")
-_PATIENCE_S = 2.0
-# Workers tell of one part each.
-_KEPT = 10_000
+# What the store raises where the cluster does not answer.
+_LOST = (ray.exceptions.RayError, RuntimeError, AssertionError, ValueError)
 
 Counts = Mapping[str, int]
 
@@ -56,52 +58,45 @@ class RayExecutor(Executor):
         flow = _flow_of(tickets, stall_timeout_s)
         for step in steps:
             flow = _through(flow, step, len(tickets), in_hand)
-        return _rows_of(flow)
+        return _rows_of(flow) if in_hand is None else _forgetting(_rows_of(flow), in_hand)
 
     def share(self, read: Read) -> Read:
         return partial(_fetched, [ray.put(read())])
 
 
 class InHand:
-    """What workers have in hand of each part, held by an actor of the cluster that has been joined.
+    """What workers have in hand of each part, in the key-value store of the cluster that has been joined.
 
-    Nothing else depends on it: what is late or lost is missing from a line of progress for a while.
+    Nothing else depends on it: what is late or lost is missing from a line of progress for a while. An actor
+    that kept it would cost a process.
     """
 
     def __init__(self) -> None:
-        # It takes no CPU of the workers', and starts anew, empty, where its node is lost.
-        self._board: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+        self._space = f"frpipe-{uuid.uuid4().hex}".encode()
 
     def report(self, part: int, counts: Counts) -> None:
-        """Say how far a part is; does not wait."""
-        with suppress(ray.exceptions.RayError):
-            self._board.note.remote(part, dict(counts))
+        """Say how far a part is."""
+        with suppress(*_LOST):
+            internal_kv._internal_kv_put(b"%d" % part, json.dumps(dict(counts)), namespace=self._space)
 
     def read(self) -> dict[int, Counts]:
-        """What was last said of each part; nothing where there is no answer soon."""
+        """What was last said of each part; nothing where there is no answer."""
         try:
-            parts: dict[int, Counts] = ray.get(self._board.read.remote(), timeout=_PATIENCE_S)
-        except ray.exceptions.RayError:
+            parts = internal_kv._internal_kv_list(b"", namespace=self._space)
+            found = {part: internal_kv._internal_kv_get(part, namespace=self._space) for part in parts}
+        except _LOST:
             return {}
-        return parts
+        return {int(part): json.loads(counts) for part, counts in found.items() if counts}
 
+    def forget(self, part: int) -> None:
+        """Drop a part that is done."""
+        with suppress(*_LOST):
+            internal_kv._internal_kv_del(b"%d" % part, namespace=self._space)
 
-class _Board:
-    """The actor. Of many parts only those that were told of last are kept."""
-
-    def __init__(self) -> None:
-        self._parts: dict[int, Counts] = {}
-
-    def note(self, part: int, counts: Counts) -> None:
-        """Put a part last."""
-        self._parts.pop(part, None)
-        self._parts[part] = counts
-        if len(self._parts) > _KEPT:
-            del self._parts[next(iter(self._parts))]
-
-    def read(self) -> dict[int, Counts]:
-        """The parts, in the order in which they were last told of."""
-        return self._parts
+    def clear(self) -> None:
+        """Drop all."""
+        with suppress(*_LOST):
+            internal_kv._internal_kv_del(b"", del_by_prefix=True, namespace=self._space)
 
 
 class Worker:
@@ -165,6 +160,16 @@ def _through(flow: Any, step: Step, most: int, in_hand: InHand | None) -> Any:
         num_gpus=step.pool.num_gpus or None,
         fn_constructor_args=(step.make, in_hand),
     )
+
+
+def _forgetting(rows: Iterator[dict[str, Any]], in_hand: InHand) -> Iterator[dict[str, Any]]:
+    """The same rows; what is done is in nobody's hand any more."""
+    try:
+        for row in rows:
+            in_hand.forget(row["part"])
+            yield row
+    finally:
+        in_hand.clear()
 
 
 def _rows_of(flow: Any) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
-from frpipe.models.detectors.candidates import Candidate, Case
+from frpipe.models.detectors.candidates import Case, FaceCandidate
 from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.models.detectors.policy import chosen
 from frpipe.models.loading import load_detector, load_finder
@@ -61,7 +61,7 @@ class Located:
     detect_ms: float | None = None
     align_ms: float | None = None
     faces: Faces = field(default_factory=Faces.empty)
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[FaceCandidate] = field(default_factory=list)
     crops: list[np.ndarray] = field(default_factory=list)
     eye_distance_px: list[float] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
@@ -259,7 +259,7 @@ class Locator:
         located.candidates = [case.faces[index] for index in kept]
         _conclude(located, left_out)
 
-    def _is_no_photograph(self, crop: np.ndarray, face: Candidate) -> bool:
+    def _is_no_photograph(self, crop: np.ndarray, face: FaceCandidate) -> bool:
         """Whether a face was cut from a negative, a drawing or the like.
 
         One seen from the front has a score that leaves no doubt, or is judged more strictly.

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.schema import SUBJECT_ID
-from frpipe.gallery.suppression import CONTENTS, KINDS, Entry, Suppressions
+from frpipe.gallery.suppression import CONTENTS, KINDS, SuppressionEntry, Suppressions
 from frpipe.io.manifest.columns import ID
 
 
@@ -23,7 +23,7 @@ class Obeyed:
     have before the ids of these photos.
     """
 
-    entries: tuple[Entry, ...] = field(default=(), repr=False)
+    entries: tuple[SuppressionEntry, ...] = field(default=(), repr=False)
     source: str = ""
 
     @classmethod
@@ -35,7 +35,8 @@ class Obeyed:
             for kind in KINDS:
                 mine[kind] |= getattr(entry, kind)
         entries = (
-            Entry(key, "", "", "", *(frozenset(sets[key][kind]) for kind in KINDS)) for key in sorted(sets)
+            SuppressionEntry(key, "", "", "", *(frozenset(sets[key][kind]) for kind in KINDS))
+            for key in sorted(sets)
         )
         return cls(tuple(entries), source)
 

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.io.manifest.fetch import Fetcher
+from frpipe.io.manifest.roots import folder_of
 from frpipe.io.output import run
 from frpipe.io.output.embeddings import split
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
-from frpipe.io.storage.fetch import Fetcher
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.roots import folder_of
 from frpipe.models.loading import load_embedder
 from frpipe.runtime.host import ALONE, Host
 from frpipe.runtime.telemetry import record, record_photos, timed

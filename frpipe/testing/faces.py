@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.reasons import Status
-from frpipe.models.detectors.candidates import Candidate
+from frpipe.models.detectors.candidates import FaceCandidate
 from frpipe.models.detectors.faces import Faces
 from frpipe.stages.locate import Located
 from frpipe.vision.geometry import template
@@ -31,7 +31,7 @@ def located_faces(crops: NDArray[np.uint8]) -> Located:
         faces_detected=count,
         least_face_px=48.0,
         faces=Faces(boxes, scores, points),
-        candidates=[Candidate(boxes[i], points[i], float(scores[i]), 40.0) for i in range(count)],
+        candidates=[FaceCandidate(boxes[i], points[i], float(scores[i]), 40.0) for i in range(count)],
         crops=list(crops),
         eye_distance_px=[35.0] * count,
         sharpness=[30.0] * count,

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from frpipe.vision.decode import SHRINKS, Photo
+from frpipe.vision.exif import FLIPS_X, FLIPS_Y
 from frpipe.vision.geometry import Points, reduction, similarity, template
-from frpipe.vision.orient import FLIPS_X, FLIPS_Y
 from frpipe.vision.warp import area_factor, warp_square
 
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from frpipe.core.config import DecodeConfig
+from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason, Reject
 from frpipe.vision.damage import explain, refuse
-from frpipe.vision.depth import to_rgb8
-from frpipe.vision.exif import UPRIGHT
+from frpipe.vision.exif import UPRIGHT, orient
 from frpipe.vision.formats import DECODER_ERRORS, open_lazily
 from frpipe.vision.header import Header, read_header
 from frpipe.vision.jpeg import UnsupportedJpeg, decode_jpeg, effective_shrink
-from frpipe.vision.orient import orient
-from frpipe.vision.plugins import check_result, load_plugin
 
 SHRINKS = (1, 2, 4, 8)
 # These libraries turn the picture themselves, as the last step of a decode that succeeds.
 _SELF_ORIENTING = ("TIFF", "HEIF")
+
+
+_NO_CONVERSION = ("LAB", "BGR;15", "BGR;16", "BGR;24")
+
+
+Plugin = Callable[[bytes], NDArray[np.uint8] | None]
+_REMEDY = "decode.plugins holds names like 'package.module:function' of modules installed on every worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +148,81 @@ def _decode_by_plugin(data: bytes, config: DecodeConfig) -> Photo | None:
             check_size(width, height, config)
             return Photo(pixels, width, height, UPRIGHT, name, 1)
     return None
+
+
+def to_rgb8(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a loaded picture; what is transparent shows black behind it.
+
+    Colour profiles are not applied: as far as numbers go, every RGB is taken for sRGB.
+    Rejects: MISSING_CODEC for a colour space without a conversion.
+    """
+    if image.mode in _NO_CONVERSION:
+        raise Reject(Reason.MISSING_CODEC, f"colour space {image.mode}")
+    if image.mode[0] in "IF":
+        grey = grey8(np.asarray(image))
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", layer.size)
+        image.paste(layer, (0, 0), layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def grey8(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """(H, W) uint8 of grey values of any integer or float type.
+
+    uint16 is scaled from its full range. 32-bit integers and floats have no white of their own: the smallest
+    of 1 (floats only), 255 and 65535 that holds every value is taken for white; where none does, or a value
+    is negative, the range found is stretched. Non-finite values become black.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    is_float = values.dtype.kind == "f"
+    floats = values.astype(np.float32)
+    finite = np.isfinite(floats)
+    low = float(floats.min(where=finite, initial=np.inf))
+    high = float(floats.max(where=finite, initial=-np.inf))
+    black, white = _range(low, high, is_float)
+    scaled = (np.where(finite, floats, black) - black) * (255.0 / (white - black))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _range(low: float, high: float, is_float: bool) -> tuple[float, float]:
+    if low < 0 or high > 65535:
+        return (low, high) if high > low else (low, low + 1)
+    whites = (1.0, 255.0, 65535.0) if is_float else (255.0, 65535.0)
+    return 0.0, next((white for white in whites if high <= white), 65535.0)
+
+
+@cache
+def load_plugin(name: str) -> Plugin:
+    """Import a decoder, once per process.
+
+    It takes the encoded bytes and returns (H, W, 3) uint8 RGB, upright, or None for a file not its own.
+    Raises ConfigError.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise ConfigError(f"decode plugin {name!r} is not 'package.module:function'", _REMEDY)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"decode plugin {name!r} cannot be imported: {error}", _REMEDY) from None
+    if not callable(function):
+        raise ConfigError(f"decode plugin {name!r} is not a function", _REMEDY)
+    return cast(Plugin, function)
+
+
+def check_result(pixels: object, name: str) -> NDArray[np.uint8]:
+    """`pixels` if they are (H, W, 3) uint8. Raises ConfigError."""
+    if (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.ndim == 3
+        and pixels.shape[2] == 3
+    ):
+        return np.ascontiguousarray(pixels)
+    raise ConfigError(
+        f"decode plugin {name!r} returned something else than (H, W, 3) uint8",
+        "mend the plugin or leave it out",
+    )

@@ -21,7 +21,7 @@ _CROPS_PER_TILE = (_TILE + 4) // (_CROP + 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class SheetTile:
     """One photo.
 
     pixels: (H, W, 3) uint8 RGB upright, or None where it cannot be shown.  boxes: (k, 4) xyxy and points:
@@ -37,7 +37,7 @@ class Tile:
     crops: Sequence[np.ndarray] = ()
 
 
-def draw_sheet(tiles: Sequence[Tile], columns: int = 4) -> np.ndarray:
+def draw_sheet(tiles: Sequence[SheetTile], columns: int = 4) -> np.ndarray:
     """The sheet as (H, W, 3) uint8 RGB, `columns` tiles wide."""
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
@@ -49,7 +49,7 @@ def draw_sheet(tiles: Sequence[Tile], columns: int = 4) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int) -> None:
+def _draw_tile(sheet: Image.Image, tile: SheetTile, left: int, top: int) -> None:
     draw = ImageDraw.Draw(sheet)
     if tile.pixels is None:
         draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), outline=_DIM)
@@ -65,7 +65,7 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int) -> None:
         sheet.paste(small, (left + index * (_CROP + 4), top + _TILE + _CAPTION + 4))
 
 
-def _draw_photo(sheet: Image.Image, tile: Tile, pixels: np.ndarray, left: int, top: int) -> None:
+def _draw_photo(sheet: Image.Image, tile: SheetTile, pixels: np.ndarray, left: int, top: int) -> None:
     height, width = pixels.shape[:2]
     scale = _TILE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -20,15 +20,15 @@ from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import OutputError
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.enroll import job as enroll_flow
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.erase import job as erase_flow
 from frpipe.jobs.erase.job import Erase
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.features import stored_settings
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
-from frpipe.jobs.replay.source import stored_settings
 
 ROWS, PART_ROWS = 16, 4
 # One photo of the person is rejected, one is not; another person's is rejected too.
@@ -180,9 +180,7 @@ def _replay(source: Path, output: Path) -> Replay:
 def _who(output: Path) -> set[str]:
     """Everybody whom a table of the run names."""
     plan = pa.concat_tables(_parts_of(output / "_plan"))["subject_id"].to_pylist()
-    shown = [
-        table["subject_id"].to_pylist() for pair in read_outputs(Folder.at(str(output))) for table in pair
-    ]
+    shown = [table["subject_id"].to_pylist() for pair in Features.at(str(output)).tables() for table in pair]
     return {*plan, *(each for subjects in shown for each in subjects)}
 
 
@@ -191,7 +189,7 @@ def _parts_of(folder: Path) -> list[pa.Table]:
 
 
 def _tables(out: Folder) -> list[pa.Table]:
-    return [table for pair in read_outputs(out) for table in pair]
+    return [table for pair in Features(out).tables() for table in pair]
 
 
 def _broken(*_: object) -> None:

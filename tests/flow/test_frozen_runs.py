@@ -20,10 +20,10 @@ from frozen import NIGHTS, THRESHOLD, Frozen, holds, same_keys
 from frpipe.core.config import load_config
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.features import stored_settings
 from frpipe.jobs.identify.job import Identifying
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
-from frpipe.jobs.replay.source import stored_settings
 
 # Numbers of the same model on another machine.
 NEAR = 1e-3

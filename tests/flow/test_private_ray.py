@@ -24,7 +24,7 @@ OPEN_METHODS = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 }
 OPEN_PAGES = {"GET /api/healthz", "GET /api/local_raylet_healthz"}
-METRICS_ALONE = {"monitor.py", "dashboard.py", "ray::DashboardAgent"}
+METRICS_ALONE = {"ray::DashboardAgent"}
 USERS_TOKEN = "the-token-of-another-cluster-of-this-user"
 
 

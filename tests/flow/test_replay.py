@@ -29,10 +29,9 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.enroll.job import Enrollment
-from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.features import FeatureRun, stored_settings
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
-from frpipe.jobs.replay.source import stored_settings
 from frpipe.runtime.ray_executor import _rows_of as rows_of
 
 # By row of the manifest. Parts have four rows, so that two of the six hold nothing that is replayed.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from frpipe.core.report import Report, Tally
+from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
@@ -97,7 +97,7 @@ def enrolled(
 
 def seal(out: Folder) -> Report:
     """End a run, as the enroll job does; its report."""
-    files, tally = [], Tally()
+    files, tally = [], PhotoCounts()
     for part in range(load_plan(out).parts):
         *both, images = check_part(out, part)
         files += both

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from frpipe.core.report import Report, Tally
+from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
@@ -54,7 +54,7 @@ def made_run(place: Path, photos: Sequence[Photo], manifest: Path | None = None)
     faces = pa.Table.from_pylist([_face(photo) for photo in photos], face_schema(DIM, _NOTHING))
     write_part(out, 0, images, faces, METADATA)
     *files, table = check_part(out, 0)
-    tally = Tally()
+    tally = PhotoCounts()
     tally.add(table)
     report = Report.of(
         tally,

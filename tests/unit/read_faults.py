@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -32,8 +33,9 @@ from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import load_plan
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.jobs.consolidate.job import Consolidation
@@ -50,8 +52,7 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import enter
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.journal import NIGHT, encoded, read_record
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.reading import in_order, read_faces, read_images
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut
 from frpipe.jobs.replay.source import ReplaySource
@@ -324,19 +325,14 @@ def _replay(at: Path, to: Path) -> object:
     hits = source.hits(choice)
     plan = cut(source, choice, hits, "auto", out.child("_replay"), workers=1)
     copy_plan(source.files.folder, out, source.plan)
-    nothing: Any = None
-    Merge(source.files, ListedFiles(out, {}), choice, {}, nothing, out).write(range(source.plan.parts))
+    first_alone: Any = SimpleNamespace(further={})
+    Merge(source.files, ListedFiles(out, {}), choice, {}, first_alone, out).write(range(source.plan.parts))
     return plan.rows, _tables(out)
 
 
 def _rescan(at: Path, _: Path) -> object:
-    out = Folder.at(str(at / "out"))
-
-    def look(part: int) -> tuple[int, int]:
-        images, faces = read_images(out, part, IMAGE_NAMES), read_faces(out, part, FACE_NAMES)
-        return images.num_rows, faces.num_rows
-
-    return list(in_order(look, range(load_plan(out).parts)))
+    tables = Features.at(str(at / "out")).tables(IMAGE_NAMES, FACE_NAMES)
+    return [(images.num_rows, faces.num_rows) for images, faces in tables]
 
 
 def _audit(at: Path, _: Path) -> object:

@@ -13,9 +13,9 @@ from frpipe.core.report import Report
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.job import Enrollment
-from frpipe.jobs.rejects.choice import Choice, stage_reasons
+from frpipe.jobs.features import stored_settings
+from frpipe.jobs.rejects import Choice, stage_reasons
 from frpipe.jobs.replay.job import Replay
-from frpipe.jobs.replay.source import stored_settings
 from frpipe.testing.executors import InThisProcess
 
 HERE = InThisProcess()

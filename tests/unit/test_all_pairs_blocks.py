@@ -9,8 +9,15 @@ import pyarrow as pa
 import pytest
 
 from frpipe.jobs.evaluate.all_pairs import blocks as score_blocks
-from frpipe.jobs.evaluate.all_pairs.blocks import CROSS, REST, Cell, Counting, Labelled, scored
-from frpipe.jobs.evaluate.all_pairs.counting import counted
+from frpipe.jobs.evaluate.all_pairs.blocks import (
+    CROSS,
+    REST,
+    Cell,
+    Counting,
+    LabelledTemplates,
+    counted,
+    scored,
+)
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table, histograms_of
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.streaming import BINS, PLACE, ScoreHistogram
@@ -27,14 +34,14 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_blocks, "TILE", (4, 7))
 
 
-def _block(rows: int, seed: int) -> Labelled:
+def _block(rows: int, seed: int) -> LabelledTemplates:
     """Few people, so that most have several templates, in the whole of either block."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((rows, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     subject = pa.array([f"s{number}" for number in rng.integers(0, 9, rows)])
     cohort = rng.choice(["f", "m", None, "else"], rows).tolist()
-    return Labelled(subject, pa.array(cohort, pa.string()), vectors)
+    return LabelledTemplates(subject, pa.array(cohort, pa.string()), vectors)
 
 
 def _cell_of(one: str | None, other: str | None) -> int:
@@ -43,7 +50,7 @@ def _cell_of(one: str | None, other: str | None) -> int:
     return LABELS.index(one) if one == other else CROSS
 
 
-def _expected(a: Labelled, b: Labelled | None) -> Pairs:
+def _expected(a: LabelledTemplates, b: LabelledTemplates | None) -> Pairs:
     """Pair by pair."""
     other = a if b is None else b
     rows = combinations(range(len(a.vectors)), 2) if b is None else product(*map(_rows, (a, other)))
@@ -55,7 +62,7 @@ def _expected(a: Labelled, b: Labelled | None) -> Pairs:
     return found
 
 
-def _rows(block: Labelled) -> range:
+def _rows(block: LabelledTemplates) -> range:
     return range(len(block.vectors))
 
 
@@ -99,7 +106,7 @@ def test_errors_are_counted_at_the_template_they_are_of(others: int | None) -> N
 
 def test_misses_are_of_the_person() -> None:
     vectors = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
-    block = Labelled(pa.array(["a", "b", "b", "a"]), pa.nulls(4, pa.string()), vectors)
+    block = LabelledTemplates(pa.array(["a", "b", "b", "a"]), pa.nulls(4, pa.string()), vectors)
     (cell,) = scored(block, None, Counting((0.5,))).values()
     assert cell.errors[0].misses.tolist() == [1, 1, 0, 0]
 

@@ -18,13 +18,13 @@ from frpipe.core.config import Config
 from frpipe.core.errors import FileDamaged, OutputError, StorageError
 from frpipe.io.output import plan as partition
 from frpipe.io.output import run
-from frpipe.io.output.features import read_part_output
+from frpipe.io.output.features import Features
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.check.job import DAMAGED, GONE, STRANGE, Check, CheckedRun, Problem, again
+from frpipe.jobs.check.job import DAMAGED, GONE, STRANGE, Check, CheckedRun, FileProblem, again
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.contract import until_whole
 from frpipe.jobs.erase.job import Erase
@@ -65,7 +65,7 @@ def test_every_flipped_byte_is_found_though_sizes_agree(name: str, out: Folder) 
     for place in range(0, len(data), max(1, len(data) // 12)):
         _flip(out, name, place)
         assert run.complete(out) is not None
-        assert _only(out).problems == (Problem(name, DAMAGED),)
+        assert _only(out).problems == (FileProblem(name, DAMAGED),)
         out.write(name, data)
     assert _only(out).whole
 
@@ -84,7 +84,7 @@ def test_readers_refuse_what_was_changed_and_name_the_check(out: Folder, tmp_pat
 def test_the_remedy_of_an_enroll_run_works(
     name: str, how: str, out: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables, before = read_part_output(out, 3), _files(out)
+    tables, before = Features(out).part(3), _files(out)
     _flip(out, name) if how == DAMAGED else out.delete(name)
     after = _files(out)
     assert main(["check", out.uri]) == 6
@@ -132,7 +132,7 @@ def test_files_that_a_plain_glob_would_read_too_are_found_and_left(out: Folder) 
     out.write(stray, out.read(FACES))
     out.write("notes.txt", b"beside the run's folders nobody is misled")
     (found,) = Check(out.uri, mend=True).run()
-    assert found.problems == (Problem(stray, STRANGE, mendable=False),)
+    assert found.problems == (FileProblem(stray, STRANGE, mendable=False),)
     assert out.exists(stray) and out.exists(run.SUCCESS)
 
 
@@ -146,7 +146,7 @@ def test_the_plan_is_checked_too(out: Folder) -> None:
     ]
     assert out.exists(run.SUCCESS)
     out.write("_plan/part-000000.parquet", b"PAR1")
-    assert _only(out).problems == (Problem("_plan/part-000000.parquet", DAMAGED, mendable=False),)
+    assert _only(out).problems == (FileProblem("_plan/part-000000.parquet", DAMAGED, mendable=False),)
 
 
 def test_no_plan_is_read_with_other_rows_than_were_written(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_unfinished_run_is_checked_by_its_own_marks(out: Folder) -> None:
     run.reopen(out)
     assert (_only(out).whole, _only(out).problems) == (False, ())
     _flip(out, FACES)
-    assert _only(out).problems == (Problem(FACES, DAMAGED),)
+    assert _only(out).problems == (FileProblem(FACES, DAMAGED),)
     (found,) = Check(out.uri, mend=True).run()
     assert found.mended and not out.exists(IMAGES)
 
@@ -180,7 +180,7 @@ def test_an_unfinished_result_is_checked_by_the_checksums_of_its_pages(tmp_path:
         units.publish(unit, pa.table({"a": list(range(1000))}), {})
     assert _only(out).problems == ()
     out.write("pairs/part-000001.parquet", out.read("pairs/part-000001.parquet")[:-1])
-    assert _only(out).problems == (Problem("pairs/part-000001.parquet", DAMAGED),)
+    assert _only(out).problems == (FileProblem("pairs/part-000001.parquet", DAMAGED),)
     Check(out.uri, mend=True).run()
     assert units.done() == {0, 2}
 

@@ -14,9 +14,8 @@ from PIL import Image, features
 from frpipe.core.config import DecodeConfig
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason, Reject
-from frpipe.vision.decode import decode
-from frpipe.vision.depth import grey8
-from frpipe.vision.orient import orient
+from frpipe.vision.decode import decode, grey8
+from frpipe.vision.exif import orient
 
 CONFIG = DecodeConfig()
 SCENE = scene()

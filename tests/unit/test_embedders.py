@@ -22,7 +22,7 @@ from frpipe.core.errors import ConfigError, FileDamaged, GalleryMismatch, Manife
 from frpipe.core.schema import embedding_schema
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check, again
 from frpipe.jobs.consolidate.job import Consolidation
@@ -247,15 +247,15 @@ def test_readers_see_the_embedder_that_they_ask_for(runs: dict[str, Path]) -> No
     names = ["embedding", "face_id", "norm", "subject_id", "preprocessing_hash"]
     for wanted in (names, ["embedding"], None):
         for (_, found), (_, alone) in zip(
-            read_outputs(both, ["image_id"], wanted, OTHER),
-            read_outputs(other, ["image_id"], wanted),
+            Features(both, OTHER).tables(["image_id"], wanted),
+            Features(other).tables(["image_id"], wanted),
             strict=True,
         ):
             assert found.column_names == alone.column_names
             assert found["embedding"].type.list_size == DIM
             if wanted is not None and "face_id" in wanted:
                 assert found["face_id"].equals(alone["face_id"])
-    for _, faces in read_outputs(both, ["image_id"], ["face_id"], OTHER):
+    for _, faces in Features(both, OTHER).tables(["image_id"], ["face_id"]):
         assert faces.column_names == ["face_id"]
 
 
@@ -265,7 +265,7 @@ def test_a_file_of_other_faces_is_damage(runs: dict[str, Path], tmp_path: Path) 
     (out / "_SUCCESS").unlink()
     shutil.copy(_beside(out) / "part-000000.parquet", _beside(out) / "part-000001.parquet")
     with pytest.raises(FileDamaged, match=OTHER):
-        list(read_outputs(Folder.at(str(out)), ["image_id"], ["embedding"], OTHER))
+        list(Features.at(str(out), OTHER).tables(["image_id"], ["embedding"]))
 
 
 @pytest.mark.parametrize("bad", ["first", "other"])

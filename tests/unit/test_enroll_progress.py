@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import RpcError
 
 from frpipe.jobs import progress as module
 from frpipe.jobs.enroll import runner
@@ -117,7 +117,9 @@ def test_a_photo_has_ended_with_its_last_face_and_those_before_it() -> None:
 
 
 def test_a_worker_has_opencv_work_in_one_thread() -> None:
-    spec: Any = SimpleNamespace(models_of=lambda _: (), output="/none", recipe=SimpleNamespace(metadata=dict))
+    spec: Any = SimpleNamespace(
+        models_of=lambda _: (), output="/none", claim="", recipe=SimpleNamespace(metadata=dict)
+    )
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
@@ -127,23 +129,17 @@ def test_a_worker_has_opencv_work_in_one_thread() -> None:
         cv2.setNumThreads(before)
 
 
-@pytest.mark.parametrize("error", [GetTimeoutError("late"), RayActorError()])
-def test_a_board_that_is_late_or_lost_is_an_empty_one(
+@pytest.mark.parametrize("error", [RpcError("late"), RuntimeError("no cluster")])
+def test_a_cluster_that_does_not_answer_has_nothing_in_hand(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Call:
-        def remote(self, *_: object) -> None:
-            if isinstance(error, RayActorError):
-                raise error
-
-    class Board:
-        note = read = Call()
-
-    def get(*_: object, **__: object) -> None:
+    def lost(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(ray_executor.ray, "get", get)
-    hand = ray_executor.InHand.__new__(ray_executor.InHand)
-    hand._board = Board()
+    for name in ("put", "get", "list", "del"):
+        monkeypatch.setattr(ray_executor.internal_kv, f"_internal_kv_{name}", lost)
+    hand = ray_executor.InHand()
     hand.report(0, {"ok": 1})
     assert hand.read() == {}
+    hand.forget(0)
+    hand.clear()

@@ -18,7 +18,7 @@ from frpipe.cli.main import main
 from frpipe.core.errors import OutputError
 from frpipe.io.erasure.erased_ids import subject_digest
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.output.parts import check_part
 from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.storage.folder import Folder
@@ -26,8 +26,7 @@ from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.listing import rejects_of
+from frpipe.jobs.rejects import Choice, rejects_of
 
 NOBODY: frozenset[str] = frozenset()
 # The person of rows 0 and 7, who are in parts 0 and 3.
@@ -50,7 +49,7 @@ def test_rows_go_from_every_table_and_other_parts_stay_the_same_bytes(out: Folde
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert _schemas(out) == schemas
     stay = [image_id(row) for row in range(ROWS) if row not in THEIR_ROWS]
-    tables = list(read_outputs(out))
+    tables = list(Features(out).tables())
     assert [each for images, _ in tables for each in images["image_id"].to_pylist()] == stay
     assert [each for part in range(PARTS) for each in read_part(out, part)["image_id"].to_pylist()] == stay
     faces = pa.concat_tables(faces for _, faces in tables)
@@ -79,7 +78,7 @@ def test_lists_reports_marks_and_readers_agree_afterwards(out: Folder, tmp_path:
     for file in json.loads(out.read(run.FILES))["files"]:
         assert hashlib.sha256(out.read(file["name"])).hexdigest() == file["sha256"]
     found = FeatureRun.open(out.uri)
-    assert found.faces == report["faces"] == sum(faces.num_rows for _, faces in read_outputs(out))
+    assert found.faces == report["faces"] == sum(faces.num_rows for _, faces in Features(out).tables())
     counted = rejects_of(out.uri, Choice.of())
     assert (counted.finished, counted.photos, counted.planned) == (True, ROWS - 4, ROWS - 4)
     assert Consolidation(out.uri, str(tmp_path / "gallery")).run().added == report["faces"]
@@ -90,7 +89,7 @@ def test_lists_reports_marks_and_readers_agree_afterwards(out: Folder, tmp_path:
 def test_a_part_and_a_run_may_come_out_empty(out: Folder, tmp_path: Path) -> None:
     _erase(out, "person-4", "person-5")
     Consolidation(out.uri, str(tmp_path / "gallery")).run()
-    assert [len(images) for images, _ in read_outputs(out)] == [2, 2, 0, 2, 2, 2]
+    assert [len(images) for images, _ in Features(out).tables()] == [2, 2, 0, 2, 2, 2]
     _erase(out, *(f"person-{row}" for row in range(ROWS)))
     report = run.complete(out)
     assert report is not None and (report["rows"], report["faces"], report["erased"]) == (0, 0, ROWS)
@@ -136,7 +135,7 @@ def test_once_more_is_nothing_and_says_so(out: Folder, capsys: pytest.CaptureFix
 
 def test_an_id_inside_another_is_neither_erased_nor_found(out: Folder) -> None:
     assert _erase(out, "person-1").images == 1
-    subjects = [each for images, _ in read_outputs(out) for each in images["subject_id"].to_pylist()]
+    subjects = [each for images, _ in Features(out).tables() for each in images["subject_id"].to_pylist()]
     assert {"person-10", "person-11"} <= set(subjects) and "person-1" not in subjects
 
 

@@ -22,11 +22,11 @@ from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.likeness import Doubt, Doubts
+from frpipe.io.erasure.pending import PENDING, RECEIPTS, refuse_pending
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.since import OldResult
 from frpipe.jobs.erase.everywhere import ErasedEverywhere, EraseEverywhere
-from frpipe.jobs.erase.pending import PENDING, RECEIPTS, refuse_pending
 from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly.doubts import DOUBTS, doubted, write_doubts

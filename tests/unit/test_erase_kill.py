@@ -17,9 +17,9 @@ from erase_runs import PARTS, ROWS, finished_run
 
 from frpipe.core.errors import OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
-from frpipe.io.erasure.journal import Erasure, Journal
+from frpipe.io.erasure.journal import Erasure, ErasureJournal
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.erase.job import Erase
@@ -57,7 +57,7 @@ def test_killed_at_any_write_the_same_command_ends_alike(
             _erase(out, PERSON)
         if run.complete(out) is not None:
             assert _rows(out) in (whole, whole_erased), moment
-            assert FeatureRun.open(out.uri).faces == sum(len(faces) for _, faces in read_outputs(out))
+            assert FeatureRun.open(out.uri).faces == sum(len(faces) for _, faces in Features(out).tables())
         else:
             with pytest.raises(OutputError, match="being taken out"):
                 FeatureRun.open(out.uri)
@@ -111,7 +111,7 @@ def test_two_at_once_end_right(finished: Folder, tmp_path: Path, second: str) ->
 def test_threads_of_one_erasure_take_it_up_again_together(finished: Folder, tmp_path: Path) -> None:
     """The mark goes while several threads strike parts: none of them thinks that another process came."""
     out = _copy(finished, tmp_path)
-    journal = Journal.of(out)
+    journal = ErasureJournal.of(out)
     erasure = Erasure.of(ErasedIds("key"), images=0, faces=0, parts=(), copies=0)
     assert journal.begin(erasure)
     threads, turns = 8, 20
@@ -167,13 +167,13 @@ def _copy(out: Folder, place: Path) -> Folder:
 
 def _rows(out: Folder) -> list[list[str]]:
     """Ids of the faces, the photos, and the plan, by part."""
-    ids = [[*f["face_id"].to_pylist(), *i["image_id"].to_pylist()] for i, f in read_outputs(out)]
+    ids = [[*f["face_id"].to_pylist(), *i["image_id"].to_pylist()] for i, f in Features(out).tables()]
     return [*ids, *(read_part(out, part)["image_id"].to_pylist() for part in range(load_plan(out).parts))]
 
 
 def _without(finished: Folder, *people: str) -> list[list[str]]:
     gone = set()
-    for images, _ in read_outputs(finished):
+    for images, _ in Features(finished).tables():
         gone |= {row["image_id"] for row in images.to_pylist() if row["subject_id"] in people}
     return [[each for each in part if each.partition("#")[0] not in gone] for part in _rows(finished)]
 

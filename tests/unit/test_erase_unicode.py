@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from frpipe.io.erasure.erased_ids import ErasedIds
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.erase.proof import ErasureError
 
@@ -48,7 +48,7 @@ def test_a_run_that_holds_both_forms_loses_both(tmp_path: Path, monkeypatch: pyt
         out = erase_runs.finished_run(tmp_path)
     done = Erase(out.uri, frozenset({NFC}), frozenset()).run()
     assert (done.images, len(done.absent)) == (2, 0)
-    left = {each for images, _ in read_outputs(out) for each in images["subject_id"].to_pylist()}
+    left = {each for images, _ in Features(out).tables() for each in images["subject_id"].to_pylist()}
     assert not left & {NFC, NFD}
 
 

@@ -18,10 +18,10 @@ from s3server import S3, forget_clients, s3  # noqa: F401
 
 from frpipe.core.errors import ManifestError, StorageError
 from frpipe.core.reasons import Reason, Reject
-from frpipe.io.storage import fetch as fetching
-from frpipe.io.storage.fetch import Fetcher
+from frpipe.io.manifest import fetch as fetching
+from frpipe.io.manifest.fetch import Fetcher
+from frpipe.io.manifest.roots import folder_of
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.roots import folder_of
 
 
 def _fetcher(*roots: str, attempts: int = 3, max_bytes: int = 1000) -> Fetcher:

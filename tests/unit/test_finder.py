@@ -16,7 +16,7 @@ from PIL import Image
 
 from frpipe.core.config import Config, DecodeConfig, load_config
 from frpipe.core.reasons import Reason, Status
-from frpipe.models.detectors.candidates import Candidate, Case, landmark_error
+from frpipe.models.detectors.candidates import Case, FaceCandidate, landmark_error
 from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.stages import locate
 from frpipe.stages.locate import Located, Locator
@@ -30,15 +30,15 @@ SMALL = Drawn(500, 300, 70)
 BALL = Drawn(90, 90, 80, kind="ball")
 
 
-def by_place(case: Case) -> list[Candidate]:
+def by_place(case: Case) -> list[FaceCandidate]:
     return sorted(case.faces, key=lambda face: (round(face.centre[0]), round(face.centre[1])))
 
 
-def nearest(case: Case, place: NDArray[np.float64]) -> Candidate:
+def nearest(case: Case, place: NDArray[np.float64]) -> FaceCandidate:
     return min(case.faces, key=lambda face: float(np.hypot(*(face.centre - place))))
 
 
-def is_at(face: Candidate, drawn: Drawn, frame: NDArray[np.float64] | None = None) -> None:
+def is_at(face: FaceCandidate, drawn: Drawn, frame: NDArray[np.float64] | None = None) -> None:
     """The face has the box and the landmarks of the drawn one, in a photo that was turned by `frame`."""
     frame = np.eye(2, 3) if frame is None else frame
     points = moved(drawn.points, frame)
@@ -290,7 +290,7 @@ def test_a_detector_without_numbers_for_looks_has_no_finder() -> None:
 
 @pytest.mark.parametrize(("width", "shrink"), [(60, 1), (150, 2), (300, 4)])
 def test_the_decode_for_second_looks_is_as_small_as_they_allow(width: float, shrink: int) -> None:
-    face = Candidate(np.array([0, 0, width, width]), template(112), 0.8, 30)
+    face = FaceCandidate(np.array([0, 0, width, width]), template(112), 0.8, 30)
     case = Case(photo_of(picture(10, 10)), faces=[face])
     assert finder()[0].needed_shrink(case) == shrink
     face.is_sure = True

@@ -23,13 +23,13 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.enroll.job import Enrollment, run_spec
-from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.going_on import for_gallery, going_on
 from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.plan import night_plan
 from frpipe.jobs.photo import spec_of
-from frpipe.jobs.replay.source import ReplaySource, stored_settings
+from frpipe.jobs.replay.source import ReplaySource
 from frpipe.jobs.verify.job import PairVerification
 from frpipe.models.registry import Registry
 

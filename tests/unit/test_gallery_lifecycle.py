@@ -136,7 +136,7 @@ def test_halves_merged_are_the_whole(tmp_path: Path, gallery: Gallery) -> None:
     lifecycle.enroll(right, [whole.slice(90)])
     assert lifecycle.merge(left, right).added == 110
     assert content(left.snapshot()) == content(gallery.snapshot())
-    assert lifecycle.diff(left.snapshot(), gallery.snapshot()) == lifecycle.Difference((), (), ())
+    assert lifecycle.diff(left.snapshot(), gallery.snapshot()) == lifecycle.GalleryDifference((), (), ())
     assert lifecycle.merge(left, right).unchanged == 110
     assert [entry.action for entry in left.log()] == ["create", "enroll", "merge"]
 
@@ -153,9 +153,9 @@ def test_diff_names_who_came_went_and_changed(gallery: Gallery) -> None:
         gallery, [people(["p0002"], seed=3, Name=["n"]), people(["신입"], Name=["n"])], "replace"
     )
     found = lifecycle.diff(gallery.snapshot(1), gallery.snapshot())
-    assert found == lifecycle.Difference(added=("신입",), removed=("p0001",), changed=("p0002",))
+    assert found == lifecycle.GalleryDifference(added=("신입",), removed=("p0001",), changed=("p0002",))
     before = gallery.snapshot()
-    assert lifecycle.diff(before, before) == lifecycle.Difference((), (), ())
+    assert lifecycle.diff(before, before) == lifecycle.GalleryDifference((), (), ())
 
 
 def test_rollback_brings_a_version_back_and_can_be_undone(gallery: Gallery) -> None:

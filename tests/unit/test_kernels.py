@@ -14,15 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpipe.core.errors import ConfigError, ProviderMissing
-from frpipe.matching.blas import Blas
+from frpipe.matching.blas import Blas, reaching
 from frpipe.matching.device import Device
-from frpipe.matching.int8 import Int8, exact_levels
+from frpipe.matching.int8 import Int8, Quantised, exact_levels
 from frpipe.matching.kernel import Floats, Hits, Kernel
 from frpipe.matching.kernels import kernel_of
-from frpipe.matching.quantised import Quantised
-from frpipe.matching.seed import opened
-from frpipe.matching.tile_filter import reaching
-from frpipe.matching.topk import top_k
+from frpipe.matching.topk import opened, top_k
 
 DIMS = (1, 3, 16, 128, 512)
 KERNELS: dict[str, Callable[[], Kernel]] = {

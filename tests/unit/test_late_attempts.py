@@ -18,7 +18,7 @@ from part_work import PartsOf
 from frpipe.core.errors import OutputError
 from frpipe.core.schema import face_schema
 from frpipe.io.output import run
-from frpipe.io.output.features import read_part_output
+from frpipe.io.output.features import Features
 from frpipe.io.output.parts import done_parts, part_name, write_part
 from frpipe.io.output.plan import load_plan
 from frpipe.io.output.units import Units
@@ -102,7 +102,7 @@ def out(whole: Folder, tmp_path: Path) -> Folder:
 @pytest.fixture
 def tables(whole: Folder) -> tuple[pa.Table, pa.Table]:
     """Of the first part."""
-    images, faces = read_part_output(whole, PART)
+    images, faces = Features(whole).part(PART)
     return images, faces.cast(face_schema(DIM, EXTRA))
 
 
@@ -211,7 +211,7 @@ def test_a_late_attempt_between_two_rounds_costs_a_round_at_most(
     seal(out)
     assert rounds <= 2
     assert (found.tally.rows, found.damaged) == (PARTS * PART_ROWS, [])
-    first = read_part_output(out, PART)[1]["sharpness"]
+    first = Features(out).part(PART)[1]["sharpness"]
     assert first in (tables[1]["sharpness"], _others(tables)[1]["sharpness"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
 from frpipe.core.threshold import Target, ThresholdCard
-from frpipe.matching.threshold import expected_fpir, limit_of
+from frpipe.matching.threshold import expected_fpir, threshold_of
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 
@@ -40,26 +40,37 @@ def _search_card(fpir: float = 0.01, subjects: int = 10_000) -> ThresholdCard:
 
 
 def test_what_is_given_goes_before_the_threshold_card_and_that_before_the_model_card(model: Card) -> None:
-    given = limit_of(OWN, given=0.3, card=_card(), embedder_card=model)
+    given = threshold_of(OWN, given=0.3, card=_card(), embedder_card=model)
     assert (given.similarity, given.distance, given.source, given.warning) == (0.3, 0.7, "given", None)
-    chosen = limit_of(OWN, card=_card(), embedder_card=model)
+    chosen = threshold_of(OWN, card=_card(), embedder_card=model)
     assert (chosen.similarity, chosen.kind, chosen.fmr) == (0.5, "distance", 1e-4)
     assert "our photos" in chosen.source
-    default = limit_of(OWN, embedder_card=model)
+    default = threshold_of(OWN, embedder_card=model)
     assert model.embedder is not None
     assert model.embedder.threshold is not None
     assert default.similarity == model.embedder.threshold.similarity
     assert model.name in default.source
 
 
+def test_a_threshold_says_what_it_was_chosen_for_and_is_stored_without(model: Card) -> None:
+    chosen = [
+        threshold_of(OWN, given=0.3),
+        threshold_of(OWN, embedder_card=model),
+        threshold_of(OWN, card=_card()),
+        threshold_of(OWN, card=_search_card(), searched=10_000),
+    ]
+    assert [each.purpose for each in chosen] == [None, "verification", "verification", "identification"]
+    assert [*chosen[0].as_dict()] == ["similarity", "distance", "kind", "source", "target", "fmr", "warning"]
+
+
 def test_zero_is_a_threshold(model: Card) -> None:
-    assert limit_of(OWN, given=0.0, embedder_card=model).similarity == 0
+    assert threshold_of(OWN, given=0.0, embedder_card=model).similarity == 0
 
 
 @pytest.mark.parametrize("given", [1.01, -2, float("nan"), float("inf")])
 def test_what_is_no_similarity_is_refused(given: float) -> None:
     with pytest.raises(ConfigError, match="from -1 to 1"):
-        limit_of(OWN, given=given)
+        threshold_of(OWN, given=given)
 
 
 def test_without_any_threshold_the_error_says_how_to_give_one(model: Card) -> None:
@@ -67,43 +78,43 @@ def test_without_any_threshold_the_error_says_how_to_give_one(model: Card) -> No
     without = model.model_copy(update={"embedder": model.embedder.model_copy(update={"threshold": None})})
     for card in (None, without):
         with pytest.raises(ConfigError, match="no threshold") as refused:
-            limit_of(OWN, embedder_card=card)
+            threshold_of(OWN, embedder_card=card)
         assert "--threshold-card" in refused.value.remedy
 
 
 def test_a_card_of_another_embedder_is_refused_with_both_hashes(model: Card) -> None:
     with pytest.raises(GalleryMismatch) as refused:
-        limit_of(OTHER, card=_card(), embedder_card=model)
+        threshold_of(OTHER, card=_card(), embedder_card=model)
     assert OWN in refused.value.message
     assert OTHER in refused.value.message
 
 
 def test_a_card_of_another_preprocessing_is_refused_where_it_names_one() -> None:
     card = _card(preprocessing_hash="p" * 64)
-    assert limit_of(OWN, card=card).similarity == 0.5
-    assert limit_of(OWN, card=card, preprocessing_hash="p" * 64).similarity == 0.5
-    assert limit_of(OWN, card=_card(), preprocessing_hash="q" * 64).similarity == 0.5
+    assert threshold_of(OWN, card=card).similarity == 0.5
+    assert threshold_of(OWN, card=card, preprocessing_hash="p" * 64).similarity == 0.5
+    assert threshold_of(OWN, card=_card(), preprocessing_hash="q" * 64).similarity == 0.5
     with pytest.raises(GalleryMismatch, match="preprocessing"):
-        limit_of(OWN, card=card, preprocessing_hash="q" * 64)
+        threshold_of(OWN, card=card, preprocessing_hash="q" * 64)
 
 
 def test_a_threshold_for_pairs_is_warned_of_in_a_search(model: Card) -> None:
     for limit in (
-        limit_of(OWN, embedder_card=model, searched=10_000),
-        limit_of(OWN, card=_card(), searched=10_000),
+        threshold_of(OWN, embedder_card=model, searched=10_000),
+        threshold_of(OWN, card=_card(), searched=10_000),
     ):
         assert limit.warning is not None
         assert "one-to-one" in limit.warning
         assert "0.632" in limit.warning
         assert "10,000 templates" in limit.warning
-    assert limit_of(OWN, card=_card(), searched=1).warning is None
-    unknown = limit_of(OWN, card=_card(target=None), searched=10_000)
+    assert threshold_of(OWN, card=_card(), searched=1).warning is None
+    unknown = threshold_of(OWN, card=_card(target=None), searched=10_000)
     assert unknown.fmr is None
     assert "unknown" in (unknown.warning or "")
 
 
 def test_a_default_is_always_said_to_be_one(model: Card) -> None:
-    assert "model card of sface_2021dec" in (limit_of(OWN, embedder_card=model).warning or "")
+    assert "model card of sface_2021dec" in (threshold_of(OWN, embedder_card=model).warning or "")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +124,7 @@ def test_a_default_is_always_said_to_be_one(model: Card) -> None:
 def test_a_threshold_for_a_search_is_warned_of_in_a_gallery_of_another_size(
     subjects: int, said: str | None
 ) -> None:
-    limit = limit_of(OWN, card=_search_card(), searched=subjects)
+    limit = threshold_of(OWN, card=_search_card(), searched=subjects)
     assert limit.target == "FPIR 0.01 among 10,000 subjects"
     assert limit.fmr is None
     assert (limit.warning is None) == (said is None)
@@ -121,11 +132,11 @@ def test_a_threshold_for_a_search_is_warned_of_in_a_gallery_of_another_size(
 
 
 def test_it_is_people_that_count_where_they_have_several_templates() -> None:
-    assert limit_of(OWN, card=_search_card(), searched=30_000, subjects=10_000).warning is None
+    assert threshold_of(OWN, card=_search_card(), searched=30_000, subjects=10_000).warning is None
 
 
 def test_a_threshold_for_a_search_is_strict_for_a_pair() -> None:
-    assert "stricter" in (limit_of(OWN, card=_search_card()).warning or "")
+    assert "stricter" in (threshold_of(OWN, card=_search_card()).warning or "")
 
 
 def test_expected_fpir_is_the_formula_and_exact_for_tiny_rates() -> None:

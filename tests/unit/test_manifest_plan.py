@@ -13,7 +13,8 @@ from s3server import S3, s3  # noqa: F401
 
 from frpipe.core.errors import ConfigError, ManifestError, OutputError
 from frpipe.io.output import plan as partition
-from frpipe.io.output.plan import Plan, auto_part_rows, load_plan, plan, read_part
+from frpipe.io.output.parts import part_name
+from frpipe.io.output.plan import auto_part_rows, load_plan, plan, read_part
 from frpipe.io.storage.folder import Folder
 
 
@@ -69,8 +70,8 @@ def test_the_index_comes_last_and_a_pass_cut_short_is_made_again(
     out.delete("_plan/plan.json")
     with pytest.raises(FileNotFoundError):
         load_plan(out)
-    made = plan(manifest, out, 10)
-    assert [e.name for e in out.list("_plan")] == [f"_plan/{made.part_name(n)}" for n in range(5)] + [
+    plan(manifest, out, 10)
+    assert [e.name for e in out.list("_plan")] == [f"_plan/{part_name(n)}" for n in range(5)] + [
         "_plan/plan.json"
     ]
 
@@ -133,7 +134,7 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path, out: Folder) -> No
 
 def test_a_missing_part_is_damage(tmp_path: Path, out: Folder) -> None:
     plan(_manifest(tmp_path, 5), out, 2)
-    out.delete(f"_plan/{Plan.part_name(1)}")
+    out.delete(f"_plan/{part_name(1)}")
     with pytest.raises(OutputError, match="not to be found"):
         read_part(out, 1)
 

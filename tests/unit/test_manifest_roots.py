@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from frpipe.core.errors import ConfigError
+from frpipe.io.manifest.roots import Resolver, Roots
 from frpipe.io.manifest.row_faults import BadRow, RowFault
-from frpipe.io.storage.roots import Resolver, Roots
 
 
 def _fault(resolver: Resolver, uri: str) -> RowFault:

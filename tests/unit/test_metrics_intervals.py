@@ -12,12 +12,11 @@ from scipy.special import ndtr, ndtri, stdtrit
 from scipy.stats import binomtest
 
 from frpipe.metrics.bootstrap import bootstrap_curve, bootstrap_rate, draws
-from frpipe.metrics.clustered import clustered_rate
+from frpipe.metrics.clustered import Pairing, clustered_rate
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.intervals import Interval, clopper_pearson, upper_bound
 from frpipe.metrics.operating import EqualError, equal_error
-from frpipe.metrics.pairing import Pairing
 from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Scores
 from frpipe.metrics.verification import roc

@@ -17,13 +17,12 @@ from model_graphs import card_fields, detector, relu, sha256
 
 from frpipe.core.errors import ModelError, ModelMismatch, ModelMissing, StorageError
 from frpipe.models import fetch as fetching
-from frpipe.models import packages, transfer
+from frpipe.models import packages
 from frpipe.models.card import Card
-from frpipe.models.fetch import fetch
+from frpipe.models.fetch import download, fetch, part_path
 from frpipe.models.normalise import fold
 from frpipe.models.packages import fetch_members, read_members
 from frpipe.models.store import publish
-from frpipe.models.transfer import download, part_path
 
 
 def card(data: bytes, **source: Any) -> Card:
@@ -160,7 +159,7 @@ def test_a_source_that_cannot_skip_is_read_from_its_start(
     part = part_path("flaky://host/file", cache / "tiny.onnx")
     part.parent.mkdir()
     part.write_bytes(b"stale")
-    monkeypatch.setattr(transfer, "_seek", lambda *_: 0)
+    monkeypatch.setattr(fetching, "_seek", lambda *_: 0)
     download("flaky://host/file", part, "tiny")
     assert part.read_bytes() == flaky.content
 

@@ -16,10 +16,9 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly import job as night_flow
 from frpipe.jobs.nightly.gates import GateError
 from frpipe.jobs.nightly.history import enter
-from frpipe.jobs.nightly.holder import Holder
 from frpipe.jobs.nightly.job import Night
-from frpipe.jobs.nightly.journal import NIGHT, Journal, encoded
-from frpipe.jobs.nightly.lease import LEASES, LeaseError, lease
+from frpipe.jobs.nightly.journal import NIGHT, NightJournal, encoded
+from frpipe.jobs.nightly.lease import LEASES, Holder, LeaseError, lease
 from frpipe.jobs.nightly.plan import night_plan
 from frpipe.jobs.nightly.work import Work
 
@@ -166,13 +165,13 @@ def test_the_time_of_a_launch_that_died_counts_to_its_last_heartbeat(tmp_path: P
     dead = replace(Holder.me(DATE), since="2026-11-24T00:50:00+00:00", beat="2026-11-24T01:00:30+00:00")
     with lease(Folder.at(str(tmp_path)), DATE, 60) as held:
         held.before = dead
-        journal = Journal.claim(folder, DATE, {}, {}, held)
+        journal = NightJournal.claim(folder, DATE, {}, {}, held)
         assert journal.record["spent_s"] == pytest.approx(130)
         # It began, and wrote nothing: the hours between the launches cost nothing.
         held.before = replace(dead, since="2026-11-24T09:00:00+00:00", beat="2026-11-24T09:00:10+00:00")
-        assert Journal.claim(folder, DATE, {}, {}, held).record["spent_s"] == pytest.approx(110)
+        assert NightJournal.claim(folder, DATE, {}, {}, held).record["spent_s"] == pytest.approx(110)
         held.before = replace(dead, night="2026-11-23")
-        assert Journal.claim(folder, DATE, {}, {}, held).record["spent_s"] == 100
+        assert NightJournal.claim(folder, DATE, {}, {}, held).record["spent_s"] == 100
 
 
 def test_a_plan_names_the_nights_that_would_go(tmp_path: Path) -> None:

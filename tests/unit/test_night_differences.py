@@ -17,7 +17,7 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.differences import OldResult, cluster_changes, differences, people_between
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.lease import lease
 from frpipe.jobs.nightly.work import Work
 
@@ -91,7 +91,7 @@ def test_a_night_ends_though_the_duplicates_of_last_night_were_deleted(
     last = Past("2026-11-24", runs.child("2026-11-24"), {}, {}, True, {"dedup": {"clusters": 1}})
     record = {"steps": {"dedup": {"clusters": 1}}, "pins": {}, "spent_s": 0.0}
     with lease(runs, "2026-11-25", 60) as held:
-        journal = Journal(runs.child("2026-11-25"), {"gallery_version": None}, held, record)
+        journal = NightJournal(runs.child("2026-11-25"), {"gallery_version": None}, held, record)
         facts = differences(Work(config, journal, [last], last, None, said.append, lambda: None))
     assert facts["clusters"] is None
     assert said == ["warning: the duplicates of 2026-11-24 are gone or damaged: tonight's are not compared"]

@@ -24,7 +24,7 @@ from frpipe.jobs.nightly.differences import differences
 from frpipe.jobs.nightly.faces import gallery_version
 from frpipe.jobs.nightly.history import Past, enter
 from frpipe.jobs.nightly.job import Night
-from frpipe.jobs.nightly.journal import NIGHT, Journal, encoded
+from frpipe.jobs.nightly.journal import NIGHT, NightJournal, encoded
 from frpipe.jobs.nightly.lease import lease
 from frpipe.jobs.nightly.page import page
 from frpipe.jobs.nightly.summary import summary
@@ -91,7 +91,7 @@ def _tonight(gallery: Gallery, last: Past) -> Iterator[Work]:
         named = _size(gallery)
         base = {"night": LAST, "gallery_id": named["gallery_id"], "gallery_version": named["version"]}
         base["gallery_commit"] = named["commit"]
-        journal = Journal(runs.child(TONIGHT), base, held, record)
+        journal = NightJournal(runs.child(TONIGHT), base, held, record)
         config = NightConfig.model_validate(
             {"runs": runs.uri, "gallery": gallery.uri, "photos": "p", "dedup": {"threshold": 0.99}}
         )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from frpipe.core.night_config import Gates
-from frpipe.jobs.nightly.gates import Verdict, broken, gate_error, judged
+from frpipe.jobs.nightly.gates import GateResult, broken, gate_error, judged
 
 STEPS: dict[str, Any] = {
     "scan": {"new": 90, "changed": 10, "vanished": 30, "known_before": 300},
@@ -72,7 +72,7 @@ def test_the_error_has_its_own_code_and_says_what_reached_the_gallery() -> None:
 
 
 def test_counts_are_told_in_full_and_shares_to_four_digits() -> None:
-    assert str(Verdict("max_vanished", 1_000_000, 1_234_567, False, False)) == (
+    assert str(GateResult("max_vanished", 1_000_000, 1_234_567, False, False)) == (
         "max_vanished 1,000,000: 1,234,567"
     )
-    assert str(Verdict("max_drift", 0.2, 1 / 3, False, False)) == "max_drift 0.2: 0.3333"
+    assert str(GateResult("max_drift", 0.2, 1 / 3, False, False)) == "max_drift 0.2: 0.3333"

@@ -17,8 +17,7 @@ from s3server import S3, s3  # noqa: F401
 
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly import lease as leases
-from frpipe.jobs.nightly.holder import Holder
-from frpipe.jobs.nightly.lease import LEASES, LeaseError, lease
+from frpipe.jobs.nightly.lease import LEASES, Holder, LeaseError, lease
 
 # A holder of these tests that is alive must get a heartbeat through in the one, whatever else runs.
 LIVE_S, DEAD_S = 6.0, 0.6

@@ -25,7 +25,7 @@ from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.nightly import faces as night_faces
 from frpipe.jobs.nightly import job as night_job
 from frpipe.jobs.nightly.job import Night
-from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.work import Work
 
 NIGHTS, PEOPLE = 10, 8
@@ -173,17 +173,17 @@ def test_a_night_that_was_killed_after_its_commit_tells_the_same(
     _write(tmp_path / "album", {"p1/1.jpg": [1], "p1/2.jpg": [2], "p2/1.jpg": [3]})
     _night(tmp_path, 1)
     _write(tmp_path / "album", {"p1/1.jpg": {"status": "no_face"}, "p1/2.jpg": [2], "p2/1.jpg": [2]})
-    finish = Journal.finish
+    finish = NightJournal.finish
 
-    def killed(journal: Journal, step: str, facts: dict[str, Any]) -> None:
+    def killed(journal: NightJournal, step: str, facts: dict[str, Any]) -> None:
         if step == "consolidate":
             raise KeyboardInterrupt
         finish(journal, step, facts)
 
-    monkeypatch.setattr(Journal, "finish", killed)
+    monkeypatch.setattr(NightJournal, "finish", killed)
     with pytest.raises(KeyboardInterrupt):
         _night(tmp_path, 2)
-    monkeypatch.setattr(Journal, "finish", finish)
+    monkeypatch.setattr(NightJournal, "finish", finish)
     gallery = Gallery.open(str(tmp_path / "g"))
     version = gallery.snapshot().number
     done = _night(tmp_path, 2)

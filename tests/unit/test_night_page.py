@@ -6,16 +6,16 @@ import re
 from typing import Any
 
 from frpipe.core.night_config import DriftStep
-from frpipe.jobs.nightly.distribution import Sample
+from frpipe.jobs.nightly.distribution import NightSample
 from frpipe.jobs.nightly.drift import compare
 from frpipe.jobs.nightly.page import page
 from frpipe.jobs.nightly.report import report_text
 
-SHARE = Sample.of_share(3, 400), Sample.of_share(20, 3000)
-SCORES = Sample.of([0.1, 0.5, 0.9] * 100), Sample.of([0.5, 0.6, 0.7] * 100)
+SHARE = NightSample.of_share(3, 400), NightSample.of_share(20, 3000)
+SCORES = NightSample.of([0.1, 0.5, 0.9] * 100), NightSample.of([0.5, 0.6, 0.7] * 100)
 
 
-def _measure(name: str, pair: tuple[Sample, Sample]) -> dict[str, Any]:
+def _measure(name: str, pair: tuple[NightSample, NightSample]) -> dict[str, Any]:
     return compare(pair[0], [{name: pair[1]}], name, DriftStep())
 
 

@@ -32,7 +32,7 @@ def album(tmp_path: Path) -> Path:
     return root
 
 
-def _looked(album: Path, folder: Folder, known: pa.Table | None = None) -> photos.Found:
+def _looked(album: Path, folder: Folder, known: pa.Table | None = None) -> photos.PhotoScan:
     found = photos.look(str(album), ScanStep(), known)
     found.write(folder, str(album))
     return found

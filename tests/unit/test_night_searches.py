@@ -16,9 +16,9 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.nightly import searches, unfinished
+from frpipe.jobs.nightly import searches
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.lease import lease
 from frpipe.jobs.nightly.work import DEDUP, Work
 from frpipe.runtime.runtime import Runtime
@@ -35,7 +35,7 @@ def work(tmp_path: Path) -> Iterator[Work]:
     runs = Folder.at(str(tmp_path / "nights"))
     record: dict[str, Any] = {"steps": {"enroll": {"rows": 1}}, "pins": {}, "spent_s": 0.0}
     with lease(runs, DATE, 60) as held:
-        journal = Journal(runs.child(DATE), {"night": None, "gallery_version": 1}, held, record)
+        journal = NightJournal(runs.child(DATE), {"night": None, "gallery_version": 1}, held, record)
         config = NightConfig(runs=runs.uri, gallery=str(tmp_path / "G"), photos="p")
         yield Work(config, journal, [], None, Runtime(), SAID.append)
 
@@ -96,7 +96,7 @@ class TestUnfinishedNights:
         def opened(uri: str) -> Any:
             return SimpleNamespace(run_id=runs[Path(uri).parent.name])
 
-        monkeypatch.setattr(unfinished.FeatureRun, "open", opened)
+        monkeypatch.setattr(searches.FeatureRun, "open", opened)
         folder = Folder.at(work.config.runs)
         steps: dict[str, Any] = {"enroll": {"rows": 1}}
         nights = [Past(d, folder.child(d), {}, {}, done, steps) for d, (done, _) in past.items()]

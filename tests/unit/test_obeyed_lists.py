@@ -17,7 +17,7 @@ from frpipe.core.config import Config, RunConfig
 from frpipe.core.errors import GalleryError
 from frpipe.core.night_config import Gates
 from frpipe.core.reasons import PASSING, Reason
-from frpipe.core.report import Report, Tally
+from frpipe.core.report import PhotoCounts, Report
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names, Suppressions, _entry
@@ -25,8 +25,7 @@ from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.gates import judged
 from frpipe.jobs.obeying import obeyed_at
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.limit import too_many_rejected
+from frpipe.jobs.rejects import Choice, too_many_rejected
 from frpipe.models.registry import Registry
 from frpipe.stages import workers
 from frpipe.stages.locate import Locator
@@ -144,8 +143,8 @@ def test_suppressed_photos_break_no_limit() -> None:
     assert (values["max_reject_ratio"], values["max_no_face_ratio"]) == (0.5, 0.5)
 
 
-def _tally(rows: int, rejected: int, reasons: dict[str, int]) -> Tally:
-    tally = Tally(rows=rows)
+def _tally(rows: int, rejected: int, reasons: dict[str, int]) -> PhotoCounts:
+    tally = PhotoCounts(rows=rows)
     tally.statuses.update({"ok": rows - rejected, "rejected": rejected})
     tally.reasons.update(reasons)
     return tally

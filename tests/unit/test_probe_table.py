@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from frpipe.io.output.probes import PartRows, probe_units
+from frpipe.io.output.features import PartRows
+from frpipe.jobs.identify.probe_source import probe_units
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.schema import PROBE_SCHEMA
 from frpipe.matching.ranking import Ranking

@@ -19,12 +19,10 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.verify.pair_list import PairList
 from frpipe.metrics.folds import cross_validated
 from frpipe.protocols.errata import Errata
-from frpipe.protocols.fglfw import read_fglfw
-from frpipe.protocols.lfw import read_view1, read_view2
-from frpipe.protocols.listed import Photo
-from frpipe.protocols.pair_columns import ERRATUM, PAIR_COLUMNS
+from frpipe.protocols.lfw import read_fglfw, read_view1, read_view2
 from frpipe.protocols.protocol import Protocol
-from frpipe.protocols.source import Source
+from frpipe.protocols.source import PhotoName, Source
+from frpipe.protocols.verification import ERRATUM, PAIR_COLUMNS
 
 VIEW2 = ["2\t1", "Ann_Lee\t1\t2", "Ann_Lee\t2\tBo\t1", "Cy\t1\t3", "Cy\t3\tDi_Ort\t12"]
 PHOTOS = ("Ann_Lee 1", "Ann_Lee 2", "Bo 1", "Cy 1", "Cy 3", "Di_Ort 12", "Eve 1")
@@ -177,8 +175,8 @@ Di_Ort and
 def test_errata_tell_a_wrong_label_from_a_wrong_name(tmp_path: Path, images: str) -> None:
     (tmp_path / "errata.txt").write_text(ERRATA)
     errata = Errata.of(Source.read(str(tmp_path / "errata.txt")))
-    assert errata.photos == {Photo("Cy", 1), Photo("Cy", 3), Photo("Bo", 1)}
-    assert errata.pairs == {frozenset({Photo("Ann_Lee", 1), Photo("Ann_Lee", 2)})}
+    assert errata.photos == {PhotoName("Cy", 1), PhotoName("Cy", 3), PhotoName("Bo", 1)}
+    assert errata.pairs == {frozenset({PhotoName("Ann_Lee", 1), PhotoName("Ann_Lee", 2)})}
     assert errata.people == {frozenset({"Di_Ort", "Ort_Di"})}
     call = ["protocol", "lfw", images, "--pairs", _list(tmp_path, VIEW2), "-o", str(tmp_path / "out")]
     assert main([*call, "--errata", str(tmp_path / "errata.txt")]) == 0
@@ -221,7 +219,7 @@ def test_fglfw_in_its_forms(tmp_path: Path) -> None:
     plain = [(pair.a, pair.b, pair.fold, pair.mated) for pair in one]
     assert plain == [(pair.a, pair.b, pair.fold, pair.mated) for pair in two]
     assert plain == [(pair.a, pair.b, pair.fold, pair.mated) for pair in lfw]
-    assert plain[-1] == (Photo("P9", 1), Photo("Q9", 7), "10", False)
+    assert plain[-1] == (PhotoName("P9", 1), PhotoName("Q9", 7), "10", False)
 
 
 @pytest.mark.parametrize(

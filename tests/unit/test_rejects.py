@@ -13,15 +13,13 @@ from frpipe.cli.main import main
 from frpipe.core.config import RunConfig, load_config
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.reasons import STAGE_OF, Reason
-from frpipe.core.report import Report, Tally
+from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import IMAGE_COLUMNS, face_schema, image_schema
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
 from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.choice import Choice
-from frpipe.jobs.rejects.limit import too_many_rejected
-from frpipe.jobs.rejects.manifest import write_rejects
+from frpipe.jobs.rejects import Choice, too_many_rejected, write_rejects
 
 ENDS = [
     ("ok", None),
@@ -182,7 +180,7 @@ def _row(index: int) -> dict[str, object]:
 
 
 def _report() -> Report:
-    tally = Tally()
+    tally = PhotoCounts()
     tally.add(pa.Table.from_pylist([_row(i) for i in range(5)], image_schema(EXTRA)))
     facts = dict.fromkeys(("parts", "launch_rows", "wall_s", "rows_per_s"), 0)
     return Report.of(tally, pools=[], models={}, output="OUT", **facts)

@@ -16,9 +16,8 @@ from frozen import AMENDED, Frozen
 
 from frpipe.cli.main import main
 from frpipe.core.config import Config, load_config
-from frpipe.jobs.rescan.cause import MEANING, Cause, of_scope
-from frpipe.jobs.rescan.criteria import Criteria
-from frpipe.models.detectors.candidates import Candidate, Case
+from frpipe.jobs.rescan.criteria import MEANING, Cause, Criteria, of_scope
+from frpipe.models.detectors.candidates import Case, FaceCandidate
 from frpipe.models.detectors.finder import Finder
 from frpipe.models.registry import Registry
 from frpipe.vision.geometry import template
@@ -118,7 +117,7 @@ def test_a_face_that_is_carried_over_is_one_that_the_finder_takes_as_it_was_seen
     marks = template(112) - template(112).mean(axis=0)
     points = marks @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + 125
     box = np.array([70.0, 60.0, 180.0, 190.0])
-    face = Candidate(box, points, 0.95, 110.0)
+    face = FaceCandidate(box, points, 0.95, 110.0)
     is_taken = Finder(detector, detector, criteria.detect)._is_steady(Case(SimpleNamespace()), face)  # type: ignore[arg-type]
     if "rolled" not in _causes(criteria, roll=float(roll_deg)):
         assert is_taken

@@ -22,10 +22,9 @@ from frpipe.jobs.evaluate.pair_results import texts
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.subject_faces import templates_of
 from frpipe.jobs.verify.named_faces import NamedFaces
-from frpipe.jobs.verify.pair_list import PairList
-from frpipe.jobs.verify.pair_names import PairNames
-from frpipe.protocols.listed import Photo
-from frpipe.protocols.photo_folder import PhotoFolder
+from frpipe.jobs.verify.pair_list import PairList, PairNames
+from frpipe.protocols.source import PhotoName
+from frpipe.protocols.verification import PhotoFolder
 
 NFC = "김지수"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -86,11 +85,10 @@ def test_what_is_known_of_a_photo_is_found_in_either_form() -> None:
 
 def test_facts_are_read_in_nfc(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pa.table({"image_id": [NFD], "image_uri": [NFD], "subject_id": [NFD], "team": [NFD]})
-    run = SimpleNamespace(run_id="r", folder=None)
+    features = SimpleNamespace(columns=lambda: images.column_names, all_images=lambda _: [images])
+    run = SimpleNamespace(run_id="r", features=features)
     at = "frpipe.jobs.evaluate.photo_facts"
     monkeypatch.setattr(f"{at}.FeatureRun", SimpleNamespace(open=lambda _: run))
-    monkeypatch.setattr(f"{at}.image_columns", lambda _: images.column_names)
-    monkeypatch.setattr(f"{at}.read_outputs", lambda *_: [(images, None)])
     facts = PhotoFacts.of("features", ["team"])
     for column in ("subject_id", "team"):
         assert facts.of_photos(column, np.array([NFC], object)).tolist() == [NFC]
@@ -104,11 +102,11 @@ def test_a_protocol_finds_photos_that_a_list_names_in_another_form(tmp_path: Pat
     place = tmp_path / "photos" / NFD
     place.mkdir(parents=True)
     (place / f"{NFD}_0001.jpg").write_bytes(b"")
-    found = PhotoFolder.find(str(tmp_path / "photos"), [Photo(NFC, 1)])
+    found = PhotoFolder.find(str(tmp_path / "photos"), [PhotoName(NFC, 1)])
     row = found.manifest().to_pylist()[0]
     assert (row["image_id"], row["subject_id"]) == (f"{NFC}/{NFC}_0001.jpg", NFC)
     assert Path(row["image_uri"]).exists()
-    assert found.image_id(Photo(NFC, 1)) == row["image_id"]
+    assert found.image_id(PhotoName(NFC, 1)) == row["image_id"]
 
 
 def test_lists_of_a_protocol_name_photos_and_people_in_either_form(tmp_path: Path) -> None:

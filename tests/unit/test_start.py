@@ -77,5 +77,5 @@ def test_two_photos_are_compared_without_tables_or_stores(tmp_path: Path, models
 
 
 def test_what_works_on_photos_is_light() -> None:
-    modules = "frpipe.stages.locate, frpipe.models.loading, frpipe.io.storage.fetch"
+    modules = "frpipe.stages.locate, frpipe.models.loading, frpipe.io.manifest.fetch"
     assert _loaded(f"import {modules}", _HEAVY) == []

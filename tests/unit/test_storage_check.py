@@ -16,10 +16,10 @@ from frpipe.core.errors import StorageError
 from frpipe.io.storage import check as storage_check
 from frpipe.io.storage import local_store
 from frpipe.io.storage.check import check_storage
-from frpipe.io.storage.conditional import is_conditional
 from frpipe.io.storage.file_systems import remark_on, type_at
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
+from frpipe.io.storage.remote_store import is_conditional
 
 URI = "s3://bucket/people"
 

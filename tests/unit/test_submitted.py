@@ -17,7 +17,7 @@ from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
 from frpipe.jobs.evaluate.pair_results import PairColumns
 from frpipe.jobs.output_place import refuse_relative
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.jobs.verify.job import PairVerification
 

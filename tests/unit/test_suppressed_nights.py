@@ -27,7 +27,7 @@ from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.erase.photos import photos_of
 from frpipe.jobs.nightly import searches
 from frpipe.jobs.nightly.faces import enrolled, looked, scan_words, source_of
-from frpipe.jobs.nightly.journal import Journal
+from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.photos import AGAIN, known_of, look, tried_again, write_again
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import Work
@@ -251,7 +251,7 @@ def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
     pins: dict[str, Any] = {}
     night = Folder.at(str(tmp_path / "night"))
     journal = SimpleNamespace(folder=night, record={"pins": pins}, pin=pins.__setitem__)
-    work = Work(config, cast("Journal", journal), [], None, Runtime(), lambda _: None)
+    work = Work(config, cast("NightJournal", journal), [], None, Runtime(), lambda _: None)
     enrolled(work, night.child("scan"), night.child("enroll"), str(config.photos), source_of(config))
     assert searches._probes(work) is not None
     assert [each.obeyed.source for each in asked] == ["site", ""]

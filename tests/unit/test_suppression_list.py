@@ -292,9 +292,9 @@ def test_rivals_that_suppress_at_once_both_stand(gallery: Gallery) -> None:
 def test_mask_looks_at_the_columns_that_are_there() -> None:
     key = "00" * 32
     table = pa.table({"image_id": ["a", None, "b"], "content_sha256": [None, SHA, "cd" * 32]})
-    from frpipe.gallery.suppression import Entry
+    from frpipe.gallery.suppression import SuppressionEntry
 
-    entry = Entry(
+    entry = SuppressionEntry(
         key,
         "",
         images=frozenset({digest(key, "images", "b")}),

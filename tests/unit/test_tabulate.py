@@ -10,8 +10,8 @@ from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import face_schema, image_schema
+from frpipe.models.detectors.candidates import FaceCandidate
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.finder import Candidate
 from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.tabulate import finish, tabulate
@@ -51,11 +51,11 @@ def _with_faces(count: int) -> Located:
     )
 
 
-def _candidate(number: int, box: np.ndarray, score: float) -> Candidate:
+def _candidate(number: int, box: np.ndarray, score: float) -> FaceCandidate:
     turn = np.exp(1j * np.radians(30 * number)) * (template() @ (1, 1j))
     points = np.stack([turn.real, turn.imag], axis=1)
     second = number > 0
-    return Candidate(
+    return FaceCandidate(
         box, points, score, 40.0 + number, is_refined=second, landmark_error=0.1 if second else None
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from frpipe.gallery.schema import template_schema, vector_array, vectors_of
 from frpipe.gallery.templates import TemplatePolicy, medoid, reduce_templates
-from frpipe.jobs.consolidate.grouping import grouped
+from frpipe.jobs.consolidate.reading import grouped
 
 DIM = 4
 

@@ -14,7 +14,7 @@ from pictures import encoded, exif, unturned
 from frpipe.core.config import DecodeConfig
 from frpipe.core.reasons import Reject
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.tiles import MARGIN_PX, TILE_PX, Tile, is_own, tiles_of
+from frpipe.models.detectors.finder import MARGIN_PX, TILE_PX, ViewTile, is_own, tiles_of
 from frpipe.vision.decode import Photo, decode
 from frpipe.vision.geometry import apply, invert, template
 from frpipe.vision.view import View, reduced, roll_of, square, whole, wrapped
@@ -289,7 +289,7 @@ SIZES = st.integers(1, 5000)
 MOST = st.sampled_from((128, 160, 320, 640, 1280, 2048))
 
 
-def tiled(width: int, height: int, most: int) -> list[Tile]:
+def tiled(width: int, height: int, most: int) -> list[ViewTile]:
     """The tiles of a view without pixels to speak of, whose frame is that of the photo itself."""
     pixels = np.broadcast_to(np.uint8(0), (height, width, 3))
     return list(tiles_of(View(pixels, np.eye(2, 3)), most))

@@ -81,7 +81,7 @@ def _stored(options: argparse.Namespace) -> list[str]:
     """The settings of a run that is replayed, unless a whole configuration is given."""
     if options.replay is None or options.config is not None:
         return []
-    from frpipe.jobs.replay.source import stored_settings  # --help should not wait
+    from frpipe.jobs.features import stored_settings  # --help should not wait
     from frpipe.jobs.rescan.affected import settings_to_look_again
 
     if options.rescan is not None:
@@ -104,7 +104,7 @@ def _job(options: argparse.Namespace, config: Config, obeyed: Obeyed) -> Enrollm
     if options.replay is None:
         return Enrollment(options.manifest, options.output, config, runtime_of(options, _say), _say, obeyed)
     from frpipe.io.storage.folder import Folder
-    from frpipe.jobs.rejects.choice import Choice, stage_reasons
+    from frpipe.jobs.rejects import Choice, stage_reasons
     from frpipe.jobs.replay.job import Replay, Rescan
 
     if options.rescan is not None:
@@ -125,7 +125,7 @@ def _run(
     job: Enrollment | Replay, config: Config, options: argparse.Namespace
 ) -> tuple[str, RejectRatioError | None]:
     """What there is to say; and what makes the run a bad one, which then is kept out of the gallery."""
-    from frpipe.jobs.rejects.limit import too_many_rejected
+    from frpipe.jobs.rejects import too_many_rejected
 
     report = job.run()
     bad = too_many_rejected(report, config.run)

@@ -13,13 +13,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy.special import ndtri
 
-from frpipe.evaluation.evaluation import Doubles
+from frpipe.evaluation.evaluation import Doubles, Evaluation
 from frpipe.evaluation.plots.style import DIM, SHADE, look
 from frpipe.evaluation.plots.text import target
+from frpipe.metrics.operating import RULE_OF_3
 
 Side = Literal["x", "y"]
 _DEVIATE_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 _LONGEST_NAME, _HALF_NAME = 44, 22
+
+
+Kind = Literal["mated", "nonmated"]
+_RATES: dict[Kind, tuple[str, str]] = {"nonmated": ("FMR", "FPIR"), "mated": ("FNMR", "FNIR")}
+_UNKNOWN = 1e-4
 
 
 def logarithmic(axes: Axes, side: Side, low: float) -> None:
@@ -107,3 +113,30 @@ def _ticks(axes: Axes, side: Side, at: Sequence[float], labels: Sequence[str]) -
     axis.set_major_locator(FixedLocator(list(at)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: words.get(value, "")))
     axis.set_minor_locator(NullLocator())
+
+
+def trials(evaluation: Evaluation, kind: Kind) -> int | None:
+    """Completed ones: of the rates, else of the counts, else of the histogram; None: nobody counted."""
+    rated = [
+        n.trials
+        for n in evaluation.numbers
+        if n.measure in _RATES[kind] and n.column is None and n.trials is not None
+    ]
+    if rated:
+        return max(rated)
+    if kind in evaluation.counts:
+        return evaluation.counts[kind]
+    drawn = evaluation.curves.get(kind)
+    return None if drawn is None else int(drawn.y.sum())
+
+
+def smallest(evaluations: Sequence[Evaluation], kind: Kind) -> float:
+    """The smallest rate above zero that the trials of any system can show; 0.0001 where nobody counted."""
+    most = max((trials(e, kind) or 0 for e in evaluations), default=0)
+    return 1 / most if most else _UNKNOWN
+
+
+def supported(evaluation: Evaluation) -> float:
+    """The smallest target of FMR or FPIR that the rule of 3 allows; 0 where nobody counted."""
+    count = trials(evaluation, "nonmated")
+    return min(RULE_OF_3 / count, 1.0) if count else 0.0

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from frpipe.evaluation.evaluation import Evaluation
-from frpipe.evaluation.plots.axes import legend, legend_height
+from frpipe.evaluation.plots.axes import legend, legend_height, trials
 from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.style import canvas, look
-from frpipe.evaluation.plots.support import trials
 from frpipe.evaluation.plots.text import share
 
 _HEIGHT = 290.0

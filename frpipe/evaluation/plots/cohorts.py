@@ -60,7 +60,7 @@ class Cohort:
 
     @property
     def rest(self) -> list[Part]:
-        """Those that are not drawn."""
+        """The groups that are not drawn."""
         drawn = {(part.measure, part.turn) for part in self.drawn}
         return [part for part in self.parts if (part.measure, part.turn) not in drawn]
 

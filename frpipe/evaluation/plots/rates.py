@@ -19,11 +19,13 @@ from frpipe.evaluation.plots.axes import (
     legend,
     legend_height,
     logarithmic,
+    smallest,
+    supported,
     too_few,
+    trials,
 )
 from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.style import CARD, DIM, canvas, look
-from frpipe.evaluation.plots.support import smallest, supported, trials
 from frpipe.evaluation.plots.text import places, share, target
 
 _HEIGHT = 310.0

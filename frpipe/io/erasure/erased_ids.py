@@ -1,4 +1,4 @@
-"""People to be erased, by keyed digests of their ids: what is looked for, and what a receipt may hold.
+"""Keyed digests of the ids of people to be erased: what is looked for, and what a receipt may hold.
 
 A digest is of the id in Unicode NFC, so that all rows go whose ids look the same. One that was recorded
 before ids were brought to NFC may be of another form: rows are looked for by their ids as they are, too.
@@ -31,7 +31,7 @@ def image_digest(key: str, image_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErasedIds:
-    """Digests of persons' and of photos' ids, under one key. What is erased are the rows that bear one."""
+    """Digests of the ids of persons and photos, under one key. The rows that bear one of them are erased."""
 
     key: str
     subjects: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class ErasedIds:
 
     @classmethod
     def of(cls, key: str, subjects: Iterable[str], images: Iterable[str]) -> ErasedIds:
-        """From ids."""
+        """Digest the ids of some persons and photos."""
         return cls(
             key,
             frozenset(subject_digest(key, each) for each in subjects),
@@ -66,7 +66,7 @@ class ErasedIds:
         return hit
 
     def among(self, table: pa.Table) -> ErasedIds:
-        """Those of them that a table names."""
+        """The ids of these that a table names."""
         found = {
             name: set().union(*(_digests(value, digest) & wanted for value in _distinct(table[name])))
             for name, wanted, digest in self._columns(table)
@@ -92,7 +92,7 @@ def _distinct(column: pa.ChunkedArray) -> Iterable[str]:
 
 
 def _digests(value: str, digest: Callable[[str], str]) -> set[str]:
-    """Of the id in NFC, and of the id as it is."""
+    """Digests of an id in NFC and of the id as it is written."""
     found = {digest(canonical_text(value))}
     return found if value.isascii() else found | {digest(value)}
 

@@ -42,7 +42,7 @@ class Erasure:
 
     @classmethod
     def of(cls, ids: ErasedIds, **facts: Any) -> Erasure:
-        """A new one, of now."""
+        """Begin the record of a new erasure, dated now."""
         return cls(
             number=uuid.uuid4().hex,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,14 +53,14 @@ class Erasure:
 
     @classmethod
     def stored(cls, data: dict[str, Any]) -> Erasure:
-        """From `asdict`, or from a receipt."""
+        """Read an erasure from its `asdict` form, or from a receipt."""
         known = {field.name: data[field.name] for field in fields(cls) if field.name != "needles"}
         for name in ("parts", "subject_digests", "image_digests"):
             known[name] = tuple(known[name])
         return cls(**known, needles=tuple(Needle(**each) for each in data.get("needles", ())))
 
     def receipt(self) -> dict[str, Any]:
-        """What is kept."""
+        """The part of the record that is kept for good."""
         kept = asdict(replace(self, needles=()))
         del kept["needles"]
         return kept
@@ -72,15 +72,15 @@ def receipts(out: Folder) -> list[Erasure]:
 
 
 def ids_of(key: str, erasures: Iterable[Erasure]) -> ErasedIds:
-    """The ids of all of them."""
+    """The ids of some erasures, as one set."""
     ids = ErasedIds(key)
     for each in erasures:
         ids |= ErasedIds(key, frozenset(each.subject_digests), frozenset(each.image_digests))
     return ids
 
 
-class Journal:
-    """The erasures of an output that have not ended. Make one with `Journal.of`.
+class ErasureJournal:
+    """The erasures of an output that have not ended. Make one with `ErasureJournal.of`.
 
     Whoever begins or goes on owns them; who owned them before learns it at its next step, and stops. What it
     may still write until then is what the new owner writes, unless that one was told of other people.
@@ -94,13 +94,16 @@ class Journal:
         self._checking = threading.Lock()
 
     @classmethod
-    def of(cls, out: Folder) -> Journal:
-        """As the output has it; nothing is written."""
+    def of(cls, out: Folder) -> ErasureJournal:
+        """Open the journal of an output; nothing is written."""
         told = receipts(out)
         return cls(out, _stored(out, ERASING), told)
 
     def begin(self, erasure: Erasure | None) -> bool:
-        """Own what is pending, and one more. False if somebody else was at it meanwhile: look again."""
+        """Take over the pending erasures and add one.
+
+        False if another process did so meanwhile: look again.
+        """
         fresh = not self.pending
         self.pending += [erasure] if erasure is not None else []
         if not fresh:
@@ -126,7 +129,7 @@ class Journal:
                 self._own()
 
     def settle(self) -> None:
-        """Write the receipts."""
+        """Write the receipts of the erasures that are done."""
         told = receipts(self._out)
         known = {each.number for each in told}
         told += [each for each in self.pending if each.number not in known]
@@ -134,7 +137,7 @@ class Journal:
         self._out.write(ERASED, _pretty(kept))
 
     def close(self) -> None:
-        """The end: others may write again."""
+        """End the erasure, so that jobs may write to the output again."""
         self.check()
         self._out.delete(ERASING)
 
@@ -144,7 +147,7 @@ class Journal:
         return bool(now - self._told - {each.number for each in self.pending})
 
     def _own(self) -> None:
-        """Remember the file by its version, as it may be large; then see that it is ours."""
+        """Note the version of the journal's file, as the file may be large; then check that it is ours."""
         self._seen = self._out.entry(ERASING)
         if read_json(self._out, ERASING)["owner"] != self._owner:
             raise _taken_over()

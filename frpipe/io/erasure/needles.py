@@ -1,4 +1,4 @@
-"""Vectors to be looked for in the bytes of files, remembered without being kept."""
+"""Vectors to look for in the bytes of files, remembered without keeping the vectors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ class Needle:
 
     @classmethod
     def of(cls, vectors: np.ndarray, stored: str = "<f4") -> list[Needle]:
-        """vectors: (n, dim) float, of 8 bytes or more each.  stored: NumPy's name of the numbers in files."""
+        """Digest some vectors.
+
+        vectors: (n, dim) float, of 8 bytes or more each.  stored: NumPy's name of the numbers in files.
+        """
         rows = [row.tobytes() for row in np.ascontiguousarray(vectors, stored)]
         return [cls(row[:_ANCHOR].hex(), _digest(row), len(row)) for row in rows]
 
 
 class Haystack:
-    """Looks for many vectors at once; the time does not depend on how many they are."""
+    """Search of bytes for many vectors at once; the time does not depend on their number."""
 
     def __init__(self, needles: Iterable[Needle]) -> None:
         self._wanted: dict[bytes, set[Needle]] = {}
@@ -44,7 +47,7 @@ class Haystack:
         return sum(map(len, self._wanted.values()))
 
     def found_in(self, data: bytes) -> set[Needle]:
-        """Those that the bytes hold, at whatever place."""
+        """The vectors that occur in some bytes, at any offset."""
         return set(self._found(data)) if self._wanted else set()
 
     def _found(self, data: bytes) -> Iterator[Needle]:

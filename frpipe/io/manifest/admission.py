@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
-from frpipe.core.text import canonical_text
+from frpipe.core.text import alike, canonical_text
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.manifest.duplicates import SeenIds, confirmed, hashes_of
 from frpipe.io.manifest.manifest import Batch, Manifest
+from frpipe.io.manifest.roots import Resolver
 from frpipe.io.manifest.row_faults import BadRow, RowFault, RowTally
 from frpipe.io.manifest.row_ref import RowRef
-from frpipe.io.output.written_people import WrittenPeople
-from frpipe.io.storage.roots import Resolver
+
+_SHOWN = 5
 
 
 def plan_schema(manifest: Manifest) -> pa.Schema:
@@ -146,3 +147,41 @@ def _count_duplicates(manifest: Manifest, seen: SeenIds, tally: RowTally) -> Non
             tally.add(RowFault.OTHER_FORM, found.file, found.row, found.earlier)
     if capped:
         tally.cap()
+
+
+class WrittenPeople:
+    """Subject ids as a manifest writes them.
+
+    Memory: each distinct id, so it is for a check that somebody asks for.
+    """
+
+    def __init__(self) -> None:
+        self._written: set[str] = set()
+
+    def add(self, ids: Iterable[str | None]) -> None:
+        """Take the subject ids of some rows; null means that the row names nobody."""
+        self._written.update(value for value in ids if value)
+
+    def __len__(self) -> int:
+        """The number of people: ids in Unicode NFC."""
+        return len(set(map(canonical_text, self._written)))
+
+    def remarks(self) -> Iterator[str]:
+        """Lines about ids that are written in several ways; a few of the ids are named, as ASCII."""
+        forms: dict[str, list[str]] = {}
+        for text in sorted(self._written):
+            forms.setdefault(canonical_text(text), []).append(text)
+        several = [texts for texts in forms.values() if len(texts) > 1]
+        if several:
+            yield f"subject ids in several Unicode forms, one person each: {_named(several)}"
+        meant = alike(forms)
+        if meant:
+            yield (
+                "warning: subject ids that differ only in case, blanks, width or invisible characters, each "
+                f"another person: {_named(meant)}"
+            )
+
+
+def _named(groups: list[list[str]]) -> str:
+    more = f"; ... ({len(groups):,} in all)" if len(groups) > _SHOWN else ""
+    return "; ".join(" and ".join(map(ascii, group)) for group in groups[:_SHOWN]) + more

@@ -20,7 +20,7 @@ KNOWN = (URI, BYTES, ID, SUBJECT)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a manifest holds. `extra` are its further columns, nullable, dictionaries decoded."""
+    """The columns of a manifest. `extra` are those beyond ours, nullable, dictionaries decoded."""
 
     embedded: bool
     has_id: bool
@@ -29,7 +29,7 @@ class Columns:
 
     @classmethod
     def of(cls, schema: pa.Schema, reserved: frozenset[str], may_embed: bool) -> Columns:
-        """Read a file's columns.
+        """Read the columns of a manifest file.
 
         reserved: names that the output uses itself.  may_embed: whether the format can hold `image_bytes`.
         Raises ManifestError with the column that is missing, doubled, reserved or of a type we cannot carry.
@@ -73,7 +73,7 @@ def _source(names: list[str], may_embed: bool) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A name as a terminal may be given it: a header may hold anything."""
+    """A column name made safe for a terminal: a header may hold anything."""
     return name if name.isprintable() and len(name) <= 40 else f"{name[:20]!a}..."
 
 
@@ -119,7 +119,7 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
 
 
 def _refused(kind: pa.DataType) -> str:
-    """The type inside that cannot be carried, or nothing."""
+    """The type inside a column's type that cannot be carried to the output; None if there is none."""
     plain = (
         pa.types.is_uint64(kind)
         or pa.types.is_float16(kind)

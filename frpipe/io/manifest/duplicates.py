@@ -1,4 +1,4 @@
-"""Duplicate ids among any number of rows, in bounded memory: hashes go to bucket files, eight bytes a row."""
+"""Find duplicate ids among any number of rows in bounded memory: hashes go to bucket files, 8 bytes a row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hashes_of(ids: Sequence[str]) -> Hashes:
 
 
 class Repeat(NamedTuple):
-    """A row (of a file, both by number) whose id repeats an earlier one's.
+    """A row whose id repeats that of an earlier row: its file and its row, by number.
 
     earlier: file and row of the first such.  same: both are written alike, not only in another Unicode form.
     """
@@ -39,7 +39,7 @@ class Repeat(NamedTuple):
 
 
 class SeenIds:
-    """Takes the hashes of all ids, then says which occur twice. Use as a context manager.
+    """Collects the hashes of all ids, then reports those that occur twice. Use as a context manager.
 
     Beyond `held_rows` they are spilled by their top bits to 256 files of a temporary folder: 100 million ids
     take 800 MB of disk, and 3 MB of memory at a time. Equal hashes are candidates only: confirm them with

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from frpipe.core.config import canonical_hash
 from frpipe.core.errors import ManifestError
 from frpipe.io.manifest.columns import Columns
 from frpipe.io.manifest.formats import csv, jsonl, parquet
@@ -20,8 +22,17 @@ Format = Literal["parquet", "csv", "jsonl"]
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
+# A file up to this size is hashed whole: below a second on one core. Of a larger one both ends and the
+# version (ETag, or time of change) count: the footer of a Parquet file is at its end.
+_WHOLE_BYTES = 64 << 20
+_END_BYTES = 1 << 20
+
+
 class Batch(NamedTuple):
-    """Some rows: the number of their file, the number of the first in it (from 1), and the columns read."""
+    """Some rows of a manifest.
+
+    The number of their file, the number of the first row (from 1), and the columns read.
+    """
 
     file: int
     first_row: int
@@ -102,7 +113,7 @@ class Manifest:
 
 def _find(uri: str) -> tuple[Folder, tuple[Entry, ...]]:
     folder = Folder.at(uri)
-    inside = [entry for entry in folder.list() if _is_part(entry.name)]
+    inside = [entry for entry in folder.list() if is_manifest_file(entry.name)]
     if inside:
         return folder, tuple(inside)
     parent, name = uris.parent(uri)
@@ -117,7 +128,8 @@ def _find(uri: str) -> tuple[Folder, tuple[Entry, ...]]:
         raise ManifestError(f"there is no manifest {uri}", "check the path") from None
 
 
-def _is_part(name: str) -> bool:
+def is_manifest_file(name: str) -> bool:
+    """Whether a file below a folder belongs to a manifest: by its suffix, and not below a folder `_name`."""
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not any(part.startswith("_") for part in path.parts)
 
@@ -149,3 +161,24 @@ def _common_schema(folder: Folder, files: tuple[Entry, ...], format: Format) -> 
         first = first or schema
     assert first is not None
     return first
+
+
+def fingerprint(manifest: Manifest) -> tuple[str, list[dict[str, Any]]]:
+    """SHA-256, in hex, over all files of a manifest, and what went into it for each file."""
+    files = [_of_file(manifest.folder, entry) for entry in manifest.files]
+    return canonical_hash({"folder": manifest.folder.uri, "files": files}), files
+
+
+def _of_file(folder: Folder, entry: Entry) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    whole = entry.bytes <= _WHOLE_BYTES
+    with folder.open(entry.name) as file:
+        if whole:
+            while data := file.read(_END_BYTES):
+                digest.update(data)
+        else:
+            digest.update(file.read(_END_BYTES))
+            file.seek(entry.bytes - _END_BYTES)
+            digest.update(file.read(_END_BYTES))
+    found: dict[str, Any] = {"name": entry.name, "bytes": entry.bytes, "sha256": digest.hexdigest()}
+    return found if whole else {**found, "hashed": "ends", "version": entry.version}

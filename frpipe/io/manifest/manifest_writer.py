@@ -1,4 +1,4 @@
-"""Writes a manifest in any of its formats, batch by batch.
+"""Write a manifest in any of its formats, batch by batch.
 
 A spreadsheet that opens a CSV file takes a cell that begins with =, +, -, @, a tab or a line break for a
 formula, and works it out, whoever named the photo. To change the cell would change an id: it is not written.
@@ -50,7 +50,7 @@ def _without_formulas(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> I
 
 
 def _formulas(texts: pa.Array) -> list[bool]:
-    """Which texts a spreadsheet works out; a sign alone, or before a number, does no harm."""
+    """Mark the texts that a spreadsheet would evaluate; a sign alone, or before a number, does no harm."""
     is_one = pc.and_not(pc.match_substring_regex(texts, _FORMULA), pc.match_substring_regex(texts, _NUMBER))
     found: list[bool] = pc.fill_null(is_one, False).to_pylist()
     return found

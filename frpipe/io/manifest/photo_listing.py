@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from frpipe.io.manifest.roots import Roots
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import explained
 from frpipe.io.storage.folder import Entry, Folder
-from frpipe.io.storage.roots import Roots
 
 _NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
@@ -25,7 +25,7 @@ _SHOWN = 5
 
 
 @dataclass(slots=True)
-class Links:
+class FolderLinks:
     """Links below a folder, to files and folders.
 
     followed: how many.  The others by their paths: those that lead out of the folder and of all roots, those
@@ -41,7 +41,7 @@ class Links:
         return bool(self.followed or self.outside or self.repeated or self.broken)
 
     def facts(self) -> dict[str, int]:
-        """Counts, for a report."""
+        """Counts of the links, for a report."""
         return {
             "links_followed": self.followed,
             "links_outside": len(self.outside),
@@ -57,7 +57,10 @@ class Links:
         )
 
     def lines(self, allow: str, *, named: bool) -> list[str]:
-        """For people. allow: what lets links that lead out be followed.  named: with the first paths."""
+        """Lines about the links.
+
+        allow: what lets links that lead out be followed.  named: with the first paths.
+        """
         lines = [f"{_links(self.followed)} followed"] if self.followed else []
         kinds = (
             (self.outside, f"lead out of the folder ({allow} says where they may lead)"),
@@ -73,14 +76,14 @@ class Links:
 
 
 class PhotoListing:
-    """Photos by their suffix; hidden files and folders are left out.
+    """The photos below a folder, known by their suffix; hidden files and folders are left out.
 
     glob: keep only paths that match, relative to the folder.  roots: where links may lead out to.  links is
     filled while the listing is read.
     """
 
     def __init__(self, folder: Folder, glob: str | None = None, roots: tuple[str, ...] = ()) -> None:
-        self.links = Links()
+        self.links = FolderLinks()
         self._folder = folder
         self._glob = glob
         self._roots = Roots(roots)
@@ -95,7 +98,7 @@ class PhotoListing:
             yield from filter(self._wanted, walk.names())
 
     def entries(self) -> list[Entry]:
-        """The same with size and version, sorted by path."""
+        """The photos with size and version, sorted by path."""
         if not self._folder.is_local:
             return [entry for entry in self._folder.list() if self._wanted(entry.name)]
         return sorted(entry for name in self.names() if (entry := self._entry(name)) is not None)
@@ -113,7 +116,7 @@ class PhotoListing:
 class _Walk:
     """The walk over one folder of a local disk."""
 
-    def __init__(self, root: str, roots: Roots, links: Links) -> None:
+    def __init__(self, root: str, roots: Roots, links: FolderLinks) -> None:
         self._root = root
         self._real = os.path.realpath(root)
         self._roots = roots
@@ -190,7 +193,7 @@ def _is_photo(name: str) -> bool:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Links to folders included; one that leads in a circle is none."""
+    """Whether a path is a folder, links to folders included; a link that leads in a circle is none."""
     try:
         return entry.is_dir()
     except OSError:

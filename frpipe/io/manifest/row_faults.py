@@ -1,4 +1,4 @@
-"""What can be wrong with a row of a manifest, and the tally of it. Rows go by number, never by value."""
+"""Faults of manifest rows, counted by kind. Rows are named by number, never by value."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Count:
 
 
 class RowTally:
-    """Counts faults. A place is (number of the file in the manifest, row in it from 1)."""
+    """Counts of faulty rows. A place is (number of the file in the manifest, row in it from 1)."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = files
@@ -77,7 +77,7 @@ class RowTally:
         return bool(self._counts)
 
     def add(self, fault: RowFault, file: int, row: int, like: tuple[int, int] | None = None) -> None:
-        """Count a row. like: the place of an earlier one that it cannot stand beside."""
+        """Count a faulty row. like: the place of an earlier row that it conflicts with."""
         count = self._counts.setdefault(fault, _Count())
         count.rows += 1
         if len(count.first) < _SHOWN:

@@ -1,4 +1,4 @@
-"""Where an embedded photo lies: a row of a Parquet file, and the reading of such rows in order."""
+"""References to photos embedded in a Parquet manifest, and the reading of such rows in order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RowRef:
 
     @classmethod
     def parse(cls, location: str) -> RowRef | None:
-        """Read the text back; None for a location of another kind."""
+        """Parse the text form; None for a location of another kind."""
         if not location.startswith(_PREFIX):
             return None
         file, _, row = location[len(_PREFIX) :].rpartition("#")

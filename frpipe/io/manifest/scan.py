@@ -1,4 +1,4 @@
-"""Makes a manifest of a folder or prefix of photos: flat, or one folder per person as in LFW."""
+"""Make a manifest of a folder or prefix of photos: flat, or one folder per person as in LFW."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
 from frpipe.io.manifest.manifest import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
-from frpipe.io.manifest.photo_listing import Links, PhotoListing
+from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
@@ -26,14 +26,14 @@ _BATCH_ROWS = 1 << 14
 
 @dataclass(slots=True)
 class Scan:
-    """What was found. `depths`: photos by the number of folders between the scanned one and the photo."""
+    """Result of a scan. `depths`: photos by the number of folders between the scanned one and the photo."""
 
     photos: int = 0
     suffixes: Counter[str] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     subjects: int | None = None
     unreadable_names: int = 0
-    links: Links = field(default_factory=Links)
+    links: FolderLinks = field(default_factory=FolderLinks)
 
 
 def scan(

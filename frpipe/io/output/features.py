@@ -1,109 +1,218 @@
-"""Read the published output of an enroll run: whole parts only, by their marks."""
+"""The one reader of enroll outputs: which parts, which columns of images and faces, verified, in order.
+
+A finished run is read by its list of files: only the files that are listed, each compared with the SHA-256
+that stands there. A run that has not ended is read by its marks: the images file of a part says that the part
+is there, and which faces file belongs to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.parts import EMBEDDINGS, FACES, IMAGES, PartFile, done_parts, part_name
+from frpipe.io.output.parts import (
+    EMBEDDINGS,
+    FACES,
+    IMAGES,
+    PartFile,
+    done_parts,
+    marks_of,
+    part_name,
+    part_number,
+)
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import as_table, damaged, read_columns, read_whole
 
 # Most of the bytes of a file of faces.
 _VECTORS = "embedding"
-_OF_EMBEDDER = ("embedding", "norm", "embedder_hash", "preprocessing_hash")
+_OF_EMBEDDER = frozenset({"embedding", "norm", "embedder_hash", "preprocessing_hash"})
+# Parts that are held at a time: their vectors are some MB each.
+_AHEAD, _AHEAD_WITH_VECTORS = 16, 4
+Names = Sequence[str] | None
+"""Names of columns; None: all."""
+Tables = tuple[pa.Table, pa.Table]
+"""Images and faces of a part."""
 T = TypeVar("T")
 
 
-def read_outputs(
-    out: Folder,
-    image_names: list[str] | None = None,
-    face_names: list[str] | None = None,
-    embedder: str | None = None,
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """(images, faces) of each published part, in order; None reads all columns.
+class PartRows(NamedTuple):
+    """How many rows a part holds."""
 
-    embedder: as of `read_part_output`.  Raises OutputError if the folder holds no enroll output.
+    photos: int
+    faces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The published parts of an enroll output, finished or under way.
+
+    embedder: a further one, whose embedding, norm and hashes the faces have; None: the first.
+    Reading raises FileDamaged where a file is gone or is not the one that was written; StorageError or
+    OutOfMemory where that cannot be told; OutputError where a column is lacking. Nothing is ever changed.
     """
-    for part in sorted(refuse_no_output(out, done_parts(out))):
-        yield read_part_output(out, part, image_names, face_names, embedder)
+
+    folder: Folder
+    embedder: str | None = None
+
+    @classmethod
+    def at(cls, uri: str, embedder: str | None = None) -> Features:
+        """The parts of the output in a folder, given by its address."""
+        return cls(Folder.at(uri), embedder)
+
+    def by_embedder(self) -> list[Features]:
+        """A reader for each embedder of the run, the first one first."""
+        further = run.begun(self.folder).get("identity", {}).get("recipe", {}).get("embedders", {})
+        return [Features(self.folder, name) for name in (None, *further)]
+
+    def parts(self) -> list[int]:
+        """Numbers of the published parts, in order: as listed if the run has ended, else by their marks."""
+        listed = run.recorded(self.folder)
+        if not listed:
+            return sorted(done_parts(self.folder))
+        return sorted(_parts_of(listed, IMAGES))
+
+    def some_parts(self) -> list[int]:
+        """As `parts`, but raises OutputError where there are none."""
+        parts = self.parts()
+        if not parts:
+            raise no_output(self.folder.uri)
+        return parts
+
+    def rows(self) -> dict[int, PartRows]:
+        """How many rows each part of a finished run holds, in order, as its list of files says."""
+        listed = {file.name: file for file in run.file_list(self.folder)}
+        images, faces = (_parts_of(listed, table) for table in (IMAGES, FACES))
+        return {part: PartRows(images[part].rows, faces[part].rows) for part in sorted(faces)}
+
+    def columns(self) -> list[str]:
+        """Names of the columns of `images`: ours, then the manifest's. Raises OutputError: no output."""
+        name = _name(IMAGES, self.some_parts()[0])
+        names: list[str] = self._whole(name, lambda data: pq.read_schema(pa.BufferReader(data)).names)
+        return names
+
+    def images(self, part: int, columns: Names = None) -> pa.Table:
+        """(photos, columns) the images of a part."""
+        return self._whole(_name(IMAGES, part), lambda data: as_table(data, _listed(columns)))
+
+    def faces(self, part: int, columns: Names = None) -> pa.Table:
+        """(faces, columns) the faces of a part.
+
+        A file is read whole and its SHA-256 compared, but for one of a finished run whose vectors are not
+        wanted: of that the columns are read, and the checksums of their pages compared.
+        """
+        wanted = _listed(columns)
+        if self.embedder is None or (wanted is not None and _OF_EMBEDDER.isdisjoint(wanted)):
+            return self._data(FACES, part, wanted)
+        others = None if wanted is None else ["face_id", *({*wanted} - _OF_EMBEDDER - {"face_id"})]
+        sub = f"{EMBEDDINGS}/{self.embedder}"
+        faces, beside = self._data(FACES, part, others), self._data(sub, part, None)
+        if not beside["face_id"].equals(faces["face_id"]):
+            raise damaged(self.folder, _name(sub, part), "is not of the faces beside it")
+        names = faces.column_names if wanted is None else wanted
+        sources = [beside if name in _OF_EMBEDDER else faces for name in names]
+        fields = [source.schema.field(name) for name, source in zip(names, sources, strict=True)]
+        columns_of = [source[name] for name, source in zip(names, sources, strict=True)]
+        return pa.Table.from_arrays(columns_of, schema=pa.schema(fields, beside.schema.metadata))
+
+    def part(self, part: int, images: Names = None, faces: Names = None) -> Tables:
+        """Images and faces of a part; of each the columns that are named."""
+        return self.images(part, images), self.faces(part, faces)
+
+    def tables(
+        self, images: Names = None, faces: Names = None, parts: Sequence[int] | None = None
+    ) -> Iterator[Tables]:
+        """Images and faces of each part in order, read ahead in threads.
+
+        parts: None: all that are published.  Memory: four parts where vectors are read, else sixteen.
+        Raises OutputError also where there is no enroll output.
+        """
+        each = self.some_parts() if parts is None else parts
+        return in_order(lambda part: self.part(part, images, faces), each, _ahead(faces))
+
+    def all_images(self, columns: Names = None, parts: Sequence[int] | None = None) -> Iterator[pa.Table]:
+        """The images of each part, as `tables`."""
+        each = self.some_parts() if parts is None else parts
+        return in_order(lambda part: self.images(part, columns), each)
+
+    def all_faces(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of the faces of each part, as `tables`."""
+        return in_order(lambda part: self.faces(part, columns), self.some_parts(), _ahead(columns))
+
+    def joined(self, parts: Sequence[int], images: Names = None, faces: Names = None) -> Tables:
+        """Images and faces of some parts, as one table each."""
+        tables = list(in_order(lambda part: self.part(part, images, faces), parts))
+        return pa.concat_tables(pair[0] for pair in tables), pa.concat_tables(pair[1] for pair in tables)
+
+    def vectors(self, parts: Sequence[int]) -> NDArray[np.float32]:
+        """(n, dim) unit vectors of all faces of some parts, in order."""
+        column = pa.concat_tables(in_order(lambda part: self.faces(part, [_VECTORS]), parts))[_VECTORS]
+        flat = column.combine_chunks()
+        vectors: NDArray[np.float32] = flat.flatten().to_numpy(zero_copy_only=False)
+        return vectors.reshape(-1, flat.type.list_size)
+
+    def _whole(self, name: str, use: Callable[[bytes], T]) -> T:
+        def read(known: PartFile | None) -> T:
+            return read_whole(self.folder, name, use, known.sha256 if known else "")
+
+        return run.read_recorded(self.folder, name, read)
+
+    def _data(self, sub: str, part: int, columns: list[str] | None) -> pa.Table:
+        """A file of data of a part: of `faces`, or of a further embedder's folder."""
+        name = _name(sub, part)
+
+        def use(data: bytes) -> pa.Table:
+            return as_table(data, columns)
+
+        def read(known: PartFile | None) -> pa.Table:
+            if known is None:
+                return self._marked(sub, part, use)
+            if columns is not None and _VECTORS not in columns:
+                return read_columns(self.folder, name, columns, known.rows, known.sha256)
+            return read_whole(self.folder, name, use, known.sha256)
+
+        return run.read_recorded(self.folder, name, read)
+
+    def _marked(self, sub: str, part: int, use: Callable[[bytes], T]) -> T:
+        """What `use` makes of a file of data, compared with its mark in the images of the part."""
+        name = _name(sub, part)
+        mark = read_whole(self.folder, _name(IMAGES, part), marks_of).get(sub, "")
+        try:
+            return read_whole(self.folder, name, use, mark)
+        except FileDamaged:
+            # An erasure writes the two files one after the other; its own resumption reads them between.
+            if not self.folder.exists(run.ERASING):
+                raise
+            return read_whole(self.folder, name, use)
 
 
-def refuse_no_output(out: Folder, parts: set[int]) -> set[int]:
-    """The parts of an enroll output. Raises OutputError where there are none."""
-    if not parts:
-        raise OutputError(f"{out.uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
-    return parts
+def no_output(uri: str) -> OutputError:
+    """The error for a folder that holds no enroll output."""
+    return OutputError(f"{uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
 
 
-def image_columns(out: Folder) -> list[str]:
-    """Names of the columns of `images`: ours, then the manifest's. Raises OutputError as `read_outputs`."""
-    name = f"{IMAGES}/{part_name(min(refuse_no_output(out, done_parts(out))))}"
-    names: list[str] = _read(out, name, lambda data: pq.read_schema(pa.BufferReader(data)).names)
-    return names
+def _name(table: str, part: int) -> str:
+    return f"{table}/{part_name(part)}"
 
 
-def further_embedders(out: Folder) -> list[str]:
-    """The names of the embedders of a run behind the first."""
-    return [*run.begun(out).get("identity", {}).get("recipe", {}).get("embedders", {})]
+def _parts_of(listed: dict[str, PartFile], table: str) -> dict[int, PartFile]:
+    """The listed files of `images` or `faces`, by part."""
+    of_table = {name: file for name, file in listed.items() if name.startswith(f"{table}/")}
+    numbered = ((part_number(name), file) for name, file in of_table.items())
+    return {part: file for part, file in numbered if part is not None}
 
 
-def read_part_output(
-    out: Folder,
-    part: int,
-    image_names: list[str] | None = None,
-    face_names: list[str] | None = None,
-    embedder: str | None = None,
-) -> tuple[pa.Table, pa.Table]:
-    """(images, faces) of one published part; None reads all columns.
-
-    embedder: a further one, whose embedding, norm and hashes the faces then have; None: the first.
-    Raises FileDamaged where it is gone or damaged; StorageError, OutOfMemory; OutputError: it lacks a column.
-    """
-    name = part_name(part)
-    return (
-        read_published(out, f"{IMAGES}/{name}", image_names),
-        _faces(out, name, face_names, embedder),
-    )
+def _ahead(faces: Names) -> int:
+    return _AHEAD_WITH_VECTORS if faces is None or _VECTORS in faces else _AHEAD
 
 
-def _faces(out: Folder, name: str, names: list[str] | None, embedder: str | None) -> pa.Table:
-    """Faces of a part; what is an embedder's comes from the files of the one that is asked for."""
-    if embedder is None or (names is not None and not {*names} & {*_OF_EMBEDDER}):
-        return read_published(out, f"{FACES}/{name}", names)
-    wanted = None if names is None else ["face_id", *({*names} - {*_OF_EMBEDDER, "face_id"})]
-    faces = read_published(out, f"{FACES}/{name}", wanted)
-    beside = read_published(out, f"{EMBEDDINGS}/{embedder}/{name}")
-    if not beside["face_id"].equals(faces["face_id"]):
-        raise damaged(out, f"{EMBEDDINGS}/{embedder}/{name}", "is not of the faces beside it")
-    sources = {each: beside if each in _OF_EMBEDDER else faces for each in names or faces.column_names}
-    fields = [source.schema.field(each) for each, source in sources.items()]
-    columns = [source[each] for each, source in sources.items()]
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields, beside.schema.metadata))
-
-
-def read_published(out: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
-    """A file of the output; of a finished run, as its list of files has it. Raises as `read_part_output`.
-
-    It is read whole, and its SHA-256 compared, but for a file of faces whose vectors are not wanted: of that
-    the columns are read, and the checksums of their pages compared.
-    """
-    if columns is None or _VECTORS in columns or not name.startswith(f"{FACES}/"):
-        return _read(out, name, lambda data: as_table(data, columns))
-
-    def read(known: PartFile | None) -> pa.Table:
-        return read_columns(out, name, columns, *((known.rows, known.sha256) if known else ()))
-
-    return run.read_recorded(out, name, read)
-
-
-def _read(out: Folder, name: str, use: Callable[[bytes], T]) -> T:
-    def read(known: PartFile | None) -> T:
-        return read_whole(out, name, use, known.sha256 if known else "")
-
-    return run.read_recorded(out, name, read)
+def _listed(columns: Names) -> list[str] | None:
+    return None if columns is None else [*columns]

@@ -1,4 +1,4 @@
-"""Writes small Parquet files several at a time: a PUT takes longer than making the file."""
+"""Write small Parquet files several at a time: a PUT takes longer than making the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _HELD = 16
 
 
 class PartWriter:
-    """Use as a context manager: at its end all files are in place, or the first failure is raised."""
+    """Writer of Parquet files in threads.
+
+    Leaving its context waits for all files, or raises the first failure.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder

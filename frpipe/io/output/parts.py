@@ -1,4 +1,4 @@
-"""The published output of a part: its data first, `images/` last, each file only once.
+"""Publish the output of a part: its data first, `images/` last, each file only once.
 
 The data are `faces/`, and before them `embeddings/NAME/` of each further embedder. All are created
 exclusively: whoever comes later, be it an attempt that everybody thought dead, finds them there and changes
@@ -50,6 +50,12 @@ class PartFile:
     sha256: str
 
 
+def part_file(name: str, data: bytes) -> PartFile:
+    """The entry of a Parquet file with these bytes."""
+    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
+    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+
+
 def part_number(name: str) -> int | None:
     """The part that a file of this name, with or without its folder, is of; None: of none."""
     found = _PART.fullmatch(name.rpartition("/")[2])
@@ -80,7 +86,7 @@ def write_part(  # noqa: PLR0917 - as the files of a part are
 def create_part(
     out: Folder, part: int, images: bytes, data: Mapping[str, bytes], check: Check = lambda: None
 ) -> bool:
-    """As `write_part`, with the files as they are. data: by folder, in the order of their creation."""
+    """Publish a part from the bytes of its files. data: by folder, in the order of their creation."""
     name = part_name(part)
     if out.exists(f"{IMAGES}/{name}"):
         return False
@@ -118,6 +124,11 @@ def data_of(images: pa.Schema) -> dict[str, str]:
     return {**dict(sorted(further.items())), FACES: marks.get(_FACES_SHA, b"").decode()}
 
 
+def marks_of(images: bytes) -> dict[str, str]:
+    """As `data_of`, from the bytes of an images file, the checksum of every page compared."""
+    return data_of(as_table(images).schema)
+
+
 def is_whole(images: pa.Table, data: Mapping[str, bytes]) -> bool:
     """Whether files of data, by folder, are those that the images of their part were written with."""
     return data_of(images.schema) == {sub: hashlib.sha256(data[sub]).hexdigest() for sub in data}
@@ -147,10 +158,10 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     """
     name = part_name(part)
     images, images_file = read_whole(out, f"{IMAGES}/{name}", lambda data: _listed(f"{IMAGES}/{name}", data))
-    mark = (images.schema.metadata or {}).get(_FACES_SHA, b"").decode()
+    mark = data_of(images.schema)[FACES]
     if not mark:
         raise damaged(out, f"{IMAGES}/{name}")
-    faces_file = read_whole(out, f"{FACES}/{name}", lambda data: _file(f"{FACES}/{name}", data), mark)
+    faces_file = read_whole(out, f"{FACES}/{name}", lambda data: part_file(f"{FACES}/{name}", data), mark)
     return images_file, faces_file, images
 
 
@@ -161,7 +172,7 @@ def check_embeddings(out: Folder, part: int, images: pa.Table) -> list[PartFile]
     """
     name = part_name(part)
     return [
-        read_whole(out, f"{sub}/{name}", partial(_file, f"{sub}/{name}"), sha256)
+        read_whole(out, f"{sub}/{name}", partial(part_file, f"{sub}/{name}"), sha256)
         for sub, sha256 in data_of(images.schema).items()
         if sub != FACES
     ]
@@ -195,7 +206,7 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 
 
 def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
-    """Parquet's columns of a field: their paths and types."""
+    """The Parquet leaf columns of a field: their paths and types."""
     kind = field.type
     if pa.types.is_struct(kind):
         for number in range(kind.num_fields):
@@ -225,7 +236,7 @@ def _numbered(out: Folder, table: str) -> set[int]:
 
 
 def _holds(out: Folder, name: str, data: bytes) -> bool:
-    """Whether a file is of these bytes; not if another driver has cleared it away since."""
+    """Whether a file holds exactly these bytes; False if another driver has removed it since."""
     try:
         return bytes_of(out, name) == data
     except FileDamaged:
@@ -233,9 +244,4 @@ def _holds(out: Folder, name: str, data: bytes) -> bool:
 
 
 def _listed(name: str, data: bytes) -> tuple[pa.Table, PartFile]:
-    return as_table(data), _file(name, data)
-
-
-def _file(name: str, data: bytes) -> PartFile:
-    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+    return as_table(data), part_file(name, data)

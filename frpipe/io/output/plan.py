@@ -17,9 +17,9 @@ import pyarrow as pa
 from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
-from frpipe.io.manifest.fingerprint import fingerprint
-from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.manifest.manifest import Manifest, fingerprint
 from frpipe.io.output.part_writer import PartWriter
+from frpipe.io.output.parts import part_name
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
 
@@ -51,11 +51,6 @@ class Plan:
     extra: pa.Schema
     erased: Mapping[int, int] = field(default_factory=dict)
 
-    @staticmethod
-    def part_name(part: int) -> str:
-        """`part-000012.parquet`."""
-        return f"part-{part:06d}.parquet"
-
     def rows_of(self, part: int) -> int:
         """The number of rows in a part: only the last may be smaller, and those where rows were erased."""
         cut = min(self.part_rows, self.rows + self.erased_rows - part * self.part_rows)
@@ -77,7 +72,10 @@ class Draft:
 
     @classmethod
     def of(cls, manifest_uri: str, reserved: frozenset[str] = frozenset()) -> Draft:
-        """Raises ManifestError: it cannot be opened, or its columns will not do."""
+        """Open and identify a manifest.
+
+        Raises ManifestError: it cannot be opened, or its columns will not do.
+        """
         manifest = Manifest.open(manifest_uri, reserved)
         return cls(manifest, *fingerprint(manifest))
 
@@ -100,7 +98,7 @@ def plan(
     *,
     workers: int = 1,
 ) -> Plan:
-    """`Draft.of` and `plan_of` in one."""
+    """Open a manifest and plan the run: `Draft.of`, then `plan_of`."""
     draft = Draft.of(manifest_uri, reserved)
     return plan_of(draft, out, draft.part_rows(workers) if part_rows == "auto" else part_rows, roots)
 
@@ -158,7 +156,7 @@ def load_plan(out: Folder) -> Plan:
 
 def read_part(out: Folder, part: int) -> pa.Table:
     """The rows of a part: image_id, image_uri, location, subject_id, then the manifest's own columns."""
-    name = f"{PLAN}/{Plan.part_name(part)}"
+    name = f"{PLAN}/{part_name(part)}"
     try:
         table = read_whole(out, name, as_table)
     except FileDamaged:
@@ -187,7 +185,7 @@ def auto_part_rows(rows: int, workers: int) -> int:
 
 
 def slices(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows` each; the last may be smaller."""
+    """Cut tables into tables of `rows` rows each; the last may be smaller."""
     held: list[pa.Table] = []
     count = 0
     for table in tables:
@@ -216,7 +214,7 @@ def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, siz
     try:
         with PartWriter(folder) as writer:
             for table in slices(admitted(manifest, roots), size):
-                writer.write(Plan.part_name(parts), table)
+                writer.write(part_name(parts), table)
                 rows += table.num_rows
                 parts += 1
     except ManifestError:
@@ -229,7 +227,7 @@ def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, siz
 def _remove_parts(folder: Folder, first: int) -> None:
     """Remove parts from `first` on, this pass's own or those of an earlier one that was cut short."""
     for entry in folder.list():
-        if entry.name.startswith("part-") and entry.name >= Plan.part_name(first):
+        if entry.name.startswith("part-") and entry.name >= part_name(first):
             folder.delete(entry.name)
 
 

@@ -1,4 +1,4 @@
-"""The files of an output folder that speak of the whole run: its identity, its file list, its end.
+"""Files of an output folder that concern the whole run: its identity, its file list, its end.
 
 run.json      what decides the content, written before any work; a different run is refused
 files.json    every published file with rows, bytes and SHA-256, written when all parts are there
@@ -12,14 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
+
+import pyarrow as pa
 
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output.parts import PartFile
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.whole_file import read_if_there, read_json, read_whole
+from frpipe.io.storage.whole_file import as_table, read_if_there, read_json, read_whole
 
 RUN = "run.json"
 FILES = "files.json"
@@ -35,6 +37,12 @@ _records: dict[str, dict[str, PartFile]] = {}
 _MOST_RECORDS = 16
 
 
+_CHANGED_REMEDY = (
+    "see what else is damaged with `frpipe check`, mend it with --mend, then run the job that made it again; "
+    "a file that was changed by hand cannot be used"
+)
+
+
 def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
     """Raise OutputError where the folder holds files, and none of them says that it is a run's.
 
@@ -45,7 +53,7 @@ def refuse_foreign(out: Folder, own: str = "_plan/") -> None:
 
 
 def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Make the folder this run's, or find that it already is; the run's facts, as first claimed.
+    """Make the folder this run's, or find that it already is. Returns the run's facts, as first claimed.
 
     identity: what decides the content.  facts: what is good to know beside it.  The claim gets a random name
     (see `refuse_other_claim`).
@@ -58,7 +66,7 @@ def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[
 
 
 def begun(out: Folder) -> dict[str, Any]:
-    """The facts of the run that the folder belongs to; nothing where it belongs to nobody.
+    """The facts of the run that an output folder belongs to; empty if it belongs to no run.
 
     Raises OutputError where that cannot be read.
     """
@@ -94,7 +102,7 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def erasure_under_way(out: Folder) -> tuple[str, str]:
-    """What to say, and what to do, where an erasure has not ended."""
+    """Message and remedy for an output whose erasure has not ended."""
     return (
         "people are being taken out of this output, or that broke off",
         f"let it end, or run the same `frpipe erase {out.uri} ...` again; then this command",
@@ -115,7 +123,7 @@ def refuse_other_claim(out: Folder, claim: str) -> None:
 
 
 def release(out: Folder) -> None:
-    """Give the folder back: the run's manifest turned out to be unusable, and nothing was done."""
+    """Give up the claim on a folder: the run's manifest turned out to be unusable, and nothing was done."""
     out.delete(RUN)
 
 
@@ -138,7 +146,10 @@ def complete(out: Folder) -> dict[str, Any] | None:
 
 
 def digest(out: Folder) -> str:
-    """SHA-256 of the file list of a finished run. It holds those of the files, so it stands for them all."""
+    """SHA-256 of the file list of a finished run.
+
+    The list holds the digests of all files, so it identifies the run.
+    """
     return read_whole(out, FILES, _digest_of_list)
 
 
@@ -149,19 +160,36 @@ def file_list(out: Folder) -> list[PartFile]:
 
 
 def listed_files(out: Folder) -> dict[str, str]:
-    """SHA-256 by name, as the list of files has them, of a run that has ended or had; none without a list."""
+    """SHA-256 of each listed file, by name, of a run that has ended or had ended; empty without a list."""
     try:
         return {file.name: file.sha256 for file in file_list(out)}
     except FileNotFoundError:
         return {}
 
 
+def recorded(out: Folder) -> dict[str, PartFile]:
+    """The list of files by name, read once in a process; none where the run has not ended."""
+    return _records.get(out.uri) or _record(out)
+
+
+def read_table(out: Folder, name: str) -> pa.Table:
+    """A Parquet file of any job's output, as the list of files has it if the run has ended.
+
+    Raises FileDamaged, StorageError, OutOfMemory, OutputError.
+    """
+
+    def read(known: PartFile | None) -> pa.Table:
+        return read_whole(out, name, as_table, known.sha256 if known else "")
+
+    return read_recorded(out, name, read)
+
+
 def read_recorded(out: Folder, name: str, read: Callable[[PartFile | None], T]) -> T:
-    """What `read` makes of a file, told what the list of files says of it; None: the run has not ended.
+    """Read a file with `read`, which is given the file's entry in the list; None: the run has not ended.
 
     Raises OutputError where the run is being changed, and what `read` does.
     """
-    known = _records.get(out.uri) or _record(out)
+    known = recorded(out)
     try:
         return read(known.get(name))
     except FileDamaged:
@@ -216,7 +244,7 @@ def _record(out: Folder) -> dict[str, PartFile]:
 
 
 def _files_of(data: bytes) -> list[PartFile]:
-    """Raises ValueError for bytes that are no such list."""
+    """Parse a list of files. Raises ValueError for bytes that are no such list."""
     try:
         listed = [PartFile(**file) for file in json.loads(data)["files"]]
     except (KeyError, TypeError):
@@ -248,3 +276,46 @@ def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFiles:
+    """Files that are read only as listed. sha256: by name.  remedy: what to do where a file is another."""
+
+    folder: Folder
+    sha256: Mapping[str, str]
+    remedy: str = _CHANGED_REMEDY
+
+    @classmethod
+    def of(cls, folder: Folder, remedy: str = _CHANGED_REMEDY) -> ListedFiles:
+        """The files that a finished run lists."""
+        return cls(folder, {file.name: file.sha256 for file in file_list(folder)}, remedy)
+
+    @classmethod
+    def checked(cls, folder: Folder, files: Sequence[PartFile]) -> ListedFiles:
+        """The files of a list that has just been read back."""
+        return cls(folder, {file.name: file.sha256 for file in files})
+
+    def below(self, sub: str) -> list[str]:
+        """Names of the files of a folder, in order."""
+        return sorted(name for name in self.sha256 if name.startswith(f"{sub}/"))
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file.
+
+        Raises OutputError where they are not those of the list; never deletes anything.
+        """
+        return self._checked(name, bytes)
+
+    def table(self, name: str) -> pa.Table:
+        """A Parquet file of the list as a table, without its key-value metadata."""
+        return self._checked(name, as_table).replace_schema_metadata(None)
+
+    def _checked(self, name: str, use: Callable[[bytes], T]) -> T:
+        try:
+            return read_whole(self.folder, name, use, self.sha256.get(name, "not listed"))
+        except FileDamaged:
+            raise OutputError(
+                f"{name} in {self.folder.uri} is not the file that was checked when it was finished",
+                self.remedy,
+            ) from None

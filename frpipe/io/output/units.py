@@ -1,8 +1,7 @@
-"""The published results of a job that is not enroll: one file a unit of work, whole and written once."""
+"""Published results of a job other than enroll: one file per unit of work, whole and written once."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,40 +9,42 @@ import pyarrow as pa
 
 from frpipe.core.errors import FileDamaged
 from frpipe.io.output import run
-from frpipe.io.output.parts import PartFile, part_name, part_number, to_parquet
+from frpipe.io.output.parts import PartFile, part_file, part_name, part_number, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Results under `sub/` of an output folder: unit n in `part-00000n.parquet`. A file there is whole."""
+    """Result files under `sub/` of an output folder: unit n in `part-00000n.parquet`.
+
+    Each file there is whole.
+    """
 
     folder: Folder
     sub: str
 
     def done(self) -> set[int]:
-        """Units that are published."""
+        """Numbers of the units that are published."""
         units = (part_number(entry.name) for entry in self.folder.list(self.sub))
         return {unit for unit in units if unit is not None}
 
     def publish(self, unit: int, table: pa.Table, metadata: Mapping[str, str]) -> bool:
-        """Put a unit's rows in place. False if another attempt had done it already: the first one stays."""
+        """Publish the rows of a unit. False if another attempt had done it already: the first one stays."""
         return self.folder.create(self._name(unit), to_parquet(table, metadata))
 
     def read(self, unit: int) -> pa.Table:
-        """A published unit; of a finished run, as its list of files has it.
+        """Read a published unit; of a finished run, as its list of files has it.
 
         Raises FileDamaged where it is not, and deletes nothing; StorageError, OutOfMemory, OutputError.
         """
-
-        def read(known: PartFile | None) -> pa.Table:
-            return read_whole(*self._place(unit), as_table, known.sha256 if known else "")
-
-        return run.read_recorded(self.folder, self._name(unit), read)
+        return run.read_table(*self._place(unit))
 
     def read_own(self, unit: int) -> pa.Table | None:
-        """A unit of a run that goes on, for its own driver: None where it is damaged, and is taken back."""
+        """Read a unit of an unfinished run, for its own driver.
+
+        None where it is damaged, and has been withdrawn.
+        """
         try:
             return read_whole(*self._place(unit), as_table)
         except FileDamaged:
@@ -61,8 +62,8 @@ class Units:
 
     def _lister(self, unit: int) -> Callable[[bytes], PartFile]:
         def listed(data: bytes) -> PartFile:
-            rows = as_table(data).num_rows
-            return PartFile(self._name(unit), rows, len(data), hashlib.sha256(data).hexdigest())
+            as_table(data)
+            return part_file(self._name(unit), data)
 
         return listed
 

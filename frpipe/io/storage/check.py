@@ -1,4 +1,4 @@
-"""Trial of a folder or an object store: whether it does what outputs, galleries and nights rest on.
+"""Try out a folder or an object store: whether it does what outputs, galleries and nights rest on.
 
 All that is tried is tried in a folder of its own, `frpipe-storage-check-*`, which is removed again.
 """
@@ -34,7 +34,7 @@ _LOW_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class StorageTrial:
     """One property that was tried. fault: frpipe cannot work there; warning: it can, with this in mind."""
 
     name: str
@@ -44,15 +44,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class StorageCheck:
-    """What a store can do. store: its scheme, bucket and endpoint, or the type of its file system."""
+    """Result of trying a store. store: its scheme, bucket and endpoint, or the type of its file system."""
 
     uri: str
     store: str
-    trials: tuple[Trial, ...]
+    trials: tuple[StorageTrial, ...]
 
     @property
-    def faults(self) -> tuple[Trial, ...]:
-        """What keeps frpipe from working there."""
+    def faults(self) -> tuple[StorageTrial, ...]:
+        """The trials that keep frpipe from working there."""
         return tuple(trial for trial in self.trials if trial.verdict == "fault")
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class StorageCheck:
 
 
 def check_storage(uri: str, *, read_only: bool = False) -> StorageCheck:
-    """Try a place. read_only: only whether photos and manifests can be read from it.
+    """Try out a place. read_only: only whether photos and manifests can be read from it.
 
     Nothing is raised for what storage refuses: that is a trial with a fault. Raises StorageError for a URI
     that is none.
@@ -74,7 +74,7 @@ def check_storage(uri: str, *, read_only: bool = False) -> StorageCheck:
     return StorageCheck(folder.uri, _store_name(folder), tuple(_trials(folder, read_only)))
 
 
-def _trials(folder: Folder, read_only: bool) -> Iterator[Trial]:
+def _trials(folder: Folder, read_only: bool) -> Iterator[StorageTrial]:
     reachable = _tried("list", lambda: _list(folder, read_only))
     yield reachable
     if reachable.verdict == "fault":
@@ -83,7 +83,7 @@ def _trials(folder: Folder, read_only: bool) -> Iterator[Trial]:
     if read_only:
         return
     if uris.split(folder.uri)[0] not in {"", *uris.WRITABLE}:
-        yield Trial(
+        yield StorageTrial(
             "write", "fault", "this kind of store is only read: that one of two writers wins is unproven"
         )
         return
@@ -94,13 +94,13 @@ def _trials(folder: Folder, read_only: bool) -> Iterator[Trial]:
             if write.verdict != "fault":
                 yield from _written(scratch)
     except FrpipeError as error:
-        yield Trial("delete", "fault", f"what was tried could not be removed: {error.message}")
+        yield StorageTrial("delete", "fault", f"what was tried could not be removed: {error.message}")
     except OSError as error:
-        yield Trial("write", "fault", error.strerror or type(error).__name__)
+        yield StorageTrial("write", "fault", error.strerror or type(error).__name__)
 
 
-def _written(scratch: Folder) -> Iterator[Trial]:
-    tried: list[tuple[str, Callable[[], Trial | str]]] = [
+def _written(scratch: Folder) -> Iterator[StorageTrial]:
+    tried: list[tuple[str, Callable[[], StorageTrial | str]]] = [
         ("create once", lambda: _create(scratch)),
         ("create by rivals", lambda: _race(scratch)),
         ("overwrite", lambda: _overwrite(scratch)),
@@ -122,17 +122,17 @@ def _written(scratch: Folder) -> Iterator[Trial]:
         yield _tried(name, trial)
 
 
-def _tried(name: str, trial: Callable[[], Trial | str]) -> Trial:
-    """What came of a trial: its own verdict, `ok` with what it says, or the fault that it ended with."""
+def _tried(name: str, trial: Callable[[], StorageTrial | str]) -> StorageTrial:
+    """Carry out a trial: its own verdict, `ok` with what it says, or the fault that it ended with."""
     try:
         found = trial()
     except FileNotFoundError:
-        return Trial(name, "fault", "there is no such file or folder, or it is gone again")
+        return StorageTrial(name, "fault", "there is no such file or folder, or it is gone again")
     except StorageError as error:
-        return Trial(name, "fault", error.message)
+        return StorageTrial(name, "fault", error.message)
     except OSError as error:
-        return Trial(name, "fault", error.strerror or type(error).__name__)
-    return Trial(name, "ok", found) if isinstance(found, str) else found
+        return StorageTrial(name, "fault", error.strerror or type(error).__name__)
+    return StorageTrial(name, "ok", found) if isinstance(found, str) else found
 
 
 def _list(folder: Folder, read_only: bool) -> str:
@@ -143,10 +143,10 @@ def _list(folder: Folder, read_only: bool) -> str:
     return "there are files" if next(folder.walk(), None) is not None else "empty"
 
 
-def _read(folder: Folder) -> Trial | str:
+def _read(folder: Folder) -> StorageTrial | str:
     name = next(folder.walk(), None)
     if name is None:
-        return Trial("read", "not tried", "there is no file to read")
+        return StorageTrial("read", "not tried", "there is no file to read")
     with folder.open(name) as file:
         file.read(1)
     return "the first file can be read"
@@ -159,16 +159,16 @@ def _write(scratch: Folder) -> str:
     return "what was written is read back"
 
 
-def _create(scratch: Folder) -> Trial | str:
+def _create(scratch: Folder) -> StorageTrial | str:
     first, second = scratch.create("once", b"1"), scratch.create("once", b"2")
     if not first:
-        return Trial("create once", "fault", "a file that was not there is said to be there")
+        return StorageTrial("create once", "fault", "a file that was not there is said to be there")
     if second or scratch.read("once") != b"1":
-        return Trial("create once", "fault", "a file that was there was created again")
+        return StorageTrial("create once", "fault", "a file that was there was created again")
     return "a file that is there is not created again"
 
 
-def _race(scratch: Folder) -> Trial | str:
+def _race(scratch: Folder) -> StorageTrial | str:
     barrier = threading.Barrier(_RIVALS)
 
     def rival(number: int) -> list[bool]:
@@ -186,40 +186,40 @@ def _race(scratch: Folder) -> Trial | str:
         kept = int(scratch.read(f"race-{turn}"))
         if sum(outcome) != 1 or not outcome[kept]:
             told = f"of {_RIVALS} writers at once {sum(outcome)} were told that they won"
-            return Trial("create by rivals", "fault", told)
+            return StorageTrial("create by rivals", "fault", told)
     return f"of {_RIVALS} writers at once one wins, {_RACES} times"
 
 
-def _overwrite(scratch: Folder) -> Trial | str:
+def _overwrite(scratch: Folder) -> StorageTrial | str:
     versions = []
     for content in (b"1", b"2"):
         scratch.write("again", content)
         versions.append(scratch.entry("again").version)
         if scratch.read("again") != content:
-            return Trial("overwrite", "fault", "an older content is read after it was written over")
+            return StorageTrial("overwrite", "fault", "an older content is read after it was written over")
     if versions[0] == versions[1]:
         told = "a new content of the same size is not told from the old one: nights would miss changed photos"
-        return Trial("overwrite", "warning", told)
+        return StorageTrial("overwrite", "warning", told)
     return "the new content is seen at once, and told from the old one"
 
 
-def _listed(scratch: Folder) -> Trial | str:
+def _listed(scratch: Folder) -> StorageTrial | str:
     names = [f"listed/{number}" for number in range(3)]
     for name in names:
         scratch.write(name, b"x")
     if [entry.name for entry in scratch.list("listed")] != names:
-        return Trial("list after write", "fault", "what was written is not listed at once")
+        return StorageTrial("list after write", "fault", "what was written is not listed at once")
     scratch.delete(names[0])
     if [entry.name for entry in scratch.list("listed")] != names[1:]:
-        return Trial("list after write", "fault", "what was deleted is still listed")
+        return StorageTrial("list after write", "fault", "what was deleted is still listed")
     return "what is written and deleted shows at once"
 
 
-def _delete(scratch: Folder) -> Trial | str:
+def _delete(scratch: Folder) -> StorageTrial | str:
     scratch.write("deleted", b"x")
     scratch.delete("deleted")
     if scratch.exists("deleted"):
-        return Trial("delete", "fault", "what was deleted is still there")
+        return StorageTrial("delete", "fault", "what was deleted is still there")
     return "what is deleted is gone"
 
 
@@ -229,8 +229,8 @@ def _latency(scratch: Folder) -> str:
     return f"write {write:.1f} ms, read {read:.1f} ms (median of {_REPEATS} small files)"
 
 
-def _rename(path: Path) -> Trial | str:
-    """A reader that looks again and again while a file is exchanged sees one whole content or the other."""
+def _rename(path: Path) -> StorageTrial | str:
+    """Try whether a reader sees one whole content or the other while a file is replaced again and again."""
     target, contents = path / "renamed", (b"a" * 4096, b"b" * 4096)
     target.write_bytes(contents[0])
     stop, wrong = threading.Event(), []
@@ -253,7 +253,7 @@ def _rename(path: Path) -> Trial | str:
     stop.set()
     watcher.join()
     if wrong:
-        return Trial("rename", "fault", "a file that is exchanged is absent or cut for a moment")
+        return StorageTrial("rename", "fault", "a file that is exchanged is absent or cut for a moment")
     return "a file is exchanged whole"
 
 
@@ -271,18 +271,18 @@ def _fsync(path: Path) -> str:
     )
 
 
-def _modes(path: Path) -> Trial | str:
+def _modes(path: Path) -> StorageTrial | str:
     target = path / "private"
     target.touch(0o600)
     target.chmod(0o600)
     if target.stat().st_mode & 0o077:
-        return Trial(
+        return StorageTrial(
             "private files", "warning", "modes are not kept: others on the machine may read what is written"
         )
     return "modes are kept (0600)"
 
 
-def _names(path: Path) -> Trial | str:
+def _names(path: Path) -> StorageTrial | str:
     (path / "Case").touch()
     composed = unicodedata.normalize("NFC", "Zoe\u0308")
     (path / composed).touch()
@@ -293,21 +293,21 @@ def _names(path: Path) -> Trial | str:
         found.append("two spellings of one letter (NFC, NFD) are one")
     if composed not in {each.name for each in path.iterdir()}:
         found.append("names come back in another Unicode form than they were written in")
-    return Trial("names", "warning", "; ".join(found)) if found else "are kept as written"
+    return StorageTrial("names", "warning", "; ".join(found)) if found else "are kept as written"
 
 
-def _space(path: Path) -> Trial | str:
+def _space(path: Path) -> StorageTrial | str:
     found = os.statvfs(path)
     free, inodes = found.f_bavail * found.f_frsize, found.f_favail
     told = f"{free / 1e9:,.1f} GB free" + (f", {inodes:,} files" if found.f_files else "")
     is_low = free < _LOW_BYTES or (found.f_files and inodes < 10_000)
-    return Trial("free space", "warning" if is_low else "ok", told)
+    return StorageTrial("free space", "warning" if is_low else "ok", told)
 
 
-def _file_system(path: Path) -> Trial | str:
+def _file_system(path: Path) -> StorageTrial | str:
     kind = type_at(path)
     remark = remark_on(kind)
-    return Trial("file system", "warning", f"{kind}: {remark}") if remark else kind
+    return StorageTrial("file system", "warning", f"{kind}: {remark}") if remark else kind
 
 
 def _median_ms(do: Callable[[], object]) -> float:
@@ -321,7 +321,7 @@ def _median_ms(do: Callable[[], object]) -> float:
 
 @contextmanager
 def _scratch(folder: Folder) -> Iterator[Folder]:
-    """A folder of its own inside; it and whatever folders had to be made for it are removed at the end."""
+    """Use a scratch folder inside; it and the folders that had to be made for it are removed at the end."""
     name = f"{FOLDER_PREFIX}{uuid.uuid4().hex[:12]}"
     made = _missing(folder)
     try:

@@ -1,11 +1,13 @@
-"""What an error of a file system or an object store means, whatever library raised it."""
+"""Classify errors of file systems and object stores, whatever library raised them."""
 
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import BinaryIO
 
 from frpipe.core.errors import FrpipeError, StorageError
 
@@ -159,3 +161,37 @@ def codes_of(error: BaseException) -> set[str]:
         if isinstance(status, int):
             codes.add(str(status))
     return codes
+
+
+class ExplainedFile(io.RawIOBase):
+    """A file whose read errors are turned into StorageError. uri: what the errors name."""
+
+    def __init__(self, file: BinaryIO, uri: str) -> None:
+        self._file, self._uri = file, uri
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self.read(len(memoryview(buffer).cast("B")))
+        memoryview(buffer).cast("B")[: len(data)] = data
+        return len(data)
+
+    def read(self, count: int = -1) -> bytes:
+        with explained(self._uri):
+            return self._file.read(count)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with explained(self._uri):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()

@@ -1,4 +1,4 @@
-"""What is known of types of mounted file systems that keep less than outputs and galleries rest on."""
+"""Types of mounted file systems that guarantee less than outputs and galleries rest on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def type_at(path: Path) -> str:
 
 
 def remark_on(kind: str) -> str:
-    """What to keep in mind of a type of file system; empty where nothing is."""
+    """A remark on a type of file system; empty where there is nothing to remark."""
     if kind.startswith("fuse."):
         return _BRIDGE
     return _REMARKS.get(kind, "")

@@ -1,4 +1,4 @@
-"""Remote file systems: one place that opens them, with the options that correctness needs."""
+"""Open remote file systems, in one place, with the options that correctness needs."""
 
 from __future__ import annotations
 

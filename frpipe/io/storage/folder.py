@@ -1,4 +1,4 @@
-"""One door to storage: a folder, local or remote, in which every file is seen whole or not at all."""
+"""One interface to storage: a folder, local or remote, in which every file is seen whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast
 
 from frpipe.io.storage import uri as uris
-from frpipe.io.storage.explained_file import ExplainedFile
-from frpipe.io.storage.failure import explained
+from frpipe.io.storage.failure import ExplainedFile, explained
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.io.storage.remote_store import RemoteStore
 
@@ -78,7 +77,7 @@ class Folder:
             self._store.write(_checked(name), data)
 
     def publish(self, name: str, source: Path) -> None:
-        """As `write`, with the bytes of a finished local file, which stays where it is."""
+        """Put a finished local file in place, as `write` does; it stays where it is."""
         with explained(self.uri):
             self._store.publish(_checked(name), source)
 
@@ -91,7 +90,7 @@ class Folder:
             return LocalStore(self.uri).draft(_checked(name)) if self.is_local else None
 
     def adopt(self, name: str, source: Path) -> None:
-        """As `publish`, but the local file is moved where it can be, and is gone afterwards."""
+        """Put a local file in place, as `publish` does, but moved where it can be; it is gone afterwards."""
         with explained(self.uri):
             self._store.adopt(_checked(name), source)
 
@@ -110,12 +109,12 @@ class Folder:
             return self._store.exists(_checked(name))
 
     def delete(self, name: str) -> None:
-        """Remove a file for good: no loss of power brings it back. That it is not there is no error."""
+        """Remove a file for good: no loss of power brings it back. A file that is not there is no error."""
         with explained(self.uri):
             self._store.delete([_checked(name)])
 
     def delete_all(self, names: Iterable[str]) -> None:
-        """As `delete`, of many files."""
+        """Remove many files, as `delete`."""
         with explained(self.uri):
             self._store.delete(map(_checked, names))
 

@@ -153,7 +153,10 @@ class LocalStore:
 
     @contextmanager
     def _finished(self, name: str, fill: Callable[[BinaryIO], object]) -> Iterator[tuple[Path, Path]]:
-        """A complete and synchronised temporary file beside the target; the folder is synchronised after."""
+        """Make a complete, synchronised temporary file beside the target.
+
+        The folder is synchronised after.
+        """
         target = self._root / name
         handle, temporary = self._temporary(target)
         try:
@@ -202,7 +205,7 @@ def _walk(folder: str, prefix: str) -> Iterator[str]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Links to files included; one that leads in a circle is none."""
+    """Whether a path is a file, links to files included; a link that leads in a circle is none."""
     try:
         return entry.is_file()
     except OSError as error:

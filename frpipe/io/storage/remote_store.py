@@ -2,19 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from frpipe.core.errors import StorageError
 from frpipe.io.storage import uri as uris
-from frpipe.io.storage.conditional import refuse_unconditional
-from frpipe.io.storage.failure import Failure, classify, says_present
+from frpipe.io.storage.failure import Failure, classify, codes_of, says_present
 from frpipe.io.storage.filesystem import connect
 
+PROBE_PREFIX = ".frpipe-probe-"
+REMEDY = (
+    "use a store that honours If-None-Match: * on PUT (an update of this one may), or a local or NFS folder; "
+    "`frpipe storage check URI` tries it"
+)
+_UNKNOWN_CODES = frozenset({"NotImplemented", "501"})
+_proven: set[Hashable] = set()
+
+
 _CONFLICT_TRIES = 5
+
+
+class Conditional(Protocol):
+    """A store whose exclusive create is tried.
+
+    try_create: whether the file was created; False: it was there.
+    """
+
+    @property
+    def address(self) -> str: ...
+    def try_create(self, name: str, data: bytes) -> bool: ...
+    def delete(self, names: Iterable[str]) -> None: ...
+
+
+def refuse_unconditional(place: Hashable, store: Conditional) -> None:
+    """Raise StorageError, the store named, unless it refuses to create a file that is there.
+
+    place: what names the store in this process; of one that has proven itself nothing is asked again.
+    """
+    if place in _proven:
+        return
+    if not is_conditional(store):
+        raise StorageError(
+            f"{store.address} creates a file that is there already: it does not honour If-None-Match, so "
+            "that of two writers at once one would lose its work unnoticed",
+            REMEDY,
+        )
+    _proven.add(place)
+
+
+def is_conditional(store: Conditional) -> bool:
+    """Whether the store refuses the second of two creates. The files of the trial are removed again.
+
+    A first create that is refused is proof, too: its answer was lost, and the store was asked once more.
+    Raises StorageError where the store does not know the condition, and what storage raises otherwise.
+    """
+    name = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+    try:
+        return not (store.try_create(name, b"1") and store.try_create(name, b"2"))
+    except Exception as error:
+        if codes_of(error).isdisjoint(_UNKNOWN_CODES):
+            raise
+        raise StorageError(f"{store.address} does not know If-None-Match on PUT", REMEDY) from error
+    finally:
+        # Who may not delete leaves a byte under a hidden name: no reason to refuse the store.
+        with suppress(Exception):
+            store.delete([name])
 
 
 class RemoteStore:
@@ -39,7 +95,9 @@ class RemoteStore:
         source.unlink()
 
     def create(self, name: str, data: bytes) -> bool:
-        """S3: one PUT with `If-None-Match: *`, of which the store is asked for proof first.
+        """Create an object on S3 with one PUT and `If-None-Match.
+
+        *`, which the store has first proven to obey.
 
         Raises StorageError, and writes nothing, where the store takes a second create for the first.
         """
@@ -48,17 +106,17 @@ class RemoteStore:
         return self._create(path, data)
 
     def try_create(self, name: str, data: bytes) -> bool:
-        """As `create`, from a store that has proven nothing."""
+        """Create an object as `create`, in a store that has proven nothing."""
         return self._create(self._writable(name), data)
 
     @property
     def address(self) -> str:
-        """What a person calls the store: its scheme and bucket, and the endpoint where there is one."""
+        """Name of the store for people: its scheme and bucket, and the endpoint where there is one."""
         scheme, bucket, endpoint = self._place
         return f"{scheme}://{bucket}{f' at {endpoint}' if endpoint else ''}"
 
     def _create(self, path: str, data: bytes) -> bool:
-        """409 means that another writer is at it: ask again."""
+        """Create an object; on 409 (another writer is at it) ask again."""
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
                 self._fs.pipe_file(path, data, mode="create")
@@ -112,11 +170,11 @@ class RemoteStore:
         return 0
 
     def prune(self, sub: str) -> None:
-        """Object stores have no folders."""
+        """Do nothing: object stores have no folders."""
 
     @cached_property
     def _place(self) -> tuple[str, str, str]:
-        """Scheme, bucket and endpoint: what one proof holds for."""
+        """Scheme, bucket and endpoint: the store that one proof holds for."""
         endpoint = str(self._fs.s3.meta.endpoint_url) if self._scheme == "s3" else ""
         return self._scheme, self._root.partition("/")[0], endpoint
 
@@ -131,7 +189,7 @@ class RemoteStore:
         yield from sorted((path, info) for path, info in found.items() if path != folder)
 
     def _pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """S3 lists a thousand keys at a time: nothing is held but the page."""
+        """Keys of the store, a thousand at a time as S3 lists them: only one page is held."""
         bucket, _, key = folder.partition("/")
         request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
         while True:

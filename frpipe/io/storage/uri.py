@@ -30,7 +30,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def canonical(uri: str) -> str:
-    """The same place in one spelling: absolute for local paths, no slash at the end."""
+    """Spell a URI in its one canonical form: absolute for local paths, no slash at the end."""
     if not uri.strip():
         raise StorageError("the path is empty", "name a folder or a file")
     scheme, rest = split(uri)

@@ -27,7 +27,7 @@ _SENSELESS = (pa.ArrowException, OSError, ValueError)
 
 
 def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str = "") -> T:
-    """What `use` makes of all bytes of a file.
+    """Read a file whole and return what `use` makes of its bytes.
 
     sha256: as it was recorded; empty: there is no record, and that `use` understands the bytes must do.
     Raises FileDamaged: it is gone, or damaged as above; StorageError: each read gives something else;
@@ -72,12 +72,12 @@ def bytes_of(folder: Folder, name: str) -> bytes:
 
 
 def read_json(folder: Folder, name: str) -> dict[str, Any]:
-    """A JSON object. FileNotFoundError where there is none; else raises as `read_whole`."""
+    """Read a JSON object. FileNotFoundError where there is none; else raises as `read_whole`."""
     return read_if_there(folder, name, _object)
 
 
 def read_if_there(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
-    """As `read_whole`, but FileNotFoundError where there is no such file."""
+    """Read a file as `read_whole`, but raise FileNotFoundError where there is none."""
     try:
         return read_whole(folder, name, use)
     except FileDamaged:
@@ -87,7 +87,7 @@ def read_if_there(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
 
 
 def as_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The bytes of a Parquet file as a table, the checksum of every page compared; None: all columns.
+    """Parse a Parquet file's bytes to a table, the checksum of every page compared. columns: None reads all.
 
     Raises OutputError where it lacks a column; else what Arrow does.
     """
@@ -97,7 +97,7 @@ def as_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
 def read_columns(
     folder: Folder, name: str, columns: list[str], rows: int | None = None, sha256: str = ""
 ) -> pa.Table:
-    """Some columns of a Parquet file; a store is asked for little else. Raises as `read_whole`.
+    """Read some columns of a Parquet file; a store is asked for little else. Raises as `read_whole`.
 
     Only the number of rows, if it is known, and the checksums of their pages are compared. Where these are
     wrong or the read fails, the whole file is read to tell why.
@@ -159,7 +159,7 @@ def _columns(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """Raises ValueError for bytes that are no JSON object."""
+    """Parse a JSON object. Raises ValueError for bytes that are none."""
     try:
         return {**json.loads(data)}
     except TypeError:

@@ -25,14 +25,15 @@ from frpipe.io.output.parts import (
     check_embeddings,
     check_part,
     done_parts,
+    part_name,
     part_number,
     withdraw_part,
 )
-from frpipe.io.output.plan import PLAN, Plan, load_plan, read_part
+from frpipe.io.output.plan import PLAN, load_plan, read_part
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
-from frpipe.jobs.rejects.reading import in_order
-from frpipe.jobs.replay.source import flat
+from frpipe.jobs.features import flat
 
 Say = Callable[[str], None]
 ENROLL, NIGHT = "enroll", "night"
@@ -44,7 +45,7 @@ _EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class FileProblem:
     """A file of a run, what is wrong with it, and whether its job does it anew once it is taken back."""
 
     file: str
@@ -54,43 +55,52 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
-    """bytes: read.  mended: whether what could be was taken back.  again: how to do it anew."""
+    """Result of checking one run.
+
+    bytes: read.  mended: whether what could be was withdrawn.  again: how to redo it.
+    """
 
     run: str
     job: str
     finished: bool
     files: int
     bytes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[FileProblem, ...]
     mended: bool
     again: str
 
     @property
     def whole(self) -> bool:
-        """Whether it has ended and is as it was written."""
+        """Whether the run has ended and is as it was written."""
         return self.finished and not self.problems
 
     @property
     def mendable(self) -> bool:
-        """Whether `mend` is of use."""
+        """Whether mending would help."""
         return not self.mended and any(each.mendable for each in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """JSON form of the result."""
         return {**asdict(self), "whole": self.whole}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to check. mend: take back what is damaged or lacks its other half; nobody else may be at it."""
+    """A check of all runs below a place.
+
+    mend: withdraw what is damaged or lacks its other half; nobody else may be at work there.
+    """
 
     uri: str
     mend: bool = False
     say: Say = lambda _: None
 
     def run(self) -> list[CheckedRun]:
-        """All runs below, by their places. Raises OutputError: there is none, or an erasure is under way and
-        would be mended; StorageError, OutOfMemory: it cannot be told."""
+        """Check all runs below, by their places.
+
+        Raises OutputError: there is none, or an erasure is under way and would be mended; StorageError,
+        OutOfMemory: it cannot be told.
+        """
         folder = Folder.at(self.uri)
         names = list(folder.walk())
         places = sorted(name.rpartition("/")[0] for name in names if name.rpartition("/")[2] == run.RUN)
@@ -123,7 +133,7 @@ class Check:
 
 
 class _Run:
-    """One run. names: of its files, without those of runs inside it."""
+    """One run to check. names: of its files, without those of runs inside it."""
 
     def __init__(self, out: Folder, names: Sequence[str], progress: _Progress) -> None:
         self.out, self.names, self.read, self._progress = out, names, 0, progress
@@ -134,10 +144,12 @@ class _Run:
         """The name of the job; that of enroll does not say."""
         return str(run.begun(self.out).get("identity", {}).get("job", ENROLL))
 
-    def problems(self) -> Iterator[Problem]:
-        """What is wrong, read file by file."""
+    def problems(self) -> Iterator[FileProblem]:
+        """Problems of the run, found file by file."""
         if self.out.exists(run.ERASING):
-            yield Problem(run.ERASING, "says that people are being taken out of it, or that broke off", False)
+            yield FileProblem(
+                run.ERASING, "says that people are being taken out of it, or that broke off", False
+            )
         if self.job == ENROLL:
             yield from self._plan()
         listed = self._list() if self.finished else None
@@ -145,28 +157,28 @@ class _Run:
         mendable = self.job != NIGHT
         if listed is None:
             if self.finished:
-                yield Problem(run.FILES, DAMAGED, mendable)
+                yield FileProblem(run.FILES, DAMAGED, mendable)
             yield from self._published()
             return
         known = {file.name: file for file in listed}
 
-        def look(name: str) -> Problem | None:
+        def look(name: str) -> FileProblem | None:
             file = known[name]
             return self._look(name, file.bytes, lambda: read_whole(self.out, name, len, file.sha256))
 
         found = self._each(look, sorted(known))
-        yield from (Problem(each.file, each.what, mendable) for each in found)
+        yield from (FileProblem(each.file, each.what, mendable) for each in found)
         try:
             read_json(self.out, run.REPORT)
         except (FileNotFoundError, FileDamaged):
-            yield Problem(run.REPORT, DAMAGED, mendable)
+            yield FileProblem(run.REPORT, DAMAGED, mendable)
         folders = {name.rpartition("/")[0] for name in known if "/" in name}
         for name in self.names:
             if name.rpartition("/")[0] in folders and name not in known:
-                yield Problem(name, STRANGE, mendable=False)
+                yield FileProblem(name, STRANGE, mendable=False)
 
-    def mend(self, problems: Sequence[Problem]) -> None:
-        """Take back what can be done anew."""
+    def mend(self, problems: Sequence[FileProblem]) -> None:
+        """Withdraw the files that can be made anew."""
         if self.out.exists(run.ERASING):
             raise OutputError(*run.erasure_under_way(self.out))
         # A reader that has it open learns that the run is not finished; its job, that something is missing.
@@ -184,8 +196,8 @@ class _Run:
         except (FileNotFoundError, FileDamaged):
             return None
 
-    def _published(self) -> Iterator[Problem]:
-        """Of what has not ended, by the marks and checksums that the files bear themselves."""
+    def _published(self) -> Iterator[FileProblem]:
+        """Problems of a run that has not ended, by the marks and checksums that its files bear."""
         if self.job == ENROLL:
             yield from self._each(self._look_at_part, sorted(done_parts(self.out)))
             return
@@ -194,49 +206,50 @@ class _Run:
             lambda name: self._look(name, 0, lambda: read_whole(self.out, name, as_table)), names
         )
 
-    def _look_at_part(self, part: int) -> Problem | None:
+    def _look_at_part(self, part: int) -> FileProblem | None:
         try:
             *files, images = check_part(self.out, part)
             files += check_embeddings(self.out, part, images)
         except FileDamaged as error:
-            return Problem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
+            return FileProblem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
         self._count(sum(file.bytes for file in files))
         return None
 
-    def _look(self, name: str, size: int, read: Callable[[], object]) -> Problem | None:
+    def _look(self, name: str, size: int, read: Callable[[], object]) -> FileProblem | None:
         try:
             read()
         except FileDamaged:
-            return Problem(name, DAMAGED if self.out.exists(name) else GONE)
+            return FileProblem(name, DAMAGED if self.out.exists(name) else GONE)
         self._count(size)
         return None
 
-    def _plan(self) -> Iterator[Problem]:
+    def _plan(self) -> Iterator[FileProblem]:
         try:
             read_json(self.out, f"{PLAN}/plan.json")
-            read_whole(self.out, f"{PLAN}/{Plan.part_name(0)}", as_table)
+            read_whole(self.out, f"{PLAN}/{part_name(0)}", as_table)
             plan = load_plan(self.out)
         except FileNotFoundError:
             if self.finished:
-                yield Problem(f"{PLAN}/plan.json", GONE, mendable=False)
+                yield FileProblem(f"{PLAN}/plan.json", GONE, mendable=False)
             return
         except FileDamaged as error:
-            yield Problem(error.file, DAMAGED if self.out.exists(error.file) else GONE, mendable=False)
+            yield FileProblem(error.file, DAMAGED if self.out.exists(error.file) else GONE, mendable=False)
             return
 
-        def look(part: int) -> Problem | None:
-            name = f"{PLAN}/{plan.part_name(part)}"
+        def look(part: int) -> FileProblem | None:
+            name = f"{PLAN}/{part_name(part)}"
             try:
                 rows = read_part(self.out, part).num_rows
             except FileDamaged:
-                return Problem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
-            return None if rows == plan.rows_of(part) else Problem(name, DAMAGED, mendable=False)
+                return FileProblem(name, DAMAGED if self.out.exists(name) else GONE, mendable=False)
+            return None if rows == plan.rows_of(part) else FileProblem(name, DAMAGED, mendable=False)
 
         yield from self._each(look, range(plan.parts))
 
-    def _each(self, look: Callable[[Any], Problem | None], things: Sequence[Any]) -> Iterator[Problem]:
-        looks = in_order(lambda number: look(things[number]), range(len(things)))
-        yield from (found for found in looks if found is not None)
+    def _each(
+        self, look: Callable[[Any], FileProblem | None], things: Sequence[Any]
+    ) -> Iterator[FileProblem]:
+        yield from (found for found in in_order(look, things) if found is not None)
 
     def _count(self, size: int) -> None:
         self.read += size
@@ -244,7 +257,7 @@ class _Run:
 
 
 class _Progress:
-    """Says now and then how much has been read."""
+    """Reports every few seconds how much has been read."""
 
     def __init__(self, say: Say) -> None:
         self._say, self._said, self._files, self._bytes = say, time.monotonic(), 0, 0
@@ -259,7 +272,7 @@ class _Progress:
 
 
 def again(out: Folder, job: str) -> str:
-    """What does the run's missing parts anew: the command where it is known in full."""
+    """The command that redoes the run's missing parts, in full where it is known."""
     facts = run.begun(out)
     if job != ENROLL or "replay_of" in facts or "manifest" not in facts:
         return f"the same command as before, frpipe run {_SCRIPTS.get(job, job)} ... --output {out.uri}"

@@ -25,8 +25,7 @@ from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.templates import TemplatePolicy
 from frpipe.io.manifest.columns import ID
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.consolidate.grouping import grouped
-from frpipe.jobs.consolidate.reading import derived, photos_and_faces, spoken_of
+from frpipe.jobs.consolidate.reading import derived, grouped, photos_and_faces, spoken_of
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.likeness import doubts_text, likeness_of
 from frpipe.jobs.output_place import refuse_relative
@@ -38,7 +37,7 @@ _EVERY_S = 5.0
 
 
 def check_gallery(uri: str, spec: GallerySpec) -> bool:
-    """Whether there is a gallery; GalleryMismatch, both hashes named, if it was made for another recipe."""
+    """Whether there is a gallery. Raises GalleryMismatch, both hashes named, if it is of another recipe."""
     if not Folder.at(uri).exists(GALLERY):
         return False
     Gallery.open(uri).spec.check_same(spec)
@@ -47,7 +46,7 @@ def check_gallery(uri: str, spec: GallerySpec) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Consolidated:
-    """What came of it. faces = used + the sum of left_out; templates were offered to the gallery.
+    """Counts of a consolidation. faces = used + the sum of left_out; templates were offered to the gallery.
 
     superseded: older templates that are gone, because their photo has become something else.  incomplete:
     those of them that were derived from photos beside, which the run does not hold.  unread: photos that
@@ -80,7 +79,7 @@ class Consolidated:
         return asdict(self)
 
     def text(self) -> str:
-        """The same for people."""
+        """Lines for people."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
         lines = [
             f"photos     {self.photos:,}, {self.photos_without_face:,} of them without a face",
@@ -156,7 +155,7 @@ class Consolidation:
     embedder: str | None = None
 
     def run(self) -> Consolidated:
-        """Do it.
+        """Consolidate the run into the gallery, in one commit.
 
         Raises OutputError: the enroll run has not ended; GalleryMismatch: another recipe; GalleryError: the
         gallery has other photos of these ids, or a new face is doubted (strict).
@@ -258,7 +257,7 @@ class Consolidation:
             )
 
     def _note(self, source: FeatureRun) -> str:
-        """For the log: what decided the content, and nothing personal."""
+        """Note for the log: the settings that decide the content, and nothing personal."""
         facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
         if self.source:
             facts["source"] = self.source
@@ -290,7 +289,7 @@ class Consolidation:
 def without_photos(
     gallery: Gallery, vanished: pa.Table, source: str = "", same_photos: bool = False
 ) -> Outcome:
-    """Take the templates of photos that are there no more out of a gallery, as a consolidation does.
+    """Remove the templates of photos that no longer exist from a gallery, as a consolidation does.
 
     vanished: image_id and image_uri.
     """

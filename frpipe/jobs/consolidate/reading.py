@@ -1,9 +1,9 @@
-"""What an enroll output says of its photos: their templates, and which photos it speaks of."""
+"""Read an enroll output for a gallery: photos, faces, and the photos whose outcome the run reports."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.reasons import PASSING
+from frpipe.gallery.external_sort import ExternalSort
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, place_hashes
-from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI, vector_array
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.io.manifest.columns import ID, LOCATION
-from frpipe.io.output.features import read_part_output, refuse_no_output
-from frpipe.io.output.parts import done_parts
 from frpipe.io.output.plan import read_part
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.suppressed_faces import IMAGE_NAMES
@@ -25,18 +24,22 @@ from frpipe.jobs.suppressed_faces import IMAGE_NAMES
 _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
 
 
+_BUCKET_ROWS = 32_768
+
+
 def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """(images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
-    for part in sorted(refuse_no_output(source.folder, done_parts(source.folder))):
-        images, faces = read_part_output(source.folder, part, _NAMES, embedder=source.embedder)
+    """Iterate over (images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
+    parts = source.features.some_parts()
+    for part, (images, faces) in zip(parts, source.features.tables(_NAMES, parts=parts), strict=True):
         if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
             plan = read_part(source.folder, part)
-            images, faces = (_located(table, plan) for table in (images, faces))
-        yield images, faces
+            yield _located(images, plan), _located(faces, plan)
+        else:
+            yield images, faces
 
 
 def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
-    """The photos of which the run says what became of them, as far as a gallery is concerned.
+    """The photos whose outcome the run reports, as far as a gallery is concerned.
 
     Not among them are photos that could not be read this time, for reasons that pass (PASSING), and photos
     with a face and without a person: nobody says whose it is. How many of each.
@@ -50,7 +53,7 @@ def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
 
 
 def derived(table: pa.Table, how: TemplatePolicy, disputed: Counter[str] | None = None) -> pa.Table:
-    """What is kept of each person, with the photos that a template was derived from.
+    """Templates kept of each person, with the photos that each was derived from.
 
     table: holds all rows of each of its people.  disputed: as `reduce_templates`.
     """
@@ -71,3 +74,18 @@ def _located(table: pa.Table, plan: pa.Table) -> pa.Table:
     known = pc.and_(is_absolute(places), pc.invert(pc.fill_null(is_absolute(table[URI]), True)))
     column = pc.if_else(pc.fill_null(known, False), places, table[URI])
     return table.set_column(table.column_names.index(URI), table.schema.field(URI), column)
+
+
+def grouped(tables: Iterable[pa.Table], dim: int, bucket_rows: int = _BUCKET_ROWS) -> Iterator[pa.Table]:
+    """Regroup rows by person: tables of about `bucket_rows` rows, each with all rows of its people.
+
+    tables: templates tables, in any order. Their rows lie in unnamed temporary files meanwhile, in clear.
+    """
+    with ExternalSort(dim, "<f4", bucket_rows) as spill:
+        spill.take(tables)
+        for number in range(spill.buckets):
+            bucket = spill.bucket(number)
+            rows = bucket.texts.num_rows
+            if rows:
+                vectors = vector_array(bucket.vectors(np.arange(rows)))
+                yield bucket.texts.append_column(EMBEDDING, vectors)

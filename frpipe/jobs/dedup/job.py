@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
-from frpipe.core.threshold import ThresholdCard
+from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.snapshot import Snapshot
@@ -25,7 +25,7 @@ from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.matching.kernels import Name
-from frpipe.matching.threshold import Limit, limit_of
+from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
 from frpipe.runtime.runtime import Runtime
 
@@ -73,7 +73,7 @@ class Dedup:
     embedder: str | None = None
 
     def run(self) -> ReportResult:
-        """Do it, or what is left of it; the report.
+        """Run the job, resuming it if it was interrupted; returns the report.
 
         Raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
         pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
@@ -225,10 +225,10 @@ class Dedup:
             remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
         )
 
-    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Limit:
+    def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Threshold:
         """source: None where only the threshold is asked for, not whether it fits what is searched."""
         name = card_name(spec.embedder_hash)
-        return limit_of(
+        return threshold_of(
             spec.embedder_hash,
             given=self.threshold,
             card=self.card,
@@ -244,7 +244,7 @@ class Dedup:
         return source.snapshot.subjects if wanted and isinstance(source, GallerySource) else None
 
 
-def _identity(source: dict[str, Any], limit: Limit, since: dict[str, Any] | None) -> dict[str, Any]:
+def _identity(source: dict[str, Any], limit: Threshold, since: dict[str, Any] | None) -> dict[str, Any]:
     """What decides the content of an output."""
     return {
         "job": JOB,

@@ -74,7 +74,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ShownCluster:
     """A cluster. members and links may be fewer than it has: size and more_links tell."""
 
     cluster_id: str
@@ -97,12 +97,12 @@ class Group:
         return max(some, default=0.0)
 
 
-def page(report: dict[str, Any], groups: Sequence[Group]) -> str:
+def page(report: dict[str, Any], groups: Sequence[ShownCluster]) -> str:
     """The whole page; nothing is loaded from elsewhere."""
     return "\n".join(_page(report, groups))
 
 
-def _page(report: dict[str, Any], groups: Sequence[Group]) -> Iterator[str]:
+def _page(report: dict[str, Any], groups: Sequence[ShownCluster]) -> Iterator[str]:
     threshold = report["threshold"]
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -124,7 +124,7 @@ def _page(report: dict[str, Any], groups: Sequence[Group]) -> Iterator[str]:
     yield "</main></body></html>"
 
 
-def _section(title: str, note: str, groups: Sequence[Group], to_judge: bool) -> Iterator[str]:
+def _section(title: str, note: str, groups: Sequence[ShownCluster], to_judge: bool) -> Iterator[str]:
     mine = [group for group in groups if group.to_judge == to_judge]
     if mine:
         yield f'<h2>{title}</h2><p>{note}</p><div class="grid">'
@@ -133,7 +133,7 @@ def _section(title: str, note: str, groups: Sequence[Group], to_judge: bool) -> 
         yield "</div>"
 
 
-def _article(group: Group) -> Iterator[str]:
+def _article(group: ShownCluster) -> Iterator[str]:
     yield f"<article{' class=wide' if len(group.members) > 2 else ''}><header>"
     kind = "person" if group.to_judge else "photo"
     yield f'<b>{group.best:.4f}</b> <span class="{kind}">{_WORDS[group.to_judge]}</span>'
@@ -163,7 +163,7 @@ def _figure(member: Member) -> str:
     )
 
 
-def _links(group: Group) -> Iterator[str]:
+def _links(group: ShownCluster) -> Iterator[str]:
     yield "<ul>"
     for link in group.links:
         kind = "person" if link.kind == SAME_PERSON else "photo"

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from frpipe.core.errors import InvariantError
+from frpipe.core.threshold import Threshold
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
@@ -31,7 +32,6 @@ from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.progress import Progress
 from frpipe.matching.kernels import Name
-from frpipe.matching.threshold import Limit
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -73,7 +73,7 @@ class DedupPlan(Plan[Found]):
 
     source: GallerySource | FeatureSource
     spec: GallerySpec
-    limit: Limit
+    limit: Threshold
     content: dict[str, Any]
     searched: dict[str, Any]
     before: OldResult | None
@@ -175,7 +175,7 @@ class DedupPlan(Plan[Found]):
             "pairs_compared": self.products,
             "units": len(self.units),
             "blocks": len(self.source.blocks),
-            "threshold": asdict(self.limit),
+            "threshold": self.limit.as_dict(),
             "pool": str(self.pool),
         }
         return DryRun(tuple(self._lines()), facts)

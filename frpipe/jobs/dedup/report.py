@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.threshold import Threshold, threshold_lines
 from frpipe.gallery.catalog import VersionId
 from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL, Counts
-from frpipe.matching.threshold import Limit
 
 
-def report_of(counts: Counts, clusters: pa.Table, limit: Limit, **facts: Any) -> dict[str, Any]:
+def report_of(counts: Counts, clusters: pa.Table, threshold: Threshold, **facts: Any) -> dict[str, Any]:
     """pairs = same_photo + same_person, found or carried over from the night before."""
     return {
         **facts,
@@ -23,7 +22,7 @@ def report_of(counts: Counts, clusters: pa.Table, limit: Limit, **facts: Any) ->
         "same_person": counts.same_person,
         "left_out": {"same_subject": counts.same_subject, "same_image": counts.same_image},
         **cluster_counts(clusters),
-        "threshold": asdict(limit),
+        "threshold": threshold.as_dict(),
         "near_identical": NEAR_IDENTICAL,
     }
 
@@ -44,15 +43,11 @@ def cluster_counts(clusters: pa.Table) -> dict[str, int]:
 
 def report_text(report: dict[str, Any]) -> str:
     """The same for people."""
-    threshold, left_out = report["threshold"], report["left_out"]
-    target = f", {threshold['target']}" if threshold["target"] else ""
+    left_out = report["left_out"]
     lines = [
         f"searched   {source_text(report)}",
         f"compared   {report['pairs_compared']:,} pairs{since_text(report)}",
-        f"threshold  similarity >= {threshold['similarity']:.6g} (distance <= {threshold['distance']:.6g})"
-        f"{target}",
-        f"           {threshold['source']}",
-        *([f"  warning  {threshold['warning']}"] if threshold["warning"] else []),
+        *threshold_lines(report["threshold"]),
         f"pairs      {report['pairs']:,}: {report['same_photo']:,} same_photo, "
         f"{report['same_person']:,} same_person",
         f"left out   {left_out['same_subject']:,} of one subject, {left_out['same_image']:,} in one photo",

@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.io.output import run
-from frpipe.io.output.features import read_published
 from frpipe.io.output.units import Units
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.page import Group, Link, Member, page
+from frpipe.jobs.dedup.page import Link, Member, ShownCluster, page
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
@@ -69,7 +68,7 @@ class _Case:
 
 def _cases(out: Folder, limit: int) -> list[_Case]:
     """The most alike of each kind, those with different photos first."""
-    clusters = read_published(out, CLUSTERS)
+    clusters = run.read_table(out, CLUSTERS)
     clusters = clusters.filter(pa.array(clusters["size"].to_numpy() > 1))
     units = Units(out, PAIRS)
     chosen = _chosen(units, clusters, limit)
@@ -123,9 +122,9 @@ def _best_pairs(units: Units, clusters: pa.Table) -> dict[str, dict[tuple[str, s
     return best
 
 
-def _group(case: _Case, pictures: _Pictures) -> Group:
+def _group(case: _Case, pictures: _Pictures) -> ShownCluster:
     shown = case.members[:_MEMBERS]
-    return Group(
+    return ShownCluster(
         cluster_id=shown[0]["cluster_id"],
         size=len(case.members),
         mean=shown[0]["similarity_mean"],

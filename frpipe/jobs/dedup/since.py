@@ -18,7 +18,7 @@ from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.source import KEYS, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS

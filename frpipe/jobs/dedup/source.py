@@ -18,11 +18,8 @@ from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import TIME, vectors_of
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.output import run
-from frpipe.io.output.features import read_part_output
-from frpipe.io.output.parts import FACES
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import read_part
-from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.blocks import Block
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.subject_faces import quality, templates_of
@@ -133,9 +130,8 @@ class FeatureSource(_Plain):
     @cached_property
     def blocks(self) -> list[list[int]]:
         """The parts of each block."""
-        listed = run.file_list(self._folder)
-        rows = [file.rows for file in listed if file.name.startswith(f"{FACES}/")]
-        return _bundled(range(len(rows)), rows, self.block_rows)
+        rows = self._features.rows()
+        return _bundled([*rows], [count.faces for count in rows.values()], self.block_rows)
 
     @cached_property
     def rows(self) -> int:
@@ -144,18 +140,17 @@ class FeatureSource(_Plain):
 
     @property
     def fresh_rows(self) -> int:
-        """All of them."""
+        """Number of fresh faces: all of them."""
         return self.rows
 
     def has_fresh(self, number: int) -> bool:
-        """Always."""
+        """Always true: all faces of a run are fresh."""
         return True
 
     def block(self, number: int) -> Block:
         """A block, read anew."""
         tables, vectors = [], []
-        for part in self.blocks[number]:
-            images, faces = read_part_output(self._folder, part, embedder=self.embedder)
+        for images, faces in self._features.tables(parts=self.blocks[number]):
             photo = images["content_sha256"].take(pc.index_in(faces["image_id"], images["image_id"]))
             rows = pa.table({"subject_id": self._subjects(images, faces), **_columns(faces, KEYS[1:])})
             rows = rows.append_column("photo", photo).append_column("face_index", faces["face_index"])
@@ -166,8 +161,7 @@ class FeatureSource(_Plain):
 
     def facts(self) -> Iterator[pa.Table]:
         """Subject, face, quality and time of all faces, some at a time."""
-        for part in (part for parts in self.blocks for part in parts):
-            images, faces = read_part_output(self._folder, part)
+        for images, faces in self._features.tables():
             sides = (faces[name].to_numpy() for name in ("score", "eye_distance_px", "sharpness"))
             columns = [
                 self._subjects(images, faces),
@@ -182,14 +176,14 @@ class FeatureSource(_Plain):
         owners = {face: face.rpartition("#")[0] for face in uris}
         wanted = set(owners.values())
         found: dict[str, str] = {}
-        for part in (part for parts in self.blocks for part in parts):
-            plan = read_part(self._folder, part).select(["image_id", "location"]).to_pylist()
+        for part in self._features.parts():
+            plan = read_part(self._features.folder, part).select(["image_id", "location"]).to_pylist()
             found |= {row["image_id"]: row["location"] for row in plan if row["image_id"] in wanted}
         return {face: found[image] for face, image in owners.items() if image in found}
 
     @property
-    def _folder(self) -> Folder:
-        return Folder.at(self.uri)
+    def _features(self) -> Features:
+        return Features.at(self.uri, self.embedder)
 
     def _subjects(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
         chosen, _ = templates_of(images, faces, "centre-largest", self.created)

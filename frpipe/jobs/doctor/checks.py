@@ -1,4 +1,4 @@
-"""What a doctor looks for in a gallery. A check of your own is one more function in CHECKS."""
+"""Checks of a gallery for what earlier changes left in it. To add a check, add a function to CHECKS."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Finding:
     rows: Rows = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON form of the finding."""
         return {name: getattr(self, name) for name in ("name", "what", "count", "mend", "shown")}
 
 

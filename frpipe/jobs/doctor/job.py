@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frpipe.gallery.catalog import entry_of
-from frpipe.gallery.commit import Proposal, transact
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.receipt import gone_digests
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.tombstones import hide_rows
 from frpipe.jobs.doctor.checks import CHECKS, Check, Finding
 from frpipe.jobs.doctor.runs import RunOfGallery, runs_of
 
@@ -31,11 +29,11 @@ class Diagnosis:
 
     @property
     def to_mend(self) -> int:
-        """Templates that --mend would take out."""
+        """Number of templates that --mend would remove."""
         return sum(each.count for each in self.findings if each.mend)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON form of the diagnosis."""
         facts = {name: getattr(self, name) for name in ("version", "templates", "runs", "mended")}
         return {**facts, "findings": [each.as_dict() for each in self.findings]}
 
@@ -43,7 +41,7 @@ class Diagnosis:
 def examine(
     gallery: Gallery, uris: Sequence[str], most: int = 20, checks: Sequence[Check] = CHECKS
 ) -> Diagnosis:
-    """Look at the newest version; nothing is written. uris: outputs of enroll runs.  most: listed of a kind.
+    """Examine the newest version; nothing is written. uris: outputs of enroll runs.  most: listed of a kind.
 
     Raises OutputError for a run that has not ended, GalleryMismatch for one of another recipe.
     """
@@ -54,7 +52,7 @@ def examine(
 def mend(
     gallery: Gallery, uris: Sequence[str], most: int = 20, checks: Sequence[Check] = CHECKS
 ) -> Diagnosis:
-    """Take what is superseded out, in one version with a receipt; what was found, and how many went.
+    """Remove superseded templates, in one version with a receipt; returns what was found, and how many went.
 
     Killed at any moment it has done all or nothing. The vectors stay in the files until `compact`.
     """

@@ -1,4 +1,4 @@
-"""The runs that a doctor asks, oldest first, and how each was put into the gallery."""
+"""Enroll runs that a doctor consults, oldest first, and how each was put into the gallery."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import RunPhotos
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI
 from frpipe.io.manifest.columns import ID
-from frpipe.io.output.features import further_embedders
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.reading import photos_and_faces, spoken_of
@@ -34,7 +33,7 @@ class RunOfGallery:
     how: dict[str, Any] | None
 
     def templates(self, photos: RunPhotos) -> Iterator[pa.Table]:
-        """The templates that it gives: subject_id, face_id and embedding; `photos` takes those it speaks of.
+        """Templates of the run: subject_id, face_id and embedding; `photos` takes the photos it reports.
 
         Of a run that the log does not name any face of a photo may be its template.
         """
@@ -58,7 +57,7 @@ class RunOfGallery:
 
 
 def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
-    """The runs, oldest first. Raises OutputError and GalleryMismatch where one cannot be asked."""
+    """Open runs, oldest first. Raises OutputError and GalleryMismatch where one cannot be used."""
     notes = _notes(gallery)
     found = []
     for uri in uris:
@@ -71,19 +70,19 @@ def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
 def _of_gallery(uri: str, gallery: Gallery) -> FeatureRun:
     """The run, with the embedder that made the gallery's vectors, if it is among its further ones."""
     run = FeatureRun.open(uri)
-    further = (FeatureRun.open(uri, name) for name in further_embedders(run.folder))
-    fitting = (each for each in (run, *further) if each.spec.embedder_hash == gallery.spec.embedder_hash)
+    each_of = (FeatureRun.open(uri, reader.embedder) for reader in run.features.by_embedder())
+    fitting = (each for each in each_of if each.spec.embedder_hash == gallery.spec.embedder_hash)
     return next(fitting, run)
 
 
 def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:
-    """By run the settings of the last time that it was put into the gallery."""
+    """The settings of the last time that each run was put into the gallery."""
     found = {facts["run"]: facts for facts in consolidations(gallery)}
     return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}
 
 
 def consolidations(gallery: Gallery) -> Iterator[dict[str, str]]:
-    """What the log says of each time that a run was put into the gallery, oldest first: `run`, settings."""
+    """Log entries of the runs that were put into the gallery, oldest first: `run`, settings."""
     for entry in gallery.log():
         if entry.note.startswith(_NOTE):
             try:

@@ -1,4 +1,4 @@
-"""Templates of photos about which a later run says something else."""
+"""Find templates whose photo a later run reports otherwise."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _all(snapshot: Snapshot, number: int) -> _Rows:
 def _speak(
     snapshot: Snapshot, found: dict[str, _Rows], run: RunOfGallery, number: int, photos: RunPhotos
 ) -> None:
-    """Note the templates that a run speaks of."""
+    """Note the templates whose photos a run reports."""
     created = pa.scalar(run.run.created, pa.timestamp("us", tz="UTC"))
     for ref in snapshot.version.shards:
         seen = found[ref.name]
@@ -79,7 +79,7 @@ def _speak(
 
 
 def _give(snapshot: Snapshot, found: dict[str, _Rows], number: int, table: pa.Table) -> None:
-    """Note the templates that a run gives, of those that it speaks of last."""
+    """Note the templates that a run yields, of those that it is the last to report."""
     keys, vectors = _keys(table), vectors_of(table)
     if not len(keys):
         return

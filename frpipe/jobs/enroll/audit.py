@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from frpipe.core.errors import FileDamaged, InvariantError
-from frpipe.core.report import Tally
+from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
     PartFile,
@@ -36,7 +36,7 @@ Checked = tuple[list[PartFile], pa.Table]
 class Audit:
     """tally: of all images.  files: all published files.  damaged: parts that must be done again."""
 
-    tally: Tally = field(default_factory=Tally)
+    tally: PhotoCounts = field(default_factory=PhotoCounts)
     files: list[PartFile] = field(default_factory=list)
     damaged: list[int] = field(default_factory=list)
 

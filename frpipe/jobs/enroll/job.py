@@ -55,7 +55,7 @@ class Enrollment:
         object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
 
     def run(self) -> Report:
-        """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
+        """Run the job, or resume it. Raises a FrpipeError with a remedy if it cannot be done."""
         found: Report = carry_out(self)
         return found
 

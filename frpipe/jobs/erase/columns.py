@@ -1,4 +1,4 @@
-"""Which rows of any table of results name people who are erased, by the names of its columns."""
+"""Find the rows of any table of results that name people who are erased, by the names of its columns."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def names_any(ids: ErasedIds, table: pa.Table) -> bool:
 
 
 def without(ids: ErasedIds, table: pa.Table) -> pa.Table:
-    """The other rows."""
+    """The rows of a table that are not of these people or photos."""
     hit = rows_of(ids, table)
     return table.filter(pa.array(~hit)) if hit.any() else table
 
 
 def named(ids: ErasedIds, values: list[str]) -> list[bool]:
-    """Which of some texts are the id of one of these people or photos."""
+    """(n,) whether each text is the id of one of these people or photos."""
     column = pa.array(values, pa.string())
     found: list[bool] = (ids.mask(pa.table({SUBJECT: column})) | ids.mask(pa.table({ID: column}))).tolist()
     return found

@@ -1,4 +1,4 @@
-"""Take people out of all that a configuration of nights knows: gallery, outputs, results, reports, records.
+"""Erase people from all that a night configuration knows: gallery, outputs, results, reports, records.
 
 The order lets it be killed anywhere: a mark that keeps nights away and holds what was found, then the
 suppression list, so that nobody comes back meanwhile, the gallery and its compaction, night after night, the
@@ -8,32 +8,36 @@ proof over every file, the receipt, and the mark goes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
+from frpipe.gallery.catalog import LOG, VERSIONS
 from frpipe.gallery.delete import suppressed_rows
 from frpipe.gallery.gallery import GALLERY, Gallery
-from frpipe.gallery.suppression import Names, image_of
+from frpipe.gallery.schema import vectors_of
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.suppression import SUPPRESSED, Names, image_of
+from frpipe.io.erasure import pending as marks
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
-from frpipe.io.erasure.needles import Haystack
+from frpipe.io.erasure.needles import Haystack, Needle
+from frpipe.io.erasure.pending import Pending
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.erase import pending as marks
 from frpipe.jobs.erase.columns import rows_of
-from frpipe.jobs.erase.gallery import GalleryProof, needles_of
 from frpipe.jobs.erase.job import CopyPolicy
 from frpipe.jobs.erase.night import NightErasure, Struck
-from frpipe.jobs.erase.pending import Pending
 from frpipe.jobs.erase.photos import KnownPhotos, photos_of
-from frpipe.jobs.erase.proof import Proof, Searched
+from frpipe.jobs.erase.proof import ErasureError, Proof, Searched
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import NIGHTS, Past, nights
 from frpipe.jobs.nightly.lease import LEASES, Lease, lease
@@ -49,11 +53,20 @@ _OF_NIGHTS = re.compile(
 )
 
 
+_OWN = re.compile(
+    rf"{re.escape(GALLERY)}|(?:{VERSIONS}|{LOG}|{SUPPRESSED})/\d{{9}}\.json|"
+    r"shards/[0-9a-f]{20}\.h5|deleted/[0-9a-f]{20}\.bin"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ErasedEverywhere:
-    """photos, faces: out of enroll outputs.  templates: out of the gallery.  results: of nights, changed.
+    """Counts of an erasure.
+
+    photos, faces: of enroll outputs.  templates: of the gallery.  results: of nights, changed.
     suppressed: new entries of the list.  shared: contents of other people's photos too, not suppressed.
-    absent: ids that occur nowhere, and were never erased.  searched: what the proof has read."""
+    absent: ids that occur nowhere, and were never erased.  searched: what the proof has read.
+    """
 
     nights: int
     photos: int
@@ -69,13 +82,13 @@ class ErasedEverywhere:
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Counts; no id."""
+        """JSON form: counts, and no id."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class EraseEverywhere:
-    """Whom to take out of all that a configuration of nights knows. reason, by: for list and receipt."""
+    """Erasure of people from all that a night configuration knows. reason, by: for list and receipt."""
 
     config: NightConfig
     subjects: frozenset[str]
@@ -86,7 +99,7 @@ class EraseEverywhere:
     say: Callable[[str], None] = lambda _: None
 
     def run(self) -> ErasedEverywhere:
-        """Do it, or what is left of it.
+        """Erase the people, or resume an erasure that was interrupted.
 
         Raises LeaseError: a night is under way; OutputError: copies, or a file is damaged; ErasureError: the
         proof fails, and the same command proves again.
@@ -95,7 +108,7 @@ class EraseEverywhere:
             return self._run(held)
 
     def dry_run(self) -> ErasedEverywhere:
-        """What would be done; nothing is written, and no lease is held."""
+        """Report what would be erased; nothing is written, and no lease is held."""
         pending, known = self._gathered()
         struck = [self._of_night(night, pending, lambda: None).dry_run() for night in nights(self.runs)]
         templates = self._templates(pending) if self.gallery else 0
@@ -109,7 +122,7 @@ class EraseEverywhere:
 
     @cached_property
     def gallery(self) -> Gallery | None:
-        """That the nights fill; None where there is none yet."""
+        """The gallery that the nights fill; None where there is none yet."""
         there = Folder.at(self.config.gallery).exists(GALLERY)
         return Gallery.open(self.config.gallery) if there else None
 
@@ -144,7 +157,10 @@ class EraseEverywhere:
         return done
 
     def _gathered(self) -> tuple[Pending, KnownPhotos]:
-        """Whom and what to look for: what is named, what is known of it, and what broke off earlier."""
+        """Ids, contents and vectors to look for.
+
+        Named ones, what is known of them, and what an interrupted erasure had.
+        """
         pending = marks.pending_in(self.runs) or Pending.new(self.reason, self.by)
         subjects, images = self.subjects | pending.subjects, self.images | pending.images
         known = photos_of(self._enrolled, subjects, images, needles=True)
@@ -183,7 +199,7 @@ class EraseEverywhere:
         return [folder for folder in found if run.begun(folder)]
 
     def _listed(self, subjects: frozenset[str], images: frozenset[str]) -> Iterator[tuple[str, str | None]]:
-        """Photos that the nights' lists name: also those that were never enrolled."""
+        """Photos of these people that the nights' lists name, also those that were never enrolled."""
         people, ids = (pa.array(sorted(each), pa.string()) for each in (subjects, images))
         for night in nights(self.runs):
             for sub in (SCAN, PROBES):
@@ -199,7 +215,7 @@ class EraseEverywhere:
     def _rows_of(
         gallery: Gallery, subjects: frozenset[str], images: frozenset[str]
     ) -> Iterator[tuple[str, list[str]]]:
-        """Face ids in sight of these people, or of these photos, by person and shard."""
+        """Visible face ids of these people, or of these photos, by person and shard."""
         people = pa.array(sorted(subjects), pa.string())
         for table in gallery.snapshot().tables(["subject_id", "face_id"], vectors=False):
             own = pc.is_in(table["subject_id"], value_set=people).to_pylist()
@@ -226,7 +242,10 @@ class EraseEverywhere:
         return sum(int(rows_of(pending.ids, table).sum()) for table in tables)
 
     def _out_of_gallery(self, pending: Pending, known: KnownPhotos, held: Lease) -> tuple[int, int]:
-        """Suppress, delete, compact; how many entries and templates."""
+        """Suppress and delete people in the gallery, and compact it.
+
+        Returns counts of entries and templates.
+        """
         if self.gallery is None:
             self.say(
                 "warning: there is no gallery, and so no list that keeps them out: take their photos away"
@@ -293,3 +312,45 @@ def _told(receipts: list[dict[str, Any]], kind: str, value: str) -> bool:
         (subject_digest, "subject_digests") if kind == "subject" else (image_digest, "image_digests")
     )
     return any(digest(each["key"], value) in each[name] for each in receipts)
+
+
+def needles_of(snapshot: Snapshot, rows: Mapping[str, NDArray[np.int64]], stored: str) -> set[Needle]:
+    """Vectors of some rows, by shard, as they are stored and as float32."""
+    needles: set[Needle] = set()
+    for ref in snapshot.version.shards:
+        if ref.name in rows:
+            vectors = vectors_of(snapshot.table_of(ref, [], rows[ref.name], vectors=True))
+            needles.update(Needle.of(vectors), Needle.of(vectors, stored))
+    return needles
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryProof:
+    """Proof for a gallery; see `Proof`. Shards of an encrypted gallery are decrypted and read as rows."""
+
+    gallery: Gallery
+    ids: ErasedIds
+    texts: frozenset[str]
+    vectors: Haystack
+
+    def prove(self) -> Searched:
+        """Read the folder of the gallery. Raises ErasureError where something is found."""
+        snapshot = self.gallery.snapshot()
+        named = {ref.name for ref in snapshot.version.shards}
+        named |= {ref.deleted.name for ref in snapshot.version.shards if ref.deleted}
+        strays = self.gallery.shard_store.names() - named
+        if strays:
+            raise _failed(f"{len(strays):,} files of shards that the newest version does not name are there")
+        for table in snapshot.tables():
+            if rows_of(self.ids, table).any():
+                raise _failed("the newest version names somebody who was erased")
+            if self.vectors.found_in(vectors_of(table).tobytes()):
+                raise _failed("the newest version holds a vector of theirs, under another id")
+        return Proof(self.gallery.folder, self.ids, self.texts, self.vectors, own=_OWN).prove()
+
+
+def _failed(what: str) -> ErasureError:
+    return ErasureError(
+        f"after the erasure the gallery is not clean: {what}",
+        "run the same command again; delete what is under another id by that id",
+    )

@@ -1,4 +1,4 @@
-"""Erase: take people out of a finished run, file by file, and prove that they are gone.
+"""Erase people from a finished run, file by file, and prove that they are gone.
 
 The order lets it be killed anywhere: a mark that keeps others away, then the plan, so that nothing is done
 again, then faces and images, the file list, the report, the mark of success, the proof (docs/adr/0016).
@@ -10,26 +10,69 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.core.report import Report
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
-from frpipe.io.erasure.journal import Erasure, Journal, ids_of, receipts
+from frpipe.io.erasure.journal import Erasure, ErasureJournal, ids_of, receipts
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
-from frpipe.io.output.plan import load_plan
+from frpipe.io.output.plan import Plan, load_plan
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import read_json
 from frpipe.jobs.enroll.audit import audit
 from frpipe.jobs.erase.parts import clear_scratch, strike_parts, strike_plan
 from frpipe.jobs.erase.proof import Proof, Searched
-from frpipe.jobs.erase.scan import Copies, Found, copies_of, scan
-from frpipe.jobs.erase.target import EraseTarget
+from frpipe.jobs.erase.scan import Copies, FoundRows, copies_of, scan
+from frpipe.jobs.replay.report import ReplayReport
 
 CopyPolicy = Literal["refuse", "erase", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
+class EraseTarget:
+    """key: of the digests of ids; the fingerprint of the run's manifest.  report: as it was stored."""
+
+    out: Folder
+    key: str
+    plan: Plan
+    report: Report
+
+    @classmethod
+    def open(cls, uri: str) -> EraseTarget:
+        """Open a run to erase from. Raises OutputError where it is no enroll output, or not finished."""
+        out = Folder.at(uri)
+        try:
+            key = str(run.begun(out)["identity"]["manifest"])
+            plan = load_plan(out)
+        except (FileNotFoundError, KeyError, TypeError):
+            raise OutputError(
+                f"{uri} holds no enroll output",
+                "give the --output of jobs/enroll.py, or `features` in that of jobs/identify.py",
+            ) from None
+        if not out.exists(run.ERASING) and run.complete(out) is None:
+            raise OutputError(
+                f"{uri} is not finished, or lacks files: only a finished run can be erased from",
+                "run its job to the end, the same command goes on where it stopped; or delete it whole",
+            )
+        return cls(out, key, plan, _report(out))
+
+
+def _report(out: Folder) -> Report:
+    try:
+        stored = read_json(out, run.REPORT)
+    except (FileNotFoundError, FileDamaged):
+        raise OutputError(f"{run.REPORT} of the output cannot be read", "enroll into a new output") from None
+    return (ReplayReport if "replays" in stored else Report).stored(stored)
+
+
+@dataclass(frozen=True, slots=True)
 class Erased:
-    """images, faces, parts: taken out, or that would be.  copies: rows that stay and show the same faces.
+    """Counts of an erasure.
+
+    images, faces, parts: erased, or that would be.  copies: rows that stay and show the same faces.
     earlier: ids that were erased before.  absent: ids that were never there, as (kind, id).
-    searched: what the proof has read; nothing of a dry run."""
+    searched: what the proof has read; nothing of a dry run.
+    """
 
     run: str
     images: int
@@ -43,7 +86,7 @@ class Erased:
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Counts; no id."""
+        """JSON form: counts, and no id."""
         shown = ("run", "images", "faces", "parts", "of_parts", "copies", "earlier", "dry_run")
         return {
             **{name: getattr(self, name) for name in shown},
@@ -55,8 +98,11 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Whom to take out of which run.  copies: what to do with the same photos under other ids.
-    take_over: whether an erasure of other people that broke off is ended with this one."""
+    """Erasure of people from one run.
+
+    copies: what to do with the same photos under other ids.  take_over: whether an erasure of other people
+    that broke off is ended with this one.
+    """
 
     uri: str
     subjects: frozenset[str]
@@ -66,14 +112,14 @@ class Erase:
     say: Callable[[str], None] = lambda _: None
 
     def run(self) -> Erased:
-        """Do it, or what is left of it.
+        """Erase the people, or resume an erasure that was interrupted.
 
         Raises OutputError: no finished run, copies, a damaged part, or somebody else took over; ErasureError:
         the proof fails.
         """
         target = EraseTarget.open(self.uri)
         while True:
-            journal = Journal.of(target.out)
+            journal = ErasureJournal.of(target.out)
             found, copies = self._look(target, ids_of(target.key, journal.pending))
             if not journal.pending and not found.images:
                 return self._ended(target, [], self._prove(target, []))
@@ -90,14 +136,14 @@ class Erase:
         return self._ended(target, journal.pending, searched)
 
     def dry_run(self) -> Erased:
-        """What would be done; nothing is written."""
+        """Report what would be erased; nothing is written."""
         target = EraseTarget.open(self.uri)
-        pending = Journal.of(target.out).pending
+        pending = ErasureJournal.of(target.out).pending
         found, copies = self._look(target, ids_of(target.key, pending))
         erasures = [*pending, _erasure(found, copies)] if found.images else pending
         return self._ended(target, erasures, Searched(), dry_run=True)
 
-    def _look(self, target: EraseTarget, pending: ErasedIds) -> tuple[Found, Copies]:
+    def _look(self, target: EraseTarget, pending: ErasedIds) -> tuple[FoundRows, Copies]:
         wanted = ErasedIds.of(target.key, self.subjects, self.images) - pending
         while True:
             found = scan(target.out, target.plan, wanted, pending)
@@ -112,7 +158,7 @@ class Erase:
                 )
             wanted |= copies.ids
 
-    def _strike(self, target: EraseTarget, journal: Journal) -> None:
+    def _strike(self, target: EraseTarget, journal: ErasureJournal) -> None:
         out, ids = target.out, ids_of(target.key, journal.pending)
         parts = sorted({part for each in journal.pending for part in each.parts})
         run.reopen(out)
@@ -161,7 +207,7 @@ class Erase:
         )
 
 
-def _erasure(found: Found, copies: Copies) -> Erasure:
+def _erasure(found: FoundRows, copies: Copies) -> Erasure:
     return Erasure.of(
         found.ids,
         images=found.images,

@@ -1,4 +1,4 @@
-"""Take people out of the folder of one night: tables, results, record and report."""
+"""Erase people from the folder of one night: tables, results, record and report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
 from frpipe.io.output.parts import IMAGES
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json
 from frpipe.jobs.erase.columns import named, rows_of, without
 from frpipe.jobs.erase.job import CopyPolicy, Erase
@@ -29,7 +30,6 @@ from frpipe.jobs.nightly.report import write_report
 from frpipe.jobs.nightly.summary import rejected_by_reason
 from frpipe.jobs.nightly.tables import read_table, write_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
-from frpipe.jobs.rejects.reading import in_order
 
 _LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
 _ENROLLED = (
@@ -50,7 +50,10 @@ _SEARCHED = ("rows", "probes", "identified", "strangers")
 
 @dataclass(slots=True)
 class Struck:
-    """What was taken out of a night. results: changed.  begun: steps that had not ended, removed whole."""
+    """Counts of an erasure from a night.
+
+    results: changed.  begun: steps that had not ended, removed whole.
+    """
 
     photos: int = 0
     faces: int = 0
@@ -61,7 +64,7 @@ class Struck:
 
 @dataclass(frozen=True)
 class NightErasure:
-    """Take people out of a night that nobody works on. A kill anywhere is mended by doing it again.
+    """Erasure from a night that nobody works on. Killed anywhere, it is completed by running it again.
 
     ids: digests.  check: raises where the lease is lost.
     """
@@ -76,11 +79,14 @@ class NightErasure:
 
     @property
     def folder(self) -> Folder:
-        """Of the night."""
+        """Folder of the night."""
         return self.night.folder
 
     def dry_run(self) -> Struck:
-        """What would go of the enroll outputs. Raises OutputError as `run`, before anything is changed."""
+        """Report what would be erased from enroll outputs.
+
+        Raises OutputError as `run`, before anything is changed.
+        """
         struck = Struck()
         for sub in self._enrolled():
             if self._ended(sub):
@@ -90,7 +96,10 @@ class NightErasure:
         return struck
 
     def run(self) -> Struck:
-        """Do it. Raises OutputError: a result of the night is damaged; ErasureError: a proof fails."""
+        """Erase the people.
+
+        Raises OutputError: a result of the night is damaged; ErasureError: a proof fails.
+        """
         self.check()
         # What killed writers left half written: it may name anybody, and nobody writes here now.
         self.folder.sweep(0)
@@ -123,7 +132,7 @@ class NightErasure:
         return [sub for sub in subs if run.begun(self.folder.child(sub))]
 
     def _begun(self) -> list[str]:
-        """Steps that had not ended and have to be done again from the start: a launch of the night does so.
+        """Steps that had not ended and must start again: the next launch of the night does so.
 
         Enroll where it holds somebody, as its manifest is another without them; what compares in any case, as
         the compaction takes the version that it was begun with.
@@ -137,7 +146,7 @@ class NightErasure:
         if not self._ended(sub) and self.folder.exists(f"{sub}/{run.ERASING}"):
             return True
         names = [e.name for e in self.folder.list(sub) if e.name.endswith(".parquet")]
-        return any(in_order(lambda number: self._names_any(names[number]), range(len(names))))
+        return any(in_order(self._names_any, names))
 
     def _remove(self, sub: str) -> None:
         """Remove a folder whole; one that was cut short is known by its mark, and has no published part."""
@@ -158,7 +167,7 @@ class NightErasure:
             return True
 
     def _ended(self, sub: str) -> bool:
-        """Whether the step that a folder is of is recorded as finished."""
+        """Whether the step that a folder belongs to is recorded as finished."""
         step = "identify" if sub.startswith(PROBES) else sub.split("/", maxsplit=1)[0]
         return step in self.night.steps
 
@@ -168,7 +177,7 @@ class NightErasure:
         )
 
     def _strike_table(self, name: str) -> int:
-        """Take rows out of a table of the night; how many."""
+        """Remove rows from a table of the night; returns their number."""
         if not self.folder.exists(name):
             return 0
         table = read_table(self.folder, name)
@@ -189,7 +198,7 @@ class NightErasure:
         return sum(hit)
 
     def _tell(self) -> None:
-        """Bring the record and the report to what is there now."""
+        """Update the record and the report to the present content."""
         record = read_record(self.folder)
         if not record:
             return
@@ -241,7 +250,7 @@ class NightErasure:
                     told.update({kind: counts[kind] for kind in told})
 
     def _scanned(self, sub: str, facts: Facts) -> Facts:
-        """Counts of a look at photos, as if those who are erased had not been there."""
+        """Counts of a scan, as if the erased people had not been there."""
         listed, todo, vanished = (
             self._rows(f"{sub}/{name}") for name in (photos.LISTING, photos.MANIFEST, photos.VANISHED)
         )
@@ -260,7 +269,7 @@ class NightErasure:
         return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
 
     def _report(self, sub: str) -> dict[str, Any]:
-        """Of a step; nothing where its folder was deleted."""
+        """Report of a step; empty where its folder was deleted."""
         return run.complete(self.folder.child(sub)) or {}
 
     def _put(self, name: str, data: bytes) -> None:

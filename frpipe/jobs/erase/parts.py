@@ -1,4 +1,4 @@
-"""Take rows out of the files of a run. Each step finds out what is left to do, and may be done again."""
+"""Remove rows from the files of a run. Each step finds out what is left to do, and may be repeated."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from frpipe.io.output.parts import (
 )
 from frpipe.io.output.plan import PLAN, Plan
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json, read_whole
-from frpipe.jobs.rejects.reading import in_order
 
 _INDEX = f"{PLAN}/plan.json"
 # What a run leaves there only if it died between its last steps.
@@ -40,14 +40,14 @@ Check = Callable[[], None]
 
 
 def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Take rows out of the plan, so that no job can do them again; then note how many in its index."""
+    """Remove rows from the plan, so that no job can do them again; then note their number in its index."""
     gone: dict[str, int] = {}
     with PartWriter(out.child(PLAN)) as writer:
         for part, rows in zip(parts, in_order(partial(_plan_rows, out), parts), strict=True):
             kept = rows.filter(pa.array(~ids.mask(rows)))
             if kept.num_rows < rows.num_rows:
                 check()
-                writer.write(plan.part_name(part), kept)
+                writer.write(part_name(part), kept)
             whole = plan.rows_of(part) + plan.erased.get(part, 0)
             gone[str(part)] = whole - kept.num_rows
     index = read_json(out, _INDEX)
@@ -58,7 +58,7 @@ def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], c
 
 
 def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Take rows out of faces and images. A part that is damaged is taken away: it may hold anything.
+    """Remove rows from faces and images. A damaged part is withdrawn: it may hold anything.
 
     Raises StorageError, OutOfMemory or OutputError where it cannot be told: it stays, and so does the mark.
     """
@@ -82,14 +82,14 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
 
 
 def clear_scratch(out: Folder) -> None:
-    """Remove what a run leaves there while it is under way, and what killed writers left."""
+    """Remove working files of a run, and what killed writers left."""
     for sub in _SCRATCH:
         out.clear(sub)
     out.sweep(0)
 
 
 def as_written(data: bytes) -> pa.Table:
-    """A Parquet file, with the names of list items that it was written with: Parquet has its own for them."""
+    """Read a Parquet file with the names of list items that it was written with: Parquet has its own."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     table = file.read(use_threads=False)
     stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
@@ -100,7 +100,7 @@ def as_written(data: bytes) -> pa.Table:
 
 
 def _plan_rows(out: Folder, part: int) -> pa.Table:
-    return read_whole(out, f"{PLAN}/{Plan.part_name(part)}", as_written)
+    return read_whole(out, f"{PLAN}/{part_name(part)}", as_written)
 
 
 def _read(

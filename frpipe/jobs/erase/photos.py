@@ -1,10 +1,9 @@
-"""What enroll outputs know of people's photos: their ids, the digests of their files, their vectors."""
+"""Find people's photos in enroll outputs: their ids, the digests of their files, their vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -15,10 +14,8 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.suppression import Names
 from frpipe.io.erasure.needles import Needle
-from frpipe.io.output.features import further_embedders, read_part_output
-from frpipe.io.output.parts import done_parts
+from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order, read_images
 
 _COLUMNS = ("image_id", "subject_id", "content_sha256")
 
@@ -54,7 +51,7 @@ def photos_of(
     needles: bool = False,
     sources: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> KnownPhotos:
-    """The photos of some people, and some photos, in enroll outputs; in bounded memory.
+    """Find the photos of some people, and some photos, in enroll outputs; in bounded memory.
 
     Ids are compared in Unicode NFC.  sources: by address of a run, what its photos have before their ids
     where they are to be known; "" for nothing.
@@ -74,7 +71,7 @@ def photos_of(
             else:
                 known.alone |= Names(frozenset(), names.images, names.contents)
         if needles and mine.num_rows:
-            known.needles |= _vectors(run, part, mine["image_id"])
+            known.needles |= _vectors(Features(run), part, mine["image_id"])
     _look_for_copies(known, runs, wanted, needles)
     known.by_subject = {who: _without(names, known.shared) for who, names in known.by_subject.items()}
     known.alone = _without(known.alone, known.shared)
@@ -87,7 +84,7 @@ class _Wanted:
     images: pa.Array
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray:
-        """(rows,) which rows are of these people, or these photos."""
+        """(rows,) bool: which rows are of these people, or these photos."""
         theirs = pc.is_in(canonical_column(table["subject_id"]), value_set=self.subjects)
         return pc.or_(theirs, pc.is_in(canonical_column(table["image_id"]), value_set=self.images))
 
@@ -115,24 +112,20 @@ def _look_for_copies(known: KnownPhotos, runs: Sequence[Folder], wanted: _Wanted
         of_others = copies.filter(pc.not_equal(pc.fill_null(copies["subject_id"], ""), ""))
         known.shared.update(of_others["content_sha256"].to_pylist())
         if needles and copies.num_rows:
-            known.kept |= _vectors(run, part, copies["image_id"])
+            known.kept |= _vectors(Features(run), part, copies["image_id"])
 
 
-def _vectors(run: Folder, part: int, images: pa.ChunkedArray) -> set[Needle]:
+def _vectors(features: Features, part: int, images: pa.ChunkedArray) -> set[Needle]:
     needles: set[Needle] = set()
-    for embedder in (None, *further_embedders(run)):
-        faces = read_part_output(run, part, ["image_id"], ["image_id", "embedding"], embedder)[1]
+    for own in features.by_embedder():
+        faces = own.faces(part, ["image_id", "embedding"])
         theirs = faces.filter(pc.is_in(faces["image_id"], value_set=images.combine_chunks()))
         needles.update(Needle.of(vectors_of(theirs)))
     return needles
 
 
-def _images(run: Folder, part: int) -> pa.Table:
-    return read_images(run, part, _COLUMNS)
-
-
 def _tables(runs: Sequence[Folder]) -> Iterator[tuple[Folder, int, pa.Table]]:
     for run in runs:
-        parts = sorted(done_parts(run))
-        tables = in_order(partial(_images, run), parts)
+        parts = Features(run).parts()
+        tables = Features(run).all_images(_COLUMNS, parts)
         yield from ((run, part, table) for part, table in zip(parts, tables, strict=True))

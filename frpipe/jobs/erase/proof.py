@@ -23,9 +23,9 @@ from frpipe.io.erasure.journal import ERASED
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import bytes_of, read_whole
 from frpipe.jobs.erase.columns import names_any
-from frpipe.jobs.rejects.reading import in_order
 
 # A shorter id may well be a word, a number, or a part of one: it is looked for where ids stand alone.
 LONG_BYTES = 8
@@ -43,7 +43,7 @@ _WORD = rb"[\w\x80-\xff-]"
 
 
 class ErasureError(OutputError):
-    """Something of those who were erased is left below a run."""
+    """Error: data of people who were erased are left below a run."""
 
     code = "erasure"
 
@@ -67,7 +67,7 @@ class Searched:
         )
 
     def text(self) -> str:
-        """What the proof covers, and what it does not."""
+        """The scope of the proof: what it covers, and what it does not."""
         hidden = f", {self.hidden:,} of them hidden" if self.hidden else ""
         text = f"{self.files:,} files read{hidden}"
         if not self.unread:
@@ -113,7 +113,7 @@ class Proof:
         return Searched(len(names), len(others), sum(map(_is_hidden, names)), unread)
 
     def _looks(self, names: Sequence[str]) -> Iterator[str]:
-        return in_order(lambda number: ", ".join(self._look(names[number])), range(len(names)))
+        return in_order(lambda name: ", ".join(self._look(name)), names)
 
     def _look(self, name: str) -> Iterator[str]:
         try:
@@ -166,7 +166,7 @@ class Proof:
 
 
 def _text_columns(data: bytes) -> tuple[list[str], pa.Table]:
-    """Names of the columns with text in them, and these."""
+    """Names of the columns with text in them, and the columns."""
     file = pq.ParquetFile(pa.BufferReader(data))
     names = [field.name for field in file.schema_arrow if "string" in str(field.type)]
     return names, file.read(columns=names, use_threads=False)

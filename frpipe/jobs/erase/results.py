@@ -1,4 +1,4 @@
-"""Take people out of finished results of identify and dedup, as if they had not been there."""
+"""Erase people from finished results of identify and dedup, as if they had not been there."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.manifest.columns import SUBJECT
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.parts import PartFile, to_parquet
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup import report as dedup_report
 from frpipe.jobs.dedup.blocks import Counts
@@ -41,7 +41,9 @@ _FOUND = [
 
 
 def erase_result(out: Folder, ids: ErasedIds, check: Callable[[], None] = lambda: None) -> bool:
-    """Take people out of a finished result; whether it named any. A kill anywhere is mended by another call.
+    """Erase people from a finished result; returns whether it named any.
+
+    A kill anywhere is mended by another call.
 
     check: called before writes. Raises OutputError where the result is not finished or a file is damaged.
     """
@@ -86,11 +88,11 @@ class _Result:
         return any(self.struck(table)[1] for table in map(self.read, self.names))
 
     def struck(self, table: pa.Table) -> tuple[pa.Table, int]:
-        """The table without them, and how many rows are not as they were."""
+        """The table without the people, and the number of rows that changed."""
         raise NotImplementedError
 
     def rewritten(self, check: Callable[[], None]) -> Iterator[pa.Table]:
-        """All units, without them, on disk too."""
+        """All units without the people, rewritten on disk too."""
         for name in self.names:
             table, changed = self.struck(self.read(name))
             if changed:
@@ -123,7 +125,7 @@ class _Result:
         return files
 
     def report(self) -> dict[str, Any]:
-        """As it is stored; `erased` counts what was taken out before."""
+        """Report as it is stored; `erased` counts what was erased before."""
         try:
             stored: dict[str, Any] = json.loads(self.out.read(run.REPORT))
         except (FileNotFoundError, ValueError):
@@ -142,7 +144,7 @@ class _Identified(_Result):
         return kept, table.num_rows - kept.num_rows + changed
 
     def strike(self, check: Callable[[], None]) -> None:
-        tally = identify_report.Tally()
+        tally = identify_report.ProbeCounts()
         for table in self.rewritten(check):
             tally.add(table)
         report = self.report() | {
@@ -157,7 +159,7 @@ class _Identified(_Result):
 
 
 def _without_candidates(ids: ErasedIds, table: pa.Table) -> tuple[pa.Table, int]:
-    """Others' probes without these people among the candidates, decided anew; how many were changed.
+    """Remove the people from others' candidates and decide these probes anew; returns how many changed.
 
     The next candidate comes first; none is searched for behind the last.
     """
@@ -190,7 +192,7 @@ def _without_candidates(ids: ErasedIds, table: pa.Table) -> tuple[pa.Table, int]
 
 
 def _decision(threshold: float | None, similarity: float | None) -> str | None:
-    """Of a probe; a closed set has no threshold, and somebody is always the nearest, if there is anybody."""
+    """Decision on a probe; a closed set has no threshold, and the nearest is named, if there is anybody."""
     if threshold is None:
         return None if similarity is None else "identified"
     return "identified" if similarity is not None and similarity >= threshold else "stranger"
@@ -213,7 +215,7 @@ class _Duplicates(_Result):
         return kept, changed
 
     def strike(self, check: Callable[[], None]) -> None:
-        """Clusters are made anew of the pairs that are left, and keep their ids."""
+        """Make the clusters anew from the pairs that are left; they keep their ids."""
         report = self.report()
         counts, pairs = Counts(), []
         for table in self.rewritten(check):

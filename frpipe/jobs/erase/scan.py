@@ -1,4 +1,4 @@
-"""Look through a run, before anything is changed, for the rows of people who are to be erased."""
+"""Scan a run, before anything is changed, for the rows of people who are to be erased."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import pyarrow.compute as pc
 from frpipe.gallery.schema import vectors_of
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
 from frpipe.io.erasure.needles import Haystack, Needle
-from frpipe.io.output.features import further_embedders, read_part_output
-from frpipe.io.output.parts import done_parts
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import Plan, read_part
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order, read_images
+from frpipe.io.storage.in_order import in_order
 
 _IMAGES = ("image_id", "subject_id", "content_sha256", "faces")
 _FACES = ["image_id", "subject_id", "embedding"]
 
 
 @dataclass(slots=True)
-class Found:
-    """ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors."""
+class FoundRows:
+    """Rows to erase.
+
+    ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors.
+    """
 
     ids: ErasedIds
     images: int = 0
@@ -43,26 +45,27 @@ class Copies:
     shared: set[Needle] = field(default_factory=set)
 
 
-def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Found:
-    """Rows that bear one of the ids `wanted`, and none of those whose erasure is under way.
+def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> FoundRows:
+    """Find the rows that bear one of the ids `wanted`, and none whose erasure is under way.
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
-    done, embedders = done_parts(out), (None, *further_embedders(out))
+    features = Features(out)
+    done, each = {*features.parts()}, features.by_embedder()
 
-    def look(part: int) -> Found:
-        images = read_images(out, part, _IMAGES) if part in done else _unpublished(out, part)
+    def look(part: int) -> FoundRows:
+        images = features.images(part, _IMAGES) if part in done else _unpublished(out, part)
         hit = images.filter(pa.array(wanted.mask(images) & ~pending.mask(images)))
-        found = Found(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
+        found = FoundRows(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
         if found.images:
             found.parts = [part]
             with_face = hit.filter(pc.greater(hit["faces"], 0))
             found.contents = set(with_face["content_sha256"].drop_null().to_pylist())
         if found.faces:
-            found.needles = {n for each in embedders for n in Needle.of(_vectors(out, part, hit, each))}
+            found.needles = {n for own in each for n in Needle.of(_vectors(own, part, hit))}
         return found
 
-    total = Found(ErasedIds(wanted.key))
+    total = FoundRows(ErasedIds(wanted.key))
     for found in in_order(look, range(plan.parts)) if len(wanted) else ():
         total.ids |= found.ids
         total.images, total.faces = total.images + found.images, total.faces + found.faces
@@ -72,21 +75,21 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
     return total
 
 
-def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
-    """What would stay of the photos found. erased: ids of all rows that go. Reads all vectors of the run."""
-    haystack = Haystack(found.needles)
+def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
+    """Find copies of the photos that stay. erased: ids of all rows that go. Reads all vectors of the run."""
+    features, haystack = Features(out), Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())
-    embedders = (None, *further_embedders(out))
+    each = features.by_embedder()
 
     def look(part: int) -> Copies:
-        images = read_images(out, part, _IMAGES)
+        images = features.images(part, _IMAGES)
         with_face = pc.greater(images["faces"], 0).to_numpy()
         stays = with_face & ~erased.mask(images)
         same = images.filter(pa.array(stays & pc.is_in(images["content_sha256"], contents).to_numpy()))
         ids = set(same["image_id"].to_pylist())
         shared: set[Needle] = set()
-        for embedder in embedders:
-            kept = read_part_output(out, part, ["image_id"], _FACES, embedder)[1]
+        for own in each:
+            kept = own.faces(part, _FACES)
             kept = kept.filter(pa.array(~erased.mask(kept)))
             same_vectors = haystack.found_in(vectors_of(kept).tobytes())
             if same_vectors:
@@ -97,7 +100,7 @@ def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
         return Copies(ErasedIds(erased.key, images=digests), len(ids), shared)
 
     total = Copies(ErasedIds(erased.key))
-    for copies in in_order(look, sorted(done_parts(out))) if found.faces else ():
+    for copies in in_order(look, features.parts()) if found.faces else ():
         total.ids |= copies.ids
         total.images += copies.images
         total.shared |= copies.shared
@@ -105,13 +108,13 @@ def copies_of(out: Folder, found: Found, erased: ErasedIds) -> Copies:
 
 
 def _unpublished(out: Folder, part: int) -> pa.Table:
-    """A part that is in the plan alone: its files were damaged, and taken away."""
+    """Rows of a part that is in the plan alone: its files were damaged, and withdrawn."""
     rows = read_part(out, part).select(["image_id", "subject_id"])
     nothing = {"content_sha256": pa.nulls(len(rows), pa.string()), "faces": np.zeros(len(rows), np.int32)}
     return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})
 
 
-def _vectors(out: Folder, part: int, images: pa.Table, embedder: str | None) -> np.ndarray:
-    faces = read_part_output(out, part, ["image_id"], _FACES, embedder)[1]
+def _vectors(features: Features, part: int, images: pa.Table) -> np.ndarray:
+    faces = features.faces(part, _FACES)
     theirs = pc.is_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     return vectors_of(faces.filter(theirs))

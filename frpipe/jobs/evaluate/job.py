@@ -24,8 +24,7 @@ from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.evaluate.output import MetricsOutput, report_text
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
 from frpipe.jobs.evaluate.search_results import SearchResults
-from frpipe.jobs.evaluate.systems import System, Trials, compared, named
-from frpipe.jobs.evaluate.worst_pictures import worst_pictures
+from frpipe.jobs.evaluate.systems import System, Trials, compared, named, worst_pictures
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.identification import roc as search_roc

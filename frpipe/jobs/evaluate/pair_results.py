@@ -16,7 +16,7 @@ from frpipe.core.text_column import canonical_column
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.sample import numbered
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.verify.job import PAIRS

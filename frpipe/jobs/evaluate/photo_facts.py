@@ -12,7 +12,6 @@ import pyarrow as pa
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import canonical_text
 from frpipe.evaluation.pairs import Labels
-from frpipe.io.output.features import image_columns, read_outputs
 from frpipe.jobs.features import FeatureRun
 
 _NAMES = ("image_id", "image_uri", "subject_id")
@@ -38,15 +37,14 @@ class PhotoFacts:
                 "verify again, and evaluate that result",
             )
         names = [*_NAMES, *(name for name in columns if name not in _NAMES)]
-        known = image_columns(source.folder)
+        known = source.features.columns()
         missing = [name for name in names if name not in known]
         if missing:
             raise ConfigError(
                 f"the enroll output has no column {missing[0]!r}",
                 f"name a column of the manifest that was enrolled; there are {', '.join(known)}",
             )
-        tables = [images for images, _ in read_outputs(source.folder, names, ["image_id"])]
-        frame = pa.concat_tables(tables).to_pandas(integer_object_nulls=True)
+        frame = pa.concat_tables(source.features.all_images(names)).to_pandas(integer_object_nulls=True)
         text = frame.astype(object).where(frame.notna(), "").astype(str)
         for name in (name for name in text.columns if name not in ("image_id", "image_uri")):
             text[name] = text[name].map(canonical_text)

@@ -14,7 +14,11 @@ from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.sample import Estimate, numbered
 from frpipe.evaluation.searches import SearchTrials
+from frpipe.jobs.dedup.source import FeatureSource
 from frpipe.jobs.evaluate.output import file_name
+from frpipe.jobs.evaluate.photo_facts import PhotoFacts
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.thumbnails import Thumbnails
 from frpipe.metrics.scores import Indices
 
 Trials = PairTrials | SearchTrials
@@ -101,3 +105,20 @@ def _sides(trials: Trials) -> tuple[Labels, Labels]:
     if isinstance(trials, PairTrials):
         return trials.a, trials.b
     return trials.image, trials.truth
+
+
+def worst_pictures(systems: Sequence[System]) -> dict[str, bytes]:
+    """JPEGs by what the list of pairs calls the photo: of the first system whose photos it is among."""
+    found: dict[str, bytes] = {}
+    for system in systems:
+        ids = {side for trial in system.evaluation.worst for side in (trial.a, trial.b)} - found.keys()
+        named = np.array(sorted(ids), object)
+        images = PhotoFacts.of(system.features).of_photos("image_id", named)
+        features = FeatureRun.open(system.features)
+        source = FeatureSource(features.folder.uri, features.created, 1)
+        # It finds photos by ids of faces; which face is all one.
+        faces = [f"{image}#0" for image in images]
+        thumbnails = Thumbnails(source.locations(dict.fromkeys(faces)))
+        shown = zip(named, map(thumbnails.of, faces), strict=True)
+        found |= {name: data for name, data in shown if data is not None}
+    return found

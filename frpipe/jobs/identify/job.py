@@ -74,7 +74,7 @@ class Identifying:
     embedder: str | None = None
 
     def run(self) -> ReportResult:
-        """Do it, or what is left of it. Raises a FrpipeError with a remedy."""
+        """Run the job, resuming it if it was interrupted. Raises a FrpipeError with a remedy."""
         found: ReportResult = carry_out(self)
         return found
 

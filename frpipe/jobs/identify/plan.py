@@ -11,13 +11,14 @@ from typing import Any
 
 from frpipe.core.errors import ConfigError
 from frpipe.io.output import run
-from frpipe.io.output.probes import PartRows, Parts, part_rows, probe_units
+from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.identify.report import Tally, report_text
+from frpipe.jobs.identify.probe_source import Parts, probe_units
+from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, search
@@ -32,7 +33,7 @@ MOST_CANDIDATES = 50_000_000
 
 
 @dataclass
-class IdentifyPlan(Plan[Tally]):
+class IdentifyPlan(Plan[ProbeCounts]):
     """Which probes meet which gallery, in units of at least `probe_rows` probes.
 
     probes: as they were named.  workers: None takes one for each CPU (or GPU).
@@ -63,7 +64,7 @@ class IdentifyPlan(Plan[Tally]):
     @cached_property
     def parts(self) -> dict[int, PartRows]:
         """The parts of the probes."""
-        return part_rows(self.source.folder)
+        return Features(self.source.folder).rows()
 
     @cached_property
     def units(self) -> list[Parts]:
@@ -109,18 +110,16 @@ class IdentifyPlan(Plan[Tally]):
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
         progress = Progress(probes, "probes", self.say)
-        publication = Publication(
-            self.source.folder, out, self._verdicts(), self._metadata(), self.source.embedder
-        )
+        publication = Publication(self.source.features, out, self._verdicts(), self._metadata())
         for searched in self._searched(publication, pending, executor):
             progress.add(searched)
         return probes
 
-    def read_back(self, out: Folder) -> tuple[Tally, int]:
-        tally = Tally.of(Units(out, PROBES))
+    def read_back(self, out: Folder) -> tuple[ProbeCounts, int]:
+        tally = ProbeCounts.of(Units(out, PROBES))
         return tally, tally.damaged
 
-    def publish(self, out: Folder, found: Tally, launch: Launch) -> ReportResult:
+    def publish(self, out: Folder, found: ProbeCounts, launch: Launch) -> ReportResult:
         files = Units(out, PROBES).files()
         found.check(self.source.folder)
         report = found.report(

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from frpipe.core.errors import GalleryMismatch
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.manifest.manifest import SUFFIXES
 from frpipe.io.output import run
+from frpipe.io.output.features import PartRows
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
 
 FEATURES = "features"
 """Where probes of a manifest are enrolled to, under the output."""
+
+
+Parts = tuple[int, ...]
+"""Parts of the probes that are searched for together: a unit of work."""
+# Photos without a face make rows too: a unit ends at so many photos for each probe that it may hold.
+_PHOTOS_PER_PROBE = 16
+
+
+def probe_units(parts: Mapping[int, PartRows], rows: int) -> list[Parts]:
+    """The parts in bundles of at least `rows` faces, but for the last; each in one, in order."""
+    units: list[Parts] = []
+    bundle: list[int] = []
+    photos = faces = 0
+    for part, count in parts.items():
+        bundle.append(part)
+        photos, faces = photos + count.photos, faces + count.faces
+        if faces >= rows or photos >= _PHOTOS_PER_PROBE * rows:
+            units.append(tuple(bundle))
+            bundle, photos, faces = [], 0, 0
+    return [*units, tuple(bundle)] if bundle else units
 
 
 def is_manifest(probes: str) -> bool:

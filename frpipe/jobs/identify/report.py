@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from frpipe.jobs.identify.search_plan import SearchPlan
 
 
 @dataclass(slots=True)
-class Tally:
+class ProbeCounts:
     """Sums over published units. damaged: units that were, and have been taken back."""
 
     rows: int = 0
@@ -27,7 +27,7 @@ class Tally:
     decisions: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, done: Units) -> Tally:
+    def of(cls, done: Units) -> ProbeCounts:
         """Read all of them, as the run's own driver."""
         tally = cls()
         for unit in sorted(done.done()):
@@ -64,7 +64,7 @@ class Tally:
             "identified": self.decisions["identified"],
             "strangers": self.decisions["stranger"],
             "no_decision": self.decisions["none"],
-            "threshold": asdict(search_plan.limit) if search_plan.limit else None,
+            "threshold": search_plan.limit.as_dict() if search_plan.limit else None,
             "templates": search_plan.search_view.rows,
             "subjects": search_plan.search_view.subjects,
             "gallery": search_plan.gallery.uri,

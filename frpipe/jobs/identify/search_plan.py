@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from frpipe.core.threshold import ThresholdCard
+from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import SearchView
@@ -16,7 +16,7 @@ from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.jobs.photo import embedder_card
 from frpipe.jobs.recorded_version import RecordedVersion
 from frpipe.jobs.recorded_version import pinned as pinned_version
-from frpipe.matching.threshold import Limit, limit_of
+from frpipe.matching.threshold import threshold_of
 
 JOB = "identify"
 
@@ -32,7 +32,7 @@ class SearchPlan:
     version: VersionId
     spec: SearchSpec
     search_view: SearchView
-    limit: Limit | None
+    limit: Threshold | None
 
     @classmethod
     def of(
@@ -47,7 +47,7 @@ class SearchPlan:
         """Raises GalleryError: no such version or attribute. ConfigError: no threshold. GalleryMismatch: a
         threshold card of another embedder."""
         gallery, search_view = Gallery.open(spec.gallery), spec.search_view()
-        limit = None if closed else _limit(gallery, search_view, spec, threshold, card)
+        limit = None if closed else _threshold(gallery, search_view, spec, threshold, card)
         return cls(gallery, version, spec, search_view, limit)
 
     def identity(self, probes: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class SearchPlan:
             "where": dict(self.spec.where),
             "candidates": self.spec.k,
             "score": self.spec.score,
-            "threshold": asdict(self.limit) if self.limit else None,
+            "threshold": self.limit.as_dict() if self.limit else None,
         }
 
     def remarks(self) -> list[str]:
@@ -124,7 +124,7 @@ def similarity_of(
     """The threshold of a search without a look at who is searched; None in a closed set."""
     if closed:
         return None
-    return limit_of(
+    return threshold_of(
         gallery.embedder_hash,
         given=threshold,
         card=card,
@@ -140,15 +140,15 @@ def pinned(spec: SearchSpec, version: int | None, out: Folder) -> tuple[VersionI
     return named, replace(spec, version=found.number, commit=found.version.commit)
 
 
-def _limit(
+def _threshold(
     gallery: Gallery,
     search_view: SearchView,
     spec: SearchSpec,
     threshold: float | None,
     card: ThresholdCard | None,
-) -> Limit:
+) -> Threshold:
     searched = search_view.subjects if spec.score == "mean" else search_view.rows
-    return limit_of(
+    return threshold_of(
         gallery.spec.embedder_hash,
         given=threshold,
         card=card,

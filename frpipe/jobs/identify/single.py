@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from frpipe.core.config import Config
-from frpipe.core.threshold import ThresholdCard
+from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.attributes import agreed, known_values
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import attributes_of
@@ -15,7 +15,7 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.going_on import for_gallery
 from frpipe.jobs.photo import check_config, embedder_card, face_of
 from frpipe.jobs.subject_faces import SubjectPolicy
-from frpipe.matching.threshold import Limit, expected_fpir, limit_of
+from frpipe.matching.threshold import expected_fpir, threshold_of
 from frpipe.matching.topk import top_k
 
 
@@ -39,7 +39,7 @@ class Identification:
 
     subject_id: str | None
     candidates: list[Candidate]
-    threshold: Limit
+    threshold: Threshold
     expected_fpir: float | None
     gallery: str
     gallery_id: str
@@ -58,7 +58,7 @@ class Identification:
         return self.subject_id is None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"stranger": self.stranger, **asdict(self)}
+        return {"stranger": self.stranger, **asdict(self), "threshold": self.threshold.as_dict()}
 
 
 def identify(
@@ -80,7 +80,7 @@ def identify(
     config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
     snapshot = gallery.snapshot()
-    limit = _limit(snapshot, gallery.spec, threshold, card)
+    limit = _threshold(snapshot, gallery.spec, threshold, card)
     face = face_of(photo, config, faces)
     matches = top_k(face.vector[None, :], snapshot.vectors(), top)[0]
     candidates = []
@@ -107,10 +107,10 @@ def identify(
     )
 
 
-def _limit(
+def _threshold(
     snapshot: Snapshot, spec: GallerySpec, threshold: float | None, card: ThresholdCard | None
-) -> Limit:
-    return limit_of(
+) -> Threshold:
+    return threshold_of(
         spec.embedder_hash,
         given=threshold,
         card=card,

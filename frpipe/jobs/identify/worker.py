@@ -13,9 +13,10 @@ import pyarrow as pa
 from frpipe.core.errors import OutputError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import Score, SearchView
-from frpipe.io.output.probes import Parts, probe_rows, probe_vectors
+from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.identify.probe_source import Parts
 from frpipe.jobs.identify.rows import FACE_NAMES, IMAGE_NAMES, Verdicts
 from frpipe.matching.kernels import Name, kernel_of
 from frpipe.matching.ranking import Ranking
@@ -56,20 +57,16 @@ class SearchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """How the candidates of a unit become rows, and where these lie.
+    """How the candidates of a unit become rows, and where these lie. metadata: for each file."""
 
-    metadata: for each file.  embedder: of the probes; None: the first of their run.
-    """
-
-    probes: Folder
+    probes: Features
     output: Folder
     verdicts: Verdicts
     metadata: Mapping[str, str]
-    embedder: str | None = None
 
     def publish(self, unit: int, parts: Parts, ranking: Ranking) -> int:
         """Write a unit; how many probes it has."""
-        images, faces = probe_rows(self.probes, parts, IMAGE_NAMES, FACE_NAMES)
+        images, faces = self.probes.joined(parts, IMAGE_NAMES, FACE_NAMES)
         table = self.verdicts.table(images, faces, ranking)
         Units(self.output, PROBES).publish(unit, table, self.metadata)
         return int(faces.num_rows)
@@ -120,7 +117,7 @@ class Searcher:
     def __call__(self, table: pa.Table) -> pa.Table:
         ticket = table.to_pylist()[0]
         unit, parts = ticket["unit"], tuple(ticket["parts"])
-        vectors = probe_vectors(self._publication.probes, parts, self._publication.embedder)
+        vectors = self._publication.probes.vectors(parts)
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
         found = TopK(vectors, self._k, self._kernel)

@@ -1,4 +1,4 @@
-"""What has changed since last night: people of the gallery, their photos, and clusters of duplicates.
+"""Differences from last night: people of the gallery, their photos, and clusters of duplicates.
 
 differences/changes.parquet holds the ids: `kind` (person_new, person_gone, person_without_photos,
 cluster_new, cluster_grown, cluster_gone) and `id`.
@@ -30,7 +30,7 @@ Changes = dict[str, list[str]]
 
 
 def differences(work: Work) -> Facts:
-    """Counts of what has changed, None where there is nothing to compare with; and the ids in CHANGES."""
+    """Count what has changed, None where there is nothing to compare with; the ids go to CHANGES."""
     people, since = _people(work)
     clusters = _clusters(work)
     changes = {**(people or {}), **(clusters or {})}
@@ -51,7 +51,7 @@ def differences(work: Work) -> Facts:
 
 
 def last_gallery(last: Past | None) -> RecordedVersion | None:
-    """The gallery's version at the end of a night; None where it had none."""
+    """Version of the gallery at the end of a night; None where it had none."""
     facts = (last.steps.get("differences", {}).get("gallery") or {}) if last else {}
     named = VersionId.read(facts)
     if last is None or named is None:
@@ -60,7 +60,7 @@ def last_gallery(last: Past | None) -> RecordedVersion | None:
 
 
 def people_between(before: Snapshot, after: Snapshot) -> tuple[list[str], list[str]]:
-    """Who is in sight in the one version alone: (come, gone), sorted. Ids are read, and no vectors.
+    """People visible in only one of two versions: (added, removed), sorted. Ids are read, and no vectors.
 
     Shards do not change, so people of shards that both versions show alike are neither.
     """
@@ -76,7 +76,7 @@ def people_between(before: Snapshot, after: Snapshot) -> tuple[list[str], list[s
 
 
 def cluster_changes(before: dict[str, list[str]], after: dict[str, list[str]]) -> Changes:
-    """Ids of clusters of two and more subjects that are new, have a subject more, or are there no more."""
+    """Ids of clusters of two and more subjects that are new, have grown by a subject, or are gone."""
     old, new = ({name: {*who} for name, who in each.items() if len(who) > 1} for each in (before, after))
     return {
         "cluster_new": sorted(new.keys() - old.keys()),
@@ -117,7 +117,7 @@ def _clusters(work: Work) -> Changes | None:
 
 
 def _version(work: Work) -> RecordedVersion | None:
-    """The gallery's at the end of tonight, the same at every launch."""
+    """Version of the gallery at the end of tonight, the same at every launch."""
     facts = work.journal.facts("consolidate") or {}
     now = VersionId.read(facts) if facts.get("version") else gallery_version(work.config.gallery)
     found = work.journal.pin("end_version", now.as_dict() if now else None)

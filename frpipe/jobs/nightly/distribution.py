@@ -1,4 +1,4 @@
-"""Samples of a measure, and how far two of them lie apart."""
+"""Samples of a measure, and the distance between two of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ _BINS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """values: (n,), ascending, each of `weight` values that were seen.  count: how many those are in all."""
+class NightSample:
+    """Sample of a measure.
+
+    values: (n,), ascending, each of `weight` values that were seen.  count: of all those.
+    """
 
     values: Floats
     weights: Floats
 
     @classmethod
-    def of(cls, values: Sequence[float] | NDArray[Any]) -> Sample:
-        """Of all values; more than KEPT are thinned out evenly. What is not finite is left out."""
+    def of(cls, values: Sequence[float] | NDArray[Any]) -> NightSample:
+        """Sample of some values; more than KEPT are thinned out evenly.
+
+        Values that are not finite are left out.
+        """
         found = np.asarray(values, np.float64)
         found = np.sort(found[np.isfinite(found)])
         if len(found) <= KEPT:
@@ -36,13 +42,16 @@ class Sample:
         return cls(found[middles], np.full(KEPT, len(found) / KEPT))
 
     @classmethod
-    def of_share(cls, hits: int, trials: int) -> Sample:
-        """Of a yes or no: 1 for each hit, else 0. Its distance to another is the difference of the shares."""
+    def of_share(cls, hits: int, trials: int) -> NightSample:
+        """Sample of a yes-or-no measure: 1 for each hit, else 0.
+
+        The distance of two is the difference of the shares.
+        """
         return cls(np.array([0.0, 1.0]), np.array([trials - hits, hits], np.float64))
 
     @classmethod
-    def pooled(cls, some: Iterable[Sample]) -> Sample:
-        """Of several nights together."""
+    def pooled(cls, some: Iterable[NightSample]) -> NightSample:
+        """Pool the samples of several nights."""
         each = list(some)
         if not each:
             return cls(np.zeros(0), np.zeros(0))
@@ -55,7 +64,7 @@ class Sample:
         return round(float(self.weights.sum()))
 
     def summary(self) -> dict[str, float | int | None]:
-        """count, mean, and the quartiles."""
+        """Summary: count, mean, and the quartiles."""
         if not self.count:
             return {"count": 0, "mean": None, "p25": None, "median": None, "p75": None}
         below = np.cumsum(self.weights) / self.weights.sum()
@@ -65,34 +74,34 @@ class Sample:
         return {"count": self.count, "mean": mean, "p25": low, "median": middle, "p75": high}
 
     def shares(self, edges: Floats) -> list[float]:
-        """How much of it lies between one edge and the next."""
+        """Share of the sample between each edge and the next."""
         if not self.count:
             return [0.0] * (len(edges) - 1)
         counts = np.histogram(self.values, edges, weights=self.weights)[0]
         return [round(float(count), 6) for count in counts / self.weights.sum()]
 
 
-def distance(one: Sample, other: Sample) -> float:
+def distance(one: NightSample, other: NightSample) -> float:
     """Two-sample Kolmogorov-Smirnov distance, in [0, 1]: the largest gap of the distribution functions."""
     at = np.union1d(one.values, other.values)
     gaps = _below(one, at) - _below(other, at)
     return float(np.abs(gaps).max(initial=0.0))
 
 
-def chance(one: Sample, other: Sample) -> float:
-    """How far apart equal distributions lie once in 1000, for so many independent values: at most 1."""
+def chance(one: NightSample, other: NightSample) -> float:
+    """Distance that equal distributions exceed once in 1000, for so many independent values: at most 1."""
     n, m = one.count, other.count
     return min(1.0, _ONE_IN_1000 * math.sqrt((n + m) / (n * m))) if n and m else 1.0
 
 
-def edges_of(one: Sample, other: Sample) -> Floats:
-    """Edges of equal bins that hold both."""
+def edges_of(one: NightSample, other: NightSample) -> Floats:
+    """Edges of equal bins that hold both samples."""
     both = np.concatenate([one.values, other.values])
     low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
     return np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
 
 
-def _below(sample: Sample, at: Floats) -> Floats:
+def _below(sample: NightSample, at: Floats) -> Floats:
     total = np.concatenate([[0.0], np.cumsum(sample.weights)])
     share: Floats = total[np.searchsorted(sample.values, at, side="right")] / max(
         sample.weights.sum(), 1e-300

@@ -1,4 +1,4 @@
-"""Whether a night's measures are distributed as those of the nights before it."""
+"""Compare the distributions of a night's measures with those of the nights before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from frpipe.core.night_config import DriftStep
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.nightly.distribution import Sample, chance, distance, edges_of
+from frpipe.jobs.nightly.distribution import NightSample, chance, distance, edges_of
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.measures import Samples, measured
@@ -32,7 +32,7 @@ def drift(work: Work) -> Facts:
 
 
 def window(past: Sequence[Past], nights: int, recipe: Facts | None = None) -> list[Past]:
-    """The newest finished nights that have samples, of the same recipe."""
+    """The newest finished nights that have samples and the same recipe."""
     alike = [
         night
         for night in past
@@ -41,13 +41,13 @@ def window(past: Sequence[Past], nights: int, recipe: Facts | None = None) -> li
     return alike[-nights:]
 
 
-def compare(tonight: Sample, nights: Sequence[Samples], name: str, how: DriftStep) -> Facts:
-    """One measure: both summaries, the distance, what chance makes of it, a verdict, and bins to draw.
+def compare(tonight: NightSample, nights: Sequence[Samples], name: str, how: DriftStep) -> Facts:
+    """Compare one measure: both summaries, the distance, its chance level, a verdict, and bins to draw.
 
     verdict: `insufficient data` with fewer than `least_values` on either side; `moved` where the distance is
     more than equal distributions show once in 1000, and more than `least_distance`; else `steady`.
     """
-    before = Sample.pooled(samples[name] for samples in nights if name in samples)
+    before = NightSample.pooled(samples[name] for samples in nights if name in samples)
     apart, by_chance, edges = distance(tonight, before), chance(tonight, before), edges_of(tonight, before)
     limit = max(by_chance, how.least_distance)
     enough = min(tonight.count, before.count) >= how.least_values
@@ -76,6 +76,6 @@ def _write(folder: Folder, samples: Samples) -> None:
 def _read(folder: Folder) -> Samples:
     table = read_table(folder, SAMPLES).to_pandas()
     return {
-        str(name): Sample(rows["value"].to_numpy(), rows["weight"].to_numpy())
+        str(name): NightSample(rows["value"].to_numpy(), rows["weight"].to_numpy())
         for name, rows in table.groupby("measure")
     }

@@ -1,4 +1,4 @@
-"""The first steps of a night: look for photos, enroll them, put their faces into the gallery."""
+"""The first steps of a night: scan photos, enroll them, put their faces into the gallery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.manifest.photo_listing import Links
+from frpipe.io.manifest.photo_listing import FolderLinks
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
 from frpipe.jobs.enroll.job import Enrollment
@@ -23,7 +23,7 @@ from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
-from frpipe.jobs.rejects.limit import too_many_rejected
+from frpipe.jobs.rejects import too_many_rejected
 from frpipe.stages.obeyed import Obeyed
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
@@ -42,8 +42,8 @@ def scan(work: Work) -> Facts:
     return facts
 
 
-def looked(config: NightConfig, last: Past | None) -> photos.Found:
-    """The photos against those of last night. Raises ManifestError where there never were any."""
+def looked(config: NightConfig, last: Past | None) -> photos.PhotoScan:
+    """Compare the photos with those of last night. Raises ManifestError where there never were any."""
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
     known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
     found = photos.look(str(config.photos), config.scan, known, barred, source=source, roots=roots)
@@ -53,12 +53,12 @@ def looked(config: NightConfig, last: Past | None) -> photos.Found:
 
 
 def source_of(config: NightConfig) -> str:
-    """What the gallery has before the ids of the photos."""
+    """Prefix of the photos' ids in the gallery."""
     return config.consolidate.source or ""
 
 
 def scan_words(facts: Facts) -> str:
-    """What a scan has found, in a line."""
+    """One line about the result of a scan."""
     left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
     suppressed = facts.get("suppressed")
     return (
@@ -70,8 +70,8 @@ def scan_words(facts: Facts) -> str:
     )
 
 
-def say_links(work: Work, links: Links) -> None:
-    """Say how many links were followed, and how many were not, and why."""
+def say_links(work: Work, links: FolderLinks) -> None:
+    """Report how many links were followed, and how many were not, and why."""
     for line in links.lines("settings.storage.roots", named=False):
         work.say(line)
 
@@ -93,7 +93,7 @@ def enroll(work: Work) -> Facts:
 
 
 def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:
-    """The report of the photos that a look has written down in `place`, enrolled into `out`.
+    """Enroll the photos that a scan has listed in `place` into `out`; returns the report.
 
     uri: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
     link out of it after the look is not read.  source: what the gallery has before their ids.
@@ -108,7 +108,7 @@ def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "")
 
 
 def consolidate(work: Work) -> Facts:
-    """Put the faces of tonight's photos into the gallery, and take those of vanished ones out if asked to."""
+    """Put the faces of tonight's photos into the gallery, and remove those of vanished ones if asked to."""
     how = work.config.consolidate
     vanished = photos.vanished_at(work.folder.child(SCAN), work.config) if how.vanished == "remove" else None
     if not work.did("enroll"):
@@ -142,7 +142,7 @@ def consolidate(work: Work) -> Facts:
 
 
 def _counted_before(work: Work, run_id: str) -> Facts:
-    """What an earlier launch of tonight, that was cut short after its commit, has done: as the log says."""
+    """Counts of an earlier launch of tonight that was killed after its commit, from the log."""
     since = work.journal.base.get("gallery_version") or 0
     for entry in reversed(Gallery.open(work.config.gallery).log()):
         if entry.version > since and entry.note.startswith(f'consolidate {{"run": "{run_id}"'):
@@ -153,7 +153,7 @@ def _counted_before(work: Work, run_id: str) -> Facts:
 
 
 def _without(work: Work, vanished: pa.Table | None) -> Facts:
-    """Nothing was enrolled: take the templates of vanished photos out, if there are any."""
+    """Remove the templates of vanished photos when nothing was enrolled, if there are any."""
     if vanished is None or not vanished.num_rows or gallery_version(work.config.gallery) is None:
         return nothing_done("nothing was enrolled")
     work.journal.lease.check()
@@ -165,12 +165,12 @@ def _without(work: Work, vanished: pa.Table | None) -> Facts:
 
 
 def gallery_version(uri: str) -> VersionId | None:
-    """The newest version of a gallery; None where there is no gallery."""
+    """Newest version of a gallery; None where there is no gallery."""
     return Gallery.open(uri).newest() if Folder.at(uri).exists(GALLERY) else None
 
 
 def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
-    """Why a gallery is not the one of which a version was recorded: restored, copied, made anew or gone.
+    """Reason why a gallery is not the one whose version was recorded: restored, copied, made anew or gone.
 
     None where it is, though a compaction may have taken the version.
     """
@@ -186,7 +186,10 @@ def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
 
 
 def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
-    """A version of a gallery; None where there is none, it was purged, or another one bears its number."""
+    """Open a version of a gallery.
+
+    None where there is none, it was purged, or another one bears its number.
+    """
     if recorded is None:
         return None
     try:
@@ -198,7 +201,7 @@ def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
 
 
 def _committed(uri: str, version: int | None) -> Facts:
-    """What names a version that was just committed, beside its number."""
+    """Identity of a version that was just committed, beside its number."""
     gallery = Gallery.open(uri)
     trace = None if version is None else gallery.catalog.trace(version)
     return {} if trace is None else {"gallery_id": gallery.gallery_id, "commit": trace[0]}

@@ -1,4 +1,4 @@
-"""Whether a night was a good one, by what the configuration asks."""
+"""Gates of a night: limits in the configuration that tell a good night from a bad one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ KEEP_OUT = ("max_reject_ratio", "max_no_face_ratio", "max_vanished_ratio")
 
 
 class GateError(FrpipeError, RuntimeError):
-    """The night has ended and its report is written, but a gate does not hold."""
+    """Error: the night has ended and its report is written, but a gate does not hold."""
 
     code = "gate"
     exit_code = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One gate. value: None where there is nothing to judge.  keeps_out: nothing reached the gallery."""
+class GateResult:
+    """Result of one gate.
+
+    value: None where there is nothing to judge.  keeps_out: nothing reached the gallery.
+    """
 
     gate: str
     limit: float
@@ -40,25 +43,25 @@ class Verdict:
 
 
 def shown(number: float | None) -> str:
-    """A limit or a value for people: counts in full, shares to four digits."""
+    """Format a limit or a value for people: counts in full, shares to four digits."""
     if number is None:
         return "nothing to judge"
     return f"{number:,}" if isinstance(number, int) else f"{number:.4g}"
 
 
-def judged(gates: Gates, steps: Mapping[str, Any]) -> list[Verdict]:
-    """All gates that are set, by what the steps of a night have recorded."""
+def judged(gates: Gates, steps: Mapping[str, Any]) -> list[GateResult]:
+    """Judge all gates that are set, by the records of a night's steps."""
     values = _values(steps)
     limits = {name: limit for name, limit in gates.model_dump().items() if limit is not None}
     return [_verdict(name, limit, values[name]) for name, limit in limits.items()]
 
 
-def broken(verdicts: list[Verdict], *, keep_out: bool = False) -> list[Verdict]:
-    """Those that do not hold; keep_out: only of those that keep a night from the gallery."""
+def broken(verdicts: list[GateResult], *, keep_out: bool = False) -> list[GateResult]:
+    """The gates that do not hold; keep_out: only those that keep a night from the gallery."""
     return [each for each in verdicts if not each.holds and (each.keeps_out or not keep_out)]
 
 
-def gate_error(verdicts: list[Verdict], report: str, *, held_back: bool) -> GateError | None:
+def gate_error(verdicts: list[GateResult], report: str, *, held_back: bool) -> GateError | None:
     """The error to raise once the report is written; None where all gates hold.
 
     held_back: whether the night stopped before the gallery; a gate may be set after it got there.
@@ -73,10 +76,10 @@ def gate_error(verdicts: list[Verdict], report: str, *, held_back: bool) -> Gate
     )
 
 
-def _verdict(name: str, limit: float, value: float | None) -> Verdict:
+def _verdict(name: str, limit: float, value: float | None) -> GateResult:
     least = name.startswith("min_")
     holds = value is None or (value >= limit if least else value <= limit)
-    return Verdict(name, limit, value, holds, name in KEEP_OUT)
+    return GateResult(name, limit, value, holds, name in KEEP_OUT)
 
 
 def _values(steps: Mapping[str, Any]) -> dict[str, float | None]:
@@ -100,7 +103,7 @@ def _share(facts: Mapping[str, Any], part: str, whole: str) -> float | None:
 
 
 def _drift(facts: Mapping[str, Any]) -> float | None:
-    """The largest distance of what has moved; 0 where all that could be compared is steady."""
+    """Largest distance of the measures that have moved; 0 where all that could be compared are steady."""
     measures = [each for each in facts.get("measures", {}).values() if each["distance"] is not None]
     if not measures:
         return None

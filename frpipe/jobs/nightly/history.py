@@ -1,4 +1,4 @@
-"""The nights of a folder: `_nights/DATE` names each, so that nobody has to list all their files."""
+"""List of the nights of a folder: `_nights/DATE` names each, so that nobody has to list all their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ NIGHTS = "_nights"
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A night. identity, base: as its `run.json` says.  complete: it has ended, with nothing held back.
+    """A night on the list.
+
+    identity, base: as its `run.json` says.  complete: it has ended, with nothing held back.
 
     steps: what its finished steps have recorded.
     """
@@ -44,7 +46,7 @@ def strike(runs: Folder, night: str) -> None:
 
 
 def nights(runs: Folder) -> list[Past]:
-    """All nights that are on the list and whose folders say that they are ours, oldest first."""
+    """All nights on the list whose folders are ours, oldest first."""
     return [found for name in sorted(_names(runs)) if (found := _past(runs, name)) is not None]
 
 

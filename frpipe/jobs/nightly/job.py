@@ -1,4 +1,4 @@
-"""A night: scan, enroll, consolidate, dedup, identify, measure drift, report; then let old nights go."""
+"""A night: scan, enroll, consolidate, dedup, identify, measure drift, report; then remove old nights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery.catalog import VersionId
+from frpipe.io.erasure.pending import refuse_pending
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.erase.pending import refuse_pending
 from frpipe.jobs.going_on import for_night
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.differences import differences, last_gallery
 from frpipe.jobs.nightly.drift import drift
 from frpipe.jobs.nightly.faces import changed, consolidate, enroll, gallery_version, scan
-from frpipe.jobs.nightly.gates import Verdict, broken, gate_error, judged
+from frpipe.jobs.nightly.gates import GateResult, broken, gate_error, judged
 from frpipe.jobs.nightly.history import Past, enter, last_before, nights
-from frpipe.jobs.nightly.journal import Facts, Journal
+from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.lease import Lease, lease
 from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.report import rejudged, write_report
@@ -53,7 +53,7 @@ class Night:
     say: Say = lambda _: None
 
     def run(self) -> tuple[Facts, Exception | None]:
-        """Do it, or what is left of it: the report, and the error to raise if a gate does not hold.
+        """Run the night, or resume it: returns the report, and the error to raise if a gate does not hold.
 
         Raises LeaseError where another night is under way; OutputError where tonight was begun with another
         configuration; and whatever a step raises.
@@ -76,17 +76,17 @@ class Night:
         where = f"{journal.folder.uri}/report.html"
         return report, gate_error(verdicts, where, held_back=report["held_back"])
 
-    def _claimed(self, runs: Folder, held: Lease) -> tuple[Journal, list[Past]]:
+    def _claimed(self, runs: Folder, held: Lease) -> tuple[NightJournal, list[Past]]:
         known = nights(runs)
         last = last_before(known, self.date)
         newest = gallery_version(self.config.gallery)
         gallery = newest.as_dict("gallery_") if newest else {"gallery_version": None}
         base = {"night": last.date if last else None, **gallery}
         enter(runs, self.date)
-        journal = Journal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
+        journal = NightJournal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
         return journal, [night for night in known if night.date < self.date]
 
-    def _carried_out(self, journal: Journal, past: list[Past]) -> tuple[Facts, list[Verdict]]:
+    def _carried_out(self, journal: NightJournal, past: list[Past]) -> tuple[Facts, list[GateResult]]:
         last, say = _last(journal, past), journal.lease.guarded(self.say)
         _check_gallery(journal, self.config.gallery)
         other = changed(self.config.gallery, last_gallery(last))
@@ -107,7 +107,7 @@ class Night:
         return self.runtime.choosing(self.config.execution.executor)
 
     def _stepped(self, work: Work) -> bool:
-        """Do the steps; whether all were done, and none held back."""
+        """Run the steps; returns whether all were done, and none held back."""
         for number, (name, do) in enumerate(STEPS, 1):
             if work.journal.facts(name) is not None:
                 work.say(f"step {number} of {len(STEPS)}, {name}: done already")
@@ -132,8 +132,8 @@ class Night:
                 self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
 
 
-def _last(journal: Journal, past: list[Past]) -> Past | None:
-    """The night that tonight was begun on."""
+def _last(journal: NightJournal, past: list[Past]) -> Past | None:
+    """The night that tonight was based on."""
     date = journal.base["night"]
     found = next((night for night in past if night.date == date and night.complete), None)
     if date is not None and found is None:
@@ -144,7 +144,7 @@ def _last(journal: Journal, past: list[Past]) -> Past | None:
     return found
 
 
-def _check_gallery(journal: Journal, uri: str) -> None:
+def _check_gallery(journal: NightJournal, uri: str) -> None:
     """Raise OutputError where the gallery lacks what tonight began with, or has put into it."""
     committed = VersionId.read(journal.facts("consolidate") or {})
     for recorded in (journal.gallery, RecordedVersion(committed) if committed else None):
@@ -157,7 +157,7 @@ def _check_gallery(journal: Journal, uri: str) -> None:
 
 
 def _off(name: str, work: Work) -> Facts:
-    """A step that is switched off; what was known of photos stays known."""
+    """Facts of a step that is switched off; what was known of photos stays known."""
     sub: dict[str, Any] = {"scan": SCAN, "identify": PROBES}
     if name in sub:
         photos.carry_known(work.before(sub[name]), work.folder.child(sub[name]))

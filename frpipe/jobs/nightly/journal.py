@@ -18,7 +18,7 @@ from frpipe.gallery.catalog import VersionId
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
-from frpipe.jobs.nightly.lease import Lease
+from frpipe.jobs.nightly.lease import Lease, now
 from frpipe.jobs.recorded_version import RecordedVersion
 
 NIGHT = "night.json"
@@ -27,7 +27,10 @@ Facts = dict[str, Any]
 
 
 def read_record(folder: Folder) -> Facts:
-    """A night's `night.json`; empty where it has none yet. Raises OutputError where it cannot be read."""
+    """Read a night's `night.json`; empty where it has none yet.
+
+    Raises OutputError where it cannot be read.
+    """
     try:
         return read_json(folder, NIGHT)
     except FileNotFoundError:
@@ -39,8 +42,8 @@ def read_record(folder: Folder) -> Facts:
 
 
 @dataclass(slots=True)
-class Journal:
-    """The record of one night. Nothing is written without the lease.
+class NightJournal:
+    """Record of one night's finished steps. Nothing is written without the lease.
 
     base: what tonight is compared with: `night`, the last finished one, and `gallery_version`, as tonight
     began, with its `gallery_id` and `gallery_commit`; each may be None.  created: when tonight began.
@@ -54,8 +57,10 @@ class Journal:
     _since: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def claim(cls, folder: Folder, date: str, identity: Facts, base: Facts, lease: Lease) -> Journal:
-        """Make the folder tonight's, or go on with it; one that was only claimed may be begun otherwise.
+    def claim(cls, folder: Folder, date: str, identity: Facts, base: Facts, lease: Lease) -> NightJournal:
+        """Claim the folder for tonight, or resume it.
+
+        One that was only claimed may be begun with other settings.
 
         Raises OutputError where the folder holds a night of another configuration, or other files.
         """
@@ -67,7 +72,7 @@ class Journal:
         claimed = run.claim(
             folder, {"job": JOB, "date": date, **identity}, {"created": created, "base": base}
         )
-        empty: Facts = {"steps": {}, "pins": {}, "spent_s": 0.0, "saved": _now(), "nodes": None}
+        empty: Facts = {"steps": {}, "pins": {}, "spent_s": 0.0, "saved": now(), "nodes": None}
         record = {**empty, **read_record(folder)}
         before = lease.before
         if before is not None and before.night == date:
@@ -78,12 +83,12 @@ class Journal:
 
     @property
     def gallery(self) -> RecordedVersion | None:
-        """The gallery's version as tonight began; None where there was no gallery."""
+        """Version of the gallery as tonight began; None where there was no gallery."""
         named = VersionId.read(self.base, "gallery_")
         return RecordedVersion(named, self.created) if named else None
 
     def facts(self, step: str) -> Facts | None:
-        """What a finished step has recorded; None where it is not finished."""
+        """Facts that a finished step has recorded; None where it is not finished."""
         found: Facts | None = self.record["steps"].get(step)
         return found
 
@@ -93,36 +98,32 @@ class Journal:
         self._write()
 
     def pin(self, name: str, value: Any) -> Any:
-        """Settle something for all launches of this night; what the first one settled."""
+        """Settle a value for all launches of this night; returns what the first launch settled."""
         if name not in self.record["pins"]:
             self.record["pins"][name] = value
             self._write()
         return self.record["pins"][name]
 
     def note_nodes(self, nodes: int) -> None:
-        """How many nodes the cluster has: the most of all launches counts."""
+        """Record the number of nodes of the cluster: the most of all launches counts."""
         self.record["nodes"] = max(nodes, self.record["nodes"] or 0)
 
     def _write(self) -> None:
         self.lease.check()
-        now = time.monotonic()
-        self.record["spent_s"] = round(self.record["spent_s"] + now - self._since, 3)
-        self.record["saved"], self._since = _now(), now
+        clock = time.monotonic()
+        self.record["spent_s"] = round(self.record["spent_s"] + clock - self._since, 3)
+        self.record["saved"], self._since = now(), clock
         self.folder.write(NIGHT, encoded(self.record))
 
 
 def untouched(folder: Folder) -> bool:
-    """Whether a night was claimed here, and stopped before it left anything else."""
+    """Whether a night was claimed here and stopped before it left anything else."""
     return list(islice(folder.walk(), 2)) == [run.RUN]
 
 
 def encoded(data: Facts) -> bytes:
-    """JSON as a night writes it."""
+    """Serialise JSON as a night writes it."""
     return (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _seconds(start: str, end: str) -> float:

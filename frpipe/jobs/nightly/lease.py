@@ -1,4 +1,4 @@
-"""One night at a time: a lease with a heartbeat, on anything that can create a file exclusively.
+"""Lease with a heartbeat, so that one night runs at a time, on anything that can create a file exclusively.
 
 Leases are numbered files, and the highest number holds. To take one over is to create the next number, which
 one of any number of rivals can do; so a number is a fencing token too: who finds a higher one has lost.
@@ -12,23 +12,90 @@ itself for dead.
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.nightly.holder import Holder, now
 
 Say = Callable[[str], None]
 LEASES = "_lease"
 _BEATS = 6
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Identity of a process that holds a lease.
+
+    born: when the process began, in ticks of its machine, since process ids are used again.  machine: kernel
+    and process namespace, in which an id names one process; empty: unknown.  since, beat: UTC.  expires_s: as
+    the holder's configuration says; 0: of a version that did not tell.
+    """
+
+    night: str
+    token: str
+    host: str
+    pid: int
+    born: str
+    machine: str
+    since: str
+    beat: str
+    released: bool = False
+    expires_s: float = 0.0
+
+    @classmethod
+    def me(cls, night: str, expires_s: float = 0.0) -> Holder:
+        """The identity of this process."""
+        pid, since, token = os.getpid(), now(), uuid.uuid4().hex
+        host, machine = socket.gethostname(), _machine()
+        return cls(night, token, host, pid, _born(pid), machine, since, since, expires_s=expires_s)
+
+    @property
+    def known_dead(self) -> bool:
+        """Whether it was a process of this machine that no longer exists."""
+        return bool(self.machine) and self.machine == _machine() and _born(self.pid) != self.born
+
+    def __str__(self) -> str:
+        return f"the night of {self.night}, since {self.since} on {self.host}, process {self.pid}"
+
+    def encoded(self) -> bytes:
+        """Stored form of the holder."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+def now() -> str:
+    """Current time, UTC, fine enough to tell one heartbeat from the next."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _machine() -> str:
+    """Identity of a kernel and a process namespace, within which process ids are unique; empty: unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """Start time of a process, in ticks since the start of the machine; empty: it does not exist."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else rest[18]
+
+
 class LeaseError(FrpipeError, RuntimeError):
-    """Another night is under way, or has taken over from this one."""
+    """Error: another night is under way, or has taken over from this one."""
 
     code = "lease"
     exit_code = 15
@@ -53,7 +120,10 @@ class Lease:
         self.check_known()
 
     def check_known(self) -> None:
-        """As `check`, by what is known without a look: cheap enough for every line of progress."""
+        """Check the lease by what is known without reading the storage.
+
+        Cheap enough for every line of progress.
+        """
         if self._lost_to is None and time.monotonic() - self._beaten > self._expires_s:
             self._lost_to = "no heartbeat could be written for too long"
         if self._lost_to is not None:
@@ -63,7 +133,7 @@ class Lease:
             )
 
     def guarded(self, say: Say) -> Say:
-        """A voice that fails once the lease is lost, so that a long step ends there."""
+        """A `say` function that fails once the lease is lost, so that a long step ends there."""
 
         def checked(line: str) -> None:
             self.check_known()
@@ -72,7 +142,7 @@ class Lease:
         return checked
 
     def release(self) -> None:
-        """Let the next one in at once."""
+        """Release the lease, so that the next one need not wait."""
         self._ended.set()
         self._thread.join()
         with suppress(FrpipeError, OSError):
@@ -142,7 +212,7 @@ def _stands_still(place: Folder, number: int, holder: Holder, expires_s: float, 
 
 
 def _newest(place: Folder) -> tuple[int, Holder | None]:
-    """The highest number and its holder; 0 and None where there was none yet."""
+    """Highest number and its holder; 0 and None where there was none yet."""
     while numbers := _numbers(place):
         try:
             return max(numbers), Holder(**json.loads(place.read(_name(max(numbers)))))

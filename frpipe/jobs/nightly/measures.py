@@ -1,4 +1,4 @@
-"""What is measured of a night's photos, to be compared with the nights before."""
+"""Measures of a night's photos, to be compared with those of the nights before."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import with_source
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.output.features import read_outputs
+from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.nightly.distribution import Sample
+from frpipe.jobs.nightly.distribution import NightSample
 from frpipe.jobs.nightly.faces import opened
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.searches import GALLERY, WATCH_LIST
 from frpipe.jobs.nightly.work import ENROLL, IDENTIFY, Work
 from frpipe.jobs.subject_faces import IMAGE_NAMES, quality, templates_of
 
-Samples = dict[str, Sample]
+Samples = dict[str, NightSample]
 # People whose old templates are held at once: 100 MB at ten templates of 512 numbers.
 _MOST_PEOPLE = 5000
 _FACE_NAMES = ["score", "eye_distance_px", "sharpness"]
 
 
 def measured(work: Work) -> Samples:
-    """By name: quality, detection score, rank-1 and mated similarity, shares of photos that failed."""
+    """Samples by name: quality, detection score, rank-1 and mated similarity, shares of failed photos."""
     facts = unsuppressed(work.journal.facts("enroll") or {})
     samples = {
-        "rejected": Sample.of_share(facts["rejected"], facts["rows"]),
-        "no_face": Sample.of_share(facts["no_face"], facts["rows"]),
+        "rejected": NightSample.of_share(facts["rejected"], facts["rows"]),
+        "no_face": NightSample.of_share(facts["no_face"], facts["rows"]),
         **_of_faces(work),
     }
     searched = work.journal.facts("identify") or {}
@@ -43,15 +43,15 @@ def measured(work: Work) -> Samples:
         if search in searched:
             found = Units(work.folder.child(IDENTIFY).child(search), "probes").tables()
             values = [table["rank1_similarity"].drop_null().to_numpy() for table in found]
-            samples[f"rank1_similarity_{search}"] = Sample.of(np.concatenate([np.zeros(0), *values]))
+            samples[f"rank1_similarity_{search}"] = NightSample.of(np.concatenate([np.zeros(0), *values]))
     before = opened(work.config.gallery, work.journal.gallery)
     if before is not None:
-        samples["mated_similarity"] = Sample.of(list(_mated(work, before)))
+        samples["mated_similarity"] = NightSample.of(list(_mated(work, before)))
     return samples
 
 
 def unsuppressed(enroll: Facts) -> Facts:
-    """The facts of the step `enroll` as if photos that are suppressed had not been there."""
+    """Facts of the step `enroll` as if suppressed photos had not been there."""
     count = enroll.get("reasons", {}).get(Reason.SUPPRESSED.value, 0)
     return {**enroll, **{name: enroll[name] - count for name in ("rows", "rejected") if name in enroll}}
 
@@ -59,18 +59,18 @@ def unsuppressed(enroll: Facts) -> Facts:
 def _of_faces(work: Work) -> Samples:
     scores: list[np.ndarray] = [np.zeros(0)]
     qualities: list[np.ndarray] = [np.zeros(0)]
-    for _, faces in read_outputs(work.folder.child(ENROLL), ["image_id"], _FACE_NAMES):
+    for faces in Features(work.folder.child(ENROLL)).all_faces(_FACE_NAMES):
         sides = [faces[name].to_numpy() for name in _FACE_NAMES]
         scores.append(sides[0])
         qualities.append(quality(*sides))
     return {
-        "detection_score": Sample.of(np.concatenate(scores)),
-        "quality": Sample.of(np.concatenate(qualities)),
+        "detection_score": NightSample.of(np.concatenate(scores)),
+        "quality": NightSample.of(np.concatenate(qualities)),
     }
 
 
 def _mated(work: Work, before: Snapshot) -> Iterator[float]:
-    """Of each of tonight's templates the best similarity to an older one of the same person, exactly."""
+    """Best similarity of each of tonight's templates to an older one of the same person, exactly."""
     people = _known_people(work, before)
     old = _templates_of(before, people)
     for table in _tonights(work):
@@ -83,9 +83,9 @@ def _mated(work: Work, before: Snapshot) -> Iterator[float]:
 
 
 def _known_people(work: Work, before: Snapshot) -> pa.Array:
-    """Those of tonight whom the gallery knew; of many, an even choice that is the same every time."""
-    features = work.folder.child(ENROLL)
-    seen = [faces[SUBJECT_ID].unique() for _, faces in read_outputs(features, ["image_id"], [SUBJECT_ID])]
+    """People of tonight whom the gallery knew; of many, an even choice that is the same every time."""
+    features = Features(work.folder.child(ENROLL))
+    seen = [faces[SUBJECT_ID].unique() for faces in features.all_faces([SUBJECT_ID])]
     tonight = canonical_column(pa.chunked_array(seen, pa.string())).unique().drop_null()
     known = [
         ids.filter(pc.is_in(ids, value_set=tonight))
@@ -107,9 +107,9 @@ def _templates_of(before: Snapshot, people: pa.Array) -> dict[str, list[tuple[st
 
 
 def _tonights(work: Work) -> Iterator[pa.Table]:
-    """Tonight's templates, chosen as for the gallery."""
+    """Templates of tonight, chosen as for the gallery."""
     source = FeatureRun.open(work.folder.child(ENROLL).uri)
-    for images, faces in read_outputs(source.folder, IMAGE_NAMES):
+    for images, faces in source.features.tables(IMAGE_NAMES):
         table = templates_of(images, faces, work.config.consolidate.faces, source.created)[0]
         yield with_source(table, work.config.consolidate.source or "")
 

@@ -1,14 +1,15 @@
-"""The page of a night: its report in, HTML out. All texts are escaped; nothing is loaded from elsewhere."""
+"""Render the page of a night: its report in, HTML out.
+
+All texts are escaped; nothing is loaded from elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from frpipe.jobs.nightly.charts import bar, measure
 from frpipe.jobs.nightly.gates import shown
-from frpipe.jobs.nightly.style import STYLE
 from frpipe.jobs.nightly.summary import notes
 
 Facts = dict[str, Any]
@@ -25,8 +26,76 @@ _LISTS = {
 }
 
 
+STYLE = """
+:root { --ink: #1d2430; --dim: #5f6978; --line: #dde1e8; --paper: #f5f6f8; --card: #fff; --good: #1c7a45;
+  --bad: #b3261e; --warn: #8a5a00; --now: #2b5fb4; --then: #c6cdd8; --good-bg: #e3f3ea; --bad-bg: #fbe6e4;
+  --warn-bg: #fbf0d9 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ee; --dim: #9aa4b3; --line: #333a46; --paper: #14181f; --card: #1d222b; --good: #6ad098;
+    --bad: #ff8f85; --warn: #e9b95c; --now: #85b0f5; --then: #4a5363; --good-bg: #16301f; --bad-bg: #3a1d1b;
+    --warn-bg: #33270f } }
+* { box-sizing: border-box }
+body { margin: 0; padding: 28px 24px 40px; background: var(--paper); color: var(--ink);
+  font: 15px/1.45 system-ui, "Segoe UI", "Noto Sans", sans-serif; font-variant-numeric: tabular-nums }
+main { max-width: 1120px; margin: auto }
+h1 { font-size: 24px; margin: 0; letter-spacing: -.01em }
+h2 { font-size: 16px; margin: 30px 0 10px }
+p { margin: 4px 0; color: var(--dim) }
+.top { display: flex; flex-wrap: wrap; gap: 8px 14px; align-items: center }
+.chip { border-radius: 99px; padding: 2px 10px; font-size: 13px; font-weight: 600; white-space: nowrap }
+.good { color: var(--good); background: var(--good-bg) } .bad { color: var(--bad); background: var(--bad-bg) }
+.warn { color: var(--warn); background: var(--warn-bg) } .none { color: var(--dim); background: var(--paper) }
+.tiles { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(158px, 1fr));
+  margin-top: 18px }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px;
+  min-width: 0 }
+.tile b { display: block; white-space: nowrap; font-size: 27px; line-height: 1.2; font-weight: 650;
+  letter-spacing: -.02em }
+.tile span { display: block; color: var(--dim); font-size: 13px }
+.pair { display: grid; gap: 0 20px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)) }
+.scroll { overflow-x: auto }
+table { width: 100%; border-collapse: collapse; font-size: 14px }
+th { font-weight: 500; color: var(--dim); text-align: left; font-size: 13px; white-space: nowrap }
+th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); vertical-align: middle }
+tr:last-child > td { border-bottom: 0 }
+td.n, th.n { text-align: right; white-space: nowrap } td:last-child, th:last-child { padding-right: 0 }
+code { font: 13px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }
+.bar { position: relative; height: 10px; min-width: 90px; border-radius: 3px; background: var(--paper) }
+.bar i { position: absolute; inset: 0 auto 0 0; border-radius: 3px; background: var(--now) }
+.bar u { position: absolute; top: -3px; bottom: -3px; width: 2px; background: var(--ink) }
+.charts { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)) }
+.charts header { display: flex; justify-content: space-between; gap: 8px; align-items: baseline }
+.charts h3 { font-size: 14px; margin: 0; font-weight: 600 }
+.charts p { font-size: 13px }
+svg { display: block; width: 100%; height: auto; margin-top: 10px }
+svg .then { fill: var(--then) } svg .now { fill: none; stroke: var(--now); stroke-width: 1.8 }
+svg text { fill: var(--dim); font-size: 9.5px } svg .base { stroke: var(--line) }
+.key { display: inline-block; width: 12px; height: 9px; border-radius: 2px; margin: 0 5px 0 10px }
+details { border-bottom: 1px solid var(--line); padding: 8px 0 } details:last-child { border: 0 }
+summary { cursor: pointer } details code { display: block; color: var(--dim); padding: 2px 0 0 18px }
+footer { margin-top: 30px; color: var(--dim); font-size: 13px; overflow-wrap: anywhere }
+@media (max-width: 480px) { body { padding: 16px 12px 28px } .tile b { font-size: 22px }
+  .tiles { grid-template-columns: 1fr 1fr; gap: 8px } .card { padding: 11px 12px } }
+@media print { .card { break-inside: avoid } details { display: none } }
+"""
+
+
+_WIDTH, _HEIGHT, _FLOOR = 240, 84, 68
+_NAMES = {
+    "rejected": "Rejected photos",
+    "no_face": "Photos without a face",
+    "detection_score": "Detection score",
+    "quality": "Face quality",
+    "rank1_similarity_gallery": "Rank-1 similarity, gallery",
+    "rank1_similarity_watch-list": "Rank-1 similarity, watch list",
+    "mated_similarity": "Mated similarity",
+}
+_CHIPS = {"steady": "good", "moved": "warn", "insufficient data": "none"}
+SHARES = ("rejected", "no_face")
+
+
 def page(report: Facts) -> str:
-    """The whole page."""
+    """Render the whole page."""
     return "\n".join(_page(report)) + "\n"
 
 
@@ -227,7 +296,7 @@ def _totals(steps: Facts, where: str) -> Facts:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Heads that begin with # are of numbers. Cells are HTML."""
+    """Render a table. Heads that begin with # are of numbers. Cells are HTML."""
     numbers = [head.startswith("#") for head in heads]
     top = "".join(_cell("th", head.lstrip("#"), is_n) for head, is_n in zip(heads, numbers, strict=True))
     body = "".join(
@@ -254,3 +323,69 @@ def _clock(seconds: float) -> str:
 
 def _rate(per_s: float) -> str:
     return f"{per_s:,.0f}/s" if per_s >= 100 else f"{per_s:.1f}/s"
+
+
+def bar(value: float, mark: float, most: float) -> str:
+    """Render a bar with a mark for the night before."""
+    now, then = (100 * each / most if most else 0 for each in (value, mark))
+    tick = f'<u style="left:min({then:.1f}%, calc(100% - 2px))"></u>' if mark else ""
+    return f'<div class="bar"><i style="width:{now:.1f}%"></i>{tick}</div>'
+
+
+def measure(name: str, facts: dict[str, Any]) -> str:
+    """Render one measure: its verdict, both distributions, and their distance."""
+    verdict, before, tonight = facts["verdict"], facts["before"], facts["tonight"]
+    if facts["distance"] is None:
+        apart = f"{tonight['count']:,} values tonight, {before['count']:,} before"
+    else:
+        apart = f"distance {facts['distance']:.3f}; by chance up to {facts['chance']:.3f}"
+    drawn = _share(tonight, before) if name in SHARES else _histogram(facts)
+    return (
+        f'<div class="card"><header><h3>{escape(_NAMES.get(name, name))}</h3>'
+        f'<span class="chip {_CHIPS[verdict]}">{verdict}</span></header>{drawn}<p>{apart}</p></div>'
+    )
+
+
+def _share(tonight: dict[str, Any], before: dict[str, Any]) -> str:
+    """Render two bars: a share has no distribution to draw."""
+    most = max(tonight["mean"] or 0, before["mean"] or 0, 1e-9)
+    rows = []
+    for y, style, each in ((8, "then", before), (38, "tonight", tonight)):
+        share = each["mean"]
+        fill = ' class="then"' if style == "then" else ' style="fill:var(--now)"'
+        text = "no nights before" if share is None else f"{share:.2%}"
+        rows.append(
+            f'<rect x="0" y="{y}" height="20" rx="3" width="{(share or 0) / most * 160:.1f}"{fill}/>'
+            f'<text x="{(share or 0) / most * 160 + 8:.1f}" y="{y + 14}">{text}</text>'
+        )
+    return f'<svg viewBox="0 0 {_WIDTH} 66" role="img" aria-label="shares">{"".join(rows)}</svg>'
+
+
+def _histogram(facts: dict[str, Any]) -> str:
+    then, now = facts["before_shares"], facts["tonight_shares"]
+    most = max([*then, *now, 1e-9])
+    low, high = facts["edges"]
+    width = _WIDTH / len(then)
+    bars = "".join(
+        f'<rect class="then" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_FLOOR - y:.1f}"/>'
+        for x, y in _points(then, most)
+        if y < _FLOOR
+    )
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="distribution">{bars}'
+        f'<path class="now" d="{_outline(now, most)}"/>'
+        f'<line class="base" x1="0" y1="{_FLOOR}" x2="{_WIDTH}" y2="{_FLOOR}"/>'
+        f'<text x="0" y="{_HEIGHT - 2}">{low:.2f}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT - 2}" text-anchor="end">{high:.2f}</text></svg>'
+    )
+
+
+def _points(shares: Sequence[float], most: float) -> list[tuple[float, float]]:
+    step = _WIDTH / len(shares)
+    return [(number * step, _FLOOR - share / most * (_FLOOR - 4)) for number, share in enumerate(shares)]
+
+
+def _outline(shares: Sequence[float], most: float) -> str:
+    step = _WIDTH / len(shares)
+    steps = "".join(f"L{x:.1f},{y:.1f}L{x + step:.1f},{y:.1f}" for x, y in _points(shares, most))
+    return f"M0,{_FLOOR}{steps}L{_WIDTH},{_FLOOR}"

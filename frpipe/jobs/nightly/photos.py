@@ -1,4 +1,4 @@
-"""Which photos there are, and which of them tonight has to do.
+"""Find the photos that tonight has to do.
 
 SUB/listing.parquet   every photo below the folder: image_id, bytes, version, subject_id
 SUB/manifest.parquet  those of tonight: new, changed, or to be tried again
@@ -27,8 +27,8 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
-from frpipe.io.manifest.photo_listing import Links, PhotoListing
-from frpipe.io.output.features import read_outputs
+from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
+from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.nightly.tables import read_table, write_table
@@ -44,8 +44,8 @@ _NOBODY = Suppressions(())
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a look at the photos gave. listing: all.  todo, vanished: rows of it, and of what was known.
+class PhotoScan:
+    """Result of listing the photos. listing: all.  todo, vanished: rows of it, and of what was known.
 
     new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
     manifest can hold, or differ from another's only in Unicode form.  links: what became of links below the
@@ -60,16 +60,16 @@ class Found:
     changed: int
     left_out: int
     paths: pa.Array
-    links: Links = field(default_factory=Links)
+    links: FolderLinks = field(default_factory=FolderLinks)
     suppressed: int = 0
 
     @property
     def people(self) -> set[str]:
-        """Whose photos there are."""
+        """Ids of the people who have photos."""
         return _people(self.listing)
 
     def facts(self) -> dict[str, Any]:
-        """Counts, for the report. people_without_photos: of those known before, who has none any more.
+        """Counts, for the report. people_without_photos: of those known before, who have none any more.
 
         vanished_behind_links: of the vanished, those that lie behind links that lead out.
         """
@@ -87,7 +87,7 @@ class Found:
         }
 
     def write(self, folder: Folder, uri: str) -> None:
-        """Put the tables in place. uri: of the folder of photos."""
+        """Write the tables. uri: of the folder of photos."""
         write_table(folder, LISTING, self.listing)
         write_table(folder, VANISHED, self.vanished)
         columns = {ID: self.todo[ID], URI: _places(self.paths, uri)}
@@ -104,7 +104,7 @@ def look(
     *,
     source: str = "",
     roots: tuple[str, ...] = (),
-) -> Found:
+) -> PhotoScan:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
     barred: whose photos, and which, are taken as if they were not there and never had been.  source:
@@ -129,7 +129,7 @@ def look(
     todo = listing.filter(pc.invert(is_known))
     new = pc.sum(pc.is_null(at)).as_py() or 0
     gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
-    return Found(
+    return PhotoScan(
         listing,
         todo,
         before.filter(gone),
@@ -143,7 +143,7 @@ def look(
 
 
 def people_without_photos(folder: Folder) -> list[str]:
-    """Who was known before and has no photo any more; sorted."""
+    """People who were known before and have no photo any more; sorted."""
     return _without_photos(read_table(folder, VANISHED), read_table(folder, LISTING))
 
 
@@ -156,7 +156,7 @@ def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
 
 
 def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> pa.Table | None:
-    """What a night has left as known; None where it has left nothing. Raises OutputError: it is damaged.
+    """Photos that a night has left as known; None where it has left none. Raises OutputError: damaged.
 
     barred: files that stay known as suppressed; those of them that were allowed since are not known.
     """
@@ -168,14 +168,16 @@ def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> pa.Table 
 
 
 def carry_known(before: Folder | None, folder: Folder) -> None:
-    """Tonight nothing is looked at: what was known stays known."""
+    """Copy what was known of photos to tonight, when nothing is scanned."""
     if before is not None and before.exists(AGAIN):
         for name in (LISTING, AGAIN):
             folder.write(name, before.read(name))
 
 
 def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None = None) -> int:
-    """Write which photos will be tried again, and which once they are allowed; how many of the first.
+    """Write which photos will be tried again, and which once they are allowed.
+
+    Returns the number of the first.
 
     enrolled: the finished enroll output of the manifest; None: it was not enrolled, so it is not known.
     before: what the last night has left, of which photos that were suppressed by content stay so.
@@ -191,12 +193,12 @@ def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None =
 
 
 def tried_again(folder: Folder) -> int:
-    """How many photos a night has written down to be tried again tomorrow."""
+    """Number of photos that a night has listed to be tried again tomorrow."""
     return int(_again(folder)[CONTENT].null_count) if folder.exists(AGAIN) else 0
 
 
 def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
-    """Where photos lie. uri: of their folder."""
+    """Addresses of photos. uri: of their folder."""
     return pc.binary_join_element_wise(pa.scalar(Folder.at(uri).uri.rstrip("/")), names, "/")
 
 
@@ -208,10 +210,10 @@ def _again(folder: Folder) -> pa.Table:
 
 
 def _ended_early(enrolled: Folder) -> pa.Table:
-    """Photos that could not be tried, and suppressed ones; of these the content, where it was looked at."""
+    """Photos that could not be tried, and suppressed ones, with their content where it was hashed."""
     passing = pa.array([reason.value for reason in PASSING])
     tables = [_AGAIN.empty_table()]
-    for images, _ in read_outputs(enrolled, [ID, "reason", CONTENT], ["image_id"]):
+    for images in Features(enrolled).all_images([ID, "reason", CONTENT]):
         suppressed = pc.equal(images["reason"], Reason.SUPPRESSED.value)
         early = pc.or_(pc.is_in(images["reason"], value_set=passing), pc.fill_null(suppressed, False))
         content = pc.if_else(pc.fill_null(suppressed, False), images[CONTENT], None)
@@ -220,7 +222,7 @@ def _ended_early(enrolled: Folder) -> pa.Table:
 
 
 def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
-    """Of the photos that the last night knew as suppressed by content, those that are there as they were."""
+    """Photos that last night knew as suppressed by content, and that are there unchanged."""
     if before is None or not before.exists(AGAIN):
         return _AGAIN.empty_table()
     again, listing, todo = _again(before), *(read_table(folder, name, [ID]) for name in (LISTING, MANIFEST))
@@ -230,7 +232,7 @@ def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
 
 
 def _named(entries: list[Entry], *, is_local: bool) -> tuple[list[Entry], int]:
-    """Those whose names a manifest takes, and how many were left out.
+    """Photos whose names a manifest takes, and how many were left out.
 
     Of two that look the same the one whose path is in NFC stays.
     """
@@ -257,12 +259,12 @@ def _table(entries: list[Entry], how: ScanStep) -> pa.Table:
 
 
 def _person(name: str) -> str | None:
-    """The folder that a photo lies in."""
+    """Name of the folder that a photo lies in."""
     return canonical_text(name.rpartition("/")[0].rpartition("/")[2]) or None
 
 
 def _canonical(table: pa.Table) -> pa.Table:
-    """What a night from before ids were brought to NFC has left, as one of today's would."""
+    """A night's table with ids in NFC, which nights of older versions did not write."""
     for name in {ID, SUBJECT} & {*table.column_names}:
         at = table.column_names.index(name)
         table = table.set_column(at, table.field(at), canonical_column(table[name]))
@@ -278,7 +280,7 @@ def _without(table: pa.Table, barred: Suppressions, source: str) -> pa.Table:
 
 
 def _mask(table: pa.Table, barred: Suppressions, source: str) -> np.ndarray:
-    """(rows,) bool: photos that the list names, or their people."""
+    """(rows,) bool: photos that the list names, or whose people it names."""
     return barred.mask(pa.table({ID: sourced(table[ID], source), SUBJECT: table[SUBJECT]}))
 
 

@@ -1,4 +1,4 @@
-"""What a night would do, in words; nothing is written, no lease is taken, and no cluster is joined."""
+"""Dry run of a night: what it would do, in words. Nothing is written, no lease taken, no cluster joined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN = "tonight's photos"
 
 
 def night_plan(config: NightConfig, date: str) -> DryRun:
-    """What each step would do. The photos are listed, models and galleries are checked.
+    """Describe what each step would do. The photos are listed, models and galleries are checked.
 
     Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
     scan raise.
@@ -66,7 +66,7 @@ def night_plan(config: NightConfig, date: str) -> DryRun:
 
 
 def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) -> dict[str, str]:
-    """Of each step that is switched on what it would do."""
+    """For each step that is switched on, what it would do."""
     version = gallery_version(config.gallery)
     gallery = f"{config.gallery}, {'to be made' if version is None else version}"
     since = newest_dedup([night for night in past if night.date < date])

@@ -1,11 +1,11 @@
-"""What is refused before a night begins, rather than after hours of work."""
+"""Checks before a night begins, so that it does not fail after hours of work."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
-from frpipe.core.night_config import NightConfig, Threshold
+from frpipe.core.night_config import NightConfig, ThresholdSettings
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.storage import uri as uris
 from frpipe.jobs.consolidate.job import check_gallery
@@ -13,7 +13,7 @@ from frpipe.jobs.enroll.job import run_spec
 from frpipe.jobs.nightly.searches import card_of
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.photo import embedder_card, spec_of
-from frpipe.matching.threshold import limit_of
+from frpipe.matching.threshold import threshold_of
 
 
 def check(config: NightConfig) -> None:
@@ -37,12 +37,12 @@ def check(config: NightConfig) -> None:
         raise ConfigError("there is no gallery at identify.watch_list.uri", "check the path")
     if config.enroll.enabled or (config.identify.enabled and config.identify.probes is not None):
         run_spec(config.settings, "")
-    for setting, limit in _limits(config):
-        _check_limit(setting, limit, spec)
+    for setting, chosen in _thresholds(config):
+        _check_threshold(setting, chosen, spec)
 
 
 def _refuse_apart(config: NightConfig) -> None:
-    """A manifest in an object store may not name local photos, and it lies with the nights."""
+    """Refuse local photos with nights in a store: a manifest in a store may not name local photos."""
     read = {
         "photos": config.photos if config.scan.enabled else None,
         "identify.probes": config.identify.probes if config.identify.enabled else None,
@@ -55,7 +55,7 @@ def _refuse_apart(config: NightConfig) -> None:
             )
 
 
-def _limits(config: NightConfig) -> Iterator[tuple[str, Threshold]]:
+def _thresholds(config: NightConfig) -> Iterator[tuple[str, ThresholdSettings]]:
     identify = config.identify
     if config.dedup.enabled:
         yield "dedup", config.dedup
@@ -65,12 +65,12 @@ def _limits(config: NightConfig) -> Iterator[tuple[str, Threshold]]:
         yield "identify.watch_list", identify.watch_list
 
 
-def _check_limit(setting: str, limit: Threshold, spec: GallerySpec) -> None:
+def _check_threshold(setting: str, chosen: ThresholdSettings, spec: GallerySpec) -> None:
     try:
-        limit_of(
+        threshold_of(
             spec.embedder_hash,
-            given=limit.threshold,
-            card=card_of(limit),
+            given=chosen.threshold,
+            card=card_of(chosen),
             embedder_card=embedder_card(spec),
             preprocessing_hash=spec.preprocessing_hash,
         )

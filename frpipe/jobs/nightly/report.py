@@ -1,4 +1,4 @@
-"""The report of a night, written: report.json, report.md and report.html in its folder."""
+"""Write the report of a night: report.json, report.md and report.html in its folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.differences import CHANGES
 from frpipe.jobs.nightly.doubts import DOUBTS
 from frpipe.jobs.nightly.drift import SAMPLES
-from frpipe.jobs.nightly.gates import Verdict, judged, shown
+from frpipe.jobs.nightly.gates import GateResult, judged, shown
 from frpipe.jobs.nightly.journal import Facts, encoded
 from frpipe.jobs.nightly.page import page
 from frpipe.jobs.nightly.summary import notes
@@ -32,7 +32,10 @@ _TABLES = (
 
 
 def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
-    """Write it for people and for programs. whole: nothing was held back; the night is complete with that."""
+    """Write the report for people and for programs.
+
+    whole: nothing was held back; the night is then complete.
+    """
     folder.write(PAGE, page(report).encode())
     if whole:
         files = [as_file(folder, name) for name in _TABLES if folder.exists(name)]
@@ -42,8 +45,8 @@ def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
     folder.write(run.REPORT_TEXT, report_text(report).encode())
 
 
-def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[Verdict]]:
-    """The stored report of a finished night, with the gates as they are asked for now."""
+def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[GateResult]]:
+    """The stored report of a finished night, judged by the present gates."""
     try:
         report: Facts = read_json(folder, run.REPORT)
     except (FileNotFoundError, FileDamaged):
@@ -59,7 +62,7 @@ def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[Verdict]]:
 
 
 def report_text(report: Facts) -> str:
-    """The same in a few lines, for people."""
+    """A few lines of the report, for people."""
     return "\n".join(_lines(report)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Which folders of older nights may go, and their removal, whole."""
+"""Choose the folders of older nights to remove, and remove them whole."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def remove(runs: Folder, night: Past, say: Say) -> bool:
 
 
 def _needed(past: Sequence[Past], kept: Iterable[str], config: NightConfig) -> set[str]:
-    """The newest finished night, what the next one compares with, and what unfinished ones began with."""
+    """Nights that are needed.
+
+    The newest finished one, what the next compares with, what unfinished ones began with.
+    """
     finished = [night for night in past if night.complete]
     needed = {night.date for night in finished[-1:]}
     needed |= {night.date for night in window(past, config.drift.nights)}

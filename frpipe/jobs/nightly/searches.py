@@ -1,23 +1,26 @@
-"""The steps of a night that compare: duplicates in the gallery, and who is on the probes."""
+"""Steps of a night that compare: duplicates in the gallery, and who is on the probes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from frpipe.core.errors import ConfigError, GalleryError, OutputError
-from frpipe.core.night_config import ScanStep, Threshold
+from frpipe.core.night_config import ScanStep, ThresholdSettings
 from frpipe.core.threshold import ThresholdCard
+from frpipe.gallery.catalog import LogEntry, VersionId
+from frpipe.gallery.gallery import Gallery
 from frpipe.io import threshold_file
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import ReportResult
 from frpipe.jobs.dedup import job as duplicates
+from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Execution, Identifying
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.faces import changed, enrolled, gallery_version, opened, say_links
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
-from frpipe.jobs.nightly.unfinished import version_before_tonight
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
@@ -29,8 +32,11 @@ _FOUND = ("rows", "probes", "identified", "strangers", "subjects", "templates")
 _SEARCHED = ("gallery_id", "gallery_version", "gallery_commit")
 
 
+_PIN = "searched_version"
+
+
 def dedup(work: Work) -> Facts:
-    """All duplicates of the gallery as it is now; of pairs, those are compared that are new."""
+    """Find all duplicates of the gallery as it is now; only pairs that are new are compared."""
     out = work.folder.child(DEDUP)
     begun = RecordedVersion.of(out)
     # Pinned before it began, a version that a compaction takes meanwhile would keep the night from ending.
@@ -53,7 +59,7 @@ def dedup(work: Work) -> Facts:
 
 
 def identify(work: Work) -> Facts:
-    """Search the probes in the gallery as it was before tonight's photos, and in the watch list.
+    """Search the gallery as it was before tonight's photos, and the watch list, for the probes.
 
     Where that version is gone, by a compaction or because the gallery was restored, the gallery is left out:
     tonight's photos are in the newest.
@@ -85,12 +91,12 @@ def identify(work: Work) -> Facts:
 
 
 def newest_dedup(past: Sequence[Past]) -> Past | None:
-    """The newest finished night that has looked for duplicates."""
+    """Newest finished night that has looked for duplicates."""
     return next((night for night in reversed(past) if night.complete and night.did("dedup")), None)
 
 
 def _since(work: Work, out: Folder) -> Past | None:
-    """Whose result is carried on; a run that was begun keeps what it was begun with."""
+    """Night whose result is carried on; a run that was begun keeps the one it was begun with."""
     newest, begun = newest_dedup(work.past), run.begun(out)
     date = work.journal.pin("dedup_since", newest.date if newest else None)
     if begun and begun["identity"]["since"] is None:
@@ -114,7 +120,7 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Re
 
 
 def _probes(work: Work) -> Folder | None:
-    """The enroll output that is searched; None where there is nothing new."""
+    """Enroll output that is searched for; None where there is nothing new."""
     uri, place = work.config.identify.probes, work.folder.child(PROBES)
     before = work.before(PROBES)
     if uri is None:
@@ -140,15 +146,15 @@ def _probes(work: Work) -> Folder | None:
 def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts:
     how, execution = work.config.identify, work.config.execution
     watched = name == WATCH_LIST
-    limit: Threshold = how.watch_list if watched else how.gallery
+    chosen: ThresholdSettings = how.watch_list if watched else how.gallery
     done = Identifying(
         probes.uri,
         str(how.watch_list.uri) if watched else work.config.gallery,
         work.folder.child(IDENTIFY).child(name).uri,
         version=version,
         k=how.top,
-        threshold=limit.threshold,
-        card=card_of(limit),
+        threshold=chosen.threshold,
+        card=card_of(chosen),
         config=work.config.settings,
         execution=Execution(execution.workers, execution.kernel),
         runtime=work.runtime,
@@ -159,6 +165,65 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
     return {**facts, "threshold": done["threshold"]["similarity"]}
 
 
-def card_of(limit: Threshold) -> ThresholdCard | None:
-    """The threshold card that a step names. Raises ConfigError: it is not there, or no card."""
-    return threshold_file.load(limit.threshold_card) if limit.threshold_card else None
+def card_of(chosen: ThresholdSettings) -> ThresholdCard | None:
+    """Load the threshold card that a step names. Raises ConfigError: it is not there, or no card."""
+    return threshold_file.load(chosen.threshold_card) if chosen.threshold_card else None
+
+
+def version_before_tonight(work: Work, base: RecordedVersion | None) -> RecordedVersion | None:
+    """Version in which tonight's photos are searched for, the same for all launches of tonight.
+
+    base: the version as tonight began. Photos of an unfinished night come again tonight; where they had
+    reached the gallery, it is the version before, so that they do not find themselves. But not where anything
+    else was done to the gallery since: who was deleted must not be found, and who was enrolled must be.
+    """
+    if base is None or not base.id.number or changed(work.config.gallery, base):
+        return base
+    number: int = work.journal.pin(_PIN, _before(work, base.id.number))
+    if number == base.id.number:
+        return base
+    gallery = Gallery.open(work.config.gallery)
+    trace = gallery.catalog.trace(number)
+    return RecordedVersion(VersionId(gallery.gallery_id, number, trace[0] if trace else None), base.made)
+
+
+def _before(work: Work, base: int) -> int:
+    last = work.last.date if work.last else ""
+    runs = {run for night in work.past if night.date > last and (run := _run_of(night)) is not None}
+    if not runs:
+        return base
+    entries = [entry for entry in Gallery.open(work.config.gallery).log() if entry.version <= base]
+    own = [entry.version for entry in entries if _source(entry) in runs]
+    if not own:
+        return base
+    before = min(own) - 1
+    if len(own) < base - before:
+        work.say(
+            "warning: photos of an unfinished night have reached the gallery, which was changed otherwise "
+            "since: they will find themselves"
+        )
+        return base
+    work.say(f"searched as before the unfinished night whose photos come again: version {before}")
+    return before
+
+
+def _run_of(night: Past) -> str | None:
+    """Run id, in a gallery's log, of the photos of an unfinished night; None where they were not enrolled."""
+    if night.complete or not night.did("enroll"):
+        return None
+    try:
+        return FeatureRun.open(night.folder.child(ENROLL).uri).run_id
+    except OutputError:
+        return None
+
+
+def _source(entry: LogEntry) -> str | None:
+    """Enroll run whose faces a version holds, where `consolidate` made it."""
+    kind, _, facts = entry.note.partition(" ")
+    if entry.action != "enroll" or kind != "consolidate":
+        return None
+    try:
+        found = json.loads(facts)["run"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return str(found)

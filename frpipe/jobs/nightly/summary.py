@@ -1,4 +1,4 @@
-"""The report of a night as data: what happened, against the night before."""
+"""Report of a night as data: what happened, against the night before."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from frpipe.core.night_config import STEPS, NightConfig
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.differences import CHANGES
 from frpipe.jobs.nightly.doubts import doubted
-from frpipe.jobs.nightly.gates import Verdict
+from frpipe.jobs.nightly.gates import GateResult
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Facts, Journal
+from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.photos import VANISHED
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import SCAN
@@ -25,9 +25,9 @@ _RATES = {
 
 
 def summary(
-    config: NightConfig, date: str, journal: Journal, last: Past | None, verdicts: list[Verdict]
+    config: NightConfig, date: str, journal: NightJournal, last: Past | None, verdicts: list[GateResult]
 ) -> Facts:
-    """All that the page, the text and another launch need; ids of at most `report.ids` of each list."""
+    """All data for the page, the text and another launch; at most `report.ids` ids of each list."""
     steps = journal.record["steps"]
     before = last.steps if last else {}
     return {
@@ -46,7 +46,7 @@ def summary(
 
 
 def since_last_night(why: str) -> str:
-    """What to say where the gallery is not last night's any more, and what to do."""
+    """Message for a gallery that is not last night's any more, and what to do."""
     return (
         f"the gallery is not the one of last night: {why}; faces that later nights put into it are missing: "
         "give jobs/consolidate.py the enroll/ of each night since"
@@ -54,7 +54,7 @@ def since_last_night(why: str) -> str:
 
 
 def notes(steps: Facts) -> list[str]:
-    """What a reader should know of the gallery before the numbers."""
+    """Notes on the gallery that a reader should see before the numbers."""
     other = steps.get("differences", {}).get("gallery_changed")
     refused = steps.get("dedup", {}).get("since_refused")
     found = [since_last_night(other)] if other else []
@@ -62,7 +62,7 @@ def notes(steps: Facts) -> list[str]:
 
 
 def throughput(steps: Facts) -> list[Facts]:
-    """Of each step what it did and how fast; `not_done` says why it did nothing."""
+    """Work and speed of each step; `not_done` says why it did nothing."""
     return [_rate(name, steps.get(name)) for name in STEPS]
 
 

@@ -1,25 +1,24 @@
-"""The small Parquet files that a night writes of its own."""
+"""Read and write the small Parquet files of a night."""
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from frpipe.core.errors import FileDamaged, OutputError
-from frpipe.io.output.parts import PartFile, to_parquet
+from frpipe.io.output.parts import PartFile, part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_if_there, read_whole
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
-    """Put a table in place, over an older one."""
+    """Write a table, over an older one."""
     folder.write(name, to_parquet(table, {"frpipe.job": "night"}))
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:
-    """A table. Raises OutputError where it is damaged; FileNotFoundError where there is none."""
+    """Read a table. Raises OutputError where it is damaged; FileNotFoundError where there is none."""
     try:
         table = read_if_there(folder, name, lambda data: as_table(data, columns))
     except FileDamaged:
@@ -28,10 +27,5 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
 
 
 def as_file(folder: Folder, name: str) -> PartFile:
-    """A table as the list of files has it."""
-
-    def listed(data: bytes) -> PartFile:
-        rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-        return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
-
-    return read_whole(folder, name, listed)
+    """Entry of a table in the list of files."""
+    return read_whole(folder, name, partial(part_file, name))

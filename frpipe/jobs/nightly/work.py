@@ -1,4 +1,4 @@
-"""What every step of a night has at hand."""
+"""Resources that every step of a night has at hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from frpipe.core.night_config import NightConfig
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.journal import Facts, Journal
+from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
@@ -25,7 +25,7 @@ class Work:
     """
 
     config: NightConfig
-    journal: Journal
+    journal: NightJournal
     past: Sequence[Past]
     last: Past | None
     runtime: Runtime
@@ -33,11 +33,11 @@ class Work:
 
     @property
     def folder(self) -> Folder:
-        """Tonight's."""
+        """Folder of tonight."""
         return self.journal.folder
 
     def before(self, sub: str) -> Folder | None:
-        """A folder of the newest finished night before; None where there is none."""
+        """Folder of the newest finished night before; None where there is none."""
         return self.last.folder.child(sub) if self.last else None
 
     def did(self, step: str) -> bool:

@@ -20,8 +20,8 @@ from frpipe.core.errors import ConfigError, InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.plan import Plan as Partition
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, carry_out, planned, until_whole
@@ -30,15 +30,14 @@ from frpipe.jobs.enroll.audit import Audit, PartWork
 from frpipe.jobs.enroll.job import Say, enroll_parts, is_small, report_facts, run_spec, worth_while
 from frpipe.jobs.going_on import going_on
 from frpipe.jobs.output_place import output_place, refuse_relative
-from frpipe.jobs.rejects.choice import Choice
+from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut, spans_of
 from frpipe.jobs.replay.report import ReplayRecord, ReplayReport
 from frpipe.jobs.replay.selection import Selection
 from frpipe.jobs.replay.source import ReplaySource
-from frpipe.jobs.rescan.affected import Affected
-from frpipe.jobs.rescan.carry import Carry
-from frpipe.jobs.rescan.cause import Scope
+from frpipe.jobs.rescan.affected import Affected, Carry
+from frpipe.jobs.rescan.criteria import Scope
 from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
@@ -74,7 +73,7 @@ class Replay:
         object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
 
     def run(self) -> Report:
-        """Do it, or what is left of it. Raises a FrpipeError with a remedy if it cannot be done."""
+        """Run the job, or resume it. Raises a FrpipeError with a remedy if it cannot be done."""
         found: Report = carry_out(self)
         return found
 

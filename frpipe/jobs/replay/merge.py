@@ -16,13 +16,13 @@ from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, face_schema, staged_fields, version_of
 from frpipe.io.output.embeddings import fields_behind, joined, split
-from frpipe.io.output.listed_files import ListedFiles
 from frpipe.io.output.parts import EMBEDDINGS, FACES, IMAGES, create_part, part_name, write_part
+from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.plan import Span
 from frpipe.jobs.replay.selection import Selection
-from frpipe.jobs.rescan.carry import Carry
+from frpipe.jobs.rescan.affected import Carry
 
 # Parts of a replay are often shared by neighbouring parts of the run.
 _HELD_PARTS = 16
@@ -33,8 +33,11 @@ Tables = tuple[pa.Table, pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """run: what is replayed.  replayed: the rows done again.  spans: where those of each part are.
-    recipe: of the output.  carry: brings the rows of the run into that recipe, where it is not theirs."""
+    """Merge of a run with the replay of some of its rows.
+
+    run: what is replayed.  replayed: the rows done again.  spans: where those of each part are.  recipe: of
+    the output.  carry: brings the rows of the run into that recipe, where it is not theirs.
+    """
 
     run: ListedFiles
     replayed: ListedFiles
@@ -57,7 +60,7 @@ class Merge:
         deque(in_order(one, parts), maxlen=0)
 
     def _copy(self, part: int) -> None:
-        """Byte for byte."""
+        """Copy a part byte for byte."""
         further = (f"{EMBEDDINGS}/{name}" for name in sorted(self.recipe.further))
         data = {sub: self.run.read(f"{sub}/{part_name(part)}") for sub in (*further, FACES)}
         create_part(self.out, part, self.run.read(f"{IMAGES}/{part_name(part)}"), data)
@@ -77,7 +80,7 @@ class Merge:
 
 
 def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
-    """The rows of a part, with those of the mask from a replay; attempts add up.
+    """Rows of a part, with those of the mask taken from a replay; attempts add up.
 
     recipe: whose hash all faces bear: what a replay may change decides which photos are taken, and no number
     of a face.
@@ -97,7 +100,10 @@ def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> T
 
 
 def _face_schema(tables: Tables) -> pa.Schema:
-    """As it was written: Parquet renames the items of lists, and a part must come out as it would have."""
+    """Schema as it was written.
+
+    Parquet renames the items of lists, and a part must come out as it would have.
+    """
     images, faces = tables
     dim = faces.schema.field("embedding").type.list_size
     staged = staged_fields(faces.schema)

@@ -12,10 +12,12 @@ from typing import Literal
 import pyarrow as pa
 
 from frpipe.core.errors import OutputError
+from frpipe.io.output.features import Features
 from frpipe.io.output.part_writer import PartWriter
+from frpipe.io.output.parts import part_name
 from frpipe.io.output.plan import FORMAT_VERSION, PLAN, Plan, auto_part_rows, load_plan, read_part, slices
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order, read_images
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.selection import Selection
 from frpipe.jobs.replay.source import ReplaySource
 
@@ -57,7 +59,7 @@ def copy_plan(source: Folder, out: Folder, plan: Plan) -> None:
         return
 
     def copy(part: int) -> None:
-        name = f"{PLAN}/{plan.part_name(part)}"
+        name = f"{PLAN}/{part_name(part)}"
         out.write(name, source.read(name))
 
     deque(in_order(copy, range(plan.parts)), maxlen=0)
@@ -86,10 +88,10 @@ def cut(
 def _write(
     source: ReplaySource, selection: Selection, hits: Mapping[int, int], size: int, replayed: Folder
 ) -> None:
-    parts = 0
+    parts, rows = 0, _chosen(Features(source.files.folder), selection, hits)
     with PartWriter(replayed.child(PLAN)) as writer:
-        for parts, table in enumerate(slices(_chosen(source.files.folder, selection, hits), size), 1):
-            writer.write(Plan.part_name(parts - 1), table)
+        for parts, table in enumerate(slices(rows, size), 1):
+            writer.write(part_name(parts - 1), table)
     index = {
         "format_version": FORMAT_VERSION,
         "rows": sum(hits.values()),
@@ -101,9 +103,9 @@ def _write(
     replayed.write(_INDEX, (json.dumps(index, indent=1) + "\n").encode())
 
 
-def _chosen(run: Folder, selection: Selection, hits: Mapping[int, int]) -> Iterator[pa.Table]:
+def _chosen(run: Features, selection: Selection, hits: Mapping[int, int]) -> Iterator[pa.Table]:
     def rows(part: int) -> pa.Table:
-        images, plan = read_images(run, part, ("image_id",)), read_part(run, part)
+        images, plan = run.images(part, ["image_id"]), read_part(run.folder, part)
         if not plan["image_id"].equals(images["image_id"]):
             raise OutputError(f"part {part} of the run is not what its plan says", "enroll the manifest anew")
         return plan.filter(selection.in_part(run, part))

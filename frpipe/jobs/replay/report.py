@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from frpipe.core.reasons import Status
-from frpipe.core.report import Report, Tally
+from frpipe.core.report import PhotoCounts, Report
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRecord:
-    """One replay. tried = ok + no_face + rejected.
+    """Record of one replay. tried = ok + no_face + rejected.
 
     source: the run that it began from.  when: it began.  choice: what was done again.  settings: what of the
     recipe changed for it.  reasons: of those that are rejected still.  carried: what of another recipe was
@@ -31,7 +31,7 @@ class ReplayRecord:
     carried: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, tally: Tally, **facts: Any) -> ReplayRecord:
+    def of(cls, tally: PhotoCounts, **facts: Any) -> ReplayRecord:
         """From the tally of the replayed rows alone."""
         counts: dict[str, Any] = {status.value: tally.statuses[status.value] for status in Status}
         return cls(tried=tally.rows, reasons=dict(tally.reasons.most_common()), **counts, **facts)

@@ -1,4 +1,4 @@
-"""Which rows of a run are done again."""
+"""Selection of the rows of a run that are done again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from frpipe.io.storage.folder import Folder
+from frpipe.io.output.features import Features
 
 
 class Selection(Protocol):
@@ -14,10 +14,10 @@ class Selection(Protocol):
 
     @property
     def causes(self) -> frozenset[str]:
-        """For what rows are done again: it names the selection."""
+        """Causes for which rows are done again: they name the selection."""
 
-    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
         """(rows,) bool: which images of a published part are meant; only the columns needed are read."""
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """The same of a part's tables."""
+        """(rows,) bool: which images are meant, of tables that were read."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +12,11 @@ import pyarrow.compute as pc
 from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
 from frpipe.io.output import run
-from frpipe.io.output.listed_files import ListedFiles
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import Plan, load_plan
-from frpipe.io.storage.folder import Folder
-from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.rejects.reading import in_order
+from frpipe.io.output.run import ListedFiles
+from frpipe.io.storage.in_order import in_order
+from frpipe.jobs.features import FeatureRun, flat
 from frpipe.jobs.replay.selection import Selection
 
 MAY_CHANGE = frozenset(
@@ -56,7 +55,7 @@ class ReplaySource:
 
     @property
     def recipe(self) -> Recipe:
-        """What made its vectors."""
+        """The recipe that made the run's vectors."""
         return Recipe.stored(self.identity["recipe"])
 
     def changes(self, recipe: Recipe) -> dict[str, Any]:
@@ -83,33 +82,14 @@ class ReplaySource:
         return {name.removeprefix("settings."): ours[name] for name in differing}
 
     def hits(self, selection: Selection) -> dict[int, int]:
-        """How many rows of each part are chosen; parts without one are left out."""
-        folder = self.files.folder
+        """Number of chosen rows of each part; parts without one are left out."""
+        features = Features(self.files.folder)
 
         def count(part: int) -> int:
-            return int(pc.sum(selection.in_part(folder, part)).as_py() or 0)
+            return int(pc.sum(selection.in_part(features, part)).as_py() or 0)
 
         counts = in_order(count, range(self.plan.parts))
         return {part: rows for part, rows in enumerate(counts) if rows}
-
-
-def stored_settings(uri: str) -> list[str]:
-    """The settings that a run was begun with, as `--set` takes them. Raises OutputError: no run."""
-    config = run.begun(Folder.at(uri)).get("config")
-    if not isinstance(config, dict):
-        raise OutputError(f"{uri} holds no enroll output", "give the --output of a jobs/enroll.py run")
-    return [f"{name}={json.dumps(value)}" for name, value in flat(config).items()]
-
-
-def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested sections as dotted names; lists are values, and so are sections with nothing in them."""
-    leaves: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping) and value:
-            leaves |= flat(value, f"{above}{name}.")
-        else:
-            leaves[above + name] = value
-    return leaves
 
 
 def _extends(longer: list[str], shorter: list[str]) -> bool:

@@ -9,16 +9,26 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, Config
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.reasons import Status
 from frpipe.core.recipe import SINGLE_LOOK, Recipe
-from frpipe.core.schema import reserved_names
-from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import read_faces, read_images
-from frpipe.jobs.replay.source import flat, stored_settings
-from frpipe.jobs.rescan.cause import Cause, Scope, of_scope
-from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES, Criteria
+from frpipe.core.schema import extras_of, face_schema, image_schema, reserved_names, staged_fields
+from frpipe.io.output.embeddings import fields_behind
+from frpipe.io.output.features import Features
+from frpipe.jobs.features import flat, stored_settings
+from frpipe.jobs.rescan.criteria import (
+    FACE_NAMES,
+    IMAGE_NAMES,
+    Cause,
+    Criteria,
+    Scope,
+    of_scope,
+    points_of,
+    roll_or_none,
+)
 from frpipe.stages.models import Models
 
 # What makes a recipe one that looks again; all else must be the run's.
@@ -27,6 +37,10 @@ _LOOKS = {"algorithm", "schema_version", "looks"} | {
     for name in ("turns", "refine", "min_face_px", "not_photographs", "max_side_px", "bucket_sides_px")
 }
 _SINGLE_LOOK = {"turns", "refine", "not_photographs", "min_face_px"}
+
+
+Tables = tuple[pa.Table, pa.Table]
+"""Images and faces."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +85,12 @@ class Affected:
         left = ", ".join(sorted(frozenset(Cause) - self.causes))
         return f"affected by the single look{f', but for {left}' if left else ''}"
 
-    def in_part(self, run: Folder, part: int) -> pa.ChunkedArray:
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
         """(rows,) bool: which images of a published part are meant."""
-        return self.among(read_images(run, part, IMAGE_NAMES), read_faces(run, part, FACE_NAMES))
+        return self.among(*run.part(part, IMAGE_NAMES, FACE_NAMES))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """The same of tables that were read."""
+        """(rows,) bool: which images are meant, of tables that were read."""
         found = self.criteria.causes(images, faces)
         hits = [hit for cause, hit in found.items() if cause in self.causes]
         return pa.chunked_array([np.any(hits, axis=0)])
@@ -125,3 +139,57 @@ def settings_to_look_again(uri: str) -> list[str]:
             continue
         kept.append(setting)
     return kept
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Carries rows of a single-look run over to the recipe that looks again; faces then bear its hash."""
+
+    criteria: Criteria
+    recipe: Recipe
+
+    def over(self, images: pa.Table, faces: pa.Table) -> Tables:
+        """Rewrite a part in the columns of the new recipe, filled with what a sure face of a single look has.
+
+        Of rows that are done again it says nothing; they are replaced.
+        """
+        version, extra = self.recipe.schema_version, extras_of(images.schema)
+        scales = self.criteria.scales(images)
+        ok = np.asarray(pc.equal(images["status"], Status.OK.value).to_numpy())
+        least = [px if fine else None for px, fine in zip(self.criteria.least_px(images), ok, strict=True)]
+        nothing = np.zeros(len(ok), np.int64)
+        new_images = {
+            "turn_deg": pa.array(nothing, mask=~ok),
+            "faces_refused": pa.array(nothing, mask=~ok),
+            "least_face_px": pa.array(least, pa.float32()),
+        }
+        dim = faces.schema.field("embedding").type.list_size
+        known = face_schema(dim, extra, version, staged_fields(faces.schema))
+        schema = pa.schema([*known, *fields_behind(faces.schema)])
+        return (
+            _with(images, new_images, image_schema(extra, version, staged_fields(images.schema))),
+            _with(faces, self._of_faces(images, faces, scales), schema),
+        )
+
+    def _of_faces(self, images: pa.Table, faces: pa.Table, scales: np.ndarray) -> dict[str, pa.Array]:
+        owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks()).to_numpy()
+        across, down = (
+            faces[f"box_{axis}2"].to_numpy() - faces[f"box_{axis}1"].to_numpy() for axis in ("x", "y")
+        )
+        count = faces.num_rows
+        return {
+            "roll_deg": pa.array([roll_or_none(marks) or 0.0 for marks in points_of(faces)], pa.float32()),
+            "detector_face_px": pa.array(np.maximum(across, down) * scales[owners], pa.float32()),
+            "refined": pa.array(np.zeros(count, np.bool_)),
+            "landmark_error": pa.nulls(count, pa.float32()),
+            "preprocessing_hash": pa.array([self.recipe.preprocessing_hash] * count, pa.string()),
+        }
+
+
+def _with(table: pa.Table, new: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Cast a table to another schema in which some columns are new."""
+    columns = [
+        (pa.chunked_array([new[field.name]]) if field.name in new else table[field.name]).cast(field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from frpipe.core.config import SINGLE_LOOK_SIDE_PX, DetectConfig
 from frpipe.core.reasons import STAGE_OF, Reject, Status
-from frpipe.jobs.rescan.cause import Cause
 from frpipe.models.card import Card, LooksSpec
 from frpipe.models.detectors.base import (
     BUCKETS_PX,
@@ -31,6 +31,10 @@ from frpipe.models.detectors.base import (
 from frpipe.models.detectors.finder import first_side, hides
 from frpipe.models.detectors.plausible import is_plausible
 from frpipe.vision.view import roll_of
+
+Scope = Literal["all", "found"]
+"""all: every listed photo.  found: those of which a row that is there may be otherwise."""
+
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -46,8 +50,44 @@ _STAGES_OF_PHOTOS = ("fetch", "decode", "any")
 _REASONS_OF_PHOTOS = [reason.value for reason, stage in STAGE_OF.items() if stage in _STAGES_OF_PHOTOS]
 
 
+class Cause(StrEnum):
+    """Causes for looking at a photo again, in the order in which they are shown."""
+
+    LOW_SCORE = "low_score"
+    SMALL = "small"
+    IMPLAUSIBLE = "implausible"
+    ROLLED = "rolled"
+    UNJUDGED = "unjudged"
+    NOT_KEPT = "not_kept"
+    OTHER_INPUT = "other_input"
+    CLOSE_UP = "close_up"
+    REJECTED = "rejected"
+    NO_FACE = "no_face"
+    NOT_LOOKED_FOR = "not_looked_for"
+
+
+MEANING = {
+    Cause.LOW_SCORE: "a face whose score does not make it sure: it may be turned, or none",
+    Cause.SMALL: "a face that the detector saw small: its landmarks may be off",
+    Cause.IMPLAUSIBLE: "a face whose landmarks can be no face's",
+    Cause.ROLLED: "a face that is rolled far: it, or its photo, may stand otherwise",
+    Cause.UNJUDGED: "faces whose turn the score of this detector says nothing of",
+    Cause.NOT_KEPT: "faces that were found and not kept, of which nothing is known",
+    Cause.OTHER_INPUT: "the detector is given another scale or another padding now",
+    Cause.CLOSE_UP: "looked at from afar too now: a face that fills it may have been missed",
+    Cause.REJECTED: "rejected for its faces",
+    Cause.NO_FACE: "no face was found: the photo may be turned",
+    Cause.NOT_LOOKED_FOR: "small faces were not looked for",
+}
+
+
+def of_scope(scope: Scope) -> frozenset[Cause]:
+    """The causes that a scope does again."""
+    return frozenset(Cause) if scope == "all" else frozenset(Cause) - {Cause.NOT_LOOKED_FOR}
+
+
 class Seen(NamedTuple):
-    """How photos of a size were seen, and would be now.
+    """How photos of one size were seen by the single look, and would be now.
 
     scale: pixels of the detector's input for one of the photo.  least_px: width of the smallest faces that
     are looked for now; proposes: whether faces may be proposed that the single look did not take.
@@ -75,14 +115,14 @@ class Criteria:
 
     @property
     def sure_score(self) -> float | None:
-        """From which own score on nothing else is asked of a face; None where no score is enough."""
+        """Score from which on a face is sure by itself; None where no score is enough."""
         looks = self._looks
         if looks.sure_score is None or self.detect.not_photographs == "keep":
             return looks.sure_score
         return None if looks.clear_score is None else max(looks.sure_score, looks.clear_score)
 
     def causes(self, images: pa.Table, faces: pa.Table) -> dict[Cause, Bools]:
-        """Which photos of a part have which cause. images, faces: at least IMAGE_NAMES and FACE_NAMES."""
+        """Causes of each photo of a part. images, faces: at least IMAGE_NAMES and FACE_NAMES."""
         status = images["status"]
         ok = _bools(pc.equal(status, Status.OK.value))
         seen = self._seen_by(images)
@@ -120,7 +160,7 @@ class Criteria:
         return self.card.looks
 
     def _seen_by(self, images: pa.Table) -> list[Seen | None]:
-        """Of each photo; None where it was not decoded."""
+        """How each photo was seen; None where it was not decoded."""
         sizes = zip(images["width"].to_pylist(), images["height"].to_pylist(), strict=True)
         return [None if not width or not height else self.seen(width, height) for width, height in sizes]
 
@@ -185,7 +225,7 @@ class Criteria:
 
 
 def points_of(faces: pa.Table) -> Floats:
-    """(n, 5, 2): the landmarks of faces."""
+    """(n, 5, 2) landmarks of faces."""
     flat = faces["landmarks"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float64).reshape(-1, 5, 2)
 

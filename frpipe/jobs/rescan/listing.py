@@ -1,4 +1,4 @@
-"""Which photos of a finished run second looks may change, and why: counted, and written as a list."""
+"""List the photos of a finished run that second looks may change, and why."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.report import STAGES
 from frpipe.io.manifest.manifest import Format
 from frpipe.io.manifest.manifest_writer import write_manifest
+from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.rejects.reading import in_order, read_faces, read_images
-from frpipe.jobs.replay.source import ReplaySource
+from frpipe.io.storage.in_order import in_order
+from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.rescan.affected import Affected, settings_to_look_again
-from frpipe.jobs.rescan.cause import MEANING, Cause, of_scope
-from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES
+from frpipe.jobs.rescan.criteria import FACE_NAMES, IMAGE_NAMES, MEANING, Cause, of_scope
 
 _FORMATS: dict[str, Format] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
 _LIST = pa.schema([("image_id", pa.string()), ("image_uri", pa.string()), ("causes", pa.string())])
@@ -32,7 +33,7 @@ _LIST = pa.schema([("image_id", pa.string()), ("image_uri", pa.string()), ("caus
 
 @dataclass(slots=True)
 class Listing:
-    """What was found. photos: of the run.  counts: by cause; a photo may have several.
+    """Result of the listing. photos: of the run.  counts: by cause; a photo may have several.
 
     affected, found: photos of each scope.  seconds: of workers, that the affected ones took in the run.
     unjudged: whether no score of this detector is enough to know a face for sure.
@@ -50,7 +51,7 @@ class Listing:
 
     @property
     def causes(self) -> list[tuple[Cause, int, str]]:
-        """Those that there are: how many photos each has, and what it means."""
+        """Each cause that occurs: its number of photos, and its meaning."""
         return [(cause, self.counts[cause], MEANING[cause]) for cause in Cause if self.counts[cause]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,12 +68,13 @@ def rescan_of(uri: str, target: str | None = None) -> Listing:
     causes. Memory: a few dozen parts at a time. Raises OutputError: no finished run, or one that looked again
     already; ConfigError: a target of no known format, or inside the run.
     """
-    source = ReplaySource.open(uri)
+    features = FeatureRun.open(uri).features
+    recipe = run.begun(features.folder)["identity"]["recipe"]
     settings = [one for one in settings_to_look_again(uri) if one.startswith("detect.") or "model=" in one]
-    affected = Affected.of(source.identity["recipe"], load_config(None, settings))
+    affected = Affected.of(recipe, load_config(None, settings))
     criteria = affected.criteria
     found = Listing(uri, criteria.card.name, criteria.sure_score is None)
-    tables = _listed(source, affected, found)
+    tables = _listed(features, affected, found)
     if target is None:
         for _ in tables:
             pass
@@ -81,7 +83,7 @@ def rescan_of(uri: str, target: str | None = None) -> Listing:
     format = _FORMATS.get(PurePosixPath(name).suffix.lower())
     if format is None:
         raise ConfigError(f"{name} is no name for a list", "end it in .parquet, .csv or .jsonl")
-    if uris.inside(parent, source.files.folder.uri):
+    if uris.inside(parent, features.folder.uri):
         raise ConfigError("the list may not lie inside the run", "write it elsewhere")
     with tempfile.TemporaryDirectory(prefix="frpipe-rescan-") as scratch:
         finished = Path(scratch) / "list"
@@ -90,16 +92,15 @@ def rescan_of(uri: str, target: str | None = None) -> Listing:
     return found
 
 
-def _listed(source: ReplaySource, affected: Affected, found: Listing) -> Iterator[pa.Table]:
+def _listed(features: Features, affected: Affected, found: Listing) -> Iterator[pa.Table]:
     """The affected photos of each part, which are counted as they go by."""
-    run = source.files.folder
     names = (*IMAGE_NAMES, "image_uri", *STAGES.values())
 
     def read(part: int) -> tuple[pa.Table, dict[Cause, np.ndarray]]:
-        images = read_images(run, part, names)
-        return images, affected.criteria.causes(images, read_faces(run, part, FACE_NAMES))
+        images, faces = features.part(part, names, FACE_NAMES)
+        return images, affected.criteria.causes(images, faces)
 
-    for images, causes in in_order(read, range(source.plan.parts)):
+    for images, causes in in_order(read, features.parts()):
         every = np.any(list(causes.values()), axis=0)
         some = np.any([hit for cause, hit in causes.items() if cause in of_scope("found")], axis=0)
         took_s = _seconds(images)
@@ -115,7 +116,7 @@ def _listed(source: ReplaySource, affected: Affected, found: Listing) -> Iterato
 
 
 def _seconds(images: pa.Table) -> np.ndarray:
-    """Of a worker, for each photo."""
+    """Worker time for each photo, in seconds."""
     times = [pc.fill_null(images[name], 0.0).to_numpy() for name in STAGES.values()]
     found: np.ndarray = np.asarray(np.sum(times, axis=0, dtype=np.float64)) / 1000
     return found

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.threshold import Threshold
 from frpipe.io import threshold_file
 from frpipe.io.output import run
-from frpipe.io.output.features import read_outputs
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, carry_out, planned
@@ -20,13 +20,11 @@ from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.subject_faces import SubjectPolicy
-from frpipe.jobs.verify.comparison import compared
-from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces
-from frpipe.jobs.verify.pair_list import PairList
-from frpipe.jobs.verify.pair_names import PairNames
-from frpipe.jobs.verify.report import Tally, Verified, dry_run_of
+from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces, compared
+from frpipe.jobs.verify.pair_list import PairList, PairNames
+from frpipe.jobs.verify.report import PairCounts, Verified, dry_run_of
 from frpipe.jobs.verify.schema import A, B
-from frpipe.matching.threshold import Limit, limit_of
+from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
@@ -63,7 +61,7 @@ class PairVerification:
         return Runtime(choice="local")
 
     def run(self) -> Verified:
-        """Do it, or what is left of it.
+        """Run the job, resuming it if it was interrupted.
 
         Raises OutputError: the enroll run has not ended, or the output is another run's; ManifestError: the
         list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a
@@ -91,9 +89,9 @@ class PairVerification:
         limit = self._limit(source)
         return VerifyPlan(self, source, pairs, limit, self._identity(source, pairs, limit))
 
-    def _limit(self, source: FeatureRun) -> Limit:
+    def _limit(self, source: FeatureRun) -> Threshold:
         spec, name = source.spec, card_name(source.spec.embedder_hash)
-        return limit_of(
+        return threshold_of(
             spec.embedder_hash,
             given=self.threshold,
             card=threshold_file.load(self.threshold_card) if self.threshold_card else None,
@@ -101,7 +99,7 @@ class PairVerification:
             preprocessing_hash=spec.preprocessing_hash,
         )
 
-    def _identity(self, source: FeatureRun, pairs: PairList, limit: Limit) -> dict[str, Any]:
+    def _identity(self, source: FeatureRun, pairs: PairList, limit: Threshold) -> dict[str, Any]:
         return {
             "job": "verify",
             "version": _VERSION,
@@ -113,13 +111,13 @@ class PairVerification:
 
 
 @dataclass
-class VerifyPlan(Plan[Tally]):
+class VerifyPlan(Plan[PairCounts]):
     """Which pairs are looked up where. content: what decides the content."""
 
     job: PairVerification
     source: FeatureRun
     pairs: PairList
-    limit: Limit
+    limit: Threshold
     content: dict[str, Any]
 
     @property
@@ -144,7 +142,7 @@ class VerifyPlan(Plan[Tally]):
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "pairs": self.job.pairs,
             "features": self.job.features,
-            "threshold": asdict(self.limit),
+            "threshold": self.limit.as_dict(),
         }
 
     def work(self, out: Folder, executor: Executor) -> int:
@@ -159,8 +157,8 @@ class VerifyPlan(Plan[Tally]):
             progress.add(block.num_rows)
         return rows
 
-    def read_back(self, out: Folder) -> tuple[Tally, int]:
-        units, tally, damaged = Units(out, PAIRS), Tally(), 0
+    def read_back(self, out: Folder) -> tuple[PairCounts, int]:
+        units, tally, damaged = Units(out, PAIRS), PairCounts(), 0
         for unit in sorted(units.done()):
             table = units.read_own(unit)
             if table is None:
@@ -171,7 +169,7 @@ class VerifyPlan(Plan[Tally]):
             tally.add(table)
         return tally, damaged
 
-    def publish(self, out: Folder, found: Tally, launch: Launch) -> Verified:
+    def publish(self, out: Folder, found: PairCounts, launch: Launch) -> Verified:
         files = Units(out, PAIRS).files()
         if not self.names.pairs == found.status.total() == sum(file.rows for file in files):
             raise _unbalanced("the run")
@@ -199,7 +197,7 @@ class VerifyPlan(Plan[Tally]):
             columns=self.pairs.schema.names,
             photos=len(self.names.number),
             photos_mb=round(self.names.mb, 3),
-            threshold=asdict(self.limit),
+            threshold=self.limit.as_dict(),
             faces=self.job.faces,
             features=self.job.features,
             feature_run=self.source.run_id,
@@ -210,7 +208,7 @@ class VerifyPlan(Plan[Tally]):
         source, count = self.source, 0
         faces = NamedFaces(self.names.number, source.spec.dim, self.job.faces)
         progress = Progress(source.faces, "faces read", self.job.say)
-        for images, found in read_outputs(source.folder, IMAGE_NAMES, FACE_NAMES, source.embedder):
+        for images, found in source.features.tables(IMAGE_NAMES, FACE_NAMES):
             faces.add(images, found)
             count += found.num_rows
             progress.add(found.num_rows)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.core.text import canonical_text
+from frpipe.core.threshold import Threshold
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.jobs.subject_faces import SubjectPolicy
-from frpipe.jobs.verify.schema import UNKNOWN_FACE, UNKNOWN_IMAGE
+from frpipe.jobs.verify.schema import STATUSES, UNKNOWN_FACE, UNKNOWN_IMAGE, pair_schema
+from frpipe.matching.exact import inner_products
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.policy import choose
 
@@ -138,3 +140,27 @@ def _face_ids_by_photo(names: Mapping[str, int]) -> dict[str, list[str]]:
         if mark and number.isdecimal():
             found.setdefault(photo, []).append(name)
     return found
+
+
+def compared(
+    block: pa.Table, a: NDArray[np.int64], b: NDArray[np.int64], faces: NamedFaces, threshold: Threshold
+) -> pa.Table:
+    """Some pairs of a list with what was found, as `pair_schema` says.
+
+    a, b: (n,) numbers of their names in `faces`.
+    """
+    here_a, here_b = faces.present(a), faces.present(b)
+    both = here_a & here_b
+    similarity = np.zeros(len(a))
+    similarity[both] = np.clip(inner_products(faces.vectors, a[both], faces.vectors, b[both]), -1, 1)
+    columns = [
+        *block.columns,
+        pa.array(similarity, mask=~both),
+        pa.array(1 - similarity, mask=~both),
+        pa.array(np.full(len(a), threshold.similarity)),
+        pa.array(similarity >= threshold.similarity, mask=~both),
+        pa.array(STATUSES).take(pa.array(~here_a + 2 * ~here_b)),
+        faces.reasons(a),
+        faces.reasons(b),
+    ]
+    return pa.table(columns, schema=pair_schema(block.schema))

@@ -7,23 +7,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from frpipe.core.config import canonical_hash
-from frpipe.core.errors import ManifestError
+from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.io.manifest.columns import Columns
-from frpipe.io.manifest.fingerprint import fingerprint
 from frpipe.io.manifest.formats import csv, jsonl, parquet
-from frpipe.io.manifest.manifest import SUFFIXES, Manifest
+from frpipe.io.manifest.manifest import SUFFIXES, Manifest, fingerprint, is_manifest_file
 from frpipe.io.manifest.row_faults import RowTally
 from frpipe.io.output.plan import slices
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
+from frpipe.jobs.verify.named_faces import NAME_BYTES
 from frpipe.jobs.verify.schema import A, B, carried
 
 _READERS = {"parquet": parquet.schema, "csv": csv.schema, "jsonl": jsonl.schema}
 _SHOWN = 5
+
+
+_MB = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class _Nulls:
 
 def _find(place: str) -> tuple[Folder, tuple[Entry, ...]]:
     folder = Folder.at(place)
-    inside = tuple(entry for entry in folder.list() if _is_part(entry.name))
+    inside = tuple(entry for entry in folder.list() if is_manifest_file(entry.name))
     if inside:
         return folder, inside
     parent, name = uris.parent(place)
@@ -122,11 +129,6 @@ def _find(place: str) -> tuple[Folder, tuple[Entry, ...]]:
         return Folder.at(parent), (Folder.at(parent).entry(name),)
     except FileNotFoundError:
         raise ManifestError(f"there is no list of pairs {place}", "check --pairs") from None
-
-
-def _is_part(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith("_") for part in path.parts)
 
 
 def _common_schema(folder: Folder, files: tuple[Entry, ...], read: Callable[..., pa.Schema]) -> pa.Schema:
@@ -148,3 +150,57 @@ def _common_schema(folder: Folder, files: tuple[Entry, ...], read: Callable[...,
 def _ours(error: ManifestError) -> ManifestError:
     """The readers speak of a manifest."""
     return ManifestError(f"the list of pairs: {error.message}", error.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class PairNames:
+    """number: of each name, in NFC, from 0 without gaps.  pairs: rows of the list.  mb: memory for all."""
+
+    number: dict[str, int]
+    pairs: int
+    mb: float
+
+    @classmethod
+    def read(cls, pairs: PairList, dim: int, memory_mb: int) -> PairNames:
+        """Go through the whole list.
+
+        Raises ManifestError: rows that cannot be used, or none; ConfigError, with the arithmetic: embeddings
+        of `dim` numbers for all names do not fit.
+        """
+        number: dict[str, int] = {}
+        rows = 0
+        for table in pairs.checked():
+            rows += table.num_rows
+            for side in (A, B):
+                for name in table[side].drop_null().unique().to_pylist():
+                    number.setdefault(canonical_text(name), len(number))
+            if len(number) * NAME_BYTES > memory_mb * _MB:
+                raise _too_many("at least ", len(number), dim, memory_mb)
+        if not rows:
+            raise ManifestError("the list of pairs has no rows", "check --pairs")
+        if len(number) * _bytes_each(dim) > memory_mb * _MB:
+            raise _too_many("", len(number), dim, memory_mb)
+        return cls(number, rows, len(number) * _bytes_each(dim) / _MB)
+
+    def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
+        """(n,) of the names in one side of some pairs."""
+        try:
+            names = canonical_column(side).to_pylist()
+            return np.fromiter(map(self.number.__getitem__, names), np.int64, len(side))
+        except KeyError:
+            raise ManifestError(
+                "the list of pairs changed while it was read", "run the same command again"
+            ) from None
+
+
+def _bytes_each(dim: int) -> int:
+    return 4 * dim + NAME_BYTES
+
+
+def _too_many(least: str, names: int, dim: int, memory_mb: int) -> ConfigError:
+    need = -(-names * _bytes_each(dim) // _MB)
+    return ConfigError(
+        f"the pairs name {least}{names:,} photos of {_bytes_each(dim):,} bytes each ({dim} numbers of 4, "
+        f"and {NAME_BYTES} for the name): {need:,} MB, and --memory-mb is {memory_mb:,}",
+        f"give --memory-mb {need} where the machine has it, or cut the list so that each names fewer photos",
+    )

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
+from frpipe.core.threshold import Threshold, threshold_lines
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.verify.schema import STATUSES
-from frpipe.matching.threshold import Limit
 
 
 @dataclass(slots=True)
-class Tally:
+class PairCounts:
     """Counts over result tables. reasons: of both sides together."""
 
     status: Counter[str] = field(default_factory=Counter)
@@ -37,7 +37,7 @@ class Tally:
 class Verified:
     """pairs = the sum of status; accepted + rejected = status["compared"].
 
-    threshold: see `Limit`.  photos: names of photos or faces in the list.  feature_run: its short id.
+    threshold: see `Threshold`.  photos: names of photos or faces in the list.  feature_run: its short id.
     """
 
     pairs: int
@@ -55,7 +55,7 @@ class Verified:
     output: str
 
     @classmethod
-    def of(cls, tally: Tally, limit: Limit, **facts: Any) -> Verified:
+    def of(cls, tally: PairCounts, threshold: Threshold, **facts: Any) -> Verified:
         """From the counts and what else is known."""
         return cls(
             pairs=tally.status.total(),
@@ -63,7 +63,7 @@ class Verified:
             accepted=tally.accepted,
             rejected=tally.rejected,
             reasons=dict(sorted(tally.reasons.items())),
-            threshold=asdict(limit),
+            threshold=threshold.as_dict(),
             **facts,
         )
 
@@ -88,7 +88,7 @@ class Verified:
             f"{sum(missing.values()):,} with a side missing{_listed(missing)}",
             f"decisions  {self.accepted:,} accepted, {self.rejected:,} rejected",
             f"faces      {self.faces}, of {self.photos:,} named photos{_listed(self.reasons)}",
-            *_threshold_lines(self.threshold),
+            *threshold_lines(self.threshold),
             f"features   {self.features} (run {self.feature_run})",
             f"output     {self.output}",
         ]
@@ -102,22 +102,11 @@ def dry_run_of(**facts: Any) -> DryRun:
         f"pairs      {facts['pairs']:,}, in {facts['files']:,} files",
         f"columns    {', '.join(facts['columns'])}",
         f"faces      {faces}",
-        *_threshold_lines(facts["threshold"]),
+        *threshold_lines(facts["threshold"]),
         f"features   {facts['features']} (run {facts['feature_run']})",
         f"output     {facts['output']}",
     ]
     return DryRun(lines, {"job": "verify", **facts})
-
-
-def _threshold_lines(threshold: dict[str, Any]) -> list[str]:
-    """The threshold for people, in both forms, where it is from, and what speaks against it."""
-    target = f", {threshold['target']}" if threshold["target"] else ""
-    lines = [
-        f"threshold  similarity >= {threshold['similarity']:.6g} (distance <= {threshold['distance']:.6g})"
-        f"{target}",
-        f"           {threshold['source']}",
-    ]
-    return [*lines, f"  warning  {threshold['warning']}"] if threshold["warning"] else lines
 
 
 def _counts(column: pa.ChunkedArray) -> Counter[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.reasons import Status
+from frpipe.core.threshold import Threshold
 from frpipe.jobs.face_pipeline import PhotoSource, pipeline_of
 from frpipe.models.card import Card
 from frpipe.stages.locate import Located
@@ -72,7 +73,7 @@ def verify(
             "set detect.policy to centre-largest, largest or require-one",
         )
     pipeline = pipeline_of(config)
-    limit, source = _threshold(pipeline.card, threshold)
+    limit = _threshold(pipeline.card, threshold)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
     _comparable(located)
@@ -80,11 +81,11 @@ def verify(
     similarity = cosine_similarity(vectors[0], vectors[1])
     distance = 1 - similarity
     return Verification(
-        verified=distance <= limit,
+        verified=distance <= limit.distance,
         distance=distance,
         similarity=similarity,
-        threshold=limit,
-        threshold_source=source,
+        threshold=limit.distance,
+        threshold_source=limit.source,
         model=config.embedder.model,
         detector_backend=config.detect.model,
         similarity_metric="cosine",
@@ -106,15 +107,15 @@ def _comparable(located: Sequence[Located]) -> None:
             raise FaceError(f"photo {number} gives no face to compare: {why}", "choose another photo")
 
 
-def _threshold(card: Card, given: float | None) -> tuple[float, str]:
+def _threshold(card: Card, given: float | None) -> Threshold:
     if given is not None:
-        return given, "given"
+        return Threshold.stated("distance", given, "given")
     known = card.embedder.threshold if card.embedder else None
     if known is None:
         raise ConfigError(
             f"the card of {card.name} suggests no threshold", "pass a threshold (cosine distance)"
         )
-    return known.distance, known.source
+    return Threshold.stated(known.kind, known.value, known.source, purpose="verification")
 
 
 def _area(located: Located) -> FacialArea:

@@ -23,7 +23,7 @@ _HEIGHT_IN_EYES = 1.17
 
 
 @dataclass(slots=True, eq=False)
-class Candidate:
+class FaceCandidate:
     """A face under way.
 
     box (4,) and points (5, 2): pixels of the EXIF-upright original. seen_px: its width in the look that found
@@ -96,9 +96,9 @@ class Case:
 
     photo: Photo
     turn_deg: int = 0
-    faces: list[Candidate] = field(default_factory=list)
-    coarse: list[Candidate] | None = None
-    doubted: list[Candidate] = field(default_factory=list)
+    faces: list[FaceCandidate] = field(default_factory=list)
+    coarse: list[FaceCandidate] | None = None
+    doubted: list[FaceCandidate] = field(default_factory=list)
     refused: int = 0
     least_px: float = 0.0
 
@@ -108,11 +108,11 @@ class Case:
         return wrapped(-self.turn_deg)
 
     @property
-    def doubtful(self) -> list[Candidate]:
+    def doubtful(self) -> list[FaceCandidate]:
         """Faces that are not sure."""
         return [face for face in self.faces if not face.is_sure]
 
-    def lies_otherwise(self, face: Candidate) -> bool:
+    def lies_otherwise(self, face: FaceCandidate) -> bool:
         """Whether a face is upright in another turn of the photo than its own."""
         off = face.roll_from(self.upright_deg)
         return off is not None and abs(off) > 45
@@ -128,23 +128,23 @@ class Case:
         )
 
 
-def candidates(faces: Faces, widths: NDArray[np.float32], *, is_sure: bool = False) -> list[Candidate]:
+def candidates(faces: Faces, widths: NDArray[np.float32], *, is_sure: bool = False) -> list[FaceCandidate]:
     """Faces in pixels of the original, with their widths in the view that they were found in."""
     return [
-        Candidate(
+        FaceCandidate(
             box.astype(np.float64), points.astype(np.float64), float(score), float(width), is_sure=is_sure
         )
         for box, points, score, width in zip(faces.boxes, faces.points, faces.scores, widths, strict=True)
     ]
 
 
-def out_of(view: View, faces: Faces) -> list[Candidate]:
+def out_of(view: View, faces: Faces) -> list[FaceCandidate]:
     """Faces of a view as faces of its photo."""
     widths = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0.0)
     return candidates(faces.through(view.frame), widths)
 
 
-def in_the_middle(view: View, faces: Faces) -> Candidate | None:
+def in_the_middle(view: View, faces: Faces) -> FaceCandidate | None:
     """The best face near the centre of a view."""
     side = view.pixels.shape[0]
     centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
@@ -152,7 +152,7 @@ def in_the_middle(view: View, faces: Faces) -> Candidate | None:
     return next(iter(out_of(view, faces.take(near))), None)
 
 
-def distinct(faces: Sequence[Candidate], max_iou: float) -> list[Candidate]:
+def distinct(faces: Sequence[FaceCandidate], max_iou: float) -> list[FaceCandidate]:
     """One of each face, best first: of boxes that overlap by more than `max_iou` the best scored."""
     if len(faces) < 2:
         return [*faces]
@@ -162,7 +162,9 @@ def distinct(faces: Sequence[Candidate], max_iou: float) -> list[Candidate]:
     return [faces[index] for index in kept]
 
 
-def apart(faces: Sequence[Candidate], others: Sequence[Candidate], max_iou: float) -> list[Candidate]:
+def apart(
+    faces: Sequence[FaceCandidate], others: Sequence[FaceCandidate], max_iou: float
+) -> list[FaceCandidate]:
     """The faces that are none of the others: no box overlaps theirs by more than `max_iou`."""
     if not faces or not others:
         return [*faces]

@@ -10,7 +10,7 @@ import numpy as np
 from frpipe.core.config import DetectConfig
 from frpipe.models.card import LooksSpec
 from frpipe.models.detectors.base import Detector
-from frpipe.models.detectors.candidates import Candidate, Case, in_the_middle, landmark_error
+from frpipe.models.detectors.candidates import Case, FaceCandidate, in_the_middle, landmark_error
 from frpipe.models.detectors.judging import Judging
 from frpipe.vision.decode import SHRINKS
 from frpipe.vision.geometry import apply, invert, reduction, similarity, template
@@ -43,7 +43,7 @@ class Order(NamedTuple):
     """A face to look at, turned by a roll."""
 
     case: Case
-    face: Candidate
+    face: FaceCandidate
     roll_deg: float
 
 
@@ -51,8 +51,8 @@ class Contest(NamedTuple):
     """A face that its own look has not settled. is_proposal: it was not even found, only proposed."""
 
     case: Case
-    face: Candidate
-    sights: list[Candidate]
+    face: FaceCandidate
+    sights: list[FaceCandidate]
     is_proposal: bool
 
 
@@ -66,13 +66,13 @@ class CloseLook:
         self._turns, self._refine = settings.turns == "auto", settings.refine == "auto"
         self._side = min(LOOK_SIDE_PX, detector.most_side_px)
 
-    def needed_shrink(self, faces: Sequence[Candidate]) -> int:
+    def needed_shrink(self, faces: Sequence[FaceCandidate]) -> int:
         """The largest shrink (1, 2, 4, 8) of a decode that looks at these faces allow."""
         sides = [face.width * LOOK_WIDTHS / self._side for face in faces]
         least = min(sides, default=float(SHRINKS[-1]))
         return max((shrink for shrink in SHRINKS if shrink <= least), default=1)
 
-    def settle(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+    def settle(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
         """Look at doubtful faces. Afterwards they are sure, or stay as they were and are to be dropped.
 
         A face that was found, and is not believed, goes to `Case.doubted`; a proposal does not.
@@ -90,14 +90,14 @@ class CloseLook:
         self._decide(contests)
         self._average([(case, face) for case, face in faces if self._is_far_rolled(case, face)])
 
-    def _first_roll(self, case: Case, face: Candidate) -> float:
+    def _first_roll(self, case: Case, face: FaceCandidate) -> float:
         """The roll at which to look at a face: as its landmarks say, if they can be believed."""
         off = face.roll_from(case.upright_deg) if face.is_plausible else None
         if off is None or abs(off) <= self._looks.steady_roll_deg:
             return case.upright_deg
         return wrapped(case.upright_deg + self._looks.roll_gain * off)
 
-    def _is_confirmed(self, case: Case, sight: Candidate) -> bool:
+    def _is_confirmed(self, case: Case, sight: FaceCandidate) -> bool:
         """Whether a look makes a small proposal a face."""
         return (
             sight.score >= self._detector.score_threshold
@@ -105,15 +105,15 @@ class CloseLook:
             and not case.lies_otherwise(sight)
         )
 
-    def _is_rolled(self, case: Case, face: Candidate) -> bool:
+    def _is_rolled(self, case: Case, face: FaceCandidate) -> bool:
         off = face.roll_from(case.upright_deg)
         return off is not None and abs(off) > self._looks.steady_roll_deg
 
-    def _is_far_rolled(self, case: Case, face: Candidate) -> bool:
+    def _is_far_rolled(self, case: Case, face: FaceCandidate) -> bool:
         off = face.roll_from(case.upright_deg)
         return face.is_sure and face.is_refined and off is not None and abs(off) > _AVERAGED_DEG
 
-    def _take(self, case: Case, face: Candidate, sight: Candidate) -> None:
+    def _take(self, case: Case, face: FaceCandidate, sight: FaceCandidate) -> None:
         """Take a face as it was seen last, unless its first look was as good."""
         face.is_sure = True
         if sight is face:
@@ -163,14 +163,14 @@ class CloseLook:
                 self._take(contest.case, contest.face, sight)
         return left
 
-    def _standing(self, contest: Contest) -> Candidate | None:
+    def _standing(self, contest: Contest) -> FaceCandidate | None:
         """The look that shows a face stand as its photo does: the first, if that was steady, or its own."""
         case, face = contest.case, contest.face
         is_steady = self._is_large(face) and not self._is_rolled(case, face)
         sights = [face, *contest.sights] if is_steady else [*contest.sights, face]
         return next((s for s in sights if s.is_plausible and not case.lies_otherwise(s)), None)
 
-    def _is_large(self, face: Candidate) -> bool:
+    def _is_large(self, face: FaceCandidate) -> bool:
         return face.seen_px >= self._looks.steady_face_px or not self._refine
 
     def _look_around(self, contests: Sequence[Contest], angles: Sequence[int]) -> None:
@@ -188,7 +188,7 @@ class CloseLook:
         winner = self._winner(contest)
         return winner is not None and self._judging.is_sure(winner)
 
-    def _winner(self, contest: Contest) -> Candidate | None:
+    def _winner(self, contest: Contest) -> FaceCandidate | None:
         own = [contest.face] if self._is_large(contest.face) and not contest.is_proposal else []
         sights = [sight for sight in (*own, *contest.sights) if sight.is_plausible]
         odd = max(filter(contest.case.lies_otherwise, sights), key=_evidence_of, default=None)
@@ -208,9 +208,9 @@ class CloseLook:
 
     # One look
 
-    def _look(self, orders: Sequence[Order]) -> list[Candidate | None]:
+    def _look(self, orders: Sequence[Order]) -> list[FaceCandidate | None]:
         """Each face in a view of its own, turned on while that shows it rolled; the best of these looks."""
-        best: list[Candidate | None] = [None] * len(orders)
+        best: list[FaceCandidate | None] = [None] * len(orders)
         merit = [float("-inf")] * len(orders)
         todo = list(enumerate(orders))
         for _ in range(_UPRIGHTING):
@@ -228,7 +228,7 @@ class CloseLook:
             todo = rolled
         return best
 
-    def _look_once(self, orders: Sequence[Order]) -> list[Candidate | None]:
+    def _look_once(self, orders: Sequence[Order]) -> list[FaceCandidate | None]:
         seen = self._seen_in([self._view_of(order, self._side) for order in orders])
         shown = [(order.case, sight) for order, sight in zip(orders, seen, strict=True) if sight is not None]
         self._judging.ask(shown)
@@ -239,11 +239,11 @@ class CloseLook:
         side = max(face.width, 1.0) * LOOK_WIDTHS
         return square(order.case.photo, face.centre, side, order.roll_deg, size)
 
-    def _seen_in(self, views: Sequence[View]) -> list[Candidate | None]:
+    def _seen_in(self, views: Sequence[View]) -> list[FaceCandidate | None]:
         found = self._detector.look([view.pixels for view in views], self._looks.proposal_score)
         return [in_the_middle(view, faces) for view, faces in zip(views, found, strict=True)]
 
-    def _average(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+    def _average(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
         """Make the landmarks of rolled faces the mean of several looks, each a little otherwise."""
         views = [view for case, face in faces for view in self._views_about(case, face)]
         seen = self._seen_in(views)
@@ -257,7 +257,7 @@ class CloseLook:
             if len(points) >= _LEAST_OF_MEAN:
                 face.place(face.box, np.mean(points, axis=0))
 
-    def _views_about(self, case: Case, face: Candidate) -> list[View]:
+    def _views_about(self, case: Case, face: FaceCandidate) -> list[View]:
         crop = similarity(face.points, template(112))
         centre = apply(invert(crop), [_MEAN_CENTRE])[0]
         side = _MEAN_CROPS * 112 * reduction(crop)
@@ -268,9 +268,9 @@ class CloseLook:
         ]
 
 
-def _score_of(sight: Candidate | None) -> float:
+def _score_of(sight: FaceCandidate | None) -> float:
     return 0.0 if sight is None else sight.score
 
 
-def _evidence_of(sight: Candidate | None) -> float:
+def _evidence_of(sight: FaceCandidate | None) -> float:
     return 0.0 if sight is None else sight.evidence

@@ -9,21 +9,29 @@ photos, are looked at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frpipe.core.config import SINGLE_LOOK_SIDE_PX, DetectConfig
 from frpipe.models.card import LooksSpec
 from frpipe.models.detectors.base import Detector
-from frpipe.models.detectors.candidates import Candidate, Case, apart, candidates, distinct, out_of
+from frpipe.models.detectors.candidates import Case, FaceCandidate, apart, candidates, distinct, out_of
 from frpipe.models.detectors.close_look import CloseLook
 from frpipe.models.detectors.judging import Judging
-from frpipe.models.detectors.tiles import is_own, tiles_of
 from frpipe.vision.align import to_original_pixels
 from frpipe.vision.decode import Photo
 from frpipe.vision.view import View, turned, whole, wrapped
+
+# Pixels by which tiles reach into their neighbours: a face of up to twice that is whole in the tile that
+# holds its centre. Larger ones are found in the look at the whole photo from afar. Of a small fixed input it
+# is a quarter, so that half of each tile is its own.
+MARGIN_PX = 96
+TILE_PX = 1280
+
 
 QUARTERS = (0, 90, 180, 270)
 # A look from afar has this share of the side of the first look: of a photo without a face all four turns cost
@@ -37,6 +45,56 @@ _NO_EVIDENCE, _TURN_MARGIN = 1.4, 0.06
 _FILLS = 0.6
 # Proposals of faces that are large in the input need this share of the threshold; so many are followed.
 _LARGE_SHARE, _MOST_PROPOSALS = 0.5, 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewTile:
+    """A part of a view. own: (x1, y1, x2, y2) in its pixels, where a face's centre makes it this tile's."""
+
+    view: View
+    own: tuple[float, float, float, float]
+
+
+def tiles_of(view: View, most_side_px: int) -> Iterator[ViewTile]:
+    """The view itself where it fits; else tiles, row by row, that own each of its points once."""
+    height, width = view.pixels.shape[:2]
+    infinite = float("inf")
+    if max(height, width) <= most_side_px:
+        yield ViewTile(view, (-infinite, -infinite, infinite, infinite))
+        return
+    tile = min(TILE_PX, most_side_px)
+    for top, bottom, own_top, own_bottom in _spans(height, tile):
+        for left, right, own_left, own_right in _spans(width, tile):
+            frame = view.frame.copy()
+            frame[:, 2] += view.frame[:, :2] @ np.array([left, top], np.float64)
+            pixels = view.pixels[top:bottom, left:right]
+            own = (own_left - left, own_top - top, own_right - left, own_bottom - top)
+            yield ViewTile(View(pixels, frame), own)
+
+
+def is_own(tile: ViewTile, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which boxes (k, 4), in pixels of the tile, have their centres in the part that is the tile's own."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    low, high = np.array(tile.own[:2]), np.array(tile.own[2:])
+    own: NDArray[np.bool_] = np.all((centres >= low) & (centres < high), axis=1)
+    return own
+
+
+def _spans(length: int, tile: int) -> Iterator[tuple[int, int, float, float]]:
+    """Starts and ends of tiles along an axis, as even as can be, and of what each owns."""
+    infinite = float("inf")
+    if length <= tile:
+        yield 0, length, -infinite, infinite
+        return
+    margin = min(MARGIN_PX, tile // 4)
+    step = tile - 2 * margin
+    count = -(-length // step)
+    cuts = [round(number * length / count) for number in range(count + 1)]
+    for number in range(count):
+        first, last = number == 0, number == count - 1
+        start = 0 if first else cuts[number] - margin
+        stop = length if last else cuts[number + 1] + margin
+        yield start, stop, -infinite if first else cuts[number], infinite if last else cuts[number + 1]
 
 
 class SingleLook:
@@ -61,7 +119,7 @@ class SingleLook:
             cases.append(Case(photo, faces=candidates(moved, widths, is_sure=True)))
         return cases
 
-    def is_clear(self, face: Candidate) -> bool:
+    def is_clear(self, face: FaceCandidate) -> bool:
         """As `Finder.is_clear`."""
         del face
         return True
@@ -123,7 +181,7 @@ class Finder:
         """The largest shrink (1, 2, 4, 8) of a decode that the second looks at a photo's faces allow."""
         return self._close_look.needed_shrink(case.doubtful)
 
-    def is_clear(self, face: Candidate) -> bool:
+    def is_clear(self, face: FaceCandidate) -> bool:
         """Whether its scores are such as faces on negatives and drawings do not get."""
         return self._judging.is_clear(face)
 
@@ -132,14 +190,14 @@ class Finder:
         for case in cases:
             case.faces = self._distinct([face for face in case.faces if face.is_sure])
 
-    def _find_sure(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+    def _find_sure(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
         """Mark the faces whose first look will do."""
         steady = [(case, face) for case, face in faces if self._is_steady(case, face)]
         self._judging.ask_where_needed(steady)
         for _, face in steady:
             face.is_sure = not self._turns or self._judging.is_sure(face)
 
-    def _is_steady(self, case: Case, face: Candidate) -> bool:
+    def _is_steady(self, case: Case, face: FaceCandidate) -> bool:
         """Whether a first look may do: above the threshold, large enough, and upright in some turn."""
         if face.score < self._detector.score_threshold or not face.is_plausible:
             return False
@@ -175,7 +233,7 @@ class Finder:
         side = min(self._side(case), self._looks.largest_face_px / _FILLS / _FAR_SHARE)
         return whole(case.photo, max(int(side * _FAR_SHARE / 32) * 32, _LEAST_FAR_PX))
 
-    def _over(self, views: Sequence[View], *, from_afar: bool = False) -> list[list[Candidate]]:
+    def _over(self, views: Sequence[View], *, from_afar: bool = False) -> list[list[FaceCandidate]]:
         """Faces and proposals of views of whole photos, best first."""
         cuts = [
             (number, tile)
@@ -184,12 +242,12 @@ class Finder:
         ]
         threshold = self._looks.proposal_score if self._refine else self._detector.score_threshold
         found = self._detector.look([tile.view.pixels for _, tile in cuts], threshold, are_parts=from_afar)
-        results: list[list[Candidate]] = [[] for _ in views]
+        results: list[list[FaceCandidate]] = [[] for _ in views]
         for (number, tile), faces in zip(cuts, found, strict=True):
             results[number] += out_of(tile.view, faces.take(is_own(tile, faces.boxes)))
         return [self._distinct(self._worth(faces)) for faces in results]
 
-    def _worth(self, faces: list[Candidate]) -> list[Candidate]:
+    def _worth(self, faces: list[FaceCandidate]) -> list[FaceCandidate]:
         """Faces, and proposals that may become one: not smaller than asked for, nor part of a face."""
         threshold = self._detector.score_threshold
         good = [face for face in faces if face.score >= threshold]
@@ -205,10 +263,10 @@ class Finder:
         weak.sort(key=lambda face: -face.score)
         return good + weak[:_MOST_PROPOSALS]
 
-    def _distinct(self, faces: Sequence[Candidate]) -> list[Candidate]:
+    def _distinct(self, faces: Sequence[FaceCandidate]) -> list[FaceCandidate]:
         return distinct(faces, self._detector.nms_iou)
 
-    def _apart(self, faces: Sequence[Candidate], others: Sequence[Candidate]) -> list[Candidate]:
+    def _apart(self, faces: Sequence[FaceCandidate], others: Sequence[FaceCandidate]) -> list[FaceCandidate]:
         return apart(faces, others, self._detector.nms_iou)
 
     # Which way a photo is turned
@@ -264,7 +322,7 @@ class Finder:
 
     def _from_afar(
         self, cases: Sequence[Case], views: Sequence[View], turn_deg: int
-    ) -> list[list[Candidate]]:
+    ) -> list[list[FaceCandidate]]:
         """What looks from afar show in a turn; upright, where that was looked at already, what it showed."""
         todo = [v for case, v in zip(cases, views, strict=True) if turn_deg or case.coarse is None]
         fresh = iter(self._over([turned(view, turn_deg) for view in todo], from_afar=True))
@@ -284,17 +342,17 @@ def hides(looks: LooksSpec, side: int, most_side_px: int) -> bool:
     return side * _FILLS > looks.largest_face_px or side > most_side_px
 
 
-def _best(faces: list[Candidate]) -> list[Candidate]:
+def _best(faces: list[FaceCandidate]) -> list[FaceCandidate]:
     return sorted(faces, key=lambda face: -face.score)[:_JUDGED_IN_TURN]
 
 
-def _evidence(faces: list[Candidate], turn_deg: int) -> float:
+def _evidence(faces: list[FaceCandidate], turn_deg: int) -> float:
     """For a turn of a photo, of the best faces in it that stand upright then."""
     upright = (face for face in _best(faces) if abs(face.roll_from(-turn_deg) or 0.0) <= 45)
     return sum(max(0.0, face.evidence - _NO_EVIDENCE) for face in upright)
 
 
-def _voted(sure: list[Candidate]) -> int:
+def _voted(sure: list[FaceCandidate]) -> int:
     """The turn that most of the sure faces ask for; upright in doubt."""
     votes = dict.fromkeys(QUARTERS, 0.0)
     for face in sure:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from frpipe.core.reasons import Reject
 from frpipe.models.card import LooksSpec
 from frpipe.models.detectors.base import Detector
-from frpipe.models.detectors.candidates import Candidate, Case, landmark_error
+from frpipe.models.detectors.candidates import Case, FaceCandidate, landmark_error
 from frpipe.vision.align import align_photo
 from frpipe.vision.geometry import template
 
@@ -30,7 +30,7 @@ class Judging:
     def __init__(self, judge: Detector, looks: LooksSpec) -> None:
         self._judge, self._looks = judge, looks
 
-    def ask(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+    def ask(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
         """Have faces judged as they would be aligned from the pixels at hand: `judged`, `judged_error`."""
         crops = [_small_crop(case, face) for case, face in faces]
         for (_, face), found in zip(faces, self._judge.look(crops, _LEAST_SCORE), strict=True):
@@ -39,13 +39,13 @@ class Judging:
                 face.judged = float(found.scores[0])
                 face.judged_error = landmark_error(found.points[0], template(JUDGED_SIDE_PX))
 
-    def ask_where_needed(self, faces: Sequence[tuple[Case, Candidate]]) -> None:
+    def ask_where_needed(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
         """As `ask`, but for faces that were judged, or whose own score says all that is to be known."""
         own = self._looks.clear_score is not None
         asked = [(c, f) for c, f in faces if f.judged is None and not (own and self._is_sure_by_score(f))]
         self.ask(asked)
 
-    def is_sure(self, face: Candidate) -> bool:
+    def is_sure(self, face: FaceCandidate) -> bool:
         """Whether a face is found right, beyond doubt."""
         if not face.is_plausible:
             return False
@@ -55,17 +55,17 @@ class Judging:
             and face.judged_error <= _MOST_ERROR
         )
 
-    def is_clear(self, face: Candidate) -> bool:
+    def is_clear(self, face: FaceCandidate) -> bool:
         """Whether its scores are such as faces on negatives and drawings do not get."""
         if self._looks.clear_score is not None:
             return face.score >= self._looks.clear_score
         return (face.judged or 0.0) >= self._looks.judged_clear_score
 
-    def _is_sure_by_score(self, face: Candidate) -> bool:
+    def _is_sure_by_score(self, face: FaceCandidate) -> bool:
         return self._looks.sure_score is not None and face.score >= self._looks.sure_score
 
 
-def _small_crop(case: Case, face: Candidate) -> Pixels:
+def _small_crop(case: Case, face: FaceCandidate) -> Pixels:
     try:
         crop = align_photo(case.photo, face.points)
     except Reject:

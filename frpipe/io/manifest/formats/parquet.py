@@ -44,7 +44,7 @@ def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """Turn what Arrow says of bytes into ManifestError; what the storage below says passes as it is."""
+    """Turn Arrow's errors about the bytes of a file into ManifestError; storage errors pass unchanged."""
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.jobs.evaluate.all_pairs.counting import counted
 from frpipe.matching.kernel import Floats, Indices
 from frpipe.matching.pairs import Tile, tiles_between
 from frpipe.metrics.errors import ScoresError
-from frpipe.metrics.streaming import BINS, ScoreHistogram
+from frpipe.metrics.streaming import BINS, PLACE, PLACES, Places, ScoreHistogram
 
 # Large enough for products at full speed, and 16 MB of scores. On the diagonal a tile is a square, of which
 # half the products are of no use.
@@ -25,8 +25,12 @@ TILE = (1024, 4096)
 CROSS, REST = -1, -2
 
 
+# Below so many NumPy is faster: OpenCV takes 0.4 ms for its 65,536 counters.
+_FEW = 1 << 18
+
+
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledTemplates:
     """Templates of known people. subject: (n,) strings.  cohort: (n,) strings or null.
     vectors: (n, dim) float32, unit length."""
 
@@ -38,7 +42,7 @@ class Labelled:
 class Source(Protocol):
     """Where workers get the blocks from; it is sent to each of them."""
 
-    def block(self, number: int) -> Labelled:
+    def block(self, number: int) -> LabelledTemplates:
         """A block, read anew."""
 
 
@@ -75,7 +79,7 @@ class Cell:
     errors: list[Errors]
 
 
-def scored(a: Labelled, b: Labelled | None, counting: Counting) -> dict[int, Cell]:
+def scored(a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> dict[int, Cell]:
     """Every template of the one with every one of the other, or, without another, each pair of the one once.
 
     Cells by the number of their cohort. Raises ScoresError: a vector is not finite.
@@ -86,7 +90,7 @@ def scored(a: Labelled, b: Labelled | None, counting: Counting) -> dict[int, Cel
 class _Counter:
     """The blocks side by side, ordered by cohort, so that all scores of a tile belong to one cell."""
 
-    def __init__(self, a: Labelled, b: Labelled | None, counting: Counting) -> None:
+    def __init__(self, a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> None:
         self._counting, self._within = counting, b is None
         other = a if b is None else b
         sides = (a, other)
@@ -239,3 +243,16 @@ def _reached(threshold: float) -> np.float32:
     """The least float32 that is no smaller."""
     near = np.float32(threshold)
     return near if near >= threshold else np.nextafter(near, np.float32(np.inf))
+
+
+def counted(places: Places, bins: int) -> Indices:
+    """As `np.bincount`: (bins,) of (n,) numbers below `bins`. n is at most 2^24: OpenCV counts in float32.
+
+    Half a nanosecond for a 16-bit number, against three by NumPy and seven by OpenCV's own kernel.
+    """
+    if places.dtype != PLACE or len(places) < _FEW or not cv2.ipp.useIPP():
+        return np.bincount(places, minlength=bins)
+    row = places.reshape(1, -1)
+    found = cv2.calcHist([row], [0], None, [PLACES], [0, PLACES])
+    counts: Indices = np.asarray(found).reshape(-1)[:bins].astype(np.int64)
+    return counts

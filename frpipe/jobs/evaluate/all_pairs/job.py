@@ -61,7 +61,7 @@ class AllPairs:
     embedder: str | None = None
 
     def run(self) -> AllPairsResult:
-        """Do it, or what is left of it.
+        """Run the job, resuming it if it was interrupted.
 
         Raises OutputError: the output is another run's, or the enroll run has not ended; GalleryError;
         ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.

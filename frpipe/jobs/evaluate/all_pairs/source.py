@@ -17,11 +17,9 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
-from frpipe.io.output.features import read_part_output
-from frpipe.io.output.parts import done_parts
-from frpipe.io.storage.folder import Folder
+from frpipe.io.output.features import Features
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
-from frpipe.jobs.evaluate.all_pairs.blocks import Labelled
+from frpipe.jobs.evaluate.all_pairs.blocks import LabelledTemplates
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.subject_faces import SubjectPolicy, as_text, templates_of
 
@@ -50,7 +48,7 @@ class LabelledSource(Protocol):
     @property
     def blocks(self) -> Sequence[Any]: ...
 
-    def block(self, number: int) -> Labelled: ...
+    def block(self, number: int) -> LabelledTemplates: ...
 
     def people(self, number: int) -> People: ...
 
@@ -70,7 +68,7 @@ class LabelledGallery:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """Nobody: a gallery has templates alone."""
+        """Always empty: a gallery holds templates alone."""
         return {}
 
     @property
@@ -78,10 +76,10 @@ class LabelledGallery:
         """The shards of each block."""
         return self._templates.blocks
 
-    def block(self, number: int) -> Labelled:
+    def block(self, number: int) -> LabelledTemplates:
         """A block, read anew. Raises GalleryError: the gallery has no such attribute."""
         table = self._table(number, vectors=True)
-        return Labelled(*_labels(table, self._by), vectors_of(table))
+        return LabelledTemplates(*_labels(table, self._by), vectors_of(table))
 
     def people(self, number: int) -> People:
         """Who is in a block."""
@@ -123,8 +121,8 @@ class LabelledFeatures:
     ) -> LabelledFeatures:
         """Looks at all faces once. Raises ConfigError: the manifest had no such column."""
         chosen, left_out = {}, Counter[str]()
-        for part in sorted(done_parts(found.folder)):
-            images, faces = read_part_output(found.folder, part, embedder=found.embedder)
+        parts = found.features.parts()
+        for part, (images, faces) in zip(parts, found.features.tables(parts=parts), strict=True):
             if by is not None and by not in faces.column_names:
                 raise ConfigError(f"the enroll run has no column {by!r}", "name one that its manifest had")
             templates, others = templates_of(images, faces, policy, found.created)
@@ -140,10 +138,10 @@ class LabelledFeatures:
         """The parts of each block."""
         return FeatureSource(self.uri, self.created, self.block_rows).blocks
 
-    def block(self, number: int) -> Labelled:
+    def block(self, number: int) -> LabelledTemplates:
         """A block, read anew."""
         table = pa.concat_tables(faces for _, faces in self._parts(number, [EMBEDDING]))
-        return Labelled(*_labels(table, self.by), vectors_of(table))
+        return LabelledTemplates(*_labels(table, self.by), vectors_of(table))
 
     def people(self, number: int) -> People:
         """Who is in a block, and in its photos."""
@@ -152,9 +150,9 @@ class LabelledFeatures:
         return People(*_labels(pa.concat_tables(faces), self.by), photos)
 
     def _parts(self, number: int, names: list[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
-        folder, wanted = Folder.at(self.uri), [SUBJECT_ID, *([self.by] if self.by else []), *names]
-        for part in self.blocks[number]:
-            images, faces = read_part_output(folder, part, [SUBJECT_ID], wanted, self.embedder)
+        wanted, parts = [SUBJECT_ID, *([self.by] if self.by else []), *names], self.blocks[number]
+        tables = Features.at(self.uri, self.embedder).tables([SUBJECT_ID], wanted, parts)
+        for part, (images, faces) in zip(parts, tables, strict=True):
             packed = np.frombuffer(self.chosen[part], np.uint8)
             mask = np.unpackbits(packed, count=faces.num_rows).astype(bool)
             yield images, faces.filter(pa.array(mask))

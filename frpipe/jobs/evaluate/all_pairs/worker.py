@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.evaluate.all_pairs.blocks import Counting, Labelled, Source, scored
+from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, Source, scored
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Executor, Step
@@ -52,7 +52,7 @@ class ScoreCounter:
         cv2.setNumThreads(1)
         self._spec = spec
         self._histograms, self._errors = (Units(Folder.at(spec.output), sub) for sub in (HISTOGRAMS, ERRORS))
-        self._held: dict[int, Labelled] = {}
+        self._held: dict[int, LabelledTemplates] = {}
 
     @timed("all_pairs")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -67,7 +67,7 @@ class ScoreCounter:
         record("frpipe_comparisons", count, stage="all_pairs")
         return pa.table({"unit": [unit], "scores": [count]})
 
-    def _block(self, number: int, keep: int) -> Labelled:
+    def _block(self, number: int, keep: int) -> LabelledTemplates:
         if number not in self._held:
             for other in [held for held in self._held if held != keep][: max(0, len(self._held) - _HELD + 1)]:
                 del self._held[other]

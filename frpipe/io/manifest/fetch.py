@@ -1,4 +1,4 @@
-"""Encoded photos from where they lie: one at a time, or many in order with some fetched ahead."""
+"""Fetch encoded photos from where they lie: one at a time, or many in order with some fetched ahead."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from threading import Lock
 from typing import Any
 
 from frpipe.core.reasons import Reason, Reject
+from frpipe.io.manifest.roots import Roots
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, describe, storage_error
 from frpipe.io.storage.filesystem import connect
-from frpipe.io.storage.roots import Roots
 
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
 _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
@@ -31,7 +31,7 @@ _FINAL = {Failure.MISSING: Reason.NOT_FOUND, Failure.DENIED: Reason.ACCESS_DENIE
 
 
 class Fetcher:
-    """Reads photos by their location in the plan.
+    """Reader of photos by their location in the plan.
 
     roots: as in the configuration; checked again here, as links may have changed since the plan, on the file
     that is open.
@@ -76,7 +76,7 @@ class Fetcher:
         ahead: int,
         folders: Sequence[str | None] | None = None,
     ) -> Iterator[bytes | Reject]:
-        """The photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
+        """Photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
         more are asked for while those take 256 MiB. folders: of each photo, as in `fetch`.
 
         Embedded photos of one file are read in one pass, not one by one.
@@ -139,7 +139,10 @@ class Fetcher:
         return self._sized(_read_local(location, self._max_bytes))
 
     def _read_remote(self, location: str) -> bytes:
-        """One ranged GET: what is too large shows by the one byte more, without asking for the size first."""
+        """Read a photo with one ranged GET.
+
+        One byte too many shows that it is too large, without asking for its size.
+        """
         try:
             return bytes(self._remote(location).cat_file(location, start=0, end=self._max_bytes + 1))
         except Exception as error:
@@ -158,7 +161,7 @@ class Fetcher:
             return self._remotes[key]
 
     def _judge(self, error: Exception, location: str, last: bool) -> None:
-        """Say what a failure means; return if another try may help."""
+        """Raise or return what a failure means; returns if another try may help."""
         kind = classify(error)
         scheme, _ = uris.split(location)
         if kind in _FINAL:
@@ -177,13 +180,13 @@ class Fetcher:
 
 
 def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:
-    """Bytes of the photos that are fetched and wait."""
+    """Bytes of the photos that are fetched and wait to be used."""
     photos = (photo for future in pending if future.done() for photo in future.result())
     return sum(len(photo) for photo in photos if isinstance(photo, bytes))
 
 
 def _read_inside(bounds: Roots, location: str, max_bytes: int, why: str) -> bytes:
-    """A file that is inside the bounds when it is open, whatever becomes of links meanwhile."""
+    """Read a file that is inside the bounds once it is open, whatever becomes of links meanwhile."""
 
     def check(path: str) -> None:
         if not bounds.hold_real(path):
@@ -195,7 +198,10 @@ def _read_inside(bounds: Roots, location: str, max_bytes: int, why: str) -> byte
 
 
 def _path_of(handle: int, path: str) -> str:
-    """Where an open file lies. Where the system does not say: where `path` leads now, if it is that file."""
+    """Real path of an open file.
+
+    Where the system does not say: where `path` leads now, if it is that file.
+    """
     try:
         return str(Path(f"/proc/self/fd/{handle}").readlink())
     except FileNotFoundError:
@@ -206,7 +212,10 @@ def _path_of(handle: int, path: str) -> str:
 def _read_local(
     path: str, max_bytes: int, flags: int = 0, check: Callable[[int], None] = lambda _: None
 ) -> bytes:
-    """A regular file only: a pipe would block for ever, a device would not end. check: of the open file."""
+    """Read a regular file only: a pipe would block for ever, a device would not end.
+
+    check: of the open file.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     with os.fdopen(handle, "rb", buffering=0) as file:
         check(handle)

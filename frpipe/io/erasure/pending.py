@@ -1,4 +1,4 @@
-"""An erasure from all that a configuration of nights knows, while it is under way, and its receipt.
+"""State of an erasure from everywhere while it is under way, and its receipt.
 
 RUNS/_erase/erasing.json   there from before the first change until the proof holds: no night runs meanwhile.
                            It holds the ids, as the files around it still may
@@ -25,7 +25,10 @@ PENDING, RECEIPTS = f"{FOLDER}/erasing.json", f"{FOLDER}/erased.json"
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """key: of digests.  images: of all photos that go, those of the subjects too.  needles: vectors."""
+    """Ids and vectors of an erasure under way.
+
+    key: of digests.  images: of all photos that go.  needles: vectors.
+    """
 
     number: str
     key: str
@@ -40,7 +43,7 @@ class Pending:
 
     @classmethod
     def new(cls, reason: str, by: str) -> Pending:
-        """Of nobody yet."""
+        """A new erasure, of nobody yet."""
         return cls(secrets.token_hex(16), secrets.token_hex(16), reason, by, frozenset(), frozenset())
 
     @property
@@ -49,7 +52,7 @@ class Pending:
         return ErasedIds.of(self.key, self.subjects, self.images)
 
     def with_ids(self, subjects: Iterable[str], images: Iterable[str], needles: Iterable[Needle]) -> Pending:
-        """With more of them."""
+        """The erasure with more ids."""
         return replace(
             self,
             subjects=self.subjects.union(subjects),
@@ -72,14 +75,14 @@ def pending_in(runs: Folder) -> Pending | None:
 
 
 def write_pending(runs: Folder, pending: Pending) -> None:
-    """Put it in place."""
+    """Write the state of the erasure."""
     sets: dict[str, Any] = {name: sorted(getattr(pending, name)) for name in ("subjects", "images")}
     sets["needles"] = [asdict(needle) for needle in sorted(pending.needles)]
     runs.write(PENDING, _pretty({**asdict(pending), **sets}))
 
 
 def settle(runs: Folder, pending: Pending) -> None:
-    """Write the receipt, once."""
+    """Write the receipt of the erasure, once."""
     told = receipts(runs)
     if any(each["number"] == pending.number for each in told):
         return
@@ -97,7 +100,7 @@ _KEPT = ("number", "key", "reason", "by", "photos", "faces", "templates")
 
 
 def receipts(runs: Folder) -> list[dict[str, Any]]:
-    """Of the erasures that have ended, oldest first."""
+    """Receipts of erasures that have ended, oldest first."""
     try:
         return list(json.loads(runs.read(RECEIPTS))["erasures"])
     except FileNotFoundError:

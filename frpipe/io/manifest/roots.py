@@ -1,4 +1,4 @@
-"""Which photos may be read: the rules that keep a manifest from naming files it has no business with."""
+"""Rules that say which photos may be read, so that a manifest cannot name files it has no business with."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Roots:
         return self.hold_real(self.real(location))
 
     def hold_real(self, path: str) -> bool:
-        """As `holds`, of a local path without links."""
+        """Whether a local path without links lies in one of the roots."""
         return any(uris.inside(path, root) for root in self._local)
 
     def is_linked(self, location: str) -> bool:
@@ -51,11 +51,17 @@ class Roots:
         return self.real(location) not in places
 
     def allows(self, location: str) -> bool:
-        """The rule for a resolved location: inside the roots, or without roots of a kind that needs none."""
+        """Whether a resolved location may be read.
+
+        Inside the roots, or without roots of a kind that needs none.
+        """
         return self.holds(location) if self else not needs_root(location)
 
     def real(self, path: str) -> str:
-        """`os.path.realpath`; where the folder's part is remembered, a photo costs one lstat."""
+        """The real path, as `os.path.realpath`.
+
+        The folder's part is remembered, so a photo costs one lstat.
+        """
         folder, name = os.path.split(path)
         joined = f"{str(self._real_folder(folder)).rstrip('/')}/{name}"
         try:
@@ -72,7 +78,7 @@ def needs_root(location: str) -> bool:
 
 
 class Resolver:
-    """Turns what a manifest says of a photo into the absolute location that a worker reads.
+    """Turns the address of a photo in a manifest into the absolute location that a worker reads.
 
     manifest_folder: canonical URI of the folder that relative paths start from.
     count_links: also count in `linked` the local photos that are reached by links inside the bounds, and in
@@ -88,7 +94,10 @@ class Resolver:
         self._bounds = self._roots or Roots((manifest_folder,), remember=True)
 
     def resolve(self, image_uri: str) -> str:
-        """An absolute local path or a canonical URI. Raises BadRow with the rule that was broken."""
+        """Resolve an address to an absolute local path or a canonical URI.
+
+        Raises BadRow with the rule that was broken.
+        """
         if not image_uri:
             raise BadRow(RowFault.NO_URI)
         scheme, rest = uris.split(image_uri)
@@ -135,7 +144,7 @@ class Resolver:
 
 
 def folder_of(image_uri: str | None, location: str) -> str | None:
-    """The manifest's folder, of a photo that is named by a relative local path; else None."""
+    """The manifest's folder for a photo named by a relative local path; else None."""
     if not image_uri or uris.split(image_uri)[0] or not location.startswith("/"):
         return None
     path = os.path.normpath(uris.split(image_uri)[1])

@@ -1,0 +1,234 @@
+"""Rejected photos of an enroll run: which were rejected, at which stage and why, and lists of them."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.core.config import RunConfig
+from frpipe.core.errors import ConfigError, ManifestError, RejectRatioError
+from frpipe.core.reasons import STAGE_OF, Reason, Status
+from frpipe.core.report import Report
+from frpipe.io.manifest.columns import LOCATION, URI
+from frpipe.io.manifest.manifest import SUFFIXES
+from frpipe.io.manifest.manifest_writer import write_manifest
+from frpipe.io.output import run
+from frpipe.io.output.features import Features, no_output
+from frpipe.io.output.plan import load_plan, read_part
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
+
+NO_FACE = Status.NO_FACE.value
+_EVERY_REASON = frozenset(reason.value for reason in Reason)
+# Who is suppressed is not done again unless that is asked for by name.
+_WORTH_IT = _EVERY_REASON - {Reason.SUPPRESSED.value}
+
+
+_COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
+STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()}, NO_FACE: "detect"}
+
+
+_TOP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """causes: reasons for a rejection, and `no_face`."""
+
+    causes: frozenset[str]
+
+    @classmethod
+    def of(cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()) -> Choice:
+        """Choose by reasons: names, `no_face` among them; none at all means every reason.
+
+        staged: the reasons of the run's further stages (`stage_reasons`).
+
+        Raises ConfigError for a name that is no reason, with the nearest that is one.
+        """
+        every = _EVERY_REASON | set(staged)
+        for name in reasons:
+            if name not in every | {NO_FACE}:
+                near = difflib.get_close_matches(name, sorted(every), n=1, cutoff=0.0)[0]
+                raise ConfigError(f"{name!r} is no reason for a rejection", f"did you mean {near}?")
+        return cls((frozenset(reasons) or every) | ({NO_FACE} if no_face else set()))
+
+    @classmethod
+    def again(
+        cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()
+    ) -> Choice:
+        """As `of`, for what is done again: none at all means every reason but `suppressed`."""
+        return cls.of(reasons or sorted(_WORTH_IT | set(staged)), no_face, staged)
+
+    def __str__(self) -> str:
+        if self.causes >= _WORTH_IT:
+            return "any reason" + (" or no face" if NO_FACE in self.causes else "")
+        return ", ".join(sorted(self.causes))
+
+    def mask(self, images: pa.Table) -> pa.ChunkedArray:
+        """(rows,) bool: which of the images are meant. images: at least `status` and `reason`."""
+        return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
+
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
+        """The same of the images of a published part."""
+        return self.mask(run.images(part, ("status", "reason")))
+
+    def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
+        """The same of a part's tables."""
+        del faces
+        return self.mask(images)
+
+
+def stage_reasons(out: Folder) -> dict[str, str]:
+    """Reasons for which the further stages of a run may leave out a face, each with its stage."""
+    recipe = run.begun(out).get("identity", {}).get("recipe", {})
+    return {reason: name for name, stage in recipe.get("stages", {}).items() for reason in stage["reasons"]}
+
+
+def causes_of(images: pa.Table) -> pa.ChunkedArray:
+    """Why each row has no face of its own: its reason, `no_face`, or null where it is `ok`."""
+    return pc.if_else(pc.equal(images["status"], NO_FACE), NO_FACE, images["reason"])
+
+
+@dataclass(slots=True)
+class Rejects:
+    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
+    staged: the reasons of the run's further stages, each with its stage.
+    """
+
+    run: str
+    planned: int
+    photos: int = 0
+    rejected: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    finished: bool = False
+    staged: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        reasons = [
+            {
+                "reason": cause,
+                "stage": (STAGE_OF_CAUSE | self.staged)[cause],
+                "photos": count,
+                "share": count / max(1, self.photos),
+                "samples": self.samples.get(cause, []),
+            }
+            for cause, count in self.counts.most_common()
+        ]
+        facts = {name: getattr(self, name) for name in ("run", "finished", "planned", "photos", "rejected")}
+        return {**facts, "reasons": reasons}
+
+
+def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
+    """Count the chosen rows of an enroll output; the first `limit` of each cause are kept as samples.
+
+    An unfinished run is counted as far as it is published. Raises OutputError where there is no run.
+    """
+    features = Features.at(uri)
+    try:
+        planned = load_plan(features.folder).rows
+    except FileNotFoundError:
+        raise no_output(uri) from None
+    out = features.folder
+    found = Rejects(uri, planned, finished=run.complete(out) is not None, staged=stage_reasons(out))
+    for images in features.all_images(_COLUMNS, features.parts()):
+        _add(found, images, choice, limit)
+    return found
+
+
+def _add(found: Rejects, images: pa.Table, choice: Choice, limit: int) -> None:
+    found.photos += images.num_rows
+    found.rejected += pc.sum(pc.equal(images["status"], Status.REJECTED.value)).as_py() or 0
+    chosen = images.filter(choice.mask(images))
+    causes = causes_of(chosen).to_pylist()
+    found.counts.update(causes)
+    for row, cause in enumerate(causes):
+        samples = found.samples.setdefault(cause, [])
+        if len(samples) < limit:
+            samples.append({n: chosen[n][row].as_py() for n in ("image_id", "image_uri", "detail")})
+
+
+def write_rejects(output: str, choice: Choice, target: str) -> None:
+    """Write the chosen rows of an enroll output as a manifest, photos by their absolute locations.
+
+    target: .parquet, .csv or .jsonl, local or remote.
+    Raises ManifestError: no such row, photos embedded in the manifest (they have no location), a target of
+    no known format, or local photos for a remote target.
+    """
+    features, (parent, name) = Features.at(output), uris.parent(uris.canonical(target))
+    format = SUFFIXES.get(PurePosixPath(name).suffix.lower())
+    if format is None:
+        raise ManifestError(f"{name} is no manifest's name", "end it in .parquet, .csv or .jsonl")
+    if load_plan(features.folder).embedded:
+        raise ManifestError(
+            "the photos lie inside the run's own manifest, and no other can name them",
+            f"do them again with: frpipe run enroll --replay {output} --output NEW",
+        )
+    tables = _chosen(features, choice, may_be_local=uris.is_local(target))
+    first = next(tables, None)
+    if first is None:
+        raise ManifestError(
+            f"no row of the run was rejected for {choice}", "see its reasons without --manifest"
+        )
+    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
+    with tempfile.TemporaryDirectory(prefix="frpipe-rejects-") as scratch:
+        finished = Path(scratch) / "manifest"
+        write_manifest(finished, format, first.schema, batches)
+        Folder.at(parent).publish(name, finished)
+
+
+def _chosen(features: Features, choice: Choice, may_be_local: bool) -> Iterator[pa.Table]:
+    def rows(part: int) -> pa.Table | None:
+        mask = choice.in_part(features, part)
+        return read_part(features.folder, part).filter(mask) if pc.any(mask).as_py() else None
+
+    for found in in_order(rows, features.parts()):
+        if found is None:
+            continue
+        if not may_be_local and any(map(uris.is_local, found[LOCATION].to_pylist())):
+            raise ManifestError(
+                "a remote manifest may not name local photos", "write the manifest to a local file"
+            )
+        yield found.set_column(found.column_names.index(URI), URI, found[LOCATION]).drop_columns(LOCATION)
+
+
+def too_many_rejected(report: Report, limits: RunConfig) -> RejectRatioError | None:
+    """The error to raise, with what was rejected most, where a share is above its limit."""
+    broken = "; ".join(_broken(report, limits))
+    if not broken:
+        return None
+    counts = [(reason, count) for reason, count in report.reasons.items() if reason != Reason.SUPPRESSED]
+    top = ", ".join(f"{reason} {count:,}" for reason, count in counts[:_TOP])
+    return RejectRatioError(
+        f"the run is complete and all of it is published, but {broken}. Most: {top}",
+        f"see them with: frpipe rejects {report.output}; once mended, do them again with: "
+        f"frpipe run enroll --replay {report.output} --output NEW",
+    )
+
+
+def _broken(report: Report, limits: RunConfig) -> Iterator[str]:
+    rows, rejected = max(1, report.rows - report.suppressed), report.rejected - report.suppressed
+    most = limits.max_reject_ratio
+    if most is not None and rejected / rows > most:
+        yield _line("rejected", rejected, rows, "max_reject_ratio", most)
+    for reason, share in limits.max_reject_ratio_by_reason.items():
+        count, of = (
+            report.reasons.get(reason, 0),
+            max(1, report.rows) if reason == Reason.SUPPRESSED else rows,
+        )
+        if count / of > share:
+            yield _line(reason, count, of, f"max_reject_ratio_by_reason.{reason}", share)
+
+
+def _line(what: str, count: int, rows: int, setting: str, most: float) -> str:
+    return f"{what} are {count:,} of {rows:,} photos ({count / rows:.2%}, run.{setting} is {most:.2%})"

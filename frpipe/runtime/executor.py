@@ -18,6 +18,8 @@ from frpipe.runtime.host import Host
 
 Work = Callable[[pa.Table], pa.Table]
 """What a worker does with a table of one row: a ticket, or what the step before made of it."""
+Maker = Callable[[Host], Work]
+"""Makes a worker's `Work` in the process where it will run; can be pickled."""
 Look = Callable[[], Mapping[int, Mapping[str, int]]]
 """Returns what workers have in hand: counts by status, for each part."""
 Watch = Callable[[Look], None]
@@ -30,13 +32,12 @@ STALL_TIMEOUT_S = 7200.0
 class Step:
     """A pool of equal workers.
 
-    make: makes a worker's `Work` in the process where it will run; can be pickled.  name: of the pool in
-    messages and on Ray's dashboard.
+    name: of the pool in messages and on Ray's dashboard.
     """
 
     name: str
     pool: Pool
-    make: Callable[[Host], Work]
+    make: Maker
 
 
 class Executor(ABC):

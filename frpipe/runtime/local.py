@@ -1,14 +1,14 @@
 """The executor without Ray: worker processes of this machine, forked from the job's own.
 
-A forked worker has what the job has imported already, so a small run costs no start. What it is told is
-pickled all the same, as on a cluster: connections to stores do not outlive a fork.
+A forked worker has what the job has imported already, so a small run costs no start. It copies what it is told
+first, as if that came from elsewhere: connections to stores do not outlive a fork.
 """
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
-import pickle
 import signal
 import sys
 import time
@@ -26,7 +26,7 @@ from frpipe.core.errors import ClusterError
 from frpipe.runtime import telemetry
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.cpus import usable_cpus
-from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Read, Step, Watch
+from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Maker, Read, Step, Watch
 from frpipe.runtime.failure import EXPECTED, as_text, revive
 from frpipe.runtime.host import Host
 
@@ -73,7 +73,7 @@ class LocalExecutor(Executor):
 class _Worker:
     """The parent's side of a worker process."""
 
-    def __init__(self, order: bytes) -> None:
+    def __init__(self, makers: Sequence[Maker]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         self.connection, theirs = Pipe()
@@ -82,7 +82,7 @@ class _Worker:
             self.pid = os.fork()
             if not self.pid:
                 self.connection.close()
-                _live(theirs, order, parent)
+                _live(theirs, makers, parent)
         theirs.close()
         self.ticket: int | None = None
 
@@ -111,7 +111,7 @@ class _Crew:
     def __init__(
         self, steps: Sequence[Step], tickets: Sequence[Mapping[str, Any]], stall_timeout_s: float | None
     ) -> None:
-        self._order = pickle.dumps([step.make for step in steps])
+        self._makers = [step.make for step in steps]
         self._name = steps[-1].name
         self._tickets = tickets
         self._most = min(max(step.pool.workers for step in steps), len(tickets))
@@ -143,7 +143,7 @@ class _Crew:
     def _employ(self) -> None:
         """Give everybody something to do, and take on more where there is more."""
         while self._left and len(self._workers) < self._most:
-            self._workers.append(_Worker(self._order))
+            self._workers.append(_Worker(self._makers))
             self._hand(self._workers[-1])
         for worker in self._workers:
             if self._left and worker.ticket is None:
@@ -215,11 +215,11 @@ def _without_opencv_threads() -> Iterator[None]:
     cv2.setNumThreads(before)
 
 
-def _live(connection: Connection, order: bytes, parent: int) -> Never:
+def _live(connection: Connection, makers: Sequence[Maker], parent: int) -> Never:
     """Be a worker to the end of this process."""
     try:
         _leave_family(parent)
-        _serve(connection, order, parent)
+        _serve(connection, makers, parent)
     except (EOFError, OSError):  # the parent is gone
         pass
     finally:
@@ -238,7 +238,7 @@ def _leave_family(parent: int) -> None:
     telemetry.forget_ray()
 
 
-def _serve(connection: Connection, order: bytes, parent: int) -> None:
+def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None:
     def report(part: int, counts: Mapping[str, int]) -> None:
         with suppress(OSError):
             connection.send((_REPORT, (part, dict(counts))))
@@ -251,7 +251,7 @@ def _serve(connection: Connection, order: bytes, parent: int) -> None:
         ticket = connection.recv()
         try:
             if works is None:
-                works = [make(Host(report=report)) for make in pickle.loads(order)]
+                works = [make(Host(report=report)) for make in copy.deepcopy(makers)]
             table = pa.Table.from_pylist([ticket])
             for work in works:
                 table = work(table)
@@ -259,14 +259,16 @@ def _serve(connection: Connection, order: bytes, parent: int) -> None:
         except EXPECTED as error:
             news = (_FAILURE, as_text(error))
         except Exception as error:  # noqa: BLE001 - the parent raises it
-            news = (_BUG, (_sendable(error), traceback.format_exc()))
-        connection.send(news)
+            news = (_BUG, (error, traceback.format_exc()))
+        _send(connection, news)
 
 
-def _sendable(error: Exception) -> Exception:
-    """The error, or one that names its kind where it cannot be pickled."""
+def _send(connection: Connection, news: tuple[str, Any]) -> None:
+    """Send news; of an error that cannot travel its kind."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever its own pickling does
-        return RuntimeError(type(error).__name__)
-    return error
+        connection.send(news)
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever its own pickling does; nothing is sent then
+        error, trace = news[1]
+        connection.send((_BUG, (RuntimeError(type(error).__name__), trace)))

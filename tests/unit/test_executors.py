@@ -17,7 +17,6 @@ import pyarrow as pa
 import pytest
 
 from frpipe.core.errors import ClusterError, OutputError
-from frpipe.runtime import local
 from frpipe.runtime.allocation import Node, Pool
 from frpipe.runtime.executor import Look, Step, Work
 from frpipe.runtime.host import Host
@@ -199,11 +198,16 @@ def _until(true: Callable[[], bool]) -> None:
         over.wait(0.02)
 
 
-def test_an_error_that_cannot_be_pickled_is_named_all_the_same() -> None:
+def _fails_in_a_way_of_its_own(unit: int, _: Host) -> int:
     class Local(Exception):
         pass
 
-    assert str(local._sendable(Local("x"))) == "Local"
+    raise Local(unit)
+
+
+def test_an_error_that_cannot_travel_is_named_all_the_same() -> None:
+    with pytest.raises(RuntimeError, match=r"^Local$"):
+        list(_rows(_fails_in_a_way_of_its_own))
 
 
 @pytest.fixture(autouse=True)

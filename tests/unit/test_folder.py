@@ -9,11 +9,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 from s3server import S3, forget_clients, s3  # noqa: F401
 
 from frpipe.core.errors import StorageError
-from frpipe.io.storage import filesystem, local_store
+from frpipe.io.storage import local_store
 from frpipe.io.storage.folder import Folder
 
 
@@ -184,7 +185,7 @@ def test_a_missing_driver_names_the_package_to_install(monkeypatch: pytest.Monke
     def absent(_: str) -> type:
         raise ImportError("no s3fs")
 
-    monkeypatch.setattr(filesystem.fsspec, "get_filesystem_class", absent)
+    monkeypatch.setattr(fsspec, "get_filesystem_class", absent)
     with pytest.raises(StorageError, match=r"pip install 'frpipe\[s3\]'"):
         Folder.at("s3://bucket/x").read("y")
 

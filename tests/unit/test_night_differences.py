@@ -20,6 +20,7 @@ from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.lease import lease
 from frpipe.jobs.nightly.work import Work
+from frpipe.runtime.runtime import Runtime
 
 
 @pytest.fixture
@@ -92,6 +93,6 @@ def test_a_night_ends_though_the_duplicates_of_last_night_were_deleted(
     record = {"steps": {"dedup": {"clusters": 1}}, "pins": {}, "spent_s": 0.0}
     with lease(runs, "2026-11-25", 60) as held:
         journal = NightJournal(runs.child("2026-11-25"), {"gallery_version": None}, held, record)
-        facts = differences(Work(config, journal, [last], last, None, said.append, lambda: None))
+        facts = differences(Work(config, journal, [last], last, Runtime(), said.append))
     assert facts["clusters"] is None
     assert said == ["warning: the duplicates of 2026-11-24 are gone or damaged: tonight's are not compared"]

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import installed
+import numpy as np
+import pyarrow.compute as pc
 import pytest
 import yaml
 from frozen import Frozen, copied
@@ -298,6 +300,29 @@ def test_a_model_of_a_stage_is_a_card_of_its_role(home: Frozen, tmp_path: Path) 
             run_spec(config("stages.quality={}"), str(tmp_path / "out"))
 
 
+def test_a_stage_that_changes_crops_changes_vectors_and_their_hash(
+    home: Frozen, plain: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lighten_stage.py").write_text(LIGHTEN)
+    point = {"frpipe.stages": {"lighten": "lighten_stage:Lighten"}}
+    with installed.registered(tmp_path / "installed", point, "lighten", tmp_path):
+        recipes = [
+            Models.of(config(*settings)).recipe
+            for settings in ((), ("stages.lighten={}",), ("stages.lighten.by=9",), ("stages.lighten={}", ON))
+        ]
+        hashes = [recipe.preprocessing_hash for recipe in recipes]
+        assert len(set(hashes[:3])) == 3 and hashes[3] == hashes[1]
+        enrolled(home / "photos.csv", tmp_path / "out", "stages.lighten={}")
+        photo = home / "photos/anna-1.png"
+        single = pipeline_of(config("stages.lighten={}"))
+        vector = single.embed(single.locate([photo])[0].crops)[0]
+    before, after = table(plain, "faces"), table(tmp_path / "out", "faces")
+    assert before["face_id"].equals(after["face_id"]) and not before["embedding"].equals(after["embedding"])
+    assert set(after["preprocessing_hash"].to_pylist()) == {hashes[1]}
+    own = after.filter(pc.equal(after["face_id"], "r-01#0"))["embedding"][0].as_py()
+    np.testing.assert_allclose(vector / np.linalg.norm(vector), own, atol=1e-5)
+
+
 def test_the_search_for_photos_that_kill_runs_the_stages_too(
     home: Frozen, bright: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +359,21 @@ def test_the_plan_names_the_stages(home: Frozen, tmp_path: Path) -> None:
     assert "stages" not in dry_run(home / "photos.csv", tmp_path / "out").as_dict()
 
 
+LIGHTEN = """
+import numpy as np
+from frpipe.stages.stage import FaceStage, Section, StageResult
+
+
+class Settings(Section):
+    by: int = 60
+
+
+class Lighten(FaceStage):
+    name, version, section, changes_vectors = "lighten", 1, Settings, True
+
+    def process(self, batch):
+        return StageResult(crops=np.maximum(batch.crops, self.settings.by).astype(np.uint8))
+"""
 QUALITY = """
 from pyarrow import float32
 from frpipe.core.config import Section

@@ -1,7 +1,7 @@
 """The executor without Ray: worker processes of this machine, forked from the job's own.
 
-A forked worker has what the job has imported already, so a small run costs no start. It copies what it is told
-first, as if that came from elsewhere: connections to stores do not outlive a fork.
+A forked worker has what the job has imported already, so a small run costs no start. It copies what it is
+told first, as if that came from elsewhere: connections to stores do not outlive a fork.
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ def test_however_it_is_cut_it_is_brute_force(
     assert code == 0, err
     k = int(str(words[words.index("--top") + 1])) if "--top" in words else 5
     _same(tmp_path / "out", _brute(probes, enrolled, k))
-    assert re.search(r"probes +[\d,]+/s +0:00:00 left", err)
+    assert re.search(r"probes +[\d,]+/s +0:00 left", err)
 
 
 @pytest.mark.parametrize("kernel", ["fp32", "int8"])

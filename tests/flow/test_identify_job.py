@@ -528,14 +528,14 @@ def test_a_worker_killed_midway_costs_no_row(
 ) -> None:
     marker = tmp_path / "died"
 
-    class Search(search.Search):
+    class Search(search.Searcher):
         def __call__(self, table: pa.Table) -> pa.Table:
             if table["unit"][0].as_py() == 2 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().__call__(table)
 
-    monkeypatch.setattr(search, "Search", Search)
+    monkeypatch.setattr(search, "Searcher", Search)
     code, _, err = job(*_words(probes, gallery, tmp_path / "out"))
     assert code == 0, err
     assert marker.exists()
@@ -548,7 +548,7 @@ def test_a_gallery_compacted_under_the_job_is_one_clear_error(
     shutil.copytree(gallery, tmp_path / "G")
     uri, person = str(tmp_path / "G"), _rows_of(gallery)[0]
 
-    class Search(search.Search):
+    class Search(search.Searcher):
         def __call__(self, table: pa.Table) -> pa.Table:
             if table["unit"][0].as_py() == 1:
                 lifecycle.delete(Gallery.open(uri), [person])
@@ -556,7 +556,7 @@ def test_a_gallery_compacted_under_the_job_is_one_clear_error(
             return super().__call__(table)
 
     words = _words(probes, uri, tmp_path / "out", "--workers", 1)
-    monkeypatch.setattr(search, "Search", Search)
+    monkeypatch.setattr(search, "Searcher", Search)
     code, _, err = job(*words)
     assert code == 10
     assert "purged by a compaction" in err

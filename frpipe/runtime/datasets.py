@@ -19,12 +19,14 @@ class Piece(NamedTuple):
 
 
 def dataset(name: str, schema: pa.Schema, pieces: Sequence[Piece]) -> ray.data.Dataset:
-    """A dataset of the pieces in their order; each is read by one task, when its turn comes.
+    """A dataset of the pieces, each read by one task when its turn comes; Ray keeps no order of them.
 
     name: as Ray shows the operator, behind `Read`.  schema: of every piece.
     """
     nothing = Piece(schema.empty_table, 0)
-    return ray.data.read_datasource(_Pieces(name, schema, pieces or [nothing]))
+    given = pieces or [nothing]
+    # One block a piece: Ray would cut small ones into a great many.
+    return ray.data.read_datasource(_Pieces(name, schema, given), override_num_blocks=len(given))
 
 
 class _Pieces(Datasource):  # type: ignore[misc]

@@ -151,7 +151,7 @@ def test_the_columns_are_the_same_whatever_a_batch_holds(faces_of: EmbedFaces, p
     full, without, empty = (faces_of(_arrow(some)) for some in (photos, [b"no photo"], []))
     assert full.schema == without.schema == empty.schema
     assert empty.num_rows == 0 and without.num_rows == 1
-    assert full.schema.field("embedding").type.list_size == 16
+    assert full.schema.field("embedding").type.list_size == 32
 
 
 def test_rows_of_a_photo_stand_together_and_survive_parquet(
@@ -168,7 +168,7 @@ def test_what_cannot_be_right_is_said_with_a_remedy(faces_of: EmbedFaces, photos
         faces_of(pa.table({"photo": photos}))
     with pytest.raises(ConfigError, match="two columns"):
         faces_of(_arrow(photos, image=photos))
-    with pytest.raises(ConfigError, match="'score'.*\n.*rename"):
+    with pytest.raises(ConfigError, match=r"'score'.*\n.*rename"):
         faces_of(_arrow(photos[:1], score=[1.0]))
     with pytest.raises(ConfigError, match=r"detect\.modle"):
         EmbedFaces(["detect.modle=x"])

@@ -15,7 +15,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -101,11 +100,8 @@ class EmbedFaces:
         name = self._column(names)
         if isinstance(batch, pa.Table):
             return [value.as_py() for value in batch[name]], batch.drop_columns([name])
-        photos = list(batch[name])
-        if isinstance(batch, pd.DataFrame):
-            return photos, pa.Table.from_pandas(batch.drop(columns=name), preserve_index=False)
-        others = {key: _array(values) for key, values in batch.items() if key != name}
-        return photos, pa.table(others)
+        others = {each: _array(each, batch[each]) for each in names if each != name}
+        return list(batch[name]), pa.table(others)
 
     def _column(self, names: Sequence[str]) -> str:
         wanted = PHOTOS if self._photos is None else (self._photos,)
@@ -229,11 +225,21 @@ def _nullable(kind: pa.DataType) -> pa.DataType:
     return pa.list_(kind.value_type, kind.list_size) if pa.types.is_fixed_size_list(kind) else kind
 
 
-def _array(values: NDArray[Any]) -> pa.Array:
-    """A column of a NumPy batch; one of several dimensions becomes lists of fixed size."""
-    array = pa.array(values.reshape(-1))
-    for size in reversed(values.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
+def _array(name: str, values: Any) -> pa.Array:
+    """A column of a batch of NumPy or pandas; arrays of several dimensions become lists of fixed size."""
+    try:
+        if values.dtype == object and any(np.ndim(each) > 1 for each in values):
+            values = np.stack(list(values))
+        if values.ndim == 1:
+            return pa.array(values)
+        array = pa.array(values.reshape(-1))
+        for size in reversed(values.shape[1:]):
+            array = pa.FixedSizeListArray.from_arrays(array, size)
+    except (pa.ArrowException, TypeError, ValueError):
+        raise ConfigError(
+            f"the column {name!r} of a batch cannot be carried along: Arrow has no type for it",
+            'leave it out before, or use batch_format="pyarrow"',
+        ) from None
     return array
 
 

@@ -145,6 +145,13 @@ def test_batches_of_every_form_give_the_same_rows(faces_of: EmbedFaces, photos: 
     carried = faces_of({"bytes": given, "grid": grid})["grid"]
     assert np.array(carried[0].as_py()).tolist() == grid[0].tolist()
     assert carried.type.value_type.value_type == pa.float32()
+    assert faces_of(pd.DataFrame({"bytes": photos, "grid": list(grid)}))["grid"].equals(carried)
+    missing = pd.DataFrame({"bytes": photos[:2], "n": pd.array([1, None], "Int64"), "word": ["a", None]})
+    assert faces_of(missing).select(["n", "word"]).to_pylist()[-1] == {"n": None, "word": None}
+    uneven = np.empty(2, object)
+    uneven[:] = [grid[0], grid[0].T]
+    with pytest.raises(ConfigError, match="'grid' of a batch cannot be carried"):
+        faces_of({"bytes": given[:2], "grid": uneven})
 
 
 def test_the_columns_are_the_same_whatever_a_batch_holds(faces_of: EmbedFaces, photos: list[bytes]) -> None:

@@ -133,8 +133,8 @@ def features(uri: str, embedder: str | None = None, columns: Sequence[str] | Non
     embedder: the further one whose `embedding` and `norm` the rows have, by the name of its card; None: the
     first.  columns: of `faces` (docs/outputs.md), in this order; None: all. Only files of the run are read;
     with `embedding` each is compared with its SHA-256. Raises OutputError where there is no run, it has not
-    ended, or it lacks the embedder or a column; in a worker FileDamaged where a file is not the one that was
-    written.
+    ended, or it lacks the embedder or a column. A file that is not the one that was written is FileDamaged,
+    raised when it is read.
     """
     from frpipe.runtime.datasets import Piece, dataset  # noqa: PLC0415 - Ray takes seconds
 
@@ -153,8 +153,8 @@ def templates(uri: str, version: int | None = None, columns: Sequence[str] | Non
     `subject_id`, `face_id`, `image_uri`, `quality`, `enrolled_at`, `embedding` (float32, length 1) and the
     gallery's attributes; None: all.
     An encrypted gallery is read with the key that each worker's own environment has. Raises GalleryError
-    where there is no gallery, version or column; in a worker also where the key is missing or not the
-    gallery's, GalleryDamaged where a file is.
+    where there is no gallery, version or column; and when a shard is read, where the key is missing or not
+    the gallery's, or a compaction has purged the version. A damaged file is GalleryDamaged.
     """
     from frpipe.runtime.datasets import Piece, dataset  # noqa: PLC0415 - Ray takes seconds
 

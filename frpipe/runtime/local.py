@@ -111,7 +111,7 @@ class _Worker:
             if stream is not None:
                 stream.flush()
         parent = os.getpid()
-        with _without_opencv_threads(), one_blas_thread(), _held_signals() as before:
+        with _held_signals() as before:
             self.pid = os.fork()
             if not self.pid:
                 _live(self, makers, gpu, parent, before)
@@ -189,6 +189,14 @@ class _Crew:
 
     def _employ(self) -> None:
         """Give everybody something to do, and take on more where there is more."""
+        if self._left and len(self._workers) < self._most:
+            with _without_opencv_threads(), one_blas_thread():
+                self._take_on()
+        for worker in self._workers:
+            if self._left and worker.ticket is None:
+                self._hand(worker)
+
+    def _take_on(self) -> None:
         while self._left and len(self._workers) < self._most:
             try:
                 worker = self._started()
@@ -198,9 +206,6 @@ class _Crew:
                 # Those that there are do it all.
                 self._most = len(self._workers)
             else:
-                self._hand(worker)
-        for worker in self._workers:
-            if self._left and worker.ticket is None:
                 self._hand(worker)
 
     def _started(self) -> _Worker:

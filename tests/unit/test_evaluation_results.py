@@ -85,6 +85,14 @@ class TestOutput:
         # What is done already is not evaluated once more to find that out.
         assert sum("evaluating" in line for line in said) == 1
 
+    def test_results_that_cannot_be_compared_do_not_keep_the_folder(self, tmp_path: Path) -> None:
+        others = rows() | {side: np.char.add("other ", rows()[side].astype(str)) for side in ("a", "b")}
+        results = [finished(tmp_path / "v", rows()), finished(tmp_path / "w", others)]
+        question = Asked(results, str(tmp_path / "report"), names=("one", "two"), targets=(0.1,))
+        with pytest.raises(ConfigError, match="no trial in common"):
+            VerificationMetrics(question, PairColumns()).run()
+        assert not (tmp_path / "report").exists()
+
     @pytest.mark.parametrize(
         "wrong", [{"thresholds": [np.nan]}, {"targets": [0.0]}, {"cards": [1.0]}, {"confidence": 1.0}]
     )

@@ -7,7 +7,6 @@ told first, as if that came from elsewhere: connections to stores do not outlive
 from __future__ import annotations
 
 import copy
-import ctypes
 import os
 import pickle
 import signal
@@ -32,12 +31,12 @@ from frpipe.runtime.cpus import usable_cpus
 from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Maker, Read, Step, Watch
 from frpipe.runtime.failure import EXPECTED, as_text, revive
 from frpipe.runtime.host import Host
+from frpipe.runtime.parent_death import die_with_parent
 
 # So often may one ticket lose its worker: what counts the losses of a part gives up sooner.
 _MOST_LOSSES = 12
 _ORPHANED_S = 5.0
 _ROWS, _FAILURE, _BUG, _REPORT = "rows", "failure", "bug", "report"
-_PR_SET_PDEATHSIG = 1
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -333,8 +332,7 @@ def _leave_family(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if callable(signal.getsignal(signal.SIGHUP)):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         os._exit(0)
     telemetry.forget_ray()

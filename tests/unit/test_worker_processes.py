@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -182,3 +184,56 @@ def test_hidden_gpus_are_not_offered(given: str | None, gpus: int, monkeypatch: 
     if given is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     assert LocalExecutor().nodes[0].gpus == gpus
+
+
+_HANGS = """
+import time
+from frpipe.stages.quarantine import trial
+
+def hang(_, say):
+    say("taken 0")
+    time.sleep(600)
+
+trial.try_photos = hang
+trial._main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends it")
+def test_a_photo_that_hangs_does_not_keep_its_trial_alive_when_the_worker_is_killed(tmp_path: Path) -> None:
+    """It would take a CPU for ever: whoever watches it is gone."""
+    mark = tmp_path / "trial"
+    worker = os.fork()
+    if not worker:
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-c", _HANGS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            assert child.stdin and child.stdout
+            child.stdin.write("{}")
+            child.stdin.close()
+            child.stdout.readline()
+            (tmp_path / "new").write_text(str(child.pid))
+            (tmp_path / "new").rename(mark)
+            signal.pause()
+        finally:
+            os._exit(0)
+    over = threading.Event()
+    while not mark.exists():
+        over.wait(0.05)
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+    trial = int(mark.read_text())
+    for _ in range(100):
+        if not _lives(trial):
+            return
+        over.wait(0.05)
+    os.kill(trial, signal.SIGKILL)
+    pytest.fail("the trial lives on")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

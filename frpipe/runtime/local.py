@@ -27,7 +27,6 @@ from threadpoolctl import threadpool_limits
 from frpipe.core.errors import ClusterError
 from frpipe.runtime import telemetry
 from frpipe.runtime.allocation import Node
-from frpipe.runtime.blas_threads import one_blas_thread
 from frpipe.runtime.cpus import usable_cpus
 from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Maker, Read, Step, Watch
 from frpipe.runtime.failure import EXPECTED, as_text, revive
@@ -190,7 +189,7 @@ class _Crew:
     def _employ(self) -> None:
         """Give everybody something to do, and take on more where there is more."""
         if self._left and len(self._workers) < self._most:
-            with _without_opencv_threads(), one_blas_thread():
+            with _without_opencv_threads(), threadpool_limits(1):
                 self._take_on()
         for worker in self._workers:
             if self._left and worker.ticket is None:
@@ -337,8 +336,6 @@ def _leave_family(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(0)
     telemetry.forget_ray()
-    # There is a worker for each CPU.
-    threadpool_limits(1)
 
 
 def _take_place(gpu: str | None) -> None:

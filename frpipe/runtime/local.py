@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
 import signal
 import sys
 import time
@@ -376,7 +375,7 @@ def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None
 def _travelling(error: Exception) -> Exception:
     """The error, or what names its kind where it cannot be written, or not be read again."""
     try:
-        pickle.loads(pickle.dumps(error))
+        copy.copy(error)
     except Exception:  # noqa: BLE001 - whatever its own pickling does
         return RuntimeError(type(error).__name__)
     return error

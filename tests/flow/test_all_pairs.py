@@ -214,7 +214,7 @@ def test_what_is_lost_or_damaged_is_done_again_and_the_same_results(job: AllPair
     (result / "histograms/part-000003.parquet").unlink()
     (result / "errors/part-000004.parquet").write_bytes(b"cut off")
     said: list[str] = []
-    again = replace(job, say=said.append).run()
+    again = replace(job, say=said.append).run().evaluation
     assert _content(job.output) == before
     assert again.numbers == found.numbers
     assert any("damaged" in line for line in said)

@@ -17,6 +17,7 @@ from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.estimate import Estimate
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
@@ -136,6 +137,10 @@ class Plan(UnitWork[G]):
     def describe(self) -> DryRun:
         """What would be done."""
 
+    def estimate(self) -> Estimate:
+        """What that would take. For a dry run."""
+        return Estimate()
+
 
 class Job(Protocol[P_co]):
     """What was asked. say: told of progress, line by line."""
@@ -207,11 +212,11 @@ def planned(job: Job[Any]) -> DryRun:
     for remark in plan.remarks:
         job.say(remark)
     plan.settle(job.runtime.nodes(small=plan.small))
-    return with_executor(plan.describe(), job.runtime, small=plan.small)
+    return _with_costs(plan.describe(), plan.estimate(), job.runtime, small=plan.small)
 
 
-def with_executor(plan: DryRun, runtime: Runtime, *, small: bool) -> DryRun:
-    """The same dry run, with the executor named."""
-    where = runtime.described(small=small)
-    facts = {**plan.facts, "executor": "local" if runtime.is_local(small=small) else "ray"}
-    return DryRun((*plan.lines, f"executor   {where}"), facts)
+def _with_costs(dry: DryRun, estimate: Estimate, runtime: Runtime, *, small: bool) -> DryRun:
+    """The same dry run, with the executor named, and what the job would take."""
+    executor = "local" if runtime.is_local(small=small) else "ray"
+    lines = (*dry.lines, f"executor   {runtime.described(small=small)}", estimate.line())
+    return DryRun(lines, {**dry.facts, "executor": executor, "estimate": estimate.as_dict()})

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Never
 
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from frpipe.core.errors import ClusterError
 from frpipe.runtime import telemetry
@@ -236,6 +237,8 @@ def _leave_family(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(0)
     telemetry.forget_ray()
+    # There is a worker for each CPU.
+    threadpool_limits(1)
 
 
 def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None:

@@ -58,6 +58,10 @@ PLANS: dict[str, tuple[str, list[str], tuple[str, Any]]] = {
 }
 
 
+# Those that say where they would be worked on, and what that takes.
+COSTED = ("enroll", "replay", "identify", "verify", "dedup", "all-pairs")
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_every_job_says_its_plan_in_words_and_as_json(
     home: Frozen, name: str, capfd: pytest.CaptureFixture[str]
@@ -71,7 +75,10 @@ def test_every_job_says_its_plan_in_words_and_as_json(
     assert main(words) == 0
     assert "dry run: nothing was written" in capfd.readouterr().out
     assert main([*words, "--json"]) == 0
-    assert json.loads(capfd.readouterr().out).get(key) == value
+    facts = json.loads(capfd.readouterr().out)
+    assert facts.get(key) == value
+    if name in COSTED:
+        assert facts["executor"] == "local" and facts["estimate"]["memory_mb"] > 250
     assert _names(home.root) == before
 
 

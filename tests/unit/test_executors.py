@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from threadpoolctl import threadpool_info
 
 from frpipe.core.errors import ClusterError, OutputError
 from frpipe.runtime.allocation import Node, Pool
@@ -125,6 +126,15 @@ def test_workers_may_use_opencv_though_the_job_has_used_its_threads() -> None:
         assert cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(before)
+
+
+def _threads(_: int, __: Host) -> int:
+    return max(pool["num_threads"] for pool in threadpool_info())
+
+
+def test_a_worker_computes_in_one_thread() -> None:
+    assert np.ones((2, 2)).dot(np.ones((2, 2)))[0, 0] == 2
+    assert {row["made"] for row in _rows(_threads, 2)} == {1}
 
 
 def _sleeps(unit: int, _: Host) -> int:

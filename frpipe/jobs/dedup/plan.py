@@ -30,6 +30,7 @@ from frpipe.jobs.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.estimate import Estimate, comparing
 from frpipe.jobs.progress import Progress
 from frpipe.matching.kernels import Name
 from frpipe.runtime.allocation import Node, Pool, allocate_one
@@ -179,6 +180,17 @@ class DedupPlan(Plan[Found]):
             "pool": str(self.pool),
         }
         return DryRun(tuple(self._lines()), facts)
+
+    def estimate(self) -> Estimate:
+        block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))
+        return comparing(
+            self.products,
+            self.spec.dim,
+            min(self.pool.workers, max(1, len(self.units))),
+            exact=self.kernel == "fp32",
+            memory_mb=2 * block / 1e6,
+            read_bytes=len(self.units) * block,
+        )
 
     @property
     def _facts(self) -> dict[str, Any]:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+
+import pyarrow as pa
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
 from frpipe.io.output import run
-from frpipe.io.output.plan import Draft, plan_of
+from frpipe.io.output.plan import Draft, plan_of, read_part
 from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, carry_out, planned
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.audit import Audit, PartWork
 from frpipe.jobs.enroll.runner import stream
+from frpipe.jobs.estimate import Estimate, enrolling
+from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.jobs.going_on import going_on
 from frpipe.jobs.output_place import output_place
 from frpipe.jobs.progress import PhotoProgress
 from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
-from frpipe.runtime.executor import Executor
+from frpipe.runtime.executor import Executor, Work
+from frpipe.runtime.host import Host
 from frpipe.runtime.runtime import LOCAL_PHOTOS, Runtime
 from frpipe.stages.models import Models
 from frpipe.stages.obeyed import NOBODY, Obeyed
@@ -93,6 +100,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
     part_rows: int | None
     partition: Partition | None = field(default=None, init=False)
     pools: Pools = field(default=(), init=False)
+    sample: Sequence[str] = field(default=(), init=False)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -151,7 +159,13 @@ class EnrollPlan(PartWork, Plan[Audit]):
         size, roots = self.part_rows or self._rows_of_part(), self.spec.config.storage.roots
         with tempfile.TemporaryDirectory() as scratch:
             plan = plan_of(self.draft, Folder.at(scratch), size, roots)
+            first = read_part(Folder.at(scratch), 0) if plan.parts else None
+        self.partition, self.sample = plan, first["location"].to_pylist() if first is not None else []
         return _described(self.job, self.spec, plan, self.pools)
+
+    def estimate(self) -> Estimate:
+        """From the first part, once the plan is described."""
+        return estimate_of(self.spec, self.sample, self.cut.rows, self.pools)
 
     def _rows_of_part(self) -> int:
         resources = self.spec.config.resources
@@ -195,6 +209,34 @@ def is_small(spec: RunSpec, rows: int) -> bool:
     """Whether so few photos are enrolled that no cluster is worth its start."""
     resources = spec.config.resources
     return rows <= LOCAL_PHOTOS and not (resources.locate.num_gpus or resources.embed.num_gpus)
+
+
+def estimate_of(spec: RunSpec, locations: Sequence[str], rows: int, pools: Pools) -> Estimate:
+    """What it takes to enroll so many photos. locations: of some of them."""
+    weights = sum(Registry.default().find(card).stat().st_size for card in spec.models) / 1e6
+    memory_mb = 3 * weights + spec.config.resources.window_mb
+    on_cpu = all(pool.device == "cpu" for pool in pools)
+    workers = min(most_workers(pools), worth_while(rows))
+    return enrolling(locations if on_cpu else (), rows, workers, partial(_timer, spec.config), memory_mb)
+
+
+def _timer(config: Config, _host: Host) -> Work:
+    """Makes what tells how many seconds a photo takes to be located and embedded."""
+    pipeline = pipeline_of(config)
+
+    def located(photos: Sequence[str]) -> None:
+        for outcome in pipeline.locate(photos):
+            if len(outcome.crops):
+                pipeline.embed([*outcome.crops])
+
+    def timed(ticket: pa.Table) -> pa.Table:
+        (photos,) = ticket["photos"].to_pylist()
+        located(photos[:1])
+        start = time.perf_counter()
+        located(photos)
+        return pa.table({"seconds": [(time.perf_counter() - start) / len(photos)]})
+
+    return timed
 
 
 def worth_while(rows: int) -> int:

@@ -16,6 +16,7 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.estimate import Estimate, bytes_below, comparing
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.report import ProbeCounts, report_text
@@ -28,8 +29,8 @@ from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
-# Of a unit, about 300 bytes each in its worker.
-MOST_CANDIDATES = 50_000_000
+# Of a unit, each in its worker.
+MOST_CANDIDATES, _CANDIDATE_BYTES = 50_000_000, 300
 
 
 @dataclass
@@ -150,6 +151,21 @@ class IdentifyPlan(Plan[ProbeCounts]):
     ) -> Iterator[int]:
         slices = self._slices(len(pending))
         return search(self.search_plan.spec, publication, pending, slices, pool=self.pool, executor=executor)
+
+    def estimate(self) -> Estimate:
+        view, spec, faces = self.search_plan.search_view, self.search_plan.spec, self.source.faces
+        largest = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
+        dim = self.search_plan.gallery.spec.dim
+        candidates = largest * min(spec.k, view.subjects) * _CANDIDATE_BYTES
+        shards = sum(shard.bytes for shard in view.shards)
+        return comparing(
+            faces * view.rows,
+            dim,
+            min(self.pool.workers, max(1, len(self.units))),
+            exact=spec.kernel == "fp32",
+            memory_mb=(candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
+            read_bytes=len(self.units) * shards + bytes_below(self.source.folder, "faces"),
+        )
 
     def _slices(self, units: int) -> list[slice]:
         """How the gallery's shards are shared out, where there are fewer units than workers.

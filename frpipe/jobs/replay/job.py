@@ -21,13 +21,23 @@ from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.io.output import run
 from frpipe.io.output.plan import Plan as Partition
+from frpipe.io.output.plan import read_part
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, carry_out, planned, until_whole
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.audit import Audit, PartWork
-from frpipe.jobs.enroll.job import Say, enroll_parts, is_small, report_facts, run_spec, worth_while
+from frpipe.jobs.enroll.job import (
+    Say,
+    enroll_parts,
+    estimate_of,
+    is_small,
+    report_facts,
+    run_spec,
+    worth_while,
+)
+from frpipe.jobs.estimate import Estimate
 from frpipe.jobs.going_on import going_on
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.rejects import Choice
@@ -262,6 +272,11 @@ class ReplayPlan(PartWork, Plan[Audit]):
                 "output": self.job.output,
             },
         )
+
+    def estimate(self) -> Estimate:
+        source, rows = self.task.source, sum(self.hits.values())
+        some = read_part(source.files.folder, next(iter(self.hits)))["location"].to_pylist()
+        return estimate_of(self.task.spec, some, rows, self.pools)
 
     def _records(self, again: Audit, found: Audit) -> list[dict[str, Any]]:
         record = ReplayRecord.of(

@@ -16,6 +16,7 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, carry_out, planned
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.estimate import WORKER_MB, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.progress import Progress
@@ -203,6 +204,11 @@ class VerifyPlan(Plan[PairCounts]):
             feature_run=self.source.run_id,
             output=self.job.output,
         )
+
+    def estimate(self) -> Estimate:
+        """Without its time, which is that of reading."""
+        read = bytes_below(self.source.folder, "faces") + bytes_below(self.source.folder, "images")
+        return Estimate(memory_mb=WORKER_MB + self.names.mb, read_bytes=read)
 
     def _load(self) -> NamedFaces:
         source, count = self.source, 0

@@ -19,6 +19,7 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.estimate import Estimate, comparing
 from frpipe.jobs.evaluate.all_pairs.blocks import Counting
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.evaluation import evaluation_of
@@ -166,6 +167,17 @@ class AllPairsPlan(Plan[Totals]):
             "thresholds": [*self.thresholds],
         }
         return DryRun(tuple(self._lines()), facts)
+
+    def estimate(self) -> Estimate:
+        block = 4 * self.spec.dim * self.counts.templates // max(1, len(self.source.blocks))
+        return comparing(
+            self.comparisons,
+            self.spec.dim,
+            min(self.pool.workers, max(1, len(self.units))),
+            exact=True,
+            memory_mb=2 * block / 1e6,
+            read_bytes=len(self.units) * block,
+        )
 
     @property
     def _metadata(self) -> dict[str, str]:

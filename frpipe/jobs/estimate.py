@@ -1,0 +1,105 @@
+"""Estimates of what a job will take, for its dry run: measured here, on a little of the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from frpipe.core.errors import FrpipeError
+from frpipe.io.output import run
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.progress import clock
+from frpipe.runtime.allocation import Pool
+from frpipe.runtime.executor import Maker, Step
+from frpipe.runtime.local import LocalExecutor
+
+_BLOCK = 2048
+_SAMPLE_BYTES, _SAMPLE_PHOTOS, _PATIENCE_S = 256, 4, 60.0
+# Memory of a worker before it holds any data: the interpreter and its libraries.
+WORKER_MB = 250.0
+# An exact search does more than multiply: it finds what may matter, and computes that once more in float64.
+_SHARE_OF_PRODUCTS = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job will take. None: not known here.
+
+    seconds: with all workers at work.  memory_mb: of one worker.  read_bytes: from the storage, by all.
+    basis: what the time was measured on.
+    """
+
+    seconds: float | None = None
+    memory_mb: float | None = None
+    read_bytes: int | None = None
+    basis: str = ""
+
+    def line(self) -> str:
+        """The estimate for people, in a line of a dry run."""
+        took = "time not known here" if self.seconds is None else f"about {clock(self.seconds)}"
+        memory = (
+            "" if self.memory_mb is None else f", {self.memory_mb / 1000:,.1f} GB of memory for each worker"
+        )
+        read = "" if self.read_bytes is None else f", {self.read_bytes / 1e6:,.1f} MB read"
+        return f"estimate   {took}{memory}{read}{f' ({self.basis})' if self.basis else ''}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for programs."""
+        return asdict(self)
+
+
+def comparing(
+    pairs: int, dim: int, workers: int, *, exact: bool, memory_mb: float, read_bytes: int
+) -> Estimate:
+    """The estimate of a job that compares vectors of `dim` numbers.
+
+    exact: whether workers multiply in float32 on CPUs; the speed of other kernels is not measured.
+    """
+    seconds = pairs / (_products_per_s(dim) * _SHARE_OF_PRODUCTS * max(1, workers)) if exact else None
+    basis = "measured on one product of matrices" if exact else ""
+    return Estimate(seconds, WORKER_MB + memory_mb, read_bytes, basis)
+
+
+def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, memory_mb: float) -> Estimate:
+    """The estimate of a job that enrolls photos.
+
+    locations: some of them, whose size stands for all.  make: makes what takes a table of `photos`, and
+    returns one of `seconds`; it is tried on a few, where they lie on this machine.
+    """
+    paths = [Path(uris.split(each)[1]) for each in locations if uris.is_local(each)]
+    local, memory_mb = [path for path in paths if path.is_file()], WORKER_MB + memory_mb
+    if not local:
+        return Estimate(memory_mb=memory_mb)
+    some = local[:: max(1, len(local) // _SAMPLE_BYTES)]
+    read = int(rows * sum(path.stat().st_size for path in some) / len(some))
+    few = [str(path) for path in local[:: max(1, len(local) // _SAMPLE_PHOTOS)][:_SAMPLE_PHOTOS]]
+    step = Step("estimate", Pool("estimate", 1, 1.0, 0.0, "cpu"), make)
+    try:
+        # In a process of its own: a photo may kill it.
+        (found,) = LocalExecutor().stream([{"photos": few}], [step], stall_timeout_s=_PATIENCE_S)
+    except FrpipeError:
+        return Estimate(memory_mb=memory_mb, read_bytes=read)
+    seconds = found["seconds"] * rows / max(1, workers)
+    return Estimate(seconds, memory_mb, read, f"measured on {len(few)} photos")
+
+
+def bytes_below(out: Folder, sub: str) -> int:
+    """Bytes of the files of a finished run below a folder."""
+    return sum(file.bytes for file in run.file_list(out) if file.name.startswith(f"{sub}/"))
+
+
+def _products_per_s(dim: int) -> float:
+    """How many inner products one CPU computes in a second."""
+    block = np.random.default_rng(0).standard_normal((_BLOCK, dim), np.float32)
+    with threadpool_limits(1):
+        _ = block @ block.T
+        start = time.perf_counter()
+        _ = block @ block.T
+    return _BLOCK * _BLOCK / max(time.perf_counter() - start, 1e-9)

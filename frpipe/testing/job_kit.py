@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ Make = Callable[[str, Runtime, Say], Job[Any]]
 """Makes a job for an output folder. A job that always runs in this process leaves the runtime aside."""
 
 _OF_A_RUN = frozenset({run.RUN, run.FILES, run.REPORT, run.REPORT_TEXT, run.SUCCESS})
-_TIMES = re.compile(r"created|replayed|claim|pools?|launch_\w+|\w+_m?s")
+_TIMES = re.compile(r"created|replayed|when|claim|pools?|launch_\w+|\w+_m?s")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
@@ -158,15 +157,15 @@ class JobKit:
     def test_units_that_are_damaged_are_done_again(
         self, make: Make, whole: Done, tmp_path: Path, kind: str
     ) -> None:
-        """The first file of each folder, and then the last: damaged once all are published."""
+        """The first file of each folder, or a file of one of them: damaged once all are published."""
         _needs_units(whole)
-        folders = _folders(whole.units)
-        for number, chosen in enumerate(([names[0] for names in folders], [folders[0][-1]])):
-            out, said = Folder.at(str(tmp_path / str(number))), list[str]()
-            job = make(out.uri, InThisProcess(), said.append)
-            carry_out(_Disturbed(job, partial(_damage, out, chosen, kind)))
-            assert any("damaged and will be done again" in line for line in said), said
-            _assert_same(out, whole.folder, f"{chosen} {kind}")
+        folders, out, said = _folders(whole.units), Folder.at(str(tmp_path / "out")), list[str]()
+        first, one, other = [names[0] for names in folders], folders[0][-1:], folders[-1][-1:]
+        chosen = {"cut": first, "zeroed": one, "flipped": other}[kind]
+        job = make(out.uri, InThisProcess(), said.append)
+        carry_out(_Disturbed(job, lambda: _damage(out, chosen, kind)))
+        assert any("damaged and will be done again" in line for line in said), said
+        _assert_same(out, whole.folder, f"{chosen} {kind}")
 
     def test_damaged_again_and_again_is_an_error_and_not_an_end(
         self, make: Make, whole: Done, tmp_path: Path

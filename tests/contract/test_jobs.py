@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +30,7 @@ from frpipe.jobs.replay.job import Replay
 from frpipe.jobs.verify import job as verify
 from frpipe.jobs.verify.job import PairVerification
 from frpipe.runtime.runtime import Runtime
+from frpipe.stages import workers
 from frpipe.testing.executors import InThisProcess
 from frpipe.testing.job_kit import JobKit, Make
 
@@ -42,13 +44,25 @@ ELSEWHERE = THRESHOLD - 0.1
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
     """Eleven photos and what came of them; units are small, and nothing is drawn, which takes seconds."""
-    with frozen.copied(tmp_path_factory.mktemp("frozen") / "copy") as found, pytest.MonkeyPatch.context() as patch:
+    with (
+        frozen.copied(tmp_path_factory.mktemp("frozen") / "copy") as found,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(output, "figures", lambda _: [])
-        patch.setattr(verify, "UNIT_PAIRS", 4)
+        patch.setattr(verify, "UNIT_PAIRS", 2)
+        patch.setattr(os, "fsync", lambda _: None)
         yield found
 
 
 class TestEnroll(JobKit):
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def nobody_is_suspected(cls) -> Iterator[None]:
+        """No photo costs a worker here: to try photos one by one takes a part that is done again minutes."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "find_poison", _suspected)
+            yield
+
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls, home: Frozen) -> Make:
@@ -165,7 +179,7 @@ class TestDedupSinceAnotherNight(DedupKit):
     @pytest.fixture(scope="class")
     @classmethod
     def source(cls, home: Frozen) -> dict[str, Any]:
-        gallery, before = str(home / "gallery-plain"), str(home / "before")
+        gallery, before = str(home / "gallery-encrypted"), str(home / "before")
         Dedup(before, gallery=gallery, version=1, threshold=THRESHOLD, runtime=InThisProcess()).run()
         return {"gallery": gallery, "since": before}
 
@@ -200,10 +214,9 @@ class TestVerificationMetrics(JobKit):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls, home: Frozen) -> Make:
-        result = str(home / "verified")
-        PairVerification(
-            str(home / "pairs.csv"), str(home / "enroll-finished"), result, threshold=THRESHOLD
-        ).run()
+        result, pairs = str(home / "verified"), home / "mated.csv"
+        pairs.write_text("a,b,mated\nr-01,r-02,true\nr-03,r-05,true\nr-01,r-03,false\nr-06,r-08,false\n")
+        PairVerification(str(pairs), str(home / "enroll-finished"), result, threshold=THRESHOLD).run()
         return lambda out, _, say: VerificationMetrics(Asked([result], out), PairColumns(), say=say)
 
     @pytest.fixture(scope="class")
@@ -241,6 +254,10 @@ class TestFacesPerSubject(JobKit):
     @classmethod
     def other(cls, home: Frozen) -> Make:
         return lambda out, runtime, say: FacesPerSubject(str(home / "enroll-probes"), out, runtime, say)
+
+
+def _suspected(*_: object) -> Any:
+    raise AssertionError("photos are tried one by one, and no worker has died")
 
 
 def _titled(make: Make) -> Make:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,7 +135,11 @@ class JobKit:
                 carry_out(make(out.uri, InThisProcess(), _silent))
             if out.exists(run.SUCCESS):
                 _assert_listed(out)
+            before = _stamps(out)
             again = carry_out(make(out.uri, InThisProcess(), _silent))
+            after = _stamps(out)
+            done = _complete(whole.units, before)
+            assert {name: after[name] for name in done} == {name: before[name] for name in done}, moment
             _assert_same(out, whole.folder, f"killed at change {moment} of {whole.changes}")
             assert _plain(again.as_dict(), out) == _plain(whole.result.as_dict(), whole.folder), moment
 
@@ -166,6 +171,24 @@ class JobKit:
         carry_out(_Disturbed(job, lambda: _damage(out, chosen, kind)))
         assert any("damaged and will be done again" in line for line in said), said
         _assert_same(out, whole.folder, f"{chosen} {kind}")
+
+    def test_a_finished_output_that_has_lost_files_is_made_whole(
+        self, make: Make, whole: Done, tmp_path: Path
+    ) -> None:
+        """One is gone, another one cut short; units that have lost nothing stay as they are."""
+        listed = [file.name for file in run.file_list(whole.folder)]
+        gone, cut = (whole.units or listed)[0], (whole.units or listed)[-1]
+        out = Folder.at(str(shutil.copytree(whole.folder.uri, tmp_path / "out")))
+        out.delete(gone)
+        if cut != gone:
+            _damage(out, [cut], "cut")
+        before = _stamps(out)
+        carry_out(make(out.uri, InThisProcess(), _silent))
+        after = _stamps(out)
+        _assert_same(out, whole.folder, f"without {gone}")
+        hurt = {name.rpartition("/")[2] for name in (gone, cut)}
+        kept = [name for name in whole.units if name.rpartition("/")[2] not in hurt]
+        assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
     def test_damaged_again_and_again_is_an_error_and_not_an_end(
         self, make: Make, whole: Done, tmp_path: Path
@@ -324,6 +347,12 @@ def _folders(names: Sequence[str]) -> list[list[str]]:
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
     return [*folders.values()]
+
+
+def _complete(units: Sequence[str], there: Mapping[str, object]) -> list[str]:
+    """Files of units of which none is lacking. Those of one unit have the same name in their folders."""
+    lacking = {name.rpartition("/")[2] for name in units if name not in there}
+    return [name for name in units if name.rpartition("/")[2] not in lacking]
 
 
 def _needs_units(whole: Done) -> None:

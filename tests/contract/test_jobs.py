@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +17,9 @@ import pytest
 from frozen import THRESHOLD, Frozen
 
 from frpipe.core.config import load_config
-from frpipe.jobs.contract import Say
+from frpipe.core.errors import OutputError
+from frpipe.jobs.check.job import Check
+from frpipe.jobs.contract import Say, carry_out
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.dedup.job import Execution as DedupExecution
 from frpipe.jobs.enroll.job import Enrollment
@@ -32,7 +36,8 @@ from frpipe.jobs.verify.job import PairVerification
 from frpipe.runtime.runtime import Runtime
 from frpipe.stages import workers
 from frpipe.testing.executors import InThisProcess
-from frpipe.testing.job_kit import JobKit, Make
+from frpipe.testing.job_kit import Done, JobKit, Make
+from frpipe.testing.kills import Killed, at_change
 
 sys.path.append(str(installed.EXAMPLE))
 
@@ -77,6 +82,19 @@ class TestEnroll(JobKit):
     def asked(home: Frozen, *settings: str) -> Make:
         config = load_config(None, [*frozen.settings(), *settings])
         return lambda out, runtime, say: Enrollment(str(home / "photos.csv"), out, config, runtime, say)
+
+    @pytest.mark.parametrize(
+        ("name", "change"), [("flip", "embed.flip=true"), ("scaled", "decode.scaled=false")]
+    )
+    def test_another_recipe_is_another_run(self, home: Frozen, whole: Done, name: str, change: str) -> None:
+        other = self.asked(home, change)
+        with pytest.raises(OutputError, match=rf"other settings: recipe.*{name}"):
+            carry_out(other(whole.folder.uri, InThisProcess(), print))
+
+    def test_another_manifest_is_another_run(self, home: Frozen, whole: Done) -> None:
+        job = Enrollment(str(home / "probes.csv"), whole.folder.uri, load_config(None, frozen.settings()))
+        with pytest.raises(OutputError, match="other settings: manifest"):
+            carry_out(job)
 
 
 class TestReplay(JobKit):
@@ -206,6 +224,33 @@ class TestAllPairs(JobKit):
         return lambda out, runtime, say: AllPairs(
             out, features=features, thresholds=(threshold,), block_rows=4, runtime=runtime, say=say
         )
+
+    def test_other_targets_are_reported_anew_from_the_same_units(
+        self, make: Make, whole: Done, tmp_path: Path
+    ) -> None:
+        """Killed at any change of that, too, the output is whole or not marked as complete."""
+
+        def asked(out: Path, *targets: float) -> Any:
+            job: Any = make(str(out), InThisProcess(), said.append)
+            return replace(job, targets=targets)
+
+        said: list[str] = []
+        fresh = carry_out(asked(tmp_path / "fresh", 0.1)).as_dict()
+        with at_change(None) as changes:
+            carry_out(asked(Path(shutil.copytree(whole.folder.uri, tmp_path / "count")), 0.1))
+        assert any("written anew" in line for line in said)
+        for moment in range(1, changes[0] + 1, 3):
+            out = Path(shutil.copytree(whole.folder.uri, tmp_path / str(moment)))
+            units = {path: path.stat().st_mtime_ns for path in out.glob("*/part-*.parquet")}
+            with at_change(moment), pytest.raises(Killed):
+                carry_out(asked(out, 0.1))
+            if (out / "_SUCCESS").exists():
+                assert Check(str(out)).run()[0].whole
+            found = carry_out(asked(out, 0.1)).as_dict()
+            assert found["numbers"] == fresh["numbers"]
+            assert json.loads((out / "report.json").read_text())["numbers"] == fresh["numbers"]
+            assert {path: path.stat().st_mtime_ns for path in units} == units
+            assert Check(str(out)).run()[0].whole
 
 
 class TestVerificationMetrics(JobKit):

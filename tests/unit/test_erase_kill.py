@@ -25,8 +25,9 @@ from frpipe.jobs.features import FeatureRun
 from frpipe.testing.kills import Killed, at_change, die
 
 PERSON, OTHER = "person-0", "person-6"
-# The mark; _SUCCESS; of two parts the plan, faces and images; the index; the receipt, four files, the mark.
-CHANGES = 15
+# The mark; _SUCCESS; of two parts the plan, faces and images; the index; working files of two folders; the
+# receipt, four files, the mark.
+CHANGES = 17
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ class FacePipeline:
 
     def _read(self, photo: PhotoSource) -> bytes | Reject:
         if isinstance(photo, np.ndarray):
-            return _encoded(photo)
+            return encoded(photo)
         if isinstance(photo, bytes):
             return photo
         try:
@@ -90,8 +90,11 @@ def _chain(models: Models) -> StageChain:
     return StageChain.of(models.config, models.stage_cards)
 
 
-def _encoded(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of RGB pixels, so that arrays take the same way as files."""
+def encoded(pixels: np.ndarray) -> bytes:
+    """Lossless PNG of RGB pixels, so that arrays take the same way as files.
+
+    Raises FaceError: not (H, W, 3) uint8.
+    """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise FaceError("the array is not a picture", "pass (H, W, 3) uint8 RGB")
     _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

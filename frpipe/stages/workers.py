@@ -8,7 +8,6 @@ Enroll   all three, one after the other
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -23,17 +22,17 @@ from frpipe.io.output.embeddings import split
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
-from frpipe.models.loading import load_embedder
 from frpipe.runtime.host import ALONE, Host
 from frpipe.runtime.telemetry import record, record_photos, timed
 from frpipe.stages.chain import StageChain
+from frpipe.stages.embedders import Embedders
 from frpipe.stages.headway import Headway, told
 from frpipe.stages.locate import Located, locator_of
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.quarantine.attempts import AttemptLog, Poison
 from frpipe.stages.quarantine.sandbox import find_poison
 from frpipe.stages.run_spec import RunSpec
-from frpipe.stages.tabulate import finish, tabulate
+from frpipe.stages.tabulate import tabulate
 from frpipe.stages.watchdog import Watchdog
 
 
@@ -115,23 +114,14 @@ class Embed:
 
     def __init__(self, spec: RunSpec, host: Host = ALONE) -> None:
         self._host = host
-        self._recipe = spec.recipe
         self._log = attempt_log_of(spec, "embed", host)
-        pool, (first, *others) = spec.config.resources.embed, spec.config.embed
-        self._further = {
-            card.name: load_embedder(card, settings, pool)
-            for card, settings in zip(spec.further, others, strict=True)
-        }
-        self._embedder = load_embedder(spec.embedder, first, pool)
+        self._embedders = Embedders(spec.config, (spec.embedder, *spec.further), spec.recipe)
 
     @timed("embed")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
         self._log.begin(part_batch.part)
-        start = time.perf_counter()
-        further = {name: each.embed(part_batch.crops) for name, each in self._further.items()}
-        vectors = self._embedder.embed(part_batch.crops, Headway(part_batch, self._host.report))
-        images, faces = finish(part_batch, vectors, time.perf_counter() - start, self._recipe, further)
+        images, faces = self._embedders(part_batch, Headway(part_batch, self._host.report))
         return PartBatch(part_batch.part, images, faces, np.zeros((0,), np.uint8)).pack()
 
 

@@ -282,7 +282,7 @@ def test_however_it_is_cut_it_is_brute_force(
     assert code == 0, err
     k = int(str(words[words.index("--top") + 1])) if "--top" in words else 5
     _same(tmp_path / "out", _brute(probes, enrolled, k))
-    assert re.search(r"probes +[\d,]+/s +0:00:00 left", err)
+    assert re.search(r"probes +[\d,]+/s +0:00 left", err)
 
 
 @pytest.mark.parametrize("kernel", ["fp32", "int8"])
@@ -516,14 +516,14 @@ def test_a_worker_killed_midway_costs_no_row(
 ) -> None:
     marker = tmp_path / "died"
 
-    class Search(search.Search):
+    class Search(search.Searcher):
         def __call__(self, table: pa.Table) -> pa.Table:
             if table["unit"][0].as_py() == 2 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().__call__(table)
 
-    monkeypatch.setattr(search, "Search", Search)
+    monkeypatch.setattr(search, "Searcher", Search)
     code, _, err = job(*_words(probes, gallery, tmp_path / "out"))
     assert code == 0, err
     assert marker.exists()
@@ -536,7 +536,7 @@ def test_a_gallery_compacted_under_the_job_is_one_clear_error(
     shutil.copytree(gallery, tmp_path / "G")
     uri, person = str(tmp_path / "G"), _rows_of(gallery)[0]
 
-    class Search(search.Search):
+    class Search(search.Searcher):
         def __call__(self, table: pa.Table) -> pa.Table:
             if table["unit"][0].as_py() == 1:
                 lifecycle.delete(Gallery.open(uri), [person])
@@ -544,7 +544,7 @@ def test_a_gallery_compacted_under_the_job_is_one_clear_error(
             return super().__call__(table)
 
     words = _words(probes, uri, tmp_path / "out", "--workers", 1)
-    monkeypatch.setattr(search, "Search", Search)
+    monkeypatch.setattr(search, "Searcher", Search)
     code, _, err = job(*words)
     assert code == 10
     assert "purged by a compaction" in err

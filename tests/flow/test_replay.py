@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from s3server import S3, s3  # noqa: F401 - a fixture
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ClusterError, ConfigError, OutputError
+from frpipe.core.report import Report
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
@@ -33,6 +35,7 @@ from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.runtime.ray_executor import _rows_of as rows_of
+from frpipe.testing.executors import InThisProcess
 
 # By row of the manifest. Parts have four rows, so that two of the six hold nothing that is replayed.
 CUT_SHORT, STAYS_CUT_SHORT, MISSING, STAYS_MISSING = (1, 9, 10), (11,), (2, 21), (22,)
@@ -203,11 +206,16 @@ def test_killed_at_any_write_the_same_replay_ends_alike(
     finished: Path, replayed: Path, tmp_path: Path
 ) -> None:
     """A reader finds a whole run or none, never one that is marked as complete and is not."""
-    writes = _killed_after(None, lambda: _replay(finished, tmp_path / "count").run())
+
+    def here(output: Path) -> Report:
+        """In this process, so that a worker's writes count too."""
+        return replace(_replay(finished, output), runtime=InThisProcess()).run()
+
+    writes = _killed_after(None, lambda: here(tmp_path / "count"))
     assert writes > 30
     for moment in range(1, writes):
         output = tmp_path / f"out-{moment}"
-        _killed_after(moment, lambda output=output: _replay(finished, output).run())
+        _killed_after(moment, lambda output=output: here(output))
         if (output / "_SUCCESS").exists():
             assert _same(output, replayed)
         _replay(finished, output).run()

@@ -172,11 +172,16 @@ class Fetcher:
             raise Reject(Reason.FETCH_FAILED, describe(error)) from error
 
     def _sized(self, photo: bytes) -> bytes:
-        if not photo:
-            raise Reject(Reason.EMPTY, "no bytes")
-        if len(photo) > self._max_bytes:
-            raise Reject(Reason.TOO_MANY_BYTES, f"more than {self._max_bytes} bytes")
-        return photo
+        return sized(photo, self._max_bytes)
+
+
+def sized(photo: bytes, max_bytes: int) -> bytes:
+    """The same photo. Raises Reject: EMPTY, TOO_MANY_BYTES."""
+    if not photo:
+        raise Reject(Reason.EMPTY, "no bytes")
+    if len(photo) > max_bytes:
+        raise Reject(Reason.TOO_MANY_BYTES, f"more than {max_bytes} bytes")
+    return photo
 
 
 def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:

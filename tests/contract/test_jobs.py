@@ -155,6 +155,8 @@ class TestVerify(JobKit):
 class DedupKit(JobKit):
     """Override `source`."""
 
+    most_kills = 4
+
     @pytest.fixture(scope="class")
     @classmethod
     def source(cls, home: Frozen) -> dict[str, Any]:
@@ -254,7 +256,7 @@ class TestAllPairs(JobKit):
 
 
 class TestVerificationMetrics(JobKit):
-    most_kills = 4
+    most_kills = 3
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -271,7 +273,7 @@ class TestVerificationMetrics(JobKit):
 
 
 class TestIdentificationMetrics(JobKit):
-    most_kills = 4
+    most_kills = 3
 
     @pytest.fixture(scope="class")
     @classmethod

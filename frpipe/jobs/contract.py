@@ -175,8 +175,7 @@ def carry_out(job: Job[Any]) -> Any:
         plan = job.plan(out)
         stored = run.complete(out) if run.check_claim(out, plan.identity) else None
         if stored is not None:
-            job.say("this run is complete already: nothing to do")
-            return plan.stored(out, stored)
+            return _stored(job, plan, out, stored)
         plan.check()
         for remark in plan.remarks:
             job.say(remark)
@@ -184,10 +183,19 @@ def carry_out(job: Job[Any]) -> Any:
         with job.runtime.open(small=plan.small) as executor:
             plan.settle(executor.nodes)
             plan.claimed(out, run.claim(out, plan.identity, plan.facts()))
+            # Meanwhile another process may have been faster, and readers be at its result.
+            stored = run.complete(out)
+            if stored is not None:
+                return _stored(job, plan, out, stored)
             run.reopen(out)
             out.sweep()
             found, launch = until_whole(plan, out, executor, job.say)
         return plan.publish(out, found, launch)
+
+
+def _stored(job: Job[Any], plan: Plan[Any], out: Folder, report: dict[str, Any]) -> Result:
+    job.say("this run is complete already: nothing to do")
+    return plan.stored(out, report)
 
 
 def until_whole(units: UnitWork[G], out: Folder, executor: Executor, say: Say) -> tuple[G, Launch]:

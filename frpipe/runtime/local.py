@@ -7,15 +7,16 @@ told first, as if that came from elsewhere: connections to stores do not outlive
 from __future__ import annotations
 
 import copy
-import ctypes
 import os
+import pickle
 import signal
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import takewhile
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, ClassVar, Never
@@ -30,12 +31,14 @@ from frpipe.runtime.cpus import usable_cpus
 from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Maker, Read, Step, Watch
 from frpipe.runtime.failure import EXPECTED, as_text, revive
 from frpipe.runtime.host import Host
+from frpipe.runtime.parent_death import die_with_parent
 
 # So often may one ticket lose its worker: what counts the losses of a part gives up sooner.
 _MOST_LOSSES = 12
 _ORPHANED_S = 5.0
 _ROWS, _FAILURE, _BUG, _REPORT = "rows", "failure", "bug", "report"
-_PR_SET_PDEATHSIG = 1
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class LocalExecutor(Executor):
@@ -44,9 +47,8 @@ class LocalExecutor(Executor):
     name: ClassVar[str] = "local"
 
     def __init__(self, nodes: Sequence[Node] = ()) -> None:
-        """nodes: none: this machine, with the CPUs that this process may use."""
-        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        self._nodes = nodes or [Node(float(usable_cpus()), float(gpus))]
+        """nodes: none: this machine, with the CPUs and GPUs that this process may use."""
+        self._nodes = nodes or [Node(float(usable_cpus()), float(len(_visible_gpus())))]
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -60,7 +62,7 @@ class LocalExecutor(Executor):
         stall_timeout_s: float | None = STALL_TIMEOUT_S,
         watch: Watch | None = None,
     ) -> Iterator[dict[str, Any]]:
-        crew = _Crew(steps, tickets, stall_timeout_s)
+        crew = _Crew(steps, tickets, stall_timeout_s, self._gpus_for(steps))
         if watch is not None:
             watch(crew.in_hand.copy)
         # Closed at once, however it is left: else workers go on.
@@ -70,22 +72,54 @@ class LocalExecutor(Executor):
     def share(self, read: Read) -> Read:
         return read
 
+    def _gpus_for(self, steps: Sequence[Step]) -> list[str]:
+        """Names of the GPUs that workers share, where a step needs one."""
+        if not any(step.pool.num_gpus for step in steps):
+            return []
+        return _visible_gpus() or [str(number) for number in range(int(self._nodes[0].gpus))]
+
+
+def _visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use: as CUDA, none behind one that is not there."""
+    named = os.environ.get(_VISIBLE_GPUS)
+    if named is None:
+        return _gpus()
+    return list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, named.split(","))))
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs of this machine."""
+    return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+
 
 class _Worker:
-    """The parent's side of a worker process."""
+    """The parent's side of a worker process.
 
-    def __init__(self, makers: Sequence[Maker]) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.connection, theirs = Pipe()
+    place: among the workers of a crew; that of a dead one is taken again.
+    """
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.ticket: int | None = None
+        self.pid = 0
+        self.connection, self._theirs = Pipe()
+
+    def start(self, makers: Sequence[Maker], gpu: str | None) -> None:
+        """Start the process. Raises OSError where the machine has no room for it."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
         parent = os.getpid()
-        with _without_opencv_threads():
+        with _held_signals() as before:
             self.pid = os.fork()
             if not self.pid:
-                self.connection.close()
-                _live(theirs, makers, parent)
-        theirs.close()
-        self.ticket: int | None = None
+                _live(self, makers, gpu, parent, before)
+        self._theirs.close()
+
+    def be(self) -> Connection:
+        """Take the worker's side; in its process."""
+        self.connection.close()
+        return self._theirs
 
     def hand(self, number: int, ticket: Mapping[str, Any]) -> None:
         """Give it a ticket; one that is dead takes it too, and is found to be dead later."""
@@ -93,30 +127,39 @@ class _Worker:
         with suppress(OSError):
             self.connection.send(dict(ticket))
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End the process, whatever it is doing."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        self.reap()
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Wait for the end of the process; its exit code, negative for a signal."""
+        """Wait for the end of the process; its exit code, negative for a signal, 0 where it is not known."""
         self.connection.close()
-        _, status = os.waitpid(self.pid, 0)
-        return os.waitstatus_to_exitcode(status)
+        self._theirs.close()
+        # Where SIGCHLD is ignored, the system waits for children itself.
+        with suppress(ChildProcessError):
+            if self.pid:
+                return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return 0
 
 
 class _Crew:
     """The workers of one stream. in_hand: what they last reported of each part."""
 
     def __init__(
-        self, steps: Sequence[Step], tickets: Sequence[Mapping[str, Any]], stall_timeout_s: float | None
+        self,
+        steps: Sequence[Step],
+        tickets: Sequence[Mapping[str, Any]],
+        stall_timeout_s: float | None,
+        gpus: Sequence[str],
     ) -> None:
         self._makers = [step.make for step in steps]
         self._name = steps[-1].name
         self._tickets = tickets
         self._most = min(max(step.pool.workers for step in steps), len(tickets))
         self._stall_timeout_s = stall_timeout_s
+        self._gpus = gpus
         self._losses = [0] * len(tickets)
         self._left = deque(range(len(tickets)))
         self._workers: list[_Worker] = []
@@ -139,16 +182,44 @@ class _Crew:
                         yield from rows
         finally:
             for worker in self._workers:
-                worker.end()
+                worker.kill()
+            for worker in self._workers:
+                worker.reap()
 
     def _employ(self) -> None:
         """Give everybody something to do, and take on more where there is more."""
-        while self._left and len(self._workers) < self._most:
-            self._workers.append(_Worker(self._makers))
-            self._hand(self._workers[-1])
+        if self._left and len(self._workers) < self._most:
+            with _without_opencv_threads(), threadpool_limits(1):
+                self._take_on()
         for worker in self._workers:
             if self._left and worker.ticket is None:
                 self._hand(worker)
+
+    def _take_on(self) -> None:
+        while self._left and len(self._workers) < self._most:
+            try:
+                worker = self._started()
+            except OSError as error:
+                if not self._workers:
+                    raise _too_few_processes(error) from None
+                # Those that there are do it all.
+                self._most = len(self._workers)
+            else:
+                self._hand(worker)
+
+    def _started(self) -> _Worker:
+        taken = {worker.place for worker in self._workers}
+        place = next(place for place in range(self._most) if place not in taken)
+        worker = _Worker(place)
+        # Before it starts: else nobody would end it where an interrupt comes in between.
+        self._workers.append(worker)
+        try:
+            worker.start(self._makers, self._gpus[place % len(self._gpus)] if self._gpus else None)
+        except OSError:
+            self._workers.remove(worker)
+            worker.reap()
+            raise
+        return worker
 
     def _hand(self, worker: _Worker) -> None:
         number = self._left.popleft()
@@ -203,6 +274,27 @@ class _Crew:
         )
 
 
+def _too_few_processes(error: OSError) -> ClusterError:
+    return ClusterError(
+        f"no worker process could be started: {error.strerror or type(error).__name__}",
+        "see whether the machine has memory left, and how many processes (ulimit -u) and open files "
+        "(ulimit -n) it allows",
+    )
+
+
+@contextmanager
+def _held_signals() -> Iterator[set[int]]:
+    """Hold signals back from this thread; yields those that were held back before.
+
+    What a job does at an interrupt, a worker that has hardly been forked must not do too.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield {int(each) for each in before}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def _without_opencv_threads() -> Iterator[None]:
     """Have OpenCV end its threads before a fork: who tries it afterwards waits for ever."""
@@ -212,15 +304,21 @@ def _without_opencv_threads() -> Iterator[None]:
         return
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(before)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
-def _live(connection: Connection, makers: Sequence[Maker], parent: int) -> Never:
-    """Be a worker to the end of this process."""
+def _live(
+    worker: _Worker, makers: Sequence[Maker], gpu: str | None, parent: int, signals: Iterable[int]
+) -> Never:
+    """Be a worker to the end of this process. signals: which are held back from now on."""
     try:
         _leave_family(parent)
-        _serve(connection, makers, parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        _take_place(gpu)
+        _serve(worker.be(), makers, parent)
     except (EOFError, OSError):  # the parent is gone
         pass
     finally:
@@ -232,13 +330,22 @@ def _leave_family(parent: int) -> None:
     """Outlive neither the parent nor its interrupt, which the parent handles for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if callable(signal.getsignal(signal.SIGHUP)):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    die_with_parent()
     if os.getppid() != parent:
         os._exit(0)
     telemetry.forget_ray()
-    # There is a worker for each CPU.
-    threadpool_limits(1)
+
+
+def _take_place(gpu: str | None) -> None:
+    """Have a GPU of its own, as on Ray; and write nothing between what the job writes to standard output."""
+    # For libraries that are loaded from now on.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if gpu is not None:
+        os.environ[_VISIBLE_GPUS] = gpu
+    with suppress(OSError):
+        os.dup2(2, 1)
 
 
 def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None:
@@ -262,16 +369,14 @@ def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None
         except EXPECTED as error:
             news = (_FAILURE, as_text(error))
         except Exception as error:  # noqa: BLE001 - the parent raises it
-            news = (_BUG, (error, traceback.format_exc()))
-        _send(connection, news)
-
-
-def _send(connection: Connection, news: tuple[str, Any]) -> None:
-    """Send news; of an error that cannot travel its kind."""
-    try:
+            news = (_BUG, (_travelling(error), traceback.format_exc()))
         connection.send(news)
-    except OSError:
-        raise
-    except Exception:  # noqa: BLE001 - whatever its own pickling does; nothing is sent then
-        error, trace = news[1]
-        connection.send((_BUG, (RuntimeError(type(error).__name__), trace)))
+
+
+def _travelling(error: Exception) -> Exception:
+    """The error, or what names its kind where it cannot be written, or not be read again."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever its own pickling does
+        return RuntimeError(type(error).__name__)
+    return error

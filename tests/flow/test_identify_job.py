@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,15 @@ KILLED = """
 import os, signal, sys, time
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.identify import worker as search
-class Searcher(search.Searcher):
-    def __call__(self, table):
+def slow(*words):
+    work = search.Searcher(*words)
+    def searched(table):
         if table["unit"][0].as_py() >= 2:
             time.sleep(600)
-        return super().__call__(table)
-search.Searcher = Searcher
+        return work(table)
+    return searched
+partial = search.partial
+search.partial = lambda _, *words: partial(slow, *words)
 def dying(self, done, counts=None):
     os.kill(os.getpid(), signal.SIGKILL)
 Progress.add = dying
@@ -488,6 +492,21 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(
 # disturbances
 
 
+def _before_each_unit(monkeypatch: pytest.MonkeyPatch, disturb: Callable[[int], None]) -> None:
+    """Have something happen in a worker before it does a unit."""
+
+    def disturbed(*words: Any) -> Callable[[pa.Table], pa.Table]:
+        work = search.Searcher(*words)
+
+        def searched(table: pa.Table) -> pa.Table:
+            disturb(table["unit"][0].as_py())
+            return work(table)
+
+        return searched
+
+    monkeypatch.setattr(search, "partial", lambda _, *words: partial(disturbed, *words))
+
+
 def test_a_driver_killed_midway_goes_on_with_its_version(
     finished: Path, probes: Path, enrolled: Path, gallery: Path, cluster: Cluster, job: Job, tmp_path: Path
 ) -> None:
@@ -516,14 +535,12 @@ def test_a_worker_killed_midway_costs_no_row(
 ) -> None:
     marker = tmp_path / "died"
 
-    class Search(search.Searcher):
-        def __call__(self, table: pa.Table) -> pa.Table:
-            if table["unit"][0].as_py() == 2 and not marker.exists():
-                marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().__call__(table)
+    def die_once(unit: int) -> None:
+        if unit == 2 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(search, "Searcher", Search)
+    _before_each_unit(monkeypatch, die_once)
     code, _, err = job(*_words(probes, gallery, tmp_path / "out"))
     assert code == 0, err
     assert marker.exists()
@@ -536,15 +553,13 @@ def test_a_gallery_compacted_under_the_job_is_one_clear_error(
     shutil.copytree(gallery, tmp_path / "G")
     uri, person = str(tmp_path / "G"), _rows_of(gallery)[0]
 
-    class Search(search.Searcher):
-        def __call__(self, table: pa.Table) -> pa.Table:
-            if table["unit"][0].as_py() == 1:
-                lifecycle.delete(Gallery.open(uri), [person])
-                lifecycle.compact(Gallery.open(uri))
-            return super().__call__(table)
+    def compact(unit: int) -> None:
+        if unit == 1:
+            lifecycle.delete(Gallery.open(uri), [person])
+            lifecycle.compact(Gallery.open(uri))
 
     words = _words(probes, uri, tmp_path / "out", "--workers", 1)
-    monkeypatch.setattr(search, "Searcher", Search)
+    _before_each_unit(monkeypatch, compact)
     code, _, err = job(*words)
     assert code == 10
     assert "purged by a compaction" in err

@@ -12,6 +12,8 @@ import frozen
 import pytest
 from frozen import Frozen
 
+from frpipe.core.errors import GalleryMismatch
+
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 NIGHT = "2026-03-05"
 PLACES = ["--set", "runs={}/new", "--set", "gallery={}/people.gallery", "--set", "photos={}/album"]
@@ -80,6 +82,17 @@ def test_every_job_says_its_plan_in_words_and_as_json(
     if name in COSTED:
         assert facts["executor"] == "local" and facts["estimate"]["memory_mb"] > 250
     assert _names(home.root) == before
+
+
+def test_a_dry_run_refuses_probes_that_the_gallery_was_not_made_for(
+    home: Frozen, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, words, _ = PLANS["identify a manifest"]
+    words = [*(word.replace("{}", str(home.root)) for word in words), "--threshold", "0.9"]
+    main = runpy.run_path(str(JOBS / "identify.py"))["main"]
+    for more in ([], ["--dry-run"]):
+        assert main([*words, "--set", "embed.flip=true", *more]) == GalleryMismatch.exit_code
+        assert "gallery" in capfd.readouterr().err
 
 
 def _names(folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.evaluate import photo_facts
-from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
+from frpipe.jobs.evaluate.job import Asked, EvaluationPlan, IdentificationMetrics, VerificationMetrics
 from frpipe.jobs.evaluate.output import file_name
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
@@ -84,6 +84,14 @@ class TestOutput:
         assert first == again and said[-1].endswith("nothing to do")
         # What is done already is not evaluated once more to find that out.
         assert sum("evaluating" in line for line in said) == 1
+
+    def test_results_that_cannot_be_compared_do_not_keep_the_folder(self, tmp_path: Path) -> None:
+        others = rows() | {side: np.char.add("other ", rows()[side].astype(str)) for side in ("a", "b")}
+        results = [finished(tmp_path / "v", rows()), finished(tmp_path / "w", others)]
+        question = Asked(results, str(tmp_path / "report"), names=("one", "two"), targets=(0.1,))
+        with pytest.raises(ConfigError, match="no trial in common"):
+            VerificationMetrics(question, PairColumns()).run()
+        assert not (tmp_path / "report").exists()
 
     @pytest.mark.parametrize(
         "wrong", [{"thresholds": [np.nan]}, {"targets": [0.0]}, {"cards": [1.0]}, {"confidence": 1.0}]
@@ -191,3 +199,20 @@ class TestSystems:
         question, mated = IdentificationQuestion(targets=()), lecture().some(np.arange(5))
         found = compared([self.of(name, mated, question) for name in "ab"])
         assert {one.note for one in found} == {"insufficient data"}
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations, and the start of a cluster, take their time; who comes second finds the work done."""
+    job = VerificationMetrics(asked(finished(tmp_path / "v", rows()), tmp_path / "report"), PairColumns())
+    reopened: list[str] = []
+
+    def faster(_: object) -> None:
+        monkeypatch.undo()
+        job.run()
+        monkeypatch.setattr(run, "reopen", lambda out: reopened.append(out.uri))
+
+    monkeypatch.setattr(EvaluationPlan, "before_claim", faster)
+    assert job.run().as_dict() == json.loads((tmp_path / "report/report.json").read_text())
+    assert reopened == []

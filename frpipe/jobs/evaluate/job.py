@@ -235,9 +235,23 @@ class EvaluationPlan(Plan[None], Generic[R]):
         """The threshold cards that were asked for."""
         return _cards(self.asked, self.systems, self.created)
 
+    @cached_property
+    def output(self) -> MetricsOutput:
+        """All that is published, but for the cards. Raises ConfigError where results cannot be compared."""
+        systems = self.systems
+        self.say("comparing, drawing")
+        return MetricsOutput(
+            self.out,
+            [system.evaluation for system in systems],
+            compared(systems),
+            self.created,
+            self.asked.title,
+            worst_pictures(systems) if self.asked.thumbnails else None,
+        )
+
     def before_claim(self) -> None:
         """Evaluate: a command that its data refuses must not keep the folder from a better one."""
-        _ = self.cards
+        _ = self.output, self.cards
 
     def facts(self) -> dict[str, Any]:
         return {"created": self.created.isoformat()}
@@ -249,16 +263,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
         return None, 0
 
     def publish(self, out: Folder, found: None, launch: Launch) -> ReportResult:
-        self.say("comparing, drawing")
-        result = MetricsOutput(
-            out,
-            [system.evaluation for system in self.systems],
-            compared(self.systems),
-            self.created,
-            self.asked.title,
-            worst_pictures(self.systems) if self.asked.thumbnails else None,
-        )
-        return self.stored(out, result.publish(self.cards))
+        return self.stored(out, self.output.publish(self.cards))
 
     def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:
         return ReportResult(report, report_text)

@@ -83,6 +83,7 @@ class Identifying:
         if not self._from_manifest:
             return planned(self)
         out = self.place()
+        self._check_recipe()
         search_plan, enrollment = self._search_plan(out), self._enrollment(out).dry_run()
         nodes = self.runtime.nodes(small=False)
         pool = search_pool(search_plan, self.execution.workers, nodes)

@@ -26,6 +26,7 @@ from frpipe.core.reasons import Reason, Reject
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.runtime.failure import EXPECTED, as_text
+from frpipe.runtime.parent_death import die_with_parent
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located, Locator, locator_of
 from frpipe.stages.run_spec import RunSpec
@@ -142,6 +143,7 @@ def _take_stdout() -> Say:
 
 
 def _main() -> None:
+    die_with_parent()
     say = _take_stdout()
     try:
         try_photos(json.load(sys.stdin), say)

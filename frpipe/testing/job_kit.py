@@ -21,6 +21,7 @@ from frpipe.core.errors import OutputError, StorageError
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Job, Plan, Result, Say, carry_out, planned
+from frpipe.runtime.allocation import Node
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
 from frpipe.testing.executors import InThisProcess
@@ -223,6 +224,20 @@ class JobKit:
         assert out.exists(run.SUCCESS)
         assert {file.name for file in run.file_list(out)} <= set(out.walk())
 
+    def test_what_another_process_finishes_meanwhile_is_taken_as_it_is(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        """Another process carries the job out while this one waits for its executor."""
+        out, finished = Folder.at(str(tmp_path / "out")), list[dict[str, tuple[int, int]]]()
+
+        def faster() -> None:
+            carry_out(make(out.uri, InThisProcess(), _silent))
+            finished.append(_stamps(out))
+
+        found = carry_out(_Disturbed(make(out.uri, InThisProcess(), _silent), settling=faster))
+        assert [_stamps(out)] == finished
+        assert _through_json(found) == json.loads(out.read(run.REPORT))
+
 
 def _silent(_: str) -> None:
     """Say nothing."""
@@ -230,13 +245,15 @@ def _silent(_: str) -> None:
 
 @dataclass
 class _Disturbed:
-    """A job to which something happens when all units are published, before they are read back.
+    """A job to which something happens.
 
-    most: so many times.  units: the files that the units have put in place.
+    event: when all units are published, before they are read back; `most` times at most.  settling: once its
+    executor is there.  units: the files that the units have put in place.
     """
 
     job: Job[Any]
-    event: Callable[[], object]
+    event: Callable[[], object] = bool
+    settling: Callable[[], object] = bool
     most: int = 1
     units: Sequence[str] = ()
 
@@ -256,7 +273,7 @@ class _Disturbed:
 
     def plan(self, out: Folder, *, dry: bool = False) -> Plan[Any]:
         plan: Plan[Any] = self.job.plan(out, dry=dry)
-        work = plan.work
+        work, settle = plan.work, plan.settle
 
         def disturbed(out: Folder, executor: Executor) -> int:
             before = set(out.walk())
@@ -267,14 +284,18 @@ class _Disturbed:
                 self.event()
             return rows
 
-        vars(plan)["work"] = disturbed
+        def settled(nodes: Sequence[Node]) -> None:
+            settle(nodes)
+            self.settling()
+
+        vars(plan).update(work=disturbed, settle=settled)
         return plan
 
 
 def _done(make: Make, place: Path) -> Done:
     """Carry a job out, and watch what it writes."""
     out, said, written = Folder.at(str(place)), list[str](), list[tuple[str, str]]()
-    job = _Disturbed(make(out.uri, InThisProcess(), said.append), bool)
+    job = _Disturbed(make(out.uri, InThisProcess(), said.append))
     with _noted(written), at_change(None) as changes:
         result = carry_out(job)
     return Done(out, result, said, [name for uri, name in written if uri == out.uri], job.units, changes[0])

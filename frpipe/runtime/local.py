@@ -368,14 +368,17 @@ def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None
         except EXPECTED as error:
             news = (_FAILURE, as_text(error))
         except Exception as error:  # noqa: BLE001 - the parent raises it
-            news = (_BUG, (_travelling(error), traceback.format_exc()))
+            _send_bug(connection, error, traceback.format_exc())
+            continue
         connection.send(news)
 
 
-def _travelling(error: Exception) -> Exception:
-    """The error, or what names its kind where it cannot be written, or not be read again."""
+def _send_bug(connection: Connection, error: Exception, trace: str) -> None:
+    """Send an error; what names its kind where it cannot be written, or not be made again from its parts."""
     try:
         copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever its own pickling does
-        return RuntimeError(type(error).__name__)
-    return error
+        connection.send((_BUG, (error, trace)))
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever its own pickling does; nothing is sent then
+        connection.send((_BUG, (RuntimeError(type(error).__name__), trace)))

@@ -19,7 +19,7 @@ from cluster import Cluster
 from dedup_runs import DIM, make_gallery, templates_of, unit_vectors
 from enrollment import ROOT
 
-from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery.schema import vector_array
 from frpipe.io.output import run
@@ -207,23 +207,6 @@ def test_a_cohort_is_both_sides_of_it(faces: Faces, found: Evaluation) -> None:
     assert own[CROSS_COHORT, "FNMR"].note == "no trials"
 
 
-def test_what_is_lost_or_damaged_is_done_again_and_the_same_results(job: AllPairs, found: Evaluation) -> None:
-    before = _content(job.output)
-    assert len(before) > 20
-    result = Path(job.output)
-    (result / "histograms/part-000003.parquet").unlink()
-    (result / "errors/part-000004.parquet").write_bytes(b"cut off")
-    said: list[str] = []
-    again = replace(job, say=said.append).run().evaluation
-    assert _content(job.output) == before
-    assert again.numbers == found.numbers
-    assert any("damaged" in line for line in said)
-    said.clear()
-    other = replace(job, say=said.append, targets=(0.1,)).run().evaluation
-    assert any("complete already" in line for line in said)
-    assert other.number("TAR", 0.1) is not None
-
-
 @pytest.mark.slow
 def test_neither_blocks_nor_a_kill_change_what_is_counted(
     job: AllPairs, found: Evaluation, cluster: Cluster, tmp_path: Path
@@ -284,8 +267,3 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
         replace(new, by="subject_id").run()
     assert "units" in new.dry_run().text()
     assert not (tmp_path / "R").exists()
-
-
-def test_an_output_is_one_run_s(job: AllPairs, found: Evaluation) -> None:
-    with pytest.raises(OutputError, match="other settings"):
-        replace(job, thresholds=(0.5,)).run()

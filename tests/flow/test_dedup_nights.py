@@ -142,19 +142,6 @@ def test_only_new_pairs_are_found_since_a_version(
 # disturbances
 
 
-def test_the_same_command_again_does_nothing_and_another_is_refused(
-    synthetic: Path, night: Path, cluster: Cluster
-) -> None:
-    before = {path: path.stat().st_mtime_ns for path in night.rglob("*")}
-    again = dedup_job(cluster, *command_words(synthetic, night))
-    assert again.returncode == 0, again.stderr
-    assert "complete already" in again.stderr
-    other = dedup_job(cluster, *command_words(synthetic, night), "--threshold", 0.7)
-    assert other.returncode == 6
-    assert "threshold_similarity was 0.8, is 0.7" in other.stderr
-    assert {path: path.stat().st_mtime_ns for path in night.rglob("*")} == before
-
-
 @pytest.mark.parametrize("victim", [pytest.param("worker", marks=pytest.mark.slow), "driver"])
 @pytest.mark.slow
 def test_a_kill_costs_no_row(

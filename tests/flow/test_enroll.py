@@ -85,36 +85,6 @@ def test_outputs_are_private(finished: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in finished.rglob("*"))
 
 
-def test_the_same_command_again_does_nothing(finished: Path, manifest: Path, cluster: Cluster) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    again = enroll(manifest, finished, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
-    assert again.returncode == 0
-    assert "complete already" in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
-
-
-@pytest.mark.parametrize("change", ["detect.policy=largest", "embed.flip=true", "decode.scaled=false"])
-def test_another_recipe_on_the_same_output_is_refused(finished: Path, manifest: Path, change: str) -> None:
-    refused = enroll(manifest, finished, "--set", SMALL_PARTS, "--set", change)
-    assert refused.returncode == 6
-    assert change.split("=", maxsplit=1)[0] in refused.stderr
-
-
-def test_another_manifest_on_the_same_output_is_refused(
-    finished: Path, photos: list[Path], tmp_path: Path
-) -> None:
-    refused = enroll(write_manifest(tmp_path / "other.csv", photos[:5]), finished)
-    assert refused.returncode == 6
-    assert "Traceback" not in refused.stderr
-
-
-def test_a_folder_with_other_files_is_not_written_to(manifest: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("do not lose me")
-    refused = enroll(manifest, tmp_path)
-    assert refused.returncode == 6
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
 def test_a_cluster_that_does_not_answer_is_one_clear_error(manifest: Path, tmp_path: Path) -> None:
     refused = enroll(manifest, tmp_path / "out", RAY_ADDRESS="127.0.0.1:9")
     assert refused.returncode == 5
@@ -200,6 +170,7 @@ def test_a_worker_killed_midway_costs_no_row(
     assert content(output, "faces").equals(content(finished, "faces"))
 
 
+@pytest.mark.slow
 def test_a_driver_killed_midway_goes_on_where_it_stopped(
     manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -530,18 +530,6 @@ def test_a_driver_killed_midway_goes_on_with_its_version(
     assert "gallery_version was 2, is 3" in newest[2]
 
 
-def test_a_driver_that_died_before_the_end_only_has_to_seal(
-    finished: Path, probes: Path, gallery: Path, job: Job, tmp_path: Path
-) -> None:
-    shutil.copytree(finished, tmp_path / "out")
-    for name in ("_SUCCESS", "report.json", "files.json", "report.md"):
-        (tmp_path / "out" / name).unlink()
-    before = _states(tmp_path / "out/probes")
-    assert job(*_words(probes, gallery, tmp_path / "out"))[0] == 0
-    assert _states(tmp_path / "out/probes") == before
-    assert (tmp_path / "out/files.json").read_bytes() == (finished / "files.json").read_bytes()
-
-
 def test_a_worker_killed_midway_costs_no_row(
     finished: Path, probes: Path, gallery: Path, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -580,19 +568,6 @@ def test_a_gallery_compacted_under_the_job_is_one_clear_error(
     assert code == 10
     assert "use a new --output" in err
     assert job(*_words(probes, uri, tmp_path / "new"))[0] == 0
-
-
-def test_a_damaged_unit_is_done_again_in_the_same_run(
-    finished: Path, probes: Path, gallery: Path, job: Job, tmp_path: Path
-) -> None:
-    shutil.copytree(finished, tmp_path / "out")
-    victims = [tmp_path / f"out/probes/part-{n:06d}.parquet" for n in (0, 2)]
-    for victim in victims:
-        victim.write_bytes(victim.read_bytes()[:-50])
-    code, _, err = job(*_words(probes, gallery, tmp_path / "out"))
-    assert code == 0, err
-    assert "2 units are damaged" in err
-    assert _rows(tmp_path / "out") == _rows(finished)
 
 
 def test_damaged_probes_are_one_clear_error(probes: Path, gallery: Path, job: Job, tmp_path: Path) -> None:

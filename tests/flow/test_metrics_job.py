@@ -142,14 +142,6 @@ class TestVerification:
         present = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
         assert present - listed == {"files.json", "run.json", "report.json", "report.md", "_SUCCESS"}
 
-    def test_the_same_command_finds_it_done_and_another_is_refused(
-        self, report: Path, verified: Path
-    ) -> None:
-        words = ("verification", "--results", verified, "--output", report)
-        again = job("metrics", *words, "--by", "shift", "--card", 0.05)
-        assert "complete already" in again
-        assert "other settings" in job("metrics", *words, code=6)
-
     def test_a_target_that_the_data_cannot_carry_ends_the_job(self, verified: Path, place: Path) -> None:
         words = ("verification", "--results", verified, "--output", place / "none", "--card", 1e-6)
         assert "are needed" in job("metrics", *words, code=13)

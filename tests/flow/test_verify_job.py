@@ -8,7 +8,6 @@ import os
 import re
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -39,21 +38,6 @@ PEOPLE = 6
 # Numbers of photos in the manifest, after two of each of the people.
 CROWD, BROKEN, FACELESS = range(2 * PEOPLE, 2 * PEOPLE + 3)
 Row = tuple[object, ...]
-
-# A process that dies as soon as its second file is published.
-KILLED = """
-import os, signal, sys
-from frpipe.io.output.units import Units
-publish = Units.publish
-def dying(self, unit, table, metadata):
-    publish(self, unit, table, metadata)
-    if unit == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-Units.publish = dying
-sys.path.insert(0, "jobs")
-import verify
-sys.exit(verify.main())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -274,14 +258,6 @@ def test_a_long_list_is_cut_into_files_that_say_what_they_rest_on(
     assert "model card of sface_2021dec" in report["threshold"]["warning"]
 
 
-def test_the_same_command_again_does_nothing(undisturbed: Path, long_list: Path, features: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
-    code, out, err = _job(long_list, features, undisturbed)
-    assert (code, out) == (0, (undisturbed / "report.md").read_text())
-    assert "complete already" in err
-    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
-
-
 def test_another_run_on_the_same_output_is_refused(
     undisturbed: Path, long_list: Path, features: Path
 ) -> None:
@@ -293,43 +269,6 @@ def test_another_run_on_the_same_output_is_refused(
     code, _, err = _job(other, features, undisturbed)
     assert code == 6
     assert "pairs was" in err
-
-
-@pytest.mark.parametrize("damage", ["removed", "cut"])
-def test_a_file_that_is_lost_is_done_again_and_no_other(
-    damage: str, undisturbed: Path, long_list: Path, features: Path, tmp_path: Path
-) -> None:
-    output = Path(shutil.copytree(undisturbed, tmp_path / "r"))
-    victim, kept = (output / f"pairs/part-00000{n}.parquet" for n in (2, 1))
-    if damage == "removed":
-        victim.unlink()
-    else:
-        victim.write_bytes(victim.read_bytes()[:-100])
-    before = kept.stat().st_mtime_ns
-    code, _, err = _job(long_list, features, output)
-    assert code == 0, err
-    assert pq.read_table(output / "pairs").equals(pq.read_table(undisturbed / "pairs"))
-    assert (output / "report.json").read_text() == (undisturbed / "report.json").read_text().replace(
-        str(undisturbed), str(output)
-    )
-    assert kept.stat().st_mtime_ns == before
-
-
-def test_killed_midway_the_same_command_goes_on(
-    undisturbed: Path, long_list: Path, features: Path, tmp_path: Path
-) -> None:
-    words = ("--pairs", long_list, "--features", features, "--output", tmp_path / "r")
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, words)], cwd=ROOT, check=False, timeout=120
-    )
-    assert killed.returncode == -signal.SIGKILL
-    first = tmp_path / "r/pairs/part-000000.parquet"
-    before = first.stat().st_mtime_ns
-    assert not (tmp_path / "r/_SUCCESS").exists()
-    code, _, err = _job(*words[1::2])
-    assert code == 0, err
-    assert pq.read_table(tmp_path / "r/pairs").equals(pq.read_table(undisturbed / "pairs"))
-    assert first.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
@@ -455,12 +394,6 @@ def test_features_that_are_not_finished_are_refused(features: Path, tmp_path: Pa
     pairs = _list(tmp_path / "p.csv", [(_id(0), _id(1))])
     assert _job(pairs, copy, tmp_path / "r")[0] == 6
     assert _job(pairs, tmp_path / "none", tmp_path / "r")[0] == 6
-
-
-def test_a_folder_with_other_files_is_not_written_to(features: Path, tmp_path: Path) -> None:
-    pairs = _list(tmp_path / "p.csv", [(_id(0), _id(1))])
-    assert _job(pairs, features, tmp_path)[0] == 6
-    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
 # the documentation

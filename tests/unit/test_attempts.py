@@ -11,7 +11,7 @@ from frpipe.core.reasons import Reason
 from frpipe.io.storage.folder import Folder
 from frpipe.runtime.failure import as_text, revive
 from frpipe.runtime.host import Host
-from frpipe.stages.quarantine.attempts import AttemptLog, Poison, clear_attempts
+from frpipe.stages.quarantine.attempts import AttemptLog, Poison, clear_attempts, forget_attempts
 
 
 @pytest.fixture
@@ -79,6 +79,17 @@ def test_condemned_photos_are_remembered_until_the_run_is_complete(out: Folder) 
     assert AttemptLog(out, "bbb", "locate", 4).poison(8) == {}
     clear_attempts(out)
     assert AttemptLog(out, "bbb", "locate", 4).poison(7) == {}
+
+
+def test_a_part_that_was_published_and_is_done_again_is_not_suspect(out: Folder) -> None:
+    log = _log(out, "aaa", "n1", living={"n1"})
+    for part in (0, 10):
+        log.begin(part)
+    log.condemn(0, {3: Poison(3, Reason.HUNG_WORKER, "no answer", 2)})
+    forget_attempts(out, [0])
+    again, other = log.begin(0), log.begin(10)
+    assert (again.number, again.suspect, other.number, other.suspect) == (1, False, 2, True)
+    assert log.poison(0).keys() == {3}
 
 
 def test_nothing_stays_of_the_marks_of_a_run_that_is_complete(out: Folder, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from frozen import EMBEDDER, Frozen, copied, settings
-from kills import Killed, at_change, die
 from staged_runs import config, dry_run, enrolled, replayed, table
 from undrawn import undrawn
 
@@ -38,6 +37,7 @@ from frpipe.jobs.verify.job import PairVerification
 from frpipe.stages.models import Models
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.testing.faces import located_faces, plan_of
+from frpipe.testing.kills import Killed, at_change, die
 from frpipe.testing.tiny import tiny_embedder
 
 OTHER, DIM = "tiny_other", 8

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from kills import Killed, at_change, die
 from night_runs import DONE, FIXTURES, KILLED, known_nights
 
 from frpipe.cli.main import main
@@ -33,6 +32,7 @@ from frpipe.jobs.nightly.doubts import DOUBTS, doubted, write_doubts
 from frpipe.jobs.nightly.history import nights
 from frpipe.jobs.nightly.lease import LeaseError, lease
 from frpipe.jobs.nightly.report import write_report
+from frpipe.testing.kills import Killed, at_change, die
 
 ANNA = frozenset({"anna"})
 

@@ -6,9 +6,7 @@ import json
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,12 @@ from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.features import FeatureRun
+from frpipe.testing.kills import Killed, at_change, die
 
 PERSON, OTHER = "person-0", "person-6"
-# The mark; _SUCCESS; of two parts the plan, faces and images; the index; the receipt, four files, the mark.
-CHANGES = 15
+# The mark; _SUCCESS; of two parts the plan, faces and images; the index; working files of two folders; the
+# receipt, four files, the mark.
+CHANGES = 17
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def test_killed_at_any_write_the_same_command_ends_alike(
 ) -> None:
     identity = run.begun(finished)["identity"]
     whole, whole_erased = _rows(finished), _rows(erased)
-    with _at_change(None, lambda: None) as count:
+    with at_change(None, lambda: None) as count:
         _erase(_copy(finished, tmp_path / "count"), PERSON)
     assert count[0] == CHANGES
     for moment in range(1, count[0] + 1):
         out = _copy(finished, tmp_path / str(moment))
-        with _at_change(moment, _die), pytest.raises(_Killed):
+        with at_change(moment, die), pytest.raises(Killed):
             _erase(out, PERSON)
         if run.complete(out) is not None:
             assert _rows(out) in (whole, whole_erased), moment
@@ -73,7 +73,7 @@ def test_one_that_broke_off_is_ended_first_or_with_another_if_that_is_said(
     finished: Folder, tmp_path: Path
 ) -> None:
     out = _copy(finished, tmp_path / "out")
-    with _at_change(6, _die), pytest.raises(_Killed):
+    with at_change(6, die), pytest.raises(Killed):
         _erase(out, PERSON)
     with pytest.raises(OutputError, match="an erasure of other people"):
         _erase(out, OTHER)
@@ -96,7 +96,7 @@ def test_two_at_once_end_right(finished: Folder, tmp_path: Path, second: str) ->
             except OutputError as error:
                 refused.append(error)
 
-        with _at_change(moment, other):
+        with at_change(moment, other):
             _erase(out, PERSON)
         assert bool(refused) == (second is OTHER and moment > 1), moment
         if refused:
@@ -126,34 +126,6 @@ def test_threads_of_one_erasure_take_it_up_again_together(finished: Folder, tmp_
             out.delete(run.ERASING)
             deque(pool.map(check, range(threads)), maxlen=0)
     journal.close()
-
-
-class _Killed(BaseException):
-    pass
-
-
-def _die() -> None:
-    raise _Killed
-
-
-@contextmanager
-def _at_change(moment: int | None, event: Callable[[], object]) -> Iterator[list[int]]:
-    """Have something happen before the n-th change of any folder: death lasts, anything else happens once."""
-    count = [0]
-
-    def hooked(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            count[0] += 1
-            if count[0] == moment or (moment is not None and event is _die and count[0] > moment):
-                event()
-            return original(*arguments)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("write", "create", "delete"):
-            patch.setattr(Folder, name, hooked(getattr(Folder, name)))
-        yield count
 
 
 def _erase(out: Folder, person: str) -> Any:

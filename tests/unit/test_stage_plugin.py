@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 from frozen import Frozen, copied
-from kills import Killed, at_change, die
 from staged_runs import config, dry_run, enrolled, replayed, table
 
 from frpipe.cli.main import main
@@ -31,6 +30,7 @@ from frpipe.stages.models import Models
 from frpipe.stages.quarantine import trial
 from frpipe.stages.stage import FaceBatch, StageResult, stage_class
 from frpipe.stages.stage_docs import stage_tables
+from frpipe.testing.kills import Killed, at_change, die
 from frpipe.testing.tiny import tiny_embedder
 
 ON = "stages.brightness={}"

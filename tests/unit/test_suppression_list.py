@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from gallery_rows import content, files_with, ids, people, spec
-from kills import Killed, at_change, die
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryDamaged, GalleryError
@@ -22,6 +21,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.suppression import Names, Suppressions, digest
 from frpipe.jobs.gallery_files import export, import_file
+from frpipe.testing.kills import Killed, at_change, die
 
 SHA = "ab" * 32
 

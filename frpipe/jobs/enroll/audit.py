@@ -24,6 +24,7 @@ from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import UnitWork
 from frpipe.runtime.executor import Executor
+from frpipe.stages.quarantine.attempts import forget_attempts
 
 _THREADS = 8
 _AT_ONCE = 64
@@ -81,6 +82,7 @@ class PartWork(UnitWork[Audit]):
         found = audit(out, self.cut)
         if found.damaged:
             run.refuse_sealed(out)
+            forget_attempts(out, found.damaged)
         for part in found.damaged:
             withdraw_part(out, part)
         return found, len(found.damaged)

@@ -10,6 +10,7 @@ it, and the part is done again. Else, or at the second loss, a photo may be to b
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from frpipe.core.errors import InvariantError, OutputError
@@ -95,6 +96,16 @@ class AttemptLog:
 
     def _of(self, part: int) -> Folder:
         return self._folder.child(f"{part:06d}")
+
+
+def forget_attempts(out: Folder, parts: Collection[int]) -> None:
+    """Remove the marks of parts that were published and are done again: nobody died over them.
+
+    What is known of their photos stays.
+    """
+    folders = {f"{part:06d}" for part in parts}
+    marks = (entry.name for entry in out.list(ATTEMPTS) if not entry.name.endswith(f"/{_POISON}"))
+    out.delete_all([name for name in marks if name.split("/")[-2] in folders])
 
 
 def clear_attempts(out: Folder) -> None:

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import InvariantError
 from frpipe.io.output import run
-from frpipe.io.output.features import read_part_output
-from frpipe.io.output.parts import done_parts
+from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
@@ -60,7 +59,7 @@ class CountPlan(Plan[Counter[str]]):
 
     @cached_property
     def parts(self) -> list[int]:
-        return sorted(done_parts(self.source.folder))
+        return self.source.features.parts()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -107,19 +106,20 @@ class CountPlan(Plan[Counter[str]]):
         return ReportResult(report, as_text)
 
     def describe(self) -> DryRun:
-        facts = {"parts": len(self.parts), "faces": self.source.faces}
-        return DryRun([f"count      {facts['faces']:,} faces of {facts['parts']:,} parts"], facts)
+        parts, faces = len(self.parts), self.source.faces
+        facts = {"job": "faces_per_subject", "parts": parts, "faces": faces}
+        return DryRun([f"count      {faces:,} faces of {parts:,} parts"], facts)
 
 
 class PartCounter:
     """Counts one part after another."""
 
     def __init__(self, features: str, output: str, _host: Host) -> None:
-        self._features, self._units = Folder.at(features), Units(Folder.at(output), COUNTS)
+        self._features, self._units = Features.at(features), Units(Folder.at(output), COUNTS)
 
     def __call__(self, ticket: pa.Table) -> pa.Table:
         unit = ticket["unit"][0].as_py()
-        _, faces = read_part_output(self._features, unit, ["image_id"], ["subject_id"])
+        faces = self._features.faces(unit, ["subject_id"])
         counts = Counter(subject or "" for subject in faces["subject_id"].to_pylist())
         rows = {"subject_id": list(counts), "faces": list(counts.values())}
         self._units.publish(unit, pa.table(rows), {})

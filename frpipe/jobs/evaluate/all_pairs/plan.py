@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
@@ -117,10 +119,23 @@ class AllPairsPlan(Plan[Totals]):
 
     def publish(self, out: Folder, found: Totals, launch: Launch) -> AllPairsResult:
         """Check that each pair was counted once, and report."""
+        return self._sealed(out, self._evaluated(out, found))
+
+    def stored(self, out: Folder, report: dict[str, Any]) -> AllPairsResult:
+        """The result, and the report anew if it is asked for other targets, or by another name."""
+        found, _ = self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read)
+        result = AllPairsResult(self._evaluated(out, found))
+        if json.loads(json.dumps(result.as_dict(), default=str)) == report:
+            return result
+        self.say("its report was for other targets, or by another name: it is written anew")
+        run.reopen(out)
+        return self._sealed(out, result.evaluation)
+
+    def _evaluated(self, out: Folder, found: Totals) -> Evaluation:
         found.check(self.comparisons)
         provenance = {**self.compared, **{key: getattr(self.spec, key) for key in _HASHES}, "output": out.uri}
         provenance |= {"by": self.content["by"], "block_rows": self.source.block_rows}
-        evaluation = evaluation_of(
+        return evaluation_of(
             found,
             name=self.name,
             thresholds=self.thresholds,
@@ -128,17 +143,14 @@ class AllPairsPlan(Plan[Totals]):
             error=self.error,
             provenance=provenance,
         )
+
+    def _sealed(self, out: Folder, evaluation: Evaluation) -> AllPairsResult:
         created = datetime.fromisoformat(run.begun(out)["created"])
         files = [file for sub in _TABLES for file in Units(out, sub).files()]
         files += MetricsOutput(out, [evaluation], (), created).write({})
         result = AllPairsResult(evaluation)
         run.seal(out, files, result.as_dict(), result.text() + "\n")
         return result
-
-    def stored(self, out: Folder, report: dict[str, Any]) -> AllPairsResult:
-        """The report anew, as it may be asked for other targets."""
-        found, _ = self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read)
-        return self.publish(out, found, Launch(0, 0.0))
 
     def _gathered(
         self, histograms: Units, errors: Units, read: Callable[[Units, int], pa.Table | None]

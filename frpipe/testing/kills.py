@@ -1,4 +1,4 @@
-"""Have something happen between two writes of any folder: a death, or what another process does."""
+"""Have something happen between two changes of any folder: a death, or what another process does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from frpipe.io.storage.folder import Folder
+
+_CHANGES = ("write", "create", "publish", "adopt", "delete", "delete_all")
 
 
 class Killed(BaseException):
@@ -21,10 +23,10 @@ def die() -> None:
 
 
 @contextmanager
-def at_change(moment: int | None, event: Callable[[], object]) -> Iterator[list[int]]:
+def at_change(moment: int | None, event: Callable[[], object] = die) -> Iterator[list[int]]:
     """Have an event before the n-th write, creation or deletion: death lasts, anything else happens once.
 
-    The list holds how many changes there were.
+    The list holds how many changes there were. Seen is what happens in this process.
     """
     count, inside = [0], [False]
 
@@ -42,6 +44,6 @@ def at_change(moment: int | None, event: Callable[[], object]) -> Iterator[list[
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("write", "create", "delete", "adopt"):
+        for name in _CHANGES:
             patch.setattr(Folder, name, hooked(getattr(Folder, name)))
         yield count

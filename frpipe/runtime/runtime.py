@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from frpipe.core.config import ExecutorChoice
+from frpipe.core.errors import ConfigError
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.local import LocalExecutor
@@ -50,6 +51,11 @@ class Runtime:
         """Whether Ray is not needed. small: whether there is little to do."""
         if self.choice == "auto":
             return small and not self._has_cluster()
+        if self.choice == "local" and self.address not in (None, "", "local"):
+            raise ConfigError(
+                f"the cluster at {self.address} is named, and the executor is local",
+                "leave --address out, or take --executor ray",
+            )
         return self.choice == "local"
 
     @contextmanager

@@ -18,6 +18,7 @@ from frozen import THRESHOLD, Frozen
 
 from frpipe.core.config import load_config
 from frpipe.core.errors import OutputError
+from frpipe.io.output import run
 from frpipe.jobs.check.job import Check
 from frpipe.jobs.contract import Say, carry_out
 from frpipe.jobs.dedup.job import Dedup
@@ -226,6 +227,18 @@ class TestAllPairs(JobKit):
         return lambda out, runtime, say: AllPairs(
             out, features=features, thresholds=(threshold,), block_rows=4, runtime=runtime, say=say
         )
+
+    def test_of_two_first_launches_the_second_takes_the_blocks_of_the_first(
+        self, make: Make, whole: Done, tmp_path: Path
+    ) -> None:
+        rival: Any = make(str(tmp_path / "out"), InThisProcess(), lambda _: None)
+        other = replace(rival, block_rows=3)
+        plan, place = other.plan(rival.place()), rival.place()
+        first = rival.plan(place)
+        facts = run.claim(place, first.identity, first.facts())
+        plan.claimed(place, facts)
+        assert plan.units == first.units and plan.source.block_rows == 4
+        assert carry_out(other).as_dict()["numbers"] == whole.result.as_dict()["numbers"]
 
     def test_other_targets_are_reported_anew_from_the_same_units(
         self, make: Make, whole: Done, tmp_path: Path

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from threadpoolctl import threadpool_info
 
-from frpipe.core.errors import ClusterError, OutputError
+from frpipe.core.errors import ClusterError, ConfigError, OutputError
 from frpipe.runtime.allocation import Node, Pool
 from frpipe.runtime.executor import Look, Step, Work
 from frpipe.runtime.host import Host
@@ -244,6 +244,11 @@ def test_without_ray_where_there_is_little_to_do_and_no_cluster_is_named(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert runtime.is_local(small=small) is local
+
+
+def test_a_cluster_that_is_named_is_not_left_out_without_a_word() -> None:
+    with pytest.raises(ConfigError, match="head:6379 is named, and the executor is local"):
+        Runtime("head:6379", "local").is_local(small=True)
 
 
 def test_what_a_setting_chooses_a_flag_overrides() -> None:

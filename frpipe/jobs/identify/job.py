@@ -90,6 +90,7 @@ class Identifying:
         lines = ["first the manifest is enrolled:", *enrollment.lines, "then its faces are searched:"]
         lines += [*search_plan.lines(), f"pool       {pool}", *search_plan.remarks()]
         facts = {"job": "identify", **search_plan.facts(), "enroll": dict(enrollment.facts)}
+        facts |= {name: enrollment.facts[name] for name in ("executor", "estimate")}
         facts |= {"pool": str(pool), "remarks": search_plan.remarks(), "output": self.output}
         return DryRun(lines, facts)
 

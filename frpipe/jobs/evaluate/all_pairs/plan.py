@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -96,6 +96,13 @@ class AllPairsPlan(Plan[Totals]):
     def facts(self) -> dict[str, Any]:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return {"created": created, "block_rows": self.source.block_rows, **self.compared}
+
+    def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
+        """Take the blocks of the first launch, by which units are numbered."""
+        if self.source.block_rows != facts["block_rows"]:
+            self.source = self.source.in_blocks(int(facts["block_rows"]))
+            for name in ("units", "counts"):
+                self.__dict__.pop(name, None)
 
     def work(self, out: Folder, executor: Executor) -> int:
         done = set.intersection(*(Units(out, sub).done() for sub in _TABLES))

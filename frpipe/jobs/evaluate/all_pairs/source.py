@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,9 @@ class LabelledSource(Protocol):
     @property
     def block_rows(self) -> int: ...
 
+    def in_blocks(self, block_rows: int) -> LabelledSource:
+        """The same in blocks of another size."""
+
     @property
     def left_out(self) -> Mapping[str, int]: ...
 
@@ -70,6 +73,10 @@ class LabelledGallery:
     def left_out(self) -> Mapping[str, int]:
         """Always empty: a gallery holds templates alone."""
         return {}
+
+    def in_blocks(self, block_rows: int) -> Self:
+        """The same in blocks of another size."""
+        return replace(self, block_rows=block_rows)
 
     @property
     def blocks(self) -> Sequence[Any]:
@@ -132,6 +139,10 @@ class LabelledFeatures:
             left_out += others
         uri, embedder = found.folder.uri, found.embedder
         return cls(uri, found.created, block_rows, by, chosen, left_out, embedder)
+
+    def in_blocks(self, block_rows: int) -> Self:
+        """The same in blocks of another size."""
+        return replace(self, block_rows=block_rows)
 
     @cached_property
     def blocks(self) -> Sequence[Any]:

@@ -54,6 +54,7 @@ class PhotoProgress:
         self._counts: Counter[str] = Counter()
         self._published: set[int] = set()
         self._held: dict[int, Mapping[str, int]] = {}
+        self._refusal: Exception | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="progress", daemon=True)
@@ -85,7 +86,9 @@ class PhotoProgress:
         self._in_hand = in_hand
 
     def add(self, receipt: Mapping[str, int]) -> None:
-        """Count a published part."""
+        """Count a published part. Raises what `say` has raised meanwhile."""
+        if self._refusal is not None:
+            raise self._refusal
         counts = dict(receipt)
         with self._lock:
             part = counts.pop("part")
@@ -103,7 +106,11 @@ class PhotoProgress:
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_S):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - such as a lease that is lost: the next receipt raises it
+                self._refusal = error
+                return
 
     def _tell(self, at_once: bool = False) -> None:
         held: Counter[str] = Counter()

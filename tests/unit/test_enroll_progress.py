@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RpcError
 
+from frpipe.core.errors import LeaseError
 from frpipe.jobs import progress as module
 from frpipe.jobs.enroll import runner
 from frpipe.jobs.progress import PhotoProgress
@@ -84,6 +85,22 @@ def test_lines_come_by_themselves_while_it_is_under_way() -> None:
         progress.watch(lambda: {0: {"ok": 9}})
         assert heard.wait(30)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_who_may_not_go_on_learns_it_with_the_next_part() -> None:
+    """A night whose lease is lost raises where it says something."""
+    tried = threading.Event()
+
+    def refuse(_: str) -> None:
+        tried.set()
+        raise LeaseError("another night is under way", "let it end")
+
+    with PhotoProgress(20, refuse) as progress:
+        progress.watch(lambda: {0: {"ok": 9}})
+        assert tried.wait(30)
+        progress._watcher.join()
+        with pytest.raises(LeaseError):
+            progress.add(_receipt(0, 7))
 
 
 def test_before_any_photo_is_done_it_says_how_many_are_located_and_no_time() -> None:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RpcError
 
-from frpipe.core.errors import LeaseError
 from frpipe.jobs import progress as module
 from frpipe.jobs.enroll import runner
+from frpipe.jobs.nightly.lease import LeaseError
 from frpipe.jobs.progress import PhotoProgress
 from frpipe.runtime import ray_executor
 from frpipe.runtime.host import ALONE

@@ -21,15 +21,14 @@ from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.jobs.check.job import Check
 from frpipe.jobs.contract import Say, carry_out
-from frpipe.jobs.dedup.job import Dedup
-from frpipe.jobs.dedup.job import Execution as DedupExecution
+from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.evaluate import output
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
 from frpipe.jobs.evaluate.pair_results import PairColumns
 from frpipe.jobs.features import stored_settings
-from frpipe.jobs.identify.job import Execution, Identifying
+from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.jobs.verify import job as verify
@@ -129,7 +128,7 @@ class TestIdentify(JobKit):
 
     @staticmethod
     def asked(home: Frozen, threshold: float) -> Make:
-        how = Execution(probe_rows=1)
+        how = SearchExecution(probe_rows=1)
         probes, gallery = str(home / "enroll-finished"), str(home / "gallery-plain")
         return lambda out, runtime, say: Identifying(
             probes, gallery, out, threshold=threshold, execution=how, runtime=runtime, say=say

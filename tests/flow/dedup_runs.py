@@ -18,7 +18,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
-from frpipe.jobs.dedup.job import Dedup, Execution
+from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.runtime.runtime import Runtime
 
 DIM = 32
@@ -81,7 +81,7 @@ def command_words(gallery: object, output: Path) -> list[object]:
 def dedup(
     cluster: Cluster, output: Path, gallery: object, threshold: float = THRESHOLD, **settings: Any
 ) -> dict[str, Any]:
-    settings |= {"execution": Execution(block_rows=25), "runtime": Runtime(cluster.address)}
+    settings |= {"execution": DedupExecution(block_rows=25), "runtime": Runtime(cluster.address)}
     return Dedup(str(output), gallery=str(gallery), threshold=threshold, **settings).run().as_dict()
 
 

@@ -20,7 +20,7 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.job import Dedup, Execution
+from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.jobs.dedup.sheet import check_page
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.executor import Executor
@@ -55,7 +55,7 @@ class TwoCpus(Runtime):
 
 
 def _job(gallery: Gallery, out: Path, block_rows: int = 40, workers: int | None = None, **more: Any) -> Dedup:
-    execution = Execution(block_rows=block_rows, workers=workers)
+    execution = DedupExecution(block_rows=block_rows, workers=workers)
     asked = {"threshold": 0.5, "runtime": TwoCpus(), **more}
     return Dedup(str(out), gallery=gallery.uri, execution=execution, **asked)
 

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _dedup(options: argparse.Namespace) -> int:
     from frpipe.io import threshold_file
-    from frpipe.jobs.dedup.job import Dedup, Execution  # Ray takes a second; --help should not
+    from frpipe.jobs.dedup.job import Dedup, DedupExecution  # Ray takes a second; --help should not
     from frpipe.jobs.dedup.sheet import check_page
 
     job = Dedup(
@@ -50,7 +50,7 @@ def _dedup(options: argparse.Namespace) -> int:
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         since=options.since,
         since_version=options.since_version,
-        execution=Execution(options.workers, options.kernel, options.block_rows, options.max_pairs),
+        execution=DedupExecution(options.workers, options.kernel, options.block_rows, options.max_pairs),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,

@@ -35,7 +35,7 @@ def _identify(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
 
     from frpipe.io import threshold_file
-    from frpipe.jobs.identify.job import Execution, Identifying  # Ray takes a second
+    from frpipe.jobs.identify.job import Identifying, SearchExecution  # Ray takes a second
 
     job = Identifying(
         options.probes,
@@ -49,7 +49,7 @@ def _identify(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         config=config,
-        execution=Execution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
+        execution=SearchExecution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,

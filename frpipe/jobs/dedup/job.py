@@ -38,7 +38,7 @@ BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class DedupExecution:
     """How fast and where, never what.
 
     workers: None takes one for each CPU (or GPU) of the cluster.  block_rows: templates of a block, unless a
@@ -67,7 +67,7 @@ class Dedup:
     card: ThresholdCard | None = None
     since: str | None = None
     since_version: int | None = None
-    execution: Execution = Execution()
+    execution: DedupExecution = DedupExecution()
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     embedder: str | None = None

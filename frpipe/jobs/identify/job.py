@@ -34,7 +34,7 @@ _COMPLETE = "this run is complete already: nothing to do"
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class SearchExecution:
     """How fast and where, never what.
 
     workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
@@ -68,7 +68,7 @@ class Identifying:
     threshold: float | None = None
     card: ThresholdCard | None = None
     config: Config = field(default_factory=Config)
-    execution: Execution = Execution()
+    execution: SearchExecution = SearchExecution()
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     embedder: str | None = None

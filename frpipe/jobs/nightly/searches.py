@@ -16,7 +16,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import ReportResult
 from frpipe.jobs.dedup import job as duplicates
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.identify.job import Execution, Identifying
+from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.faces import changed, enrolled, gallery_version, opened, say_links
 from frpipe.jobs.nightly.history import Past
@@ -113,7 +113,7 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Re
         threshold=how.threshold,
         card=card_of(how),
         since=since.folder.child(DEDUP).uri if since else None,
-        execution=duplicates.Execution(execution.workers, execution.kernel, max_pairs=how.max_pairs),
+        execution=duplicates.DedupExecution(execution.workers, execution.kernel, max_pairs=how.max_pairs),
         runtime=work.runtime,
         say=work.say,
     ).run()
@@ -156,7 +156,7 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         threshold=chosen.threshold,
         card=card_of(chosen),
         config=work.config.settings,
-        execution=Execution(execution.workers, execution.kernel),
+        execution=SearchExecution(execution.workers, execution.kernel),
         runtime=work.runtime,
         say=work.say,
     ).run()

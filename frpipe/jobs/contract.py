@@ -24,6 +24,7 @@ from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 G = TypeVar("G")
+R = TypeVar("R")
 P_co = TypeVar("P_co", bound="Plan[Any]", covariant=True)
 _ROUNDS = 3
 
@@ -159,6 +160,27 @@ class Job(Protocol[P_co]):
 
     def plan(self, out: Folder, *, dry: bool = False) -> P_co:
         """What follows from what was asked. Where `dry`, nothing is written."""
+
+
+class Startable(Generic[R]):
+    """The two ways to start a `Job`, for its class to inherit. R: of its result."""
+
+    __slots__ = ()
+
+    def run(self) -> R:
+        """Carry the job out, or what is left of it. Raises FrpipeError, with a remedy."""
+        job: Any = self
+        result: R = carry_out(job)
+        return result
+
+    def dry_run(self) -> DryRun:
+        """What the job would do. Nothing is written."""
+        job: Any = self
+        return planned(job)
+
+    def ended(self, _out: Folder) -> R | None:
+        """None, where the sources of a job stay as they are: see `Job`."""
+        return None
 
 
 def carry_out(job: Job[Any]) -> Any:

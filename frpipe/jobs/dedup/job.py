@@ -14,13 +14,12 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import ReportResult, carry_out, planned
+from frpipe.jobs.contract import ReportResult, Startable
 from frpipe.jobs.dedup.plan import DedupPlan
 from frpipe.jobs.dedup.report import report_text
 from frpipe.jobs.dedup.schema import DEDUP_VERSION
 from frpipe.jobs.dedup.since import REMEDY, OldResult, with_fresh
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
-from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
@@ -52,11 +51,14 @@ class DedupExecution:
 
 
 @dataclass(frozen=True)
-class Dedup:
+class Dedup(Startable[ReportResult]):
     """Which gallery or which features, and from where on two templates are alike.
 
     since: the result of another night, to be brought up to date; since_version: only pairs with a template
     that this version of the gallery does not have.  embedder: of the features; None: their first.
+
+    `run` raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
+    pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
     """
 
     output: str
@@ -71,19 +73,6 @@ class Dedup:
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     embedder: str | None = None
-
-    def run(self) -> ReportResult:
-        """Run the job, resuming it if it was interrupted; returns the report.
-
-        Raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
-        pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
-        """
-        found: ReportResult = carry_out(self)
-        return found
-
-    def dry_run(self) -> DryRun:
-        """The plan; nothing is written."""
-        return planned(self)
 
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""

@@ -20,7 +20,7 @@ from frpipe.io.output import run
 from frpipe.io.output.plan import Draft, plan_of, read_part
 from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import Launch, Plan, carry_out, planned
+from frpipe.jobs.contract import Launch, Plan, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.audit import Audit, PartWork
 from frpipe.jobs.enroll.runner import stream
@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Enrollment:
+class Enrollment(Startable[Report]):
     """What to enroll, where to, and how. Everything but `say` and `runtime` decides the outcome.
 
     obeyed: whom and what to leave out. It may differ from launch to launch: parts that are done stay.
@@ -61,22 +61,9 @@ class Enrollment:
     def __post_init__(self) -> None:
         object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
 
-    def run(self) -> Report:
-        """Run the job, or resume it. Raises a FrpipeError with a remedy if it cannot be done."""
-        found: Report = carry_out(self)
-        return found
-
-    def dry_run(self) -> DryRun:
-        """The plan; the manifest is checked in full, and nothing is written to the output."""
-        return planned(self)
-
     def place(self) -> Folder:
         """The output folder."""
         return output_place(self.output)
-
-    def ended(self, out: Folder) -> Report | None:
-        """None: that a run has ended is seen by its manifest."""
-        return None
 
     def plan(self, out: Folder, *, dry: bool = False) -> EnrollPlan:
         """What is done with the manifest; of an output that was begun, with the recipe that it began with."""

@@ -19,7 +19,7 @@ from frpipe.evaluation.targets import usual
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import Launch, Plan, ReportResult, carry_out, planned
+from frpipe.jobs.contract import Launch, Plan, ReportResult, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.evaluate.output import MetricsOutput, report_text
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
@@ -90,22 +90,17 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class VerificationMetrics:
-    """columns: of the lists of pairs.  chosen_on: a result of pairs in folds of the same names, whose
-    thresholds score these."""
+class VerificationMetrics(Startable[ReportResult]):
+    """An evaluation of results of jobs/verify.py.
+
+    columns: of the lists of pairs.  chosen_on: a result of pairs in folds of the same names, whose thresholds
+    score these.  `run` raises OutputError, ConfigError, ScoresError: see the parts that it is made of.
+    """
 
     asked: Asked
     columns: PairColumns
     chosen_on: str | None = None
     say: Say = lambda _: None
-
-    def run(self) -> ReportResult:
-        """The report. Raises OutputError, ConfigError, ScoresError: see the parts that it is made of."""
-        return _carried_out(self)
-
-    def dry_run(self) -> DryRun:
-        """What would be evaluated: the results are read, and nothing is written."""
-        return planned(self)
 
     @property
     def runtime(self) -> Runtime:
@@ -117,10 +112,6 @@ class VerificationMetrics:
         if self.chosen_on is not None:
             refuse_relative("--thresholds-from", self.chosen_on)
         return _place(self.asked)
-
-    def ended(self, out: Folder) -> ReportResult | None:
-        """None: results stay as they are."""
-        return None
 
     def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[PairResults]:
         """The evaluation. Reads the results."""
@@ -139,20 +130,16 @@ class VerificationMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class IdentificationMetrics:
-    """enrolled: the enroll output that the gallery was made from; see `SearchResults.open`."""
+class IdentificationMetrics(Startable[ReportResult]):
+    """An evaluation of results of jobs/identify.py.
+
+    enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  `run` raises
+    OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is made of.
+    """
 
     asked: Asked
     enrolled: str | None = None
     say: Say = lambda _: None
-
-    def run(self) -> ReportResult:
-        """The report. Raises OutputError, ConfigError, ScoresError, GalleryError: see its parts."""
-        return _carried_out(self)
-
-    def dry_run(self) -> DryRun:
-        """What would be evaluated: the results are read, and nothing is written."""
-        return planned(self)
 
     @property
     def runtime(self) -> Runtime:
@@ -280,11 +267,6 @@ class EvaluationPlan(Plan[None], Generic[R]):
     @property
     def _names(self) -> Sequence[str]:
         return named(self.asked.results, self.asked.names)
-
-
-def _carried_out(job: VerificationMetrics | IdentificationMetrics) -> ReportResult:
-    found: ReportResult = carry_out(job)
-    return found
 
 
 def _place(asked: Asked) -> Folder:

@@ -13,7 +13,7 @@ from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import Score
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import ReportResult, carry_out, planned
+from frpipe.jobs.contract import ReportResult, Startable, planned
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.features import FeatureRun
@@ -49,7 +49,7 @@ class SearchExecution:
 
 
 @dataclass(frozen=True)
-class Identifying:
+class Identifying(Startable[ReportResult]):
     """Which probes, which gallery, and what makes a decision.
 
     probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
@@ -72,11 +72,6 @@ class Identifying:
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     embedder: str | None = None
-
-    def run(self) -> ReportResult:
-        """Run the job, resuming it if it was interrupted. Raises a FrpipeError with a remedy."""
-        found: ReportResult = carry_out(self)
-        return found
 
     def dry_run(self) -> DryRun:
         """The plan. Nothing is written; a manifest of probes is checked, and not enrolled."""

@@ -25,7 +25,7 @@ from frpipe.io.output.plan import read_part
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import Launch, Plan, carry_out, planned, until_whole
+from frpipe.jobs.contract import Launch, Plan, Startable, until_whole
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.audit import Audit, PartWork
 from frpipe.jobs.enroll.job import (
@@ -65,7 +65,7 @@ class Rescan:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Startable[Report]):
     """Which rows of which run are done again, how, and where to. source: the output of a finished run.
 
     obeyed: as of an `Enrollment`, for the rows that are done again.
@@ -82,23 +82,10 @@ class Replay:
     def __post_init__(self) -> None:
         object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
 
-    def run(self) -> Report:
-        """Run the job, or resume it. Raises a FrpipeError with a remedy if it cannot be done."""
-        found: Report = carry_out(self)
-        return found
-
-    def dry_run(self) -> DryRun:
-        """What would be done; nothing is written."""
-        return planned(self)
-
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""
         refuse_relative("--replay", self.source)
         return output_place(self.output)
-
-    def ended(self, out: Folder) -> Report | None:
-        """None: the run that is replayed stays as it is."""
-        return None
 
     def plan(self, out: Folder, *, dry: bool = False) -> ReplayPlan:
         """Which rows are done again, and with what."""

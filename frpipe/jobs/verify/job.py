@@ -14,7 +14,7 @@ from frpipe.io import threshold_file
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import Launch, Plan, carry_out, planned
+from frpipe.jobs.contract import Launch, Plan, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import WORKER_MB, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun, card_name
@@ -38,12 +38,16 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class PairVerification:
+class PairVerification(Startable[Verified]):
     """Which pairs of which output, and where to draw the line.
 
     faces: which face of a photo is compared.  threshold: a similarity; None takes the threshold card, and
     without one the embedder's card.  memory_mb: what the embeddings of all named photos may take.
     embedder: of the output; None: its first.
+
+    `run` raises OutputError: the enroll run has not ended, or the output is another run's; ManifestError: the
+    list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a threshold
+    card of another embedder.
     """
 
     pairs: str
@@ -61,28 +65,10 @@ class PairVerification:
         """This process: to look vectors up takes longer than to compare them."""
         return Runtime(choice="local")
 
-    def run(self) -> Verified:
-        """Run the job, resuming it if it was interrupted.
-
-        Raises OutputError: the enroll run has not ended, or the output is another run's; ManifestError: the
-        list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a
-        threshold card of another embedder.
-        """
-        found: Verified = carry_out(self)
-        return found
-
-    def dry_run(self) -> DryRun:
-        """What would be done: the list is read to its end, and nothing is written."""
-        return planned(self)
-
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""
         refuse_relative("--features", self.features)
         return output_place(self.output)
-
-    def ended(self, out: Folder) -> Verified | None:
-        """None: an enroll output stays as it is."""
-        return None
 
     def plan(self, out: Folder, *, dry: bool = False) -> VerifyPlan:
         """The comparison; the list of pairs is opened, and not read."""

@@ -12,8 +12,7 @@ from frpipe.gallery.schema import FIXED_COLUMNS
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import carry_out, planned
-from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.contract import Startable
 from frpipe.jobs.evaluate.all_pairs.plan import AllPairsPlan
 from frpipe.jobs.evaluate.all_pairs.report import AllPairsResult
 from frpipe.jobs.evaluate.all_pairs.source import LabelledFeatures, LabelledGallery
@@ -34,8 +33,8 @@ _JOB = "all-pairs"
 
 
 @dataclass(frozen=True)
-class AllPairs:
-    """Of which gallery or enroll run, and in which cohorts.
+class AllPairs(Startable[AllPairsResult]):
+    """A comparison of all templates with all: of which gallery or enroll run, and in which cohorts.
 
     version: of the gallery; None: the newest.  by: attribute, or manifest's column, of the cohorts.
     faces: which face of a photo is its subject's, in an enroll run.  thresholds: similarities at which errors
@@ -43,6 +42,9 @@ class AllPairs:
     output they may change from run to run.  workers: None takes one for each CPU of the cluster.
     block_rows: templates of a block, None: as suits their number; fixed by the first run on an output.
     embedder: of an enroll run; None: its first.
+
+    `run` raises OutputError: the output is another run's, or the enroll run has not ended; GalleryError;
+    ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.
     """
 
     output: str
@@ -59,19 +61,6 @@ class AllPairs:
     runtime: Runtime = field(default_factory=Runtime)
     say: Callable[[str], None] = lambda _: None
     embedder: str | None = None
-
-    def run(self) -> AllPairsResult:
-        """Run the job, resuming it if it was interrupted.
-
-        Raises OutputError: the output is another run's, or the enroll run has not ended; GalleryError;
-        ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.
-        """
-        found: AllPairsResult = carry_out(self)
-        return found
-
-    def dry_run(self) -> DryRun:
-        """The plan; nothing is written."""
-        return planned(self)
 
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""

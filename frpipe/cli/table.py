@@ -16,6 +16,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def size_text(count: int) -> str:
+    """Bytes for people: in kB below a tenth of a megabyte."""
+    return f"{count / 1e3:,.1f} kB" if count < 100_000 else f"{count / 1e6:,.1f} MB"
+
+
 def printable(text: str) -> str:
     """The text with what could steer a terminal escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

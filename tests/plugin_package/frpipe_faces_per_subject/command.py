@@ -26,11 +26,10 @@ def main(arguments: list[str]) -> int:
     add_run(parser)
     options = parser.parse_args(arguments)
 
-    from frpipe.jobs.contract import carry_out, planned  # heavy; the list of jobs should not wait
     from frpipe_faces_per_subject.job import FacesPerSubject
 
     job = FacesPerSubject(options.features, options.output, runtime_of(options, _say), _say)
     with kept_clean():
-        done = planned(job) if options.dry_run else carry_out(job)
+        done = job.dry_run() if options.dry_run else job.run()
     sys.stdout.write(f"{json.dumps(done.as_dict(), indent=1) if options.json else done.text()}\n")
     return 0

@@ -15,7 +15,7 @@ from frpipe.io.output import run
 from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.contract import Launch, Plan, ReportResult
+from frpipe.jobs.contract import Launch, Plan, ReportResult, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.output_place import output_place, refuse_relative
@@ -30,7 +30,7 @@ COUNTS = "counts"
 
 
 @dataclass(frozen=True, slots=True)
-class FacesPerSubject:
+class FacesPerSubject(Startable[ReportResult]):
     """What is counted, and where to."""
 
     features: str
@@ -41,9 +41,6 @@ class FacesPerSubject:
     def place(self) -> Folder:
         refuse_relative("--features", self.features)
         return output_place(self.output)
-
-    def ended(self, out: Folder) -> None:
-        """None: an enroll output stays as it is."""
 
     def plan(self, out: Folder, *, dry: bool = False) -> CountPlan:
         return CountPlan(FeatureRun.open(self.features), self.say)

@@ -30,10 +30,7 @@ STALL_TIMEOUT_S = 7200.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A pool of equal workers.
-
-    name: of the pool in messages and on Ray's dashboard.
-    """
+    """A pool of equal workers. name: of the pool, in messages and on Ray's dashboard."""
 
     name: str
     pool: Pool

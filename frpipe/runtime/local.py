@@ -46,7 +46,7 @@ class LocalExecutor(Executor):
     name: ClassVar[str] = "local"
 
     def __init__(self, nodes: Sequence[Node] = ()) -> None:
-        """nodes: none: this machine, with the CPUs and GPUs that this process may use."""
+        """nodes: what is offered; empty for this machine, with the CPUs and GPUs that this process may use."""
         self._nodes = nodes or [Node(float(usable_cpus()), float(len(_visible_gpus())))]
 
     @property
@@ -154,7 +154,7 @@ class _Crew:
         gpus: Sequence[str],
     ) -> None:
         self._makers = [step.make for step in steps]
-        self._name = steps[-1].name
+        self._name = " and ".join(step.name for step in steps)
         self._tickets = tickets
         self._most = min(max(step.pool.workers for step in steps), len(tickets))
         self._stall_timeout_s = stall_timeout_s

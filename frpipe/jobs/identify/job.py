@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from frpipe.core.config import Config
-from frpipe.core.errors import ConfigError
+from frpipe.core.errors import ConfigError, InvariantError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import Score
@@ -110,7 +110,9 @@ class Identifying(Startable[ReportResult]):
         return ReportResult(stored, report_text)
 
     def plan(self, out: Folder, *, dry: bool = False) -> IdentifyPlan:
-        """The search; a manifest of probes is enrolled first."""
+        """The search; a manifest of probes is enrolled first, so that there is no dry plan of one."""
+        if dry and self._from_manifest:
+            raise InvariantError("a manifest of probes is planned by `dry_run`")
         self._check_recipe()
         search_plan, probes = self._search_plan(out), self.probes
         if self._from_manifest:

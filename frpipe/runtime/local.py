@@ -46,7 +46,7 @@ class LocalExecutor(Executor):
     name: ClassVar[str] = "local"
 
     def __init__(self, nodes: Sequence[Node] = ()) -> None:
-        """nodes: what is offered; empty for this machine, with the CPUs and GPUs that this process may use."""
+        """nodes: what is offered; empty for this machine, with the CPUs and GPUs of this process."""
         self._nodes = nodes or [Node(float(usable_cpus()), float(len(_visible_gpus())))]
 
     @property

@@ -111,7 +111,7 @@ def _check(options: argparse.Namespace) -> int:
     from frpipe.io.manifest.admission import WrittenPeople, admitted
     from frpipe.io.manifest.manifest import Manifest
     from frpipe.io.manifest.roots import Resolver
-    from frpipe.io.output.plan import auto_part_rows
+    from frpipe.io.output.plan import auto_part_rows, worth_while
     from frpipe.runtime.cpus import usable_cpus
 
     roots = _roots(options)
@@ -120,7 +120,7 @@ def _check(options: argparse.Namespace) -> int:
     people = WrittenPeople()
     rows = sum(table.num_rows for table in admitted(manifest, roots, resolver, people))
     workers = usable_cpus()
-    size = auto_part_rows(rows, workers)
+    size = auto_part_rows(rows, min(workers, worth_while(rows)))
     parts, files = -(-rows // size), len(manifest.files)
     print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))

@@ -245,7 +245,7 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "3 rows in 1 parquet file" in printed
         assert "subject_id (string)" in printed
-        assert "on the 2 CPUs of this machine a run would cut it into 2 parts of 2 rows" in printed
+        assert "on the 2 CPUs of this machine a run would cut it into 1 part of 3 rows" in printed
 
     def test_check_fails_with_the_exit_code_of_manifests(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

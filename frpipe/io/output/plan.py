@@ -25,6 +25,8 @@ from frpipe.io.storage.whole_file import as_table, read_json, read_whole
 
 FORMAT_VERSION = 1
 PLAN = "_plan"
+# To load the models takes a worker as long as so many photos.
+_ROWS_OF_A_START = 16
 _INDEX = "plan.json"
 _OWN = frozenset({ID, URI, LOCATION, SUBJECT})
 
@@ -169,6 +171,11 @@ def read_part(out: Folder, part: int) -> pa.Table:
     if not _OWN.issubset(table.column_names):
         raise _damaged()
     return table.replace_schema_metadata(None)
+
+
+def worth_while(rows: int) -> int:
+    """Workers for so many photos at most: to load its models takes each as long as a few photos."""
+    return max(1, rows // _ROWS_OF_A_START)
 
 
 def auto_part_rows(rows: int, workers: int) -> int:

@@ -17,7 +17,7 @@ from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
 from frpipe.io.output import run
-from frpipe.io.output.plan import Draft, plan_of, read_part
+from frpipe.io.output.plan import Draft, plan_of, read_part, worth_while
 from frpipe.io.output.plan import Plan as Partition
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, Startable
@@ -39,8 +39,6 @@ from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.quarantine.attempts import clear_attempts
 from frpipe.stages.run_spec import RunSpec
 
-# To load the models takes a worker as long as so many photos.
-_ROWS_OF_A_START = 16
 Say = Callable[[str], None]
 
 
@@ -224,11 +222,6 @@ def _timer(config: Config, _host: Host) -> Work:
         return pa.table({"seconds": [(time.perf_counter() - start) / len(photos)]})
 
     return timed
-
-
-def worth_while(rows: int) -> int:
-    """Workers for so many photos: each loads its models, which takes as long as a few dozen photos."""
-    return max(1, rows // _ROWS_OF_A_START)
 
 
 def report_facts(spec: RunSpec, plan: Partition, pools: Pools, launch: Launch) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.io.output import run
 from frpipe.io.output.plan import Plan as Partition
-from frpipe.io.output.plan import read_part
+from frpipe.io.output.plan import read_part, worth_while
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
@@ -35,7 +35,6 @@ from frpipe.jobs.enroll.job import (
     is_small,
     report_facts,
     run_spec,
-    worth_while,
 )
 from frpipe.jobs.estimate import Estimate
 from frpipe.jobs.going_on import going_on

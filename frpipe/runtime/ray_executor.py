@@ -183,7 +183,9 @@ def _rows_of(flow: Any) -> Iterator[dict[str, Any]]:
 
 def _rows(flow: Any) -> Generator[dict[str, Any], None, None]:
     try:
-        yield from flow.iter_rows()
+        # Without a batch ahead: a row would wait for the one behind it, and its unit may take long.
+        for rows in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from rows.to_pylist()
     except ExecutionTimeoutError as error:
         raise _stalled(str(error)) from None
 

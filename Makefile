@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
+.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench-match: setup  ## exact search and dedup against sgemm and faiss; last line
 
 bench-metrics: setup  ## counting scores in bins against NumPy and sgemm; last line is JSON
 	$(BIN)/python benchmarks/metrics.py $(BENCH)
+
+check-gpu: setup  ## on a machine with a GPU, after `make setup DEVICE=gpu`: does it start, agree, and how fast
+	$(BIN)/python benchmarks/gpu.py $(if $(PHOTOS),--photos $(PHOTOS)) $(BENCH)
 
 audit: setup      ## known vulnerabilities of what constraints.txt pins
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[audit]"

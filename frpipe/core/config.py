@@ -34,7 +34,7 @@ from frpipe.core.yaml_text import load_yaml
 
 # YAML takes a bare `off` for false.
 Switch = Annotated[Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
-Device = Literal["cpu", "cuda", "tensorrt"]
+Device = Literal["cpu", "cuda"]
 FacePolicy = Literal["all", "largest", "centre-largest", "require-one"]
 Auto = Literal["auto"]
 ExecutorChoice = Literal["auto", "ray", "local"]
@@ -175,8 +175,8 @@ class PoolConfig(Section):
 
     @model_validator(mode="after")
     def _device(self) -> Self:
-        if self.device in ("cuda", "tensorrt") and self.num_gpus <= 0:
-            raise ValueError(f"device {self.device} needs num_gpus > 0")
+        if self.device == "cuda" and self.num_gpus <= 0:
+            raise ValueError("device cuda needs num_gpus > 0")
         if self.device == "cpu" and self.num_gpus > 0:
             raise ValueError("device cpu with num_gpus > 0 would hold a GPU and not use it")
         return self

@@ -11,15 +11,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from frpipe.core.errors import ConfigError, ModelError, ProviderMissing
+from frpipe.core.errors import ConfigError, ModelError
 from frpipe.matching.blas import Blas
 from frpipe.matching.kernel import Floats, Hits
+from frpipe.models import cuda
 
 Provider = Literal["cuda", "cpu"]
 
 # TensorFloat-32 would keep ten bits of each component.
 _PROVIDERS = {
-    "cuda": ("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"}),
+    "cuda": (cuda.PROVIDER, {"device_id": "0", "use_tf32": "0"}),
     "cpu": ("CPUExecutionProvider", {}),
 }
 _OPSET, _IR_VERSION = 17, 8
@@ -120,18 +121,22 @@ def open_graph(graph: onnx.GraphProto, provider: Provider) -> ort.InferenceSessi
     Raises ProviderMissing: this machine does not offer it. ModelError: ONNX Runtime cannot run the graph.
     """
     name, _ = wanted = _PROVIDERS[provider]
-    if name not in ort.get_available_providers():
-        raise _provider_missing(provider, name)
+    if provider == "cuda":
+        cuda.preload()
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     try:
-        session = ort.InferenceSession(model.SerializeToString(), _options(), providers=[wanted])
+        session = ort.InferenceSession(
+            model.SerializeToString(), _options(), providers=[wanted], enable_fallback=0
+        )
     except Exception as error:
+        if "CUDA" in str(error):
+            raise cuda.missing(error) from error
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot run {graph.name}: {type(error).__name__}",
             "install the onnxruntime that constraints.txt names, or use the kernel fp32",
         ) from error
     if session.get_providers()[0] != name:
-        raise _provider_missing(provider, name)
+        raise cuda.missing()
     return session
 
 
@@ -166,10 +171,3 @@ def _options() -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
     return options
-
-
-def _provider_missing(provider: Provider, name: str) -> ProviderMissing:
-    return ProviderMissing(
-        f"{provider} ({name}) was asked for; this machine offers {', '.join(ort.get_available_providers())}",
-        "install frpipe[gpu] in place of frpipe[cpu] on a machine with a GPU, or use the kernel fp32",
-    )

@@ -16,17 +16,15 @@ import onnxruntime as ort
 
 from frpipe.core.config import Device
 from frpipe.core.errors import ModelError, ModelMissing, ProviderMissing
+from frpipe.models import cuda
 from frpipe.models.onnx_file import OnnxFile
 from frpipe.models.rewrite import speed_up
 
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": cuda.PROVIDER}
 # Ray numbers the devices that an actor holds from 0. EXHAUSTIVE, the default, times every algorithm again
 # for each input shape, and detection has one shape per bucket; HEURISTIC asks cuDNN's cost model instead.
-_CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+# TensorFloat-32 would keep ten bits of each number, and a gallery takes vectors of either device.
+_CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _ERRORS_ONLY = 3
 _X86 = {"x86_64", "AMD64"}
 
@@ -68,13 +66,20 @@ def open_bytes(
     data: bytes, device: Device, threads: int = 1, name: str = "model", *, rewrite: bool = True
 ) -> Session:
     """As `open_session`, for an ONNX file already in memory; `name` appears in errors alone."""
-    _refuse_missing(device)
+    if device not in _PROVIDERS:
+        raise ProviderMissing(f"there is no device {device}", f"take one of {', '.join(_PROVIDERS)}")
+    if device == "cuda":
+        cuda.preload()
     file = OnnxFile.parse(data, name)
     try:
         if rewrite and device == "cpu":
             data = _faster(file)
-        inner = ort.InferenceSession(data, sess_options=_options(threads), providers=_providers(device))
+        inner = ort.InferenceSession(
+            data, sess_options=_options(threads), providers=_providers(device), enable_fallback=0
+        )
     except Exception as error:
+        if "CUDA" in str(error):
+            raise cuda.missing(error) from error
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load {name}: {type(error).__name__}",
             "the graph may need a newer onnxruntime; check it with `frpipe models verify`",
@@ -82,7 +87,7 @@ def open_bytes(
     if len(inner.get_inputs()) != 1:
         raise ModelError(f"{name} takes {len(inner.get_inputs())} inputs", "export it with one image input")
     if inner.get_providers()[0] != _PROVIDERS[device]:
-        raise _provider_missing(device, inner.get_providers())
+        raise cuda.missing()
     return Session(inner)
 
 
@@ -101,21 +106,4 @@ def _options(threads: int) -> ort.SessionOptions:
 
 
 def _providers(device: Device) -> list[tuple[str, Mapping[str, str]]]:
-    if device == "cpu":
-        return [(_PROVIDERS["cpu"], {})]
-    cuda = (_PROVIDERS["cuda"], _CUDA_OPTIONS)
-    return [cuda] if device == "cuda" else [(_PROVIDERS["tensorrt"], {"device_id": "0"}), cuda]
-
-
-def _refuse_missing(device: Device) -> None:
-    available = ort.get_available_providers()
-    if _PROVIDERS.get(device) not in available:
-        raise _provider_missing(device, available)
-
-
-def _provider_missing(device: Device, available: list[str]) -> ProviderMissing:
-    wanted = _PROVIDERS.get(device, "no such provider")
-    return ProviderMissing(
-        f"device {device} ({wanted}) was asked for; this machine offers {', '.join(available)}",
-        "install frpipe[gpu] in place of frpipe[cpu] on a machine with a GPU, or set device: cpu",
-    )
+    return [(_PROVIDERS[device], _CUDA_OPTIONS if device == "cuda" else {})]

@@ -87,8 +87,15 @@ def _is_left_to_us(pool: PoolConfig) -> bool:
 
 
 def _share(wanted: dict[str, PoolConfig], workers: dict[str, int], nodes: Sequence[Node]) -> float:
-    """CPUs for each actor of the pools that leave it to us: what others leave, evenly, rounded down."""
-    left = sum(node.cpus * (1 - _SPARE_SHARE) - _SPARE_CPUS for node in nodes)
+    """CPUs for each actor of the pools that leave it to us: what others leave, evenly, rounded down.
+
+    Where every pool holds GPUs they stand on the nodes that have some, as many as those hold.
+    """
+    if all(pool.num_gpus and pool.num_cpus == "auto" for pool in wanted.values()):
+        actors_per_gpu = sum(workers.values()) / max(1, sum(node.gpus for node in nodes))
+        shares = [_left_on(node) / (node.gpus * actors_per_gpu) for node in nodes if node.gpus]
+        return math.floor(100 * min(shares, default=0)) / 100
+    left = sum(map(_left_on, nodes))
     sharing = 0
     for name, pool in wanted.items():
         if pool.num_cpus == "auto":
@@ -96,6 +103,10 @@ def _share(wanted: dict[str, PoolConfig], workers: dict[str, int], nodes: Sequen
         else:
             left -= workers[name] * pool.num_cpus
     return math.floor(100 * max(0.0, left) / max(1, sharing)) / 100
+
+
+def _left_on(node: Node) -> float:
+    return node.cpus * (1 - _SPARE_SHARE) - _SPARE_CPUS
 
 
 def _workers(pool: PoolConfig, resources: ResourcesConfig, nodes: Sequence[Node]) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from frpipe.core.config import ResourcesConfig
+from frpipe.core.config import ResourcesConfig, load_config
 from frpipe.core.errors import PlanError
 from frpipe.runtime.allocation import Node, Pool, Pools, allocate
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def _settings(**pools: dict[str, object]) -> ResourcesConfig:
@@ -84,3 +88,25 @@ def test_a_fixed_pool_beside_an_auto_one() -> None:
     pools = allocate(_settings(embed={"workers": 2, "num_cpus": 2}), [Node(8)])
     assert _named(pools)["locate"].workers == 8
     assert _cpus(pools) <= 8
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus"),
+    [
+        ([Node(4, 1)], 1),
+        ([Node(16, 1)], 1),
+        ([Node(64, 8)], 8),
+        ([Node(16, 1)] * 4, 4),
+        ([Node(8), Node(16, 2), Node(48, 4)], 6),
+    ],
+)
+def test_the_configuration_for_gpus_plans_on_one_node_and_on_many(nodes: list[Node], gpus: int) -> None:
+    """A head without a GPU, and nodes of several sizes, included."""
+    resources = load_config(CONFIGS / "gpu.yaml").resources
+    pools = _named(allocate(resources, nodes))
+    assert pools["locate"].workers == pools["embed"].workers == gpus
+    assert {pools["locate"].device, pools["embed"].device} == {"cuda"}
+
+
+def test_the_configuration_for_gpus_makes_the_vectors_of_the_cpu() -> None:
+    assert load_config(CONFIGS / "gpu.yaml").recipe() == load_config(CONFIGS / "local.yaml").recipe()

@@ -41,8 +41,10 @@ MEMORY_EXIT = 77
 
 # In hand at once where photos are tried together: few enough to try each alone afterwards.
 _TOGETHER = 8
-# Address space beside the photos', for photos that are fetched ahead, and for each thread that fetches them.
+# Memory beside the photos', for photos that are fetched ahead, and for each thread that fetches them.
 _AHEAD_MB, _THREAD_MB = 1024, 144
+# Of /proc/self/statm: pages of data and stack, which is what RLIMIT_DATA counts.
+_DATA = 5
 
 Say = Callable[[str], None]
 Do = Callable[[Iterable[bytes | Reject]], Iterator[Located]]
@@ -127,8 +129,9 @@ def _warm_up(locator: Locator, side: int) -> None:
 
 
 def _limit_memory(more_mb: int) -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (more_mb << 20),) * 2)
+    """Limit what may be written: CUDA reserves addresses by the terabyte, and no memory with them."""
+    pages = int(Path("/proc/self/statm").read_text().split()[_DATA])
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + (more_mb << 20),) * 2)
 
 
 def _take_stdout() -> Say:

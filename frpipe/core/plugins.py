@@ -23,7 +23,7 @@ def names(group: str) -> list[str]:
 def load(group: str, name: str) -> Any:
     """Import what is registered under a name.
 
-    Raises ConfigError: no installed package registers it, or its module cannot be imported.
+    Raises ConfigError: no installed package registers it, or several do, or its module cannot be imported.
     """
     found = _registered(group, tuple(sys.path))
     if name not in found:
@@ -33,18 +33,25 @@ def load(group: str, name: str) -> Any:
             f"no installed package brings {name!r} ({group}: {', '.join(sorted(found)) or 'none'})",
             f"{there}install the package that does, on this machine and on every node, or leave it out",
         )
+    point, *others = found[name]
+    if others:
+        packages = ", ".join(sorted(each.dist.name for each in (point, *others) if each.dist))
+        raise ConfigError(f"several packages bring {name!r}: {packages}", "uninstall all but one of them")
     try:
-        return found[name].load()
+        return point.load()
     except Exception as error:
         raise ConfigError(
-            f"{name!r} ({found[name].value}) cannot be imported: {type(error).__name__}: {error}",
+            f"{name!r} ({point.value}) cannot be imported: {type(error).__name__}: {error}",
             "mend or update the package, on every node, or leave it out",
         ) from error
 
 
 @lru_cache(maxsize=8)
-def _registered(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """By name. _path: where packages are looked for, so that a change of it is seen."""
+def _registered(group: str, _path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
+    """By name; what is registered twice alike counts once. _path: where packages are looked for."""
     from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most runs name no package
 
-    return {point.name: point for point in entry_points(group=group)}
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in entry_points(group=group):
+        found.setdefault(point.name, {})[point.value] = point
+    return {name: [*points.values()] for name, points in found.items()}

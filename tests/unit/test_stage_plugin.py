@@ -230,6 +230,16 @@ def test_where_it_is_not_installed_the_remedy_is_named(home: Frozen, bright: Pat
         assert main(["rejects", str(bright)]) == 0
 
 
+def test_two_packages_with_a_stage_of_one_name_are_refused(
+    home: Frozen, bright: Path, tmp_path: Path
+) -> None:
+    points = {"frpipe.stages": {"brightness": "some_package.stages:Brightness"}}
+    with installed.registered(tmp_path / "other", points), pytest.raises(ConfigError) as raised:
+        load_config(None, [ON])
+    assert "some-package" in raised.value.message
+    assert "uninstall all but one" in raised.value.remedy
+
+
 def test_the_command_that_does_it_again_names_it(bright: Path) -> None:
     assert "--set 'stages.brightness.least=0.0'" in again(Folder.at(str(bright)), "enroll").replace(
         "--set stages.brightness.least=0.0", "--set 'stages.brightness.least=0.0'"

@@ -84,7 +84,7 @@ def _text(result: Identification) -> str:
     header = ("rank", "id", "similarity", "distance", *[""] * (width - 4))
     return "\n".join(
         (
-            f"{'stranger' if result.subject_id is None else printable(result.subject_id)}: {_reason(result)}",
+            f"{_who(result)}: {_reason(result)}",
             table(header, padded),
             f"{result.subjects:,} people, {result.templates:,} templates, version {result.version}; "
             f"{result.model}, {result.face_policy} of {result.faces_found}, quality {result.quality:.2f}",
@@ -92,6 +92,14 @@ def _text(result: Identification) -> str:
             _wrapped(_warning(result)),
         )
     ).rstrip()
+
+
+def _who(result: Identification) -> str:
+    """The person's name, where the gallery has one, and the id."""
+    if result.subject_id is None:
+        return "stranger"
+    name = result.candidates[0].attributes.get("Name")
+    return printable(f"{name} ({result.subject_id})" if name else result.subject_id)
 
 
 def _threshold(limit: Threshold) -> str:

@@ -1,15 +1,18 @@
 """Write the lecture's gallery file: one HDF5 group per person, readable by hand with h5py.
 
-    /0                       attribute subject_id: the key; without it the name of the group is the key
+    /0                       a person: the group is called by the id, and has it as attribute subject_id
     /0/Name, /0/Department   scalar variable-length UTF-8 strings, one dataset per attribute of the person
     /0/Feature Map/feature_1 ... feature_k   (dim,) float32
+
+Every person has a `Name`. Where none is known, or templates do not agree on it, it is the id, and an HDF5
+attribute of the dataset says so: a reader of ours takes it for no name.
 
 A dataset says what all templates of the person that have the attribute agree on; where they do not agree
 there is none. Beyond what is taught the file carries HDF5 attributes, so that nothing is lost on the way
 back: hashes of the model at the root, and at each feature face_id, image_uri, quality and enrolled_at. A
 template that is not as a dataset says has `attribute:NAME` at its feature: its value, or a null dataspace for
 none.
-An attribute whose name is no name for a dataset (it holds a slash) is written percent-encoded there.
+An id, or the name of an attribute, that is no name in HDF5 (it holds a slash) is written percent-encoded.
 
 It is for people and small galleries: a person takes 3 to 5 KB and about a millisecond.
 """
@@ -38,7 +41,9 @@ from frpipe.gallery.schema import (
     vectors_of,
 )
 
-FEATURES = "Feature Map"
+FEATURES, NAME = "Feature Map", "Name"
+# HDF5 attribute of a `Name` that is the id.
+IS_ID = "is_subject_id"
 # What one template has of its own: the prefix of the HDF5 attribute's name, at a feature.
 OWN = "attribute:"
 # What a person may have: a reader refuses more, for anybody may have written the file.
@@ -54,13 +59,11 @@ def write_lecture(
 ) -> int:
     """Write a new file in the lecture's form; returns the number of persons.
 
-    people: all, by subject id, each with what their templates agree on; groups are numbered in the order of
-    ids, those that are numbers first, by value.
+    people: all, by subject id, each with what their templates agree on.
     tables: templates tables, of any size and in any order.  root: attributes of the file.
     Raises GalleryError for what a reader would refuse: a text with a NUL or above 64 KiB, a person of more
     than 256 attributes or 10,000 templates; and for a time that no calendar has.
     """
-    numbers = {subject: str(n) for n, subject in enumerate(sorted(people, key=natural))}
     with h5py.File(path, "w") as file:
         for name, value in root.items():
             file.attrs[name] = value
@@ -68,9 +71,9 @@ def write_lecture(
             vectors = vectors_of(table)
             for row, vector in zip(_rows(table), vectors, strict=True):
                 shared = people[row[SUBJECT_ID]]
-                group = _group(file, numbers[row[SUBJECT_ID]], row[SUBJECT_ID], shared)
+                group = _group(file, row[SUBJECT_ID], shared)
                 _write_feature(group, row, shared, vector)
-    return len(numbers)
+    return len(people)
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -87,14 +90,17 @@ def natural(subject: str) -> tuple[bool, int, str]:
     return not number, len(subject) if number else 0, subject
 
 
-def _group(file: h5py.File, number: str, subject: str, shared: Mapping[str, str]) -> h5py.Group:
-    if number not in file:
-        group = file.create_group(number)
-        group.attrs.create(SUBJECT_ID, _storable(subject), dtype=_TEXT)
+def _group(file: h5py.File, subject: str, shared: Mapping[str, str]) -> h5py.Group:
+    name = dataset_name(_storable(subject))
+    if name not in file:
+        group = file.create_group(name)
+        group.attrs.create(SUBJECT_ID, subject, dtype=_TEXT)
         group.create_group(FEATURES)
-        for name, value in shared.items():
-            group.create_dataset(dataset_name(name), data=_storable(value), dtype=_TEXT)
-    return file[number]
+        for attribute, value in shared.items():
+            group.create_dataset(dataset_name(attribute), data=_storable(value), dtype=_TEXT)
+        if NAME not in shared:
+            group.create_dataset(NAME, data=subject, dtype=_TEXT).attrs[IS_ID] = 1
+    return file[name]
 
 
 def _write_feature(

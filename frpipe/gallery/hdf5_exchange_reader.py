@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from frpipe.core.errors import FrpipeError, GalleryError
 from frpipe.gallery.hdf5_exchange import (
     FEATURES,
+    IS_ID,
     MAX_ATTRIBUTES,
     MAX_FEATURES,
     MAX_TEXT,
@@ -64,8 +65,12 @@ def read_lecture(
     """
     with _opened(path) as file:
         rows: list[dict[str, Any]] = []
-        for number in sorted(_links(file, "the file"), key=natural):
-            rows += _person(file, number, dim, enrolled_at, tolerance)
+        names = _links(file, "the file")
+        people = [name for name in names if not isinstance(file[name], h5py.Dataset)]
+        at_root = _at_root(file, [name for name in names if name not in people], people)
+        for name in sorted(people, key=natural):
+            own = {**at_root, SUBJECT_ID: _utf8(name)}
+            rows += _person(file[name], own, dim, enrolled_at, tolerance)
             if len(rows) >= _BATCH_ROWS:
                 yield _table(rows, dim)
                 rows = []
@@ -98,18 +103,25 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise other or GalleryError("the file is damaged, or no HDF5 file", _REMEDY) from None
 
 
+def _at_root(file: h5py.File, names: list[str], people: list[str]) -> dict[str, str]:
+    """Texts beside the groups, where the lecture's own lines put them: of the one person that there is."""
+    _refuse(bool(names) and len(people) != 1, "a text at the root is of one person, and there are several")
+    _refuse(len(names) > MAX_ATTRIBUTES, "a person has too many attributes")
+    return {_column(name): _text(file[name]) for name in names}
+
+
 def _person(
-    file: h5py.File, number: str, dim: int, enrolled_at: datetime, tolerance: float
+    group: Any, known: dict[str, str], dim: int, enrolled_at: datetime, tolerance: float
 ) -> Iterator[dict[str, Any]]:
-    group = file[number]
+    """known: what the file says of the person outside of the group."""
     _refuse(not isinstance(group, h5py.Group), "the file holds something beside groups of persons")
     names = _links(group, "a person's group")
     _refuse(FEATURES not in names, f"a person's group has no {FEATURES}")
     _refuse(len(names) > MAX_ATTRIBUTES, "a person has too many attributes")
     subject = _attribute(group, SUBJECT_ID)
-    person = {SUBJECT_ID: subject if isinstance(subject, str) else _utf8(number)}
+    person = {**known, **({SUBJECT_ID: subject} if isinstance(subject, str) else {})}
     for name in names:
-        if name != FEATURES:
+        if name != FEATURES and _attribute(group[name], IS_ID) is None:
             person[_column(name)] = _text(group[name])
     yield from _features(group[FEATURES], person, dim, enrolled_at, tolerance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_the_layout_is_as_taught(gallery: Gallery, tmp_path: Path) -> None:
     assert export(gallery, str(path), "lecture") == 7
     assert path.stat().st_mode & 0o077 == 0
     with h5py.File(path) as file:
-        assert sorted(file) == ["0", "1", "2", "3", "4"]
+        assert sorted(file) == ["%2E%2E", "%EB%B6%80%EC%84%9C%2F2", "0", "1", "10"]
         assert file["0"]["Name"][()].decode() == "김지수"
         assert file["0/Department"].asstr()[()] == "black pink"
         assert tuple(h5py.check_string_dtype(file["0/Name"].dtype)) == ("utf-8", None)
@@ -82,7 +83,8 @@ def test_the_layout_is_as_taught(gallery: Gallery, tmp_path: Path) -> None:
         feature = file["0/Feature Map/feature_2"]
         assert (feature.shape, feature.dtype) == ((DIM,), np.float32)
         assert "Department" not in file["1"]
-        assert file["2"].attrs["subject_id"] == "10"
+        assert file["10"].attrs["subject_id"] == "10"
+        assert file["%2E%2E"].attrs["subject_id"] == file["%2E%2E/Name"].asstr()[()] == ".."
 
 
 def test_there_and_back_nothing_is_lost(gallery: Gallery, tmp_path: Path) -> None:
@@ -131,6 +133,49 @@ def _taught(path: Path) -> Path:
             features.create_dataset("feature_1", data=rng.normal(size=DIM) * 20)
             features.create_dataset("feature_2", data=rng.normal(size=(1, DIM)).astype(np.float32))
     return path
+
+
+def test_a_group_has_the_name_of_its_person(tmp_path: Path) -> None:
+    """Ids from 1: `file["1"]` is person 1, and not the second."""
+    made = Gallery.create(str(tmp_path / "G"), SPEC)
+    lifecycle.enroll(made, [_rows(("1", "a", {"Name": "Kim"}), ("2", "b", {}), ("0007", "c", {}))])
+    export(made, str(tmp_path / "gallery.hdf"), "lecture")
+    with h5py.File(tmp_path / "gallery.hdf") as file:
+        assert {name: file[name]["Name"].asstr()[()] for name in file} == {
+            "1": "Kim",
+            "2": "2",
+            "0007": "0007",
+        }
+
+
+def test_the_lines_of_the_lecture_make_a_file_that_is_read(tmp_path: Path) -> None:
+    """Written as they stand there: the texts lie at the root, and there is one person."""
+    path = tmp_path / "gallery.hdf"
+    with h5py.File(path, "a") as hdf_file:
+        hdf_file.create_group("0")
+        hdf_file.create_dataset("Name", data="JiSoo-Kim")
+        hdf_file.create_dataset("Department", data="black pink")
+        hdf_file["0"].create_group("Feature Map")
+        hdf_file["0"]["Feature Map"].create_dataset("feature_1", data=np.ones(DIM))
+    (table,) = read_lecture(path, DIM, NOW)
+    (row,) = table.select(["subject_id", "Name", "Department"]).to_pylist()
+    assert row == {"subject_id": "0", "Name": "JiSoo-Kim", "Department": "black pink"}
+    with h5py.File(path, "a") as hdf_file:
+        hdf_file["1/Feature Map/feature_1"] = np.ones(DIM)
+    with pytest.raises(GalleryError, match="at the root is of one person, and there are several"):
+        list(read_lecture(path, DIM, NOW))
+
+
+def test_the_snippet_of_the_documentation_makes_a_file_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/gallery.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(import h5py\n.*?)```", page, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {"vectors": {"kim": [np.ones(DIM), np.arange(DIM) / 2]}})
+    (table,) = read_lecture(tmp_path / "gallery.hdf", DIM, NOW)
+    assert table["subject_id"].to_pylist() == ["kim", "kim"]
+    assert table["Name"].to_pylist() == ["JiSoo Kim"] * 2
 
 
 def test_a_plain_file_needs_its_model_named(gallery: Gallery, tmp_path: Path) -> None:

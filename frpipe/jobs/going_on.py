@@ -1,4 +1,4 @@
-"""What was begun before photos were looked at again goes on as it began, unless it is told otherwise."""
+"""What was begun with other models, or with a single look at photos, goes on so unless told otherwise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.features import card_name
 from frpipe.stages.models import Models
 
 Say = Callable[[str], None]
@@ -35,13 +36,31 @@ def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda 
 
 
 def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None) -> Config:
-    """The configuration for a gallery: that of a single look, if it made its vectors and is not ruled out."""
+    """The configuration for a gallery.
+
+    The gallery's own models, where the configuration names none; and a single look, if that made its vectors
+    and is not ruled out.
+    """
+    config = _with_models_of(gallery, config, say)
     if config.detect.chooses_looks:
         return config
     if _makes(config, gallery) or not _makes(single := config.single_look(), gallery):
         return config
     say(_SAID)
     return single
+
+
+def _with_models_of(gallery: GallerySpec, config: Config, say: Say) -> Config:
+    """The same configuration, with the models of a gallery for those that it does not name."""
+    detect, embed = config.detect, config.embedder
+    if "model" not in detect.model_fields_set and (detector := card_name(gallery.detector_hash)):
+        detect = detect.model_copy(update={"model": detector})
+    if "model" not in embed.model_fields_set and (embedder := card_name(gallery.embedder_hash)):
+        embed = embed.model_copy(update={"model": embedder})
+    if (detect.model, embed.model) == (config.detect.model, config.embedder.model):
+        return config
+    say(f"with the models of the gallery: {detect.model} and {embed.model}")
+    return config.model_copy(update={"detect": detect, "embed": (embed, *config.embed[1:])})
 
 
 def _makes(config: Config, gallery: GallerySpec) -> bool:

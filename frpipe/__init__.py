@@ -1,7 +1,11 @@
-"""frpipe: face recognition in batches.
+"""frpipe: face recognition in batches; single photos by these names.
 
-    frpipe.verify(a, b)          are two photos of one person?
-    frpipe.load_config(path)     settings for jobs and calls
+    detect, crop, align, embed      the steps, one by one
+    similarity, distance            of two templates
+    verify(a, b)                    are two photos of one person?
+    Gallery, identify               people by id, and who is on a photo
+    read_features(output)           the faces of an enroll output
+    load_config(path)               settings for jobs and calls
 
 Importing this loads neither Ray nor OpenCV nor ONNX Runtime; the first use does.
 """
@@ -14,17 +18,45 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frpipe.core.config import Config, load_config
     from frpipe.core.errors import FrpipeError
+    from frpipe.faces import Face, align, crop, detect, distance, embed, read_features, similarity
+    from frpipe.jobs.identify.single import Identification
     from frpipe.jobs.verify.single import Verification, verify
+    from frpipe.people import Gallery, Person, identify
 
 __version__ = "0.1.0"
-__all__ = ["Config", "FrpipeError", "Verification", "__version__", "load_config", "verify"]
+__all__ = [
+    "Config",
+    "Face",
+    "FrpipeError",
+    "Gallery",
+    "Identification",
+    "Person",
+    "Verification",
+    "__version__",
+    "align",
+    "crop",
+    "detect",
+    "distance",
+    "embed",
+    "identify",
+    "load_config",
+    "read_features",
+    "similarity",
+    "verify",
+]
 
 _HOMES = {
     "Config": "frpipe.core.config",
     "FrpipeError": "frpipe.core.errors",
+    "Identification": "frpipe.jobs.identify.single",
     "Verification": "frpipe.jobs.verify.single",
     "load_config": "frpipe.core.config",
     "verify": "frpipe.jobs.verify.single",
+    **dict.fromkeys(("Gallery", "Person", "identify"), "frpipe.people"),
+    **dict.fromkeys(
+        ("Face", "align", "crop", "detect", "distance", "embed", "read_features", "similarity"),
+        "frpipe.faces",
+    ),
 }
 
 

@@ -50,7 +50,7 @@ class FacePipeline:
     def locate(self, photos: Sequence[PhotoSource]) -> list[Located]:
         """The outcome of each photo: a path, a URI, encoded bytes, or (H, W, 3) uint8 RGB pixels."""
         with self.lock:
-            outcomes = list(self.locator.locate(self._read(photo) for photo in photos))
+            outcomes = list(self.locator.locate(self.read(photo) for photo in photos))
             if self.chain is not None:
                 for outcome in outcomes:
                     self.chain.apply(outcome)
@@ -61,7 +61,8 @@ class FacePipeline:
         with self.lock:
             return self.embedder.embed(np.stack(crops)).astype(np.float64)
 
-    def _read(self, photo: PhotoSource) -> bytes | Reject:
+    def read(self, photo: PhotoSource) -> bytes | Reject:
+        """The encoded photo, or why there is none."""
         if isinstance(photo, np.ndarray):
             return encoded(photo)
         if isinstance(photo, bytes):

@@ -143,8 +143,8 @@ class Features:
         each = self.some_parts() if parts is None else parts
         return in_order(lambda part: self.images(part, columns), each)
 
-    def all_faces(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Some columns of the faces of each part, as `tables`."""
+    def all_faces(self, columns: Names = None) -> Iterator[pa.Table]:
+        """The faces of each part, as `tables`."""
         return in_order(lambda part: self.faces(part, columns), self.some_parts(), _ahead(columns))
 
     def joined(self, parts: Sequence[int], images: Names = None, faces: Names = None) -> Tables:

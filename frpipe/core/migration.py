@@ -1,0 +1,40 @@
+"""Words of other libraries, taken where they mean what ours do: keywords of calls, keys of results."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def also_called(**ours: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function to take other keywords for its own. ours: the keyword of each."""
+
+    def decorate(call: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(call)
+        def named(*values: P.args, **words: P.kwargs) -> R:
+            renamed: Any = {ours.get(word, word): value for word, value in words.items()}
+            return call(*values, **renamed)
+
+        return named
+
+    return decorate
+
+
+class Answer:
+    """A result (a dataclass) that also answers `result["name"]` and `dict(result)`."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys():
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def keys(self) -> Iterator[str]:
+        """Names of the fields."""
+        return (field.name for field in fields(self))  # type: ignore[arg-type]

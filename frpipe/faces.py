@@ -1,0 +1,283 @@
+"""Faces of single photos, step by step: find, crop, align, embed, compare.
+
+A photo is a path or a URI, the bytes of an encoded photo, or (H, W, 3) uint8 RGB pixels. Each call takes
+`detector` and `embedder`, names of cards, or a whole `config`; models are loaded once a process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from frpipe.core.config import Config, FacePolicy, load_config
+from frpipe.core.errors import ConfigError, FaceError
+from frpipe.core.migration import Answer, also_called
+from frpipe.core.reasons import Reject, Status
+from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
+from frpipe.jobs.subject_faces import quality
+from frpipe.stages.locate import Located
+from frpipe.vision.align import align_photo
+from frpipe.vision.crop import square_crop
+from frpipe.vision.decode import Photo, decode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MODELS = {"model_name": "embedder", "detector_backend": "detector"}
+_ONE = "centre-largest"
+# Skin is redder than blue in any light that people are photographed in.
+_CENTRE = slice(28, 84)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face(Answer):
+    """A face of a photo.
+
+    box: x1, y1, x2, y2 in pixels of the upright photo, the centre of its top left pixel being 0, 0.
+    landmarks: (5, 2) float32, x then y there: left eye, right eye, nose, left and right corner of the mouth,
+    left as the viewer sees it.  score: the detector's.  quality: in [0, 1], how usable the face is.
+    roll_deg: clockwise, in (-180, 180].  aligned: (112, 112, 3) uint8 RGB, what the embedder is given.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: NDArray[np.float32]
+    score: float
+    quality: float
+    roll_deg: float
+    aligned: NDArray[np.uint8]
+
+    @property
+    def left_eye(self) -> tuple[float, float]:
+        """The person's own left eye, on the right for the viewer."""
+        return _point(self.landmarks[1])
+
+    @property
+    def right_eye(self) -> tuple[float, float]:
+        """The person's own right eye, on the left for the viewer."""
+        return _point(self.landmarks[0])
+
+
+@also_called(img_path="photo", **_MODELS)
+def detect(
+    photo: PhotoSource,
+    *,
+    policy: FacePolicy = "all",
+    detector: str | None = None,
+    config: Config | None = None,
+) -> list[Face]:
+    """Find the faces of a photo, best score first; an empty list where there is none.
+
+    policy: which of them are wanted; all, or one as `detect.policy` has it.
+    Raises FaceError where the photo cannot be read, or its faces are refused (see the reason).
+    """
+    pipeline = pipeline_of(settings(config, detector=detector, policy=policy))
+    return _faces(_located(pipeline, photo))
+
+
+@also_called(img_path="photo", detector_backend="detector")
+def crop(
+    photo: PhotoSource,
+    face: Face | None = None,
+    *,
+    size: int = 224,
+    margin: float = 0.0,
+    detector: str | None = None,
+    config: Config | None = None,
+) -> NDArray[np.uint8]:
+    """(size, size, 3) uint8 RGB: the square about a face, not squeezed, black outside the photo.
+
+    face: None for the largest near the centre.  margin: share of the square's side added to it.
+    Raises FaceError where the photo cannot be read or shows no face.
+    """
+    found = face or _one(photo, detector, config)
+    with _rejects_as_errors():
+        return square_crop(_upright(photo, config).pixels, found.box, size, margin)
+
+
+@also_called(img_path="photo", detector_backend="detector")
+def align(
+    photo: PhotoSource,
+    face: Face | None = None,
+    *,
+    size: int = 112,
+    detector: str | None = None,
+    config: Config | None = None,
+) -> NDArray[np.uint8]:
+    """(size, size, 3) uint8 RGB: a face turned and scaled so that eyes, nose and mouth lie where embedders
+    expect them.
+
+    face: None for the largest near the centre. Raises FaceError as `crop` does.
+    """
+    found = face or _one(photo, detector, config)
+    if size == found.aligned.shape[0]:
+        return found.aligned
+    with _rejects_as_errors():
+        return align_photo(_upright(photo, config), found.landmarks, size, settings(config).align.antialias)
+
+
+@also_called(img_path="photo", **_MODELS)
+def embed(
+    photo: PhotoSource | Face,
+    *,
+    detector: str | None = None,
+    embedder: str | None = None,
+    config: Config | None = None,
+) -> NDArray[np.float32]:
+    """(dim,) float32 of unit length: the template of a face.
+
+    photo: a face that `detect` found, or a photo, of which the largest face near the centre is taken.
+    Raises FaceError where there is no face, or the model gives no vector for it.
+    """
+    face = photo if isinstance(photo, Face) else _one(photo, detector, config)
+    vector = pipeline_of(settings(config, detector=detector, embedder=embedder)).embed([face.aligned])[0]
+    length = np.linalg.norm(vector)
+    if not np.isfinite(length) or not length:
+        raise FaceError("the model gives no vector for the face", "choose another photo")
+    unit: NDArray[np.float32] = (vector / length).astype(np.float32)
+    return unit
+
+
+def similarity(a: ArrayLike, b: ArrayLike) -> float:
+    """Cosine similarity of two templates (dim,), in [-1, 1]: 1 is the same direction.
+
+    Raises ValueError for vectors of two sizes, of no length, or that are not finite.
+    """
+    x, y = (np.asarray(vector, np.float64) for vector in (a, b))
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"templates are two vectors of one size: these are {x.shape} and {y.shape}")
+    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
+    if not np.isfinite(lengths) or not lengths:
+        raise ValueError("a template has no length, or is not finite")
+    return float(np.clip(x @ y / lengths, -1, 1))
+
+
+def distance(a: ArrayLike, b: ArrayLike) -> float:
+    """Cosine distance of two templates (dim,): 1 - similarity, in [0, 2]. Raises as `similarity` does."""
+    return 1 - similarity(a, b)
+
+
+def read_features(output: str, columns: list[str] | None = None) -> pa.Table:
+    """The faces of a finished enroll output as one Arrow table; `.to_pandas()` makes a DataFrame of it.
+
+    columns: names in docs/outputs.md, `embedding` among them; None: all. In memory at once: for many millions
+    read `faces/*.parquet` with an engine. Raises OutputError where there is no finished output.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - photos are compared without it
+
+    from frpipe.io.output.features import Features  # noqa: PLC0415
+    from frpipe.jobs.features import FeatureRun  # noqa: PLC0415
+
+    FeatureRun.open(output)
+    return pa.concat_tables(Features.at(output).all_faces(columns))
+
+
+def settings(
+    config: Config | None = None,
+    *,
+    detector: str | None = None,
+    embedder: str | None = None,
+    policy: FacePolicy | None = None,
+) -> Config:
+    """A configuration with these models and this policy; the policy for one face where none is given.
+
+    Raises ConfigError where models are named beside a configuration, which names its own.
+    """
+    if config is None:
+        named = {"detect.model": detector, "embed.model": embedder, "detect.policy": policy or _ONE}
+        return load_config(None, [f"{name}={value}" for name, value in named.items() if value])
+    if detector or embedder:
+        raise ConfigError("a configuration is given, and models beside it", "name the models in one of them")
+    wanted = policy or (_ONE if config.detect.policy == "all" else config.detect.policy)
+    return config.model_copy(update={"detect": config.detect.model_copy(update={"policy": wanted})})
+
+
+def _one(photo: PhotoSource, detector: str | None, config: Config | None) -> Face:
+    found = _faces(_located(pipeline_of(settings(config, detector=detector)), photo))
+    if not found:
+        raise FaceError("the photo gives no face", "choose another photo")
+    return found[0]
+
+
+def _located(pipeline: FacePipeline, photo: PhotoSource) -> Located:
+    located = pipeline.locate([photo])[0]
+    if located.status is Status.REJECTED:
+        raise FaceError(
+            f"the photo gives no face: {located.reason}" + (f" ({located.detail})" if located.detail else ""),
+            "choose another photo",
+        )
+    if isinstance(photo, np.ndarray):
+        _warn_of_bgr(located)
+    return located
+
+
+def _faces(located: Located) -> list[Face]:
+    worth = quality(
+        *(
+            np.array(each, np.float64)
+            for each in (located.faces.scores, located.eye_distance_px, located.sharpness)
+        )
+    )
+    return [
+        Face(
+            box=tuple(map(float, box)),  # type: ignore[arg-type]
+            landmarks=points,
+            score=float(score),
+            quality=float(good),
+            roll_deg=float(candidate.roll_deg or 0.0),
+            aligned=crop,
+        )
+        for box, points, score, good, candidate, crop in zip(
+            located.faces.boxes,
+            located.faces.points,
+            located.faces.scores,
+            worth,
+            located.candidates,
+            located.crops,
+            strict=True,
+        )
+    ]
+
+
+def _upright(photo: PhotoSource, config: Config | None) -> Photo:
+    wanted = settings(config)
+    data = pipeline_of(wanted).read(photo)
+    if isinstance(data, Reject):
+        raise data
+    return decode(data, wanted.decode)
+
+
+@contextmanager
+def _rejects_as_errors() -> Iterator[None]:
+    try:
+        yield
+    except Reject as why:
+        raise _refused(why.reason, why.detail) from None
+
+
+def _refused(reason: str | None, detail: str | None) -> FaceError:
+    why = f"{reason} ({detail})" if detail else f"{reason}"
+    return FaceError(f"the photo gives no face: {why}", "choose another photo")
+
+
+def _warn_of_bgr(located: Located) -> None:
+    """Warn where faces of an array are bluer than red: OpenCV reads BGR."""
+    if not located.crops:
+        return
+    red, _, blue = np.mean([each[_CENTRE, _CENTRE] for each in located.crops], axis=(0, 1, 2))
+    if blue > red:
+        warnings.warn(
+            "faces of this array are bluer than red: if it is BGR, as OpenCV reads photos, "
+            "pass pixels[..., ::-1]",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _point(xy: Any) -> tuple[float, float]:
+    return float(xy[0]), float(xy[1])

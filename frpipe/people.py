@@ -1,0 +1,142 @@
+"""A gallery of people, photo by photo: create, enroll, list, delete, clear, identify.
+
+For many photos there are jobs: enroll, consolidate, identify. This is the same gallery, from Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from frpipe.core.config import Config
+from frpipe.core.migration import Answer, also_called
+from frpipe.core.threshold import ThresholdCard
+from frpipe.faces import settings
+from frpipe.gallery import gallery as galleries
+from frpipe.gallery import lifecycle
+from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.persons import TEMPLATES, persons
+from frpipe.jobs import gallery_photo
+from frpipe.jobs.identify import single
+from frpipe.jobs.identify.single import Identification
+from frpipe.jobs.photo import spec_of
+from frpipe.jobs.subject_faces import SubjectPolicy
+
+_FIXED = ("subject_id", TEMPLATES, "enrolled_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Person(Answer):
+    """A person of a gallery.
+
+    templates: how many.  enrolled_at: the latest.  attributes: by name, each with the values that the
+    person's templates have, in order; mostly one.
+    """
+
+    subject_id: str
+    templates: int
+    enrolled_at: datetime
+    attributes: Mapping[str, tuple[str, ...]]
+
+
+class Gallery:
+    """A gallery in a folder or a bucket. Every change makes a new version; nothing is kept in this object.
+
+    config: settings; None: the models that the gallery was made with.
+    Raises GalleryError where there is no gallery.
+    """
+
+    def __init__(self, uri: str, *, config: Config | None = None) -> None:
+        self._stored = galleries.Gallery.open(uri)
+        self._config = config or Config()
+
+    @classmethod
+    def create(
+        cls,
+        uri: str,
+        *,
+        detector: str | None = None,
+        embedder: str | None = None,
+        config: Config | None = None,
+    ) -> Self:
+        """Make an empty gallery for the vectors of an embedder. Raises GalleryError where one is there."""
+        made = settings(config, detector=detector, embedder=embedder)
+        galleries.Gallery.create(uri, spec_of(made))
+        return cls(uri, config=config)
+
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+        return self._stored.uri
+
+    def __len__(self) -> int:
+        """The number of people."""
+        return self._stored.snapshot().subjects
+
+    def enroll(
+        self,
+        photo: str | Iterable[str],
+        subject_id: str,
+        attributes: Mapping[str, str] = {},
+        *,
+        faces: SubjectPolicy = "require-one",
+        strict: bool = False,
+    ) -> list[Outcome]:
+        """Add the face of a photo, or of each of several, to a person; one outcome each, in order.
+
+        faces: which face of a photo of several is meant; by default that is refused.  strict: refuse a face
+        that is unlike the person's others, or very like another's.
+        Raises FaceError where a photo has no face; those before it are enrolled.
+        """
+        photos = [photo] if isinstance(photo, str) else photo
+        return [
+            gallery_photo.enroll_photo(
+                self._stored, each, subject_id, attributes, self._config, faces=faces, strict=strict
+            )
+            for each in photos
+        ]
+
+    def list(self, where: Mapping[str, str] | None = None) -> list[Person]:
+        """Everybody, in the order of ids. where: attributes that a template must have to be counted."""
+        return [_person(row) for row in persons(self._stored.snapshot(), where).to_pylist()]
+
+    def delete(self, subject_id: str | Iterable[str]) -> Outcome:
+        """Delete people, and suppress them: nothing brings them back until they are allowed again."""
+        wanted = [subject_id] if isinstance(subject_id, str) else subject_id
+        return lifecycle.delete(self._stored, wanted)
+
+    def clear(self) -> Outcome:
+        """Delete everybody, to fill the gallery anew: nobody is suppressed."""
+        return lifecycle.clear(self._stored)
+
+    @also_called(img_path="photo")
+    def identify(
+        self,
+        photo: str,
+        *,
+        threshold: float | None = None,
+        card: ThresholdCard | None = None,
+        top: int = 5,
+        faces: SubjectPolicy = "centre-largest",
+    ) -> Identification:
+        """Say who is on a photo, or nobody: `subject_id` is None for a stranger.
+
+        threshold: a similarity; None takes the threshold card, and without one the embedder's.
+        """
+        return single.identify(
+            photo, self._stored, self._config, threshold=threshold, card=card, top=top, faces=faces
+        )
+
+
+@also_called(img_path="photo", db_path="gallery")
+def identify(photo: str, gallery: str | Gallery, **wishes: Any) -> Identification:
+    """Say who of a gallery (its folder, or one that is open) is on a photo: see `Gallery.identify`."""
+    opened = Gallery(gallery) if isinstance(gallery, str) else gallery
+    return opened.identify(photo, **wishes)
+
+
+def _person(row: dict[str, Any]) -> Person:
+    known = {name: tuple(values) for name, values in row.items() if name not in _FIXED and values}
+    return Person(row["subject_id"], row[TEMPLATES], row["enrolled_at"], known)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frpipe.core.config import Config, load_config
     from frpipe.core.errors import FrpipeError
-    from frpipe.faces import Face, align, crop, detect, distance, embed, read_features, similarity
     from frpipe.jobs.identify.single import Identification
     from frpipe.jobs.verify.single import Verification, verify
-    from frpipe.people import Gallery, Person, identify
+    from frpipe.photos.faces import Face, align, crop, detect, distance, embed, read_features, similarity
+    from frpipe.photos.people import Gallery, Person, identify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -52,10 +52,10 @@ _HOMES = {
     "Verification": "frpipe.jobs.verify.single",
     "load_config": "frpipe.core.config",
     "verify": "frpipe.jobs.verify.single",
-    **dict.fromkeys(("Gallery", "Person", "identify"), "frpipe.people"),
+    **dict.fromkeys(("Gallery", "Person", "identify"), "frpipe.photos.people"),
     **dict.fromkeys(
         ("Face", "align", "crop", "detect", "distance", "embed", "read_features", "similarity"),
-        "frpipe.faces",
+        "frpipe.photos.faces",
     ),
 }
 

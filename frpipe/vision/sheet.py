@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from frpipe.vision.fonts import font_for
 
 _TILE = 300
 _CROP = 46
@@ -53,12 +55,14 @@ def _draw_tile(sheet: Image.Image, tile: SheetTile, left: int, top: int) -> None
     draw = ImageDraw.Draw(sheet)
     if tile.pixels is None:
         draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), outline=_DIM)
-        draw.text((left + _TILE / 2, top + _TILE / 2), "not shown", fill=_DIM, font=_font(15), anchor="mm")
+        middle = (left + _TILE / 2, top + _TILE / 2)
+        draw.text(middle, "not shown", fill=_DIM, font=font_for("not shown", 15), anchor="mm")
     else:
         _draw_photo(sheet, tile, tile.pixels, left, top)
-    draw.text((left, top + _TILE + 4), _fit(tile.title, 40), fill=_INK, font=_font(14))
+    title, note = _fit(tile.title, 40), _fit(tile.note, 46)
+    draw.text((left, top + _TILE + 4), title, fill=_INK, font=font_for(title, 14))
     draw.text(
-        (left, top + _TILE + 21), _fit(tile.note, 46), fill=_STATUS_INK.get(tile.status, _INK), font=_font(12)
+        (left, top + _TILE + 21), note, fill=_STATUS_INK.get(tile.status, _INK), font=font_for(note, 12)
     )
     for index, crop in enumerate(tile.crops[:_CROPS_PER_TILE]):
         small = Image.fromarray(crop).resize((_CROP, _CROP), Image.Resampling.LANCZOS)
@@ -82,7 +86,3 @@ def _draw_photo(sheet: Image.Image, tile: SheetTile, pixels: np.ndarray, left: i
 
 def _fit(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

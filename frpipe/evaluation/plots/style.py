@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+
+from frpipe.vision.fonts import installed_fonts
 
 # Light and dark of each role. Plots are drawn in the light ones; a page maps them to what suits its reader.
 INK, DIM, LINE, CARD, SHADE = "#1d2430", "#5c6675", "#d5dae2", "#ffffff", "#eceff3"
@@ -37,7 +40,7 @@ _RC: dict[Any, Any] = {
     "text.parse_math": False,
     "svg.hashsalt": "frpipe",
     "svg.fonttype": "none",
-    "font.family": ["DejaVu Sans"],
+    "font.family": ["DejaVu Sans", "NanumGothic"],
     "font.size": 10.5,
     "text.color": INK,
     "axes.edgecolor": DIM,
@@ -85,6 +88,8 @@ def settings() -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         # A name in a script that the font lacks: the page's font shows it.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        for path in installed_fonts():
+            font_manager.fontManager.addfont(path)
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
         yield

@@ -95,9 +95,9 @@ def crop(
     face: None for the largest near the centre.  margin: share of the square's side added to it.
     Raises FaceError where the photo cannot be read or shows no face.
     """
-    found = face or _one(photo, detector, config)
+    found = face or one(photo, config, detector=detector)
     with _rejects_as_errors():
-        return square_crop(_upright(photo, config).pixels, found.box, size, margin)
+        return square_crop(upright(photo, config).pixels, found.box, size, margin)
 
 
 @also_called(img_path="photo", detector_backend="detector")
@@ -114,11 +114,11 @@ def align(
 
     face: None for the largest near the centre. Raises FaceError as `crop` does.
     """
-    found = face or _one(photo, detector, config)
+    found = face or one(photo, config, detector=detector)
     if size == found.aligned.shape[0]:
         return found.aligned
     with _rejects_as_errors():
-        return align_photo(_upright(photo, config), found.landmarks, size, settings(config).align.antialias)
+        return align_photo(upright(photo, config), found.landmarks, size, settings(config).align.antialias)
 
 
 @also_called(img_path="photo", **_MODELS)
@@ -134,7 +134,7 @@ def embed(
     photo: a face that `detect` found, or a photo, of which the largest face near the centre is taken.
     Raises FaceError where there is no face, or the model gives no vector for it.
     """
-    face = photo if isinstance(photo, Face) else _one(photo, detector, config)
+    face = photo if isinstance(photo, Face) else one(photo, config, detector=detector)
     vector = pipeline_of(settings(config, detector=detector, embedder=embedder)).embed([face.aligned])[0]
     length = np.linalg.norm(vector)
     if not np.isfinite(length) or not length:
@@ -177,6 +177,27 @@ def read_features(output: str, columns: list[str] | None = None) -> pa.Table:
     return pa.concat_tables(Features.at(output).all_faces(columns))
 
 
+def one(photo: PhotoSource, config: Config | None = None, *, detector: str | None = None) -> Face:
+    """The face of a photo that is meant: by default the largest near the centre.
+
+    Raises FaceError where the photo cannot be read or shows no face.
+    """
+    found = _faces(_located(pipeline_of(settings(config, detector=detector)), photo))
+    if not found:
+        raise FaceError("the photo gives no face", "choose another photo")
+    return found[0]
+
+
+def upright(photo: PhotoSource, config: Config | None = None) -> Photo:
+    """The pixels of a photo, turned as its EXIF says. Raises FaceError where it cannot be read."""
+    wanted = settings(config)
+    with _rejects_as_errors():
+        data = pipeline_of(wanted).read(photo)
+        if isinstance(data, Reject):
+            raise data
+        return decode(data, wanted.decode)
+
+
 def settings(
     config: Config | None = None,
     *,
@@ -195,13 +216,6 @@ def settings(
         raise ConfigError("a configuration is given, and models beside it", "name the models in one of them")
     wanted = policy or (_ONE if config.detect.policy == "all" else config.detect.policy)
     return config.model_copy(update={"detect": config.detect.model_copy(update={"policy": wanted})})
-
-
-def _one(photo: PhotoSource, detector: str | None, config: Config | None) -> Face:
-    found = _faces(_located(pipeline_of(settings(config, detector=detector)), photo))
-    if not found:
-        raise FaceError("the photo gives no face", "choose another photo")
-    return found[0]
 
 
 def _located(pipeline: FacePipeline, photo: PhotoSource) -> Located:
@@ -242,14 +256,6 @@ def _faces(located: Located) -> list[Face]:
             strict=True,
         )
     ]
-
-
-def _upright(photo: PhotoSource, config: Config | None) -> Photo:
-    wanted = settings(config)
-    data = pipeline_of(wanted).read(photo)
-    if isinstance(data, Reject):
-        raise data
-    return decode(data, wanted.decode)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Any, Self
 from frpipe.core.config import Config
 from frpipe.core.migration import Answer, also_called
 from frpipe.core.threshold import ThresholdCard
-from frpipe.faces import settings
 from frpipe.gallery import gallery as galleries
 from frpipe.gallery import lifecycle
 from frpipe.gallery.outcome import Outcome
@@ -23,6 +22,7 @@ from frpipe.jobs.identify import single
 from frpipe.jobs.identify.single import Identification
 from frpipe.jobs.photo import spec_of
 from frpipe.jobs.subject_faces import SubjectPolicy
+from frpipe.photos.faces import settings
 
 _FIXED = ("subject_id", TEMPLATES, "enrolled_at")
 

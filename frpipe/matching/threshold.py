@@ -32,7 +32,7 @@ def threshold_of(
     """
     if given is not None:
         if not -1 <= given <= 1:
-            raise ConfigError("--threshold is a similarity, from -1 to 1", "distance d is similarity 1 - d")
+            raise ConfigError("--threshold is a similarity, from -1 to 1", "a distance is given as --distance")
         return Threshold.stated("similarity", given, "given")
     if card is not None:
         _check_same("embedder", card.embedder_hash, embedder_hash)

@@ -105,7 +105,7 @@ def _from(least: int, text: str) -> int:
 
 def similarity(text: str) -> float:
     """The similarity that a distance is, for argparse."""
-    from frpipe.core.threshold import similarity_of
+    from frpipe.core.threshold import least_similarity
 
     try:
         distance = float(text)
@@ -113,7 +113,7 @@ def similarity(text: str) -> float:
         distance = -1.0
     if not 0 <= distance <= 2:
         raise argparse.ArgumentTypeError("it is a cosine distance, from 0 to 2")
-    return similarity_of(distance)
+    return least_similarity(distance)
 
 
 def identifier(text: str) -> str:

@@ -117,7 +117,7 @@ def _reason(result: Identification) -> str:
 
 
 def _warning(result: Identification) -> str:
-    if result.expected_fpir is None:
+    if result.expected_fpir is None or not result.templates:
         return f"Warning: {result.threshold.warning}." if result.threshold.warning else ""
     return (
         f"It is for comparing TWO photos (FMR {result.threshold.fmr:g}). Among {result.templates:,} "

@@ -57,7 +57,7 @@ class Threshold:
         return {name: getattr(self, name) for name in names}
 
 
-def similarity_of(distance: float) -> float:
+def least_similarity(distance: float) -> float:
     """The least similarity s for which 1 - s, as floats subtract, is at most this distance.
 
     So the pair whose distance was printed as exactly this one is accepted. `1 - distance` may be rounded up.

@@ -9,7 +9,6 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import combinations, islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -23,7 +22,7 @@ from frpipe.cli.jobs import metrics as metrics_cli
 from frpipe.cli.jobs import verify as verify_cli
 from frpipe.cli.main import COMMANDS, _parser, main
 from frpipe.core.config import Config, load_config
-from frpipe.core.threshold import Target, ThresholdCard, similarity_of
+from frpipe.core.threshold import Target, ThresholdCard, least_similarity
 from frpipe.io import threshold_file
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.verify.job import PairVerification
@@ -83,10 +82,10 @@ def test_a_pair_is_accepted_at_the_distance_that_is_printed_of_it() -> None:
     for _ in range(5000):
         similarity = numbers.uniform(-1, 1) * 10 ** numbers.choice((0, 0, -2, -9))
         distance = 1 - similarity
-        least = similarity_of(distance)
+        least = least_similarity(distance)
         assert similarity >= least and 1 - least <= distance
         assert 1 - math.nextafter(least, -2) > distance
-    assert (similarity_of(0), similarity_of(2), similarity_of(0.4)) == (1, -1, 0.6)
+    assert (least_similarity(0), least_similarity(2), least_similarity(0.4)) == (1, -1, 0.6)
 
 
 PARSERS: dict[str, tuple[Any, str]] = {
@@ -117,7 +116,19 @@ def test_every_command_takes_a_similarity_or_a_distance_by_name(command: str) ->
 
 
 def test_several_thresholds_may_be_of_both_kinds() -> None:
-    words = "verification --results r --output o --distance 0.4 0.3 --threshold 0.8 0.9".split()
+    words = [
+        "verification",
+        "--results",
+        "r",
+        "--output",
+        "o",
+        "--distance",
+        "0.4",
+        "0.3",
+        "--threshold",
+        "0.8",
+        "0.9",
+    ]
     assert metrics_cli._parser().parse_args(words).threshold == pytest.approx([0.6, 0.7, 0.8, 0.9])
 
 

@@ -153,8 +153,7 @@ def _threshold(
         given=threshold,
         card=card,
         embedder_card=embedder_card(gallery.spec),
-        # A search stays one, however few are searched.
-        searched=max(2, searched),
+        searched=searched,
         subjects=search_view.subjects if card and card.purpose == "identification" else None,
         preprocessing_hash=gallery.spec.preprocessing_hash,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.reasons import Status
-from frpipe.core.threshold import Threshold, ThresholdCard, similarity_of
+from frpipe.core.threshold import Threshold, ThresholdCard, least_similarity
 from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
 from frpipe.matching.exact import inner_products
 from frpipe.matching.threshold import threshold_of
@@ -90,7 +90,7 @@ def verify(
     if threshold is not None:
         warnings.warn(_NOW_SIMILARITY, FutureWarning, stacklevel=2)
     pipeline = pipeline_of(config)
-    limit = _threshold(config, pipeline, threshold if distance is None else similarity_of(distance), card)
+    limit = _threshold(config, pipeline, threshold if distance is None else least_similarity(distance), card)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
     _comparable(located)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from frpipe.cli.gallery_parser import Commands, answer, command, positive
+from frpipe.cli.gallery_parser import Commands, add_similarity, answer, command, positive
 from frpipe.cli.table import table
 
 if TYPE_CHECKING:
@@ -24,12 +24,8 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--limit", type=positive, default=20, metavar="N", help="of each kind (default: %(default)s)"
     )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="SIM",
-        help="similarity of one person; default: the embedder card's",
-    )
+    group = parser.add_mutually_exclusive_group()
+    add_similarity(group, "of one person (default: the embedder card's)")
     parser.add_argument("--force", action="store_true", help="also where it takes more than some minutes")
 
 
@@ -66,7 +62,8 @@ def _text(found: Labels, threshold: float) -> str:
     spreads = [(s.subject_id, s.templates, f"{s.dispersion:.3f}") for s in found.spreads]
     return "\n".join(
         (
-            f"{found.subjects:,} people, {found.templates:,} templates; one person from {threshold:g}",
+            f"{found.subjects:,} people, {found.templates:,} templates; "
+            f"one person from similarity {threshold:g} (distance {1 - threshold:g})",
             "",
             f"photos unlike the others of their person: {found.suspect_photos:,}",
             table(("person", "photo", "to own", "nearest other", "to other"), photos),

@@ -63,11 +63,23 @@ def add_likeness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="write nothing where a new face does not fit its person"
     )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="SIM",
-        help="similarity of one person, to tell which faces fit (default: the embedder card's)",
+    group = parser.add_mutually_exclusive_group()
+    add_similarity(group, "of one person, to tell which faces fit (default: the embedder card's)")
+
+
+def add_similarity(
+    group: argparse._MutuallyExclusiveGroup, meaning: str, action: str | type[argparse.Action] = "store"
+) -> None:
+    """Add --threshold, and --distance in its place: the similarity that it is ends in `threshold`."""
+    group.add_argument(
+        "--threshold", type=float, action=action, metavar="S", help=f"similarity, -1..1: {meaning}"
+    )
+    group.add_argument(
+        "--distance",
+        type=similarity,
+        dest="threshold",
+        metavar="D",
+        help="the same as a cosine distance, 0..2: 1 - similarity",
     )
 
 
@@ -89,6 +101,19 @@ def _from(least: int, text: str) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"it is a whole number from {least} up")
     return value
+
+
+def similarity(text: str) -> float:
+    """The similarity that a distance is, for argparse."""
+    from frpipe.core.threshold import least_similarity
+
+    try:
+        distance = float(text)
+    except ValueError:
+        distance = -1.0
+    if not 0 <= distance <= 2:
+        raise argparse.ArgumentTypeError("it is a cosine distance, from 0 to 2")
+    return least_similarity(distance)
 
 
 def identifier(text: str) -> str:

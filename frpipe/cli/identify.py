@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config, positive
+from frpipe.cli.job_options import add_threshold
 from frpipe.cli.table import printable, table
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ examples:
   frpipe identify a.jpg --gallery G --threshold-card card.json
   frpipe identify a.jpg --gallery G --set embed.model=mobilefacenet_npm --json
 
-The threshold is a SIMILARITY (cosine); the distance of the lecture is 1 - similarity. Exit code: 0 for either
-answer; with --check, 12 for a stranger; 10 for a gallery of another model.
+--threshold is a cosine SIMILARITY, as in all commands; --distance D, as in the lecture, is 1 - D of it. Exit
+code: 0 for either answer; with --check, 12 for a stranger; 10 for a gallery of another model.
 """
 
 
@@ -38,9 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("photo", metavar="PHOTO", help="path or URI of a photo")
     parser.add_argument("--gallery", required=True, metavar="G", help="folder or s3:// prefix")
-    threshold = parser.add_mutually_exclusive_group()
-    threshold.add_argument("--threshold", type=float, metavar="SIM", help="similarity; default: the card's")
-    threshold.add_argument("--threshold-card", metavar="URI", help="a threshold card (docs/thresholds.md)")
+    add_threshold(parser, "from here up it is that person")
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="people to show (default: %(default)s)"
     )
@@ -126,7 +125,7 @@ def _reason(result: Identification) -> str:
 
 
 def _warning(result: Identification) -> str:
-    if result.expected_fpir is None:
+    if result.expected_fpir is None or not result.templates:
         return f"Warning: {result.threshold.warning}." if result.threshold.warning else ""
     return (
         f"It is for comparing TWO photos (FMR {result.threshold.fmr:g}). Among {result.templates:,} "

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frpipe.cli.gallery_parser import positive
+from frpipe.cli.gallery_parser import add_similarity, positive, similarity
 
 if TYPE_CHECKING:
     from frpipe.runtime.runtime import Runtime
@@ -23,14 +23,34 @@ def job_parser(description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def add_threshold(parser: argparse.ArgumentParser, meaning: str) -> argparse._MutuallyExclusiveGroup:
-    """--threshold or --threshold-card; the group, for what excludes both. meaning: of what reaches it."""
+def add_threshold(
+    parser: argparse.ArgumentParser, meaning: str, action: str | type[argparse.Action] = "store"
+) -> argparse._MutuallyExclusiveGroup:
+    """--threshold, --distance or --threshold-card; the group, for what excludes all.
+
+    meaning: of what reaches it.  action: of --threshold.
+    """
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--threshold", type=float, metavar="S", help=f"similarity, -1..1: {meaning}")
+    add_similarity(either, meaning, action)
     either.add_argument(
         "--threshold-card", metavar="URI", help="JSON, see docs/thresholds.md (default: the embedder's card)"
     )
     return either
+
+
+def add_similarities(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """--threshold and --distance, each for several."""
+    add = parser.add_argument
+    add("--threshold", type=float, nargs="+", action="extend", default=[], metavar="S", help=meaning)
+    add(
+        "--distance",
+        type=similarity,
+        nargs="+",
+        action="extend",
+        dest="threshold",
+        metavar="D",
+        help="the same as cosine distances, 0..2",
+    )
 
 
 def add_embedder(parser: argparse.ArgumentParser, of: str) -> None:

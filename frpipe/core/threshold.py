@@ -6,7 +6,9 @@ was chosen on data like yours, for a purpose, and for a size of gallery.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -55,6 +57,21 @@ class Threshold:
         return {name: getattr(self, name) for name in names}
 
 
+def least_similarity(distance: float) -> float:
+    """The least similarity s for which 1 - s, as floats subtract, is at most this distance.
+
+    So the pair whose distance was printed as exactly this one is accepted. `1 - distance` may be rounded up.
+    """
+    above = (Fraction(distance) + Fraction(math.nextafter(distance, math.inf))) / 2
+    least = float(1 - above)
+    return max(-1.0, least if 1 - least <= distance else math.nextafter(least, math.inf))
+
+
+def both_forms(similarity: float) -> str:
+    """A threshold in words, as a similarity and as the distance that it is."""
+    return f"similarity >= {similarity:.6g} (distance <= {1 - similarity:.6g})"
+
+
 def threshold_lines(threshold: dict[str, Any]) -> list[str]:
     """Lines of a report: both forms of a threshold, where it comes from, and its warning.
 
@@ -62,8 +79,7 @@ def threshold_lines(threshold: dict[str, Any]) -> list[str]:
     """
     target = f", {threshold['target']}" if threshold["target"] else ""
     lines = [
-        f"threshold  similarity >= {threshold['similarity']:.6g} (distance <= {threshold['distance']:.6g})"
-        f"{target}",
+        f"threshold  {both_forms(threshold['similarity'])}{target}",
         f"           {threshold['source']}",
     ]
     return [*lines, f"  warning  {threshold['warning']}"] if threshold["warning"] else lines

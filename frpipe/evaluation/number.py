@@ -57,6 +57,15 @@ class Number:
         """There is no honest number."""
         return cls(measure, None, note=str(why), **rest)
 
+    @property
+    def title(self) -> str:
+        """The measure, and what it was taken at, in one line of text."""
+        if self.at is None:
+            return self.measure
+        if BY_NAME[self.measure].of == "threshold":
+            return f"{self.measure} at similarity {self.at:g} (distance {1 - self.at:g})"
+        return f"{self.measure} at {self.at:g}"
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

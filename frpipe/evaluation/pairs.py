@@ -61,6 +61,11 @@ class PairTrials:
         _, rows = np.unique(low * (high.max(initial=0) + 1) + high, return_index=True)
         return self.some(np.sort(rows))
 
+    @property
+    def distinct_nonmated(self) -> int:
+        """How many completed non-mated ones there are, each two photos counted once."""
+        return len(self.some(~self.mated & self.completed).distinct())
+
     def scores(self) -> Scores:
         """With the failed ones counted."""
         done = self.completed

@@ -40,10 +40,15 @@ def curve_numbers(
 
 
 def target_numbers(
-    measure: str, curve: Curve, sample: Sample, targets: Sequence[float], **where: Any
+    measure: str,
+    curve: Curve,
+    sample: Sample,
+    targets: Sequence[float],
+    distinct: int | None = None,
+    **where: Any,
 ) -> Iterator[Number]:
-    """The rate at each target, or why the trials are too few for it."""
-    found = {target: operating.at_target(curve, target) for target in targets}
+    """The rate at each target, or why the trials are too few for it. distinct: see `operating.at_target`."""
+    found = {target: operating.at_target(curve, target, distinct) for target in targets}
     known = [target for target, one in found.items() if not isinstance(one, Insufficient)]
     between = dict(
         zip(known, intervals(sample, [at_target(measure, target) for target in known]), strict=True)

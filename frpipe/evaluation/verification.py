@@ -51,7 +51,7 @@ class VerificationQuestion:
     def answer(
         self, name: str, trials: PairTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()
     ) -> Evaluation:
-        """Raises ScoresError: there are no mated, or no non-mated comparisons."""
+        """Of one kind of comparisons alone, what that kind gives; see `unmeasured`."""
         groups, skipped = by_group(trials)
         numbers = [
             *self._numbers(trials),
@@ -65,21 +65,22 @@ class VerificationQuestion:
             [*numbers, *ratios(numbers, ("FMR", "FNMR"))],
             _curves(trials, self.targets),
             provenance,
-            [*warnings, *skipped],
+            [*warnings, *unmeasured(trials), *self._untrained(), *skipped],
             worst(trials),
         )
 
     def _numbers(self, trials: PairTrials, **where: Any) -> Iterator[Number]:
         for threshold in self.thresholds:
             yield from _at_threshold(trials, threshold, **where)
-        if self.training is not None:
+        if self.training is not None and both_kinds(self.training):
             chosen = best_threshold(self.training.scores()).threshold
             yield from _at_threshold(trials, chosen, note="at the threshold of the training fold", **where)
         for measure, rate in zip(("FTA", "FTE"), trials.failures(), strict=True):
             yield Number.rate(measure, rate, **where)
         scores, sample = trials.scores(), trials.sample()
-        if not len(scores.mated) or not len(scores.nonmated):
-            yield Number.missing("AUC_exact", "no mated, or no non-mated comparisons", **where)
+        if not both_kinds(trials):
+            for one in self.estimates():
+                yield Number.missing(one.measure, _lacking(trials), at=one.at, **where)
             return
         curve = roc(scores)
         yield grid_number(curve, **where)
@@ -87,7 +88,37 @@ class VerificationQuestion:
         number = Number.scalar if isinstance(spread, float) else Number.missing
         yield number("d_prime", spread, **where)  # type: ignore[arg-type]
         yield from curve_numbers(curve, sample, [auc(), eer()], **where)
-        yield from target_numbers("TAR", curve, sample, self.targets, **where)
+        yield from target_numbers("TAR", curve, sample, self.targets, trials.distinct_nonmated, **where)
+
+    def _untrained(self) -> list[str]:
+        if self.training is None or both_kinds(self.training):
+            return []
+        return [f"the training pairs choose no threshold: {_lacking(self.training)}"]
+
+
+def both_kinds(trials: PairTrials) -> bool:
+    """Whether there are completed comparisons of both kinds."""
+    return not _lacking(trials)
+
+
+def _lacking(trials: PairTrials) -> str:
+    """Which kind of completed comparisons is missing, in words; empty: neither."""
+    kinds = [
+        name
+        for name, of in (("mated", trials.mated), ("non-mated", ~trials.mated))
+        if not (of & trials.completed).any()
+    ]
+    return f"no {' and no '.join(kinds)} comparisons" if kinds else ""
+
+
+def unmeasured(trials: PairTrials) -> Iterator[str]:
+    """What the trials cannot tell, and which folds lack a kind, in sentences."""
+    if not both_kinds(trials):
+        yield f"{_lacking(trials)}: there are no curves, no AUC, no EER and no TAR at an FMR"
+    for label in _folds(trials) if both_kinds(trials) else ():
+        lacking = _lacking(trials.some(trials.fold == label))
+        if lacking:
+            yield f"the fold {label} has {lacking}: an accuracy over folds says little"
 
 
 def _at_threshold(trials: PairTrials, threshold: float, **where: Any) -> Iterator[Number]:
@@ -114,10 +145,11 @@ def _rate(measure: str, trials: PairTrials, errors: Mask, among: Mask, **rest: A
 
 
 def _counts(trials: PairTrials) -> dict[str, int]:
-    scores = trials.scores()
+    scores, distinct = trials.scores(), trials.distinct_nonmated
     return {
         "mated": len(scores.mated),
         "nonmated": len(scores.nonmated),
+        **({} if distinct == len(scores.nonmated) else {"nonmated_distinct": distinct}),
         "mated_lost": scores.mated_lost,
         "nonmated_lost": scores.nonmated_lost,
         "persons": len(np.union1d(trials.person_a, trials.person_b)),
@@ -125,14 +157,12 @@ def _counts(trials: PairTrials) -> dict[str, int]:
 
 
 def _curves(trials: PairTrials, targets: Sequence[float]) -> dict[CurveName, Series]:
-    scores = trials.scores().completed()
-    curve = roc(scores)
-    return {
-        "roc": roc_series(curve, trials.sample(), targets),
-        "det": det_series(curve),
-        "mated": binned(scores.mated),
-        "nonmated": binned(scores.nonmated),
-    }
+    scores, found = trials.scores().completed(), dict[CurveName, Series]()
+    if both_kinds(trials):
+        curve = roc(scores)
+        found = {"roc": roc_series(curve, trials.sample(), targets), "det": det_series(curve)}
+    parts: dict[CurveName, Doubles] = {"mated": scores.mated, "nonmated": scores.nonmated}
+    return {**found, **{name: binned(part) for name, part in parts.items() if len(part)}}
 
 
 def worst(trials: PairTrials, amount: int = _WORST) -> list[Trial]:
@@ -156,13 +186,19 @@ def fold_numbers(trials: PairTrials, chosen_on: PairTrials | None = None) -> Ite
     chosen_on: other comparisons, in folds of the same names, that choose the thresholds.
     Raises ScoresError: they cannot, as either list has no such folds.
     """
-    if chosen_on is not None:
-        yield from _by_folds(trials, chosen_on)
-    elif trials.fold is not None and len(np.unique(trials.fold[trials.fold != ""])) > 1:
-        try:
-            yield from list(_by_folds(trials, None))
-        except ScoresError as error:
-            yield Number.missing("folds_accuracy", error.message)
+    if chosen_on is None and (trials.fold is None or len(_folds(trials)) < 2 or not both_kinds(trials)):
+        return
+    try:
+        yield from list(_by_folds(trials, chosen_on))
+    except ScoresError as error:
+        if chosen_on is not None and not np.isin(_folds(trials), _folds(chosen_on)).all():
+            raise
+        yield Number.missing("folds_accuracy", f"no threshold for a fold: {error.message}")
+
+
+def _folds(trials: PairTrials) -> Labels:
+    """The labels of folds, each once."""
+    return np.unique(trials.fold[trials.fold != ""]) if trials.fold is not None else np.zeros(0, object)
 
 
 def _by_folds(trials: PairTrials, chosen_on: PairTrials | None) -> Iterator[Number]:

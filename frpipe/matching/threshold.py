@@ -10,6 +10,7 @@ from frpipe.models.card import Card
 
 # A gallery smaller than this share of the one that a card was made for: its threshold is needlessly strict.
 _MUCH_SMALLER = 0.5
+_NOBODY = "there is nobody to search: every probe is a stranger"
 
 
 def threshold_of(
@@ -32,7 +33,7 @@ def threshold_of(
     """
     if given is not None:
         if not -1 <= given <= 1:
-            raise ConfigError("--threshold is a similarity, from -1 to 1", "distance d is similarity 1 - d")
+            raise ConfigError("--threshold is a similarity, from -1 to 1", "for a distance say --distance")
         return Threshold.stated("similarity", given, "given")
     if card is not None:
         _check_same("embedder", card.embedder_hash, embedder_hash)
@@ -60,7 +61,10 @@ def _check_same(what: str, own: str, its: str) -> None:
 
 def _of_threshold_card(card: ThresholdCard, searched: int, subjects: int) -> Threshold:
     fmr = card.target.value if card.target and card.target.rate == "FMR" else None
-    if card.purpose == "verification":
+    warning: str | None
+    if not searched:
+        warning = _NOBODY
+    elif card.purpose == "verification":
         warning = _warning_one_to_one("the threshold card", fmr, searched) if searched > 1 else None
     elif searched == 1:
         warning = (
@@ -91,10 +95,12 @@ def _of_model_card(card: Card | None, searched: int) -> Threshold:
             "give --threshold (a similarity) or --threshold-card; see docs/thresholds.md",
         )
     warning = (
-        _warning_one_to_one(f"the model card of {card.name}", known.fmr, searched)
-        if searched > 1
-        else f"the threshold is the default of the model card of {card.name}: choose one on photos like yours"
+        f"the threshold is the default of the model card of {card.name}: choose one on photos like yours"
     )
+    if searched > 1:
+        warning = _warning_one_to_one(f"the model card of {card.name}", known.fmr, searched)
+    elif not searched:
+        warning = _NOBODY
     return Threshold.stated(
         known.kind,
         known.value,

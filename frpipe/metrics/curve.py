@@ -30,12 +30,15 @@ class Curve:
     nonmated_trials: float
 
     @classmethod
-    def of(cls, scores: Scores, *, failures: bool = False) -> Curve:
+    def of(cls, scores: Scores, *, failures: bool = False, one_kind: bool = False) -> Curve:
         """Curve of some scores. failures: whether failed comparisons count, as rejections.
 
-        Raises ScoresError: there is no mated, or no non-mated comparison.
+        one_kind: whether one kind will do; the rates of the other are then no numbers.
+        Raises ScoresError: there is no mated, or no non-mated comparison, and one kind will not do.
         """
         scores = scores if failures else scores.completed()
+        if not one_kind:
+            _check_both(scores)
         threshold = _thresholds(scores)
         accepted = [
             _reaching(np.sort(part), threshold).astype(np.float64) for part in (scores.mated, scores.nonmated)
@@ -119,6 +122,7 @@ class Ordered:
         Raises ScoresError: there is no mated, or no non-mated comparison.
         """
         scores = scores.completed()
+        _check_both(scores)
         threshold = _thresholds(scores)
         orders = [np.argsort(part) for part in (scores.mated, scores.nonmated)]
         ends = [
@@ -137,12 +141,15 @@ class Ordered:
         return _curve(self.kind, self.threshold, accepted, (float(sums[0][-1]), float(sums[1][-1])))
 
 
-def _thresholds(scores: Scores) -> Doubles:
+def _check_both(scores: Scores) -> None:
     if not len(scores.mated) + scores.mated_lost or not len(scores.nonmated) + scores.nonmated_lost:
         raise ScoresError(
             "no mated, or no non-mated comparisons",
             "a curve needs both; a rate at one threshold needs only its own",
         )
+
+
+def _thresholds(scores: Scores) -> Doubles:
     return np.unique(np.concatenate([scores.mated, scores.nonmated]))[::-1]
 
 

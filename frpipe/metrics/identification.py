@@ -80,10 +80,11 @@ def at_threshold(searches: Searches, threshold: float, rank: int = 1) -> Identif
     )
 
 
-def roc(searches: Searches, rank: int = 1, *, failures: bool = False) -> Curve:
+def roc(searches: Searches, rank: int = 1, *, failures: bool = False, one_kind: bool = False) -> Curve:
     """Curve of FPIR (as `fmr`) and FNIR (as `fnmr`) over all thresholds; `.tar` is TPIR, `.trr` TNIR.
 
     A mate outside the rank is a miss at every threshold: the curve ends at the share of mates within it.
+    one_kind: as for `Curve.of`.
     """
     inside = _within(searches, rank)
     listed = searches.best_stranger > -np.inf
@@ -94,7 +95,7 @@ def roc(searches: Searches, rank: int = 1, *, failures: bool = False) -> Curve:
         int(np.count_nonzero(~listed)) + (searches.nonmated_lost if failures else 0),
         searches.kind,
     )
-    return Curve.of(scores, failures=True)
+    return Curve.of(scores, failures=True, one_kind=one_kind)
 
 
 def cmc(searches: Searches, ranks: int, *, failures: bool = False) -> list[Rate]:

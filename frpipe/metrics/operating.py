@@ -82,24 +82,25 @@ def equal_error(curve: Curve) -> EqualError | Insufficient:
     return EqualError(float(value), float(low), float(high), float(curve.threshold[after]))
 
 
-def at_target(curve: Curve, target: float) -> AtTarget | Insufficient:
+def at_target(curve: Curve, target: float, distinct: int | None = None) -> AtTarget | Insufficient:
     """The rates at a target FMR or FPIR, if there are at least 3/target non-mated trials.
 
-    The curve must be one of counts, not of weights. Raises ScoresError: the target is not in (0, 1].
+    The curve must be one of counts, not of weights.  distinct: non-mated trials that are not listed before;
+    None: all of them.  Raises ScoresError: the target is not in (0, 1].
     """
     if not 0 < target <= 1:
         raise ScoresError("a target is a rate above 0 and at most 1", "for example 0.001")
     trials = round(curve.nonmated_trials)
-    expected = trials * target + ROUNDING
-    if expected < RULE_OF_3:
+    known, what = (trials, "") if distinct is None or distinct == trials else (distinct, "distinct ")
+    if known * target + ROUNDING < RULE_OF_3:
         need = int(np.ceil(RULE_OF_3 / target - ROUNDING))
-        return Insufficient(f"{trials:,} non-mated trials, {target:g} needs {need:,}", trials, need)
-    place = int(np.searchsorted(curve.nonmated, expected, "right")) - 1
+        return Insufficient(f"{known:,} {what}non-mated trials, {target:g} needs {need:,}", known, need)
+    place = int(np.searchsorted(curve.nonmated, trials * target + ROUNDING, "right")) - 1
     nonmated, mated = Rate(round(curve.nonmated[place]), trials), round(curve.mated[place])
     return AtTarget(
         target,
         float(curve.threshold[place]),
         nonmated,
         Rate(mated, round(curve.mated_trials)).complement(),
-        "rule of 30" if expected >= RULE_OF_30 else "rule of 3",
+        "rule of 30" if known * target + ROUNDING >= RULE_OF_30 else "rule of 3",
     )

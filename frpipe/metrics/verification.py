@@ -79,9 +79,9 @@ def at_threshold(scores: Scores, threshold: float) -> Verification:
     )
 
 
-def roc(scores: Scores, *, failures: bool = False) -> Curve:
-    """Exact curve; `.fmr`, `.tar`, and `.det()` for FMR and FNMR at its corners."""
-    return Curve.of(scores, failures=failures)
+def roc(scores: Scores, *, failures: bool = False, one_kind: bool = False) -> Curve:
+    """Exact curve, as `Curve.of`; `.fmr`, `.tar`, and `.det()` for FMR and FNMR at its corners."""
+    return Curve.of(scores, failures=failures, one_kind=one_kind)
 
 
 def auc_exact(scores: Scores, *, failures: bool = False) -> float:

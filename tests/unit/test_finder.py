@@ -335,10 +335,15 @@ class TestOutcomes:
         difference = located.crops[0].astype(int) - upright.crops[0].astype(int)
         assert np.abs(difference).mean() < 4
 
-    @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-    def test_a_picture_of_one_colour_or_wholly_transparent_is_rejected(self, mode: str) -> None:
-        buffer = BytesIO()
-        Image.new(mode, (200, 150), 0 if mode == "RGBA" else (90, 120, 90)).save(buffer, "PNG")
+    @pytest.mark.parametrize("kind", ["one colour", "transparent", "first frame"])
+    def test_a_picture_of_one_colour_or_wholly_transparent_is_rejected(self, kind: str) -> None:
+        buffer, plain = BytesIO(), Image.new("RGB", (200, 150), (90, 120, 90))
+        if kind == "first frame":
+            plain.save(
+                buffer, "GIF", save_all=True, append_images=[Image.fromarray(picture(200, 150, LARGE))]
+            )
+        else:
+            (plain if kind == "one colour" else Image.new("RGBA", (200, 150), 0)).save(buffer, "PNG")
         config = load_config()
         ours = Finder(DrawnDetector(), DrawnDetector(), config.detect)  # type: ignore[arg-type]
         (located,) = Locator(config, ours).locate([buffer.getvalue()])

@@ -71,7 +71,7 @@ def test_two_photos_are_compared_without_tables_or_stores(tmp_path: Path, models
     pixels[96:160, 96:160, 2] = 255
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     photo = str(tmp_path / "a.png")
-    words = ["verify", photo, photo, "--policy", "largest", "--threshold", "0.5", *models]
+    words = ["verify", photo, photo, "--faces", "largest", "--threshold", "0.5", *models]
     code = f"from frpipe.cli.main import main\nassert main({words!r}) == 0\n"
     assert _loaded(code, _HEAVY) == []
 

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
-from frpipe.cli.job_options import add_embedder, add_modes, add_run, add_workers, job_parser, runtime_of
+from frpipe.cli.job_options import (
+    add_embedder,
+    add_modes,
+    add_run,
+    add_similarities,
+    add_workers,
+    job_parser,
+    runtime_of,
+)
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
@@ -180,7 +188,7 @@ def _add_all_pairs(tasks: Any) -> None:
         help="which face of a photo (default: %(default)s)",
     )
     add("--name", default="all pairs", help="of the system, for people")
-    add("--threshold", type=float, nargs="+", default=[], metavar="S", help="similarities; else the card's")
+    add_similarities(parser, "similarities; else the card's")
     add("--target", type=float, nargs="+", default=[], metavar="P", help="FMR targets, in place of the usual")
     add("--by", metavar="COLUMN", help="the same within each label of this column, and across labels")
     add_workers(parser)
@@ -200,7 +208,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
     add("--results", nargs="+", required=True, metavar="URI", help="finished results, one for each system")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--names", nargs="+", default=[], metavar="NAME", help="of the systems, for people")
-    add("--threshold", type=float, nargs="+", default=[], metavar="S", help="rates at these similarities too")
+    add_similarities(parser, "rates at these similarities too")
     add(
         "--target",
         type=float,

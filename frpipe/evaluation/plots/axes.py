@@ -139,4 +139,5 @@ def smallest(evaluations: Sequence[Evaluation], kind: Kind) -> float:
 def supported(evaluation: Evaluation) -> float:
     """The smallest target of FMR or FPIR that the rule of 3 allows; 0 where nobody counted."""
     count = trials(evaluation, "nonmated")
+    count = evaluation.counts.get("nonmated_distinct", count)
     return min(RULE_OF_3 / count, 1.0) if count else 0.0

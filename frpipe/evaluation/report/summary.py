@@ -21,7 +21,11 @@ _TILES = {
     "verification": ("EER", "AUC_exact", "FMR", "FNMR", "accuracy", "folds_accuracy"),
     "identification": ("CMC", "FPIR", "FNIR"),
 }
-_WORDS = {"nonmated": "non-mated", "nonmated_lost": "non-mated lost"}
+_WORDS = {
+    "nonmated": "non-mated",
+    "nonmated_lost": "non-mated lost",
+    "nonmated_distinct": "non-mated, each two photos once",
+}
 _MOST_TILES = 4
 _MOST_DIFFERENCES = 5
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from frpipe.core.errors import InvariantError
-from frpipe.core.threshold import Threshold
+from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
@@ -234,8 +234,5 @@ class DedupPlan(Plan[Found]):
         yield f"searched   {source_text(self._facts)}"
         yield f"compared   {self.products:,} pairs{since_text(self._facts)}"
         yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
-        yield (
-            f"threshold  similarity >= {self.limit.similarity:.6g} (distance <= {self.limit.distance:.6g}), "
-            f"{self.limit.source}"
-        )
+        yield f"threshold  {both_forms(self.limit.similarity)}, {self.limit.source}"
         yield f"pool       {self.pool}"

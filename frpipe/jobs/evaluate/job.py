@@ -294,8 +294,7 @@ def _pair_system(name: str, found: PairResults, asked: Asked, chooser: PairResul
     trials, training = _without_training(found.trials)
     question = VerificationQuestion(
         _each_once(found.threshold, *asked.thresholds),
-        _each_once(*asked.targets)
-        or usual(FMR_TARGETS, int(np.count_nonzero(~trials.mated & trials.completed))),
+        _each_once(*asked.targets) or usual(FMR_TARGETS, trials.distinct_nonmated),
         training=training,
         chosen_on=_without_training(chooser.trials)[0] if chooser else None,
     )
@@ -342,5 +341,5 @@ def _cards(asked: Asked, systems: Sequence[System], created: datetime) -> dict[s
 def _curve(trials: Trials) -> Curve:
     """Of trials that a card may take as independent: no pair of photos twice."""
     if isinstance(trials, PairTrials):
-        return roc(trials.distinct().scores().completed())
-    return search_roc(trials.searches())
+        return roc(trials.distinct().scores().completed(), one_kind=True)
+    return search_roc(trials.searches(), one_kind=True)

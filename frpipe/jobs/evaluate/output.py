@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from frpipe.core.threshold import ThresholdCard
+from frpipe.core.threshold import ThresholdCard, both_forms
 from frpipe.evaluation.difference import Difference
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.number import Number
@@ -111,7 +111,7 @@ def report_text(report: dict[str, Any]) -> str:
         lines += [f"  warning: {warning}" for warning in system["warnings"]]
     if report["differences"]:
         lines.append(f"{report['significant']} of {report['differences']} differences are significant")
-    lines += [f"threshold card {name}: similarity >= {value:g}" for name, value in report["cards"].items()]
+    lines += [f"threshold card {name}: {both_forms(value)}" for name, value in report["cards"].items()]
     return "\n".join([*lines, f"page       {report['output']}/{PAGE}"]) + "\n"
 
 
@@ -120,12 +120,11 @@ def _is_headline(number: Number) -> bool:
 
 
 def _headline(number: Number) -> str:
-    where = f" at {number.at:g}" if number.at is not None else ""
     if number.value is None:
-        return f"{number.measure}{where}: {number.note}"
+        return f"{number.title}: {number.note}"
     between = f" [{number.low:.4g}, {number.high:.4g}]" if number.low is not None else ""
     counts = f" ({number.count:,} of {number.trials:,})" if number.trials else ""
-    return f"{number.measure}{where}: {number.value:.4g}{between}{counts}"
+    return f"{number.title}: {number.value:.4g}{between}{counts}"
 
 
 def file_name(name: str) -> str:

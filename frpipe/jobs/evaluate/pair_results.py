@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.text import alike
 from frpipe.core.text_column import canonical_column
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.sample import numbered
@@ -100,7 +101,8 @@ class _Reading:
             {column: self._shared(column) for column in self._columns.by},
         )
         disputed = known & (mated != (names[0] == names[1]))
-        return trials, [*warnings, *_disputed(disputed), *_repeated(trials), *self._unknown()]
+        said = (_disputed(disputed), _repeated(trials), _unscored(trials), self._unknown(), alike_ids(*names))
+        return trials, [*warnings, *(words for each in said for words in each)]
 
     def _mated(self, alike: Mask, known: Mask) -> Mask:
         if self._columns.mated in self._table.column_names:
@@ -187,12 +189,29 @@ def _repeated(trials: PairTrials) -> list[str]:
     found = []
     if again:
         found.append(
-            f"{again:,} pairs are listed before, in this or the other order: every rate counts them again, a "
-            "threshold card does not"
+            f"{again:,} pairs are listed before, in this or the other order: every rate counts them again, "
+            "threshold cards and the rule of 3 do not"
         )
     if itself:
         found.append(f"{itself:,} pairs are of a photo with itself, and say nothing of a system")
     return found
+
+
+def _unscored(trials: PairTrials) -> list[str]:
+    count = int(np.count_nonzero(~trials.completed & ~trials.lost_a & ~trials.lost_b))
+    words = f"{count:,} pairs have no score, though both sides had a face; they count as failures"
+    return [words] if count else []
+
+
+def alike_ids(*ids: Labels) -> list[str]:
+    """A warning where ids of persons may be meant as one; see `frpipe.core.text.alike`."""
+    known = {name for each in ids for name in pd.unique(each) if name}
+    meant = sum(len(group) - 1 for group in alike(known))
+    words = (
+        f"{meant:,} ids of persons differ from another only in case, blanks, width or invisible characters: "
+        "each counts as another person"
+    )
+    return [words] if meant else []
 
 
 def _disputed(disputed: Mask) -> list[str]:

@@ -16,7 +16,7 @@ from frpipe.evaluation.searches import SearchTrials
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.io.output import run
-from frpipe.jobs.evaluate.pair_results import finished, listed_rows, texts
+from frpipe.jobs.evaluate.pair_results import alike_ids, finished, listed_rows, texts
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.identify.worker import PROBES
 from frpipe.jobs.recorded_version import RecordedVersion
@@ -81,18 +81,22 @@ def _trials(
     lists = table["candidates"].combine_chunks()
     items = lists.flatten()
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    similarity = items.field("similarity").to_numpy()
+    scored = np.isfinite(similarity)
     trials = SearchTrials(
         images,
         truth,
         texts(table["status"]) != "ok",
-        np.repeat(np.arange(len(truth)), lengths),
-        texts(pa.chunked_array([items.field("subject_id")])),
-        items.field("similarity").to_numpy(),
+        np.repeat(np.arange(len(truth)), lengths)[scored],
+        texts(pa.chunked_array([items.field("subject_id")]))[scored],
+        similarity[scored],
         people,
         blank,
         _groups(images, by, features),
     )
-    return trials.some(named), _warnings(trials, named)
+    unscored = int(np.count_nonzero(~scored))
+    words = [f"{unscored:,} candidates have no score, and are left out"] if unscored else []
+    return trials.some(named), [*_warnings(trials, named), *words, *alike_ids(truth, people, blank)]
 
 
 def _groups(images: Labels, by: Sequence[str], features: str) -> dict[str, Labels]:

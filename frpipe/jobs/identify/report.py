@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
+from frpipe.core.threshold import both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
@@ -82,7 +83,7 @@ class ProbeCounts:
 def report_text(report: dict[str, Any]) -> str:
     """A report, for people."""
     limit = report["threshold"]
-    accepted = f"similarity >= {limit['similarity']:g}: {limit['source']}" if limit else "always the nearest"
+    accepted = f"{both_forms(limit['similarity'])}: {limit['source']}" if limit else "always the nearest"
     warned = f"warning    {limit['warning']}\n" if limit and limit["warning"] else ""
     version = VersionId.read(report, "gallery_")
     return (

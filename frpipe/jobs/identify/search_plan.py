@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from frpipe.core.threshold import Threshold, ThresholdCard
+from frpipe.core.threshold import Threshold, ThresholdCard, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import SearchView
@@ -63,7 +63,7 @@ class SearchPlan:
         """For people."""
         where = " and ".join(f"{name} = {value}" for name, value in self.spec.where.items())
         accepted = (
-            f"similarity >= {self.limit.similarity:g} ({self.limit.source})"
+            f"{both_forms(self.limit.similarity)}: {self.limit.source}"
             if self.limit
             else "closed set: always the nearest"
         )
@@ -153,8 +153,7 @@ def _threshold(
         given=threshold,
         card=card,
         embedder_card=embedder_card(gallery.spec),
-        # A search stays one, however few are searched.
-        searched=max(2, searched),
+        searched=searched,
         subjects=search_view.subjects if card and card.purpose == "identification" else None,
         preprocessing_hash=gallery.spec.preprocessing_hash,
     )

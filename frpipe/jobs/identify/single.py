@@ -115,8 +115,7 @@ def _threshold(
         given=threshold,
         card=card,
         embedder_card=embedder_card(spec),
-        # A search stays one, however few are searched.
-        searched=max(2, snapshot.rows),
+        searched=snapshot.rows,
         subjects=snapshot.subjects if card and card.purpose == "identification" else None,
         preprocessing_hash=spec.preprocessing_hash,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,11 +13,17 @@ import numpy as np
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.reasons import Status
-from frpipe.core.threshold import Threshold
-from frpipe.jobs.face_pipeline import PhotoSource, pipeline_of
-from frpipe.models.card import Card
+from frpipe.core.threshold import Threshold, ThresholdCard, least_similarity
+from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
+from frpipe.matching.exact import inner_products
+from frpipe.matching.threshold import threshold_of
 from frpipe.stages.locate import Located
+from frpipe.stages.models import Models
 
+_NOW_SIMILARITY = (
+    "verify(threshold=) is a similarity, as everywhere, and was a distance in earlier versions: "
+    "if a distance is meant, say distance="
+)
 DEFAULT = Config.model_validate({"detect": {"policy": "centre-largest"}})
 
 
@@ -36,15 +43,14 @@ class FacialArea:
 class Verification:
     """The answer, with all that it rests on.
 
-    similarity: cosine in [-1, 1].  distance: 1 - similarity, in [0, 2].  threshold: of the distance; verified
-    exactly when distance <= threshold.  time: seconds, without loading the models.
+    similarity: cosine in [-1, 1].  distance: 1 - similarity, in [0, 2].  threshold: in both forms; verified
+    exactly when similarity >= threshold.similarity.  time: seconds, without loading the models.
     """
 
     verified: bool
     distance: float
     similarity: float
-    threshold: float
-    threshold_source: str
+    threshold: Threshold
     model: str
     detector_backend: str
     similarity_metric: Literal["cosine"]
@@ -53,39 +59,47 @@ class Verification:
     time: float
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "threshold": self.threshold.as_dict()}
 
 
 def verify(
-    a: PhotoSource, b: PhotoSource, *, config: Config = DEFAULT, threshold: float | None = None
+    a: PhotoSource,
+    b: PhotoSource,
+    *,
+    config: Config = DEFAULT,
+    threshold: float | None = None,
+    distance: float | None = None,
+    card: ThresholdCard | None = None,
 ) -> Verification:
-    """Compare the face in `a` with the face in `b`.
+    """Compare the face in `a` with the face in `b`, as jobs compare many.
 
     a, b: a path or URI, the bytes of an encoded photo, or (H, W, 3) uint8 RGB pixels.
     config: detector, embedder and the policy for photos of several faces; by default the largest face near
-    the centre.  threshold: cosine distance; None takes the embedder's card.
+    the centre.  threshold: a similarity, or in its place `distance`, a cosine distance; None takes the
+    threshold card, and without one the embedder's.
     Raises FaceError if a photo cannot be read or shows no face; ConfigError if there is no threshold, or the
-    policy does not single out one face.
+    policy does not single out one face; GalleryMismatch for a threshold card of another embedder.
     """
     if config.detect.policy == "all":
         raise ConfigError(
             "verification compares one face of each photo",
             "set detect.policy to centre-largest, largest or require-one",
         )
+    if threshold is not None and distance is not None:
+        raise ConfigError("a threshold and a distance are given", "give one of them: they say the same")
+    if threshold is not None:
+        warnings.warn(_NOW_SIMILARITY, FutureWarning, stacklevel=2)
     pipeline = pipeline_of(config)
-    limit = _threshold(pipeline.card, threshold)
+    limit = _threshold(config, pipeline, threshold if distance is None else least_similarity(distance), card)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
     _comparable(located)
-    vectors = pipeline.embed([one.crops[0] for one in located])
-    similarity = cosine_similarity(vectors[0], vectors[1])
-    distance = 1 - similarity
+    similarity = _similarity(pipeline, located)
     return Verification(
-        verified=distance <= limit.distance,
-        distance=distance,
+        verified=similarity >= limit.similarity,
+        distance=1 - similarity,
         similarity=similarity,
-        threshold=limit.distance,
-        threshold_source=limit.source,
+        threshold=limit,
         model=config.embedder.model,
         detector_backend=config.detect.model,
         similarity_metric="cosine",
@@ -95,9 +109,15 @@ def verify(
     )
 
 
-def cosine_similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """`a.b / (|a||b|)` of two vectors (dim,), clipped to [-1, 1]."""
-    return float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
+def _similarity(pipeline: FacePipeline, located: Sequence[Located]) -> float:
+    """Of the first face of each, to the bit as of the unit vectors (float32) that an enroll output holds."""
+    vectors = pipeline.embed([one.crops[0] for one in located])
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise FaceError("the model gives no vector for a face", "choose another photo")
+    unit = (vectors / lengths).astype(np.float32)
+    first, second = np.array([0]), np.array([1])
+    return float(np.clip(inner_products(unit, first, unit, second), -1, 1)[0])
 
 
 def _comparable(located: Sequence[Located]) -> None:
@@ -107,15 +127,16 @@ def _comparable(located: Sequence[Located]) -> None:
             raise FaceError(f"photo {number} gives no face to compare: {why}", "choose another photo")
 
 
-def _threshold(card: Card, given: float | None) -> Threshold:
-    if given is not None:
-        return Threshold.stated("distance", given, "given")
-    known = card.embedder.threshold if card.embedder else None
-    if known is None:
-        raise ConfigError(
-            f"the card of {card.name} suggests no threshold", "pass a threshold (cosine distance)"
-        )
-    return Threshold.stated(known.kind, known.value, known.source, purpose="verification")
+def _threshold(
+    config: Config, pipeline: FacePipeline, given: float | None, card: ThresholdCard | None
+) -> Threshold:
+    return threshold_of(
+        pipeline.card.sha256,
+        given=given,
+        card=card,
+        embedder_card=pipeline.card,
+        preprocessing_hash=Models.of(config).recipe.preprocessing_hash if card else None,
+    )
 
 
 def _area(located: Located) -> FacialArea:

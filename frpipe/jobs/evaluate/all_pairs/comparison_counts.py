@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from frpipe.core.errors import ConfigError
 from frpipe.jobs.evaluate.all_pairs.blocks import REST
 from frpipe.jobs.evaluate.all_pairs.source import LabelledSource
+from frpipe.jobs.evaluate.pair_results import alike_ids
 from frpipe.matching.kernel import Indices
 
 # Each cohort has two histograms of half a megabyte in every worker, and tiles within itself alone.
@@ -24,7 +25,7 @@ class ComparisonCounts:
 
     labels: of the cohorts.  edges: (blocks + 1,) where each block begins.  photos: (people,) photos of each
     that were said to show them, those without a template included; None: not known.  left_out: faces that
-    are no template, by reason.
+    are no template, by reason.  warnings: of the ids of people.
     """
 
     subject: Indices
@@ -34,6 +35,7 @@ class ComparisonCounts:
     people: int
     photos: Indices | None
     left_out: Mapping[str, int]
+    warnings: Sequence[str] = ()
 
     @classmethod
     def of(cls, source: LabelledSource) -> ComparisonCounts:
@@ -54,6 +56,7 @@ class ComparisonCounts:
             len(names),
             np.bincount(_places(_joined(photos), names), minlength=len(names)) if photos else None,
             dict(source.left_out),
+            alike_ids(names.to_numpy(zero_copy_only=False)),
         )
 
     @property

@@ -88,6 +88,7 @@ def _warnings(binned: Binned, counts: ComparisonCounts) -> Iterator[str]:
         "AUC, EER and TAR at a target lie within the bounds given, which are those of binning and rounding: "
         "they say nothing of other people, and intervals of confidence are given for rates at thresholds only"
     )
+    yield from counts.warnings
     if counts.photos is None:
         yield "a gallery does not know which photos gave no template: there is no FTA, no FAR and no FRR"
     if binned.nonmated.total:

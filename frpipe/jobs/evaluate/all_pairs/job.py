@@ -102,7 +102,7 @@ class AllPairs(Startable[AllPairsResult]):
         if self.features is not None and self.version is not None:
             raise ConfigError("an enroll run has no versions", "leave --version out")
         if any(not -1 <= threshold <= 1 for threshold in self.thresholds):
-            raise ConfigError("--threshold is a similarity, from -1 to 1", "distance d is similarity 1 - d")
+            raise ConfigError("--threshold is a similarity, from -1 to 1", "for a distance say --distance")
         if any(not 0 < target <= 1 for target in self.targets):
             raise ConfigError("a target is a rate above 0 and at most 1", "for example 0.001")
         if self.by in FIXED_COLUMNS:

@@ -48,6 +48,10 @@ class CellNumbers:
             yield _bounded("AUC_exact", binned.auc(), **self.group)
             yield _bounded("EER", binned.eer(), **self.group)
             yield from (self._at_target(binned, target) for target in targets)
+            return
+        lacking = "no mated comparisons" if not binned.mated.total else "no non-mated comparisons"
+        for measure, at in (("AUC_exact", None), ("EER", None), *(("TAR", target) for target in targets)):
+            yield Number.missing(measure, lacking, at=at, **self.group)
 
     def _rate(self, binned: Binned, place: int, threshold: float, *, mated: bool) -> Number:
         measure, where = "FNMR" if mated else "FMR", {"at": threshold, "threshold": threshold, **self.group}

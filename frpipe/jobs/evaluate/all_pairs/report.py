@@ -58,10 +58,9 @@ def _lines(found: Evaluation) -> Iterator[str]:
 
 
 def _line(number: Number) -> str:
-    where = "" if number.at is None else f" at {number.at:g}"
     group = "" if number.column is None else f"  {number.column} {number.group}"
     if number.value is None:
-        return f"{number.measure}{where}{group}  {number.note}"
+        return f"{number.title}{group}  {number.note}"
     between = "" if number.low is None else f" [{number.low:.6g}, {number.high:.6g}] {number.method}"
     counts = "" if number.count is None else f" ({number.count:,} of {number.trials:,})"
-    return f"{number.measure}{where}{group}  {number.value:.6g}{between}{counts}"
+    return f"{number.title}{group}  {number.value:.6g}{between}{counts}"

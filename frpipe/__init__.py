@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     from frpipe.core.config import Config, load_config
     from frpipe.core.errors import FrpipeError
     from frpipe.jobs.identify.single import Identification
-    from frpipe.jobs.verify.single import Verification, verify
-    from frpipe.photos.faces import Face, align, crop, detect, distance, embed, read_features, similarity
+    from frpipe.jobs.verify.single import Verification
+    from frpipe.photos.faces import (
+        Face,
+        align,
+        crop,
+        detect,
+        distance,
+        embed,
+        read_features,
+        similarity,
+        verify,
+    )
     from frpipe.photos.people import Gallery, Person, identify
 
 __version__ = "0.1.0"
@@ -51,10 +61,9 @@ _HOMES = {
     "Identification": "frpipe.jobs.identify.single",
     "Verification": "frpipe.jobs.verify.single",
     "load_config": "frpipe.core.config",
-    "verify": "frpipe.jobs.verify.single",
     **dict.fromkeys(("Gallery", "Person", "identify"), "frpipe.photos.people"),
     **dict.fromkeys(
-        ("Face", "align", "crop", "detect", "distance", "embed", "read_features", "similarity"),
+        ("Face", "align", "crop", "detect", "distance", "embed", "read_features", "similarity", "verify"),
         "frpipe.photos.faces",
     ),
 }

@@ -23,6 +23,7 @@ COMMANDS = (
     "check",
     "verify",
     "identify",
+    "look",
     "gallery",
     "metrics",
     "protocol",

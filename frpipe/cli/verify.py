@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import EXIT_NO
@@ -87,8 +86,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, [*options.set, *policy])
     if config.detect.policy == "all" and not policy:
         config = load_config(options.config, [*options.set, "detect.policy=centre-largest"])
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
-        result = verify(options.a, options.b, config=config, threshold=options.threshold, card=_card(options))
+    result = verify(options.a, options.b, config=config, threshold=options.threshold, card=_card(options))
     print(json.dumps(result.as_dict(), indent=1) if options.json else _text(result))
     return EXIT_NO if options.check and not result.verified else 0
 

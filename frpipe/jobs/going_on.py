@@ -53,10 +53,11 @@ def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None)
 def _with_models_of(gallery: GallerySpec, config: Config, say: Say) -> Config:
     """The same configuration, with the models of a gallery for those that it does not name."""
     detect, embed = config.detect, config.embedder
-    if "model" not in detect.model_fields_set and (detector := card_name(gallery.detector_hash)):
-        detect = detect.model_copy(update={"model": detector})
-    if "model" not in embed.model_fields_set and (embedder := card_name(gallery.embedder_hash)):
-        embed = embed.model_copy(update={"model": embedder})
+    recipe = Models.of(config).recipe
+    if "model" not in detect.model_fields_set and recipe.detector_hash != gallery.detector_hash:
+        detect = detect.model_copy(update={"model": card_name(gallery.detector_hash) or detect.model})
+    if "model" not in embed.model_fields_set and recipe.embedder_hash != gallery.embedder_hash:
+        embed = embed.model_copy(update={"model": card_name(gallery.embedder_hash) or embed.model})
     if (detect.model, embed.model) == (config.detect.model, config.embedder.model):
         return config
     say(f"with the models of the gallery: {detect.model} and {embed.model}")

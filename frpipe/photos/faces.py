@@ -19,8 +19,11 @@ from frpipe.core.config import Config, FacePolicy, load_config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.migration import Answer, also_called
 from frpipe.core.reasons import Reject, Status
+from frpipe.core.threshold import ThresholdCard
 from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
 from frpipe.jobs.subject_faces import quality
+from frpipe.jobs.verify import single
+from frpipe.jobs.verify.single import Verification
 from frpipe.stages.locate import Located
 from frpipe.vision.align import align_photo
 from frpipe.vision.crop import square_crop
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MODELS = {"model_name": "embedder", "detector_backend": "detector"}
-_ONE = "centre-largest"
+_ONE: FacePolicy = "centre-largest"
+_NOW_SIMILARITY = (
+    "verify(threshold=) is a similarity, as everywhere, and was a distance in earlier versions: "
+    "if a distance is meant, say distance="
+)
 # Skin is redder than blue in any light that people are photographed in.
 _CENTRE = slice(28, 84)
 
@@ -141,6 +148,32 @@ def embed(
         raise FaceError("the model gives no vector for the face", "choose another photo")
     unit: NDArray[np.float32] = (vector / length).astype(np.float32)
     return unit
+
+
+@also_called(img1_path="a", img2_path="b", **_MODELS)
+def verify(
+    a: PhotoSource,
+    b: PhotoSource,
+    *,
+    detector: str | None = None,
+    embedder: str | None = None,
+    config: Config | None = None,
+    threshold: float | None = None,
+    distance: float | None = None,
+    card: ThresholdCard | None = None,
+) -> Verification:
+    """Say whether two photos show one person, as the verify job does for many.
+
+    Of each photo the largest face near the centre counts, or what the configuration says.  threshold: a
+    similarity, or in its place `distance`; None takes the threshold card, and without one the embedder's.
+    Raises FaceError where a photo shows no face; ConfigError where there is no threshold, or the policy asks
+    for all faces; GalleryMismatch for a threshold card of another embedder.
+    """
+    if threshold is not None:
+        warnings.warn(_NOW_SIMILARITY, FutureWarning, stacklevel=3)
+    asked = config.detect.policy if config and "policy" in config.detect.model_fields_set else None
+    wanted = settings(config, detector=detector, embedder=embedder, policy=asked)
+    return single.verify(a, b, config=wanted, threshold=threshold, distance=distance, card=card)
 
 
 def similarity(a: ArrayLike, b: ArrayLike) -> float:

@@ -30,6 +30,7 @@ from frpipe.vision.geometry import template
 Pixels = NDArray[np.uint8]
 
 _SIDE, _GAP, _LINE = 224, 14, 18
+_SMALL, _MOST_LETTERS = 12, 36
 _PAPER, _INK, _DIM = (255, 255, 255), (29, 36, 48), (92, 102, 117)
 _GREEN, _RED, _BLUE = (0, 122, 88), (201, 79, 0), (0, 105, 168)
 # No script, no request: pictures and styles of the file alone.
@@ -250,10 +251,10 @@ def _scale(found: float, limit: float) -> Pixels:
     draw.line((place(limit), y - 16, place(limit), y + 16), fill=_INK, width=2)
     x, colour = place(found), _GREEN if found <= limit else _RED
     draw.polygon(((x, y - 6), (x - 6, y - 18), (x + 6, y - 18)), fill=colour)
-    _write(draw, (x, y - 22), f"{found:.3f}", colour, 13, "ms")
-    _write(draw, (place(limit), y + 20), f"threshold {limit:.3f}", _INK, 11, "ma")
+    _centred(draw, (x, y - 36), f"{found:.3f}", colour)
+    _centred(draw, (place(limit), y + 20), f"threshold {limit:.3f}", _INK)
     for value in (0, 2):
-        _write(draw, (place(value), y + 36), str(value), _DIM, 11, "ma")
+        _centred(draw, (place(value), y + 34), str(value), _DIM)
     return np.asarray(image)
 
 
@@ -269,24 +270,27 @@ def _fitted(pixels: Pixels) -> Pixels:
 
 def _blank(text: str) -> Pixels:
     image = Image.new("RGB", (_SIDE, _SIDE), (236, 239, 243))
-    _write(ImageDraw.Draw(image), (_SIDE / 2, _SIDE / 2), text, _DIM, 13, "mm")
+    _centred(ImageDraw.Draw(image), (_SIDE / 2, _SIDE / 2), text, _DIM)
     return np.asarray(image)
 
 
 def _write(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[float, float],
-    text: str,
-    colour: tuple[int, int, int],
-    size: int,
-    anchor: str = "la",
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: tuple[int, int, int], size: int
 ) -> None:
-    shown = text if len(text) <= 40 or anchor != "la" or size > 12 else f"{text[:39]}…"
-    draw.text(at, shown, fill=colour, font=font_for(shown, size), anchor=anchor)
+    """A line of text that begins at a place, cut where it would run into the next picture."""
+    shown = text if size > _SMALL or len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
+    draw.text(at, shown, fill=ink, font=font_for(shown, size))
+
+
+def _centred(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: tuple[int, int, int]
+) -> None:
+    """A short text, its middle below a place."""
+    draw.text(at, text, fill=ink, font=font_for(text, _SMALL), anchor="ma")
 
 
 def _most(row: Row) -> int:
-    return max(picture.pixels.shape[0] for picture in row.pictures)
+    return max(len(picture.pixels) for picture in row.pictures)
 
 
 def _height(row: Row) -> int:

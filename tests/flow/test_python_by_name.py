@@ -14,6 +14,7 @@ from enrollment import enroll, write_manifest
 
 import frpipe
 from frpipe import Gallery
+from frpipe.cli.main import main
 from frpipe.core.errors import ConfigError, FaceError, OutputError
 
 Photos = list[Path]
@@ -136,3 +137,46 @@ def test_features_of_an_output_are_one_table(anna: Photos, tmp_path: Path) -> No
     assert frpipe.read_features(str(tmp_path / "out")).num_columns > 10
     with pytest.raises(OutputError, match="not the output of a finished enroll run"):
         frpipe.read_features(str(tmp_path))
+
+
+def test_verify_answers_as_deepface_does(anna: Photos) -> None:
+    result = frpipe.verify(img1_path=str(anna[0]), img2_path=str(anna[1]))  # type: ignore[call-arg]
+    assert result["verified"] is True
+    assert result["distance"] <= result["threshold"] == result.threshold.distance
+    assert {"verified", "distance", "threshold", "model", "detector_backend", "facial_areas"} <= {
+        *dict(result)
+    }
+    area = result["facial_areas"]["img1"]
+    assert area["w"] > 0
+    assert area["left_eye"][0] > area["right_eye"][0]
+    with pytest.warns(FutureWarning, match="similarity"):
+        assert not frpipe.verify(anna[0], anna[1], threshold=0.99).verified
+
+
+@pytest.mark.parametrize("kind", ["png", "html"])
+def test_the_steps_are_drawn(
+    kind: str, anna: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Gallery.create(str(tmp_path / "G")).enroll(str(anna[1]), "anna", {"Name": "김지수 <b>"})
+    target = tmp_path / f"steps.{kind}"
+    words = ["look", *map(str, (anna[0], anna[2])), "--gallery", str(tmp_path / "G"), "-o", str(target)]
+    assert main(words) == 0
+    assert "found, cropped, before rotation, rotated and aligned, embedding" in capsys.readouterr().out
+    if kind == "png":
+        assert cv2.imread(str(target)).shape[1] > 5 * 224
+        return
+    page = target.read_text(encoding="utf-8")
+    assert page.count("<figure>") == 5 + 5 + 1 + 1 + 1
+    assert "two people" in page
+    assert "김지수 &lt;b&gt; (anna)" in page
+    assert "nobody of the gallery" in page
+    assert "default-src 'none'" in page
+
+
+def test_steps_that_cannot_be_drawn_are_one_clear_error(anna: Photos, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "noise.png"), _noise())
+    assert (
+        main(["look", str(tmp_path / "noise.png"), "-o", str(tmp_path / "steps.png")]) == FaceError.exit_code
+    )
+    assert main(["look", str(anna[0]), "-o", str(tmp_path / "steps.pdf")]) == ConfigError.exit_code
+    assert not (tmp_path / "steps.png").exists()

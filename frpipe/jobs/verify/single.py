@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import numpy as np
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
+from frpipe.core.migration import Answer
 from frpipe.core.reasons import Status
 from frpipe.core.threshold import Threshold, ThresholdCard, least_similarity
 from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
@@ -20,16 +20,12 @@ from frpipe.matching.threshold import threshold_of
 from frpipe.stages.locate import Located
 from frpipe.stages.models import Models
 
-_NOW_SIMILARITY = (
-    "verify(threshold=) is a similarity, as everywhere, and was a distance in earlier versions: "
-    "if a distance is meant, say distance="
-)
 DEFAULT = Config.model_validate({"detect": {"policy": "centre-largest"}})
 
 
 @dataclass(frozen=True, slots=True)
-class FacialArea:
-    """Where the compared face lies, in pixels of the upright photo; eyes as the viewer sees them."""
+class FacialArea(Answer):
+    """Where the compared face lies, in pixels of the upright photo; the left eye is the person's own left."""
 
     x: float
     y: float
@@ -40,8 +36,8 @@ class FacialArea:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """The answer, with all that it rests on.
+class Verification(Answer):
+    """The answer, with all that it rests on; `result["threshold"]` is the distance, as DeepFace has it.
 
     similarity: cosine in [-1, 1].  distance: 1 - similarity, in [0, 2].  threshold: in both forms; verified
     exactly when similarity >= threshold.similarity.  time: seconds, without loading the models.
@@ -57,6 +53,9 @@ class Verification:
     face_policy: str
     facial_areas: dict[str, FacialArea]
     time: float
+
+    def __getitem__(self, name: str) -> Any:
+        return self.threshold.distance if name == "threshold" else Answer.__getitem__(self, name)
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "threshold": self.threshold.as_dict()}
@@ -87,8 +86,6 @@ def verify(
         )
     if threshold is not None and distance is not None:
         raise ConfigError("a threshold and a distance are given", "give one of them: they say the same")
-    if threshold is not None:
-        warnings.warn(_NOW_SIMILARITY, FutureWarning, stacklevel=2)
     pipeline = pipeline_of(config)
     limit = _threshold(config, pipeline, threshold if distance is None else least_similarity(distance), card)
     start = time.perf_counter()
@@ -141,5 +138,6 @@ def _threshold(
 
 def _area(located: Located) -> FacialArea:
     x1, y1, x2, y2 = (float(v) for v in located.faces.boxes[0])
-    left, right = ((float(x), float(y)) for x, y in located.faces.points[0][:2])
+    # The detector's first eye is on the left for the viewer.
+    right, left = ((float(x), float(y)) for x, y in located.faces.points[0][:2])
     return FacialArea(x1, y1, x2 - x1, y2 - y1, left, right)

@@ -104,13 +104,16 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
     examples = [
         "G --features out/photos --templates mean",
         "G --photo a.jpg --id 0 --set-attribute Name=JiSoo-Kim Department='black pink'",
+        "G --photo a.jpg b.jpg c.jpg --id 0",
     ]
     parser = command(commands, "enroll", "put people into a gallery", _enroll, examples)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="OUT", help="a finished output of jobs/enroll.py")
     add_embedder(parser, "--features")
-    source.add_argument("--photo", metavar="PHOTO", help="one photo, of the person --id")
-    parser.add_argument("--id", type=identifier, metavar="ID", help="with --photo: whose photo it is")
+    source.add_argument(
+        "--photo", nargs="+", action="extend", metavar="PHOTO", help="photos of the person --id: all or none"
+    )
+    parser.add_argument("--id", type=identifier, metavar="ID", help="with --photo: whose photos they are")
     parser.add_argument(
         "--set-attribute", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="with --photo"
     )
@@ -182,10 +185,10 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
     from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
-    from frpipe.jobs.gallery_photo import enroll_photo
+    from frpipe.jobs.gallery_photo import enroll_photos
 
     with doubts_shown():
-        outcome = enroll_photo(
+        outcome = enroll_photos(
             Gallery.open(options.gallery),
             options.photo,
             options.id,

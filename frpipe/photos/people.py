@@ -83,20 +83,17 @@ class Gallery:
         *,
         faces: SubjectPolicy = "require-one",
         strict: bool = False,
-    ) -> list[Outcome]:
-        """Add the face of a photo, or of each of several, to a person; one outcome each, in order.
+    ) -> Outcome:
+        """Add the face of a photo, or of each of several, to a person: all or none.
 
         faces: which face of a photo of several is meant; by default that is refused.  strict: refuse a face
         that is unlike the person's others, or very like another's.
-        Raises FaceError where a photo has no face; those before it are enrolled.
+        Raises FaceError where a photo has no face.
         """
-        photos = [photo] if isinstance(photo, str) else photo
-        return [
-            gallery_photo.enroll_photo(
-                self._stored, each, subject_id, attributes, self._config, faces=faces, strict=strict
-            )
-            for each in photos
-        ]
+        photos = [photo] if isinstance(photo, str) else list(photo)
+        return gallery_photo.enroll_photos(
+            self._stored, photos, subject_id, attributes, self._config, faces=faces, strict=strict
+        )
 
     def list(self, where: Mapping[str, str] | None = None) -> list[Person]:
         """Everybody, in the order of ids. where: attributes that a template must have to be counted."""

@@ -106,9 +106,9 @@ def _noise() -> Any:
 
 def test_a_gallery_from_the_first_person_to_the_last(anna: Photos, tmp_path: Path) -> None:
     gallery = Gallery.create(str(tmp_path / "G"))
-    outcomes = gallery.enroll(map(str, anna[:2]), "anna", {"Name": "Anna"})
+    outcome = gallery.enroll(map(str, anna[:2]), "anna", {"Name": "Anna"})
     gallery.enroll(str(anna[2]), "bert")
-    assert [each.added for each in outcomes] == [1, 1]
+    assert (outcome.added, outcome.version) == (2, 1)
     assert [(each.subject_id, each.templates) for each in gallery.list()] == [("anna", 2), ("bert", 1)]
     assert gallery.list()[0]["attributes"] == {"Name": ("Anna",)}
     found = gallery.identify(str(anna[1]))
@@ -118,6 +118,19 @@ def test_a_gallery_from_the_first_person_to_the_last(anna: Photos, tmp_path: Pat
     assert Gallery(str(tmp_path / "G")).identify(str(anna[2])).subject_id is None
     gallery.clear()
     assert len(gallery) == 0
+
+
+def test_of_several_photos_all_are_enrolled_or_none(anna: Photos, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "noise.png"), _noise())
+    gallery = Gallery.create(str(tmp_path / "G"))
+    words = ["gallery", "enroll", str(tmp_path / "G"), "--id", "anna", "--photo"]
+    assert main([*words, str(anna[0]), str(tmp_path / "noise.png")]) == FaceError.exit_code
+    with pytest.raises(FaceError, match=r"noise\.png"):
+        gallery.enroll([str(anna[0]), str(tmp_path / "noise.png")], "anna")
+    assert len(gallery) == 0
+    # The same photo twice is one.
+    assert main([*words, str(anna[0]), str(anna[1]), "--photo", str(anna[0])]) == 0
+    assert gallery.list()[0].templates == 2
 
 
 def test_the_keywords_of_deepface_are_taken(anna: Photos, tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_one_photo_is_known_by_its_content_and_its_face_is_of_one_person(
     gallery = Gallery.create(str(tmp_path / "g"), spec())
 
     def put(photo: str, subject: str) -> Outcome:
-        return gallery_photo.enroll_photo(gallery, photo, subject, {}, Config())
+        return gallery_photo.enroll_photos(gallery, [photo], subject, {}, Config())
 
     camera["snap.jpg"] = "a", ANNA
     assert put("snap.jpg", "anna").added == 1

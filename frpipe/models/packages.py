@@ -61,7 +61,9 @@ def literal_bytes(source: bytes, name: str, what: str) -> bytes:
         if isinstance(each, ast.Assign) and [ast.unparse(target) for target in each.targets] == [name]
     ]
     if len(values) != 1 or not isinstance(values[0], ast.Constant) or not isinstance(values[0].value, bytes):
-        raise ModelError(f"{what} does not say {name} = b'...' once, at its top", "mend `literal` in the card")
+        raise ModelError(
+            f"{what} does not say {name} = b'...' once, at its top", "mend `literal` in the card"
+        )
     return values[0].value
 
 

@@ -22,7 +22,14 @@ from frpipe.testing.photos import Pixels, flat, noise
 pytestmark = pytest.mark.shared
 cv2 = pytest.importorskip("cv2")
 
-DETECTORS = ["yunet_2023mar", "yunet_n", "scrfd_500m", "scrfd_2.5g", "retinaface_mnet025"]
+DETECTORS = [
+    "yunet_2023mar",
+    "yunet_n",
+    "scrfd_500m",
+    "scrfd_2.5g",
+    "retinaface_mnet025",
+    "retinaface_mv1_025",
+]
 EMBEDDERS = ["sface_2021dec", "edgeface_xs_q", "mobilefacenet_faceplugin", "mobilefacenet_foamliu"]
 
 

@@ -16,6 +16,7 @@ from frpipe.core.threshold import Threshold
 from frpipe.jobs.face_pipeline import PhotoSource, pipeline_of
 from frpipe.models.card import Card
 from frpipe.stages.locate import Located
+from frpipe.stages.models import Models
 
 DEFAULT = Config.model_validate({"detect": {"policy": "centre-largest"}})
 
@@ -72,7 +73,7 @@ def verify(
             "verification compares one face of each photo",
             "set detect.policy to centre-largest, largest or require-one",
         )
-    pipeline = pipeline_of(config)
+    pipeline, models = pipeline_of(config), Models.of(config)
     limit = _threshold(pipeline.card, threshold)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
@@ -86,8 +87,8 @@ def verify(
         similarity=similarity,
         threshold=limit.distance,
         threshold_source=limit.source,
-        model=config.embedder.model,
-        detector_backend=config.detect.model,
+        model=models.embedder.name,
+        detector_backend=models.detector.name,
         similarity_metric="cosine",
         face_policy=config.detect.policy,
         facial_areas={name: _area(one) for name, one in zip(("img1", "img2"), located, strict=True)},

@@ -1,7 +1,7 @@
 """RetinaFace: Deng et al., "RetinaFace: Single-shot Multi-level Face Localisation in the Wild", CVPR 2020.
 
-Roles of the card: score (or classes: background and face), box, points, ONE output each that holds the cells of
-all strides one after another, two anchors per cell.
+Roles of the card: score (or classes, of background and face), box, points, ONE output each that holds the
+cells of all strides one after another, two anchors per cell.
 """
 
 from __future__ import annotations

@@ -49,19 +49,24 @@ def check_terms(card: Card, accepted: Collection[str]) -> None:
         )
 
 
-def how_to_get(card: Card) -> str:
-    """What to do where the weights are not on this machine."""
-    if isinstance(card.source, BringSource):
-        return f"{card.source.how}; {_saved(card)}"
-    notes = [megabytes(card.source.size_bytes).strip()] if isinstance(card.source, UriSource) else []
-    notes += [f"terms: {card.licence}"] if card.terms else []
-    told = "; ".join(filter(None, notes))
-    return f"{command(card)}{f' ({told})' if told else ''}"
+def how_to_get(*cards: Card) -> str:
+    """What to do where the weights of some cards are not on this machine."""
+    told = [f"{card.source.how}; {_saved(card)}" for card in cards if isinstance(card.source, BringSource)]
+    pulled = [card for card in cards if not isinstance(card.source, BringSource)]
+    if pulled:
+        sizes = [card.source.size_bytes or 0 for card in pulled if isinstance(card.source, UriSource)]
+        notes = [megabytes(sum(sizes)).strip(), *sorted({card.licence for card in pulled if card.terms})]
+        noted = "; ".join(filter(None, notes))
+        told.append(f"{command(*pulled)}{f' ({noted})' if noted else ''}")
+    return "; and ".join(told)
 
 
-def command(card: Card) -> str:
-    """What fetches the weights of a card that can be fetched."""
-    return f"frpipe models pull {card.name}{f' --accept {card.terms.name}' if card.terms else ''}"
+def command(*cards: Card) -> str:
+    """What fetches the weights of cards that can be fetched."""
+    terms = sorted({card.terms.name for card in cards if card.terms})
+    return " ".join(
+        ["frpipe models pull", *(card.name for card in cards), *(f"--accept {name}" for name in terms)]
+    )
 
 
 def _saved(card: Card) -> str:

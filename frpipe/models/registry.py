@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,12 +137,17 @@ class Registry:
             raise self._missing(card)
         return path
 
-    def _missing(self, card: Card) -> ModelMissing:
+    def require(self, cards: Iterable[Card]) -> None:
+        """ModelMissing, with what brings them all, where weights of some cards are not on this machine."""
+        missing = {card.name: card for card in cards if self.locate(card) is None}
+        if missing:
+            raise self._missing(*missing.values())
+
+    def _missing(self, *cards: Card) -> ModelMissing:
         from frpipe.models.fetch import how_to_get  # noqa: PLC0415
 
-        return ModelMissing(
-            f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
-        )
+        names = ", ".join(f"{card.name} ({card.file})" for card in cards)
+        return ModelMissing(f"the weights of {names} are not on this machine", how_to_get(*cards))
 
     def _check(self, card: Card, path: Path, sha256: str) -> None:
         cached = path.parent == self.cache

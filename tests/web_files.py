@@ -16,14 +16,15 @@ class Web:
     """Files by path, and what goes wrong with them.
 
     cuts: after so many bytes the next answers end.  said: the Content-Length that is said instead of the true
-    one, "" for none.  moved: paths that are answered with a redirect to an address.  asked: (path as it stood
-    in the request, Range header) of each request.
+    one, "" for none.  skew: an answer begins by so many bytes later than was asked.  moved: paths that are
+    answered with a redirect to an address.  asked: path, as it stood in the request, and Range header of each.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)
     said: str | None = None
+    skew: int = 0
     moved: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     address: str = ""
@@ -64,7 +65,7 @@ def _answer(request: BaseHTTPRequestHandler, web: Web) -> None:
         return
     start = 0
     if web.ranges and (found := re.match(r"bytes=(\d+)-", request.headers["Range"] or "")):
-        start = int(found[1])
+        start = int(found[1]) + web.skew
         if start >= len(data):
             request.send_error(416)
             return

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse, responses
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -59,7 +59,7 @@ def download(wanted: Wanted, part: Path, say: Say = lambda _: None) -> None:
     address = mirrored(wanted.uri)
     if wanted.size and shutil.disk_usage(part.parent).free < wanted.size - _held(part):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    say(f"downloading {megabytes(wanted.size)}from {urlsplit(address).hostname or 'a folder'}")
+    say(f"downloading {megabytes(wanted.size)}from {_host(address) or 'a folder'}")
     if urlsplit(address).scheme in _WEB:
         _from_web(wanted, address, part, say)
     else:
@@ -74,14 +74,18 @@ def megabytes(size: int | None) -> str:
 def mirrored(uri: str) -> str:
     """Where a web address is fetched from: below FRPIPE_MODEL_MIRROR, if it is set, by its host and path."""
     mirror, parts = os.environ.get(MIRROR), urlsplit(uri)
-    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}" if mirror and parts.scheme in _WEB else uri
+    return f"{mirror.rstrip('/')}/{_host(uri)}{parts.path}" if mirror and parts.scheme in _WEB else uri
 
 
 def shown(uri: str) -> str:
     """An address without what may be secret in it."""
     parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme in _WEB else parts.path
+    return f"{parts.scheme}://{_host(uri)}{parts.path}" if parts.scheme in _WEB else parts.path
+
+
+def _host(uri: str) -> str:
+    """The host and port of an address, without a user's name and password."""
+    return urlsplit(uri).netloc.rpartition("@")[2]
 
 
 def _from_web(wanted: Wanted, address: str, part: Path, say: Say) -> None:
@@ -95,47 +99,55 @@ def _from_web(wanted: Wanted, address: str, part: Path, say: Say) -> None:
 
 
 def _ask(wanted: Wanted, address: str, part: Path, say: Say) -> None:
-    """Make one request, for what is missing."""
+    """Make one request, for what is missing. Raises _BrokeOff: what is there now may be continued."""
     held = _held(part)
-    if wanted.size and held >= wanted.size:
-        part.unlink()
-        held = 0
+    if wanted.size and held == wanted.size:
+        return
     headers = {"User-Agent": "frpipe", "Accept-Encoding": "identity"}
     if held:
         headers["Range"] = f"bytes={held}-"
     try:
         answer = _opener().open(urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if held and error.code == 416:
-            part.unlink()
-            raise _BrokeOff from None
-        raise _refused(wanted, address, f"answers {error.code} {error.reason}") from None
+        if held and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _start_afresh(part) from None
+        raise _refused(wanted, address, f"answers {error.code} {responses.get(error.code, '')}") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise _refused(wanted, address, f"cannot be reached: {reason}") from None
-    with answer, part.open("ab") as target:
-        held = _start(answer, held)
-        target.seek(target.truncate(held))
-        length = answer.headers.get("Content-Length")
-        total = held + int(length) if length else None
+    with answer:
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            held = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
+            raise _start_afresh(part)
+        total = None if answer.length is None else held + answer.length
         if wanted.size and total not in (None, wanted.size):
-            raise _other_size(wanted, total)
-        _copy(answer, target, wanted, total, say)
+            raise _other_size(wanted, f"{total} bytes")
+        with part.open("ab") as target:
+            target.seek(target.truncate(held))
+            _copy(answer, target, wanted, total, say)
 
 
 def _copy(answer: HTTPResponse, target: BinaryIO, wanted: Wanted, total: int | None, say: Say) -> None:
-    most, tenth = wanted.size or total or _MOST_BYTES, -1
+    most, told = wanted.size or total or _MOST_BYTES, 0
     while chunk := _read(answer):
         if target.tell() + len(chunk) > most:
             target.truncate(0)
-            raise _other_size(wanted, None)
+            raise _other_size(wanted, f"more than {most} bytes")
         target.write(chunk)
-        if total and tenth < (tenth := 10 * target.tell() // total) < 10 and total > 10 * _CHUNK_BYTES:
-            say(f"{tenth}0 %")
+        tenths = 10 * target.tell() // most
+        if tenths > told and most != _MOST_BYTES and most > 10 * _CHUNK_BYTES:
+            say(f"{tenths}0 %")
+            told = tenths
     target.flush()
     os.fsync(target.fileno())
-    if (total or wanted.size or target.tell()) > target.tell():
+    if target.tell() < (total or wanted.size or 0):
         raise _BrokeOff
+
+
+def _start_afresh(part: Path) -> _BrokeOff:
+    part.unlink()
+    return _BrokeOff()
 
 
 def _read(answer: HTTPResponse) -> bytes:
@@ -143,12 +155,6 @@ def _read(answer: HTTPResponse) -> bytes:
         return answer.read(_CHUNK_BYTES)
     except (OSError, HTTPException):
         raise _BrokeOff from None
-
-
-def _start(answer: HTTPResponse, held: int) -> int:
-    """Byte that an answer starts with; a server without ranges starts afresh."""
-    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return held if answer.status == 206 and found and int(found[1]) == held else 0
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -168,14 +174,13 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _refused(wanted: Wanted, address: str, why: str) -> StorageError:
-    return StorageError(f"{wanted.what}: {urlsplit(address).hostname} {why}", wanted.by_hand)
+    return StorageError(f"{wanted.what}: {_host(address)} {why}", wanted.by_hand)
 
 
-def _other_size(wanted: Wanted, found: int | None) -> ModelMismatch:
-    sizes = f"{found or 'more'} bytes, not {wanted.size or 'what was said'}"
+def _other_size(wanted: Wanted, found: str) -> ModelMismatch:
+    meant = f", its card says {wanted.size}" if wanted.size else ""
     return ModelMismatch(
-        f"{wanted.what} is offered with {sizes}: it is another file",
-        wanted.by_hand or "check the address",
+        f"{wanted.what} is another file: {found}{meant}", wanted.by_hand or "check the address"
     )
 
 
@@ -192,8 +197,10 @@ def _from_fsspec(wanted: Wanted, address: str, part: Path) -> None:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
+        is_absent = isinstance(error, FileNotFoundError) and wanted.by_hand
         raise StorageError(
-            f"the download of {wanted.what} broke off: {type(error).__name__}", _PULL_AGAIN
+            f"the download of {wanted.what} broke off: {type(error).__name__}",
+            wanted.by_hand if is_absent else _PULL_AGAIN,
         ) from error
 
 

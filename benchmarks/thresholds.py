@@ -1,12 +1,12 @@
-"""The thresholds of embedders with a detector: similarities at false match rates, over all pairs of LFW photos.
+"""The thresholds of embedders with a detector: similarities at false match rates, over all pairs of LFW.
 
     python benchmarks/thresholds.py ../shared/data retinaface_mv1_025
     python benchmarks/thresholds.py ../shared/data yunet_2023mar --embedders sface_2021dec --photos 2000
 
-Faces are found and aligned once, as enroll does it (the face nearest the centre), and embedded by each embedder
-whose weights are here. Photos under one name are mated; LFW has some under a wrong name, which tells in rates
-below 1e-5. A threshold is the lowest similarity at which no more than the rate of the non-mated pairs match; `tar`
-is the share of the mated ones that do. The last line printed is one JSON object.
+Faces are found and aligned once, as enroll does it (the face nearest the centre), and embedded by each
+embedder whose weights are here. Photos under one name are mated; LFW has some under a wrong name, which tells
+in rates below 1e-5. A threshold is the lowest similarity at which no more than the rate of the non-mated pairs
+match; `tar` is the share of the mated ones that do. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def measured(vectors: Array, people: Array) -> dict[str, Any]:
             threshold = float(np.nextafter(others[allowed], 2))
             result[f"fmr_{rate:g}"] = {
                 "threshold": round(threshold, 3),
-                "tar": round(float(np.mean(mated >= threshold)), 4),
+                "tar": round(float(np.mean(mated >= threshold)), 4) if len(mated) else None,
             }
     return result
 

@@ -17,7 +17,7 @@ class Web:
 
     cuts: after so many bytes the next answers end.  said: the Content-Length that is said instead of the true
     one, "" for none.  skew: an answer begins by so many bytes later than was asked.  moved: paths that are
-    answered with a redirect to an address.  asked: path, as it stood in the request, and Range header of each.
+    answered with a redirect to an address.  asked: path and Range header of each request, as they came.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)

@@ -5,7 +5,7 @@
 
 Faces are found and aligned once, as enroll does it (the face nearest the centre), and embedded by each
 embedder whose weights are here. Photos under one name are mated; LFW has some under a wrong name, which tells
-in rates below 1e-5. A threshold is the lowest similarity at which no more than the rate of the non-mated pairs
+in rates below 1e-5. A threshold is the lowest similarity at which at most that share of the non-mated pairs
 match; `tar` is the share of the mated ones that do. The last line printed is one JSON object.
 """
 

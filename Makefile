@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
+.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -58,6 +58,9 @@ bench-enroll: models  ## enroll and its stages against bare loops; last line is 
 # Without what it asks for: its opencv-python would lie over our opencv-python-headless, in the same folder.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps insightface==2.1
 	$(BIN)/python benchmarks/enroll.py $(BENCH)
+
+bench-detectors: setup  ## what another detector costs and gains, BENCH="DATA CARD CARD"; last line is JSON
+	$(BIN)/python benchmarks/detectors.py $(BENCH)
 
 bench-match: setup  ## exact search and dedup against sgemm and faiss; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -76,7 +76,7 @@ def main() -> None:
 
 def lfw(folder: Path, details: int) -> dict[str, Any]:
     """View 1: the threshold of the training pairs, tested. YuNet, and each embedder."""
-    train, test = (_lfw_pairs(folder / f"pairsDev{name}.txt", name.lower()) for name in ("Train", "Test"))
+    train, test = (lfw_pairs(folder / f"pairsDev{name}.txt", name.lower()) for name in ("Train", "Test"))
     located = {side: _located(DETECTORS[0], side, folder / "images", train + test) for side in (OLD, NEW)}
     report: dict[str, Any] = {"photos": _outcomes(located, details)}
     for embedder in LFW_EMBEDDERS:
@@ -88,7 +88,7 @@ def lfw(folder: Path, details: int) -> dict[str, Any]:
 
 def cfp(folder: Path, detectors: Sequence[str], details: int) -> dict[str, Any]:
     """Frontal against profile: each of two folds at the threshold of the other, with each detector."""
-    pairs = _cfp_pairs(folder / "pairs_FP.csv")
+    pairs = cfp_pairs(folder / "pairs_FP.csv")
     folds = sorted({pair.fold for pair in pairs})
     splits = [
         ([pair for pair in pairs if pair.fold != fold], [pair for pair in pairs if pair.fold == fold])
@@ -207,13 +207,13 @@ def _compared(
         decided: list[bool] = []
         thresholds = []
         for train, test in splits:
-            thresholds.append(_best_threshold(_similarities(train, known), _mated(train)))
-            decided += _right(_similarities(test, known), _mated(test), thresholds[-1]).tolist()
+            thresholds.append(best_threshold(similarities(train, known), mated(train)))
+            decided += is_right(similarities(test, known), mated(test), thresholds[-1]).tolist()
         right[side] = decided
         report[side] = {
             "accuracy": round(float(np.mean(decided)), 4),
             "errors": len(decided) - sum(decided),
-            "pairs_without_a_face": int(np.isnan(_similarities(tested, known)).sum()),
+            "pairs_without_a_face": int(np.isnan(similarities(tested, known)).sum()),
             "thresholds": [round(each, 4) for each in thresholds],
         }
     report["pairs"] = len(tested)
@@ -224,7 +224,7 @@ def _compared(
     return report
 
 
-def _similarities(pairs: Sequence[Pair], vectors: dict[str, Array]) -> Array:
+def similarities(pairs: Sequence[Pair], vectors: dict[str, Array]) -> Array:
     """Cosines; NaN where a side has no face."""
     return np.array(
         [
@@ -236,21 +236,21 @@ def _similarities(pairs: Sequence[Pair], vectors: dict[str, Array]) -> Array:
     )
 
 
-def _mated(pairs: Sequence[Pair]) -> Array:
+def mated(pairs: Sequence[Pair]) -> Array:
     return np.array([pair.mated for pair in pairs])
 
 
-def _right(similarity: Array, mated: Array, threshold: float) -> Array:
+def is_right(similarity: Array, mated: Array, threshold: float) -> Array:
     """Which pairs are decided right at a threshold; none that lacks a face."""
     result: Array = ((similarity >= threshold) == mated) & ~np.isnan(similarity)
     return result
 
 
-def _best_threshold(similarity: Array, mated: Array) -> float:
+def best_threshold(similarity: Array, mated: Array) -> float:
     """The similarity that decides most pairs right; the middle of the best interval."""
     values = np.sort(similarity[~np.isnan(similarity)])
     middles = (values[:-1] + values[1:]) / 2
-    scores = np.array([_right(similarity, mated, value).mean() for value in middles])
+    scores = np.array([is_right(similarity, mated, value).mean() for value in middles])
     return float(middles[scores == scores.max()].mean())
 
 
@@ -281,7 +281,7 @@ def _outcomes(located: dict[str, dict[str, Located]], details: int) -> dict[str,
 def _pair_facts(
     pair: Pair, located: dict[str, dict[str, Located]], vectors: dict[str, dict[str, Array]]
 ) -> dict[str, Any]:
-    cosines = {side: float(_similarities([pair], known)[0]) for side, known in vectors.items()}
+    cosines = {side: float(similarities([pair], known)[0]) for side, known in vectors.items()}
     return {
         "mated": pair.mated,
         **{f"cosine_{side}": None if np.isnan(each) else round(each, 4) for side, each in cosines.items()},
@@ -327,7 +327,7 @@ def _judge() -> Detector:
     return load_detector(Registry.default().card_for("detector", DETECTORS[0]), DetectConfig(), PoolConfig())
 
 
-def _lfw_pairs(path: Path, fold: str) -> list[Pair]:
+def lfw_pairs(path: Path, fold: str) -> list[Pair]:
     """LFW's own file: `name a b` for one person, `name a other b` for two."""
     pairs = []
     for line in path.read_text().splitlines()[1:]:
@@ -342,7 +342,7 @@ def _lfw_photo(name: str, number: str) -> str:
     return f"{name}/{name}_{int(number):04d}.jpg"
 
 
-def _cfp_pairs(path: Path) -> list[Pair]:
+def cfp_pairs(path: Path) -> list[Pair]:
     with path.open(newline="") as file:
         return [Pair(row["a"], row["b"], row["mated"] == "1", row["fold"]) for row in csv.DictReader(file)]
 

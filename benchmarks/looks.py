@@ -20,17 +20,21 @@ import numpy as np
 from frpipe.core.config import DetectConfig, EmbedConfig, PoolConfig
 from frpipe.core.reasons import Reject
 from frpipe.models.detectors.base import Detector, Faces
+from frpipe.models.detectors.candidates import FaceCandidate, candidates, landmark_error
+from frpipe.models.detectors.judging import Judging
 from frpipe.models.detectors.policy import choose
 from frpipe.models.loading import load_detector, load_embedder
 from frpipe.models.registry import Registry
 from frpipe.vision.align import align
-from frpipe.vision.view import reduced
+from frpipe.vision.geometry import template
+from frpipe.vision.view import reduced, roll_of
 
 Pixels = np.ndarray[Any, Any]
 SIDE, FACE_PX, JUDGED_PX = 250, 93.4, 64
 WRONG = 0.6
 SMALL_PX = (8, 10, 12, 14, 17, 20, 24, 32, 40, 48)
-FILLS, LARGE_SIDES = (0.5, 0.62, 0.75, 0.9), (256, 384, 512, 640)
+FILLS, LARGE_SIDES = (0.5, 0.62, 0.75, 0.9), (256, 384, 512, 640, 768)
+ROLLS_DEG = (3, 6, 10, 15, 20, 25, 30, 35, 40, 50)
 LOWEST = 0.1
 
 
@@ -49,6 +53,7 @@ def main() -> None:
         "detector": options.detector,
         "photos": len(photos),
         **turned(photos, detector, judge),
+        "rolled": rolled(photos[:100], detector),
         "small": small(photos[:100], detector),
         "large": large(photos[:100], detector),
     }
@@ -61,25 +66,36 @@ def turned(photos: list[Pixels], detector: Detector, judge: Detector) -> dict[st
     """Percentiles of three scores: of upright faces, and of those of turned photos that came out wrong."""
     card = Registry.default().card_for("embedder", "sface_2021dec")
     embedder = load_embedder(card, EmbedConfig(), PoolConfig())
+    looks = detector.card.looks
     upright: dict[int, Pixels] = {}
     rows = []
     for quarter in range(4):
         views = [np.ascontiguousarray(np.rot90(photo, -quarter)) for photo in photos]
-        crops, scores, numbers = _crops(views, detector)
+        crops, chosen, numbers = _crops(views, detector)
         vectors = embedder.embed(np.stack(crops))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         small_crops = [
             cv2.resize(crop, (JUDGED_PX, JUDGED_PX), interpolation=cv2.INTER_AREA) for crop in crops
         ]
-        judged = [faces.scores.max(initial=0.0) for faces in judge.look(small_crops, 0.05)]
+        judged = judge.look(small_crops, 0.05)
         if quarter == 0:
             upright = dict(zip(numbers, vectors, strict=True))
-        for number, score, verdict, vector in zip(numbers, scores, judged, vectors, strict=True):
+        for number, face, verdict, vector in zip(numbers, chosen, judged, vectors, strict=True):
             if number in upright:
-                rows.append((quarter, score, verdict, float(vector @ upright[number])))
+                face.judged = float(verdict.scores.max(initial=0.0))
+                face.judged_error = _judged_error(verdict)
+                sure = looks is not None and Judging(judge, looks).is_sure(face)
+                stands = face.roll_deg is not None and abs(face.roll_deg) < 45
+                cosine = float(vector @ upright[number])
+                rows.append((quarter, face.score, face.judged, cosine, sure, sure and stands))
     table = np.array(rows)
     is_upright, is_wrong = table[:, 0] == 0, (table[:, 0] > 0) & (table[:, 3] < WRONG)
     found: dict[str, Any] = {"upright": int(is_upright.sum()), "turned_and_wrong": int(is_wrong.sum())}
+    if looks is not None:
+        found["by_the_card"] = {
+            "upright_and_sure": round(float(table[is_upright, 4].mean()), 4),
+            "wrong_and_sure_to_stand_upright": int(table[is_wrong, 5].sum()),
+        }
     for name, values in (
         ("score", table[:, 1]),
         ("judged", table[:, 2]),
@@ -92,6 +108,32 @@ def turned(photos: list[Pixels], detector: Detector, judge: Detector) -> dict[st
             else None,
         }
     return found
+
+
+def rolled(photos: list[Pixels], detector: Detector) -> dict[int, dict[str, float]]:
+    """By roll of a face: that over its roll by the landmarks, and how far these stray, in eye distances."""
+    result = {}
+    upright = [
+        choose(faces, SIDE, SIDE, "centre-largest")
+        for faces in detector.look(photos, detector.score_threshold)
+    ]
+    for degrees in ROLLS_DEG:
+        move = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), -degrees, 1.0)
+        views = [cv2.warpAffine(photo, move, (SIDE, SIDE)) for photo in photos]
+        gains, errors = [], []
+        for faces, known in zip(detector.look(views, detector.score_threshold), upright, strict=True):
+            found = choose(faces, SIDE, SIDE, "centre-largest")
+            if len(found) and len(known):
+                expected = known.points[0] @ move[:, :2].T + move[:, 2]
+                eyes = np.hypot(*(expected[1] - expected[0]))
+                errors.append(np.hypot(*(found.points[0] - expected).T).mean() / eyes)
+                gains.append(degrees / max(1.0, roll_of(found.points[0]) - roll_of(known.points[0])))
+        result[degrees] = {
+            "found": round(len(errors) / len(photos), 3),
+            "gain": round(float(np.median(gains)), 2),
+            "landmark_error": round(float(np.median(errors)), 3),
+        }
+    return result
 
 
 def small(photos: list[Pixels], detector: Detector) -> dict[int, dict[str, float]]:
@@ -150,8 +192,10 @@ def large(photos: list[Pixels], detector: Detector) -> dict[int, float]:
     return {px: round(float(np.mean(found)), 3) for px, found in sorted(hits.items())}
 
 
-def _crops(views: list[Pixels], detector: Detector) -> tuple[list[Pixels], list[float], list[int]]:
-    crops, scores, numbers = [], [], []
+def _crops(views: list[Pixels], detector: Detector) -> tuple[list[Pixels], list[FaceCandidate], list[int]]:
+    crops: list[Pixels] = []
+    faces_of: list[FaceCandidate] = []
+    numbers: list[int] = []
     for number, (view, faces) in enumerate(
         zip(views, detector.look(views, detector.score_threshold), strict=True)
     ):
@@ -160,9 +204,13 @@ def _crops(views: list[Pixels], detector: Detector) -> tuple[list[Pixels], list[
             crops += [align(view, points) for points in chosen.points]
         except Reject:
             continue
-        scores += chosen.scores.tolist()
+        faces_of += candidates(chosen, chosen.boxes[:, 2] - chosen.boxes[:, 0])
         numbers += [number] * len(chosen)
-    return crops, scores, numbers
+    return crops, faces_of, numbers
+
+
+def _judged_error(verdict: Faces) -> float:
+    return landmark_error(verdict.points[0], template(JUDGED_PX)) if len(verdict) else float("inf")
 
 
 def _nearest(faces: Faces, wanted: Faces, px: float) -> Faces | None:

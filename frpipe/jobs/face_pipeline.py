@@ -20,6 +20,7 @@ from frpipe.io.manifest.fetch import Fetcher
 from frpipe.models.card import Card
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.loading import load_embedder
+from frpipe.models.registry import Registry
 from frpipe.stages.locate import Located, Locator, locator_of
 from frpipe.stages.models import Models
 
@@ -77,6 +78,7 @@ class FacePipeline:
 def pipeline_of(config: Config) -> FacePipeline:
     """The pipeline of a configuration, loaded at its first use."""
     models = Models.of(config)
+    Registry.default().require(filter(None, (models.detector, models.embedder, models.judge)))
     return FacePipeline(
         locator_of(models.config, models.detector, models.judge),
         load_embedder(models.embedder, config.embedder, config.resources.embed),

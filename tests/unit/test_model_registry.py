@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from model_graphs import card_fields, relu, sha256, write_card
 
 from frpipe.cli import models as cli
-from frpipe.core.errors import ModelError, ModelMismatch, ModelMissing
+from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError, ModelError, ModelMismatch, ModelMissing
+from frpipe.models import aliases
 from frpipe.models.card import Card
 from frpipe.models.registry import DEFAULT_PACK, Registry, read_card
 from frpipe.models.session import open_session
+from frpipe.stages.models import Models
 
 
 def run(*arguments: str) -> int:
@@ -50,6 +54,69 @@ def test_an_unknown_name_brings_the_nearest(home: Path) -> None:
     with pytest.raises(ModelError) as raised:
         Registry.default().card("yunet2023")
     assert "yunet_2023mar" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("typed", "role", "name"),
+    [
+        ("ArcFace", "embedder", "arcface_buffalo_l"),
+        ("arcface", "embedder", "arcface_buffalo_l"),
+        ("buffalo_l", "embedder", "arcface_buffalo_l"),
+        ("buffalo_l", "detector", "scrfd_10g_buffalo_l"),
+        ("Buffalo-L", "detector", "scrfd_10g_buffalo_l"),
+        ("RetinaFace", "detector", "retinaface_mv1_025"),
+        ("retinaface", "detector", "retinaface_mv1_025"),
+        ("YuNet", "detector", "yunet_2023mar"),
+        ("SFace", "embedder", "sface_2021dec"),
+        ("SCRFD", "detector", "scrfd_10g_buffalo_l"),
+        ("AuraFace", "embedder", "auraface_v1"),
+        ("EdgeFace", "embedder", "edgeface_xs_q"),
+        ("SFACE-2021Dec", "embedder", "sface_2021dec"),
+    ],
+)
+def test_a_common_name_leads_to_a_card(home: Path, typed: str, role: str, name: str) -> None:
+    assert Registry.default().card_for(role, typed).name == name
+
+
+def test_a_common_name_of_several_cards_names_them(home: Path) -> None:
+    with pytest.raises(ModelError, match=r"AdaFace may be any of adaface_ir101 .*, adaface_ir18"):
+        Registry.default().card_for("embedder", "AdaFace")
+
+
+def test_a_card_of_the_user_goes_before_a_common_name(home: Path) -> None:
+    write_card(home / "cards", card_fields("arcface", relu()))
+    assert Registry.default().card_for("embedder", "arcface").sha256 == sha256(relu())
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [("Facenet512", "arcface_buffalo_l"), ("VGG-Face", "sface_2021dec"), ("mtcnn", "retinaface_mv1_025")],
+)
+def test_a_name_of_other_libraries_brings_what_is_near(home: Path, typed: str, near: str) -> None:
+    with pytest.raises(ModelError, match=f"no {typed}") as raised:
+        Registry.default().card(typed)
+    assert near in raised.value.remedy
+
+
+def test_a_name_like_no_other_brings_the_list(home: Path) -> None:
+    with pytest.raises(ModelError) as raised:
+        Registry.default().card("zzzzzz")
+    assert raised.value.remedy == "`frpipe models list` shows them all"
+
+
+def test_every_name_that_a_message_calls_near_is_a_card() -> None:
+    words = re.findall(r"[a-z0-9]+_[a-z0-9_]+", " ".join(aliases._NEAR.values()))
+    assert words
+    assert set(words) <= set(Registry.default().cards())
+
+
+def test_a_configuration_takes_common_names(home: Path) -> None:
+    typed = Config.model_validate({"detect": {"model": "YuNet"}, "embed": {"model": "SFace"}})
+    assert Models.of(typed) == Models.of(Config())
+    assert Models.of(typed).recipe == Models.of(Config()).recipe
+    twice = Config.model_validate({"embed": [{"model": "SFace"}, {"model": "sface_2021dec"}]})
+    with pytest.raises(ConfigError, match="a model of its own"):
+        Models.of(twice)
 
 
 def test_a_card_of_the_other_role_is_refused(home: Path) -> None:
@@ -199,17 +266,60 @@ def test_pull_mends_the_cache(home: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cached.read_bytes() == relu()
 
 
-def test_list_shows_where_and_what_is_missing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_says_what_is_here_and_how_to_get_the_rest(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "weights" / "w600k_mbf.onnx").write_bytes(b"x" * 2_000_000)
     assert run("list", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["tiny"]["where"] is None
-    assert rows["sface_2021dec"]["dim"] == 128
-    (home / "weights" / "tiny.onnx").write_bytes(relu())
+    assert rows["tiny"]["state"] == "bring"
+    assert rows["tiny"]["command"] is None
+    assert "tiny.onnx in a folder named in FRPIPE_MODEL_DIR" in rows["tiny"]["how_to_get"]
+    arcface = rows["arcface_buffalo_l"]
+    assert (arcface["dim"], arcface["state"], arcface["size_bytes"]) == (512, "pull", 174_383_860)
+    assert arcface["command"] == "frpipe models pull arcface_buffalo_l --accept insightface-research"
+    assert arcface["terms"]["name"] == "insightface-research"
+    assert arcface["licence_of_code"] == "MIT"
+    assert rows["arcface_buffalo_s"]["state"] == "here"
+    assert rows["arcface_buffalo_s"]["where"] == str(home / "weights" / "w600k_mbf.onnx")
     assert run("list") == 0
-    table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["name", "role", "dim", "licence", "where"]
-    assert next(line for line in table if line.startswith("tiny ")).endswith("weights/tiny.onnx")
-    assert next(line for line in table if line.startswith("sface_2021dec")).endswith("missing: pull it")
+    groups = [group.splitlines() for group in capsys.readouterr().out.split("\n\n")]
+    here, away, brought = groups[:3]
+    assert here[0] == "here:"
+    assert [line.split()[0] for line in here[2:]] == ["arcface_buffalo_s"]
+    assert away[1].split() == ["name", "role", "dim", "size", "licence", "command"]
+    line = next(line for line in away if "arcface_buffalo_l" in line)
+    assert "174 MB" in line
+    assert line.endswith("frpipe models pull arcface_buffalo_l --accept insightface-research")
+    assert brought[0].startswith("to be brought")
+    assert next(line for line in brought if "tiny" in line).endswith("tiny.onnx")
+
+
+def test_list_tells_all_of_one_model(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "buffalo_l") == 0
+    told = capsys.readouterr().out
+    assert [line for line in told.splitlines() if not line.startswith(" ")] == [
+        "arcface_buffalo_l",
+        "",
+        "scrfd_10g_buffalo_l",
+    ]
+    assert "licence of the code: MIT" in told
+    assert "licence of the weights: InsightFace" in told
+
+
+def test_pull_refuses_terms_before_it_fetches_anything(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"kind": "uri", "uri": str(home / "origin.onnx")}
+    (home / "origin.onnx").write_bytes(relu())
+    write_card(home / "cards", card_fields("tiny", relu(), source=source, licence_of_code="MIT"))
+    with pytest.raises(ModelError, match="non-commercial research") as raised:
+        run("pull", "tiny", "ArcFace")
+    assert "--accept insightface-research" in raised.value.remedy
+    assert not (home / "cache" / "models").exists()
+    assert run("pull", "tiny") == 0
+    told = capsys.readouterr().out
+    assert "licence of the code: MIT\n  licence of the weights: none\n" in told
 
 
 def test_verify_passes_over_what_is_absent_unless_it_is_named(
@@ -231,6 +341,15 @@ def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str
     assert "frpipe" in capsys.readouterr().out
 
 
+def test_every_card_with_an_address_pins_what_comes() -> None:
+    for card in Registry.default().cards().values():
+        if card.source.kind == "uri":
+            assert card.source.uri.startswith("https://")
+            assert card.source.member is None or card.source.sha256
+        if "InsightFace" in card.licence:
+            assert card.source.kind == "bring" or card.terms
+
+
 def test_every_card_is_whole_and_honest() -> None:
     for card in Registry.default().cards().values():
         assert len(card.limits) > 40
@@ -244,7 +363,7 @@ SHARED += ("mobilefacenet_faceplugin", "mobilefacenet_foamliu")
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", [*SHARED, *DEFAULT_PACK, "mobilefacenet_npm"])
+@pytest.mark.parametrize("name", [*SHARED, *DEFAULT_PACK, "mobilefacenet_npm", "retinaface_mv1_025"])
 def test_real_weights_are_as_their_card_says(
     name: str, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,8 +164,10 @@ def run_spec(config: Config, output: str, obeyed: Obeyed = NOBODY) -> RunSpec:
     """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
     models = Models.of(config)
     spec = RunSpec(output=output, launch=uuid.uuid4().hex[:12], obeyed=obeyed, **models._asdict())
+    registry = Registry.default()
+    registry.require(spec.models)
     for card in spec.models:
-        Registry.default().find(card)
+        registry.find(card)
     return spec
 
 

@@ -17,6 +17,7 @@ from frpipe.jobs.photo import check_config, embedder_card, face_of
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.matching.threshold import expected_fpir, threshold_of
 from frpipe.matching.topk import top_k
+from frpipe.stages.models import Models
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def identify(
         faces_found=face.faces_found,
         face_policy=faces,
         quality=face.quality,
-        model=config.embedder.model,
+        model=Models.of(config).embedder.name,
     )
 
 

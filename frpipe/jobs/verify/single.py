@@ -86,7 +86,7 @@ def verify(
         )
     if threshold is not None and distance is not None:
         raise ConfigError("a threshold and a distance are given", "give one of them: they say the same")
-    pipeline = pipeline_of(config)
+    pipeline, models = pipeline_of(config), Models.of(config)
     limit = _threshold(config, pipeline, threshold if distance is None else least_similarity(distance), card)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
@@ -97,8 +97,8 @@ def verify(
         distance=1 - similarity,
         similarity=similarity,
         threshold=limit,
-        model=config.embedder.model,
-        detector_backend=config.detect.model,
+        model=models.embedder.name,
+        detector_backend=models.detector.name,
         similarity_metric="cosine",
         face_policy=config.detect.policy,
         facial_areas={name: _area(one) for name, one in zip(("img1", "img2"), located, strict=True)},

@@ -1,7 +1,7 @@
 """RetinaFace: Deng et al., "RetinaFace: Single-shot Multi-level Face Localisation in the Wild", CVPR 2020.
 
-Roles of the card: score, box, points, ONE output each that holds the cells of all strides one after another,
-two anchors per cell.
+Roles of the card: score (or classes, of background and face), box, points, ONE output each that holds the
+cells of all strides one after another, two anchors per cell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SHIFT, GROWTH = np.float32(0.1), np.float32(0.2)
 def decode(head: Head, threshold: float) -> Candidates:
     """box centre = anchor + loc * 0.1 * side, size = exp(loc * 0.2) * side; points as the centre."""
     centres, sides = anchors(head.height, head.width, head.spec.strides)
-    scores = head.read("score", 0, len(sides), 1)[..., 0]
+    role, columns = ("classes", 2) if "classes" in head.spec.outputs else ("score", 1)
+    scores = head.read(role, 0, len(sides), columns)[..., -1]
     owners, hits = np.nonzero(scores >= threshold)
     loc = head.read("box", 0, len(sides), 4)[owners, hits]
     offsets = head.read("points", 0, len(sides), 10)[owners, hits].reshape(-1, 5, 2)

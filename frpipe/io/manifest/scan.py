@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from frpipe.io.manifest.columns import ID, SUBJECT, URI
 from frpipe.io.manifest.manifest import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
+from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, may_be_listed
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
@@ -34,6 +35,17 @@ class Scan:
     subjects: int | None = None
     unreadable_names: int = 0
     links: FolderLinks = field(default_factory=FolderLinks)
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts, for JSON."""
+        return {
+            "photos": self.photos,
+            "suffixes": dict(self.suffixes),
+            "subjects": self.subjects,
+            "left_out": {**self.left_out.facts(), "unreadable_names": self.unreadable_names},
+            **self.links.facts(),
+        }
 
 
 def scan(
@@ -42,12 +54,15 @@ def scan(
     subject_from: SubjectFrom = "auto",
     glob: str | None = None,
     roots: tuple[str, ...] = (),
+    *,
+    exclude: Sequence[str] = (),
+    system: bool = False,
 ) -> Scan:
     """List the photos below a folder or prefix and write a manifest, sorted by path.
 
     target: .parquet, .csv or .jsonl, local or remote.  subject_from: `folder` takes the name of the folder
-    that holds the photo; `auto` does so if every photo lies exactly one folder down.  glob: keep only paths
-    that match, relative to the folder; `*` matches `/` too.  roots: where links may lead out to.
+    that holds the photo; `auto` does so if every photo lies exactly one folder down.  glob, exclude,
+    system: as in `PhotoRules`.  roots: where links may lead out to.
     image_id is the path relative to the folder, in Unicode NFC, image_uri the absolute one as it is.
     Raises ManifestError: no photos, a target of no known format, or local photos for a remote target.
     """
@@ -59,20 +74,13 @@ def scan(
         raise ManifestError(
             "a remote manifest may not name local photos", "write the manifest to a local file"
         )
-    listing = PhotoListing(source, glob, roots)
-    found = Scan(links=listing.links)
+    listing = PhotoListing(source, PhotoRules(glob, exclude, system=system), roots)
+    found = Scan(links=listing.links, left_out=listing.left_out)
     with tempfile.TemporaryDirectory(prefix="frpipe-scan-") as scratch:
         names = Path(scratch) / "names"
-        _spool(listing, names, found)
+        _spool(source, listing, names, found)
         if not found.photos:
-            outside = len(listing.links.outside)
-            raise ManifestError(
-                f"no photos in {source.uri}"
-                + (f", but {outside:,} links that lead out of it" * bool(outside)),
-                "allow by --root where they may lead"
-                if outside
-                else "check the path, and --glob if it is given",
-            )
+            raise _nothing(source, listing)
         by_folder = subject_from == "folder" or (subject_from == "auto" and set(found.depths) == {1})
         subjects: set[str] | None = set() if by_folder else None
         finished = Path(scratch) / "manifest"
@@ -82,12 +90,24 @@ def scan(
     return found
 
 
-def _spool(listing: PhotoListing, names: Path, found: Scan) -> None:
+def _nothing(source: Folder, listing: PhotoListing) -> ManifestError:
+    if outside := len(listing.links.outside):
+        return ManifestError(
+            f"no photos in {source.uri}, but {outside:,} links that lead out of it",
+            "allow by --root where they may lead",
+        )
+    seen = "; ".join(listing.left_out.lines("--system"))
+    return ManifestError(
+        f"no photos in {source.uri}{seen and f' ({seen})'}", "check the path, and --glob and --exclude"
+    )
+
+
+def _spool(source: Folder, listing: PhotoListing, names: Path, found: Scan) -> None:
     """Write the photos' names to a file: whether their folders are persons shows only at the end."""
     ordered, last = True, ""
     with names.open("w", encoding="utf-8") as file:
         for name in listing.names():
-            if not _is_text(name):
+            if not may_be_listed(name, source.is_local):
                 found.unreadable_names += 1
                 continue
             file.write(name + "\n")
@@ -114,12 +134,3 @@ def _rows(source: Folder, names: Path, subjects: set[str] | None) -> Iterator[pa
 
 def _schema(by_folder: bool) -> pa.Schema:
     return pa.schema([pa.field(name, pa.string()) for name in (ID, URI, *([SUBJECT] if by_folder else []))])
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8 on one line, as every manifest format needs."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\n" not in name and "\r" not in name

@@ -11,7 +11,7 @@ from frpipe.jobs.nightly.doubts import doubted
 from frpipe.jobs.nightly.gates import GateResult
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts, NightJournal
-from frpipe.jobs.nightly.photos import VANISHED
+from frpipe.jobs.nightly.photos import VANISHED, strays
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import SCAN
 
@@ -125,5 +125,6 @@ def _lists(folder: Folder, most: int) -> dict[str, Any]:
     lists |= doubted(folder)
     vanished = f"{SCAN}/{VANISHED}"
     if folder.exists(vanished):
+        lists["photo_stray"] = strays(folder.child(SCAN))
         lists["photo_vanished"] = read_table(folder, vanished, ["image_id"])["image_id"].to_pylist()
     return {kind: names[:most] for kind, names in lists.items() if names and most}

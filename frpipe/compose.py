@@ -115,6 +115,8 @@ class EmbedFaces:
         )
 
     def _bytes(self, photo: Any) -> bytes | Reject:
+        if isinstance(photo, dict):  # as the datasets library hands an image on
+            photo = photo.get("bytes")
         if photo is None:
             return Reject(Reason.EMPTY, "null")
         try:

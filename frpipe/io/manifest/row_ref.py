@@ -13,6 +13,7 @@ from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 _PREFIX = "row+"
@@ -57,18 +58,17 @@ def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
 
 
 def _run(parquet: pq.ParquetFile, rows: Sequence[int]) -> Iterator[bytes | Reject]:
-    from frpipe.io.manifest.columns import BYTES  # noqa: PLC0415
-
     wanted = iter(rows)
     row = next(wanted)
+    column = _column(parquet)
     for start, end, group in _groups(parquet):
         if row >= end:
             continue
         at = start
         for batch in parquet.iter_batches(
-            _BATCH_ROWS, row_groups=[group], columns=[BYTES], use_threads=False
+            _BATCH_ROWS, row_groups=[group], columns=[column], use_threads=False
         ):
-            photos = batch.column(0)
+            photos = _leaf(batch.column(0))
             while row < at + len(photos):
                 yield photos[row - at].as_py() or Reject(Reason.EMPTY)
                 following = next(wanted, None)
@@ -79,6 +79,19 @@ def _run(parquet: pq.ParquetFile, rows: Sequence[int]) -> Iterator[bytes | Rejec
             if row >= end:
                 break
     raise _changed()
+
+
+def _column(parquet: pq.ParquetFile) -> str:
+    from frpipe.io.manifest.columns import BYTES  # noqa: PLC0415
+    from frpipe.io.manifest.image_struct import bytes_column  # noqa: PLC0415
+
+    schema = parquet.schema_arrow
+    return BYTES if BYTES in schema.names else bytes_column(schema)
+
+
+def _leaf(photos: pa.Array) -> pa.Array:
+    """The bytes, also of a struct of nothing else: null where the struct is."""
+    return photos.flatten()[0] if photos.type.num_fields else photos
 
 
 def _open(folder: Folder, name: str) -> BinaryIO:

@@ -15,6 +15,7 @@ examples:
   frpipe manifest scan lfw/ -o lfw.csv --subject-from folder
   frpipe manifest scan s3://bucket/photos -o photos.jsonl --glob 'team-*/**/*.jpg'
   frpipe manifest scan photos/ -o photos.parquet --exclude old --exclude '*/drafts/*.png'
+  frpipe manifest scan s3://bucket/shards -o photos.parquet  # WebDataset: .tar, .tar.gz and .zip
   frpipe manifest scan photos/ -o photos.parquet --root /archive    # links may lead there, too
 """
 _CHECK_EXAMPLES = """\
@@ -67,6 +68,11 @@ def _add_scan(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action="store_true",
         help="take what systems make, too (@eaDir, #recycle, __MACOSX, ...), and what is hidden",
     )
+    parser.add_argument(
+        "--shards",
+        action=argparse.BooleanOptionalAction,
+        help="list photos in .tar, .tar.gz and .zip files, too; default: where there are no others",
+    )
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     _add_roots(parser, "links may lead below this")
     parser.set_defaults(run=_scan)
@@ -103,6 +109,7 @@ def _scan(options: argparse.Namespace) -> int:
         _roots(options),
         exclude=options.exclude,
         system=options.system,
+        shards=options.shards,
     )
     print(json.dumps(found.as_dict(), indent=1) if options.json else _described(found, options.output))
     return 0
@@ -111,7 +118,12 @@ def _scan(options: argparse.Namespace) -> int:
 def _described(found: Scan, output: str) -> str:
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in found.suffixes.most_common())
     lines = [f"{found.photos:,} photos: {kinds}"]
-    if found.subjects is not None:
+    if found.shards:
+        lines[0] += f", in {found.shards:,} shards"
+    lines += [f"shard {shard!r} is not whole: {why}" for shard, why in found.damaged.items()]
+    if found.subjects is not None and found.named:
+        lines.append(f"{found.subjects:,} subjects, by files beside the photos in their shards")
+    elif found.subjects is not None:
         lines.append(f"{found.subjects:,} subjects, by folder")
     elif len(found.depths) > 1 or 0 not in found.depths:
         lines.append("no subjects: not every photo lies one folder down (see --subject-from folder)")

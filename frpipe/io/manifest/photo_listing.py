@@ -178,7 +178,7 @@ class _Walk:
             self._links.broken.append(name)
             return
         if cause:
-            self._left_out.add(cause, name)
+            self._left_out.add(cause, name, is_link=True)
         elif not (uris.inside(real, self._real) or self._roots.holds(real)):
             self._links.outside.append(name.rstrip("/"))
         elif is_folder:

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.globs import Glob
+from frpipe.io.manifest.shards import ShardRef, is_shard
 
 _NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
@@ -67,6 +68,8 @@ class LeftOut:
     """Files and folders that were left out; a folder counts once, whatever is in it.
 
     system: by the name that says so.  no_photo: files by suffix.  special: neither files nor folders.
+    repeated: members of a shard with the name of an earlier one.  shards: paths of files that are archives,
+    counted in no_photo.
     """
 
     system: Counter[str] = field(default_factory=Counter)
@@ -75,21 +78,30 @@ class LeftOut:
     not_in_glob: int = 0
     no_photo: Counter[str] = field(default_factory=Counter)
     special: int = 0
+    repeated: int = 0
+    shards: list[str] = field(default_factory=list)
 
-    def add(self, cause: Cause, path: str) -> None:
-        """Count a file or folder by its path."""
+    def add(self, cause: Cause, path: str, *, is_link: bool = False) -> None:
+        """Count a file or folder by its path. An archive that is a link is counted, and not taken for one."""
         name = path.rpartition("/")[2]
         if cause is Cause.SYSTEM:
             self.system[system_name(path) or name] += 1
         elif cause is Cause.NO_PHOTO:
-            suffix = _suffix(name)
-            self.no_photo[suffix if suffix[1:].isalnum() and len(suffix) <= 8 else ""] += 1
+            self.no_photo[_shown_suffix(name)] += 1
+            if is_shard(name) and not is_link:
+                self.shards.append(path)
         elif cause is Cause.HIDDEN:
             self.hidden += 1
         elif cause is Cause.EXCLUDED:
             self.excluded += 1
         else:
             self.not_in_glob += 1
+
+    def take_shards(self) -> list[str]:
+        """The archives, sorted; they are not left out any more."""
+        taken, self.shards = sorted(self.shards), []
+        self.no_photo -= Counter(map(_shown_suffix, taken))
+        return taken
 
     def facts(self) -> dict[str, int]:
         """Counts for a report: of each cause, files that are no photos by their kind."""
@@ -102,6 +114,7 @@ class LeftOut:
             "excluded": self.excluded,
             "not_in_glob": self.not_in_glob,
             "special": self.special,
+            "repeated": self.repeated,
         }
         return {name: count for name, count in {**causes, **kinds}.items() if count}
 
@@ -125,6 +138,8 @@ class LeftOut:
                 yield f"{suffixes.total():,} left out, no photos but {kind}: {_most(suffixes)}"
         if self.special:
             yield f"{self.special:,} left out, neither files nor folders"
+        if self.repeated:
+            yield f"{self.repeated:,} left out, members of a shard with the name of an earlier one"
 
 
 class PhotoRules:
@@ -195,9 +210,17 @@ def is_photo(path: str) -> bool:
 
 
 def may_be_listed(path: str, is_local: bool) -> bool:
-    """Whether a manifest takes a path: UTF-8 on one line; in a URI no `::`, no `..` segment."""
-    text = not {"\n", "\r", "\0"} & {*path} and path.encode(errors="replace").decode() == path
-    return text and (is_local or not ("::" in path or ".." in path.split("/")))
+    """Whether a manifest takes a path: UTF-8 on one line; in a URI no `::`, no `..` segment.
+
+    Nor one that reads as a member of a shard.
+    """
+    is_path = is_local or not ("::" in path or ".." in path.split("/"))
+    return is_path and is_one_line(path) and ShardRef.parse(path) is None
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text is UTF-8 on one line, as every format of a manifest needs."""
+    return not {"\n", "\r", "\0"} & {*text} and text.encode(errors="replace").decode() == text
 
 
 def system_name(path: str) -> str | None:
@@ -218,6 +241,11 @@ def _system_name(name: str) -> str | None:
 def _suffix(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     return f".{suffix.lower()}" if dot and stem and suffix else ""
+
+
+def _shown_suffix(path: str) -> str:
+    suffix = _suffix(path.rpartition("/")[2])
+    return suffix if suffix[1:].isalnum() and len(suffix) <= 8 else ""
 
 
 def _most(counts: Counter[str]) -> str:

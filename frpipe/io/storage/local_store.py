@@ -101,6 +101,11 @@ class LocalStore:
     def open(self, name: str) -> BinaryIO:
         return (self._root / name).open("rb")
 
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        with (self._root / name).open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(end - start)
+
     def names(self, sub: str, hidden: bool = False) -> Iterator[str]:
         folder = self._root / sub
         if folder.is_dir():

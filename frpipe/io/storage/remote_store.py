@@ -143,6 +143,9 @@ class RemoteStore:
     def open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name), start=start, end=end))
+
     def names(self, sub: str, hidden: bool = False) -> Iterator[str]:
         for name, _, _ in self.entries(sub, hidden):
             yield name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import RawIOBase
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -17,10 +18,12 @@ BUFFER_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 14
 
 
-def open_parquet(file: BinaryIO) -> pq.ParquetFile:
-    """A Parquet file for streaming. Raises ManifestError if it is none."""
+def open_parquet(
+    file: BinaryIO | RawIOBase, metadata: pq.FileMetaData = None, buffer_bytes: int = BUFFER_BYTES
+) -> pq.ParquetFile:
+    """A Parquet file for streaming. metadata: if it was read before. Raises ManifestError if it is none."""
     with _refused():
-        return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
+        return pq.ParquetFile(file, metadata=metadata, buffer_size=buffer_bytes, pre_buffer=False)
 
 
 def schema(file: BinaryIO) -> pa.Schema:

@@ -353,7 +353,7 @@ class TestEmbedded:
             found = list(fetcher.stream([f"row+{path}#{n}" for n in wanted], 4, 4))
             told = [None if isinstance(photo, Reject) else photo for photo in found]
             assert told == photos[first : first + part]
-            assert sum(read) < total / 3, "its twentieth, the dictionary, and headers of pages"
+            assert sum(read) < total / 4, "its twentieth, the dictionary, and headers of pages"
         read.clear()
         few = [3, 500, 501, 1199]
         assert list(fetcher.stream([f"row+{path}#{n}" for n in few], 4, 4)) == [photos[n] for n in few]

@@ -28,7 +28,8 @@ _HEADER_BYTES, _MOST_HEADER_BYTES = 1 << 10, 1 << 24
 # A request to a store takes as long as reading some megabytes.
 _REMOTE_BUFFER_BYTES = 8 << 20
 # Fields of a page's header, as parquet.thrift numbers them.
-_COMPRESSED_SIZE, _DATA_PAGE, _DATA_PAGE_V2, _NUM_VALUES = 3, 5, 8, 1
+_COMPRESSED_SIZE, _DATA_PAGE, _DATA_PAGE_V2, _NUM_VALUES, _ENCODING, _ENCODING_V2 = 3, 5, 8, 1, 2, 4
+_BY_DICTIONARY = (2, 8)
 _CHUNKS_KNOWN = 256
 _INTEGERS = range(3, 7)
 _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 7, 8, 9, 10, 12
@@ -65,9 +66,13 @@ class ParquetPhotos:
 
     def batches(self, group: int, first: int, size: int) -> Iterator[pa.Array]:
         """Values of a row group, so many at a time, from the first row of a page on; of a struct its leaf."""
-        _, end = self._extent(group)
-        at = self._metadata.row_group(group).column(self._number).data_page_offset
-        jump = self._pages(group).offset(first) - at if first else 0
+        start, end = self._extent(group)
+        at = jump = 0
+        if first:
+            offset, has_dictionary = self._pages(group).place(first)
+            chunk = self._metadata.row_group(group).column(self._number)
+            at = chunk.data_page_offset if has_dictionary else start
+            jump = offset - at
         parquet = self._open(_Shortened(self._read, self._size, at, jump, end))
         for batch in parquet.iter_batches(
             size, row_groups=[group], columns=[self._column], use_threads=False
@@ -99,7 +104,7 @@ class _Pages:
 
     def __init__(self, start: int, end: int) -> None:
         self._next, self._end = start, end
-        self._rows, self._firsts, self._offsets = 0, list[int](), list[int]()
+        self._rows, self._firsts, self._places = 0, list[int](), list[tuple[int, bool]]()
         self._lock = Lock()
 
     def first_row(self, row: int, read: ReadRange) -> int:
@@ -109,23 +114,26 @@ class _Pages:
                 self._follow(read)
             return self._firsts[bisect_right(self._firsts, row) - 1]
 
-    def offset(self, first: int) -> int:
-        """Where the page with this first row begins."""
-        return self._offsets[self._firsts.index(first)]
+    def place(self, first: int) -> tuple[int, bool]:
+        """Where the page with this first row begins, and whether its values are numbers of a dictionary.
+
+        Writers give a dictionary up when it is full, and do not come back to it.
+        """
+        return self._places[bisect_right(self._firsts, first) - 1]
 
     def _follow(self, read: ReadRange) -> None:
         if self._next >= self._end:
             raise changed()
-        length, size, rows = _page_header(read, self._next, self._end)
+        length, size, rows, has_dictionary = _page_header(read, self._next, self._end)
         if rows:
             self._firsts.append(self._rows)
-            self._offsets.append(self._next)
+            self._places.append((self._next, has_dictionary))
         self._rows += rows
         self._next += length + size
 
 
-def _page_header(read: ReadRange, at: int, end: int) -> tuple[int, int, int]:
-    """Length of a page's header, length of the page behind it, and its number of rows."""
+def _page_header(read: ReadRange, at: int, end: int) -> tuple[int, int, int, bool]:
+    """Length of a page's header, length and rows of the page behind it, and whether it uses a dictionary."""
     wanted = _HEADER_BYTES
     while True:
         data = read(at, min(at + wanted, end))
@@ -137,8 +145,13 @@ def _page_header(read: ReadRange, at: int, end: int) -> tuple[int, int, int]:
                 raise changed() from None
             wanted *= 16
             continue
-        page = fields.get(_DATA_PAGE) or fields.get(_DATA_PAGE_V2) or {}
-        return header.at, fields[_COMPRESSED_SIZE], page.get(_NUM_VALUES, 0)
+        plain, second = fields.get(_DATA_PAGE, {}), fields.get(_DATA_PAGE_V2, {})
+        encoding = plain.get(_ENCODING, second.get(_ENCODING_V2))
+        rows = plain.get(_NUM_VALUES, second.get(_NUM_VALUES, 0))
+        size = fields.get(_COMPRESSED_SIZE, -1)
+        if min(size, rows) < 0:
+            raise changed()
+        return header.at, size, rows, encoding in _BY_DICTIONARY
 
 
 class _Compact:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pictures import encoded, scene
 from PIL import Image, features
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from frpipe.core.config import Config, load_config
 from frpipe.core.errors import ConfigError
@@ -32,8 +33,11 @@ def _exif(**tags: Any) -> Image.Exif:
 
 
 def _photo(format: str = "JPEG", **tags: Any) -> bytes:
-    exif = _exif(**tags)
-    return encoded(scene(64, 48), format, exif=exif if format == "TIFF" else exif.tobytes())
+    if format == "TIFF":
+        directory = ImageFileDirectory_v2()
+        directory[0x8769] = {TAGS[name]: value for name, value in tags.items()}
+        return encoded(scene(64, 48), format, tiffinfo=directory)
+    return encoded(scene(64, 48), format, exif=_exif(**tags).tobytes())
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])

@@ -24,7 +24,7 @@ from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.manifest.scan import scan
-from frpipe.io.manifest.shards import ShardRef
+from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage.folder import Folder
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")

@@ -9,20 +9,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io.manifest.roots import Roots
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
-from frpipe.io.manifest.shard_reader import ShardReader
-from frpipe.io.manifest.shards import ShardRef
+from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, describe, storage_error
 from frpipe.io.storage.filesystem import connect
+
+if TYPE_CHECKING:
+    from frpipe.io.manifest.shard_reader import ShardReader
 
 T = TypeVar("T")
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
@@ -52,7 +54,6 @@ class Fetcher:
         self._pause_s = pause_s
         self._remotes: dict[str, Any] = {}
         self._lock = Lock()
-        self._shards = ShardReader(self._opened, self._remote, self._tried, max_bytes, _AHEAD_BYTES)
 
     def fetch(self, location: str, folder: str | None = None) -> bytes:
         """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
@@ -108,6 +109,12 @@ class Fetcher:
                 yield from self._bounded(self._shards.stream(shards, members[0][1]))
             else:
                 yield from self._threaded(list(run), threads, max(ahead, 1))
+
+    @cached_property
+    def _shards(self) -> ShardReader:
+        from frpipe.io.manifest.shard_reader import ShardReader  # noqa: PLC0415 - archives take long to import
+
+        return ShardReader(self._opened, self._remote, self._tried, self._max_bytes, _AHEAD_BYTES)
 
     def _threaded(self, photos: Sequence[_Photo], threads: int, ahead: int) -> Iterator[bytes | Reject]:
         size = min(_LOCAL_CHUNK, ahead) if all(uris.is_local(location) for location, _ in photos) else 1

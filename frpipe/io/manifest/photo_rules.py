@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.globs import Glob
-from frpipe.io.manifest.shards import ShardRef, is_shard
+from frpipe.io.manifest.shard_ref import ShardRef, is_shard
 
 _NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())

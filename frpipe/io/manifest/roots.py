@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from frpipe.core.errors import ConfigError
 from frpipe.io.manifest.row_faults import BadRow, RowFault
-from frpipe.io.manifest.shards import ShardRef
+from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
 
 

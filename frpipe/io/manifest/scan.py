@@ -19,7 +19,8 @@ from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
 from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, is_one_line, may_be_listed
 from frpipe.io.manifest.shard_photos import photos_in
-from frpipe.io.manifest.shards import ShardFault, ShardRef, is_shard
+from frpipe.io.manifest.shard_ref import ShardRef, is_shard
+from frpipe.io.manifest.shards import ShardFault
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from frpipe.core.reasons import Reject
 from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, is_photo
+from frpipe.io.manifest.shard_ref import is_streamed
 from frpipe.io.manifest.shards import (
     Member,
     ShardFault,
     extract,
-    is_streamed,
     leads_out,
     members,
     streamed,

@@ -11,7 +11,8 @@ from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from frpipe.core.reasons import Reject
-from frpipe.io.manifest.shards import ShardIndex, ShardRef, extract, photos_of_stream
+from frpipe.io.manifest.shard_ref import ShardRef
+from frpipe.io.manifest.shards import ShardIndex, extract, photos_of_stream
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.window import ReadRange
 

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from frpipe.core.reasons import Reason, Reject
+from frpipe.io.manifest.shard_ref import clean_name
 from frpipe.io.storage.window import ReadRange, WindowedFile
 
-_SHARD = re.compile(r"\.(?:tar|tar\.gz|tgz|zip)$", re.I)
-_MARK = re.compile(r"\.(?:tar|tar\.gz|tgz|zip)#", re.I)
 _BLOCK = 512
 # A header of ours is a few hundred bytes; who claims more wants memory.
 _MOST_HEADER = 1 << 20
@@ -39,29 +38,6 @@ _STREAM_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 
 class ShardFault(Exception):
     """A shard that is none, or is damaged from some place on."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRef:
-    """Member `member` of the archive at `file`. As text: `FILE#MEMBER`."""
-
-    file: str
-    member: str
-
-    def __str__(self) -> str:
-        return f"{self.file}#{self.member}"
-
-    @classmethod
-    def parse(cls, location: str) -> ShardRef | None:
-        """Parse the text form; None for a location of another kind."""
-        if "#" not in location or not (mark := _MARK.search(location)) or mark.end() == len(location):
-            return None
-        return cls(location[: mark.end() - 1], _clean(location[mark.end() :]))
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether the shard can be read from its start only."""
-        return is_streamed(self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +85,6 @@ class ShardIndex:
 class _File(Protocol):
     def read(self, count: int, /) -> bytes: ...
     def seek(self, offset: int, /) -> int: ...
-
-
-def is_shard(path: str) -> bool:
-    """Whether a path has the suffix of a shard."""
-    return _SHARD.search(path) is not None
-
-
-def is_streamed(path: str) -> bool:
-    """Whether a shard can be read from its start only."""
-    return path.lower().endswith(("gz", "tgz"))
 
 
 def members(path: str, file: WindowedFile, size: int) -> Iterator[Member]:
@@ -246,7 +212,7 @@ def _zip_members(file: WindowedFile) -> Iterator[Member]:
         elif not deflated and info.compress_type != zipfile.ZIP_STORED:
             fault = "it is compressed in another way than deflate"
         size, stored = info.file_size, info.compress_size
-        name = _clean(info.filename)
+        name = clean_name(info.filename)
         yield Member(name, info.header_offset, stored, size, deflated, info.CRC, fault)
 
 
@@ -263,7 +229,7 @@ def _tar_members(file: _File, size: int | None) -> Iterator[Member]:
             if pax.get("size", "").isdecimal():
                 length = int(pax["size"])
             if info.type != tarfile.DIRTYPE:
-                shown = _clean(pax.get("path") or name or info.name)
+                shown = clean_name(pax.get("path") or name or info.name)
                 fault = _fault_in_tar(info.type, shown, pax)
                 if size is not None and info.type in _REGULAR and data + length > size:
                     fault = "its size is more than the shard holds"
@@ -328,13 +294,6 @@ def leads_out(name: str) -> bool:
 
 def _fault_of_name(name: str) -> str:
     return "its name leads out of the shard" if leads_out(name) else ""
-
-
-def _clean(name: str) -> str:
-    """A member's name without the `./` that `tar -c .` puts before it."""
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
-    return name
 
 
 class _Forward:

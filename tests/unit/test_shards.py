@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import struct
 import tarfile
 import zipfile
@@ -350,12 +351,33 @@ def test_a_shard_that_is_damaged_is_named_and_what_comes_before_is_read(
     assert _read(good[:20]) == [bytes(range(256)) * 3] * 20
 
 
+def test_a_packed_shard_that_ends_in_a_photo_rejects_that_one_and_those_behind_it(tmp_path: Path) -> None:
+    noise = random.Random(0)
+    files = [(f"{n}.jpg", noise.randbytes(900)) for n in range(30)]
+    whole = _packed(".tar.gz", files)
+    shard = tmp_path / "s.tar.gz"
+    for end in range(len(whole) // 2, len(whole) // 2 + 2000, 250):
+        shard.write_bytes(whole[:end])
+        found = _read([f"{shard}#{n}.jpg" for n in range(30)])
+        good = [photo for photo in found if photo is not Reason.BAD_MEMBER]
+        assert good == [data for _, data in files][: len(good)]
+        assert 5 < len(good) < 25
+
+
 def test_a_packed_shard_that_unpacks_without_end_is_given_up(tmp_path: Path) -> None:
     big = _info("big.bin", 1 << 26)
     data = _tar((_info("first.jpg", 1), b"x"), (big, bytes(1 << 26)), (_info("last.jpg", 1), b"x"))
     (tmp_path / "s.tar.gz").write_bytes(gzip.compress(data))
     places = [f"{tmp_path}/s.tar.gz#{name}.jpg" for name in ("first", "last")]
     assert _read(places) == [b"x", Reason.TOO_MANY_BYTES]
+
+
+def test_a_directory_that_leads_before_the_file_is_no_error(tmp_path: Path) -> None:
+    data = _packed(".zip", [("1.jpg", b"x" * 100)])
+    end = data.index(b"PK\5\6")
+    data = data[: end + 16] + struct.pack("<I", 1 << 20) + data[end + 20 :]
+    (tmp_path / "s.zip").write_bytes(data)
+    assert _read([f"{tmp_path}/s.zip#1.jpg"]) == [Reason.BAD_MEMBER]
 
 
 @pytest.mark.parametrize("claim", [1 << 33, 1 << 50])

@@ -29,6 +29,7 @@ _MOST_HEADER = 1 << 20
 _MOST_TIMES, _SKIP_BYTES = 100, 1 << 20
 _LOCAL = struct.Struct("<4s2xHH16xHH")
 _SLACK = 256
+_SIZE = re.compile("[0-9]{1,19}")
 _REGULAR = frozenset((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE))
 _LINKS = frozenset((tarfile.LNKTYPE, tarfile.SYMTYPE))
 _WITHOUT_DATA = _LINKS | {tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE}
@@ -146,12 +147,15 @@ def photos_of_stream(
     def is_wanted(member: Member) -> bool:
         if member.name not in missing:
             return False
+        if wants(member.name):
+            return True
         missing.discard(member.name)
-        return wants(member.name)
+        return False
 
     try:
         for member, content in streamed(file, size, is_wanted, max_bytes):
             if content is not None:
+                missing.discard(member.name)
                 yield member.name, content
             if not missing:
                 return
@@ -184,7 +188,7 @@ def _stored(member: Member, read: ReadRange) -> bytes:
     """The bytes of a member of a .zip, behind its own header, which is read along."""
     start = member.offset
     name_bytes = len(member.name.encode(errors="replace"))
-    data = read(start, start + _LOCAL.size + name_bytes + _SLACK + member.stored)
+    data = read(start, start + _LOCAL.size + name_bytes + _SLACK + member.stored) if start >= 0 else b""
     if len(data) < _LOCAL.size or not data.startswith(b"PK\3\4"):
         raise Reject(Reason.BAD_MEMBER, "it is not where the directory says")
     _, flags, _, name, extra = _LOCAL.unpack_from(data)
@@ -199,7 +203,7 @@ def _stored(member: Member, read: ReadRange) -> bytes:
 def _zip_members(file: WindowedFile) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(file) as archive:
-            listed = [info for info in archive.infolist() if not info.is_dir()]
+            listed = [info for info in archive.infolist() if not info.filename.endswith("/")]
     except _DIRECTORY_ERRORS:
         raise ShardFault("the shard is no zip file, is damaged or is cut short") from None
     for info in listed:
@@ -221,12 +225,12 @@ def _tar_members(file: _File, size: int | None) -> Iterator[Member]:
     at, name, pax = 0, "", dict[str, str]()
     while (info := _header(file, at)) is not None:
         data, length = at + _BLOCK, info.size
-        if info.type == tarfile.XHDTYPE:
+        if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
             pax = _pax(_payload(file, data, length))
         elif info.type == tarfile.GNUTYPE_LONGNAME:
             name = _payload(file, data, length).rstrip(b"\0").decode("utf-8", "surrogateescape")
         elif info.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
-            if pax.get("size", "").isdecimal():
+            if _SIZE.fullmatch(pax.get("size", "")):
                 length = int(pax["size"])
             if info.type != tarfile.DIRTYPE:
                 shown = clean_name(pax.get("path") or name or info.name)

@@ -15,7 +15,7 @@ class WindowedFile:
     most: longest single read that is obeyed; a longer one is ValueError, as damaged files ask for.
     """
 
-    def __init__(self, read_range: ReadRange, size: int, window: int, most: int = 1 << 28) -> None:
+    def __init__(self, read_range: ReadRange, size: int, window: int, most: int = 1 << 26) -> None:
         self._read_range = read_range
         self._size = size
         self._window = window

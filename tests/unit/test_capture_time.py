@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from frpipe.core.config import Config, load_config
 from frpipe.core.errors import ConfigError
+from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, image_schema, reserved_names, version_of
 from frpipe.stages.locate import Located
 from frpipe.stages.tabulate import tabulate
@@ -99,6 +100,13 @@ class TestSetting:
         without = tabulate(0, plan, [outcome], [1], "all").images
         assert (version_of(without.schema), extras_of(without.schema).names) == (2, ["own"])
         assert "captured_at" not in without.column_names
+
+    def test_vectors_are_compared_with_those_of_runs_that_do_not_ask(self) -> None:
+        facts = {"sha256": "ab", "input": {}}
+        asked = load_config(None, ["decode.captured_at=true"])
+        recipes = [Recipe(config.recipe(), facts, facts, {}) for config in (Config(), asked)]
+        assert len({recipe.preprocessing_hash for recipe in recipes}) == 1
+        assert [recipe.schema_version for recipe in recipes] == [2, 3]
 
     def test_an_own_column_of_that_name_stays_the_manifests(self) -> None:
         own = pa.schema([("captured_at", pa.string()), ("captured_at_zone", pa.string())])

@@ -362,6 +362,15 @@ class TestEmbedded:
     def test_a_manifest_that_changed_under_the_run_ends_it(self, file: str) -> None:
         with pytest.raises(ManifestError, match="changed"):
             list(_fetcher().stream([f"row+{file}#{n}" for n in (98, 99, 100)], 4, 4))
+        whole = Path(file).read_bytes()
+        for data in (
+            whole.replace(b"image_bytes", b"other_bytes"),
+            whole[:99],
+            whole[:60] + whole[90:],
+        ):
+            Path(file).write_bytes(data)
+            with pytest.raises(ManifestError, match="changed"):
+                list(_fetcher().stream([f"row+{file}#{n}" for n in range(100)], 4, 4))
         Path(file).unlink()
         with pytest.raises(ManifestError, match="gone"):
             _fetcher().fetch(f"row+{file}#1")

@@ -88,8 +88,13 @@ def test_a_folder_of_files_and_large_types(tmp_path: Path) -> None:
 def test_of_several_the_one_named_image_is_taken(tmp_path: Path) -> None:
     one = pa.array([{"bytes": b"A", "path": "1.jpg"}], IMAGE)
     pq.write_table(pa.table({"left": one, "right": one}), tmp_path / "m.parquet")
-    with pytest.raises(ManifestError, match="2 columns of images"):
+    with pytest.raises(ManifestError, match="no column image_uri"):
         Manifest.open(str(tmp_path / "m.parquet"))
+    two = pa.array([{"bytes": b"B", "path": "2.jpg"}], IMAGE)
+    pq.write_table(pa.table({"thumb": one, "image": two}), tmp_path / "n.parquet")
+    rows = _plan(tmp_path / "n.parquet")
+    assert [row["image_id"] for row in rows] == ["2.jpg"]
+    assert _photos(rows) == [b"B"]
 
 
 def test_photos_are_not_read_for_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class _Admission:
     def normalise(self, batch: Batch) -> tuple[pa.Table, list[str]]:
         """The rows as they go into the plan, and their ids (an empty text where one is missing)."""
         uris: list[str | None] | None = None
-        if self._columns.image is not None:
+        if self._columns.has_images:
             uris, locations = self._images(batch)
         elif self._columns.embedded:
             locations = self._references(batch)
@@ -119,7 +119,7 @@ class _Admission:
 
     def _uris_as_ids(self, batch: Batch) -> list[str]:
         uris = self._texts(batch, URI)
-        if self._columns.image is not None:
+        if self._columns.has_images:
             uris = [*image_ids(uris, self._manifest.files[batch.file].name, batch.first_row)]
         return [canonical_text(uri or "") for uri in uris]
 

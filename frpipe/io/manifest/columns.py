@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
-from frpipe.io.manifest.image_struct import HAS_BYTES, struct_column
+from frpipe.io.manifest.image_struct import HAS_BYTES
 
 URI = "image_uri"
 BYTES = "image_bytes"
@@ -23,14 +23,14 @@ KNOWN = (URI, BYTES, ID, SUBJECT)
 class Columns:
     """The columns of a manifest. `extra` are those beyond ours, nullable, dictionaries decoded.
 
-    image: the column of photos as `struct<bytes, path>`; None: there is none.
+    has_images: whether there is a column of photos as `struct<bytes, path>`.
     """
 
     embedded: bool
     has_id: bool
     has_subject: bool
     extra: pa.Schema
-    image: str | None = None
+    has_images: bool = False
 
     @classmethod
     def of(cls, schema: pa.Schema, reserved: frozenset[str], may_embed: bool) -> Columns:
@@ -41,26 +41,25 @@ class Columns:
         """
         names: list[str] = schema.names
         _check_names(names, reserved | {LOCATION})
-        image = struct_column(schema) if may_embed and not {URI, BYTES} & set(names) else None
-        embedded = image is not None or _source(names, may_embed)
-        if embedded and image is None and ID not in names:
+        has_images = may_embed and HAS_BYTES in names
+        embedded = has_images or _source(names, may_embed)
+        if embedded and not has_images and ID not in names:
             raise ManifestError(f"a manifest with {BYTES} needs {ID}", "add a column of unique ids")
         for name in {URI, ID, SUBJECT} & set(names):
             _check_key(schema.field(name))
-        if embedded and image is None and not _is_binary(schema.field(BYTES).type):
+        if embedded and not has_images and not _is_binary(schema.field(BYTES).type):
             raise ManifestError(
                 f"{BYTES} is {schema.field(BYTES).type}, not binary", "store the encoded photo"
             )
-        extra = [_carried(field) for field in schema if field.name not in (*KNOWN, image)]
-        return cls(embedded, ID in names, SUBJECT in names, pa.schema(extra), image)
+        extra = [_carried(field) for field in schema if field.name not in (*KNOWN, HAS_BYTES)]
+        return cls(embedded, ID in names, SUBJECT in names, pa.schema(extra), has_images)
 
     @property
     def read(self) -> list[str]:
         """Names of the columns to read for planning: all but the photos."""
-        has_uri = not self.embedded or self.image is not None
         named = (
-            (URI, has_uri),
-            (HAS_BYTES, self.image is not None),
+            (URI, self.has_images or not self.embedded),
+            (HAS_BYTES, self.has_images),
             (ID, self.has_id),
             (SUBJECT, self.has_subject),
         )

@@ -1,57 +1,56 @@
 """Photos in a column `struct<bytes, path>`, as the datasets library of Hugging Face writes its images.
 
 A row with bytes is a photo of that content, named by its path. One without bytes lies where its path says, as
-an `image_uri` does. One without both has no photo.
+an `image_uri` does. One without both has no photo. Readers see two columns in the place of the struct: the
+path as `image_uri`, and whether there are bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import ManifestError
-from frpipe.io.manifest.formats.parquet import open_parquet
-
 PATH, HAS_BYTES = "image_uri", "image has bytes"
-"""What `batches` gives of the column: the path, and whether there are bytes. No file has the second name."""
+_OTHER_PHOTOS = ("image_uri", "image_bytes")
 _NAME = "image"
 _BATCH_ROWS, _PHOTOS = 1 << 14, 16
 
 
 def struct_column(schema: pa.Schema) -> str | None:
-    """The column of this type, the one named `image` if there are several. Raises ManifestError: which?"""
+    """The column of this type: the one named `image`, or the only one. None: photos lie elsewhere."""
     names = [field.name for field in schema if _is_image(field.type)]
-    if len(names) < 2 or _NAME in names:
-        return _NAME if _NAME in names else next(iter(names), None)
-    raise ManifestError(
-        f"the manifest has {len(names)} columns of images, and none is named {_NAME}",
-        f"rename the one with the photos to {_NAME}",
-    )
+    if set(_OTHER_PHOTOS) & set(schema.names) or not names:
+        return None
+    return _NAME if _NAME in names else names[0] if len(names) == 1 else None
 
 
-def bytes_column(schema: pa.Schema) -> str:
-    """The leaf with the bytes, as Parquet names it."""
-    return f"{struct_column(schema)}.bytes"
+def as_read(schema: pa.Schema) -> pa.Schema:
+    """The columns of a file, with those that stand for its column of images."""
+    image = struct_column(schema)
+    if image is None:
+        return schema
+    others = [field for field in schema if field.name != image]
+    return pa.schema([(PATH, pa.string()), (HAS_BYTES, pa.bool_()), *others])
 
 
-def batches(file: BinaryIO, columns: Sequence[str], image: str) -> Iterator[pa.RecordBatch]:
-    """The rows in order: some other columns, and of the column `image` what is asked for as PATH, HAS_BYTES.
+def batches(parquet: pq.ParquetFile, columns: Sequence[str], image: str) -> Iterator[pa.RecordBatch]:
+    """The rows in order, some of the columns of `as_read`.
 
     The photos are read only where the file does not say how many of a row group's are null.
     """
-    parquet = open_parquet(file)
     plain = [name for name in columns if name not in (PATH, HAS_BYTES)]
     for group in range(parquet.metadata.num_row_groups):
         known = _all_or_none(parquet.metadata.row_group(group), image) if HAS_BYTES in columns else True
         leaves = [f"{image}.path", *([f"{image}.bytes"] if known is None else [])]
-        size = _PHOTOS if known is None else _BATCH_ROWS
         for rows in parquet.iter_batches(
-            size, row_groups=[group], columns=[*plain, *leaves], use_threads=False
+            _PHOTOS if known is None else _BATCH_ROWS,
+            row_groups=[group],
+            columns=[*plain, *leaves],
+            use_threads=False,
         ):
-            yield rows.select(plain) if len(plain) == len(columns) else _told(rows, columns, image, known)
+            yield _told(rows, columns, image, known)
 
 
 def ids(paths: Sequence[str | None], file: str, first_row: int) -> list[str]:
@@ -65,13 +64,12 @@ def ids(paths: Sequence[str | None], file: str, first_row: int) -> list[str]:
 def _told(rows: pa.RecordBatch, columns: Sequence[str], image: str, known: bool | None) -> pa.RecordBatch:
     struct = rows.column(image)
     leaves = dict(zip([field.name for field in struct.type], struct.flatten(), strict=True))
-    own = {
-        PATH: lambda: leaves["path"],
+    own: dict[str, Callable[[], pa.Array]] = {
+        PATH: lambda: leaves["path"].cast(pa.string()),
         HAS_BYTES: lambda: leaves["bytes"].is_valid() if known is None else pa.array([known] * len(rows)),
     }
-    return pa.record_batch(
-        [own[name]() if name in own else rows.column(name) for name in columns], names=list(columns)
-    )
+    arrays = [own[name]() if name in own else rows.column(name) for name in columns]
+    return pa.record_batch(arrays, names=list(columns))
 
 
 def _all_or_none(group: pq.RowGroupMetaData, image: str) -> bool | None:

@@ -79,7 +79,7 @@ class Manifest:
         key = self.columns.key
         for file, first_row, rows in self._batches([key], RowTally(self.names)):
             written = rows.column(0).cast(pa.string()).to_pylist()
-            if self.columns.image is not None and key != ID:
+            if self.columns.has_images and key != ID:
                 written = image_struct.ids(written, self.files[file].name, first_row)
             yield file, first_row, written
 
@@ -102,9 +102,7 @@ class Manifest:
         for number, entry in enumerate(self.files):
             row = 1
             with self.folder.open(entry.name) as file:
-                if self.columns.image is not None:
-                    found = image_struct.batches(file, columns, self.columns.image)
-                elif self.format == "parquet":
+                if self.format == "parquet":
                     found = parquet.batches(file, columns)
                 elif self.format == "csv":
                     found = csv.batches(

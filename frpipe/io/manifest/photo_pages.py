@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -19,8 +20,8 @@ import pyarrow.parquet as pq
 
 from frpipe.core.errors import ManifestError
 from frpipe.io.manifest.columns import BYTES
-from frpipe.io.manifest.formats.parquet import BUFFER_BYTES, open_parquet
-from frpipe.io.manifest.image_struct import bytes_column
+from frpipe.io.manifest.formats.parquet import BUFFER_BYTES
+from frpipe.io.manifest.image_struct import struct_column
 from frpipe.io.storage.window import ReadRange
 
 # A header is a few dozen bytes, but holds the least and the greatest photo of its page if these are small.
@@ -48,7 +49,10 @@ class ParquetPhotos:
         parquet = self._open(_Shortened(read, size))
         self._metadata, self._column = parquet.metadata, photo_column(parquet.schema_arrow)
         columns = [self._metadata.schema.column(i) for i in range(self._metadata.num_columns)]
-        self._number = [column.path for column in columns].index(self._column)
+        paths = [column.path for column in columns]
+        if self._column not in paths:
+            raise changed()
+        self._number = paths.index(self._column)
         # One value a row, or pages would not say how many rows they have.
         self._is_flat = columns[self._number].max_repetition_level == 0
 
@@ -74,14 +78,16 @@ class ParquetPhotos:
             at = chunk.data_page_offset if has_dictionary else start
             jump = offset - at
         parquet = self._open(_Shortened(self._read, self._size, at, jump, end))
-        for batch in parquet.iter_batches(
-            size, row_groups=[group], columns=[self._column], use_threads=False
-        ):
-            values = batch.column(0)
-            yield values.flatten()[0] if values.type.num_fields else values
+        with _as_written():
+            for batch in parquet.iter_batches(
+                size, row_groups=[group], columns=[self._column], use_threads=False
+            ):
+                values = batch.column(0)
+                yield values.flatten()[0] if values.type.num_fields else values
 
     def _open(self, file: _Shortened) -> pq.ParquetFile:
-        return open_parquet(file, self._metadata, self._buffer)
+        with _as_written():
+            return pq.ParquetFile(file, metadata=self._metadata, buffer_size=self._buffer, pre_buffer=False)
 
     def _extent(self, group: int) -> tuple[int, int]:
         """Where the pages of a row group begin and end."""
@@ -248,9 +254,22 @@ class _Shortened(io.RawIOBase):
         return True
 
 
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Turn Arrow's errors about the bytes of a file into ManifestError; storage errors pass unchanged."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # Arrow says half of it as OSError, of no class and no number of its own.
+        is_storage = isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None)
+        if is_storage or isinstance(error, MemoryError):
+            raise
+        raise changed() from error
+
+
 def photo_column(schema: pa.Schema) -> str:
     """The leaf that holds the photos of a manifest, as Parquet names it."""
-    return BYTES if BYTES in schema.names else bytes_column(schema)
+    return BYTES if BYTES in schema.names else f"{struct_column(schema)}.bytes"
 
 
 def changed() -> ManifestError:

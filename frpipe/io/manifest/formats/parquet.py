@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import RawIOBase
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import ManifestError
+from frpipe.io.manifest import image_struct
 from frpipe.io.storage.whole_file import out_of_memory
 
 # Without a buffer Arrow reads a whole column chunk at once, which may be gigabytes of photos.
@@ -18,12 +18,10 @@ BUFFER_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 14
 
 
-def open_parquet(
-    file: BinaryIO | RawIOBase, metadata: pq.FileMetaData = None, buffer_bytes: int = BUFFER_BYTES
-) -> pq.ParquetFile:
-    """A Parquet file for streaming. metadata: if it was read before. Raises ManifestError if it is none."""
+def open_parquet(file: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file for streaming. Raises ManifestError if it is none."""
     with _refused():
-        return pq.ParquetFile(file, metadata=metadata, buffer_size=buffer_bytes, pre_buffer=False)
+        return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
 def schema(file: BinaryIO) -> pa.Schema:
@@ -31,7 +29,8 @@ def schema(file: BinaryIO) -> pa.Schema:
     with _refused():
         found = open_parquet(file).schema_arrow
         # A name that is no UTF-8 shows only when it is read.
-        return pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
+        plain = pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
+        return image_struct.as_read(plain)
 
 
 def rows(file: BinaryIO) -> int:
@@ -42,7 +41,11 @@ def rows(file: BinaryIO) -> int:
 def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows in order, some columns only."""
     with _refused():
-        yield from open_parquet(file).iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
+        parquet = open_parquet(file)
+        if image := image_struct.struct_column(parquet.schema_arrow):
+            yield from image_struct.batches(parquet, columns, image)
+        else:
+            yield from parquet.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
 
 
 @contextmanager

@@ -41,7 +41,10 @@ __all__ = ["EmbedFaces", "features", "templates"]
 
 PHOTOS = ("bytes", "image")
 """Columns that are taken for the photos where none is named."""
-_OF_PHOTO = ("status", "reason", "detail", "width", "height", "faces_detected", "turn_deg")
+_OF_PHOTO = (
+    *("status", "reason", "detail", "width", "height", "faces_detected", "turn_deg"),
+    *("captured_at", "captured_at_zone"),
+)
 # Those of a manifest are the user's own columns here, and the policy is what he has set.
 _NOT_OF_FACE = frozenset({"face_id", "face_policy", *MANIFEST_NAMES})
 
@@ -115,6 +118,8 @@ class EmbedFaces:
         )
 
     def _bytes(self, photo: Any) -> bytes | Reject:
+        if isinstance(photo, dict):  # as the datasets library hands an image on
+            photo = photo.get("bytes")
         if photo is None:
             return Reject(Reason.EMPTY, "null")
         try:

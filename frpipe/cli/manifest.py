@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,9 @@ _SCAN_EXAMPLES = """\
 examples:
   frpipe manifest scan photos/ -o photos.parquet             # flat, or one folder per person
   frpipe manifest scan lfw/ -o lfw.csv --subject-from folder
-  frpipe manifest scan s3://bucket/photos -o photos.jsonl --glob 'team-*/*.jpg'
+  frpipe manifest scan s3://bucket/photos -o photos.jsonl --glob 'team-*/**/*.jpg'
+  frpipe manifest scan photos/ -o photos.parquet --exclude old --exclude '*/drafts/*.png'
+  frpipe manifest scan s3://bucket/shards -o photos.parquet  # WebDataset: .tar, .tar.gz and .zip
   frpipe manifest scan photos/ -o photos.parquet --root /archive    # links may lead there, too
 """
 _CHECK_EXAMPLES = """\
@@ -51,8 +54,26 @@ def _add_scan(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="where subject_id comes from; auto: the folder's name if every photo lies one folder down",
     )
     parser.add_argument(
-        "--glob", metavar="PATTERN", help="keep paths that match, relative to URI; * matches / too"
+        "--glob", metavar="PATTERN", help="keep paths that match, relative to URI; * stops at /, ** does not"
     )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files and folders that match: by name, or by path if there is a / in it; repeatable",
+    )
+    parser.add_argument(
+        "--system",
+        action="store_true",
+        help="take what systems make, too (@eaDir, #recycle, __MACOSX, ...), and what is hidden",
+    )
+    parser.add_argument(
+        "--shards",
+        action=argparse.BooleanOptionalAction,
+        help="list photos in .tar, .tar.gz and .zip files, too; default: where there are no others",
+    )
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     _add_roots(parser, "links may lead below this")
     parser.set_defaults(run=_scan)
 
@@ -80,24 +101,39 @@ def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _scan(options: argparse.Namespace) -> int:
     from frpipe.io.manifest.scan import scan
 
-    found = scan(options.uri, options.output, options.subject_from, options.glob, _roots(options))
-    print("\n".join(_describe(found, options.output)))
+    found = scan(
+        options.uri,
+        options.output,
+        options.subject_from,
+        options.glob,
+        _roots(options),
+        exclude=options.exclude,
+        system=options.system,
+        shards=options.shards,
+    )
+    print(json.dumps(found.as_dict(), indent=1) if options.json else _described(found, options.output))
     return 0
 
 
-def _describe(found: Scan, output: str) -> list[str]:
+def _described(found: Scan, output: str) -> str:
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in found.suffixes.most_common())
     lines = [f"{found.photos:,} photos: {kinds}"]
-    if found.subjects is not None:
+    if found.shards:
+        lines[0] += f", in {found.shards:,} shards"
+    lines += [f"shard {shard!r} is not whole: {why}" for shard, why in found.damaged.items()]
+    if found.subjects is not None and found.named:
+        lines.append(f"{found.subjects:,} subjects, by files beside the photos in their shards")
+    elif found.subjects is not None:
         lines.append(f"{found.subjects:,} subjects, by folder")
     elif len(found.depths) > 1 or 0 not in found.depths:
         lines.append("no subjects: not every photo lies one folder down (see --subject-from folder)")
     else:
         lines.append("no subjects: the photos are not in folders of their own")
     lines += found.links.lines("--root", named=True)
+    lines += found.left_out.lines("--system")
     if found.unreadable_names:
-        lines.append(f"{found.unreadable_names:,} photos left out: their names are not UTF-8 on one line")
-    return [*lines, f"written to {output}"]
+        lines.append(f"{found.unreadable_names:,} photos left out: their names cannot stand in a manifest")
+    return "\n".join([*lines, f"written to {output}"])
 
 
 def _roots(options: argparse.Namespace) -> tuple[str, ...]:

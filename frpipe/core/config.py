@@ -56,6 +56,9 @@ class DecodeConfig(Section):
     max_pixels: int = Field(80_000_000, gt=0, description="largest photo by its header, width x height")
     min_side_px: int = Field(16, ge=1, description="smallest side that is worth a look, pixels")
     truncated: Literal["reject", "accept"] = Field("reject", description="what to do with a file cut short")
+    captured_at: bool = Field(
+        False, description="read when photos were taken from their EXIF, into two columns of `images`"
+    )
     scaled: bool = Field(True, description="decode large JPEGs at 1/2, 1/4 or 1/8 where that loses nothing")
     plugins: tuple[str, ...] = Field(
         (),
@@ -310,6 +313,12 @@ class Config(Section):
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
+    def _captures(self) -> Self:
+        if self.decode.captured_at and self.detect.is_single_look:
+            raise ValueError("decode.captured_at needs photos that are looked at again: see detect.turns")
+        return self
+
+    @model_validator(mode="after")
     def _reasons(self) -> Self:
         known = [reason.value for reason in Reason] + self.stage_reasons
         for name in self.run.max_reject_ratio_by_reason:
@@ -356,13 +365,16 @@ class Config(Section):
         """
         wanted = {"decode", "detect", "align", "embed", *(("stages",) if self.stages else ())}
         plain = self.model_dump(mode="json", include=wanted)
+        if not self.decode.captured_at:
+            del plain["decode"]["captured_at"]
         if self.detect.is_single_look:
             plain["detect"] = {name: value for name, value in plain["detect"].items() if name not in _LOOKS}
         return plain
 
     def single_look(self) -> Self:
-        """The same configuration with the detection of the first recipes."""
-        return self.model_copy(update={"detect": self.detect.single_look()})
+        """The same configuration with the detection of the first recipes, which read no times of capture."""
+        decode = self.decode.model_copy(update={"captured_at": False})
+        return self.model_copy(update={"detect": self.detect.single_look(), "decode": decode})
 
 
 def canonical_hash(data: Mapping[str, Any]) -> str:

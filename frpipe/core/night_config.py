@@ -24,8 +24,11 @@ from frpipe.core.config import (
 )
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
-# Settings of `consolidate` that older nights do not have: part of the identity only where they are not these.
-_LATER = {"source": None, "same_photos": False, "strict": False, "vanished": "keep"}
+# Settings that older nights do not have: part of the identity only where they are not these.
+_LATER: dict[str, dict[str, Any]] = {
+    "scan": {"exclude": [], "system": False},
+    "consolidate": {"source": None, "same_photos": False, "strict": False, "vanished": "keep"},
+}
 _NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
 
 
@@ -38,7 +41,15 @@ class Step(Section):
 class ScanStep(Step):
     """Which photos there are, and which of them are new."""
 
-    glob: str | None = Field(None, description="only paths that match, below `photos`; `*` matches `/` too")
+    glob: str | None = Field(
+        None, description="only paths that match, below `photos`; `*` stops at `/`, `**` does not"
+    )
+    exclude: list[str] = Field(
+        [], description="patterns of files and folders to leave out: by name, or with a `/` by path"
+    )
+    system: bool = Field(
+        False, description="whether to take what systems make, too (`@eaDir`, `#recycle`), and what is hidden"
+    )
     subject_from: Literal["auto", "folder", "none"] = Field(
         "auto", description="whose photo it is; auto: the folder's name if every photo lies one folder down"
     )
@@ -214,10 +225,9 @@ class NightConfig(Section):
     def identity(self) -> dict[str, Any]:
         """What decides the content of a night's folder."""
         facts = self.model_dump(mode="json", exclude=_NOT_CONTENT)
-        how = facts["consolidate"]
-        facts["consolidate"] = {
-            name: how[name] for name in how if name not in _LATER or how[name] != _LATER[name]
-        }
+        for step, later in _LATER.items():
+            how = facts[step].items()
+            facts[step] = {name: value for name, value in how if name not in later or value != later[name]}
         return {**facts, "recipe": self.settings.recipe()}
 
 

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     OUTSIDE_ROOT = "outside_root"
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
+    BAD_MEMBER = "bad_member"
     SUPPRESSED = "suppressed"
     UNKNOWN_FORMAT = "unknown_format"
     MISSING_CODEC = "missing_codec"
@@ -61,6 +62,7 @@ _STAGES: dict[str, tuple[Reason, ...]] = {
         Reason.OUTSIDE_ROOT,
         Reason.EMPTY,
         Reason.TOO_MANY_BYTES,
+        Reason.BAD_MEMBER,
         Reason.SUPPRESSED,
     ),
     "decode": (

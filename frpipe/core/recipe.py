@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.config import Config, canonical_hash
-from frpipe.core.schema import SCHEMA_VERSION
+from frpipe.core.schema import SCHEMA_VERSION, WITH_CAPTURE_TIMES
 
 # Raised by hand when the code of decode, detect, align or embed changes what it computes. A recipe of a
 # single look at each photo is of version 1, and is computed as it was then. Further stages have versions of
@@ -16,7 +16,7 @@ SINGLE_LOOK, LOOKS_AGAIN = 1, 2
 
 # What decides which photos and faces are taken, or how fast, and changes no vector.
 _NO_VECTOR = {
-    "decode": ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins"),
+    "decode": ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins", "captured_at"),
     "detect": ("policy", "max_faces", "not_photographs"),
 }
 _NO_VECTOR_OF_SINGLE_LOOK = {"detect": ("policy", "max_faces")}
@@ -86,7 +86,9 @@ class Recipe:
     @property
     def schema_version(self) -> int:
         """The version of the columns: an output goes on with those that it began with."""
-        return 1 if self.algorithm == SINGLE_LOOK else SCHEMA_VERSION
+        if self.algorithm == SINGLE_LOOK:
+            return 1
+        return WITH_CAPTURE_TIMES if "captured_at" in self.settings["decode"] else SCHEMA_VERSION
 
     @property
     def detector_hash(self) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 # Version 1 has no columns on turns and second looks: recipes that look once at a photo write it still.
-SCHEMA_VERSION = 2
+# Version 3 has times of capture, which recipes write that ask for them.
+SCHEMA_VERSION, WITH_CAPTURE_TIMES = 2, 3
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
 BYTES_NAME = "image_bytes"
@@ -69,6 +70,20 @@ IMAGE_COLUMNS = (
     Column("turn_deg", pa.int16(), "degrees clockwise that make the EXIF-upright photo upright", True, 2),
     Column("faces_refused", pa.int32(), "faces found that are implausible, or on no photograph", True, 2),
     Column("least_face_px", pa.float32(), "width of the smallest faces looked for, pixels", True, 2),
+    Column(
+        "captured_at",
+        pa.timestamp("us"),
+        "with `decode.captured_at`: when it was taken; UTC with a zone, else what the camera's clock showed",
+        True,
+        3,
+    ),
+    Column(
+        "captured_at_zone",
+        pa.string(),
+        "with `decode.captured_at`: the zone that EXIF names, as `+09:00`; null: not known",
+        True,
+        3,
+    ),
 )
 
 _FACE_COLUMNS_HEAD = (
@@ -191,8 +206,13 @@ def _as_declared(kind: pa.DataType) -> pa.DataType:
 
 def version_of(images: pa.Schema) -> int:
     """The version of the schema that a table of images was written with."""
-    known = [column.name for column in IMAGE_COLUMNS]
-    return SCHEMA_VERSION if images.names[: len(known)] == known else 1
+    fields = [(field.name, field.type) for field in images]
+    for version in (WITH_CAPTURE_TIMES, SCHEMA_VERSION):
+        # By type as well: `captured_at` may be a manifest's own, behind the columns of version 2.
+        known = [(column.name, column.type) for column in image_columns(version)]
+        if fields[: len(known)] == known:
+            return version
+    return 1
 
 
 def extras_of(images: pa.Schema) -> pa.Schema:

@@ -18,7 +18,7 @@ from frpipe.stages.models import Models
 Say = Callable[[str], None]
 _SAID = (
     "this was begun when photos were looked at once, and goes on so: turned and small faces are not looked "
-    "at again (docs/turned-and-small.md)"
+    "at again, and no times of capture are read (docs/turned-and-small.md)"
 )
 
 

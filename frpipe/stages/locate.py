@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.models.detectors.policy import chosen
 from frpipe.models.loading import load_detector, load_finder
 from frpipe.vision.align import align_photo, needed_shrink
+from frpipe.vision.capture_time import capture_time
 from frpipe.vision.decode import Photo, decode, plan_shrink
 from frpipe.vision.header import Header
 from frpipe.vision.photograph import is_blank, is_odd, judge
@@ -56,6 +58,8 @@ class Located:
     turn_deg: int | None = None
     faces_refused: int | None = None
     least_face_px: float | None = None
+    captured_at: datetime | None = None
+    captured_at_zone: str | None = None
     fetch_ms: float | None = None
     decode_ms: float | None = None
     detect_ms: float | None = None
@@ -150,6 +154,8 @@ class Locator:
         located.format = photo.format
         located.width, located.height = photo.width, photo.height
         located.orientation = photo.orientation
+        if self._config.decode.captured_at:
+            located.captured_at, located.captured_at_zone = capture_time(data, photo.format)
         if self._rejects_others and is_blank(photo.pixels):
             raise Reject(Reason.BLANK, "one colour everywhere, or wholly transparent")
         return photo

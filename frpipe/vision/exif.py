@@ -6,6 +6,7 @@ Anything unreadable is orientation 1: a broken EXIF block is no ground to refuse
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -32,19 +33,33 @@ FLIPS_Y = frozenset({3, 4, 7, 8})
 
 def exif_orientation(block: bytes) -> int:
     """Orientation 1..8 from an EXIF block: a TIFF header and its first IFD, `Exif\\0\\0` before it or not."""
-    tiff = block.removeprefix(_PREFIX)
     try:
-        order = _ORDERS[tiff[:2]]
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", tiff, at)
+        tiff, order, start = tiff_of(block)
+        for tag, kind, _, at in directory(tiff, order, start):
             if tag == ORIENTATION_TAG:
-                (value,) = struct.unpack_from(order + _KINDS[kind], tiff, at + 8)
+                (value,) = struct.unpack_from(order + _KINDS[kind], tiff, at)
                 return valid_orientation(value)
     except (struct.error, KeyError):
         return UPRIGHT
     return UPRIGHT
+
+
+def tiff_of(block: bytes) -> tuple[bytes, str, int]:
+    """The TIFF in an EXIF block, its byte order for `struct`, and where its first directory is.
+
+    Raises struct.error or KeyError where it is none; so does `directory`.
+    """
+    tiff = block.removeprefix(_PREFIX)
+    order = _ORDERS[tiff[:2]]
+    (start,) = struct.unpack_from(order + "I", tiff, 4)
+    return tiff, order, start
+
+
+def directory(tiff: bytes, order: str, start: int) -> Iterator[tuple[int, int, int, int]]:
+    """Tag, type and count of each entry of a directory, and where its four bytes of value or offset are."""
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        yield *struct.unpack_from(order + "HHI", tiff, at), at + 8
 
 
 def valid_orientation(value: object) -> int:

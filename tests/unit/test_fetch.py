@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from s3server import S3, forget_clients, s3  # noqa: F401
 from frpipe.core.errors import ManifestError, StorageError
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io.manifest import fetch as fetching
+from frpipe.io.manifest import photo_pages
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.roots import folder_of
 from frpipe.io.storage.folder import Folder
@@ -292,13 +294,8 @@ class TestEmbedded:
         assert _fetcher().fetch(f"row+{file}#77") == b"photo 77"
         assert _reason(_fetcher(), f"row+{file}#42") is Reason.EMPTY
 
-    def test_a_file_is_opened_once_and_only_groups_with_wanted_rows_are_read(
-        self, file: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        opened: list[str] = []
+    def test_only_groups_with_wanted_rows_are_read(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
         groups: list[int] = []
-        open_ = Folder.open
-        monkeypatch.setattr(Folder, "open", lambda self, name: (opened.append(name), open_(self, name))[1])
         read = pq.ParquetFile.iter_batches
 
         def spy(self: Any, size: int, *, row_groups: list[int], **options: Any) -> Any:
@@ -307,11 +304,73 @@ class TestEmbedded:
 
         monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
         assert len(list(_fetcher().stream([f"row+{file}#{n}" for n in range(62, 80)], 4, 4))) == 18
-        assert (opened, groups) == (["m#1.parquet"], [2])
+        assert groups == [2]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"use_dictionary": False, "compression": "none"},
+            {"compression": "zstd", "data_page_version": "2.0"},
+            {"compression": "gzip", "write_page_checksum": True, "write_page_index": True},
+            {"column_encoding": {"image_bytes": "DELTA_LENGTH_BYTE_ARRAY"}, "use_dictionary": False},
+            {"store_decimal_as_integer": False, "write_statistics": False},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("is_struct", [False, True])
+    def test_a_part_of_one_large_row_group_reads_its_own_pages(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], is_struct: bool
+    ) -> None:
+        rows, part, noise = 1200, 60, random.Random(0)
+        photos = [None if n % 97 == 5 else b"%04d" % n + noise.randbytes(6000 + n) for n in range(rows)]
+        column: Any = pa.array(photos, pa.binary())
+        if is_struct:
+            paths = pa.array(map(str, range(rows)))
+            column = pa.StructArray.from_arrays([column, paths], ["bytes", "path"])
+            options = {key: value for key, value in options.items() if key != "column_encoding"}
+        table = pa.table(
+            {"image_id": [*map(str, range(rows))], "image" if is_struct else "image_bytes": column}
+        )
+        path = tmp_path / "m.parquet"
+        with pq.ParquetWriter(
+            path, table.schema, data_page_size=1 << 16, write_batch_size=4, **options
+        ) as out:
+            out.write_table(table, row_group_size=rows)
+        read: list[int] = []
+        plain = Folder.read_range
+
+        def counted(self: Folder, name: str, start: int, end: int) -> bytes:
+            read.append(max(end - start, 0))
+            return plain(self, name, start, end)
+
+        monkeypatch.setattr(Folder, "read_range", counted)
+        monkeypatch.setattr(photo_pages, "BUFFER_BYTES", 1 << 14)
+        fetcher, total = _fetcher(max_bytes=10_000), path.stat().st_size
+        for first in (0, 1140, 600, 60):
+            read.clear()
+            wanted = range(first, first + part)
+            found = list(fetcher.stream([f"row+{path}#{n}" for n in wanted], 4, 4))
+            told = [None if isinstance(photo, Reject) else photo for photo in found]
+            assert told == photos[first : first + part]
+            assert sum(read) < total / 4, "its twentieth, the dictionary, and headers of pages"
+        read.clear()
+        few = [3, 500, 501, 1199]
+        assert list(fetcher.stream([f"row+{path}#{n}" for n in few], 4, 4)) == [photos[n] for n in few]
+        assert sum(read) < total / 3
 
     def test_a_manifest_that_changed_under_the_run_ends_it(self, file: str) -> None:
         with pytest.raises(ManifestError, match="changed"):
             list(_fetcher().stream([f"row+{file}#{n}" for n in (98, 99, 100)], 4, 4))
+        whole = Path(file).read_bytes()
+        for data in (
+            whole.replace(b"image_bytes", b"other_bytes"),
+            whole[:99],
+            whole[:60] + whole[90:],
+        ):
+            Path(file).write_bytes(data)
+            with pytest.raises(ManifestError, match="changed"):
+                list(_fetcher().stream([f"row+{file}#{n}" for n in range(100)], 4, 4))
         Path(file).unlink()
         with pytest.raises(ManifestError, match="gone"):
             _fetcher().fetch(f"row+{file}#1")

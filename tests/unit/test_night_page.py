@@ -136,6 +136,19 @@ def test_photos_that_were_left_out_for_their_names_are_told() -> None:
     assert "left out" not in report_text(_report()) + page(_report())
 
 
+def test_what_the_scan_left_out_and_who_is_nobodys_is_told() -> None:
+    steps = _report()["steps"]
+    told = {"left_out": {"system": 3, "raw": 4}, "strays": 2, "no_longer_taken": 5}
+    report = _report(steps={**steps, "scan": {**steps["scan"], **told}}, lists={"photo_stray": ["stray.jpg"]})
+    text = report_text(report)
+    assert "left out   system 3, raw 4" in text
+    assert "nobody's   2 photos lie in no person's folder" in text
+    assert "left out   5 photos that were known" in text
+    html = page(report)
+    assert "7 files and folders left out" in html
+    assert "2 photos that lie in no person's folder</summary><code>stray.jpg</code>" in html
+
+
 def test_the_text_names_gates_that_do_not_hold() -> None:
     text = report_text(_report())
     assert "max_drift 0.1: 0.33, does NOT hold" in text

@@ -82,14 +82,54 @@ def test_a_glob_and_the_rule_for_people_are_kept(album: Path) -> None:
     assert found.listing["subject_id"].null_count == 2
 
 
-def test_folders_that_named_people_last_night_must_not_cease_to_by_a_stray_photo(album: Path) -> None:
+def test_a_stray_photo_is_nobodys_and_the_others_stay_their_peoples(album: Path, tmp_path: Path) -> None:
     known = photos.look(str(album), ScanStep(), None).listing
     _photo(album, "stray.jpg")
-    with pytest.raises(ManifestError, match="1 of 4 photos"):
-        photos.look(str(album), ScanStep(), known)
-    for how in (ScanStep(glob="*/*"), ScanStep(subject_from="folder"), ScanStep(subject_from="none")):
-        assert photos.look(str(album), how, known).listing.num_rows >= 3
+    _photo(album, "ann/old/3.jpg")
+    _photo(album, "cid/1.jpg")
+    found, folder = photos.look(str(album), ScanStep(), known), Folder.at(str(tmp_path / "scan"))
+    subjects = dict(zip(*(found.todo[name].to_pylist() for name in ("image_id", "subject_id")), strict=True))
+    assert subjects == {"stray.jpg": None, "ann/old/3.jpg": None, "cid/1.jpg": "cid"}
+    assert found.people == {"ann", "bob", "cid"}
+    assert (found.facts()["strays"], found.facts()["vanished"]) == (2, 0)
+    found.write(folder, str(album))
+    assert photos.strays(folder) == ["ann/old/3.jpg", "stray.jpg"]
+    remedied = photos.look(str(album), ScanStep(glob="*/*"), known)
+    assert remedied.todo["image_id"].to_pylist() == ["cid/1.jpg"]
+    assert (remedied.facts()["strays"], remedied.facts()["left_out"]["not_in_glob"]) == (0, 2)
     assert photos.look(str(album), ScanStep(), None).people == set()
+
+
+def test_where_no_folder_names_anybody_any_more_the_night_is_refused(album: Path) -> None:
+    known = photos.look(str(album), ScanStep(), None).listing
+    (album / "all").mkdir()
+    for name in ("ann", "bob"):
+        (album / name).rename(album / "all" / name)
+    with pytest.raises(ManifestError, match="none of 3 photos"):
+        photos.look(str(album), ScanStep(), known)
+
+
+def test_a_photo_of_nobody_comes_again_once_its_folder_names_somebody(album: Path) -> None:
+    _photo(album, "stray.jpg")
+    known = photos.look(str(album), ScanStep(), None).listing
+    (album / "stray.jpg").unlink()
+    found = photos.look(str(album), ScanStep(), known)
+    assert (found.new, found.changed, found.todo.num_rows) == (0, 3, 3)
+    assert photos.look(str(album), ScanStep(), found.listing).todo.num_rows == 0
+
+
+def test_what_the_rules_leave_out_since_last_night_has_not_vanished(album: Path) -> None:
+    for name in ("ann/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/cid/1.jpg", "ann/old/1.jpg"):
+        _photo(album, name)
+    known = photos.look(str(album), ScanStep(system=True, subject_from="folder"), None).listing
+    assert known.num_rows == 6
+    (album / "bob/1.jpg").unlink()
+    found = photos.look(str(album), ScanStep(glob="*/*", subject_from="folder"), known)
+    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
+    assert found.vanished["image_id"].to_pylist() == ["bob/1.jpg"]
+    facts = found.facts()
+    assert (facts["no_longer_taken"], facts["known_before"]) == (3, 6)
+    assert facts["left_out"] == {"system": 2, "not_in_glob": 1, "sidecar": 1}
 
 
 def test_a_name_that_no_manifest_takes_costs_its_own_photo_alone(
@@ -101,10 +141,11 @@ def test_a_name_that_no_manifest_takes_costs_its_own_photo_alone(
     facts = _looked(album, folder).facts()
     assert (facts["listed"], facts["unreadable_names"]) == (5, 1)
     names = ["ann/1.jpg", "ann/a::b.jpg", "ann/../b.jpg", "ann//c.jpg"]
-    monkeypatch.setattr(Folder, "list", lambda *_: [Entry(name, 1, "v") for name in names])
+    monkeypatch.setattr(Folder, "list", lambda *_, **__: [Entry(name, 1, "v") for name in names])
     found = photos.look("memory://album", ScanStep(), None)
     assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann//c.jpg"]
-    assert found.left_out == 2
+    assert (found.unreadable, found.left_out.hidden) == (1, 1)
+    assert photos.look("memory://album", ScanStep(system=True), None).unreadable == 2
 
 
 def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_once(
@@ -154,7 +195,7 @@ def test_of_two_photos_that_look_the_same_one_stays_and_the_other_is_counted(tmp
     found = photos.look(str(album), ScanStep(), None)
     assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
     assert found.paths.to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
-    assert found.left_out == 1
+    assert found.unreadable == 1
 
 
 def test_what_an_older_night_knew_in_another_unicode_form_is_known(

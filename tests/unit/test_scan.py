@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from s3server import S3, s3  # noqa: F401
 
 from frpipe.cli.main import main
-from frpipe.core.errors import ManifestError
+from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.manifest.manifest_writer import write_manifest
@@ -65,9 +70,137 @@ def test_paths_are_sorted_as_a_whole(tmp_path: Path) -> None:
     assert len(ids) == 5
 
 
-def test_glob_is_on_the_relative_path(tmp_path: Path) -> None:
-    source = _photos(tmp_path / "p", "a/1.jpg", "a/x/2.jpg", "b/1.jpg", "a/1.png")
-    assert scan(str(source), str(tmp_path / "m.csv"), glob="a/*.jpg").photos == 2
+@pytest.mark.parametrize(
+    ("glob", "taken"),
+    [
+        ("*.jpg", ["0.jpg"]),
+        ("*/*.jpg", ["a/1.jpg", "b/1.jpg"]),
+        ("*/*", ["a/1.jpg", "a/1.png", "b/1.jpg"]),
+        ("a/**", ["a/1.jpg", "a/1.png", "a/x/2.jpg", "a/x/[1] 3.jpg"]),
+        ("**/*.jpg", ["0.jpg", "a/1.jpg", "a/x/2.jpg", "a/x/[1] 3.jpg", "b/1.jpg"]),
+        ("a/**/[0-9].jpg", ["a/1.jpg", "a/x/2.jpg"]),
+        ("[!b]/?.jpg", ["a/1.jpg"]),
+        ("**/[[]1[]] *", ["a/x/[1] 3.jpg"]),
+        ("**/[[]?] *", ["a/x/[1] 3.jpg"]),
+        ("a[/]1.jpg", []),
+    ],
+)
+def test_a_star_stops_at_a_slash_and_two_do_not(tmp_path: Path, glob: str, taken: list[str]) -> None:
+    names = ("0.jpg", "a/1.jpg", "a/x/2.jpg", "b/1.jpg", "a/1.png", "a/x/[1] 3.jpg")
+    source = _photos(tmp_path / "p", *names)
+    if not taken:
+        with pytest.raises(ManifestError, match="6 photos left out: the glob does not match"):
+            scan(str(source), str(tmp_path / "m.jsonl"), glob=glob)
+        return
+    found = scan(str(source), str(tmp_path / "m.jsonl"), glob=glob)
+    assert [row[0] for row in _rows(tmp_path / "m.jsonl")] == taken
+    assert found.left_out.not_in_glob == 6 - len(taken)
+
+
+def test_patterns_and_paths_are_compared_in_nfc(tmp_path: Path) -> None:
+    nfc = "Zo\u00eb"
+    source = _photos(tmp_path / "p", f"{unicodedata.normalize('NFD', nfc)}/1.jpg", "bob/1.jpg")
+    assert scan(str(source), str(tmp_path / "m.csv"), glob=f"{nfc}/*").photos == 1
+    assert scan(str(source), str(tmp_path / "m.csv"), exclude=[nfc]).photos == 1
+
+
+def test_what_is_no_pattern_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[z-a\]"):
+        scan(str(_photos(tmp_path / "p", "1.jpg")), str(tmp_path / "m.csv"), exclude=["[z-a]*"])
+
+
+OURS = ("anna/1.jpg", "bob/2.JPG", "lib.photoslibrary/originals/3.jpg")
+SYSTEMS = (
+    "anna/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg",
+    "#recycle/cid/9.jpg",
+    "$Recycle.Bin/S-1-5/x.jpg",
+    "@Recycle/y.jpg",
+    "LOST.DIR/System volume information/z.jpg",
+    "lost+found/1.jpg",
+    "bob/__MacOSX/1.jpg",
+    "_vti_cnf/1.jpg",
+    "Catalog Previews.lrdata/A/1.jpg",
+    "lib.photoslibrary/resources/derivatives/3.jpg",
+    "anna/SYNOFILE_THUMB_M_1.jpg",
+    "anna/Thumbs.db",
+)
+HIDDEN = (
+    ".Trash-1000/files/a.jpg",
+    "anna/.@__thumb/1.jpg",
+    "anna/.thumbnails/2.jpg",
+    "anna/.picasaoriginals/1.jpg",
+    ".AppleDouble/1.jpg",
+    ".Spotlight-V100/1.jpg",
+    "anna/._1.jpg",
+)
+OTHERS = ("anna/1.CR2", "anna/1.nef", "anna/1.mov", "anna/1.xmp", "anna/README", "bob/1.heyho-what-is-this")
+
+
+@pytest.fixture(params=["local", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """An empty folder on a disk, or in a store."""
+    return Folder.at(
+        str(tmp_path / "p") if request.param == "local" else f"{request.getfixturevalue('s3').uri}/p"
+    )
+
+
+class TestLeftOut:
+    def test_what_systems_make_is_left_out_and_counted_by_name(
+        self, anywhere: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in (*OURS, *SYSTEMS, *HIDDEN, *OTHERS):
+            anywhere.write(name, b"x")
+        manifest = str(tmp_path / "m.jsonl")
+        found = scan(anywhere.uri, manifest)
+        assert [row[0] for row in _rows(manifest)] == sorted(OURS)
+        assert found.left_out.system.total() == len(SYSTEMS)
+        assert found.left_out.system["@eaDir"] == 1
+        assert found.left_out.facts() == {
+            "system": 12, "hidden": 7, "raw": 2, "video": 1, "sidecar": 1, "other": 2
+        }  # fmt: skip
+        assert main(["manifest", "scan", anywhere.uri, "-o", manifest]) == 0
+        printed = capsys.readouterr().out
+        assert "12 left out, as systems make them: 1 " in printed
+        assert "7 left out, hidden files and folders (--system takes them)" in printed
+        assert "2 left out, no photos but raw: 1 .cr2, 1 .nef" in printed
+        assert main(["manifest", "scan", anywhere.uri, "-o", manifest, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["photos"], told["left_out"]["hidden"], told["links_outside"]) == (3, 7, 0)
+        every = [name for name in (*OURS, *SYSTEMS, *HIDDEN) if not name.endswith(".db")]
+        assert main(["manifest", "scan", anywhere.uri, "-o", manifest, "--system"]) == 0
+        assert [row[0] for row in _rows(manifest)] == sorted(every)
+
+    def test_patterns_exclude_by_name_at_any_depth_or_by_path(self, anywhere: Folder, tmp_path: Path) -> None:
+        for name in ("a/1.jpg", "a/old/2.jpg", "a/old/x/3.jpg", "b/old.jpg", "b/tmp-1.jpg", "old/4.jpg"):
+            anywhere.write(name, b"x")
+        target = str(tmp_path / "m.jsonl")
+        for exclude, taken in {
+            ("old",): ["a/1.jpg", "b/old.jpg", "b/tmp-1.jpg"],
+            ("old/", "tmp-*"): ["a/1.jpg", "b/old.jpg"],
+            ("a/*/x", "b/**"): ["a/1.jpg", "a/old/2.jpg", "old/4.jpg"],
+            ("/old",): ["a/1.jpg", "a/old/2.jpg", "a/old/x/3.jpg", "b/old.jpg", "b/tmp-1.jpg"],
+        }.items():
+            found = scan(anywhere.uri, target, exclude=exclude)
+            assert [row[0] for row in _rows(target)] == taken, exclude
+            assert found.left_out.excluded
+        assert main(["manifest", "scan", anywhere.uri, "-o", target, "--exclude", "a", "--exclude", "b"]) == 0
+        assert [row[0] for row in _rows(target)] == ["old/4.jpg"]
+
+    def test_a_folder_that_is_a_systems_itself_is_scanned(self, tmp_path: Path) -> None:
+        source = _photos(tmp_path / "#recycle", "anna/1.jpg")
+        assert scan(str(source), str(tmp_path / "m.csv")).subjects == 1
+
+    def test_a_link_into_what_is_left_out_is_followed_and_what_leads_nowhere_is_named(
+        self, tmp_path: Path
+    ) -> None:
+        source = _photos(tmp_path / "p", "anna/1.jpg", "@eaDir/2.jpg", "old/3.jpg")
+        for name, target in {"bob": "@eaDir", "cid": "old", "dan": "/no/where", "anna/x": "../anna"}.items():
+            (source / name).symlink_to(target)
+        os.mkfifo(source / "anna/pipe.jpg")
+        found = scan(str(source), str(tmp_path / "m.csv"), exclude=["old"])
+        assert [row[0] for row in _rows(tmp_path / "m.csv")] == ["anna/1.jpg", "bob/2.jpg", "cid/3.jpg"]
+        assert (found.links.followed, found.links.repeated, found.links.broken) == (2, ["anna/x"], ["dan"])
+        assert found.left_out.special == 1
 
 
 def test_a_prefix_on_s3(s3: S3, tmp_path: Path) -> None:  # noqa: F811
@@ -120,7 +253,7 @@ class TestLinks:
         assert links.followed == 4, "A/stored.jpg, B/blob.jpg, D, and D/up, which has nothing new"
         assert links.outside == ["A/absolute.jpg", "A/out.jpg", "out"]
         assert links.repeated == ["A/same.jpg", "B/same.jpg", "B/stored.jpg", "D/up/3.jpg", "E", "again"]
-        assert links.broken == ["A/nothing.jpg", "A/self.jpg"]
+        assert links.broken == ["A/nothing.jpg", "A/self.jpg", "loop"]
 
     def test_links_may_lead_out_to_roots(self, source: Path) -> None:
         found, ids = self._ids(source, roots=(str(source.parent / "secret"),))
@@ -171,7 +304,7 @@ class TestLinks:
         assert "3 links not followed: lead out of the folder (--root says where they may lead)" in printed
         assert "'A/out.jpg'" in printed
         assert "6 links not followed: lead to what is listed already" in printed
-        assert "2 links not followed: lead to no file" in printed
+        assert "3 links not followed: lead to no file" in printed
         assert main(["manifest", "check", manifest]) == 0
         assert "5 photos have absolute paths: links are followed" in capsys.readouterr().out
         assert main(["manifest", "check", manifest, "--root", str(source)]) == 0
@@ -264,3 +397,14 @@ class TestCommand:
         with pytest.raises(SystemExit):
             main(["manifest", command, "--help"])
         assert "examples:" in capsys.readouterr().out
+
+
+def test_queries_of_the_documentation_find_an_output_in_a_folder_with_brackets(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    page = (Path(__file__).parents[2] / "docs/outputs.md").read_text(encoding="utf-8")
+    pattern = re.search(r"`photos \[2024\]` is `'(.*?)'`", page)
+    assert pattern
+    images = tmp_path / "photos [2024]/images"
+    images.mkdir(parents=True)
+    pq.write_table(pa.table({"image_id": ["1"]}), images / "part-000000.parquet")
+    assert duckdb.sql(f"SELECT * FROM '{tmp_path}/{pattern[1]}'").fetchall() == [("1",)]

@@ -10,6 +10,8 @@ from frpipe.core.errors import ManifestError
 from frpipe.core.text import alike, canonical_text
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.manifest.duplicates import SeenIds, confirmed, hashes_of
+from frpipe.io.manifest.image_struct import HAS_BYTES
+from frpipe.io.manifest.image_struct import ids as image_ids
 from frpipe.io.manifest.manifest import Batch, Manifest
 from frpipe.io.manifest.roots import Resolver
 from frpipe.io.manifest.row_faults import BadRow, RowFault, RowTally
@@ -72,13 +74,15 @@ class _Admission:
 
     def normalise(self, batch: Batch) -> tuple[pa.Table, list[str]]:
         """The rows as they go into the plan, and their ids (an empty text where one is missing)."""
-        if self._columns.embedded:
-            uris = None
+        uris: list[str | None] | None = None
+        if self._columns.has_images:
+            uris, locations = self._images(batch)
+        elif self._columns.embedded:
             locations = self._references(batch)
         else:
             uris = self._texts(batch, URI)
             locations = self._locations(batch, uris)
-        ids = self._ids(batch) if self._columns.has_id else [canonical_text(uri or "") for uri in uris or ()]
+        ids = self._ids(batch) if self._columns.has_id else self._uris_as_ids(batch)
         table = pa.table(
             [
                 pa.array(ids, pa.string()),
@@ -101,6 +105,23 @@ class _Admission:
                 self._tally.add(bad.fault, batch.file, batch.first_row + index)
                 locations.append("")
         return locations
+
+    def _images(self, batch: Batch) -> tuple[list[str | None], list[str]]:
+        """Addresses and locations of photos that are rows where they have bytes, or have no path either."""
+        paths, has_bytes = self._texts(batch, URI), batch.rows.column(HAS_BYTES).to_pylist()
+        uris = [None if has else path or None for path, has in zip(paths, has_bytes, strict=True)]
+        locations = self._references(batch)
+        for index, uri in enumerate(uris):
+            if uri is not None:
+                row = Batch(batch.file, batch.first_row + index, batch.rows.slice(index, 1))
+                (locations[index],) = self._locations(row, [uri])
+        return uris, locations
+
+    def _uris_as_ids(self, batch: Batch) -> list[str]:
+        uris = self._texts(batch, URI)
+        if self._columns.has_images:
+            uris = [*image_ids(uris, self._manifest.files[batch.file].name, batch.first_row)]
+        return [canonical_text(uri or "") for uri in uris]
 
     def _references(self, batch: Batch) -> list[str]:
         file = f"{self._manifest.folder.uri.rstrip('/')}/{self._manifest.files[batch.file].name}"

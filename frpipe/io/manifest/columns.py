@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
+from frpipe.io.manifest.image_struct import HAS_BYTES
 
 URI = "image_uri"
 BYTES = "image_bytes"
@@ -20,12 +21,16 @@ KNOWN = (URI, BYTES, ID, SUBJECT)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a manifest. `extra` are those beyond ours, nullable, dictionaries decoded."""
+    """The columns of a manifest. `extra` are those beyond ours, nullable, dictionaries decoded.
+
+    has_images: whether there is a column of photos as `struct<bytes, path>`.
+    """
 
     embedded: bool
     has_id: bool
     has_subject: bool
     extra: pa.Schema
+    has_images: bool = False
 
     @classmethod
     def of(cls, schema: pa.Schema, reserved: frozenset[str], may_embed: bool) -> Columns:
@@ -36,22 +41,28 @@ class Columns:
         """
         names: list[str] = schema.names
         _check_names(names, reserved | {LOCATION})
-        embedded = _source(names, may_embed)
-        if embedded and ID not in names:
+        has_images = may_embed and HAS_BYTES in names
+        embedded = has_images or _source(names, may_embed)
+        if embedded and not has_images and ID not in names:
             raise ManifestError(f"a manifest with {BYTES} needs {ID}", "add a column of unique ids")
         for name in {URI, ID, SUBJECT} & set(names):
             _check_key(schema.field(name))
-        if embedded and not _is_binary(schema.field(BYTES).type):
+        if embedded and not has_images and not _is_binary(schema.field(BYTES).type):
             raise ManifestError(
                 f"{BYTES} is {schema.field(BYTES).type}, not binary", "store the encoded photo"
             )
-        extra = [_carried(field) for field in schema if field.name not in KNOWN]
-        return cls(embedded, ID in names, SUBJECT in names, pa.schema(extra))
+        extra = [_carried(field) for field in schema if field.name not in (*KNOWN, HAS_BYTES)]
+        return cls(embedded, ID in names, SUBJECT in names, pa.schema(extra), has_images)
 
     @property
     def read(self) -> list[str]:
         """Names of the columns to read for planning: all but the photos."""
-        named = ((URI, not self.embedded), (ID, self.has_id), (SUBJECT, self.has_subject))
+        named = (
+            (URI, self.has_images or not self.embedded),
+            (HAS_BYTES, self.has_images),
+            (ID, self.has_id),
+            (SUBJECT, self.has_subject),
+        )
         return [*(name for name, present in named if present), *self.extra.names]
 
     @property

@@ -8,18 +8,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import contextmanager
+from functools import cached_property, partial
+from itertools import groupby, islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io.manifest.roots import Roots
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
+from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, describe, storage_error
 from frpipe.io.storage.filesystem import connect
 
+if TYPE_CHECKING:
+    from frpipe.io.manifest.shard_reader import ShardReader
+
+T = TypeVar("T")
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
 _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
 _AHEAD_BYTES = 256 << 20
@@ -51,17 +58,26 @@ class Fetcher:
     def fetch(self, location: str, folder: str | None = None) -> bytes:
         """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
 
-        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES; and
-        StorageError where an object store has no credentials for us or cannot be reached at all.
+        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES,
+        BAD_MEMBER; and StorageError where an object store has no credentials for us or cannot be reached.
         """
         ref = RowRef.parse(location)
         if ref is not None:
-            return self._embedded(ref)
+            return _unless_rejected(next(self._bounded(embedded_photos([ref]))))
+        shard = ShardRef.parse(location)
+        if shard is None:
+            return self._tried(location, partial(self._once, location, folder))
+        if shard.is_streamed:
+            return _unless_rejected(next(self._bounded(self._shards.stream([shard], folder))))
+        return self._sized(self._shards.member(shard, folder))
+
+    def _tried(self, location: str, read: Callable[[], T]) -> T:
+        """What `read` gives, once it does not fail. location: of the file that it reads."""
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._once(location, folder)
+                return read()
             except Reject:
                 raise
             except Exception as error:  # noqa: BLE001 - libraries of stores share no base class
@@ -79,14 +95,26 @@ class Fetcher:
         """Photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
         more are asked for while those take 256 MiB. folders: of each photo, as in `fetch`.
 
-        Embedded photos of one file are read in one pass, not one by one.
+        Embedded photos, and members of a .tar.gz, that follow each other are read in one pass.
         """
         listed = list(locations)
-        refs = [RowRef.parse(location) for location in listed]
-        if refs and all(refs):
-            return self._bounded(embedded_photos([ref for ref in refs if ref]))
         photos = list(zip(listed, folders or [None] * len(listed), strict=True))
-        return self._threaded(photos, threads, max(ahead, 1))
+        for kind, run in groupby(photos, key=lambda photo: _kind(photo[0])):
+            if kind == "row":
+                refs = [RowRef.parse(location) for location, _ in run]
+                yield from self._bounded(embedded_photos([ref for ref in refs if ref]))
+            elif kind:
+                members = list(run)
+                shards = [ref for location, _ in members if (ref := ShardRef.parse(location))]
+                yield from self._bounded(self._shards.stream(shards, members[0][1]))
+            else:
+                yield from self._threaded(list(run), threads, max(ahead, 1))
+
+    @cached_property
+    def _shards(self) -> ShardReader:
+        from frpipe.io.manifest.shard_reader import ShardReader  # noqa: PLC0415 - archives take long to import
+
+        return ShardReader(self._opened, self._remote, self._tried, self._max_bytes, _AHEAD_BYTES)
 
     def _threaded(self, photos: Sequence[_Photo], threads: int, ahead: int) -> Iterator[bytes | Reject]:
         size = min(_LOCAL_CHUNK, ahead) if all(uris.is_local(location) for location, _ in photos) else 1
@@ -114,11 +142,16 @@ class Fetcher:
         except Reject as why:
             return why
 
-    def _embedded(self, ref: RowRef) -> bytes:
-        photo = next(self._bounded(embedded_photos([ref])))
-        if isinstance(photo, Reject):
-            raise photo
-        return photo
+    @contextmanager
+    def _opened(self, location: str, folder: str | None) -> Iterator[BinaryIO]:
+        """A local file, open, and inside the roots or else its folder."""
+        bounds, why = self._roots, "not in storage.roots"
+        if not self._roots and folder is not None:
+            with self._lock:
+                bounds = self._folders.setdefault(folder, Roots((folder,)))
+            why = "a link out of the folder"
+        with _open_inside(bounds, location, why) if bounds else _open_local(location) as file:
+            yield file
 
     def _bounded(self, photos: Iterator[bytes | Reject]) -> Iterator[bytes | Reject]:
         for photo in photos:
@@ -130,13 +163,8 @@ class Fetcher:
     def _once(self, location: str, folder: str | None) -> bytes:
         if not uris.is_local(location):
             return self._sized(self._read_remote(location))
-        if self._roots:
-            return self._sized(_read_inside(self._roots, location, self._max_bytes, "not in storage.roots"))
-        if folder is not None:
-            with self._lock:
-                bounds = self._folders.setdefault(folder, Roots((folder,)))
-            return self._sized(_read_inside(bounds, location, self._max_bytes, "a link out of the folder"))
-        return self._sized(_read_local(location, self._max_bytes))
+        with self._opened(location, folder) as file:
+            return self._sized(_read_whole(file, self._max_bytes))
 
     def _read_remote(self, location: str) -> bytes:
         """Read a photo with one ranged GET.
@@ -190,8 +218,22 @@ def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:
     return sum(len(photo) for photo in photos if isinstance(photo, bytes))
 
 
-def _read_inside(bounds: Roots, location: str, max_bytes: int, why: str) -> bytes:
-    """Read a file that is inside the bounds once it is open, whatever becomes of links meanwhile."""
+def _kind(location: str) -> str:
+    """What photos share that are read together: `row`, or the .tar.gz they are in; empty: nothing."""
+    if RowRef.parse(location) is not None:
+        return "row"
+    shard = ShardRef.parse(location)
+    return shard.file if shard is not None and shard.is_streamed else ""
+
+
+def _unless_rejected(photo: bytes | Reject) -> bytes:
+    if isinstance(photo, Reject):
+        raise photo
+    return photo
+
+
+def _open_inside(bounds: Roots, location: str, why: str) -> BinaryIO:
+    """Open a file that is inside the bounds once it is open, whatever becomes of links meanwhile."""
 
     def check(path: str) -> None:
         if not bounds.hold_real(path):
@@ -199,7 +241,7 @@ def _read_inside(bounds: Roots, location: str, max_bytes: int, why: str) -> byte
 
     real = bounds.real(location)
     check(real)
-    return _read_local(real, max_bytes, os.O_NOFOLLOW, lambda handle: check(_path_of(handle, real)))
+    return _open_local(real, os.O_NOFOLLOW, lambda handle: check(_path_of(handle, real)))
 
 
 def _path_of(handle: int, path: str) -> str:
@@ -214,19 +256,28 @@ def _path_of(handle: int, path: str) -> str:
         return real if os.path.samestat(os.fstat(handle), os.lstat(real)) else ""
 
 
-def _read_local(
-    path: str, max_bytes: int, flags: int = 0, check: Callable[[int], None] = lambda _: None
-) -> bytes:
-    """Read a regular file only: a pipe would block for ever, a device would not end.
+def _open_local(path: str, flags: int = 0, check: Callable[[int], None] = lambda _: None) -> BinaryIO:
+    """Open a regular file only: a pipe would block for ever, a device would not end.
 
     check: of the open file.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        check(handle)
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise Reject(Reason.FETCH_FAILED, "not a regular file")
-        if found.st_size > max_bytes:
-            raise Reject(Reason.TOO_MANY_BYTES, f"{found.st_size} bytes, limit {max_bytes}")
-        return file.read()
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags), "rb", buffering=0)
+    try:
+        check(file.fileno())
+        _check_regular(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(file: BinaryIO) -> None:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise Reject(Reason.FETCH_FAILED, "not a regular file")
+
+
+def _read_whole(file: BinaryIO, max_bytes: int) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    if size > max_bytes:
+        raise Reject(Reason.TOO_MANY_BYTES, f"{size} bytes, limit {max_bytes}")
+    return file.read()

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from frpipe.core.config import canonical_hash
 from frpipe.core.errors import ManifestError
-from frpipe.io.manifest.columns import Columns
+from frpipe.io.manifest import image_struct
+from frpipe.io.manifest.columns import ID, Columns
 from frpipe.io.manifest.formats import csv, jsonl, parquet
 from frpipe.io.manifest.row_faults import RowFault, RowTally
 from frpipe.io.storage import uri as uris
@@ -77,7 +78,10 @@ class Manifest:
         """(file, number of the first row, image ids) of all rows, once the rows are known to be readable."""
         key = self.columns.key
         for file, first_row, rows in self._batches([key], RowTally(self.names)):
-            yield file, first_row, rows.column(0).cast(pa.string()).to_pylist()
+            written = rows.column(0).cast(pa.string()).to_pylist()
+            if self.columns.has_images and key != ID:
+                written = image_struct.ids(written, self.files[file].name, first_row)
+            yield file, first_row, written
 
     def rows_estimate(self) -> int:
         """The number of rows: exact for Parquet, else from the number of lines in the first MiB."""

@@ -8,19 +8,17 @@ could else have any file of the machine read.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from frpipe.io.manifest.photo_rules import Cause, LeftOut, PhotoRules
 from frpipe.io.manifest.roots import Roots
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import explained
 from frpipe.io.storage.folder import Entry, Folder
 
-_NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 _SHOWN = 5
 
 
@@ -76,32 +74,46 @@ class FolderLinks:
 
 
 class PhotoListing:
-    """The photos below a folder, known by their suffix; hidden files and folders are left out.
+    """The photos below a folder that its rules take.
 
-    glob: keep only paths that match, relative to the folder.  roots: where links may lead out to.  links is
-    filled while the listing is read.
+    roots: where links may lead out to.  links and left_out are filled while the listing is read.
     """
 
-    def __init__(self, folder: Folder, glob: str | None = None, roots: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Folder, rules: PhotoRules | None = None, roots: tuple[str, ...] = ()) -> None:
         self.links = FolderLinks()
+        self.left_out = LeftOut()
         self._folder = folder
-        self._glob = glob
+        self._rules = rules or PhotoRules()
         self._roots = Roots(roots)
+        self._last: tuple[Cause, str] | None = None
 
     def names(self) -> Iterator[str]:
         """Paths relative to the folder, mostly sorted; nothing is held but links."""
         if not self._folder.is_local:
-            yield from filter(self._wanted, self._folder.walk())
+            yield from filter(self._takes, self._folder.walk(hidden=True))
             return
-        walk = _Walk(uris.split(self._folder.uri)[1], self._roots, self.links)
         with explained(self._folder.uri):
-            yield from filter(self._wanted, walk.names())
+            yield from filter(self._matching, self._walked())
 
     def entries(self) -> list[Entry]:
         """The photos with size and version, sorted by path."""
         if not self._folder.is_local:
-            return [entry for entry in self._folder.list() if self._wanted(entry.name)]
+            return [entry for entry in self._folder.list(hidden=True) if self._takes(entry.name)]
         return sorted(entry for name in self.names() if (entry := self._entry(name)) is not None)
+
+    def _walked(self) -> Iterator[str]:
+        root = uris.split(self._folder.uri)[1]
+        return _Walk(root, self._rules, self._roots, self.links, self.left_out).names()
+
+    def _takes(self, name: str) -> bool:
+        """Whether the rules take a file of a store, which lists those of a folder in a row."""
+        left_out = self._rules.first(name)
+        if left_out is None:
+            return self._matching(name)
+        if left_out != self._last:
+            self._last = left_out
+            self.left_out.add(*left_out)
+        return False
 
     def _entry(self, name: str) -> Entry | None:
         try:
@@ -109,18 +121,25 @@ class PhotoListing:
         except FileNotFoundError:
             return None
 
-    def _wanted(self, name: str) -> bool:
-        return _is_photo(name) and (self._glob is None or fnmatch.fnmatchcase(name, self._glob))
+    def _matching(self, name: str) -> bool:
+        matches = self._rules.matches(name)
+        if not matches:
+            self.left_out.add(Cause.NOT_IN_GLOB, name)
+        return matches
 
 
 class _Walk:
     """The walk over one folder of a local disk."""
 
-    def __init__(self, root: str, roots: Roots, links: FolderLinks) -> None:
+    def __init__(
+        self, root: str, rules: PhotoRules, roots: Roots, links: FolderLinks, left_out: LeftOut
+    ) -> None:
         self._root = root
         self._real = os.path.realpath(root)
+        self._rules = rules
         self._roots = roots
         self._links = links
+        self._left_out = left_out
         # Real paths that were reached by links; what is reached without is known by its path.
         self._folders: set[str] = set()
         self._files: set[str] = set()
@@ -136,30 +155,34 @@ class _Walk:
                 return
             self._folders.add(real)
         with os.scandir(folder) as found:
-            visible = [entry for entry in found if not entry.name.startswith(".")]
-        keyed = sorted((f"{e.name}/" if _is_folder(e) else e.name, e) for e in visible)
+            keyed = sorted((f"{e.name}/" if _is_folder(e) else e.name, e) for e in found)
         for key, entry in keyed:
-            name = prefix + key
-            if entry.is_symlink():
-                yield from self._linked(entry.path, name)
-            elif key.endswith("/"):
-                yield from self._below(entry.path, name, by_link=by_link)
-            elif entry.is_file() and _is_photo(name) and not (by_link and self._listed(entry.path, name)):
+            name, is_folder = prefix + entry.name, key.endswith("/")
+            cause = self._rules.of_folder(name) if is_folder else self._rules.of_file(name)
+            if entry.is_symlink() and cause in (None, Cause.NO_PHOTO):
+                yield from self._linked(entry.path, prefix + key, cause)
+            elif cause:
+                self._left_out.add(cause, name)
+            elif is_folder:
+                yield from self._below(entry.path, prefix + key, by_link=by_link)
+            elif not entry.is_file():
+                self._left_out.special += 1
+            elif not (by_link and self._listed(entry.path, name)):
                 yield name
 
-    def _linked(self, path: str, name: str) -> Iterator[str]:
+    def _linked(self, path: str, name: str, cause: Cause | None) -> Iterator[str]:
         is_folder = name.endswith("/")
-        if not is_folder and not _is_photo(name):
-            return
         try:
             real = os.path.realpath(path, strict=True)
         except OSError:
             self._links.broken.append(name)
             return
-        if not (uris.inside(real, self._real) or self._roots.holds(real)):
+        if cause:
+            self._left_out.add(cause, name, is_link=True)
+        elif not (uris.inside(real, self._real) or self._roots.holds(real)):
             self._links.outside.append(name.rstrip("/"))
         elif is_folder:
-            if real in self._folders or self._is_walked(real):
+            if real in self._folders or self._is_walked(real, is_folder=True):
                 self._links.repeated.append(name.rstrip("/"))
             else:
                 self._links.followed += 1
@@ -173,23 +196,18 @@ class _Walk:
     def _listed(self, path: str, name: str) -> bool:
         """Whether a file is listed under another path, or was by a link; if not, it is from now on."""
         real = os.path.realpath(path)
-        if real in self._files or (self._is_walked(real) and _is_photo(real)):
+        if real in self._files or self._is_walked(real, is_folder=False):
             self._links.repeated.append(name)
             return True
         self._files.add(real)
         return False
 
-    def _is_walked(self, real: str) -> bool:
-        """Whether a real path is reached without links: inside, and no part of it is hidden."""
-        inside = uris.inside(real, self._real)
-        return inside and not any(part.startswith(".") for part in self._relative(real).split("/"))
-
-    def _relative(self, real: str) -> str:
-        return real[len(self._real) :].lstrip("/")
-
-
-def _is_photo(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    def _is_walked(self, real: str, *, is_folder: bool) -> bool:
+        """Whether a real path is reached without links: inside, and no part of it is left out."""
+        if not uris.inside(real, self._real):
+            return False
+        inside = real[len(self._real) :].lstrip("/")
+        return not inside or self._rules.first(inside, is_folder=is_folder) is None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from frpipe.core.errors import ConfigError
 from frpipe.io.manifest.row_faults import BadRow, RowFault
+from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
 
 
@@ -96,8 +97,11 @@ class Resolver:
     def resolve(self, image_uri: str) -> str:
         """Resolve an address to an absolute local path or a canonical URI.
 
+        What names a member of a shard is no path: the rules are for the shard.
         Raises BadRow with the rule that was broken.
         """
+        if shard := ShardRef.parse(image_uri):
+            return str(ShardRef(self.resolve(shard.file), shard.member))
         if not image_uri:
             raise BadRow(RowFault.NO_URI)
         scheme, rest = uris.split(image_uri)
@@ -147,6 +151,8 @@ def folder_of(image_uri: str | None, location: str) -> str | None:
     """The manifest's folder for a photo named by a relative local path; else None."""
     if not image_uri or uris.split(image_uri)[0] or not location.startswith("/"):
         return None
+    if (named := ShardRef.parse(image_uri)) and (shard := ShardRef.parse(location)):
+        image_uri, location = named.file, shard.file
     path = os.path.normpath(uris.split(image_uri)[1])
     return location[: -len(path) - 1] or "/" if location.endswith(f"/{path}") else None
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from frpipe.core.errors import ManifestError
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
 if TYPE_CHECKING:
-    import pyarrow.parquet as pq
+    from frpipe.io.manifest.photo_pages import ParquetPhotos
 
 _PREFIX = "row+"
 # Photos decoded from the file at a time: with Arrow's copies about twice as many are held.
@@ -42,66 +43,52 @@ class RowRef:
 def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
     """The photos of some rows, in order. Each run of ascending rows of a file is one pass over its pages.
 
-    Row groups that hold no wanted row are not read.
+    Pages that hold no wanted row are not read.
     """
     # Photos that are files of their own do without Arrow.
-    from frpipe.io.manifest.formats.parquet import open_parquet  # noqa: PLC0415
+    from frpipe.io.manifest.photo_pages import ParquetPhotos, changed  # noqa: PLC0415
 
     for file, group in groupby(refs, key=lambda ref: ref.file):
         rows = [ref.row for ref in group]
-        folder, name = uris.parent(file)
-        with _open(Folder.at(folder), name) as handle:
-            parquet = open_parquet(handle)
-            for run in _ascending(rows):
-                yield from _run(parquet, run)
+        parent, name = uris.parent(file)
+        folder = Folder.at(parent)
+        try:
+            entry = folder.entry(name)
+        except FileNotFoundError:
+            raise changed() from None
+        read = partial(folder.read_range, name)
+        key = f"{file} {entry.bytes} {entry.version}"
+        photos = ParquetPhotos(key, read, entry.bytes, is_local=folder.is_local)
+        for run in _ascending(rows):
+            yield from _run(photos, run)
 
 
-def _run(parquet: pq.ParquetFile, rows: Sequence[int]) -> Iterator[bytes | Reject]:
-    from frpipe.io.manifest.columns import BYTES  # noqa: PLC0415
+def _run(photos: ParquetPhotos, rows: Sequence[int]) -> Iterator[bytes | Reject]:
+    from frpipe.io.manifest.photo_pages import changed  # noqa: PLC0415
 
-    wanted = iter(rows)
-    row = next(wanted)
-    for start, end, group in _groups(parquet):
-        if row >= end:
-            continue
-        at = start
-        for batch in parquet.iter_batches(
-            _BATCH_ROWS, row_groups=[group], columns=[BYTES], use_threads=False
-        ):
-            photos = batch.column(0)
-            while row < at + len(photos):
-                yield photos[row - at].as_py() or Reject(Reason.EMPTY)
-                following = next(wanted, None)
-                if following is None:
-                    return
-                row = following
-            at += len(photos)
-            if row >= end:
-                break
-    raise _changed()
+    left = deque(rows)
+    for start, end, group in photos.groups():
+        wanted = deque[int]()
+        while left and left[0] < end:
+            wanted.append(left.popleft() - start)
+        while wanted:
+            yield from _stretch(photos, group, wanted)
+    if left:
+        raise changed()
 
 
-def _open(folder: Folder, name: str) -> BinaryIO:
-    try:
-        return folder.open(name)
-    except FileNotFoundError:
-        raise _changed() from None
+def _stretch(photos: ParquetPhotos, group: int, left: deque[int]) -> Iterator[bytes | Reject]:
+    """Rows of a row group from one page on, up to where pages that nobody wants can be skipped.
 
-
-def _changed() -> ManifestError:
-    return ManifestError(
-        "a file of the manifest is gone or has changed since the run began",
-        "put it back, or use another output",
-    )
-
-
-def _groups(parquet: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:
-    """(first row, row after the last, number) of each row group."""
-    start = 0
-    for group in range(parquet.metadata.num_row_groups):
-        end = start + parquet.metadata.row_group(group).num_rows
-        yield start, end, group
-        start = end
+    left: rows of the group; is emptied from its left.
+    """
+    at = photos.page(group, left[0])
+    for values in photos.batches(group, at, _BATCH_ROWS):
+        while left and left[0] < at + len(values):
+            yield values[left.popleft() - at].as_py() or Reject(Reason.EMPTY)
+        at += len(values)
+        if not left or (left[0] > at and photos.page(group, left[0]) > at):
+            return
 
 
 def _ascending(rows: Sequence[int]) -> Iterator[list[int]]:

@@ -32,8 +32,9 @@ class _Store(Protocol):
     def exists(self, name: str) -> bool: ...
     def delete(self, names: Iterable[str]) -> None: ...
     def open(self, name: str) -> BinaryIO: ...
-    def names(self, sub: str) -> Iterator[str]: ...
-    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]: ...
+    def read_range(self, name: str, start: int, end: int) -> bytes: ...
+    def names(self, sub: str, hidden: bool) -> Iterator[str]: ...
+    def entries(self, sub: str, hidden: bool) -> Iterator[tuple[str, int, str]]: ...
     def stat(self, name: str) -> tuple[int, str]: ...
     def sweep(self, older_than_s: float) -> int: ...
     def prune(self, sub: str) -> None: ...
@@ -130,18 +131,24 @@ class Folder:
             file = self._store.open(_checked(name))
         return file if self.is_local else cast(BinaryIO, ExplainedFile(file, self.uri))
 
-    def list(self, sub: str = "") -> list[Entry]:
-        """Every file below, sorted by name; hidden and temporary ones (`.name`) are left out.
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """The bytes of a file from `start` up to `end`, which lie in it."""
+        with explained(self.uri):
+            return self._store.read_range(_checked(name), start, end)
+
+    def list(self, sub: str = "", *, hidden: bool = False) -> list[Entry]:
+        """Every file below, sorted by name; hidden and temporary ones (`.name`) only with `hidden`.
 
         Names are relative to this folder, also where `sub` is given. A folder that is not there is empty.
         """
         with explained(self.uri):
-            return sorted(Entry(*found) for found in self._store.entries(_checked(sub) if sub else ""))
+            found = self._store.entries(_checked(sub) if sub else "", hidden)
+            return sorted(Entry(*each) for each in found)
 
-    def walk(self) -> Iterator[str]:
+    def walk(self, *, hidden: bool = False) -> Iterator[str]:
         """The names of `list` one by one, in the order of the store: mostly sorted, and nothing is held."""
         with explained(self.uri):
-            yield from self._store.names("")
+            yield from self._store.names("", hidden)
 
     def everything(self) -> Iterator[tuple[str, bool]]:
         """Every name below, hidden ones too, and whether it can be read as a file of this folder.

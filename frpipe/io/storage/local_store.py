@@ -101,13 +101,18 @@ class LocalStore:
     def open(self, name: str) -> BinaryIO:
         return (self._root / name).open("rb")
 
-    def names(self, sub: str) -> Iterator[str]:
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        with (self._root / name).open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def names(self, sub: str, hidden: bool = False) -> Iterator[str]:
         folder = self._root / sub
         if folder.is_dir():
-            yield from _walk(str(folder), f"{sub}/" if sub else "")
+            yield from _walk(str(folder), f"{sub}/" if sub else "", hidden)
 
-    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]:
-        for name in self.names(sub):
+    def entries(self, sub: str, hidden: bool = False) -> Iterator[tuple[str, int, str]]:
+        for name in self.names(sub, hidden):
             try:
                 stat = (self._root / name).stat()
             except FileNotFoundError:
@@ -189,17 +194,17 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _walk(folder: str, prefix: str) -> Iterator[str]:
-    """Names of all files below, hidden ones left out, in the order of an object store's listing.
+def _walk(folder: str, prefix: str, hidden: bool) -> Iterator[str]:
+    """Names of all files below, hidden ones if asked for, in the order of an object store's listing.
 
     Links to files are followed, links to folders are not: they could lead in circles.
     """
     with os.scandir(folder) as found:
-        visible = [entry for entry in found if not entry.name.startswith(".")]
+        visible = [entry for entry in found if hidden or not entry.name.startswith(".")]
     keyed = sorted((f"{e.name}/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in visible)
     for key, entry in keyed:
         if key.endswith("/"):
-            yield from _walk(entry.path, prefix + key)
+            yield from _walk(entry.path, prefix + key, hidden)
         elif _is_file(entry):
             yield prefix + key
 

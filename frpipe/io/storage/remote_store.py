@@ -143,15 +143,19 @@ class RemoteStore:
     def open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 
-    def names(self, sub: str) -> Iterator[str]:
-        for name, _, _ in self.entries(sub):
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name), start=start, end=end))
+
+    def names(self, sub: str, hidden: bool = False) -> Iterator[str]:
+        for name, _, _ in self.entries(sub, hidden):
             yield name
 
-    def entries(self, sub: str) -> Iterator[tuple[str, int, str]]:
+    def entries(self, sub: str, hidden: bool = False) -> Iterator[tuple[str, int, str]]:
         start = len(self._root) + 1
         for path, info in self._found(self._path(sub) if sub else self._root):
             name = path[start:]
-            if name and not name.endswith("/") and not any(s.startswith(".") for s in name.split("/")):
+            is_shown = hidden or not any(segment.startswith(".") for segment in name.split("/"))
+            if name and not name.endswith("/") and is_shown:
                 yield name, int(info["size"] or 0), _version(info)
 
     def everything(self) -> Iterator[tuple[str, bool]]:

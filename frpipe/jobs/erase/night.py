@@ -254,14 +254,15 @@ class NightErasure:
         listed, todo, vanished = (
             self._rows(f"{sub}/{name}") for name in (photos.LISTING, photos.MANIFEST, photos.VANISHED)
         )
-        changed = min(facts["changed"], todo)
+        changed, place = min(facts["changed"], todo), self.folder.child(sub)
         return {
+            **({"strays": len(photos.strays(place))} if "strays" in facts else {}),
             "listed": listed,
             "new": todo - changed,
             "changed": changed,
             "vanished": vanished,
-            "known_before": listed - (todo - changed) + vanished,
-            "people_without_photos": len(photos.people_without_photos(self.folder.child(sub))),
+            "known_before": listed - (todo - changed) + vanished + facts.get("no_longer_taken", 0),
+            "people_without_photos": len(photos.people_without_photos(place)),
         }
 
     def _rows(self, name: str) -> int:

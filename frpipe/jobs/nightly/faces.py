@@ -11,7 +11,6 @@ from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.manifest.photo_listing import FolderLinks
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
 from frpipe.jobs.enroll.job import Enrollment
@@ -36,9 +35,8 @@ def scan(work: Work) -> Facts:
     found.write(work.folder.child(SCAN), str(work.config.photos))
     facts = found.facts()
     work.say(scan_words(facts))
-    say_links(work, found.links)
-    if work.config.on("consolidate") and found.todo.num_rows and not found.people:
-        work.say("warning: no folder is taken for a person's: no face of tonight will reach the gallery")
+    say_left_out(work, found)
+    _warn(work, found)
     return facts
 
 
@@ -48,7 +46,11 @@ def looked(config: NightConfig, last: Past | None) -> photos.PhotoScan:
     known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
     found = photos.look(str(config.photos), config.scan, known, barred, source=source, roots=roots)
     if known is None and not found.listing.num_rows:
-        raise ManifestError(f"no photos in {config.photos}", "check the settings photos and scan.glob")
+        seen = "; ".join(found.left_out.lines("scan.system"))
+        raise ManifestError(
+            f"no photos in {config.photos}{seen and f' ({seen})'}",
+            "check the settings photos, scan.glob and scan.exclude",
+        )
     return found
 
 
@@ -70,10 +72,26 @@ def scan_words(facts: Facts) -> str:
     )
 
 
-def say_links(work: Work, links: FolderLinks) -> None:
-    """Report how many links were followed, and how many were not, and why."""
-    for line in links.lines("settings.storage.roots", named=False):
+def say_left_out(work: Work, found: photos.PhotoScan) -> None:
+    """Report what was left out, and why: links, what systems make, files that are no photos."""
+    links = found.links.lines("settings.storage.roots", named=False)
+    for line in (*links, *found.left_out.lines("scan.system")):
         work.say(line)
+
+
+def _warn(work: Work, found: photos.PhotoScan) -> None:
+    if work.config.on("consolidate") and found.todo.num_rows and not found.people:
+        work.say("warning: no folder is taken for a person's: no face of tonight will reach the gallery")
+    if strays := found.facts()["strays"]:
+        work.say(
+            f"warning: {strays:,} photos lie in no person's folder: they do not reach the gallery. The page "
+            'names them; move them, or leave them out with scan.glob: "*/*"'
+        )
+    if found.no_longer_taken:
+        work.say(
+            f"warning: {found.no_longer_taken:,} photos that were known are left out now, by scan.glob, "
+            "scan.exclude or as systems make them: they do not count as vanished, and stay in the gallery"
+        )
 
 
 def enroll(work: Work) -> Facts:

@@ -23,6 +23,7 @@ _LISTS = {
     "face_unlike_own": ("new faces unlike all others of their person", "doubted", "unlike_own"),
     "face_like_another": ("new faces as like somebody else's", "doubted", "like_another"),
     "photo_vanished": ("photos that have vanished", "scan", "vanished"),
+    "photo_stray": ("photos that lie in no person's folder", "scan", "strays"),
 }
 
 
@@ -169,6 +170,8 @@ def _photos_note(scan: Facts) -> str:
         note += f"; {suppressed:,} suppressed"
     if left_out := scan.get("unreadable_names"):
         note += f"; {left_out:,} more left out for their names"
+    if others := sum(scan.get("left_out", {}).values()):
+        note += f"; {others:,} files and folders left out"
     if outside := scan.get("links_outside"):
         note += f"; {outside:,} links that lead out of the folder are not followed"
     return note

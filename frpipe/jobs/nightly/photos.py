@@ -12,6 +12,7 @@ paths in Unicode NFC; the manifest leads to files by their paths as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
 from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
+from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, may_be_listed
 from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
@@ -47,10 +49,11 @@ _NOBODY = Suppressions(())
 class PhotoScan:
     """Result of listing the photos. listing: all.  todo, vanished: rows of it, and of what was known.
 
-    new + changed = rows of todo; a photo to be tried again counts as new.  left_out: photos whose names no
+    new + changed = rows of todo; a photo to be tried again counts as new.  unreadable: photos whose names no
     manifest can hold, or differ from another's only in Unicode form.  links: what became of links below the
     folder.  paths: as they are, of todo.  suppressed: photos that are there, and in none of the tables, as
-    the gallery's suppression list names them or their people.
+    the gallery's suppression list names them or their people.  left_out: what the rules leave out.
+    no_longer_taken: photos known before that the rules leave out now, and that are not in vanished.
     """
 
     listing: pa.Table
@@ -58,10 +61,12 @@ class PhotoScan:
     vanished: pa.Table
     new: int
     changed: int
-    left_out: int
+    unreadable: int
     paths: pa.Array
     links: FolderLinks = field(default_factory=FolderLinks)
     suppressed: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
+    no_longer_taken: int = 0
 
     @property
     def people(self) -> set[str]:
@@ -71,15 +76,19 @@ class PhotoScan:
     def facts(self) -> dict[str, Any]:
         """Counts, for the report. people_without_photos: of those known before, who have none any more.
 
-        vanished_behind_links: of the vanished, those that lie behind links that lead out.
+        vanished_behind_links: of the vanished, those that lie behind links that lead out.  strays: photos of
+        nobody, where folders are people.
         """
         return {
             "listed": self.listing.num_rows,
-            "known_before": self.listing.num_rows - self.new + self.vanished.num_rows,
+            "known_before": self.listing.num_rows - self.new + self.vanished.num_rows + self.no_longer_taken,
             "new": self.new,
             "changed": self.changed,
             "vanished": self.vanished.num_rows,
-            "unreadable_names": self.left_out,
+            "unreadable_names": self.unreadable,
+            "left_out": self.left_out.facts(),
+            "no_longer_taken": self.no_longer_taken,
+            "strays": _strays(self.listing).num_rows,
             "suppressed": self.suppressed,
             "people_without_photos": len(_without_photos(self.vanished, self.listing)),
             "vanished_behind_links": self.links.behind(self.vanished[ID].to_pylist()),
@@ -109,13 +118,14 @@ def look(
 
     barred: whose photos, and which, are taken as if they were not there and never had been.  source:
     what the gallery has before their ids.  roots: where links may lead out to.
-    Raises ManifestError where `auto` named people before, and cannot any more: their faces would be left out
-    of the gallery, tonight and for ever.
+    Where `auto` named people before, folders stay people's: a photo that does not lie one folder down is
+    nobody's. Raises ManifestError where no photo lies so any more: all faces would be left out of the
+    gallery, tonight and for ever.
     """
-    photos = PhotoListing(Folder.at(uri), how.glob, roots)
-    entries, left_out = _named(photos.entries(), is_local=uris.is_local(uri))
-    there = _table(entries, how)
-    _refuse_nameless(there, how, known)
+    rules = PhotoRules(how.glob, how.exclude, system=how.system)
+    photos = PhotoListing(Folder.at(uri), rules, roots)
+    entries, unreadable = _named(photos.entries(), is_local=uris.is_local(uri))
+    there = _table(entries, how, known)
     stays = pa.array(~_mask(there, barred, source))
     listing = there.filter(stays)
     paths = pa.array([entry.name for entry in entries], pa.string()).filter(stays)
@@ -125,26 +135,37 @@ def look(
         pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
         for name in ("bytes", "version")
     ]
-    is_known = pc.fill_null(pc.and_(*same), False)
+    before_named = pc.is_valid(before[SUBJECT].take(at)) if len(before) else pa.nulls(len(at), pa.bool_())
+    named_since = pc.and_not(pc.is_valid(listing[SUBJECT]), before_named)
+    is_known = pc.fill_null(pc.and_not(pc.and_(*same), named_since), False)
     todo = listing.filter(pc.invert(is_known))
     new = pc.sum(pc.is_null(at)).as_py() or 0
-    gone = pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks()))
+    gone = before.filter(pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks())))
+    vanished = gone.filter(pa.array([rules.takes(name) for name in gone[ID].to_pylist()], pa.bool_()))
     return PhotoScan(
         listing,
         todo,
-        before.filter(gone),
+        vanished,
         new,
         todo.num_rows - new,
-        left_out,
+        unreadable,
         paths.filter(pc.invert(is_known)),
         photos.links,
         len(there) - len(listing),
+        photos.left_out,
+        len(gone) - len(vanished),
     )
 
 
 def people_without_photos(folder: Folder) -> list[str]:
     """People who were known before and have no photo any more; sorted."""
     return _without_photos(read_table(folder, VANISHED), read_table(folder, LISTING))
+
+
+def strays(folder: Folder) -> list[str]:
+    """Photos of nobody, where folders are people; sorted."""
+    names: list[str] = _strays(read_table(folder, LISTING))[ID].to_pylist()
+    return sorted(names)
 
 
 def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
@@ -239,16 +260,14 @@ def _named(entries: list[Entry], *, is_local: bool) -> tuple[list[Entry], int]:
     stays: dict[str, Entry] = {}
     for entry in entries:
         name = canonical_text(entry.name)
-        if _may_be_listed(entry.name, is_local) and (name not in stays or name == entry.name):
+        if may_be_listed(entry.name, is_local) and (name not in stays or name == entry.name):
             stays[name] = entry
     return list(stays.values()), len(entries) - len(stays)
 
 
-def _table(entries: list[Entry], how: ScanStep) -> pa.Table:
-    by_folder = how.subject_from == "folder" or (
-        how.subject_from == "auto" and {entry.name.count("/") for entry in entries} == {1}
-    )
-    subjects = [_person(e.name) if by_folder else None for e in entries]
+def _table(entries: list[Entry], how: ScanStep, known: pa.Table | None) -> pa.Table:
+    is_persons = _people_rule(entries, how, known)
+    subjects = [_person(e.name) if is_persons(e.name) else None for e in entries]
     columns = [
         [canonical_text(entry.name) for entry in entries],
         [entry.bytes for entry in entries],
@@ -256,6 +275,28 @@ def _table(entries: list[Entry], how: ScanStep) -> pa.Table:
         subjects,
     ]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+
+
+def _people_rule(entries: list[Entry], how: ScanStep, known: pa.Table | None) -> Callable[[str], bool]:
+    """Whether the folder of a photo is a person, by the photo's path."""
+    if how.subject_from != "auto":
+        return lambda _: how.subject_from == "folder"
+    astray = sum(not _is_one_down(entry.name) for entry in entries)
+    if not astray:
+        return lambda _: True
+    if known is None or not _people(known):
+        return lambda _: False
+    if astray == len(entries):
+        raise ManifestError(
+            f"none of {astray:,} photos lies one folder down, so that folders are not taken for people any "
+            "more, as they were before",
+            "check the setting photos, or say in scan.subject_from what folders mean",
+        )
+    return _is_one_down
+
+
+def _is_one_down(name: str) -> bool:
+    return name.count("/") == 1
 
 
 def _person(name: str) -> str | None:
@@ -288,22 +329,6 @@ def _people(table: pa.Table) -> set[str]:
     return {name for name in table[SUBJECT].unique().to_pylist() if name is not None}
 
 
-def _refuse_nameless(listing: pa.Table, how: ScanStep, known: pa.Table | None) -> None:
-    if how.subject_from != "auto" or known is None or not listing.num_rows:
-        return
-    if not _people(listing) and _people(known):
-        stray = sum(name.count("/") != 1 for name in listing[ID].to_pylist())
-        raise ManifestError(
-            f"{stray:,} of {listing.num_rows:,} photos do not lie one folder down, so that folders are not "
-            "taken for people any more, as they were before",
-            "move these photos, leave them out with scan.glob, or say in scan.subject_from what folders mean",
-        )
-
-
-def _may_be_listed(name: str, is_local: bool) -> bool:
-    """Whether a manifest takes a photo of this name: UTF-8 on one line; in a URI no `::`, no `..` segment.
-
-    One that it does not take would cost the night all others.
-    """
-    text = not {"\n", "\r", "\0"} & {*name} and name.encode(errors="replace").decode() == name
-    return text and (is_local or not ("::" in name or ".." in name.split("/")))
+def _strays(listing: pa.Table) -> pa.Table:
+    nobodys = listing.filter(pc.is_null(listing[SUBJECT]))
+    return nobodys if len(nobodys) < len(listing) else nobodys.slice(0, 0)

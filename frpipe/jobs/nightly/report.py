@@ -72,21 +72,7 @@ def _lines(report: Facts) -> Iterator[str]:
     yield f"night      {report['night']}, compared with {last or 'none: it is the first'}"
     scan, enroll = steps.get("scan", {}), steps.get("enroll", {})
     if "listed" in scan:
-        alone = scan["people_without_photos"]
-        yield (
-            f"photos     {scan['listed']:,}: {scan['new']:,} new, {scan['changed']:,} changed, "
-            f"{scan['vanished']:,} vanished{f'; people without any more: {alone:,}' if alone else ''}"
-        )
-        if left_out := scan.get("unreadable_names"):
-            yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
-        if outside := scan.get("links_outside"):
-            behind = scan["vanished_behind_links"]
-            yield (
-                f"left out   {outside:,} links that lead out of the folder"
-                f"{f'; {behind:,} of the vanished photos lie behind them' if behind else ''}"
-            )
-        if suppressed := scan.get("suppressed"):
-            yield f"suppressed {suppressed:,} photos: the gallery's list names them or their people"
+        yield from _photo_lines(scan)
     if "rows" in enroll:
         reasons = ", ".join(f"{name} {count:,}" for name, count in enroll["reasons"].items())
         yield (
@@ -115,6 +101,30 @@ def _lines(report: Facts) -> Iterator[str]:
     price = f", {per_million:,.2f} {cost['currency']} a million photos" if per_million is not None else ""
     yield f"spent      {cost['spent_s']:,.0f} s on {cost['nodes']} node{'s' * (cost['nodes'] > 1)}{price}"
     yield f"output     {report['output']}"
+
+
+def _photo_lines(scan: Facts) -> Iterator[str]:
+    alone = scan["people_without_photos"]
+    yield (
+        f"photos     {scan['listed']:,}: {scan['new']:,} new, {scan['changed']:,} changed, "
+        f"{scan['vanished']:,} vanished{f'; people without any more: {alone:,}' if alone else ''}"
+    )
+    if left_out := scan.get("unreadable_names"):
+        yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
+    if others := scan.get("left_out"):
+        yield f"left out   {', '.join(f'{name} {count:,}' for name, count in others.items())}"
+    if strays := scan.get("strays"):
+        yield f"nobody's   {strays:,} photos lie in no person's folder: they do not reach the gallery"
+    if no_longer := scan.get("no_longer_taken"):
+        yield f"left out   {no_longer:,} photos that were known: by scan.glob, scan.exclude or as a system's"
+    if outside := scan.get("links_outside"):
+        behind = scan["vanished_behind_links"]
+        yield (
+            f"left out   {outside:,} links that lead out of the folder"
+            f"{f'; {behind:,} of the vanished photos lie behind them' if behind else ''}"
+        )
+    if suppressed := scan.get("suppressed"):
+        yield f"suppressed {suppressed:,} photos: the gallery's list names them or their people"
 
 
 def _gallery_lines(steps: Facts) -> Iterator[str]:

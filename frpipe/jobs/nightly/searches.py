@@ -18,7 +18,7 @@ from frpipe.jobs.dedup import job as duplicates
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.nightly import photos
-from frpipe.jobs.nightly.faces import changed, enrolled, gallery_version, opened, say_links
+from frpipe.jobs.nightly.faces import changed, enrolled, gallery_version, opened, say_left_out
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
@@ -130,7 +130,7 @@ def _probes(work: Work) -> Folder | None:
         roots = work.config.settings.storage.roots
         barred = suppressions(work.config.gallery)
         found = photos.look(uri, ScanStep(), photos.known_of(before, barred), barred, roots=roots)
-        say_links(work, found.links)
+        say_left_out(work, found)
         found.write(place, uri)
         work.journal.pin("probes", found.facts())
     todo = work.journal.record["pins"]["probes"]

@@ -11,7 +11,7 @@ from frpipe.jobs.nightly.doubts import doubted
 from frpipe.jobs.nightly.gates import GateResult
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts, NightJournal
-from frpipe.jobs.nightly.photos import VANISHED
+from frpipe.jobs.nightly.photos import VANISHED, strays
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import SCAN
 
@@ -40,7 +40,7 @@ def summary(
         "throughput": throughput(steps),
         "cost": cost(config, journal.record, steps),
         "gates": [verdict.as_dict() for verdict in verdicts],
-        "lists": _lists(journal.folder, config.report.ids),
+        "lists": _lists(journal.folder, steps.get("scan", {}), config.report.ids),
         "output": journal.folder.uri,
     }
 
@@ -117,7 +117,7 @@ def rejected_by_reason(tonight: Facts, last: Facts) -> list[Facts]:
     return [{"reason": name, "tonight": now.get(name, 0), "last": then.get(name, 0)} for name in names]
 
 
-def _lists(folder: Folder, most: int) -> dict[str, Any]:
+def _lists(folder: Folder, scan: Facts, most: int) -> dict[str, Any]:
     lists: dict[str, list[str]] = {}
     if folder.exists(CHANGES):
         for row in read_table(folder, CHANGES).to_pylist():
@@ -126,4 +126,6 @@ def _lists(folder: Folder, most: int) -> dict[str, Any]:
     vanished = f"{SCAN}/{VANISHED}"
     if folder.exists(vanished):
         lists["photo_vanished"] = read_table(folder, vanished, ["image_id"])["image_id"].to_pylist()
+    if scan.get("strays"):
+        lists["photo_stray"] = strays(folder.child(SCAN))
     return {kind: names[:most] for kind, names in lists.items() if names and most}

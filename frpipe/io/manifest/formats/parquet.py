@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frpipe.core.errors import ManifestError
+from frpipe.io.manifest import image_struct
 from frpipe.io.storage.whole_file import out_of_memory
 
 # Without a buffer Arrow reads a whole column chunk at once, which may be gigabytes of photos.
@@ -28,7 +29,8 @@ def schema(file: BinaryIO) -> pa.Schema:
     with _refused():
         found = open_parquet(file).schema_arrow
         # A name that is no UTF-8 shows only when it is read.
-        return pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
+        plain = pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
+        return image_struct.as_read(plain)
 
 
 def rows(file: BinaryIO) -> int:
@@ -39,7 +41,11 @@ def rows(file: BinaryIO) -> int:
 def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows in order, some columns only."""
     with _refused():
-        yield from open_parquet(file).iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
+        parquet = open_parquet(file)
+        if image := image_struct.struct_column(parquet.schema_arrow):
+            yield from image_struct.batches(parquet, columns, image)
+        else:
+            yield from parquet.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def _roots(options: argparse.Namespace) -> tuple[str, ...]:
 
 def _check(options: argparse.Namespace) -> int:
     from frpipe.core.schema import reserved_names
-    from frpipe.io.manifest.admission import WrittenPeople, admitted
+    from frpipe.io.manifest.admission import admitted
     from frpipe.io.manifest.manifest import Manifest
     from frpipe.io.manifest.roots import Resolver
     from frpipe.io.output.plan import auto_part_rows, worth_while

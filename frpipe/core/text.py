@@ -21,6 +21,8 @@ def likeness(text: str) -> str:
 
     Two ids with the same likeness are two ids, but may be meant as one.
     """
+    if text.isascii() and text.isprintable():
+        return text.lower().replace(" ", "")
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return "".join(c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
 from frpipe.core.errors import ManifestError
-from frpipe.io.manifest.manifest import Format
+from frpipe.io.manifest.list_files import Format
 
 # The wide forms too, which spreadsheets of some languages read likewise.
 _FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}](?s:.)"

@@ -11,6 +11,9 @@ from frpipe.core.errors import ConfigError
 from frpipe.io.manifest.row_faults import BadRow, RowFault
 from frpipe.io.storage import uri as uris
 
+# Of a path that is resolved folder by folder, each remembered.
+_MOST_FOLDERS = 100
+
 
 class Roots:
     """Folders and prefixes from which photos may be read; none at all means no bound.
@@ -24,7 +27,7 @@ class Roots:
         self._named = tuple((root, os.path.realpath(root)) for root in named)
         self._local = tuple(real for _, real in self._named)
         self._remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
-        self._real_folder = lru_cache(maxsize=1 << 16)(os.path.realpath) if remember else os.path.realpath
+        self._real_folder = lru_cache(maxsize=1 << 16)(self._by_parent) if remember else os.path.realpath
 
     def __bool__(self) -> bool:
         return bool(self._local or self._remote)
@@ -62,13 +65,18 @@ class Roots:
 
         The folder's part is remembered, so a photo costs one lstat.
         """
-        folder, name = os.path.split(path)
-        joined = f"{str(self._real_folder(folder)).rstrip('/')}/{name}"
+        folder, _, name = path.rpartition("/")
+        joined = f"{str(self._real_folder(folder or '/')).rstrip('/')}/{name}"
         try:
             linked = stat.S_ISLNK(os.lstat(joined).st_mode)
         except OSError:
             return joined
         return os.path.realpath(joined) if linked else joined
+
+    def _by_parent(self, folder: str) -> str:
+        """The real path of a folder, from the remembered one of its parent."""
+        deep = folder.count("/") > _MOST_FOLDERS
+        return os.path.realpath(folder) if deep or folder == "/" else self.real(folder)
 
 
 def needs_root(location: str) -> bool:

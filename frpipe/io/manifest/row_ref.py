@@ -51,7 +51,7 @@ def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
         rows = [ref.row for ref in group]
         folder, name = uris.parent(file)
         with _open(Folder.at(folder), name) as handle:
-            parquet = open_parquet(handle)
+            parquet = open_parquet(handle, name)
             for run in _ascending(rows):
                 yield from _run(parquet, run)
 

@@ -44,7 +44,8 @@ def admitted(
     """
     tally = RowTally(manifest.names)
     resolver = resolver or Resolver(manifest.folder.uri, roots)
-    admission = _Admission(manifest, resolver, tally, survey or Survey(manifest.nobody))
+    survey = survey or Survey(manifest.nobody)
+    admission = _Admission(manifest, resolver, tally, survey)
     rows = 0
     with SeenIds() as seen:
         for batch in manifest.batches(manifest.columns.read):

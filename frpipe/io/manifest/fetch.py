@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from frpipe.core.reasons import Reason, Reject
-from frpipe.io.manifest.roots import Roots
+from frpipe.io.manifest.roots import Roots, misread
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, describe, storage_error
@@ -51,12 +51,15 @@ class Fetcher:
     def fetch(self, location: str, folder: str | None = None) -> bytes:
         """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
 
-        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES; and
-        StorageError where an object store has no credentials for us or cannot be reached at all.
+        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, BAD_ADDRESS, EMPTY,
+        TOO_MANY_BYTES; and StorageError where an object store has no credentials for us or cannot be
+        reached at all.
         """
         ref = RowRef.parse(location)
         if ref is not None:
             return self._embedded(ref)
+        if why := misread(location):
+            raise Reject(Reason.BAD_ADDRESS, why)
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
         for attempt in range(1, self._attempts + 1):

@@ -27,8 +27,8 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _MAGIC = re.compile(r"[*?[]")
 _REMEDIES = {
     "export the sheet as CSV in UTF-8": ".xlsx .xls .xlsm .xlsb .ods .numbers",
-    "name it .csv or .tsv: a header line with image_uri, then a photo a line": ".txt .text .dat .list .lst .tab",
-    "write it as Parquet": ".pq .feather .arrow .ipc .orc .avro .h5 .hdf5 .pkl .pickle .npy .db .sqlite .duckdb",
+    "name it .csv or .tsv: a header line, then a photo a line": ".txt .text .dat .list .lst .tab",
+    "write it as Parquet": ".pq .feather .arrow .ipc .orc .avro .h5 .hdf5 .pkl .pickle .npy .db .sqlite",
     "let its name say what is packed: list.csv.gz": ".gz .zst",
     "unpack it, or pack it with gzip or zstd: list.csv.gz": ".bz2 .xz .lz4 .br .zip .7z .z .snappy",
 }

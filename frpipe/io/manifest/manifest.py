@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
+import pyarrow as pa
+
 from frpipe.io.manifest.columns import ID, KNOWN, SUBJECT, Columns
 from frpipe.io.manifest.row_list import RowList
 
@@ -31,6 +33,11 @@ class Manifest(RowList):
         found.require(*(name for name in KNOWN if name in found.schema.names and name != SUBJECT))
         own = {field.name: getattr(found, field.name) for field in fields(found)}
         return cls(**own, columns=columns, nobody=frozenset(text.strip().casefold() for text in nobody))
+
+    def subjects(self) -> Iterator[pa.Array]:
+        """The subject ids of all rows, in batches."""
+        for batch in self.batches([SUBJECT]):
+            yield batch.text(SUBJECT)
 
     def ids(self) -> Iterator[tuple[int, int, list[str | None]]]:
         """(file, number of the first row, image ids) of all rows, once the rows are known to be readable."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import unquote
 
 from frpipe.core.errors import ConfigError
@@ -85,16 +88,46 @@ def needs_root(location: str) -> bool:
     return bool(scheme) and scheme not in uris.OBJECT_STORES
 
 
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_HALF_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|data:", re.IGNORECASE)
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+def misread(image_uri: str, folder: str = "") -> str:
+    """Why an address is none that is read here; an empty text where it is one.
+
+    A row with such an address keeps it as its location, and is rejected when its photo is to be read.
+    folder: what relative paths start from.
+    """
+    scheme, rest = uris.split(image_uri)
+    if scheme or not (":" in image_uri or "\\" in image_uri or image_uri.startswith("~")):
+        return ""
+    why = ""
+    if image_uri.startswith("~"):
+        why = "~ is not replaced by a home folder: write the whole path"
+    elif _DRIVE.match(image_uri):
+        why = "a path of Windows: write it as this machine sees it"
+    elif rest == image_uri and _HALF_URI.match(image_uri):
+        why = "a scheme without //: write a plain path, or SCHEME:// and a path"
+    elif rest != image_uri and _ENCODED.search(rest) and not os.path.lexists(rest):
+        why = "percent-encoded, which is taken as written: write a plain path"
+    elif "\\" in rest and uris.is_local(folder) and not os.path.lexists(Path(folder, rest)):
+        why = "backslashes between folders: write slashes"
+    return why
+
+
 class Resolver:
     """Turns the address of a photo in a manifest into the absolute location that a worker reads.
 
     manifest_folder: canonical URI of the folder that relative paths start from.
     count_links: also count in `linked` the local photos that are reached by links inside the bounds, and in
-    `unbounded` those that nothing bounds: absolute paths where there are no roots.
+    `unbounded` those that nothing bounds: absolute paths where there are no roots.  misread: counts of
+    addresses that are none, by why.
     """
 
     def __init__(self, manifest_folder: str, roots: tuple[str, ...], *, count_links: bool = False) -> None:
         self.linked = self.unbounded = 0
+        self.misread: Counter[str] = Counter()
         self._counts = count_links
         self._folder = manifest_folder
         self._local = uris.is_local(manifest_folder)
@@ -106,8 +139,11 @@ class Resolver:
 
         Raises BadRow with the rule that was broken.
         """
-        if not image_uri:
+        if not image_uri or image_uri.isspace():
             raise BadRow(RowFault.NO_URI)
+        if why := misread(image_uri, self._folder):
+            self.misread[why] += 1
+            return image_uri
         scheme, rest = uris.split(image_uri)
         if not rest or "\0" in rest or ("::" in image_uri and "://" in image_uri):
             raise BadRow(RowFault.BAD_PATH)

@@ -82,7 +82,8 @@ class RowList:
         """Find the files and read their columns.
 
         Names lose blanks around them. A column that a file lacks is null there.  noun: what the list is
-        called in messages.  ids: columns that are read as text, whatever they are.  Raises ManifestError; StorageError where it cannot be read.
+        called in messages.  ids: columns that are read as text, whatever they are.
+        Raises ManifestError; StorageError where it cannot be read.
         """
         folder, files = list_files.find(uri, noun)
         written = [_schema(folder, file, known) for file in files]
@@ -197,7 +198,7 @@ def _named(schema: pa.Schema, file: ListFile) -> pa.Schema:
 
 
 def _merged(schemas: Sequence[pa.Schema], files: Sequence[ListFile], ids: frozenset[str]) -> pa.Schema:
-    """All columns of all files, in the order in which they come, each with the type that holds all its values."""
+    """All columns of all files, as they come, each with the type that holds all its values."""
     types: dict[str, pa.DataType] = {}
     origin: dict[str, ListFile] = {}
     for schema, file in zip(schemas, files, strict=True):

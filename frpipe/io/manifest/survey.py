@@ -53,9 +53,12 @@ class Survey:
         self._note(named)
         return canonical_column(named)
 
-    def __len__(self) -> int:
-        """The number of people; at least that where there are too many to compare."""
-        return len(np.unique(self._ids()[:, 1]))
+    def lines(self, rows: int) -> Iterator[str]:
+        """How many people there are, where some are named."""
+        if self._count:
+            least = "at least " if self._full else ""
+            people = len(np.unique(self._ids()[:, 1]))
+            yield f"people: {least}{people:,}; {self._without:,} of {rows:,} rows name nobody"
 
     def remarks(self, people: Callable[[], Iterable[pa.Array]] | None = None) -> Iterator[str]:
         """Lines for whoever runs it; ids are counted, and never named.
@@ -65,8 +68,8 @@ class Survey:
         yield from self._of_nobody()
         if self._padded:
             yield (
-                f"warning: {self._padded:,} rows have blanks around subject_id, which make another person of it: "
-                "take them out where they are not meant"
+                f"warning: {self._padded:,} rows have blanks around subject_id, which make another person of "
+                "it: take them out where they are not meant"
             )
         ids = self._ids()
         forms = _shared(ids[:, 1], ids[:, 0])

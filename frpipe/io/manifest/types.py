@@ -19,16 +19,7 @@ def common(a: pa.DataType, b: pa.DataType, *, is_id: bool = False) -> pa.DataTyp
         return a
     if pa.types.is_null(a):
         return b
-    if pa.types.is_integer(a) and pa.types.is_integer(b):
-        return _wider(a, b)
-    if pa.types.is_floating(a) and pa.types.is_floating(b):
-        return max(a, b, key=lambda kind: kind.bit_width)
-    if pa.types.is_timestamp(a) and pa.types.is_timestamp(b) and a.tz == b.tz:
-        return max(a, b, key=lambda kind: _UNITS.index(kind.unit))
-    if pa.types.is_list(a) and pa.types.is_list(b):
-        inner = common(a.value_type, b.value_type)
-        return None if inner is None else pa.list_(inner)
-    return None
+    return _wider(a, b)
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
@@ -50,6 +41,20 @@ def has_null(kind: pa.DataType) -> bool:
 
 
 def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    wider = None
+    if pa.types.is_integer(a) and pa.types.is_integer(b):
+        wider = _whole(a, b)
+    elif pa.types.is_floating(a) and pa.types.is_floating(b):
+        wider = max(a, b, key=lambda kind: kind.bit_width)
+    elif pa.types.is_timestamp(a) and pa.types.is_timestamp(b) and a.tz == b.tz:
+        wider = max(a, b, key=lambda kind: _UNITS.index(kind.unit))
+    elif pa.types.is_list(a) and pa.types.is_list(b):
+        inner = common(a.value_type, b.value_type)
+        wider = inner and pa.list_(inner)
+    return wider
+
+
+def _whole(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     """The whole numbers that hold those of both; there is none for signed ones and 64 bits without a sign."""
     signed = [pa.types.is_signed_integer(kind) for kind in (a, b)]
     if signed[0] == signed[1]:

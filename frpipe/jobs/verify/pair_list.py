@@ -125,6 +125,12 @@ class PairNames:
             raise _too_many("", len(number), dim, memory_mb)
         return cls(number, rows, len(number) * _bytes_each(dim) / _MB)
 
+    def remarks(self) -> Iterator[str]:
+        """What is doubtful in the names: they are counted, and not said."""
+        padded = sum(name != name.strip() for name in self.number)
+        if padded:
+            yield f"warning: {padded:,} names in the list of pairs have blanks around them, which count"
+
     def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
         """(n,) of the names in one side of some pairs."""
         try:

@@ -18,17 +18,17 @@ import pyarrow.csv as pc
 from frpipe.core.errors import ManifestError
 from frpipe.io.manifest.formats.text import blocks, pieces
 
-_SEPARATORS = ",;\t|"
+_SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 _EXCEL = re.compile(r"sep=([,;\t|])")
 _QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"')
 _QUOTES = (
-    "write a quote within a value twice, and the value in quotes (Spark: option escape='\"'); values with line "
-    "breaks need .jsonl or .parquet"
+    "write a quote within a value twice, and the value in quotes (Spark: option escape='\"'); values with "
+    "line breaks need .jsonl or .parquet"
 )
 
 
 class Header(NamedTuple):
-    """names: as written.  padded: blanks stand around them, and so around values, of which they are no part."""
+    """padded: blanks stand around names, and so around values, and are no part of either."""
 
     names: list[str]
     separator: str
@@ -72,7 +72,7 @@ def _opened(
     file: BinaryIO, name: str, known: frozenset[str]
 ) -> tuple[Header | None, Iterator[tuple[int, bytes]]]:
     """The header, and the blocks of lines below it."""
-    separators = "\t,;|" if ".tsv" in name.lower() else _SEPARATORS
+    separators = "\t,;|" if ".tsv" in name.lower() else "".join(_SPOKEN)
     lines = blocks(pieces(file, name), name)
     for first, block in lines:
         end = 0
@@ -177,15 +177,7 @@ class _Block(NamedTuple):
             if not text:
                 continue
             try:
-                if "\r" in text:
-                    raise _CARRIAGE_RETURN
-                values = _values(text, separator, padded=padded)
-                if len(values) != len(names):
-                    raise _Fault(
-                        f"{len(values)} value{'s' * (len(values) > 1)} where the header has {len(names)}",
-                        -1,
-                        f"quote values that hold {_spoken(separator)}, and write a row a line",
-                    )
+                values = _row(text, separator, len(names), padded=padded)
             except _Fault as fault:
                 column = names[fault.value] if 0 <= fault.value < len(names) else ""
                 raise _misread(self.name, number, fault, column) from None
@@ -206,6 +198,20 @@ class _Block(NamedTuple):
         opens[1:] |= doubled
         closes[:-1] |= doubled
         return bool(opens.all() and closes.all())
+
+
+def _row(text: str, separator: str, length: int, *, padded: bool) -> list[str]:
+    if "\r" in text:
+        raise _CARRIAGE_RETURN
+    values = _values(text, separator, padded=padded)
+    if len(values) != length:
+        several = "s" * (len(values) > 1)
+        raise _Fault(
+            f"{len(values)} value{several} where the header has {length}",
+            -1,
+            f"quote values that hold {_SPOKEN[separator]}, and write a row a line",
+        )
+    return values
 
 
 def _values(text: str, separator: str, *, padded: bool) -> list[str]:
@@ -260,7 +266,3 @@ def _stray(text: str, value: int, what: str) -> _Fault:
 def _misread(name: str, line: int, fault: _Fault, column: str = "") -> ManifestError:
     where = f", column {column}" if column.isprintable() and column else ""
     return ManifestError(f"line {line} of {name}{where}: {fault.what}", fault.remedy)
-
-
-def _spoken(separator: str) -> str:
-    return {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}[separator]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
@@ -76,7 +77,7 @@ def _opened(
     lines = blocks(pieces(file, name), name)
     for first, block in lines:
         end = 0
-        for number, line in enumerate(block.splitlines(keepends=True), first):
+        for number, line in enumerate(BytesIO(block), first):
             end += len(line)
             text = line.decode().strip("\n").removesuffix("\r")
             if excel := _EXCEL.fullmatch(text):

@@ -23,8 +23,8 @@
     |- OutOfMemory        11   a process has not the memory for what it was given
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
     |- LeaseError         15   another night is under way (frpipe.jobs.nightly.lease)
-    |- NothingCompared    17   a list of pairs was verified, and no pair could be compared
-    `- GateError          16   a night has ended, and a gate does not hold (frpipe.jobs.nightly.gates)
+    |- GateError          16   a night has ended, and a gate does not hold (frpipe.jobs.nightly.gates)
+    `- NothingCompared    17   a list of pairs is verified and whole, but no pair could be compared
 
 Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
 """

@@ -383,12 +383,13 @@ def test_names_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:
     assert "2 names in the list of pairs have blanks around them" in said
 
 
-_PEAK = """
-import resource, sys
+_PEAK = r"""
+import re, sys
+from pathlib import Path
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.manifest import Manifest
 rows = sum(table.num_rows for table in admitted(Manifest.open(sys.argv[1]), ()))
-print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(rows, int(re.search("VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
 

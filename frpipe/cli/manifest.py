@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from frpipe.cli.gallery_parser import not_negative
+
 if TYPE_CHECKING:
+    from frpipe.core.config import Config
+    from frpipe.io.manifest.probe import Probe
+    from frpipe.io.manifest.roots import Resolver
     from frpipe.io.manifest.scan import Scan
 
 _SCAN_EXAMPLES = """\
@@ -22,6 +28,7 @@ _CHECK_EXAMPLES = """\
 examples:
   frpipe manifest check photos.parquet
   frpipe manifest check s3://bucket/manifest/ --root s3://bucket/photos
+  frpipe manifest check 'lists/*.csv.gz' --probe 1000
 """
 
 
@@ -79,7 +86,10 @@ def _add_scan(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_roots(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs; storage.roots is used")
+    parser.add_argument("--config", metavar="FILE", help="YAML, as for jobs")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting, as for jobs"
+    )
     parser.add_argument(
         "--root", action="append", default=[], metavar="ROOT", help=f"{what}; may be repeated"
     )
@@ -89,12 +99,21 @@ def _add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = actions.add_parser(
         "check",
         help="check a manifest as a run would, and write nothing",
-        description="Read a whole manifest, check every row as a run would, and print a summary.",
+        description="Read a whole manifest, check every row as a run would, and print what a run would do.",
         epilog=_CHECK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("uri", metavar="MANIFEST", help="a file, or a folder of files of one format")
+    parser.add_argument(
+        "uri", metavar="MANIFEST", help="a file, a folder of files of one format, or a pattern"
+    )
     _add_roots(parser, "allow photos only below this")
+    parser.add_argument(
+        "--probe",
+        type=not_negative,
+        default=100,
+        metavar="N",
+        help="open a sample of so many photos, always the same; 0: none (default: %(default)s)",
+    )
     parser.set_defaults(run=_check)
 
 
@@ -106,7 +125,7 @@ def _scan(options: argparse.Namespace) -> int:
         options.output,
         options.subject_from,
         options.glob,
-        _roots(options),
+        _config(options).storage.roots,
         exclude=options.exclude,
         system=options.system,
         shards=options.shards,
@@ -136,37 +155,72 @@ def _described(found: Scan, output: str) -> str:
     return "\n".join([*lines, f"written to {output}"])
 
 
-def _roots(options: argparse.Namespace) -> tuple[str, ...]:
+def _config(options: argparse.Namespace) -> Config:
+    """The settings, with the roots that are given beside them."""
     from frpipe.core.config import load_config
 
-    return (*load_config(options.config).storage.roots, *options.root)
+    config = load_config(options.config, options.set)
+    storage = config.storage.model_copy(update={"roots": (*config.storage.roots, *options.root)})
+    return config.model_copy(update={"storage": storage})
 
 
 def _check(options: argparse.Namespace) -> int:
     from frpipe.core.schema import reserved_names
-    from frpipe.io.manifest.admission import WrittenPeople, admitted
+    from frpipe.io.manifest.admission import admitted
     from frpipe.io.manifest.manifest import Manifest
+    from frpipe.io.manifest.probe import Probe
     from frpipe.io.manifest.roots import Resolver
+    from frpipe.io.manifest.survey import Survey
+
+    config = _config(options)
+    roots = config.storage.roots
+    manifest = Manifest.open(options.uri, reserved_names(), config.manifest.nobody)
+    resolver = Resolver(manifest.folder.uri, roots, count_links=True)
+    survey, probe, rows = Survey(manifest.nobody), Probe(options.probe), 0
+    for table in admitted(manifest, roots, resolver, survey):
+        rows += table.num_rows
+        probe.add(table)
+    files = len(manifest.parts)
+    print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
+    print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
+    remarks = [*manifest.remarks, *survey.lines(rows), *survey.remarks(manifest.subjects)]
+    for line in (*remarks, *_of_addresses(resolver, bool(roots)), *_of_probe(probe, config), _of_parts(rows)):
+        print(line)
+    return 0
+
+
+def _of_addresses(resolver: Resolver, bounded: bool) -> Iterator[str]:
+    if resolver.linked:
+        where = "storage.roots" if bounded else "the manifest's folder"
+        yield f"{resolver.linked:,} photos are reached by links, which stay inside {where}"
+    if resolver.unbounded:
+        yield f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set"
+    for why, count in resolver.misread.most_common():
+        yield f"warning: a run would reject {count:,} rows as bad_address: {why}"
+
+
+def _of_probe(probe: Probe, config: Config) -> Iterator[str]:
+    """What is seen of a sample. A store that does not answer is no fault of the manifest."""
+    from frpipe.core.errors import StorageError
+    from frpipe.io.manifest.probe import READABLE
+
+    try:
+        found = probe.look(config)
+    except StorageError as error:
+        yield f"warning: no photo of the sample was opened: {error.message} ({error.remedy})"
+        return
+    if found:
+        others = "".join(f", {count:,} {why}" for why, count in found.most_common() if why != READABLE)
+        word = "" if found[READABLE] else "warning: "
+        yield f"{word}of a sample of {found.total():,} photos {found[READABLE]:,} are {READABLE}{others}"
+
+
+def _of_parts(rows: int) -> str:
     from frpipe.io.output.plan import auto_part_rows, worth_while
     from frpipe.runtime.cpus import usable_cpus
 
-    roots = _roots(options)
-    manifest = Manifest.open(options.uri, reserved_names())
-    resolver = Resolver(manifest.folder.uri, roots, count_links=True)
-    people = WrittenPeople()
-    rows = sum(table.num_rows for table in admitted(manifest, roots, resolver, people))
     workers = usable_cpus()
     size = auto_part_rows(rows, min(workers, worth_while(rows)))
-    parts, files = -(-rows // size), len(manifest.files)
-    print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
-    print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
-    if resolver.linked:
-        where = "storage.roots" if roots else "the manifest's folder"
-        print(f"{resolver.linked:,} photos are reached by links, which stay inside {where}")
-    if resolver.unbounded:
-        print(f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set")
-    for line in people.remarks():
-        print(line)
+    parts = -(-rows // size)
     here = f"on the {workers:,} CPU{'s' * (workers > 1)} of this machine"
-    print(f"{here} a run would cut it into {parts:,} part{'s' * (parts > 1)} of {size:,} rows")
-    return 0
+    return f"{here} a run would cut it into {parts:,} part{'s' * (parts > 1)} of {size:,} rows"

@@ -2,7 +2,7 @@
 
 Two halves. The RECIPE (`decode`, `detect`, `align`, `embed`, `stages`) decides what the output holds; its
 hash is written beside every row. The EXECUTION (`resources`, `storage`, `run`) decides how fast, where, and
-what counts as a bad end, never what.
+what counts as a bad end, never what. `manifest` says how the list of photos is read.
 """
 
 from __future__ import annotations
@@ -216,6 +216,19 @@ class ResourcesConfig(Section):
     )
 
 
+def _texts(given: Any) -> Any:
+    """A list of texts with what YAML takes a bare `null` for."""
+    return ["null" if each is None else each for each in given] if isinstance(given, list) else given
+
+
+class ManifestConfig(Section):
+    """How the manifest is read."""
+
+    nobody: Annotated[tuple[str, ...], BeforeValidator(_texts)] = Field(
+        (), description="texts in subject_id that stand for no one, in any case, e.g. [nan, null, n/a]"
+    )
+
+
 class StorageConfig(Section):
     """What may be read."""
 
@@ -308,6 +321,7 @@ class Config(Section):
         {},
         description="further stages by name, each with its settings, e.g. {brightness: {least: 40}}",
     )
+    manifest: ManifestConfig = ManifestConfig()
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
     run: RunConfig = RunConfig()

@@ -23,7 +23,8 @@
     |- OutOfMemory        11   a process has not the memory for what it was given
     |- RejectRatioError   14   a run is finished and whole, but more photos are rejected than it may have
     |- LeaseError         15   another night is under way (frpipe.jobs.nightly.lease)
-    `- GateError          16   a night has ended, and a gate does not hold (frpipe.jobs.nightly.gates)
+    |- GateError          16   a night has ended, and a gate does not hold (frpipe.jobs.nightly.gates)
+    `- NothingCompared    17   a list of pairs is verified and whole, but no pair could be compared
 
 Errors are for what WE or the operator got wrong. What is wrong with one photo is data: see `reasons`.
 """
@@ -124,6 +125,11 @@ class OutOfMemory(FrpipeError, MemoryError):
 class RejectRatioError(FrpipeError, RuntimeError):
     code = "reject_ratio"
     exit_code = 14
+
+
+class NothingCompared(FrpipeError, RuntimeError):
+    code = "nothing_compared"
+    exit_code = 17
 
 
 class GalleryError(FrpipeError, RuntimeError):

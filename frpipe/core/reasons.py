@@ -20,6 +20,7 @@ class Reason(StrEnum):
     ACCESS_DENIED = "access_denied"
     FETCH_FAILED = "fetch_failed"
     OUTSIDE_ROOT = "outside_root"
+    BAD_ADDRESS = "bad_address"
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
     BAD_MEMBER = "bad_member"
@@ -60,6 +61,7 @@ _STAGES: dict[str, tuple[Reason, ...]] = {
         Reason.ACCESS_DENIED,
         Reason.FETCH_FAILED,
         Reason.OUTSIDE_ROOT,
+        Reason.BAD_ADDRESS,
         Reason.EMPTY,
         Reason.TOO_MANY_BYTES,
         Reason.BAD_MEMBER,

@@ -19,7 +19,7 @@ from frpipe.core.errors import ConfigError, ManifestError, RejectRatioError
 from frpipe.core.reasons import STAGE_OF, Reason, Status
 from frpipe.core.report import Report
 from frpipe.io.manifest.columns import LOCATION, URI
-from frpipe.io.manifest.manifest import SUFFIXES
+from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, no_output

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frpipe.core.errors import ManifestError, OutputError
 from frpipe.io.manifest.columns import URI
-from frpipe.io.manifest.manifest import SUFFIXES, Manifest, fingerprint
+from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
+from frpipe.io.manifest.row_list import RowList, fingerprint
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
@@ -37,10 +38,10 @@ class SourceFile(_Part):
     hashed: Literal["whole", "ends"] = "whole"
 
 
-def sources_of(manifest: Manifest) -> list[SourceFile]:
-    """The files of a manifest, or of another list that is read as one."""
+def sources_of(rows: RowList) -> list[SourceFile]:
+    """The files of a list."""
     known = ("name", "bytes", "sha256", "hashed")
-    files = fingerprint(manifest)[1]
+    files = fingerprint(rows)[1]
     return [SourceFile(**{key: file[key] for key in known if key in file}) for file in files]
 
 

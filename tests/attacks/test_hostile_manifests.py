@@ -101,7 +101,7 @@ def test_deep_nesting_does_not_end_the_process(inner: bytes, tmp_path: Path) -> 
         text=True,
         check=False,
     )
-    assert (done.returncode, "line 2 of a JSON lines file is nested" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "line 2 of deep.jsonl is nested" in done.stderr) == (1, True), done.stderr
 
 
 def test_brackets_in_strings_are_no_nesting(tmp_path: Path) -> None:

@@ -173,6 +173,18 @@ def test_a_threshold_is_inclusive(features: Path, tmp_path: Path) -> None:
     assert same["threshold_similarity"] == row["similarity"]
 
 
+def test_a_list_without_one_pair_to_compare_ends_with_a_code_of_its_own(
+    features: Path, tmp_path: Path
+) -> None:
+    pairs = _list(tmp_path / "p.csv", [("nobody.jpg", "none.jpg"), (_id(0), "x#0"), (" " + _id(0), "y#1")])
+    for _ in ("first", "complete already"):
+        code, out, err = _job(pairs, features, tmp_path / "r")
+        assert code == 17
+        assert "none of 3 pairs could be compared" in err
+        assert "3 with a side missing" in out
+        assert (tmp_path / "r/_SUCCESS").exists()
+
+
 def test_a_missing_side_has_a_reason_and_no_decision(features: Path, tmp_path: Path) -> None:
     rows: list[Row] = [
         (_id(FACELESS), _id(0)),

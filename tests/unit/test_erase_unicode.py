@@ -43,7 +43,8 @@ def _named(monkeypatch: pytest.MonkeyPatch, name: Callable[[int], str]) -> None:
 
 def test_a_run_that_holds_both_forms_loses_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as old:
-        old.setattr("frpipe.io.manifest.admission.canonical_text", lambda text: text)
+        for module in ("admission", "survey"):
+            old.setattr(f"frpipe.io.manifest.{module}.canonical_column", lambda column: column)
         _named(old, lambda row: {0: NFD, 7: NFC}.get(row, f"person-{row}"))
         out = erase_runs.finished_run(tmp_path)
     done = Erase(out.uri, frozenset({NFC}), frozenset()).run()

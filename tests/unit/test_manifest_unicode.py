@@ -57,7 +57,8 @@ def test_a_plan_that_was_made_before_goes_on_with_its_own_ids(
 ) -> None:
     uri, out = _manifest(tmp_path, image_uri=[f"{NFD}.jpg"]), Folder.at(str(tmp_path / "out"))
     with monkeypatch.context() as old:
-        old.setattr("frpipe.io.manifest.admission.canonical_text", lambda text: text)
+        for module in ("admission", "survey"):
+            old.setattr(f"frpipe.io.manifest.{module}.canonical_column", lambda column: column)
         first = plan(uri, out, 10)
     assert plan(uri, out, 10) == first
     assert read_part(out, 0)["image_id"].to_pylist() == [f"{NFD}.jpg"]

@@ -6,7 +6,7 @@
 
 The list has columns a and b; see docs/verify-job.md. After an interruption the same command goes on. Exit
 codes: 0 done, 2 settings, 3 the list of pairs, 6 the enroll run has not ended, or the output is of another,
-7 storage, 10 the threshold card is of another embedder.
+7 storage, 10 the threshold card is of another embedder, 17 done, but not one pair could be compared.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from frpipe.jobs.verify.job import PairVerification  # heavy; --help should not wait
+    from frpipe.jobs.verify.report import Verified
 
     job = PairVerification(
         pairs=options.pairs,
@@ -43,6 +44,8 @@ def _verify(options: argparse.Namespace) -> int:
     )
     done = job.dry_run() if options.dry_run else job.run()
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
+    if isinstance(done, Verified):
+        done.raise_if_nothing()
     return 0
 
 

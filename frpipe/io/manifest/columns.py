@@ -78,12 +78,12 @@ def _source(names: list[str], may_embed: bool) -> bool:
         return False
     if BYTES in names and may_embed:
         return True
-    found = ", ".join(map(_shown, names[:8])) or "none"
+    found = ", ".join(map(shown, names[:8])) or "none"
     kinds = f"{URI}, nor {BYTES}" if may_embed else URI
     raise ManifestError(f"the manifest has no column {kinds} (its columns: {found})", "see docs/manifest.md")
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A column name made safe for a terminal: a header may hold anything."""
     return name if name.isprintable() and len(name) <= 40 else f"{name[:20]!a}..."
 
@@ -92,11 +92,9 @@ def _check_names(names: list[str], reserved: frozenset[str]) -> None:
     # SQL engines read names without regard to case, so two that differ by case only would collide there.
     folded = Counter(canonical_text(name.casefold()) for name in names)
     doubled = [name for name in names if folded[canonical_text(name.casefold())] > 1]
-    if doubled or "" in names:
+    if doubled:
         raise ManifestError(
-            f"the manifest has two columns named {doubled[0]}"
-            if doubled
-            else "the manifest has a column without name",
+            f"the manifest has two columns named {shown(doubled[0])}",
             "give each column a name of its own, whatever its case and Unicode form",
         )
     taken = {name.casefold() for name in reserved | set(KNOWN)}

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from frpipe.core.reasons import Reason, Reject
-from frpipe.io.manifest.roots import Roots
+from frpipe.io.manifest.roots import Roots, misread
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
@@ -58,8 +58,9 @@ class Fetcher:
     def fetch(self, location: str, folder: str | None = None) -> bytes:
         """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
 
-        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES,
-        BAD_MEMBER; and StorageError where an object store has no credentials for us or cannot be reached.
+        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, BAD_ADDRESS, EMPTY,
+        TOO_MANY_BYTES, BAD_MEMBER; and StorageError where an object store has no credentials for us or cannot
+        be reached.
         """
         ref = RowRef.parse(location)
         if ref is not None:
@@ -73,6 +74,8 @@ class Fetcher:
 
     def _tried(self, location: str, read: Callable[[], T]) -> T:
         """What `read` gives, once it does not fail. location: of the file that it reads."""
+        if why := misread(location):
+            raise Reject(Reason.BAD_ADDRESS, why)
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
         for attempt in range(1, self._attempts + 1):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
 from frpipe.core.errors import ManifestError
-from frpipe.io.manifest.manifest import Format
+from frpipe.io.manifest.list_files import Format
 
 # The wide forms too, which spreadsheets of some languages read likewise.
 _FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}](?s:.)"
@@ -26,7 +26,7 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 def write_manifest(path: Path, format: Format, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write batches of `schema` to a local file.
 
-    Raises ManifestError where a CSV file would hold what a spreadsheet takes for a formula.
+    Raises ManifestError where a CSV file would hold what a spreadsheet takes for a formula, or line breaks.
     """
     if format == "jsonl":
         _write_jsonl(path, batches)
@@ -44,6 +44,10 @@ def _without_formulas(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> I
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     for batch in batches:
         for name in texts:
+            if pc.any(pc.match_substring_regex(batch.column(name), "[\r\n]")).as_py():
+                raise ManifestError(
+                    f"{name} holds line breaks, which a list in CSV may not", "write a .parquet or .jsonl"
+                )
             if count := sum(_formulas(batch.column(name))):
                 raise _refused(f"{name} of {count:,} row{'s' * (count > 1)} or more begins")
         yield batch

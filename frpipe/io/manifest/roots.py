@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import unquote
 
 from frpipe.core.errors import ConfigError
 from frpipe.io.manifest.row_faults import BadRow, RowFault
 from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
+
+# Of a path that is resolved folder by folder, each remembered.
+_MOST_FOLDERS = 100
 
 
 class Roots:
@@ -25,7 +31,7 @@ class Roots:
         self._named = tuple((root, os.path.realpath(root)) for root in named)
         self._local = tuple(real for _, real in self._named)
         self._remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
-        self._real_folder = lru_cache(maxsize=1 << 16)(os.path.realpath) if remember else os.path.realpath
+        self._real_folder = lru_cache(maxsize=1 << 16)(self._by_parent) if remember else os.path.realpath
 
     def __bool__(self) -> bool:
         return bool(self._local or self._remote)
@@ -63,13 +69,18 @@ class Roots:
 
         The folder's part is remembered, so a photo costs one lstat.
         """
-        folder, name = os.path.split(path)
-        joined = f"{str(self._real_folder(folder)).rstrip('/')}/{name}"
+        folder, _, name = path.rpartition("/")
+        joined = f"{str(self._real_folder(folder or '/')).rstrip('/')}/{name}"
         try:
             linked = stat.S_ISLNK(os.lstat(joined).st_mode)
         except OSError:
             return joined
         return os.path.realpath(joined) if linked else joined
+
+    def _by_parent(self, folder: str) -> str:
+        """The real path of a folder, from the remembered one of its parent."""
+        deep = folder.count("/") > _MOST_FOLDERS
+        return os.path.realpath(folder) if deep or folder == "/" else self.real(folder)
 
 
 def needs_root(location: str) -> bool:
@@ -78,16 +89,46 @@ def needs_root(location: str) -> bool:
     return bool(scheme) and scheme not in uris.OBJECT_STORES
 
 
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_HALF_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|data:", re.IGNORECASE)
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+def misread(image_uri: str, folder: str = "") -> str:
+    """Why an address is none that is read here; an empty text where it is one.
+
+    A row with such an address keeps it as its location, and is rejected when its photo is to be read.
+    folder: what relative paths start from.
+    """
+    scheme, rest = uris.split(image_uri)
+    if scheme or not (":" in image_uri or "\\" in image_uri or image_uri.startswith("~")):
+        return ""
+    why = ""
+    if image_uri.startswith("~"):
+        why = "~ is not replaced by a home folder: write the whole path"
+    elif _DRIVE.match(image_uri):
+        why = "a path of Windows: write it as this machine sees it"
+    elif rest == image_uri and _HALF_URI.match(image_uri):
+        why = "a scheme without //: write a plain path, or SCHEME:// and a path"
+    elif rest != image_uri and _ENCODED.search(rest) and not os.path.lexists(rest):
+        why = "percent-encoded, which is taken as written: write a plain path"
+    elif "\\" in rest and uris.is_local(folder) and not os.path.lexists(Path(folder, rest)):
+        why = "backslashes between folders: write slashes"
+    return why
+
+
 class Resolver:
     """Turns the address of a photo in a manifest into the absolute location that a worker reads.
 
     manifest_folder: canonical URI of the folder that relative paths start from.
     count_links: also count in `linked` the local photos that are reached by links inside the bounds, and in
-    `unbounded` those that nothing bounds: absolute paths where there are no roots.
+    `unbounded` those that nothing bounds: absolute paths where there are no roots.  misread: counts of
+    addresses that are none, by why.
     """
 
     def __init__(self, manifest_folder: str, roots: tuple[str, ...], *, count_links: bool = False) -> None:
         self.linked = self.unbounded = 0
+        self.misread: Counter[str] = Counter()
         self._counts = count_links
         self._folder = manifest_folder
         self._local = uris.is_local(manifest_folder)
@@ -102,8 +143,11 @@ class Resolver:
         """
         if shard := ShardRef.parse(image_uri):
             return str(ShardRef(self.resolve(shard.file), shard.member))
-        if not image_uri:
+        if not image_uri or image_uri.isspace():
             raise BadRow(RowFault.NO_URI)
+        if why := misread(image_uri, self._folder):
+            self.misread[why] += 1
+            return image_uri
         scheme, rest = uris.split(image_uri)
         if not rest or "\0" in rest or ("::" in image_uri and "://" in image_uri):
             raise BadRow(RowFault.BAD_PATH)

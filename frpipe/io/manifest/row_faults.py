@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,10 +23,6 @@ class RowFault(Enum):
     OTHER_FORM = (
         "with the image_id of an earlier row in another Unicode form, which looks the same",
         "keep one of the two, or rename one: ids are compared after Unicode NFC",
-    )
-    COLUMNS = (
-        "with another number of columns than the header",
-        "quote values that hold commas or line breaks",
     )
     BAD_PATH = (
         "with an image_uri that is no path",
@@ -83,15 +79,6 @@ class RowTally:
         if len(count.first) < _SHOWN:
             count.first.append(((file, row), like))
 
-    def counter(self, fault: RowFault, file: int) -> Callable[[int], None]:
-        """A function that counts a row of one file by its number."""
-        return lambda row: self.add(fault, file, row)
-
-    @property
-    def kinds(self) -> frozenset[RowFault]:
-        """The faults that were seen."""
-        return frozenset(self._counts)
-
     def cap(self) -> None:
         """Note that there are more than were counted."""
         self._capped = True
@@ -100,12 +87,7 @@ class RowTally:
         """Raises ManifestError with the number of bad rows of each kind and the first few places."""
         if not self._counts:
             return
-        # A row with a missing or extra column is not numbered by the reader, so the other numbers are off.
-        kinds = (
-            [RowFault.COLUMNS]
-            if RowFault.COLUMNS in self._counts
-            else sorted(self._counts, key=lambda kind: -self._counts[kind].rows)
-        )
+        kinds = sorted(self._counts, key=lambda kind: -self._counts[kind].rows)
         raise ManifestError("; ".join(map(self._line, kinds)), kinds[0].value[1])
 
     def _line(self, fault: RowFault) -> str:

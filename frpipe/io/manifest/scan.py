@@ -14,7 +14,7 @@ import pyarrow as pa
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
-from frpipe.io.manifest.manifest import SUFFIXES
+from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
 from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, is_one_line, may_be_listed

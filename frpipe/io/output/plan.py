@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ import pyarrow as pa
 from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
-from frpipe.io.manifest.manifest import Manifest, fingerprint
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.manifest.row_list import fingerprint
+from frpipe.io.manifest.survey import Survey
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import part_name
 from frpipe.io.storage.folder import Folder
@@ -73,12 +75,14 @@ class Draft:
     files: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, manifest_uri: str, reserved: frozenset[str] = frozenset()) -> Draft:
-        """Open and identify a manifest.
+    def of(
+        cls, manifest_uri: str, reserved: frozenset[str] = frozenset(), nobody: Iterable[str] = ()
+    ) -> Draft:
+        """Open and identify a manifest. reserved, nobody: as in `Manifest.open`.
 
         Raises ManifestError: it cannot be opened, or its columns will not do.
         """
-        manifest = Manifest.open(manifest_uri, reserved)
+        manifest = Manifest.open(manifest_uri, reserved, nobody)
         return cls(manifest, *fingerprint(manifest))
 
     @property
@@ -105,10 +109,16 @@ def plan(
     return plan_of(draft, out, draft.part_rows(workers) if part_rows == "auto" else part_rows, roots)
 
 
-def plan_of(draft: Draft, out: Folder, part_rows: int, roots: tuple[str, ...] = ()) -> Plan:
+def plan_of(
+    draft: Draft,
+    out: Folder,
+    part_rows: int,
+    roots: tuple[str, ...] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Plan:
     """Check the whole manifest and write its parts to `out`, or find that this was done.
 
-    The size of parts is settled by the first run on an output.
+    say: told what is doubtful in the manifest. The size of parts is settled by the first run on an output.
     Raises ManifestError (nothing usable is left behind), ConfigError (roots, part_rows), StorageError, and
     OutputError where the output holds the plan of another manifest.
     """
@@ -122,7 +132,10 @@ def plan_of(draft: Draft, out: Folder, part_rows: int, roots: tuple[str, ...] = 
                 "use another output folder",
             )
         return existing
-    rows, parts = _write_parts(draft.manifest, roots, out.child(PLAN), part_rows)
+    survey = Survey(draft.manifest.nobody)
+    rows, parts = _write_parts(admitted(draft.manifest, roots, survey=survey), out.child(PLAN), part_rows)
+    for remark in (*draft.manifest.remarks, *survey.remarks()):
+        say(remark)
     index = {
         "format_version": FORMAT_VERSION,
         "rows": rows,
@@ -216,11 +229,11 @@ def _existing(out: Folder) -> Plan | None:
         return None
 
 
-def _write_parts(manifest: Manifest, roots: tuple[str, ...], folder: Folder, size: int) -> tuple[int, int]:
+def _write_parts(tables: Iterable[pa.Table], folder: Folder, size: int) -> tuple[int, int]:
     rows = parts = 0
     try:
         with PartWriter(folder) as writer:
-            for table in slices(admitted(manifest, roots), size):
+            for table in slices(tables, size):
                 writer.write(part_name(parts), table)
                 rows += table.num_rows
                 parts += 1

@@ -68,7 +68,7 @@ class Enrollment(Startable[Report]):
         begun = run.begun(out)
         config = going_on(self.config, begun.get("identity", {}).get("recipe"), self.say)
         spec = run_spec(config, out.uri, self.obeyed)
-        draft = Draft.of(self.manifest, spec.reserved_names)
+        draft = Draft.of(self.manifest, spec.reserved_names, config.manifest.nobody)
         return EnrollPlan(self, spec, draft, begun.get("part_rows"))
 
 
@@ -93,6 +93,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
             "schema_version": self.spec.recipe.schema_version,
             "manifest": self.draft.fingerprint,
             "recipe": self.spec.recipe.as_dict(),
+            **({"nobody": nobody} if (nobody := sorted(self.draft.manifest.nobody)) else {}),
         }
 
     @property
@@ -120,7 +121,8 @@ class EnrollPlan(PartWork, Plan[Audit]):
         """Check and cut the manifest. How large parts are follows from the cluster of the first launch."""
         self.spec = self.spec.model_copy(update={"claim": facts.get(run.CLAIM, "")})
         try:
-            self.partition = plan_of(self.draft, out, facts["part_rows"], self.spec.config.storage.roots)
+            roots = self.spec.config.storage.roots
+            self.partition = plan_of(self.draft, out, facts["part_rows"], roots, self.job.say)
         except (ManifestError, ConfigError):
             run.release(out)
             raise
@@ -143,7 +145,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
     def describe(self) -> DryRun:
         size, roots = self.part_rows or self._rows_of_part(), self.spec.config.storage.roots
         with tempfile.TemporaryDirectory() as scratch:
-            plan = plan_of(self.draft, Folder.at(scratch), size, roots)
+            plan = plan_of(self.draft, Folder.at(scratch), size, roots, self.job.say)
             first = read_part(Folder.at(scratch), 0) if plan.parts else None
         self.partition, self.sample = plan, first["location"].to_pylist() if first is not None else []
         return _described(self.job, self.spec, plan, self.pools)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from frpipe.core.errors import GalleryMismatch
 from frpipe.gallery.spec import GallerySpec
-from frpipe.io.manifest.manifest import SUFFIXES
+from frpipe.io.manifest.list_files import is_list, is_pattern
 from frpipe.io.output import run
 from frpipe.io.output.features import PartRows
 from frpipe.io.storage.folder import Folder
@@ -38,11 +37,11 @@ def probe_units(parts: Mapping[int, PartRows], rows: int) -> list[Parts]:
 
 
 def is_manifest(probes: str) -> bool:
-    """Whether a URI names a manifest (a file, or a folder of files), not the output of a run."""
+    """Whether a URI names a manifest (a file, a folder of files or a pattern), not the output of a run."""
     folder = Folder.at(probes)
     if folder.exists(run.RUN):
         return False
-    return _suffixed(probes) or any(_suffixed(name) for name in folder.walk())
+    return is_list(probes) or any(map(is_list, folder.walk())) or is_pattern(probes)
 
 
 def check_recipe(source: FeatureRun, gallery: GallerySpec) -> None:
@@ -51,7 +50,3 @@ def check_recipe(source: FeatureRun, gallery: GallerySpec) -> None:
         gallery.check_same(source.spec)
     except GalleryMismatch as error:
         raise GalleryMismatch(error.message, source.remedy(gallery.embedder_hash)) from None
-
-
-def _suffixed(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES

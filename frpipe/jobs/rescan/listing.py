@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError
 from frpipe.core.report import STAGES
-from frpipe.io.manifest.manifest import Format
+from frpipe.io.manifest.list_files import Format
 from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.output import run
 from frpipe.io.output.features import Features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -119,6 +119,10 @@ class VerifyPlan(Plan[PairCounts]):
     def names(self) -> PairNames:
         """Who is named in the list. Reads it to its end."""
         return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return (*self.pairs.rows_of.remarks, *self.names.remarks())
 
     def check(self) -> None:
         """Read the list: it may not be one, or name too many photos."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -16,20 +15,12 @@ from frpipe.core.config import canonical_hash
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
-from frpipe.io.manifest.columns import Columns
-from frpipe.io.manifest.formats import csv, jsonl, parquet
-from frpipe.io.manifest.manifest import SUFFIXES, Manifest, fingerprint, is_manifest_file
-from frpipe.io.manifest.row_faults import RowTally
+from frpipe.io.manifest.row_list import RowList, fingerprint
 from frpipe.io.output.plan import slices
-from frpipe.io.storage import uri as uris
-from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.verify.named_faces import NAME_BYTES
 from frpipe.jobs.verify.schema import A, B, carried
 
-_READERS = {"parquet": parquet.schema, "csv": csv.schema, "jsonl": jsonl.schema}
 _SHOWN = 5
-
-
 _MB = 10**6
 
 
@@ -37,7 +28,7 @@ _MB = 10**6
 class PairList:
     """schema: the list's columns as they travel to the result; a and b as strings."""
 
-    rows_of: Manifest
+    rows_of: RowList
     schema: pa.Schema
 
     @classmethod
@@ -47,17 +38,11 @@ class PairList:
         Raises ManifestError: no list, no columns a and b, a column with a name of ours or of a type that
         some readers of Parquet lack.
         """
-        place = uris.canonical(uri)
-        folder, files = _find(place)
-        suffixes = {PurePosixPath(entry.name).suffix.lower() for entry in files}
-        formats = {SUFFIXES[suffix] for suffix in suffixes}
-        if len(formats) > 1:
-            raise ManifestError("the list of pairs holds files of several formats", "keep to one in a folder")
-        format = formats.pop()
-        found = _common_schema(folder, files, _READERS[format])
-        # All columns of a list of pairs are what a manifest calls its own.
-        columns = Columns(embedded=True, has_id=False, has_subject=False, extra=found)
-        return cls(Manifest(place, folder, files, format, found, columns), carried(found))
+        sides = frozenset({A, B})
+        found = RowList.opened(uri, "list of pairs", sides, sides)
+        schema = carried(found.schema)
+        found.require(A, B)
+        return cls(found, schema)
 
     @property
     def digest(self) -> str:
@@ -66,27 +51,22 @@ class PairList:
 
     def blocks(self, rows: int) -> Iterator[pa.Table]:
         """All pairs in order, so many a table; the last may be smaller."""
-        return slices((table for _, _, table in self._tables(RowTally(self.rows_of.names))), rows)
+        return slices((table for _, _, table in self._tables()), rows)
 
     def checked(self) -> Iterator[pa.Table]:
         """All pairs in order, and at the end ManifestError where rows cannot be used, with their numbers."""
-        tally, nulls = RowTally(self.rows_of.names), _Nulls()
-        for file, first, table in self._tables(tally):
+        nulls = _Nulls()
+        for file, first, table in self._tables():
             nulls.add(table, file, first, self.rows_of.names)
             yield table
-        try:
-            tally.raise_if_any()
-        except ManifestError as error:
-            raise _ours(error) from None
         nulls.raise_if_any()
 
-    def _tables(self, tally: RowTally) -> Iterator[tuple[int, int, pa.Table]]:
-        try:
-            for file, first, batch in self.rows_of.batches(tally):
-                table = pa.Table.from_batches([batch]).select(self.schema.names)
-                yield file, first, table.cast(self.schema)
-        except ManifestError as error:
-            raise _ours(error) from None
+    def _tables(self) -> Iterator[tuple[int, int, pa.Table]]:
+        for batch in self.rows_of.batches():
+            table = pa.Table.from_batches([batch.rows])
+            for at, side in ((table.schema.get_field_index(side), side) for side in (A, B)):
+                table = table.set_column(at, side, batch.text(side))
+            yield batch.file, batch.first_row, table.cast(self.schema)
 
 
 class _Nulls:
@@ -113,43 +93,6 @@ class _Nulls:
                 f"the list of pairs: {count:,} rows without {A} or {B} (row {', '.join(self._first)}{more})",
                 "name both sides of each pair, or take the rows out",
             )
-
-
-def _find(place: str) -> tuple[Folder, tuple[Entry, ...]]:
-    folder = Folder.at(place)
-    inside = tuple(entry for entry in folder.list() if is_manifest_file(entry.name))
-    if inside:
-        return folder, inside
-    parent, name = uris.parent(place)
-    if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-        raise ManifestError(
-            f"{place} is neither a .parquet, .csv or .jsonl file nor a folder of them", "check --pairs"
-        )
-    try:
-        return Folder.at(parent), (Folder.at(parent).entry(name),)
-    except FileNotFoundError:
-        raise ManifestError(f"there is no list of pairs {place}", "check --pairs") from None
-
-
-def _common_schema(folder: Folder, files: tuple[Entry, ...], read: Callable[..., pa.Schema]) -> pa.Schema:
-    found: list[pa.Schema] = []
-    for entry in files:
-        with folder.open(entry.name) as file:
-            try:
-                found.append(read(file).remove_metadata())
-            except ManifestError as error:
-                raise _ours(error) from None
-        if set(found[-1]) != set(found[0]):
-            raise ManifestError(
-                f"{entry.name} of the list of pairs has other columns or types than {files[0].name}",
-                "write all files alike",
-            )
-    return found[0]
-
-
-def _ours(error: ManifestError) -> ManifestError:
-    """The readers speak of a manifest."""
-    return ManifestError(f"the list of pairs: {error.message}", error.remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +124,12 @@ class PairNames:
         if len(number) * _bytes_each(dim) > memory_mb * _MB:
             raise _too_many("", len(number), dim, memory_mb)
         return cls(number, rows, len(number) * _bytes_each(dim) / _MB)
+
+    def remarks(self) -> Iterator[str]:
+        """What is doubtful in the names: they are counted, and not said."""
+        padded = sum(name != name.strip() for name in self.number)
+        if padded:
+            yield f"warning: {padded:,} names in the list of pairs have blanks around them, which count"
 
     def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
         """(n,) of the names in one side of some pairs."""

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import NothingCompared, OutputError
 from frpipe.core.threshold import Threshold, threshold_lines
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.verify.schema import STATUSES
@@ -76,6 +76,15 @@ class Verified:
             raise OutputError(
                 "the output's report was written by another version of frpipe", "read its report.md"
             ) from None
+
+    def raise_if_nothing(self) -> None:
+        """Raises NothingCompared where each pair lacks a side: the list hardly names photos of this run."""
+        if not self.status["compared"]:
+            raise NothingCompared(
+                f"the run is complete, but none of {self.pairs:,} pairs could be compared: each lacks a "
+                f"side{_listed(self.reasons)}",
+                "name photos as the enroll output does, by image_id, image_uri or face_id: see its images/",
+            )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

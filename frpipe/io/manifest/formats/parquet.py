@@ -18,30 +18,30 @@ BUFFER_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 14
 
 
-def open_parquet(file: BinaryIO) -> pq.ParquetFile:
-    """A Parquet file for streaming. Raises ManifestError if it is none."""
-    with _refused():
+def open_parquet(file: BinaryIO, name: str) -> pq.ParquetFile:
+    """A Parquet file for streaming. name: for messages.  Raises ManifestError if it is none."""
+    with _refused(name):
         return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
-def schema(file: BinaryIO) -> pa.Schema:
+def schema(file: BinaryIO, name: str) -> pa.Schema:
     """The file's columns."""
-    with _refused():
-        found = open_parquet(file).schema_arrow
+    with _refused(name):
+        found = open_parquet(file, name).schema_arrow
         # A name that is no UTF-8 shows only when it is read.
         plain = pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
         return image_struct.as_read(plain)
 
 
-def rows(file: BinaryIO) -> int:
+def rows(file: BinaryIO, name: str) -> int:
     """The number of rows, from the footer."""
-    return int(open_parquet(file).metadata.num_rows)
+    return int(open_parquet(file, name).metadata.num_rows)
 
 
-def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def batches(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows in order, some columns only."""
-    with _refused():
-        parquet = open_parquet(file)
+    with _refused(name):
+        parquet = open_parquet(file, name)
         if image := image_struct.struct_column(parquet.schema_arrow):
             yield from image_struct.batches(parquet, columns, image)
         else:
@@ -49,7 +49,7 @@ def batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
+def _refused(name: str) -> Iterator[None]:
     """Turn Arrow's errors about the bytes of a file into ManifestError; storage errors pass unchanged."""
     try:
         yield
@@ -58,12 +58,10 @@ def _refused() -> Iterator[None]:
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
         if isinstance(error, MemoryError):
-            raise out_of_memory("a .parquet file of the manifest") from error
+            raise out_of_memory(name) from error
         if isinstance(error, NotImplementedError):
             raise ManifestError(
-                "a .parquet file of the manifest uses something of Parquet that this pyarrow does not read",
+                f"{name} uses something of Parquet that this pyarrow does not read",
                 "write it anew with usual types and compression",
             ) from error
-        raise ManifestError(
-            "a .parquet file of the manifest is not Parquet, is damaged or is cut short", "write it anew"
-        ) from error
+        raise ManifestError(f"{name} is not Parquet, is damaged or is cut short", "write it anew") from error

@@ -1,0 +1,62 @@
+"""A sample of the photos of a manifest, opened to see how many are there and can be read."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+
+import pyarrow as pa
+
+from frpipe.core.config import Config
+from frpipe.core.reasons import Reject
+from frpipe.io.manifest.columns import ID, LOCATION, URI
+from frpipe.io.manifest.fetch import Fetcher
+from frpipe.io.manifest.roots import folder_of
+from frpipe.vision.decode import check_size
+from frpipe.vision.header import read_header
+
+_AT_ONCE = 16
+READABLE = "readable"
+
+
+class Probe:
+    """The photos whose ids have the least checksums: the same ones for the same list, in any order."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._chosen: list[tuple[int, str, str | None]] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Choose among more rows of a plan."""
+        if not self._size:
+            return
+        columns = (table[name].to_pylist() for name in (ID, LOCATION, URI))
+        self._chosen += [
+            (zlib.crc32(id.encode()), place, uri) for id, place, uri in zip(*columns, strict=True)
+        ]
+        self._chosen = sorted(self._chosen, key=lambda each: each[0])[: self._size]
+
+    def look(self, config: Config) -> Counter[str]:
+        """Read the chosen photos and their headers; how many are readable, and why others are not.
+
+        Raises StorageError where an object store cannot be reached at all.
+        """
+        locations = [place for _, place, _ in sorted(self._chosen, key=lambda each: each[1])]
+        uris = {place: uri for _, place, uri in self._chosen}
+        folders = [folder_of(uris[place], place) for place in locations]
+        fetcher = Fetcher(config.storage.roots, 1, config.decode.max_bytes)
+        found = fetcher.stream(locations, _AT_ONCE, _AT_ONCE, folders)
+        return Counter(_judged(photo, config) for photo in found)
+
+
+def _judged(photo: bytes | Reject, config: Config) -> str:
+    if isinstance(photo, Reject):
+        return photo.reason
+    if config.decode.plugins:
+        return READABLE
+    try:
+        header = read_header(photo)
+        check_size(header.width, header.height, config.decode)
+    except Reject as why:
+        return why.reason
+    return READABLE

@@ -13,11 +13,14 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from doc_blocks import ROOT, Block, blocks_of
+from doc_blocks import ROOT, blocks_of
 from doc_place import enrolled, frpipe, gallery, in_this_process, make_models, make_place
 
 pytestmark = pytest.mark.slow
 BLOCKS = [block for block in blocks_of(ROOT / "docs/outputs.md") if block.why == "spark"]
+QUERIES = [
+    query for block in BLOCKS for query in re.findall(r'spark\.sql\("""(.*?)"""\)', block.text, re.DOTALL)
+]
 TABLES = (
     "OUT/images",
     "OUT/faces",
@@ -67,7 +70,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def _here(text: str, place: Path) -> str:
-    return text.replace("s3a://bucket/", f"{place}/").strip().rstrip(";")
+    return text.replace("s3a://bucket/", f"{place}/")
 
 
 def _plain(value: Any) -> Any:
@@ -109,9 +112,9 @@ def _in_duckdb(query: str) -> str:
     return query
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "sql"], ids=lambda block: block.place)
-def test_a_query_has_the_answer_of_duckdb(spark: Any, place: Path, block: Block) -> None:
-    query = _here(block.text, place)
+@pytest.mark.parametrize("text", QUERIES, ids=lambda text: text.splitlines()[1])
+def test_a_query_has_the_answer_of_duckdb(spark: Any, place: Path, text: str) -> None:
+    query = _here(text, place)
     theirs = [[*_plain(row).values()] for row in spark.sql(query).collect()]
     ours = [_plain(row) for row in duckdb.sql(_in_duckdb(query)).fetchall()]
     assert len(ours) > 0
@@ -126,9 +129,9 @@ def _flat(rows: list[list[Any]]) -> list[list[Any]]:
 
 
 def test_the_program_of_the_page_runs(spark: Any, place: Path) -> None:
-    (block,) = (b for b in BLOCKS if b.language == "python")
     names: dict[str, Any] = {"spark": spark}
-    exec(compile(_here(block.text, place), block.place, "exec"), names)
+    for block in BLOCKS:
+        exec(compile(_here(block.text, place), block.place, "exec"), names)
     vectors = duckdb.sql(f"SELECT embedding FROM '{place}/OUT/faces/*.parquet'").fetchall()
     assert names["vectors"].shape == (len(vectors), 128)
     assert np.allclose(np.linalg.norm(names["vectors"], axis=1), 1)

@@ -196,15 +196,6 @@ class Program:
         elif words[0] == "frpipe" and not {"|", ">", ";"} & {*words}:
             code = _code(lambda: main(words[1:]), said)
         elif words[0] == "python" and words[1].startswith("jobs/"):
-            if "..." in words:
-                words[words.index("...") :][:1] = []
-                words = [
-                    *(w for w in words if w != "..."),
-                    "--manifest",
-                    "m.parquet",
-                    "--output",
-                    f"out/{id(words)}",
-                ]
             job = importlib.import_module(f"frpipe.cli.jobs.{Path(words[1]).stem}")
             code = _code(lambda: job.main(words[2:]), said)
         elif words[0] != ".":

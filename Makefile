@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
+.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults test-spark soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -48,10 +48,14 @@ soak: models      ## ten nights in a row with kills: some ten minutes
 	$(BIN)/pytest -s -m slow tests/flow/test_soak.py
 
 test-slow: models ## what takes minutes: many kills, long races
-	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py
+	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py --ignore tests/docs/test_spark.py
 
 test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
 	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression_list.py tests/unit/test_erase_everywhere.py
+
+test-spark: models ## outputs in Spark: the same answers as in DuckDB; needs a Java, and half a gigabyte
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[spark]"
+	$(BIN)/pytest -m slow tests/docs/test_spark.py
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

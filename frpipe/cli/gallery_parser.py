@@ -108,12 +108,9 @@ def similarity(text: str) -> float:
     from frpipe.core.threshold import least_similarity
 
     try:
-        distance = float(text)
-    except ValueError:
-        distance = -1.0
-    if not 0 <= distance <= 2:
-        raise argparse.ArgumentTypeError("it is a cosine distance, from 0 to 2")
-    return least_similarity(distance)
+        return least_similarity(float(text))
+    except (ValueError, ConfigError):
+        raise argparse.ArgumentTypeError("it is a cosine distance, from 0 to 2") from None
 
 
 def identifier(text: str) -> str:

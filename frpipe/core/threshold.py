@@ -61,7 +61,12 @@ def least_similarity(distance: float) -> float:
     """The least similarity s for which 1 - s, as floats subtract, is at most this distance.
 
     So the pair whose distance was printed as exactly this one is accepted. `1 - distance` may be rounded up.
+    Raises ConfigError: it is no cosine distance.
     """
+    if not 0 <= distance <= 2:
+        raise ConfigError(
+            "a cosine distance is a number from 0 to 2", "the distance of a similarity s is 1 - s"
+        )
     above = (Fraction(distance) + Fraction(math.nextafter(distance, math.inf))) / 2
     least = float(1 - above)
     return max(-1.0, least if 1 - least <= distance else math.nextafter(least, math.inf))

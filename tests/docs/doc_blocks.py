@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,6 +14,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(
     r"^(?:<!-- not run: (?P<why>[\w ]+) -->\n)?```(?P<language>[\w{}-]*)\n(?P<text>.*?)^```$", re.M | re.S
 )
+_NUMBERS = count()
 
 
 @dataclass(frozen=True)
@@ -48,5 +50,9 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def words_of(command: str) -> list[str]:
-    """Without a comment at its end."""
-    return shlex.split(command, comments=True)
+    """Without a comment at its end; `...` is a manifest and a new output."""
+    words = shlex.split(command, comments=True)
+    if "..." in words:
+        at = words.index("...")
+        words[at : at + 1] = ["--manifest", "m.parquet", "--output", f"out/{next(_NUMBERS)}"]
+    return words

@@ -27,8 +27,13 @@ from frozen import AMENDED, FIXTURES, Frozen
 from PIL import Image
 
 from frpipe.cli.main import main
+from frpipe.jobs.evaluate import output
+from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.models.card import LooksSpec, ModelThreshold
 from frpipe.models.registry import Registry, read_card
+from frpipe.runtime.runtime import Runtime
+from frpipe.stages.locate import Locator
+from frpipe.testing.executors import InThisProcess
 from frpipe.testing.tiny import tiny_detector, tiny_embedder
 
 DETECTORS = ("yunet_2023mar", "retinaface_mnet025")
@@ -51,6 +56,17 @@ def frpipe(*words: object) -> None:
         except SystemExit as end:
             code = end.code
     assert code in {0, None}, f"exit code {code}: frpipe {' '.join(map(str, words))}\n{said.getvalue()}"
+
+
+def in_this_process(patch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """Take these models, keep jobs here, draw no plots, and let drawn people pass for photographed ones."""
+    pipeline_of.cache_clear()
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    for name in ("open", "nodes"):
+        patch.setattr(Runtime, name, getattr(InThisProcess, name))
+    patch.setattr(output, "figures", lambda _: [])
+    patch.setattr(Locator, "_is_no_photograph", lambda *_: False)
 
 
 def make_models(place: Path) -> dict[str, str]:

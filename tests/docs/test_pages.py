@@ -17,19 +17,15 @@ import duckdb
 import pytest
 import yaml
 from doc_blocks import PAGES, ROOT, Block, blocks_of, words_of
-from doc_place import NEEDS, make_models, make_place
+from doc_place import NEEDS, in_this_process, make_models, make_place
 
 from frpipe.cli.main import COMMANDS, main
 from frpipe.cli.main import _parser as frpipe_parser
 from frpipe.core.config import load_config
 from frpipe.core.night_config import load_night
 from frpipe.core.threshold import ThresholdCard
-from frpipe.jobs.evaluate import output
 from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.models.card import Card
-from frpipe.runtime.runtime import Runtime
-from frpipe.stages.locate import Locator
-from frpipe.testing.executors import InThisProcess
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 # What a block may need that tests do not have: its commands are read, and not run.
@@ -43,7 +39,7 @@ NOT_RUN = {
     "docs/kubernetes.md": ["cluster"],
     "docs/models.md": ["internet"],
     "docs/nightly.md": ["cluster"],
-    "docs/outputs.md": ["spark"],
+    "docs/outputs.md": ["spark"] * 5,
     "docs/recipes.md": ["internet", "gpu"],
     "docs/verify-job.md": ["cluster"],
 }
@@ -148,16 +144,8 @@ def test_settings_are_read(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tiny models under the names of real ones, and jobs that stay in this process."""
-    environment = make_models(tmp_path_factory.mktemp("models"))
-    pipeline_of.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        for name in ("open", "nodes"):
-            patch.setattr(Runtime, name, getattr(InThisProcess, name))
-        patch.setattr(output, "figures", lambda _: [])  # other tests draw; it takes long
-        # Drawn people are to pass for photographed ones.
-        patch.setattr(Locator, "_is_no_photograph", lambda *_: False)
+        in_this_process(patch, make_models(tmp_path_factory.mktemp("models")))
         yield
     pipeline_of.cache_clear()
 
@@ -210,15 +198,6 @@ class Program:
         elif words[0] == "frpipe" and not {"|", ">", ";"} & {*words}:
             code = _code(lambda: main(words[1:]), said)
         elif words[0] == "python" and words[1].startswith("jobs/"):
-            if "..." in words:
-                words[words.index("...") :][:1] = []
-                words = [
-                    *(w for w in words if w != "..."),
-                    "--manifest",
-                    "m.parquet",
-                    "--output",
-                    f"out/{id(words)}",
-                ]
             job = importlib.import_module(f"frpipe.cli.jobs.{Path(words[1]).stem}")
             code = _code(lambda: job.main(words[2:]), said)
         elif words[0] != ".":

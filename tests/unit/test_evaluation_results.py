@@ -94,7 +94,14 @@ class TestOutput:
         assert not (tmp_path / "report").exists()
 
     @pytest.mark.parametrize(
-        "wrong", [{"thresholds": [np.nan]}, {"targets": [0.0]}, {"cards": [1.0]}, {"confidence": 1.0}]
+        "wrong",
+        [
+            {"thresholds": [np.nan]},
+            {"thresholds": [1.2]},
+            {"targets": [0.0]},
+            {"cards": [1.0]},
+            {"confidence": 1.0},
+        ],
     )
     def test_numbers_out_of_range_are_refused_at_once(self, tmp_path: Path, wrong: dict[str, Any]) -> None:
         question = Asked(["nowhere"], str(tmp_path / "report"), **wrong)

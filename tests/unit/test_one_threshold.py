@@ -85,6 +85,9 @@ def test_a_pair_is_accepted_at_the_distance_that_is_printed_of_it() -> None:
         least = least_similarity(distance)
         assert similarity >= least and 1 - least <= distance
         assert 1 - math.nextafter(least, -2) > distance
+    for wrong in (-0.1, 2.1, math.nan):
+        with pytest.raises(frpipe.FrpipeError, match="from 0 to 2"):
+            least_similarity(wrong)
     assert (least_similarity(0), least_similarity(2), least_similarity(0.4)) == (1, -1, 0.6)
 
 

@@ -63,10 +63,8 @@ class Asked:
 
     def check(self) -> None:
         """Raise ConfigError where a number is none, or is out of its range."""
-        if not np.isfinite(self.thresholds).all():
-            raise ConfigError(
-                "a threshold is not a finite number", "give similarities, for example --threshold 0.4"
-            )
+        if any(not -1 <= threshold <= 1 for threshold in self.thresholds):
+            raise ConfigError("--threshold is a similarity, from -1 to 1", "for a distance say --distance")
         if any(not 0 < target <= 1 for target in self.targets):
             raise ConfigError("a target is a rate above 0 and at most 1", "for example --target 0.001")
         if any(not 0 < target < 1 for target in self.cards):

@@ -27,13 +27,6 @@ _NOT_CONTENT = {"took_s", "wall_s", "rows_per_s", "probes_per_s", "launch_rows",
 _NOT_CONTENT |= {"gallery_id", "commit", "gallery_commit", "since_commit"}
 
 
-def lfw_people(shared: Path, photos: int) -> list[list[Path]]:
-    """Of LFW people who have so many photos: these, person by person."""
-    folders = sorted((shared / "data/lfw/images").iterdir())
-    found = [sorted(folder.glob("*.jpg"))[:photos] for folder in folders]
-    return [[path.resolve() for path in some] for some in found if len(some) == photos]
-
-
 @dataclass(frozen=True)
 class Place:
     """A folder with an album, a gallery and the nights."""

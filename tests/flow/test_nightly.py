@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from cluster import Cluster
 from enrollment import ROOT
-from nights import Place, lfw_people, told
+from nights import Place, told
+from real_photos import people_with
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.night_config import NightConfig
@@ -28,8 +29,8 @@ _AMID, _BETWEEN = "step 2 of 7, enroll", "step 4 of 7, dedup"
 
 
 @pytest.fixture(scope="module")
-def people(shared: Path) -> list[list[Path]]:
-    return lfw_people(shared, 3)
+def people(real_photos: Path) -> list[list[Path]]:
+    return people_with(3, real_photos)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,9 @@ def joined(cluster: Cluster) -> Iterator[Cluster]:
 def first(
     joined: Cluster, people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Place, dict[str, Any]]:
-    """Eight people of one photo, and a file that is none."""
+    """Six people of one photo, and a file that is none."""
     place = Place(tmp_path_factory.mktemp("nights"))
-    for photos in people[:8]:
+    for photos in people[:6]:
         place.add(photos[:1])
     (place.album / people[0][0].parent.name / "broken.jpg").write_bytes(b"no photo")
     report, bad = place.run(joined, FIRST, retention={"nights": 9})
@@ -57,15 +58,15 @@ def first(
 def second(
     joined: Cluster, people: list[list[Path]], first: tuple[Place, dict[str, Any]]
 ) -> tuple[Place, dict[str, Any], Exception | None]:
-    """Four new people, four new photos of old ones, a photo under a second name, one gone and one changed."""
+    """Two new people, three new photos of old ones, a photo under a second name, one gone and one changed."""
     place, _ = first
-    for photos in people[8:12]:
+    for photos in people[6:8]:
         place.add(photos[:2])
-    for photos in people[:4]:
+    for photos in people[:3]:
         place.add(photos[1:2])
-    place.add(people[5][:1], person="zz-double")
-    shutil.rmtree(place.album / people[7][0].parent.name)
-    shutil.copy2(people[6][2], place.album / people[6][0].parent.name / people[6][0].name)
+    place.add(people[3][:1], person="zz-double")
+    shutil.rmtree(place.album / people[5][0].parent.name)
+    shutil.copy2(people[4][2], place.album / people[4][0].parent.name / people[4][0].name)
     return place, *place.run(joined, SECOND, gates={"max_new_duplicates": 0})
 
 
@@ -75,9 +76,9 @@ Second = tuple[Place, dict[str, Any], Exception | None]
 def test_the_first_night_takes_all_and_compares_with_nothing(first: tuple[Place, dict[str, Any]]) -> None:
     place, report = first
     steps = report["steps"]
-    assert steps["scan"]["new"] == 9
-    assert (steps["enroll"]["ok"], steps["enroll"]["reasons"]) == (8, {"unknown_format": 1})
-    assert steps["differences"]["people"]["person_new"] == 8
+    assert steps["scan"]["new"] == 7
+    assert (steps["enroll"]["ok"], steps["enroll"]["reasons"]) == (6, {"unknown_format": 1})
+    assert steps["differences"]["people"]["person_new"] == 6
     assert steps["differences"]["clusters"] is None
     assert "not_done" in steps["identify"]
     assert {each["verdict"] for each in steps["drift"]["measures"].values()} == {"insufficient data"}
@@ -90,13 +91,13 @@ def test_the_second_night_does_what_is_new_and_reports_the_difference(second: Se
     _, report, _ = second
     steps = report["steps"]
     scan = {name: steps["scan"][name] for name in ("new", "changed", "vanished", "people_without_photos")}
-    assert scan == {"new": 13, "changed": 1, "vanished": 1, "people_without_photos": 1}
-    assert steps["enroll"]["rows"] == 14
-    assert steps["consolidate"]["added"] + steps["consolidate"]["replaced"] == 14
-    assert steps["differences"]["people"] == {"person_new": 5, "person_gone": 0}
-    assert steps["differences"]["gallery"]["people"] == 13
+    assert scan == {"new": 8, "changed": 1, "vanished": 1, "people_without_photos": 1}
+    assert steps["enroll"]["rows"] == 9
+    assert steps["consolidate"]["added"] + steps["consolidate"]["replaced"] == 9
+    assert steps["differences"]["people"] == {"person_new": 3, "person_gone": 0}
+    assert steps["differences"]["gallery"]["people"] == 9
     assert steps["dedup"]["since"] == FIRST
-    assert steps["dedup"]["fresh_templates"] == 14
+    assert steps["dedup"]["fresh_templates"] == 9
     assert steps["differences"]["clusters"] == {"cluster_new": 1, "cluster_grown": 0, "cluster_gone": 0}
     assert report["lists"]["person_new"][-1] == "zz-double"
     assert len(report["lists"]["photo_vanished"]) == len(report["lists"]["person_without_photos"]) == 1
@@ -108,13 +109,13 @@ def test_photos_are_searched_in_the_gallery_as_it_was_before_them(
 ) -> None:
     place, report, _ = second
     found = report["steps"]["identify"]["gallery"]
-    assert (found["gallery_version"], found["subjects"]) == (1, 8)
+    assert (found["gallery_version"], found["subjects"]) == (1, 6)
     known = sum(
-        f"{people[n][1].parent.name}/{people[n][1].name}" in str(place.content(SECOND)) for n in range(4)
+        f"{people[n][1].parent.name}/{people[n][1].name}" in str(place.content(SECOND)) for n in range(3)
     )
-    assert known == 4
-    # Of people who were there: four second photos, the double, and one whose photo changed.
-    assert 4 <= found["identified"] <= 6
+    assert known == 3
+    # Of people who were there: three second photos, the double, and one whose photo changed.
+    assert 3 <= found["identified"] <= 5
     measures = report["steps"]["drift"]["measures"]
     assert sorted(measures) == [
         "detection_score",
@@ -126,7 +127,7 @@ def test_photos_are_searched_in_the_gallery_as_it_was_before_them(
     ]
     mated = measures["mated_similarity"]["tonight"]
     # The changed photo's own old template is no other template of that person.
-    assert mated["count"] == 4
+    assert mated["count"] == 3
     assert 0.3 < mated["median"] < 0.99
 
 
@@ -185,7 +186,7 @@ def third(
 ) -> tuple[Place, Place, list[str]]:
     """The same third night twice: undisturbed, and killed in the middle of a step and between two."""
     place, *_ = second
-    for photos in people[12:16]:
+    for photos in people[8:9]:
         place.add(photos[:2])
     calm = Place(tmp_path_factory.mktemp("calm") / "copy")
     shutil.copytree(place.root, calm.root)
@@ -247,7 +248,7 @@ def test_too_many_vanished_photos_keep_a_night_from_the_gallery_until_the_gate_i
     third: tuple[Place, Place, list[str]], joined: Cluster
 ) -> None:
     _, calm, _ = third
-    for folder in sorted(calm.album.iterdir())[:12]:
+    for folder in sorted(calm.album.iterdir())[:6]:
         shutil.rmtree(folder)
     night, next_night = "2026-11-27", "2026-11-28"
     report, bad = calm.run(joined, night, retention={"nights": 1})

@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -37,20 +37,23 @@ types: setup      ## mypy, strict
 layers: setup     ## imports point down
 	$(BIN)/lint-imports --no-cache
 
-unit: models      ## pytest, but for what takes minutes
+photos: setup     ## pull the demo's photos for the tests
+	$(BIN)/python tests/real_photos.py
+
+unit: models photos  ## pytest, but for what takes minutes
 	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-test-fast: lint types layers models  ## what to run often: no kills, no S3 jobs, one real Ray
+test-fast: lint types layers models photos  ## what to run often: no kills, no S3 jobs, one real Ray
 	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile tests/unit tests/contract \
 		tests/flow/test_enroll.py::test_rows_do_not_depend_on_the_executor
 
-soak: models      ## ten nights in a row with kills: some ten minutes
+soak: models photos  ## ten nights in a row with kills: some ten minutes
 	$(BIN)/pytest -s -m slow tests/flow/test_soak.py
 
-test-slow: models ## what takes minutes: many kills, long races
+test-slow: models photos  ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py
 
-test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
+test-faults: models photos  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
 	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression_list.py tests/unit/test_erase_everywhere.py
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from frpipe.models.card import Card
+    from frpipe.models.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 _SHARED = Path(os.environ.get("FRPIPE_SHARED", ROOT.parent / "shared"))
@@ -20,6 +27,28 @@ def shared() -> Path:
     if not (_SHARED / "models").is_dir():
         pytest.skip("the development models and photos (../shared) are not on this machine")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Registry:
+    """The weights that `make models` has pulled, and those of ../shared."""
+    from frpipe.models.registry import Registry
+
+    registry, folder = Registry.default(), _SHARED / "models"
+    return replace(registry, model_dirs=(folder,)) if folder.is_dir() else registry
+
+
+@pytest.fixture(scope="session")
+def real_card(real_models: Registry) -> Callable[[str], Card]:
+    """Cards by name; a test of one whose weights are not on this machine is skipped."""
+
+    def found(name: str) -> Card:
+        card = real_models.card(name)
+        if real_models.locate(card) is None:
+            pytest.skip(f"the weights of {name} are not on this machine")
+        return card
+
+    return found
 
 
 @pytest.fixture(scope="session")

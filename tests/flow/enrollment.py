@@ -7,9 +7,12 @@ import os
 import runpy
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,6 +57,16 @@ def enroll_here(manifest: object, output: object, *arguments: object) -> Path:
     done = job_here("enroll", "--manifest", manifest, "--output", output, *arguments)
     assert done.returncode == 0, done.stderr
     return Path(str(output))
+
+
+def until(condition: Callable[[], bool], job: subprocess.Popen[Any]) -> None:
+    """Wait for what a job does before it ends."""
+    while True:
+        ended = job.poll() is not None
+        if condition():
+            return
+        assert not ended, "the job ended before it could be disturbed"
+        time.sleep(0.01)
 
 
 def command(manifest: object, output: object, *arguments: str) -> list[str]:

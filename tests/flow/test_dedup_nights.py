@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +23,7 @@ from dedup_runs import (
     read_clusters,
     read_pairs,
 )
-from enrollment import ROOT
+from enrollment import ROOT, until
 
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
@@ -147,8 +145,8 @@ def test_a_kill_costs_no_row(
     command = [sys.executable, "jobs/dedup.py", *map(str, command_words(synthetic, output))]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as job:
-        _until(lambda: any(output.glob("pairs/part-*.parquet")), job)
-        _until(lambda: bool(cluster.actor_pids("Dedup")), job)
+        until(lambda: any(output.glob("pairs/part-*.parquet")), job)
+        until(lambda: bool(cluster.actor_pids("Dedup")), job)
         os.kill(cluster.actor_pids("Dedup")[0] if victim == "worker" else job.pid, signal.SIGKILL)
         code = job.wait(300)
     assert (code == 0) == (victim == "worker")
@@ -197,9 +195,3 @@ def test_a_dry_run_says_the_work_and_writes_nothing(
     assert plan.returncode == 0, plan.stderr
     assert "44,850 pairs" in plan.stdout
     assert not (tmp_path / "R").exists()
-
-
-def _until(condition: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
-    while not condition():
-        assert job.poll() is None, "the job ended before it could be disturbed"
-        time.sleep(0.005)

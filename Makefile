@@ -6,6 +6,8 @@ DEVICE ?= cpu
 BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
+# Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
 .PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
 
@@ -41,10 +43,10 @@ photos: setup     ## pull the demo's photos for the tests
 	$(BIN)/python tests/real_photos.py
 
 unit: models photos  ## pytest, but for what takes minutes
-	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-fast: lint types layers models photos  ## what to run often: no kills, no S3 jobs, one real Ray
-	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile tests/unit tests/contract \
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile tests/unit tests/contract \
 		tests/flow/test_enroll.py::test_rows_do_not_depend_on_the_executor
 
 soak: models photos  ## ten nights in a row with kills: some ten minutes

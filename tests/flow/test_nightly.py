@@ -181,10 +181,7 @@ def third(
     calm = Place(tmp_path_factory.mktemp("calm") / "copy")
     shutil.copytree(place.root, calm.root)
     calm.run(THIRD)
-    said = []
-    for line in (_AMID, _BETWEEN):
-        shutil.rmtree(place.root / "nights/_lease", ignore_errors=True)  # or it is waited for
-        said.append(_killed(place, cluster, line))
+    said = [_killed(place, cluster, line) for line in (_AMID, _BETWEEN)]
     report, bad = place.run(THIRD, cluster)
     assert bad is None
     assert report["cost"]["spent_s"] > 0

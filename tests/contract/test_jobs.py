@@ -59,15 +59,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
         yield found
 
 
-class TestEnroll(JobKit):
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def nobody_is_suspected(cls) -> Iterator[None]:
-        """No photo costs a worker here: to try photos one by one takes a part that is done again minutes."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers, "find_poison", _suspected)
-            yield
+@pytest.fixture(scope="class")
+def nobody_is_suspected() -> Iterator[None]:
+    """No photo costs a worker here: to try photos one by one takes a part that is done again minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "find_poison", _suspected)
+        yield
 
+
+@pytest.mark.usefixtures("nobody_is_suspected")
+class TestEnroll(JobKit):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls, home: Frozen) -> Make:
@@ -97,20 +98,29 @@ class TestEnroll(JobKit):
             carry_out(job)
 
 
+@pytest.mark.usefixtures("nobody_is_suspected")
 class TestReplay(JobKit):
     @pytest.fixture(scope="class")
     @classmethod
-    def make(cls, home: Frozen) -> Make:
-        return cls.asked(home)
+    def source(cls, home: Frozen, tmp_path_factory: pytest.TempPathFactory) -> str:
+        """A run of this copy's photos: those of the frozen run are wanted where it was made."""
+        out = str(tmp_path_factory.mktemp("source") / "out")
+        config = load_config(None, frozen.settings())
+        carry_out(Enrollment(str(home / "photos.csv"), out, config, InThisProcess()))
+        return out
 
     @pytest.fixture(scope="class")
     @classmethod
-    def other(cls, home: Frozen) -> Make:
-        return cls.asked(home, "decode.max_pixels=1000000")
+    def make(cls, source: str) -> Make:
+        return cls.asked(source)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def other(cls, source: str) -> Make:
+        return cls.asked(source, "decode.max_pixels=1000000")
 
     @staticmethod
-    def asked(home: Frozen, *settings: str) -> Make:
-        source = str(home / "enroll-finished")
+    def asked(source: str, *settings: str) -> Make:
         config = load_config(None, [*stored_settings(source), *settings])
         return lambda out, runtime, say: Replay(source, Choice.again(), out, config, runtime, say)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from frpipe.testing.detector_kit import DetectorKit
 from frpipe.testing.embedder_kit import EmbedderKit
 from frpipe.testing.photos import Pixels, flat, noise
 
-pytestmark = pytest.mark.shared
 cv2 = pytest.importorskip("cv2")
 
 DETECTORS = [
@@ -33,11 +32,6 @@ DETECTORS = [
 EMBEDDERS = ["sface_2021dec", "edgeface_xs_q", "mobilefacenet_faceplugin", "mobilefacenet_foamliu"]
 
 
-@pytest.fixture(scope="module")
-def registry(shared: Path) -> Registry:
-    return replace(Registry.default(), model_dirs=(shared / "models",))
-
-
 def read(path: Path) -> Pixels:
     pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     assert isinstance(pixels, np.ndarray)
@@ -47,25 +41,21 @@ def read(path: Path) -> Pixels:
 class TestDetectors(DetectorKit):
     @pytest.fixture(scope="class", params=DETECTORS)
     @classmethod
-    def card(cls, request: pytest.FixtureRequest, registry: Registry) -> Card:
-        card = registry.card(request.param)
-        if registry.locate(card) is None:
-            pytest.skip(f"{card.name} is not here: frpipe models pull {card.name}")
-        return card
+    def card(cls, request: pytest.FixtureRequest, real_card: Callable[[str], Card]) -> Card:
+        return real_card(request.param)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def session(cls, card: Card, registry: Registry) -> Session:
-        return open_session(registry.find(card), "cpu")
+    def session(cls, card: Card, real_models: Registry) -> Session:
+        return open_session(real_models.find(card), "cpu")
 
     @pytest.fixture(scope="class")
     @classmethod
-    def photos(cls, shared: Path) -> list[Pixels]:
-        data = shared / "data"
-        single = sorted((data / "lfw" / "images").glob("*/*.jpg"))[::800]
-        small = sorted((data / "lfw" / "images_unaligned150").glob("**/*.jpg"))[:1]
-        groups = [data / "groups" / "faces" / name for name in ("2007_007763.jpg", "2008_001009.jpg")]
-        return [read(path) for path in (*single, *small, *groups)]
+    def photos(cls, real_photos: Path) -> list[Pixels]:
+        """Portraits, a small one, and three side by side."""
+        paths = sorted(real_photos.glob("*/*.jpg"))
+        single = [read(path) for path in paths[:: len(paths) // 4]]
+        return [*single, cv2.resize(single[1], (150, 150)), cv2.hconcat(single[:3])]
 
     def test_finds_the_people_of_a_group(self, card: Card, session: Session, shared: Path) -> None:
         """Boxes of 2008_001009.jpg as annotated with the data set (left, top, width, height)."""
@@ -89,32 +79,33 @@ class TestDetectors(DetectorKit):
 class TestEmbedders(EmbedderKit):
     @pytest.fixture(scope="class", params=EMBEDDERS)
     @classmethod
-    def card(cls, request: pytest.FixtureRequest, registry: Registry) -> Card:
-        return registry.card(request.param)
+    def card(cls, request: pytest.FixtureRequest, real_card: Callable[[str], Card]) -> Card:
+        return real_card(request.param)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def session(cls, card: Card, registry: Registry) -> Session:
-        return open_session(registry.find(card), "cpu")
+    def session(cls, card: Card, real_models: Registry) -> Session:
+        return open_session(real_models.find(card), "cpu")
 
     @pytest.fixture(scope="class")
     @classmethod
-    def crops(cls, shared: Path) -> Pixels:
-        """The middle of deep-funneled photos, which is close to the aligned crop."""
-        paths = sorted((shared / "data" / "lfw" / "images").glob("*/*.jpg"))[::700]
+    def crops(cls, real_photos: Path) -> Pixels:
+        """The middle of portraits, which is close to the aligned crop."""
+        paths = sorted(real_photos.glob("*/*.jpg"))
+        paths = paths[:: len(paths) // 7]
         return np.stack([cv2.resize(read(path)[65:190, 63:188], (112, 112)) for path in paths])
 
 
-def test_loading_checks_the_role(registry: Registry) -> None:
+def test_loading_checks_the_role(real_models: Registry) -> None:
     with pytest.raises(ModelError, match="detector"):
-        load_detector(registry.card("sface_2021dec"), DetectConfig(), PoolConfig())
+        load_detector(real_models.card("sface_2021dec"), DetectConfig(), PoolConfig())
     with pytest.raises(ModelError, match="embedder"):
-        load_embedder(registry.card("yunet_2023mar"), EmbedConfig(), PoolConfig())
+        load_embedder(real_models.card("yunet_2023mar"), EmbedConfig(), PoolConfig())
 
 
-def test_the_defaults_load_and_run(registry: Registry) -> None:
-    detector = load_detector(registry.card("yunet_2023mar"), DetectConfig(), PoolConfig())
-    embedder = load_embedder(registry.card("sface_2021dec"), EmbedConfig(), PoolConfig())
+def test_the_defaults_load_and_run(real_models: Registry) -> None:
+    detector = load_detector(real_models.card("yunet_2023mar"), DetectConfig(), PoolConfig())
+    embedder = load_embedder(real_models.card("sface_2021dec"), EmbedConfig(), PoolConfig())
     assert len(detector.detect([noise(50, 50)])) == 1
     assert embedder.embed(noise(112, 112)[None]).shape == (1, embedder.dim)
 

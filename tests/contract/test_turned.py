@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +13,17 @@ import pytest
 from matplotlib import get_data_path
 from numpy.typing import NDArray
 from PIL import Image
+from real_photos import demo_photos
 
 from frpipe.core.config import load_config
 from frpipe.jobs.face_pipeline import FacePipeline, pipeline_of
+from frpipe.models.card import Card
+from frpipe.models.registry import Registry
 from frpipe.stages.locate import Located
 from frpipe.vision.geometry import apply, invert, similarity, template
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
-ROOT = Path(__file__).resolve().parents[2]
 DETECTORS = ["yunet_2023mar", "retinaface_mnet025", "scrfd_500m"]
 QUARTERS = (1, 2, 3)
 # No multiples of 90 degrees. The last is one that turns with its photo, and is rolled by 20 in it.
@@ -106,38 +109,31 @@ def test_a_turned_portrait_gives_the_vector_of_the_upright_one() -> None:
 
 def test_turned_photos_of_the_demo_give_the_vectors_of_the_upright_ones() -> None:
     """A part of a face, and six people."""
-    folder = ROOT / "out" / "demo" / "photos"
+    folder = demo_photos()
+    if folder is None:
+        pytest.skip("the demo's photos are not on this machine: python tests/real_photos.py fetches them")
     names = ("president-part-2.jpg", "six-strangers.jpg")
-    if not all((folder / name).is_file() for name in names):
-        pytest.skip("the photos of `make demo` are not in out/demo")
     is_the_same_when_turned(pipeline(), [read(folder / name) for name in names])
 
 
-@pytest.mark.shared
 class TestManyPeople:
     @pytest.fixture(scope="class")
     @classmethod
-    def photos(cls, shared: Path) -> list[Pixels]:
-        paths = sorted((shared / "data" / "lfw" / "images").glob("*/*.jpg"))
+    def photos(cls, real_photos: Path) -> list[Pixels]:
+        paths = sorted(real_photos.glob("*/*.jpg"))
         return [read(path) for path in paths[:: len(paths) // 8][:8]]
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def with_models(cls, shared: Path) -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FRPIPE_MODEL_DIR", str(shared / "models"))
-            yield
 
     @pytest.fixture(scope="class", params=DETECTORS)
     @classmethod
-    def detector(cls, request: pytest.FixtureRequest) -> str:
-        return str(request.param)
+    def detector(cls, request: pytest.FixtureRequest, real_card: Callable[[str], Card]) -> str:
+        return real_card(request.param).name
 
     @pytest.fixture(scope="class")
     @classmethod
-    def ours(cls, detector: str, with_models: None) -> FacePipeline:
-        del with_models
-        return pipeline(detector)
+    def ours(cls, detector: str, real_models: Registry) -> FacePipeline:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FRPIPE_MODEL_DIR", os.pathsep.join(map(str, real_models.model_dirs)))
+            return pipeline(detector)
 
     def test_a_turned_photo_gives_the_vectors_of_the_upright_one(
         self, ours: FacePipeline, photos: list[Pixels]
@@ -146,8 +142,9 @@ class TestManyPeople:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def errors(cls, ours: FacePipeline, photos: list[Pixels]) -> list[float]:
-        """Of the faces that are found in rolled photos, how far their alignment is off."""
+    def errors(cls, shared: Path, ours: FacePipeline, photos: list[Pixels]) -> list[float]:
+        """Of the faces that are found in rolled photos of LFW, how far their alignment is off."""
+        del shared
         errors = []
         upright = ours.locate(photos)
         for degrees in ROLLS:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_START_S = 120
+_START_S, _TRIES = 120, 3
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,48 @@ class Cluster:
 
 @contextlib.contextmanager
 def ray_cluster(cpus: int = 2) -> Iterator[Cluster]:
-    """Start a head node, wait until its job server answers, and end it at the end."""
-    port, dashboard, client, agent_http, agent_grpc, metrics = free_ports(6)
+    """Start a head node, wait until it and its job server answer, and end it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="fr", dir="/tmp"))
-    command = [
-        str(Path(sys.executable).parent / "ray"),
-        "start",
-        "--head",
-        "--block",
-        f"--num-cpus={cpus}",
-        "--node-ip-address=127.0.0.1",
-        f"--port={port}",
-        f"--dashboard-port={dashboard}",
-        f"--ray-client-server-port={client}",
-        f"--dashboard-agent-listen-port={agent_http}",
-        f"--dashboard-agent-grpc-port={agent_grpc}",
-        f"--metrics-export-port={metrics}",
-        f"--temp-dir={folder}",
-        "--disable-usage-stats",
-    ]
-    # Modules of this folder can be named as decode plugins on the workers.
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(Path(__file__).parent)}
-    with (folder / "head.log").open("wb") as log:
-        head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    heads: list[subprocess.Popen[bytes]] = []
     try:
-        _wait(head, dashboard, folder / "head.log")
-        yield Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", head.pid)
+        yield _started(cpus, folder, heads)
     finally:
-        _end(head)
+        for head in heads:
+            _end(head)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(cpus: int, folder: Path, heads: list[subprocess.Popen[bytes]]) -> Cluster:
+    """A cluster; again on other ports where another process has taken one in the meantime."""
+    log = folder / "head.log"
+    while True:
+        port, dashboard, client, agent_http, agent_grpc, metrics = free_ports(6)
+        command = [
+            str(Path(sys.executable).parent / "ray"),
+            "start",
+            "--head",
+            "--block",
+            f"--num-cpus={cpus}",
+            "--node-ip-address=127.0.0.1",
+            f"--port={port}",
+            f"--dashboard-port={dashboard}",
+            f"--ray-client-server-port={client}",
+            f"--dashboard-agent-listen-port={agent_http}",
+            f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--metrics-export-port={metrics}",
+            f"--temp-dir={folder}",
+            "--disable-usage-stats",
+        ]
+        # Modules of this folder can be named as decode plugins on the workers.
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(Path(__file__).parent)}
+        with log.open("ab") as out:
+            head = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+        heads.append(head)
+        if _answers(head, (port, dashboard)):
+            return Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", head.pid)
+        _end(head)
+        if len(heads) == _TRIES:
+            raise RuntimeError(f"Ray did not start:\n{log.read_text()[-3000:]}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -99,15 +112,18 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _wait(head: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _answers(head: subprocess.Popen[bytes], ports: tuple[int, ...]) -> bool:
+    """Whether all ports of a head node answer before it ends."""
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if head.poll() is not None:
-            break
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.2)
-    raise RuntimeError(f"Ray did not start:\n{log.read_text()[-3000:]}")
+    while time.monotonic() < deadline and head.poll() is None:
+        try:
+            for port in ports:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return True
+    return False
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:

@@ -1,10 +1,9 @@
-"""What the flow tests share: a cluster, and LFW photos."""
+"""What the flow tests share: a cluster, and photos of people."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def photos(shared: Path) -> list[Path]:
-    """Sixty LFW photos of different people."""
-    people = sorted((shared / "data/lfw/images").iterdir())
-    return [next(person.glob("*.jpg")).resolve() for person in islice(people, 60)]
+def photos(real_photos: Path) -> list[Path]:
+    """Sixty photos: the first of each person, where there are as many people, or else their next ones too."""
+    found = sorted(real_photos.glob("*/*.jpg"), key=lambda path: (path.stem[-4:], path.parent.name))
+    return [path.resolve() for path in found[:60]]

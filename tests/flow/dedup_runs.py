@@ -20,6 +20,7 @@ from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.runtime.runtime import Runtime
+from frpipe.testing.executors import InThisProcess
 
 DIM = 32
 THRESHOLD = 0.8
@@ -79,9 +80,15 @@ def command_words(gallery: object, output: Path) -> list[object]:
 
 
 def dedup(
-    cluster: Cluster, output: Path, gallery: object, threshold: float = THRESHOLD, **settings: Any
+    output: Path,
+    gallery: object,
+    threshold: float = THRESHOLD,
+    cluster: Cluster | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    settings |= {"execution": DedupExecution(block_rows=25), "runtime": Runtime(cluster.address)}
+    """The report of the job; without a cluster, of all its work in this process."""
+    runtime = Runtime(cluster.address) if cluster else InThisProcess()
+    settings |= {"execution": DedupExecution(block_rows=25), "runtime": runtime}
     return Dedup(str(output), gallery=str(gallery), threshold=threshold, **settings).run().as_dict()
 
 

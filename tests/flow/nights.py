@@ -20,18 +20,12 @@ from frpipe.core.night_config import NightConfig
 from frpipe.gallery.gallery import Gallery
 from frpipe.jobs.nightly.job import Night
 from frpipe.runtime.runtime import Runtime
+from frpipe.testing.executors import InThisProcess
 
 # Times, and what is counted of one launch alone.
 _NOT_CONTENT = {"took_s", "wall_s", "rows_per_s", "probes_per_s", "launch_rows", "added", "unchanged"}
 # Of the gallery of one place, and of no other.
 _NOT_CONTENT |= {"gallery_id", "commit", "gallery_commit", "since_commit"}
-
-
-def lfw_people(shared: Path, photos: int) -> list[list[Path]]:
-    """Of LFW people who have so many photos: these, person by person."""
-    folders = sorted((shared / "data/lfw/images").iterdir())
-    found = [sorted(folder.glob("*.jpg"))[:photos] for folder in folders]
-    return [[path.resolve() for path in some] for some in found if len(some) == photos]
 
 
 @dataclass(frozen=True)
@@ -67,10 +61,12 @@ class Place:
             **sections,
         }
 
-    def run(self, cluster: Cluster, date: str, **sections: Any) -> tuple[dict[str, Any], Exception | None]:
-        """A night in this process."""
+    def run(
+        self, date: str, cluster: Cluster | None = None, **sections: Any
+    ) -> tuple[dict[str, Any], Exception | None]:
+        """A night driven by this process, which does the work too where no cluster is given."""
         config = NightConfig.model_validate(self.settings(**sections))
-        return Night(config, date, Runtime(cluster.address)).run()
+        return Night(config, date, Runtime(cluster.address) if cluster else InThisProcess()).run()
 
     def words(self, date: str, **sections: Any) -> list[str]:
         """What to give to `jobs/nightly.py`."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cluster import Cluster
 from dedup_runs import THRESHOLD, dedup, dedup_job, make_gallery, read_pairs, templates_of, unit_vectors
-from enrollment import ROOT, enroll, write_manifest
+from enrollment import ROOT, enroll_here, write_manifest
 
 from frpipe.jobs.consolidate.job import Consolidation
 
@@ -20,18 +20,14 @@ KNOWN = {("Bart_Hendricks", "Ricky_Ray"), ("Carlos_Beltran", "Raul_Ibanez"), ("E
 
 
 @pytest.fixture(scope="module")
-def features(
-    shared: Path, photos: list[Path], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def features(shared: Path, photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty people, three pairs of one photo under two names, and a photo that is there twice."""
     folder = tmp_path_factory.mktemp("faces")
     twice = [shared / f"data/lfw/images/{name}/{name}_0001.jpg" for pair in sorted(KNOWN) for name in pair]
     files = [*photos[:40], *(photo.resolve() for photo in twice), photos[0]]
     subjects = [*(photo.parent.name for photo in files[:-1]), "The_Same_Again"]
     manifest = write_manifest(folder / "m.csv", files, subject_id=subjects)
-    done = enroll(manifest, folder / "out", "--set", "resources.part_rows=8", RAY_ADDRESS=cluster.address)
-    assert done.returncode == 0, done.stderr
-    return folder / "out"
+    return enroll_here(manifest, folder / "out", "--set", "resources.part_rows=8")
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +90,8 @@ def test_photos_that_are_gone_and_ids_that_are_markup_do_no_harm_to_the_page(
     assert text.count("photo not readable") == 2
 
 
-def test_the_queries_of_the_documentation_run(real: Path, cluster: Cluster, tmp_path: Path) -> None:
-    report = dedup(cluster, tmp_path / "R", real, threshold=0.2)
+def test_the_queries_of_the_documentation_run(real: Path, tmp_path: Path) -> None:
+    report = dedup(tmp_path / "R", real, threshold=0.2)
     page = (ROOT / "docs/dedup.md").read_text(encoding="utf-8").replace("RESULT/", f"{tmp_path}/R/")
     queries = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
     by_pair, by_cluster, by_threshold = (duckdb.execute(query).fetchall() for query in queries)
@@ -125,7 +121,7 @@ def test_what_cannot_be_done_is_one_clear_error(
     assert not (tmp_path / "R").exists()
 
 
-def test_an_empty_gallery_has_no_duplicates(cluster: Cluster, tmp_path: Path) -> None:
+def test_an_empty_gallery_has_no_duplicates(tmp_path: Path) -> None:
     make_gallery(tmp_path / "G", [])
-    report = dedup(cluster, tmp_path / "R", tmp_path / "G")
+    report = dedup(tmp_path / "R", tmp_path / "G")
     assert (report["pairs_compared"], report["pairs"], report["clusters"]) == (0, 0, 0)

@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +23,7 @@ from dedup_runs import (
     read_clusters,
     read_pairs,
 )
-from enrollment import ROOT
+from enrollment import ROOT, until
 
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
@@ -43,7 +41,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def night(synthetic: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of the first version."""
     output = tmp_path_factory.mktemp("night") / "R"
-    report = dedup(cluster, output, synthetic)
+    report = dedup(output, synthetic, cluster=cluster)
     assert report["units"] == 12 * 13 // 2
     assert report["pairs"] > 100
     assert report["clusters"] > 10
@@ -72,8 +70,8 @@ def test_the_night_after_is_equal_to_a_full_run_and_compares_what_is_new(
     synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     gallery = _changed(synthetic, tmp_path)
-    full = dedup(cluster, tmp_path / "full", gallery.uri)
-    after = dedup(cluster, tmp_path / "after", gallery.uri, since=str(night))
+    full = dedup(tmp_path / "full", gallery.uri)
+    after = dedup(tmp_path / "after", gallery.uri, cluster=cluster, since=str(night))
     fresh, rows = after["fresh_templates"], gallery.snapshot().rows
     assert 60 <= fresh <= 90
     assert after["pairs_compared"] == fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
@@ -86,11 +84,9 @@ def test_the_night_after_is_equal_to_a_full_run_and_compares_what_is_new(
     assert partition_of(one) == partition_of(other)
 
 
-def test_clusters_keep_their_ids_as_they_grow(
-    synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
-) -> None:
+def test_clusters_keep_their_ids_as_they_grow(synthetic: Path, night: Path, tmp_path: Path) -> None:
     gallery = _changed(synthetic, tmp_path)
-    dedup(cluster, tmp_path / "after", gallery.uri, since=str(night))
+    dedup(tmp_path / "after", gallery.uri, since=str(night))
     before, after = (members_of(read_clusters(path)) for path in (night, tmp_path / "after"))
     kept = before.keys() & after.keys()
     assert all(before[name] & after[name] for name in kept)
@@ -99,14 +95,12 @@ def test_clusters_keep_their_ids_as_they_grow(
     assert len(after) == len(set(after))
 
 
-def test_nobody_who_is_deleted_is_in_the_result(
-    synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
-) -> None:
+def test_nobody_who_is_deleted_is_in_the_result(synthetic: Path, night: Path, tmp_path: Path) -> None:
     gallery = Gallery.open(str(shutil.copytree(synthetic, tmp_path / "G")))
     gone = set(read_pairs(night)["subject_a"].to_pylist()[:20])
     lifecycle.delete(gallery, gone, suppress=None)
     for name, since in (("full", None), ("after", str(night))):
-        report = dedup(cluster, tmp_path / name, gallery.uri, since=since)
+        report = dedup(tmp_path / name, gallery.uri, since=since)
         rows = read_pairs(tmp_path / name)
         assert rows.num_rows > 0
         assert not gone & {*rows["subject_a"].to_pylist(), *rows["subject_b"].to_pylist()}
@@ -116,7 +110,7 @@ def test_nobody_who_is_deleted_is_in_the_result(
     # And they are found again once they are back.
     second = tmp_path / "after"
     lifecycle.rollback(gallery, 1)
-    back = dedup(cluster, tmp_path / "back", gallery.uri, since=str(second))
+    back = dedup(tmp_path / "back", gallery.uri, since=str(second))
     assert back["fresh_templates"] == len(gone)
     assert read_pairs(tmp_path / "back").equals(read_pairs(night))
 
@@ -126,8 +120,8 @@ def test_only_new_pairs_are_found_since_a_version(
 ) -> None:
     gallery = Gallery.open(str(shutil.copytree(synthetic, tmp_path / "G")))
     lifecycle.enroll(gallery, [people_of(300, 40, 2)], "append")
-    dedup(cluster, tmp_path / "new", gallery.uri, since_version=1)
-    dedup(cluster, tmp_path / "all", gallery.uri)
+    dedup(tmp_path / "new", gallery.uri, since_version=1)
+    dedup(tmp_path / "all", gallery.uri)
     new = {tuple(row.values()) for row in read_pairs(tmp_path / "new").to_pylist()}
     every = {tuple(row.values()) for row in read_pairs(tmp_path / "all").to_pylist()}
     old = {tuple(row.values()) for row in read_pairs(night).to_pylist()}
@@ -151,8 +145,8 @@ def test_a_kill_costs_no_row(
     command = [sys.executable, "jobs/dedup.py", *map(str, command_words(synthetic, output))]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as job:
-        _until(lambda: any(output.glob("pairs/part-*.parquet")), job)
-        _until(lambda: bool(cluster.actor_pids("Dedup")), job)
+        until(lambda: any(output.glob("pairs/part-*.parquet")), job)
+        until(lambda: bool(cluster.actor_pids("Dedup")), job)
         os.kill(cluster.actor_pids("Dedup")[0] if victim == "worker" else job.pid, signal.SIGKILL)
         code = job.wait(300)
     assert (code == 0) == (victim == "worker")
@@ -201,9 +195,3 @@ def test_a_dry_run_says_the_work_and_writes_nothing(
     assert plan.returncode == 0, plan.stderr
     assert "44,850 pairs" in plan.stdout
     assert not (tmp_path / "R").exists()
-
-
-def _until(condition: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
-    while not condition():
-        assert job.poll() is None, "the job ended before it could be disturbed"
-        time.sleep(0.005)

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cluster import Cluster
-from enrollment import ROOT, command, content, enroll, write_manifest
+from enrollment import ROOT, command, content, enroll, job_here, until, write_manifest
 
 from frpipe.cli.main import main
 
@@ -92,29 +92,28 @@ def test_a_cluster_that_does_not_answer_is_one_clear_error(manifest: Path, tmp_p
 
 
 def test_a_damaged_file_is_found_by_check_mended_and_done_again(
-    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manifest: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     subprocess.run(["cp", "-r", finished, output], check=True)
+    words = ("--manifest", manifest, "--output", output, "--set", SMALL_PARTS)
     victim = output / "faces/part-000002.parquet"
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
-    said = enroll(manifest, output, "--set", SMALL_PARTS)
+    said = job_here("enroll", *words)
     assert (said.returncode, "complete already" in said.stderr) == (0, True)
     assert main(["check", str(output)]) == 6
     assert "faces/part-000002.parquet is damaged" in capsys.readouterr().out
     assert main(["check", str(output), "--mend"]) == 6
-    again = enroll(manifest, output, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
+    again = job_here("enroll", *words)
     assert again.returncode == 0, again.stderr
     assert content(output, "faces").equals(content(finished, "faces"))
     assert main(["check", str(output)]) == 0
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(
-    manifest: Path, cluster: Cluster, tmp_path: Path
-) -> None:
-    plan = enroll(manifest, tmp_path / "out", "--dry-run", RAY_ADDRESS=cluster.address)
+def test_a_dry_run_prints_the_plan_and_writes_nothing(manifest: Path, tmp_path: Path) -> None:
+    plan = job_here("enroll", "--manifest", manifest, "--output", tmp_path / "out", "--dry-run")
     assert plan.returncode == 0, plan.stderr
     assert "63 photos in 4 parts of 16" in plan.stdout
     assert not (tmp_path / "out").exists()
@@ -163,8 +162,8 @@ def test_a_worker_killed_midway_costs_no_row(
 ) -> None:
     output = tmp_path / "out"
     with _running(manifest, output, cluster, pools) as job:
-        _until(lambda: any(output.glob(f"_attempts/{step}/*/*")), job)
-        _until(lambda: bool(victims := cluster.actor_pids(worker)) and _kill(victims[0]), job)
+        until(lambda: any(output.glob(f"_attempts/{step}/*/*")), job)
+        until(lambda: bool(victims := cluster.actor_pids(worker)) and _kill(victims[0]), job)
         assert job.wait(300) == 0
     assert content(output, "images").equals(content(finished, "images"))
     assert content(output, "faces").equals(content(finished, "faces"))
@@ -176,7 +175,7 @@ def test_a_driver_killed_midway_goes_on_where_it_stopped(
 ) -> None:
     output = tmp_path / "out"
     with _running(manifest, output, cluster) as job:
-        _until(lambda: any((output / "images").glob("part-*.parquet")), job)
+        until(lambda: any((output / "images").glob("part-*.parquet")), job)
         job.kill()
     done = {path: path.stat().st_mtime_ns for path in (output / "images").glob("part-*.parquet")}
     again = enroll(manifest, output, "--set", SMALL_PARTS, RAY_ADDRESS=cluster.address)
@@ -201,7 +200,7 @@ def test_a_local_job_killed_midway_takes_its_workers_along_and_goes_on_where_it_
     output = tmp_path / "out"
     words = command(manifest, output, "--set", SMALL_PARTS, *LOCAL)
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as job:
-        _until(lambda: any((output / "images").glob("part-*.parquet")), job)
+        until(lambda: any((output / "images").glob("part-*.parquet")), job)
         job.kill()
     while _lives_in(job.pid):
         time.sleep(0.01)
@@ -349,12 +348,6 @@ def _running(
 def _kill(pid: int) -> bool:
     os.kill(pid, signal.SIGKILL)
     return True
-
-
-def _until(condition: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
-    while not condition():
-        assert job.poll() is None, "the job ended before it could be disturbed"
-        time.sleep(0.01)
 
 
 def _lives_in(session: int) -> bool:

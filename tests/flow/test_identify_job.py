@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import os
 import re
 import shutil
@@ -12,7 +10,7 @@ import signal
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,9 +24,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from cluster import Cluster
-from enrollment import ROOT, enroll, write_manifest
+from enrollment import ROOT, enroll_here, job_here, write_manifest
+from real_photos import people_with
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
@@ -41,12 +39,14 @@ from frpipe.io import threshold_file
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.identify import worker as search
+from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.identify.schema import PROBE_COLUMNS, PROBE_SCHEMA
+from frpipe.runtime.runtime import Runtime
 
-PEOPLE, STRANGERS, PER_PERSON = 8, 4, 2
+PEOPLE, STRANGERS, PER_PERSON = 6, 3, 2
 # Numbers of the probes behind the mated ones and the strangers.
 CROWD, BROKEN, FACELESS = range(PEOPLE + STRANGERS, PEOPLE + STRANGERS + 3)
-PARTS = ("--set", "resources.part_rows=4")
+PARTS = ("--set", "resources.part_rows=3")
 UNITS = 4
 Job = Callable[..., tuple[int, str, str]]
 Scores = list[list[tuple[str, float]]]
@@ -77,25 +77,20 @@ sys.exit(identify.main())
 
 
 @pytest.fixture(scope="module")
-def people(shared: Path) -> list[list[Path]]:
-    """LFW people with three photos each."""
-    folders = sorted((shared / "data/lfw/images").iterdir())
-    several = ([photo.resolve() for photo in sorted(folder.glob("*.jpg"))] for folder in folders)
-    return [photos[:3] for photos in several if len(photos) >= 3][: PEOPLE + STRANGERS]
+def people(real_photos: Path) -> list[list[Path]]:
+    """People with three photos each."""
+    return people_with(3, real_photos)[: PEOPLE + STRANGERS]
 
 
 @pytest.fixture(scope="module")
-def enrolled(people: list[list[Path]], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def enrolled(people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Features of two photos of each person of the gallery, one face a photo."""
     folder = tmp_path_factory.mktemp("enrolled")
     photos = [photo for person in people[:PEOPLE] for photo in person[:PER_PERSON]]
     departments = [("Sales", "Research")[n // PER_PERSON % 2] for n in range(len(photos))]
     names = [photo.parent.name for photo in photos]
     manifest = write_manifest(folder / "m.csv", photos, subject_id=names, Department=departments)
-    one_each = ("--set", "detect.policy=centre-largest")
-    done = enroll(manifest, folder / "out", *one_each, RAY_ADDRESS=cluster.address)
-    assert done.returncode == 0, done.stderr
-    return folder / "out"
+    return enroll_here(manifest, folder / "out", "--set", "detect.policy=centre-largest")
 
 
 @pytest.fixture(scope="module")
@@ -139,49 +134,34 @@ def manifest(people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def probes(manifest: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("features") / "out"
-    done = enroll(manifest, output, *PARTS, RAY_ADDRESS=cluster.address)
-    assert done.returncode == 0, done.stderr
-    return output
-
-
-@pytest.fixture(scope="module")
-def joined(cluster: Cluster) -> Iterator[None]:
-    """This process as a driver, so that a job need not start one of its own."""
-    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-    yield
-    ray.shutdown()
+def probes(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return enroll_here(manifest, tmp_path_factory.mktemp("features") / "out", *PARTS)
 
 
 @pytest.fixture
-def job(joined: None, capsys: pytest.CaptureFixture[str]) -> Job:
-    module = _module()
+def job() -> Job:
+    """The job in this process."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = module.main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        done = job_here("identify", *words)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
 
 @pytest.fixture(scope="module")
-def finished(probes: Path, gallery: Path, joined: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run."""
+def finished(probes: Path, gallery: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run on a cluster."""
     output = tmp_path_factory.mktemp("finished") / "out"
-    assert _module().main(_words(probes, gallery, output)) == 0
+    done = _on(cluster, *_words(probes, gallery, output))
+    assert done.returncode == 0, done.stderr
     return output
 
 
-def _module() -> Any:
-    found = importlib.util.spec_from_file_location("identify_job", ROOT / "jobs/identify.py")
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def _on(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python jobs/identify.py` on a cluster."""
+    command = [sys.executable, "jobs/identify.py", *words, "--address", cluster.address]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def _words(probes: object, gallery: object, output: object, *more: object) -> list[str]:
@@ -533,7 +513,12 @@ def test_a_driver_killed_midway_goes_on_with_its_version(
 
 
 def test_a_worker_killed_midway_costs_no_row(
-    finished: Path, probes: Path, gallery: Path, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path,
+    probes: Path,
+    gallery: Path,
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     marker = tmp_path / "died"
 
@@ -543,8 +528,8 @@ def test_a_worker_killed_midway_costs_no_row(
             os.kill(os.getpid(), signal.SIGKILL)
 
     _before_each_unit(monkeypatch, die_once)
-    code, _, err = job(*_words(probes, gallery, tmp_path / "out"))
-    assert code == 0, err
+    where, how = Runtime(cluster.address), SearchExecution(probe_rows=1)
+    Identifying(str(probes), str(gallery), str(tmp_path / "out"), k=5, runtime=where, execution=how).run()
     assert marker.exists()
     assert _rows(tmp_path / "out") == _rows(finished)
 
@@ -674,6 +659,7 @@ def test_the_documentation_shows_the_columns() -> None:
     assert f"<!-- probes -->\n\n{markdown(PROBE_COLUMNS)}\n" in page
 
 
+@pytest.mark.usefixtures("shared")  # it counts the faces of LFW
 def test_the_example_of_the_documentation_prints_what_it_shows(
     probes: Path, plain: Gallery, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-import ray
-from cluster import Cluster
-from enrollment import ROOT, write_manifest
+from enrollment import job_here, write_manifest
+from real_photos import people_with
 
 from frpipe.core.threshold import ThresholdCard
 
-PEOPLE, STRANGERS = 12, 8
+PEOPLE, STRANGERS = 5, 4
 ONE_EACH = ("--set", "detect.policy=centre-largest")
 
 
 def job(name: str, *words: object, code: int = 0) -> str:
     """`python jobs/NAME.py`, in this process; what it says on the way."""
-    found = importlib.util.spec_from_file_location(f"{name}_job", ROOT / f"jobs/{name}.py")
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
-        ended = module.main([str(word) for word in words])
-    assert ended == code, said.getvalue()
-    return said.getvalue()
+    done = job_here(name, *words)
+    assert done.returncode == code, done.stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
-def joined(cluster: Cluster) -> Iterator[None]:
-    """This process as a driver, so that a job need not start one of its own."""
-    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def photos(shared: Path) -> list[list[Path]]:
+def photos(real_photos: Path) -> list[list[Path]]:
     """Two photos each of some people."""
-    folders = sorted((shared / "data/lfw/images").iterdir())
-    several = ([photo.resolve() for photo in sorted(folder.glob("*.jpg"))] for folder in folders)
-    return [found[:2] for found in several if len(found) >= 2][: PEOPLE + STRANGERS]
+    return people_with(2, real_photos)[: PEOPLE + STRANGERS]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def features(photos: list[list[Path]], place: Path, joined: None) -> Path:
+def features(photos: list[list[Path]], place: Path) -> Path:
     """Everybody's second photo, one of them cut short, and the first of those who are not enrolled."""
     broken = place / "broken.jpg"
     broken.write_bytes(photos[0][1].read_bytes()[:2000])

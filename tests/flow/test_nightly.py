@@ -7,66 +7,57 @@ import io
 import json
 import runpy
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import Cluster
 from enrollment import ROOT
-from nights import Place, lfw_people, told
+from nights import Place, told
+from real_photos import people_with
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
 from frpipe.jobs.nightly.gates import GateError
 from frpipe.jobs.nightly.plan import night_plan
-from frpipe.runtime import session as joining
 
 FIRST, SECOND, THIRD = "2026-11-24", "2026-11-25", "2026-11-26"
 _AMID, _BETWEEN = "step 2 of 7, enroll", "step 4 of 7, dedup"
 
 
 @pytest.fixture(scope="module")
-def people(shared: Path) -> list[list[Path]]:
-    return lfw_people(shared, 3)
+def people(real_photos: Path) -> list[list[Path]]:
+    return people_with(3, real_photos)
 
 
 @pytest.fixture(scope="module")
-def joined(cluster: Cluster) -> Iterator[Cluster]:
-    """Nights in this process join once."""
-    with joining.cluster(cluster.address, lambda _: None):
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def first(
-    joined: Cluster, people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Place, dict[str, Any]]:
-    """Eight people of one photo, and a file that is none."""
+def first(people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
+    """Six people of one photo, and a file that is none."""
     place = Place(tmp_path_factory.mktemp("nights"))
-    for photos in people[:8]:
+    for photos in people[:6]:
         place.add(photos[:1])
     (place.album / people[0][0].parent.name / "broken.jpg").write_bytes(b"no photo")
-    report, bad = place.run(joined, FIRST, retention={"nights": 9})
+    report, bad = place.run(FIRST, retention={"nights": 9})
     assert bad is None
     return place, report
 
 
 @pytest.fixture(scope="module")
 def second(
-    joined: Cluster, people: list[list[Path]], first: tuple[Place, dict[str, Any]]
+    people: list[list[Path]], first: tuple[Place, dict[str, Any]]
 ) -> tuple[Place, dict[str, Any], Exception | None]:
-    """Four new people, four new photos of old ones, a photo under a second name, one gone and one changed."""
+    """Two new people, three new photos of old ones, a photo under a second name, one gone and one changed."""
     place, _ = first
-    for photos in people[8:12]:
+    for photos in people[6:8]:
         place.add(photos[:2])
-    for photos in people[:4]:
+    for photos in people[:3]:
         place.add(photos[1:2])
-    place.add(people[5][:1], person="zz-double")
-    shutil.rmtree(place.album / people[7][0].parent.name)
-    shutil.copy2(people[6][2], place.album / people[6][0].parent.name / people[6][0].name)
-    return place, *place.run(joined, SECOND, gates={"max_new_duplicates": 0})
+    place.add(people[3][:1], person="zz-double")
+    shutil.rmtree(place.album / people[5][0].parent.name)
+    shutil.copy2(people[4][2], place.album / people[4][0].parent.name / people[4][0].name)
+    return place, *place.run(SECOND, gates={"max_new_duplicates": 0})
 
 
 Second = tuple[Place, dict[str, Any], Exception | None]
@@ -75,9 +66,9 @@ Second = tuple[Place, dict[str, Any], Exception | None]
 def test_the_first_night_takes_all_and_compares_with_nothing(first: tuple[Place, dict[str, Any]]) -> None:
     place, report = first
     steps = report["steps"]
-    assert steps["scan"]["new"] == 9
-    assert (steps["enroll"]["ok"], steps["enroll"]["reasons"]) == (8, {"unknown_format": 1})
-    assert steps["differences"]["people"]["person_new"] == 8
+    assert steps["scan"]["new"] == 7
+    assert (steps["enroll"]["ok"], steps["enroll"]["reasons"]) == (6, {"unknown_format": 1})
+    assert steps["differences"]["people"]["person_new"] == 6
     assert steps["differences"]["clusters"] is None
     assert "not_done" in steps["identify"]
     assert {each["verdict"] for each in steps["drift"]["measures"].values()} == {"insufficient data"}
@@ -90,13 +81,13 @@ def test_the_second_night_does_what_is_new_and_reports_the_difference(second: Se
     _, report, _ = second
     steps = report["steps"]
     scan = {name: steps["scan"][name] for name in ("new", "changed", "vanished", "people_without_photos")}
-    assert scan == {"new": 13, "changed": 1, "vanished": 1, "people_without_photos": 1}
-    assert steps["enroll"]["rows"] == 14
-    assert steps["consolidate"]["added"] + steps["consolidate"]["replaced"] == 14
-    assert steps["differences"]["people"] == {"person_new": 5, "person_gone": 0}
-    assert steps["differences"]["gallery"]["people"] == 13
+    assert scan == {"new": 8, "changed": 1, "vanished": 1, "people_without_photos": 1}
+    assert steps["enroll"]["rows"] == 9
+    assert steps["consolidate"]["added"] + steps["consolidate"]["replaced"] == 9
+    assert steps["differences"]["people"] == {"person_new": 3, "person_gone": 0}
+    assert steps["differences"]["gallery"]["people"] == 9
     assert steps["dedup"]["since"] == FIRST
-    assert steps["dedup"]["fresh_templates"] == 14
+    assert steps["dedup"]["fresh_templates"] == 9
     assert steps["differences"]["clusters"] == {"cluster_new": 1, "cluster_grown": 0, "cluster_gone": 0}
     assert report["lists"]["person_new"][-1] == "zz-double"
     assert len(report["lists"]["photo_vanished"]) == len(report["lists"]["person_without_photos"]) == 1
@@ -108,13 +99,13 @@ def test_photos_are_searched_in_the_gallery_as_it_was_before_them(
 ) -> None:
     place, report, _ = second
     found = report["steps"]["identify"]["gallery"]
-    assert (found["gallery_version"], found["subjects"]) == (1, 8)
+    assert (found["gallery_version"], found["subjects"]) == (1, 6)
     known = sum(
-        f"{people[n][1].parent.name}/{people[n][1].name}" in str(place.content(SECOND)) for n in range(4)
+        f"{people[n][1].parent.name}/{people[n][1].name}" in str(place.content(SECOND)) for n in range(3)
     )
-    assert known == 4
-    # Of people who were there: four second photos, the double, and one whose photo changed.
-    assert 4 <= found["identified"] <= 6
+    assert known == 3
+    # Of people who were there: three second photos, the double, and one whose photo changed.
+    assert 3 <= found["identified"] <= 5
     measures = report["steps"]["drift"]["measures"]
     assert sorted(measures) == [
         "detection_score",
@@ -126,12 +117,12 @@ def test_photos_are_searched_in_the_gallery_as_it_was_before_them(
     ]
     mated = measures["mated_similarity"]["tonight"]
     # The changed photo's own old template is no other template of that person.
-    assert mated["count"] == 4
+    assert mated["count"] == 3
     assert 0.3 < mated["median"] < 0.99
 
 
 def test_a_gate_that_does_not_hold_ends_the_night_with_its_report_and_may_be_asked_anew(
-    second: Second, joined: Cluster
+    second: Second,
 ) -> None:
     place, report, bad = second
     assert isinstance(bad, GateError)
@@ -140,7 +131,7 @@ def test_a_gate_that_does_not_hold_ends_the_night_with_its_report_and_may_be_ask
         (1, False)
     ]
     assert (place.night(SECOND) / "_SUCCESS").exists()
-    again, bad = place.run(joined, SECOND, gates={"max_new_duplicates": 1})
+    again, bad = place.run(SECOND, gates={"max_new_duplicates": 1})
     assert bad is None
     assert again["steps"] == report["steps"]
     assert json.loads((place.night(SECOND) / "report.json").read_text())["gates"] == again["gates"]
@@ -160,12 +151,12 @@ def test_the_command_prints_the_report_and_exits_by_the_gates(
     assert _job()([*words, "gates.max_new_duplicate=1"]) == 2
 
 
-def test_another_configuration_or_an_older_date_is_refused(second: Second, joined: Cluster) -> None:
+def test_another_configuration_or_an_older_date_is_refused(second: Second) -> None:
     place, *_ = second
     with pytest.raises(OutputError, match=r"dedup\.threshold"):
-        place.run(joined, SECOND, dedup={"threshold": 0.8})
+        place.run(SECOND, dedup={"threshold": 0.8})
     with pytest.raises(ConfigError, match="has finished"):
-        place.run(joined, "2026-11-20")
+        place.run("2026-11-20")
 
 
 def test_a_plan_says_what_each_step_would_do_and_writes_nothing(second: Second) -> None:
@@ -181,17 +172,17 @@ def test_a_plan_says_what_each_step_would_do_and_writes_nothing(second: Second) 
 
 @pytest.fixture(scope="module")
 def third(
-    second: Second, joined: Cluster, people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory
+    second: Second, cluster: Cluster, people: list[list[Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Place, Place, list[str]]:
     """The same third night twice: undisturbed, and killed in the middle of a step and between two."""
     place, *_ = second
-    for photos in people[12:16]:
+    for photos in people[8:9]:
         place.add(photos[:2])
     calm = Place(tmp_path_factory.mktemp("calm") / "copy")
     shutil.copytree(place.root, calm.root)
-    calm.run(joined, THIRD)
-    said = [_killed(place, joined, line) for line in (_AMID, _BETWEEN)]
-    report, bad = place.run(joined, THIRD)
+    calm.run(THIRD)
+    said = [_killed(place, cluster, line) for line in (_AMID, _BETWEEN)]
+    report, bad = place.run(THIRD, cluster)
     assert bad is None
     assert report["cost"]["spent_s"] > 0
     return place, calm, said
@@ -244,13 +235,13 @@ def test_a_killed_night_goes_on_to_the_end_of_an_undisturbed_one(
 
 
 def test_too_many_vanished_photos_keep_a_night_from_the_gallery_until_the_gate_is_opened(
-    third: tuple[Place, Place, list[str]], joined: Cluster
+    third: tuple[Place, Place, list[str]],
 ) -> None:
     _, calm, _ = third
-    for folder in sorted(calm.album.iterdir())[:12]:
+    for folder in sorted(calm.album.iterdir())[:6]:
         shutil.rmtree(folder)
     night, next_night = "2026-11-27", "2026-11-28"
-    report, bad = calm.run(joined, night, retention={"nights": 1})
+    report, bad = calm.run(night, retention={"nights": 1})
     assert isinstance(bad, GateError)
     assert "nothing of it has reached the gallery" in bad.message
     assert report["held_back"]
@@ -259,7 +250,7 @@ def test_too_many_vanished_photos_keep_a_night_from_the_gallery_until_the_gate_i
     assert calm.night(FIRST).exists()
     assert "kept from the gallery" in (calm.night(night) / "report.html").read_text()
     settings = {"gates": {"max_vanished_ratio": 1}, "drift": {"nights": 1, "least_values": 5}}
-    opened, bad = calm.run(joined, next_night, retention={"nights": 1}, **settings)
+    opened, bad = calm.run(next_night, retention={"nights": 1}, **settings)
     assert bad is None
     # The night before has not counted, and all that is left is what the next one compares with.
     assert opened["last_night"] == THIRD
@@ -267,9 +258,9 @@ def test_too_many_vanished_photos_keep_a_night_from_the_gallery_until_the_gate_i
     assert [each.name for each in sorted((calm.root / "nights").glob("2*"))] == [THIRD, next_night]
 
 
-def test_a_night_with_nothing_new_is_a_night(third: tuple[Place, Place, list[str]], joined: Cluster) -> None:
+def test_a_night_with_nothing_new_is_a_night(third: tuple[Place, Place, list[str]]) -> None:
     place, *_ = third
-    report, bad = place.run(joined, "2026-11-29", identify={"gallery": {"threshold": 0.42}, "probes": None})
+    report, bad = place.run("2026-11-29", identify={"gallery": {"threshold": 0.42}, "probes": None})
     assert bad is None
     assert report["steps"]["enroll"]["not_done"] == "no new photos"
     assert report["steps"]["dedup"]["pairs_compared"] == 0

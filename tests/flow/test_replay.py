@@ -7,7 +7,6 @@ import json
 import os
 import runpy
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cluster import Cluster
-from enrollment import ROOT, command, content, write_manifest
+from enrollment import ROOT, command, content, until, write_manifest
 from ray.data.exceptions import ExecutionTimeoutError
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
 from frpipe.core.errors import ClusterError, ConfigError, OutputError
-from frpipe.core.report import Report
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
@@ -35,6 +33,7 @@ from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.runtime.ray_executor import _rows_of as rows_of
+from frpipe.runtime.runtime import Runtime
 from frpipe.testing.executors import InThisProcess
 
 # By row of the manifest. Parts have four rows, so that two of the six hold nothing that is replayed.
@@ -72,9 +71,9 @@ def finished(manifest: Path, photos: list[Path], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def replayed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed replay."""
+    """An undisturbed replay, by worker processes."""
     output = tmp_path_factory.mktemp("replayed") / "out"
-    _replay(finished, output).run()
+    replace(_replay(finished, output), runtime=Runtime()).run()
     return output
 
 
@@ -102,7 +101,8 @@ def test_parts_without_a_replayed_row_are_the_same_bytes(finished: Path, replaye
 def test_the_rows_done_again_are_those_of_a_run_of_the_mended_photos(
     manifest: Path, finished: Path, replayed: Path, tmp_path: Path
 ) -> None:
-    Enrollment(str(manifest), str(tmp_path / "fresh"), load_config(None, ["resources.part_rows=4"])).run()
+    config = load_config(None, ["resources.part_rows=4"])
+    Enrollment(str(manifest), str(tmp_path / "fresh"), config, InThisProcess()).run()
     for table in ("images", "faces"):
         ours, fresh = content(replayed, table), content(tmp_path / "fresh", table)
         assert ours.schema.equals(fresh.schema)
@@ -207,15 +207,11 @@ def test_killed_at_any_write_the_same_replay_ends_alike(
 ) -> None:
     """A reader finds a whole run or none, never one that is marked as complete and is not."""
 
-    def here(output: Path) -> Report:
-        """In this process, so that a worker's writes count too."""
-        return replace(_replay(finished, output), runtime=InThisProcess()).run()
-
-    writes = _killed_after(None, lambda: here(tmp_path / "count"))
+    writes = _killed_after(None, lambda: _replay(finished, tmp_path / "count").run())
     assert writes > 30
     for moment in range(1, writes):
         output = tmp_path / f"out-{moment}"
-        _killed_after(moment, lambda output=output: here(output))
+        _killed_after(moment, lambda output=output: _replay(finished, output).run())
         if (output / "_SUCCESS").exists():
             assert _same(output, replayed)
         _replay(finished, output).run()
@@ -231,10 +227,8 @@ def test_a_kill_in_the_middle_of_the_job_costs_nothing_and_a_bad_end_has_its_cod
     words += ["--set", "run.max_reject_ratio=0.01"]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     with subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as job:
-        while not any((output / "_replay/images").glob("part-*.parquet")):
-            assert job.poll() is None, "the job ended before it could be killed"
-            time.sleep(0.01)
-        os.kill(job.pid, signal.SIGKILL)
+        until(lambda: any((output / "_replay/images").glob("part-*.parquet")), job)
+        job.kill()
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 14, done.stderr
     assert "rejected are 2 of 24 photos" in done.stderr and "frpipe rejects" in done.stderr
@@ -308,7 +302,7 @@ def test_a_stall_names_the_pool_that_holds_up_the_others() -> None:
 
 def _replay(source: Path | str, output: Path | str, choice: Choice | None = None, *settings: str) -> Replay:
     config = load_config(None, [*stored_settings(str(source)), *settings])
-    return Replay(str(source), choice or Choice.of(), str(output), config)
+    return Replay(str(source), choice or Choice.of(), str(output), config, InThisProcess())
 
 
 def _by_id(output: Path) -> dict[str, dict[str, Any]]:

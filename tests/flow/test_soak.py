@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from cluster import Cluster
 from enrollment import ROOT
-from nights import Place, lfw_people
+from nights import Place
+from real_photos import people_with
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.night_config import NightConfig
@@ -58,7 +59,7 @@ class Night:
 
 
 def test_nights_in_a_row(cluster: Cluster, shared: Path, tmp_path: Path) -> None:
-    people, chance = lfw_people(shared, 2), random.Random(SEED)
+    people, chance = people_with(2, shared / "data/lfw/images"), random.Random(SEED)
     place, nights, longest = Place(tmp_path), [], 20.0
     for number in range(NIGHTS):
         _new_photos(place, people, number)
@@ -208,7 +209,7 @@ def test_nights_probes_and_a_watch_list_on_an_object_store(
     shared: Path,
 ) -> None:
     """With a Ray of its own: workers need to know the store."""
-    store, people = Folder.at(s3.uri), lfw_people(shared, 3)
+    store, people = Folder.at(s3.uri), people_with(3, shared / "data/lfw/images")
     _upload(store, "photos", [some[0] for some in people[:6]])
     report, bad = _night_on(s3, NIGHT_1)
     assert bad is None

@@ -9,22 +9,21 @@ from pathlib import Path
 
 import cv2
 import pytest
+from real_photos import people_with
 
 import frpipe
 from frpipe.cli.main import main
 from frpipe.core.errors import ConfigError, FaceError
 
 ROOT = Path(__file__).resolve().parents[2]
-PERSON = "Abdullah_Gul"
 
 
 @pytest.fixture
-def pair(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def pair(real_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a.jpg and b.jpg of one person and c.jpg of another."""
-    lfw = shared / "data/lfw/images"
-    shutil.copy(lfw / PERSON / f"{PERSON}_0013.jpg", tmp_path / "a.jpg")
-    shutil.copy(lfw / PERSON / f"{PERSON}_0014.jpg", tmp_path / "b.jpg")
-    shutil.copy(next((lfw / "Aaron_Peirsol").glob("*.jpg")), tmp_path / "c.jpg")
+    one, other = people_with(2, real_photos)[:2]
+    for photo, name in zip((*one, other[0]), "abc", strict=True):
+        shutil.copy(photo, tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
 

@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cluster import Cluster
-from enrollment import ROOT, content, enroll, write_manifest
+from enrollment import ROOT, content, enroll_here, write_manifest
+from real_photos import people_with
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.schema import markdown
@@ -41,25 +42,23 @@ Row = tuple[object, ...]
 
 
 @pytest.fixture(scope="module")
-def manifest(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def manifest(real_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two photos of each of six people, two people side by side, half a file, and a white wall."""
     folder = tmp_path_factory.mktemp("photos")
-    several = (sorted(person.glob("*.jpg")) for person in sorted((shared / "data/lfw/images").iterdir()))
-    pairs = [photos[:2] for photos in several if len(photos) >= 2][:PEOPLE]
+    pairs = people_with(2, real_photos)[:PEOPLE]
     crowd, broken, faceless = (folder / name for name in ("crowd.png", "broken.jpg", "faceless.png"))
     cv2.imwrite(str(crowd), cv2.hconcat([cv2.imread(str(pair[0])) for pair in pairs[:2]]))
     broken.write_bytes(pairs[0][0].read_bytes()[:2000])
     cv2.imwrite(str(faceless), np.tile(np.arange(120, dtype=np.uint8)[:, None, None], (1, 120, 3)))
-    photos = [photo.resolve() for pair in pairs for photo in pair]
+    photos = [photo for pair in pairs for photo in pair]
     return write_manifest(folder / "m.csv", [*photos, crowd, broken, faceless])
 
 
 @pytest.fixture(scope="module")
-def features(manifest: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("features") / "out"
-    done = enroll(manifest, output, "--set", "resources.part_rows=4", RAY_ADDRESS=cluster.address)
-    assert done.returncode == 0, done.stderr
-    return output
+def features(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return enroll_here(
+        manifest, tmp_path_factory.mktemp("features") / "out", "--set", "resources.part_rows=4"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -362,17 +363,12 @@ SHARED = ("retinaface_mnet025", "scrfd_500m", "scrfd_2.5g", "yunet_n", "edgeface
 SHARED += ("mobilefacenet_faceplugin", "mobilefacenet_foamliu")
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("name", [*SHARED, *DEFAULT_PACK, "mobilefacenet_npm", "retinaface_mv1_025"])
 def test_real_weights_are_as_their_card_says(
-    name: str, shared: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, real_models: Registry, real_card: Callable[[str], Card]
 ) -> None:
-    monkeypatch.setenv("FRPIPE_MODEL_DIR", str(shared / "models"))
-    registry = Registry.default()
-    card = registry.card(name)
-    if card.source.kind != "bring" and registry.locate(card) is None:
-        pytest.skip(f"{name} has not been pulled")
-    session = open_session(registry.find(card), "cpu")
+    card = real_card(name)
+    session = open_session(real_models.find(card), "cpu")
     height, width = (256, 320) if card.input.size == "dynamic" else card.input.size[::-1]
     outputs = session.run(np.zeros((2, 3, height, width), np.float32))
     _check_outputs(card, [output.shape for output in outputs], height * width)

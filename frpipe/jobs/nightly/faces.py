@@ -81,7 +81,10 @@ def say_left_out(work: Work, found: photos.PhotoScan) -> None:
 
 def _warn(work: Work, found: photos.PhotoScan) -> None:
     if work.config.on("consolidate") and found.todo.num_rows and not found.people:
-        work.say("warning: no folder is taken for a person's: no face of tonight will reach the gallery")
+        work.say(
+            "warning: no folder is taken for a person's: no face of tonight will reach the gallery. Leave "
+            'photos out that do not lie one folder down, with scan.glob: "*/*", or see scan.subject_from'
+        )
     if strays := found.facts()["strays"]:
         work.say(
             f"warning: {strays:,} photos lie in no person's folder: they do not reach the gallery. The page "

@@ -37,7 +37,7 @@ _FACES = {
 def demo_photos() -> Path | None:
     """The folder of the demo's photos, or None where nobody has fetched them."""
     folder = Registry.default().cache.parent / "photos"
-    return folder if folder.is_dir() else None
+    return folder if (folder / "six-strangers.jpg").is_file() else None  # the last that is written
 
 
 def cut_portraits(demo: Path, folder: Path) -> Path:

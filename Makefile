@@ -58,7 +58,7 @@ test-slow: models photos  ## what takes minutes: many kills, long races
 test-faults: models photos  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
 	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression_list.py tests/unit/test_erase_everywhere.py
 
-test-spark: models ## outputs in Spark: the same answers as in DuckDB; needs a Java, and half a gigabyte
+test-spark: models photos  ## outputs in Spark: the same answers as in DuckDB; needs a Java, and half a gigabyte
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[spark]"
 	$(BIN)/pytest -m slow tests/docs/test_spark.py
 

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from frpipe import __version__
 from frpipe.cli.exits import guarded
+from frpipe.cli.program import program
 
 # Each is the module of its name in this package.
 COMMANDS = (
@@ -32,12 +33,17 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run the command line; the exit code. arguments: None where it is the program of this process."""
+    if arguments is None:
+        return program(lambda: guarded(lambda: _run(sys.argv[1:])))
+    return guarded(lambda: _run(arguments))
+
+
+def _run(given: list[str]) -> int:
     # A command that is named does not wait until the others are imported.
     named = [name for name in COMMANDS if given[:1] == [name]]
     options = _parser(named or COMMANDS).parse_args(given)
-    return guarded(lambda: int(options.run(options)))
+    return int(options.run(options))
 
 
 def _parser(names: Iterable[str]) -> argparse.ArgumentParser:

@@ -19,7 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
 
+from frpipe.cli.exits import guarded
+from frpipe.cli.program import program
 from frpipe.cli.table import printable, table
 from frpipe.core.errors import ConfigError
 
@@ -76,6 +79,23 @@ class Job:
     @property
     def _remedy(self) -> str:
         return f"mend or uninstall {self.package}" if self.package else "install frpipe again"
+
+
+class Script(Protocol):
+    """The function `main` of a script. arguments: None where it is the program of its process."""
+
+    def __call__(self, arguments: list[str] | None = None) -> int: ...
+
+
+def script(name: str) -> Script:
+    """Make the `main` of one of frpipe's jobs, which is loaded when it is called."""
+
+    def main(arguments: list[str] | None = None) -> int:
+        if arguments is not None:
+            return _own(name).load()(arguments) or 0
+        return program(lambda: guarded(lambda: _own(name).load()(sys.argv[1:]) or 0))
+
+    return main
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -135,7 +135,7 @@ class DedupPlan(Plan[Found]):
         rule = Rule(self.limit.similarity, self.most)
         spec = DedupSpec(self.source, out.uri, rule, self.kernel, self._metadata)
         # Ray complains at length of a flow that is given up and not closed.
-        with closing(dedup(spec, pending, self.pool, executor)) as receipts:
+        with progress, closing(dedup(spec, pending, self.pool, executor)) as receipts:
             for receipt in receipts:
                 pairs += receipt["pairs"]
                 if pairs > self.most:

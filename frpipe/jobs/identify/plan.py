@@ -110,10 +110,10 @@ class IdentifyPlan(Plan[ProbeCounts]):
         if published:
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
-        progress = Progress(probes, "probes", self.say)
         publication = Publication(self.source.features, out, self._verdicts(), self._metadata())
-        for searched in self._searched(publication, pending, executor):
-            progress.add(searched)
+        with Progress(probes, "probes", self.say) as progress:
+            for searched in self._searched(publication, pending, executor):
+                progress.add(searched)
         return probes
 
     def read_back(self, out: Folder) -> tuple[ProbeCounts, int]:

@@ -134,14 +134,15 @@ class VerifyPlan(Plan[PairCounts]):
 
     def work(self, out: Folder, executor: Executor) -> int:
         units, faces, rows = Units(out, PAIRS), None, 0
-        done, progress = units.done(), Progress(self.names.pairs, "pairs", self.job.say)
-        for unit, block in enumerate(self.pairs.blocks(UNIT_PAIRS)):
-            if unit not in done:
-                faces = faces or self._load()
-                numbers = self.names.numbers(block[A]), self.names.numbers(block[B])
-                units.publish(unit, compared(block, *numbers, faces, self.limit), self.metadata)
-                rows += block.num_rows
-            progress.add(block.num_rows)
+        done = units.done()
+        with Progress(self.names.pairs, "pairs", self.job.say) as progress:
+            for unit, block in enumerate(self.pairs.blocks(UNIT_PAIRS)):
+                if unit not in done:
+                    faces = faces or self._load()
+                    numbers = self.names.numbers(block[A]), self.names.numbers(block[B])
+                    units.publish(unit, compared(block, *numbers, faces, self.limit), self.metadata)
+                    rows += block.num_rows
+                progress.add(block.num_rows)
         return rows
 
     def read_back(self, out: Folder) -> tuple[PairCounts, int]:

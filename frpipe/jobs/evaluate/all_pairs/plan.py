@@ -115,7 +115,7 @@ class AllPairsPlan(Plan[Totals]):
         spec = ScoreSpec(self.source, out.uri, counting, self._metadata)
         progress = Progress(self.comparisons, "comparisons", self.say)
         # Ray complains at length of a flow that is given up and not closed.
-        with closing(count_scores(spec, pending, self.pool, executor)) as receipts:
+        with progress, closing(count_scores(spec, pending, self.pool, executor)) as receipts:
             for receipt in receipts:
                 progress.add(receipt["scores"])
         return len(pending)

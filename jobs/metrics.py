@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from frpipe.cli.run import script
+from frpipe.cli.main import script
 
 main = script("metrics")
 

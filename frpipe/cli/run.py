@@ -19,10 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol
 
-from frpipe.cli.exits import guarded
-from frpipe.cli.program import program
 from frpipe.cli.table import printable, table
 from frpipe.core.errors import ConfigError
 
@@ -81,23 +78,6 @@ class Job:
         return f"mend or uninstall {self.package}" if self.package else "install frpipe again"
 
 
-class Script(Protocol):
-    """The function `main` of a script. arguments: None where it is the program of its process."""
-
-    def __call__(self, arguments: list[str] | None = None) -> int: ...
-
-
-def script(name: str) -> Script:
-    """Make the `main` of one of frpipe's jobs, which is loaded when it is called."""
-
-    def main(arguments: list[str] | None = None) -> int:
-        if arguments is not None:
-            return _own(name).load()(arguments) or 0
-        return program(lambda: guarded(lambda: _own(name).load()(sys.argv[1:]) or 0))
-
-    return main
-
-
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare `frpipe run`."""
     parser = commands.add_parser(
@@ -124,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 def _job(name: str) -> Job:
     """The job of that name. Raises ConfigError where there is none, or two packages offer it."""
     if name in BUILT_IN:
-        return _own(name)
+        return own(name)
     offered = _offered()
     found = [job for job in offered if job.name == name]
     if len(found) > 1:
@@ -138,12 +118,13 @@ def _job(name: str) -> Job:
 
 
 def _listed() -> str:
-    jobs = [*(_own(name) for name in BUILT_IN), *_offered()]
+    jobs = [*(own(name) for name in BUILT_IN), *_offered()]
     rows = [(job.name, f"{job.line()} [{job.package}]" if job.package else job.line()) for job in jobs]
     return f"{table(('job', 'what it does'), rows)}\n\nfrpipe run JOB --help says how to call one"
 
 
-def _own(name: str) -> Job:
+def own(name: str) -> Job:
+    """One of frpipe's jobs."""
     return Job(name, EntryPoint(name, f"frpipe.cli.jobs.{name}:main", GROUP))
 
 

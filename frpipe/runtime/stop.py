@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE_S = 8.0
 # `timeout` and others send a signal to a process and to its group: that is one.
 _TWICE_S = 1.0
+_MOMENT_S = 0.01
+_AGAIN = b"\0"
 
 Word = Callable[[signal.Signals], str]
 """Says, in a line, that a signal has stopped this process."""
@@ -46,6 +49,8 @@ class Stopping:
         self._stderr = os.dup(2)
         self._ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
+        self._main = threading.get_ident()
+        self._hook = sys.unraisablehook
         self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
 
     @contextmanager
@@ -54,6 +59,7 @@ class Stopping:
         before = {number: signal.getsignal(number) for number in SIGNALS}
         before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
         self._thread.start()
+        sys.unraisablehook = self._ignored
         wakeup = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
         try:
             _set(dict.fromkeys(before, self._handle))
@@ -62,17 +68,26 @@ class Stopping:
             self._held += 1
             _set(dict.fromkeys(before, signal.SIG_DFL) if to_the_end else before)
             signal.set_wakeup_fd(wakeup)
+            sys.unraisablehook = self._hook
             self._theirs.close()
             self._thread.join()
             self._ours.close()
             os.close(self._stderr)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None:
-            return
-        self.received = signal.Signals(number)
-        self._pending = True
+        if self.received is None:
+            self.received = signal.Signals(number)
+            self._pending = True
         self.check()
+
+    def _ignored(self, unraisable: Any) -> None:
+        """Have Stopped raised again where Python has dropped it, as in a destructor."""
+        if not isinstance(unraisable.exc_value, Stopped):
+            self._hook(unraisable)
+            return
+        self._pending = True
+        with suppress(OSError):
+            self._theirs.send(_AGAIN)
 
     def check(self) -> None:
         """Raise Stopped where a signal has come and nothing is held."""
@@ -110,6 +125,10 @@ class Stopping:
             if not numbers:
                 return
             for number in numbers:
+                if number == _AGAIN[0] and first:
+                    # Not at once: the destructor has to end.
+                    time.sleep(_MOMENT_S)
+                    signal.pthread_kill(self._main, first)
                 if number not in SIGNALS:
                     continue
                 if not first:

@@ -11,12 +11,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from frpipe.cli.reporter import VARIABLE, line_of
 from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, OutOfMemory, StorageError
 from frpipe.runtime.stop import stoppable
 
 EXIT_NO = 12
+STDOUT = "standard output"
 # As a shell shows the end of `cat`.
 EXIT_NOBODY_READS = 128 + signal.SIGPIPE
 
@@ -71,7 +73,7 @@ def _stopped(number: int, error: BaseException | None) -> int:
 def _ended(error: Exception) -> int:
     if isinstance(error, OSError) and not isinstance(error, FrpipeError):
         if isinstance(error, BrokenPipeError) and _nobody_reads():
-            _discard_stdout()
+            discard(sys.stdout)
             return EXIT_NOBODY_READS
         known: FrpipeError = _storage_error(error)
     elif isinstance(error, MemoryError) and not isinstance(error, FrpipeError):
@@ -90,9 +92,11 @@ def _ended(error: Exception) -> int:
 
 def _storage_error(error: OSError) -> StorageError:
     why = error.strerror or str(error) or type(error).__name__
-    if error.filename is None and _stdout_fails():
-        _discard_stdout()
-        return StorageError(f"standard output cannot be written: {why}", "see where it goes")
+    if error.filename == STDOUT:
+        discard(sys.stdout)
+        return StorageError(
+            f"{STDOUT} cannot be written: {why}", "see where it goes, and whether there is room"
+        )
     names = ", ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name))
     said = f"{why}: {names}" if names else why
     if error.errno == errno.EMFILE:
@@ -112,18 +116,10 @@ def _nobody_reads() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _stdout_fails() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
-def _discard_stdout() -> None:
+def discard(stream: TextIO) -> None:
     """Have what is left to print, also at the end of the process, go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

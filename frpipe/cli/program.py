@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from io import TextIOWrapper
 
-from frpipe.cli.exits import stopped_line
+from frpipe.cli.exits import STDOUT, discard, stopped_line
 from frpipe.runtime.stop import Stopping, stoppable
 
 
@@ -23,10 +23,12 @@ def program(main: Callable[[], int | None]) -> int:
             code = main()
     except KeyboardInterrupt:
         code = 128 + (stopping.received if stopping and stopping.received else signal.SIGINT)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard(stream)
     if stopping and stopping.received:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
         # The usual end waits for threads, and libraries that were interrupted may not survive it.
         os._exit(code or 0)
     return code or 0
@@ -48,8 +50,38 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     codecs.register_error(_escaped.__name__, _escaped)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # of a caller's own kind
-            stream.reconfigure(errors=_escaped.__name__)  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):  # and not of a caller's own kind
+            stream.reconfigure(errors=_escaped.__name__)
+    if isinstance(sys.stdout, TextIOWrapper):
+        old = sys.stdout
+        encoding, by_line, through = old.encoding, old.line_buffering, old.write_through
+        sys.stdout = _Output(
+            old.detach(), encoding, _escaped.__name__, line_buffering=by_line, write_through=through
+        )
+
+
+class _Output(TextIOWrapper):
+    """Standard output whose errors say that they are its own, also where a caller passes over them."""
+
+    _failed: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            error.filename = STDOUT
+            self._failed = error
+            raise
+
+    def flush(self) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+        try:
+            super().flush()
+        except OSError as error:
+            error.filename = STDOUT
+            raise
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

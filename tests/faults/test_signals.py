@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_signal_at_any_moment_ends_a_job_in_order(
         command.finish(out, log)
         assert command.content(out) == wanted, stop
     with capsys.disabled():
-        pass
+        sys.stdout.write(f"\n{name}: {count} signals, {dict(hit)}\n")
 
 
 def _stops(count: int, name: str) -> Iterator[Stop]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config, positive
 from frpipe.cli.table import printable, table
+from frpipe.core.counted import counted
 
 if TYPE_CHECKING:
     from frpipe.core.threshold import Threshold
@@ -86,7 +87,8 @@ def _text(result: Identification) -> str:
         (
             f"{'stranger' if result.subject_id is None else printable(result.subject_id)}: {_reason(result)}",
             table(header, padded),
-            f"{result.subjects:,} people, {result.templates:,} templates, version {result.version}; "
+            f"{counted(result.subjects, 'people')}, {counted(result.templates, 'templates')}, "
+            f"version {result.version}; "
             f"{result.model}, {result.face_policy} of {result.faces_found}, quality {result.quality:.2f}",
             _wrapped(_threshold(limit)),
             _wrapped(_warning(result)),

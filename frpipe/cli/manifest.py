@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from frpipe.core.counted import counted
+
 if TYPE_CHECKING:
     from frpipe.io.manifest.scan import Scan
 
@@ -87,16 +89,18 @@ def _scan(options: argparse.Namespace) -> int:
 
 def _describe(found: Scan, output: str) -> list[str]:
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in found.suffixes.most_common())
-    lines = [f"{found.photos:,} photos: {kinds}"]
+    lines = [f"{counted(found.photos, 'photos')}: {kinds}"]
     if found.subjects is not None:
-        lines.append(f"{found.subjects:,} subjects, by folder")
+        lines.append(f"{counted(found.subjects, 'subjects')}, by folder")
     elif len(found.depths) > 1 or 0 not in found.depths:
         lines.append("no subjects: not every photo lies one folder down (see --subject-from folder)")
     else:
         lines.append("no subjects: the photos are not in folders of their own")
     lines += found.links.lines("--root", named=True)
     if found.unreadable_names:
-        lines.append(f"{found.unreadable_names:,} photos left out: their names are not UTF-8 on one line")
+        lines.append(
+            f"{counted(found.unreadable_names, 'photos')} left out: their names are not UTF-8 on one line"
+        )
     return [*lines, f"written to {output}"]
 
 
@@ -122,13 +126,19 @@ def _check(options: argparse.Namespace) -> int:
     workers = usable_cpus()
     size = auto_part_rows(rows, min(workers, worth_while(rows)))
     parts, files = -(-rows // size), len(manifest.files)
-    print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
+    print(
+        f"{counted(rows, 'rows')} in {files:,} {manifest.format} file{'s' * (files > 1)}: "
+        "the manifest is good"
+    )
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
     if resolver.linked:
         where = "storage.roots" if roots else "the manifest's folder"
-        print(f"{resolver.linked:,} photos are reached by links, which stay inside {where}")
+        print(f"{counted(resolver.linked, 'photos are')} reached by links, which stay inside {where}")
     if resolver.unbounded:
-        print(f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set")
+        print(
+            f"{counted(resolver.unbounded, 'photos have')} absolute paths: links are "
+            "followed, since no root is set"
+        )
     for line in people.remarks():
         print(line)
     here = f"on the {workers:,} CPU{'s' * (workers > 1)} of this machine"

@@ -52,7 +52,7 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # and not of a caller's own kind
             stream.reconfigure(errors=_escaped.__name__)
-    if isinstance(sys.stdout, TextIOWrapper):
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout is sys.__stdout__:
         old = sys.stdout
         encoding, by_line, through = old.encoding, old.line_buffering, old.write_through
         sys.stdout = _Output(

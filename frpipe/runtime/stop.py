@@ -66,13 +66,18 @@ class Stopping:
             yield
         finally:
             self._held += 1
-            _set(dict.fromkeys(before, signal.SIG_DFL) if to_the_end else before)
-            signal.set_wakeup_fd(wakeup)
-            sys.unraisablehook = self._hook
-            self._theirs.close()
-            self._thread.join()
-            self._ours.close()
-            os.close(self._stderr)
+            # The little that a stopped program still does may take too long too.
+            if not (to_the_end and self.received):
+                _set(dict.fromkeys(before, signal.SIG_DFL) if to_the_end else before)
+                self._close(wakeup)
+
+    def _close(self, wakeup: int) -> None:
+        signal.set_wakeup_fd(wakeup)
+        sys.unraisablehook = self._hook
+        self._theirs.close()
+        self._thread.join()
+        self._ours.close()
+        os.close(self._stderr)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is None:

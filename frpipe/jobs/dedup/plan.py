@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
 from frpipe.core.threshold import Threshold
 from frpipe.gallery.catalog import VersionId
@@ -59,7 +60,7 @@ class Found:
         counts = self.counts
         if (counts.compared, counts.pairs) != (products, sum(table.num_rows for table in self.tables)):
             raise InvariantError(
-                f"{counts.compared:,} pairs were compared and {products:,} should be",
+                f"{counted(counts.compared, 'pairs were')} compared and {products:,} should be",
                 "keep the output and report this",
             )
 
@@ -232,8 +233,8 @@ class DedupPlan(Plan[Found]):
 
     def _lines(self) -> Iterator[str]:
         yield f"searched   {source_text(self._facts)}"
-        yield f"compared   {self.products:,} pairs{since_text(self._facts)}"
-        yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
+        yield f"compared   {counted(self.products, 'pairs')}{since_text(self._facts)}"
+        yield f"units      {counted(len(self.units), 'pairs')} of {len(self.source.blocks):,} blocks"
         yield (
             f"threshold  similarity >= {self.limit.similarity:.6g} (distance <= {self.limit.distance:.6g}), "
             f"{self.limit.source}"

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text_column import canonical_column
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
@@ -153,7 +154,8 @@ class _Reading:
         reasons = np.concatenate([self._text("reason_a"), self._text("reason_b")])
         count = int(np.isin(reasons, [UNKNOWN_IMAGE, UNKNOWN_FACE]).sum())
         words = (
-            f"{count:,} sides of pairs name a photo or face that was never enrolled; they count as failures"
+            f"{counted(count, 'sides of pairs have')} a photo or face that was never "
+            "enrolled, which is a failure"
         )
         return [words] if count else []
 
@@ -187,17 +189,18 @@ def _repeated(trials: PairTrials) -> list[str]:
     found = []
     if again:
         found.append(
-            f"{again:,} pairs are listed before, in this or the other order: every rate counts them again, a "
+            f"{counted(again, 'pairs are')} listed before, in this or the other order: every "
+            "rate counts them again, a "
             "threshold card does not"
         )
     if itself:
-        found.append(f"{itself:,} pairs are of a photo with itself, and say nothing of a system")
+        found.append(f"{counted(itself, 'pairs are')} of a photo with itself, which says nothing of a system")
     return found
 
 
 def _disputed(disputed: Mask) -> list[str]:
     count = int(np.count_nonzero(disputed))
-    words = f"{count:,} pairs are called mated or non-mated against the names of their persons"
+    words = f"{counted(count, 'pairs are')} called mated or non-mated against the names of their persons"
     return [words] if count else []
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError, OutputError
 from frpipe.core.threshold import Threshold
 from frpipe.io import threshold_file
@@ -207,7 +208,7 @@ class VerifyPlan(Plan[PairCounts]):
             progress.add(found.num_rows)
         if count != source.faces:
             raise OutputError(
-                f"the enroll output holds {count:,} faces, its report says {source.faces:,}",
+                f"the enroll output holds {counted(count, 'faces')}, its report says {source.faces:,}",
                 f"see what is wrong with it: frpipe check {source.folder.uri}",
             )
         return faces

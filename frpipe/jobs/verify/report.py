@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.core.threshold import Threshold, threshold_lines
 from frpipe.jobs.dry_run import DryRun
@@ -99,7 +100,7 @@ def dry_run_of(**facts: Any) -> DryRun:
     """What would be done. facts: `photos_mb` is the memory for the embeddings of all named photos."""
     faces = f"{facts['faces']}, of {facts['photos']:,} named photos: {facts['photos_mb']:,.0f} MB of memory"
     lines = [
-        f"pairs      {facts['pairs']:,}, in {facts['files']:,} files",
+        f"pairs      {facts['pairs']:,}, in {counted(facts['files'], 'files')}",
         f"columns    {', '.join(facts['columns'])}",
         f"faces      {faces}",
         *threshold_lines(facts["threshold"]),

@@ -21,8 +21,11 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.program import program
 from frpipe.runtime import stop
 
-def command():
+def wait(seconds=600):
     print("under way", file=sys.stderr, flush=True)
+    time.sleep(seconds)
+
+def command():
 {body}
 
 sys.exit(program(lambda: guarded(command)))
@@ -55,44 +58,44 @@ def _ended(body: str, *numbers: signal.Signals, pause_s: float = 0.0) -> tuple[i
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_has_its_exit_code_and_a_word(number: signal.Signals) -> None:
-    code, out, err = _ended("time.sleep(600)", number)
+    code, out, err = _ended("wait()", number)
     assert (code, out) == (128 + number, "")
     assert err == f"stopped by {number.name}; the same command goes on from here\n"
 
 
 def test_what_is_open_is_closed_and_what_else_fails_meanwhile_is_no_matter() -> None:
-    body = "try:\n    time.sleep(600)\nfinally:\n    print('closed')\n    raise ValueError"
+    body = "try:\n    wait()\nfinally:\n    print('closed')\n    raise ValueError"
     code, out, err = _ended(body, signal.SIGTERM)
     assert (code, out) == (143, "closed\n")
     assert err.startswith("stopped by SIGTERM") and err.count("\n") == 1
 
 
 def test_threads_that_do_not_end_are_not_waited_for() -> None:
-    body = "threading.Thread(target=time.sleep, args=(600,)).start()\ntime.sleep(600)"
+    body = "threading.Thread(target=time.sleep, args=(600,)).start()\nwait()"
     assert _ended(body, signal.SIGINT)[0] == 130
 
 
 def test_a_second_signal_ends_what_takes_too_long(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    body = f"with stop.at_worst(lambda: open({str(mark)!r}, 'w')), stop.held():\n    time.sleep(600)"
+    body = f"with stop.at_worst(lambda: open({str(mark)!r}, 'w')), stop.held():\n    wait()"
     code, _, err = _ended(body, signal.SIGTERM, signal.SIGINT, pause_s=1.3)
     assert (code, mark.exists()) == (143, True)
     assert err == "stopped by SIGTERM; the same command goes on from here\n"
 
 
 def test_patience_has_an_end() -> None:
-    code, _, err = _ended("stop._PATIENCE_S = 0.2\nwith stop.held():\n    time.sleep(600)", signal.SIGTERM)
+    code, _, err = _ended("stop._PATIENCE_S = 0.2\nwith stop.held():\n    wait()", signal.SIGTERM)
     assert code == 143 and "stopped by SIGTERM" in err
 
 
 def test_one_signal_that_is_sent_twice_at_once_lets_it_unwind() -> None:
     """`timeout` sends it to its child, and to the group."""
-    body = "try:\n    time.sleep(600)\nfinally:\n    time.sleep(0.5)\n    print('closed')"
+    body = "try:\n    wait()\nfinally:\n    time.sleep(0.5)\n    print('closed')"
     assert _ended(body, signal.SIGTERM, signal.SIGTERM, pause_s=0.05)[:2] == (143, "closed\n")
 
 
 def test_a_reader_who_does_not_read_does_not_keep_it() -> None:
-    body = "stop._PATIENCE_S = 0.2\nwhile True:\n    print('x' * 4096, file=sys.stderr)"
+    body = "stop._PATIENCE_S = 0.2\nwait(0)\nwhile True:\n    print('x' * 4096, file=sys.stderr)"
     with _program(body) as process:
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
@@ -104,7 +107,7 @@ def test_what_a_process_is_told_to_ignore_it_ignores(number: signal.Signals) -> 
     """As nohup does, and a shell for what it runs in the background."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        code, out, _ = _ended("time.sleep(0.5)\nprint('done')\nreturn 0", number)
+        code, out, _ = _ended("wait(0.5)\nprint('done')\nreturn 0", number)
     finally:
         signal.signal(number, before)
     assert (code, out) == (0, "done\n")
@@ -112,7 +115,7 @@ def test_what_a_process_is_told_to_ignore_it_ignores(number: signal.Signals) -> 
 
 def test_the_end_of_a_program_is_not_an_interrupt() -> None:
     """What Python does last is not disturbed: the system ends it."""
-    body = "atexit.register(signal.raise_signal, signal.SIGINT)\nreturn 0"
+    body = "wait(0)\natexit.register(signal.raise_signal, signal.SIGINT)\nreturn 0"
     code, _, err = _ended(body)
     assert (code, err) == (-signal.SIGINT, "")
 

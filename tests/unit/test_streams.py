@@ -63,7 +63,7 @@ def test_who_closes_streams_wants_to_hear_nothing(command: str, gallery: str) ->
 def test_a_closed_stream_is_not_taken_for_a_file(tmp_path: Path, gallery: str) -> None:
     """A file that is opened then would get its number, and what is printed."""
     done = _shell(
-        f"{_FRPIPE} gallery export {gallery} {tmp_path}/g.hdf >&- 2>&-; {_FRPIPE} gallery list {gallery}"
+        f"{_FRPIPE} gallery export {gallery} -o {tmp_path}/g.hdf >&- 2>&- && {_FRPIPE} gallery list {gallery}"
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "g.hdf").read_bytes().startswith(b"\x89HDF")
@@ -84,16 +84,14 @@ def test_where_nobody_reads_any_more_it_ends_as_cat_does() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "ascii:strict"])
 def test_what_an_encoding_does_not_have_is_escaped(encoding: str, gallery: str) -> None:
-    words = f"{_FRPIPE} gallery list {gallery}"
-    shown = _shell(words, PYTHONIOENCODING=encoding).stdout
-    assert "Zo" in shown
-    data = subprocess.run(
-        [*_FRPIPE.split(), "gallery", "list", gallery, "--json"],
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-        capture_output=True,
-        check=True,
-    ).stdout
-    assert _NAME in str(json.loads(data.decode(encoding.partition(":")[0])))
+    def listed(*form: str) -> str:
+        words = [*_FRPIPE.split(), "gallery", "list", gallery, *form]
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(words, env=environment, capture_output=True, check=True)
+        return done.stdout.decode(encoding.partition(":")[0])
+
+    assert "Zo" in listed()
+    assert _NAME in str(json.loads(listed("--json")))
 
 
 def test_in_the_c_locale_too(gallery: str) -> None:

@@ -3,11 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 # cpu, or gpu on a machine with CUDA: exactly one of the two
 DEVICE ?= cpu
+# How many signals `make test-signals` sends
+SIGNALS ?= 200
 BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
+.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults test-signals soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -52,6 +54,10 @@ test-slow: models ## what takes minutes: many kills, long races
 
 test-faults: models  ## kills, a store on a bad day, full disks, hostile files: half an hour on two cores
 	$(BIN)/pytest -s tests/faults tests/attacks tests/unit/test_suppression_list.py tests/unit/test_erase_everywhere.py
+
+test-signals: models  ## SIGINT and SIGTERM at any moment, SIGNALS of them in real jobs: 200 take an hour on two cores
+	SIGNALS_A_JOB=$$(($(SIGNALS) / 2)) $(BIN)/pytest tests/contract/test_jobs.py -k signal
+	SIGNALS=$(SIGNALS) $(BIN)/pytest -s tests/faults/test_signals.py
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

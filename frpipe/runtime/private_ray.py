@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from frpipe.runtime.cpus import usable_cpus
 from frpipe.runtime.ray_folder import RayFolder, ray_folder
 from frpipe.runtime.stop import at_worst, held, own_handlers
 
+Say = Callable[[str], None]
 _FILES_LEAST = 256
 _FILES_PER_CPU = 8
 # Lines of native code that say nothing: of its own settings, and where it was when a signal came.
@@ -35,7 +36,7 @@ _TOKEN_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RA
 
 
 @contextlib.contextmanager
-def private_ray(**settings: Any) -> Iterator[None]:
+def private_ray(say: Say, **settings: Any) -> Iterator[None]:
     """Start Ray on this machine with the CPUs that this process may use, and end it. settings: of ray.init.
 
     Its token is new, and known to this process and those that it starts. Whatever RAY_AUTH_MODE and
@@ -48,6 +49,10 @@ def private_ray(**settings: Any) -> Iterator[None]:
     _refuse_few_files(_FILES_LEAST + _FILES_PER_CPU * cpus)
     keep = os.environ.get("FRPIPE_TRACEBACK") == "1"
     with ray_folder(keep) as folder, _own_token(folder.token_file):
+        if folder.spilled != folder.private:
+            say(
+                f"Ray's own files go to {folder.private.parent}: the name of {folder.spilled.parent} is too long"
+            )
         heads: list[int] = []
         with at_worst(lambda: _end_at_once(heads, folder)):
             try:

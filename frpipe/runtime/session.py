@@ -32,7 +32,7 @@ def cluster(address: str | None = None, say: Callable[[str], None] = print) -> I
     private one ends, unless this process had joined one before.
     Raises PlanError where no cluster answers, ClusterError where it fails meanwhile.
     """
-    with contextlib.nullcontext() if ray.is_initialized() else _entered(address):
+    with contextlib.nullcontext() if ray.is_initialized() else _entered(address, say):
         try:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             nodes = [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
@@ -48,14 +48,14 @@ def cluster(address: str | None = None, say: Callable[[str], None] = print) -> I
 
 
 @contextmanager
-def _entered(address: str | None) -> Iterator[None]:
+def _entered(address: str | None, say: Callable[[str], None]) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Else Ray asks in vain for Prometheus on this machine, and says so.
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
-    with private_ray(**quiet) if address == "local" else _joined(address, quiet):
+    with private_ray(say, **quiet) if address == "local" else _joined(address, quiet):
         yield
 
 

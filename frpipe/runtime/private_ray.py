@@ -50,9 +50,8 @@ def private_ray(say: Say, **settings: Any) -> Iterator[None]:
     keep = os.environ.get("FRPIPE_TRACEBACK") == "1"
     with ray_folder(keep) as folder, _own_token(folder.token_file):
         if folder.spilled != folder.private:
-            say(
-                f"Ray's own files go to {folder.private.parent}: the name of {folder.spilled.parent} is too long"
-            )
+            asked, taken = folder.spilled.parent, folder.private.parent
+            say(f"Ray's own files go to {taken}: the name of {asked} is too long")
         heads: list[int] = []
         with at_worst(lambda: _end_at_once(heads, folder)):
             try:

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from frpipe.cli.reporter import VARIABLE, line_of
 from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, OutOfMemory, StorageError
@@ -72,8 +71,9 @@ def _stopped(number: int, error: BaseException | None) -> int:
 
 def _ended(error: Exception) -> int:
     if isinstance(error, OSError) and not isinstance(error, FrpipeError):
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            discard(sys.stdout)
+        if isinstance(error, BrokenPipeError) and (unread := _unread()):
+            for number in unread:
+                discard(number)
             return EXIT_NOBODY_READS
         known: FrpipeError = _storage_error(error)
     elif isinstance(error, MemoryError) and not isinstance(error, FrpipeError):
@@ -93,7 +93,7 @@ def _ended(error: Exception) -> int:
 def _storage_error(error: OSError) -> StorageError:
     why = error.strerror or str(error) or type(error).__name__
     if error.filename == STDOUT:
-        discard(sys.stdout)
+        discard(1)
         return StorageError(
             f"{STDOUT} cannot be written: {why}", "see where it goes, and whether there is room"
         )
@@ -108,18 +108,18 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str | bytes)
 
 
-def _nobody_reads() -> bool:
-    """Whether a reader of standard output or error has gone."""
+def _unread() -> list[int]:
+    """Which of standard output and error have lost their reader."""
     poll = select.poll()
     poll.register(1, 0)
     poll.register(2, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    return [number for number, event in poll.poll(0) if event & select.POLLERR]
 
 
-def discard(stream: TextIO) -> None:
-    """Have what is left to print, also at the end of the process, go nowhere."""
+def discard(number: int) -> None:
+    """Have what is left to write to a descriptor, also at the end of the process, go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
+    os.dup2(nowhere, number)
     os.close(nowhere)
 
 

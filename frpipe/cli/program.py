@@ -23,11 +23,11 @@ def program(main: Callable[[], int | None]) -> int:
             code = main()
     except KeyboardInterrupt:
         code = 128 + (stopping.received if stopping and stopping.received else signal.SIGINT)
-    for stream in (sys.stdout, sys.stderr):
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
         except OSError:
-            discard(stream)
+            discard(number)
     if stopping and stopping.received:
         # The usual end waits for threads, and libraries that were interrupted may not survive it.
         os._exit(code or 0)

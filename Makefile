@@ -3,13 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 # cpu, or gpu on a machine with CUDA: exactly one of the two
 DEVICE ?= cpu
+# How many signals `make test-signals` sends
+SIGNALS ?= 200
 BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 # Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
-.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -61,6 +63,10 @@ test-faults: models photos  ## kills, a store on a bad day, full disks, hostile 
 test-spark: models photos  ## outputs in Spark: the same answers as in DuckDB; needs a Java, and half a gigabyte
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[spark]"
 	$(BIN)/pytest -m slow tests/docs/test_spark.py
+
+test-signals: models photos  ## SIGINT and SIGTERM at any moment, SIGNALS of them in real jobs: 200 take an hour on two cores
+	SIGNALS_A_JOB=$$(($(SIGNALS) / 2)) $(BIN)/pytest tests/contract/test_jobs.py -k signal
+	SIGNALS=$(SIGNALS) $(BIN)/pytest -s tests/faults/test_signals.py
 
 bench-enroll: models  ## enroll and its stages against bare loops; last line is JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

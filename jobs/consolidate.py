@@ -5,7 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from frpipe.cli.jobs.consolidate import main
+from frpipe.cli.main import script
+
+main = script("consolidate")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from frpipe.cli.jobs.nightly import main
+from frpipe.cli.main import script
+
+main = script("nightly")
 
 if __name__ == "__main__":
     sys.exit(main())

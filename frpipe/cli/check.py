@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.table import size_text
+from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _run(options: argparse.Namespace) -> int:
 def _lines(one: CheckedRun) -> Iterator[str]:
     state = "finished" if one.finished else "not finished"
     wrong = f"not as written: {len(one.problems):,}" if one.problems else "all as written"
-    yield f"{one.run}: {one.job}, {state}, {one.files:,} files, {size_text(one.bytes)} read: {wrong}"
+    yield (
+        f"{one.run}: {one.job}, {state}, {counted(one.files, 'files')}, {size_text(one.bytes)} read: {wrong}"
+    )
     yield from (f"  {problem.file} {problem.what}" for problem in one.problems[:_SHOWN])
     if len(one.problems) > _SHOWN:
         yield f"  and {len(one.problems) - _SHOWN:,} more: see --json"

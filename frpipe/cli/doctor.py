@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frpipe.cli.gallery_parser import answer, not_negative
 from frpipe.cli.table import printable, table
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _text(done: Diagnosis, *, asked: bool) -> str:
-    lines = [f"{done.templates:,} templates, {done.runs:,} runs"]
+    lines = [f"{counted(done.templates, 'templates')}, {counted(done.runs, 'runs')}"]
     for each in done.findings:
         if each.count:
             names = ["subject_id", "face_id", "image_uri"]
@@ -74,10 +75,10 @@ def _text(done: Diagnosis, *, asked: bool) -> str:
             "nothing is wrong" if asked else "nothing is wrong, as far as can be told without --runs"
         )
     elif done.mended:
-        lines += ["", f"{done.mended:,} templates taken out; version {done.version}"]
+        lines += ["", f"{counted(done.mended, 'templates')} taken out; version {done.version}"]
         lines.append(
             "their vectors stay in the files, and can be rolled back to, until `frpipe gallery compact`"
         )
     elif done.to_mend:
-        lines += ["", f"{done.to_mend:,} templates would go: --mend"]
+        lines += ["", f"{counted(done.to_mend, 'templates')} would go: --mend"]
     return "\n".join(lines)

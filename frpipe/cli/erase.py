@@ -13,6 +13,7 @@ from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import identifier
 from frpipe.cli.gallery_suppressed import add_reason
 from frpipe.cli.reporter import Speaker
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,20 +145,27 @@ def _everywhere(options: argparse.Namespace, subjects: frozenset[str], images: f
 
 def _everywhere_lines(done: ErasedEverywhere, ids: int) -> Iterator[str]:
     counts = (
-        f"{done.templates:,} templates of the gallery; {done.photos:,} photos and {done.faces:,} faces of "
-        f"enroll outputs of {done.nights:,} nights"
+        f"{counted(done.templates, 'templates')} of the gallery; "
+        f"{counted(done.photos, 'photos')} and {counted(done.faces, 'faces')} of "
+        f"enroll outputs of {counted(done.nights, 'nights')}"
     )
     if done.dry_run:
         yield f"{counts} would be erased; nothing was written"
     else:
-        yield f"{counts}; {done.results:,} results changed; {done.suppressed:,} entries suppressed"
+        yield (
+            f"{counts}; {counted(done.results, 'results')} changed; "
+            f"{counted(done.suppressed, 'entries')} suppressed"
+        )
     if done.begun:
         word = "would be " if done.dry_run else ""
-        yield f"{done.begun:,} steps of nights that had not ended {word}removed: the night does them again"
+        yield (
+            f"{counted(done.begun, 'steps')} of nights that had not ended {word}removed: the "
+            "night does them again"
+        )
     if done.shared:
-        yield f"{done.shared:,} photos are other people's too: not suppressed by their files"
+        yield f"{counted(done.shared, 'photos are')} other people's too: not suppressed by their files"
     if done.earlier:
-        yield f"{done.earlier:,} ids were erased before"
+        yield f"{counted(done.earlier, 'ids were')} erased before"
     if not done.dry_run:
         yield f"no file of the nights or the gallery holds these ids or the vectors: {_proof(done.searched)}"
     if done.absent:
@@ -192,9 +200,12 @@ def _end(options: argparse.Namespace, done: Sequence[Erased], ids: int) -> int:
 
 
 def _line(done: Erased) -> str:
-    counts = f"{done.images:,} photos and {done.faces:,} faces in {done.parts:,} of {done.of_parts:,} parts"
-    kept = f"; {done.copies:,} copies of them are kept under other ids" if done.copies else ""
-    earlier = f"{done.earlier:,} ids were erased before" if done.earlier else ""
+    counts = (
+        f"{counted(done.images, 'photos')} and {counted(done.faces, 'faces')} in "
+        f"{done.parts:,} of {done.of_parts:,} parts"
+    )
+    kept = f"; {counted(done.copies, 'copies of them are')} kept under other ids" if done.copies else ""
+    earlier = f"{counted(done.earlier, 'ids were')} erased before" if done.earlier else ""
     if done.dry_run:
         return f"{done.run}: {counts} would be erased{kept}{earlier and f'; {earlier}'}; nothing was written"
     what = f"{counts} erased{kept}" if done.images else f"nothing to erase{earlier and f', {earlier}'}"

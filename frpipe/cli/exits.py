@@ -2,62 +2,130 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from frpipe.cli.reporter import VARIABLE, Speaker
+from frpipe.cli.reporter import VARIABLE, line_of
 from frpipe.core.errors import EXIT_UNEXPECTED, FrpipeError, OutOfMemory, StorageError
+from frpipe.runtime.stop import stoppable
 
 EXIT_NO = 12
-EXIT_INTERRUPTED = 130
+STDOUT = "standard output"
+# As a shell shows the end of `cat`.
+EXIT_NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; an error of ours becomes its message and remedy.
+    """Run a command; an error of ours becomes its message and remedy, a signal its word and exit code.
 
     FRPIPE_TRACEBACK=1 shows where it came from.
     """
+    with stoppable(stopped_line) as stopping:
+        try:
+            return _flushed(command)
+        except BaseException as error:
+            received = stopping.received if stopping else None
+            if received is not None or isinstance(error, KeyboardInterrupt):
+                return _stopped(received or signal.SIGINT, error)
+            if not isinstance(error, Exception):
+                raise
+            _trace()
+            return _ended(error)
+
+
+def _flushed(command: Callable[[], int]) -> int:
     try:
-        return command()
-    except (FrpipeError, MemoryError) as error:
-        _trace()
-        known = error if isinstance(error, FrpipeError) else _out_of_memory()
-        _complain(known)
-        return known.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        _trace()
-        print(
-            f"error [{StorageError.code}]: {error.strerror or type(error).__name__}\n"
-            "  -> check the folders and files that this command reads and writes",
-            file=sys.stderr,
-        )
-        return StorageError.exit_code
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last resort: the operator gets a line, not a trace
-        _trace()
-        print(
+        code = command()
+    except SystemExit:  # of --help, which has printed something
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+def stopped_line(number: int, *done: str) -> str:
+    """What is said where a signal has stopped the process. done: what is known of it."""
+    facts = f": {'; '.join(done)}" if done else ""
+    text = f"stopped by {signal.Signals(number).name}{facts}; the same command goes on from here"
+    if os.environ.get(VARIABLE) != "json":
+        return text
+    return line_of(_job(), "warning", "stopped", message=text, exit_code=128 + number)
+
+
+def _stopped(number: int, error: BaseException | None) -> int:
+    _trace()
+    done: list[str] = []
+    while error is not None:
+        done += getattr(error, "__notes__", ())
+        error = error.__context__
+    _say(stopped_line(number, *done))
+    return 128 + number
+
+
+def _ended(error: Exception) -> int:
+    if isinstance(error, OSError) and not isinstance(error, FrpipeError):
+        if isinstance(error, BrokenPipeError) and (unread := _unread()):
+            for number in unread:
+                discard(number)
+            return EXIT_NOBODY_READS
+        known: FrpipeError = _storage_error(error)
+    elif isinstance(error, MemoryError) and not isinstance(error, FrpipeError):
+        known = OutOfMemory("there is not enough memory", "give the process more, or run fewer at once")
+    elif isinstance(error, FrpipeError):
+        known = error
+    else:
+        _say(
             f"error [unexpected]: {type(error).__name__}\n"
-            "  -> this is a bug: run again with FRPIPE_TRACEBACK=1 and report what it prints",
-            file=sys.stderr,
+            "  -> this is a bug: run again with FRPIPE_TRACEBACK=1 and report what it prints"
         )
         return EXIT_UNEXPECTED
+    _complain(known)
+    return known.exit_code
 
 
-def _out_of_memory() -> OutOfMemory:
-    return OutOfMemory("there is not enough memory", "give the process more, or run fewer at once")
+def _storage_error(error: OSError) -> StorageError:
+    why = error.strerror or str(error) or type(error).__name__
+    if error.filename == STDOUT:
+        discard(1)
+        return StorageError(
+            f"{STDOUT} cannot be written: {why}", "see where it goes, and whether there is room"
+        )
+    names = ", ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name))
+    said = f"{why}: {names}" if names else why
+    if error.errno == errno.EMFILE:
+        return StorageError(said, "raise the limit of open files: ulimit -n 4096")
+    return StorageError(said, "check the folders and files that this command reads and writes")
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str | bytes)
+
+
+def _unread() -> list[int]:
+    """Which of standard output and error have lost their reader."""
+    poll = select.poll()
+    poll.register(1, 0)
+    poll.register(2, 0)
+    return [number for number, event in poll.poll(0) if event & select.POLLERR]
+
+
+def discard(number: int) -> None:
+    """Have what is left to write to a descriptor, also at the end of the process, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _complain(error: FrpipeError) -> None:
     if os.environ.get(VARIABLE) != "json":
-        print(f"error [{error.code}]: {error}", file=sys.stderr)
+        _say(f"error [{error.code}]: {error}")
         return
     facts = {
         "code": error.code,
@@ -65,7 +133,13 @@ def _complain(error: FrpipeError) -> None:
         "message": error.message,
         "remedy": error.remedy,
     }
-    Speaker(_job()).tell("error", "error", **facts)
+    _say(line_of(_job(), "error", "error", **facts))
+
+
+def _say(text: str) -> None:
+    # The exit code says it too, and there is nowhere else to complain.
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _job() -> str:

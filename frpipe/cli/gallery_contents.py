@@ -25,6 +25,7 @@ from frpipe.cli.gallery_parser import (
 )
 from frpipe.cli.gallery_suppressed import add_reason
 from frpipe.cli.job_options import add_embedder
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:
@@ -300,4 +301,4 @@ def _compact(options: argparse.Namespace) -> int:
 
 def _gone(outcome: Outcome) -> str:
     noun = "person" if outcome.subjects == 1 else "people"
-    return f"{outcome.subjects:,} {noun} deleted ({outcome.deleted:,} templates)"
+    return f"{outcome.subjects:,} {noun} deleted ({counted(outcome.deleted, 'templates')})"

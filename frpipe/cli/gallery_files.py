@@ -14,6 +14,7 @@ from frpipe.cli.gallery_parser import (
     command,
     outcome_text,
 )
+from frpipe.core.counted import counted
 
 
 def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -61,7 +62,7 @@ def _export(options: argparse.Namespace) -> int:
 
     rows = export(Gallery.open(options.gallery), options.output, options.layout)
     content = {"templates": rows, "layout": options.layout, "output": options.output}
-    return answer(options, content, f"{rows:,} templates written to {options.output}")
+    return answer(options, content, f"{counted(rows, 'templates')} written to {options.output}")
 
 
 def _import(options: argparse.Namespace) -> int:

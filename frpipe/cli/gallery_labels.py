@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frpipe.cli.gallery_parser import Commands, add_similarity, answer, command, positive
 from frpipe.cli.table import table
+from frpipe.core.counted import counted
 
 if TYPE_CHECKING:
     from frpipe.gallery.labels import Labels
@@ -62,7 +63,7 @@ def _text(found: Labels, threshold: float) -> str:
     spreads = [(s.subject_id, s.templates, f"{s.dispersion:.3f}") for s in found.spreads]
     return "\n".join(
         (
-            f"{found.subjects:,} people, {found.templates:,} templates; "
+            f"{counted(found.subjects, 'people')}, {counted(found.templates, 'templates')}; "
             f"one person from similarity {threshold:g} (distance {1 - threshold:g})",
             "",
             f"photos unlike the others of their person: {found.suspect_photos:,}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from frpipe.cli.gallery_parser import Commands, command, identifier, not_negative, pairs
 from frpipe.cli.table import table
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
 
 
@@ -66,7 +67,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     print(table(shown.column_names, [_cells(row) for row in shown.to_pylist()]))
     last = f"; more: --after {shown['subject_id'][-1].as_py()}" if more and shown.num_rows else ""
-    print(f"({shown.num_rows:,} people, version {snapshot.number}{last})")
+    print(f"({counted(shown.num_rows, 'people')}, version {snapshot.number}{last})")
     return 0
 
 
@@ -90,7 +91,7 @@ def _show(options: argparse.Namespace) -> int:
     columns = ["face_id", "quality", "enrolled_at", *(n for n, some in values.items() if len(some) > 1)]
     columns.append("image_uri")
     print(table(columns, [[_short(row[name]) for name in columns] for row in rows]))
-    print(f"({len(rows):,} templates, version {snapshot.number})")
+    print(f"({counted(len(rows), 'templates')}, version {snapshot.number})")
     return 0
 
 

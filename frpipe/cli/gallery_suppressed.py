@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import Commands, answer, command, identifier
 from frpipe.cli.table import table
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _suppressed(options: argparse.Namespace) -> int:
     rows = [_row(entry) for entry in found.entries]
     content = {"gallery": options.gallery, "entries": [_facts(entry) for entry in found.entries]}
     text = table(("when", "people", "photos", "contents", "reason", "by"), rows)
-    return answer(options, content, f"{text}\n({len(rows):,} entries)")
+    return answer(options, content, f"{text}\n({counted(len(rows), 'entries')})")
 
 
 def _row(entry: SuppressionEntry) -> tuple[object, ...]:
@@ -125,8 +126,8 @@ def _suppress(options: argparse.Namespace) -> int:
     each.append(Names(images=names.images, contents=names.contents))
     added += gallery.suppressions.suppress(each, options.reason, options.by)
     done = lifecycle.obey(gallery, note="suppressed")
-    gone = f"; {done.deleted:,} templates in sight deleted" if done.deleted else ""
-    text = f"{added:,} entries added to the suppression list{gone}; version {done.version}"
+    gone = f"; {counted(done.deleted, 'templates')} in sight deleted" if done.deleted else ""
+    text = f"{counted(added, 'entries')} added to the suppression list{gone}; version {done.version}"
     return answer(options, {"added": added, **done.as_dict()}, text)
 
 
@@ -137,7 +138,7 @@ def _allow(options: argparse.Namespace) -> int:
     if not names:
         raise _nobody()
     lifted = Gallery.open(options.gallery).suppressions.allow(names, options.reason, options.by)
-    text = f"{lifted:,} digests lifted from the suppression list"
+    text = f"{counted(lifted, 'digests')} lifted from the suppression list"
     answer(options, {"lifted": lifted}, text if lifted else "none of these is on the suppression list")
     return 0 if lifted else EXIT_NO
 

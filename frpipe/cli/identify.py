@@ -11,6 +11,7 @@ from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config, positive
 from frpipe.cli.job_options import add_threshold
 from frpipe.cli.table import printable, table
+from frpipe.core.counted import counted
 
 if TYPE_CHECKING:
     from frpipe.core.threshold import Threshold
@@ -85,7 +86,8 @@ def _text(result: Identification) -> str:
         (
             f"{_who(result)}: {_reason(result)}",
             table(header, padded),
-            f"{result.subjects:,} people, {result.templates:,} templates, version {result.version}; "
+            f"{counted(result.subjects, 'people')}, {counted(result.templates, 'templates')}, "
+            f"version {result.version}; "
             f"{result.model}, {result.face_policy} of {result.faces_found}, quality {result.quality:.2f}",
             _wrapped(_threshold(limit)),
             _wrapped(_warning(result)),

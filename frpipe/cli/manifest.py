@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from frpipe.cli.gallery_parser import not_negative
+from frpipe.core.counted import counted
 
 if TYPE_CHECKING:
     from frpipe.core.config import Config
@@ -136,14 +137,14 @@ def _scan(options: argparse.Namespace) -> int:
 
 def _described(found: Scan, output: str) -> str:
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in found.suffixes.most_common())
-    lines = [f"{found.photos:,} photos: {kinds}"]
+    lines = [f"{counted(found.photos, 'photos')}: {kinds}"]
     if found.shards:
-        lines[0] += f", in {found.shards:,} shards"
+        lines[0] += f", in {counted(found.shards, 'shards')}"
     lines += [f"shard {shard!r} is not whole: {why}" for shard, why in found.damaged.items()]
     if found.subjects is not None and found.named:
-        lines.append(f"{found.subjects:,} subjects, by files beside the photos in their shards")
+        lines.append(f"{counted(found.subjects, 'subjects')}, by files beside the photos in their shards")
     elif found.subjects is not None:
-        lines.append(f"{found.subjects:,} subjects, by folder")
+        lines.append(f"{counted(found.subjects, 'subjects')}, by folder")
     elif len(found.depths) > 1 or 0 not in found.depths:
         lines.append("no subjects: not every photo lies one folder down (see --subject-from folder)")
     else:
@@ -151,7 +152,9 @@ def _described(found: Scan, output: str) -> str:
     lines += found.links.lines("--root", named=True)
     lines += found.left_out.lines("--system")
     if found.unreadable_names:
-        lines.append(f"{found.unreadable_names:,} photos left out: their names cannot stand in a manifest")
+        lines.append(
+            f"{counted(found.unreadable_names, 'photos')} left out: their names cannot stand in a manifest"
+        )
     return "\n".join([*lines, f"written to {output}"])
 
 
@@ -180,8 +183,8 @@ def _check(options: argparse.Namespace) -> int:
     for table in admitted(manifest, roots, resolver, survey):
         rows += table.num_rows
         probe.add(table)
-    files = len(manifest.parts)
-    print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
+    files = f"{len(manifest.parts):,} {manifest.format} file{'s' * (len(manifest.parts) > 1)}"
+    print(f"{counted(rows, 'rows')} in {files}: the manifest is good")
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
     remarks = [*manifest.remarks, *survey.lines(rows), *survey.remarks(manifest.subjects)]
     for line in (*remarks, *_of_addresses(resolver, bool(roots)), *_of_probe(probe, config), _of_parts(rows)):
@@ -192,11 +195,11 @@ def _check(options: argparse.Namespace) -> int:
 def _of_addresses(resolver: Resolver, bounded: bool) -> Iterator[str]:
     if resolver.linked:
         where = "storage.roots" if bounded else "the manifest's folder"
-        yield f"{resolver.linked:,} photos are reached by links, which stay inside {where}"
+        yield f"{counted(resolver.linked, 'photos are')} reached by links, which stay inside {where}"
     if resolver.unbounded:
-        yield f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set"
+        yield f"{counted(resolver.unbounded, 'photos have')} absolute paths; links are followed: no root is set"
     for why, count in resolver.misread.most_common():
-        yield f"warning: a run would reject {count:,} rows as bad_address: {why}"
+        yield f"warning: a run would reject {counted(count, 'rows')} as bad_address: {why}"
 
 
 def _of_probe(probe: Probe, config: Config) -> Iterator[str]:
@@ -212,7 +215,7 @@ def _of_probe(probe: Probe, config: Config) -> Iterator[str]:
     if found:
         others = "".join(f", {count:,} {why}" for why, count in found.most_common() if why != READABLE)
         word = "" if found[READABLE] else "warning: "
-        yield f"{word}of a sample of {found.total():,} photos {found[READABLE]:,} are {READABLE}{others}"
+        yield f"{word}of a sample of {counted(found.total(), 'photos')} {found[READABLE]:,} {READABLE}{others}"
 
 
 def _of_parts(rows: int) -> str:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from frpipe.cli.table import table
+from frpipe.core.counted import counted
 
 _EXAMPLES = """\
 examples:
@@ -65,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _text(found: dict[str, Any], choice: object) -> str:
-    lines = [f"{found['photos']:,} photos, {found['rejected']:,} of them rejected"]
+    lines = [f"{counted(found['photos'], 'photos')}, {found['rejected']:,} of them rejected"]
     if not found["finished"]:
         lines.insert(0, f"not finished: {found['photos']:,} of {found['planned']:,} photos are done so far")
     causes = found["reasons"]

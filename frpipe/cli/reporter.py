@@ -35,7 +35,7 @@ class Speaker:
             level = "warning" if line.startswith("warning") else "info"
             self.tell(level, _event(line), message=line, **_numbers(line))
         else:
-            print(line, file=sys.stderr, flush=True)
+            _print(line)
 
     @property
     def as_json(self) -> bool:
@@ -47,9 +47,24 @@ class Speaker:
 
     def tell(self, level: str, event: str, **fields: Any) -> None:
         """One JSON line. The fields hold no names, vectors or pixels."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"time": now, "level": level, "job": self._job, "run": _run(), "event": event, **fields}
-        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+        _print(line_of(self._job, level, event, **fields))
+
+
+def line_of(job: str, level: str, event: str, **fields: Any) -> str:
+    """A line of the log of a job, as JSON."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = {"time": now, "level": level, "job": job, "run": _run(), "event": event, **fields}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _print(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        # A log on a full disk is no reason to stop the work.
+        pass
 
 
 def _event(line: str) -> str:

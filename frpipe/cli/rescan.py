@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from frpipe.cli.table import table
+from frpipe.core.counted import counted
 
 if TYPE_CHECKING:
     from frpipe.jobs.rescan.listing import Listing
@@ -61,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _text(found: Listing) -> str:
     share = found.affected / max(1, found.photos)
-    lines = [f"{found.photos:,} photos, {found.affected:,} of them ({share:.2%}) may end otherwise"]
+    lines = [f"{counted(found.photos, 'photos')}, {found.affected:,} of them ({share:.2%}) may end otherwise"]
     if not found.affected:
         return "\n".join([*lines, "nothing is to be done: second looks would change no row"])
     if found.unjudged:

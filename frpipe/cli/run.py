@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 def _job(name: str) -> Job:
     """The job of that name. Raises ConfigError where there is none, or two packages offer it."""
     if name in BUILT_IN:
-        return _own(name)
+        return own(name)
     offered = _offered()
     found = [job for job in offered if job.name == name]
     if len(found) > 1:
@@ -118,12 +118,13 @@ def _job(name: str) -> Job:
 
 
 def _listed() -> str:
-    jobs = [*(_own(name) for name in BUILT_IN), *_offered()]
+    jobs = [*(own(name) for name in BUILT_IN), *_offered()]
     rows = [(job.name, f"{job.line()} [{job.package}]" if job.package else job.line()) for job in jobs]
     return f"{table(('job', 'what it does'), rows)}\n\nfrpipe run JOB --help says how to call one"
 
 
-def _own(name: str) -> Job:
+def own(name: str) -> Job:
+    """One of frpipe's jobs."""
     return Job(name, EntryPoint(name, f"frpipe.cli.jobs.{name}:main", GROUP))
 
 

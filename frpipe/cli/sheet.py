@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from frpipe.core.counted import counted
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -34,5 +36,5 @@ def _run(options: argparse.Namespace) -> int:
     from frpipe.jobs.sheet import write_sheet
 
     count = write_sheet(options.output, options.picture, options.limit, options.columns)
-    print(f"{options.picture}: {count} photos")
+    print(f"{options.picture}: {counted(count, 'photos')}")
     return 0

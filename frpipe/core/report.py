@@ -9,6 +9,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.core.reasons import Reason, Status
 from frpipe.core.schema import staged_fields, version_of
@@ -115,9 +116,15 @@ class Report:
         lines = [
             "# Enroll report",
             "",
-            f"{self.rows:,} photos, {self.faces:,} faces, {self.parts:,} parts. "
-            f"{self.launch_rows:,} photos in this launch: {self.wall_s:.1f} s, {self.rows_per_s:.1f}/s.",
-            *([f"{self.erased:,} photos more were erased since (erased.json)."] if self.erased else ()),
+            f"{counted(self.rows, 'photos')}, {counted(self.faces, 'faces')}, "
+            f"{counted(self.parts, 'parts')}. "
+            f"{counted(self.launch_rows, 'photos')} in this launch: {self.wall_s:.1f} s, "
+            f"{self.rows_per_s:.1f}/s.",
+            *(
+                [f"{counted(self.erased, 'photos more were')} erased since (erased.json)."]
+                if self.erased
+                else ()
+            ),
             "",
             "| status | photos | share |",
             "|---|---|---|",
@@ -145,7 +152,8 @@ class Report:
         if self.least_face_px is None:
             return []
         return [
-            f"{self.photos_turned:,} photos lay turned. {self.faces_refused:,} faces were refused: "
+            f"{counted(self.photos_turned, 'photos')} lay turned. "
+            f"{counted(self.faces_refused, 'faces were')} refused: "
             "implausible, or on no photograph.",
             f"In every photo faces were looked for from {self.least_face_px:.0f} pixels of width on.",
             "",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frpipe.core.counted import counted
 from frpipe.evaluation.curves import binned, det_series, roc_series
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series
 from frpipe.evaluation.groups import by_group, ratios
@@ -126,7 +127,7 @@ def _at_threshold(
         yield _clustered("named_wrong", rates.named_wrong, wrong, mates, **rest)
     if rates.selectivity is not None:
         cut = rates.selectivity.cut
-        note = f"at least: {cut:,} lists were too short" if cut else None
+        note = f"at least: {counted(cut, 'lists were')} too short" if cut else None
         yield Number.scalar("selectivity", rates.selectivity.mean, note=note, **rest)
 
 

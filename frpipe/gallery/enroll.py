@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
@@ -294,7 +295,8 @@ class _Enrollment:
         here = self._wish.photos.root if self._wish.photos else None
         folders = f" (the gallery's from {there}, these from {here})" if there and here else ""
         return GalleryError(
-            f"{judged.apart:,} templates are of photos that lay at another place{folders}, and that now have "
+            f"{counted(judged.apart, 'templates are')} of photos that lay at another "
+            f"place{folders}, and that now have "
             "other faces or none: other photos with the same ids would replace them; nothing was written",
             "if they are other photos, --source NAME puts NAME/ before their ids; if they are the same ones, "
             "moved and changed, say --same-photos",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
@@ -229,7 +230,7 @@ def until_whole(units: UnitWork[G], out: Folder, executor: Executor, say: Say) -
         found, damaged = units.read_back(out)
         if not damaged:
             return found, Launch(rows, time.monotonic() - start)
-        say(f"{damaged:,} {units.unit} are damaged and will be done again")
+        say(f"{counted(damaged, f'{units.unit} are')} damaged and will be done again")
     raise OutputError(f"{units.unit} come out damaged again and again", "check the output's storage")
 
 

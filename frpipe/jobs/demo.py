@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from frpipe.core.config import Config
+from frpipe.core.counted import counted
 from frpipe.io.output.features import Features
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.sheet import write_sheet
@@ -121,5 +122,5 @@ def _compared(features: str) -> Iterator[str]:
             yield f"  {row['image_id']:<34}{similarity:10.3f}   {'yes' if similarity >= limit else 'no'}"
     strangers = [s for row, s in zip(others, similarities, strict=True) if not row["subject_id"]]
     if strangers:
-        nearest, name = max(strangers), f"nearest of {len(strangers)} strangers"
+        nearest, name = max(strangers), f"nearest of {counted(len(strangers), 'strangers')}"
         yield f"  {name:<34}{nearest:10.3f}   {'yes' if nearest >= limit else 'no'}"

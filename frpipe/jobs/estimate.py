@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import FrpipeError
 from frpipe.io.output import run
 from frpipe.io.storage import uri as uris
@@ -87,7 +88,7 @@ def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, me
     except FrpipeError:
         return Estimate(memory_mb=memory_mb, read_bytes=read)
     seconds = found["seconds"] * rows / max(1, workers)
-    return Estimate(seconds, memory_mb, read, f"measured on {len(few)} photos")
+    return Estimate(seconds, memory_mb, read, f"measured on {counted(len(few), 'photos')}")
 
 
 def bytes_below(out: Folder, sub: str) -> int:

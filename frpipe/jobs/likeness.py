@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.gallery.likeness import Doubt, Doubts, Likeness
 from frpipe.gallery.spec import GallerySpec
@@ -44,7 +45,7 @@ def doubts_text(doubts: Doubts | None) -> list[str]:
         chance = f"; by chance {doubts.by_chance:,.1f}" if doubts.by_chance is not None else ""
         lines.append(
             f"{_faces(doubts.like_another)} at similarity {doubts.threshold:.3f} or more to another person "
-            f"({doubts.comparisons:,} comparisons{chance})"
+            f"({counted(doubts.comparisons, 'comparisons')}{chance})"
         )
         lines += _listed(doubts, "like_another", doubts.like_another)
     if doubts.like_another is None:

@@ -19,13 +19,24 @@ _LOOK_S = 1.0
 
 
 class Progress:
-    """Counts what is done of a known total, and says so at most every few seconds and at the end."""
+    """Counts what is done of a known total, and says so at most every few seconds and at the end.
+
+    Entered with `with`, it notes on an interrupt how far it was.
+    """
 
     def __init__(self, total: int, noun: str, say: Say) -> None:
         self._total, self._noun, self._say = total, noun, say
         self._counts: Counter[str] = Counter()
         self._done = 0
         self._start = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _note(error, self._done, self._total, self._noun)
 
     def add(self, done: int, counts: Mapping[str, int] | None = None) -> None:
         """Count what was done. counts: what to show beside it, by name."""
@@ -68,6 +79,7 @@ class PhotoProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _note(error, self.done, self._rows, "photos")
         self._over.set()
         self._watcher.join()
 
@@ -141,6 +153,11 @@ def share_text(done: int, total: int, noun: str, seconds: float) -> str:
     rate = done / max(seconds, 1e-9)
     left = max(0, total - done) / max(rate, 1e-9)
     return f"{done:,} of {total:,} {noun}  {rate:,.0f}/s  {clock(left)} left"
+
+
+def _note(error: BaseException | None, done: int, total: int, noun: str) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        error.add_note(f"{done:,} of {total:,} {noun} are done")
 
 
 def clock(seconds: float) -> str:

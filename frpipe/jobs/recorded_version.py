@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import GalleryDamaged, GalleryError, OutputError
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import Gallery
@@ -56,10 +57,10 @@ class RecordedVersion:
         """What an operator should know where the output names a number alone."""
         if self.id.commit is not None:
             return None
-        counted = "" if self.rows is None else f" and its {self.rows:,} templates"
+        held = "" if self.rows is None else f" and its {counted(self.rows, 'templates')}"
         return (
             f"version {self.id.number} of the gallery is taken for the one that was compared, by its time"
-            f"{counted}: older outputs record no commit of it"
+            f"{held}: older outputs record no commit of it"
         )
 
 

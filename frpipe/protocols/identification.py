@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import SUBJECT
@@ -159,7 +160,7 @@ def _refuse(counts: Mapping[str, int], closed: bool) -> None:
         )
     if closed and counts["nonmated"]:
         raise ManifestError(
-            f"{counts['nonmated']:,} probes are of people who are not in the gallery",
+            f"{counted(counts['nonmated'], 'probes are')} of people who are not in the gallery",
             "a closed set has no strangers: use open-set, or take them out of the list",
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.protocols.source import ListedPair, PhotoName, Source
 
@@ -61,7 +62,8 @@ def _pairs(source: Source, folds: list[str], pairs: int) -> list[ListedPair]:
     lines, announced = source.lines[1:], 2 * pairs * len(folds)
     if len(lines) != announced:
         raise ManifestError(
-            f"{source.name}: the first line announces {announced:,} pairs, {len(lines):,} lines follow",
+            f"{source.name}: the first line announces {counted(announced, 'pairs')}, "
+            f"{counted(len(lines), 'lines')} follow",
             "the file is cut short or was edited: use it as published",
         )
     found, bad = [], []
@@ -97,7 +99,8 @@ def read_fglfw(source: Source) -> list[ListedPair]:
     photos = list(_photos(source))
     if len(photos) % (4 * _FOLDS):
         raise ManifestError(
-            f"{source.name}: {len(photos):,} photos do not make {_FOLDS} folds of as many mated as non-mated",
+            f"{source.name}: {counted(len(photos), 'photos do')} not make {_FOLDS} folds of "
+            "as many mated as non-mated",
             "the file is cut short or was edited: use it as published",
         )
     size, pairs = len(photos) // (2 * _FOLDS), []
@@ -128,6 +131,7 @@ def _check_folds(source: Source, pairs: list[ListedPair], size: int) -> None:
     for fold in sorted({pair.fold for pair in pairs}):
         if 2 * mated[fold] != size:
             raise ManifestError(
-                f"{source.name}: of {size:,} pairs in fold {fold} {mated[fold]:,} are mated, not half",
+                f"{source.name}: of {counted(size, 'pairs')} in fold {fold} {mated[fold]:,} are "
+                "mated, not half",
                 "the list is not in the order of its ten folds: use it as published",
             )

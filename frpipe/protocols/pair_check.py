@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.protocols.lfw import TEST, TRAIN
 from frpipe.protocols.protocol import ThresholdRule, resolution
@@ -93,17 +94,20 @@ def _warnings(frame: pd.DataFrame) -> Iterator[str]:
     rows = (np.flatnonzero(frame.duplicated(["low", "high"])) + 1).tolist()
     if rows:
         where = numbered("row", rows)
-        yield f"{len(rows):,} pairs are listed again, either way round, and count twice: {where}"
+        yield (
+            f"{counted(len(rows), 'pairs are')} listed again, either way round, for which "
+            f"all count twice: {where}"
+        )
     for fold, counts in _folds(frame).items():
         for kind, words in (("mated", "mated"), ("nonmated", "non-mated")):
             if not counts[kind]:
                 yield f"fold {fold} has no {words} pairs"
     shared = _in_several_folds(frame, "subject_a", "subject_b") if _has_subjects(frame) else 0
     if shared:
-        yield f"{shared:,} people are in more than one fold: the folds are not independent"
+        yield f"{counted(shared, 'people are')} in more than one fold: the folds are not independent"
     photos = _in_several_folds(frame, "a", "b")
     if photos and not _has_subjects(frame):
-        yield f"{photos:,} photos are in more than one fold: the folds are not independent"
+        yield f"{counted(photos, 'photos are')} in more than one fold: the folds are not independent"
 
 
 def _in_several_folds(frame: pd.DataFrame, *sides: str) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError, OutputError
 from frpipe.io.manifest.columns import URI
 from frpipe.io.manifest.list_files import SUFFIXES
@@ -89,7 +90,7 @@ class Protocol(_Part):
         lines += [f"  {_spoken(key):<26}{count:>10,}" for key, count in self.counts.items()]
         if len(self.folds) > 1:
             lines += ["in each:", *_table(self.folds)]
-        lines += ["files:", *(f"  {name}, {rows:,} rows" for name, rows in self.files.items())]
+        lines += ["files:", *(f"  {name}, {counted(rows, 'rows')}" for name, rows in self.files.items())]
         lines += ["from:", *(f"  {one.name}, sha256 {one.sha256[:16]}" for one in self.sources)]
         if self.settings:
             lines.append("split: " + ", ".join(f"{key} {value}" for key, value in self.settings.items()))

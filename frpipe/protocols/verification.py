@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.schema import Column
 from frpipe.core.text import canonical_text
@@ -206,7 +207,8 @@ def _with(table: pa.Table, name: str, column: pa.Array, what: str) -> pa.Table:
     if column.null_count:
         row = pc.index(pc.is_null(column), True).as_py() + 1
         raise ManifestError(
-            f"{column.null_count:,} rows of the list of pairs have no usable {name}, first row {row:,}",
+            f"{counted(column.null_count, 'rows of the list of pairs have')} no usable "
+            f"{name}, first row {row:,}",
             f"give {what} in every row",
         )
     return table.set_column(table.column_names.index(name), name, column)
@@ -236,7 +238,7 @@ class PhotoFolder:
                 paths[photo] = name
         if doubled:
             raise ManifestError(
-                f"{len(doubled):,} photos of the list are in {folder.uri} more than once",
+                f"{counted(len(doubled), 'photos of the list are')} in {folder.uri} more than once",
                 "name the folder that holds one copy of each",
             )
         if not paths:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from frpipe.core.errors import ClusterError
-from frpipe.runtime import telemetry
+from frpipe.runtime import stop, telemetry
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.cpus import usable_cpus
 from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Maker, Read, Step, Watch
@@ -37,7 +37,6 @@ _MOST_LOSSES = 12
 _ORPHANED_S = 5.0
 _ROWS, _FAILURE, _BUG, _REPORT = "rows", "failure", "bug", "report"
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class LocalExecutor(Executor):
@@ -65,7 +64,7 @@ class LocalExecutor(Executor):
         if watch is not None:
             watch(crew.in_hand.copy)
         # Closed at once, however it is left: else workers go on.
-        with closing(crew.rows()) as rows:
+        with stop.at_worst(crew.kill), closing(crew.rows()) as rows:
             yield from rows
 
     def share(self, read: Read) -> Read:
@@ -109,7 +108,7 @@ class _Worker:
             if stream is not None:
                 stream.flush()
         parent = os.getpid()
-        with _held_signals() as before:
+        with stop.held(), _held_signals() as before:
             self.pid = os.fork()
             if not self.pid:
                 _live(self, makers, gpu, parent, before)
@@ -180,10 +179,15 @@ class _Crew:
                         done += 1
                         yield from rows
         finally:
-            for worker in self._workers:
-                worker.kill()
-            for worker in self._workers:
-                worker.reap()
+            with stop.held():
+                self.kill()
+                for worker in self._workers:
+                    worker.reap()
+
+    def kill(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.kill()
 
     def _employ(self) -> None:
         """Give everybody something to do, and take on more where there is more."""
@@ -287,7 +291,7 @@ def _held_signals() -> Iterator[set[int]]:
 
     What a job does at an interrupt, a worker that has hardly been forked must not do too.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop.SIGNALS)
     try:
         yield {int(each) for each in before}
     finally:
@@ -326,11 +330,8 @@ def _live(
 
 
 def _leave_family(parent: int) -> None:
-    """Outlive neither the parent nor its interrupt, which the parent handles for all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if callable(signal.getsignal(signal.SIGHUP)):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Do not outlive the parent, who handles signals for all."""
+    stop.forget()
     die_with_parent()
     if os.getppid() != parent:
         os._exit(0)

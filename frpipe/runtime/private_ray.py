@@ -5,27 +5,38 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import resource
-from collections.abc import Iterator
+import shutil
+import signal
+import tempfile
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import _raylet
-from ray._private import ray_constants
+from ray._private import ray_constants, services, utils
 from ray._private.node import Node
 
 from frpipe.core.errors import ClusterError, PlanError, StorageError
 from frpipe.runtime.cpus import usable_cpus
 from frpipe.runtime.ray_folder import RayFolder, ray_folder
+from frpipe.runtime.stop import at_worst, held, own_handlers
 
+Say = Callable[[str], None]
 _FILES_LEAST = 256
 _FILES_PER_CPU = 8
+# Lines of native code that say nothing: of its own settings, and where it was when a signal came.
+_CHATTER = re.compile(
+    rb"logging\.cc:\d+: (Set ray log level|\*\*\* SIGTERM|PC: @| +@ 0x)|^(\*\*\* SIGTERM|PC: @| +@ )"
+)
 _TOKEN_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 
 
 @contextlib.contextmanager
-def private_ray(**settings: Any) -> Iterator[None]:
+def private_ray(say: Say, **settings: Any) -> Iterator[None]:
     """Start Ray on this machine with the CPUs that this process may use, and end it. settings: of ray.init.
 
     Its token is new, and known to this process and those that it starts. Whatever RAY_AUTH_MODE and
@@ -38,16 +49,101 @@ def private_ray(**settings: Any) -> Iterator[None]:
     _refuse_few_files(_FILES_LEAST + _FILES_PER_CPU * cpus)
     keep = os.environ.get("FRPIPE_TRACEBACK") == "1"
     with ray_folder(keep) as folder, _own_token(folder.token_file):
+        if folder.spilled != folder.private:
+            asked, taken = folder.spilled.parent, folder.private.parent
+            say(f"Ray's own files go to {taken}: the name of {asked} is too long")
+        heads: list[int] = []
+        with at_worst(lambda: _end_at_once(heads, folder)):
+            try:
+                with _in_sessions_of_their_own(heads):
+                    _start(folder, num_cpus=cpus, **settings)
+                yield
+            finally:
+                with held():
+                    ray.shutdown(wait_for_processes=True)
+                    _kill(_members(heads))
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Let Ray start or be joined: in peace, in silence, and without a say in what signals do.
+
+    An interrupt in the middle leaves it in a state in which it crashes when it is shut down; and it would end
+    this process at SIGTERM with an exit code that says something else here, or with a dump.
+    """
+    no_handler = _instead(utils, set_sigterm_handler=_none)
+    with held(), own_handlers(), no_handler, _without_chatter(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Hold back what Ray's native code writes to standard error; then write it, but for what is no news."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
         try:
-            _start(folder, num_cpus=cpus, **settings)
             yield
         finally:
-            ray.shutdown(wait_for_processes=True)
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            for line in said:
+                if not _CHATTER.search(line):
+                    os.write(2, line)
+
+
+@contextlib.contextmanager
+def _in_sessions_of_their_own(heads: list[int]) -> Iterator[None]:
+    """Have Ray's processes spared what a terminal sends to all processes of a job. heads: gets their ids."""
+
+    class Head(services.ConsolePopen):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options, start_new_session=True)
+            heads.append(self.pid)
+
+    with _instead(services, ConsolePopen=Head):
+        yield
+
+
+@contextlib.contextmanager
+def _instead(owner: Any, **values: Any) -> Iterator[None]:
+    """Exchange attributes of a module or class for a while."""
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+def _end_at_once(heads: Collection[int], folder: RayFolder) -> None:
+    """Kill what Ray has started, and what that has, and remove the folder."""
+    _kill([*heads, *_members(heads)])
+    for path in (folder.private, folder.spilled):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _kill(processes: Iterable[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _members(sessions: Collection[int]) -> Iterator[int]:
+    """The processes of some sessions, where the system lists them."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(path.name)) in sessions:
+                yield int(path.name)
 
 
 def _start(folder: RayFolder, **settings: Any) -> None:
     try:
-        with _own_files_only(), _on_loopback(), _few_processes():
+        with _own_files_only(), _on_loopback(), _few_processes(), starting():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -121,12 +217,8 @@ def _on_loopback() -> Iterator[None]:
     It is what Ray does on machines that cannot be part of a cluster (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, read
     when it is imported); `_node_ip_address` does not take a loopback address.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    with _instead(ray_constants, ENABLE_RAY_CLUSTER=False):
         yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager
@@ -137,21 +229,15 @@ def _few_processes() -> Iterator[None]:
     dashboard, which runs even where there is none. There is no public setting.
     """
 
-    def none(*_: Any, **__: Any) -> None:
-        """Start nothing."""
-
     def no_server(node: Node, **_: Any) -> None:
         node._webui_url = None
 
-    left_out = {"start_monitor": none, "start_log_monitor": none, "start_api_server": no_server}
-    before = {name: getattr(Node, name) for name in left_out}
-    for name, instead in left_out.items():
-        setattr(Node, name, instead)
-    try:
+    with _instead(Node, start_monitor=_none, start_log_monitor=_none, start_api_server=no_server):
         yield
-    finally:
-        for name, method in before.items():
-            setattr(Node, name, method)
+
+
+def _none(*_: Any, **__: Any) -> None:
+    """Do nothing."""
 
 
 @contextlib.contextmanager

@@ -6,9 +6,7 @@ import contextlib
 import logging
 import os
 import re
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,9 +15,9 @@ import ray
 
 from frpipe.core.errors import ClusterError, PlanError
 from frpipe.runtime.allocation import Node
-from frpipe.runtime.private_ray import private_ray
+from frpipe.runtime.private_ray import private_ray, starting
+from frpipe.runtime.stop import held
 
-_EXIT_TERMINATED = 128 + signal.SIGTERM
 _KNOCK_TIMEOUT_S = 10.0
 _JOB_SERVER = ("http://", "https://")
 _VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
@@ -34,7 +32,7 @@ def cluster(address: str | None = None, say: Callable[[str], None] = print) -> I
     private one ends, unless this process had joined one before.
     Raises PlanError where no cluster answers, ClusterError where it fails meanwhile.
     """
-    with contextlib.nullcontext() if ray.is_initialized() else _entered(address):
+    with contextlib.nullcontext() if ray.is_initialized() else _entered(address, say):
         try:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             nodes = [Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
@@ -50,37 +48,26 @@ def cluster(address: str | None = None, say: Callable[[str], None] = print) -> I
 
 
 @contextmanager
-def _entered(address: str | None) -> Iterator[None]:
+def _entered(address: str | None, say: Callable[[str], None]) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with _true_exit_code(), private_ray(**quiet) if address == "local" else _joined(address, quiet):
+    # Else Ray asks in vain for Prometheus on this machine, and says so.
+    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+    with private_ray(say, **quiet) if address == "local" else _joined(address, quiet):
         yield
 
 
 @contextmanager
 def _joined(address: str, quiet: dict[str, Any]) -> Iterator[None]:
     try:
-        _join(address, quiet)
+        with starting():
+            _join(address, quiet)
         yield
     finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _true_exit_code() -> Iterator[None]:
-    """On SIGTERM Ray ends its driver with exit code 15, which says something else here."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as stopped:
-        if stopped.code == signal.SIGTERM:
-            raise SystemExit(_EXIT_TERMINATED) from None
-        raise
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        with held():
+            ray.shutdown()
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ import json
 import math
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from frpipe.jobs.contract import Job, Plan, Result, Say, carry_out, planned
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
+from frpipe.runtime.stop import SIGNALS, stoppable
 from frpipe.testing.executors import InThisProcess
-from frpipe.testing.kills import Killed, at_change
+from frpipe.testing.kills import Killed, at_call, at_change
 
 Make = Callable[[str, Runtime, Say], Job[Any]]
 """Makes a job for an output folder. A job that always runs in this process leaves the runtime aside."""
@@ -49,12 +52,14 @@ class Done:
     written: Sequence[str]
     units: Sequence[str]
     changes: int
+    calls: int
 
 
 class JobKit:
     """Override `make` and `other`: a small job, of three units or more if it can be."""
 
     most_kills = 6  # moments at which the job is killed, of all changes that it makes
+    most_signals = 4  # moments at which a signal comes, of all calls of functions
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -146,6 +151,25 @@ class JobKit:
             _assert_same(out, whole.folder, f"killed at change {moment} of {whole.changes}")
             ours, theirs = _plain(again.as_dict(), out), _plain(whole.result.as_dict(), whole.folder)
             _assert_close(ours, theirs, f"the result of a run that was killed at change {moment}")
+
+    def test_stopped_by_a_signal_at_any_moment_the_same_command_ends_alike(
+        self, make: Make, whole: Done, tmp_path: Path
+    ) -> None:
+        for turn, moment in enumerate(_spread(whole.calls, self.most_signals)):
+            out, number = Folder.at(str(tmp_path / str(moment))), SIGNALS[turn % len(SIGNALS)]
+            came, stopped = [0], False
+            with stoppable(lambda number: number.name):
+                try:
+                    with at_call(moment, partial(signal.raise_signal, number)) as came:
+                        carry_out(make(out.uri, InThisProcess(), _silent))
+                except KeyboardInterrupt:
+                    stopped = True
+            # A run of a warmed-up process may take fewer calls.
+            assert stopped == (came[0] >= moment), f"{number.name} at call {moment} of {whole.calls}"
+            if out.exists(run.SUCCESS):
+                _assert_listed(out)
+            carry_out(make(out.uri, InThisProcess(), _silent))
+            _assert_same(out, whole.folder, f"stopped at call {moment} of {whole.calls}")
 
     def test_a_failure_leaves_an_output_that_goes_on(self, make: Make, whole: Done, tmp_path: Path) -> None:
         """The last unit cannot be published: its worker fails, in a process of its own if it has one."""
@@ -296,9 +320,10 @@ def _done(make: Make, place: Path) -> Done:
     """Carry a job out, and watch what it writes."""
     out, said, written = Folder.at(str(place)), list[str](), list[tuple[str, str]]()
     job = _Disturbed(make(out.uri, InThisProcess(), said.append))
-    with _noted(written), at_change(None) as changes:
+    with _noted(written), at_change(None) as changes, at_call(None, bool) as calls:
         result = carry_out(job)
-    return Done(out, result, said, [name for uri, name in written if uri == out.uri], job.units, changes[0])
+    names = [name for uri, name in written if uri == out.uri]
+    return Done(out, result, said, names, job.units, changes[0], calls[0])
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""Have something happen between two changes of any folder: a death, or what another process does."""
+"""Have something happen between two changes of any folder, or at any call: a death, or what others do."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+import frpipe
 from frpipe.io.storage.folder import Folder
 
 _CHANGES = ("write", "create", "publish", "adopt", "delete", "delete_all")
@@ -47,3 +51,25 @@ def at_change(moment: int | None, event: Callable[[], object] = die) -> Iterator
         for name in _CHANGES:
             patch.setattr(Folder, name, hooked(getattr(Folder, name)))
         yield count
+
+
+@contextmanager
+def at_call(moment: int | None, event: Callable[[], object]) -> Iterator[list[int]]:
+    """Have an event at the n-th call of a function of frpipe, or return into a generator, in this thread.
+
+    The list holds how many there were.
+    """
+    count, ours = [0], str(Path(frpipe.__file__).parent)
+
+    def called(frame: FrameType, kind: str, _: object) -> None:
+        if kind == "call" and frame.f_code.co_filename.startswith(ours):
+            count[0] += 1
+            if count[0] == moment:
+                event()
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        yield count
+    finally:
+        sys.setprofile(before)

@@ -44,6 +44,7 @@ sys.path.append(str(installed.EXAMPLE))
 from frpipe_faces_per_subject.job import FacesPerSubject
 
 ELSEWHERE = THRESHOLD - 0.1
+JobKit.most_signals = int(os.environ.get("SIGNALS_A_JOB", JobKit.most_signals))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ from frpipe.core.errors import FrpipeError
 from frpipe.runtime import private_ray as starting
 from frpipe.runtime import ray_folder
 from frpipe.runtime import session as joining
+from frpipe.runtime.stop import SIGNALS
 
 Init = Callable[..., object]
 
@@ -165,16 +167,72 @@ def test_an_interrupted_start_leaves_nothing(place: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("address", ["local", "head:6379"])
-def test_a_job_that_is_told_to_end_does_not_exit_as_a_night_that_is_taken(
-    address: str, asked: dict[str, Any], place: Path
+def test_ray_has_no_say_in_what_a_signal_does(
+    address: str, asked: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It would end a job with exit code 15, which is that of a night that is taken."""
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, joining.cluster(address):
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as ray.init does
-        signal.raise_signal(signal.SIGTERM)
-    assert ended.value.code == 143
+    init = ray.init
+
+    def taking(**settings: Any) -> None:
+        init(**settings)
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        signal.alarm(3)
+
+    monkeypatch.setattr(ray, "init", taking)
+    with joining.cluster(address):
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert signal.alarm(0) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["local", "head:6379"])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_ray_starts_waits_until_it_can_be_ended(
+    number: signal.Signals,
+    address: str,
+    asked: dict[str, Any],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[str] = []
+    init = ray.init
+
+    def interrupted(**settings: Any) -> None:
+        signal.raise_signal(number)
+        init(**settings)
+        started.append("whole")
+
+    monkeypatch.setattr(ray, "init", interrupted)
+    monkeypatch.setattr(ray, "shutdown", lambda **_: started.append("ended"))
+
+    def job() -> int:
+        with joining.cluster(address):
+            started.append("used")
+        return 0
+
+    assert guarded(job) == 128 + number
+    assert started == ["whole", "ended"]
+    assert f"stopped by {number.name}" in capsys.readouterr().err
+    assert list(place.iterdir()) == []
+
+
+def test_what_ray_says_of_its_settings_is_not_said_and_what_it_complains_of_is(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def init(**_: object) -> None:
+        os.write(2, b"[2026-01-01 00:00:00,000 I 1 1] logging.cc:303: Set ray log level from environment\n")
+        os.write(2, b"[2026-01-01 00:00:00,000 E 1 1] store.cc:1: there is no room\n")
+        warnings.warn("in future versions", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr(ray, "init", init)
+    with joining.cluster():
+        pass
+    assert capfd.readouterr().err.splitlines() == [
+        "[2026-01-01 00:00:00,000 E 1 1] store.cc:1: there is no room"
+    ]
 
 
 def test_logs_stay_where_a_traceback_is_wanted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

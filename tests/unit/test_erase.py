@@ -129,7 +129,7 @@ def test_once_more_is_nothing_and_says_so(out: Folder, capsys: pytest.CaptureFix
     before = _bytes(out)
     assert main(["erase", out.uri, "--subject", PERSON]) == 0
     said = capsys.readouterr().out
-    assert "nothing to erase, 1 ids were erased before" in said and "occur in none" not in said
+    assert "nothing to erase, 1 id was erased before" in said and "occur in none" not in said
     assert _bytes(out) == before
 
 
@@ -177,7 +177,7 @@ def test_the_same_picture_under_another_id_is_asked_about_first(tmp_path: Path, 
     twin = {"contents": {10: image_id(0)}} if by == "content" else {"alike": {10: 0}}
     out = finished_run(tmp_path, **twin)
     before = _bytes(out)
-    with pytest.raises(OutputError, match="are copies of some that would go"):
+    with pytest.raises(OutputError, match="the same as some that would go"):
         _erase(out, PERSON)
     assert _bytes(out) == before
     kept = Erase(out.uri, frozenset({PERSON}), NOBODY, "keep").run()
@@ -244,7 +244,7 @@ def test_a_damaged_part_is_taken_away_and_done_anew_without_them(out: Folder) ->
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folder, "write", breaks)
-        with pytest.raises(OutputError, match="1 parts of it are damaged or gone"):
+        with pytest.raises(OutputError, match="1 part of it is damaged or gone"):
             _erase(out, PERSON)
     assert not out.exists("faces/part-000003.parquet") and not out.exists("images/part-000003.parquet")
     assert load_plan(out).rows_of(3) == 1 and run.complete(out) is None

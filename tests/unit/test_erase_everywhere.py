@@ -293,7 +293,7 @@ def test_the_command(config: NightConfig, tmp_path: Path, capsys: pytest.Capture
     command = ["erase", "--everywhere", str(tmp_path / "night.yaml"), "--subject", "anna"]
     assert main([*command, "--dry-run"]) == 0
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == files
-    assert "1 templates of the gallery; 1 photos and 1 faces" in capsys.readouterr().out
+    assert "1 template of the gallery; 1 photo and 1 face" in capsys.readouterr().out
     assert main([*command, "--reason", "request 14", "--by", "desk"]) == 0
     said = capsys.readouterr().out
     assert "no file of the nights or the gallery holds these ids or the vectors" in said

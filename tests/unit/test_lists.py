@@ -285,7 +285,7 @@ class TestNobody:
         uri = _write(tmp_path / "m.csv", "image_uri,subject_id\na.jpg,\nb.jpg,  \nc.jpg, bob\nd.jpg,bob\n")
         assert [row["subject_id"] for row in _rows(uri)] == [None, None, " bob", "bob"]
         said = _warned(tmp_path, uri)
-        assert "1 rows have a blank subject_id" in said
+        assert "1 row has a blank subject_id" in said
         assert "1 rows have blanks around subject_id" in said
         assert "differ only in case, blanks" in said
         assert "bob" not in said
@@ -380,7 +380,7 @@ class TestCheck:
 def test_names_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:
     pairs = PairList.open(str(_write(tmp_path / "p.csv", "a,b\n x,y\nx,y \n")))
     (said,) = PairNames.read(pairs, 4, 100).remarks()
-    assert "2 names in the list of pairs have blanks around them" in said
+    assert "2 names in the list of pairs: blanks around them count" in said
 
 
 _PEAK = r"""

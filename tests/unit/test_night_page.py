@@ -142,8 +142,8 @@ def test_what_the_scan_left_out_and_who_is_nobodys_is_told() -> None:
     report = _report(steps={**steps, "scan": {**steps["scan"], **told}}, lists={"photo_stray": ["stray.jpg"]})
     text = report_text(report)
     assert "left out   system 3, raw 4" in text
-    assert "nobody's   2 photos lie in no person's folder" in text
-    assert "left out   5 photos that were known" in text
+    assert "nobody's   2 photos in no person's folder" in text
+    assert "left out   5 photos known before" in text
     html = page(report)
     assert "7 files and folders left out" in html
     assert "2 photos that lie in no person's folder</summary><code>stray.jpg</code>" in html

@@ -107,7 +107,7 @@ def test_a_folder_with_somebody_elses_files_is_kept_and_said(runs: Folder) -> No
     assert not remove(runs, night, said.append)
     assert night.folder.exists("notes.txt")
     assert night.folder.exists("enroll/faces/part-000000.parquet")
-    assert "1 files that are not a night's" in said[0]
+    assert "1 file of another origin" in said[0]
 
 
 def test_folders_that_are_no_nights_are_never_looked_at(runs: Folder) -> None:

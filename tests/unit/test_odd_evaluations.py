@@ -180,7 +180,7 @@ def test_a_score_that_is_no_number_is_a_failure_and_said(tmp_path: Path) -> None
     similarity = np.array(rows(PAIRS)["similarity"])
     similarity[3] = np.nan
     said, _ = evaluated(tmp_path, some(MATED | ~MATED, similarity=similarity))
-    assert said["warnings"] == ["1 pairs have no score, though both sides had a face; they count as failures"]
+    assert said["warnings"] == ["1 pair has no score, though both sides had a face: failures"]
     assert (said["counts"]["mated"], said["counts"]["mated_lost"]) == (99, 1)
 
 
@@ -197,7 +197,7 @@ def test_a_candidate_without_a_score_is_left_out_and_an_alike_id_is_said() -> No
     table = _probes(["1", "2"], [[("1", np.nan), (" 1", 0.9)], [("2", 0.8)]])
     found, warnings = _trials(table, np.array([" 1", "1", "2"], object), np.zeros(0, object), (), "")
     assert found.similarity.tolist() == [0.9, 0.8]
-    assert warnings[0] == "1 candidates have no score, and are left out"
+    assert warnings[0] == "1 candidate has no score: left out"
     assert "differ from another only in case, blanks" in warnings[1]
 
 

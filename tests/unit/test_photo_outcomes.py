@@ -146,7 +146,7 @@ def test_a_photo_that_could_not_be_read_this_time_keeps_its_template(place: Plac
     done = place.put({"anna/1.jpg": Shot.rejected("anna", reason)})
     assert place.rows() == [("anna", "anna/1.jpg#0")]
     assert (done.superseded, done.unread) == (0, 1)
-    assert "unread     1 photos this time" in done.text()
+    assert "unread     1 photo this time" in done.text()
 
 
 def test_a_run_that_names_nobody_says_nothing_of_whose_a_face_is(place: Place) -> None:
@@ -175,7 +175,7 @@ def test_other_photos_with_the_same_ids_are_refused_before_anything_is_written(
 ) -> None:
     place.put({"p1/1.jpg": Shot("p1", [ANNA])}, ONE, templates=mode)
     before, files = place.rows(), len(list((place.root / "g").rglob("*")))
-    with pytest.raises(GalleryError, match="1 templates are of photos that lay at another place") as refused:
+    with pytest.raises(GalleryError, match="1 template is of photos that lay at another place") as refused:
         place.put({"p1/1.jpg": now}, OTHER, templates=mode, policy=policy)
     assert "--source" in refused.value.remedy and "--same-photos" in refused.value.remedy
     if mode == "all":

@@ -296,9 +296,9 @@ def test_what_may_be_wrong_with_a_list_is_a_warning(
     assert main(["protocol", "pairs", _own(tmp_path, *rows), "--json"]) == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
     assert warnings == [
-        "1 pairs are listed again, either way round, and count twice: row 3",
+        "1 pair is listed again, either way round, for which all count twice: row 3",
         "fold y has no mated pairs",
-        "1 people are in more than one fold: the folds are not independent",
+        "1 person is in more than one fold: the folds are not independent",
     ]
     plain = _own(tmp_path, "1,2,true", "1,3,false", header="a,b,mated")
     assert main(["protocol", "pairs", plain]) == 0

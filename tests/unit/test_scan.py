@@ -311,7 +311,7 @@ class TestLinks:
         assert "3 photos are reached by links, which stay inside storage.roots" in capsys.readouterr().out
         (source / "m.csv").write_text("image_uri\nA/1.jpg\nA/stored.jpg\n")
         assert main(["manifest", "check", str(source / "m.csv")]) == 0
-        assert "1 photos are reached by links, which stay inside the manifest" in capsys.readouterr().out
+        assert "1 photo is reached by links, which stay inside the manifest" in capsys.readouterr().out
         (source / "m.csv").write_text("image_uri\nA/1.jpg\nA/out.jpg\n")
         assert main(["manifest", "check", str(source / "m.csv")]) == 3
         assert main(["manifest", "scan", str(source), "-o", manifest, "--root", str(source.parent)]) == 0

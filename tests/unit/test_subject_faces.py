@@ -116,6 +116,6 @@ def test_faces_that_are_missing_from_the_output_commit_nothing(
         images = images.append_column(name, pa.array([value], pa.string()))
     monkeypatch.setattr(consolidate, "photos_and_faces", lambda _: [(images, faces)])
     job = consolidate.Consolidation("out", str(tmp_path / "G"))
-    with pytest.raises(OutputError, match="holds 1 faces, its report says 2"):
+    with pytest.raises(OutputError, match="holds 1 face, its report says 2"):
         job.run()
     assert Gallery.open(str(tmp_path / "G")).snapshot().number == 0

@@ -23,6 +23,7 @@ from frpipe.cli.gallery_parser import not_negative, positive
 from frpipe.cli.job_options import add_embedder, add_execution, add_threshold, job_parser, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
+from frpipe.core.counted import counted
 
 if TYPE_CHECKING:
     from frpipe.jobs.contract import Result
@@ -73,7 +74,10 @@ def _run(job: Dedup, options: argparse.Namespace) -> Result:
 
     report = job.run()
     shown = write_page(job.output, options.sheet, options.sheet_clusters)
-    _say(f"{shown:,} clusters are shown on the page: it holds faces, treat it as you treat the photos")
+    _say(
+        f"{counted(shown, 'clusters are')} shown on the page: it holds faces, treat it as "
+        "you treat the photos"
+    )
     return report
 
 

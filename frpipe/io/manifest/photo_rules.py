@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
+from frpipe.core.counted import counted
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.globs import Glob
 from frpipe.io.manifest.shard_ref import ShardRef, is_shard
@@ -129,7 +130,7 @@ class LeftOut:
             yield f"{self.excluded:,} left out, files and folders that a pattern excludes"
         if self.not_in_glob:
             yield (
-                f"{self.not_in_glob:,} photos left out: the glob does not match "
+                f"{counted(self.not_in_glob, 'photos')} left out: the glob does not match "
                 "(* stays in its folder, ** does not)"
             )
         for kind in (*_KINDS, "other"):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
@@ -111,7 +112,7 @@ def scan(
 def _nothing(source: Folder, listing: PhotoListing) -> ManifestError:
     if outside := len(listing.links.outside):
         return ManifestError(
-            f"no photos in {source.uri}, but {outside:,} links that lead out of it",
+            f"no photos in {source.uri}, but {counted(outside, 'links')} out of it",
             "allow by --root where they may lead",
         )
     seen = "; ".join(listing.left_out.lines("--system"))

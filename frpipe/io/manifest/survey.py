@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.text import alike, canonical_text, likeness
 from frpipe.core.text_column import canonical_column
 
@@ -68,8 +69,8 @@ class Survey:
         yield from self._of_nobody()
         if self._padded:
             yield (
-                f"warning: {self._padded:,} rows have blanks around subject_id, which make another person of "
-                "it: take them out where they are not meant"
+                f"warning: {counted(self._padded, 'rows have')} blanks around subject_id, which make "
+                "another person of it: take them out where they are not meant"
             )
         ids = self._ids()
         forms = _shared(ids[:, 1], ids[:, 0])
@@ -87,7 +88,7 @@ class Survey:
 
     def _of_nobody(self) -> Iterator[str]:
         if self._blank:
-            yield f"warning: {self._blank:,} rows have a blank subject_id: they name nobody"
+            yield f"warning: {counted(self._blank, 'rows have')} a blank subject_id: nobody"
         found = {text: count for text, count in self._texts.items() if text in self._taken}
         if found:
             yield f"subject_id is {_counted(found)}: nobody, as manifest.nobody says"
@@ -159,4 +160,4 @@ def _named(groups: list[list[str]], count: int) -> str:
 
 
 def _counted(texts: dict[str, int]) -> str:
-    return " and ".join(f"{text!r} in {count:,} rows" for text, count in sorted(texts.items()))
+    return " and ".join(f"{text!r} in {counted(count, 'rows')}" for text, count in sorted(texts.items()))

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from frpipe.core.config import Config
+from frpipe.core.counted import counted
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
@@ -268,7 +269,7 @@ class _Progress:
             self._files, self._bytes = self._files + 1, self._bytes + size
             if time.monotonic() - self._said >= _EVERY_S:
                 self._said = time.monotonic()
-                self._say(f"{self._files:,} files, {self._bytes / 1e9:,.2f} GB read")
+                self._say(f"{counted(self._files, 'files')}, {self._bytes / 1e9:,.2f} GB read")
 
 
 def again(out: Folder, job: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import GalleryMismatch, InvariantError, OutputError
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery import lifecycle
@@ -107,9 +108,12 @@ class Consolidated:
                 "does not hold: enroll all photos of these people together"
             )
         if self.unread:
-            yield f"unread     {self.unread:,} photos this time; what the gallery has of them stays"
+            yield f"unread     {counted(self.unread, 'photos')} this time; what the gallery has of them stays"
         if self.unnamed:
-            yield f"unnamed    {self.unnamed:,} photos with a face; what the gallery has of them stays"
+            yield (
+                f"unnamed    {counted(self.unnamed, 'photos')} with a face; what the gallery has "
+                "of them stays"
+            )
         if self.version is not None:
             yield from doubts_text(self.doubts) if self.doubts or self.added + self.replaced else ()
 
@@ -248,7 +252,7 @@ class Consolidation:
     def _check(self, source: FeatureRun, count: _Count) -> None:
         if count.faces != source.faces:
             raise OutputError(
-                f"the enroll output holds {count.faces:,} faces, its report says {source.faces:,}",
+                f"the enroll output holds {counted(count.faces, 'faces')}, its report says {source.faces:,}",
                 f"see what is wrong with it: frpipe check {source.folder.uri}",
             )
         if count.used + sum(count.left_out.values()) != count.faces:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.jobs.dedup.schema import PAIR_SCHEMA, SAME_PERSON, SAME_PHOTO
 from frpipe.matching.kernel import Floats, Indices, Kernel
@@ -86,7 +87,7 @@ class Counts:
 def too_many(most: int) -> OutputError:
     """More pairs than the operator wants to have."""
     return OutputError(
-        f"more than {most:,} pairs reach the threshold",
+        f"more than {counted(most, 'pairs')} reach the threshold",
         "raise --threshold: duplicates are few, and a threshold for one-to-one comparison lets strangers "
         "through at this size; or allow more with --max-pairs",
     )

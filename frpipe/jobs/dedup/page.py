@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.jobs.dedup.report import source_text
 from frpipe.jobs.dedup.schema import SAME_PERSON
 
@@ -111,7 +112,8 @@ def _page(report: dict[str, Any], groups: Sequence[ShownCluster]) -> Iterator[st
     yield f"<p>{escape(source_text(report))}</p>"
     yield (
         f"<p>similarity &ge; {threshold['similarity']:.4f} (distance &le; {threshold['distance']:.4f}); "
-        f"{report['same_person']:,} pairs of different photos, {report['same_photo']:,} of one photo; "
+        f"{counted(report['same_person'], 'pairs')} of different photos, "
+        f"{report['same_photo']:,} of one photo; "
         f"{len(groups):,} of {report['clusters']:,} clusters are shown.</p>"
     )
     yield "<p>A similarity is no proof. Look at both photos before anybody is deleted.</p>"
@@ -139,7 +141,7 @@ def _article(group: ShownCluster) -> Iterator[str]:
     yield f'<b>{group.best:.4f}</b> <span class="{kind}">{_WORDS[group.to_judge]}</span>'
     if group.size > 2:
         mean = "" if group.mean is None else f", mean {group.mean:.4f}"
-        yield f"<span>{group.size:,} subjects{mean}{', weakly linked' if group.weak else ''}</span>"
+        yield f"<span>{counted(group.size, 'subjects')}{mean}{', weakly linked' if group.weak else ''}</span>"
     yield f'<code>{escape(group.cluster_id)}</code></header><div class="tiles">'
     for member in group.members:
         yield _figure(member)

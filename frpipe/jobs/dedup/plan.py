@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
 from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
@@ -59,7 +60,7 @@ class Found:
         counts = self.counts
         if (counts.compared, counts.pairs) != (products, sum(table.num_rows for table in self.tables)):
             raise InvariantError(
-                f"{counts.compared:,} pairs were compared and {products:,} should be",
+                f"{counted(counts.compared, 'pairs were')} compared and {products:,} should be",
                 "keep the output and report this",
             )
 
@@ -135,7 +136,7 @@ class DedupPlan(Plan[Found]):
         rule = Rule(self.limit.similarity, self.most)
         spec = DedupSpec(self.source, out.uri, rule, self.kernel, self._metadata)
         # Ray complains at length of a flow that is given up and not closed.
-        with closing(dedup(spec, pending, self.pool, executor)) as receipts:
+        with progress, closing(dedup(spec, pending, self.pool, executor)) as receipts:
             for receipt in receipts:
                 pairs += receipt["pairs"]
                 if pairs > self.most:
@@ -232,7 +233,7 @@ class DedupPlan(Plan[Found]):
 
     def _lines(self) -> Iterator[str]:
         yield f"searched   {source_text(self._facts)}"
-        yield f"compared   {self.products:,} pairs{since_text(self._facts)}"
-        yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
+        yield f"compared   {counted(self.products, 'pairs')}{since_text(self._facts)}"
+        yield f"units      {counted(len(self.units), 'pairs')} of {len(self.source.blocks):,} blocks"
         yield f"threshold  {both_forms(self.limit.similarity)}, {self.limit.source}"
         yield f"pool       {self.pool}"

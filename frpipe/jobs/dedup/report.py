@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.threshold import Threshold, threshold_lines
 from frpipe.gallery.catalog import VersionId
 from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL, Counts
@@ -46,12 +47,12 @@ def report_text(report: dict[str, Any]) -> str:
     left_out = report["left_out"]
     lines = [
         f"searched   {source_text(report)}",
-        f"compared   {report['pairs_compared']:,} pairs{since_text(report)}",
+        f"compared   {counted(report['pairs_compared'], 'pairs')}{since_text(report)}",
         *threshold_lines(report["threshold"]),
         f"pairs      {report['pairs']:,}: {report['same_photo']:,} same_photo, "
         f"{report['same_person']:,} same_person",
         f"left out   {left_out['same_subject']:,} of one subject, {left_out['same_image']:,} in one photo",
-        f"clusters   {report['clusters']:,} with {report['subjects_in_clusters']:,} subjects, "
+        f"clusters   {report['clusters']:,} with {counted(report['subjects_in_clusters'], 'subjects')}, "
         f"the largest {report['largest_cluster']:,}; {report['weak']:,} weak",
         f"output     {report['output']}",
     ]
@@ -62,8 +63,8 @@ def source_text(report: dict[str, Any]) -> str:
     """What was searched."""
     source = report["source"]
     if "gallery" in source:
-        return f"{report['templates']:,} templates, {VersionId.read(source)} of {source['gallery']}"
-    return f"{report['templates']:,} faces of {source['features']}"
+        return f"{counted(report['templates'], 'templates')}, {VersionId.read(source)} of {source['gallery']}"
+    return f"{counted(report['templates'], 'faces')} of {source['features']}"
 
 
 def since_text(report: dict[str, Any]) -> str:
@@ -71,5 +72,10 @@ def since_text(report: dict[str, Any]) -> str:
     since = report["since"]
     if since is None:
         return ""
-    new = f", those of {report['fresh_templates']:,} templates that are new since {VersionId.read(since)}"
-    return new if since["result"] is None else f"{new}; {report['carried_pairs']:,} pairs carried over"
+    new = (
+        f", those of {counted(report['fresh_templates'], 'templates')} that are new since "
+        f"{VersionId.read(since)}"
+    )
+    return (
+        new if since["result"] is None else f"{new}; {counted(report['carried_pairs'], 'pairs')} carried over"
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from frpipe.core.config import Config
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
 from frpipe.io.output import run
@@ -249,13 +250,14 @@ def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) ->
     stages = {name: stage["version"] for name, stage in spec.recipe.stages.items()}
     return DryRun(
         (
-            f"manifest  {plan.rows:,} photos in {plan.parts:,} parts of {plan.part_rows:,}",
+            f"manifest  {counted(plan.rows, 'photos')} in {counted(plan.parts, 'parts')} of "
+            f"{plan.part_rows:,}",
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
             f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
             *(f"embedder  {card.name} ({card.licence})" for card in (spec.embedder, *spec.further)),
             *((f"stages    {', '.join(f'{n} {v}' for n, v in stages.items())}",) if stages else ()),
             *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
-            f"output    {job.output}: {tables}, {plan.parts:,} files each",
+            f"output    {job.output}: {tables}, {counted(plan.parts, 'files')} each",
         ),
         {
             "job": "enroll",

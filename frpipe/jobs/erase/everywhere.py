@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
@@ -166,7 +167,8 @@ class EraseEverywhere:
         known = photos_of(self._enrolled, subjects, images, needles=True)
         if known.copies and self.copies == "refuse":
             raise OutputError(
-                f"{len(known.copies):,} photos of the nights are copies of some that would go, under other "
+                f"{counted(len(known.copies), 'photos of the nights are')} the same as some that "
+                "would go, under other "
                 "ids, which are not named: the same faces would stay. Nothing was changed",
                 "say --copies erase, or --copies keep where these rows are somebody else's",
             )
@@ -340,7 +342,9 @@ class GalleryProof:
         named |= {ref.deleted.name for ref in snapshot.version.shards if ref.deleted}
         strays = self.gallery.shard_store.names() - named
         if strays:
-            raise _failed(f"{len(strays):,} files of shards that the newest version does not name are there")
+            raise _failed(
+                f"{counted(len(strays), 'files')} of shards that the newest version does not name are there"
+            )
         for table in snapshot.tables():
             if rows_of(self.ids, table).any():
                 raise _failed("the newest version names somebody who was erased")

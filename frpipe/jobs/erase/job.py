@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.report import Report
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
@@ -152,7 +153,8 @@ class Erase:
                 return found, copies
             if self.copies == "refuse":
                 raise OutputError(
-                    f"{copies.images:,} photos of {self.uri} are copies of some that would go, under other "
+                    f"in {self.uri} {counted(copies.images, 'photos are')} the same as some that "
+                    "would go, under other "
                     "ids, which are not named: the same faces would stay. Nothing was changed",
                     "say --copies erase, or --copies keep where these rows are somebody else's",
                 )
@@ -173,7 +175,8 @@ class Erase:
         if found.damaged:
             journal.close()
             raise OutputError(
-                f"they are out of {out.uri}, but {len(found.damaged):,} parts of it are damaged or gone",
+                f"they are out of {out.uri}, but {counted(len(found.damaged), 'parts of it are')} "
+                "damaged or gone",
                 "run the job that made it again: it does these parts anew, without those who were erased",
             )
         report = target.report.recounted(found.tally, plan.erased_rows)

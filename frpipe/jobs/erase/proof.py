@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.gallery.photos import image_ids
 from frpipe.io.erasure.erased_ids import ErasedIds
@@ -69,7 +70,7 @@ class Searched:
     def text(self) -> str:
         """The scope of the proof: what it covers, and what it does not."""
         hidden = f", {self.hidden:,} of them hidden" if self.hidden else ""
-        text = f"{self.files:,} files read{hidden}"
+        text = f"{counted(self.files, 'files')} read{hidden}"
         if not self.unread:
             return text
         more = f" and {len(self.unread) - _SHOWN:,} more" if len(self.unread) > _SHOWN else ""

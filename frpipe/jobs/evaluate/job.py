@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.cards import CONFIDENCE, threshold_card
@@ -211,7 +212,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
         """The results, evaluated. Raises what their data refuses."""
         found = []
         for name, result in zip(self._names, self.results, strict=True):
-            self.say(f"{name}: {len(result.trials):,} trials, evaluating")
+            self.say(f"{name}: {counted(len(result.trials), 'trials')}, evaluating")
             found.append(self.evaluated(name, result))
         return found
 
@@ -258,7 +259,10 @@ class EvaluationPlan(Plan[None], Generic[R]):
             name: {"results": uri, "trials": len(found.trials)}
             for name, uri, found in zip(self._names, self.asked.results, self.results, strict=True)
         }
-        lines: list[str] = [f"evaluated  {name}: {of['trials']:,} trials" for name, of in systems.items()]
+        lines: list[str] = [
+            f"evaluated  {name}: {counted(len(found.trials), 'trials')}"
+            for name, found in zip(self._names, self.results, strict=True)
+        ]
         facts = {"job": "metrics", **self.task, "systems": systems, "output": self.asked.output}
         return DryRun([*lines, f"output     {self.asked.output}"], facts)
 

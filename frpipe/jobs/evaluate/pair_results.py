@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import alike
 from frpipe.core.text_column import canonical_column
@@ -155,7 +156,8 @@ class _Reading:
         reasons = np.concatenate([self._text("reason_a"), self._text("reason_b")])
         count = int(np.isin(reasons, [UNKNOWN_IMAGE, UNKNOWN_FACE]).sum())
         words = (
-            f"{count:,} sides of pairs name a photo or face that was never enrolled; they count as failures"
+            f"{counted(count, 'sides of pairs have')} a photo or face that was never "
+            "enrolled, which is a failure"
         )
         return [words] if count else []
 
@@ -189,17 +191,17 @@ def _repeated(trials: PairTrials) -> list[str]:
     found = []
     if again:
         found.append(
-            f"{again:,} pairs are listed before, in this or the other order: every rate counts them again, "
-            "threshold cards and the rule of 3 do not"
+            f"{counted(again, 'pairs are')} listed before, in this or the other order: every rate counts "
+            "them again, threshold cards and the rule of 3 do not"
         )
     if itself:
-        found.append(f"{itself:,} pairs are of a photo with itself, and say nothing of a system")
+        found.append(f"{counted(itself, 'pairs are')} of a photo with itself, which says nothing of a system")
     return found
 
 
 def _unscored(trials: PairTrials) -> list[str]:
     count = int(np.count_nonzero(~trials.completed & ~trials.lost_a & ~trials.lost_b))
-    words = f"{count:,} pairs have no score, though both sides had a face; they count as failures"
+    words = f"{counted(count, 'pairs have')} no score, though both sides had a face: failures"
     return [words] if count else []
 
 
@@ -208,7 +210,7 @@ def alike_ids(*ids: Labels) -> list[str]:
     known = {name for each in ids for name in pd.unique(each) if name}
     meant = sum(len(group) - 1 for group in alike(known))
     words = (
-        f"{meant:,} ids of persons differ from another only in case, blanks, width or invisible characters: "
+        f"{counted(meant, 'ids differ')} from another only in case, blanks, width or invisible characters: "
         "each counts as another person"
     )
     return [words] if meant else []
@@ -216,7 +218,7 @@ def alike_ids(*ids: Labels) -> list[str]:
 
 def _disputed(disputed: Mask) -> list[str]:
     count = int(np.count_nonzero(disputed))
-    words = f"{count:,} pairs are called mated or non-mated against the names of their persons"
+    words = f"{counted(count, 'pairs are')} called mated or non-mated against the names of their persons"
     return [words] if count else []
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.evaluation.pairs import Labels
 from frpipe.evaluation.searches import SearchTrials
@@ -95,7 +96,7 @@ def _trials(
         _groups(images, by, features),
     )
     unscored = int(np.count_nonzero(~scored))
-    words = [f"{unscored:,} candidates have no score, and are left out"] if unscored else []
+    words = [f"{counted(unscored, 'candidates have')} no score: left out"] if unscored else []
     return trials.some(named), [*_warnings(trials, named), *words, *alike_ids(truth, people, blank)]
 
 
@@ -109,11 +110,12 @@ def _groups(images: Labels, by: Sequence[str], features: str) -> dict[str, Label
 def _warnings(trials: SearchTrials, named: np.ndarray[Any, np.dtype[np.bool_]]) -> list[str]:
     found = []
     if not named.all():
-        found.append(f"{np.count_nonzero(~named):,} probes are of nobody known, and are left out")
+        found.append(f"{counted(int(np.count_nonzero(~named)), 'probes are')} of nobody known, and left out")
     _, counts = np.unique(trials.image[named].astype(str), return_counts=True)
     if (counts > 1).any():
         found.append(
-            f"{np.count_nonzero(counts > 1):,} photos have several faces, and each counts as a probe of the "
+            f"{counted(int(np.count_nonzero(counts > 1)), 'photos have')} several faces, and each "
+            "counts as a probe of the "
             "photo's person: enroll probes with detect.policy=centre-largest"
         )
     return found

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
@@ -81,7 +82,8 @@ class IdentifyPlan(Plan[ProbeCounts]):
         listed = min(self.search_plan.spec.k, self.search_plan.search_view.subjects)
         if faces * listed > MOST_CANDIDATES:
             raise ConfigError(
-                f"a unit of {faces:,} probes with {listed:,} candidates each is {faces * listed:,}: a worker "
+                f"a unit of {counted(faces, 'probes')} with {listed:,} candidates each is "
+                f"{faces * listed:,}: a worker "
                 f"holds {MOST_CANDIDATES:,} at most",
                 f"give --top {MOST_CANDIDATES // faces} or less, or a smaller --probe-rows on a new --output",
             )
@@ -110,10 +112,10 @@ class IdentifyPlan(Plan[ProbeCounts]):
         if published:
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
-        progress = Progress(probes, "probes", self.say)
         publication = Publication(self.source.features, out, self._verdicts(), self._metadata())
-        for searched in self._searched(publication, pending, executor):
-            progress.add(searched)
+        with Progress(probes, "probes", self.say) as progress:
+            for searched in self._searched(publication, pending, executor):
+                progress.add(searched)
         return probes
 
     def read_back(self, out: Folder) -> tuple[ProbeCounts, int]:
@@ -143,7 +145,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
         pool, remarks = self.pool, self.remarks
         facts = {"job": "identify", **self.search_plan.facts(), "probes": self.source.faces}
         facts |= {"units": len(self.units), "pool": str(pool), "remarks": remarks}
-        probes = f"probes     {self.source.faces:,} faces in {len(self.units):,} units"
+        probes = f"probes     {counted(self.source.faces, 'faces')} in {counted(len(self.units), 'units')}"
         return DryRun([probes, *self.search_plan.lines(), f"pool       {pool}", *remarks], facts)
 
     def _searched(

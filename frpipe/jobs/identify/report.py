@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
 from frpipe.core.threshold import both_forms
 from frpipe.gallery.catalog import VersionId
@@ -87,13 +88,13 @@ def report_text(report: dict[str, Any]) -> str:
     warned = f"warning    {limit['warning']}\n" if limit and limit["warning"] else ""
     version = VersionId.read(report, "gallery_")
     return (
-        f"rows       {report['rows']:,}: {report['probes']:,} probes, "
-        f"{report['photos_without_probe']:,} photos without one\n"
-        f"decisions  {report['identified']:,} identified, {report['strangers']:,} strangers\n"
-        f"gallery    {version}, {report['templates']:,} templates of "
-        f"{report['subjects']:,} people\n"
+        f"rows       {report['rows']:,}: {counted(report['probes'], 'probes')}, "
+        f"{counted(report['photos_without_probe'], 'photos')} without one\n"
+        f"decisions  {report['identified']:,} identified, {counted(report['strangers'], 'strangers')}\n"
+        f"gallery    {version}, {counted(report['templates'], 'templates')} of "
+        f"{counted(report['subjects'], 'people')}\n"
         f"accepted   {accepted}\n{warned}"
-        f"time       {report['wall_s']:,.1f} s for {report['launch_probes']:,} probes\n"
+        f"time       {report['wall_s']:,.1f} s for {counted(report['launch_probes'], 'probes')}\n"
     )
 
 

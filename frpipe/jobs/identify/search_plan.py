@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.core.threshold import Threshold, ThresholdCard, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
@@ -68,8 +69,8 @@ class SearchPlan:
             else "closed set: always the nearest"
         )
         return [
-            f"gallery    {self.searched}, {self.search_view.rows:,} templates of "
-            f"{self.search_view.subjects:,} people{f' where {where}' if where else ''}",
+            f"gallery    {self.searched}, {counted(self.search_view.rows, 'templates')} of "
+            f"{counted(self.search_view.subjects, 'people')}{f' where {where}' if where else ''}",
             f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
             f"accepted   {accepted}",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
@@ -64,7 +65,7 @@ def scan_words(facts: Facts) -> str:
     left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
     suppressed = facts.get("suppressed")
     return (
-        f"{facts['listed']:,} photos: {facts['new']:,} new, {facts['changed']:,} changed, "
+        f"{counted(facts['listed'], 'photos')}: {facts['new']:,} new, {facts['changed']:,} changed, "
         f"{facts['vanished']:,} vanished"
         f"{f' ({behind:,} of them behind links that lead out)' if behind else ''}"
         f"{f', {left_out:,} left out for their names' if left_out else ''}"
@@ -87,12 +88,12 @@ def _warn(work: Work, found: photos.PhotoScan) -> None:
         )
     if strays := found.facts()["strays"]:
         work.say(
-            f"warning: {strays:,} photos lie in no person's folder: they do not reach the gallery. The page "
+            f"warning: {counted(strays, 'photos')} in no person's folder, out of the gallery. The page "
             'names them; move them, or leave them out with scan.glob: "*/*"'
         )
     if found.no_longer_taken:
         work.say(
-            f"warning: {found.no_longer_taken:,} photos that were known are left out now, by scan.glob, "
+            f"warning: {counted(found.no_longer_taken, 'photos')} known before: left out now, by scan.glob, "
             "scan.exclude or as systems make them: they do not count as vanished, and stay in the gallery"
         )
 
@@ -152,7 +153,8 @@ def consolidate(work: Work) -> Facts:
     )
     done = job.run()
     work.say(
-        f"gallery: {done.added:,} templates added, {done.superseded:,} superseded, version {done.version}"
+        f"gallery: {counted(done.added, 'templates')} added, {done.superseded:,} "
+        f"superseded, version {done.version}"
     )
     facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
     facts |= _committed(work.config.gallery, done.version)
@@ -180,7 +182,10 @@ def _without(work: Work, vanished: pa.Table | None) -> Facts:
     work.journal.lease.check()
     how = work.config.consolidate
     done = without_photos(Gallery.open(work.config.gallery), vanished, how.source or "", how.same_photos)
-    work.say(f"gallery: {done.superseded:,} templates of vanished photos are gone, version {done.version}")
+    work.say(
+        f"gallery: {counted(done.superseded, 'templates of vanished photos are')} gone, "
+        f"version {done.version}"
+    )
     facts = {"templates": 0, "added": 0, "superseded": done.superseded, "unread": 0, "version": done.version}
     return {**facts, **_committed(work.config.gallery, done.version)}
 

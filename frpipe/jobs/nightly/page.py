@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.jobs.nightly.gates import shown
 from frpipe.jobs.nightly.summary import notes
 
@@ -140,7 +141,7 @@ def _tiles(report: Facts) -> Iterator[str]:
     if "rows" in enroll:
         yield _tile(enroll["faces"], "faces", _was(before.get("faces")))
         if "faces_refused" in enroll:
-            turned = f"{enroll['photos_turned']:,} photos lay turned"
+            turned = f"{counted(enroll['photos_turned'], 'photos')} lay turned"
             yield _tile(enroll["faces_refused"], "faces refused", turned)
         was = _was(f"{before['rejected'] / before['rows']:.2%}" if before.get("rows") else None)
         yield _tile(f"{enroll['rejected'] / enroll['rows']:.2%}", "rejected", was)
@@ -150,14 +151,16 @@ def _tiles(report: Facts) -> Iterator[str]:
         yield _tile(people["person_new"], "new people", gone)
     done = steps.get("consolidate", {})
     if "superseded" in done:
-        unread = f"{done['unread']:,} photos could not be read, and keep theirs"
+        unread = f"{counted(done['unread'], 'photos')} could not be read, and stay as they were"
         yield _tile(done["superseded"], "templates superseded", unread)
     if "clusters" in steps.get("dedup", {}):
         total = steps["dedup"]["clusters"]
         if clusters:
             fresh = clusters["cluster_new"] + clusters["cluster_grown"]
             yield _tile(
-                fresh, "new duplicates", f"{clusters['cluster_gone']:,} gone, {total:,} clusters in all"
+                fresh,
+                "new duplicates",
+                f"{clusters['cluster_gone']:,} gone, {counted(total, 'clusters')} in all",
             )
         else:
             yield _tile(total, "duplicates", "clusters; none to compare with")
@@ -171,9 +174,9 @@ def _photos_note(scan: Facts) -> str:
     if left_out := scan.get("unreadable_names"):
         note += f"; {left_out:,} more left out for their names"
     if others := sum(scan.get("left_out", {}).values()):
-        note += f"; {others:,} files and folders left out"
+        note += f"; {counted(others, 'names')} left out"
     if outside := scan.get("links_outside"):
-        note += f"; {outside:,} links that lead out of the folder are not followed"
+        note += f"; {counted(outside, 'links out of the folder are')} not followed"
     return note
 
 
@@ -231,7 +234,11 @@ def _drift(drift: Facts) -> Iterator[str]:
     if "measures" not in drift:
         return
     nights = drift["nights"]
-    before = f"{len(nights)} nights since {escape(nights[0])}" if nights else "no night to compare with yet"
+    before = (
+        f"{counted(len(nights), 'nights')} since {escape(nights[0])}"
+        if nights
+        else "no night to compare with yet"
+    )
     yield "<h2>Against the nights before</h2>"
     yield (
         f'<p><span class="key" style="background:var(--now);margin-left:0"></span>tonight'
@@ -339,7 +346,7 @@ def measure(name: str, facts: dict[str, Any]) -> str:
     """Render one measure: its verdict, both distributions, and their distance."""
     verdict, before, tonight = facts["verdict"], facts["before"], facts["tonight"]
     if facts["distance"] is None:
-        apart = f"{tonight['count']:,} values tonight, {before['count']:,} before"
+        apart = f"{counted(tonight['count'], 'values')} tonight, {before['count']:,} before"
     else:
         apart = f"distance {facts['distance']:.3f}; by chance up to {facts['chance']:.3f}"
     drawn = _share(tonight, before) if name in SHARES else _histogram(facts)

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.core.reasons import PASSING, Reason
@@ -288,8 +289,8 @@ def _people_rule(entries: list[Entry], how: ScanStep, known: pa.Table | None) ->
         return lambda _: False
     if astray == len(entries):
         raise ManifestError(
-            f"none of {astray:,} photos lies one folder down, so that folders are not taken for people any "
-            "more, as they were before",
+            f"of {counted(astray, 'photos')} none lies one folder down, so that folders are not taken "
+            "for people any more, as they were before",
             "check the setting photos, or say in scan.subject_from what folders mean",
         )
     return _is_one_down

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from frpipe.core.counted import counted
 from frpipe.core.night_config import STEPS as NAMES
 from frpipe.core.night_config import NightConfig
 from frpipe.io.output import run
@@ -79,7 +80,7 @@ def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) 
         ),
         "identify": lambda: _identify_words(config),
         "drift": lambda: (
-            f"against {config.drift.nights} nights, from {config.drift.least_values:,} values on"
+            f"against {config.drift.nights} nights, from {counted(config.drift.least_values, 'values')} on"
         ),
     }
     found = {name: say() if config.on(name) else "switched off" for name, say in words.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.night_config import Gates
 from frpipe.gallery.catalog import VersionId
@@ -81,8 +82,8 @@ def _lines(report: Facts) -> Iterator[str]:
         )
         if "faces_refused" in enroll:
             yield (
-                f"refused    {enroll['faces_refused']:,} faces, implausible or on no photograph; "
-                f"{enroll['photos_turned']:,} photos lay turned"
+                f"refused    {counted(enroll['faces_refused'], 'faces')}, implausible or on no photograph; "
+                f"{counted(enroll['photos_turned'], 'photos')} lay turned"
             )
     yield from (f"note       {note}" for note in notes(steps))
     yield from _gallery_lines(steps)
@@ -110,21 +111,21 @@ def _photo_lines(scan: Facts) -> Iterator[str]:
         f"{scan['vanished']:,} vanished{f'; people without any more: {alone:,}' if alone else ''}"
     )
     if left_out := scan.get("unreadable_names"):
-        yield f"left out   {left_out:,} photos: their names cannot stand in a manifest"
+        yield f"left out   {counted(left_out, 'photos')}: their names cannot stand in a manifest"
     if others := scan.get("left_out"):
         yield f"left out   {', '.join(f'{name} {count:,}' for name, count in others.items())}"
     if strays := scan.get("strays"):
-        yield f"nobody's   {strays:,} photos lie in no person's folder: they do not reach the gallery"
+        yield f"nobody's   {counted(strays, 'photos')} in no person's folder, out of the gallery"
     if no_longer := scan.get("no_longer_taken"):
-        yield f"left out   {no_longer:,} photos that were known: by scan.glob, scan.exclude or as a system's"
+        yield f"left out   {counted(no_longer, 'photos')} known before: scan.glob, scan.exclude, a system's"
     if outside := scan.get("links_outside"):
         behind = scan["vanished_behind_links"]
         yield (
-            f"left out   {outside:,} links that lead out of the folder"
+            f"left out   {counted(outside, 'links')} out of the folder"
             f"{f'; {behind:,} of the vanished photos lie behind them' if behind else ''}"
         )
     if suppressed := scan.get("suppressed"):
-        yield f"suppressed {suppressed:,} photos: the gallery's list names them or their people"
+        yield f"suppressed {counted(suppressed, 'photos')}: the gallery's list names them or their people"
 
 
 def _gallery_lines(steps: Facts) -> Iterator[str]:
@@ -132,14 +133,14 @@ def _gallery_lines(steps: Facts) -> Iterator[str]:
     people, clusters, gallery = (changes.get(name) for name in ("people", "clusters", "gallery"))
     if people and gallery:
         yield (
-            f"gallery    {VersionId.read(gallery)}, {gallery['people']:,} people: "
+            f"gallery    {VersionId.read(gallery)}, {counted(gallery['people'], 'people')}: "
             f"{people['person_new']:,} new, {people['person_gone']:,} gone"
         )
     done = steps.get("consolidate", {})
     if done.get("superseded") or done.get("unread"):
         yield (
             f"superseded {done['superseded']:,} older templates, of photos that have become something else; "
-            f"{done['unread']:,} photos could not be read, and keep theirs"
+            f"{counted(done['unread'], 'photos')} could not be read, and stay as they were"
         )
     if any((counts := done.get("doubted") or {}).values()):
         found = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
@@ -147,10 +148,10 @@ def _gallery_lines(steps: Facts) -> Iterator[str]:
     dedup = steps.get("dedup", {})
     if "clusters" in dedup:
         new = f", {clusters['cluster_new']:,} new, {clusters['cluster_grown']:,} grown" if clusters else ""
-        yield f"duplicates {dedup['clusters']:,} clusters{new}"
+        yield f"duplicates {counted(dedup['clusters'], 'clusters')}{new}"
     for name, search in steps.get("identify", {}).items():
         if isinstance(search, dict):
             yield (
                 f"identified {search['identified']:,} of {search['probes']:,} probes in the {name}, "
-                f"{search['strangers']:,} strangers"
+                f"{counted(search['strangers'], 'strangers')}"
             )

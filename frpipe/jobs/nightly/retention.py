@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
+from frpipe.core.counted import counted
 from frpipe.core.night_config import NightConfig
 from frpipe.io.output import run
 from frpipe.io.storage import uri as uris
@@ -39,7 +40,7 @@ def remove(runs: Folder, night: Past, say: Say) -> bool:
     names = [entry.name for entry in night.folder.list()]
     foreign = [name for name in names if not _is_own(name)]
     if foreign:
-        say(f"the night of {night.date} is kept: it holds {len(foreign)} files that are not a night's")
+        say(f"the night of {night.date} is kept: it holds {counted(len(foreign), 'files')} of another origin")
         return False
     night.folder.delete(run.SUCCESS)
     night.folder.delete_all(name for name in names if name != run.RUN)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.core.reasons import Status
 from frpipe.core.report import PhotoCounts, Report
 
@@ -57,7 +58,8 @@ class ReplayReport(Report):
         for record in self.replays:
             if carried := record.get("carried"):
                 yield (
-                    f"{carried['photos']:,} photos with {carried['faces']:,} faces are carried over from the "
+                    f"{counted(carried['photos'], 'photos')} with "
+                    f"{counted(carried['faces'], 'faces')} carried over from the "
                     f"recipe {carried['recipe_hash'][:12]}, which looked once: these faces would have "
                     "come out the same (docs/adr/0019).\n"
                 )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError, OutputError
 from frpipe.core.threshold import Threshold
 from frpipe.io import threshold_file
@@ -138,14 +139,15 @@ class VerifyPlan(Plan[PairCounts]):
 
     def work(self, out: Folder, executor: Executor) -> int:
         units, faces, rows = Units(out, PAIRS), None, 0
-        done, progress = units.done(), Progress(self.names.pairs, "pairs", self.job.say)
-        for unit, block in enumerate(self.pairs.blocks(UNIT_PAIRS)):
-            if unit not in done:
-                faces = faces or self._load()
-                numbers = self.names.numbers(block[A]), self.names.numbers(block[B])
-                units.publish(unit, compared(block, *numbers, faces, self.limit), self.metadata)
-                rows += block.num_rows
-            progress.add(block.num_rows)
+        done = units.done()
+        with Progress(self.names.pairs, "pairs", self.job.say) as progress:
+            for unit, block in enumerate(self.pairs.blocks(UNIT_PAIRS)):
+                if unit not in done:
+                    faces = faces or self._load()
+                    numbers = self.names.numbers(block[A]), self.names.numbers(block[B])
+                    units.publish(unit, compared(block, *numbers, faces, self.limit), self.metadata)
+                    rows += block.num_rows
+                progress.add(block.num_rows)
         return rows
 
     def read_back(self, out: Folder) -> tuple[PairCounts, int]:
@@ -210,7 +212,7 @@ class VerifyPlan(Plan[PairCounts]):
             progress.add(found.num_rows)
         if count != source.faces:
             raise OutputError(
-                f"the enroll output holds {count:,} faces, its report says {source.faces:,}",
+                f"the enroll output holds {counted(count, 'faces')}, its report says {source.faces:,}",
                 f"see what is wrong with it: frpipe check {source.folder.uri}",
             )
         return faces

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.config import canonical_hash
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
@@ -90,7 +91,8 @@ class _Nulls:
         if count:
             more = ", ..." if count > len(self._first) else ""
             raise ManifestError(
-                f"the list of pairs: {count:,} rows without {A} or {B} (row {', '.join(self._first)}{more})",
+                f"the list of pairs: {counted(count, 'rows')} without {A} or {B} (row "
+                f"{', '.join(self._first)}{more})",
                 "name both sides of each pair, or take the rows out",
             )
 
@@ -129,7 +131,7 @@ class PairNames:
         """What is doubtful in the names: they are counted, and not said."""
         padded = sum(name != name.strip() for name in self.number)
         if padded:
-            yield f"warning: {padded:,} names in the list of pairs have blanks around them, which count"
+            yield f"warning: {counted(padded, 'names')} in the list of pairs: blanks around them count"
 
     def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
         """(n,) of the names in one side of some pairs."""
@@ -149,7 +151,8 @@ def _bytes_each(dim: int) -> int:
 def _too_many(least: str, names: int, dim: int, memory_mb: int) -> ConfigError:
     need = -(-names * _bytes_each(dim) // _MB)
     return ConfigError(
-        f"the pairs name {least}{names:,} photos of {_bytes_each(dim):,} bytes each ({dim} numbers of 4, "
+        f"the pairs name {least}{counted(names, 'photos')} of {_bytes_each(dim):,} bytes "
+        f"each ({dim} numbers of 4, "
         f"and {NAME_BYTES} for the name): {need:,} MB, and --memory-mb is {memory_mb:,}",
         f"give --memory-mb {need} where the machine has it, or cut the list so that each names fewer photos",
     )

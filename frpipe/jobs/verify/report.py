@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import NothingCompared, OutputError
 from frpipe.core.threshold import Threshold, threshold_lines
 from frpipe.jobs.dry_run import DryRun
@@ -81,8 +82,8 @@ class Verified:
         """Raises NothingCompared where each pair lacks a side: the list hardly names photos of this run."""
         if not self.status["compared"]:
             raise NothingCompared(
-                f"the run is complete, but none of {self.pairs:,} pairs could be compared: each lacks a "
-                f"side{_listed(self.reasons)}",
+                f"the run is complete, but of {counted(self.pairs, 'pairs')} none could be compared: each "
+                f"lacks a side{_listed(self.reasons)}",
                 "name photos as the enroll output does, by image_id, image_uri or face_id: see its images/",
             )
 
@@ -108,7 +109,7 @@ def dry_run_of(**facts: Any) -> DryRun:
     """What would be done. facts: `photos_mb` is the memory for the embeddings of all named photos."""
     faces = f"{facts['faces']}, of {facts['photos']:,} named photos: {facts['photos_mb']:,.0f} MB of memory"
     lines = [
-        f"pairs      {facts['pairs']:,}, in {facts['files']:,} files",
+        f"pairs      {facts['pairs']:,}, in {counted(facts['files'], 'files')}",
         f"columns    {', '.join(facts['columns'])}",
         f"faces      {faces}",
         *threshold_lines(facts["threshold"]),

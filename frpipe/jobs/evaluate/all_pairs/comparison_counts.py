@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.jobs.evaluate.all_pairs.blocks import REST
 from frpipe.jobs.evaluate.all_pairs.source import LabelledSource
@@ -44,7 +45,8 @@ class ComparisonCounts:
         subjects, cohorts = (_joined([getattr(b, name) for b in blocks]) for name in ("subject", "cohort"))
         if len(subjects) < 2:
             raise ConfigError(
-                f"{len(subjects)} templates of known people", "enroll photos whose manifest has a subject_id"
+                f"{counted(len(subjects), 'templates')} of known people",
+                "enroll photos whose manifest has a subject_id",
             )
         photos = [block.photos for block in blocks if block.photos is not None]
         names, labels = pc.unique(pa.concat_arrays([subjects, *photos])), _labels(cohorts)
@@ -110,7 +112,7 @@ def _labels(cohorts: pa.StringArray) -> tuple[str, ...]:
     labels = pc.drop_null(pc.unique(cohorts))
     if len(labels) > MOST_COHORTS:
         raise ConfigError(
-            f"{len(labels):,} cohorts, at most {MOST_COHORTS} are compared",
+            f"{counted(len(labels), 'cohorts')}, at most {MOST_COHORTS} are compared",
             "name a column of few different values: of ages, for example, use decades",
         )
     return tuple(sorted(labels.to_pylist()))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.counted import counted
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
@@ -88,7 +89,7 @@ class AllPairsPlan(Plan[Totals]):
 
     def check(self) -> None:
         """Refuse too many cohorts, and too few templates."""
-        self.say(f"{self.counts.templates:,} templates, {self.comparisons:,} comparisons")
+        self.say(f"{counted(self.counts.templates, 'templates')}, {counted(self.comparisons, 'comparisons')}")
 
     def settle(self, nodes: Sequence[Node]) -> None:
         self.pool = allocate_one("all-pairs", self.workers, nodes)
@@ -115,7 +116,7 @@ class AllPairsPlan(Plan[Totals]):
         spec = ScoreSpec(self.source, out.uri, counting, self._metadata)
         progress = Progress(self.comparisons, "comparisons", self.say)
         # Ray complains at length of a flow that is given up and not closed.
-        with closing(count_scores(spec, pending, self.pool, executor)) as receipts:
+        with progress, closing(count_scores(spec, pending, self.pool, executor)) as receipts:
             for receipt in receipts:
                 progress.add(receipt["scores"])
         return len(pending)
@@ -210,7 +211,10 @@ class AllPairsPlan(Plan[Totals]):
     def _lines(self) -> Iterator[str]:
         gallery = f"{VersionId.read(self.compared)} of {self.compared.get('gallery')}"
         source = self.compared.get("features") or gallery
-        yield f"compared   {self.counts.templates:,} templates of {source}: {self.comparisons:,} pairs"
-        yield f"units      {len(self.units):,} pairs of {len(self.source.blocks):,} blocks"
+        yield (
+            f"compared   {counted(self.counts.templates, 'templates')} of {source}: "
+            f"{counted(self.comparisons, 'pairs')}"
+        )
+        yield f"units      {counted(len(self.units), 'pairs')} of {len(self.source.blocks):,} blocks"
         yield f"cohorts    {', '.join(self.counts.labels) or 'none'}"
         yield f"thresholds {', '.join(f'{each:g}' for each in self.thresholds) or 'none'} (similarity)"

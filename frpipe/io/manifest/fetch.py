@@ -11,14 +11,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
+from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject
+from frpipe.io.manifest.arrivals import Arrivals
 from frpipe.io.manifest.roots import Roots
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, describe, storage_error
 from frpipe.io.storage.filesystem import connect
+
+if TYPE_CHECKING:
+    from frpipe.io.manifest.web.client import WebClient
 
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
 _FATAL = frozenset({Failure.CREDENTIALS, Failure.UNREACHABLE})
@@ -37,16 +42,43 @@ class Fetcher:
     that is open.
     attempts: tries of a photo whose reading fails.  max_bytes: larger photos are not read.
     pause_s: wait before the second try, doubled for each further one.
+    web_timeout_s, at_once, networks: of web servers, as in `WebLimits`.
     """
 
-    def __init__(self, roots: tuple[str, ...], attempts: int, max_bytes: int, pause_s: float = 0.2) -> None:
+    def __init__(
+        self,
+        roots: tuple[str, ...],
+        attempts: int,
+        max_bytes: int,
+        *,
+        pause_s: float = 0.2,
+        web_timeout_s: float = 20.0,
+        at_once: int = 16,
+        networks: tuple[str, ...] = (),
+    ) -> None:
         self._roots = Roots(roots)
         self._folders: dict[str, Roots] = {}
         self._attempts = attempts
         self._max_bytes = max_bytes
         self._pause_s = pause_s
         self._remotes: dict[str, Any] = {}
+        self._of_web: dict[str, Any] = {"timeout_s": web_timeout_s, "at_once": at_once, "networks": networks}
+        self._client: WebClient | None = None
         self._lock = Lock()
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """A fetcher, as a configuration says."""
+        storage, resources = config.storage, config.resources
+        return cls(
+            storage.roots,
+            storage.fetch_attempts,
+            config.decode.max_bytes,
+            # A worker that waits longer for the last photos of a part would be taken for stalled.
+            web_timeout_s=min(storage.http_timeout_s, resources.stall_timeout_s / 2),
+            at_once=resources.fetch_threads,
+            networks=storage.private_networks,
+        )
 
     def fetch(self, location: str, folder: str | None = None) -> bytes:
         """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
@@ -59,6 +91,8 @@ class Fetcher:
             return self._embedded(ref)
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
+        if _is_web(location):
+            return _photo_of(self._web.fetch(location).result())
         for attempt in range(1, self._attempts + 1):
             try:
                 return self._once(location, folder)
@@ -88,6 +122,46 @@ class Fetcher:
         photos = list(zip(listed, folders or [None] * len(listed), strict=True))
         return self._threaded(photos, threads, max(ahead, 1))
 
+    def arrivals(
+        self,
+        locations: Sequence[str],
+        threads: int,
+        ahead: int,
+        folders: Sequence[str | None] | None = None,
+    ) -> Iterator[tuple[int, bytes | Reject]]:
+        """The same with their numbers, in order but for photos of slow web servers.
+
+        They come when they are there, and the others do not wait for them.
+        """
+        if not any(map(_is_web, locations)):
+            yield from enumerate(self.stream(locations, threads, ahead, folders))
+            return
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+
+        def start(number: int) -> Future[bytes | Reject]:
+            location = locations[number]
+            if _is_web(location) and self._roots.allows(location):
+                return self._web.fetch(location)
+            return pool.submit(self._answer, location, folders[number] if folders else None)
+
+        def holds_up(number: int) -> bool:
+            return _is_web(locations[number]) and self._web.is_slow(locations[number])
+
+        try:
+            yield from Arrivals(len(locations), start, holds_up, max(ahead, 1), _AHEAD_BYTES)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _web(self) -> WebClient:
+        from frpipe.io.manifest.web.client import WebClient, WebLimits  # noqa: PLC0415 - takes asyncio with it
+
+        with self._lock:
+            if self._client is None:
+                limits = WebLimits(self._max_bytes, self._attempts, self._pause_s, **self._of_web)
+                self._client = WebClient(self._roots, limits)
+            return self._client
+
     def _threaded(self, photos: Sequence[_Photo], threads: int, ahead: int) -> Iterator[bytes | Reject]:
         size = min(_LOCAL_CHUNK, ahead) if all(uris.is_local(location) for location, _ in photos) else 1
         todo = (photos[start : start + size] for start in range(0, len(photos), size))
@@ -115,10 +189,7 @@ class Fetcher:
             return why
 
     def _embedded(self, ref: RowRef) -> bytes:
-        photo = next(self._bounded(embedded_photos([ref])))
-        if isinstance(photo, Reject):
-            raise photo
-        return photo
+        return _photo_of(next(self._bounded(embedded_photos([ref]))))
 
     def _bounded(self, photos: Iterator[bytes | Reject]) -> Iterator[bytes | Reject]:
         for photo in photos:
@@ -173,6 +244,16 @@ class Fetcher:
 
     def _sized(self, photo: bytes) -> bytes:
         return sized(photo, self._max_bytes)
+
+
+def _is_web(location: str) -> bool:
+    return uris.split(location)[0] in uris.WEB
+
+
+def _photo_of(answer: bytes | Reject) -> bytes:
+    if isinstance(answer, Reject):
+        raise answer
+    return answer
 
 
 def sized(photo: bytes, max_bytes: int) -> bytes:

@@ -3,11 +3,13 @@
     frpipe.verify(a, b)          are two photos of one person?
     frpipe.load_config(path)     settings for jobs and calls
 
-Importing this loads neither Ray nor OpenCV nor ONNX Runtime; the first use does.
+Importing this loads neither Ray nor OpenCV nor ONNX Runtime; the first use does. None of them reports to its
+maker then: `SILENCED` says so to them, in this process and those that it starts.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Config", "FrpipeError", "Verification", "__version__", "load_config", "verify"]
+
+SILENCED = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Read by libraries when they are loaded, so they are set before; whatever they were."""
+os.environ.update(SILENCED)
 
 _HOMES = {
     "Config": "frpipe.core.config",

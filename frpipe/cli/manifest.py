@@ -120,7 +120,7 @@ def _check(options: argparse.Namespace) -> int:
     people = WrittenPeople()
     rows = sum(table.num_rows for table in admitted(manifest, roots, resolver, people))
     workers = usable_cpus()
-    size = auto_part_rows(rows, min(workers, worth_while(rows)))
+    size = auto_part_rows(rows, min(workers, worth_while(rows)), roots)
     parts, files = -(-rows // size), len(manifest.files)
     print(f"{rows:,} rows in {files:,} {manifest.format} file{'s' * (files > 1)}: the manifest is good")
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))

@@ -13,10 +13,11 @@ import pytest
 from webserver import PHOTO, Exchange, WebServer, web_server
 
 from frpipe.core.config import load_config
-from frpipe.core.errors import ConfigError
+from frpipe.core.errors import ConfigError, StorageError
 from frpipe.core.reasons import PASSING, Reason, Reject
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.web.addresses import Addresses
+from frpipe.io.storage.folder import Folder
 
 LIMIT = 1000
 
@@ -354,6 +355,17 @@ class TestRedirects:
             secret = one.url.replace("//", "//me:secret@")
             assert _fetcher(secret, other).fetch(f"{secret}/a.jpg") == PHOTO
             assert "Authorization" in one.heads[0] and "Authorization" not in other.heads[0]
+
+
+class TestManifests:
+    """What is read from a web server otherwise, as a file of the operator's choice."""
+
+    def test_addresses_go_out_letter_by_letter_and_redirects_are_named(self) -> None:
+        with web_server(moved=_replies(302, "Location: /m.csv")) as server:
+            assert Folder.at(f"{server.url}/a%2F%7Eb").read("m%2F+.csv") == PHOTO
+            assert set(server.asked) == {"/a%2F%7Eb/m%2F+.csv"}
+            with pytest.raises(StorageError, match="redirects"):
+                Folder.at(server.url).read("moved")
 
 
 async def _silent(_: Exchange) -> None:

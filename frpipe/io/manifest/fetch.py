@@ -91,7 +91,7 @@ class Fetcher:
             return self._embedded(ref)
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
-        if _is_web(location):
+        if uris.is_web(location):
             return _photo_of(self._web.fetch(location).result())
         for attempt in range(1, self._attempts + 1):
             try:
@@ -133,19 +133,19 @@ class Fetcher:
 
         They come when they are there, and the others do not wait for them.
         """
-        if not any(map(_is_web, locations)):
+        if not any(map(uris.is_web, locations)):
             yield from enumerate(self.stream(locations, threads, ahead, folders))
             return
         pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
 
         def start(number: int) -> Future[bytes | Reject]:
             location = locations[number]
-            if _is_web(location) and self._roots.allows(location):
+            if uris.is_web(location) and self._roots.allows(location):
                 return self._web.fetch(location)
             return pool.submit(self._answer, location, folders[number] if folders else None)
 
         def holds_up(number: int) -> bool:
-            return _is_web(locations[number]) and self._web.is_slow(locations[number])
+            return uris.is_web(locations[number]) and self._web.is_slow(locations[number])
 
         try:
             yield from Arrivals(len(locations), start, holds_up, max(ahead, 1), _AHEAD_BYTES)
@@ -244,10 +244,6 @@ class Fetcher:
 
     def _sized(self, photo: bytes) -> bytes:
         return sized(photo, self._max_bytes)
-
-
-def _is_web(location: str) -> bool:
-    return uris.split(location)[0] in uris.WEB
 
 
 def _photo_of(answer: bytes | Reject) -> bytes:

@@ -21,7 +21,7 @@ from frpipe.io.manifest.roots import Roots, refuse_parent
 from frpipe.io.manifest.row_faults import BadRow
 from frpipe.io.manifest.web.addresses import Addresses, PrivateAddress
 from frpipe.io.manifest.web.host import LATE_S, Host
-from frpipe.io.manifest.web.reply import REDIRECTS, Again, TooSlow, photo_of
+from frpipe.io.manifest.web.reply import REDIRECTS, Again, Room, TooSlow, photo_of
 from frpipe.io.storage import uri as uris
 
 # Identity: a compressed body could become of any size.
@@ -31,6 +31,7 @@ _MOST_REDIRECTS = 5
 _MOST_LATE = 128
 _MOST_HOSTS = 4096
 _NAME_THREADS = 64
+_ROOM = 128 << 20
 _KEPT_S = 5.0
 # Everything in ASCII but blanks and controls goes out as it is written.
 _AS_WRITTEN = "".join(map(chr, range(0x21, 0x7F)))
@@ -68,6 +69,7 @@ class WebClient:
         self._loop.set_default_executor(ThreadPoolExecutor(_NAME_THREADS, thread_name_prefix="names"))
         threading.Thread(target=self._loop.run_forever, name="web", daemon=True).start()
         self._prompt, self._late = asyncio.Semaphore(limits.at_once), asyncio.Semaphore(_MOST_LATE)
+        self._room = Room(max(_ROOM, limits.max_bytes))
         addresses = Addresses(roots.remote, limits.networks)
         self._session = asyncio.run_coroutine_threadsafe(_session(addresses), self._loop).result()
         weakref.finalize(self, _close, self._loop, self._session)
@@ -90,7 +92,8 @@ class WebClient:
                 try:
                     return await self._in_time(location, host)
                 except Reject as why:
-                    return why
+                    # Another one: this holds the frames that it passed, and with them what was read.
+                    return Reject(why.reason, why.detail)
 
     def _host(self, location: str) -> Host:
         origin = _origin(location)
@@ -177,7 +180,8 @@ class WebClient:
             async with self._session.get(_as_written(location), allow_redirects=False) as reply:
                 if reply.status in REDIRECTS and "Location" in reply.headers:
                     return self._target(location, reply.headers["Location"])
-                return await photo_of(reply, self._limits.max_bytes, until - self._loop.time())
+                left_s = until - self._loop.time()
+                return await photo_of(reply, self._limits.max_bytes, left_s, self._room)
 
     def _target(self, location: str, written: str) -> str:
         """The location that a redirect leads to. Raises Reject where it may not."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # A photo that takes longer holds up no other host's.
-LATE_S = 0.5
+LATE_S = 0.25
 # So many photos in a row may come too late before the next ones are given less time.
 _TRUSTED = 3
 _LESS, _LEAST = 10, 40

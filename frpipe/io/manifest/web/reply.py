@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 from aiohttp import ClientPayloadError, ClientResponse
 
@@ -17,8 +19,10 @@ _DENIED = frozenset({401, 403, 407, 451})
 # Of all others it is certain that a second try has the same answer.
 _PASSING = frozenset({408, 421, 425, 429, 500, 502, 503, 504, *range(520, 600)})
 _PLAIN = frozenset({"", "identity"})
-# A body has to keep ahead of this: so many bytes a second, after so many seconds.
+# A body has to keep ahead of so many bytes a second, and of half the pace that would do, after some seconds.
 _LEAST_RATE, _GRACE_S = 1024, 5.0
+# Photos up to so many bytes need not wait for room.
+_SMALL = 1 << 20
 
 
 class Again(Exception):
@@ -30,11 +34,33 @@ class Again(Exception):
         self.after_s = after_s
 
 
+class Room:
+    """Memory that photos which are under way may take, all together."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def held(self, size: int) -> AsyncIterator[None]:
+        """Hold memory, once there is some; of more than there is in all, all."""
+        size = min(size, self._size)
+        async with self._changed:
+            await self._changed.wait_for(lambda: size <= self._free)
+            self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            async with self._changed:
+                self._changed.notify_all()
+
+
 class TooSlow(Exception):
     """Raised where a photo does not come in time."""
 
 
-async def photo_of(reply: ClientResponse, max_bytes: int, patience_s: float) -> bytes:
+async def photo_of(reply: ClientResponse, max_bytes: int, patience_s: float, room: Room) -> bytes:
     """The photo in a reply that is no redirect; no more is read than a photo may have.
 
     patience_s: of which a body that trickles is given no more than a quarter.
@@ -46,21 +72,38 @@ async def photo_of(reply: ClientResponse, max_bytes: int, patience_s: float) -> 
         raise Reject(Reason.FETCH_FAILED, "sent compressed, though asked for as it is")
     if (reply.content_length or 0) > max_bytes:
         raise Reject(Reason.TOO_MANY_BYTES, f"{reply.content_length} bytes, limit {max_bytes}")
-    return await _body(reply, max_bytes, min(_GRACE_S, patience_s / 4))
+    async with AsyncExitStack() as held:
+        if (reply.content_length or 0) > _SMALL:
+            await held.enter_async_context(room.held(reply.content_length or 0))
+        return await _body(
+            reply, max_bytes, patience_s, partial(held.enter_async_context, room.held(max_bytes))
+        )
 
 
-async def _body(reply: ClientResponse, max_bytes: int, grace_s: float) -> bytes:
-    photo = bytearray()
-    start = asyncio.get_running_loop().time()
+async def _body(
+    reply: ClientResponse, max_bytes: int, patience_s: float, take_room: Callable[[], Awaitable[None]]
+) -> bytes:
+    """The photo itself. take_room: called once, where one of a length that was not announced is large."""
+    photo, loop = bytearray(), asyncio.get_running_loop()
+    pace, grace_s = (
+        max(_LEAST_RATE, (reply.content_length or 0) / patience_s / 2),
+        min(_GRACE_S, patience_s / 4),
+    )
+    start, unannounced = loop.time(), reply.content_length is None
     try:
         async with asyncio.timeout_at(start + grace_s) as limit:
             async for chunk in reply.content.iter_any():
                 photo += chunk
                 if len(photo) > max_bytes:
                     raise Reject(Reason.TOO_MANY_BYTES, f"more than {max_bytes} bytes")
-                limit.reschedule(start + grace_s + len(photo) / _LEAST_RATE)
+                if unannounced and len(photo) > _SMALL:
+                    limit.reschedule(None)
+                    waits, unannounced = loop.time(), False
+                    await take_room()
+                    start += loop.time() - waits
+                limit.reschedule(start + grace_s + len(photo) / pace)
     except TimeoutError:
-        raise TooSlow(f"{len(photo)} bytes in {grace_s + len(photo) / _LEAST_RATE:.3g} s") from None
+        raise TooSlow(f"{len(photo)} bytes in {grace_s + len(photo) / pace:.3g} s") from None
     except ClientPayloadError:
         whole = "more" if reply.content_length is None else f"{reply.content_length}"
         raise Again(f"truncated: {len(photo)} of {whole} bytes") from None

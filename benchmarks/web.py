@@ -102,6 +102,7 @@ class _Bench:
             "detect.policy=largest",
             f"storage.roots={roots}",
             f"storage.http_timeout_s={self._options.timeout_s}",
+            f"decode.max_bytes={8 << 20}",
             *self._options.set,
         ]
         words = [word for setting in settings for word in ("--set", setting)]

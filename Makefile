@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics audit docs wheel hooks clean
+.PHONY: help setup models demo test test-fast lint types layers unit test-slow test-faults soak bench-enroll bench-gallery bench-match bench-metrics bench-web audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -83,6 +83,9 @@ wheel: setup      ## the wheel in dist/, called where there is no clone
 hooks: setup      ## lint, format, types and layers before each commit
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hooks]"
 	$(BIN)/pre-commit install
+
+bench-web: setup     ## enroll of web photos, alone and among hostile servers; last line is JSON
+	$(BIN)/python benchmarks/web.py $(BENCH)
 
 bench-gallery: setup  ## the gallery at a million templates against the disk; last line is JSON
 	$(BIN)/python benchmarks/gallery.py

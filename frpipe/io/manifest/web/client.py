@@ -25,13 +25,15 @@ from frpipe.io.manifest.web.reply import REDIRECTS, Again, Room, TooSlow, photo_
 from frpipe.io.storage import uri as uris
 
 # Identity: a compressed body could become of any size.
-_HEADERS = {"Accept": "image/*, */*;q=0.8", "Accept-Encoding": "identity", "User-Agent": "frpipe"}
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "frpipe"}
 _MOST_REDIRECTS = 5
 # Late photos under way, of all hosts together.
 _MOST_LATE = 128
 _MOST_HOSTS = 4096
+# A name server that does not answer holds a thread for each name.
 _NAME_THREADS = 64
 _ROOM = 128 << 20
+# An idle connection is kept for so long; where each photo has a host of its own, they add up.
 _KEPT_S = 5.0
 # Everything in ASCII but blanks and controls goes out as it is written.
 _AS_WRITTEN = "".join(map(chr, range(0x21, 0x7F)))
@@ -65,7 +67,6 @@ class WebClient:
         self._roots, self._limits = roots, limits
         self._hosts: dict[str, Host] = {}
         self._loop = asyncio.new_event_loop()
-        # A name server that does not answer holds a thread for each name.
         self._loop.set_default_executor(ThreadPoolExecutor(_NAME_THREADS, thread_name_prefix="names"))
         threading.Thread(target=self._loop.run_forever, name="web", daemon=True).start()
         self._prompt, self._late = asyncio.Semaphore(limits.at_once), asyncio.Semaphore(_MOST_LATE)
@@ -75,8 +76,8 @@ class WebClient:
         weakref.finalize(self, _close, self._loop, self._session)
 
     def fetch(self, location: str) -> Future[bytes | Reject]:
-        """Ask for a photo. The answer may be a Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT,
-        EMPTY, TOO_MANY_BYTES.
+        """Ask for a photo. It may be a Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY,
+        TOO_MANY_BYTES.
         """
         return asyncio.run_coroutine_threadsafe(self._answer(location), self._loop)
 
@@ -180,7 +181,7 @@ class WebClient:
             async with self._session.get(_as_written(location), allow_redirects=False) as reply:
                 if reply.status in REDIRECTS and "Location" in reply.headers:
                     return self._target(location, reply.headers["Location"])
-                left_s = until - self._loop.time()
+                left_s = max(until - self._loop.time(), 0.1)
                 return await photo_of(reply, self._limits.max_bytes, left_s, self._room)
 
     def _target(self, location: str, written: str) -> str:
@@ -209,7 +210,7 @@ async def _session(addresses: Addresses) -> aiohttp.ClientSession:
         headers=_HEADERS,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        timeout=aiohttp.ClientTimeout(total=None),
     )
 
 

@@ -1,7 +1,7 @@
 """An enroll job of photos from a good web server, alone and among those of ten hostile ones. Last line: JSON.
 
-    python benchmarks/web.py             2,000 good photos and 400 others: about two minutes
-    python benchmarks/web.py --quick     300 and 60
+    python benchmarks/web.py             2,000 good photos and 200 others, three times: some five minutes
+    python benchmarks/web.py --quick     300 and 30
 
 Models are tiny and photos small, so that the rate is that of fetching. The good server measures it: its
 photos over the time from its first request to its last. `rate` is that of the disturbed run over that of
@@ -41,7 +41,7 @@ _DIFFERENT = 100
 
 def main() -> None:
     options = _parser().parse_args()
-    good, bad = (300, 60) if options.quick else (options.photos, options.photos // 5)
+    good, bad = (300, 30) if options.quick else (options.photos, options.photos // 10)
     with tempfile.TemporaryDirectory() as folder, _servers(Path(folder), options.latency_s) as ports:
         bench = _Bench(Path(folder), ports, options)
         turns = [(bench.run(good, 0), bench.run(good, bad)) for _ in range(options.rounds)]
@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--photos", type=int, default=2000, metavar="N", help="of the good server")
     parser.add_argument("--quick", action="store_true", help="few photos")
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="turns that each side takes")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns that each side takes")
     parser.add_argument("--latency-s", type=float, default=0.05, help="of the good server")
     parser.add_argument("--timeout-s", type=float, default=20.0, help="storage.http_timeout_s")
     parser.add_argument("--executor", default="local", choices=("local", "ray"))

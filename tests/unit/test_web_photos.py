@@ -17,6 +17,7 @@ from frpipe.core.errors import ConfigError, StorageError
 from frpipe.core.reasons import PASSING, Reason, Reject
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.web.addresses import Addresses
+from frpipe.io.manifest.web.reply import Room
 from frpipe.io.storage.folder import Folder
 
 LIMIT = 1000
@@ -218,6 +219,31 @@ class TestBytes:
             assert _why(fetcher, f"{server.url}/torn") == (Reason.FETCH_FAILED, "truncated: 5 of more bytes")
             assert server.asked.count("/short") == 3
             assert fetcher.fetch(f"{server.url}/once") == PHOTO
+
+    def test_large_photos_under_way_share_a_bounded_memory(self) -> None:
+        """Ten of 4 in a room of 10, and one that is larger than the room."""
+
+        async def held() -> int:
+            room, under_way, most = Room(10), 0, 0
+
+            async def read(size: int) -> None:
+                nonlocal under_way, most
+                async with room.held(size):
+                    under_way += size
+                    most = max(most, under_way)
+                    await asyncio.sleep(0)
+                    under_way -= size
+
+            await asyncio.gather(*(read(4) for _ in range(10)))
+            async with asyncio.timeout(5), room.held(99):
+                return most
+
+        assert asyncio.run(held()) == 8
+
+    def test_a_photo_that_is_given_up_leaves_nothing_in_memory(self) -> None:
+        with web_server(endless=self._endless) as server:
+            why = _fetcher(server)._web.fetch(f"{server.url}/endless").result()
+            assert isinstance(why, Reject) and why.__traceback__ is None and why.__context__ is None
 
     def test_nothing_is_empty(self) -> None:
         with web_server(empty=lambda e: e.reply(200, b""), none=lambda e: e.reply(204, b"")) as server:

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from urllib.parse import quote, urljoin
@@ -68,12 +68,13 @@ class WebClient:
         self._hosts: dict[str, Host] = {}
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(_NAME_THREADS, thread_name_prefix="names"))
-        threading.Thread(target=self._loop.run_forever, name="web", daemon=True).start()
+        thread = threading.Thread(target=_run, args=(self._loop,), name="web", daemon=True)
+        thread.start()
         self._prompt, self._late = asyncio.Semaphore(limits.at_once), asyncio.Semaphore(_MOST_LATE)
         self._room = Room(max(_ROOM, limits.max_bytes))
         addresses = Addresses(roots.remote, limits.networks)
         self._session = asyncio.run_coroutine_threadsafe(_session(addresses), self._loop).result()
-        weakref.finalize(self, _close, self._loop, self._session)
+        weakref.finalize(self, _close, thread, self._loop, self._session)
 
     def fetch(self, location: str) -> Future[bytes | Reject]:
         """Ask for a photo. It may be a Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY,
@@ -214,10 +215,21 @@ async def _session(addresses: Addresses) -> aiohttp.ClientSession:
     )
 
 
-def _close(loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
-    with suppress(TimeoutError):
-        asyncio.run_coroutine_threadsafe(session.close(), loop).result(1.0)
-    loop.call_soon_threadsafe(loop.stop)
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _close(thread: threading.Thread, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
+    """End the thread. It may be this one, where it is the one that finds that nobody needs the client."""
+
+    async def end() -> None:
+        await session.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)
+    if threading.current_thread() is not thread:
+        thread.join(1.0)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from email.utils import formatdate
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from webserver import PHOTO, Exchange, WebServer, web_server
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, StorageError
 from frpipe.core.reasons import PASSING, Reason, Reject
+from frpipe.io.manifest.arrivals import Arrivals
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.web.addresses import Addresses
 from frpipe.io.manifest.web.reply import Room
@@ -509,6 +511,28 @@ class TestOrder:
             found = dict(_fetcher(server, str(tmp_path)).arrivals(places, 2, 2))
         assert (found[0], found[1]) == (b"local", PHOTO)
         assert [found[n].reason for n in (2, 3)] == [Reason.NOT_FOUND, Reason.OUTSIDE_ROOT]  # type: ignore[union-attr]
+
+    def test_slow_hosts_do_not_wait_for_each_other_either(self) -> None:
+        """Two hosts are slow; those of one are there at once, those of the other after them."""
+        hosts = ["stuck"] * 50 + ["slow"] * 5
+        stuck: list[Future[bytes | Reject]] = []
+
+        def start(number: int) -> Future[bytes | Reject]:
+            future: Future[bytes | Reject] = Future()
+            if hosts[number] == "slow":
+                future.set_result(b"slow")
+            else:
+                stuck.append(future)
+            return future
+
+        came = []
+        for number, _ in Arrivals(hosts, start, lambda _: True, ahead=8, of_slow=4, most_bytes=1000):
+            came.append(number)
+            assert len(came) > 5 or len(stuck) == 4
+            if len(came) >= 5 and stuck:
+                stuck.pop().set_result(b"stuck")
+        assert came[:5] == [50, 51, 52, 53, 54]
+        assert sorted(came) == list(range(55))
 
     def test_no_more_are_held_than_asked_for(self) -> None:
         with web_server() as server:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
@@ -17,26 +17,28 @@ Answer = bytes | Reject
 class Arrivals:
     """Answers with their numbers, as they come.
 
-    count: of photos.  start: begins to fetch one.  holds_up: whether one comes from where answers are slow:
-    it is yielded whenever it is there, and the others do not wait for it.
-    ahead: photos under way or held, of either kind.  most_bytes: while those held take so much, no more are
-    asked for.
+    hosts: of each photo.  start: begins to fetch one.  is_slow: whether the photos of a host are yielded as
+    they come: no others wait for them.
+    ahead: photos under way or held, those of slow hosts apart, which are `of_slow` of each.
+    most_bytes: while those held take so much, no more are asked for.
     """
 
     def __init__(
         self,
-        count: int,
+        hosts: Sequence[str],
         start: Callable[[int], Future[Answer]],
-        holds_up: Callable[[int], bool],
+        is_slow: Callable[[str], bool],
+        *,
         ahead: int,
+        of_slow: int,
         most_bytes: int,
     ) -> None:
-        self._start, self._holds_up = start, holds_up
-        self._ahead, self._most_bytes = ahead, most_bytes
-        self._left = deque(range(count))
+        self._hosts, self._start, self._is_slow = hosts, start, is_slow
+        self._ahead, self._of_slow, self._most_bytes = ahead, of_slow, most_bytes
+        self._left = deque(range(len(hosts)))
         self._waiting: deque[int] = deque()
-        self._put_off: deque[int] = deque()
-        self._aside: set[int] = set()
+        self._put_off: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._aside: Counter[str] = Counter()
         self._futures: dict[int, Future[Answer]] = {}
         self._done: SimpleQueue[int] = SimpleQueue()
         self._ready: dict[int, Answer] = {}
@@ -58,11 +60,13 @@ class Arrivals:
         """The number of an answer that is there; None where there is none yet."""
         self._collect(0)
         if self._late:
-            return self._late.popleft()
+            number = self._late.popleft()
+            self._aside[self._hosts[number]] -= 1
+            return number
         if self._waiting and self._waiting[0] in self._ready:
             return self._waiting.popleft()
-        if self._waiting and self._holds_up(self._waiting[0]):
-            self._aside.add(self._waiting.popleft())
+        if self._waiting and self._is_slow(self._hosts[self._waiting[0]]):
+            self._aside[self._hosts[self._waiting.popleft()]] += 1
         else:
             self._collect(_LOOK_S)
         return None
@@ -76,8 +80,7 @@ class Arrivals:
                 return
             patience_s = 0
             self._ready[number] = self._futures.pop(number).result()
-            if number in self._aside:
-                self._aside.remove(number)
+            if number not in self._waiting:
                 self._late.append(number)
 
     def _ask(self) -> None:
@@ -87,15 +90,15 @@ class Arrivals:
             return
         while self._left and len(self._waiting) < self._ahead:
             number = self._left.popleft()
-            if self._holds_up(number):
-                self._put_off.append(number)
+            if self._is_slow(self._hosts[number]):
+                self._put_off[self._hosts[number]].append(number)
             else:
                 self._begin(number)
                 self._waiting.append(number)
-        while self._put_off and len(self._aside) + len(self._late) < self._ahead:
-            number = self._put_off.popleft()
-            self._aside.add(number)
-            self._begin(number)
+        for host, numbers in self._put_off.items():
+            while numbers and self._aside[host] < self._of_slow:
+                self._aside[host] += 1
+                self._begin(numbers.popleft())
 
     def _begin(self, number: int) -> None:
         self._futures[number] = future = self._start(number)

@@ -136,6 +136,8 @@ class Fetcher:
         if not any(map(uris.is_web, locations)):
             yield from enumerate(self.stream(locations, threads, ahead, folders))
             return
+        from frpipe.io.manifest.web.host import host_of  # noqa: PLC0415
+
         pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
 
         def start(number: int) -> Future[bytes | Reject]:
@@ -144,11 +146,16 @@ class Fetcher:
                 return self._web.fetch(location)
             return pool.submit(self._answer, location, folders[number] if folders else None)
 
-        def holds_up(number: int) -> bool:
-            return uris.is_web(locations[number]) and self._web.is_slow(locations[number])
-
+        hosts = [host_of(location) if uris.is_web(location) else "" for location in locations]
         try:
-            yield from Arrivals(len(locations), start, holds_up, max(ahead, 1), _AHEAD_BYTES)
+            yield from Arrivals(
+                hosts,
+                start,
+                lambda host: bool(host) and self._web.is_slow(host),
+                ahead=max(ahead, 1),
+                of_slow=threads,
+                most_bytes=_AHEAD_BYTES,
+            )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

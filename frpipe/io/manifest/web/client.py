@@ -20,7 +20,7 @@ from frpipe.core.reasons import Reason, Reject
 from frpipe.io.manifest.roots import Roots, refuse_parent
 from frpipe.io.manifest.row_faults import BadRow
 from frpipe.io.manifest.web.addresses import Addresses, PrivateAddress
-from frpipe.io.manifest.web.host import LATE_S, Host
+from frpipe.io.manifest.web.host import LATE_S, Host, host_of
 from frpipe.io.manifest.web.reply import REDIRECTS, Again, Room, TooSlow, photo_of
 from frpipe.io.storage import uri as uris
 
@@ -28,7 +28,7 @@ from frpipe.io.storage import uri as uris
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "frpipe"}
 _MOST_REDIRECTS = 5
 # Late photos under way, of all hosts together.
-_MOST_LATE = 128
+_MOST_LATE = 256
 _MOST_HOSTS = 4096
 # A name server that does not answer holds a thread for each name.
 _NAME_THREADS = 64
@@ -82,9 +82,9 @@ class WebClient:
         """
         return asyncio.run_coroutine_threadsafe(self._answer(location), self._loop)
 
-    def is_slow(self, location: str) -> bool:
-        """Whether others should not wait for a photo of this host."""
-        host = self._hosts.get(_origin(location))
+    def is_slow(self, name: str) -> bool:
+        """Whether others should not wait for photos of a host."""
+        host = self._hosts.get(name)
         return host is not None and host.is_slow()
 
     async def _answer(self, location: str) -> bytes | Reject:
@@ -98,12 +98,12 @@ class WebClient:
                     return Reject(why.reason, why.detail)
 
     def _host(self, location: str) -> Host:
-        origin = _origin(location)
-        if origin not in self._hosts:
+        name = host_of(location)
+        if name not in self._hosts:
             if len(self._hosts) >= _MOST_HOSTS:
                 self._hosts.clear()
-            self._hosts[origin] = Host(self._limits.at_once)
-        return self._hosts[origin]
+            self._hosts[name] = Host(self._limits.at_once)
+        return self._hosts[name]
 
     async def _taken(self, host: Host) -> asyncio.Semaphore:
         """Take a place among the prompt photos, or among the late where the host is slow."""
@@ -253,10 +253,6 @@ def _told() -> Iterator[None]:
         raise Again("the reply is not HTTP") from None
     except aiohttp.ClientError:
         raise Again("the connection was cut") from None
-
-
-def _origin(location: str) -> str:
-    return location.partition("://")[2].partition("/")[0].lower()
 
 
 def _as_written(location: str) -> URL:

@@ -14,6 +14,11 @@ _TRUSTED = 3
 _LESS, _LEAST = 10, 40
 
 
+def host_of(location: str) -> str:
+    """The host of a web address, with its port."""
+    return location.partition("://")[2].partition("/")[0].lower()
+
+
 class Host:
     """A web server as the photos fetched from it make it known.
 

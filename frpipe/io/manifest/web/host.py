@@ -44,19 +44,18 @@ class Host:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether so many of its photos came too late that the next ones are given less time."""
-        return self.strikes >= _TRUSTED
+        """Whether the next photos are given less time: some came too late, or one did and others will."""
+        return bool(self.strikes) and self.strikes + self._late >= _TRUSTED
 
     def patience_s(self, whole_s: float) -> float:
         """The time that its next photo is given: all of it, or less where the last ones came too late.
 
-        Where that is known, it is more than its longest photo took: once it answers again, it is trusted.
+        Of a host that is slow but answers, that is more than its slowest photo took.
         """
         if not self.is_doubted:
             return whole_s
-        if self.strikes < _TRUSTED + self._at_once:
-            return whole_s / _LESS
-        return min(whole_s / _LESS, max(whole_s / _LEAST, 2 * self._longest_s))
+        share = _LESS if self.strikes < _TRUSTED + self._at_once else _LEAST
+        return max(whole_s / share, min(whole_s / 2, 2 * self._longest_s))
 
     @contextmanager
     def late_photo(self) -> Iterator[None]:

@@ -21,8 +21,9 @@ _PASSING = frozenset({408, 421, 425, 429, 500, 502, 503, 504, *range(520, 600)})
 _PLAIN = frozenset({"", "identity"})
 # A body has to keep ahead of so many bytes a second, and of half the pace that would do, after some seconds.
 _LEAST_RATE, _GRACE_S = 1024, 5.0
-# Photos up to so many bytes need not wait for room.
-_SMALL = 1 << 20
+# Photos up to so many bytes need not wait for room. What is larger and of a length that is not announced may
+# have no end: it is read at so many bytes a second, which leaves others their share of CPU and network.
+_SMALL, _ENDLESS_RATE = 1 << 20, 16 << 20
 
 
 class Again(Exception):
@@ -101,6 +102,8 @@ async def _body(
                     waits, unannounced = loop.time(), False
                     await take_room()
                     start += loop.time() - waits
+                if reply.content_length is None and len(photo) > _SMALL:
+                    await asyncio.sleep(len(chunk) / _ENDLESS_RATE)
                 limit.reschedule(start + grace_s + len(photo) / pace)
     except TimeoutError:
         raise TooSlow(f"{len(photo)} bytes in {grace_s + len(photo) / pace:.3g} s") from None

@@ -1,11 +1,12 @@
 """An enroll job of photos from a good web server, alone and among those of ten hostile ones. Last line: JSON.
 
-    python benchmarks/web.py             2,000 good photos and 200 others, three times: some five minutes
+    python benchmarks/web.py             2,000 good photos and 200 others, three times: some three minutes
     python benchmarks/web.py --quick     300 and 30
 
 Models are tiny and photos small, so that the rate is that of fetching. The good server measures it: its
 photos over the time from its first request to its last. `rate` is that of the disturbed run over that of
-the undisturbed one, `memory` the same of the most that all processes held; the two sides take turns.
+the undisturbed one, `memory` the same of the most that all processes held. The two run at the same time, so
+that what else the machine does disturbs both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
@@ -32,10 +33,8 @@ import pyarrow.parquet as pq
 import yaml
 from machine import machine
 
-from frpipe.testing.photos import red_squares
-from frpipe.testing.tiny import tiny_detector, tiny_embedder
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 _DIFFERENT = 100
 
 
@@ -44,7 +43,7 @@ def main() -> None:
     good, bad = (300, 30) if options.quick else (options.photos, options.photos // 10)
     with tempfile.TemporaryDirectory() as folder, _servers(Path(folder), options.latency_s) as ports:
         bench = _Bench(Path(folder), ports, options)
-        turns = [(bench.run(good, 0), bench.run(good, bad)) for _ in range(options.rounds)]
+        turns = [bench.turn(good, bad) for _ in range(options.rounds)]
     report = {
         "bench": "web",
         "machine": machine(),
@@ -62,15 +61,23 @@ def main() -> None:
 class _Bench:
     def __init__(self, folder: Path, ports: dict[str, int], options: argparse.Namespace) -> None:
         self._folder, self._ports, self._options = folder, ports, options
-        self._runs = 0
+        self._turns = 0
 
-    def run(self, good: int, bad: int) -> dict[str, Any]:
+    def turn(self, good: int, bad: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A job over the good photos alone, and one over all, at the same time."""
+        self._turns += 1
+        with ThreadPoolExecutor(2) as pool:
+            alone = pool.submit(self._run, f"alone-{self._turns}", good, 0)
+            disturbed = pool.submit(self._run, f"disturbed-{self._turns}", good, bad)
+            return alone.result(), disturbed.result()
+
+    def _run(self, name: str, good: int, bad: int) -> dict[str, Any]:
         """A job over so many photos of the good server and, spread among them, of the hostile ones."""
-        self._runs += 1
-        output = self._folder / f"out-{self._runs}"
-        manifest = self._folder / f"photos-{self._runs}.csv"
-        manifest.write_text("\n".join(["image_uri", *_spread(self._of_good(good), self._of_bad(bad))]) + "\n")
-        start, spent = time.perf_counter(), _cpu_s()
+        output = self._folder / name
+        manifest = self._folder / f"{name}.csv"
+        uris = _spread(self._of_good(name, good), self._of_bad(bad))
+        manifest.write_text("\n".join(["image_uri", *uris]) + "\n")
+        start = time.perf_counter()
         with subprocess.Popen(
             self._command(manifest, output), env=self._environment(), start_new_session=True, cwd=ROOT,
             stdout=subprocess.DEVNULL,
@@ -82,11 +89,11 @@ class _Bench:
         wall_s = time.perf_counter() - start
         if job.returncode:
             sys.exit(f"the job ended with exit code {job.returncode}")
-        cost = {"wall_s": round(wall_s, 1), "cpu_s": round(_cpu_s() - spent, 1), "pss_mb": round(max(held))}
-        return self._rate() | cost | self._ends(output, good, bad)
+        cost = {"wall_s": round(wall_s, 1), "pss_mb": round(max(held))}
+        return self._rate(name) | cost | self._ends(output, good, bad)
 
-    def _of_good(self, count: int) -> list[str]:
-        return [f"http://127.0.0.1:{self._ports['good']}/{number}" for number in range(count)]
+    def _of_good(self, name: str, count: int) -> list[str]:
+        return [f"http://127.0.0.1:{self._ports['good']}/{name}/{number}" for number in range(count)]
 
     def _of_bad(self, count: int) -> list[str]:
         chosen = self._options.only or [name for name in self._ports if name != "good"]
@@ -114,9 +121,9 @@ class _Bench:
         given = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         return given | {"PYTHONPATH": str(ROOT), "FRPIPE_CARD_DIR": models, "FRPIPE_MODEL_DIR": models}
 
-    def _rate(self) -> dict[str, float]:
+    def _rate(self, name: str) -> dict[str, float]:
         """Good photos a second, as their server saw them."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['good']}/_times") as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['good']}/{name}/_times") as reply:
             times = sorted(json.load(reply))
         return {"per_s": round((len(times) - 1) / (times[-1] - times[0]), 1)}
 
@@ -131,12 +138,6 @@ class _Bench:
         if len(rows) != good + bad or any(name.startswith("good: ") and "ok" not in name for name in ends):
             sys.exit(f"photos were lost: {dict(ends)}")
         return {"ends": dict(sorted(ends.items()))}
-
-
-def _cpu_s() -> float:
-    """CPU seconds of children that have ended, and theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _held_mb(session: int) -> float:
@@ -159,6 +160,9 @@ def _spread(good: list[str], bad: list[str]) -> list[str]:
 @contextmanager
 def _servers(folder: Path, latency_s: float) -> Iterator[dict[str, int]]:
     """The ports of the servers, which run in a process of their own."""
+    from frpipe.testing.photos import red_squares
+    from frpipe.testing.tiny import tiny_detector, tiny_embedder
+
     for part in ("photos", "models"):
         (folder / part).mkdir()
     for number in range(_DIFFERENT):
@@ -183,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--photos", type=int, default=2000, metavar="N", help="of the good server")
     parser.add_argument("--quick", action="store_true", help="few photos")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns that each side takes")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times that both sides run")
     parser.add_argument("--latency-s", type=float, default=0.05, help="of the good server")
     parser.add_argument("--timeout-s", type=float, default=20.0, help="storage.http_timeout_s")
     parser.add_argument("--executor", default="local", choices=("local", "ray"))

@@ -1,6 +1,6 @@
 """A good web server and hostile ones in one process, each on a port of its own. Prints the ports as JSON.
 
-GET /_times of the good one    when each of its photos was asked for, in seconds, as JSON
+GET /RUN/_times of the good one    when each photo of a run was asked for, in seconds, as JSON
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -100,15 +101,16 @@ class Good:
 
     def __init__(self, photos: list[bytes], latency_s: float) -> None:
         self._photos, self._latency_s = photos, latency_s
-        self._times: list[float] = []
+        self._times: defaultdict[str, list[float]] = defaultdict(list)
 
     async def answer(self, path: str, writer: Writer) -> None:
-        if path == "/_times":
-            body, self._times = json.dumps(self._times).encode(), []
+        _, run, name = path.split("/")
+        if name == "_times":
+            body = json.dumps(self._times[run]).encode()
         else:
-            self._times.append(time.monotonic())
+            self._times[run].append(time.monotonic())
             await asyncio.sleep(self._latency_s)
-            body = self._photos[int(path[1:]) % len(self._photos)]
+            body = self._photos[int(name) % len(self._photos)]
         writer.write(_OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
 

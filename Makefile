@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE =
 # Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
-.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics check-gpu audit docs wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -104,6 +104,9 @@ wheel: setup      ## the wheel in dist/, called where there is no clone
 hooks: setup      ## lint, format, types and layers before each commit
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hooks]"
 	$(BIN)/pre-commit install
+
+bench-web: setup     ## enroll of web photos, alone and among hostile servers; last line is JSON
+	$(BIN)/python benchmarks/web.py $(BENCH)
 
 bench-gallery: setup  ## the gallery at a million templates against the disk; last line is JSON
 	$(BIN)/python benchmarks/gallery.py

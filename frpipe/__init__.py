@@ -7,11 +7,13 @@
     read_features(output)           the faces of an enroll output
     load_config(path)               settings for jobs and calls
 
-Importing this loads neither Ray nor OpenCV nor ONNX Runtime; the first use does.
+Importing this loads neither Ray nor OpenCV nor ONNX Runtime; the first use does. None of them reports to its
+maker then: `SILENCED` says so to them, in this process and those that it starts.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,15 @@ __all__ = [
     "similarity",
     "verify",
 ]
+
+SILENCED = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Read by libraries when they are loaded, so they are set before; whatever they were."""
+os.environ.update(SILENCED)
 
 _HOMES = {
     "Config": "frpipe.core.config",

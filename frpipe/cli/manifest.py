@@ -187,7 +187,12 @@ def _check(options: argparse.Namespace) -> int:
     print(f"{counted(rows, 'rows')} in {files}: the manifest is good")
     print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in manifest.schema))
     remarks = [*manifest.remarks, *survey.lines(rows), *survey.remarks(manifest.subjects)]
-    for line in (*remarks, *_of_addresses(resolver, bool(roots)), *_of_probe(probe, config), _of_parts(rows)):
+    for line in (
+        *remarks,
+        *_of_addresses(resolver, bool(roots)),
+        *_of_probe(probe, config),
+        _of_parts(rows, roots),
+    ):
         print(line)
     return 0
 
@@ -197,7 +202,7 @@ def _of_addresses(resolver: Resolver, bounded: bool) -> Iterator[str]:
         where = "storage.roots" if bounded else "the manifest's folder"
         yield f"{counted(resolver.linked, 'photos are')} reached by links, which stay inside {where}"
     if resolver.unbounded:
-        yield f"{counted(resolver.unbounded, 'photos have')} absolute paths; links are followed: no root is set"
+        yield f"{counted(resolver.unbounded, 'photos have')} absolute paths; links are followed: no root"
     for why, count in resolver.misread.most_common():
         yield f"warning: a run would reject {counted(count, 'rows')} as bad_address: {why}"
 
@@ -215,15 +220,16 @@ def _of_probe(probe: Probe, config: Config) -> Iterator[str]:
     if found:
         others = "".join(f", {count:,} {why}" for why, count in found.most_common() if why != READABLE)
         word = "" if found[READABLE] else "warning: "
-        yield f"{word}of a sample of {counted(found.total(), 'photos')} {found[READABLE]:,} {READABLE}{others}"
+        sample = counted(found.total(), "photos")
+        yield f"{word}of a sample of {sample} {found[READABLE]:,} are {READABLE}{others}"
 
 
-def _of_parts(rows: int) -> str:
+def _of_parts(rows: int, roots: tuple[str, ...]) -> str:
     from frpipe.io.output.plan import auto_part_rows, worth_while
     from frpipe.runtime.cpus import usable_cpus
 
     workers = usable_cpus()
-    size = auto_part_rows(rows, min(workers, worth_while(rows)))
+    size = auto_part_rows(rows, min(workers, worth_while(rows)), roots)
     parts = -(-rows // size)
     here = f"on the {workers:,} CPU{'s' * (workers > 1)} of this machine"
     return f"{here} a run would cut it into {parts:,} part{'s' * (parts > 1)} of {size:,} rows"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ Auto = Literal["auto"]
 ExecutorChoice = Literal["auto", "ray", "local"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 AboveZero = Annotated[float, Field(gt=0)]
+Network = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_network(text)))]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -236,6 +238,17 @@ class StorageConfig(Section):
         (), description="if set, photos outside these folders or prefixes are refused; needed for http(s)"
     )
     fetch_attempts: int = Field(3, ge=1, description="tries of one photo before it is rejected")
+    http_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="time for one photo of http(s), with redirects, waits and further tries; "
+        "at most half of resources.stall_timeout_s",
+    )
+    private_networks: tuple[Network, ...] = Field(
+        (),
+        description="private networks that http(s) hosts may lie in, e.g. [10.0.0.0/8]; "
+        "an address that a root names is allowed anyway",
+    )
 
 
 class RunConfig(Section):

@@ -82,7 +82,7 @@ def pipeline_of(config: Config) -> FacePipeline:
     return FacePipeline(
         locator_of(models.config, models.detector, models.judge),
         load_embedder(models.embedder, config.embedder, config.resources.embed),
-        Fetcher(config.storage.roots, config.storage.fetch_attempts, config.decode.max_bytes),
+        Fetcher.of(config),
         _chain(models) if config.stages else None,
     )
 

@@ -18,9 +18,12 @@ T = TypeVar("T")
 _EVERY_S = 1.0
 
 
-def told(part: int, outcomes: Iterable[T], report: Report) -> Iterator[T]:
-    """The same outcomes; how many there were is told with the first, now and then, and at the end."""
-    count, said = 0, -math.inf
+def told(part: int, outcomes: Iterable[T], report: Report, count: int = 0) -> Iterator[T]:
+    """The same outcomes; how many there were is told with the first, now and then, and at the end.
+
+    count: of those before them.
+    """
+    said = -math.inf
     for outcome in outcomes:
         count += 1
         if time.monotonic() - said >= _EVERY_S:

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.config import ResourcesConfig
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.roots import folder_of
@@ -36,25 +37,21 @@ from frpipe.stages.tabulate import tabulate
 from frpipe.stages.watchdog import Watchdog
 
 
-def fetcher_of(spec: RunSpec) -> Fetcher:
-    """A fetcher, as the orders say."""
-    storage = spec.config.storage
-    return Fetcher(storage.roots, storage.fetch_attempts, spec.config.decode.max_bytes)
-
-
 def attempt_log_of(spec: RunSpec, pool: str, host: Host) -> AttemptLog:
     """The marks of a pool's workers."""
     limit = spec.config.resources.part_attempts
     return AttemptLog(Folder.at(spec.output), spec.launch, pool, limit, host)
 
 
-def photos_of(spec: RunSpec, plan: pa.Table, rows: Sequence[int]) -> Iterator[bytes | Reject]:
-    """The encoded photos of some rows of a part's plan, in order, fetched ahead."""
-    resources = spec.config.resources
+def photos_of(
+    fetcher: Fetcher, resources: ResourcesConfig, plan: pa.Table, rows: Sequence[int]
+) -> Iterator[tuple[int, bytes | Reject]]:
+    """Some rows of a part's plan with their encoded photos, fetched ahead; late ones out of order."""
     chosen = plan.select(["image_uri", "location"]).take(pa.array(rows, pa.int64()))
     locations = chosen["location"].to_pylist()
     folders = [folder_of(*names) for names in zip(chosen["image_uri"].to_pylist(), locations, strict=True)]
-    return fetcher_of(spec).stream(locations, resources.fetch_threads, resources.prefetch_rows, folders)
+    found = fetcher.arrivals(locations, resources.fetch_threads, resources.prefetch_rows, folders)
+    return ((rows[number], photo) for number, photo in found)
 
 
 class Locate:
@@ -68,6 +65,7 @@ class Locate:
         self._host = host
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
+        self._fetcher = Fetcher.of(spec.config)
         self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.content_test())
         self._chain = StageChain.of(spec.config, spec.stage_cards)
 
@@ -81,8 +79,8 @@ class Locate:
         ended = {row: _rejected(each.reason, each.detail) for row, each in poison.items()}
         ended |= {row: _rejected(Reason.SUPPRESSED, "by id") for row in barred}
         located = self._located(plan, [row for row in rows if row not in ended])
-        each = (ended[row] if row in ended else next(located) for row in rows)
-        outcomes = list(told(part, each, self._host.report))
+        ended |= dict(told(part, located, self._host.report, len(ended)))
+        outcomes = [ended[row] for row in rows]
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
         return self._staged(tabulate(part, plan, outcomes, attempts, policy, version=version)).pack()
@@ -93,10 +91,20 @@ class Locate:
         with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
             return self._chain(part_batch, watchdog.feed)
 
-    def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[Located]:
-        with Watchdog(self._spec.config.resources.stall_timeout_s) as watchdog:
-            photos = watchdog.over(photos_of(self._spec, plan, rows))
-            yield from watchdog.over(self._locator.locate(photos))
+    def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[tuple[int, Located]]:
+        """Rows with the outcomes of their photos, in the order in which these came."""
+        resources = self._spec.config.resources
+        came: list[int] = []
+
+        def noted(photos: Iterator[tuple[int, bytes | Reject]]) -> Iterator[bytes | Reject]:
+            for row, photo in photos:
+                came.append(row)
+                yield photo
+
+        with Watchdog(resources.stall_timeout_s) as watchdog:
+            photos = watchdog.over(noted(photos_of(self._fetcher, resources, plan, rows)))
+            for number, outcome in enumerate(watchdog.over(self._locator.locate(photos))):
+                yield came[number], outcome
 
     def _poison_of(self, part: int, rows: Sequence[int]) -> dict[int, Poison]:
         attempt = self._log.begin(part)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +128,9 @@ class _Flaky:
 
 
 class TestAttempts:
-    def _run(self, monkeypatch: pytest.MonkeyPatch, flaky: _Flaky, scheme: str = "s3") -> Any:
+    def _run(self, monkeypatch: pytest.MonkeyPatch, flaky: _Flaky) -> Any:
         monkeypatch.setattr(fetching, "connect", lambda _: flaky)
-        return _fetcher("s3://b", "https://b").fetch(f"{scheme}://b/1.jpg")
+        return _fetcher("s3://b").fetch("s3://b/1.jpg")
 
     def test_a_passing_failure_is_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self._run(monkeypatch, _Flaky(OSError(5, "busy"), 2)) == b"photo"
@@ -152,13 +149,9 @@ class TestAttempts:
             self._run(monkeypatch, flaky)
         assert flaky.calls == 1
 
-    def test_a_dead_web_host_costs_one_photo_a_dead_store_the_job(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with pytest.raises(Reject):
-            self._run(monkeypatch, _Flaky(ConnectionRefusedError(), 9), "https")
+    def test_a_dead_store_costs_the_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(StorageError, match="does not answer"):
-            self._run(monkeypatch, _Flaky(ConnectionRefusedError(), 9), "s3")
+            self._run(monkeypatch, _Flaky(ConnectionRefusedError(), 9))
 
 
 class TestS3:
@@ -196,44 +189,6 @@ class TestS3:
             folder.write(f"{n}", str(n).encode())
         photos = _fetcher().stream([f"{s3.uri}/{n}" for n in range(20)], threads=8, ahead=10)
         assert list(photos) == [str(n).encode() for n in range(20)]
-
-
-class _Site(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path.startswith("/moved"):
-            self.send_response(302)
-            self.send_header("Location", "/1.jpg")
-            self.end_headers()
-        else:
-            super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "1.jpg").write_bytes(b"photo")
-    (tmp_path / "0.jpg").touch()
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Site, directory=str(tmp_path))
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-class TestWeb:
-    def test_a_root_is_needed_and_redirects_are_refused(self, site: str) -> None:
-        pytest.importorskip("aiohttp")
-        assert _fetcher(site).fetch(f"{site}/1.jpg") == b"photo"
-        assert _reason(_fetcher(site), f"{site}/2.jpg") is Reason.NOT_FOUND
-        assert _reason(_fetcher(site), f"{site}/0.jpg") is Reason.EMPTY
-        assert _reason(_fetcher(site), f"{site}/moved") is Reason.ACCESS_DENIED
-        assert _reason(_fetcher(), f"{site}/1.jpg") is Reason.OUTSIDE_ROOT
 
 
 class TestStream:

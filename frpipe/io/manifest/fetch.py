@@ -13,9 +13,11 @@ from functools import cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
+from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject
+from frpipe.io.manifest.arrivals import Arrivals
 from frpipe.io.manifest.roots import Roots, misread
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.manifest.shard_ref import ShardRef
@@ -25,6 +27,7 @@ from frpipe.io.storage.filesystem import connect
 
 if TYPE_CHECKING:
     from frpipe.io.manifest.shard_reader import ShardReader
+    from frpipe.io.manifest.web.client import WebClient
 
 T = TypeVar("T")
 # These stop the job: they are the operator's to mend, and would reject every photo that is left.
@@ -44,16 +47,43 @@ class Fetcher:
     that is open.
     attempts: tries of a photo whose reading fails.  max_bytes: larger photos are not read.
     pause_s: wait before the second try, doubled for each further one.
+    web_timeout_s, at_once, networks: of web servers, as in `WebLimits`.
     """
 
-    def __init__(self, roots: tuple[str, ...], attempts: int, max_bytes: int, pause_s: float = 0.2) -> None:
+    def __init__(
+        self,
+        roots: tuple[str, ...],
+        attempts: int,
+        max_bytes: int,
+        *,
+        pause_s: float = 0.2,
+        web_timeout_s: float = 20.0,
+        at_once: int = 16,
+        networks: tuple[str, ...] = (),
+    ) -> None:
         self._roots = Roots(roots)
         self._folders: dict[str, Roots] = {}
         self._attempts = attempts
         self._max_bytes = max_bytes
         self._pause_s = pause_s
         self._remotes: dict[str, Any] = {}
+        self._of_web: dict[str, Any] = {"timeout_s": web_timeout_s, "at_once": at_once, "networks": networks}
+        self._client: WebClient | None = None
         self._lock = Lock()
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """A fetcher, as a configuration says."""
+        storage, resources = config.storage, config.resources
+        return cls(
+            storage.roots,
+            storage.fetch_attempts,
+            config.decode.max_bytes,
+            # A worker that waits longer for the last photos of a part would be taken for stalled.
+            web_timeout_s=min(storage.http_timeout_s, resources.stall_timeout_s / 2),
+            at_once=resources.fetch_threads,
+            networks=storage.private_networks,
+        )
 
     def fetch(self, location: str, folder: str | None = None) -> bytes:
         """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
@@ -64,20 +94,20 @@ class Fetcher:
         """
         ref = RowRef.parse(location)
         if ref is not None:
-            return _unless_rejected(next(self._bounded(embedded_photos([ref]))))
+            return _photo_of(next(self._bounded(embedded_photos([ref]))))
         shard = ShardRef.parse(location)
+        if shard is None and uris.is_web(location):
+            return _photo_of(self._web.fetch(self._allowed(location)).result())
         if shard is None:
             return self._tried(location, partial(self._once, location, folder))
         if shard.is_streamed:
-            return _unless_rejected(next(self._bounded(self._shards.stream([shard], folder))))
+            return _photo_of(next(self._bounded(self._shards.stream([shard], folder))))
         return self._sized(self._shards.member(shard, folder))
 
     def _tried(self, location: str, read: Callable[[], T]) -> T:
         """What `read` gives, once it does not fail. location: of the file that it reads."""
-        if why := misread(location):
-            raise Reject(Reason.BAD_ADDRESS, why)
-        if not uris.is_local(location) and not self._roots.allows(location):
-            raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
+        if uris.is_web(self._allowed(location)):
+            raise Reject(Reason.FETCH_FAILED, "shards are not read from web servers")
         for attempt in range(1, self._attempts + 1):
             try:
                 return read()
@@ -87,6 +117,14 @@ class Fetcher:
                 self._judge(error, location, last=attempt == self._attempts)
             time.sleep(self._pause_s * 2 ** (attempt - 1))
         raise AssertionError("the last attempt returns or raises")
+
+    def _allowed(self, location: str) -> str:
+        """The same location. Raises Reject: BAD_ADDRESS, OUTSIDE_ROOT."""
+        if why := misread(location):
+            raise Reject(Reason.BAD_ADDRESS, why)
+        if not uris.is_local(location) and not self._roots.allows(location):
+            raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
+        return location
 
     def stream(
         self,
@@ -118,6 +156,53 @@ class Fetcher:
         from frpipe.io.manifest.shard_reader import ShardReader  # noqa: PLC0415 - archives take long to import
 
         return ShardReader(self._opened, self._remote, self._tried, self._max_bytes, _AHEAD_BYTES)
+
+    def arrivals(
+        self,
+        locations: Sequence[str],
+        threads: int,
+        ahead: int,
+        folders: Sequence[str | None] | None = None,
+    ) -> Iterator[tuple[int, bytes | Reject]]:
+        """The same with their numbers, in order but for photos of slow web servers.
+
+        They come when they are there, and the others do not wait for them.
+        """
+        if not any(map(_is_web_photo, locations)):
+            yield from enumerate(self.stream(locations, threads, ahead, folders))
+            return
+        from frpipe.io.manifest.web.host import host_of  # noqa: PLC0415
+
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+
+        def start(number: int) -> Future[bytes | Reject]:
+            location = locations[number]
+            if _is_web_photo(location) and self._roots.allows(location):
+                return self._web.fetch(location)
+            return pool.submit(self._answer, location, folders[number] if folders else None)
+
+        hosts = [host_of(location) if _is_web_photo(location) else "" for location in locations]
+        try:
+            yield from Arrivals(
+                hosts,
+                start,
+                lambda host: bool(host) and self._web.is_slow(host),
+                ahead=max(ahead, 1),
+                of_slow=threads,
+                most_bytes=_AHEAD_BYTES,
+            )
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _web(self) -> WebClient:
+        from frpipe.io.manifest.web.client import WebClient, WebLimits  # noqa: PLC0415 - takes asyncio with it
+
+        with self._lock:
+            if self._client is None:
+                limits = WebLimits(self._max_bytes, self._attempts, self._pause_s, **self._of_web)
+                self._client = WebClient(self._roots, limits)
+            return self._client
 
     def _threaded(self, photos: Sequence[_Photo], threads: int, ahead: int) -> Iterator[bytes | Reject]:
         size = min(_LOCAL_CHUNK, ahead) if all(uris.is_local(location) for location, _ in photos) else 1
@@ -206,6 +291,16 @@ class Fetcher:
         return sized(photo, self._max_bytes)
 
 
+def _is_web_photo(location: str) -> bool:
+    return uris.is_web(location) and ShardRef.parse(location) is None
+
+
+def _photo_of(answer: bytes | Reject) -> bytes:
+    if isinstance(answer, Reject):
+        raise answer
+    return answer
+
+
 def sized(photo: bytes, max_bytes: int) -> bytes:
     """The same photo. Raises Reject: EMPTY, TOO_MANY_BYTES."""
     if not photo:
@@ -227,12 +322,6 @@ def _kind(location: str) -> str:
         return "row"
     shard = ShardRef.parse(location)
     return shard.file if shard is not None and shard.is_streamed else ""
-
-
-def _unless_rejected(photo: bytes | Reject) -> bytes:
-    if isinstance(photo, Reject):
-        raise photo
-    return photo
 
 
 def _open_inside(bounds: Roots, location: str, why: str) -> BinaryIO:

@@ -44,9 +44,8 @@ class Probe:
         locations = [place for _, place, _ in sorted(self._chosen, key=lambda each: each[1])]
         uris = {place: uri for _, place, uri in self._chosen}
         folders = [folder_of(uris[place], place) for place in locations]
-        fetcher = Fetcher(config.storage.roots, 1, config.decode.max_bytes)
-        found = fetcher.stream(locations, _AT_ONCE, _AT_ONCE, folders)
-        return Counter(_judged(photo, config) for photo in found)
+        found = Fetcher.of(config).arrivals(locations, _AT_ONCE, _AT_ONCE, folders)
+        return Counter(_judged(photo, config) for _, photo in found)
 
 
 def _judged(photo: bytes | Reject, config: Config) -> str:

@@ -8,7 +8,7 @@ import stat
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from frpipe.core.errors import ConfigError
 from frpipe.io.manifest.row_faults import BadRow, RowFault
@@ -30,16 +30,16 @@ class Roots:
         named = [_checked(root) for root in roots if uris.is_local(root)]
         self._named = tuple((root, os.path.realpath(root)) for root in named)
         self._local = tuple(real for _, real in self._named)
-        self._remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
+        self.remote = tuple(_checked(root) for root in roots if not uris.is_local(root))
         self._real_folder = lru_cache(maxsize=1 << 16)(self._by_parent) if remember else os.path.realpath
 
     def __bool__(self) -> bool:
-        return bool(self._local or self._remote)
+        return bool(self._local or self.remote)
 
     def holds(self, location: str) -> bool:
         """Whether a resolved location lies in one of the roots, links of local paths followed."""
         if not uris.is_local(location):
-            return any(uris.inside(location, root) for root in self._remote)
+            return any(uris.inside(location, root) for root in self.remote)
         if not self._local:
             return False
         return self.hold_real(self.real(location))
@@ -152,7 +152,7 @@ class Resolver:
         if not rest or "\0" in rest or ("::" in image_uri and "://" in image_uri):
             raise BadRow(RowFault.BAD_PATH)
         if ".." in rest or "%" in rest:
-            _refuse_parent(scheme, rest)
+            refuse_parent(scheme, rest)
         if scheme:
             return self._remote(scheme, rest)
         if rest.startswith("/"):
@@ -201,7 +201,8 @@ def folder_of(image_uri: str | None, location: str) -> str | None:
     return location[: -len(path) - 1] or "/" if location.endswith(f"/{path}") else None
 
 
-def _refuse_parent(scheme: str, rest: str) -> None:
+def refuse_parent(scheme: str, rest: str) -> None:
+    """Raise BadRow where the path of a URI has `..`, in any spelling that a server takes for it."""
     if scheme in uris.WEB:
         # A web server decodes `%2e%2e` and may read a backslash as a slash.
         rest = unquote(unquote(rest)).replace("\\", "/")
@@ -219,4 +220,15 @@ def _checked(root: str) -> str:
         )
     if scheme and not rest.strip("/"):
         raise ConfigError(f"storage.roots holds {scheme}:// without a host or bucket", "name at least that")
+    if scheme in uris.WEB:
+        _refuse_bad_port(root)
     return uris.canonical(root)
+
+
+def _refuse_bad_port(root: str) -> None:
+    try:
+        _ = urlsplit(root).port
+    except ValueError:
+        raise ConfigError(
+            f"storage.roots holds {root}, which is no web address", "check its host and port"
+        ) from None

@@ -22,6 +22,7 @@ from frpipe.io.manifest.row_list import fingerprint
 from frpipe.io.manifest.survey import Survey
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import part_name
+from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_json, read_whole
 
@@ -34,6 +35,8 @@ _OWN = frozenset({ID, URI, LOCATION, SUBJECT})
 
 # What handing out and publishing a part costs, in photos that a worker does meanwhile. See ADR 17.
 _PART_COST_ROWS = 6
+# A part of web photos may have to wait for those of slow servers, while nothing else is done.
+_WEB_PART_COST_ROWS = 2000
 # One driver hands out all parts: a part must keep a worker busy until its turn comes round.
 _LEAST_ROWS, _LEAST_ROWS_A_WORKER = 16, 4
 # The aligned crops of a part (37 KB a face) are in memory at once, and a crash costs a part.
@@ -90,9 +93,9 @@ class Draft:
         """About how many rows there are."""
         return self.manifest.rows_estimate()
 
-    def part_rows(self, workers: int) -> int:
+    def part_rows(self, workers: int, roots: tuple[str, ...] = ()) -> int:
         """The rows of a part, where they are left to us."""
-        return auto_part_rows(self.rows_estimate, workers)
+        return auto_part_rows(self.rows_estimate, workers, roots)
 
 
 def plan(
@@ -106,7 +109,7 @@ def plan(
 ) -> Plan:
     """Open a manifest and plan the run: `Draft.of`, then `plan_of`."""
     draft = Draft.of(manifest_uri, reserved)
-    return plan_of(draft, out, draft.part_rows(workers) if part_rows == "auto" else part_rows, roots)
+    return plan_of(draft, out, draft.part_rows(workers, roots) if part_rows == "auto" else part_rows, roots)
 
 
 def plan_of(
@@ -191,15 +194,18 @@ def worth_while(rows: int) -> int:
     return max(1, rows // _ROWS_OF_A_START)
 
 
-def auto_part_rows(rows: int, workers: int) -> int:
+def auto_part_rows(rows: int, workers: int, roots: tuple[str, ...] = ()) -> int:
     """Rows per part, so that each of the workers does the same number of parts and of photos.
+
+    roots: parts are larger where web photos may be read.
 
     More parts cost more to hand out; fewer leave workers idle for longer at the end, for half a part each on
     average. Both cost the same where a part's rows are the square root of twice its cost times a worker's
     rows, and their sum is least there.
     """
     share = max(rows, 1) / workers
-    size = max(math.sqrt(2 * _PART_COST_ROWS * share), _LEAST_ROWS, _LEAST_ROWS_A_WORKER * workers)
+    cost = _WEB_PART_COST_ROWS if any(map(uris.is_web, roots)) else _PART_COST_ROWS
+    size = max(math.sqrt(2 * cost * share), _LEAST_ROWS, _LEAST_ROWS_A_WORKER * workers)
     parts = max(1, round(share / size), math.ceil(share / _MOST_ROWS))
     return math.ceil(share / parts)
 

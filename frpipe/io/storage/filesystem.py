@@ -19,6 +19,8 @@ def connect(uri: str) -> Any:
     options: dict[str, Any] = {**cls._get_kwargs_from_urls(uri), "use_listings_cache": False}
     if scheme in uris.WEB:
         options |= {"allow_redirects": False, "client_kwargs": {"raise_for_status": _refuse_redirect}}
+        # Letter by letter, as for signed addresses; what HTTP cannot carry has to be encoded.
+        options |= {"encoded": uri.isascii() and " " not in uri}
     try:
         return cls(**options)
     except ImportError as error:
@@ -50,6 +52,5 @@ def _not_installed(scheme: str) -> StorageError:
 
 
 async def _refuse_redirect(reply: Any) -> None:
-    """A redirect could lead out of the allowed roots, so it counts as a refusal."""
     if 300 <= reply.status < 400:
-        raise PermissionError("redirected")
+        raise StorageError("the web server redirects to another address", "give that address instead")

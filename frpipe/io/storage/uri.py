@@ -44,6 +44,11 @@ def is_local(uri: str) -> bool:
     return not split(uri)[0]
 
 
+def is_web(uri: str) -> bool:
+    """Whether a URI is of http or https."""
+    return split(uri)[0] in WEB
+
+
 def parent(uri: str) -> tuple[str, str]:
     """(folder, name) of a canonical URI of a file."""
     folder, _, name = uri.rpartition("/")

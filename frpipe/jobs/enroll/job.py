@@ -160,7 +160,8 @@ class EnrollPlan(PartWork, Plan[Audit]):
         if resources.part_rows != "auto":
             return resources.part_rows
         workers = most_workers(self.pools)
-        return self.draft.part_rows(min(workers, worth_while(self.draft.rows_estimate)))
+        workers = min(workers, worth_while(self.draft.rows_estimate))
+        return self.draft.part_rows(workers, self.spec.config.storage.roots)
 
 
 def run_spec(config: Config, output: str, obeyed: Obeyed = NOBODY) -> RunSpec:

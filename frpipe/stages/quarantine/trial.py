@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from io import BytesIO
@@ -23,6 +24,7 @@ from PIL import Image
 
 from frpipe.core.config import SINGLE_LOOK_SIDE_PX, ResourcesConfig
 from frpipe.core.reasons import Reason, Reject
+from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.runtime.failure import EXPECTED, as_text
@@ -77,9 +79,7 @@ def _done(locator: Locator, chain: StageChain, photos: Iterable[bytes | Reject])
 
 def _alone(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
     """One at a time: what happens is this photo's doing."""
-    from frpipe.stages.workers import fetcher_of  # noqa: PLC0415
-
-    fetcher = fetcher_of(spec)
+    fetcher = Fetcher.of(spec.config)
     _limit_memory(spec.config.resources.row_memory_mb)
     for row in rows:
         try:
@@ -97,17 +97,21 @@ def _together(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: S
     from frpipe.stages.workers import photos_of  # noqa: PLC0415
 
     _limit_memory(spec.config.resources.row_memory_mb + _beside_mb(spec.config.resources))
-    photos = _announced(rows, photos_of(spec, plan, rows), say)
-    for row, _ in zip(rows, do(photos), strict=True):
-        say(f"{DONE} {row}")
+    taken: deque[int] = deque()
+    photos = photos_of(Fetcher.of(spec.config), spec.config.resources, plan, rows)
+    for _ in do(_announced(photos, taken, say)):
+        say(f"{DONE} {taken.popleft()}")
 
 
-def _announced(rows: Sequence[int], photos: Iterator[bytes | Reject], say: Say) -> Iterator[bytes | Reject]:
-    for row in rows:
-        say(IDLE)
-        photo = next(photos)
+def _announced(
+    photos: Iterator[tuple[int, bytes | Reject]], taken: deque[int], say: Say
+) -> Iterator[bytes | Reject]:
+    say(IDLE)
+    for row, photo in photos:
         say(f"{TAKEN} {row}")
+        taken.append(row)
         yield photo
+        say(IDLE)
     say(BUSY)
 
 

@@ -377,10 +377,11 @@ class TestCheck:
         assert "'nan' in 1 rows: nobody, as manifest.nobody says" in said
 
 
-def test_names_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:
-    pairs = PairList.open(str(_write(tmp_path / "p.csv", "a,b\n x,y\nx,y \n")))
-    (said,) = PairNames.read(pairs, 4, 100).remarks()
-    assert "2 names in the list of pairs have blanks around them" in said
+def test_values_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:
+    pairs = PairList.open(str(_write(tmp_path / "p.csv", "a,b,fold\n x,y,1\nx,y , 1\nx,z,1\n")))
+    said = "\n".join(PairNames.read(pairs, 4, 100).remarks())
+    for column in ("a", "b", "fold"):
+        assert f"1 values of {column} have blanks around them" in said
 
 
 _PEAK = r"""

@@ -162,7 +162,8 @@ def _of_addresses(resolver: Resolver, bounded: bool) -> Iterator[str]:
     if resolver.unbounded:
         yield f"{resolver.unbounded:,} photos have absolute paths: links are followed, since no root is set"
     for why, count in resolver.misread.most_common():
-        yield f"warning: a run would reject {count:,} rows as bad_address: {why}"
+        several = "s" * (count > 1)
+        yield f"warning: a run would reject {count:,} row{several} as bad_address: {why}"
 
 
 def _of_probe(probe: Probe, config: Config) -> Iterator[str]:

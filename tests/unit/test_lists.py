@@ -192,6 +192,18 @@ class TestFiles:
         (tmp_path / name).unlink()
         assert "there is no manifest" in _refused(tmp_path / name)
 
+    def test_rows_are_estimated_whatever_the_form(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"image_uri": [f"{n:06d}.jpg" for n in range(50_000)], "note": "x" * 40})
+        frame.to_csv(tmp_path / "m.csv.gz", index=False)
+        frame.to_json(tmp_path / "m.json", orient="records")
+        frame.to_json(tmp_path / "n.json", orient="records", indent=2)
+        frame.to_json(tmp_path / "m.jsonl.zst", orient="records", lines=True, compression=None)
+        packed = pa.compress((tmp_path / "m.jsonl.zst").read_bytes(), "zstd", asbytes=True)
+        (tmp_path / "m.jsonl.zst").write_bytes(packed)
+        for name in ("m.csv.gz", "m.json", "n.json", "m.jsonl.zst"):
+            estimate = Manifest.open(str(tmp_path / name)).rows_estimate()
+            assert 25_000 < estimate < 100_000, name
+
     def test_a_list_packed_beside_itself_is_refused(self, tmp_path: Path) -> None:
         import gzip
 
@@ -285,8 +297,8 @@ class TestNobody:
         uri = _write(tmp_path / "m.csv", "image_uri,subject_id\na.jpg,\nb.jpg,  \nc.jpg, bob\nd.jpg,bob\n")
         assert [row["subject_id"] for row in _rows(uri)] == [None, None, " bob", "bob"]
         said = _warned(tmp_path, uri)
-        assert "1 rows have a blank subject_id" in said
-        assert "1 rows have blanks around subject_id" in said
+        assert "1 row with a blank subject_id" in said
+        assert "1 row with blanks around subject_id" in said
         assert "differ only in case, blanks" in said
         assert "bob" not in said
 
@@ -335,7 +347,7 @@ class TestAddresses:
         assert getattr(found, "reason", None) == "bad_address"
         assert main(["manifest", "check", str(manifest)]) == 0
         said = capsys.readouterr().out
-        assert "a run would reject 1 rows as bad_address: " in said
+        assert "a run would reject 1 row as bad_address: " in said
         assert uri not in said
 
     @pytest.mark.parametrize("name", ["a%20b.jpg", "a\\b.jpg", "12:30.jpg", "a~.jpg"])
@@ -374,7 +386,7 @@ class TestCheck:
         assert main(["manifest", "check", str(uri), "--set", "manifest.nobody=[nan]"]) == 0
         said = capsys.readouterr().out
         assert "people: 1; 2 of 3 rows name nobody" in said
-        assert "'nan' in 1 rows: nobody, as manifest.nobody says" in said
+        assert "'nan' in 1 row: nobody, as manifest.nobody says" in said
 
 
 def test_values_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:

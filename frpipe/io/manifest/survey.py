@@ -54,7 +54,7 @@ class Survey:
         return canonical_column(named)
 
     def lines(self, rows: int) -> Iterator[str]:
-        """How many people there are, where some are named."""
+        """How many people there are, where some are named. rows: of the whole manifest."""
         if self._count:
             least = "at least " if self._full else ""
             people = len(np.unique(self._ids()[:, 1]))
@@ -68,7 +68,7 @@ class Survey:
         yield from self._of_nobody()
         if self._padded:
             yield (
-                f"warning: {self._padded:,} rows have blanks around subject_id, which make another person of "
+                f"warning: {_rows(self._padded)} with blanks around subject_id, which make another person of "
                 "it: take them out where they are not meant"
             )
         ids = self._ids()
@@ -87,7 +87,7 @@ class Survey:
 
     def _of_nobody(self) -> Iterator[str]:
         if self._blank:
-            yield f"warning: {self._blank:,} rows have a blank subject_id: they name nobody"
+            yield f"warning: {_rows(self._blank)} with a blank subject_id: nobody is named there"
         found = {text: count for text, count in self._texts.items() if text in self._taken}
         if found:
             yield f"subject_id is {_counted(found)}: nobody, as manifest.nobody says"
@@ -159,4 +159,8 @@ def _named(groups: list[list[str]], count: int) -> str:
 
 
 def _counted(texts: dict[str, int]) -> str:
-    return " and ".join(f"{text!r} in {count:,} rows" for text, count in sorted(texts.items()))
+    return " and ".join(f"{text!r} in {_rows(count)}" for text, count in sorted(texts.items()))
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count > 1)}"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -44,7 +45,8 @@ class _Fault(Exception):
         self.what, self.value, self.remedy = what, value, remedy
 
 
-_CARRIAGE_RETURN = _Fault("a carriage return stands alone", -1, "end each line with a line feed")
+def _carriage_return() -> _Fault:
+    return _Fault("a carriage return stands alone", -1, "end each line with a line feed")
 
 
 def schema(file: BinaryIO, name: str, known: frozenset[str]) -> pa.Schema:
@@ -73,7 +75,7 @@ def _opened(
     file: BinaryIO, name: str, known: frozenset[str]
 ) -> tuple[Header | None, Iterator[tuple[int, bytes]]]:
     """The header, and the blocks of lines below it."""
-    separators = "\t,;|" if ".tsv" in name.lower() else "".join(_SPOKEN)
+    separators = "\t,;|" if ".tsv" in PurePosixPath(name.lower()).suffixes else "".join(_SPOKEN)
     lines = blocks(pieces(file, name), name)
     for first, block in lines:
         end = 0
@@ -90,7 +92,7 @@ def _opened(
 
 def _header(text: str, name: str, line: int, separators: str, known: frozenset[str]) -> Header:
     """The header as the separator reads it that finds most of the known names; the first of equals."""
-    best, most, fault = None, -1, _CARRIAGE_RETURN
+    best, most, fault = None, -1, _carriage_return()
     for separator in "" if "\r" in text else separators:
         try:
             names = _values(text, separator, padded=True)
@@ -203,7 +205,7 @@ class _Block(NamedTuple):
 
 def _row(text: str, separator: str, length: int, *, padded: bool) -> list[str]:
     if "\r" in text:
-        raise _CARRIAGE_RETURN
+        raise _carriage_return()
     values = _values(text, separator, padded=padded)
     if len(values) != length:
         several = "s" * (len(values) > 1)

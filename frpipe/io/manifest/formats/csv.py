@@ -7,11 +7,11 @@ not closed, a line break in a value, a row of another length than the header.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -67,8 +67,25 @@ def batches(
     """The rows in order, columns by their names as written, all strings; an empty value is null."""
     found, rest = _opened(file, name, known)
     if found is not None:
+        options = _options(found, columns)
         for first_line, block in rest:
-            yield from _Block(name, found, first_line, block).read(columns)
+            yield from _Block(name, found, first_line, block).read(columns, options)
+
+
+def _options(header: Header, columns: Sequence[str]) -> dict[str, Any]:
+    """How Arrow has to read blocks below the header, each as a whole."""
+    names, separator, _ = header
+    return {
+        "read_options": pc.ReadOptions(use_threads=False, block_size=1 << 30, column_names=names),
+        "parse_options": pc.ParseOptions(delimiter=separator),
+        "convert_options": pc.ConvertOptions(
+            check_utf8=False,
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(columns),
+            strings_can_be_null=True,
+            null_values=[""],
+        ),
+    }
 
 
 def _opened(
@@ -122,7 +139,7 @@ class _Block(NamedTuple):
     first_line: int
     block: bytes
 
-    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def read(self, columns: Sequence[str], options: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
         if self.header.padded:
             yield self._padded(columns)
             return
@@ -131,20 +148,7 @@ class _Block(NamedTuple):
         if b'"' in self.block and not self._is_well_quoted():
             self.check()
         try:
-            table = pc.read_csv(
-                pa.BufferReader(self.block),
-                read_options=pc.ReadOptions(
-                    use_threads=False, block_size=len(self.block) + 1, column_names=self.header.names
-                ),
-                parse_options=pc.ParseOptions(delimiter=self.header.separator),
-                convert_options=pc.ConvertOptions(
-                    check_utf8=False,
-                    column_types=dict.fromkeys(self.header.names, pa.string()),
-                    include_columns=list(columns),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                ),
-            )
+            table = pc.read_csv(pa.BufferReader(self.block), **options)
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error):
                 return

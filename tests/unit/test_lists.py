@@ -192,6 +192,18 @@ class TestFiles:
         (tmp_path / name).unlink()
         assert "there is no manifest" in _refused(tmp_path / name)
 
+    def test_rows_are_estimated_whatever_the_form(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"image_uri": [f"{n:06d}.jpg" for n in range(50_000)], "note": "x" * 40})
+        frame.to_csv(tmp_path / "m.csv.gz", index=False)
+        frame.to_json(tmp_path / "m.json", orient="records")
+        frame.to_json(tmp_path / "n.json", orient="records", indent=2)
+        frame.to_json(tmp_path / "m.jsonl.zst", orient="records", lines=True, compression=None)
+        packed = pa.compress((tmp_path / "m.jsonl.zst").read_bytes(), "zstd", asbytes=True)
+        (tmp_path / "m.jsonl.zst").write_bytes(packed)
+        for name in ("m.csv.gz", "m.json", "n.json", "m.jsonl.zst"):
+            estimate = Manifest.open(str(tmp_path / name)).rows_estimate()
+            assert 25_000 < estimate < 100_000, name
+
     def test_a_list_packed_beside_itself_is_refused(self, tmp_path: Path) -> None:
         import gzip
 
@@ -286,7 +298,7 @@ class TestNobody:
         assert [row["subject_id"] for row in _rows(uri)] == [None, None, " bob", "bob"]
         said = _warned(tmp_path, uri)
         assert "1 row has a blank subject_id" in said
-        assert "1 rows have blanks around subject_id" in said
+        assert "1 row has blanks around subject_id" in said
         assert "differ only in case, blanks" in said
         assert "bob" not in said
 
@@ -335,7 +347,7 @@ class TestAddresses:
         assert getattr(found, "reason", None) == "bad_address"
         assert main(["manifest", "check", str(manifest)]) == 0
         said = capsys.readouterr().out
-        assert "a run would reject 1 rows as bad_address: " in said
+        assert "a run would reject 1 row as bad_address: " in said
         assert uri not in said
 
     @pytest.mark.parametrize("name", ["a%20b.jpg", "a\\b.jpg", "12:30.jpg", "a~.jpg"])
@@ -374,13 +386,14 @@ class TestCheck:
         assert main(["manifest", "check", str(uri), "--set", "manifest.nobody=[nan]"]) == 0
         said = capsys.readouterr().out
         assert "people: 1; 2 of 3 rows name nobody" in said
-        assert "'nan' in 1 rows: nobody, as manifest.nobody says" in said
+        assert "'nan' in 1 row: nobody, as manifest.nobody says" in said
 
 
-def test_names_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:
-    pairs = PairList.open(str(_write(tmp_path / "p.csv", "a,b\n x,y\nx,y \n")))
-    (said,) = PairNames.read(pairs, 4, 100).remarks()
-    assert "2 names in the list of pairs: blanks around them count" in said
+def test_values_of_pairs_with_blanks_are_warned_of(tmp_path: Path) -> None:
+    pairs = PairList.open(str(_write(tmp_path / "p.csv", "a,b,fold\n x,y,1\nx,y , 1\nx,z,1\n")))
+    said = "\n".join(PairNames.read(pairs, 4, 100).remarks())
+    for column in ("a", "b", "fold"):
+        assert f"1 value of {column}: blanks around them count" in said
 
 
 _PEAK = r"""

@@ -134,6 +134,8 @@ def _matched(place: str) -> tuple[Folder, list[ListFile]]:
 
 def _split(place: str) -> tuple[str, str]:
     """The folder that a pattern starts from, and the pattern below; a folder that is there is no pattern."""
+    if uris.split(place)[0] in uris.WEB:
+        return place, ""
     segments = place.split("/")
     first = 3 if "://" in place else 1
     for end in range(first, len(segments)):
@@ -160,7 +162,9 @@ def _keys(name: str) -> dict[str, str | None]:
         key, equals, value = part.partition("=")
         if key and equals:
             if unquote(key) in keys:
-                raise ManifestError(f"{name} lies in two folders of one key", "rename one of them")
+                raise ManifestError(
+                    f"{PurePosixPath(name).name} lies in two folders of one key", "rename one of them"
+                )
             keys[unquote(key)] = None if value in ("", _NO_VALUE) else unquote(value)
     return keys
 

@@ -131,17 +131,23 @@ class RowList:
                 row += rows.num_rows
 
     def rows_estimate(self) -> int:
-        """The number of rows: exact for Parquet, else from the number of lines in the first MiB."""
+        """The number of rows: exact for Parquet, else from the lines, or objects, in the first MiB."""
         if self.format == "parquet":
             return sum(self._parquet_rows(part) for part in self.parts)
-        first = self.parts[0].file
+        first, lines, data = self.parts[0].file, 0, b"\n"
         with self.folder.open(first.name) as packed, first.unpacked(packed) as file:
-            start = file.read(1 << 20)
-            read = len(start) if first.codec is None else packed.tell()
-        lines = start.count(b"\n") + (not start.endswith(b"\n"))
+            while packed.tell() < _END_BYTES and (more := file.read(_END_BYTES)):
+                lines, data = lines + self._rows_in(more), more
+            read = packed.tell()
+        lines += self.format == "csv" and not data.endswith(b"\n")
         total = sum(entry.bytes for entry in self.entries)
         headers = len(self.parts) if self.format == "csv" else 0
         return max(1, round(lines * total / max(read, 1)) - headers)
+
+    def _rows_in(self, data: bytes) -> int:
+        """About how many rows begin in some text. An object names a known column once."""
+        names = self.known if self.format == "jsonl" else ()
+        return max((data.count(f'"{name}"'.encode()) for name in names), default=0) or data.count(b"\n")
 
     def _parquet_rows(self, part: Part) -> int:
         with self.folder.open(part.file.name) as file:

@@ -55,7 +55,7 @@ class Survey:
         return canonical_column(named)
 
     def lines(self, rows: int) -> Iterator[str]:
-        """How many people there are, where some are named."""
+        """How many people there are, where some are named. rows: of the whole manifest."""
         if self._count:
             least = "at least " if self._full else ""
             people = len(np.unique(self._ids()[:, 1]))

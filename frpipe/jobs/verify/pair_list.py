@@ -16,6 +16,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
+from frpipe.io.manifest.columns import shown
 from frpipe.io.manifest.row_list import RowList, fingerprint
 from frpipe.io.output.plan import slices
 from frpipe.jobs.verify.named_faces import NAME_BYTES
@@ -99,11 +100,15 @@ class _Nulls:
 
 @dataclass(frozen=True, slots=True)
 class PairNames:
-    """number: of each name, in NFC, from 0 without gaps.  pairs: rows of the list.  mb: memory for all."""
+    """number: of each name, in NFC, from 0 without gaps.  pairs: rows of the list.  mb: memory for all.
+
+    padded: how many values of a column of texts have blanks around them, where there are any.
+    """
 
     number: dict[str, int]
     pairs: int
     mb: float
+    padded: Counter[str]
 
     @classmethod
     def read(cls, pairs: PairList, dim: int, memory_mb: int) -> PairNames:
@@ -113,9 +118,11 @@ class PairNames:
         of `dim` numbers for all names do not fit.
         """
         number: dict[str, int] = {}
+        padded: Counter[str] = Counter()
         rows = 0
         for table in pairs.checked():
             rows += table.num_rows
+            padded += _padded(table)
             for side in (A, B):
                 for name in table[side].drop_null().unique().to_pylist():
                     number.setdefault(canonical_text(name), len(number))
@@ -125,13 +132,12 @@ class PairNames:
             raise ManifestError("the list of pairs has no rows", "check --pairs")
         if len(number) * _bytes_each(dim) > memory_mb * _MB:
             raise _too_many("", len(number), dim, memory_mb)
-        return cls(number, rows, len(number) * _bytes_each(dim) / _MB)
+        return cls(number, rows, len(number) * _bytes_each(dim) / _MB, padded)
 
     def remarks(self) -> Iterator[str]:
-        """What is doubtful in the names: they are counted, and not said."""
-        padded = sum(name != name.strip() for name in self.number)
-        if padded:
-            yield f"warning: {counted(padded, 'names')} in the list of pairs: blanks around them count"
+        """What is doubtful in the list, counted and never named."""
+        for column, count in self.padded.items():
+            yield f"warning: {counted(count, 'values')} of {shown(column)}: blanks around them count"
 
     def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
         """(n,) of the names in one side of some pairs."""
@@ -142,6 +148,12 @@ class PairNames:
             raise ManifestError(
                 "the list of pairs changed while it was read", "run the same command again"
             ) from None
+
+
+def _padded(table: pa.Table) -> Counter[str]:
+    texts = (name for name in table.column_names if pa.types.is_string(table[name].type))
+    padded = {name: pc.not_equal(pc.utf8_trim_whitespace(table[name]), table[name]) for name in texts}
+    return +Counter({name: pc.sum(each, min_count=0).as_py() for name, each in padded.items()})
 
 
 def _bytes_each(dim: int) -> int:

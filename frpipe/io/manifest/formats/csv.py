@@ -7,10 +7,11 @@ not closed, a line break in a value, a row of another length than the header.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import chain
-from typing import BinaryIO, NamedTuple
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +45,8 @@ class _Fault(Exception):
         self.what, self.value, self.remedy = what, value, remedy
 
 
-_CARRIAGE_RETURN = _Fault("a carriage return stands alone", -1, "end each line with a line feed")
+def _carriage_return() -> _Fault:
+    return _Fault("a carriage return stands alone", -1, "end each line with a line feed")
 
 
 def schema(file: BinaryIO, name: str, known: frozenset[str]) -> pa.Schema:
@@ -65,15 +67,32 @@ def batches(
     """The rows in order, columns by their names as written, all strings; an empty value is null."""
     found, rest = _opened(file, name, known)
     if found is not None:
+        options = _options(found, columns)
         for first_line, block in rest:
-            yield from _Block(name, found, first_line, block).read(columns)
+            yield from _Block(name, found, first_line, block).read(columns, options)
+
+
+def _options(header: Header, columns: Sequence[str]) -> dict[str, Any]:
+    """How Arrow has to read blocks below the header, each as a whole."""
+    names, separator, _ = header
+    return {
+        "read_options": pc.ReadOptions(use_threads=False, block_size=1 << 30, column_names=names),
+        "parse_options": pc.ParseOptions(delimiter=separator),
+        "convert_options": pc.ConvertOptions(
+            check_utf8=False,
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(columns),
+            strings_can_be_null=True,
+            null_values=[""],
+        ),
+    }
 
 
 def _opened(
     file: BinaryIO, name: str, known: frozenset[str]
 ) -> tuple[Header | None, Iterator[tuple[int, bytes]]]:
     """The header, and the blocks of lines below it."""
-    separators = "\t,;|" if ".tsv" in name.lower() else "".join(_SPOKEN)
+    separators = "\t,;|" if ".tsv" in PurePosixPath(name.lower()).suffixes else "".join(_SPOKEN)
     lines = blocks(pieces(file, name), name)
     for first, block in lines:
         end = 0
@@ -90,7 +109,7 @@ def _opened(
 
 def _header(text: str, name: str, line: int, separators: str, known: frozenset[str]) -> Header:
     """The header as the separator reads it that finds most of the known names; the first of equals."""
-    best, most, fault = None, -1, _CARRIAGE_RETURN
+    best, most, fault = None, -1, _carriage_return()
     for separator in "" if "\r" in text else separators:
         try:
             names = _values(text, separator, padded=True)
@@ -120,7 +139,7 @@ class _Block(NamedTuple):
     first_line: int
     block: bytes
 
-    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def read(self, columns: Sequence[str], options: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
         if self.header.padded:
             yield self._padded(columns)
             return
@@ -129,20 +148,7 @@ class _Block(NamedTuple):
         if b'"' in self.block and not self._is_well_quoted():
             self.check()
         try:
-            table = pc.read_csv(
-                pa.BufferReader(self.block),
-                read_options=pc.ReadOptions(
-                    use_threads=False, block_size=len(self.block) + 1, column_names=self.header.names
-                ),
-                parse_options=pc.ParseOptions(delimiter=self.header.separator),
-                convert_options=pc.ConvertOptions(
-                    check_utf8=False,
-                    column_types=dict.fromkeys(self.header.names, pa.string()),
-                    include_columns=list(columns),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                ),
-            )
+            table = pc.read_csv(pa.BufferReader(self.block), **options)
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error):
                 return
@@ -203,7 +209,7 @@ class _Block(NamedTuple):
 
 def _row(text: str, separator: str, length: int, *, padded: bool) -> list[str]:
     if "\r" in text:
-        raise _CARRIAGE_RETURN
+        raise _carriage_return()
     values = _values(text, separator, padded=padded)
     if len(values) != length:
         several = "s" * (len(values) > 1)

@@ -16,6 +16,7 @@ import pyarrow.json as pj
 from frpipe.core.errors import ManifestError
 from frpipe.io.manifest.formats import text
 
+_BLOCKS = 4
 _BLOCK_CHARS = 1 << 20
 _OBJECT_CHARS = 64 << 20
 # Arrow's parser calls itself for each level: a hundred thousand of them end the process.
@@ -132,7 +133,7 @@ def _parse(texts: Sequence[str], expected: pa.Schema | None) -> pa.Table:
 
 
 def _blocks(file: BinaryIO, name: str) -> Iterator[_Block]:
-    data = text.pieces(file, name)
+    data = text.pieces(file, name, _BLOCKS)
     first = next(data, b"")
     if first.lstrip().startswith(b"["):
         yield from _items(chain([first], data), name)

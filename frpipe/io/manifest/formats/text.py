@@ -10,7 +10,8 @@ import numpy as np
 
 from frpipe.core.errors import ManifestError
 
-_BLOCK_BYTES = 1 << 20
+# It stays in a core's cache while it is looked through and parsed.
+_BLOCK_BYTES = 1 << 18
 _TAIL_BYTES = 1 << 16
 _LINE_BYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -24,13 +25,13 @@ _NO_TEXT = {
 }
 
 
-def pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """The bytes of a text file in order, without a byte order mark.
+def pieces(file: BinaryIO, name: str, blocks: int = 1) -> Iterator[bytes]:
+    """The bytes of a text file in order, without a byte order mark, some blocks of 256 KiB at a time.
 
     name: of the file, for messages.  Raises ManifestError: it is of another kind, or damaged.
     """
     first = True
-    while data := _read(file, name):
+    while data := _read(file, name, blocks * _BLOCK_BYTES):
         if first:
             _check_kind(data, name)
             data = data.removeprefix(_BOM)
@@ -60,9 +61,9 @@ def blocks(data: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
         yield line, rest
 
 
-def _read(file: BinaryIO, name: str) -> bytes:
+def _read(file: BinaryIO, name: str, size: int) -> bytes:
     try:
-        data = file.read(_BLOCK_BYTES)
+        data = file.read(size)
         # To read on to the end of a line costs less than to cut one off and to put it before the next.
         return data + file.readline(_TAIL_BYTES) if isinstance(file, BufferedReader) else data
     except OSError as error:

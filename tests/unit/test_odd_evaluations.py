@@ -20,6 +20,7 @@ from frpipe.evaluation.searches import SearchTrials
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
+from frpipe.jobs.evaluate import output
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.job import AllPairs
 from frpipe.jobs.evaluate.all_pairs.source import People
@@ -45,17 +46,24 @@ def some(mask: np.ndarray, **changed: Any) -> dict[str, Any]:
     return {name: table[name] for name in table.column_names} | changed
 
 
+@pytest.fixture(autouse=True)
+def plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn where a kind of curve is missing; elsewhere they only take time."""
+    if not request.node.name.startswith(("test_one_kind", "test_odd_searches")):
+        monkeypatch.setattr(output, "figures", lambda _: [])
+
+
 def evaluated(place: Path, columns: dict[str, Any] | pa.Table, **more: Any) -> tuple[dict[str, Any], Path]:
     """What the report says of the system, and the report's folder."""
-    result, output = finished(place / "v", columns), place / "report"
-    report = VerificationMetrics(asked(result, output, **more), PairColumns()).run().as_dict()
-    assert (output / "_SUCCESS").exists() and (output / "report.html").stat().st_size > 1000
-    return report["systems"][0], output
+    result, out = finished(place / "v", columns), place / "report"
+    report = VerificationMetrics(asked(result, out, **more), PairColumns()).run().as_dict()
+    assert (out / "_SUCCESS").exists() and (out / "report.html").stat().st_size > 1000
+    return report["systems"][0], out
 
 
-def numbers(output: Path) -> dict[str, dict[str, Any]]:
+def numbers(out: Path) -> dict[str, dict[str, Any]]:
     """The last number of each measure."""
-    table = pq.read_table(output / "numbers.parquet")
+    table = pq.read_table(out / "numbers.parquet")
     return {number["measure"]: number for number in table.to_pylist()}
 
 
@@ -71,8 +79,8 @@ def numbers(output: Path) -> dict[str, dict[str, Any]]:
 def test_one_kind_of_pairs_gives_its_own_rates(
     tmp_path: Path, mask: np.ndarray, given: str, rate: str, lacking: str
 ) -> None:
-    said, output = evaluated(tmp_path, some(mask))
-    found = numbers(output)
+    said, out = evaluated(tmp_path, some(mask))
+    found = numbers(out)
     assert found[given]["trials"] == np.count_nonzero(mask) and found[given]["value"] is not None
     assert (found[rate]["value"], found[rate]["note"]) == (None, "no trials")
     assert {(found[name]["value"], found[name]["note"]) for name in CURVES} == {(None, lacking)}
@@ -89,14 +97,14 @@ def test_pairs_of_one_person_and_no_pairs_at_all_are_evaluated(tmp_path: Path) -
 
 def test_pairs_that_all_failed_are_evaluated(tmp_path: Path) -> None:
     lost = some(MATED | ~MATED, status=["missing_a"] * PAIRS, similarity=pa.nulls(PAIRS, pa.float64()))
-    said, output = evaluated(tmp_path, lost)
+    said, out = evaluated(tmp_path, lost)
     assert said["counts"]["mated_lost"] == 100
-    assert (numbers(output)["FRR"]["count"], numbers(output)["FRR"]["trials"]) == (100, 100)
+    assert (numbers(out)["FRR"]["count"], numbers(out)["FRR"]["trials"]) == (100, 100)
 
 
 def test_non_mated_pairs_alone_make_a_card(tmp_path: Path) -> None:
-    _, output = evaluated(tmp_path, some(~MATED), cards=(0.1,))
-    (card,) = (output / "cards").iterdir()
+    _, out = evaluated(tmp_path, some(~MATED), cards=(0.1,))
+    (card,) = (out / "cards").iterdir()
     found = json.loads(card.read_text())
     scores = np.sort(np.asarray(some(~MATED)["similarity"]))[::-1]
     errors = int(np.count_nonzero(scores >= found["value"]))
@@ -107,17 +115,17 @@ def test_non_mated_pairs_alone_make_a_card(tmp_path: Path) -> None:
 def test_a_fold_of_one_kind_is_said(tmp_path: Path, mated: bool) -> None:
     kind = MATED if mated else ~MATED
     folds = np.where(kind & (np.arange(PAIRS) % 2 == 0), "b", "a")
-    said, output = evaluated(tmp_path, some(MATED | ~MATED, fold=folds))
+    said, out = evaluated(tmp_path, some(MATED | ~MATED, fold=folds))
     name = "non-mated" if mated else "mated"
     assert f"the fold b has no {name} comparisons: an accuracy over folds says little" in said["warnings"]
-    assert numbers(output)["folds_accuracy"]["note"]
+    assert numbers(out)["folds_accuracy"]["note"]
 
 
 def test_training_pairs_of_one_kind_choose_nothing(tmp_path: Path) -> None:
     folds = np.where(MATED & (np.arange(PAIRS) % 2 == 0), "train", "")
-    said, output = evaluated(tmp_path, some(MATED | ~MATED, fold=folds))
+    said, out = evaluated(tmp_path, some(MATED | ~MATED, fold=folds))
     assert "the training pairs choose no threshold: no non-mated comparisons" in said["warnings"]
-    assert numbers(output)["accuracy"]["trials"] == 150
+    assert numbers(out)["accuracy"]["trials"] == 150
 
 
 def test_folds_that_others_cannot_choose_for_do_not_end_the_evaluation() -> None:
@@ -134,10 +142,10 @@ def test_pairs_that_are_listed_again_carry_no_stricter_target(tmp_path: Path) ->
     turned = {"a": "b", "b": "a", "subject_a": "subject_b", "subject_b": "subject_a"}
     mirrored = once.rename_columns([turned.get(name, name) for name in once.column_names])
     thrice = pa.concat_tables([once, once, mirrored.select(once.column_names)])
-    said, output = evaluated(tmp_path, thrice)
+    said, out = evaluated(tmp_path, thrice)
     assert (said["counts"]["nonmated"], said["counts"]["nonmated_distinct"]) == (300, 100)
     assert any(warning.startswith("400 pairs are listed before") for warning in said["warnings"])
-    page = (output / "report.html").read_text()
+    page = (out / "report.html").read_text()
     assert "non-mated, each two photos once 100" in page
     question = VerificationQuestion(targets=(0.03, 0.01))
     results = PairResults.open(str(tmp_path / "v"), PairColumns())
@@ -230,8 +238,8 @@ def test_all_pairs_of_one_kind_say_what_there_is_not(
     tmp_path: Path, people: tuple[str, str], lacking: str
 ) -> None:
     shots = {f"{number}.jpg": Shot(name, [face(number)]) for number, name in enumerate(people)}
-    features, output = enrolled(tmp_path / "features", shots), str(tmp_path / "report")
-    AllPairs(output, features=features, thresholds=(0.5,), runtime=Runtime(choice="local")).run()
+    features, out = enrolled(tmp_path / "features", shots), str(tmp_path / "report")
+    AllPairs(out, features=features, thresholds=(0.5,), runtime=Runtime(choice="local")).run()
     found = numbers(tmp_path / "report")
     assert {found[name]["note"] for name in CURVES} == {f"{lacking} comparisons"}
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from http.client import IncompleteRead
@@ -16,7 +17,6 @@ from typing import Any
 import pytest
 from k8s_overlays import ROOT, of_kind
 
-from frpipe.cli.exits import EXIT_INTERRUPTED
 from frpipe.core.errors import EXIT_UNEXPECTED, ClusterError, FrpipeError, StorageError
 
 Statuses = list[dict[str, Any]]
@@ -174,7 +174,7 @@ def test_it_gives_up_with_the_code_of_the_last_try(serve: Any) -> None:
 
 
 def test_every_other_code_of_ours_ends_it_at_once(serve: Any) -> None:
-    ours = {each.exit_code for each in _family(FrpipeError)} | {EXIT_INTERRUPTED, 12}
+    ours = {each.exit_code for each in _family(FrpipeError)} | {128 + signal.SIGINT, 12}
     assert {EXIT_UNEXPECTED, StorageError.exit_code, ClusterError.exit_code} == LAUNCH.RETRIED
     for code in ours - LAUNCH.RETRIED:
         cluster, api = serve([_failed(code)], [DONE])
@@ -224,7 +224,7 @@ def test_the_cron_job_starts_a_launcher_again_only_where_the_launcher_was_at_fau
     job = spec["jobTemplate"]["spec"]
     rule = next(r["onExitCodes"] for r in job["podFailurePolicy"]["rules"] if "onExitCodes" in r)
     assert rule["operator"] == "NotIn"
-    ours = {each.exit_code for each in _family(FrpipeError)} | {EXIT_INTERRUPTED, LAUNCH.OUT_OF_TIME}
+    ours = {each.exit_code for each in _family(FrpipeError)} | {128 + signal.SIGINT, LAUNCH.OUT_OF_TIME}
     assert not ours & set(rule["values"])
     assert LAUNCH.UNAVAILABLE in rule["values"]
     night = of_kind("cpu", "RayJob")["nightly"]["spec"]["activeDeadlineSeconds"]

@@ -56,12 +56,12 @@ def main() -> None:
     chosen = options.only or ["ms", *measures]
     report: dict[str, dict[str, Any]] = {}
     configs = {name: _config(name, options.embedder) for name in options.detectors}
-    for name in options.detectors:
-        config = configs[name]
-        report[name] = {
-            measure: run(config, options.data) for measure, run in measures.items() if measure in chosen
-        }
-        print(f"{name}: {json.dumps(report[name])}", flush=True)
+    for name, config in configs.items():
+        report[name] = {}
+        for measure, run in measures.items():
+            if measure in chosen:
+                report[name][measure] = run(config, options.data)
+                print(f"{name} {measure}: {json.dumps(report[name][measure])}", flush=True)
     if "ms" in chosen:
         for name, ms in timed(configs, options.data).items():
             report[name]["ms"] = ms

@@ -106,7 +106,7 @@ def pull_models(args: argparse.Namespace) -> int:
     from frpipe.models.registry import DEFAULT_PACK, Registry
 
     registry = Registry.default()
-    cards = [card for name in args.names or DEFAULT_PACK for card in registry.named(name)]
+    cards = [card for name in args.names or DEFAULT_PACK for card in registry.pack(name)]
     for card in cards:
         if registry.locate(card) is None:
             check_terms(card, args.accept)

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -130,6 +129,8 @@ def _read_zip(archive: Path, members: Sequence[str]) -> dict[str, bytes]:
 
 
 def _read_tar(archive: Path, members: Sequence[str]) -> dict[str, bytes]:
+    import tarfile  # noqa: PLC0415 - not for whoever lists models
+
     found: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as file:
         for entry in file:

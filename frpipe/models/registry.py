@@ -92,6 +92,10 @@ class Registry:
             raise unknown(name, readable)
         return found
 
+    def pack(self, name: str) -> list[Card]:
+        """What a name stands for, one card of each role. Raises ModelError as `card` does."""
+        return [self.card(name, role) for role in dict.fromkeys(card.role for card in self.named(name))]
+
     def _readable(self) -> list[Card]:
         cards = []
         for name in self._paths:

@@ -82,6 +82,10 @@ def test_a_common_name_leads_to_a_card(home: Path, typed: str, role: str, name: 
 def test_a_common_name_of_several_cards_names_them(home: Path) -> None:
     with pytest.raises(ModelError, match=r"AdaFace may be any of adaface_ir101 .*, adaface_ir18"):
         Registry.default().card_for("embedder", "AdaFace")
+    with pytest.raises(ModelError, match="choose one of them"):
+        run("pull", "AdaFace")
+    pack = Registry.default().pack("buffalo_l")
+    assert {card.name for card in pack} == {"arcface_buffalo_l", "scrfd_10g_buffalo_l"}
 
 
 def test_a_card_of_the_user_goes_before_a_common_name(home: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,18 +163,6 @@ def test_the_lines_of_the_lecture_make_a_file_that_is_read(tmp_path: Path) -> No
         hdf_file["1/Feature Map/feature_1"] = np.ones(DIM)
     with pytest.raises(GalleryError, match="at the root is of one person, and there are several"):
         list(read_lecture(path, DIM, NOW))
-
-
-def test_the_snippet_of_the_documentation_makes_a_file_that_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = (Path(__file__).parents[2] / "docs/gallery.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```python\n(import h5py\n.*?)```", page, re.S)
-    monkeypatch.chdir(tmp_path)
-    exec(snippet, {"vectors": {"kim": [np.ones(DIM), np.arange(DIM) / 2]}})
-    (table,) = read_lecture(tmp_path / "gallery.hdf", DIM, NOW)
-    assert table["subject_id"].to_pylist() == ["kim", "kim"]
-    assert table["Name"].to_pylist() == ["JiSoo Kim"] * 2
 
 
 def test_a_plain_file_needs_its_model_named(gallery: Gallery, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from frpipe.cli.gallery_parser import add_config, positive
@@ -48,10 +49,12 @@ def _run(options: argparse.Namespace) -> int:
         )
     from frpipe.core.config import load_config
     from frpipe.io import threshold_file
+    from frpipe.jobs.going_on import for_gallery_at
     from frpipe.photos import look
 
-    given = options.config or options.set
-    config = load_config(options.config, options.set) if given else None
+    config = load_config(options.config, options.set)
+    if options.gallery:
+        config = for_gallery_at(config, options.gallery)
     card = threshold_file.load(options.threshold_card) if options.threshold_card else None
     rows = look.look(options.photos, config=config, threshold=options.threshold, card=card)
     if options.gallery:
@@ -64,6 +67,8 @@ def _run(options: argparse.Namespace) -> int:
             card=card,
         )
     data = look.as_png(rows) if options.output.suffix == ".png" else look.as_html(rows).encode()
-    options.output.write_bytes(data)
+    # It shows faces: for nobody else to read.
+    with open(options.output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(data)
     print(f"{options.output}: {', '.join(picture.title for picture in rows[0].pictures)}")
     return 0

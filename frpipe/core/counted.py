@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-_OF_ONE = {"people": "person", "are": "is", "were": "was", "have": "has", "do": "does", "come": "comes"}
+_OF_ONE = {
+    "people": "person",
+    "are": "is",
+    "were": "was",
+    "have": "has",
+    "do": "does",
+    "come": "comes",
+    "differ": "differs",
+}
 
 
 def counted(count: int, words: str) -> str:

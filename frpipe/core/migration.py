@@ -26,9 +26,19 @@ def also_called(**ours: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 class Answer:
-    """A result (a dataclass) that also answers `result["name"]` and `dict(result)`."""
+    """A result (a dataclass) that is a mapping of its fields, too: `result["name"]`, `dict(result)`."""
 
     __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == each for each in self.keys())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field of that name, or the default."""
+        return self[name] if name in self.keys() else default
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from frpipe.stages.chain import StageChain
 
 PhotoSource = str | Path | bytes | np.ndarray
+# Of an aligned crop, in pixels.
+_CENTRE = slice(28, 84)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class FacePipeline:
             if self.chain is not None:
                 for outcome in outcomes:
                     self.chain.apply(outcome)
-            return outcomes
+        for photo, outcome in zip(photos, outcomes, strict=True):
+            if isinstance(photo, np.ndarray) and outcome.crops:
+                _warn_of_bgr(outcome)
+        return outcomes
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """(n, dim) vectors of aligned crops, not of unit length."""
@@ -102,3 +108,18 @@ def encoded(pixels: np.ndarray) -> bytes:
         raise FaceError("the array is not a picture", "pass (H, W, 3) uint8 RGB")
     _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return bytes(data)
+
+
+def _warn_of_bgr(located: Located) -> None:
+    """Warn where faces of an array are bluer than red: OpenCV reads BGR.
+
+    Skin is redder than blue in any light that people are photographed in.
+    """
+    red, _, blue = np.mean([each[_CENTRE, _CENTRE] for each in located.crops], axis=(0, 1, 2))
+    if blue > red:
+        warnings.warn(
+            "faces of this array are bluer than red: if it is BGR, as OpenCV reads photos, "
+            "pass pixels[..., ::-1]",
+            UserWarning,
+            stacklevel=3,
+        )

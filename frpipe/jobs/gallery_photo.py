@@ -68,6 +68,8 @@ def enroll_photos(
     subject_id, attributes = canonical_text(subject_id), canonical_where(attributes)
     config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
+    if not photos:
+        raise ConfigError("there is no photo to enroll", "name one or more")
     found = {}
     for photo in photos:
         face = _face(photo, config, faces)

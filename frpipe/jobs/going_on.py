@@ -77,6 +77,8 @@ def for_night(config: NightConfig, date: str, say: Say = lambda _: None) -> Nigh
     """The configuration of a night: with the recipe that it, or the gallery of the nights, was begun with."""
     begun = run.begun(Folder.at(config.runs).child(date)).get("identity", {})
     settings = config.settings
+    if begun and Folder.at(config.gallery).exists(GALLERY):
+        settings = _with_models_of(Gallery.open(config.gallery).spec, settings, say)
     if begun and "turns" not in begun.get("recipe", {}).get("detect", {}):
         settings = going_on(settings, {"algorithm": SINGLE_LOOK}, say)
     elif not begun:

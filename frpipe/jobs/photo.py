@@ -92,16 +92,25 @@ def check_config(config: Config, gallery: GallerySpec) -> None:
     try:
         gallery.check_recipe(own.embedder_hash, own.preprocessing_hash, own.detector_hash, own.dim)
     except GalleryMismatch as error:
-        raise GalleryMismatch(error.message, _remedy(gallery)) from None
+        raise GalleryMismatch(error.message, _remedy(gallery, own)) from None
 
 
-def _remedy(gallery: GallerySpec) -> str:
-    names = {
-        role: card_name(sha)
-        for role, sha in (("embed", gallery.embedder_hash), ("detect", gallery.detector_hash))
-    }
-    known = " ".join(f"--set {role}.model={name}" for role, name in names.items() if name)
-    return f"give the settings that the gallery was made with{f': {known}' if known else ''}"
+def _remedy(gallery: GallerySpec, own: GallerySpec) -> str:
+    names = {}
+    for role, made, sha in (
+        ("embed", gallery.embedder_hash, own.embedder_hash),
+        ("detect", gallery.detector_hash, own.detector_hash),
+    ):
+        if made != sha:
+            names[role] = card_name(made)
+            if names[role] is None:
+                return f"no card here is of the gallery's model {made[:12]}: set FRPIPE_CARD_DIR"
+    if not names:
+        return (
+            "the models are the gallery's: give its other settings (decode, detect, align, embed.flip), too"
+        )
+    known = " ".join(f"--set {role}.model={name}" for role, name in names.items())
+    return f"give the settings that the gallery was made with: {known}"
 
 
 def embedder_card(gallery: GallerySpec) -> Card | None:

@@ -38,8 +38,6 @@ _NOW_SIMILARITY = (
     "verify(threshold=) is a similarity, as everywhere, and was a distance in earlier versions: "
     "if a distance is meant, say distance="
 )
-# Skin is redder than blue in any light that people are photographed in.
-_CENTRE = slice(28, 84)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,8 +139,9 @@ def embed(
     photo: a face that `detect` found, or a photo, of which the largest face near the centre is taken.
     Raises FaceError where there is no face, or the model gives no vector for it.
     """
-    face = photo if isinstance(photo, Face) else one(photo, config, detector=detector)
-    vector = pipeline_of(settings(config, detector=detector, embedder=embedder)).embed([face.aligned])[0]
+    wanted = settings(config, detector=detector, embedder=embedder)
+    face = photo if isinstance(photo, Face) else one(photo, wanted)
+    vector = pipeline_of(wanted).embed([face.aligned])[0]
     length = np.linalg.norm(vector)
     if not np.isfinite(length) or not length:
         raise FaceError("the model gives no vector for the face", "choose another photo")
@@ -258,8 +257,6 @@ def _located(pipeline: FacePipeline, photo: PhotoSource) -> Located:
             f"the photo gives no face: {located.reason}" + (f" ({located.detail})" if located.detail else ""),
             "choose another photo",
         )
-    if isinstance(photo, np.ndarray):
-        _warn_of_bgr(located)
     return located
 
 
@@ -302,20 +299,6 @@ def _rejects_as_errors() -> Iterator[None]:
 def _refused(reason: str | None, detail: str | None) -> FaceError:
     why = f"{reason} ({detail})" if detail else f"{reason}"
     return FaceError(f"the photo gives no face: {why}", "choose another photo")
-
-
-def _warn_of_bgr(located: Located) -> None:
-    """Warn where faces of an array are bluer than red: OpenCV reads BGR."""
-    if not located.crops:
-        return
-    red, _, blue = np.mean([each[_CENTRE, _CENTRE] for each in located.crops], axis=(0, 1, 2))
-    if blue > red:
-        warnings.warn(
-            "faces of this array are bluer than red: if it is BGR, as OpenCV reads photos, "
-            "pass pixels[..., ::-1]",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def _point(xy: Any) -> tuple[float, float]:

@@ -88,7 +88,8 @@ def look_in_gallery(
         for candidate in found.candidates:
             uri = snapshot.show(candidate.subject_id)["image_uri"].drop_null()
             pictures.append(_candidate(candidate, uri[0].as_py() if len(uri) else None, found.threshold))
-        rows.append(Row(f"{_name(photo)}: {who}", tuple(pictures)))
+        nobody = Picture("nobody", _blank("the gallery is empty"))
+        rows.append(Row(f"{_name(photo)}: {who}", tuple(pictures) or (nobody,)))
     return rows
 
 
@@ -298,7 +299,8 @@ def _height(row: Row) -> int:
 
 
 def _name(photo: str) -> str:
-    return Path(photo).name
+    """The photo's file, in letters that a page can hold."""
+    return Path(photo).name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _png(pixels: Pixels) -> bytes:

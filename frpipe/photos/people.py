@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self
 
 from frpipe.core.config import Config
+from frpipe.core.errors import ConfigError
 from frpipe.core.migration import Answer, also_called
-from frpipe.core.threshold import ThresholdCard
+from frpipe.core.threshold import ThresholdCard, least_similarity
 from frpipe.gallery import gallery as galleries
 from frpipe.gallery import lifecycle
 from frpipe.gallery.outcome import Outcome
@@ -77,7 +79,7 @@ class Gallery:
 
     def enroll(
         self,
-        photo: str | Iterable[str],
+        photo: str | Path | Iterable[str | Path],
         subject_id: str,
         attributes: Mapping[str, str] = {},
         *,
@@ -90,7 +92,7 @@ class Gallery:
         that is unlike the person's others, or very like another's.
         Raises FaceError where a photo has no face.
         """
-        photos = [photo] if isinstance(photo, str) else list(photo)
+        photos = [str(each) for each in ([photo] if isinstance(photo, str | Path) else photo)]
         return gallery_photo.enroll_photos(
             self._stored, photos, subject_id, attributes, self._config, faces=faces, strict=strict
         )
@@ -111,26 +113,32 @@ class Gallery:
     @also_called(img_path="photo")
     def identify(
         self,
-        photo: str,
+        photo: str | Path,
         *,
         threshold: float | None = None,
+        distance: float | None = None,
         card: ThresholdCard | None = None,
         top: int = 5,
         faces: SubjectPolicy = "centre-largest",
     ) -> Identification:
         """Say who is on a photo, or nobody: `subject_id` is None for a stranger.
 
-        threshold: a similarity; None takes the threshold card, and without one the embedder's.
+        threshold: a similarity, or in its place `distance`; None takes the threshold card, and without one
+        the embedder's.  Raises ConfigError where more than one of the three is given.
         """
+        if sum(given is not None for given in (threshold, distance, card)) > 1:
+            raise ConfigError("a threshold is given more than once", "give one of threshold, distance, card")
+        if distance is not None:
+            threshold = least_similarity(distance)
         return single.identify(
-            photo, self._stored, self._config, threshold=threshold, card=card, top=top, faces=faces
+            str(photo), self._stored, self._config, threshold=threshold, card=card, top=top, faces=faces
         )
 
 
 @also_called(img_path="photo", db_path="gallery")
-def identify(photo: str, gallery: str | Gallery, **wishes: Any) -> Identification:
+def identify(photo: str | Path, gallery: str | Path | Gallery, **wishes: Any) -> Identification:
     """Say who of a gallery (its folder, or one that is open) is on a photo: see `Gallery.identify`."""
-    opened = Gallery(gallery) if isinstance(gallery, str) else gallery
+    opened = gallery if isinstance(gallery, Gallery) else Gallery(str(gallery))
     return opened.identify(photo, **wishes)
 
 

@@ -54,6 +54,11 @@ def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Pools:
     Raises PlanError where they do not fit.
     """
     wanted = {"locate": resources.locate, "embed": resources.embed}
+    if any(pool.num_gpus for pool in wanted.values()) and not any(node.gpus for node in nodes):
+        raise PlanError(
+            "the configuration asks for GPUs, and there is none here",
+            "run where there is one, or leave out num_gpus (configs/gpu.yaml sets it)",
+        )
     if all(_is_left_to_us(pool) for pool in wanted.values()):
         wanted = {"enroll": PoolConfig()}
     workers = {name: _workers(pool, resources, nodes) for name, pool in wanted.items()}

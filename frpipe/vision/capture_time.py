@@ -40,18 +40,16 @@ def capture_time(data: bytes, format: str) -> CaptureTime:
             return CaptureTime()
         year, month, day, hour, minute, second = map(int, found.groups())
         at = datetime(year, month, day, hour, minute, second)
-    except (*DECODER_ERRORS, Reject, struct.error, KeyError, ValueError):
+        fraction = texts.get(_SUBSECONDS, b"")
+        if fraction.isdigit():
+            at = at.replace(microsecond=int(fraction[:6].ljust(6, b"0")))
+        zone = None
+        if offset := _OFFSET.fullmatch(texts.get(_ZONE, b"")):
+            east = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+            at, zone = at - east if offset[1] == b"+" else at + east, offset[0].decode()
+    except (*DECODER_ERRORS, Reject, struct.error, KeyError, ValueError, OverflowError):
         return CaptureTime()
-    if at.year < _FIRST_YEAR:
-        return CaptureTime()
-    fraction = texts.get(_SUBSECONDS, b"")
-    if fraction.isdigit():
-        at = at.replace(microsecond=int(fraction[:6].ljust(6, b"0")))
-    offset = _OFFSET.fullmatch(texts.get(_ZONE, b""))
-    if offset is None:
-        return CaptureTime(at)
-    east = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
-    return CaptureTime(at - east if offset[1] == b"+" else at + east, offset[0].decode())
+    return CaptureTime(at, zone) if at.year >= _FIRST_YEAR else CaptureTime()
 
 
 def _block(data: bytes, format: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import gzip
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import installed
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from doc_blocks import ROOT
@@ -315,14 +317,30 @@ def _all_pairs() -> None:
     gallery()
 
 
+def _readme() -> None:
+    """Pairs named as a scan names photos."""
+    _tonight()
+    names = pq.read_table("photos.parquet")["image_uri"].to_pylist()
+    write_rows(
+        Path("pairs.csv"), [("a", "b", "mated"), *((a, b, a[-7:] == b[-7:]) for a, b in pairwise(names))]
+    )
+
+
+def _packed() -> None:
+    """A folder of packed lists."""
+    Path("s3/lists/2026").mkdir(parents=True)
+    Path("s3/lists/2026/05.csv.gz").write_bytes(gzip.compress(Path("photos.csv").read_bytes()))
+
+
 NEEDS: dict[str, Callable[[], AbstractContextManager[object] | None]] = {
-    "README.md": _tonight,
+    "README.md": _readme,
     "docs/dedup.md": _dedup,
     "docs/erasure.md": _erased,
     "docs/evaluation.md": _evaluation,
     "docs/gallery-format.md": _shard,
     "docs/gallery.md": _demo,
     "docs/identify.md": _identified,
+    "docs/manifest.md": _packed,
     "docs/metrics.md": _all_pairs,
     "docs/operations.md": _operations,
     "docs/outputs.md": _outputs,

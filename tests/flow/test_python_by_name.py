@@ -76,8 +76,10 @@ def test_paths_bytes_and_pixels_are_one_photo(anna: Photos) -> None:
 
 
 def test_an_array_in_the_order_of_opencv_is_warned_of(anna: Photos) -> None:
-    with pytest.warns(UserWarning, match="BGR"):
-        frpipe.detect(_pixels(anna[0])[..., ::-1].copy())
+    bgr = _pixels(anna[0])[..., ::-1].copy()
+    for call in (frpipe.detect, lambda photo: frpipe.verify(photo, anna[1])):
+        with pytest.warns(UserWarning, match="BGR"):
+            call(bgr)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frpipe.detect(_pixels(anna[0]))
@@ -111,7 +113,15 @@ def test_a_gallery_from_the_first_person_to_the_last(anna: Photos, tmp_path: Pat
     assert (outcome.added, outcome.version) == (2, 1)
     assert [(each.subject_id, each.templates) for each in gallery.list()] == [("anna", 2), ("bert", 1)]
     assert gallery.list()[0]["attributes"] == {"Name": ("Anna",)}
-    found = gallery.identify(str(anna[1]))
+    found = gallery.identify(anna[1])
+    assert found["subject_id"] == "anna"
+    assert "subject_id" in found and found.get("nobody") is None
+    assert gallery.identify(anna[1], distance=0.0001).subject_id == "anna"
+    assert gallery.identify(anna[2], distance=0.0001, top=1).subject_id == "bert"
+    with pytest.raises(ConfigError, match="more than once"):
+        gallery.identify(anna[1], threshold=0.5, distance=0.5)
+    with pytest.raises(ConfigError, match="no photo"):
+        gallery.enroll([], "anna")
     assert (found.subject_id, found.candidates[0].attributes) == ("anna", {"Name": "Anna"})
     assert frpipe.identify(str(anna[2]), str(tmp_path / "G"), top=1).subject_id == "bert"
     gallery.delete("bert")
@@ -193,3 +203,10 @@ def test_steps_that_cannot_be_drawn_are_one_clear_error(anna: Photos, tmp_path: 
     )
     assert main(["look", str(anna[0]), "-o", str(tmp_path / "steps.pdf")]) == ConfigError.exit_code
     assert not (tmp_path / "steps.png").exists()
+
+
+def test_an_empty_gallery_is_drawn_as_one(anna: Photos, tmp_path: Path) -> None:
+    Gallery.create(str(tmp_path / "G"))
+    target = tmp_path / "steps.png"
+    assert main(["look", str(anna[0]), "--gallery", str(tmp_path / "G"), "-o", str(target)]) == 0
+    assert target.stat().st_mode & 0o077 == 0

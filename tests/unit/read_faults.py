@@ -297,7 +297,7 @@ def _cli(*words: str) -> str:
     """What a command prints; its error, as it was raised, where it fails."""
     said = io.StringIO()
     with redirect_stdout(said), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("frpipe.cli.main.guarded", lambda command: command())
+        patch.setattr("frpipe.cli.exits.guarded", lambda command: command())
         code = main(list(words))
     return f"{code} {said.getvalue()}"
 

@@ -73,8 +73,9 @@ def test_an_actor_larger_than_any_node_is_refused_though_the_sum_would_fit() -> 
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(PlanError, match="GPU"):
-        allocate(_settings(embed={"num_gpus": 1}), [Node(8)])
+    for resources in (_settings(embed={"num_gpus": 1}), load_config(CONFIGS / "gpu.yaml").resources):
+        with pytest.raises(PlanError, match="asks for GPUs, and there is none"):
+            allocate(resources, [Node(8)])
 
 
 def test_two_pools_share_the_gpus_of_a_cluster() -> None:

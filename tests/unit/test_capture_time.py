@@ -124,3 +124,10 @@ class TestSetting:
         once += ["detect.max_side_px=640", "detect.bucket_sides_px=[640]"]
         with pytest.raises(ConfigError, match="captured_at"):
             load_config(None, ["decode.captured_at=true", *once])
+
+
+@pytest.mark.parametrize(
+    ("at", "zone"), [("9999:12:31 23:59:59", "-09:00"), ("1826:01:01 00:00:00", "+14:00")]
+)
+def test_a_time_that_its_zone_leads_out_of_the_calendar_is_unknown(at: str, zone: str) -> None:
+    assert capture_time(_photo(at=at, zone=zone), "JPEG") == UNKNOWN

@@ -73,9 +73,9 @@ def test_a_persons_dataset_says_what_the_templates_agree_on(tmp_path: Path) -> N
     gallery = _gallery(tmp_path / "g", *TWO)
     export(gallery, str(tmp_path / "g.hdf"), "lecture")
     with h5py.File(tmp_path / "g.hdf") as file:
-        assert file["0"]["Name"][()].decode() == "Ann"
-        assert "camera" not in file["0"]
-        first, second = (file["0/Feature Map"][f"feature_{n}"].attrs for n in (1, 2))
+        assert file["s1"]["Name"][()].decode() == "Ann"
+        assert "camera" not in file["s1"]
+        first, second = (file["s1/Feature Map"][f"feature_{n}"].attrs for n in (1, 2))
         assert first["attribute:camera"] == "north" and "attribute:Name" not in first
         assert second["attribute:camera"] == "south"
         assert isinstance(second["attribute:Name"], h5py.Empty)
@@ -86,8 +86,8 @@ def test_an_export_of_before_gives_every_template_what_its_person_has(tmp_path: 
     gallery, file = _gallery(tmp_path / "g", *TWO), tmp_path / "g.hdf"
     export(gallery, str(file), "lecture")
     with h5py.File(file, "r+") as old:
-        old["0"].create_dataset("camera", data="north", dtype=h5py.string_dtype())
-        for feature in old["0/Feature Map"].values():
+        old["s1"].create_dataset("camera", data="north", dtype=h5py.string_dtype())
+        for feature in old["s1/Feature Map"].values():
             for name in [name for name in feature.attrs if name.startswith("attribute:")]:
                 del feature.attrs[name]
     other = Gallery.create(str(tmp_path / "h"), spec())
@@ -100,7 +100,7 @@ def test_an_export_of_before_gives_every_template_what_its_person_has(tmp_path: 
 
 def _set(name: str, value: Any) -> Any:
     def edit(file: h5py.File) -> None:
-        file["0/Feature Map/feature_1"].attrs[name] = value
+        file["s1/Feature Map/feature_1"].attrs[name] = value
 
     return edit
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from frpipe.core.config import Config, load_config
 from frpipe.core.errors import GalleryMismatch
-from frpipe.jobs.going_on import for_gallery
+from frpipe.core.night_config import NightConfig
+from frpipe.gallery.gallery import Gallery
+from frpipe.io.output import run
+from frpipe.jobs.going_on import for_gallery, for_night
 from frpipe.jobs.photo import check_config, spec_of
 
 OTHERS = ("detect.model=retinaface_mnet025", "embed.model=edgeface_xs_q")
@@ -33,6 +38,21 @@ def test_a_model_that_is_named_is_the_one_that_is_meant(named: str) -> None:
     spec = spec_of(load_config(None, OTHERS))
     with pytest.raises(GalleryMismatch):
         check_config(for_gallery(load_config(None, [named]), spec), spec)
+
+
+def test_a_night_goes_on_with_the_models_of_its_gallery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Launched again, it is the night that was begun."""
+    Gallery.create(str(tmp_path / "G"), spec_of(load_config(None, OTHERS)))
+    off = {name: {"enabled": False} for name in ("dedup", "identify", "drift")}
+    places = {"runs": str(tmp_path / "R"), "gallery": str(tmp_path / "G"), "photos": str(tmp_path)}
+    night = NightConfig.model_validate({**places, **off})
+    first = for_night(night, "2026-01-01").settings
+    begun = {"identity": {"recipe": first.recipe()}}
+    monkeypatch.setattr(run, "begun", lambda _: begun)
+    assert for_night(night, "2026-01-01").settings == first
+    assert (first.detect.model, first.embedder.model) == ("retinaface_mnet025", "edgeface_xs_q")
 
 
 def test_nothing_is_said_where_nothing_changes() -> None:

@@ -18,6 +18,7 @@ from s3server import S3, s3  # noqa: F401
 from frpipe.cli.main import main
 from frpipe.core.config import Config, load_config
 from frpipe.core.errors import ManifestError
+from frpipe.core.reasons import Reason, Reject
 from frpipe.core.schema import reserved_names
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.fetch import Fetcher
@@ -429,3 +430,36 @@ def test_memory_does_not_grow_with_the_list(tmp_path: Path, suffix: str) -> None
         assert rows == count
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 60, peaks
+
+
+@pytest.mark.parametrize(
+    "address", ["row+/q\\/..{outside}/s.parquet#0", "row+a\\b#x", "row+q\\s.tar#m.jpg", "a\\b.tar#m.jpg"]
+)
+def test_an_address_that_is_none_leads_nowhere(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its location is the reason why, which no reader takes for a row, a shard or a path."""
+    outside = tmp_path / "outside"
+    pq.write_table(pa.table({"image_id": ["a"], "image_bytes": [b"photo"]}), _folder(outside) / "s.parquet")
+    monkeypatch.chdir(_folder(tmp_path / "cwd"))
+    (tmp_path / "cwd" / "a\\b.tar").write_bytes(b"tar")
+    uri = _write(_folder(tmp_path / "in") / "m.csv", f"image_uri\n{address.format(outside=outside)}\n")
+    (row,) = _rows(uri)
+    with pytest.raises(Reject) as why:
+        Fetcher((str(tmp_path / "in"),), 1, 1000).fetch(row["location"])
+    assert why.value.reason == Reason.BAD_ADDRESS
+
+
+def test_a_part_without_images_beside_parts_with_some_needs_addresses(tmp_path: Path) -> None:
+    image = pa.array(
+        [{"bytes": b"x", "path": "a.jpg"}], pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    )
+    pq.write_table(pa.table({"image": image}), _folder(tmp_path / "m") / "a.parquet")
+    pq.write_table(pa.table({"image_uri": ["./x.jpg", None]}), tmp_path / "m/b.parquet")
+    with pytest.raises(ManifestError, match=r"image_uri.*row 2 of b\.parquet"):
+        _rows(tmp_path / "m")
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path

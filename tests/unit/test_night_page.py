@@ -145,7 +145,7 @@ def test_what_the_scan_left_out_and_who_is_nobodys_is_told() -> None:
     assert "nobody's   2 photos in no person's folder" in text
     assert "left out   5 photos known before" in text
     html = page(report)
-    assert "7 files and folders left out" in html
+    assert "7 names left out" in html
     assert "2 photos that lie in no person's folder</summary><code>stray.jpg</code>" in html
 
 

@@ -105,7 +105,7 @@ def test_where_no_folder_names_anybody_any_more_the_night_is_refused(album: Path
     (album / "all").mkdir()
     for name in ("ann", "bob"):
         (album / name).rename(album / "all" / name)
-    with pytest.raises(ManifestError, match="none of 3 photos"):
+    with pytest.raises(ManifestError, match="of 3 photos none"):
         photos.look(str(album), ScanStep(), known)
 
 

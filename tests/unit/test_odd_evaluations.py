@@ -169,7 +169,7 @@ def test_ids_that_may_be_meant_as_one_are_said(tmp_path: Path) -> None:
     photos = pa.array(["1", " 1", "2", "2"])
     counts = ComparisonCounts.of(_Source([People(photos, pa.nulls(4, pa.string()), photos)]))
     (warning,) = counts.warnings
-    assert warning.startswith("1 ids of persons differ from another only in case, blanks")
+    assert warning.startswith("1 id differs from another only in case, blanks")
 
 
 class _Source:

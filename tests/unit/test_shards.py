@@ -56,7 +56,7 @@ def _rows(manifest: Path) -> list[dict[str, Any]]:
 
 
 def _read(locations: Sequence[str], fetcher: Fetcher | None = None) -> list[bytes | Reason]:
-    photos = (fetcher or Fetcher((), 2, MOST, 0)).stream(locations, 4, 8)
+    photos = (fetcher or Fetcher((), 2, MOST, pause_s=0)).stream(locations, 4, 8)
     return [photo.reason if isinstance(photo, Reject) else photo for photo in photos]
 
 
@@ -127,7 +127,7 @@ def test_shards_beside_photos_are_left_out_unless_asked_for(
     assert main(["manifest", "scan", str(source), "-o", target]) == 0
     assert "2 left out, no photos but archive: 1 .zip, 1 .tar" in capsys.readouterr().out
     assert main(["manifest", "scan", str(source), "-o", target, "--shards"]) == 0
-    assert "2 photos: 2 .jpg, in 1 shards" in capsys.readouterr().out
+    assert "2 photos: 2 .jpg, in 1 shard" in capsys.readouterr().out
     assert [row["image_id"] for row in _rows(tmp_path / "m.csv")] == ["anna/1.jpg", "backup.zip#anna/1.jpg"]
     with pytest.raises(ManifestError, match="no photos"):
         scan(str(source), target, glob="none/*", shards=False)
@@ -148,11 +148,11 @@ def test_a_manifest_names_members_and_rules_are_for_the_shard(tmp_path: Path) ->
         manifest.write_text(f"image_uri\n{bad}\n")
         with pytest.raises(ManifestError):
             _rows(manifest)
-    outside = Fetcher((str(tmp_path / "d"),), 1, MOST, 0)
+    outside = Fetcher((str(tmp_path / "d"),), 1, MOST, pause_s=0)
     (tmp_path / "d/link.tar").symlink_to(tmp_path / "m.csv")
     places = [f"{tmp_path}/d/link.tar#2.jpg", f"{tmp_path}/d/s.tar#2.jpg", f"{tmp_path}/x.tgz#1.jpg"]
     assert _read(places, outside) == [Reason.OUTSIDE_ROOT, b"two", Reason.OUTSIDE_ROOT]
-    relative = Fetcher((), 1, MOST, 0).stream(places[:1], 1, 1, [str(tmp_path / "d")])
+    relative = Fetcher((), 1, MOST, pause_s=0).stream(places[:1], 1, 1, [str(tmp_path / "d")])
     assert [photo.reason for photo in relative if isinstance(photo, Reject)] == [Reason.OUTSIDE_ROOT]
 
 
@@ -164,7 +164,7 @@ def test_members_come_in_the_order_asked_for(tmp_path: Path, suffix: str, monkey
     wanted = [_photo(n) for n in order]
     places = [f"{shard}#{n}.jpg" for n in order]
     assert _read(places) == wanted
-    few = Fetcher((), 1, MOST, 0)
+    few = Fetcher((), 1, MOST, pause_s=0)
     few._shards._most_held = 1
     assert _read(places, few) == wanted
     assert [few.fetch(place) for place in places] == wanted
@@ -201,7 +201,7 @@ def test_a_part_reads_its_own_members_and_the_directory_once(
     data = target.getvalue() or _packed(suffix, files)
     folder.write(f"s{suffix}", data)
     monkeypatch.setattr(shard_reader, "_REMOTE_WINDOW", 4096)
-    fetcher = Fetcher((), 1, size, 0)
+    fetcher = Fetcher((), 1, size, pause_s=0)
     counted = _Counted(monkeypatch, fetcher._remote(folder.uri))
     assert _read([f"{folder.uri}/s{suffix}#{n}.jpg" for n in range(50, 60)], fetcher) == [
         bytes([n]) * size for n in range(50, 60)
@@ -218,7 +218,7 @@ def test_a_packed_tar_is_unpacked_once_for_a_part(tmp_path: Path, monkeypatch: p
     opened = []
     plain = Fetcher._opened
     monkeypatch.setattr(Fetcher, "_opened", lambda *a: (opened.append(a), plain(*a))[1])
-    fetcher = Fetcher((), 1, MOST, 0)
+    fetcher = Fetcher((), 1, MOST, pause_s=0)
     assert len(_read([f"{shard}#{n}.jpg" for n in range(50)], fetcher)) == 50
     assert len(opened) == 1
 

@@ -115,7 +115,8 @@ class _Admission:
         uris = [None if has else path or None for path, has in zip(paths, has_bytes, strict=True)]
         locations = self._references(batch)
         for index, uri in enumerate(uris):
-            if uri is not None:
+            # A part without a column of images has no bytes to speak of.
+            if uri is not None or has_bytes[index] is None:
                 row = Batch(batch.file, batch.first_row + index, batch.rows.slice(index, 1))
                 (locations[index],) = self._locations(row, [uri])
         return pa.array(uris, pa.string()), locations

@@ -47,7 +47,7 @@ class Columns:
             raise ManifestError(f"a manifest with {BYTES} needs {ID}", "add a column of unique ids")
         for name in {URI, ID, SUBJECT} & set(names):
             _check_key(schema.field(name))
-        if embedded and not has_images and not _is_binary(schema.field(BYTES).type):
+        if embedded and not has_images and not is_binary(schema.field(BYTES).type):
             raise ManifestError(
                 f"{BYTES} is {schema.field(BYTES).type}, not binary", "store the encoded photo"
             )
@@ -143,5 +143,6 @@ def _refused(kind: pa.DataType) -> str:
     return next((name for name in map(_refused, inner) if name), "")
 
 
-def _is_binary(kind: pa.DataType) -> bool:
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a type holds bytes, in whatever layout."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))

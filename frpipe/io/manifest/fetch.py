@@ -6,11 +6,11 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, partial
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 from frpipe.core.config import Config
 from frpipe.core.reasons import Reason, Reject
 from frpipe.io.manifest.arrivals import Arrivals
-from frpipe.io.manifest.roots import Roots, misread
+from frpipe.io.manifest.roots import BAD, Roots
 from frpipe.io.manifest.row_ref import RowRef, embedded_photos
 from frpipe.io.manifest.shard_ref import ShardRef
 from frpipe.io.storage import uri as uris
@@ -92,6 +92,8 @@ class Fetcher:
         TOO_MANY_BYTES, BAD_MEMBER; and StorageError where an object store has no credentials for us or cannot
         be reached.
         """
+        if location.startswith(BAD):
+            raise Reject(Reason.BAD_ADDRESS, location.removeprefix(BAD))
         ref = RowRef.parse(location)
         if ref is not None:
             return _photo_of(next(self._bounded(embedded_photos([ref]))))
@@ -119,9 +121,7 @@ class Fetcher:
         raise AssertionError("the last attempt returns or raises")
 
     def _allowed(self, location: str) -> str:
-        """The same location. Raises Reject: BAD_ADDRESS, OUTSIDE_ROOT."""
-        if why := misread(location):
-            raise Reject(Reason.BAD_ADDRESS, why)
+        """The same location. Raises Reject: OUTSIDE_ROOT."""
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
         return location
@@ -136,20 +136,34 @@ class Fetcher:
         """Photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
         more are asked for while those take 256 MiB. folders: of each photo, as in `fetch`.
 
-        Embedded photos, and members of a .tar.gz, that follow each other are read in one pass.
+        Embedded photos of a file, and members of a .tar.gz, are read in one pass, whatever lies between them.
         """
         listed = list(locations)
         photos = list(zip(listed, folders or [None] * len(listed), strict=True))
-        for kind, run in groupby(photos, key=lambda photo: _kind(photo[0])):
-            if kind == "row":
-                refs = [RowRef.parse(location) for location, _ in run]
-                yield from self._bounded(embedded_photos([ref for ref in refs if ref]))
-            elif kind:
-                members = list(run)
-                shards = [ref for location, _ in members if (ref := ShardRef.parse(location))]
-                yield from self._bounded(self._shards.stream(shards, members[0][1]))
-            else:
-                yield from self._threaded(list(run), threads, max(ahead, 1))
+        kinds = [_kind(location) for location in listed]
+        together: dict[str, list[_Photo]] = {}
+        for kind, photo in zip(kinds, photos, strict=True):
+            together.setdefault(kind, []).append(photo)
+        with ExitStack() as stack:
+            answers = {
+                kind: stack.enter_context(closing(self._of_kind(kind, some, threads, max(ahead, 1))))
+                for kind, some in together.items()
+            }
+            for kind in kinds:
+                yield next(answers[kind])
+
+    def _of_kind(
+        self, kind: str, photos: Sequence[_Photo], threads: int, ahead: int
+    ) -> Generator[bytes | Reject, None, None]:
+        """Photos of one kind (see `_kind`), in order."""
+        places = [location for location, _ in photos]
+        if kind.startswith("row "):
+            yield from self._bounded(embedded_photos([ref for at in places if (ref := RowRef.parse(at))]))
+        elif kind:
+            members = [member for at in places if (member := ShardRef.parse(at))]
+            yield from self._bounded(self._shards.stream(members, photos[0][1]))
+        else:
+            yield from self._threaded(photos, threads, ahead)
 
     @cached_property
     def _shards(self) -> ShardReader:
@@ -166,9 +180,10 @@ class Fetcher:
     ) -> Iterator[tuple[int, bytes | Reject]]:
         """The same with their numbers, in order but for photos of slow web servers.
 
-        They come when they are there, and the others do not wait for them.
+        They come when they are there, and the others do not wait for them; but where photos are read in one
+        pass, too, all come in order.
         """
-        if not any(map(_is_web_photo, locations)):
+        if not any(map(_is_web_photo, locations)) or any(map(_kind, locations)):
             yield from enumerate(self.stream(locations, threads, ahead, folders))
             return
         from frpipe.io.manifest.web.host import host_of  # noqa: PLC0415
@@ -317,9 +332,9 @@ def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:
 
 
 def _kind(location: str) -> str:
-    """What photos share that are read together: `row`, or the .tar.gz they are in; empty: nothing."""
-    if RowRef.parse(location) is not None:
-        return "row"
+    """What photos share that are read in one pass: a file of rows, or a .tar.gz; empty: nothing."""
+    if ref := RowRef.parse(location):
+        return f"row {ref.file}"
     shard = ShardRef.parse(location)
     return shard.file if shard is not None and shard.is_streamed else ""
 

@@ -111,7 +111,7 @@ def _listed(entries: Iterable[Entry]) -> list[ListFile]:
         form = _form(entry.name)
         if form and not any(part.startswith("_") for part in PurePosixPath(entry.name).parts):
             found.append(ListFile(entry, *form, _keys(entry.name)))
-    return [file for file in found if ".json" not in PurePosixPath(file.name).suffixes] or found
+    return [file for file in found if PurePosixPath(_unpacked(file)).suffix.lower() != ".json"] or found
 
 
 def _single(place: str) -> tuple[Folder, list[ListFile]] | None:
@@ -159,14 +159,24 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 def _keys(name: str) -> dict[str, str | None]:
     keys: dict[str, str | None] = {}
     for part in PurePosixPath(name).parts[:-1]:
-        key, equals, value = part.partition("=")
+        written, equals, value = part.partition("=")
+        key = _decoded(written).strip()
         if key and equals:
-            if unquote(key) in keys:
+            if key in keys:
                 raise ManifestError(
                     f"{PurePosixPath(name).name} lies in two folders of one key", "rename one of them"
                 )
-            keys[unquote(key)] = None if value in ("", _NO_VALUE) else unquote(value)
+            keys[key] = None if value in ("", _NO_VALUE) else _decoded(value)
     return keys
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ManifestError(
+            "the name of a folder KEY=VALUE is not UTF-8 once it is decoded", "rename the folder"
+        ) from None
 
 
 def _unpacked(file: ListFile) -> str:

@@ -12,6 +12,7 @@ from frpipe.core.reasons import Reject
 from frpipe.io.manifest.columns import ID, LOCATION, URI
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.roots import folder_of
+from frpipe.io.manifest.row_ref import RowRef
 from frpipe.vision.decode import check_size
 from frpipe.vision.header import read_header
 
@@ -41,11 +42,17 @@ class Probe:
 
         Raises StorageError where an object store cannot be reached at all.
         """
-        locations = [place for _, place, _ in sorted(self._chosen, key=lambda each: each[1])]
+        locations = sorted((place for _, place, _ in self._chosen), key=_in_files)
         uris = {place: uri for _, place, uri in self._chosen}
         folders = [folder_of(uris[place], place) for place in locations]
         found = Fetcher.of(config).arrivals(locations, _AT_ONCE, _AT_ONCE, folders)
         return Counter(_judged(photo, config) for _, photo in found)
+
+
+def _in_files(place: str) -> tuple[str, int]:
+    """Sort key: rows of a file in their order, so that it is read once."""
+    ref = RowRef.parse(place)
+    return (ref.file, ref.row) if ref else (place, 0)
 
 
 def _judged(photo: bytes | Reject, config: Config) -> str:

@@ -94,17 +94,20 @@ _HALF_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|data:", re.IGNORECASE)
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
-def misread(image_uri: str, folder: str = "") -> str:
+# The location of a row whose address is none: why, behind this. No other location begins so.
+BAD = "bad+"
+
+
+def misread(image_uri: str, folder: str) -> str:
     """Why an address is none that is read here; an empty text where it is one.
 
-    A row with such an address keeps it as its location, and is rejected when its photo is to be read.
     folder: what relative paths start from.
     """
     scheme, rest = uris.split(image_uri)
     if scheme or not (":" in image_uri or "\\" in image_uri or image_uri.startswith("~")):
         return ""
     why = ""
-    if image_uri.startswith("~"):
+    if image_uri.startswith("~") and not _is_there(folder, image_uri):
         why = "~ is not replaced by a home folder: write the whole path"
     elif _DRIVE.match(image_uri):
         why = "a path of Windows: write it as this machine sees it"
@@ -112,9 +115,13 @@ def misread(image_uri: str, folder: str = "") -> str:
         why = "a scheme without //: write a plain path, or SCHEME:// and a path"
     elif rest != image_uri and _ENCODED.search(rest) and not os.path.lexists(rest):
         why = "percent-encoded, which is taken as written: write a plain path"
-    elif "\\" in rest and uris.is_local(folder) and not os.path.lexists(Path(folder, rest)):
+    elif "\\" in rest and uris.is_local(folder) and not _is_there(folder, rest):
         why = "backslashes between folders: write slashes"
     return why
+
+
+def _is_there(folder: str, path: str) -> bool:
+    return uris.is_local(folder) and os.path.lexists(Path(folder, path))
 
 
 class Resolver:
@@ -138,16 +145,18 @@ class Resolver:
     def resolve(self, image_uri: str) -> str:
         """Resolve an address to an absolute local path or a canonical URI.
 
-        What names a member of a shard is no path: the rules are for the shard.
+        What names a member of a shard is no path: the rules are for the shard. An address that is none
+        becomes `BAD` and the reason: the row is rejected when its photo is to be read.
         Raises BadRow with the rule that was broken.
         """
         if shard := ShardRef.parse(image_uri):
-            return str(ShardRef(self.resolve(shard.file), shard.member))
+            location = self.resolve(shard.file)
+            return location if location.startswith(BAD) else str(ShardRef(location, shard.member))
         if not image_uri or image_uri.isspace():
             raise BadRow(RowFault.NO_URI)
         if why := misread(image_uri, self._folder):
             self.misread[why] += 1
-            return image_uri
+            return BAD + why
         scheme, rest = uris.split(image_uri)
         if not rest or "\0" in rest or ("::" in image_uri and "://" in image_uri):
             raise BadRow(RowFault.BAD_PATH)

@@ -14,7 +14,7 @@ from frpipe.core.config import canonical_hash
 from frpipe.core.errors import ManifestError
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest import list_files
-from frpipe.io.manifest.columns import shown
+from frpipe.io.manifest.columns import is_binary, shown
 from frpipe.io.manifest.formats import csv, jsonl, parquet
 from frpipe.io.manifest.list_files import Format, ListFile
 from frpipe.io.manifest.types import common, has_null
@@ -155,7 +155,7 @@ class RowList:
 
     def _read(self, part: Part, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
         # A file that has none of the columns is read for the number of its rows.
-        names = [name for name in wanted.names if name in part.columns] or list(part.columns)[:1]
+        names = [name for name in wanted.names if name in part.columns] or [_smallest(part)]
         # A key of the folders may stand in the file, too: both must say the same.
         names += [key for key in part.file.keys if key in part.columns and key not in names]
         own, shown_name = [part.columns[name] for name in names], part.file.shown
@@ -168,6 +168,13 @@ class RowList:
                 found = jsonl.batches(file, shown_name, own, part.types)
             for rows in found:
                 yield _laid_out(rows.rename_columns(names), part, wanted)
+
+
+def _smallest(part: Part) -> str:
+    """A column that holds no photos, if there is one."""
+    kinds = {name: part.types.field(name).type for name in part.columns if name in part.types.names}
+    plain = (name for name, kind in kinds.items() if not (pa.types.is_nested(kind) or is_binary(kind)))
+    return next(plain, next(iter(part.columns)))
 
 
 def _schema(folder: Folder, file: ListFile, known: frozenset[str]) -> pa.Schema:

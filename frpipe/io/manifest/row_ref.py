@@ -37,7 +37,7 @@ class RowRef:
         if not location.startswith(_PREFIX):
             return None
         file, _, row = location[len(_PREFIX) :].rpartition("#")
-        return cls(file, int(row))
+        return cls(file, int(row)) if row.isascii() and row.isdigit() else None
 
 
 def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:

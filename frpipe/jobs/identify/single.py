@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from frpipe.core.config import Config
+from frpipe.core.migration import Answer
 from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.attributes import agreed, known_values
 from frpipe.gallery.gallery import Gallery
@@ -21,7 +22,7 @@ from frpipe.stages.models import Models
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Answer):
     """A person of the gallery, by the nearest of their templates."""
 
     subject_id: str
@@ -31,7 +32,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Identification:
+class Identification(Answer):
     """The answer: `subject_id`, or None for a stranger, with all that it rests on.
 
     expected_fpir: chance that a stranger is taken for somebody here, `1 - (1 - FMR)^templates`, as if the

@@ -55,7 +55,7 @@ class TestDetectors(DetectorKit):
         """Portraits, a small one, and three side by side."""
         paths = sorted(real_photos.glob("*/*.jpg"))
         single = [read(path) for path in paths[:: len(paths) // 4]]
-        return [*single, cv2.resize(single[1], (150, 150)), cv2.hconcat(single[:3])]
+        return [*single, cv2.resize(single[0], (150, 150), interpolation=cv2.INTER_AREA), cv2.hconcat(single[:3])]
 
     def test_finds_the_people_of_a_group(self, card: Card, session: Session, shared: Path) -> None:
         """Boxes of 2008_001009.jpg as annotated with the data set (left, top, width, height)."""

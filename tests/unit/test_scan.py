@@ -290,7 +290,7 @@ class TestLinks:
         _photos(tmp_path / "archive", "1.jpg")
         (tmp_path / "p").mkdir()
         (tmp_path / "p/1.jpg").symlink_to("../archive/1.jpg")
-        with pytest.raises(ManifestError, match="1 links that lead out") as caught:
+        with pytest.raises(ManifestError, match="1 link out of it") as caught:
             scan(str(tmp_path / "p"), str(tmp_path / "m.csv"))
         assert "--root" in caught.value.remedy
 

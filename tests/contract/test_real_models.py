@@ -57,7 +57,7 @@ class TestDetectors(DetectorKit):
         first, _, *others = paths[:: len(paths) // 4]  # the second of LFW has a face at its border
         single = [read(path) for path in (first, *others)]
         small = cv2.resize(single[0], (150, 150), interpolation=cv2.INTER_AREA)
-        return [*single, small, cv2.hconcat(single[:3])]
+        return [*single, small, cv2.flip(single[1], 1), cv2.hconcat(single[:3])]
 
     def test_finds_the_people_of_a_group(self, card: Card, session: Session, shared: Path) -> None:
         """Boxes of 2008_001009.jpg as annotated with the data set (left, top, width, height)."""

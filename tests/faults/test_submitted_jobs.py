@@ -10,7 +10,8 @@ from enrollment import ROOT
 from faulty_jobs import Job
 from injection import Point
 from kill_points import WORKERS, Bench, same
-from nights import Place, lfw_people
+from nights import Place
+from real_photos import people_with
 
 _FIRST, _SECOND = "2026-11-24", "2026-11-25"
 
@@ -49,7 +50,7 @@ def test_a_submitted_night_survives_the_loss_of_a_node(bench: Bench, shared: Pat
 
 def _two_nights(bench: Bench, shared: Path, root: Path, point: Point | None = None) -> Place:
     """point: in the second, which has a gallery to search."""
-    place, people = Place(root), lfw_people(shared, 3)[:8]
+    place, people = Place(root), people_with(3, shared / "data/lfw/images")[:8]
     for photos in people:
         place.add(photos[:1])
     bench.ready()

@@ -291,8 +291,8 @@ def test_where_nothing_gets_on_the_job_ends_with_a_diagnosis(cluster: Cluster, t
 
 def test_a_stall_names_the_pool_that_holds_up_the_others() -> None:
     class Flow:
-        def iter_rows(self) -> Iterator[dict[str, Any]]:
-            yield {"part": 0}
+        def iter_batches(self, **_: object) -> Iterator[pa.Table]:
+            yield pa.table({"part": [0]})
             lines = ("Locate): 0 active task(s), 9 finished, 9", "Embed): 2 active task(s), 1 finished, 1")
             raise ExecutionTimeoutError("\n".join(f"  - MapBatches({line} outputs taken" for line in lines))
 

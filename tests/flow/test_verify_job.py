@@ -179,7 +179,7 @@ def test_a_list_without_one_pair_to_compare_ends_with_a_code_of_its_own(
     for _ in ("first", "complete already"):
         code, out, err = _job(pairs, features, tmp_path / "r")
         assert code == 17
-        assert "none of 3 pairs could be compared" in err
+        assert "of 3 pairs none could be compared" in err
         assert "3 with a side missing" in out
         assert (tmp_path / "r/_SUCCESS").exists()
 
@@ -376,10 +376,10 @@ def test_more_photos_than_the_memory_holds_are_refused_with_the_arithmetic(
         ("a,c\nx,y\n", "columns a and b"),
         ("a,b\n", "no rows"),
         ("a,b\nx,y\nx,\n,y\n", "2 rows without a or b (row 2, 3)"),
-        ("a,b\nx,y\nx,y,z\n", "number of columns"),
+        ("a,b\nx,y\nx,y,z\n", "line 3 of p.csv: 3 values where the header has 2"),
         ("a,b,Decision\nx,y,1\n", "Decision"),
-        ("a,b,n,N\nx,y,1,1\n", "each name once"),
-        ("", "columns a and b"),
+        ("a,b,n,N\nx,y,1,1\n", "two columns named n"),
+        ("", "p.csv is empty"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused_before_anything_is_written(

@@ -24,6 +24,7 @@ from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.replay.job import Replay, Rescan
 from frpipe.jobs.rescan.affected import settings_to_look_again
+from frpipe.testing.executors import InThisProcess
 
 ROWS = 20
 UPSIDE_DOWN, LARGE, SMALLER, EMPTY, CUT_SHORT, MISSING = 1, 10, 7, 8, 12, 13
@@ -191,7 +192,7 @@ def test_the_job_does_it_beside_the_run_and_explains_itself(
 
 def _rescan(source: Path, output: Path, scope: Any = "all", *settings: str) -> Replay:
     config = load_config(None, [*settings_to_look_again(str(source)), *settings])
-    return Replay(str(source), Rescan(scope), str(output), config)
+    return Replay(str(source), Rescan(scope), str(output), config, InThisProcess())
 
 
 def _vectors(output: Path) -> dict[str, np.ndarray]:

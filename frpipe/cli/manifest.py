@@ -202,7 +202,8 @@ def _of_addresses(resolver: Resolver, bounded: bool) -> Iterator[str]:
         where = "storage.roots" if bounded else "the manifest's folder"
         yield f"{counted(resolver.linked, 'photos are')} reached by links, which stay inside {where}"
     if resolver.unbounded:
-        yield f"{counted(resolver.unbounded, 'photos have')} absolute paths; links are followed: no root"
+        paths = counted(resolver.unbounded, "photos have")
+        yield f"{paths} absolute paths; no root is set, so that links are followed"
     for why, count in resolver.misread.most_common():
         yield f"warning: a run would reject {counted(count, 'rows')} as bad_address: {why}"
 

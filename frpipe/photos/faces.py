@@ -114,8 +114,7 @@ def align(
     detector: str | None = None,
     config: Config | None = None,
 ) -> NDArray[np.uint8]:
-    """(size, size, 3) uint8 RGB: a face turned and scaled so that eyes, nose and mouth lie where embedders
-    expect them.
+    """(size, size, 3) uint8 RGB: a face, its eyes, nose and mouth moved to where embedders expect them.
 
     face: None for the largest near the centre. Raises FaceError as `crop` does.
     """

@@ -188,7 +188,7 @@ def test_a_score_that_is_no_number_is_a_failure_and_said(tmp_path: Path) -> None
     similarity = np.array(rows(PAIRS)["similarity"])
     similarity[3] = np.nan
     said, _ = evaluated(tmp_path, some(MATED | ~MATED, similarity=similarity))
-    assert said["warnings"] == ["1 pair has no score, though both sides had a face: failures"]
+    assert said["warnings"] == ["1 pair has no score, though both sides had a face: counted as failures"]
     assert (said["counts"]["mated"], said["counts"]["mated_lost"]) == (99, 1)
 
 

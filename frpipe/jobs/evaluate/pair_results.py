@@ -201,7 +201,7 @@ def _repeated(trials: PairTrials) -> list[str]:
 
 def _unscored(trials: PairTrials) -> list[str]:
     count = int(np.count_nonzero(~trials.completed & ~trials.lost_a & ~trials.lost_b))
-    words = f"{counted(count, 'pairs have')} no score, though both sides had a face: failures"
+    words = f"{counted(count, 'pairs have')} no score, though both sides had a face: counted as failures"
     return [words] if count else []
 
 

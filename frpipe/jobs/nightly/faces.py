@@ -88,7 +88,7 @@ def _warn(work: Work, found: photos.PhotoScan) -> None:
         )
     if strays := found.facts()["strays"]:
         work.say(
-            f"warning: {counted(strays, 'photos')} in no person's folder, out of the gallery. The page "
+            f"warning: {counted(strays, 'photos')} in no person's folder, kept out of the gallery. The page "
             'names them; move them, or leave them out with scan.glob: "*/*"'
         )
     if found.no_longer_taken:

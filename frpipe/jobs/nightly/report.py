@@ -115,9 +115,12 @@ def _photo_lines(scan: Facts) -> Iterator[str]:
     if others := scan.get("left_out"):
         yield f"left out   {', '.join(f'{name} {count:,}' for name, count in others.items())}"
     if strays := scan.get("strays"):
-        yield f"nobody's   {counted(strays, 'photos')} in no person's folder, out of the gallery"
+        yield f"nobody's   {counted(strays, 'photos')} in no person's folder, kept out of the gallery"
     if no_longer := scan.get("no_longer_taken"):
-        yield f"left out   {counted(no_longer, 'photos')} known before: scan.glob, scan.exclude, a system's"
+        yield (
+            f"left out   {counted(no_longer, 'photos')} known before, now excluded by scan.glob, "
+            "scan.exclude, or as a system's"
+        )
     if outside := scan.get("links_outside"):
         behind = scan["vanished_behind_links"]
         yield (

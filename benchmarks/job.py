@@ -27,7 +27,13 @@ def job(name: str, shared: Path, *settings: str) -> Side:
             *words,
         ]
 
-    few_words = ("--set", f"resources.part_rows={max(1, FEW // len(os.sched_getaffinity(0)))}")
+    # A few photos would be done without Ray, and the start of it would count as work on the others.
+    few_words = (
+        "--set",
+        f"resources.part_rows={max(1, FEW // len(os.sched_getaffinity(0)))}",
+        "--executor",
+        "ray",
+    )
     return Side(name, command, {"FRPIPE_MODEL_DIR": str(shared / "models")}, few_words)
 
 

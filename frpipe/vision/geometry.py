@@ -46,10 +46,10 @@ def similarity(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
     Rejects: DEGENERATE_LANDMARKS where `source` is not finite, spans less than a pixel, lies absurdly far
     away, or does not resemble `target`.
     """
-    src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    if not np.isfinite(src).all() or np.abs(src).max() > _MAX_COORDINATE_PX:
-        raise Reject(Reason.DEGENERATE_LANDMARKS, "not finite, or far outside of any photo")
     # In plain Python: for five points NumPy's calls cost more than the arithmetic.
+    src, dst = np.asarray(source, np.float64).tolist(), np.asarray(target, np.float64).tolist()
+    if not all(abs(number) <= _MAX_COORDINATE_PX for point in src for number in point):
+        raise Reject(Reason.DEGENERATE_LANDMARKS, "not finite, or far outside of any photo")
     z, src_centre = _centred(src)
     w, dst_centre = _centred(dst)
     spread, target_spread = _length(z), _length(w)
@@ -63,9 +63,9 @@ def similarity(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _centred(points: Points) -> tuple[list[complex], complex]:
+def _centred(points: list[list[float]]) -> tuple[list[complex], complex]:
     """Points (k, 2) as complex numbers about their mean, and the mean."""
-    numbers = [complex(x, y) for x, y in points.tolist()]
+    numbers = [complex(x, y) for x, y in points]
     centre = sum(numbers) / len(numbers)
     return [number - centre for number in numbers], centre
 
@@ -76,9 +76,13 @@ def _length(numbers: list[complex]) -> float:
 
 def invert(matrix: ArrayLike) -> NDArray[np.float64]:
     """The (2, 3) transform that undoes `matrix`. Raises numpy.linalg.LinAlgError where none does."""
-    forward = np.asarray(matrix, np.float64)
-    linear = np.linalg.inv(forward[:, :2])
-    return np.column_stack([linear, -linear @ forward[:, 2]])
+    # In plain Python, as `similarity`.
+    (a, b, x), (c, d, y) = np.asarray(matrix, np.float64).tolist()
+    area = a * d - b * c
+    if area == 0:
+        raise np.linalg.LinAlgError("a transform that cannot be undone")
+    a, b, c, d = d / area, -b / area, -c / area, a / area
+    return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]])
 
 
 def apply(matrix: ArrayLike, points: ArrayLike) -> Points:
@@ -90,5 +94,5 @@ def apply(matrix: ArrayLike, points: ArrayLike) -> Points:
 
 def reduction(matrix: ArrayLike) -> float:
     """Source pixels per target pixel along one axis, of a similarity from source to target."""
-    forward = np.asarray(matrix, np.float64)
-    return float(abs(np.linalg.det(forward[:, :2])) ** -0.5)
+    (a, b, _), (c, d, _) = np.asarray(matrix, np.float64).tolist()
+    return float(abs(a * d - b * c) ** -0.5)

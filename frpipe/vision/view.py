@@ -6,6 +6,7 @@ photo (EXIF applied, full size). Pixel centres lie at integers. Angles are degre
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -61,7 +62,9 @@ def square(photo: Photo, centre: ArrayLike, side: float, roll_deg: float, size: 
     centre: (x, y) and side: pixels of the original. size: of the view, pixels. A reduction is done by area.
     """
     frame = _square_frame(np.asarray(centre, np.float64), side / size, roll_deg, size)
-    matrix = (np.vstack([invert(frame), [0.0, 0.0, 1.0]]) @ _of_photo(photo))[:2]
+    back, of_photo = invert(frame), _of_photo(photo)
+    matrix = back[:, :2] @ of_photo[:2]
+    matrix[:, 2] += back[:, 2]
     return View(warp_square(photo.pixels, matrix, size, True, grid_of(photo)), frame)
 
 
@@ -117,7 +120,13 @@ def _unturned(quarter: int, width: int, height: int) -> Frame:
 
 
 def _square_frame(centre: Frame, px_per_pixel: float, roll_deg: float, size: int) -> Frame:
-    cosine, sine = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
-    linear = px_per_pixel * np.array([[cosine, -sine], [sine, cosine]])
-    middle = np.full(2, (size - 1) / 2)
-    return np.column_stack([linear, centre - linear @ middle])
+    roll = math.radians(roll_deg)
+    cosine, sine = px_per_pixel * math.cos(roll), px_per_pixel * math.sin(roll)
+    x, y = centre.tolist()
+    middle = (size - 1) / 2
+    return np.array(
+        [
+            [cosine, -sine, x - (cosine - sine) * middle],
+            [sine, cosine, y - (sine + cosine) * middle],
+        ]
+    )

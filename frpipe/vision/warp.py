@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from frpipe.vision.geometry import apply, invert, reduction
+from frpipe.vision.geometry import invert, reduction
 
 Pixels = NDArray[np.uint8]
 # Whole cells kept around the region sampled, so that bilinear sampling never meets its cut edge.
@@ -43,24 +43,32 @@ def warp_square(
     """
     height, width = pixels.shape[:2]
     factor = area_factor(min(reduction(matrix), max(height, width))) if antialias else 1
-    edge = size - 0.5
-    corners = apply(invert(matrix), [[-0.5, -0.5], [edge, -0.5], [-0.5, edge], [edge, edge]])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    while float((high - low).max()) / factor > _MAX_WARP_SIDE_PX and max(height, width) > _MAX_WARP_SIDE_PX:
+    low_x, high_x, low_y, high_y = _extent(matrix, size)
+    longest = max(high_x - low_x, high_y - low_y)
+    while longest / factor > _MAX_WARP_SIDE_PX and max(height, width) > _MAX_WARP_SIDE_PX:
         factor *= 2
-    across = _span(low[0], high[0], factor, grid[0], width)
-    down = _span(low[1], high[1], factor, grid[1], height)
+    across = _span(low_x, high_x, factor, grid[0], width)
+    down = _span(low_y, high_y, factor, grid[1], height)
     if len(across) == 0 or len(down) == 0:
         return np.zeros((size, size, 3), np.uint8)
     reduced = reduce_area(_cut(pixels, across, down), factor)
     # Cell u covers source pixels across.start + u*factor .. across.start + (u+1)*factor - 1.
     first = np.array([across.start, down.start]) + (factor - 1) / 2
-    linear = matrix[:, :2]
-    combined = np.column_stack([linear * factor, linear @ first + matrix[:, 2]])
+    combined = matrix * factor
+    combined[:, 2] = matrix[:, :2] @ first + matrix[:, 2]
     crop: Pixels = cv2.warpAffine(
         reduced, combined, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
     )
     return crop
+
+
+def _extent(matrix: NDArray[np.float64], size: int) -> tuple[float, float, float, float]:
+    """What a target of `size` pixels a side sees of the source: lowest and highest x, then y."""
+    (a, b, x), (c, d, y) = invert(matrix).tolist()
+    ends = (-0.5, size - 0.5)
+    xs = [a * u + b * v + x for u in ends for v in ends]
+    ys = [c * u + d * v + y for u in ends for v in ends]
+    return min(xs), max(xs), min(ys), max(ys)
 
 
 def reduce_area(pixels: Pixels, factor: int) -> Pixels:

@@ -92,9 +92,9 @@ class _ModelTime:
             return _cpu_ms() - before - self._ms
 
     def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(detector: Detector, *arguments: Any) -> Any:
+        def timed(detector: Detector, *arguments: Any, **settings: Any) -> Any:
             before = _cpu_ms()
-            result = method(detector, *arguments)
+            result = method(detector, *arguments, **settings)
             self._ms += _cpu_ms() - before
             return result
 

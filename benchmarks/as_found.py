@@ -177,7 +177,7 @@ def _looks(locator: Locator, photos: Sequence[bytes]) -> dict[str, Any]:
 def _embed_ms(name: str, crops: list[Array]) -> float:
     """CPU time of a crop."""
     card = Registry.default().card_for("embedder", name)
-    embedder = load_embedder(card, Config().embed, Config().resources.embed)
+    embedder = load_embedder(card, Config().embedder, Config().resources.embed)
     stack = np.stack(crops)
     embedder.embed(stack[:8])
     return statistics.median(_cpu_ms(lambda: embedder.embed(stack)) for _ in range(3)) / len(crops)

@@ -201,7 +201,7 @@ def _same(photos: list[bytes], scaled: list[Located], whole: list[Located]) -> d
     }
     for name in EMBEDDERS:
         card = Registry.default().card_for("embedder", name)
-        embedder = load_embedder(card, Config().embed, Config().resources.embed)
+        embedder = load_embedder(card, Config().embedder, Config().resources.embed)
         ours, theirs, same_points = (
             _unit(embedder, [getattr(pair, kind) for pair in pairs]) for kind in ("scaled", "whole", "moved")
         )

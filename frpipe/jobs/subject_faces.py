@@ -18,6 +18,8 @@ from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SU
 from frpipe.stages.subject_face import subject_faces
 
 SubjectPolicy = Literal["centre-largest", "largest", "require-one"]
+BY_RULE = "frpipe.by_rule"
+"""A column of candidates, null but for the face of each photo that the rule takes. No gallery has it."""
 IMAGE_NAMES = ["image_id", "width", "height", "faces_detected", "faces"]
 # Eyes of the ArcFace template at 112 pixels: what is nearer together is enlarged and gains no detail.
 _TEMPLATE_EYES_PX = 35.24
@@ -28,14 +30,23 @@ Mask = NDArray[np.bool_]
 
 
 def templates_of(
-    images: pa.Table, faces: pa.Table, policy: SubjectPolicy, enrolled_at: datetime
+    images: pa.Table,
+    faces: pa.Table,
+    policy: SubjectPolicy,
+    enrolled_at: datetime,
+    *,
+    candidates: bool = False,
 ) -> tuple[pa.Table, Counter[str]]:
     """Templates of one part, and how many faces were left out by reason: their sum is the rows of `faces`.
 
     Reasons: `no_subject` (the manifest names nobody), `another_face` (a bystander), `many_faces` (require-one
-    and more than one face found). images: at least IMAGE_NAMES.  faces: all columns.
+    and more than one face found). images: at least IMAGE_NAMES.  faces: all columns.  candidates: the others
+    on the photos too, though they are counted as left out, and behind all the column BY_RULE.
     """
     kept, left_out = _subjects_faces(images, faces, policy)
+    by_rule = kept
+    if candidates:
+        kept = pc.is_in(faces["image_id"], value_set=faces["image_id"].filter(pa.array(kept))).to_numpy()
     faces = faces.filter(pa.array(kept))
     columns: dict[str, Any] = {name: faces[name] for name in (URI, EMBEDDING)}
     # A run from before ids were brought to NFC has them as its manifest wrote them.
@@ -48,7 +59,11 @@ def templates_of(
     schema = template_schema(faces.schema.field(EMBEDDING).type.list_size, own)
     columns |= {name: as_text(column) for name, column in own.items()}
     arrays = [columns[field.name].cast(field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema), left_out
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    if candidates:
+        marks = pa.array(["yes"] * int(kept.sum()), pa.string(), mask=~by_rule[kept])
+        table = table.append_column(pa.field(BY_RULE, pa.string()), marks)
+    return table, left_out
 
 
 def quality(

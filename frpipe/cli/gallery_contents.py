@@ -16,6 +16,7 @@ from frpipe.cli.gallery_parser import (
     add_config,
     add_likeness,
     add_photos,
+    add_subject_face,
     answer,
     command,
     identifier,
@@ -129,6 +130,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=FACES,
         help="which face of a photo counts (default: centre-largest; with --photo require-one)",
     )
+    add_subject_face(parser, "with --features: ")
     add_photos(parser)
     add_likeness(parser)
     add_config(parser)
@@ -184,6 +186,8 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         )
     if options.embedder is not None:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
+    if options.subject_face is not None:
+        raise ConfigError("--subject-face goes with --features", "choose with --faces")
     from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.jobs.gallery_photo import enroll_photos
@@ -222,6 +226,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         options.strict,
         options.threshold,
         embedder=options.embedder,
+        subject_face=options.subject_face or "rule",
     )
     with doubts_shown():
         done = job.run()

@@ -19,6 +19,7 @@ Run = Callable[[argparse.Namespace], int]
 FACES = ("centre-largest", "largest", "require-one")
 POLICIES = ("skip", "replace", "append")
 TEMPLATES = ("all", "mean", "quality-mean", "medoid")
+SUBJECT_FACES = ("rule", "agreeing")
 
 
 def command(
@@ -55,6 +56,17 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
         "--same-photos",
         action="store_true",
         help="photos that lay at another place before are the same ones, though they have changed",
+    )
+
+
+def add_subject_face(parser: argparse.ArgumentParser, condition: str = "") -> None:
+    """Add who has the last word on which face of a photo is its subject's. condition: before the help."""
+    parser.add_argument(
+        "--subject-face",
+        choices=SUBJECT_FACES,
+        help=f"{condition}the face that --faces takes, or the one that agrees with the person's other photos "
+        "in the run, which has to have all faces (detect.policy: all); the result says where they differ "
+        "(default: rule)",
     )
 
 

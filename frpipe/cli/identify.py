@@ -1,19 +1,22 @@
-"""`frpipe identify PHOTO --gallery G`: who is on this photo?"""
+"""`frpipe identify PHOTO ... --gallery G`: who is on these photos?"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config, positive
 from frpipe.cli.job_options import add_threshold
 from frpipe.cli.table import printable, table
 from frpipe.core.counted import counted
+from frpipe.core.errors import ConfigError, FaceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frpipe.core.threshold import Threshold
     from frpipe.jobs.identify.single import Identification
 
@@ -23,9 +26,11 @@ examples:
   frpipe identify a.jpg --gallery G --threshold 0.55 --top 3
   frpipe identify a.jpg --gallery G --threshold-card card.json
   frpipe identify a.jpg --gallery G --set embed.model=mobilefacenet_npm --json
+  frpipe identify --gallery G --photo a.jpg b.jpg c.jpg
 
 --threshold is a cosine SIMILARITY, as in all commands; --distance D, as in the lecture, is 1 - D of it. Exit
-code: 0 for either answer; with --check, 12 for a stranger; 10 for a gallery of another model.
+code: 0 for either answer; with --check, 12 for a stranger; 8 for a photo that gives no face, once the others
+are answered; 10 for a gallery of another model. --json is a list where there are several photos.
 """
 
 
@@ -34,11 +39,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "identify",
         help="find who of a gallery is on a photo",
-        description="Compare the face on a photo with everybody in a gallery: an id, or a stranger.",
+        description="Compare the face on a photo, or on each of several, with everybody in a gallery: an id, "
+        "or a stranger.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("photo", metavar="PHOTO", help="path or URI of a photo")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="path or URI of a photo")
+    parser.add_argument(
+        "--photo",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="more",
+        metavar="PHOTO",
+        help="more photos; may be repeated",
+    )
     parser.add_argument("--gallery", required=True, metavar="G", help="folder or s3:// prefix")
     add_threshold(parser, "from here up it is that person")
     parser.add_argument(
@@ -57,11 +72,14 @@ def _run(options: argparse.Namespace) -> int:
     from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.io import threshold_file
-    from frpipe.jobs.identify.single import identify
+    from frpipe.jobs.identify.single import identify_each
 
+    photos = [*options.photos, *options.more]
+    if not photos:
+        raise ConfigError("no photo is given", "name one or several: frpipe identify PHOTO --gallery G")
     config = load_config(options.config, options.set)
-    result = identify(
-        options.photo,
+    results = identify_each(
+        photos,
         Gallery.open(options.gallery),
         config,
         threshold=options.threshold,
@@ -69,12 +87,46 @@ def _run(options: argparse.Namespace) -> int:
         top=options.top,
         faces=options.faces,
     )
-    print(json.dumps(result.as_dict(), indent=1, ensure_ascii=False) if options.json else _text(result))
-    return EXIT_NO if options.check and result.stranger else 0
+    answered = [result for result in results if not isinstance(result, FaceError)]
+    if len(photos) == 1 and not answered:
+        raise next(result for result in results if isinstance(result, FaceError))
+    print(_json(photos, results) if options.json else _text(photos, results))
+    if failed := len(photos) - len(answered):
+        raise FaceError(
+            f"{failed:,} of {counted(len(photos), 'photos')} without an answer", "the output says why of each"
+        )
+    return EXIT_NO if options.check and any(result.stranger for result in answered) else 0
 
 
-def _text(result: Identification) -> str:
-    limit = result.threshold
+def _json(photos: Sequence[str], results: Sequence[Identification | FaceError]) -> str:
+    """The result of one photo; of several a list, in their order, each with its photo."""
+    each: list[dict[str, Any]] = [_plain(result) for result in results]
+    named = [{"photo": photo, **one} for photo, one in zip(photos, each, strict=True)]
+    return json.dumps(named if len(photos) > 1 else each[0], indent=1, ensure_ascii=False)
+
+
+def _plain(result: Identification | FaceError) -> dict[str, Any]:
+    if isinstance(result, FaceError):
+        return {"error": {"code": result.code, "message": result.message, "remedy": result.remedy}}
+    return result.as_dict()
+
+
+def _text(photos: Sequence[str], results: Sequence[Identification | FaceError]) -> str:
+    """A section for each photo, and what is the same for all of them once."""
+    sections = [
+        f"error [{result.code}]: {result}" if isinstance(result, FaceError) else _section(result)
+        for result in results
+    ]
+    if len(photos) > 1:
+        named = zip(photos, sections, strict=True)
+        sections = [f"{printable(photo)}\n{textwrap.indent(section, '  ')}\n" for photo, section in named]
+    first = next((result for result in results if not isinstance(result, FaceError)), None)
+    if first is not None:
+        sections += [_wrapped(_threshold(first.threshold)), _wrapped(_warning(first))]
+    return "\n".join(sections).rstrip()
+
+
+def _section(result: Identification) -> str:
     rows = [
         (rank, c.subject_id, f"{c.similarity:.4f}", f"{c.distance:.4f}", *_attributes(c.attributes))
         for rank, c in enumerate(result.candidates, start=1)
@@ -89,10 +141,8 @@ def _text(result: Identification) -> str:
             f"{counted(result.subjects, 'people')}, {counted(result.templates, 'templates')}, "
             f"version {result.version}; "
             f"{result.model}, {result.face_policy} of {result.faces_found}, quality {result.quality:.2f}",
-            _wrapped(_threshold(limit)),
-            _wrapped(_warning(result)),
         )
-    ).rstrip()
+    )
 
 
 def _who(result: Identification) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.config import Config, canonical_hash
-from frpipe.core.schema import SCHEMA_VERSION, WITH_CAPTURE_TIMES
+from frpipe.core.schema import LATER_COLUMNS, SCHEMA_VERSION, WITH_CAPTURE_TIMES
 
 # Raised by hand when the code of decode, detect, align or embed changes what it computes. A recipe of a
 # single look at each photo is of version 1, and is computed as it was then. Further stages have versions of
@@ -30,6 +30,7 @@ class Recipe:
     `looks`: what counts as sure, with the facts of the judge; None where faces are looked at once.
     `further`: of each embedder behind the first, by its name, what `embedder` is of that.
     `stages`: of each further stage its version, its models, its reasons, and whether it changes vectors.
+    `columns`: which of the later columns of `faces` it writes; it changes no vector.
     """
 
     settings: dict[str, Any]
@@ -38,6 +39,7 @@ class Recipe:
     looks: dict[str, Any] | None = None
     further: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    columns: tuple[str, ...] = LATER_COLUMNS
 
     @classmethod
     def of(
@@ -58,7 +60,8 @@ class Recipe:
     def stored(cls, known: Mapping[str, Any]) -> Recipe:
         """From `as_dict`, as `run.json` has it."""
         first = known["settings"], known["detector"], known["embedder"]
-        return cls(*first, known.get("looks"), known.get("embedders", {}), known.get("stages", {}))
+        more = known.get("looks"), known.get("embedders", {}), known.get("stages", {})
+        return cls(*first, *more, columns=tuple(known.get("columns", ())))
 
     def of_embedder(self, name: str) -> Recipe:
         """The recipe of a run whose only embedder is one of the further ones: its vectors are the same."""
@@ -143,6 +146,7 @@ class Recipe:
             "embedder": self.embedder,
             **({"embedders": self.further} if self.further else {}),
             **({"stages": self.stages} if self.stages else {}),
+            **({"columns": [*self.columns]} if self.columns else {}),
         }
         return facts if self.algorithm == SINGLE_LOOK else {**facts, "looks": self.looks}
 

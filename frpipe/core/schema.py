@@ -6,19 +6,25 @@ manifest travel behind ours under their own names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 # Version 1 has no columns on turns and second looks: recipes that look once at a photo write it still.
-# Version 3 has times of capture, which recipes write that ask for them.
+# Version 3 has times of capture, which recipes write that ask for them. There is no further number: what came
+# later has a name, which a recipe lists, so that each such column is there or not for itself.
 SCHEMA_VERSION, WITH_CAPTURE_TIMES = 2, 3
+IS_SUBJECT = "is_subject"
+LATER_COLUMNS = (IS_SUBJECT,)
+"""Columns of `faces` that outputs begun by older code go on without."""
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
 BYTES_NAME = "image_bytes"
 # In the metadata of a field: the further stage that wrote it, so that nobody takes it for the manifest's.
 _STAGE = b"frpipe.stage"
+# In that of a later column: that it is ours, though a manifest of before may have had one of its name.
+_LATER = {b"frpipe.column": b"later"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Column:
 
     @property
     def field(self) -> pa.Field:
-        return pa.field(self.name, self.type, self.nullable)
+        return pa.field(self.name, self.type, self.nullable, _LATER if self.name in LATER_COLUMNS else None)
 
     def field_of(self, stage: str) -> pa.Field:
         """The field of a column that a further stage writes."""
@@ -91,6 +97,11 @@ _FACE_COLUMNS_HEAD = (
     _ID,
     _URI,
     Column("face_index", pa.int32(), "0 for the best scored face of the photo"),
+    Column(
+        IS_SUBJECT,
+        pa.bool_(),
+        "whether it is the photo's subject: true for one face of each `ok` photo, whoever that is",
+    ),
     _SUBJECT,
     Column("face_policy", pa.string(), "which faces of a photo were kept"),
     Column("box_x1", pa.float32(), "left edge, pixels of the upright photo"),
@@ -153,16 +164,22 @@ def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
     return tuple(column for column in IMAGE_COLUMNS if column.since <= version)
 
 
-def face_columns(dim: int, version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
-    """Columns of `faces` for embeddings of `dim` numbers, in a version of the schema."""
+def face_columns(
+    dim: int, version: int = SCHEMA_VERSION, later: Collection[str] = LATER_COLUMNS
+) -> tuple[Column, ...]:
+    """Columns of `faces` for embeddings of `dim` numbers, in a version of the schema.
+
+    later: which of LATER_COLUMNS are among them.
+    """
     embedding = Column("embedding", vector_type(dim), "unit vector of the face")
+    left_out = {*LATER_COLUMNS} - {*later}
     columns = (*_FACE_COLUMNS_HEAD, embedding, *_FACE_COLUMNS_TAIL)
-    return tuple(column for column in columns if column.since <= version)
+    return tuple(column for column in columns if column.since <= version and column.name not in left_out)
 
 
-def reserved_names(version: int = SCHEMA_VERSION) -> frozenset[str]:
+def reserved_names(version: int = SCHEMA_VERSION, later: Collection[str] = LATER_COLUMNS) -> frozenset[str]:
     """Names that a manifest may not use for columns of its own."""
-    names = {column.name for column in (*image_columns(version), *face_columns(1, version))}
+    names = {column.name for column in (*image_columns(version), *face_columns(1, version, later))}
     return frozenset(names - set(MANIFEST_NAMES))
 
 
@@ -174,10 +191,19 @@ def image_schema(
 
 
 def face_schema(
-    dim: int, extra: pa.Schema, version: int = SCHEMA_VERSION, staged: Iterable[pa.Field] = ()
+    dim: int,
+    extra: pa.Schema,
+    version: int = SCHEMA_VERSION,
+    staged: Iterable[pa.Field] = (),
+    later: Collection[str] = LATER_COLUMNS,
 ) -> pa.Schema:
     """Schema of `faces`: the columns of further stages behind ours, the manifest's own last."""
-    return pa.schema([*(column.field for column in face_columns(dim, version)), *staged, *extra])
+    return pa.schema([*(column.field for column in face_columns(dim, version, later)), *staged, *extra])
+
+
+def later_columns_of(faces: pa.Schema) -> tuple[str, ...]:
+    """Which of LATER_COLUMNS a table of faces has as ours."""
+    return tuple(field.name for field in faces if _LATER.items() <= (field.metadata or {}).items())
 
 
 def stage_of(field: pa.Field) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from frpipe.core.config import Config
 from frpipe.core.night_config import NightConfig
 from frpipe.core.recipe import SINGLE_LOOK
+from frpipe.core.schema import LATER_COLUMNS
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
@@ -33,6 +34,11 @@ def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda 
     if Models.of(config).recipe.algorithm != SINGLE_LOOK:
         say(_SAID)
     return config.single_look()
+
+
+def columns_of(begun: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The later columns of `faces` for an output whose run.json holds the recipe `begun`; None: a new one."""
+    return LATER_COLUMNS if not begun else tuple(n for n in LATER_COLUMNS if n in begun.get("columns", ()))
 
 
 def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None) -> Config:

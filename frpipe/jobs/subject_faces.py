@@ -12,33 +12,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.core.reasons import Reject
-from frpipe.core.schema import face_columns, stage_of
+from frpipe.core.schema import face_columns, later_columns_of, stage_of
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
-from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.policy import choose
+from frpipe.stages.subject_face import subject_faces
 
 SubjectPolicy = Literal["centre-largest", "largest", "require-one"]
+BY_RULE = "frpipe.by_rule"
+"""A column of candidates, null but for the face of each photo that the rule takes. No gallery has it."""
 IMAGE_NAMES = ["image_id", "width", "height", "faces_detected", "faces"]
 # Eyes of the ArcFace template at 112 pixels: what is nearer together is enlarged and gains no detail.
 _TEMPLATE_EYES_PX = 35.24
 # The first percentile of 4,995 LFW photos: such a crop counts one half.
 _HALF_SHARP = 30.0
-_BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
 
 Mask = NDArray[np.bool_]
 
 
 def templates_of(
-    images: pa.Table, faces: pa.Table, policy: SubjectPolicy, enrolled_at: datetime
+    images: pa.Table,
+    faces: pa.Table,
+    policy: SubjectPolicy,
+    enrolled_at: datetime,
+    *,
+    candidates: bool = False,
 ) -> tuple[pa.Table, Counter[str]]:
     """Templates of one part, and how many faces were left out by reason: their sum is the rows of `faces`.
 
     Reasons: `no_subject` (the manifest names nobody), `another_face` (a bystander), `many_faces` (require-one
-    and more than one face found). images: at least IMAGE_NAMES.  faces: all columns.
+    and more than one face found). images: at least IMAGE_NAMES.  faces: all columns.  candidates: the others
+    on the photos too, though they are counted as left out, and behind all the column BY_RULE.
     """
     kept, left_out = _subjects_faces(images, faces, policy)
+    by_rule = kept
+    if candidates:
+        kept = pc.is_in(faces["image_id"], value_set=faces["image_id"].filter(pa.array(kept))).to_numpy()
     faces = faces.filter(pa.array(kept))
     columns: dict[str, Any] = {name: faces[name] for name in (URI, EMBEDDING)}
     # A run from before ids were brought to NFC has them as its manifest wrote them.
@@ -51,7 +59,11 @@ def templates_of(
     schema = template_schema(faces.schema.field(EMBEDDING).type.list_size, own)
     columns |= {name: as_text(column) for name, column in own.items()}
     arrays = [columns[field.name].cast(field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema), left_out
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    if candidates:
+        marks = pa.array(["yes"] * int(kept.sum()), pa.string(), mask=~by_rule[kept])
+        table = table.append_column(pa.field(BY_RULE, pa.string()), marks)
+    return table, left_out
 
 
 def quality(
@@ -72,40 +84,19 @@ def _subjects_faces(images: pa.Table, faces: pa.Table, policy: SubjectPolicy) ->
     kept: Mask = pc.not_equal(subjects, "").to_numpy().astype(bool)
     left_out = Counter(no_subject=int((~kept).sum()))
     photos = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks()).to_numpy()
-    found = np.bincount(photos, minlength=images.num_rows)
     if policy == "require-one":
+        found = np.bincount(photos, minlength=images.num_rows)
         found = np.maximum(found, pc.fill_null(images["faces_detected"], 0).to_numpy())
-    order = np.argsort(photos, kind="stable")
-    for photo in np.flatnonzero(found > 1):
-        first, last = np.searchsorted(photos[order], [photo, photo + 1])
-        rows = order[first:last]
-        if not len(rows) or not kept[rows[0]]:
-            continue
-        chosen = _choice(images, int(photo), faces.take(rows), policy, int(found[photo]))
-        left_out["many_faces" if chosen is None else "another_face"] += len(rows) - (chosen is not None)
-        kept[rows] = False
-        if chosen is not None:
-            kept[rows[chosen]] = True
-    return kept, +left_out
-
-
-def _choice(images: pa.Table, photo: int, faces: pa.Table, policy: SubjectPolicy, found: int) -> int | None:
-    """Which of a photo's faces is the subject's; None where the policy says that it has too many."""
-    if policy == "require-one" and found > 1:
-        return None
-    boxes = np.stack([faces[name].to_numpy() for name in _BOX], axis=1)
-    points = np.zeros((len(boxes), 5, 2), np.float32)
-    width, height = (images[name][photo].as_py() for name in ("width", "height"))
-    try:
-        best = choose(Faces(boxes, faces["score"].to_numpy(), points), width, height, policy)
-    except Reject:
-        return None
-    return int(np.flatnonzero((boxes == best.boxes[0]).all(axis=1))[0])
+        others, why = found[photos] > 1, "many_faces"
+    else:
+        others, why = ~subject_faces(images, faces, photos, policy), "another_face"
+    left_out[why] = int(np.count_nonzero(kept & others))
+    return kept & ~others, +left_out
 
 
 def _own_columns(faces: pa.Table) -> dict[str, pa.ChunkedArray]:
     """The manifest's own columns; one with the name of a column of the gallery is prefixed manifest_."""
-    ours = {column.name for column in face_columns(1)}
+    ours = {column.name for column in face_columns(1, later=())} | {*later_columns_of(faces.schema)}
     names = [field.name for field in faces.schema if field.name not in ours and stage_of(field) is None]
     return {f"manifest_{name}" if name in FIXED_COLUMNS else name: faces[name] for name in names}
 

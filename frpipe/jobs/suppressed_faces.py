@@ -25,17 +25,19 @@ def templates_of(
     barred: Suppressions,
     *,
     source: str = "",
+    candidates: bool = False,
 ) -> tuple[pa.Table, Counter[str]]:
     """As `subject_faces.templates_of`, with one more reason for a face that is left out: `suppressed`.
 
     A face is suppressed with its person, or with its photo by id or content. images: at least IMAGE_NAMES.
-    source: what the gallery has before the ids of these photos.
+    source: what the gallery has before the ids of these photos.  candidates: as there.
     """
     if not barred:
-        return subject_faces.templates_of(images, faces, policy, enrolled_at)
+        return subject_faces.templates_of(images, faces, policy, enrolled_at, candidates=candidates)
     named = pa.table({"image_id": sourced(images["image_id"], source), CONTENT: images[CONTENT]})
     photos = images.filter(pa.array(barred.mask(named)))["image_id"]
     out = barred.mask(faces.select(["subject_id"]))
     out |= pc.is_in(faces["image_id"], value_set=photos.combine_chunks()).to_numpy()
-    kept, left_out = subject_faces.templates_of(images, faces.filter(pa.array(~out)), policy, enrolled_at)
+    others = faces.filter(pa.array(~out))
+    kept, left_out = subject_faces.templates_of(images, others, policy, enrolled_at, candidates=candidates)
     return kept, left_out + Counter(suppressed=int(np.count_nonzero(out)))

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from frpipe.core.config import Config
-from frpipe.core.errors import ConfigError
+from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.migration import Answer, also_called
 from frpipe.core.threshold import ThresholdCard, least_similarity
 from frpipe.gallery import gallery as galleries
@@ -26,6 +26,9 @@ from frpipe.jobs.photo import spec_of
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.photos.faces import settings
 
+# The class below has a method `list`.
+Several = list[str] | list[Path] | list[str | Path] | tuple[str | Path, ...]
+Answers = list[Identification | FaceError]
 _FIXED = ("subject_id", TEMPLATES, "enrolled_at")
 
 
@@ -110,7 +113,7 @@ class Gallery:
         """Delete everybody, to fill the gallery anew: nobody is suppressed."""
         return lifecycle.clear(self._stored)
 
-    @also_called(img_path="photo")
+    @overload
     def identify(
         self,
         photo: str | Path,
@@ -120,24 +123,70 @@ class Gallery:
         card: ThresholdCard | None = None,
         top: int = 5,
         faces: SubjectPolicy = "centre-largest",
-    ) -> Identification:
-        """Say who is on a photo, or nobody: `subject_id` is None for a stranger.
+    ) -> Identification: ...
+
+    @overload
+    def identify(
+        self,
+        photo: Several,
+        *,
+        threshold: float | None = None,
+        distance: float | None = None,
+        card: ThresholdCard | None = None,
+        top: int = 5,
+        faces: SubjectPolicy = "centre-largest",
+    ) -> Answers: ...
+
+    @also_called(img_path="photo")
+    def identify(
+        self,
+        photo: str | Path | Several,
+        *,
+        threshold: float | None = None,
+        distance: float | None = None,
+        card: ThresholdCard | None = None,
+        top: int = 5,
+        faces: SubjectPolicy = "centre-largest",
+    ) -> Identification | Answers:
+        """Say who is on a photo, or on each of several: `subject_id` is None for a stranger.
 
         threshold: a similarity, or in its place `distance`; None takes the threshold card, and without one
-        the embedder's.  Raises ConfigError where more than one of the three is given.
+        the embedder's.  Of several photos the answers are in their order, and a FaceError stands in the place
+        of one without a face; of a single photo it is raised.
+        Raises ConfigError where more than one of threshold, distance and card is given.
         """
         if sum(given is not None for given in (threshold, distance, card)) > 1:
             raise ConfigError("a threshold is given more than once", "give one of threshold, distance, card")
         if distance is not None:
             threshold = least_similarity(distance)
-        return single.identify(
-            str(photo), self._stored, self._config, threshold=threshold, card=card, top=top, faces=faces
+        alone = isinstance(photo, str | Path)
+        photos = [str(photo)] if isinstance(photo, str | Path) else [str(each) for each in photo]
+        found = single.identify_each(
+            photos, self._stored, self._config, threshold=threshold, card=card, top=top, faces=faces
         )
+        if not alone:
+            return found
+        if isinstance(found[0], FaceError):
+            raise found[0]
+        return found[0]
+
+
+@overload
+def identify(photo: str | Path, gallery: str | Path | Gallery, **wishes: Any) -> Identification: ...
+
+
+@overload
+def identify(photo: Several, gallery: str | Path | Gallery, **wishes: Any) -> Answers: ...
 
 
 @also_called(img_path="photo", db_path="gallery")
-def identify(photo: str | Path, gallery: str | Path | Gallery, **wishes: Any) -> Identification:
-    """Say who of a gallery (its folder, or one that is open) is on a photo: see `Gallery.identify`."""
+def identify(
+    photo: str | Path | Several, gallery: str | Path | Gallery, **wishes: Any
+) -> Identification | Answers:
+    """Say who of a gallery (its folder, or one that is open) is on a photo, or on each of several.
+
+    See `Gallery.identify`.
+    """
     opened = gallery if isinstance(gallery, Gallery) else Gallery(str(gallery))
     return opened.identify(photo, **wishes)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from frpipe.core.config import Config
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import reserved_names
+from frpipe.core.schema import LATER_COLUMNS, reserved_names
 from frpipe.io.output.embeddings import reserved
 from frpipe.models.card import Card
 from frpipe.stages.models import Models, StageCards
@@ -18,7 +20,8 @@ class RunSpec(BaseModel):
     """Orders for the workers of one launch of a run. `launch` is new each time the command is started.
 
     claim: the name of the output's claim; empty: not compared.  config, judge, further, stage_cards: as
-    `Models` has them.  obeyed: whom and what not to enroll; no part of the recipe, and in no file of the run.
+    `Models` has them.  columns: as `Recipe` has them.  obeyed: whom and what not to enroll; no part of the
+    recipe, and in no file of the run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +35,7 @@ class RunSpec(BaseModel):
     judge: Card | None = None
     further: tuple[Card, ...] = ()
     stage_cards: StageCards = {}
+    columns: tuple[str, ...] = LATER_COLUMNS
     # Ray may write the text of what a worker is given to its own logs.
     obeyed: Obeyed = Field(NOBODY, repr=False)
 
@@ -59,12 +63,13 @@ class RunSpec(BaseModel):
     @property
     def recipe(self) -> Recipe:
         models = (self.config, self.detector, self.embedder, self.judge, self.further, self.stage_cards)
-        return Models(*models).recipe
+        return replace(Models(*models).recipe, columns=self.columns)
 
     @property
     def reserved_names(self) -> frozenset[str]:
         """Names that a manifest may not use for columns of its own, those of further stages among them."""
-        names = reserved_names(self.recipe.schema_version) | reserved(card.name for card in self.further)
+        recipe, further = self.recipe, reserved(card.name for card in self.further)
+        names = reserved_names(recipe.schema_version, recipe.columns) | further
         stages = stage_classes([*self.config.stages])
         return names | {
             each.name for stage in stages for each in (*stage.face_columns, *stage.timed_columns())

@@ -13,6 +13,7 @@ from frpipe.core.reasons import Reason, Status
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import (
     IMAGE_COLUMNS,
+    IS_SUBJECT,
     MANIFEST_NAMES,
     SCHEMA_VERSION,
     extras_of,
@@ -25,6 +26,7 @@ from frpipe.core.schema import (
 from frpipe.io.output.embeddings import behind
 from frpipe.stages.locate import CROP_SIDE, Located
 from frpipe.stages.part_batch import PartBatch
+from frpipe.stages.subject_face import subject_faces
 
 ROW = "row"
 _OUTCOME = tuple(
@@ -90,10 +92,12 @@ def finish(
     columns["face_id"] = [f"{image}#{index}" for image, index in zip(ids, indices, strict=True)]
     columns["norm"] = norms[good].astype(np.float32)
     columns["embedding"] = unit
+    if IS_SUBJECT in recipe.columns:
+        columns[IS_SUBJECT] = subject_faces(images, faces, faces[ROW].to_numpy())
     for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
         columns[name] = [getattr(recipe, name)] * len(unit)
     staged = staged_fields(faces.schema)
-    faces = _cast(columns, face_schema(vectors.shape[1], extra, version, staged))
+    faces = _cast(columns, face_schema(vectors.shape[1], extra, version, staged, recipe.columns))
     for name, each in further.items():
         unit = _unit(each, lengths[name], good)
         faces = behind(faces, name, unit, pa.array(lengths[name][good].astype(np.float32)))

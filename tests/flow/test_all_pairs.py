@@ -105,6 +105,7 @@ def _tables(
     columns = {name: pa.repeat(pa.scalar(value, pa.float32()), rows) for name, value in numbers.items()}
     columns["face_id"] = pa.array([f"{name}#0" for name in chosen["image_id"].to_pylist()], pa.string())
     columns["face_index"] = pa.repeat(pa.scalar(0, pa.int32()), rows)
+    columns["is_subject"] = pa.repeat(True, rows)
     vectors = [photo[2] for photo in photos if photo[2] is not None]
     columns["embedding"] = vector_array(np.array(vectors).reshape(-1, DIM))
     faces = _with(chosen, columns)
@@ -118,6 +119,7 @@ def _bystanders(faces: pa.Table) -> pa.Table:
         return first
     small = {"box_x2": pa.array([15.0], pa.float32()), "box_y2": pa.array([15.0], pa.float32())}
     other = {"face_id": pa.array(["bystander"]), "embedding": vector_array(unit_vectors(1, 3)), **small}
+    other["is_subject"] = pa.array([False])
     for name, column in other.items():
         first = first.set_column(first.column_names.index(name), first.schema.field(name), column)
     return first

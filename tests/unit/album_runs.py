@@ -131,6 +131,7 @@ def _face(known: dict[str, Any], number: int, shot: Shot) -> dict[str, Any]:
         **known,
         "face_id": f"{known['image_id']}#{number}",
         "face_index": number,
+        "is_subject": number == 0,
         "face_policy": "all",
         "landmarks": [1.0] * 10,
         "refined": False,

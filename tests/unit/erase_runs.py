@@ -110,6 +110,7 @@ def _face(row: int, face: int, alike: int) -> dict[str, Any]:
         **_known(row),
         "face_id": f"{image_id(row)}#{face}",
         "face_index": face,
+        "is_subject": face == 0,
         "face_policy": "all",
         "landmarks": [float(row)] * 10,
         "refined": False,

@@ -87,6 +87,7 @@ def _face(photo: Photo) -> dict[str, object]:
         **_known(photo),
         "face_id": f"{photo.image_id}#0",
         "face_index": 0,
+        "is_subject": True,
         "face_policy": "all",
         "landmarks": [1.0] * 10,
         "refined": False,

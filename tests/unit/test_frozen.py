@@ -24,7 +24,7 @@ from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.dedup.job import Dedup
 from frpipe.jobs.enroll.job import Enrollment, run_spec
 from frpipe.jobs.features import FeatureRun, stored_settings
-from frpipe.jobs.going_on import for_gallery, going_on
+from frpipe.jobs.going_on import columns_of, for_gallery, going_on
 from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.plan import night_plan
@@ -110,7 +110,9 @@ def test_the_rejected_rows_can_be_done_again_with_the_settings_of_the_run(copy: 
 
     def changes(*settings: str) -> dict[str, Any]:
         config = load_config(None, [*stored_settings(run), *settings])
-        return source.changes(_recipe(going_on(config, source.identity["recipe"])))
+        begun = source.identity["recipe"]
+        spec = run_spec(going_on(config, begun), "", columns=columns_of(begun))
+        return source.changes(spec.recipe)
 
     assert changes() == {}
     assert changes("decode.truncated=accept") == {"decode.truncated": "accept"}

@@ -48,6 +48,7 @@ def _part(
             "image_id": photo,
             "subject_id": subject,
             "face_index": number,
+            "is_subject": number == 0,
         }
         row |= {
             "score": 0.9,

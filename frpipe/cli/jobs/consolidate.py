@@ -13,12 +13,24 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import FACES, POLICIES, TEMPLATES, add_likeness, add_photos
+from frpipe.cli.gallery_parser import (
+    FACES,
+    POLICIES,
+    TEMPLATES,
+    add_likeness,
+    add_photos,
+    add_subject_face,
+)
 from frpipe.cli.job_options import add_embedder, job_parser
 from frpipe.cli.reporter import Speaker
+from frpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _say = Speaker("consolidate")
 
@@ -29,8 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _consolidate(options: argparse.Namespace) -> int:
+    from frpipe.jobs.consolidate.agreeing import write_differences
     from frpipe.jobs.consolidate.job import Consolidation  # heavy; --help should not wait
 
+    if options.differences is not None and options.subject_face != "agreeing":
+        raise ConfigError(
+            "--differences lists where agreeing faces are not the rule's", "give --subject-face agreeing"
+        )
+    found: list[pa.Table] = []
     job = Consolidation(
         options.features,
         options.gallery,
@@ -43,9 +61,13 @@ def _consolidate(options: argparse.Namespace) -> int:
         options.strict,
         options.threshold,
         embedder=options.embedder,
+        subject_face=options.subject_face or "rule",
+        differences_to=found.append if options.differences is not None else None,
     )
     with doubts_shown():
         done = job.dry_run() if options.dry_run else job.run()
+    if options.differences is not None:
+        write_differences(options.differences, found)
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
     return 0
 
@@ -76,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=FACES,
         default="centre-largest",
         help="which face of a photo is its subject's (default: %(default)s)",
+    )
+    add_subject_face(parser)
+    parser.add_argument(
+        "--differences",
+        metavar="FILE",
+        help="with --subject-face agreeing: the photos where that is not the rule's face, as Parquet, by ids",
     )
     add_photos(parser)
     add_likeness(parser)

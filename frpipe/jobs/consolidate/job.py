@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from frpipe.core.counted import counted
-from frpipe.core.errors import GalleryMismatch, InvariantError, OutputError
+from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import GALLERY, Gallery
@@ -25,15 +25,18 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.templates import TemplatePolicy
 from frpipe.io.manifest.columns import ID
+from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.agreeing import AgreeingFaces, Agreement
 from frpipe.jobs.consolidate.reading import derived, grouped, photos_and_faces, spoken_of
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.likeness import doubts_text, likeness_of
 from frpipe.jobs.output_place import refuse_relative
-from frpipe.jobs.subject_faces import SubjectPolicy
+from frpipe.jobs.subject_faces import BY_RULE, SubjectPolicy
 from frpipe.jobs.suppressed_faces import templates_of
 
 Say = Callable[[str], None]
+SubjectFace = Literal["rule", "agreeing"]
 _EVERY_S = 5.0
 
 
@@ -53,7 +56,8 @@ class Consolidated:
     those of them that were derived from photos beside, which the run does not hold.  unread: photos that
     could not be read this time; unnamed: with a face, and nobody says whose. Of both the gallery keeps what
     it has.  disputed: by attribute, people whose photos do not agree on it, so that their derived template
-    has none.  version: of the gallery afterwards; None of a dry run.
+    has none.  version: of the gallery afterwards; None of a dry run.  agreement: where faces are not the
+    rule's; None where the rule was to choose.
     """
 
     photos: int
@@ -75,6 +79,7 @@ class Consolidated:
     gallery: str
     doubts: Doubts | None = None
     disputed: dict[str, int] = field(default_factory=dict)
+    agreement: Agreement | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,6 +95,8 @@ class Consolidated:
             f"{self.unchanged:,} unchanged, {self.skipped:,} skipped"
             + (f", {self.suppressed:,} suppressed" if self.suppressed else ""),
         ]
+        if self.agreement is not None:
+            lines += self.agreement.lines()
         lines += self._stays_and_goes()
         if self.disputed:
             names = ", ".join(f"{name} ({count:,})" for name, count in self.disputed.items())
@@ -129,6 +136,7 @@ class _Count:
     unnamed: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     disputed: Counter[str] = field(default_factory=Counter)
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,8 @@ class Consolidation:
     doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
     image_uri of photos that are there no more: the gallery's templates of them go.  doubts_to: gets the new
     faces that do not fit, before the gallery is changed.  embedder: of the output; None: its first.
+    subject_face: the rule's (`faces`), or the one that agrees with the person's other photos in the run
+    (`frpipe.jobs.consolidate.agreeing`); differences_to: gets the photos where that is not the rule's.
     """
 
     features: str
@@ -157,16 +167,18 @@ class Consolidation:
     vanished: pa.Table | None = None
     doubts_to: Callable[[Doubts], None] | None = None
     embedder: str | None = None
+    subject_face: SubjectFace = "rule"
+    differences_to: Callable[[pa.Table], None] | None = None
 
     def run(self) -> Consolidated:
         """Consolidate the run into the gallery, in one commit.
 
-        Raises OutputError: the enroll run has not ended; GalleryMismatch: another recipe; GalleryError: the
-        gallery has other photos of these ids, or a new face is doubted (strict).
+        Raises OutputError: the enroll run has not ended; ConfigError: it has one face a photo, of which none
+        can agree; GalleryMismatch: another recipe; GalleryError: the gallery has other photos of these ids,
+        or a new face is doubted (strict).
         """
-        self._refuse_relative()
         check_source(self.source)
-        source = FeatureRun.open(self.features, self.embedder)
+        source = self._source()
         try:
             gallery = Gallery.ensure(self.gallery, source.spec)
         except GalleryMismatch as error:
@@ -186,8 +198,7 @@ class Consolidation:
 
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""
-        self._refuse_relative()
-        source = FeatureRun.open(self.features, self.embedder)
+        source = self._source()
         try:
             there = check_gallery(self.gallery, source.spec)
         except GalleryMismatch as error:
@@ -208,22 +219,36 @@ class Consolidation:
         """The templates that the run gives; `photos` takes the photos that it speaks of."""
         return self._tables(source, _Count(), photos, Suppressions(()))
 
-    def _refuse_relative(self) -> None:
+    def _source(self) -> FeatureRun:
         refuse_relative("--features", self.features)
         refuse_relative("--gallery", self.gallery)
+        source = FeatureRun.open(self.features, self.embedder)
+        if self.subject_face == "agreeing":
+            _refuse_single(source, self.faces)
+        return source
 
     def _tables(
         self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
     ) -> Iterator[pa.Table]:
         chosen = self._chosen(source, count, photos, barred)
-        if self.templates != "all":
-            tables = grouped(chosen, source.spec.dim)
-            chosen = (derived(table, self.templates, count.disputed) for table in tables)
+        agreeing, kept = self.subject_face == "agreeing", self.templates
+        if agreeing or kept != "all":
+            chosen = grouped(chosen, source.spec.dim)
+        if agreeing:
+            chosen = self._agreeing(chosen, count)
+        if kept != "all":
+            chosen = (derived(table, kept, count.disputed) for table in chosen)
         for table in chosen:
             count.templates += table.num_rows
             yield table
         # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
         self._check(source, count)
+
+    def _agreeing(self, people: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:
+        """Of tables that hold all faces of each of their people, one of each photo."""
+        choice = AgreeingFaces(self.differences_to)
+        yield from map(choice.of, people)
+        count.agreement = choice.found
 
     def _chosen(
         self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
@@ -231,7 +256,13 @@ class Consolidation:
         said = time.monotonic()
         for images, faces in photos_and_faces(source):
             table, left_out = templates_of(
-                images, faces, self.faces, source.created, barred, source=self.source
+                images,
+                faces,
+                self.faces,
+                source.created,
+                barred,
+                source=self.source,
+                candidates=self.subject_face == "agreeing",
             )
             told, unread, unnamed = spoken_of(images)
             photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
@@ -241,7 +272,7 @@ class Consolidation:
             count.photos += images.num_rows
             count.photos_without_face += images["faces"].to_pylist().count(0)
             count.faces += faces.num_rows
-            count.used += table.num_rows
+            count.used += len(table[BY_RULE].drop_null()) if BY_RULE in table.column_names else table.num_rows
             count.left_out += left_out
             if time.monotonic() - said >= _EVERY_S or count.faces == source.faces:
                 said = time.monotonic()
@@ -263,6 +294,8 @@ class Consolidation:
     def _note(self, source: FeatureRun) -> str:
         """Note for the log: the settings that decide the content, and nothing personal."""
         facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
+        if self.subject_face != "rule":
+            facts["subject_face"] = self.subject_face
         if self.source:
             facts["source"] = self.source
         if source.embedder is not None:
@@ -286,7 +319,25 @@ class Consolidation:
             unread=count.unread,
             unnamed=count.unnamed,
             doubts=outcome.doubts,
+            agreement=count.agreement,
             **{name: getattr(outcome, name) for name in COUNTED},
+        )
+
+
+def _refuse_single(source: FeatureRun, faces: SubjectPolicy) -> None:
+    """Raise ConfigError where no photo can have several faces to choose among."""
+    if faces == "require-one":
+        raise ConfigError(
+            "--faces require-one leaves out photos of several faces, among which agreeing ones are chosen",
+            "leave out one of --faces require-one and --subject-face agreeing",
+        )
+    settings = run.begun(source.folder).get("identity", {}).get("recipe", {}).get("settings", {})
+    kept = settings.get("detect", {}).get("policy", "all")
+    if kept != "all":
+        raise ConfigError(
+            f"the output has one face a photo (detect.policy: {kept}), and none to choose among",
+            f"enroll with detect.policy: all: frpipe run enroll --manifest {source.manifest} --output NEW; "
+            "or leave out --subject-face agreeing",
         )
 
 

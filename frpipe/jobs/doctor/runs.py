@@ -51,6 +51,7 @@ class RunOfGallery:
             templates=self.how["templates"],
             faces=self.how["faces"],
             source=self.how.get("source", ""),
+            subject_face=self.how.get("subject_face", "rule"),
         )
         for table in job.templates_of_run(self.run, photos):
             yield table.select([SUBJECT_ID, FACE_ID, EMBEDDING])

@@ -17,6 +17,7 @@ from frpipe.core.config import Config
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
+from frpipe.core.schema import LATER_COLUMNS
 from frpipe.io.output import run
 from frpipe.io.output.plan import Draft, plan_of, read_part, worth_while
 from frpipe.io.output.plan import Plan as Partition
@@ -27,7 +28,7 @@ from frpipe.jobs.enroll.audit import Audit, PartWork
 from frpipe.jobs.enroll.runner import stream
 from frpipe.jobs.estimate import Estimate, enrolling
 from frpipe.jobs.face_pipeline import pipeline_of
-from frpipe.jobs.going_on import going_on
+from frpipe.jobs.going_on import columns_of, going_on
 from frpipe.jobs.output_place import output_place
 from frpipe.jobs.progress import PhotoProgress
 from frpipe.models.registry import Registry
@@ -67,8 +68,9 @@ class Enrollment(Startable[Report]):
     def plan(self, out: Folder, *, dry: bool = False) -> EnrollPlan:
         """What is done with the manifest; of an output that was begun, with the recipe that it began with."""
         begun = run.begun(out)
-        config = going_on(self.config, begun.get("identity", {}).get("recipe"), self.say)
-        spec = run_spec(config, out.uri, self.obeyed)
+        recipe = begun.get("identity", {}).get("recipe")
+        config = going_on(self.config, recipe, self.say)
+        spec = run_spec(config, out.uri, self.obeyed, columns=columns_of(recipe))
         draft = Draft.of(self.manifest, spec.reserved_names, config.manifest.nobody)
         return EnrollPlan(self, spec, draft, begun.get("part_rows"))
 
@@ -164,10 +166,13 @@ class EnrollPlan(PartWork, Plan[Audit]):
         return self.draft.part_rows(workers, self.spec.config.storage.roots)
 
 
-def run_spec(config: Config, output: str, obeyed: Obeyed = NOBODY) -> RunSpec:
+def run_spec(
+    config: Config, output: str, obeyed: Obeyed = NOBODY, *, columns: tuple[str, ...] = LATER_COLUMNS
+) -> RunSpec:
     """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
     models = Models.of(config)
-    spec = RunSpec(output=output, launch=uuid.uuid4().hex[:12], obeyed=obeyed, **models._asdict())
+    launch = uuid.uuid4().hex[:12]
+    spec = RunSpec(output=output, launch=launch, obeyed=obeyed, columns=columns, **models._asdict())
     registry = Registry.default()
     registry.require(spec.models)
     for card in spec.models:

@@ -1,11 +1,15 @@
-"""Identify: who of a gallery is on this photo, or nobody."""
+"""Identify: who of a gallery is on a photo, or nobody."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from frpipe.core.config import Config
+from frpipe.core.errors import FaceError
 from frpipe.core.migration import Answer
 from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.attributes import agreed, known_values
@@ -14,10 +18,10 @@ from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.going_on import for_gallery
-from frpipe.jobs.photo import check_config, embedder_card, face_of
+from frpipe.jobs.photo import PhotoFace, check_config, embedder_card, face_of
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.matching.threshold import expected_fpir, threshold_of
-from frpipe.matching.topk import top_k
+from frpipe.matching.topk import Match, top_k
 from frpipe.stages.models import Models
 
 
@@ -63,8 +67,8 @@ class Identification(Answer):
         return {"stranger": self.stranger, **asdict(self), "threshold": self.threshold.as_dict()}
 
 
-def identify(
-    photo: str,
+def identify_each(
+    photos: Sequence[str],
     gallery: Gallery,
     config: Config,
     *,
@@ -72,41 +76,68 @@ def identify(
     card: ThresholdCard | None = None,
     top: int = 5,
     faces: SubjectPolicy = "centre-largest",
-) -> Identification:
-    """Search a whole gallery for the face of a photo, exactly.
+) -> list[Identification | FaceError]:
+    """Search a whole gallery, exactly, at one version and in one pass, for the face of each of some photos.
 
     threshold: a similarity; None takes the threshold card, and without one the embedder's, which is meant for
-    one-to-one comparison.
-    Raises GalleryMismatch, FaceError; ConfigError where there is no threshold.
+    one-to-one comparison. A photo that gives no face has its FaceError in its place, and stops no other.
+    Raises GalleryMismatch; ConfigError where there is no threshold.
     """
     config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
     snapshot = gallery.snapshot()
     limit = _threshold(snapshot, gallery.spec, threshold, card)
-    face = face_of(photo, config, faces)
-    matches = top_k(face.vector[None, :], snapshot.vectors(), top)[0]
-    candidates = []
-    for match in matches:
-        rows = snapshot.show(match.subject_id)
-        attributes = agreed(known_values(rows.select(attributes_of(rows.schema)).to_pylist()))
-        candidates.append(Candidate(match.subject_id, match.similarity, 1 - match.similarity, attributes))
-    found = bool(candidates) and candidates[0].similarity >= limit.similarity
-    return Identification(
-        subject_id=candidates[0].subject_id if found else None,
-        candidates=candidates,
-        threshold=limit,
-        expected_fpir=None if limit.fmr is None else expected_fpir(limit.fmr, snapshot.rows),
-        gallery=gallery.uri,
-        gallery_id=gallery.gallery_id,
-        version=snapshot.number,
-        commit=snapshot.version.commit,
-        subjects=snapshot.subjects,
-        templates=snapshot.rows,
-        faces_found=face.faces_found,
-        face_policy=faces,
-        quality=face.quality,
-        model=Models.of(config).embedder.name,
-    )
+    found = [_face_or_error(photo, config, faces) for photo in photos]
+    seen = [face for face in found if isinstance(face, PhotoFace)]
+    ranked = iter(top_k(np.stack([face.vector for face in seen]), snapshot.vectors(), top) if seen else ())
+    model = Models.of(config).embedder.name
+    search = _Search(gallery, snapshot, limit, faces, model)
+    return [search.answer(face, next(ranked)) if isinstance(face, PhotoFace) else face for face in found]
+
+
+def _face_or_error(photo: str, config: Config, faces: SubjectPolicy) -> PhotoFace | FaceError:
+    try:
+        return face_of(photo, config, faces)
+    except FaceError as error:
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What the answers to several photos share."""
+
+    gallery: Gallery
+    snapshot: Snapshot
+    limit: Threshold
+    faces: SubjectPolicy
+    model: str
+
+    def answer(self, face: PhotoFace, matches: Sequence[Match]) -> Identification:
+        """The answer to one photo. matches: the best people, best first."""
+        candidates = []
+        for match in matches:
+            rows = self.snapshot.show(match.subject_id)
+            attributes = agreed(known_values(rows.select(attributes_of(rows.schema)).to_pylist()))
+            candidates.append(Candidate(match.subject_id, match.similarity, 1 - match.similarity, attributes))
+        found = bool(candidates) and candidates[0].similarity >= self.limit.similarity
+        return Identification(
+            subject_id=candidates[0].subject_id if found else None,
+            candidates=candidates,
+            threshold=self.limit,
+            expected_fpir=None
+            if self.limit.fmr is None
+            else expected_fpir(self.limit.fmr, self.snapshot.rows),
+            gallery=self.gallery.uri,
+            gallery_id=self.gallery.gallery_id,
+            version=self.snapshot.number,
+            commit=self.snapshot.version.commit,
+            subjects=self.snapshot.subjects,
+            templates=self.snapshot.rows,
+            faces_found=face.faces_found,
+            face_policy=self.faces,
+            quality=face.quality,
+            model=self.model,
+        )
 
 
 def _threshold(

@@ -37,7 +37,7 @@ from frpipe.jobs.enroll.job import (
     run_spec,
 )
 from frpipe.jobs.estimate import Estimate
-from frpipe.jobs.going_on import going_on
+from frpipe.jobs.going_on import columns_of, going_on
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.merge import Merge
@@ -99,7 +99,9 @@ class Replay(Startable[Report]):
         replayed = out.child(_REPLAYED)
         if isinstance(self.choice, Rescan):
             return self._rescan(self.choice, source, out, replayed)
-        spec = run_spec(going_on(self.config, source.identity["recipe"], self.say), replayed.uri, self.obeyed)
+        config = going_on(self.config, source.identity["recipe"], self.say)
+        columns = columns_of(source.identity["recipe"])
+        spec = run_spec(config, replayed.uri, self.obeyed, columns=columns)
         changes = source.changes(spec.recipe)
         replay = {"files": source.digest, "causes": sorted(self.choice.causes), "settings": changes}
         identity = {**source.identity, "replay": replay}
@@ -108,7 +110,8 @@ class Replay(Startable[Report]):
     def _rescan(self, wish: Rescan, source: ReplaySource, out: Folder, replayed: Folder) -> _Task:
         """The output is of the recipe that looks again: what is carried over is what it would have found."""
         affected = Affected.of(source.identity["recipe"], self.config, wish.scope)
-        spec = run_spec(self.config, replayed.uri, self.obeyed)
+        columns = columns_of(run.begun(out).get("identity", {}).get("recipe"))
+        spec = run_spec(self.config, replayed.uri, self.obeyed, columns=columns)
         recipe, known = spec.recipe, source.identity["schema_version"]
         changes = affected.changes(source.recipe, known, recipe, source.plan.extra)
         identity = {

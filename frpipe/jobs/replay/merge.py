@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import extras_of, face_schema, staged_fields, version_of
+from frpipe.core.schema import extras_of, face_schema, later_columns_of, staged_fields, version_of
 from frpipe.io.output.embeddings import fields_behind, joined, split
 from frpipe.io.output.parts import EMBEDDINGS, FACES, IMAGES, create_part, part_name, write_part
 from frpipe.io.output.run import ListedFiles
@@ -107,7 +107,8 @@ def _face_schema(tables: Tables) -> pa.Schema:
     images, faces = tables
     dim = faces.schema.field("embedding").type.list_size
     staged = staged_fields(faces.schema)
-    known = face_schema(dim, extras_of(images.schema), version_of(images.schema), staged)
+    extra, later = extras_of(images.schema), later_columns_of(faces.schema)
+    known = face_schema(dim, extra, version_of(images.schema), staged, later)
     return pa.schema([*known, *fields_behind(faces.schema)])
 
 

@@ -15,7 +15,7 @@ from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, Conf
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.reasons import Status
 from frpipe.core.recipe import SINGLE_LOOK, Recipe
-from frpipe.core.schema import extras_of, face_schema, image_schema, reserved_names, staged_fields
+from frpipe.core.schema import IS_SUBJECT, extras_of, face_schema, image_schema, reserved_names, staged_fields
 from frpipe.io.output.embeddings import fields_behind
 from frpipe.io.output.features import Features
 from frpipe.jobs.features import flat, stored_settings
@@ -30,9 +30,10 @@ from frpipe.jobs.rescan.criteria import (
     roll_or_none,
 )
 from frpipe.stages.models import Models
+from frpipe.stages.subject_face import subject_faces
 
 # What makes a recipe one that looks again; all else must be the run's.
-_LOOKS = {"algorithm", "schema_version", "looks"} | {
+_LOOKS = {"algorithm", "schema_version", "looks", "columns"} | {
     f"settings.detect.{name}"
     for name in ("turns", "refine", "min_face_px", "not_photographs", "max_side_px", "bucket_sides_px")
 }
@@ -113,7 +114,7 @@ class Affected:
                 "a rescan changes how faces are looked for, and nothing else: " + "; ".join(said),
                 "leave these settings out, and replay once more with them afterwards",
             )
-        taken = sorted(reserved_names(again.schema_version) & set(extra.names))
+        taken = sorted(reserved_names(again.schema_version, again.columns) & set(extra.names))
         if taken:
             raise OutputError(
                 f"columns of the manifest have names that are ours now: {', '.join(taken)}",
@@ -164,7 +165,7 @@ class Carry:
             "least_face_px": pa.array(least, pa.float32()),
         }
         dim = faces.schema.field("embedding").type.list_size
-        known = face_schema(dim, extra, version, staged_fields(faces.schema))
+        known = face_schema(dim, extra, version, staged_fields(faces.schema), self.recipe.columns)
         schema = pa.schema([*known, *fields_behind(faces.schema)])
         return (
             _with(images, new_images, image_schema(extra, version, staged_fields(images.schema))),
@@ -176,11 +177,13 @@ class Carry:
         across, down = (
             faces[f"box_{axis}2"].to_numpy() - faces[f"box_{axis}1"].to_numpy() for axis in ("x", "y")
         )
-        count = faces.num_rows
+        count, subject = faces.num_rows, subject_faces(images, faces, owners)
         return {
             "roll_deg": pa.array([roll_or_none(marks) or 0.0 for marks in points_of(faces)], pa.float32()),
             "detector_face_px": pa.array(np.maximum(across, down) * scales[owners], pa.float32()),
             "refined": pa.array(np.zeros(count, np.bool_)),
+            # An output begun without it may have one of the manifest's by that name.
+            **({IS_SUBJECT: pa.array(subject)} if IS_SUBJECT in self.recipe.columns else {}),
             "landmark_error": pa.nulls(count, pa.float32()),
             "preprocessing_hash": pa.array([self.recipe.preprocessing_hash] * count, pa.string()),
         }

@@ -35,19 +35,33 @@ def chosen(faces: Faces, width: int, height: int, policy: FacePolicy) -> NDArray
         if len(faces) > 1:
             raise Reject(Reason.MANY_FACES, f"{len(faces)} faces")
         return np.arange(1)
-    merit = _areas(faces)
-    if policy == "centre-largest":
-        merit = merit - 2 * _squared_distances(faces, width, height)
-    return np.array([np.argmax(merit)])
+    return np.array([np.argmax(_merits(faces.boxes, np.array([[width, height]]), policy))])
 
 
-def _areas(faces: Faces) -> Floats:
-    areas: Floats = np.prod(np.maximum(faces.boxes[:, 2:] - faces.boxes[:, :2], 0), axis=1)
-    return areas
+def first_of_each(
+    photos: NDArray[np.integer], boxes: Floats, sizes: NDArray[np.integer], policy: FacePolicy
+) -> NDArray[np.bool_]:
+    """The face of each of many photos that `chosen` takes by `largest` or `centre-largest`.
+
+    photos: (k,) of each face the number of its photo; those of a photo best score first.  boxes: (k, 4)
+    float32.  sizes: (k, 2) width and height of its photo. Returns (k,) bool, true once for each photo.
+    """
+    order = np.lexsort((-_merits(boxes, sizes, policy), photos))
+    first = np.ones(len(order), bool)
+    first[1:] = photos[order[1:]] != photos[order[:-1]]
+    found = np.zeros(len(order), bool)
+    found[order[first]] = True
+    return found
 
 
-def _squared_distances(faces: Faces, width: int, height: int) -> Floats:
-    centre = np.array([width - 1, height - 1], np.float32) / 2
-    offset = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2 - centre
+def _merits(boxes: Floats, sizes: NDArray[np.integer], policy: FacePolicy) -> Floats:
+    """(k,) what the chosen face of a photo has most of. sizes: (k, 2) or (1, 2)."""
+    areas: Floats = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    return areas - 2 * _squared_distances(boxes, sizes) if policy == "centre-largest" else areas
+
+
+def _squared_distances(boxes: Floats, sizes: NDArray[np.integer]) -> Floats:
+    centre = (sizes - 1).astype(np.float32) / 2
+    offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - centre
     distances: Floats = np.sum(offset * offset, axis=1, dtype=np.float32)
     return distances

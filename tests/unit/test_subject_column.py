@@ -1,0 +1,242 @@
+"""The column `is_subject`: one face of each photo that is `ok`, and the one that a gallery takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from frozen import Frozen, copied
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from staged_runs import enrolled, replayed, table
+
+from frpipe.core.config import Config, FacePolicy
+from frpipe.core.errors import ManifestError, OutputError
+from frpipe.core.reasons import Reject, Status
+from frpipe.core.recipe import Recipe
+from frpipe.core.schema import IS_SUBJECT, extras_of, later_columns_of, reserved_names
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.enroll import job as enroll_job
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.subject_faces import templates_of
+from frpipe.models.detectors.candidates import FaceCandidate
+from frpipe.models.detectors.faces import Faces
+from frpipe.models.detectors.policy import choose
+from frpipe.stages.chain import StageChain
+from frpipe.stages.locate import Located
+from frpipe.stages.stage import FaceBatch, FaceStage, StageResult
+from frpipe.stages.tabulate import finish, tabulate
+from frpipe.vision.geometry import template
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+DIM = 4
+RECIPE = Recipe.of(Config(), {"sha256": "d" * 64}, {"sha256": "e" * 64, "input": {}})
+POLICIES: tuple[FacePolicy, ...] = ("all", "largest", "centre-largest", "require-one")
+
+
+class _LeavesOut(FaceStage):
+    """Leaves out the faces whose detection score is below 0.5."""
+
+    name = "leaves-out"
+    reasons = {"poor": "too poor"}  # noqa: RUF012 - as in the base class
+
+    def __init__(self) -> None:
+        pass
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        scores = batch.faces["score"].to_pylist()
+        return StageResult(reasons=["poor" if score < 0.5 else None for score in scores])
+
+
+@st.composite
+def _photos(draw: st.DrawFn) -> list[Located]:
+    return [draw(_photo()) for _ in range(draw(st.integers(0, 6)))]
+
+
+@st.composite
+def _photo(draw: st.DrawFn) -> Located:
+    """How one photo ended, with the faces that its policy keeps. Of few numbers, so that many are equal."""
+    count = draw(st.integers(0, 5))
+    located = Located(width=draw(st.sampled_from([80, 101])), height=100)
+    if not count:
+        located.status = draw(st.sampled_from([Status.NO_FACE, Status.REJECTED]))
+        return located
+    corners = draw(arrays(np.float32, (count, 2), elements=st.sampled_from([0, 30, 45.5])))
+    sides = draw(arrays(np.float32, (count, 2), elements=st.sampled_from([-1, 20, 20.25, 44])))
+    scores = np.sort(draw(arrays(np.float32, count, elements=st.sampled_from([0.25, 0.5, 0.75]))))[::-1]
+    boxes = np.concatenate([corners, corners + sides], axis=1)
+    found = Faces(boxes, scores, np.repeat(template()[None].astype(np.float32), count, axis=0))
+    try:
+        found = choose(found, located.width, located.height, draw(st.sampled_from(POLICIES)))
+    except Reject as reject:
+        located.reject(reject)
+        return located
+    kept = len(found)
+    located.status, located.faces = Status.OK, found
+    located.crops = [np.zeros((112, 112, 3), np.uint8)] * kept
+    located.candidates = [
+        FaceCandidate(b, template(), s, 20.0) for b, s in zip(found.boxes, found.scores, strict=True)
+    ]
+    located.eye_distance_px, located.sharpness = [20.0] * kept, [1.0] * kept
+    return located
+
+
+@settings(max_examples=200, deadline=None)
+@given(_photos(), st.data())
+def test_it_is_one_face_of_each_ok_photo_and_the_one_that_a_gallery_takes(
+    photos: list[Located], data: st.DataObject
+) -> None:
+    names = [f"p{number}" for number in range(len(photos))]
+    people = [data.draw(st.sampled_from([None, "", "anna", "bela"])) for _ in photos]
+    texts = {"image_id": names, "image_uri": names, "subject_id": people, "location": names}
+    plan = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
+    stages = [_LeavesOut()] if data.draw(st.booleans()) else []
+    located = StageChain(stages)(tabulate(0, plan, photos, [1] * len(photos), "all"))
+    spoilt = data.draw(arrays(np.bool_, located.faces.num_rows))
+    vectors = np.where(spoilt[:, None], np.float32(np.nan), np.ones((len(spoilt), DIM), np.float32))
+    images, faces = finish(located, vectors, 0.1, RECIPE)
+
+    assert later_columns_of(faces.schema) == (IS_SUBJECT,)
+    subjects = faces.filter(faces[IS_SUBJECT])
+    ok = images.filter(pc.equal(images["status"], "ok"))
+    assert subjects["image_id"].to_pylist() == ok["image_id"].to_pylist()
+    for row in subjects.to_pylist():
+        of_photo = faces.filter(pc.equal(faces["image_id"], row["image_id"]))
+        photo = photos[names.index(row["image_id"])]
+        boxes = np.stack([of_photo[f"box_{name}"].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
+        points = np.zeros((len(boxes), 5, 2), np.float32)
+        best = choose(
+            Faces(boxes, of_photo["score"].to_numpy(), points), photo.width, photo.height, "centre-largest"
+        )
+        assert [row[f"box_{name}"] for name in ("x1", "y1", "x2", "y2")] == best.boxes[0].tolist()
+
+    taken, left_out = templates_of(images, faces, "centre-largest", NOW)
+    known = subjects.filter(pc.not_equal(pc.fill_null(subjects["subject_id"], ""), ""))
+    assert taken["face_id"].to_pylist() == known["face_id"].to_pylist()
+    assert taken.num_rows + sum(left_out.values()) == faces.num_rows
+    assert IS_SUBJECT not in taken.column_names
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Frozen]:
+    with copied(tmp_path / "frozen") as found:
+        yield found
+
+
+@pytest.fixture
+def manifest(home: Frozen, tmp_path: Path) -> Path:
+    return _manifest(home, tmp_path / "photos.csv")
+
+
+def _manifest(home: Frozen, path: Path, own: str = "") -> Path:
+    names = sorted(photo.name for photo in (home / "photos").iterdir())
+    rows = [f"{home / 'photos' / name},{name.partition('-')[0]}{',yes' if own else ''}" for name in names]
+    path.write_text("\n".join((f"image_uri,subject_id{own and ',' + own}", *rows)) + "\n")
+    return path
+
+
+@pytest.fixture
+def older(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Enroll as the code did that did not know the column."""
+    with monkeypatch.context() as patch:
+        patch.setattr(enroll_job, "columns_of", lambda _: ())
+        yield patch
+
+
+def _subjects(out: Path) -> list[tuple[Any, ...]]:
+    query = f"SELECT image_id FROM '{out}/faces/*.parquet' WHERE is_subject ORDER BY image_id"
+    return duckdb.sql(query).fetchall()
+
+
+def _ok(out: Path) -> list[tuple[Any, ...]]:
+    query = f"SELECT image_id FROM '{out}/images/*.parquet' WHERE status = 'ok' ORDER BY image_id"
+    return duckdb.sql(query).fetchall()
+
+
+@pytest.mark.parametrize("setting", ["detect.policy=all", "detect.policy=largest", "detect.turns=auto"])
+def test_a_run_has_one_for_each_ok_photo(manifest: Path, tmp_path: Path, setting: str) -> None:
+    enrolled(manifest, tmp_path / "out", setting)
+    assert len(_ok(tmp_path / "out")) > 5
+    assert _subjects(tmp_path / "out") == _ok(tmp_path / "out")
+    identity = run.begun(Folder.at(str(tmp_path / "out")))["identity"]
+    assert identity["recipe"]["columns"] == [IS_SUBJECT]
+
+
+def test_an_output_that_was_begun_without_it_is_finished_without_it(
+    manifest: Path, tmp_path: Path, older: pytest.MonkeyPatch
+) -> None:
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    for out in (whole, half):
+        enrolled(manifest, out)
+    older.undo()
+    assert "columns" not in run.begun(Folder.at(str(half)))["identity"]["recipe"]
+    for name in ("_SUCCESS", "images/part-000001.parquet", "faces/part-000001.parquet"):
+        (half / name).unlink()
+    enrolled(manifest, half)
+    for out in (whole, half):
+        assert IS_SUBJECT not in table(out, "faces").column_names
+    content = [name for name in table(whole, "faces").column_names if not name.endswith("_ms")]
+    assert table(half, "faces").select(content).equals(table(whole, "faces").select(content))
+
+
+def test_one_that_was_begun_without_it_is_read_and_done_again_without_it(
+    home: Frozen, manifest: Path, tmp_path: Path, older: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    enrolled(manifest, old)
+    older.undo()
+    enrolled(manifest, new)
+    shapes = [_templates(out) for out in (old, new)]
+    assert shapes[0] == shapes[1] and len(shapes[0]) > 4
+    (home / "photos/cut.png").write_bytes((home / "mended/cut.png").read_bytes())
+    for source in (old, new):
+        again = replayed(source, tmp_path / f"{source.name}-again")
+        assert again.rejected < len(
+            table(source, "images").filter(pc.equal(table(source, "images")["status"], "rejected"))
+        )
+    assert IS_SUBJECT not in table(tmp_path / "old-again", "faces").column_names
+    assert _subjects(tmp_path / "new-again") == _ok(tmp_path / "new-again") != _ok(new)
+    assert later_columns_of(table(tmp_path / "new-again", "faces").schema) == (IS_SUBJECT,)
+
+
+def _templates(out: Path) -> list[dict[str, Any]]:
+    source = FeatureRun.open(str(out))
+    found = [templates_of(*tables, "centre-largest", NOW)[0] for tables in source.features.tables()]
+    return pa.concat_tables(found).drop_columns("image_uri").to_pylist()
+
+
+def test_a_column_of_that_name_in_a_manifest_of_before_stays_the_manifests(
+    home: Frozen, tmp_path: Path, older: pytest.MonkeyPatch
+) -> None:
+    own = _manifest(home, tmp_path / "own.csv", IS_SUBJECT)
+    enrolled(own, tmp_path / "old")
+    older.undo()
+    enrolled(own, tmp_path / "old")
+    images, faces = (table(tmp_path / "old", name) for name in ("images", "faces"))
+    assert set(faces[IS_SUBJECT].to_pylist()) == {"yes"}
+    assert (extras_of(images.schema).names, later_columns_of(faces.schema)) == ([IS_SUBJECT], ())
+    assert {row[IS_SUBJECT] for row in _templates(tmp_path / "old")} == {"yes"}
+    replayed(tmp_path / "old", tmp_path / "again")
+    assert set(table(tmp_path / "again", "faces")[IS_SUBJECT].to_pylist()) == {"yes"}
+    with pytest.raises(ManifestError, match=IS_SUBJECT):
+        enrolled(own, tmp_path / "new")
+    assert IS_SUBJECT in reserved_names() and IS_SUBJECT not in reserved_names(later=())
+
+
+def test_an_output_of_columns_that_this_code_does_not_know_is_refused(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    enrolled(manifest, out)
+    facts = (out / "run.json").read_text().replace('"is_subject"', '"is_subject",\n"is_something"')
+    (out / "run.json").write_text(facts)
+    (out / "_SUCCESS").unlink()
+    with pytest.raises(OutputError, match=r"recipe\.columns"):
+        enrolled(manifest, out)

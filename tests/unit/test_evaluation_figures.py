@@ -33,10 +33,10 @@ def pair() -> list[Evaluation]:
 
 def test_each_task_has_its_plots(pair: list[Evaluation]) -> None:
     assert set(_named(figures(pair))) == {
-        "roc", "det", "scores", "scores-log", "targets", "cohort-1", "cohort-2",
+        "tar-trr", "roc", "det", "scores", "scores-log", "targets", "cohort-1", "cohort-2",
     }  # fmt: skip
     assert set(_named(figures([identification("model A")]))) == {
-        "open-roc", "open-det", "scores", "scores-log", "cmc", "targets",
+        "tpir-tnir", "open-roc", "open-det", "scores", "scores-log", "cmc", "targets",
     }  # fmt: skip
 
 

@@ -160,11 +160,16 @@ def _said(found: Scored) -> list[str]:
 def _at(found: Scored, point: Point) -> list[str]:
     from frpipe.evaluation.scored import RATES
 
-    accept, reject, *_ = RATES[found.task]
+    accept, reject, miss, alarm = RATES[found.task]
     chosen = f" ({point.chosen})" if point.chosen else ""
     wrong = [f"  named wrongly {point.wrong}"] if point.wrong else []
-    lines = [f"  {accept} {point.accept}", f"  {reject} {point.reject}", *wrong]
-    return [f"at {found.accepted(point.threshold)}{chosen}:", *lines]
+    errors = point.accept.complement().value, point.reject.complement().value
+    return [
+        f"at {found.accepted(point.threshold)}{chosen}:",
+        f"  {accept} {point.accept}, {miss} {errors[0]:.4g}",
+        f"  {reject} {point.reject}, {alarm} {errors[1]:.4g}",
+        *wrong,
+    ]
 
 
 def _warned(found: Scored) -> list[str]:

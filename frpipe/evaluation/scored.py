@@ -76,8 +76,12 @@ class Scored:
             found.append("the threshold was chosen on these very scores, which makes its rates look better")
         return found
 
+    def accepted_at(self, at: float) -> str:
+        """What the threshold of a number of `evaluation` accepts, in words."""
+        return self.accepted(1 - at if self._as_similarities else at)
+
     def evaluation(self, name: str) -> Evaluation:
-        """Curves and counts, for plots. `at` of its numbers is in the kind of the scores."""
+        """Curves and counts, for plots. Cosine distances are similarities there, other scores as they are."""
         roc: CurveName = "roc" if self.task == "verification" else "open_roc"
         det: CurveName = "det" if self.task == "verification" else "open_det"
         keep = kept(self.curve)
@@ -86,15 +90,20 @@ class Scored:
             det: det_series(self.curve),
         }
         if self._cosines:
-            parts = [1 - part if self.kind == "distance" else part for part in self.scores]
+            parts = [1 - part if self._as_similarities else part for part in self.scores]
             curves |= {"mated": binned(parts[0]), "nonmated": binned(parts[1])}
         numbers = [Number.scalar("AUC_exact", self.table.auc_exact)]
         if self.task == "verification":
             numbers.append(Number.scalar("EER", self.eer.value))
         *_, miss, alarm = RATES[self.task]
         rates = (miss, self.point.accept.complement()), (alarm, self.point.reject.complement())
-        numbers += [Number.rate(measure, rate, at=self.point.threshold) for measure, rate in rates]
+        at = 1 - self.point.threshold if self._as_similarities else self.point.threshold
+        numbers += [Number.rate(measure, rate, at=at) for measure, rate in rates]
         return Evaluation(name, self.task, self.counts, numbers, curves, {}, self.warnings)
+
+    @property
+    def _as_similarities(self) -> bool:
+        return self._cosines and self.kind == "distance"
 
     @property
     def _cosines(self) -> bool:

@@ -109,7 +109,7 @@ def test_the_table_is_printed_with_the_columns_that_were_taken(
     said = capsys.readouterr().out
     assert "label from GT, similarity from score" in said
     assert [line.split() for line in said.splitlines() if line.startswith("0.3 ")] == [["0.3", "0.8", "0.8"]]
-    assert "(4 of 5)" in said
+    assert "(4 of 5), FMR 0.2" in said
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
@@ -253,6 +253,17 @@ def test_curves_are_drawn_with_their_area_and_the_threshold(
     assert str(picture) in capsys.readouterr().out
 
 
+def test_a_distance_is_marked_where_it_is_on_every_axis(tmp_path: Path) -> None:
+    turned = [("label", "distance"), *((label, round(1 - float(score), 2)) for label, score in PAIRS[1:])]
+    found = ScoreList.read(_list(tmp_path / "d.csv", turned), ScoreColumns())
+    answer = scored("distance", found.mated, found.score, None, Operating("value", 0.25))
+    evaluation = answer.evaluation("system")
+    assert [number.at for number in evaluation.numbers if number.at is not None] == [0.75, 0.75]
+    assert answer.accepted_at(0.75) == "distance ≤ 0.2500"
+    histogram = evaluation.curves["mated"]
+    assert float(histogram.x[histogram.y > 0].max()) == pytest.approx(0.99, abs=0.011)
+
+
 def test_scores_of_any_scale_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("label", "score"), *((1, s) for s in (80, 90, 95)), *((0, s) for s in (10, 20, 85))]
     page = tmp_path / "curves.html"
@@ -263,6 +274,14 @@ def test_scores_of_any_scale_are_drawn(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_another_kind_of_file_is_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert "neither a PNG nor an HTML page" in _refused(capsys, "nothing.csv", "-o", "curves.pdf")
+
+
+def test_of_similarities_and_distances_the_similarities_are_taken_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("mated", "similarity", "distance"), (1, 0.9, 0.1), (0, 0.2, 0.8)]
+    found = _json(capsys, _list(tmp_path / "both.csv", rows))
+    assert found["columns"] == {"label": "mated", "similarity": "similarity", "right": None}
 
 
 def test_the_reader_stands_alone(pairs: str) -> None:

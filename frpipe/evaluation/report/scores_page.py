@@ -20,7 +20,7 @@ from frpipe.evaluation.scored import RATES, Scored
 def scores_plots(scored: Scored, name: str) -> list[Plot]:
     """The lecture's curve first, then the usual ones, and histograms where scores are cosines."""
     evaluation = scored.evaluation(name)
-    plots = [*area_plots([evaluation], scored.accepted), *rate_curves([evaluation])]
+    plots = [*area_plots([evaluation], scored.accepted_at), *rate_curves([evaluation])]
     return [*plots, *(score_histograms([evaluation])[:1] if "mated" in evaluation.curves else [])]
 
 

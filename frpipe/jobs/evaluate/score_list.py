@@ -55,6 +55,9 @@ class ScoreColumns:
         }
         if taken & {self.similarity, self.distance}:
             usual = {role: names for role, names in usual.items() if role not in ("similarity", "distance")}
+        # Of a list with both, as ours are, one is the other: 1 - distance.
+        if "similarity" in usual.get("similarity", ()):
+            usual |= {"similarity": ["similarity"], "distance": []}
         scores = [*usual.get("similarity", ()), *usual.get("distance", ())]
         _one(rows, scores, "scores", "--similarity COLUMN or --distance COLUMN")
         for role in ("label", "right"):

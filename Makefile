@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE =
 # Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
-.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs notebook wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -95,6 +95,9 @@ docs: setup       ## the documentation as a site in build/site; a dead link is a
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site
 	$(BIN)/python .ci/check_site.py build/site
+
+notebook:         ## docs/lecture.md as a Jupyter notebook, build/lecture.ipynb
+	$(PYTHON) docs/notebook.py
 
 wheel: setup      ## the wheel in dist/, called where there is no clone
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .

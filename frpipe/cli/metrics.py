@@ -1,4 +1,4 @@
-"""`frpipe metrics lecture`: the lecture's two tables of rates, computed here."""
+"""`frpipe metrics`: the lecture's two tables of rates, and the same of scores of your own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from frpipe.cli import scores
 from frpipe.cli.table import table
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_parser(commands: Any) -> None:
     )
     lecture.add_argument("--json", action="store_true", help="print JSON")
     lecture.set_defaults(run=_run)
+    scores.add_parser(parts)
 
 
 def _run(options: argparse.Namespace) -> int:

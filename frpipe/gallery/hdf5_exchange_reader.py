@@ -105,7 +105,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _at_root(file: h5py.File, names: list[str], people: list[str]) -> dict[str, str]:
     """Texts beside the groups, where the lecture's own lines put them: of the one person that there is."""
-    _refuse(bool(names) and len(people) != 1, "a text at the root is of one person, and there are several")
+    _refuse(bool(names) and not people, "a text is at the root, and there is no group of a person")
+    _refuse(bool(names) and len(people) > 1, "a text at the root is of one person, and there are several")
     _refuse(len(names) > MAX_ATTRIBUTES, "a person has too many attributes")
     return {_column(name): _text(file[name]) for name in names}
 
@@ -120,9 +121,11 @@ def _person(
     _refuse(len(names) > MAX_ATTRIBUTES, "a person has too many attributes")
     subject = _attribute(group, SUBJECT_ID)
     person = {**known, **({SUBJECT_ID: subject} if isinstance(subject, str) else {})}
-    for name in names:
-        if name != FEATURES and _attribute(group[name], IS_ID) is None:
-            person[_column(name)] = _text(group[name])
+    for name in (name for name in names if name != FEATURES):
+        text = _text(group[name])
+        # What we wrote for want of a name is none, unless somebody has since written one over it.
+        if _attribute(group[name], IS_ID) is None or text != person[SUBJECT_ID]:
+            person[_column(name)] = text
     yield from _features(group[FEATURES], person, dim, enrolled_at, tolerance)
 
 

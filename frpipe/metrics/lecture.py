@@ -14,6 +14,7 @@ from frpipe.metrics.verification import auc_grid, roc
 
 THRESHOLDS = np.arange(10, -1, -1) / 10
 SAME, DIFFERENT = (0.99, 0.79, 0.89, 0.11, 0.92), (0.02, 0.11, 0.39, 0.21, 0.01)
+_ROUNDED = 1e-6
 ENROLLED = ("A", "B", "C", "D", "E")
 # Who it is, whom the system names, and how alike they are.
 SEARCHES = (
@@ -49,6 +50,32 @@ class LectureTable:
         false_accept, false_reject = curve.at(thresholds)
         accept = 1 - false_reject
         return cls(thresholds, accept, 1 - false_accept, auc_grid(false_accept, accept), curve.auc())
+
+
+def grid(curve: Curve) -> Doubles:
+    """Round thresholds from the strictest on, over all scores of a curve, in its kind.
+
+    Tenths where scores are cosines or distances of such, always with 0 to 1; else about ten.
+    """
+    scores = curve.threshold[1:]
+    low, high = min(float(scores.min()), 0.0), max(float(scores.max()), 1.0)
+    cosines = (0.0, 2.0) if curve.kind == "distance" else (-1.0, 1.0)
+    # What float32 gives for a cosine may be a little beyond.
+    if low >= cosines[0] - _ROUNDED and high <= cosines[1] + _ROUNDED:
+        low, high, step = max(low, cosines[0]), min(high, cosines[1]), 0.1
+    else:
+        low, high = float(scores.min()), float(scores.max())
+        step = _round_step((high - low) / 10 or 1.0)
+    places = np.arange(np.floor(low / step + _ROUNDED), np.ceil(high / step - _ROUNDED) + 1)
+    # Tenths by division: 7 / 10 is the 0.7 that people write, 7 * 0.1 is not.
+    found: Doubles = places / round(1 / step) if step < 1 else places * step
+    return found if curve.kind == "distance" else found[::-1]
+
+
+def _round_step(least: float) -> float:
+    """The next of 1, 2, 5, 10 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(each * power for each in (1, 2, 5, 10) if each * power >= least * (1 - _ROUNDED)))
 
 
 def verification() -> LectureTable:

@@ -10,6 +10,8 @@ from pathlib import Path
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import ImageFont
 
+from frpipe.core.plotting import forget_missing_backend
+
 # Latin, Greek, Cyrillic, Arabic and Hebrew; then Hangul, kana and the usual Han characters.
 _INSTALLED = (
     ("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"),
@@ -43,6 +45,7 @@ def installed_fonts() -> list[Path]:
 
 def _paths() -> Iterator[Path]:
     yield from installed_fonts()
+    forget_missing_backend()
     from matplotlib.font_manager import findSystemFonts  # noqa: PLC0415 - slow, and seldom needed
 
     yield from map(Path, sorted(findSystemFonts()))

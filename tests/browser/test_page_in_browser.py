@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from evaluations import difference, identification, verification
 
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.plots.figures import figures
 from frpipe.evaluation.report.page import page
+from frpipe.evaluation.report.scores_page import scores_page
+from frpipe.evaluation.scored import Operating, scored
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -70,9 +73,29 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    distances = np.concatenate([rng.normal(0.4, 0.1, 300), rng.normal(0.9, 0.1, 3000)])
+    said = scored("distance", np.arange(3300) < 300, distances, None, Operating("target", 0.01))
+    path = tmp_path_factory.mktemp("scores") / "page.html"
+    path.write_text(scores_page(said, ["one line"], title="Scores", created="today"), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_scores_are_whole_quiet_and_legible(browser: Any, scores: Path, width: int, scheme: str) -> None:
+    _whole_quiet_and_legible(browser, scores, width, scheme, plots=4)
+
+
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_whole_quiet_and_legible(browser: Any, file: Path, width: int, scheme: str) -> None:
+    _whole_quiet_and_legible(browser, file, width, scheme, plots=6)
+
+
+def _whole_quiet_and_legible(browser: Any, file: Path, width: int, scheme: str, plots: int) -> None:
     said: list[str] = []
     asked: list[str] = []
     tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
@@ -85,11 +108,11 @@ def test_it_is_whole_quiet_and_legible(browser: Any, file: Path, width: int, sch
     assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate(FAINT) == []
-    plots = tab.locator("figure.plot > svg").all()
-    sizes = [plot.bounding_box() for plot in plots]
-    assert len(sizes) >= 6
+    drawn = tab.locator("figure.plot > svg").all()
+    sizes = [plot.bounding_box() for plot in drawn]
+    assert len(sizes) >= plots
     assert all(box and box["width"] > 250 and box["height"] > 150 for box in sizes)
-    assert all(plot.locator("path").count() > 3 for plot in plots)
+    assert all(plot.locator("path").count() > 3 for plot in drawn)
     tab.close()
 
 

@@ -223,8 +223,8 @@ def lfw() -> None:
     Path("pair_FGLFW.txt").write_text("\n".join(fglfw * 10) + "\n")
 
 
-def _demo() -> None:
-    """The demo's photos; and a gallery G of somebody."""
+def demo_photos() -> None:
+    """The demo's photos and manifest, drawn."""
     shutil.rmtree("photos")
     names = ["president-1.jpg", "president-2.jpg", "president-3.jpg"]
     for number, name in enumerate(names):
@@ -234,6 +234,11 @@ def _demo() -> None:
     rows = [(name, f"photos/{name}", "barack-obama", "President") for name in names]
     rows.append(("vice-president.jpg", "photos/vice-president.jpg", "joe-biden", "Vice President"))
     write_rows(Path("manifest.csv"), [("image_id", "image_uri", "subject_id", "office"), *rows])
+
+
+def _demo() -> None:
+    """The demo's photos; and a gallery G of somebody."""
+    demo_photos()
     enrolled("s3/features/2026-05-01", manifest="s3/photos/2026-05-01.parquet")
     gallery("G", "s3/features/2026-05-01")
     for number in (1, 2):

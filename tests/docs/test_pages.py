@@ -37,14 +37,15 @@ NOT_RUN = {
     "docs/faults.md": ["hours"],
     "docs/identify.md": ["cluster"],
     "docs/kubernetes.md": ["cluster"],
+    "docs/lecture.md": ["internet", "data"],
     "docs/models.md": ["internet"],
     "docs/nightly.md": ["cluster"],
     "docs/outputs.md": ["spark"] * 5,
     "docs/recipes.md": ["internet", "gpu"],
     "docs/verify-job.md": ["cluster"],
 }
-# A program that needs a real Ray: tests/flow/test_ray_data.py runs it from the page.
-ELSEWHERE = ("docs/ray-data.md",)
+# A program that needs a real Ray, which tests/flow/test_ray_data.py runs from the page; one that has a test.
+ELSEWHERE = ("docs/ray-data.md", "docs/lecture.md")
 RUN = ("sh", "console", "sql", "python")
 
 
@@ -166,16 +167,17 @@ class Program:
         self._place, self._patch = place, patch
         self._names: dict[str, Any] = {}
 
-    def run(self, block: Block) -> None:
+    def run(self, block: Block) -> list[str]:
+        """What Python prints, or each of the commands."""
         if block.language == "sql":
             duckdb.sql(self._here(block.text)).fetchall()
-        elif block.language == "python":
-            with redirect_stdout(StringIO()):
+            return []
+        if block.language == "python":
+            with redirect_stdout(StringIO()) as printed:
                 code = "\n" * (block.line - 1) + self._here(block.text)
                 exec(compile(code, str(ROOT / block.page), "exec"), self._names)
-        else:
-            for command in block.commands():
-                self._command(self._here(command), block)
+            return [printed.getvalue()]
+        return [self._command(self._here(command), block) for command in block.commands()]
 
     def _here(self, text: str) -> str:
         """With what lies elsewhere in this folder."""
@@ -188,30 +190,32 @@ class Program:
             text = text.replace(far, f"{self._place}/{near}")
         return text
 
-    def _command(self, command: str, block: Block) -> None:
+    def _command(self, command: str, block: Block) -> str:
         words = words_of(command)
-        said, code = StringIO(), 0
+        said, printed, code = StringIO(), StringIO(), 0
         if words[0] == "export":
             for word in words[1:]:
                 name, _, value = word.partition("=")
                 self._patch.setenv(name, str(Path(value).expanduser()))
         elif words[0] == "frpipe" and not {"|", ">", ";"} & {*words}:
-            code = _code(lambda: main(words[1:]), said)
+            code = _code(lambda: main(words[1:]), said, printed)
         elif words[0] == "python" and words[1].startswith("jobs/"):
             job = importlib.import_module(f"frpipe.cli.jobs.{Path(words[1]).stem}")
-            code = _code(lambda: job.main(words[2:]), said)
+            code = _code(lambda: job.main(words[2:]), said, printed)
         elif words[0] != ".":
             done = subprocess.run(
                 ["bash", "-ec", command], capture_output=True, text=True, check=False, timeout=120
             )
             code = done.returncode
             said.write(done.stderr)
+            printed.write(done.stdout)
         assert code == 0, f"{block.place}: exit code {code}: {command}\n{said.getvalue()}"
+        return printed.getvalue()
 
 
-def _code(run: Callable[[], int], said: StringIO) -> int:
-    """The exit code of a command in this process. said: takes what it prints on standard error."""
-    with redirect_stdout(StringIO()), redirect_stderr(said):
+def _code(run: Callable[[], int], said: StringIO, printed: StringIO) -> int:
+    """The exit code of a command in this process. said, printed: take what it says."""
+    with redirect_stdout(printed), redirect_stderr(said):
         try:
             return run()
         except SystemExit as end:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -33,10 +36,10 @@ def pair() -> list[Evaluation]:
 
 def test_each_task_has_its_plots(pair: list[Evaluation]) -> None:
     assert set(_named(figures(pair))) == {
-        "roc", "det", "scores", "scores-log", "targets", "cohort-1", "cohort-2",
+        "tar-trr", "roc", "det", "scores", "scores-log", "targets", "cohort-1", "cohort-2",
     }  # fmt: skip
     assert set(_named(figures([identification("model A")]))) == {
-        "open-roc", "open-det", "scores", "scores-log", "cmc", "targets",
+        "tpir-tnir", "open-roc", "open-det", "scores", "scores-log", "cmc", "targets",
     }  # fmt: skip
 
 
@@ -186,3 +189,19 @@ def _luminance(colour: str) -> float:
     parts = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from frpipe.evaluation.plots.style import canvas, settings\nwith settings():\n    canvas(100.0)",
+        "from frpipe.vision.fonts import font_for\nfont_for('\\ua9c0', 12)",
+    ],
+)
+def test_a_backend_that_is_not_installed_keeps_nothing_from_being_drawn(code: str) -> None:
+    """As a notebook leaves it to what it starts in another environment."""
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -93,7 +93,7 @@ def test_plots_take_the_colours_of_the_page_and_have_words_and_a_table(whole: st
     assert not [light for light, _ in SERIES if light in body] and "var(--s1)" in body
     found = _Read(whole)
     plots = [attrs for tag, attrs in found.tags if tag == "svg" and attrs.get("role") == "img"]
-    assert len(plots) == 7 and all(attrs["aria-label"] for attrs in plots)
+    assert len(plots) == 8 and all(attrs["aria-label"] for attrs in plots)
     assert sum(tag == "details" for tag, _ in found.tags) == len(plots)
 
 

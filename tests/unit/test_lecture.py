@@ -147,6 +147,26 @@ def test_a_group_has_the_name_of_its_person(tmp_path: Path) -> None:
         }
 
 
+def test_a_name_written_over_the_id_is_a_name(tmp_path: Path) -> None:
+    made = Gallery.create(str(tmp_path / "G"), SPEC)
+    lifecycle.enroll(made, [_rows(("1", "a", {}), ("2", "b", {}))])
+    path = tmp_path / "gallery.hdf"
+    export(made, str(path), "lecture")
+    with h5py.File(path, "r+") as file:
+        file["1/Name"][()] = "김지수"
+    (table,) = read_lecture(path, DIM, NOW)
+    names = {row["subject_id"]: row.get("Name") for row in table.to_pylist()}
+    assert names == {"1": "김지수", "2": None}
+
+
+def test_texts_at_the_root_of_a_file_without_people_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.hdf"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("Name", data="JiSoo-Kim")
+    with pytest.raises(GalleryError, match="there is no group of a person"):
+        list(read_lecture(path, DIM, NOW))
+
+
 def test_the_lines_of_the_lecture_make_a_file_that_is_read(tmp_path: Path) -> None:
     """Written as they stand there: the texts lie at the root, and there is one person."""
     path = tmp_path / "gallery.hdf"

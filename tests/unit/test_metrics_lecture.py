@@ -90,7 +90,8 @@ def test_the_command_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
-    exec(page.split("```python\n")[1].split("```")[0], {})
+    example = page.partition("## From Python")[2]
+    exec(example.split("```python\n")[1].split("```")[0], {})
     said = capsys.readouterr().out
     assert "rule of 30" in said
     assert "insufficient data: 5,000 non-mated trials, 1e-06 needs 3,000,000" in said

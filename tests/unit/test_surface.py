@@ -24,6 +24,8 @@ def test_the_commands_explain_themselves_without_loading_ray() -> None:
         ["manifest", "scan"],
         ["gallery", "list"],
         ["metrics", "lecture"],
+        ["metrics", "scores"],
+        ["look"],
         ["protocol", "lfw"],
         ["rejects"],
         ["doctor"],

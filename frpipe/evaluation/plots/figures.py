@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
+from frpipe.evaluation.plots.area import area_plots
 from frpipe.evaluation.plots.cmc import cmc_plots
 from frpipe.evaluation.plots.forest import forest_plots
 from frpipe.evaluation.plots.plot import Plot
@@ -24,6 +25,7 @@ def figures(evaluations: Sequence[Evaluation]) -> list[Plot]:
     if not evaluations:
         return []
     return [
+        *area_plots(evaluations),
         *rate_curves(evaluations),
         *score_histograms(evaluations),
         *cmc_plots(evaluations),

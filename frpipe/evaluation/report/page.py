@@ -66,7 +66,7 @@ def page(
     one_task(evaluations)
     parts = [
         ("summary", "Summary", summary(evaluations, differences)),
-        ("plots", "Plots", _plots(plots)),
+        ("plots", "Plots", plots_section(plots)),
         ("numbers", "Numbers", numbers_section(evaluations)),
         ("groups", "Groups", cohorts_section(evaluations)),
         ("differences", "Differences", differences_section(differences)),
@@ -74,6 +74,11 @@ def page(
         ("definitions", "Definitions", definitions_section(evaluations)),
         ("provenance", "Provenance", provenance_section(evaluations)),
     ]
+    return document(title, created, parts)
+
+
+def document(title: str, created: str, parts: Sequence[tuple[str, str, str]]) -> str:
+    """HTML of a page. parts: id, heading (text) and HTML of each; what is empty is left out."""
     used = [part for part in parts if part[2]]
     body = "\n".join(section(*part) for part in used)
     return f"{_head(title)}<body>{_top(title, created, used)}<main>\n{body}\n</main></body></html>\n"
@@ -97,7 +102,8 @@ def _top(title: str, created: str, parts: Sequence[tuple[str, str, str]]) -> str
     )
 
 
-def _plots(plots: Sequence[Plot]) -> str:
+def plots_section(plots: Sequence[Plot]) -> str:
+    """HTML: each plot with its caption and the numbers behind it."""
     return f'<div class="plots">{"".join(map(_plot, plots))}</div>' if plots else ""
 
 

@@ -15,6 +15,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import alike
 from frpipe.core.text_column import canonical_column
+from frpipe.core.truths import truth
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.sample import numbered
 from frpipe.io.output import run
@@ -23,8 +24,6 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.verify.job import PAIRS
 from frpipe.jobs.verify.schema import UNKNOWN_FACE, UNKNOWN_IMAGE
-
-_TRUE, _FALSE = {"true", "1", "yes", "mated", "same"}, {"false", "0", "no", "non-mated", "different"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +228,11 @@ def texts(column: pa.ChunkedArray) -> Labels:
 
 
 def _truths(values: Labels, column: str) -> Mask:
-    folded = np.char.lower(values.astype(str))
-    true, false = np.isin(folded, [*_TRUE]), np.isin(folded, [*_FALSE])
-    if not (true | false).all():
+    codes, words = pd.factorize(values)
+    said = [truth(str(word)) for word in words]
+    if None in said:
         raise ConfigError(
             f"the column {column!r} has values that are neither true nor false",
             "write true for two photos of one person, and false for photos of two",
         )
-    return np.asarray(true)
+    return np.asarray(said, bool)[codes]

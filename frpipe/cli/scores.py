@@ -1,0 +1,176 @@
+"""`frpipe metrics scores FILE`: rates, areas and curves of scores that anybody computed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frpipe.cli.table import table
+from frpipe.core.counted import counted
+from frpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from frpipe.evaluation.scored import Operating, Point, Scored
+    from frpipe.jobs.evaluate.score_list import ScoreColumns, ScoreList
+
+_EXAMPLES = """\
+examples:
+  frpipe metrics scores pairs.csv                                  columns by their usual names
+  frpipe metrics scores pairs.csv --label GT --distance d -o page.html
+  frpipe metrics scores pairs.parquet --at fmr=0.001 -o curves.png
+  frpipe metrics scores searches.csv --right correct               searches: TPIR and TNIR
+
+A row is a comparison: a label (same or different, true or false, 1 or 0), and a similarity or a distance.
+With a column right (--right COLUMN) a row is a search: the label says whether the person is in the gallery,
+the score is that of the first candidate, and right says whether that candidate is the person. An empty score
+is a trial that failed: it is counted, and in no rate.
+
+Thresholds are of the kind of the scores: accepted is similarity >= threshold, or distance <= threshold.
+"""
+
+
+_MOST_PLACES = 9
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "scores",
+        help="the same of scores of your own, with curves",
+        description="Compute rates, areas and curves of a list of scores (CSV, JSON lines, Parquet).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("list", metavar="FILE", help="path, pattern or URI of the list")
+    add("--label", metavar="COLUMN", help="mated or not (default: label, mated, same, ...)")
+    scores = parser.add_mutually_exclusive_group()
+    scores.add_argument(
+        "--similarity", metavar="COLUMN", help="the larger the more alike (default: similarity, score)"
+    )
+    scores.add_argument("--distance", metavar="COLUMN", help="the smaller the more alike (default: distance)")
+    add(
+        "--right",
+        metavar="COLUMN",
+        help="of searches: the first candidate is the person (default: right, correct)",
+    )
+    add(
+        "--at",
+        type=_operating,
+        metavar="THRESHOLD",
+        help="a number of the scores' kind, eer, or fmr=P (fpir=P) (default: eer)",
+    )
+    add("-o", "--output", type=Path, metavar="FILE", help="write curves: .html or .png")
+    add("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_run)
+
+
+def _operating(text: str) -> Operating:
+    from frpipe.evaluation.scored import Operating
+
+    name, is_target, value = text.strip().lower().partition("=")
+    if name == "eer" and not is_target:
+        return Operating()
+    try:
+        number = float(value if is_target else name)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < float("inf") or (is_target and name not in ("fmr", "fpir")):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number, nor eer, nor fmr=P")
+    if is_target and not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a target is above 0 and at most 1, as in fmr=0.001")
+    return Operating("target" if is_target else "value", number)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.output and options.output.suffix not in (".png", ".html"):
+        raise ConfigError(
+            f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
+        )
+    from frpipe.evaluation.scored import Operating, scored
+    from frpipe.jobs.evaluate.score_list import ScoreColumns, ScoreList
+
+    columns = ScoreColumns(options.label, options.similarity, options.distance, options.right)
+    given = ScoreList.read(options.list, columns)
+    operating = options.at or Operating()
+    found = scored(given.columns.kind, given.mated, given.score, given.right, operating)
+    for remark in given.remarks:
+        print(remark, file=sys.stderr)
+    if options.json:
+        print(json.dumps({"columns": _named(given.columns), **found.as_dict()}, indent=1))
+    else:
+        print("\n".join((_head(given, found), "", _table(found), *_said(found), *_warned(found))))
+    if options.output:
+        _write(options.output, given, found)
+        print(options.output, file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+def _write(path: Path, given: ScoreList, found: Scored) -> None:
+    from frpipe.evaluation.report.scores_page import scores_page, scores_png
+
+    name = Path(given.uri).name or given.uri
+    if path.suffix == ".png":
+        path.write_bytes(scores_png(found, name))
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    page = scores_page(found, [_head(given, found), *_said(found)], title=f"Scores: {name}", created=now)
+    path.write_text(page, encoding="utf-8")
+
+
+def _named(columns: ScoreColumns) -> dict[str, str | None]:
+    return {"label": columns.label, columns.kind: columns.scores, "right": columns.right}
+
+
+def _head(given: ScoreList, found: Scored) -> str:
+    read = ", ".join(f"{role} from {name}" for role, name in _named(given.columns).items() if name)
+    what = "comparisons" if given.right is None else "searches"
+    lost = sum(count for name, count in found.counts.items() if name.endswith("_lost"))
+    failed = f", and {lost:,} that failed" if lost else ""
+    trials = found.counts["mated"] + found.counts["nonmated"]
+    return (
+        f"{counted(trials, what)}: {found.counts['mated']:,} mated, {found.counts['nonmated']:,} non-mated"
+        f"{failed} ({read})"
+    )
+
+
+def _table(found: Scored) -> str:
+    from frpipe.evaluation.scored import RATES
+
+    accept, reject, *_ = RATES[found.task]
+    sign = "<=" if found.kind == "distance" else ">="
+    thresholds = found.table.threshold
+    places = next((d for d in range(_MOST_PLACES) if (thresholds.round(d) == thresholds).all()), _MOST_PLACES)
+    rows = zip(thresholds, found.table.true_accept, found.table.true_reject, strict=True)
+    return table(
+        (f"{found.kind} {sign}", accept, reject),
+        [[f"{threshold:.{places}f}", f"{up:.4g}", f"{over:.4g}"] for threshold, up, over in rows],
+    )
+
+
+def _said(found: Scored) -> list[str]:
+    areas = f"AUC on this grid {found.table.auc_grid:.4g}, exact {found.table.auc_exact:.4g}"
+    return [f"{areas}; EER {found.eer.value:.4g}", *_at(found, found.point)]
+
+
+def _at(found: Scored, point: Point) -> list[str]:
+    from frpipe.evaluation.scored import RATES
+
+    accept, reject, miss, alarm = RATES[found.task]
+    chosen = f" ({point.chosen})" if point.chosen else ""
+    wrong = [f"  named wrongly {point.wrong}"] if point.wrong else []
+    errors = point.accept.complement().value, point.reject.complement().value
+    return [
+        f"at {found.accepted(point.threshold)}{chosen}:",
+        f"  {accept} {point.accept}, {miss} {errors[0]:.4g}",
+        f"  {reject} {point.reject}, {alarm} {errors[1]:.4g}",
+        *wrong,
+    ]
+
+
+def _warned(found: Scored) -> list[str]:
+    return [f"{warning[:1].upper()}{warning[1:]}." for warning in found.warnings]

@@ -1,0 +1,69 @@
+"""What a list of scores says, as one HTML page and as one picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+
+from PIL import Image
+
+from frpipe.evaluation.plots.area import area_plots
+from frpipe.evaluation.plots.plot import Plot
+from frpipe.evaluation.plots.rates import rate_curves
+from frpipe.evaluation.plots.scores import score_histograms
+from frpipe.evaluation.report.page import document, plots_section
+from frpipe.evaluation.report.parts import table
+from frpipe.evaluation.scored import RATES, Scored
+
+
+def scores_plots(scored: Scored, name: str) -> list[Plot]:
+    """The lecture's curve first, then the usual ones, and histograms where scores are cosines."""
+    evaluation = scored.evaluation(name)
+    plots = [*area_plots([evaluation], scored.accepted_at), *rate_curves([evaluation])]
+    return [*plots, *(score_histograms([evaluation])[:1] if "mated" in evaluation.curves else [])]
+
+
+def scores_page(scored: Scored, said: Sequence[str], *, title: str, created: str) -> str:
+    """HTML, the same for the same input.  said: what to say first, in lines."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in said)
+    warnings = "".join(f"<li>{escape(line)}</li>" for line in scored.warnings)
+    return document(
+        title,
+        created,
+        [
+            (
+                "summary",
+                "Summary",
+                f'<div class="card"><ul>{lines}</ul></div><aside class="card warn">'
+                f"<h3>Before believing the numbers</h3><ul>{warnings}</ul></aside>",
+            ),
+            ("plots", "Plots", plots_section(scores_plots(scored, title))),
+            ("table", "Rates at round thresholds", f'<div class="card">{_table(scored)}</div>'),
+        ],
+    )
+
+
+def scores_png(scored: Scored, name: str) -> bytes:
+    """The plots side by side as one PNG."""
+    pictures = [Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in scores_plots(scored, name)[:3]]
+    height = max(picture.height for picture in pictures)
+    whole = Image.new("RGB", (sum(picture.width for picture in pictures), height), "white")
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width
+    data = io.BytesIO()
+    whole.save(data, "PNG")
+    return data.getvalue()
+
+
+def _table(scored: Scored) -> str:
+    accept, reject, *_ = RATES[scored.task]
+    found = scored.table
+    rows = zip(found.threshold, found.true_accept, found.true_reject, strict=True)
+    return table(
+        f"AUC on these thresholds {found.auc_grid:.4g}, exact {found.auc_exact:.4g}",
+        (f"{scored.kind} threshold", accept, reject),
+        [[f"{value:.4g}" for value in row] for row in rows],
+    )

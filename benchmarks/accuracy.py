@@ -258,9 +258,7 @@ def _outcomes(located: dict[str, dict[str, Located]], details: int) -> dict[str,
     """How the photos of each side ended, and those of which only the old one has a face."""
     report: dict[str, Any] = {}
     for side, photos in located.items():
-        ends = Counter(
-            photo.reason.value if photo.reason else photo.status.value for photo in photos.values()
-        )
+        ends = Counter(photo.reason or photo.status.value for photo in photos.values())
         report[side] = {
             **ends,
             "turned": sum(bool(photo.turn_deg) for photo in photos.values()),
@@ -297,7 +295,7 @@ def _facts(photo: Located, face: int = 0) -> dict[str, Any]:
     """What is known of one face of a photo, or of why there is none. judged: of its crop, as it is."""
     facts: dict[str, Any] = {"status": photo.status.value}
     if photo.reason or photo.detail:
-        facts["why"] = f"{photo.reason.value if photo.reason else ''} {photo.detail or ''}".strip()
+        facts["why"] = f"{photo.reason or ''} {photo.detail or ''}".strip()
     if photo.turn_deg:
         facts["turn_deg"] = photo.turn_deg
     if photo.faces_refused:

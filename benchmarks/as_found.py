@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -134,7 +135,7 @@ def _raced(sides: Mapping[str, Config], photos: Sequence[bytes], rounds: int) ->
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, locator in locators.items():
-            times[name].append(_cpu_ms(lambda locator=locator: list(locator.locate(iter(photos)))))
+            times[name].append(_cpu_ms(partial(_looked, locator, photos)))
     first = times[next(iter(sides))]
     for name, each in times.items():
         ratio = statistics.median(own / base for own, base in zip(each, first, strict=True))
@@ -190,6 +191,10 @@ def _config(detector: str, **settings: Any) -> Config:
 def _locator(config: Config) -> Locator:
     models = Models.of(config)
     return locator_of(models.config, models.detector, models.judge)
+
+
+def _looked(locator: Locator, photos: Sequence[bytes]) -> list[Located]:
+    return list(locator.locate(iter(photos)))
 
 
 def _located(config: Config, photos: Sequence[bytes]) -> list[Located]:

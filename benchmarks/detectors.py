@@ -123,12 +123,12 @@ def turned(config: Config, data: Path) -> dict[str, Any]:
     pipeline = pipeline_of(config)
     photos = [_read(path) for path in _firsts(data, PEOPLE)]
     upright = _vectors(pipeline, photos)
-    result = {}
+    result: dict[str, Any] = {}
     for degrees in QUARTERS:
         found = _vectors(pipeline, [np.ascontiguousarray(np.rot90(each, -degrees // 90)) for each in photos])
         others = (found @ found.T)[np.triu_indices(len(found), 1)]
         others = others[~np.isnan(others)]
-        result[degrees] = {
+        result[str(degrees)] = {
             "right": round(float(np.mean((upright * found).sum(axis=1) >= SAME)), 3),
             "false_matches": round(float(np.mean(others >= _threshold(pipeline))), 5),
         }

@@ -65,7 +65,8 @@ class IResNet:
         return self.add("Conv", data, weight, bias, strides=[stride] * 2, pads=[side // 2] * 4)
 
     def norm(self, data: str, channels: int) -> str:
-        rows = [self.rng.uniform(*span, channels) for span in ((0.5, 1), (-0.1, 0.1), (-0.1, 0.1), (0.5, 2))]
+        spans = ((0.5, 1.0), (-0.1, 0.1), (-0.1, 0.1), (0.5, 2.0))
+        rows = [self.rng.uniform(low, high, channels) for low, high in spans]
         return self.add("BatchNormalization", data, *map(self.weight, rows), epsilon=1e-5)
 
     def prelu(self, data: str, channels: int) -> str:

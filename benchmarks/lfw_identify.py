@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Found:
 
     probes: pd.DataFrame
     enrolled: set[str]
-    report: dict[str, Any]
+    report: Mapping[str, Any]
 
     @property
     def mated(self) -> pd.DataFrame:

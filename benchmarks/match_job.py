@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import SearchView
 from frpipe.io.output import run
-from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.output.parts import PartFile, check_part, write_part
 from frpipe.io.storage.folder import Folder
 from frpipe.matching.topk import TopK
 
@@ -53,7 +53,7 @@ def features(folder: Path, probes: int) -> None:
     """What an enroll run of so many photos with a face each would leave, as far as this job reads it."""
     out = Folder.at(str(folder))
     run.claim(out, {"manifest": "0" * 64}, {"manifest": "synthetic", "created": "2026-01-01T00:00:00+00:00"})
-    files = []
+    files: list[PartFile] = []
     for part, start in enumerate(range(0, probes, _PART)):
         ids = [f"photo-{row:08d}" for row in range(start, min(probes, start + _PART))]
         write_part(out, part, _images(ids), _faces(ids, part), _METADATA)

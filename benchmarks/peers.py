@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def _without_ray(photos: list[Path], models: Path, scratch: Path) -> dict[str, A
     report = {}
     for size in DET_SIZES:
         app = prepared(str(models), size)
-        report[f"insightface_{size}"] = duel(workers.run, lambda app=app: analyse(app, names), len(names), 3)
+        report[f"insightface_{size}"] = duel(workers.run, partial(analyse, app, names), len(names), 3)
     return report
 
 

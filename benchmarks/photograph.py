@@ -120,7 +120,7 @@ class Sets:
         return np.concatenate(found)
 
 
-def measure(crops: np.ndarray, which: Callable) -> np.ndarray:
+def measure(crops: np.ndarray, which: Callable[..., np.ndarray]) -> np.ndarray:
     greys = (cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops)
     size = photograph.PATTERN_SIZE if which is photograph.pattern else photograph.TEXTURE_SIZE
     found = [which(crop, grey) for crop, grey in zip(crops, greys, strict=True)]
@@ -196,8 +196,8 @@ def varied(crops: np.ndarray, random: np.random.Generator) -> np.ndarray:
                     moved, (x, 53), size, 0, 0, 360, [int(random.integers(0, 40))] * 3, -1, cv2.LINE_AA
                 )
         moved = cv2.warpAffine(moved, matrix, (112, 112)).astype(np.float32)
-        ends = random.uniform(0.1, 1.2, 2)
-        moved *= np.linspace(*ends, 112)[None, :, None]
+        low, high = random.uniform(0.1, 1.2, 2).tolist()
+        moved *= np.linspace(low, high, 112)[None, :, None]
         if random.random() < 0.35:
             moved += random.normal(0, random.uniform(3, 18), moved.shape) * (moved > 0)
         found.append(np.clip(moved, 0, 255).astype(np.uint8))

@@ -58,7 +58,7 @@ def _detect(name: str, config: Config, pixels: list[Array]) -> dict[str, float]:
     bare = _Bare(card, DETECT_ROWS, 256)
     return duel(
         lambda: [detector.detect(batch) for batch in _batches(pixels, DETECT_ROWS)],
-        lambda: [bare.run(batch) for batch in _batches(pixels, DETECT_ROWS)],
+        lambda: bare.run_all(_batches(pixels, DETECT_ROWS)),
         len(pixels),
     )
 
@@ -69,7 +69,7 @@ def _embed(name: str, config: Config, crops: Array) -> dict[str, float]:
     bare = _Bare(card, EMBED_ROWS, 112)
     return duel(
         lambda: embedder.embed(crops),
-        lambda: [bare.run(list(batch)) for batch in _batches(crops, EMBED_ROWS)],
+        lambda: bare.run_all(_batches(crops, EMBED_ROWS)),
         len(crops),
         rounds=5,
     )
@@ -88,6 +88,10 @@ class _Bare:
         self._blob = np.zeros((rows, 3, side, side), np.float32)
         self._order = (0, 1, 2) if card.input.colour == "RGB" else (2, 1, 0)
         self._mean, self._scale = np.float32(card.input.mean[0]), np.float32(1 / card.input.std[0])
+
+    def run_all(self, batches: list[Any]) -> None:
+        for batch in batches:
+            self.run(list(batch))
 
     def run(self, images: list[Array]) -> None:
         blob = self._blob[: len(images)]

@@ -125,10 +125,15 @@ async def _serve(
     writer.close()
 
 
+async def _by(way: Way, _path: str, writer: Writer) -> None:
+    """Answer any address in a hostile way."""
+    await way(writer)
+
+
 async def _main(folder: Path, latency_s: float) -> None:
     good = Good([path.read_bytes() for path in sorted(folder.iterdir())], latency_s)
     answers = {"good": good.answer}
-    answers |= {name: lambda _, writer, way=way: way(writer) for name, way in HOSTILE.items()}
+    answers |= {name: partial(_by, way) for name, way in HOSTILE.items()}
     servers = {
         name: await asyncio.start_server(partial(_serve, answer), "127.0.0.1", 0)
         for name, answer in answers.items()

@@ -192,6 +192,25 @@ class TestBytes:
                 assert server.asked.count(f"/{name}") == 1
             assert len(fetcher.fetch(f"{server.url}/limit")) == LIMIT
 
+    def test_an_endless_body_that_begins_as_no_photo_is_given_up_early(self) -> None:
+        async def _endless_photo(exchange: Exchange) -> None:
+            await exchange.say("HTTP/1.1 200 OK\r\n\r\n")
+            await exchange.say(b"\xff\xd8\xff\xe0")
+            while True:
+                await exchange.say(b"x" * 100_000)
+
+        own = load_config(None, ["decode.plugins=[tests:own]", f"decode.max_bytes={4 << 20}"])
+        known = load_config(None, [f"decode.max_bytes={4 << 20}"])
+        with web_server(junk=self._endless, photo=_endless_photo) as server:
+            for config, name, reason in (
+                (known, "junk", Reason.UNKNOWN_FORMAT),
+                (known, "photo", Reason.TOO_MANY_BYTES),
+                (own, "junk", Reason.TOO_MANY_BYTES),
+            ):
+                storage = config.storage.model_copy(update={"roots": (server.url,)})
+                fetcher = Fetcher.of(config.model_copy(update={"storage": storage}))
+                assert _why(fetcher, f"{server.url}/{name}")[0] is reason
+
     @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "x-gzip"])
     def test_a_compressed_body_is_refused_unread(self, encoding: str) -> None:
         bomb = gzip.compress(bytes(10 << 20))

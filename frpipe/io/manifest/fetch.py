@@ -60,6 +60,7 @@ class Fetcher:
         web_timeout_s: float = 20.0,
         at_once: int = 16,
         networks: tuple[str, ...] = (),
+        any_format: bool = True,
     ) -> None:
         self._roots = Roots(roots)
         self._folders: dict[str, Roots] = {}
@@ -67,7 +68,12 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._pause_s = pause_s
         self._remotes: dict[str, Any] = {}
-        self._of_web: dict[str, Any] = {"timeout_s": web_timeout_s, "at_once": at_once, "networks": networks}
+        self._of_web: dict[str, Any] = {
+            "timeout_s": web_timeout_s,
+            "at_once": at_once,
+            "networks": networks,
+            "any_format": any_format,
+        }
         self._client: WebClient | None = None
         self._lock = Lock()
 
@@ -83,6 +89,7 @@ class Fetcher:
             web_timeout_s=min(storage.http_timeout_s, resources.stall_timeout_s / 2),
             at_once=resources.fetch_threads,
             networks=storage.private_networks,
+            any_format=bool(config.decode.plugins),
         )
 
     def fetch(self, location: str, folder: str | None = None) -> bytes:

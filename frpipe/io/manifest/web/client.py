@@ -46,7 +46,8 @@ class WebLimits:
     timeout_s: for the whole photo, with redirects, waits and further tries.  attempts: tries, beside those
     that a server itself asks for.  pause_s: wait before the second try, doubled for each further one.
     at_once: photos under way, of each host and of all hosts that are not late.
-    networks: private networks that may be connected to.
+    networks: private networks that may be connected to.  any_format: whether what does not begin as a format
+    that is known may be a photo; otherwise no more than its beginning is read.
     """
 
     max_bytes: int
@@ -55,6 +56,7 @@ class WebLimits:
     timeout_s: float = 20.0
     at_once: int = 16
     networks: tuple[str, ...] = ()
+    any_format: bool = True
 
 
 class WebClient:
@@ -78,7 +80,7 @@ class WebClient:
 
     def fetch(self, location: str) -> Future[bytes | Reject]:
         """Ask for a photo. It may be a Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY,
-        TOO_MANY_BYTES.
+        TOO_MANY_BYTES, UNKNOWN_FORMAT.
         """
         return asyncio.run_coroutine_threadsafe(self._answer(location), self._loop)
 
@@ -183,7 +185,10 @@ class WebClient:
                 if reply.status in REDIRECTS and "Location" in reply.headers:
                     return self._target(location, reply.headers["Location"])
                 left_s = max(until - self._loop.time(), 0.1)
-                return await photo_of(reply, self._limits.max_bytes, left_s, self._room)
+                limits = self._limits
+                return await photo_of(
+                    reply, limits.max_bytes, left_s, self._room, any_format=limits.any_format
+                )
 
     def _target(self, location: str, written: str) -> str:
         """The location that a redirect leads to. Raises Reject where it may not."""

@@ -12,6 +12,7 @@ from functools import partial
 from aiohttp import ClientPayloadError, ClientResponse
 
 from frpipe.core.reasons import Reason, Reject
+from frpipe.vision.formats import sniff
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
@@ -24,6 +25,8 @@ _LEAST_RATE, _GRACE_S = 1024, 5.0
 # Photos up to so many bytes need not wait for room. What is larger and of a length that is not announced may
 # have no end: it is read at so many bytes a second, which leaves others their share of CPU and network.
 _SMALL, _ENDLESS_RATE = 1 << 20, 16 << 20
+# Of which the first bytes say what format it is.
+_HEAD = 4096
 
 
 class Again(Exception):
@@ -61,10 +64,13 @@ class TooSlow(Exception):
     """Raised where a photo does not come in time."""
 
 
-async def photo_of(reply: ClientResponse, max_bytes: int, patience_s: float, room: Room) -> bytes:
+async def photo_of(
+    reply: ClientResponse, max_bytes: int, patience_s: float, room: Room, *, any_format: bool = True
+) -> bytes:
     """The photo in a reply that is no redirect; no more is read than a photo may have.
 
-    patience_s: of which a body that trickles is given no more than a quarter.
+    patience_s: of which a body that trickles is given no more than a quarter.  any_format: read what is large
+    and of unknown length to its end, even if it does not begin as a format that is known.
     Raises Reject, Again, TooSlow.
     """
     _refuse(reply)
@@ -76,15 +82,29 @@ async def photo_of(reply: ClientResponse, max_bytes: int, patience_s: float, roo
     async with AsyncExitStack() as held:
         if (reply.content_length or 0) > _SMALL:
             await held.enter_async_context(room.held(reply.content_length or 0))
+        take_room = partial(held.enter_async_context, room.held(max_bytes))
         return await _body(
-            reply, max_bytes, patience_s, partial(held.enter_async_context, room.held(max_bytes))
+            reply, max_bytes, patience_s, partial(_let_in, take_room=take_room, any_format=any_format)
         )
 
 
+async def _let_in(photo: bytearray, take_room: Callable[[], Awaitable[None]], any_format: bool) -> None:
+    """Take room for a large photo of unknown length. Raises Reject: UNKNOWN_FORMAT."""
+    if not any_format:
+        try:
+            sniff(bytes(photo[:_HEAD]))
+        except Reject as why:
+            raise Reject(why.reason, f"from its first bytes, of more than {_SMALL}") from None
+    await take_room()
+
+
 async def _body(
-    reply: ClientResponse, max_bytes: int, patience_s: float, take_room: Callable[[], Awaitable[None]]
+    reply: ClientResponse,
+    max_bytes: int,
+    patience_s: float,
+    let_in: Callable[[bytearray], Awaitable[None]],
 ) -> bytes:
-    """The photo itself. take_room: called once, where one of a length that was not announced is large."""
+    """The photo itself. let_in: called once, where one of a length that was not announced is large."""
     photo, loop = bytearray(), asyncio.get_running_loop()
     pace, grace_s = (
         max(_LEAST_RATE, (reply.content_length or 0) / patience_s / 2),
@@ -100,7 +120,7 @@ async def _body(
                 if unannounced and len(photo) > _SMALL:
                     limit.reschedule(None)
                     waits, unannounced = loop.time(), False
-                    await take_room()
+                    await let_in(photo)
                     start += loop.time() - waits
                 if reply.content_length is None and len(photo) > _SMALL:
                     await asyncio.sleep(len(chunk) / _ENDLESS_RATE)

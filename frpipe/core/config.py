@@ -76,7 +76,7 @@ SINGLE_LOOK_BUCKETS_PX = (128, 192, 256, 320, 384, 512, 640)
 class DetectConfig(Section):
     """From pixels to boxes and landmarks."""
 
-    model: str = Field("yunet_2023mar", description="a detector card, see `frpipe models list`")
+    model: str = Field("retinaface_mv1_025", description="a detector card, see `frpipe models list`")
     score_threshold: float | None = Field(None, ge=0, le=1, description="None: the card's")
     nms_iou: float | None = Field(None, gt=0, le=1, description="None: the card's")
     min_face_px: int = Field(

@@ -19,7 +19,16 @@ _NO_VECTOR = {
     "decode": ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins", "captured_at"),
     "detect": ("policy", "max_faces", "not_photographs"),
 }
+# A recipe of a single look is hashed with its limits in it, as it always was. These are the ones that it had
+# where nothing else was said.
 _NO_VECTOR_OF_SINGLE_LOOK = {"detect": ("policy", "max_faces")}
+_FIRST_LIMITS: dict[str, Any] = {
+    "max_bytes": 64 << 20,
+    "max_pixels": 80_000_000,
+    "min_side_px": 16,
+    "truncated": "reject",
+    "plugins": [],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +116,31 @@ class Recipe:
 
         Which photos and faces are kept changes no vector, so that runs of different policies may be compared.
         """
-        single = self.algorithm == SINGLE_LOOK
-        left_out = _NO_VECTOR_OF_SINGLE_LOOK if single else _NO_VECTOR
+        left_out = _NO_VECTOR_OF_SINGLE_LOOK if self.algorithm == SINGLE_LOOK else _NO_VECTOR
+        return self._hash_without(left_out)
+
+    @property
+    def same_vectors(self) -> tuple[str, ...]:
+        """Further hashes that stand for the same vectors as `preprocessing_hash`, the plainest one first.
+
+        That of all that changes a vector alone: no limits, and no name of the detector's card, whose weights
+        and facts are in it. Of a single look also that with the limits of whoever gave none, which is all
+        that a gallery of that time says.
+        """
+        no_vector = {**_NO_VECTOR, "detect": (*_NO_VECTOR["detect"], "model")}
+        plain = self._hash_without(no_vector)
+        if self.algorithm != SINGLE_LOOK:
+            return (plain,)
+        decode = {**self.settings["decode"], **_FIRST_LIMITS}
+        unlimited = replace(self, settings={**self.settings, "decode": decode})
+        return plain, unlimited.preprocessing_hash
+
+    @property
+    def preprocessing_hashes(self) -> frozenset[str]:
+        """All hashes that stand for how these vectors are made."""
+        return frozenset((self.preprocessing_hash, *self.same_vectors))
+
+    def _hash_without(self, left_out: Mapping[str, tuple[str, ...]]) -> str:
         settings = {
             section: {k: v for k, v in self.settings[section].items() if k not in left_out.get(section, ())}
             for section in ("decode", "detect", "align")
@@ -122,7 +154,7 @@ class Recipe:
         }
         if changing := self._changing_stages:
             facts["stages"] = changing
-        return canonical_hash(facts if single else {**facts, "looks": self.looks})
+        return canonical_hash(facts if self.algorithm == SINGLE_LOOK else {**facts, "looks": self.looks})
 
     @property
     def _changing_stages(self) -> dict[str, Any]:

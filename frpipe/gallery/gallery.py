@@ -14,7 +14,7 @@ from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.shard_store import ShardStore
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, GallerySpec
+from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, SAME_VECTORS, GallerySpec
 from frpipe.gallery.suppression import SuppressionList
 from frpipe.io.storage.folder import Folder
 
@@ -66,7 +66,8 @@ class Gallery:
                 "use the frpipe that the gallery was made with, or a newer one",
             )
         try:
-            spec = GallerySpec(**{field.name: content[field.name] for field in fields(GallerySpec)})
+            same = {SAME_VECTORS: tuple(content.get(SAME_VECTORS, ()))}  # not in galleries of before
+            spec = GallerySpec(**{each.name: (content | same)[each.name] for each in fields(GallerySpec)})
             return cls(folder, spec, content["gallery_id"], content["created"], content["key_check"])
         except (KeyError, TypeError):
             raise damaged(GALLERY, "it has not the expected fields") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from frpipe.core.errors import GalleryError, GalleryMismatch
@@ -10,6 +10,7 @@ from frpipe.core.errors import GalleryError, GalleryMismatch
 FORMAT_VERSION = 1
 NORMALISATION = "unit"
 AES = "aes-256-gcm"
+SAME_VECTORS = "same_vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class GallerySpec:
     dtype:          as stored; float16 halves the files at about 1e-3 of error in a similarity
     encryption:     None, or "aes-256-gcm" with the key of FRPIPE_GALLERY_KEY or FRPIPE_GALLERY_KEY_FILE
     rows_per_shard: rows of a full shard file
+    same_vectors:   further preprocessing hashes that stand for the same vectors (see `Recipe.same_vectors`)
     """
 
     dim: int
@@ -30,9 +32,10 @@ class GallerySpec:
     dtype: Literal["float32", "float16"] = "float32"
     encryption: Literal["aes-256-gcm"] | None = None
     rows_per_shard: int = 65_536
+    same_vectors: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        hashes = (self.embedder_hash, self.preprocessing_hash, self.detector_hash)
+        hashes = (self.embedder_hash, self.detector_hash, *self.preprocessing_hashes)
         if not 1 <= self.dim <= 65_536 or not 1 <= self.rows_per_shard <= 1_000_000:
             raise GalleryError(
                 "the dimension or the rows of a shard are out of range",
@@ -48,9 +51,19 @@ class GallerySpec:
         """NumPy's name of the stored numbers, little-endian."""
         return "<f2" if self.dtype == "float16" else "<f4"
 
+    @property
+    def preprocessing_hashes(self) -> frozenset[str]:
+        """All hashes that stand for the recipe of these vectors."""
+        return frozenset((self.preprocessing_hash, *self.same_vectors))
+
+    def same_preprocessing(self, other: GallerySpec) -> bool:
+        """Whether the recipes of both make the same vectors, the embedder's weights excluded."""
+        return not self.preprocessing_hashes.isdisjoint(other.preprocessing_hashes)
+
     def check_same(self, other: GallerySpec) -> None:
         """Raise GalleryMismatch, both values named, unless vectors made for `other` may come in here."""
-        self.check_recipe(other.embedder_hash, other.preprocessing_hash, other.detector_hash, other.dim)
+        its = self.preprocessing_hash if self.same_preprocessing(other) else other.preprocessing_hash
+        self.check_recipe(other.embedder_hash, its, other.detector_hash, other.dim)
 
     def check_recipe(self, embedder_hash: str, preprocessing_hash: str, detector_hash: str, dim: int) -> None:
         """Check as `check_same` does, for a run's recipe."""

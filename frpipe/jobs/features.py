@@ -63,7 +63,7 @@ class FeatureRun:
         except (FileNotFoundError, FileDamaged, ValueError, KeyError, TypeError):
             raise OutputError(f"{run.RUN} in the enroll output cannot be read", "enroll again") from None
         embedder = _further(uri, facts, embedder)
-        spec = _recipe(Features(folder, embedder))
+        spec = _recipe(Features(folder, embedder), facts["identity"].get("recipe"))
         return cls(folder, spec, manifest, run_id, _created(folder, facts), faces, embedder)
 
     @property
@@ -88,12 +88,17 @@ class FeatureRun:
 
 
 def card_name(sha256: str) -> str | None:
-    """Name of the card that pins these weights, if there is one."""
+    """Name of the first card that pins these weights, if there is one."""
+    return next(iter(card_names(sha256)), None)
+
+
+def card_names(sha256: str) -> list[str]:
+    """Names of all cards that pin these weights: a card of one's own may be of the same file."""
     try:
         cards = Registry.default().cards().values()
     except ModelError:
-        return None
-    return next((card.name for card in cards if card.sha256 == sha256), None)
+        return []
+    return [card.name for card in cards if card.sha256 == sha256]
 
 
 def stored_settings(uri: str) -> list[str]:
@@ -141,8 +146,8 @@ def _further(uri: str, facts: dict[str, Any], embedder: str | None) -> str | Non
     return embedder
 
 
-def _recipe(features: Features) -> GallerySpec:
-    """Dimension and hashes, as the first file of an embedder states them."""
+def _recipe(features: Features, recipe: Mapping[str, Any] | None) -> GallerySpec:
+    """Dimension and hashes, as the first file of an embedder states them. recipe: as run.json has it."""
     parts = features.parts()
     if not parts:
         raise no_output(features.folder.uri)
@@ -153,4 +158,10 @@ def _recipe(features: Features) -> GallerySpec:
         raise OutputError(
             "the enroll output does not say which models made it", "enroll the manifest again"
         ) from None
-    return GallerySpec(int(schema.field(EMBEDDING).type.list_size), **hashes)
+    same = _same_vectors(recipe, features.embedder, hashes["preprocessing_hash"]) if recipe else ()
+    return GallerySpec(int(schema.field(EMBEDDING).type.list_size), **hashes, same_vectors=same)
+
+
+def _same_vectors(known: Mapping[str, Any], embedder: str | None, preprocessing_hash: str) -> tuple[str, ...]:
+    recipe = Recipe.stored(known) if embedder is None else Recipe.stored(known).of_embedder(embedder)
+    return recipe.same_vectors if recipe.preprocessing_hash == preprocessing_hash else ()

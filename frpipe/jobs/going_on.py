@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
-from frpipe.core.config import Config
+from frpipe.core.config import Config, DetectConfig, EmbedConfig
 from frpipe.core.night_config import NightConfig
 from frpipe.core.recipe import SINGLE_LOOK
 from frpipe.core.schema import LATER_COLUMNS
@@ -13,7 +14,9 @@ from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.features import card_name
+from frpipe.jobs.features import card_names
+from frpipe.jobs.output_place import output_place
+from frpipe.jobs.photo import spec_of
 from frpipe.stages.models import Models
 
 Say = Callable[[str], None]
@@ -26,10 +29,23 @@ _SAID = (
 def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda _: None) -> Config:
     """The configuration for an output whose run.json holds the recipe `begun`; None where nothing was begun.
 
-    A recipe of a single look is kept where the configuration says nothing of turns, refinement or the size of
-    faces. Where it does, it stays, and whoever compares recipes refuses it.
+    Its detector, where the configuration names none. A recipe of a single look is kept where the
+    configuration says nothing of turns, refinement or the size of faces. Where it does, it stays, and whoever
+    compares recipes refuses it.
     """
-    if not begun or begun.get("algorithm") != SINGLE_LOOK or config.detect.chooses_looks:
+    if not begun:
+        return config
+    config = with_detector_of(begun, config, say)
+    return _as_before(config, say) if begun.get("algorithm") == SINGLE_LOOK else config
+
+
+def for_output(config: Config, uri: str, say: Say = lambda _: None) -> Config:
+    """As `going_on`, for the output at an address, begun or not."""
+    return going_on(config, run.begun(output_place(uri)).get("identity", {}).get("recipe"), say)
+
+
+def _as_before(config: Config, say: Say) -> Config:
+    if config.detect.chooses_looks:
         return config
     if Models.of(config).recipe.algorithm != SINGLE_LOOK:
         say(_SAID)
@@ -39,6 +55,20 @@ def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda 
 def columns_of(begun: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The later columns of `faces` for an output whose run.json holds the recipe `begun`; None: a new one."""
     return LATER_COLUMNS if not begun else tuple(n for n in LATER_COLUMNS if n in begun.get("columns", ()))
+
+
+def with_detector_of(begun: Mapping[str, Any], config: Config, say: Say = lambda _: None) -> Config:
+    """The same configuration, with the detector of a recipe where it names none."""
+    name = begun["settings"]["detect"]["model"]
+    if "model" in config.detect.model_fields_set or config.detect.model == name:
+        return config
+    sha256 = begun["detector"]["sha256"]
+    names = card_names(sha256)
+    found = name if name in names else next(iter(names), None)
+    if found is None:
+        return config
+    say(f"with the detector of the output: {found}")
+    return config.with_models(found, [each.model for each in config.embed])
 
 
 def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None) -> Config:
@@ -57,21 +87,41 @@ def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None)
 
 
 def _with_models_of(gallery: GallerySpec, config: Config, say: Say) -> Config:
-    """The same configuration, with the models of a gallery for those that it does not name."""
-    detect, embed = config.detect, config.embedder
-    recipe = Models.of(config).recipe
-    if "model" not in detect.model_fields_set and recipe.detector_hash != gallery.detector_hash:
-        detect = detect.model_copy(update={"model": card_name(gallery.detector_hash) or detect.model})
-    if "model" not in embed.model_fields_set and recipe.embedder_hash != gallery.embedder_hash:
-        embed = embed.model_copy(update={"model": card_name(gallery.embedder_hash) or embed.model})
-    if (detect.model, embed.model) == (config.detect.model, config.embedder.model):
+    """The same configuration, with the models of a gallery for those that it does not name.
+
+    Of several cards with the gallery's weights, those by which its vectors are made.
+    """
+    if _fits(config, gallery):
         return config
-    say(f"with the models of the gallery: {detect.model} and {embed.model}")
-    return config.model_copy(update={"detect": detect, "embed": (embed, *config.embed[1:])})
+    detectors = _choice(config.detect, gallery.detector_hash)
+    embedders = _choice(config.embedder, gallery.embedder_hash)
+    further = [each.model for each in config.embed[1:]]
+    candidates = [
+        config.with_models(detector, [embedder, *further])
+        for detector, embedder in product(detectors, embedders)
+    ]
+    found = next((each for each in candidates if _fits(each, gallery)), candidates[0])
+    if found != config:
+        say(f"with the models of the gallery: {found.detect.model} and {found.embedder.model}")
+    return found
+
+
+def _choice(section: DetectConfig | EmbedConfig, sha256: str) -> list[str]:
+    """Names of cards with a gallery's weights; or the configuration's, named or where no card has them."""
+    names = [] if "model" in section.model_fields_set else card_names(sha256)
+    return sorted(names, key=lambda name: name != section.model) or [section.model]
+
+
+def _fits(config: Config, gallery: GallerySpec) -> bool:
+    """Whether the models are the gallery's: of the configuration as it is, or looking once."""
+    own = spec_of(config)
+    if (own.detector_hash, own.embedder_hash) != (gallery.detector_hash, gallery.embedder_hash):
+        return False
+    return _makes(config, gallery) or _makes(config.single_look(), gallery)
 
 
 def _makes(config: Config, gallery: GallerySpec) -> bool:
-    return Models.of(config).recipe.preprocessing_hash == gallery.preprocessing_hash
+    return spec_of(config).same_preprocessing(gallery)
 
 
 def for_gallery_at(config: Config, uri: str, say: Say = lambda _: None) -> Config:
@@ -82,11 +132,22 @@ def for_gallery_at(config: Config, uri: str, say: Say = lambda _: None) -> Confi
 def for_night(config: NightConfig, date: str, say: Say = lambda _: None) -> NightConfig:
     """The configuration of a night: with the recipe that it, or the gallery of the nights, was begun with."""
     begun = run.begun(Folder.at(config.runs).child(date)).get("identity", {})
-    settings = config.settings
-    if begun and Folder.at(config.gallery).exists(GALLERY):
-        settings = _with_models_of(Gallery.open(config.gallery).spec, settings, say)
-    if begun and "turns" not in begun.get("recipe", {}).get("detect", {}):
-        settings = going_on(settings, {"algorithm": SINGLE_LOOK}, say)
-    elif not begun:
-        settings = for_gallery_at(settings, config.gallery, say)
+    if begun:
+        settings = _as_begun(config.settings, begun.get("recipe", {}), say)
+    else:
+        settings = for_gallery_at(config.settings, config.gallery, say)
     return config.model_copy(update={"settings": Models.of(settings).config})
+
+
+def _as_begun(settings: Config, recipe: Mapping[str, Any], say: Say) -> Config:
+    """The settings of a night that was begun. recipe: the settings that decide its content."""
+    detect, embed = recipe.get("detect", {}), recipe.get("embed", {})
+    detector, embedders = settings.detect.model, [each.model for each in settings.embed]
+    if "model" not in settings.detect.model_fields_set:
+        detector = detect.get("model", detector)
+    if isinstance(embed, Mapping) and "model" not in settings.embedder.model_fields_set:
+        embedders[0] = embed.get("model", embedders[0])
+    chosen = settings.with_models(detector, embedders)
+    if chosen is not settings:
+        say(f"with the models that the night began with: {detector} and {embedders[0]}")
+    return chosen if "turns" in detect else _as_before(chosen, say)

@@ -83,14 +83,15 @@ def spec_of(config: Config, embedder: str | None = None) -> GallerySpec:
         raise ConfigError(f"the run is to have no embeddings of {embedder}", f"it has {', '.join(cards)}")
     recipe = models.recipe if card is models.embedder else models.recipe.of_embedder(card.name)
     dim = card.embedder.dim if card.embedder else 0
-    return GallerySpec(dim, recipe.embedder_hash, recipe.preprocessing_hash, recipe.detector_hash)
+    hashes = recipe.embedder_hash, recipe.preprocessing_hash, recipe.detector_hash
+    return GallerySpec(dim, *hashes, same_vectors=recipe.same_vectors)
 
 
 def check_config(config: Config, gallery: GallerySpec) -> None:
     """Raise GalleryMismatch, both hashes named, unless this configuration makes the gallery's vectors."""
     own = spec_of(config)
     try:
-        gallery.check_recipe(own.embedder_hash, own.preprocessing_hash, own.detector_hash, own.dim)
+        gallery.check_same(own)
     except GalleryMismatch as error:
         raise GalleryMismatch(error.message, _remedy(gallery, own)) from None
 

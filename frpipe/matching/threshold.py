@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
 from frpipe.core.threshold import Target, Threshold, ThresholdCard
@@ -21,13 +22,13 @@ def threshold_of(
     embedder_card: Card | None = None,
     searched: int = 1,
     subjects: int | None = None,
-    preprocessing_hash: str | None = None,
+    preprocessing: Collection[str] | None = None,
 ) -> Threshold:
     """The threshold for vectors of an embedder: `given`, else the threshold card's, else the model card's.
 
     given: a similarity.  searched: templates that each probe is compared with; 1 in verification.
-    subjects: people whose templates these are; None: as many.  preprocessing_hash: of the vectors; None: not
-    compared with the card's.
+    subjects: people whose templates these are; None: as many.  preprocessing: the hashes that stand for the
+    recipe of the vectors; None: not compared with the card's.
     Raises ConfigError where there is no threshold or `given` is no similarity; GalleryMismatch, both hashes
     named, where the threshold card is of another embedder or another preprocessing.
     """
@@ -37,8 +38,7 @@ def threshold_of(
         return Threshold.stated("similarity", given, "given")
     if card is not None:
         _check_same("embedder", card.embedder_hash, embedder_hash)
-        if card.preprocessing_hash is not None and preprocessing_hash is not None:
-            _check_same("preprocessing", card.preprocessing_hash, preprocessing_hash)
+        _check_preprocessing(card.preprocessing_hash, preprocessing)
         return _of_threshold_card(card, searched, searched if subjects is None else subjects)
     return _of_model_card(embedder_card, searched)
 
@@ -49,6 +49,11 @@ def expected_fpir(rate: float, times: float) -> float:
     rate: FMR, with times the templates of a gallery; or FPIR, with times by how much the gallery has grown.
     """
     return 1.0 if rate >= 1 else -math.expm1(times * math.log1p(-rate))
+
+
+def _check_preprocessing(own: str | None, its: Collection[str] | None) -> None:
+    if own is not None and its is not None and own not in its:
+        _check_same("preprocessing", own, " or ".join(sorted(its)))
 
 
 def _check_same(what: str, own: str, its: str) -> None:

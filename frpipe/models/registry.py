@@ -22,7 +22,8 @@ from frpipe.models.store import check_sha256, file_sha256, locked, publish
 if TYPE_CHECKING:
     from frpipe.models.download import Say
 
-DEFAULT_PACK = ("yunet_2023mar", "sface_2021dec")
+# The detector, the judge of turns that its card names, and the embedder.
+DEFAULT_PACK = ("retinaface_mv1_025", "yunet_2023mar", "sface_2021dec")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

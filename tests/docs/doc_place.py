@@ -38,7 +38,7 @@ from frpipe.stages.locate import Locator
 from frpipe.testing.executors import InThisProcess
 from frpipe.testing.tiny import tiny_detector, tiny_embedder
 
-DETECTORS = ("yunet_2023mar", "retinaface_mnet025")
+DETECTORS = ("retinaface_mv1_025", "yunet_2023mar", "retinaface_mnet025")
 EMBEDDERS = {
     "sface_2021dec": 128,
     "edgeface_xs_q": 512,

@@ -144,7 +144,7 @@ def test_of_several_photos_all_are_enrolled_or_none(anna: Photos, tmp_path: Path
 
 
 def test_the_keywords_of_deepface_are_taken(anna: Photos, tmp_path: Path) -> None:
-    vector = frpipe.embed(img_path=anna[0], model_name="sface_2021dec", detector_backend="yunet_2023mar")  # type: ignore[call-arg]
+    vector = frpipe.embed(img_path=anna[0], model_name="sface_2021dec", detector_backend="RetinaFace")  # type: ignore[call-arg]
     assert np.array_equal(vector, frpipe.embed(anna[0]))
     Gallery.create(str(tmp_path / "G")).enroll(str(anna[0]), "anna")
     found = frpipe.identify(img_path=str(anna[0]), db_path=str(tmp_path / "G"))  # type: ignore[call-arg]

@@ -38,7 +38,7 @@ def test_one_person_is_verified_and_another_is_not(pair: Path) -> None:
 
 def test_the_result_says_what_it_rests_on(pair: Path) -> None:
     result = frpipe.verify("a.jpg", "b.jpg").as_dict()
-    assert (result["model"], result["detector_backend"]) == ("sface_2021dec", "yunet_2023mar")
+    assert (result["model"], result["detector_backend"]) == ("sface_2021dec", "retinaface_mv1_025")
     assert (result["similarity_metric"], result["face_policy"]) == ("cosine", "centre-largest")
     for area in result["facial_areas"].values():
         # The person's own left is on the right for the viewer.

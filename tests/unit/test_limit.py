@@ -92,10 +92,10 @@ def test_a_card_of_another_embedder_is_refused_with_both_hashes(model: Card) -> 
 def test_a_card_of_another_preprocessing_is_refused_where_it_names_one() -> None:
     card = _card(preprocessing_hash="p" * 64)
     assert threshold_of(OWN, card=card).similarity == 0.5
-    assert threshold_of(OWN, card=card, preprocessing_hash="p" * 64).similarity == 0.5
-    assert threshold_of(OWN, card=_card(), preprocessing_hash="q" * 64).similarity == 0.5
+    assert threshold_of(OWN, card=card, preprocessing={"p" * 64}).similarity == 0.5
+    assert threshold_of(OWN, card=_card(), preprocessing={"q" * 64}).similarity == 0.5
     with pytest.raises(GalleryMismatch, match="preprocessing"):
-        threshold_of(OWN, card=card, preprocessing_hash="q" * 64)
+        threshold_of(OWN, card=card, preprocessing={"q" * 64, "r" * 64})
 
 
 def test_a_threshold_for_pairs_is_warned_of_in_a_search(model: Card) -> None:

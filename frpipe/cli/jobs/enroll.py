@@ -146,14 +146,14 @@ def _fitting_gallery(options: argparse.Namespace, config: Config) -> Config:
     """
     from frpipe.jobs.consolidate.job import check_gallery
     from frpipe.jobs.features import FeatureRun
-    from frpipe.jobs.going_on import for_gallery_at
+    from frpipe.jobs.going_on import for_gallery_at, for_output
     from frpipe.jobs.photo import spec_of
 
     if options.replay and options.rescan is None:
         check_gallery(options.gallery, FeatureRun.open(options.replay, options.embedder).spec)
         return config
     if options.rescan is None:
-        config = for_gallery_at(config, options.gallery, _say)
+        config = for_gallery_at(for_output(config, options.output, _say), options.gallery, _say)
     check_gallery(options.gallery, spec_of(config, options.embedder))
     return config
 

@@ -90,7 +90,8 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
         return None
     except (FileDamaged, KeyError):
         raise _nobodys() from None
-    differences = list(_differences(theirs, json.loads(json.dumps(identity))))
+    found = _differences(theirs, json.loads(json.dumps(identity)))
+    differences = sorted(found, key=lambda said: ".settings." not in said)  # first what a user has set
     if differences:
         raise OutputError(
             "the output folder holds a run with other settings: " + "; ".join(differences[:5]),

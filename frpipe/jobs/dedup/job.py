@@ -224,7 +224,7 @@ class Dedup(Startable[ReportResult]):
             embedder_card=Registry.default().card(name) if name else None,
             searched=max(2, source.rows) if source else 2,
             subjects=self._subjects(source) if source else None,
-            preprocessing_hash=spec.preprocessing_hash,
+            preprocessing=spec.preprocessing_hashes,
         )
 
     def _subjects(self, source: GallerySource | FeatureSource) -> int | None:

@@ -130,7 +130,7 @@ def similarity_of(
         given=threshold,
         card=card,
         embedder_card=embedder_card(gallery),
-        preprocessing_hash=gallery.preprocessing_hash,
+        preprocessing=gallery.preprocessing_hashes,
     ).similarity
 
 
@@ -156,5 +156,5 @@ def _threshold(
         embedder_card=embedder_card(gallery.spec),
         searched=searched,
         subjects=search_view.subjects if card and card.purpose == "identification" else None,
-        preprocessing_hash=gallery.spec.preprocessing_hash,
+        preprocessing=gallery.spec.preprocessing_hashes,
     )

@@ -150,5 +150,5 @@ def _threshold(
         embedder_card=embedder_card(spec),
         searched=snapshot.rows,
         subjects=snapshot.subjects if card and card.purpose == "identification" else None,
-        preprocessing_hash=spec.preprocessing_hash,
+        preprocessing=spec.preprocessing_hashes,
     )

@@ -72,7 +72,7 @@ def _check_threshold(setting: str, chosen: ThresholdSettings, spec: GallerySpec)
             given=chosen.threshold,
             card=card_of(chosen),
             embedder_card=embedder_card(spec),
-            preprocessing_hash=spec.preprocessing_hash,
+            preprocessing=spec.preprocessing_hashes,
         )
     except (ConfigError, GalleryMismatch) as error:
         raise type(error)(

@@ -37,7 +37,7 @@ from frpipe.jobs.enroll.job import (
     run_spec,
 )
 from frpipe.jobs.estimate import Estimate
-from frpipe.jobs.going_on import columns_of, going_on
+from frpipe.jobs.going_on import columns_of, going_on, with_detector_of
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.merge import Merge
@@ -109,9 +109,10 @@ class Replay(Startable[Report]):
 
     def _rescan(self, wish: Rescan, source: ReplaySource, out: Folder, replayed: Folder) -> _Task:
         """The output is of the recipe that looks again: what is carried over is what it would have found."""
-        affected = Affected.of(source.identity["recipe"], self.config, wish.scope)
+        config = with_detector_of(source.identity["recipe"], self.config, self.say)
+        affected = Affected.of(source.identity["recipe"], config, wish.scope)
         columns = columns_of(run.begun(out).get("identity", {}).get("recipe"))
-        spec = run_spec(self.config, replayed.uri, self.obeyed, columns=columns)
+        spec = run_spec(config, replayed.uri, self.obeyed, columns=columns)
         recipe, known = spec.recipe, source.identity["schema_version"]
         changes = affected.changes(source.recipe, known, recipe, source.plan.extra)
         identity = {

@@ -84,7 +84,7 @@ class PairVerification(Startable[Verified]):
             given=self.threshold,
             card=threshold_file.load(self.threshold_card) if self.threshold_card else None,
             embedder_card=Registry.default().card(name) if name else None,
-            preprocessing_hash=spec.preprocessing_hash,
+            preprocessing=spec.preprocessing_hashes,
         )
 
     def _identity(self, source: FeatureRun, pairs: PairList, limit: Threshold) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _threshold(
         given=given,
         card=card,
         embedder_card=pipeline.card,
-        preprocessing_hash=Models.of(config).recipe.preprocessing_hash if card else None,
+        preprocessing=Models.of(config).recipe.preprocessing_hashes if card else None,
     )
 
 

@@ -106,10 +106,11 @@ def pull_models(args: argparse.Namespace) -> int:
     from frpipe.models.registry import DEFAULT_PACK, Registry
 
     registry = Registry.default()
-    cards = [card for name in args.names or DEFAULT_PACK for card in registry.pack(name)]
-    for card in cards:
-        if registry.locate(card) is None:
-            check_terms(card, args.accept)
+    packed = (registry.pack(name) for name in args.names or DEFAULT_PACK)
+    cards = {card.name: card for pack in packed for card in pack}.values()
+    missing = [card for card in cards if registry.locate(card) is None]
+    for card in missing:
+        check_terms(card, args.accept, missing)
     for card in cards:
         path = registry.pull(card, partial(_tell, card.name), args.accept)
         print(f"{card.name}: checked, {path}")

@@ -131,19 +131,20 @@ def _created(folder: Folder, facts: dict[str, Any]) -> datetime:
 
 
 def _further(uri: str, facts: dict[str, Any], embedder: str | None) -> str | None:
-    """The name of a further embedder; None for the first, however it is named."""
+    """The name of a further embedder, by its name or an alias; None for the first, however it is called."""
     recipe = facts["identity"].get("recipe", {})
     first = Recipe.stored(recipe).first_embedder if recipe else None
-    if embedder in (None, first):
+    if embedder is None:
         return None
-    further = [*recipe.get("embedders", {})]
-    if embedder not in further:
-        there = ", ".join(filter(None, (first, *further)))
+    there = [name for name in (first, *recipe.get("embedders", {})) if name]
+    found = Registry.default().among(there, embedder)
+    if found is None:
         raise OutputError(
             f"{uri} has no embeddings of {embedder}",
-            f"name one that it has ({there}), or enroll with it in the list `embed` (docs/configuration.md)",
+            f"name one that it has ({', '.join(there)}), or enroll with it in the list `embed` "
+            "(docs/configuration.md)",
         )
-    return embedder
+    return None if found == first else found
 
 
 def _recipe(features: Features, recipe: Mapping[str, Any] | None) -> GallerySpec:

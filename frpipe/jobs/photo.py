@@ -74,13 +74,14 @@ def _refuse_faceless(located: Located) -> None:
 def spec_of(config: Config, embedder: str | None = None) -> GallerySpec:
     """Of a gallery for vectors of this configuration.
 
-    embedder: by the name of its card; None: the first.  Raises ConfigError where it is not among them.
+    embedder: by its name or an alias; None: the first.  Raises ConfigError where it is not among them.
     """
     models = Models.of(config)
     cards = {card.name: card for card in (models.embedder, *models.further)}
-    card = cards.get(embedder or models.embedder.name)
-    if card is None:
+    name = Registry.default().among(cards, embedder) if embedder else models.embedder.name
+    if name is None:
         raise ConfigError(f"the run is to have no embeddings of {embedder}", f"it has {', '.join(cards)}")
+    card = cards[name]
     recipe = models.recipe if card is models.embedder else models.recipe.of_embedder(card.name)
     dim = card.embedder.dim if card.embedder else 0
     hashes = recipe.embedder_hash, recipe.preprocessing_hash, recipe.detector_hash

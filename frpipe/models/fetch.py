@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from frpipe.core.errors import FrpipeError, ModelError, ModelMissing, StorageError
@@ -40,12 +40,15 @@ def fetch(card: Card, folder: Path, say: Say = lambda _: None, accepted: Collect
     return target
 
 
-def check_terms(card: Card, accepted: Collection[str]) -> None:
-    """ModelError, which tells them, where a card has terms that are not among the accepted."""
+def check_terms(card: Card, accepted: Collection[str], asked: Sequence[Card] = ()) -> None:
+    """ModelError, which tells them, where a card has terms that are not among the accepted.
+
+    asked: all that is to be fetched, for one command that does.
+    """
     if card.terms is not None and card.terms.name not in accepted:
         raise ModelError(
             f"the weights of {card.name} are given under terms, {card.terms.name}: {card.terms.text}",
-            f"if you accept them: {command(card)}",
+            f"if you accept them: {command(*(asked or (card,)))}",
         )
 
 

@@ -93,9 +93,21 @@ class Registry:
             raise unknown(name, readable)
         return found
 
+    def among(self, there: Collection[str], name: str) -> str | None:
+        """The one of these names of cards that a name, or an alias, stands for; None where none does."""
+        if name in there:
+            return name
+        with contextlib.suppress(ModelError):
+            return next((card.name for card in self.named(name) if card.name in there), None)
+        return None
+
     def pack(self, name: str) -> list[Card]:
-        """What a name stands for, one card of each role. Raises ModelError as `card` does."""
-        return [self.card(name, role) for role in dict.fromkeys(card.role for card in self.named(name))]
+        """What a name stands for, one card of each role, and the judge of a detector behind it.
+
+        Raises ModelError as `card` does.
+        """
+        cards = [self.card(name, role) for role in dict.fromkeys(card.role for card in self.named(name))]
+        return cards + [self.card(card.looks.judge) for card in cards if card.looks]
 
     def _readable(self) -> list[Card]:
         cards = []

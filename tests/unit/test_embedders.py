@@ -40,7 +40,7 @@ from frpipe.testing.faces import located_faces, plan_of
 from frpipe.testing.kills import Killed, at_change, die
 from frpipe.testing.tiny import tiny_embedder
 
-OTHER, DIM = "tiny_other", 8
+OTHER, ALIAS, DIM = "tiny_other", "OtherNet", 8
 BOTH = f"embed=[{{model: {EMBEDDER}}}, {{model: {OTHER}, flip: true}}]"
 ALONE = f"embed={{model: {OTHER}, flip: true}}"
 TIMES = ("fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms")
@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
     """The photos and models of the fixtures, and a second embedder."""
     with copied(tmp_path_factory.mktemp("embedders") / "frozen") as found:
         card = tiny_embedder(found / f"models/{OTHER}.onnx", dim=DIM, seed=7)
-        facts = {**card.model_dump(mode="json"), "name": OTHER}
+        facts = {**card.model_dump(mode="json"), "name": OTHER, "aliases": [ALIAS]}
         (found / f"cards/{OTHER}.yaml").write_text(yaml.safe_dump(facts))
         yield found
 
@@ -64,6 +64,17 @@ def runs(home: Frozen, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     for name, some in asked.items():
         enrolled(home / "photos.csv", place / name, *some)
     return {name: place / name for name in asked}
+
+
+@pytest.mark.parametrize("typed", [ALIAS, "othernet", "Tiny-Other"])
+def test_an_embedder_is_chosen_by_a_common_name_too(typed: str, runs: dict[str, Path]) -> None:
+    assert FeatureRun.open(str(runs["both"]), typed).embedder == OTHER
+    assert FeatureRun.open(str(runs["other"]), typed).embedder is None
+    assert spec_of(config(BOTH), typed) == spec_of(config(BOTH), OTHER)
+    with pytest.raises(OutputError, match=f"no embeddings of {typed}"):
+        FeatureRun.open(str(runs["first"]), typed)
+    with pytest.raises(ConfigError, match=f"no embeddings of {typed}"):
+        spec_of(config(), typed)
 
 
 def _beside(out: Path) -> Path:

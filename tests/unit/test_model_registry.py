@@ -88,6 +88,24 @@ def test_a_common_name_of_several_cards_names_them(home: Path) -> None:
     assert {card.name for card in pack} == {"arcface_buffalo_l", "scrfd_10g_buffalo_l"}
 
 
+def test_a_pull_of_a_detector_brings_its_judge(home: Path) -> None:
+    names = [card.name for card in Registry.default().pack("RetinaFace")]
+    assert names == ["retinaface_mv1_025", "yunet_2023mar"]
+
+
+def test_the_default_pack_is_all_that_the_default_configuration_needs() -> None:
+    models = Models.of(Config())
+    assert models.judge is not None
+    assert set(DEFAULT_PACK) == {models.detector.name, models.judge.name, models.embedder.name}
+
+
+def test_terms_of_one_of_several_name_the_command_for_all(home: Path) -> None:
+    with pytest.raises(ModelError, match="non-commercial") as raised:
+        run("pull", "buffalo_l")
+    for name in ("arcface_buffalo_l", "scrfd_10g_buffalo_l", "--accept insightface-research"):
+        assert name in raised.value.remedy
+
+
 def test_a_card_of_the_user_goes_before_a_common_name(home: Path) -> None:
     write_card(home / "cards", card_fields("arcface", relu()))
     assert Registry.default().card_for("embedder", "arcface").sha256 == sha256(relu())

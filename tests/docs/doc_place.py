@@ -90,7 +90,8 @@ def make_models(place: Path) -> dict[str, str]:
             card = card.model_copy(
                 update={"embedder": card.embedder.model_copy(update={"threshold": THRESHOLD})}
             )
-        card = card.model_copy(update={"name": name, "file": path.name, "licence": real.licence})
+        known = {"name": name, "file": path.name, "licence": real.licence, "aliases": real.aliases}
+        card = card.model_copy(update=known)
         (cards / f"{name}.yaml").write_text(yaml.safe_dump(card.model_dump(mode="json", exclude_none=True)))
     return {
         "FRPIPE_CARD_DIR": os.pathsep.join((str(earlier.root / "cards"), str(cards))),

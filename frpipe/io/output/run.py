@@ -91,7 +91,7 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
     except (FileDamaged, KeyError):
         raise _nobodys() from None
     found = _differences(theirs, json.loads(json.dumps(identity)))
-    differences = sorted(found, key=lambda said: ".settings." not in said)  # first what a user has set
+    differences = sorted(found, key=lambda said: ".model was " not in said)  # all else of a card follows
     if differences:
         raise OutputError(
             "the output folder holds a run with other settings: " + "; ".join(differences[:5]),

@@ -64,8 +64,9 @@ class EmbedFaces:
         self._photos = photos
         models = Models.of(config if isinstance(config, Config) else load_config(None, config))
         self._config, self._version = models.config, models.recipe.schema_version
-        self._locator = locator_of(models.config, models.detector, models.judge)
         self._chain = StageChain.of(models.config, models.stage_cards)
+        enlarged = self._chain.enlarged
+        self._locator = locator_of(models.config, models.detector, models.judge, enlarged=enlarged)
         self._embedders = Embedders(models.config, (models.embedder, *models.further), models.recipe)
         # Models reuse their memory: one call at a time.
         self._lock = Lock()

@@ -23,6 +23,7 @@ from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, Values, stage_classes
 from frpipe.stages.tabulate import ROW, tabulate
+from frpipe.vision.enlarge import Enlarged
 
 Feed = Callable[[], None]
 Mask = NDArray[np.bool_]
@@ -37,6 +38,7 @@ class StageChain:
     def __init__(self, stages: Sequence[FaceStage], batch_faces: int = BATCH_FACES) -> None:
         self._stages = stages
         self._batch_faces = batch_faces
+        self._wanted = [_wanted_of(stage) for stage in stages]
 
     @classmethod
     def of(cls, config: Config, cards: Mapping[str, Mapping[str, Card]]) -> StageChain:
@@ -51,6 +53,11 @@ class StageChain:
 
     def __bool__(self) -> bool:
         return bool(self._stages)
+
+    @property
+    def enlarged(self) -> tuple[Enlarged, ...]:
+        """The crops that the stages ask for beside the aligned ones, each once."""
+        return tuple(dict.fromkeys(kind for wanted in self._wanted for kind in wanted.values()))
 
     def __call__(self, part_batch: PartBatch, feed: Feed = lambda: None) -> PartBatch:
         """The part with the columns of the stages, without the faces that they leave out.
@@ -69,7 +76,7 @@ class StageChain:
         indices = np.flatnonzero(kept)
         located.status, located.reason, located.detail = Status(row["status"]), row["reason"], row["detail"]
         located.faces = located.faces.take(indices)
-        located.crops = list(after.crops)
+        located.crops, located.enlarged = list(after.crops), {}
         for name in ("candidates", "eye_distance_px", "sharpness"):
             values = getattr(located, name)
             setattr(located, name, [values[index] for index in indices] if values else [])
@@ -80,10 +87,11 @@ class StageChain:
         owners = faces[ROW].to_numpy()
         spans = list(_spans(owners, self._batch_faces))
         reasons: list[str | None] = [None] * len(owners)
-        for stage in self._stages:
+        for stage, wanted in zip(self._stages, self._wanted, strict=True):
             if stage.changes_vectors and not crops.flags.writeable:
                 crops = crops.copy()
-            found = _Found(stage, images, faces, crops)
+            enlarged = _of_stage(stage, wanted, part_batch) if len(owners) else {}
+            found = _Found(stage, images, faces, crops, enlarged)
             for start, stop in spans:
                 told = found.add(start, stop)
                 reasons[start:stop] = [a or b for a, b in zip(reasons[start:stop], told, strict=True)]
@@ -99,8 +107,16 @@ class StageChain:
 class _Found:
     """What one stage finds in a part, batch by batch."""
 
-    def __init__(self, stage: FaceStage, images: pa.Table, faces: pa.Table, crops: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        stage: FaceStage,
+        images: pa.Table,
+        faces: pa.Table,
+        crops: NDArray[np.uint8],
+        enlarged: Mapping[str, NDArray[np.uint8]],
+    ) -> None:
         self._stage, self._images, self._faces, self._crops = stage, images, faces, crops
+        self._enlarged = enlarged
         self._owners = faces[ROW].to_numpy()
         self._of_faces: dict[str, list[pa.Array]] = {column.name: [] for column in stage.face_columns}
         self._of_images: dict[str, list[pa.Array]] = {each.name: [] for each in stage.timed_columns()}
@@ -111,10 +127,10 @@ class _Found:
         photos, rows = np.unique(self._owners[start:stop], return_inverse=True)
         faces = self._faces.slice(start, stop - start)
         faces = faces.set_column(faces.column_names.index(ROW), ROW, pa.array(rows))
-        crops = self._crops[start:stop]
-        crops.flags.writeable = False
+        crops = _view(self._crops[start:stop])
+        enlarged = {name: _view(whole[start:stop]) for name, whole in self._enlarged.items()}
         began = time.perf_counter()
-        result = self._process(FaceBatch(crops, faces, self._images.take(pa.array(photos))))
+        result = self._process(FaceBatch(crops, faces, self._images.take(pa.array(photos)), enlarged))
         each_ms = (time.perf_counter() - began) * 1000 / (stop - start)
         times = {f"{self._stage.name}_ms": np.bincount(rows) * each_ms}
         self._photos.append(photos)
@@ -215,6 +231,41 @@ def _made(stage: type[FaceStage], config: Config, cards: Mapping[str, Card]) -> 
         raise ConfigError(
             f"the stage {stage.name!r} cannot be made: {type(error).__name__}", _REMEDY
         ) from error
+
+
+def _wanted_of(stage: FaceStage) -> Mapping[str, Enlarged]:
+    """The enlarged crops that a stage asks for, by its names. Raises ConfigError."""
+    cards = {name: model.card for name, model in stage.models.items()}
+    try:
+        wanted = dict(stage.enlarged(stage.settings, cards))
+    except FrpipeError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the stage {stage.name!r} cannot say which enlarged crops it wants: {type(error).__name__}",
+            _REMEDY,
+        ) from error
+    if not all(isinstance(name, str) and isinstance(kind, Enlarged) for name, kind in wanted.items()):
+        raise ConfigError(f"the stage {stage.name!r} wants crops that are no Enlarged", _REMEDY)
+    return wanted
+
+
+def _of_stage(
+    stage: FaceStage, wanted: Mapping[str, Enlarged], part_batch: PartBatch
+) -> dict[str, NDArray[np.uint8]]:
+    """The enlarged crops of a part by the names of a stage."""
+    if any(kind not in part_batch.enlarged for kind in wanted.values()):
+        raise ConfigError(
+            f"the stage {stage.name!r} wants enlarged crops, and none were cut",
+            "give `StageChain.enlarged` to what finds the faces (frpipe.stages.locate.locator_of)",
+        )
+    return {name: part_batch.enlarged[kind] for name, kind in wanted.items()}
+
+
+def _view(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same memory, not to be written to. pixels: a slice, which is changed."""
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _spans(owners: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:

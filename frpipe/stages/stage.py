@@ -24,10 +24,13 @@ from frpipe.core.config import Section
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
+from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
+from frpipe.vision.enlarge import Enlarged
 
 __all__ = [
     "Column",
+    "Enlarged",
     "FaceBatch",
     "FaceStage",
     "NoSettings",
@@ -53,12 +56,15 @@ class FaceBatch:
 
     crops: (n, 112, 112, 3) uint8 RGB, one per face, aligned; not to be written to.  faces: n rows, the
     columns of `faces` that are known before the embedding, and those of earlier stages; `row` is the photo's
-    row in `images`.  images: the photos, each with one face at least.
+    row in `images`.  images: the photos, each with one face at least.  enlarged: by the names that the stage
+    gave them, the crops that it asked for: (n, side, side, 3) uint8 RGB, turned by quarters so that heads
+    stand upright; not to be written to.
     """
 
     crops: NDArray[np.uint8]
     faces: pa.Table
     images: pa.Table
+    enlarged: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,14 @@ class FaceStage(ABC):
         """settings: a `section`, filled in.  models: by the setting that names the card."""
         self.settings = settings
         self.models = models
+
+    @classmethod
+    def enlarged(cls, settings: Any, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
+        """Crops of the photo about each face that it wants beside the aligned ones, by names of its own.
+
+        settings: as in `__init__`.  cards: of its models.  Asked once, when a worker makes the stage.
+        """
+        return NOTHING
 
     @abstractmethod
     def process(self, batch: FaceBatch) -> StageResult:

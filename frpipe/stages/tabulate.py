@@ -27,6 +27,7 @@ from frpipe.io.output.embeddings import behind
 from frpipe.stages.locate import CROP_SIDE, Located
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.subject_face import subject_faces
+from frpipe.vision.enlarge import Enlarged
 
 ROW = "row"
 _OUTCOME = tuple(
@@ -61,7 +62,7 @@ def tabulate(
     columns["embed_ms"] = [None] * len(outcomes)
     columns |= {name: extra[name] for name in extra.column_names}
     images = _cast(columns, image_schema(extra.schema, version))
-    return PartBatch(part, images, _faces(outcomes, policy), _crops(outcomes))
+    return PartBatch(part, images, _faces(outcomes, policy), _crops(outcomes), _enlarged(outcomes))
 
 
 def finish(
@@ -139,6 +140,15 @@ def _faces(outcomes: Sequence[Located], policy: str) -> pa.Table:
 def _crops(outcomes: Sequence[Located]) -> np.ndarray:
     crops = [crop for outcome in outcomes for crop in outcome.crops]
     return np.stack(crops) if crops else np.zeros((0, CROP_SIDE, CROP_SIDE, 3), np.uint8)
+
+
+def _enlarged(outcomes: Sequence[Located]) -> dict[Enlarged, np.ndarray]:
+    """Of each kind that a photo has, the crops of all faces; photos without faces may have none."""
+    kinds = dict.fromkeys(kind for outcome in outcomes for kind in outcome.enlarged)
+    found = {
+        kind: [crop for outcome in outcomes for crop in outcome.enlarged.get(kind, ())] for kind in kinds
+    }
+    return {kind: np.stack(crops) for kind, crops in found.items() if crops}
 
 
 def _embedded_images(images: pa.Table, rows: np.ndarray, good: np.ndarray, seconds: float) -> pa.Table:

@@ -66,8 +66,9 @@ class Locate:
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
         self._fetcher = Fetcher.of(spec.config)
-        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.content_test())
         self._chain = StageChain.of(spec.config, spec.stage_cards)
+        barred = spec.obeyed.content_test()
+        self._locator = locator_of(spec.config, spec.detector, spec.judge, barred, self._chain.enlarged)
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:

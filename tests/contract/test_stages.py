@@ -26,7 +26,7 @@ from frpipe.models.session import open_session
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
-from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, stage_class, stage_classes
+from frpipe.stages.stage import Enlarged, FaceBatch, FaceStage, StageResult, stage_class, stage_classes
 from frpipe.stages.tabulate import tabulate
 from frpipe.testing.faces import located_faces, plan_of
 from frpipe.testing.stage_kit import StageKit
@@ -65,6 +65,27 @@ class Lighten(FaceStage):
 
     def process(self, batch: FaceBatch) -> StageResult:
         return StageResult(crops=np.maximum(batch.crops, 40))
+
+
+class Surroundings(FaceStage):
+    """A stage that looks at crops of the photo beside the aligned ones."""
+
+    name = "surroundings"
+    version = 1
+    face_columns = (Column("around", pa.float32(), "mean grey about the face"),)
+
+    @classmethod
+    def enlarged(cls, settings: Any, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
+        return {"wide": Enlarged(2.7, 80, "shift"), "square": Enlarged(1.5, 64, "reflect")}
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        assert batch.enlarged["wide"].shape == (len(batch.crops), 80, 80, 3)
+        assert not batch.enlarged["square"].flags.writeable
+        return StageResult({"around": batch.enlarged["square"].mean(axis=(1, 2, 3))})
+
+
+class TestSurroundings(StageKit):
+    stage = Surroundings
 
 
 def quality_card(path: Path) -> Card:
@@ -188,6 +209,39 @@ def test_a_single_photo_ends_as_it_would_in_a_run() -> None:
     assert nobody.status == "no_face"
 
 
+def test_enlarged_crops_follow_their_faces_and_end_with_the_stages() -> None:
+    twin = type("Twin", (Surroundings,), {"name": "twin", "face_columns": ()})
+    seen: list[float] = []
+
+    def look(self: FaceStage, batch: FaceBatch) -> StageResult:
+        seen.extend(batch.enlarged["square"].mean(axis=(1, 2, 3)))
+        return StageResult()
+
+    twin.process = look  # type: ignore[method-assign]
+    chain = StageChain([Surroundings(Section(), {}), twin(Section(), {})], batch_faces=1)
+    assert len(chain.enlarged) == 2
+    greys = [np.full((count, 112, 112, 3), grey, np.uint8) for grey, count in ((10, 2), (0, 0), (30, 1))]
+    part = tabulate(0, plan_of(3), [located_faces(each, chain.enlarged) for each in greys], [1] * 3, "all")
+    after = chain(part)
+    assert after.faces["around"].to_pylist() == seen == [10, 10, 30]
+    assert not after.enlarged and not PartBatch.unpack(part.pack()).enlarged
+    photo = located_faces(greys[0], chain.enlarged)
+    chain.apply(photo)
+    assert len(photo.crops) == 2 and photo.enlarged == {}
+
+
+@pytest.mark.parametrize("wanted", [{"x": (2.7, 80, "shift")}, 3])
+def test_a_stage_that_wants_what_is_no_crop_is_refused(wanted: Any) -> None:
+    kind = type("Odd", (Surroundings,), {"enlarged": classmethod(lambda cls, settings, cards: wanted)})
+    with pytest.raises(ConfigError, match=r"'surroundings'.*crops"):
+        StageChain([kind(Section(), {})])
+
+
+def test_enlarged_crops_that_were_not_cut_are_one_clear_error() -> None:
+    with pytest.raises(ConfigError, match="none were cut"):
+        StageChain([Surroundings(Section(), {})])(_part(1))
+
+
 @pytest.mark.parametrize(
     ("result", "word"),
     [
@@ -260,11 +314,12 @@ def test_stages_that_cannot_be_had_together_or_at_all_are_refused(
             load_config(None, ["stages.text={}"])
 
 
-def test_a_model_that_takes_no_crops_is_refused(tmp_path: Path) -> None:
+def test_crops_of_another_size_than_the_model_takes_are_refused(tmp_path: Path) -> None:
     card = quality_card(tmp_path / "q.onnx")
     small = card.model_copy(update={"input": card.input.model_copy(update={"size": (96, 96)})})
-    with pytest.raises(ModelError, match="crops"):
-        CropModel(small, open_session(tmp_path / "q.onnx", "cpu"), 4)
+    model = CropModel(small, open_session(tmp_path / "q.onnx", "cpu"), 4)
+    with pytest.raises(ModelError, match="takes crops of 96 x 96, and these are 112 x 112"):
+        model.run(np.zeros((2, 112, 112, 3), np.uint8))
 
 
 def test_a_fixed_batch_is_full_and_gives_the_same(tmp_path: Path) -> None:

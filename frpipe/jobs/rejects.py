@@ -23,6 +23,7 @@ from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, no_output
+from frpipe.io.output.held import is_held
 from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
@@ -34,6 +35,7 @@ _EVERY_REASON = frozenset(reason.value for reason in Reason)
 _WORTH_IT = _EVERY_REASON - {Reason.SUPPRESSED.value}
 
 
+_HELD = ("image_id", "held_reason")
 _COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
 STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()}, NO_FACE: "detect"}
 
@@ -79,13 +81,21 @@ class Choice:
         return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
 
     def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
-        """The same of the images of a published part."""
-        return self.mask(run.images(part, ("status", "reason")))
+        """The same of the images of a published part, and those of which a face is held back for a cause."""
+        images = run.images(part, ("image_id", "status", "reason"))
+        if not run.holds:
+            return self.mask(images)
+        return self._with_held(images, Features(run.folder, held=True).faces(part, _HELD))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """The same of a part's tables."""
-        del faces
-        return self.mask(images)
+        """The same of a part's tables. faces: held ones, with their reasons, among them."""
+        held = is_held(faces)
+        return self._with_held(images, faces.filter(pa.array(held))) if held.any() else self.mask(images)
+
+    def _with_held(self, images: pa.Table, held: pa.Table) -> pa.ChunkedArray:
+        hit = pc.is_in(held["held_reason"], value_set=pa.array(sorted(self.causes), pa.string()))
+        theirs = held["image_id"].filter(hit).combine_chunks()
+        return pc.or_(self.mask(images), pc.is_in(images["image_id"], value_set=theirs))
 
 
 def stage_reasons(out: Folder) -> dict[str, str]:
@@ -189,7 +199,7 @@ def write_rejects(output: str, choice: Choice, target: str) -> None:
 
 def _chosen(features: Features, choice: Choice, may_be_local: bool) -> Iterator[pa.Table]:
     def rows(part: int) -> pa.Table | None:
-        mask = choice.in_part(features, part)
+        mask = choice.mask(features.images(part, ("status", "reason")))
         return read_part(features.folder, part).filter(mask) if pc.any(mask).as_py() else None
 
     for found in in_order(rows, features.parts()):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from frpipe.core import plugins
 from frpipe.core.config import Section
 from frpipe.core.errors import ConfigError
+from frpipe.core.held import BY_ANY, HELD_NAMES
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
 from frpipe.models.card import Card
@@ -33,6 +34,7 @@ __all__ = [
     "Enlarged",
     "FaceBatch",
     "FaceStage",
+    "Held",
     "NoSettings",
     "Section",
     "StageResult",
@@ -68,18 +70,32 @@ class FaceBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Why a face is held back: a declared reason, what was measured, its value, the limit it did not meet."""
+
+    reason: str
+    measure: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class StageResult:
     """What a stage has found in a batch.
 
     faces, images: the declared columns, a value for each face, or for each photo.  reasons: for each face why
     it is left out, a declared reason, or None; None at all: every face stays.  crops: of a stage that changes
     vectors alone, the crops that are embedded in place of those it was given, of the same shape and type.
+    held: of a stage that `holds`, for each face why it is held back, or None: it is embedded as others are
+    and written to `held/` in place of `faces/`.  The first stage that holds a face is named; one that is also
+    left out is in neither.
     """
 
     faces: Mapping[str, Values] = field(default_factory=dict)
     images: Mapping[str, Values] = field(default_factory=dict)
     reasons: Sequence[str | None] | None = None
     crops: NDArray[np.uint8] | None = None
+    held: Sequence[Held | None] | None = None
 
 
 class FaceStage(ABC):
@@ -88,7 +104,9 @@ class FaceStage(ABC):
     name: as it is registered.  version: raised whenever the code changes what it computes.  section: of the
     configuration, its settings with defaults, each described.  roles: of each setting that names a card, the
     role that the card must have.  face_columns, image_columns: what it adds; those of images may be null,
-    since photos without a face have none.  reasons: why it may leave out a face, each with what that means.
+    since photos without a face have none.  reasons: why it may leave out a face, or hold it back, each with
+    what that means.  holds: whether it may hold faces back.  gates: settings that decide which faces it
+    leaves out or holds back, and no value that it gives: a replay may change them.
     changes_vectors: whether it changes crops; then its part of the recipe is part of `preprocessing_hash`.
     """
 
@@ -100,6 +118,8 @@ class FaceStage(ABC):
     image_columns: ClassVar[tuple[Column, ...]] = ()
     reasons: ClassVar[Mapping[str, str]] = NOTHING
     changes_vectors: ClassVar[bool] = False
+    holds: ClassVar[bool] = False
+    gates: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, models: Mapping[str, CropModel]) -> None:
         """settings: a `section`, filled in.  models: by the setting that names the card."""
@@ -155,11 +175,12 @@ def stage_classes(names: Sequence[str]) -> list[type[FaceStage]]:
 
 def declared_fault(stage: type[FaceStage], name: str) -> str:
     """What is wrong with what a stage declares; empty where it is right. name: as it is registered."""
-    taken = reserved_names() | set(MANIFEST_NAMES) | {"row", "location"}
+    taken = reserved_names() | set(MANIFEST_NAMES) | {"row", "location"} | HELD_NAMES
     columns = [*stage.face_columns, *stage.timed_columns()] if getattr(stage, "name", "") == name else []
     known = {reason.value for reason in Reason} | {"no_face", "ok", "rejected"}
     faults = (
         (not name.isidentifier() or not name.islower(), "its name is no lower-case identifier"),
+        (name == BY_ANY, f"{BY_ANY!r} is no name for a stage"),
         (not columns, f"it calls itself {getattr(stage, 'name', None)!r}"),
         (not isinstance(getattr(stage, "version", None), int), "its version is no whole number"),
         (
@@ -172,5 +193,7 @@ def declared_fault(stage: type[FaceStage], name: str) -> str:
         *((reason in known, f"{reason!r} is a reason of frpipe") for reason in stage.reasons),
         *((not reason.isidentifier(), f"{reason!r} is no identifier") for reason in stage.reasons),
         *((key not in stage.section.model_fields, f"no setting {key!r} names a card") for key in stage.roles),
+        *((key not in stage.section.model_fields, f"its gate {key!r} is no setting") for key in stage.gates),
+        (stage.holds and not stage.reasons, "it holds faces back, and declares no reason"),
     )
     return next((what for wrong, what in faults if wrong), "")

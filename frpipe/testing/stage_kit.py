@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from frpipe.core.config import iter_settings
+from frpipe.io.output.held import divided
 from frpipe.models.crop_model import CropModel
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
@@ -70,7 +71,13 @@ class StageKit:
         after = chain(before)
         assert after.images.num_rows == before.images.num_rows
         assert after.images["image_id"].equals(before.images["image_id"])
-        assert sum(after.images["faces"].to_pylist()) == after.faces.num_rows == len(after.crops)
+        written, held = divided(after.faces)
+        assert sum(after.images["faces"].to_pylist()) == written.num_rows
+        assert after.faces.num_rows == len(after.crops)
+        assert (held is not None) == self.stage.holds
+        if held is not None:
+            assert sum(filter(None, after.images["faces_held"].to_pylist())) == held.num_rows
+            assert set(held["held_reason"].to_pylist()) <= set(self.stage.reasons)
         for table, columns in (
             (after.faces, self.stage.face_columns),
             (after.images, self.stage.timed_columns()),

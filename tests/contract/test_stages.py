@@ -19,6 +19,7 @@ from pydantic import Field
 from frpipe.core.config import Section, load_config
 from frpipe.core.errors import ConfigError, ModelError
 from frpipe.core.schema import Column, staged_fields
+from frpipe.io.output.held import divided
 from frpipe.io.output.parts import to_parquet
 from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
@@ -26,7 +27,7 @@ from frpipe.models.session import open_session
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
-from frpipe.stages.stage import Enlarged, FaceBatch, FaceStage, StageResult, stage_class, stage_classes
+from frpipe.stages.stage import Enlarged, FaceBatch, FaceStage, Held, StageResult, stage_class, stage_classes
 from frpipe.stages.tabulate import tabulate
 from frpipe.testing.faces import located_faces, plan_of
 from frpipe.testing.stage_kit import StageKit
@@ -35,6 +36,7 @@ from frpipe.testing.tiny import tiny_embedder
 sys.path.append(str(installed.EXAMPLE))
 
 from frpipe_example.brightness import Brightness
+from frpipe_example.dim import Dim
 
 
 class QualitySettings(Section):
@@ -97,6 +99,11 @@ def quality_card(path: Path) -> Card:
 
 class TestBrightness(StageKit):
     stage = Brightness
+    given: ClassVar = {"least": 90}
+
+
+class TestDim(StageKit):
+    stage = Dim
     given: ClassVar = {"least": 90}
 
 
@@ -177,6 +184,50 @@ def test_faces_left_out_by_several_stages_are_told_by_the_first_reason() -> None
     ]
     assert after.crops[:, 0, 0, 0].tolist() == [2, 4]
     assert after.faces["face_index"].to_pylist() == [1, 0] and after.faces["row"].to_pylist() == [0, 3]
+
+
+def test_the_first_stage_to_hold_a_face_is_named_and_one_that_is_left_out_is_not_held() -> None:
+    def holding(name: str, reason: str, least: int) -> FaceStage:
+        return _stage(
+            lambda b: StageResult(
+                held=[Held(reason, "grey", grey, least) if grey < least else None for grey in _grey(b)]
+            ),
+            name=name,
+            holds=True,
+        )
+
+    out = _stage(lambda b: StageResult(reasons=["odd" if g == 2 else None for g in _grey(b)]), name="z")
+    # Greys by photo: 1 2 3 | 4 | - | 5.
+    after = StageChain([holding("a", "odd", 4), holding("b", "high", 5), out])(_part(3, 1, 0, 1))
+    written, held = divided(after.faces)
+    assert held is not None and written["row"].to_pylist() == [3] and held["row"].to_pylist() == [0, 0, 1]
+    assert held["held_reason"].to_pylist() == ["odd", "odd", "high"]
+    assert held["held_value"].to_pylist() == [1, 3, 4] and held["held_limit"].to_pylist() == [4, 4, 5]
+    rows = after.images.select(["status", "reason", "detail", "faces", "faces_held"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("rejected", "odd", "3 of 3 faces, 2 held back", 0, 2),
+        ("rejected", "high", "1 of 1 faces, 1 held back", 0, 1),
+        ("no_face", None, None, 0, None),
+        ("ok", None, None, 1, 0),
+    ]
+    assert after.crops[:, 0, 0, 0].tolist() == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("held", "word"),
+    [
+        ([None], "1 faces"),
+        ([None, "odd"], "no Held"),
+        ([Held("odd", "grey", None, 1), None], "no Held"),  # type: ignore[arg-type]
+        ([Held("strange", "grey", 0, 1), None], "strange"),
+    ],
+)
+def test_what_is_held_otherwise_than_declared_is_one_clear_error(held: Any, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        StageChain([_stage(lambda _: StageResult(held=held), holds=True)])(_part(2))
+    one = [Held("odd", "grey", 0, 1), None]
+    with pytest.raises(ConfigError, match="does not declare"):
+        StageChain([_stage(lambda _: StageResult(held=one))])(_part(2))
 
 
 def test_a_later_stage_sees_the_columns_of_an_earlier_one_and_the_crops_that_it_changed() -> None:
@@ -284,6 +335,9 @@ def test_a_stage_that_fails_says_where_and_not_what_it_saw() -> None:
         ({"reasons": {"corrupt": "x"}}, "reason of frpipe"),
         ({"reasons": {"too dark": "x"}}, "identifier"),
         ({"roles": {"model": "quality"}}, "no setting"),
+        ({"face_columns": (Column("held_value", pa.float32(), "x"),)}, "column of frpipe"),
+        ({"holds": True, "reasons": {}}, "no reason"),
+        ({"gates": ("most",)}, "no setting"),
     ],
 )
 def test_a_stage_that_declares_what_it_may_not_is_refused(

@@ -104,6 +104,16 @@ def stage_reasons(out: Folder) -> dict[str, str]:
     return {reason: name for name, stage in recipe.get("stages", {}).items() for reason in stage["reasons"]}
 
 
+def held_reasons(features: Features) -> Counter[str] | None:
+    """How many faces of an enroll output are held back, by reason; None where no stage of it holds any."""
+    if not features.holds:
+        return None
+    back, counts = Features(features.folder, held=True), Counter[str]()
+    for faces in in_order(lambda part: back.faces(part, ["held_reason"]), features.parts()):
+        counts.update(faces["held_reason"].to_pylist())
+    return counts
+
+
 def causes_of(images: pa.Table) -> pa.ChunkedArray:
     """Why each row has no face of its own: its reason, `no_face`, or null where it is `ok`."""
     return pc.if_else(pc.equal(images["status"], NO_FACE), NO_FACE, images["reason"])
@@ -112,7 +122,8 @@ def causes_of(images: pa.Table) -> pa.ChunkedArray:
 @dataclass(slots=True)
 class Rejects:
     """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
-    staged: the reasons of the run's further stages, each with its stage.
+    staged: the reasons of the run's further stages, each with its stage.  held: faces that are held back, by
+    reason, also those of photos that have kept others; None where no stage holds any.
     """
 
     run: str
@@ -123,6 +134,7 @@ class Rejects:
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     finished: bool = False
     staged: dict[str, str] = field(default_factory=dict)
+    held: Counter[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         reasons = [
@@ -136,7 +148,8 @@ class Rejects:
             for cause, count in self.counts.most_common()
         ]
         facts = {name: getattr(self, name) for name in ("run", "finished", "planned", "photos", "rejected")}
-        return {**facts, "reasons": reasons}
+        held = {} if self.held is None else {"held": dict(self.held.most_common())}
+        return {**facts, "reasons": reasons, **held}
 
 
 def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
@@ -153,6 +166,7 @@ def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
     found = Rejects(uri, planned, finished=run.complete(out) is not None, staged=stage_reasons(out))
     for images in features.all_images(_COLUMNS, features.parts()):
         _add(found, images, choice, limit)
+    found.held = held_reasons(features)
     return found
 
 

@@ -15,23 +15,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from frozen import Frozen, copied
-from staged_runs import HERE, config, enrolled, replayed, table
+from staged_runs import HERE, config, dry_run, enrolled, replayed, table
 
 import frpipe
 from frpipe.cli.main import main
 from frpipe.compose import EmbedFaces
 from frpipe.core.config import load_config
 from frpipe.core.errors import FileDamaged, ManifestError, OutputError
+from frpipe.core.night_config import NightConfig
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output.features import Features
 from frpipe.io.output.parts import clear_orphans, create_part, write_part
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check
 from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.doctor.job import examine
+from frpipe.jobs.erase.everywhere import EraseEverywhere
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.jobs.features import FeatureRun, stored_settings
+from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
 from frpipe.stages.models import Models
@@ -372,6 +376,73 @@ def test_an_erasure_that_is_killed_at_any_moment_ends(held: Path, tmp_path: Path
         erase(out)
         for name in ("images", "faces", "held"):
             assert _rows(out, name) == _rows(tmp_path / "whole", name), moment
+
+
+def test_a_night_tells_what_is_held_and_an_erasure_reaches_it(home: Frozen, tmp_path: Path) -> None:
+    """Nobody of the held reaches the gallery; the whole erasure finds and proves the held, too."""
+    shutil.copytree(home / "album", tmp_path / "album")
+    settings = {"runs": "nights", "gallery": "people", "photos": "album"}
+    places = {name: str(tmp_path / where) for name, where in settings.items()}
+    night = NightConfig.model_validate(
+        {**places, "dedup": {"threshold": 0.9}, "identify": {"gallery": {"threshold": 0.9}}}
+    )
+
+    def run(least: float, name: str) -> tuple[NightConfig, Path]:
+        asked = night.model_copy(
+            update={
+                "settings": config(f"stages.dim.least={least}"),
+                "runs": str(tmp_path / name / "nights"),
+                "gallery": str(tmp_path / name / "people"),
+            }
+        )
+        Night(asked, "2026-03-01", HERE).run()
+        return asked, tmp_path / name / "nights/2026-03-01"
+
+    _, free = run(0, "free")
+    greys = sorted(table(free, "enroll/faces")["grey"].to_pylist())
+    asked, folder = run(greys[len(greys) // 2], "held")
+    enroll = json.loads((folder / "night.json").read_text())["steps"]["enroll"]
+    back = table(folder, "enroll/held").to_pylist()
+    assert enroll["faces_held"] == len(back) > 0 and enroll["held"] == {"too_dim": len(back)}
+    assert f"held back  {len(back)} faces (too_dim {len(back)})" in (folder / "report.md").read_text()
+    assert "faces held back" in (folder / "report.html").read_text()
+    faces = [
+        f for each in Gallery.open(asked.gallery).snapshot().tables() for f in each["face_id"].to_pylist()
+    ]
+    assert faces and not {f["face_id"] for f in back} & set(faces)
+    who = back[0]["subject_id"]
+    vectors = [
+        np.array(each["embedding"], np.float32).tobytes() for each in back if each["subject_id"] == who
+    ]
+    EraseEverywhere(asked, frozenset({who}), reason="request", by="desk", copies="keep").run()
+    data = b"".join(path.read_bytes() for path in (tmp_path / "held").rglob("*") if path.is_file())
+    assert not any(vector in data for vector in vectors)
+    enroll = json.loads((folder / "night.json").read_text())["steps"]["enroll"]
+    left = len(back) - len(vectors)
+    assert enroll["faces_held"] == table(folder, "enroll/held").num_rows == left
+
+
+def test_the_doctor_finds_templates_of_faces_that_a_later_run_holds_back(
+    home: Frozen, open_gate: Path, held: Path, tmp_path: Path
+) -> None:
+    """Before the gate was closed they were enrolled; also one whose photo has kept another face."""
+    gallery = Gallery.open(Consolidation(str(open_gate), str(tmp_path / "gallery")).run().gallery)
+    there = {face for each in gallery.snapshot().tables() for face in each["face_id"].to_pylist()}
+    shown = examine(gallery, [str(held)], 99).findings[0].shown
+    back = set(table(held, "held")["face_id"].to_pylist())
+    assert {each["face_id"] for each in shown} == there & back != set()
+
+
+def test_rejects_tell_of_held_faces(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    count = table(held, "held").num_rows
+    assert main(["rejects", str(held)]) == 0
+    assert f"{count} faces held back (too_dim {count})" in capsys.readouterr().out
+    assert main(["rejects", str(held), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["held"] == {"too_dim": count}
+
+
+def test_the_plan_names_the_folder(home: Frozen, tmp_path: Path) -> None:
+    assert "images/, faces/ and held/" in dry_run(home / "photos.csv", tmp_path / "out", ON).text()
 
 
 def test_a_contact_sheet_shows_them(

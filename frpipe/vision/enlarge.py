@@ -135,23 +135,29 @@ def _filled_up(pixels: Pixels, window: tuple[int, int, int, int], wanted: Enlarg
         x1, y1 = round(x1 * across), round(y1 * down)
         x2, y2 = x1 + side, y1 + side
         height, width = pixels.shape[:2]
+    left, columns, right = _needed(x1, x2, width)
+    above, rows, below = _needed(y1, y2, height)
     # A border pixel of the reduced photo is many of the photo: only its outermost one is not repeated.
-    rows, columns = (_mirrored(*each, repeated=factor > 1) for each in ((y1, y2, height), (x1, x2, width)))
-    part = pixels[rows[:, None], columns[None, :]]
-    if wanted.border == "constant":
-        part[(np.arange(y1, y2) < 0) | (np.arange(y1, y2) >= height)] = 0
-        part[:, (np.arange(x1, x2) < 0) | (np.arange(x1, x2) >= width)] = 0
-    return part
+    mirrored = cv2.BORDER_REFLECT_101 if factor == 1 else cv2.BORDER_REFLECT
+    way = mirrored if wanted.border == "reflect" else cv2.BORDER_CONSTANT
+    part = np.ascontiguousarray(pixels[rows, columns])
+    padded: Pixels = cv2.copyMakeBorder(part, above, below, left, right, way, value=(0, 0, 0))
+    y, x = y1 - rows.start + above, x1 - columns.start + left
+    return padded[y : y + y2 - y1, x : x + x2 - x1]
 
 
-def _mirrored(start: int, stop: int, length: int, *, repeated: bool) -> NDArray[np.int64]:
-    """Where each place of start..stop is seen in an axis of `length` pixels that is mirrored at its ends.
+def _needed(start: int, stop: int, length: int) -> tuple[int, slice, int]:
+    """How far start..stop reaches beyond an axis of `length` pixels on either side, and what of it is seen.
 
-    repeated: whether the pixels at the ends are.
+    Mirrored pixels are as far inside as they are seen outside.
     """
-    period = 2 * length if repeated else max(1, 2 * (length - 1))
-    at = np.arange(start, stop) % period
-    return np.minimum(at, period - repeated - at)
+    before, after = max(0, -start), max(0, stop - length)
+    first, last = max(0, start), min(length, stop)
+    if before:
+        last = min(length, max(last, before + 1))
+    if after:
+        first = max(0, min(first, length - 1 - after))
+    return before, slice(first, last), after
 
 
 def _turned(corners: NDArray[np.float64], quarter: int, width: int, height: int) -> NDArray[np.float64]:

@@ -107,7 +107,8 @@ class StageChain:
             images, faces = found.images(), found.faces()
         held = [each if reason is None else None for each, reason in zip(held, reasons, strict=True)]
         if any(stage.holds for stage in self._stages):
-            images, faces = with_faces_held(images, owners, held), with_held(faces, columns_of(held))
+            images = with_faces_held(images, faces, reasons, held)
+            faces = with_held(faces, columns_of(held))
         kept = np.array([reason is None for reason in reasons], bool)
         if not kept.all() or any(held):
             images = ended(images, owners, reasons, held)

@@ -10,11 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from frpipe.core.held import BY_ANY, FACES_HELD
+from frpipe.core.config import FacePolicy
+from frpipe.core.held import BOTH, BY_ANY, FACES_HELD, HELD_INSTEAD
 from frpipe.core.reasons import Status
 from frpipe.core.schema import extras_of
+from frpipe.models.detectors.faces import Faces
+from frpipe.models.detectors.policy import chosen
 from frpipe.stages.stage import Held
+from frpipe.stages.tabulate import ROW
 
+_POLICIES: tuple[FacePolicy, ...] = ("largest", "centre-largest")
 Reasons = Sequence[str | None]
 
 
@@ -27,17 +32,42 @@ def columns_of(held: Sequence[Held | None]) -> dict[str, list[str | float | None
     }
 
 
-def with_faces_held(images: pa.Table, owners: NDArray[np.int64], held: Sequence[Held | None]) -> pa.Table:
+def with_faces_held(
+    images: pa.Table, faces: pa.Table, reasons: Reasons, held: Sequence[Held | None]
+) -> pa.Table:
     """The images with how many faces of each are held back, before the manifest's columns.
 
-    owners: of each face the row of its photo.  Null where a photo had no face.
+    And where it has others, whether a policy means one that is held; null where a photo had no face.
+    reasons: of each face why it is left out.
     """
+    owners = faces[ROW].to_numpy()
     theirs = owners[[each is not None for each in held]]
     counts = np.bincount(theirs, minlength=images.num_rows)
     had = np.bincount(owners, minlength=images.num_rows) > 0
     values = pa.array(counts, FACES_HELD.type, mask=~had)
     where = images.num_columns - len(extras_of(images.schema))
-    return images.add_column(where, FACES_HELD.field_of(BY_ANY), values)
+    images = images.add_column(where, FACES_HELD.field_of(BY_ANY), values)
+    instead = pa.array(_instead(images, faces, reasons, held), HELD_INSTEAD.type)
+    return images.add_column(where + 1, HELD_INSTEAD.field_of(BY_ANY), instead)
+
+
+def _instead(
+    images: pa.Table, faces: pa.Table, reasons: Reasons, held: Sequence[Held | None]
+) -> list[str | None]:
+    """Of each photo the policies by which the face that is meant is held, though others are not."""
+    owners = faces[ROW].to_numpy()
+    boxes = np.stack([faces[f"box_{each}"].to_numpy() for each in ("x1", "y1", "x2", "y2")], axis=1)
+    scores = faces["score"].to_numpy()
+    back = np.array([each is not None for each in held], bool)
+    there = np.array([reason is None for reason in reasons], bool)
+    found: list[str | None] = [None] * images.num_rows
+    for photo in np.intersect1d(owners[back], owners[there & ~back]).tolist():
+        rows = np.flatnonzero((owners == photo) & there)
+        some = Faces(boxes[rows], scores[rows], np.zeros((len(rows), 5, 2), np.float32))
+        width, height = images["width"][photo].as_py(), images["height"][photo].as_py()
+        policies = [each for each in _POLICIES if back[rows[chosen(some, width, height, each)[0]]]]
+        found[photo] = BOTH if len(policies) > 1 else next(iter(policies), None)
+    return found
 
 
 def ended(

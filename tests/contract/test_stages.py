@@ -18,11 +18,13 @@ from pydantic import Field
 
 from frpipe.core.config import Section, load_config
 from frpipe.core.errors import ConfigError, ModelError
+from frpipe.core.held import is_held_instead
 from frpipe.core.schema import Column, staged_fields
 from frpipe.io.output.held import divided
 from frpipe.io.output.parts import to_parquet
 from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
+from frpipe.models.detectors.faces import Faces
 from frpipe.models.session import open_session
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
@@ -211,6 +213,26 @@ def test_the_first_stage_to_hold_a_face_is_named_and_one_that_is_left_out_is_not
         ("ok", None, None, 1, 0),
     ]
     assert after.crops[:, 0, 0, 0].tolist() == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("held", "instead"), [([1], "largest"), ([2], "centre-largest"), ([1, 2], "both"), ([3], None)]
+)
+def test_a_photo_whose_own_face_is_held_says_so(held: list[int], instead: str | None) -> None:
+    """A large one at the edge, one in the middle, a bystander."""
+    one = located_faces(np.stack([np.full((112, 112, 3), grey, np.uint8) for grey in (1, 2, 3)]))
+    boxes = [[0, 0, 150, 150], [270, 190, 370, 290], [600, 440, 640, 480]]
+    one.faces = Faces(np.array(boxes, np.float32), one.faces.scores, one.faces.points)
+    part = tabulate(0, plan_of(1), [one], [1], "all")
+    gate = _stage(
+        lambda b: StageResult(held=[Held("odd", "grey", g, 0) if g in held else None for g in _grey(b)]),
+        holds=True,
+    )
+    images = StageChain([gate])(part).images
+    assert images["held_instead"].to_pylist() == [instead]
+    for policy in ("largest", "centre-largest"):
+        assert is_held_instead(images, policy).tolist() == [instead in (policy, "both")]
+    assert not is_held_instead(part.images, "largest").any()
 
 
 @pytest.mark.parametrize(

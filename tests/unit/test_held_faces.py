@@ -38,6 +38,9 @@ from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
+from frpipe.jobs.verify.named_faces import FACE_NAMES as VERIFY_FACES
+from frpipe.jobs.verify.named_faces import IMAGE_NAMES as VERIFY_IMAGES
+from frpipe.jobs.verify.named_faces import NamedFaces
 from frpipe.stages.models import Models
 from frpipe.testing.kills import Killed, at_change, die
 
@@ -147,8 +150,11 @@ def test_a_run_whose_stages_hold_nothing_is_as_it_was(home: Frozen, tmp_path: Pa
 
 
 def test_readers_never_give_held_faces_unless_they_are_asked_for(
-    held: Path, least: float, tmp_path: Path
+    home: Frozen, open_gate: Path, tmp_path: Path
 ) -> None:
+    greys = sorted(table(open_gate, "faces")["grey"].to_pylist())
+    held = tmp_path / "out"
+    enrolled(home / "photos.csv", held, f"stages.dim.least={greys[len(greys) // 2]}")
     written, back = table(held, "faces"), table(held, "held")
     assert frpipe.read_features(str(held))["face_id"].equals(written["face_id"])
     asked = frpipe.read_features(str(held), ["face_id", "embedding", "held_value"], held=True)
@@ -160,6 +166,37 @@ def test_readers_never_give_held_faces_unless_they_are_asked_for(
     assert ids and not ids & set(back["face_id"].to_pylist())
     names = {name for one in tables for name in one.column_names}
     assert not names & {*COLUMNS, "faces_held", "grey"}
+
+
+def test_a_bystander_does_not_become_the_person_whose_face_is_held(
+    home: Frozen, open_gate: Path, tmp_path: Path
+) -> None:
+    """Of the photo of two the face that is meant is held, whichever it is: no template, and no comparison."""
+    photo = _of_two(open_gate)
+    Consolidation(str(open_gate), str(tmp_path / "open")).run()
+    tables = Gallery.open(str(tmp_path / "open")).snapshot().tables()
+    ids = [face for each in tables for face in each["face_id"].to_pylist()]
+    meant = next(face for face in ids if face.startswith(f"{photo}#"))
+    faces = {f["face_id"]: f["grey"] for f in table(open_gate, "faces").to_pylist() if f["image_id"] == photo}
+    (other,) = faces.keys() - {meant}
+    gate = "dim" if faces[meant] < faces[other] else "glare"
+    limit = (faces[meant] + faces[other]) / 2
+    (tmp_path / "glare_stage.py").write_text(GLARE)
+    point = {"frpipe.stages": {"glare": "glare_stage:Glare"}}
+    setting = f"stages.dim.least={limit}" if gate == "dim" else f"stages.glare.most={limit}"
+    with installed.registered(tmp_path / "installed", point, "glare", tmp_path):
+        enrolled(home / "photos.csv", tmp_path / "out", setting)
+    assert other in table(tmp_path / "out", "faces")["face_id"].to_pylist()
+    assert meant in table(tmp_path / "out", "held")["face_id"].to_pylist()
+    done = Consolidation(str(tmp_path / "out"), str(tmp_path / "gallery")).run()
+    tables = Gallery.open(str(tmp_path / "gallery")).snapshot().tables()
+    assert other not in [face for each in tables for face in each["face_id"].to_pylist()]
+    assert done.left_out["held_face"] >= 1
+    features = FeatureRun.open(str(tmp_path / "out")).features
+    names = NamedFaces({photo: 0, other: 1}, 32, "centre-largest")
+    for images, found in features.tables(VERIFY_IMAGES, VERIFY_FACES):
+        names.add(images, found)
+    assert names.reasons(np.array([0, 1])).to_pylist() == ["held_face", None]
 
 
 def test_reading_held_faces_of_a_run_that_has_none_is_a_clear_error(home: Frozen, tmp_path: Path) -> None:
@@ -469,3 +506,21 @@ def test_the_gate_changes_no_vector_and_no_hash_of_it(home: Frozen) -> None:
     recipes = [Models.of(config(*each)).recipe for each in ((), (ON,), ("stages.dim.least=9",))]
     assert len({each.preprocessing_hash for each in recipes}) == 1
     assert len({each.metadata()["frpipe.recipe_hash"] for each in recipes}) == 3
+
+
+GLARE = """
+from frpipe.stages.stage import FaceStage, Held, Section, StageResult
+
+
+class Settings(Section):
+    most: float = 255.0
+
+
+class Glare(FaceStage):
+    name, version, section, holds, gates = "glare", 1, Settings, True, ("most",)
+    reasons = {"too_bright": "the mean grey is above `stages.glare.most`"}
+
+    def process(self, batch):
+        greys, most = batch.crops.mean(axis=(1, 2, 3)), self.settings.most
+        return StageResult(held=[Held("too_bright", "grey", g, most) if g > most else None for g in greys])
+"""

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.core.held import HELD_INSTEAD
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
     EMBEDDINGS,
@@ -117,8 +118,14 @@ class Features:
         return names
 
     def images(self, part: int, columns: Names = None) -> pa.Table:
-        """(photos, columns) the images of a part."""
-        return self._whole(_name(IMAGES, part), lambda data: as_table(data, _listed(columns)))
+        """(photos, columns) the images of a part.
+
+        `held_instead` may be named of any run, and is left out of one whose stages hold no face back.
+        """
+        wanted = _listed(columns)
+        if wanted and HELD_INSTEAD.name in wanted and not self.holds:
+            wanted.remove(HELD_INSTEAD.name)
+        return self._whole(_name(IMAGES, part), lambda data: as_table(data, wanted))
 
     def faces(self, part: int, columns: Names = None) -> pa.Table:
         """(faces, columns) the faces of a part.

@@ -26,10 +26,14 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating)
 
 
 class StageKit:
-    """Override `stage`, and where they are needed `given`, `models` and `crops`."""
+    """Override `stage`, and where they are needed `given`, `loosened`, `models` and `crops`.
+
+    loosened: of a stage with gates, other values of some of them.
+    """
 
     stage: type[FaceStage]
     given: Mapping[str, Any] = {}
+    loosened: Mapping[str, Any] = {}
     tolerance = 1e-4  # of a number of one crop in two batches
     most_s_per_face = 1.0
 
@@ -131,6 +135,19 @@ class StageKit:
         assert isinstance(result, StageResult)
         assert np.array_equal(batch.crops, crops)
         assert result.crops is None or self.stage.changes_vectors
+
+    def test_gates_change_no_value(self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]) -> None:
+        """A replay may change them, beside faces whose values were found with others."""
+        assert {*self.loosened} <= {*self.stage.gates}
+        stage = self.make(models)
+        other = self.stage(self.stage.section.model_validate({**self.given, **self.loosened}), models)
+        one, two = (each.process(_batch(crops, each)) for each in (stage, other))
+        for columns, pair in (
+            (self.stage.face_columns, (one.faces, two.faces)),
+            (self.stage.image_columns, (one.images, two.images)),
+        ):
+            schema = pa.schema([column.field for column in columns])
+            self._same(*(pa.table({name: each[name] for name in schema.names}, schema) for each in pair))
 
     def test_a_face_takes_no_longer_than_it_may(
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]

@@ -107,6 +107,7 @@ class TestBrightness(StageKit):
 class TestDim(StageKit):
     stage = Dim
     given: ClassVar = {"least": 90}
+    loosened: ClassVar = {"least": 10}
 
 
 class TestLighten(StageKit):
@@ -415,6 +416,24 @@ class Leaning(Brightness):
     def process(self, batch: FaceBatch) -> StageResult:
         values = batch.crops.mean(axis=(1, 2, 3)) - batch.crops.mean()
         return StageResult({"brightness": values}, {"brightest_face": np.full(len(batch.images), np.nan)})
+
+
+class Moving(Dim):
+    """A stage that breaks what the kit tests of gates."""
+
+    name = "moving"
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        return StageResult({"grey": np.full(len(batch.crops), self.settings.least, np.float32)})
+
+
+def test_the_kit_finds_a_gate_out_that_changes_a_value() -> None:
+    class Kit(StageKit):
+        stage = Moving
+        loosened: ClassVar = {"least": 10}
+
+    with pytest.raises(AssertionError):
+        Kit().test_gates_change_no_value({}, _part(*[1] * 9).crops)
 
 
 @pytest.mark.parametrize(

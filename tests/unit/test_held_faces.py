@@ -30,6 +30,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.check.job import Check
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.doctor.job import examine
+from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.erase.everywhere import EraseEverywhere
 from frpipe.jobs.erase.job import Erase
 from frpipe.jobs.erase.proof import ErasureError
@@ -37,7 +38,8 @@ from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.rejects import Choice
-from frpipe.jobs.replay.job import Replay
+from frpipe.jobs.replay.job import Replay, Rescan
+from frpipe.jobs.rescan.affected import settings_to_look_again
 from frpipe.jobs.verify.named_faces import FACE_NAMES as VERIFY_FACES
 from frpipe.jobs.verify.named_faces import IMAGE_NAMES as VERIFY_IMAGES
 from frpipe.jobs.verify.named_faces import NamedFaces
@@ -348,6 +350,27 @@ def test_a_replay_that_is_killed_at_any_moment_goes_on(held: Path, tmp_path: Pat
         replayed(held, out, "stages.dim.least=0")
         for name in ("images", "faces", "held"):
             assert _rows(out, name, "attempts") == _rows(tmp_path / "whole", name, "attempts"), moment
+
+
+def test_a_rescan_looks_again_at_photos_with_held_faces_and_carries_the_others(
+    home: Frozen, open_gate: Path, tmp_path: Path
+) -> None:
+    """It comes out as if the photos had been looked at twice from the first."""
+    greys = sorted(table(open_gate, "faces")["grey"].to_pylist())
+    gate = f"stages.dim.least={greys[len(greys) // 2]}"
+    out, again = tmp_path / "out", tmp_path / "again"
+    Enrollment(str(home / "photos.csv"), str(out), config(gate).single_look(), HERE).run()
+    assert table(out, "held").num_rows and "turn_deg" not in table(out, "images").column_names
+    settings = [*settings_to_look_again(str(out)), "detect.not_photographs=keep"]
+    given = load_config(None, settings)
+    report = Replay(str(out), Rescan(), str(again), given, HERE).run()
+    assert report.faces_held == table(again, "held").num_rows
+    Enrollment(str(home / "photos.csv"), str(tmp_path / "anew"), given, HERE).run()
+    for name in ("faces", "held"):
+        ids = [table(each, name)["face_id"].to_pylist() for each in (again, tmp_path / "anew")]
+        assert ids[0] == ids[1], name
+    assert table(again, "held").schema.names == table(tmp_path / "anew", "held").schema.names
+    assert Check(str(again)).run()[0].whole
 
 
 def test_what_a_replay_may_not_change_it_refuses_still(held: Path, tmp_path: Path) -> None:

@@ -102,9 +102,7 @@ def finish(
     for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
         columns[name] = [getattr(recipe, name)] * len(unit)
     back = held_fields(faces.schema)
-    schema = face_schema(
-        vectors.shape[1], extra, version, staged_fields(faces.schema), recipe.columns
-    )
+    schema = face_schema(vectors.shape[1], extra, version, staged_fields(faces.schema), recipe.columns)
     faces = _cast(columns, pa.schema([*schema, *back]))
     for name, each in further.items():
         unit = _unit(each, lengths[name], good)

@@ -190,6 +190,10 @@ def test_a_bystander_does_not_become_the_person_whose_face_is_held(
         enrolled(home / "photos.csv", tmp_path / "out", setting)
     assert other in table(tmp_path / "out", "faces")["face_id"].to_pylist()
     assert meant in table(tmp_path / "out", "held")["face_id"].to_pylist()
+    marks = {
+        f["face_id"]: f["is_subject"] for name in ("faces", "held") for f in _rows(tmp_path / "out", name)
+    }
+    assert (marks[meant], marks[other]) == (True, False)
     done = Consolidation(str(tmp_path / "out"), str(tmp_path / "gallery")).run()
     tables = Gallery.open(str(tmp_path / "gallery")).snapshot().tables()
     assert other not in [face for each in tables for face in each["face_id"].to_pylist()]

@@ -53,14 +53,12 @@ def divided(faces: pa.Table) -> tuple[pa.Table, pa.Table | None]:
     return faces.filter(pc.invert(mask)).drop_columns(names), written
 
 
-def united(faces: pa.Table, held: pa.Table | None) -> pa.Table:
-    """The faces of a part with the held ones behind them, as they were in memory.
+def united(faces: pa.Table, held: pa.Table) -> pa.Table:
+    """The faces of a part with the held ones behind them, in the columns that they had in memory.
 
     faces: with the embeddings of further embedders.  held: as it was written; it has none of these, and gets
     vectors of zeros, which are never written.
     """
-    if held is None:
-        return faces
     nothing: list[str | float | None] = [None] * faces.num_rows
     faces = with_held(faces, {column.name: nothing for column in HELD_COLUMNS})
     names = {field.name for field in fields_behind(faces.schema)}

@@ -95,11 +95,15 @@ def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> T
     schema = _face_schema(old)
     replaced = old[0]["image_id"].filter(mask).combine_chunks()
     kept = old[1].filter(pc.invert(pc.is_in(old[1]["image_id"], value_set=replaced)))
-    faces = pa.concat_tables([kept.cast(schema), fresh.cast(schema)])
+    return images, _in_order(images, pa.concat_tables([kept.cast(schema), fresh.cast(schema)]))
+
+
+def _in_order(images: pa.Table, faces: pa.Table) -> pa.Table:
+    """The faces in the order of their photos, and of each photo as they were found."""
     owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     keys = [("photo", "ascending"), ("face", "ascending")]
     order = pc.sort_indices(pa.table({"photo": owners, "face": faces["face_index"]}), sort_keys=keys)
-    return images, faces.take(order)
+    return faces.take(order)
 
 
 def _face_schema(tables: Tables) -> pa.Schema:
@@ -134,8 +138,10 @@ def _tables(files: ListedFiles, part: int, recipe: Recipe) -> Tables:
     name = part_name(part)
     further = {each: files.table(f"{EMBEDDINGS}/{each}/{name}") for each in recipe.further}
     faces = joined(files.table(f"{FACES}/{name}"), further)
-    held = files.table(f"{HELD}/{name}") if _holds(files, part) else None
-    return files.table(f"{IMAGES}/{name}"), united(faces, held)
+    images = files.table(f"{IMAGES}/{name}")
+    if not _holds(files, part):
+        return images, faces
+    return images, _in_order(images, united(faces, files.table(f"{HELD}/{name}")))
 
 
 def _holds(files: ListedFiles, part: int) -> bool:

@@ -26,6 +26,7 @@ from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import EMBEDDING, template_schema
 from frpipe.io.manifest.fetch import sized
+from frpipe.io.output.held import divided
 from frpipe.jobs.face_pipeline import encoded
 from frpipe.jobs.features import FeatureRun
 from frpipe.stages.chain import StageChain
@@ -64,8 +65,9 @@ class EmbedFaces:
         self._photos = photos
         models = Models.of(config if isinstance(config, Config) else load_config(None, config))
         self._config, self._version = models.config, models.recipe.schema_version
-        self._locator = locator_of(models.config, models.detector, models.judge)
         self._chain = StageChain.of(models.config, models.stage_cards)
+        enlarged = self._chain.enlarged
+        self._locator = locator_of(models.config, models.detector, models.judge, enlarged=enlarged)
         self._embedders = Embedders(models.config, (models.embedder, *models.further), models.recipe)
         # Models reuse their memory: one call at a time.
         self._lock = Lock()
@@ -79,7 +81,8 @@ class EmbedFaces:
         batch: an Arrow table, a pandas frame, or NumPy arrays by name. A photo is a file's bytes, or
         (H, W, 3) uint8 RGB pixels, upright. Its other columns come first in each of its rows; behind them
         stand `status`, `reason` and `detail` of the photo and what else is known of it, and then the columns
-        of `faces` (docs/outputs.md) with `embedding`, of length 1. The columns of a face are null in the row
+        of `faces` (docs/outputs.md) with `embedding`, of length 1; a face that a stage
+        holds back has no row. The columns of a face are null in the row
         of a photo without one. A further embedder has `NAME/embedding` and `NAME/norm`.
         A photo that cannot be used is a row with its reason. Raises ConfigError where the batch has no column
         of photos, or one that has the name of a column of the result.
@@ -91,7 +94,8 @@ class EmbedFaces:
             outcomes = list(self._locator.locate(map(self._bytes, photos)))
             policy = self._config.detect.policy
             located = tabulate(0, plan, outcomes, [1] * rows, policy, version=self._version)
-            images, faces = self._embedders(self._chain(located))
+            images, every = self._embedders(self._chain(located))
+        faces, _ = divided(every)
         owners = faces["image_id"].cast(pa.int64()).to_numpy()
         photo, face = _left_join(rows, owners)
         carried = own.take(photo) if own.num_columns else own

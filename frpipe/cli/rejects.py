@@ -69,6 +69,9 @@ def _text(found: dict[str, Any], choice: object) -> str:
     lines = [f"{counted(found['photos'], 'photos')}, {found['rejected']:,} of them rejected"]
     if not found["finished"]:
         lines.insert(0, f"not finished: {found['photos']:,} of {found['planned']:,} photos are done so far")
+    if held := found.get("held"):
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in held.items())
+        lines.append(f"{counted(sum(held.values()), 'faces')} held back ({reasons}): frpipe sheet RUN --held")
     causes = found["reasons"]
     if not causes:
         return "\n".join([*lines, f"none for {choice}"])

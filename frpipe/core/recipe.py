@@ -38,7 +38,8 @@ class Recipe:
     `detector` and `embedder` are the parts of the two cards that change a number: hash, input, outputs.
     `looks`: what counts as sure, with the facts of the judge; None where faces are looked at once.
     `further`: of each embedder behind the first, by its name, what `embedder` is of that.
-    `stages`: of each further stage its version, its models, its reasons, and whether it changes vectors.
+    `stages`: of each further stage its version, its models, its reasons, and whether it changes vectors
+    or may hold faces back.
     `columns`: which of the later columns of `faces` it writes; it changes no vector.
     """
 

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
+from frpipe.core.held import FACES_HELD
 from frpipe.core.reasons import Reason, Status
-from frpipe.core.schema import staged_fields, version_of
+from frpipe.core.schema import stage_of, staged_fields, version_of
 
 STAGES = {
     "fetch": "fetch_ms",
@@ -25,10 +26,11 @@ STAGES = {
 
 @dataclass(slots=True)
 class PhotoCounts:
-    """Sums over published images."""
+    """Sums over published images. faces_held: None where no stage may hold faces back."""
 
     rows: int = 0
     faces: int = 0
+    faces_held: int | None = None
     faces_refused: int = 0
     photos_turned: int = 0
     least_face_px: float | None = None
@@ -41,6 +43,8 @@ class PhotoCounts:
         """Count the images of one part."""
         self.rows += images.num_rows
         self.faces += pc.sum(images["faces"]).as_py() or 0
+        if FACES_HELD.name in images.column_names and stage_of(images.schema.field(FACES_HELD.name)):
+            self.faces_held = (self.faces_held or 0) + (pc.sum(images[FACES_HELD.name]).as_py() or 0)
         if version_of(images.schema) > 1:
             self.faces_refused += pc.sum(images["faces_refused"]).as_py() or 0
             self.photos_turned += pc.sum(pc.not_equal(images["turn_deg"], 0)).as_py() or 0
@@ -60,7 +64,8 @@ class Report:
 
     wall_s and rows_per_s are of the last launch alone, which did `launch_rows` of the `rows`.
     stages: name -> rows, busy seconds over all workers, rows per busy second.
-    faces_refused: implausible, or on no photograph.  photos_turned: that lay otherwise than their EXIF says.
+    faces_refused: implausible, or on no photograph.  faces_held: held back, and in none of the `faces`; None
+    where no stage of the run may hold any.  photos_turned: that lay otherwise than their EXIF says.
     least_face_px: the width from which faces were looked for in every photo; None where it is not known.
     rows: of the manifest, less those that were `erased` since; rows = ok + no_face + rejected.
     """
@@ -83,6 +88,7 @@ class Report:
     faces_refused: int = field(default=0, kw_only=True)
     photos_turned: int = field(default=0, kw_only=True)
     least_face_px: float | None = field(default=None, kw_only=True)
+    faces_held: int | None = field(default=None, kw_only=True)
 
     @property
     def suppressed(self) -> int:
@@ -108,7 +114,10 @@ class Report:
         return replace(self, **_counted(tally), erased=erased)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        facts = asdict(self)
+        if self.faces_held is None:
+            del facts["faces_held"]
+        return facts
 
     def text(self) -> str:
         """The same in Markdown, for people."""
@@ -134,6 +143,7 @@ class Report:
             ),
             "",
             *self._look_lines(),
+            *self._held_lines(),
             *self._reason_lines(),
             "| stage | photos | busy s | photos per busy s |",
             "|---|---|---|---|",
@@ -158,6 +168,11 @@ class Report:
             f"In every photo faces were looked for from {self.least_face_px:.0f} pixels of width on.",
             "",
         ]
+
+    def _held_lines(self) -> list[str]:
+        if self.faces_held is None:
+            return []
+        return [f"{counted(self.faces_held, 'faces are')} held back (held/).", ""]
 
     def _reason_lines(self) -> list[str]:
         if not self.reasons:
@@ -189,4 +204,5 @@ def _counted(tally: PhotoCounts) -> dict[str, Any]:
         "photos_turned": tally.photos_turned,
         "least_face_px": None if tally.least_face_px is None else round(tally.least_face_px, 1),
     }
-    return {"rows": tally.rows, **counts, "faces": tally.faces, "reasons": reasons, "stages": stages, **looks}
+    faces = {"faces": tally.faces, "faces_held": tally.faces_held}
+    return {"rows": tally.rows, **counts, **faces, "reasons": reasons, "stages": stages, **looks}

@@ -85,11 +85,13 @@ def pipeline_of(config: Config) -> FacePipeline:
     """The pipeline of a configuration, loaded at its first use."""
     models = Models.of(config)
     Registry.default().require(filter(None, (models.detector, models.embedder, models.judge)))
+    chain = _chain(models) if config.stages else None
+    enlarged = chain.enlarged if chain else ()
     return FacePipeline(
-        locator_of(models.config, models.detector, models.judge),
+        locator_of(models.config, models.detector, models.judge, enlarged=enlarged),
         load_embedder(models.embedder, config.embedder, config.resources.embed),
         Fetcher.of(config),
-        _chain(models) if config.stages else None,
+        chain,
     )
 
 

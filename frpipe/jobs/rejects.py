@@ -23,6 +23,7 @@ from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, no_output
+from frpipe.io.output.held import is_held
 from frpipe.io.output.plan import load_plan, read_part
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
@@ -34,6 +35,7 @@ _EVERY_REASON = frozenset(reason.value for reason in Reason)
 _WORTH_IT = _EVERY_REASON - {Reason.SUPPRESSED.value}
 
 
+_HELD = ("image_id", "held_reason")
 _COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
 STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()}, NO_FACE: "detect"}
 
@@ -79,19 +81,37 @@ class Choice:
         return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
 
     def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
-        """The same of the images of a published part."""
-        return self.mask(run.images(part, ("status", "reason")))
+        """The same of the images of a published part, and those of which a face is held back for a cause."""
+        images = run.images(part, ("image_id", "status", "reason"))
+        if not run.holds:
+            return self.mask(images)
+        return self._with_held(images, Features(run.folder, held=True).faces(part, _HELD))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """The same of a part's tables."""
-        del faces
-        return self.mask(images)
+        """The same of a part's tables. faces: held ones, with their reasons, among them."""
+        held = is_held(faces)
+        return self._with_held(images, faces.filter(pa.array(held))) if held.any() else self.mask(images)
+
+    def _with_held(self, images: pa.Table, held: pa.Table) -> pa.ChunkedArray:
+        hit = pc.is_in(held["held_reason"], value_set=pa.array(sorted(self.causes), pa.string()))
+        theirs = held["image_id"].filter(hit).combine_chunks()
+        return pc.or_(self.mask(images), pc.is_in(images["image_id"], value_set=theirs))
 
 
 def stage_reasons(out: Folder) -> dict[str, str]:
     """Reasons for which the further stages of a run may leave out a face, each with its stage."""
     recipe = run.begun(out).get("identity", {}).get("recipe", {})
     return {reason: name for name, stage in recipe.get("stages", {}).items() for reason in stage["reasons"]}
+
+
+def held_reasons(features: Features) -> Counter[str] | None:
+    """How many faces of an enroll output are held back, by reason; None where no stage of it holds any."""
+    if not features.holds:
+        return None
+    back, counts = Features(features.folder, held=True), Counter[str]()
+    for faces in in_order(lambda part: back.faces(part, ["held_reason"]), features.parts()):
+        counts.update(faces["held_reason"].to_pylist())
+    return counts
 
 
 def causes_of(images: pa.Table) -> pa.ChunkedArray:
@@ -102,7 +122,8 @@ def causes_of(images: pa.Table) -> pa.ChunkedArray:
 @dataclass(slots=True)
 class Rejects:
     """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
-    staged: the reasons of the run's further stages, each with its stage.
+    staged: the reasons of the run's further stages, each with its stage.  held: faces that are held back, by
+    reason, also those of photos that have kept others; None where no stage holds any.
     """
 
     run: str
@@ -113,6 +134,7 @@ class Rejects:
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     finished: bool = False
     staged: dict[str, str] = field(default_factory=dict)
+    held: Counter[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         reasons = [
@@ -126,7 +148,8 @@ class Rejects:
             for cause, count in self.counts.most_common()
         ]
         facts = {name: getattr(self, name) for name in ("run", "finished", "planned", "photos", "rejected")}
-        return {**facts, "reasons": reasons}
+        held = {} if self.held is None else {"held": dict(self.held.most_common())}
+        return {**facts, "reasons": reasons, **held}
 
 
 def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
@@ -143,6 +166,7 @@ def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
     found = Rejects(uri, planned, finished=run.complete(out) is not None, staged=stage_reasons(out))
     for images in features.all_images(_COLUMNS, features.parts()):
         _add(found, images, choice, limit)
+    found.held = held_reasons(features)
     return found
 
 
@@ -189,7 +213,7 @@ def write_rejects(output: str, choice: Choice, target: str) -> None:
 
 def _chosen(features: Features, choice: Choice, may_be_local: bool) -> Iterator[pa.Table]:
     def rows(part: int) -> pa.Table | None:
-        mask = choice.in_part(features, part)
+        mask = choice.mask(features.images(part, ("status", "reason")))
         return read_part(features.folder, part).filter(mask) if pc.any(mask).as_py() else None
 
     for found in in_order(rows, features.parts()):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
 from frpipe.core.schema import face_columns, later_columns_of, stage_of
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
@@ -20,7 +21,7 @@ from frpipe.stages.subject_face import subject_faces
 SubjectPolicy = Literal["centre-largest", "largest", "require-one"]
 BY_RULE = "frpipe.by_rule"
 """A column of candidates, null but for the face of each photo that the rule takes. No gallery has it."""
-IMAGE_NAMES = ["image_id", "width", "height", "faces_detected", "faces"]
+IMAGE_NAMES = ["image_id", "width", "height", "faces_detected", "faces", HELD_INSTEAD.name]
 # Eyes of the ArcFace template at 112 pixels: what is nearer together is enlarged and gains no detail.
 _TEMPLATE_EYES_PX = 35.24
 # The first percentile of 4,995 LFW photos: such a crop counts one half.
@@ -40,8 +41,9 @@ def templates_of(
     """Templates of one part, and how many faces were left out by reason: their sum is the rows of `faces`.
 
     Reasons: `no_subject` (the manifest names nobody), `another_face` (a bystander), `many_faces` (require-one
-    and more than one face found). images: at least IMAGE_NAMES.  faces: all columns.  candidates: the others
-    on the photos too, though they are counted as left out, and behind all the column BY_RULE.
+    and more than one face found), `held_face` (the face that is meant is held back by a stage, and no other
+    stands for it). images: IMAGE_NAMES, as far as there.  faces: all columns.  candidates: the others on the
+    photos too, though they are counted as left out, and behind all the column BY_RULE.
     """
     kept, left_out = _subjects_faces(images, faces, policy)
     by_rule = kept
@@ -90,6 +92,9 @@ def _subjects_faces(images: pa.Table, faces: pa.Table, policy: SubjectPolicy) ->
         others, why = found[photos] > 1, "many_faces"
     else:
         others, why = ~subject_faces(images, faces, photos, policy), "another_face"
+    held = kept & is_held_instead(images, policy)[photos]
+    kept &= ~held
+    left_out[HELD_FACE] = int(np.count_nonzero(held))
     left_out[why] = int(np.count_nonzero(kept & others))
     return kept & ~others, +left_out
 

@@ -1,4 +1,4 @@
-"""A network over aligned crops, for further stages: crops in, the network's outputs out."""
+"""A network over crops, for further stages: crops in, the network's outputs out."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from frpipe.models.card import Card
 if TYPE_CHECKING:
     from frpipe.models.session import Session
 
-_CROP_SIDE = 112
-
 
 class CropModel:
     """Runs a network in batches of equal size. Not for use by several threads at once."""
 
     def __init__(self, card: Card, session: Session, batch_rows: int, fixed_batch: bool = False) -> None:
-        """fixed_batch: fill every batch up to `batch_rows`, for devices that prepare anew for each shape.
-
-        Raises ModelError: the card's input is of another size than crops are.
-        """
-        if card.input.size not in ("dynamic", (_CROP_SIDE, _CROP_SIDE)):
-            raise ModelError(
-                f"{card.name} takes {card.input.size}, and crops are {_CROP_SIDE} x {_CROP_SIDE}",
-                "resize the network's input when it is exported",
-            )
+        """fixed_batch: fill every batch up to `batch_rows`, for devices that prepare anew for each shape."""
         self.card = card
         self._session = session
         self._rows = batch_rows if card.input.batched else 1
         self._fixed = fixed_batch
 
     def run(self, crops: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Each output of the network for (n, 112, 112, 3) uint8 RGB crops, its first axis n; n from 1 on."""
+        """Each output of the network for crops, its first axis n.
+
+        crops: (n, height, width, 3) uint8 RGB, n from 1 on.
+        Raises ModelError: they are of another size than the card's input.
+        """
+        wanted, size = self.card.input.size, (crops.shape[2], crops.shape[1])
+        if isinstance(wanted, tuple) and wanted != size:
+            raise ModelError(
+                f"{self.card.name} takes crops of {wanted[0]} x {wanted[1]}, "
+                f"and these are {size[0]} x {size[1]}",
+                "have the stage resize them, or ask for enlarged ones of that side (docs/stages.md)",
+            )
         batches = [self._run(crops[at : at + self._rows]) for at in range(0, len(crops), self._rows)]
         return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from frpipe.core.config import Config, FacePolicy, load_config
-from frpipe.core.errors import ConfigError, FaceError
+from frpipe.core.errors import ConfigError, FaceError, OutputError
 from frpipe.core.migration import Answer, also_called
 from frpipe.core.reasons import Reject, Status
 from frpipe.core.threshold import ThresholdCard
@@ -193,19 +193,24 @@ def distance(a: ArrayLike, b: ArrayLike) -> float:
     return 1 - similarity(a, b)
 
 
-def read_features(output: str, columns: list[str] | None = None) -> pa.Table:
+def read_features(output: str, columns: list[str] | None = None, *, held: bool = False) -> pa.Table:
     """The faces of a finished enroll output as one Arrow table; `.to_pandas()` makes a DataFrame of it.
 
-    columns: names in docs/outputs.md, `embedding` among them; None: all. In memory at once: for many millions
-    read `faces/*.parquet` with an engine. Raises OutputError where there is no finished output.
+    columns: names in docs/outputs.md, `embedding` among them; None: all.  held: those that a stage has held
+    back, with why, in place of the others.  In memory at once: for many millions read `faces/*.parquet` with
+    an engine. Raises OutputError where there is no finished output, or no stage of it holds faces back.
     """
     import pyarrow as pa  # noqa: PLC0415 - photos are compared without it
 
     from frpipe.io.output.features import Features  # noqa: PLC0415
     from frpipe.jobs.features import FeatureRun  # noqa: PLC0415
 
-    FeatureRun.open(output)
-    return pa.concat_tables(Features.at(output).all_faces(columns))
+    features = Features(FeatureRun.open(output).folder, held=held)
+    if held and not features.holds:
+        raise OutputError(
+            f"no stage of {output} holds faces back", "leave held=True out: all its faces are in faces/"
+        )
+    return pa.concat_tables(features.all_faces(columns))
 
 
 def one(photo: PhotoSource, config: Config | None = None, *, detector: str | None = None) -> Face:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,15 @@ from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FrpipeError
 from frpipe.core.reasons import Status
 from frpipe.core.schema import Column, extras_of
+from frpipe.io.output.held import is_held, with_held
 from frpipe.models.card import Card
 from frpipe.models.loading import load_crop_model
+from frpipe.stages.endings import columns_of, ended, with_faces_held
 from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
-from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, Values, stage_classes
+from frpipe.stages.stage import FaceBatch, FaceStage, Held, StageResult, Values, stage_classes
 from frpipe.stages.tabulate import ROW, tabulate
+from frpipe.vision.enlarge import Enlarged
 
 Feed = Callable[[], None]
 Mask = NDArray[np.bool_]
@@ -37,6 +39,7 @@ class StageChain:
     def __init__(self, stages: Sequence[FaceStage], batch_faces: int = BATCH_FACES) -> None:
         self._stages = stages
         self._batch_faces = batch_faces
+        self._wanted = [_wanted_of(stage) for stage in stages]
 
     @classmethod
     def of(cls, config: Config, cards: Mapping[str, Mapping[str, Card]]) -> StageChain:
@@ -52,24 +55,34 @@ class StageChain:
     def __bool__(self) -> bool:
         return bool(self._stages)
 
+    @property
+    def enlarged(self) -> tuple[Enlarged, ...]:
+        """The crops that the stages ask for beside the aligned ones, each once."""
+        return tuple(dict.fromkeys(kind for wanted in self._wanted for kind in wanted.values()))
+
     def __call__(self, part_batch: PartBatch, feed: Feed = lambda: None) -> PartBatch:
         """The part with the columns of the stages, without the faces that they leave out.
 
+        Faces that are held back stay, with why behind them (frpipe.io.output.held).
         feed: called whenever a stage has done a batch.  The crops are copied only where faces are left out.
         """
         return self._run(part_batch, feed)[0] if self else part_batch
 
     def apply(self, located: Located) -> None:
-        """The same with one photo outside of a run: its faces, or how it ends, are changed in place."""
+        """The same with one photo outside of a run: its faces, or how it ends, are changed in place.
+
+        A face that would be held back is left out: there is nowhere to hold it.
+        """
         if not self or not located.crops:
             return
         photo = tabulate(0, _ANY_PLAN, [located], [1], "all")
         after, kept = self._run(photo, lambda: None)
         row = after.images.select(["status", "reason", "detail"]).to_pylist()[0]
-        indices = np.flatnonzero(kept)
+        written = ~is_held(after.faces)
+        indices = np.flatnonzero(kept)[written]
         located.status, located.reason, located.detail = Status(row["status"]), row["reason"], row["detail"]
         located.faces = located.faces.take(indices)
-        located.crops = list(after.crops)
+        located.crops, located.enlarged = list(after.crops[written]), {}
         for name in ("candidates", "eye_distance_px", "sharpness"):
             values = getattr(located, name)
             setattr(located, name, [values[index] for index in indices] if values else [])
@@ -80,18 +93,26 @@ class StageChain:
         owners = faces[ROW].to_numpy()
         spans = list(_spans(owners, self._batch_faces))
         reasons: list[str | None] = [None] * len(owners)
-        for stage in self._stages:
+        held: list[Held | None] = [None] * len(owners)
+        for stage, wanted in zip(self._stages, self._wanted, strict=True):
             if stage.changes_vectors and not crops.flags.writeable:
                 crops = crops.copy()
-            found = _Found(stage, images, faces, crops)
+            enlarged = _of_stage(stage, wanted, part_batch) if len(owners) else {}
+            found = _Found(stage, images, faces, crops, enlarged)
             for start, stop in spans:
-                told = found.add(start, stop)
+                told, back = found.add(start, stop)
                 reasons[start:stop] = [a or b for a, b in zip(reasons[start:stop], told, strict=True)]
+                held[start:stop] = [a or b for a, b in zip(held[start:stop], back, strict=True)]
                 feed()
             images, faces = found.images(), found.faces()
+        held = [each if reason is None else None for each, reason in zip(held, reasons, strict=True)]
+        if any(stage.holds for stage in self._stages):
+            images = with_faces_held(images, faces, reasons, held)
+            faces = with_held(faces, columns_of(held))
         kept = np.array([reason is None for reason in reasons], bool)
+        if not kept.all() or any(held):
+            images = ended(images, owners, reasons, held)
         if not kept.all():
-            images = _without(images, owners, reasons)
             faces, crops = faces.filter(pa.array(kept)), crops[kept]
         return PartBatch(part_batch.part, images, faces, crops), kept
 
@@ -99,22 +120,30 @@ class StageChain:
 class _Found:
     """What one stage finds in a part, batch by batch."""
 
-    def __init__(self, stage: FaceStage, images: pa.Table, faces: pa.Table, crops: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        stage: FaceStage,
+        images: pa.Table,
+        faces: pa.Table,
+        crops: NDArray[np.uint8],
+        enlarged: Mapping[str, NDArray[np.uint8]],
+    ) -> None:
         self._stage, self._images, self._faces, self._crops = stage, images, faces, crops
+        self._enlarged = enlarged
         self._owners = faces[ROW].to_numpy()
         self._of_faces: dict[str, list[pa.Array]] = {column.name: [] for column in stage.face_columns}
         self._of_images: dict[str, list[pa.Array]] = {each.name: [] for each in stage.timed_columns()}
         self._photos: list[NDArray[np.int64]] = []
 
-    def add(self, start: int, stop: int) -> Sequence[str | None]:
-        """Have a batch done; why each of its faces is left out."""
+    def add(self, start: int, stop: int) -> tuple[Sequence[str | None], Sequence[Held | None]]:
+        """Have a batch done; why each of its faces is left out, and why it is held back."""
         photos, rows = np.unique(self._owners[start:stop], return_inverse=True)
         faces = self._faces.slice(start, stop - start)
         faces = faces.set_column(faces.column_names.index(ROW), ROW, pa.array(rows))
-        crops = self._crops[start:stop]
-        crops.flags.writeable = False
+        crops = _view(self._crops[start:stop])
+        enlarged = {name: _view(whole[start:stop]) for name, whole in self._enlarged.items()}
         began = time.perf_counter()
-        result = self._process(FaceBatch(crops, faces, self._images.take(pa.array(photos))))
+        result = self._process(FaceBatch(crops, faces, self._images.take(pa.array(photos)), enlarged))
         each_ms = (time.perf_counter() - began) * 1000 / (stop - start)
         times = {f"{self._stage.name}_ms": np.bincount(rows) * each_ms}
         self._photos.append(photos)
@@ -122,7 +151,7 @@ class _Found:
         self._keep(self._stage.timed_columns(), {**result.images, **times}, len(photos), self._of_images)
         if result.crops is not None:
             self._crops[start:stop] = self._changed(result.crops, crops)
-        return self._reasons(result, stop - start)
+        return self._reasons(result, stop - start), self._held(result, stop - start)
 
     def faces(self) -> pa.Table:
         """The faces with its columns behind."""
@@ -200,6 +229,19 @@ class _Found:
             raise self._fault(f"leaves faces out for {reason!r}, which it does not declare")
         return reasons
 
+    def _held(self, result: StageResult, rows: int) -> Sequence[Held | None]:
+        held = [None] * rows if result.held is None else list(result.held)
+        if len(held) != rows:
+            raise self._fault(f"says of {len(held)} faces whether they are held back, for {rows} faces")
+        if any(each is not None and not _is_held(each) for each in held):
+            raise self._fault("holds faces back by what is no Held of words and numbers")
+        given = {each.reason for each in held if each is not None}
+        if given and not self._stage.holds:
+            raise self._fault("holds faces back and does not declare that it holds any")
+        for reason in given - set(self._stage.reasons):
+            raise self._fault(f"holds faces back for {reason!r}, which it does not declare")
+        return held
+
     def _fault(self, what: str) -> ConfigError:
         return ConfigError(f"the stage {self._stage.name!r} {what}", _REMEDY)
 
@@ -217,6 +259,55 @@ def _made(stage: type[FaceStage], config: Config, cards: Mapping[str, Card]) -> 
         ) from error
 
 
+def _wanted_of(stage: FaceStage) -> Mapping[str, Enlarged]:
+    """The enlarged crops that a stage asks for, by its names. Raises ConfigError."""
+    if type(stage).enlarged.__func__ is FaceStage.enlarged.__func__:  # type: ignore[attr-defined]
+        return {}
+    try:
+        cards = {name: model.card for name, model in stage.models.items()}
+        wanted = dict(stage.enlarged(stage.settings, cards))
+    except FrpipeError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the stage {stage.name!r} cannot say which enlarged crops it wants: {type(error).__name__}",
+            _REMEDY,
+        ) from error
+    if not all(isinstance(name, str) and isinstance(kind, Enlarged) for name, kind in wanted.items()):
+        raise ConfigError(f"the stage {stage.name!r} wants crops that are no Enlarged", _REMEDY)
+    return wanted
+
+
+def _of_stage(
+    stage: FaceStage, wanted: Mapping[str, Enlarged], part_batch: PartBatch
+) -> dict[str, NDArray[np.uint8]]:
+    """The enlarged crops of a part by the names of a stage."""
+    if any(kind not in part_batch.enlarged for kind in wanted.values()):
+        raise ConfigError(
+            f"the stage {stage.name!r} wants enlarged crops, and none were cut",
+            "give `StageChain.enlarged` to what finds the faces (frpipe.stages.locate.locator_of)",
+        )
+    return {name: part_batch.enlarged[kind] for name, kind in wanted.items()}
+
+
+def _view(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same memory, not to be written to. pixels: a slice, which is changed."""
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _is_held(each: Any) -> bool:
+    """Whether a stage has given what it must of a face that it holds."""
+    numbers = (int, float, np.integer, np.floating)
+    return (
+        isinstance(each, Held)
+        and isinstance(each.reason, str)
+        and isinstance(each.measure, str)
+        and isinstance(each.value, numbers)
+        and isinstance(each.limit, numbers)
+    )
+
+
 def _spans(owners: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
     """Runs of faces of whole photos, each of `most` faces at least, but for the last."""
     start = 0
@@ -225,32 +316,6 @@ def _spans(owners: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
         stop = int(np.searchsorted(owners, owners[end - 1], "right"))
         yield start, stop
         start = stop
-
-
-def _without(images: pa.Table, owners: NDArray[np.int64], reasons: Sequence[str | None]) -> pa.Table:
-    """The images once faces are left out: how many are kept, and how a photo ends that has lost the last."""
-    lost: dict[int, Counter[str]] = {}
-    for owner, reason in zip(owners.tolist(), reasons, strict=True):
-        if reason is not None:
-            lost.setdefault(owner, Counter())[reason] += 1
-    columns = {name: images[name].to_pylist() for name in ("status", "reason", "detail", "faces")}
-    for row, counts in lost.items():
-        total = columns["faces"][row]
-        columns["faces"][row] = total - counts.total()
-        if columns["faces"][row]:
-            words = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts.items())
-            text = f"{counts.total()} of {total} faces left out: {words}"
-            columns["detail"][row] = "; ".join(filter(None, (columns["detail"][row], text)))
-        else:
-            reason, count = counts.most_common(1)[0]
-            columns["status"][row] = Status.REJECTED.value
-            columns["reason"][row], columns["detail"][row] = reason, f"{count} of {total} faces"
-    for name, values in columns.items():
-        at = images.column_names.index(name)
-        images = images.set_column(
-            at, images.schema.field(at), pa.array(values, images.schema.field(at).type)
-        )
-    return images
 
 
 # Of a photo that is in no manifest.

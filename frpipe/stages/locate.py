@@ -24,6 +24,7 @@ from frpipe.models.loading import load_detector, load_finder
 from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.capture_time import capture_time
 from frpipe.vision.decode import Photo, decode, plan_shrink
+from frpipe.vision.enlarge import Enlarged, enlarged_from, enlarged_shrink
 from frpipe.vision.header import Header
 from frpipe.vision.photograph import is_blank, is_odd, judge
 from frpipe.vision.quality import inter_eye_px, nose_offset, sharpness
@@ -42,7 +43,8 @@ class Located:
     """The outcome of one photo.
 
     faces: boxes and points in pixels of the EXIF-upright original.  candidates: what is known of each of them
-    beside.  crops: (k, 112, 112, 3) uint8 RGB.
+    beside.  crops: (k, 112, 112, 3) uint8 RGB.  enlarged: of each kind that a further stage asked for, a crop
+    of each face, (side, side, 3) uint8 RGB.
     """
 
     status: Status = Status.NO_FACE
@@ -67,13 +69,14 @@ class Located:
     faces: Faces = field(default_factory=Faces.empty)
     candidates: list[FaceCandidate] = field(default_factory=list)
     crops: list[np.ndarray] = field(default_factory=list)
+    enlarged: dict[Enlarged, list[np.ndarray]] = field(default_factory=dict)
     eye_distance_px: list[float] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
 
     def reject(self, why: Reject) -> None:
         """End here, without faces."""
         self.status, self.reason, self.detail = Status.REJECTED, why.reason, why.detail or None
-        self.faces, self.candidates, self.crops = Faces.empty(), [], []
+        self.faces, self.candidates, self.crops, self.enlarged = Faces.empty(), [], [], {}
         self.eye_distance_px, self.sharpness = [], []
 
 
@@ -92,11 +95,19 @@ class Locator:
     A window closes after `window_rows` photos or `window_bytes` of pixels, whichever comes first. With more
     than one thread the next window is read while the model is busy with this one, so that two are held.
 
-    barred: whether a file is rejected as soon as it is read, by its SHA-256 in hex.
+    barred: whether a file is rejected as soon as it is read, by its SHA-256 in hex.  enlarged: further crops
+    that are cut of each face, while its photo is in memory.
     """
 
-    def __init__(self, config: Config, finder: Detector | Finder, barred: Barred | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        finder: Detector | Finder,
+        barred: Barred | None = None,
+        enlarged: Sequence[Enlarged] = (),
+    ) -> None:
         self._config = config
+        self._enlarged = enlarged
         self._barred = barred
         self._finder = finder if isinstance(finder, Finder) else SingleLook(finder, config.detect)
         self._rejects_others = config.detect.not_photographs == "reject" and isinstance(finder, Finder)
@@ -251,11 +262,19 @@ class Locator:
         if sources and photo.shrink > (needed := min(sources.values())):
             photo = decode(work.data, self._config.decode, needed)
         kept = []
+        located.enlarged = {wanted: [] for wanted in self._enlarged}
         for index in sources:
             crop = align_photo(photo, faces.points[index], CROP_SIDE, self._config.align.antialias)
             if self._rejects_others and self._is_no_photograph(crop, case.faces[index]):
                 left_out[Reason.NOT_A_PHOTOGRAPH] += 1
                 continue
+            try:
+                further = self._enlarged_of(photo, case, case.faces[index])
+            except Reject as why:
+                left_out[Reason(why.reason)] += 1
+                continue
+            for wanted_crop, pixels in further.items():
+                located.enlarged[wanted_crop].append(pixels)
             kept.append(index)
             located.crops.append(crop)
             located.eye_distance_px.append(inter_eye_px(faces.points[index]))
@@ -276,22 +295,39 @@ class Locator:
         return judge(crop, _DOUBT if is_frontal else 0.0).kind is not None
 
     def _usable(self, faces: Faces, wanted: Sequence[int]) -> dict[int, int]:
-        """Faces that can be aligned, each with the largest decode shrink that it allows."""
+        """Faces that can be aligned, each with the largest decode shrink that its crops allow."""
         sources: dict[int, int] = {}
         for index in wanted:
             try:
-                sources[index] = needed_shrink(faces.points[index], CROP_SIDE, self._config.align.antialias)
+                shrink = needed_shrink(faces.points[index], CROP_SIDE, self._config.align.antialias)
             except Reject:
                 continue
+            sources[index] = min(
+                [shrink, *(enlarged_shrink(faces.boxes[index], each) for each in self._enlarged)]
+            )
         return sources
 
+    def _enlarged_of(self, photo: Photo, case: Case, face: FaceCandidate) -> dict[Enlarged, np.ndarray]:
+        """The enlarged crops of a face, turned by quarters so that its head stands upright.
 
-def locator_of(config: Config, detector: Card, judge: Card | None, barred: Barred | None = None) -> Locator:
+        That is the turn of the photo, but for a face that lies otherwise. Rejects: BOX_OUTSIDE.
+        """
+        turn_deg = case.turn_deg - 90 * round((face.roll_from(case.upright_deg) or 0.0) / 90)
+        return {each: enlarged_from(photo, face.box, each, turn_deg) for each in self._enlarged}
+
+
+def locator_of(
+    config: Config,
+    detector: Card,
+    judge: Card | None,
+    barred: Barred | None = None,
+    enlarged: Sequence[Enlarged] = (),
+) -> Locator:
     """A locator with its models loaded. judge: None for a single look at each photo."""
     pool = config.resources.locate
     if judge is None:
-        return Locator(config, load_detector(detector, config.detect, pool), barred)
-    return Locator(config, load_finder(detector, judge, config.detect, pool), barred)
+        return Locator(config, load_detector(detector, config.detect, pool), barred, enlarged)
+    return Locator(config, load_finder(detector, judge, config.detect, pool), barred, enlarged)
 
 
 def _conclude(located: Located, left_out: Counter[Reason]) -> None:

@@ -89,6 +89,7 @@ def _stage_facts(name: str, cards: Mapping[str, Card]) -> dict[str, Any]:
         "models": {setting: model_facts(card) for setting, card in cards.items()},
         "reasons": sorted(stage.reasons),
         "changes_vectors": stage.changes_vectors,
+        **({"holds": True} if stage.holds else {}),
     }
 
 

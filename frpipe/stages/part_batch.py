@@ -6,10 +6,13 @@ unit that is committed. So a part is a single row whose tables are Arrow IPC buf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+
+from frpipe.vision.enlarge import Enlarged
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +20,16 @@ class PartBatch:
     """A part on its way.
 
     images: one row per photo.  faces: one row per aligned face, `row` being its photo's row in `images`.
-    crops: (n, 112, 112, 3) uint8 RGB, one per face; empty once the faces are embedded.
+    crops: (n, 112, 112, 3) uint8 RGB, one per face; empty once the faces are embedded.  enlarged: of each
+    kind that a further stage asked for, (n, side, side, 3); they are not packed: stages run where photos are,
+    and these crops end with them.
     """
 
     part: int
     images: pa.Table
     faces: pa.Table
     crops: np.ndarray
+    enlarged: Mapping[Enlarged, np.ndarray] = field(default_factory=dict)
 
     def pack(self) -> pa.Table:
         """As a table of one row."""

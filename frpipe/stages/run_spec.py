@@ -7,6 +7,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from frpipe.core.config import Config
+from frpipe.core.held import HELD_NAMES
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import LATER_COLUMNS, reserved_names
 from frpipe.io.output.embeddings import reserved
@@ -71,6 +72,8 @@ class RunSpec(BaseModel):
         recipe, further = self.recipe, reserved(card.name for card in self.further)
         names = reserved_names(recipe.schema_version, recipe.columns) | further
         stages = stage_classes([*self.config.stages])
+        if any(stage.holds for stage in stages):
+            names |= HELD_NAMES
         return names | {
             each.name for stage in stages for each in (*stage.face_columns, *stage.timed_columns())
         }

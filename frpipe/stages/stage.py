@@ -22,14 +22,19 @@ from numpy.typing import NDArray
 from frpipe.core import plugins
 from frpipe.core.config import Section
 from frpipe.core.errors import ConfigError
+from frpipe.core.held import BY_ANY, HELD_NAMES
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
+from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
+from frpipe.vision.enlarge import Enlarged
 
 __all__ = [
     "Column",
+    "Enlarged",
     "FaceBatch",
     "FaceStage",
+    "Held",
     "NoSettings",
     "Section",
     "StageResult",
@@ -53,12 +58,25 @@ class FaceBatch:
 
     crops: (n, 112, 112, 3) uint8 RGB, one per face, aligned; not to be written to.  faces: n rows, the
     columns of `faces` that are known before the embedding, and those of earlier stages; `row` is the photo's
-    row in `images`.  images: the photos, each with one face at least.
+    row in `images`.  images: the photos, each with one face at least.  enlarged: by the names that the stage
+    gave them, the crops that it asked for: (n, side, side, 3) uint8 RGB, turned by quarters so that heads
+    stand upright; not to be written to.
     """
 
     crops: NDArray[np.uint8]
     faces: pa.Table
     images: pa.Table
+    enlarged: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a face is held back: a declared reason, what was measured, its value, the limit it did not meet."""
+
+    reason: str
+    measure: str
+    value: float
+    limit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +86,16 @@ class StageResult:
     faces, images: the declared columns, a value for each face, or for each photo.  reasons: for each face why
     it is left out, a declared reason, or None; None at all: every face stays.  crops: of a stage that changes
     vectors alone, the crops that are embedded in place of those it was given, of the same shape and type.
+    held: of a stage that `holds`, for each face why it is held back, or None: it is embedded as others are
+    and written to `held/` in place of `faces/`.  The first stage that holds a face is named; one that is also
+    left out is in neither.
     """
 
     faces: Mapping[str, Values] = field(default_factory=dict)
     images: Mapping[str, Values] = field(default_factory=dict)
     reasons: Sequence[str | None] | None = None
     crops: NDArray[np.uint8] | None = None
+    held: Sequence[Held | None] | None = None
 
 
 class FaceStage(ABC):
@@ -82,7 +104,9 @@ class FaceStage(ABC):
     name: as it is registered.  version: raised whenever the code changes what it computes.  section: of the
     configuration, its settings with defaults, each described.  roles: of each setting that names a card, the
     role that the card must have.  face_columns, image_columns: what it adds; those of images may be null,
-    since photos without a face have none.  reasons: why it may leave out a face, each with what that means.
+    since photos without a face have none.  reasons: why it may leave out a face, or hold it back, each with
+    what that means.  holds: whether it may hold faces back.  gates: settings that decide which faces it
+    leaves out or holds back, and no value that it gives: a replay may change them.
     changes_vectors: whether it changes crops; then its part of the recipe is part of `preprocessing_hash`.
     """
 
@@ -94,11 +118,21 @@ class FaceStage(ABC):
     image_columns: ClassVar[tuple[Column, ...]] = ()
     reasons: ClassVar[Mapping[str, str]] = NOTHING
     changes_vectors: ClassVar[bool] = False
+    holds: ClassVar[bool] = False
+    gates: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, models: Mapping[str, CropModel]) -> None:
         """settings: a `section`, filled in.  models: by the setting that names the card."""
         self.settings = settings
         self.models = models
+
+    @classmethod
+    def enlarged(cls, settings: Any, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
+        """Crops of the photo about each face that it wants beside the aligned ones, by names of its own.
+
+        settings: as in `__init__`.  cards: of its models.  Asked once, when a worker makes the stage.
+        """
+        return NOTHING
 
     @abstractmethod
     def process(self, batch: FaceBatch) -> StageResult:
@@ -141,11 +175,12 @@ def stage_classes(names: Sequence[str]) -> list[type[FaceStage]]:
 
 def declared_fault(stage: type[FaceStage], name: str) -> str:
     """What is wrong with what a stage declares; empty where it is right. name: as it is registered."""
-    taken = reserved_names() | set(MANIFEST_NAMES) | {"row", "location"}
+    taken = reserved_names() | set(MANIFEST_NAMES) | {"row", "location"} | HELD_NAMES
     columns = [*stage.face_columns, *stage.timed_columns()] if getattr(stage, "name", "") == name else []
     known = {reason.value for reason in Reason} | {"no_face", "ok", "rejected"}
     faults = (
         (not name.isidentifier() or not name.islower(), "its name is no lower-case identifier"),
+        (name == BY_ANY, f"{BY_ANY!r} is no name for a stage"),
         (not columns, f"it calls itself {getattr(stage, 'name', None)!r}"),
         (not isinstance(getattr(stage, "version", None), int), "its version is no whole number"),
         (
@@ -158,5 +193,7 @@ def declared_fault(stage: type[FaceStage], name: str) -> str:
         *((reason in known, f"{reason!r} is a reason of frpipe") for reason in stage.reasons),
         *((not reason.isidentifier(), f"{reason!r} is no identifier") for reason in stage.reasons),
         *((key not in stage.section.model_fields, f"no setting {key!r} names a card") for key in stage.roles),
+        *((key not in stage.section.model_fields, f"its gate {key!r} is no setting") for key in stage.gates),
+        (stage.holds and not stage.reasons, "it holds faces back, and declares no reason"),
     )
     return next((what for wrong, what in faults if wrong), "")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.held import FACES_HELD
 from frpipe.core.reasons import Reason, Status
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import (
@@ -24,9 +25,11 @@ from frpipe.core.schema import (
     version_of,
 )
 from frpipe.io.output.embeddings import behind
+from frpipe.io.output.held import held_fields, is_held
 from frpipe.stages.locate import CROP_SIDE, Located
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.subject_face import subject_faces
+from frpipe.vision.enlarge import Enlarged
 
 ROW = "row"
 _OUTCOME = tuple(
@@ -61,7 +64,7 @@ def tabulate(
     columns["embed_ms"] = [None] * len(outcomes)
     columns |= {name: extra[name] for name in extra.column_names}
     images = _cast(columns, image_schema(extra.schema, version))
-    return PartBatch(part, images, _faces(outcomes, policy), _crops(outcomes))
+    return PartBatch(part, images, _faces(outcomes, policy), _crops(outcomes), _enlarged(outcomes))
 
 
 def finish(
@@ -75,13 +78,15 @@ def finish(
 
     vectors: (n, dim) float32, one per crop, as the network gave them.  further: the same of each further
     embedder, by its name; they stand behind the columns of faces.  A vector that is not finite, or zero, is
-    no embedding: its face is left out, and a photo that loses its last face so is rejected.
+    no embedding: its face is left out, and a photo that loses its last face so is rejected.  Faces that are
+    held back are among the faces still (frpipe.io.output.held).
     """
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     lengths = {name: np.linalg.norm(each.astype(np.float64), axis=1) for name, each in further.items()}
     good = np.logical_and.reduce([np.isfinite(each) & (each > 0) for each in (norms, *lengths.values())])
     rows = part_batch.faces[ROW].to_numpy()
-    images = _embedded_images(part_batch.images, rows, good, seconds)
+    held = is_held(part_batch.faces)
+    images = _embedded_images(part_batch.images, rows, good, held, seconds)
     extra, version = extras_of(images.schema), version_of(images.schema)
     faces = part_batch.faces.filter(pa.array(good))
     owners = images.take(faces[ROW])
@@ -96,8 +101,9 @@ def finish(
         columns[IS_SUBJECT] = subject_faces(images, faces, faces[ROW].to_numpy())
     for name in ("detector_hash", "embedder_hash", "preprocessing_hash"):
         columns[name] = [getattr(recipe, name)] * len(unit)
-    staged = staged_fields(faces.schema)
-    faces = _cast(columns, face_schema(vectors.shape[1], extra, version, staged, recipe.columns))
+    back = held_fields(faces.schema)
+    schema = face_schema(vectors.shape[1], extra, version, staged_fields(faces.schema), recipe.columns)
+    faces = _cast(columns, pa.schema([*schema, *back]))
     for name, each in further.items():
         unit = _unit(each, lengths[name], good)
         faces = behind(faces, name, unit, pa.array(lengths[name][good].astype(np.float32)))
@@ -141,14 +147,28 @@ def _crops(outcomes: Sequence[Located]) -> np.ndarray:
     return np.stack(crops) if crops else np.zeros((0, CROP_SIDE, CROP_SIDE, 3), np.uint8)
 
 
-def _embedded_images(images: pa.Table, rows: np.ndarray, good: np.ndarray, seconds: float) -> pa.Table:
+def _enlarged(outcomes: Sequence[Located]) -> dict[Enlarged, np.ndarray]:
+    """Of each kind that a photo has, the crops of all faces; photos without faces may have none."""
+    kinds = dict.fromkeys(kind for outcome in outcomes for kind in outcome.enlarged)
+    found = {
+        kind: [crop for outcome in outcomes for crop in outcome.enlarged.get(kind, ())] for kind in kinds
+    }
+    return {kind: np.stack(crops) for kind, crops in found.items() if crops}
+
+
+def _embedded_images(
+    images: pa.Table, rows: np.ndarray, good: np.ndarray, held: np.ndarray, seconds: float
+) -> pa.Table:
     count = images.num_rows
     tried = np.bincount(rows, minlength=count)
-    kept = np.bincount(rows[good], minlength=count)
-    lost = (tried > 0) & (kept == 0)
+    kept = np.bincount(rows[good & ~held], minlength=count)
+    lost = (np.bincount(rows[~held], minlength=count) > 0) & (kept == 0)
     share_ms = seconds * 1000 / max(1, len(rows))
     columns: dict[str, Any] = {name: images[name] for name in images.column_names}
     columns["faces"] = kept.astype(np.int32)
+    if FACES_HELD.name in columns and held.any():
+        counts = np.bincount(rows[good & held], minlength=count)
+        columns[FACES_HELD.name] = pa.array(counts, mask=images[FACES_HELD.name].is_null().to_numpy())
     columns["embed_ms"] = pa.array(tried * share_ms, mask=tried == 0)
     if lost.any():
         columns["status"] = _where(lost, Status.REJECTED.value, images["status"])

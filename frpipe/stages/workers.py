@@ -20,6 +20,7 @@ from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.manifest.roots import folder_of
 from frpipe.io.output import run
 from frpipe.io.output.embeddings import split
+from frpipe.io.output.held import divided
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
@@ -66,8 +67,9 @@ class Locate:
         self._out = Folder.at(spec.output)
         self._log = attempt_log_of(spec, "locate", host)
         self._fetcher = Fetcher.of(spec.config)
-        self._locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.content_test())
         self._chain = StageChain.of(spec.config, spec.stage_cards)
+        barred = spec.obeyed.content_test()
+        self._locator = locator_of(spec.config, spec.detector, spec.judge, barred, self._chain.enlarged)
 
     @timed("locate")
     def __call__(self, ticket: pa.Table) -> pa.Table:
@@ -145,14 +147,15 @@ class Publish:
     @timed("publish")
     def __call__(self, packed: pa.Table) -> pa.Table:
         part_batch = PartBatch.unpack(packed)
-        faces, further = split(part_batch.faces, self._recipe)
+        written, held = divided(part_batch.faces)
+        faces, further = split(written, self._recipe)
         images, part = part_batch.images, part_batch.part
-        write_part(self._out, part, images, faces, self._metadata, further, check=self._check)
+        write_part(self._out, part, images, faces, self._metadata, further, held=held, check=self._check)
         record_photos(part_batch.images)
-        record("frpipe_faces", part_batch.faces.num_rows)
+        record("frpipe_faces", faces.num_rows)
         statuses = part_batch.images["status"].to_pylist()
         counts = {status.value: [statuses.count(status.value)] for status in Status}
-        return pa.table({"part": [part_batch.part], **counts, "faces": [part_batch.faces.num_rows]})
+        return pa.table({"part": [part_batch.part], **counts, "faces": [faces.num_rows]})
 
 
 class Enroll:

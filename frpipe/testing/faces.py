@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -10,11 +12,18 @@ from frpipe.core.reasons import Status
 from frpipe.models.detectors.candidates import FaceCandidate
 from frpipe.models.detectors.faces import Faces
 from frpipe.stages.locate import Located
+from frpipe.vision.enlarge import Enlarged, enlarged_crop
 from frpipe.vision.geometry import template
 
+# Of the face in an aligned crop.
+_MIDDLE = (32.0, 40.0, 80.0, 104.0)
 
-def located_faces(crops: NDArray[np.uint8]) -> Located:
-    """A photo of 640 x 480 pixels with upright faces side by side. crops: (n, 112, 112, 3); n may be 0."""
+
+def located_faces(crops: NDArray[np.uint8], enlarged: Iterable[Enlarged] = ()) -> Located:
+    """A photo of 640 x 480 pixels with upright faces side by side. crops: (n, 112, 112, 3); n may be 0.
+
+    enlarged: crops that a stage asks for; each is cut from the aligned one, as if that were a photo.
+    """
     count = len(crops)
     if not count:
         return Located(width=640, height=480)
@@ -33,6 +42,7 @@ def located_faces(crops: NDArray[np.uint8]) -> Located:
         faces=Faces(boxes, scores, points),
         candidates=[FaceCandidate(boxes[i], points[i], float(scores[i]), 40.0) for i in range(count)],
         crops=list(crops),
+        enlarged={kind: [enlarged_crop(crop, _MIDDLE, kind) for crop in crops] for kind in enlarged},
         eye_distance_px=[35.0] * count,
         sharpness=[30.0] * count,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from frpipe.core.config import iter_settings
+from frpipe.io.output.held import divided
 from frpipe.models.crop_model import CropModel
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
@@ -19,15 +20,20 @@ from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, declared_fault
 from frpipe.stages.tabulate import tabulate
 from frpipe.testing.faces import located_faces, plan_of
+from frpipe.vision.enlarge import Enlarged
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating)
 
 
 class StageKit:
-    """Override `stage`, and where they are needed `given`, `models` and `crops`."""
+    """Override `stage`, and where they are needed `given`, `loosened`, `models` and `crops`.
+
+    loosened: of a stage with gates, other values of some of them.
+    """
 
     stage: type[FaceStage]
     given: Mapping[str, Any] = {}
+    loosened: Mapping[str, Any] = {}
     tolerance = 1e-4  # of a number of one crop in two batches
     most_s_per_face = 1.0
 
@@ -64,11 +70,18 @@ class StageKit:
     def test_a_part_keeps_its_rows_and_gets_the_columns(
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
     ) -> None:
-        before = _part(crops)
-        after = StageChain([self.make(models)])(before)
+        chain = StageChain([self.make(models)])
+        before = _part(crops, chain.enlarged)
+        after = chain(before)
         assert after.images.num_rows == before.images.num_rows
         assert after.images["image_id"].equals(before.images["image_id"])
-        assert sum(after.images["faces"].to_pylist()) == after.faces.num_rows == len(after.crops)
+        written, held = divided(after.faces)
+        assert sum(after.images["faces"].to_pylist()) == written.num_rows
+        assert after.faces.num_rows == len(after.crops)
+        assert (held is not None) == self.stage.holds
+        if held is not None:
+            assert sum(filter(None, after.images["faces_held"].to_pylist())) == held.num_rows
+            assert set(held["held_reason"].to_pylist()) <= set(self.stage.reasons)
         for table, columns in (
             (after.faces, self.stage.face_columns),
             (after.images, self.stage.timed_columns()),
@@ -92,18 +105,21 @@ class StageKit:
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8], most: int
     ) -> None:
         stage = self.make(models)
-        whole, cut = (StageChain([stage], rows)(_part(crops)) for rows in (10_000, most))
+        part = _part(crops, StageChain([stage]).enlarged)
+        whole, cut = (StageChain([stage], rows)(part) for rows in (10_000, most))
         for table in ("images", "faces"):
             self._same(getattr(whole, table), getattr(cut, table))
         assert np.array_equal(whole.crops, cut.crops)
 
     def test_the_same_twice(self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]) -> None:
-        first, second = (StageChain([self.make(models)])(_part(crops)) for _ in range(2))
+        chains = [StageChain([self.make(models)]) for _ in range(2)]
+        first, second = (chain(_part(crops, chain.enlarged)) for chain in chains)
         assert first.faces.equals(second.faces)
 
     def test_numbers_are_finite(self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]) -> None:
         flat = np.stack([np.full_like(crops[0], value) for value in (0, 255)])
-        result = self.make(models).process(_batch(np.concatenate([crops, flat])))
+        stage = self.make(models)
+        result = stage.process(_batch(np.concatenate([crops, flat]), stage))
         for column in (*self.stage.face_columns, *self.stage.image_columns):
             values = pa.array({**result.faces, **result.images}[column.name], column.type).drop_null()
             if any(is_number(column.type) for is_number in _NUMBERS):
@@ -113,17 +129,32 @@ class StageKit:
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
     ) -> None:
         """What changes them says so, and gives its own."""
-        batch = _batch(crops)
-        result = self.make(models).process(batch)
+        stage = self.make(models)
+        batch = _batch(crops, stage)
+        result = stage.process(batch)
         assert isinstance(result, StageResult)
         assert np.array_equal(batch.crops, crops)
         assert result.crops is None or self.stage.changes_vectors
+
+    def test_gates_change_no_value(self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]) -> None:
+        """A replay may change them, beside faces whose values were found with others."""
+        assert {*self.loosened} <= {*self.stage.gates}
+        stage = self.make(models)
+        other = self.stage(self.stage.section.model_validate({**self.given, **self.loosened}), models)
+        one, two = (each.process(_batch(crops, each)) for each in (stage, other))
+        for columns, pair in (
+            (self.stage.face_columns, (one.faces, two.faces)),
+            (self.stage.image_columns, (one.images, two.images)),
+        ):
+            schema = pa.schema([column.field for column in columns])
+            self._same(*(pa.table({name: each[name] for name in schema.names}, schema) for each in pair))
 
     def test_a_face_takes_no_longer_than_it_may(
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
     ) -> None:
         """A worker that gets nothing done for `resources.stall_timeout_s` is ended."""
-        stage, batch = self.make(models), _batch(crops)
+        stage = self.make(models)
+        batch = _batch(crops, stage)
         start = time.process_time()
         stage.process(batch)
         assert (time.process_time() - start) / len(crops) < self.most_s_per_face
@@ -138,19 +169,21 @@ class StageKit:
                 assert one[field.name].equals(other[field.name]), field.name
 
 
-def _part(crops: NDArray[np.uint8]) -> PartBatch:
+def _part(crops: NDArray[np.uint8], enlarged: Sequence[Enlarged] = ()) -> PartBatch:
     """Photos of two faces, of none, of one each, in turns."""
     outcomes, at, turn = [], 0, 0
     while at < len(crops):
         count = min((2, 0, 1)[turn % 3], len(crops) - at)
-        outcomes.append(located_faces(crops[at : at + count]))
+        outcomes.append(located_faces(crops[at : at + count], enlarged))
         at, turn = at + count, turn + 1
     return tabulate(0, plan_of(len(outcomes)), outcomes, [1] * len(outcomes), "all")
 
 
-def _batch(crops: NDArray[np.uint8]) -> FaceBatch:
-    part = tabulate(
-        0, plan_of(len(crops)), [located_faces(crop[None]) for crop in crops], [1] * len(crops), "all"
-    )
-    part.crops.flags.writeable = False
-    return FaceBatch(part.crops, part.faces, part.images)
+def _batch(crops: NDArray[np.uint8], stage: FaceStage) -> FaceBatch:
+    wanted = stage.enlarged(stage.settings, {name: model.card for name, model in stage.models.items()})
+    outcomes = [located_faces(crop[None], wanted.values()) for crop in crops]
+    part = tabulate(0, plan_of(len(crops)), outcomes, [1] * len(crops), "all")
+    for pixels in (part.crops, *part.enlarged.values()):
+        pixels.flags.writeable = False
+    enlarged = {name: part.enlarged[kind] for name, kind in wanted.items()}
+    return FaceBatch(part.crops, part.faces, part.images, enlarged)

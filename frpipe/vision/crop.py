@@ -22,7 +22,7 @@ def square_crop(
     the square is smaller than a pixel or larger than any photo.
     """
     low, high = np.asarray(box, np.float64).reshape(2, 2)
-    _check_box(low, high, pixels.shape[1::-1])
+    check_box(low, high, pixels.shape[1::-1])
     side = float((high - low).max()) * (1 + margin)
     if not 1 <= side <= _MAX_SIDE_PX:
         raise Reject(Reason.BOX_OUTSIDE, "the square is smaller than a pixel or larger than any photo")
@@ -32,8 +32,8 @@ def square_crop(
     return warp_square(pixels, matrix, size, antialias=True)
 
 
-def _check_box(low: NDArray[np.float64], high: NDArray[np.float64], photo: tuple[int, ...]) -> None:
-    """low, high, photo: (x, y) of the box's corners and (width, height)."""
+def check_box(low: NDArray[np.float64], high: NDArray[np.float64], photo: tuple[int, ...]) -> None:
+    """Rejects: BOX_OUTSIDE. low, high, photo: (x, y) of the box's corners and (width, height)."""
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise Reject(Reason.BOX_OUTSIDE, "the box is not finite")
     if (high <= low).any():

@@ -18,15 +18,18 @@ from pydantic import Field
 
 from frpipe.core.config import Section, load_config
 from frpipe.core.errors import ConfigError, ModelError
+from frpipe.core.held import is_held_instead
 from frpipe.core.schema import Column, staged_fields
+from frpipe.io.output.held import divided
 from frpipe.io.output.parts import to_parquet
 from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
+from frpipe.models.detectors.faces import Faces
 from frpipe.models.session import open_session
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
-from frpipe.stages.stage import FaceBatch, FaceStage, StageResult, stage_class, stage_classes
+from frpipe.stages.stage import Enlarged, FaceBatch, FaceStage, Held, StageResult, stage_class, stage_classes
 from frpipe.stages.tabulate import tabulate
 from frpipe.testing.faces import located_faces, plan_of
 from frpipe.testing.stage_kit import StageKit
@@ -35,6 +38,7 @@ from frpipe.testing.tiny import tiny_embedder
 sys.path.append(str(installed.EXAMPLE))
 
 from frpipe_example.brightness import Brightness
+from frpipe_example.dim import Dim
 
 
 class QualitySettings(Section):
@@ -67,6 +71,27 @@ class Lighten(FaceStage):
         return StageResult(crops=np.maximum(batch.crops, 40))
 
 
+class Surroundings(FaceStage):
+    """A stage that looks at crops of the photo beside the aligned ones."""
+
+    name = "surroundings"
+    version = 1
+    face_columns = (Column("around", pa.float32(), "mean grey about the face"),)
+
+    @classmethod
+    def enlarged(cls, settings: Any, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
+        return {"wide": Enlarged(2.7, 80, "shift"), "square": Enlarged(1.5, 64, "reflect")}
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        assert batch.enlarged["wide"].shape == (len(batch.crops), 80, 80, 3)
+        assert not batch.enlarged["square"].flags.writeable
+        return StageResult({"around": batch.enlarged["square"].mean(axis=(1, 2, 3))})
+
+
+class TestSurroundings(StageKit):
+    stage = Surroundings
+
+
 def quality_card(path: Path) -> Card:
     """A tiny network of role quality, written to `path`."""
     card = tiny_embedder(path, dim=1)
@@ -77,6 +102,12 @@ def quality_card(path: Path) -> Card:
 class TestBrightness(StageKit):
     stage = Brightness
     given: ClassVar = {"least": 90}
+
+
+class TestDim(StageKit):
+    stage = Dim
+    given: ClassVar = {"least": 90}
+    loosened: ClassVar = {"least": 10}
 
 
 class TestLighten(StageKit):
@@ -158,6 +189,70 @@ def test_faces_left_out_by_several_stages_are_told_by_the_first_reason() -> None
     assert after.faces["face_index"].to_pylist() == [1, 0] and after.faces["row"].to_pylist() == [0, 3]
 
 
+def test_the_first_stage_to_hold_a_face_is_named_and_one_that_is_left_out_is_not_held() -> None:
+    def holding(name: str, reason: str, least: int) -> FaceStage:
+        return _stage(
+            lambda b: StageResult(
+                held=[Held(reason, "grey", grey, least) if grey < least else None for grey in _grey(b)]
+            ),
+            name=name,
+            holds=True,
+        )
+
+    out = _stage(lambda b: StageResult(reasons=["odd" if g == 2 else None for g in _grey(b)]), name="z")
+    # Greys by photo: 1 2 3 | 4 | - | 5.
+    after = StageChain([holding("a", "odd", 4), holding("b", "high", 5), out])(_part(3, 1, 0, 1))
+    written, held = divided(after.faces)
+    assert held is not None and written["row"].to_pylist() == [3] and held["row"].to_pylist() == [0, 0, 1]
+    assert held["held_reason"].to_pylist() == ["odd", "odd", "high"]
+    assert held["held_value"].to_pylist() == [1, 3, 4] and held["held_limit"].to_pylist() == [4, 4, 5]
+    rows = after.images.select(["status", "reason", "detail", "faces", "faces_held"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("rejected", "odd", "3 of 3 faces, 2 held back", 0, 2),
+        ("rejected", "high", "1 of 1 faces, 1 held back", 0, 1),
+        ("no_face", None, None, 0, None),
+        ("ok", None, None, 1, 0),
+    ]
+    assert after.crops[:, 0, 0, 0].tolist() == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("held", "instead"), [([1], "largest"), ([2], "centre-largest"), ([1, 2], "both"), ([3], None)]
+)
+def test_a_photo_whose_own_face_is_held_says_so(held: list[int], instead: str | None) -> None:
+    """A large one at the edge, one in the middle, a bystander."""
+    one = located_faces(np.stack([np.full((112, 112, 3), grey, np.uint8) for grey in (1, 2, 3)]))
+    boxes = [[0, 0, 150, 150], [270, 190, 370, 290], [600, 440, 640, 480]]
+    one.faces = Faces(np.array(boxes, np.float32), one.faces.scores, one.faces.points)
+    part = tabulate(0, plan_of(1), [one], [1], "all")
+    gate = _stage(
+        lambda b: StageResult(held=[Held("odd", "grey", g, 0) if g in held else None for g in _grey(b)]),
+        holds=True,
+    )
+    images = StageChain([gate])(part).images
+    assert images["held_instead"].to_pylist() == [instead]
+    for policy in ("largest", "centre-largest"):
+        assert is_held_instead(images, policy).tolist() == [instead in (policy, "both")]
+    assert not is_held_instead(part.images, "largest").any()
+
+
+@pytest.mark.parametrize(
+    ("held", "word"),
+    [
+        ([None], "1 faces"),
+        ([None, "odd"], "no Held"),
+        ([Held("odd", "grey", None, 1), None], "no Held"),  # type: ignore[arg-type]
+        ([Held("strange", "grey", 0, 1), None], "strange"),
+    ],
+)
+def test_what_is_held_otherwise_than_declared_is_one_clear_error(held: Any, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        StageChain([_stage(lambda _: StageResult(held=held), holds=True)])(_part(2))
+    one = [Held("odd", "grey", 0, 1), None]
+    with pytest.raises(ConfigError, match="does not declare"):
+        StageChain([_stage(lambda _: StageResult(held=one))])(_part(2))
+
+
 def test_a_later_stage_sees_the_columns_of_an_earlier_one_and_the_crops_that_it_changed() -> None:
     column = (Column("grey", pa.int32(), "grey"),)
     first = _stage(
@@ -186,6 +281,39 @@ def test_a_single_photo_ends_as_it_would_in_a_run() -> None:
     assert len(some.candidates) == 2 and len(some.eye_distance_px) == 2
     assert (none.status, none.reason, len(none.faces), none.crops) == ("rejected", "odd", 0, [])
     assert nobody.status == "no_face"
+
+
+def test_enlarged_crops_follow_their_faces_and_end_with_the_stages() -> None:
+    twin = type("Twin", (Surroundings,), {"name": "twin", "face_columns": ()})
+    seen: list[float] = []
+
+    def look(self: FaceStage, batch: FaceBatch) -> StageResult:
+        seen.extend(batch.enlarged["square"].mean(axis=(1, 2, 3)))
+        return StageResult()
+
+    twin.process = look  # type: ignore[method-assign]
+    chain = StageChain([Surroundings(Section(), {}), twin(Section(), {})], batch_faces=1)
+    assert len(chain.enlarged) == 2
+    greys = [np.full((count, 112, 112, 3), grey, np.uint8) for grey, count in ((10, 2), (0, 0), (30, 1))]
+    part = tabulate(0, plan_of(3), [located_faces(each, chain.enlarged) for each in greys], [1] * 3, "all")
+    after = chain(part)
+    assert after.faces["around"].to_pylist() == seen == [10, 10, 30]
+    assert not after.enlarged and not PartBatch.unpack(part.pack()).enlarged
+    photo = located_faces(greys[0], chain.enlarged)
+    chain.apply(photo)
+    assert len(photo.crops) == 2 and photo.enlarged == {}
+
+
+@pytest.mark.parametrize("wanted", [{"x": (2.7, 80, "shift")}, 3])
+def test_a_stage_that_wants_what_is_no_crop_is_refused(wanted: Any) -> None:
+    kind = type("Odd", (Surroundings,), {"enlarged": classmethod(lambda cls, settings, cards: wanted)})
+    with pytest.raises(ConfigError, match=r"'surroundings'.*crops"):
+        StageChain([kind(Section(), {})])
+
+
+def test_enlarged_crops_that_were_not_cut_are_one_clear_error() -> None:
+    with pytest.raises(ConfigError, match="none were cut"):
+        StageChain([Surroundings(Section(), {})])(_part(1))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +358,9 @@ def test_a_stage_that_fails_says_where_and_not_what_it_saw() -> None:
         ({"reasons": {"corrupt": "x"}}, "reason of frpipe"),
         ({"reasons": {"too dark": "x"}}, "identifier"),
         ({"roles": {"model": "quality"}}, "no setting"),
+        ({"face_columns": (Column("held_value", pa.float32(), "x"),)}, "column of frpipe"),
+        ({"holds": True, "reasons": {}}, "no reason"),
+        ({"gates": ("most",)}, "no setting"),
     ],
 )
 def test_a_stage_that_declares_what_it_may_not_is_refused(
@@ -260,11 +391,12 @@ def test_stages_that_cannot_be_had_together_or_at_all_are_refused(
             load_config(None, ["stages.text={}"])
 
 
-def test_a_model_that_takes_no_crops_is_refused(tmp_path: Path) -> None:
+def test_crops_of_another_size_than_the_model_takes_are_refused(tmp_path: Path) -> None:
     card = quality_card(tmp_path / "q.onnx")
     small = card.model_copy(update={"input": card.input.model_copy(update={"size": (96, 96)})})
-    with pytest.raises(ModelError, match="crops"):
-        CropModel(small, open_session(tmp_path / "q.onnx", "cpu"), 4)
+    model = CropModel(small, open_session(tmp_path / "q.onnx", "cpu"), 4)
+    with pytest.raises(ModelError, match="takes crops of 96 x 96, and these are 112 x 112"):
+        model.run(np.zeros((2, 112, 112, 3), np.uint8))
 
 
 def test_a_fixed_batch_is_full_and_gives_the_same(tmp_path: Path) -> None:
@@ -284,6 +416,24 @@ class Leaning(Brightness):
     def process(self, batch: FaceBatch) -> StageResult:
         values = batch.crops.mean(axis=(1, 2, 3)) - batch.crops.mean()
         return StageResult({"brightness": values}, {"brightest_face": np.full(len(batch.images), np.nan)})
+
+
+class Moving(Dim):
+    """A stage that breaks what the kit tests of gates."""
+
+    name = "moving"
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        return StageResult({"grey": np.full(len(batch.crops), self.settings.least, np.float32)})
+
+
+def test_the_kit_finds_a_gate_out_that_changes_a_value() -> None:
+    class Kit(StageKit):
+        stage = Moving
+        loosened: ClassVar = {"least": 10}
+
+    with pytest.raises(AssertionError):
+        Kit().test_gates_change_no_value({}, _part(*[1] * 9).crops)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from frpipe.core.config import iter_settings
+from frpipe.core.held import FACES_HELD, HELD_COLUMNS, HELD_INSTEAD
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import IMAGE_COLUMNS, embedding_columns, face_columns, markdown
 
@@ -31,6 +32,7 @@ TABLES = {
     ("outputs.md", "images"): lambda: markdown(IMAGE_COLUMNS),
     ("outputs.md", "faces"): lambda: markdown(face_columns(512)),
     ("outputs.md", "embeddings"): lambda: markdown(embedding_columns(512)),
+    ("outputs.md", "held"): lambda: markdown((*HELD_COLUMNS, FACES_HELD, HELD_INSTEAD)),
     ("outputs.md", "reasons"): _reasons,
     ("configuration.md", "settings"): _settings,
 }

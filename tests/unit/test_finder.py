@@ -21,6 +21,7 @@ from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.stages import locate
 from frpipe.stages.locate import Located, Locator
 from frpipe.vision.decode import Photo, decode
+from frpipe.vision.enlarge import Enlarged
 from frpipe.vision.geometry import template
 from frpipe.vision.view import reduced, wrapped
 
@@ -334,6 +335,19 @@ class TestOutcomes:
         assert (located.width, located.height) == ((300, 280), (280, 300))[quarter % 2]
         difference = located.crops[0].astype(int) - upright.crops[0].astype(int)
         assert np.abs(difference).mean() < 4
+
+    @pytest.mark.parametrize("quarter", [0, *QUARTERS])
+    def test_enlarged_crops_are_those_of_the_upright_photo(self, quarter: int) -> None:
+        wanted = (Enlarged(2.7, 80, "shift"), Enlarged(1.5, 64, "reflect"))
+        config = load_config(None, ["detect.not_photographs=keep"])
+        ours = Finder(DrawnDetector(), DrawnDetector(), config.detect)  # type: ignore[arg-type]
+        photos = [picture(560, 300, LARGE, Drawn(420, 150, 100, kind="ball"))]
+        photos += [turned(photos[0], quarter)[0]]
+        upright, located = Locator(config, ours, enlarged=wanted).locate([encoded(p, "PNG") for p in photos])
+        for kind in wanted:
+            ((one,), (other,)) = upright.enlarged[kind], located.enlarged[kind]
+            assert one.shape == other.shape == (kind.side, kind.side, 3)
+            assert np.abs(one.astype(int) - other.astype(int)).mean() < 4
 
     @pytest.mark.parametrize("kind", ["one colour", "transparent", "first frame"])
     def test_a_picture_of_one_colour_or_wholly_transparent_is_rejected(self, kind: str) -> None:

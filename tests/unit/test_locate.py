@@ -13,6 +13,7 @@ from frpipe.core.config import Config, load_config
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.models.detectors.faces import Faces
 from frpipe.stages.locate import Located, Locator
+from frpipe.vision.enlarge import Enlarged
 
 FACE = np.array([[40, 45], [60, 45], [50, 57], [42, 68], [58, 68]], np.float32)
 
@@ -32,7 +33,7 @@ class FakeDetector:
         points = np.stack([FACE * (width / 200) + [shift * width, 0] for shift in self.shifts]).astype(
             np.float32
         )
-        low, high = points.min(axis=1) - 5, points.max(axis=1) + 5
+        low, high = points.min(axis=1) - width / 40, points.max(axis=1) + width / 40
         boxes = np.concatenate([low, high], axis=1).astype(np.float32)
         return Faces(boxes, np.linspace(0.9, 0.8, len(points), dtype=np.float32), points)
 
@@ -67,6 +68,24 @@ def test_windows_are_bounded_by_rows_and_by_pixels() -> None:
     config = load_config(None, ["resources.window_mb=1"])
     list(Locator(config, detector).locate([_jpeg(600, 600)] * 3))  # type: ignore[arg-type]
     assert detector.seen == [1, 1, 1]
+
+
+def test_enlarged_crops_are_cut_where_they_are_wanted_and_have_pixels_enough() -> None:
+    """The whole photo is decoded at an eighth for the detector; the larger crop needs more than that."""
+    photo = _jpeg(2600, 2600)
+    wanted = (Enlarged(2.7, 80, "shift"), Enlarged(1.0, 900, "constant"))
+    config = load_config(None, ["detect.max_side_px=320", "detect.bucket_sides_px=[320]"])
+    detector = FakeDetector(0.0)
+    (scaled,) = Locator(config, detector, enlarged=wanted).locate([photo])  # type: ignore[arg-type]
+    whole = load_config(
+        None, ["detect.max_side_px=320", "detect.bucket_sides_px=[320]", "decode.scaled=false"]
+    )
+    (full,) = Locator(whole, FakeDetector(0.0), enlarged=wanted).locate([photo])  # type: ignore[arg-type]
+    for kind in wanted:
+        one, other = scaled.enlarged[kind][0], full.enlarged[kind][0]
+        assert one.shape == (kind.side, kind.side, 3)
+        assert np.abs(one.astype(int) - other.astype(int)).mean() < 3
+    assert _locate([photo])[0].enlarged == {}
 
 
 def test_the_scaled_decode_gives_the_coordinates_and_the_crop_of_the_full_one() -> None:

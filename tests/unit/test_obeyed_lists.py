@@ -78,7 +78,7 @@ def test_a_worker_fetches_nothing_that_is_named_by_id(
     manifest.write_text("\n".join(("image_id,image_uri,subject_id", *rows)) + "\n")
     plan(str(manifest), Folder.at(str(tmp_path / "out")), 5)
     monkeypatch.setattr(
-        workers, "locator_of", lambda config, _, __, barred: Locator(config, FakeDetector(0.0), barred)
+        workers, "locator_of", lambda config, _, __, barred, *___: Locator(config, FakeDetector(0.0), barred)
     )
     obeyed = _list(subjects=["ann"], images=["b/1.jpg"], files=[(tmp_path / "copy.jpg").read_bytes()])
     packed = workers.Locate(_spec(str(tmp_path / "out"), obeyed))(pa.table({"part": [0]}))

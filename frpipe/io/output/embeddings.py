@@ -52,8 +52,13 @@ def joined(faces: pa.Table, further: Mapping[str, pa.Table]) -> pa.Table:
 def split(faces: pa.Table, recipe: Recipe) -> tuple[pa.Table, dict[str, pa.Table]]:
     """The faces alone, and a table for each further embedder of the recipe, with the metadata of its file."""
     further = {name: _table(faces, name, recipe) for name in recipe.further}
+    return without_further(faces), further
+
+
+def without_further(faces: pa.Table) -> pa.Table:
+    """The faces without what stands behind them of further embedders."""
     names = [field.name for field in faces.schema if _EMBEDDER in (field.metadata or {})]
-    return faces.drop_columns(names) if names else faces, further
+    return faces.drop_columns(names) if names else faces
 
 
 def _table(faces: pa.Table, name: str, recipe: Recipe) -> pa.Table:

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.core.held import HELD_INSTEAD
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
     EMBEDDINGS,
     FACES,
+    HELD,
     IMAGES,
     PartFile,
     done_parts,
@@ -56,12 +58,14 @@ class Features:
     """The published parts of an enroll output, finished or under way.
 
     embedder: a further one, whose embedding, norm and hashes the faces have; None: the first.
+    held: whether `faces` are those that are held back, in place of the others.
     Reading raises FileDamaged where a file is gone or is not the one that was written; StorageError or
     OutOfMemory where that cannot be told; OutputError where a column is lacking. Nothing is ever changed.
     """
 
     folder: Folder
     embedder: str | None = None
+    held: bool = False
 
     @classmethod
     def at(cls, uri: str, embedder: str | None = None) -> Features:
@@ -72,6 +76,20 @@ class Features:
         """A reader for each embedder of the run, the first one first."""
         further = run.begun(self.folder).get("identity", {}).get("recipe", {}).get("embedders", {})
         return [Features(self.folder, name) for name in (None, *further)]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the run has stages that may hold faces back: then each part has a file in `held/`."""
+        listed = run.recorded(self.folder)
+        first = next((name for name in listed if name.startswith(f"{IMAGES}/")), None)
+        if first is not None:
+            return f"{HELD}/{first.removeprefix(f'{IMAGES}/')}" in listed
+        stages = run.begun(self.folder).get("identity", {}).get("recipe", {}).get("stages", {})
+        return any(stage.get("holds") for stage in stages.values())
+
+    def by_vectors(self) -> list[Features]:
+        """A reader for each place where vectors of people stand: of each embedder, and of held faces."""
+        return [*self.by_embedder(), *([Features(self.folder, held=True)] if self.holds else ())]
 
     def parts(self) -> list[int]:
         """Numbers of the published parts, in order: as listed if the run has ended, else by their marks."""
@@ -100,8 +118,14 @@ class Features:
         return names
 
     def images(self, part: int, columns: Names = None) -> pa.Table:
-        """(photos, columns) the images of a part."""
-        return self._whole(_name(IMAGES, part), lambda data: as_table(data, _listed(columns)))
+        """(photos, columns) the images of a part.
+
+        `held_instead` may be named of any run, and is left out of one whose stages hold no face back.
+        """
+        wanted = _listed(columns)
+        if wanted and HELD_INSTEAD.name in wanted and not self.holds:
+            wanted.remove(HELD_INSTEAD.name)
+        return self._whole(_name(IMAGES, part), lambda data: as_table(data, wanted))
 
     def faces(self, part: int, columns: Names = None) -> pa.Table:
         """(faces, columns) the faces of a part.
@@ -110,6 +134,8 @@ class Features:
         wanted: of that the columns are read, and the checksums of their pages compared.
         """
         wanted = _listed(columns)
+        if self.held:
+            return self._data(HELD, part, wanted)
         if self.embedder is None or (wanted is not None and _OF_EMBEDDER.isdisjoint(wanted)):
             return self._data(FACES, part, wanted)
         others = None if wanted is None else ["face_id", *({*wanted} - _OF_EMBEDDER - {"face_id"})]

@@ -1,6 +1,7 @@
 """Publish the output of a part: its data first, `images/` last, each file only once.
 
-The data are `faces/`, and before them `embeddings/NAME/` of each further embedder. All are created
+The data are `faces/`, and before them `embeddings/NAME/` of each further embedder, and `held/` where a
+further stage may hold faces back. All are created
 exclusively: whoever comes later, be it an attempt that everybody thought dead, finds them there and changes
 nothing. The images file is the mark that the part's rows are done. It names the SHA-256 of each file of data,
 so that one of another attempt cannot pass for it. Before the end of a run readers go by these marks; after it
@@ -26,8 +27,10 @@ from frpipe.io.storage.whole_file import as_table, bytes_of, damaged, read_whole
 IMAGES = "images"
 FACES = "faces"
 EMBEDDINGS = "embeddings"
+HELD = "held"
 _FACES_SHA = b"frpipe.faces_sha256"
 _EMBEDDINGS_SHA = b"frpipe.embeddings_sha256."
+_HELD_SHA = b"frpipe.held_sha256"
 Check = Callable[[], None]
 Further = Mapping[str, pa.Table]
 """The embeddings of further embedders, by their names; each table brings the metadata of its file."""
@@ -70,6 +73,7 @@ def write_part(  # noqa: PLR0917 - as the files of a part are
     metadata: Mapping[str, str],
     further: Further = _NOTHING,
     *,
+    held: pa.Table | None = None,
     check: Check = lambda: None,
 ) -> bool:
     """Publish a part. False if another attempt has published it, or other data of it: they stay.
@@ -77,9 +81,10 @@ def write_part(  # noqa: PLR0917 - as the files of a part are
     Data without images are what an attempt left that died between the two, or is still at it. Data of the
     same bytes are as good as our own; others only the run's driver clears away (`clear_orphans`).
 
+    held: faces that are held back; None in a run whose stages hold none.
     check: called before each file; raises where the output is not this run's any more.
     """
-    data = _data_files(faces, metadata, further)
+    data = _data_files(faces, metadata, further, held)
     return create_part(out, part, to_parquet(images, {**metadata, **_marks(data)}), data, check)
 
 
@@ -99,15 +104,20 @@ def create_part(
     return out.create(f"{IMAGES}/{name}", images)
 
 
-def replace_part(
-    out: Folder, part: int, images: pa.Table, faces: pa.Table, further: Further = _NOTHING
+def replace_part(  # noqa: PLR0917 - as the files of a part are
+    out: Folder,
+    part: int,
+    images: pa.Table,
+    faces: pa.Table,
+    further: Further = _NOTHING,
+    held: pa.Table | None = None,
 ) -> None:
     """Put other rows in place of a published part's. All tables bring the metadata of their files.
 
     Between its writes the part is damaged for whoever checks it: the run may not be marked as complete.
     """
     name = part_name(part)
-    data = _data_files(faces, {}, further)
+    data = _data_files(faces, {}, further, held)
     for sub, content in data.items():
         out.write(f"{sub}/{name}", content)
     out.write(f"{IMAGES}/{name}", to_parquet(images, _marks(data)))
@@ -121,7 +131,8 @@ def data_of(images: pa.Schema) -> dict[str, str]:
         for key, value in marks.items()
         if key.startswith(_EMBEDDINGS_SHA)
     }
-    return {**dict(sorted(further.items())), FACES: marks.get(_FACES_SHA, b"").decode()}
+    held = {HELD: marks[_HELD_SHA].decode()} if _HELD_SHA in marks else {}
+    return {**dict(sorted(further.items())), **held, FACES: marks.get(_FACES_SHA, b"").decode()}
 
 
 def marks_of(images: bytes) -> dict[str, str]:
@@ -141,7 +152,7 @@ def done_parts(out: Folder) -> set[int]:
 
 def clear_orphans(out: Folder) -> None:
     """Remove data without images, before their parts are done again. For the run's own driver alone."""
-    names = [entry.name for sub in (EMBEDDINGS, FACES) for entry in out.list(sub)]
+    names = [entry.name for sub in (EMBEDDINGS, HELD, FACES) for entry in out.list(sub)]
     numbers = {name: part_number(name) for name in names}
     done = done_parts(out)
     for name, part in numbers.items():
@@ -165,8 +176,10 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     return images_file, faces_file, images
 
 
-def check_embeddings(out: Folder, part: int, images: pa.Table) -> list[PartFile]:
-    """Read the embeddings of a published part back that its images, from `check_part`, were written with.
+def check_beside(out: Folder, part: int, images: pa.Table) -> list[PartFile]:
+    """Read back what a published part has beside its faces: further embeddings, and held faces.
+
+    images: from `check_part`; they name the files that they were written with.
 
     Raises as `check_part`.
     """
@@ -181,8 +194,9 @@ def check_embeddings(out: Folder, part: int, images: pa.Table) -> list[PartFile]
 def withdraw_part(out: Folder, part: int) -> None:
     """Take a damaged part back, so that it is done again: its mark first. For the run's own driver alone."""
     name = part_name(part)
-    beside = [entry.name for entry in out.list(EMBEDDINGS) if entry.name.endswith(f"/{name}")]
-    for file in (f"{IMAGES}/{name}", f"{FACES}/{name}", *beside):
+    further = [entry.name for entry in out.list(EMBEDDINGS) if entry.name.endswith(f"/{name}")]
+    held = [f"{HELD}/{name}"] if out.exists(f"{HELD}/{name}") else []
+    for file in (f"{IMAGES}/{name}", f"{FACES}/{name}", *held, *further):
         out.delete(file)
 
 
@@ -217,16 +231,20 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def _data_files(faces: pa.Table, metadata: Mapping[str, str], further: Further) -> dict[str, bytes]:
+def _data_files(
+    faces: pa.Table, metadata: Mapping[str, str], further: Further, held: pa.Table | None
+) -> dict[str, bytes]:
     """The files of data of a part by folder, faces the last."""
     data = {f"{EMBEDDINGS}/{name}": to_parquet(table, {}) for name, table in sorted(further.items())}
+    if held is not None:
+        data[HELD] = to_parquet(held, metadata)
     return {**data, FACES: to_parquet(faces, metadata)}
 
 
 def _marks(data: Mapping[str, bytes]) -> dict[str, str]:
     """What the images say of the files of data."""
     keys = {sub: _EMBEDDINGS_SHA.decode() + sub.removeprefix(f"{EMBEDDINGS}/") for sub in data}
-    keys[FACES] = _FACES_SHA.decode()
+    keys |= {FACES: _FACES_SHA.decode(), HELD: _HELD_SHA.decode()}
     return {keys[sub]: hashlib.sha256(content).hexdigest() for sub, content in data.items()}
 
 

@@ -21,9 +21,10 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import (
     EMBEDDINGS,
     FACES,
+    HELD,
     IMAGES,
     PartFile,
-    check_embeddings,
+    check_beside,
     check_part,
     done_parts,
     part_name,
@@ -186,7 +187,7 @@ class _Run:
         run.reopen(self.out)
         for each in (problem for problem in problems if problem.mendable):
             part, folder = part_number(each.file), each.file.partition("/")[0]
-            if part is not None and self.job == ENROLL and folder in {IMAGES, FACES, EMBEDDINGS}:
+            if part is not None and self.job == ENROLL and folder in {IMAGES, FACES, HELD, EMBEDDINGS}:
                 withdraw_part(self.out, part)
             elif part is not None:
                 self.out.delete(each.file)
@@ -210,7 +211,7 @@ class _Run:
     def _look_at_part(self, part: int) -> FileProblem | None:
         try:
             *files, images = check_part(self.out, part)
-            files += check_embeddings(self.out, part, images)
+            files += check_beside(self.out, part, images)
         except FileDamaged as error:
             return FileProblem(error.file, DAMAGED if self.out.exists(error.file) else GONE)
         self._count(sum(file.bytes for file in files))

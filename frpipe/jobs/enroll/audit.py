@@ -13,8 +13,10 @@ from frpipe.core.errors import FileDamaged, InvariantError
 from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
+    HELD,
+    IMAGES,
     PartFile,
-    check_embeddings,
+    check_beside,
     check_part,
     clear_orphans,
     done_parts,
@@ -93,10 +95,11 @@ def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:
         result.damaged.append(part)
         return
     files, images = checked
-    before = result.tally.faces
+    part_tally = PhotoCounts()
+    part_tally.add(images)
     result.tally.add(images)
-    faces = result.tally.faces - before
-    if [file.rows for file in files] != [rows] + [faces] * (len(files) - 1):
+    counts = {IMAGES: rows, HELD: part_tally.faces_held}
+    if any(file.rows != counts.get(file.name.partition("/")[0], part_tally.faces) for file in files):
         raise _unbalanced(f"part {part}")
     result.files += files
 
@@ -105,7 +108,7 @@ def _checker(out: Folder) -> Callable[[int], Checked | None]:
     def check(part: int) -> Checked | None:
         try:
             *files, images = check_part(out, part)
-            return [*files, *check_embeddings(out, part, images)], images
+            return [*files, *check_beside(out, part, images)], images
         except FileDamaged:
             return None
 

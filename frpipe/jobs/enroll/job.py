@@ -251,7 +251,9 @@ def report_facts(spec: RunSpec, plan: Partition, pools: Pools, launch: Launch) -
 
 def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
-    *others, last = ("images/", "faces/", *(f"embeddings/{card.name}/" for card in spec.further))
+    held = ["held/"] if any(stage.get("holds") for stage in spec.recipe.stages.values()) else []
+    further = (f"embeddings/{card.name}/" for card in spec.further)
+    *others, last = ("images/", "faces/", *held, *further)
     tables = f"{', '.join(others)} and {last}"
     stages = {name: stage["version"] for name, stage in spec.recipe.stages.items()}
     return DryRun(

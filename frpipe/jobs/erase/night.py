@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from frpipe.core.errors import FileDamaged, FrpipeError, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.parts import IMAGES
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
@@ -30,6 +31,7 @@ from frpipe.jobs.nightly.report import write_report
 from frpipe.jobs.nightly.summary import rejected_by_reason
 from frpipe.jobs.nightly.tables import read_table, write_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
+from frpipe.jobs.rejects import held_reasons
 
 _LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
 _ENROLLED = (
@@ -234,6 +236,8 @@ class NightErasure:
             facts |= {
                 name: report[name] for name in _ENROLLED if name in report and name in (*facts, "erased")
             }
+            if (held := held_reasons(Features(self.folder.child(ENROLL)))) is not None and "held" in facts:
+                facts |= {"faces_held": held.total(), "held": dict(held.most_common())}
             if "tried_again_tomorrow" in facts:
                 facts["tried_again_tomorrow"] = photos.tried_again(self.folder.child(SCAN))
         if "not_done" not in steps.get("dedup", {"not_done": ""}):

@@ -19,6 +19,7 @@ from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import (
     EMBEDDINGS,
     FACES,
+    HELD,
     IMAGES,
     data_of,
     is_whole,
@@ -58,7 +59,7 @@ def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], c
 
 
 def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Remove rows from faces and images. A damaged part is withdrawn: it may hold anything.
+    """Remove rows from faces, held faces and images. A damaged part is withdrawn: it may hold anything.
 
     Raises StorageError, OutOfMemory or OutputError where it cannot be told: it stays, and so does the mark.
     """
@@ -66,17 +67,18 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
 
     def strike(part: int) -> None:
         try:
-            images, faces, further, whole = _read(out, part, listed)
+            images, faces, held, further, whole = _read(out, part, listed)
         except FileDamaged:
             check()
             withdraw_part(out, part)
             return
-        gone, gone_faces = ids.mask(images), ids.mask(faces)
-        if gone.any() or gone_faces.any() or not whole:
+        tables = (images, faces) if held is None else (images, faces, held)
+        left = [table.filter(pa.array(~ids.mask(table))) for table in tables]
+        if any(len(kept) < len(table) for kept, table in zip(left, tables, strict=True)) or not whole:
             check()
-            kept = faces.filter(pa.array(~gone_faces))
-            beside = {name: _of_faces(table, kept) for name, table in further.items()}
-            replace_part(out, part, images.filter(pa.array(~gone)), kept, beside)
+            images, faces, *back = left
+            beside = {name: _of_faces(table, faces) for name, table in further.items()}
+            replace_part(out, part, images, faces, beside, *back)
 
     deque(in_order(strike, parts), maxlen=0)
 
@@ -105,12 +107,15 @@ def _plan_rows(out: Folder, part: int) -> pa.Table:
 
 def _read(
     out: Folder, part: int, listed: Mapping[str, str]
-) -> tuple[pa.Table, pa.Table, dict[str, pa.Table], bool]:
-    """Images, faces, the embeddings beside them, and whether they belong together."""
+) -> tuple[pa.Table, pa.Table, pa.Table | None, dict[str, pa.Table], bool]:
+    """Images, faces, held faces, the embeddings beside faces, and whether they belong together."""
     images = _whole(out, f"{IMAGES}/{part_name(part)}", listed)[0]
     read = {sub: _whole(out, f"{sub}/{part_name(part)}", listed) for sub in data_of(images.schema)}
-    further = {sub.removeprefix(f"{EMBEDDINGS}/"): read[sub][0] for sub in read if sub != FACES}
-    return images, read[FACES][0], further, is_whole(images, {sub: read[sub][1] for sub in read})
+    further = {
+        sub.removeprefix(f"{EMBEDDINGS}/"): read[sub][0] for sub in read if sub.startswith(f"{EMBEDDINGS}/")
+    }
+    held = read[HELD][0] if HELD in read else None
+    return images, read[FACES][0], held, further, is_whole(images, {sub: read[sub][1] for sub in read})
 
 
 def _of_faces(table: pa.Table, faces: pa.Table) -> pa.Table:

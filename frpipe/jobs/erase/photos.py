@@ -117,7 +117,7 @@ def _look_for_copies(known: KnownPhotos, runs: Sequence[Folder], wanted: _Wanted
 
 def _vectors(features: Features, part: int, images: pa.ChunkedArray) -> set[Needle]:
     needles: set[Needle] = set()
-    for own in features.by_embedder():
+    for own in features.by_vectors():
         faces = own.faces(part, ["image_id", "embedding"])
         theirs = faces.filter(pc.is_in(faces["image_id"], value_set=images.combine_chunks()))
         needles.update(Needle.of(vectors_of(theirs)))

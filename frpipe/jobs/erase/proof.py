@@ -31,7 +31,7 @@ from frpipe.jobs.erase.columns import names_any
 # A shorter id may well be a word, a number, or a part of one: it is looked for where ids stand alone.
 LONG_BYTES = 8
 _OWN = re.compile(
-    r"(images|faces|embeddings/[a-z0-9_.]+|_plan)/part-\d{6,}\.parquet|_plan/plan\.json|"
+    r"(images|faces|held|embeddings/[a-z0-9_.]+|_plan)/part-\d{6,}\.parquet|_plan/plan\.json|"
     + "|".join(
         map(re.escape, (run.RUN, run.FILES, run.REPORT, run.REPORT_TEXT, run.SUCCESS, run.ERASING, ERASED))
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.held import FACES_HELD
 from frpipe.gallery.schema import vectors_of
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
 from frpipe.io.erasure.needles import Haystack, Needle
@@ -17,6 +18,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 
 _IMAGES = ("image_id", "subject_id", "content_sha256", "faces")
+_ALL = "all_faces"
 _FACES = ["image_id", "subject_id", "embedding"]
 
 
@@ -24,7 +26,8 @@ _FACES = ["image_id", "subject_id", "embedding"]
 class FoundRows:
     """Rows to erase.
 
-    ids: those that some row bears.  contents: SHA-256 of photos with a face.  needles: their vectors.
+    ids: those that some row bears.  faces: held ones among them.  contents: SHA-256 of photos with
+    a face.  needles: their vectors.
     """
 
     ids: ErasedIds
@@ -51,15 +54,15 @@ def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> Foun
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
     features = Features(out)
-    done, each = {*features.parts()}, features.by_embedder()
+    done, each = {*features.parts()}, features.by_vectors()
 
     def look(part: int) -> FoundRows:
-        images = features.images(part, _IMAGES) if part in done else _unpublished(out, part)
+        images = _images(features, part) if part in done else _unpublished(out, part)
         hit = images.filter(pa.array(wanted.mask(images) & ~pending.mask(images)))
-        found = FoundRows(wanted.among(hit), hit.num_rows, pc.sum(hit["faces"]).as_py() or 0)
+        found = FoundRows(wanted.among(hit), hit.num_rows, pc.sum(hit[_ALL]).as_py() or 0)
         if found.images:
             found.parts = [part]
-            with_face = hit.filter(pc.greater(hit["faces"], 0))
+            with_face = hit.filter(pc.greater(hit[_ALL], 0))
             found.contents = set(with_face["content_sha256"].drop_null().to_pylist())
         if found.faces:
             found.needles = {n for own in each for n in Needle.of(_vectors(own, part, hit))}
@@ -79,11 +82,11 @@ def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
     """Find copies of the photos that stay. erased: ids of all rows that go. Reads all vectors of the run."""
     features, haystack = Features(out), Haystack(found.needles)
     contents = pa.array(sorted(found.contents), pa.string())
-    each = features.by_embedder()
+    each = features.by_vectors()
 
     def look(part: int) -> Copies:
-        images = features.images(part, _IMAGES)
-        with_face = pc.greater(images["faces"], 0).to_numpy()
+        images = _images(features, part)
+        with_face = pc.greater(images[_ALL], 0).to_numpy()
         stays = with_face & ~erased.mask(images)
         same = images.filter(pa.array(stays & pc.is_in(images["content_sha256"], contents).to_numpy()))
         ids = set(same["image_id"].to_pylist())
@@ -107,10 +110,19 @@ def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
     return total
 
 
+def _images(features: Features, part: int) -> pa.Table:
+    """The images of a part, with how many faces of each stand anywhere: those that are held count too."""
+    if not features.holds:
+        images = features.images(part, _IMAGES)
+        return images.append_column(_ALL, images["faces"])
+    images = features.images(part, (*_IMAGES, FACES_HELD.name))
+    return images.append_column(_ALL, pc.add(images["faces"], pc.fill_null(images[FACES_HELD.name], 0)))
+
+
 def _unpublished(out: Folder, part: int) -> pa.Table:
     """Rows of a part that is in the plan alone: its files were damaged, and withdrawn."""
     rows = read_part(out, part).select(["image_id", "subject_id"])
-    nothing = {"content_sha256": pa.nulls(len(rows), pa.string()), "faces": np.zeros(len(rows), np.int32)}
+    nothing = {"content_sha256": pa.nulls(len(rows), pa.string()), _ALL: np.zeros(len(rows), np.int32)}
     return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})
 
 

@@ -12,6 +12,7 @@ from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
 from frpipe.jobs.enroll.job import Enrollment
@@ -23,7 +24,7 @@ from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
-from frpipe.jobs.rejects import too_many_rejected
+from frpipe.jobs.rejects import held_reasons, too_many_rejected
 from frpipe.stages.obeyed import Obeyed
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
@@ -111,7 +112,9 @@ def enroll(work: Work) -> Facts:
     if bad is not None:
         raise bad
     again = photos.write_again(place, work.folder.child(ENROLL), before)
-    return {**_reported(report), "tried_again_tomorrow": again}
+    held = held_reasons(Features(work.folder.child(ENROLL)))
+    back = {} if held is None else {"faces_held": held.total(), "held": dict(held.most_common())}
+    return {**_reported(report), **back, "tried_again_tomorrow": again}
 
 
 def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:

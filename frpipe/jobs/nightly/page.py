@@ -143,6 +143,9 @@ def _tiles(report: Facts) -> Iterator[str]:
         if "faces_refused" in enroll:
             turned = f"{counted(enroll['photos_turned'], 'photos')} lay turned"
             yield _tile(enroll["faces_refused"], "faces refused", turned)
+        if "faces_held" in enroll:
+            why = ", ".join(f"{reason} {count:,}" for reason, count in enroll["held"].items())
+            yield _tile(enroll["faces_held"], "faces held back", escape(why))
         was = _was(f"{before['rejected'] / before['rows']:.2%}" if before.get("rows") else None)
         yield _tile(f"{enroll['rejected'] / enroll['rows']:.2%}", "rejected", was)
     people, gallery, clusters = (changes.get(name) for name in ("people", "gallery", "clusters"))

@@ -85,6 +85,8 @@ def _lines(report: Facts) -> Iterator[str]:
                 f"refused    {counted(enroll['faces_refused'], 'faces')}, implausible or on no photograph; "
                 f"{counted(enroll['photos_turned'], 'photos')} lay turned"
             )
+        if enroll.get("faces_held"):
+            yield f"held back  {counted(enroll['faces_held'], 'faces')} ({held_words(enroll)})"
     yield from (f"note       {note}" for note in notes(steps))
     yield from _gallery_lines(steps)
     for name, measure in steps.get("drift", {}).get("measures", {}).items():
@@ -102,6 +104,11 @@ def _lines(report: Facts) -> Iterator[str]:
     price = f", {per_million:,.2f} {cost['currency']} a million photos" if per_million is not None else ""
     yield f"spent      {cost['spent_s']:,.0f} s on {cost['nodes']} node{'s' * (cost['nodes'] > 1)}{price}"
     yield f"output     {report['output']}"
+
+
+def held_words(enroll: Facts) -> str:
+    """Why faces are held back, and how many for each reason."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in enroll["held"].items())
 
 
 def _photo_lines(scan: Facts) -> Iterator[str]:

@@ -16,7 +16,8 @@ from frpipe.core.errors import InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, face_schema, later_columns_of, staged_fields, version_of
 from frpipe.io.output.embeddings import fields_behind, joined, split
-from frpipe.io.output.parts import EMBEDDINGS, FACES, IMAGES, create_part, part_name, write_part
+from frpipe.io.output.held import divided, held_fields, united
+from frpipe.io.output.parts import EMBEDDINGS, FACES, HELD, IMAGES, create_part, part_name, write_part
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
@@ -28,7 +29,7 @@ from frpipe.jobs.rescan.affected import Carry
 _HELD_PARTS = 16
 
 Tables = tuple[pa.Table, pa.Table]
-"""Images, and faces with the embeddings of further embedders behind them."""
+"""Images, and faces with the embeddings of further embedders behind them, held ones among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Merge:
     def _copy(self, part: int) -> None:
         """Copy a part byte for byte."""
         further = (f"{EMBEDDINGS}/{name}" for name in sorted(self.recipe.further))
-        data = {sub: self.run.read(f"{sub}/{part_name(part)}") for sub in (*further, FACES)}
+        held = (HELD,) if _holds(self.run, part) else ()
+        data = {sub: self.run.read(f"{sub}/{part_name(part)}") for sub in (*further, *held, FACES)}
         create_part(self.out, part, self.run.read(f"{IMAGES}/{part_name(part)}"), data)
 
     def _merge(self, part: int, again: Any) -> None:
@@ -75,8 +77,9 @@ class Merge:
             images, faces = old
         else:
             images, faces = merged(old, _sliced(again, spans), mask, self.recipe)
-        faces, further = split(faces, self.recipe)
-        write_part(self.out, part, images, faces, self.recipe.metadata(), further)
+        written, held = divided(faces)
+        faces, further = split(written, self.recipe)
+        write_part(self.out, part, images, faces, self.recipe.metadata(), further, held=held)
 
 
 def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
@@ -92,11 +95,15 @@ def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> T
     schema = _face_schema(old)
     replaced = old[0]["image_id"].filter(mask).combine_chunks()
     kept = old[1].filter(pc.invert(pc.is_in(old[1]["image_id"], value_set=replaced)))
-    faces = pa.concat_tables([kept.cast(schema), fresh.cast(schema)])
+    return images, _in_order(images, pa.concat_tables([kept.cast(schema), fresh.cast(schema)]))
+
+
+def _in_order(images: pa.Table, faces: pa.Table) -> pa.Table:
+    """The faces in the order of their photos, and of each photo as they were found."""
     owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     keys = [("photo", "ascending"), ("face", "ascending")]
     order = pc.sort_indices(pa.table({"photo": owners, "face": faces["face_index"]}), sort_keys=keys)
-    return images, faces.take(order)
+    return faces.take(order)
 
 
 def _face_schema(tables: Tables) -> pa.Schema:
@@ -109,7 +116,7 @@ def _face_schema(tables: Tables) -> pa.Schema:
     staged = staged_fields(faces.schema)
     extra, later = extras_of(images.schema), later_columns_of(faces.schema)
     known = face_schema(dim, extra, version_of(images.schema), staged, later)
-    return pa.schema([*known, *fields_behind(faces.schema)])
+    return pa.schema([*known, *fields_behind(faces.schema), *held_fields(faces.schema)])
 
 
 def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
@@ -130,7 +137,16 @@ def _with_images(old: pa.Table, new: pa.Table, mask: pa.ChunkedArray) -> pa.Tabl
 def _tables(files: ListedFiles, part: int, recipe: Recipe) -> Tables:
     name = part_name(part)
     further = {each: files.table(f"{EMBEDDINGS}/{each}/{name}") for each in recipe.further}
-    return files.table(f"{IMAGES}/{name}"), joined(files.table(f"{FACES}/{name}"), further)
+    faces = joined(files.table(f"{FACES}/{name}"), further)
+    images = files.table(f"{IMAGES}/{name}")
+    if not _holds(files, part):
+        return images, faces
+    return images, _in_order(images, united(faces, files.table(f"{HELD}/{name}")))
+
+
+def _holds(files: ListedFiles, part: int) -> bool:
+    """Whether a part has a file of held faces: all have one, or none."""
+    return f"{HELD}/{part_name(part)}" in files.sha256
 
 
 def _sliced(again: Any, spans: Sequence[Span]) -> Tables:

@@ -18,11 +18,14 @@ from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.features import FeatureRun, flat
 from frpipe.jobs.replay.selection import Selection
+from frpipe.stages.stage import stage_classes
 
 MAY_CHANGE = frozenset(
     f"settings.decode.{name}" for name in ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins")
 )
-"""Settings of the recipe that decide which photos are taken, and no number of one that was taken before."""
+"""Settings of the recipe that decide which photos are taken, and no number of one that was taken before.
+
+The gates of the run's stages (`FaceStage.gates`) are such settings, too."""
 _PLUGINS = "settings.decode.plugins"
 
 
@@ -66,7 +69,8 @@ class ReplaySource:
         theirs = flat(self.identity["recipe"]) | {"schema_version": self.identity["schema_version"]}
         ours = flat(json.loads(json.dumps(recipe.as_dict()))) | {"schema_version": recipe.schema_version}
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        refused = [name for name in differing if name not in MAY_CHANGE]
+        may_change = MAY_CHANGE | _gates(recipe)
+        refused = [name for name in differing if name not in may_change]
         if _PLUGINS in differing and not _extends(ours[_PLUGINS], theirs[_PLUGINS]):
             refused.append(_PLUGINS)
         if refused:
@@ -90,6 +94,12 @@ class ReplaySource:
 
         counts = in_order(count, range(self.plan.parts))
         return {part: rows for part, rows in enumerate(counts) if rows}
+
+
+def _gates(recipe: Recipe) -> set[str]:
+    """The gates of the stages of a recipe, by their names in it."""
+    stages = stage_classes([*recipe.stages]) if recipe.stages else ()
+    return {f"settings.stages.{stage.name}.{gate}" for stage in stages for gate in stage.gates}
 
 
 def _extends(longer: list[str], shorter: list[str]) -> bool:

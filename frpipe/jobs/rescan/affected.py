@@ -18,6 +18,7 @@ from frpipe.core.recipe import SINGLE_LOOK, Recipe
 from frpipe.core.schema import IS_SUBJECT, extras_of, face_schema, image_schema, reserved_names, staged_fields
 from frpipe.io.output.embeddings import fields_behind
 from frpipe.io.output.features import Features
+from frpipe.io.output.held import held_fields
 from frpipe.jobs.features import flat, stored_settings
 from frpipe.jobs.rescan.criteria import (
     FACE_NAMES,
@@ -166,7 +167,7 @@ class Carry:
         }
         dim = faces.schema.field("embedding").type.list_size
         known = face_schema(dim, extra, version, staged_fields(faces.schema), self.recipe.columns)
-        schema = pa.schema([*known, *fields_behind(faces.schema)])
+        schema = pa.schema([*known, *fields_behind(faces.schema), *held_fields(faces.schema)])
         return (
             _with(images, new_images, image_schema(extra, version, staged_fields(images.schema))),
             _with(faces, self._of_faces(images, faces, scales), schema),

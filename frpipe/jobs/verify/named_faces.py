@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.core.text import canonical_text
 from frpipe.core.threshold import Threshold
@@ -21,7 +22,8 @@ from frpipe.matching.exact import inner_products
 from frpipe.models.detectors.faces import Faces
 from frpipe.models.detectors.policy import choose
 
-IMAGE_NAMES = ["image_id", "image_uri", "status", "reason", "width", "height", "faces_detected"]
+_PHOTO = ["image_id", "image_uri", "status", "reason", "width", "height", "faces_detected"]
+IMAGE_NAMES = [*_PHOTO, HELD_INSTEAD.name]
 _BOX = ["box_x1", "box_y1", "box_x2", "box_y2"]
 FACE_NAMES = ["face_id", "image_id", *_BOX, EMBEDDING]
 # What a name costs beside its vector: its text, its place in a dictionary, its reason. With ids of forty
@@ -71,9 +73,11 @@ class NamedFaces:
         self._by_photo = _face_ids_by_photo(names)
 
     def add(self, images: pa.Table, faces: pa.Table) -> None:
-        """Take what is named from a part. images: at least IMAGE_NAMES.  faces: at least FACE_NAMES."""
+        """Take what is named from a part. images: IMAGE_NAMES, as far as there.  faces: FACE_NAMES."""
         part = _Part.of(images, faces)
-        for number, photo in enumerate(images.select(IMAGE_NAMES).to_pylist()):
+        held = is_held_instead(images, self._policy).tolist()
+        for number, photo in enumerate(images.select(_PHOTO).to_pylist()):
+            photo[HELD_FACE] = held[number]
             rows = range(int(part.edges[number]), int(part.edges[number + 1]))
             self._add_photo(photo, part, rows)
 
@@ -117,6 +121,8 @@ class NamedFaces:
             return why
         if self._policy == "require-one" and max(len(rows), photo["faces_detected"] or 0) > 1:
             return Reason.MANY_FACES.value
+        if photo[HELD_FACE]:
+            return HELD_FACE
         boxes = part.boxes[rows.start : rows.stop]
         # `choose` does not look at scores: they carry the order.
         order, points = np.arange(len(rows), dtype=np.float32), np.zeros((len(rows), 5, 2), np.float32)

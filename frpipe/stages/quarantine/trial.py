@@ -61,8 +61,9 @@ def try_photos(order: dict[str, Any], say: Say) -> None:
     plan = read_part(Folder.at(spec.output), order["part"])
     each = _alone if order["alone"] else _together
     spec = spec if order["alone"] else _with_small_windows(spec)
-    locator = locator_of(spec.config, spec.detector, spec.judge, spec.obeyed.content_test())
     chain = StageChain.of(spec.config, spec.stage_cards)
+    barred = spec.obeyed.content_test()
+    locator = locator_of(spec.config, spec.detector, spec.judge, barred, chain.enlarged)
     _warm_up(locator, spec.config.detect.max_side_px or SINGLE_LOOK_SIDE_PX)
     each(partial(_done, locator, chain), spec, plan, order["rows"], say)
     say(THROUGH)

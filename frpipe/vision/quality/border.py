@@ -32,8 +32,8 @@ def border_distances(points: ArrayLike, width: ArrayLike) -> tuple[Floats, Float
     """(n,) each: from the left border to the eye beside it, and from the right one, in distances of the eyes.
 
     points: (n, 5, 2) in pixels of upright photos `width` (n,) wide.  NaN where the eyes are at one place.
-    ISO/IEC 29794-5:2025, leftward and rightward crop of the face image, as OFIQ 1.0.3 computes them
-    (`CropOfTheFaceImage`). OFIQ takes an eye as the middle of its two corners; here it is the detector's point.
+    ISO/IEC 29794-5:2025, leftward and rightward crop of the face image, as OFIQ computes them
+    (`CropOfTheFaceImage`). OFIQ takes an eye as the middle of its corners; here it is the detector's point.
     """
     marks, wide = np.asarray(points, np.float64), np.asarray(width, np.float64)
     left, right = marks[:, 0], marks[:, 1]
@@ -43,5 +43,5 @@ def border_distances(points: ArrayLike, width: ArrayLike) -> tuple[Floats, Float
 
 
 def border_component(distances: ArrayLike) -> Floats:
-    """round(100 sigmoid) with x0 0.9 distances of the eyes and w 0.1 (OFIQ 1.0.3, `CropOfTheFaceImage`)."""
+    """round(100 sigmoid) with x0 0.9 distances of the eyes and w 0.1 (OFIQ, `CropOfTheFaceImage`)."""
     return whole(100.0 * sigmoid(distances, 0.9, 0.1))

@@ -38,7 +38,7 @@ ZONES: Final = _zones()
 def illumination_uniformity(crops: NDArray[np.uint8]) -> Floats:
     """(n,), 0 to 1: how much the histograms of luminance of both zones have in common.
 
-    crops: (n, 112, 112, 3) uint8 RGB, aligned. ISO/IEC 29794-5:2025, illumination uniformity, as OFIQ 1.0.3
+    crops: (n, 112, 112, 3) uint8 RGB, aligned. ISO/IEC 29794-5:2025, illumination uniformity, as OFIQ
     computes it: the sum of the lesser shares. Zones are enlarged, since OFIQ's are 5.5 times as wide.
     """
     return np.array([_common(*(_shares(crop[zone]) for zone in ZONES)) for crop in crops], np.float64)
@@ -47,7 +47,8 @@ def illumination_uniformity(crops: NDArray[np.uint8]) -> Floats:
 def _shares(zone: NDArray[np.uint8]) -> Floats:
     grey = luminance(zone)
     wide = cv2.resize(grey, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_LINEAR)
-    return np.bincount(wide.ravel(), minlength=256) / wide.size
+    shares: Floats = np.bincount(wide.ravel(), minlength=256) / wide.size
+    return shares
 
 
 def _common(one: Floats, other: Floats) -> float:
@@ -55,7 +56,7 @@ def _common(one: Floats, other: Floats) -> float:
 
 
 def illumination_uniformity_component(common: ArrayLike) -> Floats:
-    """round(100 common^0.3) (OFIQ 1.0.3, `IlluminationUniformity`)."""
+    """round(100 common^0.3) (OFIQ, `IlluminationUniformity`)."""
     return whole(100.0 * np.asarray(common, np.float64) ** 0.3)
 
 
@@ -63,7 +64,7 @@ def natural_colour(crops: NDArray[np.uint8]) -> Floats:
     """(n,), from 0: how far the mean colour of both zones lies from the colours of skin, in CIELAB.
 
     crops: (n, 112, 112, 3) uint8 RGB, aligned. 0 within a* of 5 to 25 and b* of 5 to 35; 100 where either is
-    negative; 0 for a crop without any colour. ISO/IEC 29794-5:2025, natural colour, as OFIQ 1.0.3 computes it.
+    negative; 0 for a crop without any colour. ISO/IEC 29794-5:2025, natural colour, as OFIQ computes it.
     """
     means = np.mean([crops[(slice(None), *zone)].mean(axis=(1, 2)) for zone in ZONES], axis=0)
     a, b = _cielab(means / 255)
@@ -71,7 +72,7 @@ def natural_colour(crops: NDArray[np.uint8]) -> Floats:
         *(np.maximum(np.maximum(0, 5 - each), each - most) for each, most in ((a, 25), (b, 35)))
     )
     found: Floats = np.where((a >= 0) & (b >= 0), beyond, 100.0)
-    grey = np.flatnonzero((means.max(axis=1) == means.min(axis=1)))
+    grey = np.flatnonzero(means.max(axis=1) == means.min(axis=1))
     found[grey] = [found[i] if _has_colour(crops[i]) else 0.0 for i in grey]
     return found
 
@@ -90,5 +91,5 @@ def _has_colour(crop: NDArray[np.uint8]) -> bool:
 
 
 def natural_colour_component(beyond: ArrayLike) -> Floats:
-    """round(200 (1 - sigmoid(d, 0, 10))) (OFIQ 1.0.3, `NaturalColour`)."""
+    """round(200 (1 - sigmoid(d, 0, 10))) (OFIQ, `NaturalColour`)."""
     return whole(200.0 * (1.0 - sigmoid(beyond, 0.0, 10.0)))

@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 def sigmoid(values: ArrayLike, x0: float, w: float) -> Floats:
     """1 / (1 + exp((x0 - x) / w)), of any shape: 0.5 at `x0`, falling to 0 below it, within some `w`.
 
-    The function that ISO/IEC 29794-5:2025 maps most measures with, as OFIQ 1.0.3 computes it
+    The function that ISO/IEC 29794-5:2025 maps most measures with, as OFIQ computes it
     (`Measure::Sigmoid`).
     """
     # exp overflows to infinity far below x0, and the quotient is then 0, as it should be.

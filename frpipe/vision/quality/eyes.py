@@ -11,9 +11,9 @@ _LEAST_COSINE = 1e-6
 
 
 def inter_eye_distance(eye_distance_px: ArrayLike, yaw_deg: ArrayLike) -> Floats:
-    """(n,): distance of the eyes over cos(yaw), pixels of the photo; NaN in profile, where the cosine is none.
+    """(n,): distance of the eyes over cos(yaw), pixels of the photo; NaN in profile, where that is 0.
 
-    ISO/IEC 29794-5:2025, inter-eye distance, as OFIQ 1.0.3 computes it (`FaceMeasures::InterEyeDistance`). OFIQ
+    ISO/IEC 29794-5:2025, inter-eye distance, as OFIQ computes it (`FaceMeasures::InterEyeDistance`). OFIQ
     takes an eye as the middle of its two corners, to whole pixels; here it is the detector's point.
     """
     cosine = np.cos(np.radians(np.asarray(yaw_deg, np.float64)))
@@ -24,5 +24,5 @@ def inter_eye_distance(eye_distance_px: ArrayLike, yaw_deg: ArrayLike) -> Floats
 
 
 def inter_eye_component(distance_px: ArrayLike) -> Floats:
-    """round(100 sigmoid) with x0 70 pixels and w 20 (OFIQ 1.0.3, `InterEyeDistance`)."""
+    """round(100 sigmoid) with x0 70 pixels and w 20 (OFIQ, `InterEyeDistance`)."""
     return whole(100.0 * sigmoid(distance_px, 70.0, 20.0))

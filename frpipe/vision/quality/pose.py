@@ -42,8 +42,8 @@ def pose_of_points(points: ArrayLike) -> Pose:
     eye where it would still be seen. Pitch depends on the shape of the face and is of low confidence.
     """
     marks = np.asarray(points, np.float64).reshape(-1, 5, 2)
-    known = np.isfinite(marks).all(axis=(1, 2))
-    marks = np.where(known[:, None, None], marks, 0.0)
+    known: NDArray[np.bool_] = np.isfinite(marks.reshape(-1, 10)).all(axis=1)
+    marks = np.where(known.reshape(-1, 1, 1), marks, 0.0)
     affine = np.einsum("npk,mp->nkm", marks - marks.mean(axis=1, keepdims=True), _FIT)
     left, sizes, right = np.linalg.svd(affine, full_matrices=False)
     rows = left @ right
@@ -53,7 +53,7 @@ def pose_of_points(points: ArrayLike) -> Pose:
 
 
 def pose_of_rotations(rotations: ArrayLike) -> Pose:
-    """The angles of rotations, (n, 3, 3). Looking straight up or down leaves roll 0 and all the rest to pitch."""
+    """The angles of rotations, (n, 3, 3). At a yaw of 90 degrees roll is 0, and pitch has the rest."""
     r = np.asarray(rotations, np.float64).reshape(-1, 3, 3)
     level = np.hypot(r[:, 0, 0], r[:, 1, 0])
     upright = ~(level < 1e-9)
@@ -77,7 +77,7 @@ def rotation_of(yaw_deg: float, pitch_deg: float, roll_deg: float) -> NDArray[np
 def pose_component(degrees: ArrayLike) -> Floats:
     """round(100 max(0, cos a)^2) of an angle: 100 from the front, 0 from 90 degrees on.
 
-    ISO/IEC 29794-5:2025 as OFIQ 1.0.3 computes it (`HeadPose`), for yaw, pitch and roll alike. OFIQ takes the
+    ISO/IEC 29794-5:2025 as OFIQ computes it (`HeadPose`), for yaw, pitch and roll alike. OFIQ takes the
     angles from a network (3DDFA-V2), not from points.
     """
     return whole(100.0 * np.maximum(0.0, np.cos(np.radians(np.asarray(degrees, np.float64)))) ** 2)

@@ -12,7 +12,7 @@ def second_face_share(areas: ArrayLike, photos: NDArray[np.int64], count: int) -
     """(count,): of each photo the area of its second largest face over that of its largest, 0 for one face.
 
     areas: (n,), of the boxes.  photos: (n,), the photo of each, from 0.  NaN for a photo without a face.
-    ISO/IEC 29794-5:2025, single face present, as OFIQ 1.0.3 computes it (`SingleFacePresent`).
+    ISO/IEC 29794-5:2025, single face present, as OFIQ computes it (`SingleFacePresent`).
     """
     sizes = np.asarray(areas, np.float64)
     order = np.lexsort((-sizes, photos))
@@ -28,5 +28,5 @@ def second_face_share(areas: ArrayLike, photos: NDArray[np.int64], count: int) -
 
 
 def single_face_component(share: ArrayLike) -> Floats:
-    """round(100 (1 - share)) (OFIQ 1.0.3, `SingleFacePresent`)."""
+    """round(100 (1 - share)) (OFIQ, `SingleFacePresent`)."""
     return whole(100.0 * (1.0 - np.asarray(share, np.float64)))

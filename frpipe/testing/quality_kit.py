@@ -36,7 +36,7 @@ class QualityKit:
     @pytest.fixture(scope="class")
     @classmethod
     def crops(cls) -> Pixels:
-        """(7 or more, 112, 112, 3) uint8 RGB, aligned, no two alike, coloured; sharp faces for trained weights."""
+        """(7 or more, 112, 112, 3) uint8 RGB, aligned, no two alike, coloured; of faces that are sharp."""
         raise NotImplementedError
 
     def numbers(self, card: Card, session: Session, crops: Pixels, rows: int = 4) -> NDArray[np.float64]:

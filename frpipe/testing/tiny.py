@@ -156,7 +156,7 @@ def tiny_quality(path: Path, side: int = 96, seed: int = 0) -> Card:
 def tiny_pose(path: Path, side: int = 64) -> Card:
     """Write a network of role pose to `path` and return its card: brighter on the left is turned left."""
     graph = _Graph(0)
-    halves = np.sign(np.arange(side) - (side - 1) / 2) / (side * side)
+    halves = np.sign(np.arange(side) - (side - 1) / 2) / (3 * side * side)
     kernel = np.broadcast_to(halves, (1, 3, side, side))
     angle = graph.add("Flatten", graph.linear("input", kernel, np.zeros(1), side))
     sine, cosine = graph.add("Sin", angle), graph.add("Cos", angle)
@@ -176,6 +176,7 @@ def _card(
     spec: InputSpec,
     detector: DetectorSpec | None = None,
     embedder: EmbedderSpec | None = None,
+    *,
     role: str = "",
 ) -> Card:
     return Card(

@@ -42,7 +42,7 @@ def pose_of_points(points: ArrayLike) -> Pose:
     eye where it would still be seen. Pitch depends on the shape of the face and is of low confidence.
     """
     marks = np.asarray(points, np.float64).reshape(-1, 5, 2)
-    known: NDArray[np.bool_] = np.isfinite(marks.reshape(-1, 10)).all(axis=1)
+    known = np.isfinite(marks.sum(axis=(1, 2)))
     marks = np.where(known.reshape(-1, 1, 1), marks, 0.0)
     affine = np.einsum("npk,mp->nkm", marks - marks.mean(axis=1, keepdims=True), _FIT)
     left, sizes, right = np.linalg.svd(affine, full_matrices=False)

@@ -83,10 +83,15 @@ def main() -> None:
 
 
 def config_of(detector: str, *settings: str) -> Config:
-    """One face a photo; the learned score where its weights are."""
+    """One face a photo, whatever it is on; the learned score where its weights are."""
     registry = Registry.default()
     learned = [f"quality.model={LEARNED}"] if registry.find(registry.card(LEARNED)).is_file() else []
-    given = [f"detect.model={detector}", "detect.policy=centre-largest", "quality.preset=enrolment"]
+    given = [
+        f"detect.model={detector}",
+        "detect.policy=centre-largest",
+        "detect.not_photographs=keep",
+        "quality.preset=enrolment",
+    ]
     return load_config(None, [*given, *learned, *settings])
 
 

@@ -27,7 +27,7 @@ from frpipe.vision.decode import Photo, decode, plan_shrink
 from frpipe.vision.enlarge import Enlarged, enlarged_from, enlarged_shrink
 from frpipe.vision.header import Header
 from frpipe.vision.photograph import is_blank, is_odd, judge
-from frpipe.vision.quality.plain import inter_eye_px, nose_offset, sharpness
+from frpipe.vision.quality import inter_eye_px, nose_offset, sharpness
 
 T = TypeVar("T")
 R = TypeVar("R")

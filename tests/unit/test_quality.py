@@ -8,7 +8,7 @@ import pytest
 from pictures import scene
 
 from frpipe.vision.geometry import ARCFACE_112
-from frpipe.vision.quality.plain import brightness, inter_eye_px, sharpness
+from frpipe.vision.quality import brightness, inter_eye_px, sharpness
 
 
 def test_inter_eye_is_the_distance_of_the_first_two_points() -> None:

@@ -205,9 +205,10 @@ class _Found:
 
     def _array(self, column: Column, values: Any, rows: int) -> pa.Array:
         try:
-            array = (
-                values.cast(column.type) if isinstance(values, pa.Array) else pa.array(values, column.type)
-            )
+            if isinstance(values, pa.Array):
+                array = values if values.type == column.type else values.cast(column.type)
+            else:
+                array = pa.array(values, column.type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             raise self._fault(f"gave a column {column.name!r} that is not of {column.type}") from None
         if len(array) != rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -66,14 +66,14 @@ class Quality(FaceStage):
         holds = self.settings.policy == "reject"
         flags = [None if holds else ", ".join(each.setting for each in some) or None for some in beyond]
         held = [Held(some[0].reason, *some[0][1:]) if holds and some else None for some in beyond]
-        none = pa.nulls(len(batch.crops))
+        count = len(batch.crops)
         return StageResult(
             {
                 "quality_score": np.nan_to_num(quality),
                 "quality_flags": flags,
                 "quality_failures": failures(raw),
-                LEARNED: none if learned is None else _floats(learned[0]),
-                f"{LEARNED}_score": none if learned is None else _bytes(learned[1]),
+                LEARNED: _floats(learned[0]) if learned else pa.nulls(count, pa.float32()),
+                f"{LEARNED}_score": _bytes(learned[1]) if learned else pa.nulls(count, pa.int8()),
                 **{measure.raw: _floats(raw[measure.name]) for measure in MEASURES},
                 **{f"{measure.name}_score": _bytes(scores[measure.name]) for measure in MEASURES},
             },
@@ -137,11 +137,15 @@ def _window(card: Card) -> Enlarged:
     return Enlarged(scale=spec.scale, side=size[0], border=spec.border)
 
 
-def _floats(values: Any) -> pa.Array:
+def _floats(values: Floats) -> pa.Array:
     """float32, null where NaN."""
-    return pa.array(np.asarray(values, np.float32), from_pandas=True)
+    unknown = np.isnan(values)
+    return pa.array(values.astype(np.float32), mask=unknown if unknown.any() else None)
 
 
 def _bytes(values: Floats) -> pa.Array:
     """int8, null where NaN."""
-    return pa.array(np.nan_to_num(values).astype(np.int8), mask=np.isnan(values))
+    unknown = np.isnan(values)
+    if not unknown.any():
+        return pa.array(values.astype(np.int8))
+    return pa.array(np.where(unknown, 0, values).astype(np.int8), mask=unknown)

@@ -305,11 +305,13 @@ Embedders = Annotated[
 def _settled(given: Any) -> Any:
     """The settings of stages with their defaults put in, as plain data, in the order of the stages' names.
 
+    A stage whose setting `policy` is `off` is left out: nothing then speaks of it.
     Raises ConfigError: a stage is not installed, or one of its settings is not right.
     """
     if not isinstance(given, Mapping):
         return given
-    return {name: _settings_of(name, given[name]) for name in sorted(given)}
+    settled = {name: _settings_of(name, given[name]) for name in sorted(given)}
+    return {name: settings for name, settings in settled.items() if settings.get("policy") != "off"}
 
 
 def _settings_of(name: str, given: Any) -> dict[str, Any]:
@@ -319,7 +321,8 @@ def _settings_of(name: str, given: Any) -> dict[str, Any]:
     try:
         settings: Section = section.model_validate({} if given is None else given)
     except ValidationError as error:
-        raise explained(error, section, "the page of the stage", above=f"stages.{name}") from None
+        page = f"docs/{name}.md" if name in plugins.BUILT_IN[plugins.STAGES] else "the page of the stage"
+        raise explained(error, section, page, above=f"stages.{name}") from None
     return settings.model_dump(mode="json")
 
 
@@ -338,6 +341,22 @@ class Config(Section):
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_stages(cls, given: Any) -> Any:
+        """`quality: {...}` for `stages: {quality: {...}}`, and so for each stage of frpipe's own."""
+        short = [
+            name for name in plugins.BUILT_IN[plugins.STAGES] if isinstance(given, Mapping) and name in given
+        ]
+        if not short:
+            return given
+        stages = given.get("stages") or {}
+        for name in short:
+            if not isinstance(stages, Mapping) or name in stages:
+                raise ConfigError(f"{name} and stages.{name} are the same settings", "leave one of them out")
+        rest = {name: value for name, value in given.items() if name not in short}
+        return {**rest, "stages": {**stages, **{name: given[name] for name in short}}}
 
     @model_validator(mode="after")
     def _captures(self) -> Self:

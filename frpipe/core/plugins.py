@@ -1,4 +1,4 @@
-"""What other packages add to frpipe, by entry points: nothing of theirs is imported before it is named."""
+"""What frpipe and others add by name, others by entry points: nothing is imported before it is named."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 STAGES = "frpipe.stages"
+# frpipe's own, by group and name.
+BUILT_IN = {STAGES: {"quality": "frpipe.stages.quality.stage:Quality"}}
 
 
 def names(group: str) -> list[str]:
-    """Names that the installed packages register under a group, in order."""
+    """Names of a group, frpipe's own and those that installed packages register, in order."""
     return sorted(_registered(group, tuple(sys.path)))
 
 
@@ -35,7 +37,7 @@ def load(group: str, name: str) -> Any:
         )
     point, *others = found[name]
     if others:
-        packages = ", ".join(sorted(each.dist.name for each in (point, *others) if each.dist))
+        packages = ", ".join(sorted(each.dist.name if each.dist else "frpipe" for each in (point, *others)))
         raise ConfigError(f"several packages bring {name!r}: {packages}", "uninstall all but one of them")
     try:
         return point.load()
@@ -49,9 +51,12 @@ def load(group: str, name: str) -> Any:
 @lru_cache(maxsize=8)
 def _registered(group: str, _path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
     """By name; what is registered twice alike counts once. _path: where packages are looked for."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most runs name no package
+    # Slow, and most runs name nothing.
+    from importlib.metadata import EntryPoint, entry_points  # noqa: PLC0415
 
-    found: dict[str, dict[str, EntryPoint]] = {}
+    found: dict[str, dict[str, EntryPoint]] = {
+        name: {value: EntryPoint(name, value, group)} for name, value in BUILT_IN.get(group, {}).items()
+    }
     for point in entry_points(group=group):
         found.setdefault(point.name, {})[point.value] = point
     return {name: [*points.values()] for name, points in found.items()}

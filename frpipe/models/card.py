@@ -137,6 +137,27 @@ class EmbedderSpec(_Part):
     threshold: ModelThreshold | None = None
 
 
+class QualitySpec(_Part):
+    """How to read a network of role quality: one number for each crop, higher is better.
+
+    Its component is 100 times the number, or 100 sigmoid((number - x0) / w) where `x0` is given.
+    """
+
+    x0: float | None = Field(None, description="number whose component is 50; null: numbers are 0..1")
+    w: float = Field(1.0, gt=0, description="how fast the component rises about x0")
+
+
+class PoseSpec(_Part):
+    """How to read a network of role pose: a rotation of 3 x 3 for each crop, Rz Ry Rx of the image's axes."""
+
+    scale: float = Field(1.0, gt=0, description="side of the crop over the longer side of the face's box")
+    border: Literal["reflect", "constant", "shift"] = Field(
+        "reflect", description="what is done where the crop reaches beyond the photo"
+    )
+    yaw_sign: Literal[1, -1] = Field(1, description="-1: its yaw is above 0 to the person's own right")
+    pitch_sign: Literal[1, -1] = Field(1, description="-1: its pitch is above 0 upwards")
+
+
 class Terms(_Part):
     """What the owner of weights asks of whoever takes them."""
 
@@ -166,10 +187,15 @@ class Card(_Part):
     detector: DetectorSpec | None = None
     looks: LooksSpec | None = None
     embedder: EmbedderSpec | None = None
+    quality: QualitySpec | None = None
+    pose: PoseSpec | None = None
 
     @model_validator(mode="after")
     def _section_of_role(self) -> Self:
         for role in ("detector", "embedder"):
             if (getattr(self, role) is not None) != (self.role == role):
                 raise ValueError(f"a card has the section {role} where its role is {role}, and only there")
+        for role in ("quality", "pose"):
+            if getattr(self, role) is not None and self.role != role:
+                raise ValueError(f"a card has the section {role} only where its role is {role}")
         return self

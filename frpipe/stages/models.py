@@ -74,7 +74,9 @@ def _stage_cards(config: Config, registry: Registry) -> StageCards:
         settings = config.stages[stage.name]
         if stage.roles:
             cards[stage.name] = {
-                name: registry.card_for(role, str(settings[name])) for name, role in stage.roles.items()
+                name: registry.card_for(role, str(settings[name]))
+                for name, role in stage.roles.items()
+                if settings[name] is not None
             }
     return cards
 
@@ -95,6 +97,6 @@ def _stage_facts(name: str, cards: Mapping[str, Card]) -> dict[str, Any]:
 
 def model_facts(card: Card) -> dict[str, object]:
     """What of a card changes a number: the hash of the weights, the input recipe, the outputs."""
-    return card.model_dump(mode="json", include={"sha256", "input", "detector"}) | (
-        {"dim": card.embedder.dim} if card.embedder else {}
-    )
+    facts = card.model_dump(mode="json", include={"sha256", "input", "detector"})
+    further = card.model_dump(mode="json", include={"quality", "pose"}, exclude_none=True)
+    return facts | ({"dim": card.embedder.dim} if card.embedder else {}) | further

@@ -140,16 +140,48 @@ def tiny_embedder(path: Path, dim: int = 16, seed: int = 0) -> Card:
     return _card("tiny_embedder", path, spec, embedder=EmbedderSpec(dim=dim))
 
 
+def tiny_quality(path: Path, side: int = 96, seed: int = 0) -> Card:
+    """Write a network of role quality for crops of `side` pixels to `path` and return its card. Any batch."""
+    graph = _Graph(seed)
+    value = graph.linear("input", graph.random.normal(0, 0.1, (4, 3, 8, 8)), np.zeros(4), 8)
+    value = graph.add("GlobalAveragePool", graph.add("Relu", value))
+    matrix = graph.random.normal(0, 1, (4, 1)).astype(np.float32)
+    value = graph.add("MatMul", graph.add("Flatten", value), graph.weight(matrix))
+    graph.add("Sigmoid", value, output="quality")
+    graph.save(path, ["batch", 3, side, side], {"quality": 2})
+    spec = InputSpec(colour="BGR", mean=(128, 128, 128), std=(128, 128, 128), size=(side, side))
+    return _card("tiny_quality", path, spec, role="quality")
+
+
+def tiny_pose(path: Path, side: int = 64) -> Card:
+    """Write a network of role pose to `path` and return its card: brighter on the left is turned left."""
+    graph = _Graph(0)
+    halves = np.sign(np.arange(side) - (side - 1) / 2) / (3 * side * side)
+    kernel = np.broadcast_to(halves, (1, 3, side, side))
+    angle = graph.add("Flatten", graph.linear("input", kernel, np.zeros(1), side))
+    sine, cosine = graph.add("Sin", angle), graph.add("Cos", angle)
+    none = graph.add("Sub", angle, angle)
+    one = graph.add("Cos", none)
+    rows = (cosine, none, sine, none, one, none, graph.add("Neg", sine), none, cosine)
+    value = graph.add("Concat", *rows, axis=1)
+    graph.add("Reshape", value, graph.weight(np.array([-1, 3, 3], np.int64)), output="rotation")
+    graph.save(path, ["batch", 3, side, side], {"rotation": 3})
+    spec = InputSpec(colour="RGB", mean=(127.5,) * 3, std=(127.5,) * 3, size=(side, side))
+    return _card("tiny_pose", path, spec, role="pose")
+
+
 def _card(
     name: str,
     path: Path,
     spec: InputSpec,
     detector: DetectorSpec | None = None,
     embedder: EmbedderSpec | None = None,
+    *,
+    role: str = "",
 ) -> Card:
     return Card(
         name=name,
-        role="detector" if detector else "embedder",
+        role=role or ("detector" if detector else "embedder"),
         architecture="a few convolutions",
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -12,6 +12,8 @@ from frpipe.core.config import iter_settings
 from frpipe.core.held import FACES_HELD, HELD_COLUMNS, HELD_INSTEAD
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import IMAGE_COLUMNS, embedding_columns, face_columns, markdown
+from frpipe.stages.stage import stage_class
+from frpipe.stages.stage_docs import stage_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -35,6 +37,7 @@ TABLES = {
     ("outputs.md", "held"): lambda: markdown((*HELD_COLUMNS, FACES_HELD, HELD_INSTEAD)),
     ("outputs.md", "reasons"): _reasons,
     ("configuration.md", "settings"): _settings,
+    ("quality.md", "quality"): lambda: stage_tables(stage_class("quality")),
 }
 
 

@@ -377,8 +377,8 @@ def test_every_card_is_whole_and_honest() -> None:
     for card in Registry.default().cards().values():
         assert len(card.limits) > 40
         assert len(card.training_data) > 40
-        assert (card.detector is None) == (card.role == "embedder")
-        assert (card.embedder is None) == (card.role == "detector")
+        assert (card.detector is None) == (card.role != "detector")
+        assert (card.embedder is None) == (card.role != "embedder")
 
 
 SHARED = ("retinaface_mnet025", "scrfd_500m", "scrfd_2.5g", "yunet_n", "edgeface_xs_q")

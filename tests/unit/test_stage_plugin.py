@@ -98,6 +98,12 @@ def test_its_settings_and_version_are_part_of_the_recipe_and_change_no_vector(ho
     assert len({each.preprocessing_hash for each in recipes.values()}) == 1
 
 
+def test_a_package_that_brings_a_stage_of_our_name_is_refused(home: Frozen, tmp_path: Path) -> None:
+    point = {"frpipe.stages": {"quality": "frpipe_example.brightness:Brightness"}}
+    with installed.registered(tmp_path, point, "other"), pytest.raises(ConfigError, match="frpipe, other"):
+        load_config(None, ["stages.quality={}"])
+
+
 @pytest.mark.parametrize(
     ("setting", "message", "remedy"),
     [
@@ -291,23 +297,23 @@ def test_a_model_of_a_stage_is_a_card_of_its_role(home: Frozen, tmp_path: Path) 
     facts = {**card.model_dump(mode="json"), **facts}
     (home / "cards/tiny_quality.yaml").write_text(yaml.safe_dump(facts))
     (tmp_path / "quality_stage.py").write_text(QUALITY)
-    point = {"frpipe.stages": {"quality": "quality_stage:Quality"}}
+    point = {"frpipe.stages": {"usability": "quality_stage:Quality"}}
     with installed.registered(tmp_path / "installed", point, "quality", tmp_path):
-        spec = run_spec(config("stages.quality={}", ON), str(tmp_path / "out"))
+        spec = run_spec(config("stages.usability={}", ON), str(tmp_path / "out"))
         assert "tiny_quality" in {each.name for each in spec.models_of("locate")}
         assert "tiny_quality" not in {each.name for each in spec.models_of("embed")}
-        assert spec.named["quality model"].sha256 == card.sha256
-        assert spec.recipe.stages["quality"]["models"]["model"]["sha256"] == card.sha256
-        report = enrolled(home / "photos.csv", tmp_path / "out", "stages.quality={}", ON)
-        assert report.models["quality model"].startswith("tiny_quality")
+        assert spec.named["usability model"].sha256 == card.sha256
+        assert spec.recipe.stages["usability"]["models"]["model"]["sha256"] == card.sha256
+        report = enrolled(home / "photos.csv", tmp_path / "out", "stages.usability={}", ON)
+        assert report.models["usability model"].startswith("tiny_quality")
         faces = table(tmp_path / "out", "faces")
         assert faces["quality"].null_count == 0 and len(set(faces["quality"].to_pylist())) > 3
         with pytest.raises(ModelError, match="role embedder, not quality"):
-            config_ = config("stages.quality.model=tiny_embedder")
+            config_ = config("stages.usability.model=tiny_embedder")
             Models.of(config_)
         (home / "models/tiny_quality.onnx").unlink()
         with pytest.raises(ModelMissing):
-            run_spec(config("stages.quality={}"), str(tmp_path / "out"))
+            run_spec(config("stages.usability={}"), str(tmp_path / "out"))
 
 
 def test_a_stage_that_changes_crops_changes_vectors_and_their_hash(
@@ -396,7 +402,7 @@ class Settings(Section):
 
 
 class Quality(FaceStage):
-    name, version, section, roles = "quality", 1, Settings, {"model": "quality"}
+    name, version, section, roles = "usability", 1, Settings, {"model": "quality"}
     face_columns = (Column("quality", float32(), "how good it is"),)
 
     def process(self, batch):

@@ -40,6 +40,7 @@ from frpipe.stages.models import Models
 from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.quarantine.attempts import clear_attempts
 from frpipe.stages.run_spec import RunSpec
+from frpipe.stages.stage import stage_class
 
 Say = Callable[[str], None]
 
@@ -249,6 +250,17 @@ def report_facts(spec: RunSpec, plan: Partition, pools: Pools, launch: Launch) -
     }
 
 
+def _staged(spec: RunSpec, name: str) -> str:
+    """A further stage, its version, and its networks, those among them that it could have and has not."""
+    cards = spec.stage_cards.get(name, {})
+    roles = (
+        f"{setting}: {cards[setting].name if setting in cards else 'none'}"
+        for setting in stage_class(name).roles
+    )
+    words = ", ".join(roles)
+    return f"{name} {spec.recipe.stages[name]['version']}{f' ({words})' if words else ''}"
+
+
 def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
     held = ["held/"] if any(stage.get("holds") for stage in spec.recipe.stages.values()) else []
@@ -263,7 +275,7 @@ def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) ->
             f"columns   {', '.join(plan.extra.names) or 'none'} travel through",
             f"detector  {spec.detector.name} ({spec.detector.licence}), faces kept: {policy}",
             *(f"embedder  {card.name} ({card.licence})" for card in (spec.embedder, *spec.further)),
-            *((f"stages    {', '.join(f'{n} {v}' for n, v in stages.items())}",) if stages else ()),
+            *((f"stages    {', '.join(_staged(spec, name) for name in stages)}",) if stages else ()),
             *(f"{'pools' if pool is pools[0] else '':<10}{pool}" for pool in pools),
             f"output    {job.output}: {tables}, {counted(plan.parts, 'files')} each",
         ),

@@ -193,7 +193,9 @@ def enrolled(place: Path) -> str:
     def rows(names: list[str], sizes: list[float], scores: list[float]) -> pa.Table:
         boxes = {"box_x1": [0.0] * len(names), "box_y1": [0.0] * len(names)}
         boxes |= {"box_x2": sizes, "box_y2": sizes}
-        return pa.table({"image_id": names, **boxes, "pad_score": pa.array(scores, pa.float32())})
+        score = pa.array(scores, pa.float32())
+        kinds = ["print" if name == "fake" else "bona_fide" for name in names]
+        return pa.table({"image_id": names, "kind": kinds, **boxes, "pad_score": score})
 
     tables = {
         "images/part-000000.parquet": images,

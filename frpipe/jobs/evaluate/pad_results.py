@@ -143,17 +143,16 @@ def _enrolled(folder: Folder, columns: PadColumns) -> tuple[dict[str, Labels], l
     best = ordered[~ordered["image_id"].duplicated()].set_index("image_id")
     several = int(faces["image_id"].duplicated(keep=False).groupby(faces["image_id"]).any().sum())
     ids = texts(images["image_id"])
-    of_images = [name for name in columns.needed if name not in faces.columns]
-    missing = [name for name in of_images if name not in images.column_names]
+    # What both have is the manifest's: of a photo without a face only `images` knows it.
+    of_faces = [name for name in columns.needed if name == columns.score or name not in images.column_names]
+    missing = [name for name in of_faces if name not in faces.columns]
     if missing:
         raise ConfigError(
             f"the enroll output has no column {missing[0]!r}",
             f"enroll a manifest with that column; there are {', '.join(images.column_names)}",
         )
-    found = {
-        name: texts(images[name]) for name in (*of_images, columns.subject) if name in images.column_names
-    }
-    of_faces = [name for name in columns.needed if name in faces.columns]
+    of_images = [name for name in (*columns.needed, columns.subject) if name in images.column_names]
+    found = {name: texts(images[name]) for name in of_images}
     found |= {name: best[name].reindex(ids).fillna("").to_numpy(object) for name in of_faces}
     words = f"{counted(several, 'photos have')} several faces: the largest of each is the presentation"
     return found, [words] if several else []

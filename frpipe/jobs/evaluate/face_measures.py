@@ -69,7 +69,7 @@ class FaceMeasures:
         if missing:
             raise ConfigError(
                 f"the faces of the enroll output have no column {missing[0]!r} of numbers",
-                f"name one of {', '.join(known)}; the stage quality adds more (docs/stages.md)",
+                f"name one of {', '.join(known)}; the stage quality adds more (docs/quality.md)",
             )
 
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from frpipe.evaluation.number import Number
 
 Doubles = NDArray[np.float64]
-Task = Literal["verification", "identification"]
+Task = Literal["verification", "identification", "pad"]
 # roc: TAR over FMR.  det: FNMR over FMR.  open_roc: TPIR over FPIR.  open_det: FNIR over FPIR.  cmc: share of
 # mates within the rank, over the rank.  mated, nonmated: histograms, counts over the lower edges of bins of
-# similarity, the mated or non-mated scores (of searches: the mate's, and strangers' best).
-CurveName = Literal["roc", "det", "open_roc", "open_det", "cmc", "mated", "nonmated"]
+# similarity, the mated or non-mated scores (of searches: the mate's, and strangers' best).  edc:MEASURE,
+# edc_ideal: FNMR or FNIR over the fraction discarded.  pad_det, pad_det:SPECIES: BPCER over APCER, of the
+# worst species and of one.
+CurveName = str
 
 
 @dataclass(frozen=True, slots=True)

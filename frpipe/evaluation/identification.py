@@ -13,6 +13,7 @@ from frpipe.evaluation.curves import binned, det_series, roc_series
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series
 from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
+from frpipe.evaluation.quality import Judged, QualityMeasure, chosen_threshold
 from frpipe.evaluation.sample import NO_SCORE, Estimate, at_target, auc
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
@@ -30,12 +31,13 @@ class IdentificationQuestion:
     """What is asked of the searches.
 
     thresholds: similarities.  targets: of FPIR.  listed: candidates a list has at most; a rank beyond it says
-    nothing.
+    nothing.  quality: measures, whose values of the probes the trials have.
     """
 
     thresholds: Sequence[float] = ()
     targets: Sequence[float] = (0.1, 0.01, 0.001)
     listed: int = 1
+    quality: Sequence[QualityMeasure] = ()
 
     def estimates(self) -> list[Estimate]:
         """What a curve gives."""
@@ -47,6 +49,7 @@ class IdentificationQuestion:
     ) -> Evaluation:
         """Raises ScoresError: there are neither mated nor non-mated searches."""
         groups, skipped = by_group(trials)
+        judged = self._judged(trials)
         numbers = [
             *self._numbers(trials),
             *(number for group in groups for number in self._numbers(group.trials, **group.where)),
@@ -55,10 +58,10 @@ class IdentificationQuestion:
             name,
             "identification",
             _counts(trials),
-            [*numbers, *ratios(numbers, ("FPIR", "FNIR"))],
-            self._curves(trials),
+            [*numbers, *ratios(numbers, ("FPIR", "FNIR")), *(judged.numbers() if judged else ())],
+            {**self._curves(trials), **(judged.curves() if judged else {})},
             provenance,
-            [*warnings, *skipped],
+            [*warnings, *skipped, *(judged.warnings() if judged else ())],
         )
 
     def _numbers(self, trials: SearchTrials, **where: Any) -> Iterator[Number]:
@@ -81,6 +84,24 @@ class IdentificationQuestion:
         yield grid_number(curve, **where)
         yield from curve_numbers(curve, sample, [auc()], **where)
         yield from target_numbers("TPIR", curve, sample, self.targets, **where)
+
+    def _judged(self, trials: SearchTrials) -> Judged | None:
+        """The completed mated searches with the qualities of their probes; None: nobody asks for them."""
+        searches = trials.searches()
+        if not self.quality or not len(searches.rank):
+            return None
+        curve = roc(searches) if len(searches.strangers) else None
+        chosen = chosen_threshold(curve, "FPIR", self.targets, self.thresholds)
+        # In a closed set there is no threshold: a mate who is not first is a miss.
+        threshold, words = chosen or (NO_SCORE, "at rank 1: there is no threshold")
+        return Judged(
+            "FNIR",
+            (searches.rank != 1) | (searches.mate < threshold),
+            trials.persons()[trials.done_mated],
+            threshold,
+            words,
+            {measure: trials.quality[measure.column][trials.done_mated] for measure in self.quality},
+        )
 
     def _cmc(self, searches: Searches) -> list[tuple[int, Rate]]:
         if not len(searches.rank):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Better = Literal["high", "low"] | None
-Of = Literal["threshold", "FMR", "FPIR", "rank"] | None
+Of = Literal["threshold", "FMR", "FPIR", "rank", "score", "APCER", "discard"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,70 @@ MEASURES = (
         "TPIR",
     ),
     _high("CMC", "Cumulative match", "mated searches with the mate within the rank, at any score", "rank"),
+    Measure(
+        "EDC_gain",
+        "Gain of discarding",
+        "high",
+        "discard",
+        "area that a measure takes off error versus discard, of what an ideal one does; 0: as by chance",
+    ),
+    Measure(
+        "EDC_pAUC",
+        "Area under error versus discard",
+        "low",
+        "discard",
+        "of the error that is left, as trials of lowest quality are discarded, up to the fraction",
+    ),
+    Measure(
+        "FNMR_discard",
+        "FNMR after discards",
+        "low",
+        "discard",
+        "FNMR of what is left; a pair has the lower quality of its sides, the threshold stays",
+    ),
+    Measure(
+        "FNIR_discard",
+        "FNIR after discards",
+        "low",
+        "discard",
+        "FNIR of what is left; a search has the quality of its probe, the threshold stays",
+    ),
+    Measure(
+        "APCER",
+        "Attack presentation classification error rate",
+        "low",
+        "score",
+        "attacks of a species classified as bona fide / those with a response; in all: of the worst species",
+    ),
+    Measure(
+        "BPCER",
+        "Bona fide presentation classification error rate",
+        "low",
+        "score",
+        "bona fide presentations classified as attacks / those with a response",
+    ),
+    Measure(
+        "BPCER_fixed",
+        "BPCER at a fixed APCER",
+        "low",
+        "APCER",
+        "BPCER where the APCER of every species is at most the target: BPCER10, BPCER20, BPCER100",
+    ),
+    Measure("APNRR", "Attack presentation non-response rate", None, None, "attacks without a response / all"),
+    Measure(
+        "BPNRR",
+        "Bona fide presentation non-response rate",
+        "low",
+        None,
+        "bona fide presentations without a response / all",
+    ),
+    _low(
+        "IAPAR",
+        "Impostor attack presentation accept rate",
+        "attacks of a species classified as bona fide and matched / all; in all: of the worst species",
+    ),
+    _low("FRR_system", "FRR of the whole system", "bona fide presentations refused or not matched / all"),
+    _low("RIAPAR", "Relative IAPAR", "IAPAR of the worst species + FRR of the whole system"),
     *(
         _low(f"{name}_ratio", f"{name}, ratio", f"{name} of the group / {name} of the largest group")
         for name in ("FMR", "FNMR", "FPIR", "FNIR")

@@ -64,6 +64,8 @@ class Number:
             return self.measure
         if BY_NAME[self.measure].of == "threshold":
             return f"{self.measure} at similarity {self.at:g} (distance {1 - self.at:g})"
+        if BY_NAME[self.measure].of == "score":
+            return f"{self.measure} at score {self.at:g}"
         return f"{self.measure} at {self.at:g}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class SearchTrials:
     image: (p,) ids of the probes' photos.  truth: (p,) who it is.  failed: (p,), no face was found.  probe,
     subject, similarity: (c,) of the candidates: whose list, who, how alike.  enrolled: ids in the gallery.
     not_enrolled: ids whose enrolment failed.  groups: by column, (p,) labels; empty: of no group.
+    quality: by column of a measure, (p,) of the probe, higher better; NaN: not known.
     """
 
     image: Labels
@@ -38,6 +39,7 @@ class SearchTrials:
     enrolled: Labels
     not_enrolled: Labels
     groups: Mapping[str, Labels] = field(default_factory=dict)
+    quality: Mapping[str, Doubles] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -72,6 +74,7 @@ class SearchTrials:
             subject=self.subject[kept],
             similarity=self.similarity[kept],
             groups={column: labels[rows] for column, labels in self.groups.items()},
+            quality={column: values[rows] for column, values in self.quality.items()},
         )
 
     def searches(self) -> Searches:

@@ -14,6 +14,7 @@ from frpipe.evaluation.evaluation import CurveName, Evaluation, Series, Trial
 from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
+from frpipe.evaluation.quality import Judged, QualityMeasure, chosen_threshold
 from frpipe.evaluation.sample import Estimate, at_target, auc, eer
 from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
 from frpipe.metrics.clustered import clustered_rate
@@ -36,13 +37,14 @@ class VerificationQuestion:
 
     thresholds: similarities.  targets: of FMR.  training: comparisons that choose one more threshold, by
     accuracy, and are not scored.  chosen_on: comparisons, in folds of the same names, that choose the folds'
-    thresholds instead of those that are scored.
+    thresholds instead of those that are scored.  quality: measures, whose values the trials have.
     """
 
     thresholds: Sequence[float] = ()
     targets: Sequence[float] = (0.1, 0.01, 0.001)
     training: PairTrials | None = None
     chosen_on: PairTrials | None = None
+    quality: Sequence[QualityMeasure] = ()
 
     def estimates(self) -> list[Estimate]:
         """What a curve gives."""
@@ -53,6 +55,7 @@ class VerificationQuestion:
     ) -> Evaluation:
         """Of one kind of comparisons alone, what that kind gives; see `unmeasured`."""
         groups, skipped = by_group(trials)
+        judged = self._judged(trials)
         numbers = [
             *self._numbers(trials),
             *fold_numbers(trials, self.chosen_on),
@@ -62,10 +65,16 @@ class VerificationQuestion:
             name,
             "verification",
             _counts(trials),
-            [*numbers, *ratios(numbers, ("FMR", "FNMR"))],
-            _curves(trials, self.targets),
+            [*numbers, *ratios(numbers, ("FMR", "FNMR")), *(judged.numbers() if judged else ())],
+            {**_curves(trials, self.targets), **(judged.curves() if judged else {})},
             provenance,
-            [*warnings, *unmeasured(trials), *self._untrained(), *skipped],
+            [
+                *warnings,
+                *unmeasured(trials),
+                *self._untrained(),
+                *skipped,
+                *(judged.warnings() if judged else ()),
+            ],
             worst(trials),
         )
 
@@ -89,6 +98,23 @@ class VerificationQuestion:
         yield number("d_prime", spread, **where)  # type: ignore[arg-type]
         yield from curve_numbers(curve, sample, [auc(), eer()], **where)
         yield from target_numbers("TAR", curve, sample, self.targets, trials.distinct_nonmated, **where)
+
+    def _judged(self, trials: PairTrials) -> Judged | None:
+        """The completed mated comparisons with their qualities; None: nobody asks for them."""
+        if not self.quality:
+            return None
+        curve = roc(trials.scores().completed()) if both_kinds(trials) else None
+        chosen = chosen_threshold(curve, "FMR", self.targets, self.thresholds, trials.distinct_nonmated)
+        some = trials.mated & trials.completed
+        if chosen is None or not some.any():
+            return None
+        return Judged(
+            "FNMR",
+            trials.similarity[some] < chosen[0],
+            trials.person_a[some],
+            *chosen,
+            {measure: trials.quality[measure.column][some] for measure in self.quality},
+        )
 
     def _untrained(self) -> list[str]:
         if self.training is None or both_kinds(self.training):

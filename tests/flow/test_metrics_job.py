@@ -43,7 +43,8 @@ def features(photos: list[list[Path]], place: Path) -> Path:
     second = [person[1] for person in photos] + [person[0] for person in photos[PEOPLE:]] + [broken]
     names = [photo.parent.name for photo in second[:-1]] + [photos[0][0].parent.name]
     shifts = [("day", "night")[n % 2] for n in range(len(second))]
-    manifest = write_manifest(place / "probes.csv", second, subject_id=names, shift=shifts)
+    kinds = [("bona_fide", "print", "replay")[n % 3] for n in range(len(second))]
+    manifest = write_manifest(place / "probes.csv", second, subject_id=names, shift=shifts, kind=kinds)
     job("enroll", "--manifest", manifest, "--output", place / "probes", *ONE_EACH)
     return place / "probes"
 
@@ -142,6 +143,34 @@ class TestVerification:
         job("metrics", "verification", *words, "--thumbnails")
         assert "data:image/jpeg" in (place / "shown/report.html").read_text()
 
+    def test_measures_of_the_compared_faces_are_judged(
+        self, verified: Path, features: Path, place: Path
+    ) -> None:
+        words = ("--results", verified, "--output", place / "quality", "--quality", "norm,sharpness:low")
+        said = job("metrics", "verification", *words)
+        assert "evaluating" in said
+        bins = [n for n in numbers(place / "quality") if n["column"] == "sharpness"]
+        mated = number(place / "quality", "FNMR")["trials"]
+        assert sum(n["trials"] for n in bins) == mated
+        # The worse side of a pair, where low is better, is the one of the larger value.
+        (most,) = (
+            duckdb.sql(f"""SELECT max(greatest(x.sharpness, y.sharpness)) FROM '{verified}/pairs/*.parquet' p
+            JOIN '{features}/faces/*.parquet' x ON x.image_id = p.a
+            JOIN '{features}/faces/*.parquet' y ON y.image_id = p.b
+            WHERE x.subject_id = y.subject_id""").fetchall()[0]
+        )
+        assert bins[-1]["group"].endswith(f"to {most:.4g}")
+        assert {n["group"] for n in numbers(place / "quality") if n["measure"] == "EDC_gain"} == {
+            "norm", "sharpness",
+        }  # fmt: skip
+
+    def test_a_measure_that_is_not_there_is_named(self, verified: Path, place: Path) -> None:
+        words = ("verification", "--results", verified, "--output", place / "x", "--quality", "sharpnes")
+        said = job("metrics", *words, code=2)
+        assert "no column 'sharpnes' of numbers" in said and "sharpness" in said
+        twice = ("verification", "--results", verified, "--output", place / "x", "--quality", "norm,norm:low")
+        assert "names a column twice" in job("metrics", *twice, code=2)
+
     def test_a_column_that_is_not_there_is_named(self, verified: Path, place: Path) -> None:
         words = ("verification", "--results", verified, "--output", place / "x", "--by", "shfit")
         said = job("metrics", *words, code=2)
@@ -183,5 +212,45 @@ class TestIdentification:
         assert number(found, "FNIR")["count"] == misses
         assert number(found, "FPIR")["count"] == alarms
 
+    def test_measures_of_the_probes_are_judged(self, place: Path, found: Path) -> None:
+        words = ("--results", place / "found", "--output", place / "judged", "--quality", "norm")
+        job("metrics", "identification", *words)
+        bins = [n for n in numbers(place / "judged") if n["column"] == "norm"]
+        assert {n["measure"] for n in bins} == {"FNIR"}
+        assert sum(n["trials"] for n in bins) == number(found, "FNIR")["trials"]
+
     def test_ranks_go_as_far_as_the_lists(self, found: Path) -> None:
         assert [n["at"] for n in numbers(found) if n["measure"] == "CMC"] == [1, 2, 5]
+
+
+class TestPad:
+    """No stage of attack detection is needed: any column of faces may stand in for its score."""
+
+    def test_photos_of_an_enroll_output_are_presentations(self, features: Path, place: Path) -> None:
+        words = ("--scores", features, "--score", "sharpness", "--label", "kind", "--threshold", 100)
+        job("metrics", "pad", *words, "--output", place / "pad")
+        found = {(n["measure"], n["group"]): n for n in numbers(place / "pad")}
+        kinds = dict(
+            duckdb.sql(f"SELECT kind, count(*) FROM '{features}/images/*.parquet' GROUP BY 1").fetchall()
+        )
+        passed = dict(
+            duckdb.sql(f"""SELECT kind, count(*) FILTER (sharpness >= 100)
+                FROM '{features}/faces/*.parquet' GROUP BY 1""").fetchall()
+        )
+        for kind in ("print", "replay"):
+            assert found["APCER", kind]["count"] == passed[kind]
+            assert found["APNRR", kind]["trials"] == kinds[kind]
+        assert found["BPNRR", None]["trials"] == kinds["bona_fide"]
+        # The photo that was cut short had no response.
+        lost = found["BPNRR", None]["count"] + found["APNRR", None]["count"]
+        assert lost == 1
+        assert "Presentation attack detection" in (place / "pad/report.html").read_text()
+
+    def test_an_output_without_such_scores_is_refused(self, features: Path, place: Path) -> None:
+        words = ("pad", "--scores", features, "--label", "kind", "--output", place / "none")
+        assert "no column 'pad_score'" in job("metrics", *words, code=6)
+        assert not (place / "none").exists()
+
+    def test_a_list_that_is_not_there_is_refused(self, place: Path) -> None:
+        words = ("pad", "--scores", place / "nowhere.csv", "--output", place / "none")
+        assert "nowhere.csv" in job("metrics", *words, code=3)

@@ -4,6 +4,7 @@
     frpipe run metrics verification --results small/ large/ --names small large --output comparison/
     frpipe run metrics identification --results found/ --output report/ --card 0.01
     frpipe run metrics all-pairs --gallery people.gallery --output report/
+    frpipe run metrics pad --scores scores.csv --output report/
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/metrics.py verification --results s3://... --output s3://...
 
@@ -29,10 +30,12 @@ from frpipe.cli.job_options import (
     job_parser,
     runtime_of,
 )
+from frpipe.cli.metrics_pad import add_pad
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
+    from frpipe.evaluation.quality import QualityMeasure
     from frpipe.jobs.evaluate.all_pairs.job import AllPairs
     from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
 
@@ -42,6 +45,7 @@ examples:
   --results a/ b/ --names small large --output report/      two embedders on the same list of pairs
   --results verified/ --output report/ --by department      the same of each department
   --results verified/ --output report/ --card 0.0001        and a threshold card for FMR 0.0001
+  --results verified/ --output report/ --quality sharpness,norm    which measure finds the bad photos?
 
 The list of pairs needs a column that says which are mated, or photos that were enrolled with subject_id. A
 column of folds gives the accuracy over folds; pairs of a fold called train choose a threshold and are not
@@ -60,6 +64,7 @@ examples:
   --results found/ --output report/                         FNIR, FPIR at the run's threshold, TPIR, CMC
   --results found/ --output report/ --card 0.01             and a threshold card for FPIR 0.01
   --results found/ --output report/ --enrolled staff/       people who failed to enrol count in the gallery
+  --results found/ --output report/ --quality sharpness     FNIR as the worst probes are discarded
 
 The probes must have been enrolled with subject_id. A search is mated if that person is in the gallery."""
 
@@ -84,13 +89,24 @@ def _verification(options: argparse.Namespace) -> VerificationMetrics:
     from frpipe.jobs.evaluate.pair_results import PairColumns
 
     columns = PairColumns(options.mated, options.fold, by=options.by)
-    return VerificationMetrics(_asked(options), columns, options.thresholds_from, _say)
+    return VerificationMetrics(_asked(options), columns, options.thresholds_from, _say, _quality(options))
 
 
 def _identification(options: argparse.Namespace) -> IdentificationMetrics:
     from frpipe.jobs.evaluate.job import IdentificationMetrics
 
-    return IdentificationMetrics(_asked(options), options.enrolled, _say)
+    return IdentificationMetrics(_asked(options), options.enrolled, _say, _quality(options))
+
+
+def _quality(options: argparse.Namespace) -> list[QualityMeasure]:
+    from frpipe.core.errors import ConfigError
+    from frpipe.evaluation.quality import QualityMeasure
+
+    measures = [QualityMeasure.parse(text) for text in (options.quality or "").split(",") if text.strip()]
+    doubled = len(measures) - len({measure.column for measure in measures})
+    if doubled:
+        raise ConfigError("--quality names a column twice", "name each column once")
+    return measures
 
 
 def _all_pairs(options: argparse.Namespace) -> AllPairs:
@@ -154,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="list them with their photos: treat the page as you treat the photos",
     )
+    _add_quality(pairs, "the compared faces")
     pairs.set_defaults(job=_verification)
     searches = _task(tasks, "identification", "results of the job identify", _IDENTIFICATION, "FPIR")
     searches.add_argument(
@@ -161,9 +178,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="the enroll output that the gallery was made from: its people count, enrolled or not",
     )
+    _add_quality(searches, "the probes")
     searches.set_defaults(job=_identification)
     _add_all_pairs(tasks)
+    add_pad(tasks, _say)
     return parser
+
+
+def _add_quality(parser: argparse.ArgumentParser, whose: str) -> None:
+    parser.add_argument(
+        "--quality",
+        metavar="COLUMN[,COLUMN...]",
+        help=f"measures of {whose}, columns of the enroll output: error versus discard, and errors by bin; "
+        "COLUMN:low where low is better, COLUMN:zero where near zero is, as of columns in _deg",
+    )
 
 
 def _add_all_pairs(tasks: Any) -> None:

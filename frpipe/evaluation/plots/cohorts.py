@@ -11,8 +11,9 @@ from frpipe.evaluation.number import Number
 from frpipe.evaluation.plots.text import taken_at
 
 _MOST_SHOWN, _MOST_PARTS = 30, 3
-_ERRORS = ("FMR", "FNMR", "FPIR", "FNIR")
+_ERRORS = ("FMR", "FNMR", "FPIR", "FNIR", "APCER", "BPCER")
 _TARGETS = ("TAR", "TPIR")
+_LENIENT_FIRST = {"FMR", "FPIR", "APCER"}
 _ORDER = {measure.name: place for place, measure in enumerate(MEASURES)}
 # A measure, and which of a system's thresholds, targets or ranks it was taken at.
 _Key = tuple[str, int]
@@ -89,7 +90,7 @@ def _keyed(evaluation: Evaluation, column: str) -> dict[_Key, dict[str, Number]]
     numbers = [n for n in evaluation.numbers if n.column == column]
     for number in numbers:
         ats = {n.at for n in numbers if n.measure == number.measure and n.at is not None}
-        same = sorted(ats, reverse=BY_NAME[number.measure].of in {"FMR", "FPIR"})
+        same = sorted(ats, reverse=BY_NAME[number.measure].of in _LENIENT_FIRST)
         key = (number.measure, same.index(number.at) if number.at is not None else 0)
         found.setdefault(key, {})[str(number.group)] = number
     return found

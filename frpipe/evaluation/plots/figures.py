@@ -8,8 +8,10 @@ from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.plots.area import area_plots
 from frpipe.evaluation.plots.cmc import cmc_plots
+from frpipe.evaluation.plots.discard import discard_plots
 from frpipe.evaluation.plots.forest import forest_plots
 from frpipe.evaluation.plots.plot import Plot
+from frpipe.evaluation.plots.presentation import presentation_plots
 from frpipe.evaluation.plots.rates import rate_curves
 from frpipe.evaluation.plots.scores import score_histograms
 
@@ -29,13 +31,15 @@ def figures(evaluations: Sequence[Evaluation]) -> list[Plot]:
         *rate_curves(evaluations),
         *score_histograms(evaluations),
         *cmc_plots(evaluations),
+        *presentation_plots(evaluations),
+        *discard_plots(evaluations),
         *forest_plots(evaluations),
     ]
 
 
 def one_task(evaluations: Sequence[Evaluation]) -> None:
-    """Raises ConfigError: verification beside identification."""
+    """Raises ConfigError: verification beside identification, for example."""
     if len({e.task for e in evaluations}) > 1:
         raise ConfigError(
-            "verification and identification cannot stand on one page", "make a page for each task"
+            "evaluations of different tasks cannot stand on one page", "make a page for each task"
         )

@@ -20,7 +20,7 @@ from frpipe.evaluation.plots.style import DIM, canvas, look
 from frpipe.evaluation.plots.text import between, shown, target
 
 _ROW, _GAP = 17.0, 0.6
-_OF_TASK = {"verification": "TAR", "identification": "TPIR"}
+_OF_TASK = {"verification": "TAR", "identification": "TPIR", "pad": "BPCER_fixed"}
 _SCALED_FROM = 30.0
 
 

@@ -68,12 +68,23 @@ def threshold(similarity: float) -> str:
     return f"similarity ≥ {fixed(similarity, 4)}, distance ≤ {fixed(1 - similarity, 4)}"
 
 
+def score(value: float) -> str:
+    """A threshold of presentation attack detection."""
+    if not math.isfinite(value):
+        return "nothing is bona fide" if value > 0 else "everything is bona fide"
+    return f"score ≥ {fixed(value, 4)}"
+
+
 def taken_at(measure: Measure, at: float | None) -> str:
     """What a measure was taken at, as in "FMR ≤ 0.001"; "" where it is taken at nothing."""
     if at is None or measure.of is None:
         return ""
     if measure.of == "threshold":
         return threshold(at)
+    if measure.of == "score":
+        return score(at)
+    if measure.of == "discard":
+        return f"{at:.0%} discarded"
     return f"rank {at:g}" if measure.of == "rank" else f"{measure.of} ≤ {target(at)}"
 
 

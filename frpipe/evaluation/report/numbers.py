@@ -9,7 +9,7 @@ from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.measures import BY_NAME, MEASURES
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.plots.cohorts import Cohort, Part, cohorts
-from frpipe.evaluation.plots.text import between, shown, taken_at, threshold
+from frpipe.evaluation.plots.text import between, score, shown, taken_at, threshold
 from frpipe.evaluation.report.parts import by_system
 
 _Key = tuple[int, int, float]
@@ -73,7 +73,7 @@ def details(number: Number, known: float | None = None) -> Iterator[str]:
         yield f"{number.count:,} of {number.trials:,}"
     similarity = number.at if BY_NAME[number.measure].of == "threshold" else number.threshold
     if similarity is not None and similarity != known:
-        yield threshold(similarity)
+        yield (score if BY_NAME[number.measure].of == "APCER" else threshold)(similarity)
     level = None if number.level is None else f"{number.level:.4g} confidence"
     for said in (", ".join(filter(None, (level, number.method))), number.support, number.note):
         if said:

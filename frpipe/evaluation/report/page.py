@@ -35,6 +35,9 @@ _TAKEN = {
     "FMR": "at a target FMR",
     "FPIR": "at a target FPIR",
     "rank": "at a rank",
+    "score": "at a threshold of the score",
+    "APCER": "at a fixed APCER",
+    "discard": "after a fraction is discarded",
 }
 
 
@@ -160,12 +163,18 @@ def definitions_section(evaluations: Sequence[Evaluation]) -> str:
         for m in MEASURES
         if m.name in used
     )
+    pad = (
+        "A presentation is classified as bona fide when score ≥ threshold. Rates go with their counts. "
+        "Insufficient data: a species has fewer than 3 / target attacks. Even without any error so few could "
+        "not show that its APCER is so low."
+    )
     rule = (
         "Accept when similarity ≥ threshold, which is distance ≤ 1 − threshold. Rates go with their counts. "
         "Insufficient data: fewer than 3 / target non-mated trials. Even without any error so few could not "
         "show that the rate is so low."
     )
-    return f'<div class="card"><p>{rule}</p><dl>{items}</dl></div>'
+    said = pad if evaluations[0].task == "pad" else rule
+    return f'<div class="card"><p>{said}</p><dl>{items}</dl></div>'
 
 
 def provenance_section(evaluations: Sequence[Evaluation]) -> str:

@@ -15,11 +15,16 @@ from frpipe.evaluation.report.differences import change, verdict
 from frpipe.evaluation.report.numbers import details, name_of
 from frpipe.evaluation.report.parts import system
 
-_TASKS = {"verification": "verification (one to one)", "identification": "identification (one to many)"}
-_AT_TARGET = {"verification": "TAR", "identification": "TPIR"}
+_TASKS = {
+    "verification": "verification (one to one)",
+    "identification": "identification (one to many)",
+    "pad": "presentation attack detection",
+}
+_AT_TARGET = {"verification": "TAR", "identification": "TPIR", "pad": "BPCER_fixed"}
 _TILES = {
     "verification": ("EER", "AUC_exact", "FMR", "FNMR", "accuracy", "folds_accuracy"),
     "identification": ("CMC", "FPIR", "FNIR"),
+    "pad": ("APCER", "BPCER", "IAPAR", "BPNRR"),
 }
 _WORDS = {
     "nonmated": "non-mated",

@@ -16,6 +16,8 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.cards import CONFIDENCE, threshold_card
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.pairs import PairTrials
+from frpipe.evaluation.presentations import PadTrials
+from frpipe.evaluation.quality import QualityMeasure
 from frpipe.evaluation.targets import usual
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.io.output import run
@@ -23,6 +25,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.evaluate.output import MetricsOutput, report_text
+from frpipe.jobs.evaluate.pad_results import PadResults
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
 from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.evaluate.systems import System, Trials, compared, named, worst_pictures
@@ -34,7 +37,7 @@ from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
-R = TypeVar("R", PairResults, SearchResults)
+R = TypeVar("R", PairResults, SearchResults, PadResults)
 FMR_TARGETS = (0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 FPIR_TARGETS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
 TRAINING = "train"
@@ -93,13 +96,15 @@ class VerificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/verify.py.
 
     columns: of the lists of pairs.  chosen_on: a result of pairs in folds of the same names, whose thresholds
-    score these.  `run` raises OutputError, ConfigError, ScoresError: see the parts that it is made of.
+    score these.  quality: measures of the compared faces.  `run` raises OutputError, ConfigError,
+    ScoresError: see the parts that it is made of.
     """
 
     asked: Asked
     columns: PairColumns
     chosen_on: str | None = None
     say: Say = lambda _: None
+    quality: Sequence[QualityMeasure] = ()
 
     @property
     def runtime(self) -> Runtime:
@@ -110,20 +115,23 @@ class VerificationMetrics(Startable[ReportResult]):
         """The output folder, if what was asked makes sense."""
         if self.chosen_on is not None:
             refuse_relative("--thresholds-from", self.chosen_on)
-        return _place(self.asked)
+        return evaluation_place(self.asked)
 
     def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[PairResults]:
         """The evaluation. Reads the results."""
         chooser = PairResults.open(self.chosen_on, self.columns) if self.chosen_on else None
-        results = [PairResults.open(uri, self.columns) for uri in _told(self.asked, self.say)]
+        results = [
+            PairResults.open(uri, self.columns).measured(self.quality) for uri in told(self.asked, self.say)
+        ]
         task = {
             "task": "verification",
             "columns": asdict(self.columns),
             "chosen_on": chooser.digest if chooser else None,
+            **_quality(self.quality),
         }
 
         def evaluated(name: str, found: PairResults) -> System:
-            return _pair_system(name, found, self.asked, chooser)
+            return _pair_system(name, found, self.asked, chooser, self.quality)
 
         return EvaluationPlan(self.asked, out, results, task, evaluated, self.say)
 
@@ -132,13 +140,15 @@ class VerificationMetrics(Startable[ReportResult]):
 class IdentificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/identify.py.
 
-    enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  `run` raises
-    OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is made of.
+    enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  quality: measures
+    of the probes.  `run` raises OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is
+    made of.
     """
 
     asked: Asked
     enrolled: str | None = None
     say: Say = lambda _: None
+    quality: Sequence[QualityMeasure] = ()
 
     @property
     def runtime(self) -> Runtime:
@@ -149,7 +159,7 @@ class IdentificationMetrics(Startable[ReportResult]):
         """The output folder, if what was asked makes sense."""
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
-        return _place(self.asked)
+        return evaluation_place(self.asked)
 
     def ended(self, out: Folder) -> ReportResult | None:
         """The stored report. A compaction may have taken the searched version since: who was in it is not
@@ -166,18 +176,18 @@ class IdentificationMetrics(Startable[ReportResult]):
 
     def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[SearchResults]:
         """The evaluation. Reads the results."""
-        uris = _told(self.asked, self.say)
-        results = [SearchResults.open(uri, self.asked.by, self.enrolled) for uri in uris]
+        uris = told(self.asked, self.say)
+        results = [SearchResults.open(uri, self.asked.by, self.enrolled, self.quality) for uri in uris]
 
         def evaluated(name: str, found: SearchResults) -> System:
-            return _search_system(name, found, self.asked)
+            return _search_system(name, found, self.asked, self.quality)
 
         return EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
 
     @property
     def _task(self) -> dict[str, Any]:
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
-        return {"task": "identification", "enrolled": enrolled}
+        return {"task": "identification", "enrolled": enrolled, **_quality(self.quality)}
 
 
 @dataclass
@@ -271,7 +281,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
         return named(self.asked.results, self.asked.names)
 
 
-def _place(asked: Asked) -> Folder:
+def evaluation_place(asked: Asked) -> Folder:
     """The output folder. Refuses all that can be refused before anything is read."""
     asked.check()
     for uri in asked.results:
@@ -280,7 +290,7 @@ def _place(asked: Asked) -> Folder:
     return output_place(asked.output)
 
 
-def _told(asked: Asked, say: Say) -> Iterator[str]:
+def told(asked: Asked, say: Say) -> Iterator[str]:
     """The results, each of which is said to be read."""
     for uri, name in zip(asked.results, named(asked.results, asked.names), strict=True):
         say(f"{name}: reading")
@@ -292,13 +302,25 @@ def _identity(asked: Asked, results: Sequence[str], task: dict[str, Any]) -> dic
     return {"job": "metrics", "version": _VERSION, "results": [*results], **asked.options(), **task}
 
 
-def _pair_system(name: str, found: PairResults, asked: Asked, chooser: PairResults | None) -> System:
+def _quality(measures: Sequence[QualityMeasure]) -> dict[str, Any]:
+    """As part of an identity; nothing where there are none, as before there were any."""
+    return {"quality": [asdict(measure) for measure in measures]} if measures else {}
+
+
+def _pair_system(
+    name: str,
+    found: PairResults,
+    asked: Asked,
+    chooser: PairResults | None,
+    quality: Sequence[QualityMeasure],
+) -> System:
     trials, training = _without_training(found.trials)
     question = VerificationQuestion(
-        _each_once(found.threshold, *asked.thresholds),
-        _each_once(*asked.targets) or usual(FMR_TARGETS, trials.distinct_nonmated),
+        each_once(found.threshold, *asked.thresholds),
+        each_once(*asked.targets) or usual(FMR_TARGETS, trials.distinct_nonmated),
         training=training,
         chosen_on=_without_training(chooser.trials)[0] if chooser else None,
+        quality=quality,
     )
     provenance = {**found.provenance, **({"chosen_on": chooser.digest} if chooser else {})}
     evaluation = question.answer(name, trials, provenance, found.warnings)
@@ -315,18 +337,21 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
     return trials.some(~mask), trials.some(mask)
 
 
-def _search_system(name: str, found: SearchResults, asked: Asked) -> System:
+def _search_system(
+    name: str, found: SearchResults, asked: Asked, quality: Sequence[QualityMeasure]
+) -> System:
     own = () if found.threshold is None else (found.threshold,)
     question = IdentificationQuestion(
-        _each_once(*own, *asked.thresholds),
-        _each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
+        each_once(*own, *asked.thresholds),
+        each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
         listed=found.listed,
+        quality=quality,
     )
     evaluation = question.answer(name, found.trials, found.provenance, found.warnings)
     return System(evaluation, found.trials, question.estimates(), found.features)
 
 
-def _each_once(*numbers: float) -> tuple[float, ...]:
+def each_once(*numbers: float) -> tuple[float, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
@@ -340,8 +365,10 @@ def _cards(asked: Asked, systems: Sequence[System], created: datetime) -> dict[s
     return found
 
 
-def _curve(trials: Trials) -> Curve:
+def _curve(trials: Trials | PadTrials) -> Curve:
     """Of trials that a card may take as independent: no pair of photos twice."""
     if isinstance(trials, PairTrials):
         return roc(trials.distinct().scores().completed(), one_kind=True)
+    if isinstance(trials, PadTrials):
+        raise ConfigError("there is no threshold card of presentations", "leave --card away")
     return search_roc(trials.searches(), one_kind=True)

@@ -13,7 +13,9 @@ from frpipe.core.threshold import ThresholdCard, both_forms
 from frpipe.evaluation.difference import Difference
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.number import Number
+from frpipe.evaluation.pad import SPECIES
 from frpipe.evaluation.plots.figures import Plot, figures
+from frpipe.evaluation.quality import COLUMN as QUALITY
 from frpipe.evaluation.report.page import page
 from frpipe.evaluation.tables import as_json, curves_table, differences_table, numbers_table
 from frpipe.io.output import run
@@ -22,9 +24,32 @@ from frpipe.io.storage.folder import Folder
 
 PAGE = "report.html"
 NUMBERS = "numbers.json"
-_TITLES = {"verification": "Verification", "identification": "Identification"}
+_TITLES = {
+    "verification": "Verification",
+    "identification": "Identification",
+    "pad": "Presentation attack detection",
+}
 # What a report's text names, of each system.
-_HEADLINES = ("accuracy", "EER", "AUC_exact", "folds_accuracy", "TAR", "TPIR", "CMC")
+_HEADLINES = (
+    "accuracy",
+    "EER",
+    "AUC_exact",
+    "folds_accuracy",
+    "TAR",
+    "TPIR",
+    "CMC",
+    "APCER",
+    "BPCER",
+    "BPCER_fixed",
+    "APNRR",
+    "BPNRR",
+    "IAPAR",
+)
+# The same of each group of these columns.
+_OF_GROUPS = {SPECIES: ("APCER", "IAPAR"), QUALITY: ("EDC_gain",)}
+
+# Whose note says of which species they are.
+_NOTED = ("APCER", "BPCER_fixed", "IAPAR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +141,19 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def _is_headline(number: Number) -> bool:
-    return number.measure in _HEADLINES and number.column is None
+    if number.column is not None:
+        return number.measure in _OF_GROUPS.get(number.column, ())
+    return number.measure in _HEADLINES
 
 
 def _headline(number: Number) -> str:
+    title = number.title if number.group is None else f"{number.title}, {number.group}"
     if number.value is None:
-        return f"{number.title}: {number.note}"
+        return f"{title}: {number.note}"
     between = f" [{number.low:.4g}, {number.high:.4g}]" if number.low is not None else ""
     counts = f" ({number.count:,} of {number.trials:,})" if number.trials else ""
-    return f"{number.title}: {number.value:.4g}{between}{counts}"
+    said = f"; {number.note}" if number.measure in _NOTED and number.note else ""
+    return f"{title}: {number.value:.4g}{between}{counts}{said}"
 
 
 def file_name(name: str) -> str:

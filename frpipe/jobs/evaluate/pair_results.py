@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,16 @@ from frpipe.core.text import alike
 from frpipe.core.text_column import canonical_column
 from frpipe.core.truths import truth
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
+from frpipe.evaluation.quality import QualityMeasure
 from frpipe.evaluation.sample import numbered
 from frpipe.io.output import run
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.evaluate.face_measures import FaceMeasures
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.verify.job import PAIRS
 from frpipe.jobs.verify.schema import UNKNOWN_FACE, UNKNOWN_IMAGE
+from frpipe.metrics.discard import pair_quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,25 @@ class PairResults:
         }
         threshold = float(report["threshold"]["similarity"])
         return cls(uri, trials, threshold, str(report["features"]), digest, provenance, warnings)
+
+    def measured(self, measures: Sequence[QualityMeasure]) -> PairResults:
+        """With the qualities of pairs, the lower of both sides. Raises what `FaceMeasures` does."""
+        if not measures:
+            return self
+        sides, facts = (self.trials.a, self.trials.b), self.provenance
+        found = FaceMeasures(
+            self.features,
+            [measure.column for measure in measures],
+            np.concatenate(sides),
+            str(facts["faces"]),
+            str(facts["feature_run"]),
+        )
+        values = [found.of(side) for side in sides]
+        quality = {
+            measure.column: pair_quality(*(measure.quality(side[measure.column]) for side in values))
+            for measure in measures
+        }
+        return replace(self, trials=replace(self.trials, quality=quality))
 
 
 class _Reading:

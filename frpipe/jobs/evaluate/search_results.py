@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,17 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.evaluation.pairs import Labels
+from frpipe.evaluation.quality import QualityMeasure
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
 from frpipe.io.output import run
+from frpipe.jobs.evaluate.face_measures import FaceMeasures
 from frpipe.jobs.evaluate.pair_results import alike_ids, finished, listed_rows, texts
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.identify.worker import PROBES
 from frpipe.jobs.recorded_version import RecordedVersion
+from frpipe.metrics.scores import Doubles
 
 _FACTS = ("embedder_hash", "preprocessing_hash", "score", "candidates")
 
@@ -43,9 +46,16 @@ class SearchResults:
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, uri: str, by: Sequence[str] = (), enrolled: str | None = None) -> SearchResults:
+    def open(
+        cls,
+        uri: str,
+        by: Sequence[str] = (),
+        enrolled: str | None = None,
+        quality: Sequence[QualityMeasure] = (),
+    ) -> SearchResults:
         """by: columns of the probes' manifest, whose labels make groups.  enrolled: the enroll output that
         the gallery was made from, whose people count even where none of their photos could be enrolled.
+        quality: measures of the probes' faces.
 
         Raises OutputError: it is no finished result; GalleryError: the version that was searched is gone, or
         another one bears its number; ConfigError: it is not known who any probe is, or who failed to enrol.
@@ -60,6 +70,7 @@ class SearchResults:
         table, people = listed_rows(folder, PROBES), _people(report, searched)
         blank = np.setdiff1d(_wanted(enrolled), people) if enrolled else people[:0]
         trials, warnings = _trials(table, people, blank, by, str(report["probes_from"]))
+        trials = replace(trials, quality=_qualities(table, quality, str(report["probes_from"])))
         warnings += [searched.warning] if searched and searched.warning else []
         digest = run.digest(folder)
         named = searched.id.as_dict("gallery_") if searched else {}
@@ -71,7 +82,11 @@ class SearchResults:
 
 
 def _trials(
-    table: pa.Table, people: Labels, blank: Labels, by: Sequence[str], features: str
+    table: pa.Table,
+    people: Labels,
+    blank: Labels,
+    by: Sequence[str],
+    features: str,
 ) -> tuple[SearchTrials, list[str]]:
     named = table["probe_subject_id"].is_valid().to_numpy(zero_copy_only=False)
     if not named.any():
@@ -98,6 +113,17 @@ def _trials(
     unscored = int(np.count_nonzero(~scored))
     words = [f"{counted(unscored, 'candidates have')} no score: left out"] if unscored else []
     return trials.some(named), [*_warnings(trials, named), *words, *alike_ids(truth, people, blank)]
+
+
+def _qualities(table: pa.Table, measures: Sequence[QualityMeasure], features: str) -> dict[str, Doubles]:
+    """By measure (p,) of the faces of probes whose person is known; NaN where there is none."""
+    if not measures:
+        return {}
+    known = table.filter(table["probe_subject_id"].is_valid())
+    faces, images = texts(known["face_id"]), texts(known["image_id"])
+    names = np.where(faces == "", images, faces)
+    values = FaceMeasures(features, [one.column for one in measures], names, "largest").of(names)
+    return {one.column: one.quality(values[one.column]) for one in measures}
 
 
 def _groups(images: Labels, by: Sequence[str], features: str) -> dict[str, Labels]:

@@ -12,6 +12,7 @@ from frpipe.evaluation.compare import differences, judged
 from frpipe.evaluation.difference import Difference
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
+from frpipe.evaluation.presentations import PadTrials
 from frpipe.evaluation.sample import Estimate, numbered
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.jobs.dedup.source import FeatureSource
@@ -30,7 +31,7 @@ class System:
     output that holds its photos."""
 
     evaluation: Evaluation
-    trials: Trials
+    trials: Trials | PadTrials
     estimates: Sequence[Estimate]
     features: str
 
@@ -50,10 +51,12 @@ def named(results: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def compared(systems: Sequence[System]) -> list[Difference]:
-    """Each system with the first, on the trials that both completed."""
+    """Each system with the first, on the trials that both completed; of presentations none."""
     found: list[Difference] = []
     measures = (len(systems) - 1) * len(systems[0].estimates)
     for first, second in ((systems[0], other) for other in systems[1:]):
+        if isinstance(first.trials, PadTrials) or isinstance(second.trials, PadTrials):
+            continue
         mine, theirs = _shared(first.trials, second.trials)
         found += differences(
             (first.evaluation.name, mine.sample()),

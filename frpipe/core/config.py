@@ -468,6 +468,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _apply(data: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
+    stages = data.get("stages")
+    # The short form amends the long one that is there: that of a run which is replayed, or of the file.
+    if keys[0] in plugins.BUILT_IN[plugins.STAGES] and isinstance(stages, dict) and keys[0] in stages:
+        keys = ["stages", *keys]
     if not equals or not all(keys):
         raise ConfigError(f"--set {override!r} is not key=value", "for example --set detect.policy=largest")
     try:

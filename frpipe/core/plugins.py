@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STAGES = "frpipe.stages"
 # frpipe's own, by group and name.
-BUILT_IN = {STAGES: {"quality": "frpipe.stages.quality.stage:Quality"}}
+BUILT_IN = {STAGES: {"pad": "frpipe.stages.pad.stage:Pad", "quality": "frpipe.stages.quality.stage:Quality"}}
 
 
 def names(group: str) -> list[str]:

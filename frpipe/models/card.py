@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+BONA_FIDE = "bona_fide"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -64,6 +65,11 @@ class InputSpec(_Part):
     std: tuple[float, float, float] = Field(description="in the order of `colour`")
     size: tuple[int, int] | Literal["dynamic"] = Field(description="(width, height), or any multiple of 32")
     batched: bool = Field(True, description="False: the graph mixes frames in a batch and is run one by one")
+
+    @property
+    def side(self) -> int:
+        """Of a fixed square, pixels; 0: the size is none."""
+        return self.size[0] if isinstance(self.size, tuple) and self.size[0] == self.size[1] else 0
 
 
 class DetectorSpec(_Part):
@@ -158,6 +164,30 @@ class PoseSpec(_Part):
     pitch_sign: Literal[1, -1] = Field(1, description="-1: its pitch is above 0 upwards")
 
 
+class PadSpec(_Part):
+    """How to read a network of role pad: for each crop about a face's box the probability of each class.
+
+    Of two networks the probabilities are averaged (docs/pad.md).
+    """
+
+    scale: float = Field(gt=0, le=16, description="how many times the box the crop is wide")
+    border: Literal["reflect", "constant", "shift"] = Field(
+        description="what is done where the crop reaches beyond the photo"
+    )
+    resize: Literal["area", "bilinear"] = Field("area", description="how the window becomes the crop")
+    outputs: Literal["logits", "probabilities"] = Field(description="logits: a softmax is still to be made")
+    classes: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ...] = Field(
+        min_length=2, description="names of the outputs, in their order; one is bona_fide"
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="least probability of bona fide to accept")
+
+    @model_validator(mode="after")
+    def _has_bona_fide(self) -> Self:
+        if BONA_FIDE not in self.classes or len({*self.classes}) < len(self.classes):
+            raise ValueError(f"classes are different names, one of them {BONA_FIDE}")
+        return self
+
+
 class Terms(_Part):
     """What the owner of weights asks of whoever takes them."""
 
@@ -189,13 +219,16 @@ class Card(_Part):
     embedder: EmbedderSpec | None = None
     quality: QualitySpec | None = None
     pose: PoseSpec | None = None
+    pad: PadSpec | None = None
 
     @model_validator(mode="after")
     def _section_of_role(self) -> Self:
-        for role in ("detector", "embedder"):
+        for role in ("detector", "embedder", "pad"):
             if (getattr(self, role) is not None) != (self.role == role):
                 raise ValueError(f"a card has the section {role} where its role is {role}, and only there")
         for role in ("quality", "pose"):
             if getattr(self, role) is not None and self.role != role:
                 raise ValueError(f"a card has the section {role} only where its role is {role}")
+        if self.pad and not self.input.side:
+            raise ValueError("a card of role pad takes crops of a fixed square")
         return self

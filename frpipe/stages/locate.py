@@ -261,6 +261,7 @@ class Locator:
         left_out[Reason.DEGENERATE_LANDMARKS] = len(wanted) - len(sources)
         if sources and photo.shrink > (needed := min(sources.values())):
             photo = decode(work.data, self._config.decode, needed)
+        wide = self._with_surroundings(work, photo, [faces.boxes[index] for index in sources])
         kept = []
         located.enlarged = {wanted: [] for wanted in self._enlarged}
         for index in sources:
@@ -269,7 +270,7 @@ class Locator:
                 left_out[Reason.NOT_A_PHOTOGRAPH] += 1
                 continue
             try:
-                further = self._enlarged_of(photo, case, case.faces[index])
+                further = self._enlarged_of(wide, case, case.faces[index])
             except Reject as why:
                 left_out[Reason(why.reason)] += 1
                 continue
@@ -295,17 +296,23 @@ class Locator:
         return judge(crop, _DOUBT if is_frontal else 0.0).kind is not None
 
     def _usable(self, faces: Faces, wanted: Sequence[int]) -> dict[int, int]:
-        """Faces that can be aligned, each with the largest decode shrink that its crops allow."""
+        """Faces that can be aligned, each with the largest decode shrink that its crop allows."""
         sources: dict[int, int] = {}
         for index in wanted:
             try:
-                shrink = needed_shrink(faces.points[index], CROP_SIDE, self._config.align.antialias)
+                sources[index] = needed_shrink(faces.points[index], CROP_SIDE, self._config.align.antialias)
             except Reject:
                 continue
-            sources[index] = min(
-                [shrink, *(enlarged_shrink(faces.boxes[index], each) for each in self._enlarged)]
-            )
         return sources
+
+    def _with_surroundings(self, work: _Work, photo: Photo, boxes: Sequence[np.ndarray]) -> Photo:
+        """The photo with pixels enough for the enlarged crops.
+
+        The aligned ones are cut from `photo` all the same: vectors do not depend on what is measured.
+        """
+        shrinks = [enlarged_shrink(box, each) for box in boxes for each in self._enlarged]
+        needed = min(shrinks, default=photo.shrink)
+        return decode(work.data, self._config.decode, needed) if photo.shrink > needed else photo
 
     def _enlarged_of(self, photo: Photo, case: Case, face: FaceCandidate) -> dict[Enlarged, np.ndarray]:
         """The enlarged crops of a face, turned by quarters so that its head stands upright.

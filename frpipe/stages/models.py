@@ -98,5 +98,5 @@ def _stage_facts(name: str, cards: Mapping[str, Card]) -> dict[str, Any]:
 def model_facts(card: Card) -> dict[str, object]:
     """What of a card changes a number: the hash of the weights, the input recipe, the outputs."""
     facts = card.model_dump(mode="json", include={"sha256", "input", "detector"})
-    further = card.model_dump(mode="json", include={"quality", "pose"}, exclude_none=True)
+    further = card.model_dump(mode="json", include={"quality", "pose", "pad"}, exclude_none=True)
     return facts | ({"dim": card.embedder.dim} if card.embedder else {}) | further

@@ -16,7 +16,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from frpipe.models.card import BringSource, Card, DetectorSpec, EmbedderSpec, InputSpec
+from frpipe.models.card import (
+    BringSource,
+    Card,
+    DetectorSpec,
+    EmbedderSpec,
+    InputSpec,
+    PadSpec,
+)
 
 Family = Literal["yunet", "scrfd", "retinaface"]
 STRIDES = (8, 16, 32)
@@ -170,6 +177,19 @@ def tiny_pose(path: Path, side: int = 64) -> Card:
     return _card("tiny_pose", path, spec, role="pose")
 
 
+def tiny_pad(path: Path, spec: PadSpec, side: int = 40, seed: int = 0) -> Card:
+    """Write a network of role pad to `path` and return its card: `spec` says what it gives. Any batch."""
+    graph = _Graph(seed)
+    value = graph.linear("input", graph.random.normal(0, 0.1, (6, 3, 8, 8)), np.zeros(6), 8)
+    value = graph.add("Flatten", graph.add("GlobalAveragePool", graph.add("Relu", value)))
+    matrix = graph.weight(graph.random.normal(0, 1, (6, len(spec.classes))).astype(np.float32))
+    last = "Softmax" if spec.outputs == "probabilities" else "Identity"
+    graph.add(last, graph.add("MatMul", value, matrix), output="classes")
+    graph.save(path, ["batch", 3, side, side], {"classes": 2})
+    pixels = InputSpec(colour="BGR", mean=(127.5,) * 3, std=(127.5,) * 3, size=(side, side))
+    return _card("tiny_pad", path, pixels, role="pad", pad=spec)
+
+
 def _card(
     name: str,
     path: Path,
@@ -178,6 +198,7 @@ def _card(
     embedder: EmbedderSpec | None = None,
     *,
     role: str = "",
+    pad: PadSpec | None = None,
 ) -> Card:
     return Card(
         name=name,
@@ -192,4 +213,5 @@ def _card(
         input=spec,
         detector=detector,
         embedder=embedder,
+        pad=pad,
     )

@@ -16,6 +16,7 @@ from frpipe.vision.decode import SHRINKS, Photo
 
 Pixels = NDArray[np.uint8]
 Border = Literal["reflect", "constant", "shift"]
+Resize = Literal["area", "bilinear"]
 MOST_SIDE = 1024
 # A window that reaches beyond the photo has so many pixels a side for one of the crop, at most: what is made
 # up at the border then takes no more memory, however large the photo.
@@ -32,12 +33,16 @@ class Enlarged:
     constant: the same square; black beyond the photo.
     shift: the box itself, enlarged, in its own proportions; it is made smaller until it fits into the photo
     and moved inside, as MiniFASNet's reference code does.
-    Reduced by area, enlarged bilinearly (OpenCV's INTER_AREA and INTER_LINEAR).
+    resize: how the window becomes the crop.
+    area: reduced by area, enlarged bilinearly (OpenCV's INTER_AREA and INTER_LINEAR).
+    bilinear: bilinearly in either case, which leaves pixels out where it is reduced by more than 2; it is cut
+    from the whole photo, never from a decode at a half or less.
     """
 
     scale: float
     side: int
     border: Border
+    resize: Resize = "area"
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -47,6 +52,8 @@ class Enlarged:
             raise ValueError(f"the side {self.side} is not in 1..{MOST_SIDE}")
         if self.border not in get_args(Border):
             raise ValueError(f"the border {self.border!r} is none of {', '.join(get_args(Border))}")
+        if self.resize not in get_args(Resize):
+            raise ValueError(f"the resize {self.resize!r} is none of {', '.join(get_args(Resize))}")
 
 
 def enlarged_window(box: ArrayLike, wanted: Enlarged, width: int, height: int) -> tuple[int, int, int, int]:
@@ -73,7 +80,7 @@ def enlarged_crop(pixels: Pixels, box: ArrayLike, wanted: Enlarged) -> Pixels:
     x1, y1, x2, y2 = enlarged_window(box, wanted, width, height)
     is_inside = x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
     part = pixels[y1:y2, x1:x2] if is_inside else _filled_up(pixels, (x1, y1, x2, y2), wanted)
-    return resized(part, wanted.side)
+    return resized(part, wanted.side, wanted.resize)
 
 
 def enlarged_from(photo: Photo, box: ArrayLike, wanted: Enlarged, turn_deg: int = 0) -> Pixels:
@@ -91,18 +98,21 @@ def enlarged_from(photo: Photo, box: ArrayLike, wanted: Enlarged, turn_deg: int 
 def enlarged_shrink(box: ArrayLike, wanted: Enlarged) -> int:
     """1, 2, 4 or 8: the largest decode shrink that leaves the window as many pixels as the crop has.
 
-    box: (4,) xyxy, pixels of the upright original.
+    box: (4,) xyxy, pixels of the upright original. What is resized bilinearly needs all pixels: 1.
     """
+    if wanted.resize == "bilinear":
+        return 1
     low, high = np.asarray(box, np.float64).reshape(2, 2)
     sides = (high - low) * wanted.scale
     least = float(sides.min() if wanted.border == "shift" else sides.max())
     return max((shrink for shrink in SHRINKS if least / shrink >= wanted.side), default=1)
 
 
-def resized(pixels: Pixels, side: int) -> Pixels:
+def resized(pixels: Pixels, side: int, how: Resize = "area") -> Pixels:
     """(side, side, 3): by area where both axes shrink, else bilinearly."""
     height, width = pixels.shape[:2]
-    way = cv2.INTER_AREA if min(height, width) >= side else cv2.INTER_LINEAR
+    by_area = how == "area" and min(height, width) >= side
+    way = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
     smaller: Pixels = cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=way)
     return smaller
 

@@ -36,9 +36,10 @@ from frpipe.models.registry import Registry, read_card
 from frpipe.runtime.runtime import Runtime
 from frpipe.stages.locate import Locator
 from frpipe.testing.executors import InThisProcess
-from frpipe.testing.tiny import tiny_detector, tiny_embedder, tiny_quality
+from frpipe.testing.tiny import tiny_detector, tiny_embedder, tiny_pad, tiny_quality
 
 DETECTORS = ("retinaface_mv1_025", "yunet_2023mar", "retinaface_mnet025")
+STAGED = ("lightqnet_dm100", "minifasnet_v2", "minifasnet_v1se", "minifas_se_128")
 EMBEDDERS = {
     "sface_2021dec": 128,
     "edgeface_xs_q": 512,
@@ -93,10 +94,11 @@ def make_models(place: Path) -> dict[str, str]:
         known = {"name": name, "file": path.name, "licence": real.licence, "aliases": real.aliases}
         card = card.model_copy(update=known)
         (cards / f"{name}.yaml").write_text(yaml.safe_dump(card.model_dump(mode="json", exclude_none=True)))
-    learned = tiny_quality(weights / "lightqnet_dm100.onnx").model_copy(update={"name": "lightqnet_dm100"})
-    (cards / "lightqnet_dm100.yaml").write_text(
-        yaml.safe_dump(learned.model_dump(mode="json", exclude_none=True))
-    )
+    for name in STAGED:
+        path, spec = weights / f"{name}.onnx", read_card(own / f"{name}.yaml").pad
+        card = tiny_pad(path, spec) if spec else tiny_quality(path)
+        card = card.model_copy(update={"name": name})
+        (cards / f"{name}.yaml").write_text(yaml.safe_dump(card.model_dump(mode="json", exclude_none=True)))
     return {
         "FRPIPE_CARD_DIR": os.pathsep.join((str(earlier.root / "cards"), str(cards))),
         "FRPIPE_MODEL_DIR": os.pathsep.join((str(earlier.root / "models"), str(weights))),

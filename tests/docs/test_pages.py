@@ -41,6 +41,7 @@ NOT_RUN = {
     "docs/models.md": ["internet"],
     "docs/nightly.md": ["cluster"],
     "docs/outputs.md": ["spark"] * 5,
+    "docs/pad.md": ["hours"],
     "docs/quality.md": ["hours"],
     "docs/recipes.md": ["internet", "gpu"],
     "docs/verify-job.md": ["cluster"],

@@ -37,6 +37,7 @@ TABLES = {
     ("outputs.md", "held"): lambda: markdown((*HELD_COLUMNS, FACES_HELD, HELD_INSTEAD)),
     ("outputs.md", "reasons"): _reasons,
     ("configuration.md", "settings"): _settings,
+    ("pad.md", "pad"): lambda: stage_tables(stage_class("pad")),
     ("quality.md", "quality"): lambda: stage_tables(stage_class("quality")),
 }
 

@@ -79,6 +79,20 @@ def test_shift_stays_in_the_photo_and_keeps_its_proportions(box: NDArray[np.floa
     assert np.array_equal(enlarged_crop(PHOTO, box, wanted), plain(PHOTO[y1:y2, x1:x2], 48))
 
 
+@settings(max_examples=30, deadline=None)
+@given(box=boxes(), scale=st.floats(0.5, 4), border=st.sampled_from(BORDERS))
+def test_bilinear_is_the_same_window_resized_otherwise(
+    box: NDArray[np.float64], scale: float, border: Border
+) -> None:
+    wanted, pad = Enlarged(scale, 24, border, "bilinear"), 500
+    assert enlarged_shrink(box * 40, wanted) == 1
+    x1, y1, x2, y2 = enlarged_window(box, wanted, WIDTH, HEIGHT)
+    padded = np.pad(PHOTO, ((pad, pad), (pad, pad), (0, 0)), mode=PADS.get(border, "edge"))  # type: ignore[call-overload]
+    part = np.ascontiguousarray(padded[y1 + pad : y2 + pad, x1 + pad : x2 + pad])
+    expected = cv2.resize(part, (24, 24), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(enlarged_crop(PHOTO, box, wanted), expected)
+
+
 def test_shift_is_what_the_reference_gives() -> None:
     """By hand: 2.7 times a box of 40 x 50 is 108 x 135, too high; 119 / 50 = 2.38 times it is 95.2 x 119."""
     wanted = Enlarged(2.7, 80, "shift")
@@ -143,3 +157,5 @@ def test_a_box_that_lies_nowhere_in_the_photo_is_rejected(box: list[float]) -> N
 def test_what_cannot_be_cut_is_refused(scale: float, side: int, border: Border) -> None:
     with pytest.raises(ValueError, match="is no"):
         Enlarged(scale, side, border)
+    with pytest.raises(ValueError, match="is no"):
+        Enlarged(2.7, 80, "shift", "cubic")  # type: ignore[arg-type]

@@ -70,6 +70,19 @@ def test_windows_are_bounded_by_rows_and_by_pixels() -> None:
     assert detector.seen == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    "wanted", [Enlarged(1.0, 900, "constant"), Enlarged(2.7, 80, "shift", "bilinear")], ids=["large", "whole"]
+)
+def test_aligned_crops_do_not_depend_on_the_enlarged_ones(wanted: Enlarged) -> None:
+    """Nor vectors on stages that measure: the photo is decoded once more for them."""
+    photo = _jpeg(2600, 2600)
+    config = load_config(None, ["detect.max_side_px=320", "detect.bucket_sides_px=[320]"])
+    (without,) = Locator(config, FakeDetector(0.0)).locate([photo])  # type: ignore[arg-type]
+    (beside,) = Locator(config, FakeDetector(0.0), enlarged=(wanted,)).locate([photo])  # type: ignore[arg-type]
+    assert np.array_equal(without.crops[0], beside.crops[0])
+    assert without.sharpness == beside.sharpness
+
+
 def test_enlarged_crops_are_cut_where_they_are_wanted_and_have_pixels_enough() -> None:
     """The whole photo is decoded at an eighth for the detector; the larger crop needs more than that."""
     photo = _jpeg(2600, 2600)

@@ -14,11 +14,13 @@ from frpipe.cli.gallery_parser import (
     TEMPLATES,
     Commands,
     add_config,
+    add_gate,
     add_likeness,
     add_photos,
     add_subject_face,
     answer,
     command,
+    gate_of,
     identifier,
     outcome_text,
     pairs,
@@ -131,6 +133,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
         help="which face of a photo counts (default: centre-largest; with --photo require-one)",
     )
     add_subject_face(parser, "with --features: ")
+    add_gate(parser, "with --features: ")
     add_photos(parser)
     add_likeness(parser)
     add_config(parser)
@@ -188,6 +191,10 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
     if options.subject_face is not None:
         raise ConfigError("--subject-face goes with --features", "choose with --faces")
+    if gate_of(options):
+        raise ConfigError(
+            "a gate goes with --features", "for --photo, have the stage judge: --set quality.policy=reject"
+        )
     from frpipe.core.config import load_config
     from frpipe.gallery.gallery import Gallery
     from frpipe.jobs.gallery_photo import enroll_photos
@@ -227,6 +234,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         options.threshold,
         embedder=options.embedder,
         subject_face=options.subject_face or "rule",
+        gate=gate_of(options),
     )
     with doubts_shown():
         done = job.run()

@@ -13,12 +13,14 @@ from frpipe.core.text import canonical_text
 
 if TYPE_CHECKING:
     from frpipe.gallery.outcome import Outcome
+    from frpipe.jobs.face_gate import FaceGate
 
 Commands = argparse._SubParsersAction  # the type argparse gives a group of commands
 Run = Callable[[argparse.Namespace], int]
 FACES = ("centre-largest", "largest", "require-one")
 POLICIES = ("skip", "replace", "append")
 TEMPLATES = ("all", "mean", "quality-mean", "medoid")
+GATES = ("enrolment",)
 SUBJECT_FACES = ("rule", "agreeing")
 
 
@@ -77,6 +79,50 @@ def add_likeness(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_mutually_exclusive_group()
     add_similarity(group, "of one person, to tell which faces fit (default: the embedder card's)")
+
+
+def add_gate(parser: argparse.ArgumentParser, condition: str = "") -> None:
+    """Add which faces are let in, by a preset or by number. condition: what it goes with."""
+    group = parser.add_argument_group(
+        "gate",
+        f"{condition}a face that does not meet a limit gives no template, and what the gallery has of its "
+        "photo goes; the measures are columns of the stages quality and pad (docs/quality.md)",
+    )
+    group.add_argument(
+        "--gate", choices=GATES, help="limits for those that are not given, as the preset of quality has them"
+    )
+    group.add_argument("--min-quality", type=float, metavar="N", help="least quality_score, 0..100")
+    group.add_argument("--max-yaw-deg", type=float, metavar="D", help="largest yaw to either side, degrees")
+    group.add_argument(
+        "--min-inter-eye-px", type=float, metavar="P", help="least distance of the eyes, pixels of the photo"
+    )
+    group.add_argument(
+        "--min-pad", type=float, metavar="S", help="least pad_score, 0..1; no preset asks for it"
+    )
+    group.add_argument(
+        "--allow-unassessed",
+        action="store_true",
+        help="let a face pass a limit whose measure could not be assessed (default: it is kept out)",
+    )
+
+
+def gate_of(options: argparse.Namespace) -> FaceGate:
+    """The gate that options ask for. Raises ConfigError for a limit that no measure can have."""
+    from pydantic import ValidationError
+
+    from frpipe.core.face_gates import FaceGates
+    from frpipe.jobs.face_gate import FaceGate
+
+    asked = {name: getattr(options, name) for name in FaceGates.model_fields if name != "preset"}
+    try:
+        gate = FaceGate.of(FaceGates(preset=options.gate, **asked))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = "--" + str(fault["loc"][0]).replace("_", "-")
+        raise ConfigError(f"{option}: {fault['msg']}", "see --help") from None
+    if options.allow_unassessed and not gate:
+        raise ConfigError("--allow-unassessed speaks of limits, and none is given", "give --gate or a limit")
+    return gate
 
 
 def add_similarity(

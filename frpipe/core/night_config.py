@@ -22,12 +22,19 @@ from frpipe.core.config import (
     explained,
     read_settings,
 )
+from frpipe.core.face_gates import FaceGates
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
 # Settings that older nights do not have: part of the identity only where they are not these.
 _LATER: dict[str, dict[str, Any]] = {
     "scan": {"exclude": [], "system": False},
-    "consolidate": {"source": None, "same_photos": False, "strict": False, "vanished": "keep"},
+    "consolidate": {
+        "source": None,
+        "same_photos": False,
+        "strict": False,
+        "vanished": "keep",
+        "gates": FaceGates().model_dump(),
+    },
 }
 _NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
 
@@ -77,6 +84,7 @@ class ConsolidateStep(Step):
         "keep", description="what becomes of the templates of photos that have vanished"
     )
     strict: bool = Field(False, description="end with an error where a new face does not fit its person")
+    gates: FaceGates = FaceGates()
 
 
 class ThresholdSettings(Section):

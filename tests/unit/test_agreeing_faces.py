@@ -18,7 +18,8 @@ from frpipe.core.errors import ConfigError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.jobs.consolidate.agreeing import DIFFERENCES, AgreeingFaces
-from frpipe.jobs.consolidate.job import Consolidated, Consolidation
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.consolidate.result import Consolidated
 
 ANNA, BELA, CORA = 1, 2, 3
 

@@ -20,7 +20,8 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.jobs import gallery_photo
-from frpipe.jobs.consolidate.job import Consolidated, Consolidation
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.consolidate.result import Consolidated
 from frpipe.jobs.gallery_files import export, import_file
 from frpipe.jobs.photo import PhotoFace
 

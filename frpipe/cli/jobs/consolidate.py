@@ -21,9 +21,11 @@ from frpipe.cli.gallery_parser import (
     FACES,
     POLICIES,
     TEMPLATES,
+    add_gate,
     add_likeness,
     add_photos,
     add_subject_face,
+    gate_of,
 )
 from frpipe.cli.job_options import add_embedder, job_parser
 from frpipe.cli.reporter import Speaker
@@ -42,13 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _consolidate(options: argparse.Namespace) -> int:
     from frpipe.jobs.consolidate.agreeing import write_differences
+    from frpipe.jobs.consolidate.gated import write_gated
     from frpipe.jobs.consolidate.job import Consolidation  # heavy; --help should not wait
 
     if options.differences is not None and options.subject_face != "agreeing":
         raise ConfigError(
             "--differences lists where agreeing faces are not the rule's", "give --subject-face agreeing"
         )
+    gate = gate_of(options)
+    if options.gated is not None and not gate:
+        raise ConfigError("--gated lists what a gate keeps out, and there is none", "give --gate or a limit")
     found: list[pa.Table] = []
+    kept_out: list[pa.Table] = []
     job = Consolidation(
         options.features,
         options.gallery,
@@ -63,11 +70,15 @@ def _consolidate(options: argparse.Namespace) -> int:
         embedder=options.embedder,
         subject_face=options.subject_face or "rule",
         differences_to=found.append if options.differences is not None else None,
+        gate=gate,
+        gated_to=kept_out.append if options.gated is not None else None,
     )
     with doubts_shown():
         done = job.dry_run() if options.dry_run else job.run()
     if options.differences is not None:
         write_differences(options.differences, found)
+    if options.gated is not None:
+        write_gated(options.gated, kept_out)
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
     return 0
 
@@ -104,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         "--differences",
         metavar="FILE",
         help="with --subject-face agreeing: the photos where that is not the rule's face, as Parquet, by ids",
+    )
+    add_gate(parser)
+    parser.add_argument(
+        "--gated", metavar="FILE", help="with a gate: the faces that it keeps out, as Parquet, by ids"
     )
     add_photos(parser)
     add_likeness(parser)

@@ -6,8 +6,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import pyarrow as pa
 
@@ -28,15 +28,19 @@ from frpipe.io.manifest.columns import ID
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.agreeing import AgreeingFaces, Agreement
+from frpipe.jobs.consolidate.gated import GatedFaces, GateKeeper
 from frpipe.jobs.consolidate.reading import derived, grouped, photos_and_faces, spoken_of
+from frpipe.jobs.consolidate.result import Consolidated
+from frpipe.jobs.face_gate import GATE, FaceGate
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.likeness import doubts_text, likeness_of
+from frpipe.jobs.likeness import likeness_of
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.subject_faces import BY_RULE, SubjectPolicy
 from frpipe.jobs.suppressed_faces import templates_of
 
 Say = Callable[[str], None]
 SubjectFace = Literal["rule", "agreeing"]
+NO_GATE = FaceGate({})
 _EVERY_S = 5.0
 
 
@@ -46,83 +50,6 @@ def check_gallery(uri: str, spec: GallerySpec) -> bool:
         return False
     Gallery.open(uri).spec.check_same(spec)
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Consolidated:
-    """Counts of a consolidation. faces = used + the sum of left_out; templates were offered to the gallery.
-
-    superseded: older templates that are gone, because their photo has become something else.  incomplete:
-    those of them that were derived from photos beside, which the run does not hold.  unread: photos that
-    could not be read this time; unnamed: with a face, and nobody says whose. Of both the gallery keeps what
-    it has.  disputed: by attribute, people whose photos do not agree on it, so that their derived template
-    has none.  version: of the gallery afterwards; None of a dry run.  agreement: where faces are not the
-    rule's; None where the rule was to choose.
-    """
-
-    photos: int
-    photos_without_face: int
-    faces: int
-    used: int
-    left_out: dict[str, int]
-    templates: int
-    added: int
-    replaced: int
-    skipped: int
-    unchanged: int
-    superseded: int
-    incomplete: int
-    unread: int
-    unnamed: int
-    suppressed: int
-    version: int | None
-    gallery: str
-    doubts: Doubts | None = None
-    disputed: dict[str, int] = field(default_factory=dict)
-    agreement: Agreement | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def text(self) -> str:
-        """Lines for people."""
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
-        lines = [
-            f"photos     {self.photos:,}, {self.photos_without_face:,} of them without a face",
-            f"faces      {self.faces:,}: {self.used:,} used, {self.faces - self.used:,} left out"
-            + (f" ({reasons})" if reasons else ""),
-            f"templates  {self.templates:,}: {self.added:,} added, {self.replaced:,} replaced, "
-            f"{self.unchanged:,} unchanged, {self.skipped:,} skipped"
-            + (f", {self.suppressed:,} suppressed" if self.suppressed else ""),
-        ]
-        if self.agreement is not None:
-            lines += self.agreement.lines()
-        lines += self._stays_and_goes()
-        if self.disputed:
-            names = ", ".join(f"{name} ({count:,})" for name, count in self.disputed.items())
-            lines.append(
-                f"disputed   attributes left empty, as the photos of so many people do not agree: {names}"
-            )
-        last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
-        return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
-
-    def _stays_and_goes(self) -> Iterator[str]:
-        if self.superseded:
-            yield f"superseded {self.superseded:,} older templates of photos, which are not so any more"
-        if self.incomplete:
-            yield (
-                f"           {self.incomplete:,} of them were derived from other photos too, which this run "
-                "does not hold: enroll all photos of these people together"
-            )
-        if self.unread:
-            yield f"unread     {counted(self.unread, 'photos')} this time; what the gallery has of them stays"
-        if self.unnamed:
-            yield (
-                f"unnamed    {counted(self.unnamed, 'photos')} with a face; what the gallery has "
-                "of them stays"
-            )
-        if self.version is not None:
-            yield from doubts_text(self.doubts) if self.doubts or self.added + self.replaced else ()
 
 
 @dataclass(slots=True)
@@ -137,6 +64,7 @@ class _Count:
     left_out: Counter[str] = field(default_factory=Counter)
     disputed: Counter[str] = field(default_factory=Counter)
     agreement: Agreement | None = None
+    gated: GatedFaces | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +80,8 @@ class Consolidation:
     faces that do not fit, before the gallery is changed.  embedder: of the output; None: its first.
     subject_face: the rule's (`faces`), or the one that agrees with the person's other photos in the run
     (`frpipe.jobs.consolidate.agreeing`); differences_to: gets the photos where that is not the rule's.
+    gate: what the face of a photo must meet, once it is chosen; of a photo whose face does not, the gallery
+    gets no template, and keeps none.  gated_to: gets the faces that are kept out.
     """
 
     features: str
@@ -169,13 +99,15 @@ class Consolidation:
     embedder: str | None = None
     subject_face: SubjectFace = "rule"
     differences_to: Callable[[pa.Table], None] | None = None
+    gate: FaceGate = NO_GATE
+    gated_to: Callable[[pa.Table], None] | None = None
 
     def run(self) -> Consolidated:
         """Consolidate the run into the gallery, in one commit.
 
         Raises OutputError: the enroll run has not ended; ConfigError: it has one face a photo, of which none
-        can agree; GalleryMismatch: another recipe; GalleryError: the gallery has other photos of these ids,
-        or a new face is doubted (strict).
+        can agree, or no measures for the gate; GalleryMismatch: another recipe; GalleryError: the gallery has
+        other photos of these ids, or a new face is doubted (strict).
         """
         check_source(self.source)
         source = self._source()
@@ -225,6 +157,9 @@ class Consolidation:
         source = FeatureRun.open(self.features, self.embedder)
         if self.subject_face == "agreeing":
             _refuse_single(source, self.faces)
+        if self.gate:
+            features = source.features
+            self.gate.check(features.faces(features.some_parts()[0]).schema)
         return source
 
     def _tables(
@@ -236,6 +171,8 @@ class Consolidation:
             chosen = grouped(chosen, source.spec.dim)
         if agreeing:
             chosen = self._agreeing(chosen, count)
+        if self.gate:
+            chosen = self._let_in(chosen, count)
         if kept != "all":
             chosen = (derived(table, kept, count.disputed) for table in chosen)
         for table in chosen:
@@ -249,6 +186,14 @@ class Consolidation:
         choice = AgreeingFaces(self.differences_to)
         yield from map(choice.of, people)
         count.agreement = choice.found
+
+    def _let_in(self, chosen: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:
+        """Of tables with one face of each photo, the faces that pass the gate."""
+        keeper = GateKeeper(self.gate, self.gated_to)
+        yield from (table for table in map(keeper.of, chosen) if table.num_rows)
+        count.gated = keeper.found
+        count.used -= keeper.faces
+        count.left_out += +Counter({GATE: keeper.faces})
 
     def _chosen(
         self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
@@ -266,6 +211,8 @@ class Consolidation:
             )
             told, unread, unnamed = spoken_of(images)
             photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
+            if self.gate:
+                table = self.gate.marked(table, faces)
             table = with_source(table, self.source)
             count.unread += unread
             count.unnamed += unnamed
@@ -296,6 +243,8 @@ class Consolidation:
         facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
         if self.subject_face != "rule":
             facts["subject_face"] = self.subject_face
+        if self.gate:
+            facts["gate"] = str(self.gate)
         if self.source:
             facts["source"] = self.source
         if source.embedder is not None:
@@ -320,6 +269,7 @@ class Consolidation:
             unnamed=count.unnamed,
             doubts=outcome.doubts,
             agreement=count.agreement,
+            gated=count.gated,
             **{name: getattr(outcome, name) for name in COUNTED},
         )
 

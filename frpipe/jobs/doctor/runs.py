@@ -19,6 +19,7 @@ from frpipe.io.manifest.columns import ID
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.reading import photos_and_faces, spoken_of
+from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.features import FeatureRun
 
 _NOTE = "consolidate "
@@ -52,6 +53,7 @@ class RunOfGallery:
             faces=self.how["faces"],
             source=self.how.get("source", ""),
             subject_face=self.how.get("subject_face", "rule"),
+            gate=FaceGate.read(self.how.get("gate", "")),
         )
         for table in job.templates_of_run(self.run, photos):
             yield table.select([SUBJECT_ID, FACE_ID, EMBEDDING])

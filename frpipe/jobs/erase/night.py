@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from frpipe.core.errors import FileDamaged, FrpipeError, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
-from frpipe.io.output.features import Features
 from frpipe.io.output.parts import IMAGES
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
@@ -27,11 +26,11 @@ from frpipe.jobs.nightly.differences import CHANGES
 from frpipe.jobs.nightly.doubts import DOUBTS, still_doubted
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import NIGHT, Facts, encoded, read_record
+from frpipe.jobs.nightly.kept_out import GATED, gated_facts, held_facts, still_kept_out
 from frpipe.jobs.nightly.report import write_report
 from frpipe.jobs.nightly.summary import rejected_by_reason
 from frpipe.jobs.nightly.tables import read_table, write_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
-from frpipe.jobs.rejects import held_reasons
 
 _LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
 _ENROLLED = (
@@ -118,7 +117,7 @@ class NightErasure:
             if erase_result(self.folder.child(sub), self.ids, self.check):
                 struck.results.append(sub)
         struck.rows += sum(self._strike_table(f"{s}/{name}") for s in (SCAN, PROBES) for name in _LISTS)
-        struck.rows += self._strike_table(DOUBTS)
+        struck.rows += self._strike_table(DOUBTS) + self._strike_table(GATED)
         struck.rows += self._strike_changes()
         self._tell()
         return struck
@@ -219,11 +218,14 @@ class NightErasure:
         report["reasons"] = rejected_by_reason(record["steps"].get("enroll", {}), before)
         lists = {
             kind: [name for name, hit in zip(names, named(self.ids, names), strict=True) if not hit]
-            for kind, names in still_doubted(self.folder, report["lists"]).items()
+            for kind, names in self._still(report["lists"]).items()
         }
         report["lists"] = {kind: names for kind, names in lists.items() if names}
         self.check()
         write_report(self.folder, report, whole=self.folder.exists(run.SUCCESS))
+
+    def _still(self, lists: dict[str, list[str]]) -> dict[str, list[str]]:
+        return still_kept_out(self.folder, still_doubted(self.folder, lists))
 
     def _recount(self, record: Facts) -> None:
         steps = record["steps"]
@@ -236,10 +238,12 @@ class NightErasure:
             facts |= {
                 name: report[name] for name in _ENROLLED if name in report and name in (*facts, "erased")
             }
-            if (held := held_reasons(Features(self.folder.child(ENROLL)))) is not None and "held" in facts:
-                facts |= {"faces_held": held.total(), "held": dict(held.most_common())}
+            held = held_facts(self.folder.child(ENROLL))
+            facts |= {name: value for name, value in held.items() if name in facts}
             if "tried_again_tomorrow" in facts:
                 facts["tried_again_tomorrow"] = photos.tried_again(self.folder.child(SCAN))
+        if gated := steps.get("consolidate", {}).get("gated"):
+            gated |= gated_facts(self.folder)
         if "not_done" not in steps.get("dedup", {"not_done": ""}):
             steps["dedup"] |= {n: v for n, v in self._report(DEDUP).items() if n in _COMPARED}
         for name, search in steps.get("identify", {}).items():

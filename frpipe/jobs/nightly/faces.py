@@ -12,19 +12,20 @@ from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import COUNTED, Consolidation, without_photos
 from frpipe.jobs.enroll.job import Enrollment
+from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.doubts import write_doubts
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
+from frpipe.jobs.nightly.kept_out import held_facts, write_gated
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
-from frpipe.jobs.rejects import held_reasons, too_many_rejected
+from frpipe.jobs.rejects import too_many_rejected
 from frpipe.stages.obeyed import Obeyed
 
 _REPORTED = ("rows", "ok", "no_face", "rejected", "faces", "reasons", "launch_rows", "wall_s", "rows_per_s")
@@ -112,9 +113,8 @@ def enroll(work: Work) -> Facts:
     if bad is not None:
         raise bad
     again = photos.write_again(place, work.folder.child(ENROLL), before)
-    held = held_reasons(Features(work.folder.child(ENROLL)))
-    back = {} if held is None else {"faces_held": held.total(), "held": dict(held.most_common())}
-    return {**_reported(report), **back, "tried_again_tomorrow": again}
+    held = held_facts(work.folder.child(ENROLL))
+    return {**_reported(report), **held, "tried_again_tomorrow": again}
 
 
 def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:
@@ -140,7 +140,8 @@ def consolidate(work: Work) -> Facts:
         return _without(work, vanished)
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
-    features = work.folder.child(ENROLL).uri
+    features, gate = work.folder.child(ENROLL).uri, FaceGate.of(how.gates)
+    kept_out: list[pa.Table] = []
     job = Consolidation(
         features,
         work.config.gallery,
@@ -153,13 +154,20 @@ def consolidate(work: Work) -> Facts:
         how.strict,
         vanished=vanished,
         doubts_to=lambda doubts: write_doubts(work.folder, doubts),
+        gate=gate,
+        gated_to=kept_out.append,
     )
     done = job.run()
     work.say(
         f"gallery: {counted(done.added, 'templates')} added, {done.superseded:,} "
         f"superseded, version {done.version}"
     )
-    facts = {name: value for name, value in done.as_dict().items() if name not in ("gallery", "doubts")}
+    apart = ("gallery", "doubts", "gated")
+    facts = {name: value for name, value in done.as_dict().items() if name not in apart}
+    if done.gated is not None:
+        write_gated(work.folder, kept_out)
+        facts["gated"] = done.gated.counts()
+        work.say("".join(done.gated.lines()))
     facts |= _committed(work.config.gallery, done.version)
     facts["doubted"] = done.doubts.counts() if done.doubts is not None else None
     if not done.added + done.replaced + done.superseded:

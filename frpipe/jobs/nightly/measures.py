@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.reasons import Reason
+from frpipe.core.schema import stage_of
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import with_source
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
+from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly.distribution import NightSample
 from frpipe.jobs.nightly.faces import opened
@@ -28,15 +30,18 @@ Samples = dict[str, NightSample]
 # People whose old templates are held at once: 100 MB at ten templates of 512 numbers.
 _MOST_PEOPLE = 5000
 _FACE_NAMES = ["score", "eye_distance_px", "sharpness"]
+_OF_STAGES = {"quality_score": "quality", "pose_yaw_deg": "quality", "pad_score": "pad"}
+"""Columns of stages that are watched, where a run has them. `quality` is the older measure, 0 to 1."""
 
 
 def measured(work: Work) -> Samples:
-    """Samples by name: quality, detection score, rank-1 and mated similarity, shares of failed photos."""
+    """Samples by name: of faces, of columns of stages, of similarities, and shares of failed photos."""
     facts = unsuppressed(work.journal.facts("enroll") or {})
     samples = {
         "rejected": NightSample.of_share(facts["rejected"], facts["rows"]),
         "no_face": NightSample.of_share(facts["no_face"], facts["rows"]),
         **_of_faces(work),
+        **_of_stages(Features(work.folder.child(ENROLL))),
     }
     searched = work.journal.facts("identify") or {}
     for search in (GALLERY, WATCH_LIST):
@@ -67,6 +72,24 @@ def _of_faces(work: Work) -> Samples:
         "detection_score": NightSample.of(np.concatenate(scores)),
         "quality": NightSample.of(np.concatenate(qualities)),
     }
+
+
+def _of_stages(run: Features) -> Samples:
+    """Of the columns that stages of the run have written, all faces that were found, held ones among them.
+
+    Without the held ones a gate would cut off what is to be watched.
+    """
+    schema = run.faces(run.some_parts()[0]).schema
+    names = [
+        name
+        for name, stage in _OF_STAGES.items()
+        if name in schema.names and stage_of(schema.field(name)) == stage
+    ]
+    if not names:
+        return {}
+    readers = [run, *([Features(run.folder, held=True)] if run.holds else ())]
+    tables = pa.concat_tables(table for reader in readers for table in reader.all_faces(names))
+    return {name: NightSample.of(tables[name].drop_null().to_numpy()) for name in names}
 
 
 def _mated(work: Work, before: Snapshot) -> Iterator[float]:
@@ -108,10 +131,11 @@ def _templates_of(before: Snapshot, people: pa.Array) -> dict[str, list[tuple[st
 
 def _tonights(work: Work) -> Iterator[pa.Table]:
     """Templates of tonight, chosen as for the gallery."""
-    source = FeatureRun.open(work.folder.child(ENROLL).uri)
+    source, how = FeatureRun.open(work.folder.child(ENROLL).uri), work.config.consolidate
+    gate = FaceGate.of(how.gates)
     for images, faces in source.features.tables(IMAGE_NAMES):
-        table = templates_of(images, faces, work.config.consolidate.faces, source.created)[0]
-        yield with_source(table, work.config.consolidate.source or "")
+        table = templates_of(images, faces, how.faces, source.created)[0]
+        yield with_source(gate.passing(table, faces), how.source or "")
 
 
 def _digest(name: str) -> bytes:

@@ -5,13 +5,16 @@ All texts are escaped; nothing is loaded from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
 from frpipe.core.counted import counted
 from frpipe.jobs.nightly.gates import shown
+from frpipe.jobs.nightly.page_kept_out import kept_out_section
+from frpipe.jobs.nightly.page_table import card, table
 from frpipe.jobs.nightly.summary import notes
+from frpipe.jobs.unmet_limits import words
 
 Facts = dict[str, Any]
 _LISTS = {
@@ -23,6 +26,8 @@ _LISTS = {
     "cluster_gone": ("clusters of duplicates that are gone", "clusters", "cluster_gone"),
     "face_unlike_own": ("new faces unlike all others of their person", "doubted", "unlike_own"),
     "face_like_another": ("new faces as like somebody else's", "doubted", "like_another"),
+    "held_face": ("faces held back at enroll", "enroll", "faces_held"),
+    "gated_face": ("faces kept out by the gate", "gated", "faces"),
     "photo_vanished": ("photos that have vanished", "scan", "vanished"),
     "photo_stray": ("photos that lie in no person's folder", "scan", "strays"),
 }
@@ -88,6 +93,9 @@ _NAMES = {
     "no_face": "Photos without a face",
     "detection_score": "Detection score",
     "quality": "Face quality",
+    "quality_score": "Quality score, 0 to 100",
+    "pose_yaw_deg": "Yaw, degrees",
+    "pad_score": "Bona fide score",
     "rank1_similarity_gallery": "Rank-1 similarity, gallery",
     "rank1_similarity_watch-list": "Rank-1 similarity, watch list",
     "mated_similarity": "Mated similarity",
@@ -113,6 +121,7 @@ def _page(report: Facts) -> Iterator[str]:
     yield f'<div class="tiles">{"".join(_tiles(report))}</div>'
     yield '<div class="pair">'
     yield f"<section>{''.join(_gates(report))}</section><section>{''.join(_reasons(report))}</section></div>"
+    yield from kept_out_section(report)
     yield from _drift(report["steps"].get("drift", {}))
     yield '<div class="pair">'
     yield f"<section>{''.join(_steps(report))}</section><section>{''.join(_searches(report))}</section></div>"
@@ -153,6 +162,8 @@ def _tiles(report: Facts) -> Iterator[str]:
         gone = f"{people['person_gone']:,} gone, {gallery['people']:,} in all"
         yield _tile(people["person_new"], "new people", gone)
     done = steps.get("consolidate", {})
+    if gated := done.get("gated"):
+        yield _tile(gated["faces"], "faces kept out", f"by the gate: {escape(words(gated['measures']))}")
     if "superseded" in done:
         unread = f"{counted(done['unread'], 'photos')} could not be read, and stay as they were"
         yield _tile(done["superseded"], "templates superseded", unread)
@@ -211,7 +222,7 @@ def _gates(report: Facts) -> Iterator[str]:
             else '<span class="chip bad">broken</span>'
         )
         rows.append((f"<code>{gate['gate']}</code>", shown(gate["limit"]), shown(gate["value"]), chip))
-    yield _table(("gate", "#limit", "#tonight", "#"), rows) if rows else _card("No gates are set.")
+    yield table(("gate", "#limit", "#tonight", "#"), rows) if rows else card("No gates are set.")
 
 
 def _reasons(report: Facts) -> Iterator[str]:
@@ -227,9 +238,9 @@ def _reasons(report: Facts) -> Iterator[str]:
         for each in report["reasons"]
     ]
     yield (
-        _table(("reason", "mark: last night", "#tonight", "#last night"), rows)
+        table(("reason", "mark: last night", "#tonight", "#last night"), rows)
         if rows
-        else _card("No photo was rejected.")
+        else card("No photo was rejected.")
     )
 
 
@@ -264,7 +275,7 @@ def _steps(report: Facts) -> Iterator[str]:
         count = "" if step["count"] is None else f"{step['count']:,} {step['of']}"
         rate = "" if step["per_s"] is None else _rate(step["per_s"])
         rows.append((step["step"], count, _clock(step["seconds"]), rate))
-    yield _table(("step", "what", "#time", "#rate"), rows)
+    yield table(("step", "what", "#time", "#rate"), rows)
 
 
 def _searches(report: Facts) -> Iterator[str]:
@@ -282,7 +293,7 @@ def _searches(report: Facts) -> Iterator[str]:
         )
         for name, each in searches
     ]
-    yield _table(("searched", "#probes", "#identified", "#strangers", "#similarity from"), rows)
+    yield table(("searched", "#probes", "#identified", "#strangers", "#similarity from"), rows)
 
 
 def _lists(report: Facts) -> Iterator[str]:
@@ -304,27 +315,10 @@ def _totals(steps: Facts, where: str) -> Facts:
     if where == "doubted":
         found = steps["consolidate"].get("doubted") or {}
         return {"unlike_own": 0, "like_another": 0, **found}
-    totals: Facts = steps["scan"] if where == "scan" else steps["differences"][where]
+    if where == "gated":
+        return dict(steps["consolidate"]["gated"])
+    totals: Facts = steps[where] if where in ("scan", "enroll") else steps["differences"][where]
     return totals
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Render a table. Heads that begin with # are of numbers. Cells are HTML."""
-    numbers = [head.startswith("#") for head in heads]
-    top = "".join(_cell("th", head.lstrip("#"), is_n) for head, is_n in zip(heads, numbers, strict=True))
-    body = "".join(
-        f"<tr>{''.join(_cell('td', cell, is_n) for cell, is_n in zip(row, numbers, strict=True))}</tr>"
-        for row in rows
-    )
-    return f'<div class="card scroll"><table><tr>{top}</tr>{body}</table></div>'
-
-
-def _cell(tag: str, content: str, is_number: bool) -> str:
-    return f"<{tag}{' class=n' if is_number else ''}>{content}</{tag}>"
-
-
-def _card(words: str) -> str:
-    return f'<div class="card"><p>{words}</p></div>'
 
 
 def _clock(seconds: float) -> str:

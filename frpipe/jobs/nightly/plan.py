@@ -11,6 +11,7 @@ from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.job import run_spec
+from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.going_on import for_night
 from frpipe.jobs.nightly.differences import last_gallery
 from frpipe.jobs.nightly.faces import changed, gallery_version, looked, scan_words
@@ -74,7 +75,7 @@ def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) 
     words: dict[str, Callable[[], str]] = {
         "scan": lambda: _scan_words(config, last),
         "enroll": lambda: _enroll_words(config),
-        "consolidate": lambda: f"into {gallery}, who is there already: {config.consolidate.policy}",
+        "consolidate": lambda: f"into {gallery}, {_gallery_words(config)}",
         "dedup": lambda: (
             f"{gallery}; {f'on the result of {since.date}' if since else 'all pairs are compared'}"
         ),
@@ -95,6 +96,12 @@ def _identify_words(config: NightConfig) -> str:
 
 def _scan_words(config: NightConfig, last: Past | None) -> str:
     return f"{config.photos}, {scan_words(looked(config, last).facts())}"
+
+
+def _gallery_words(config: NightConfig) -> str:
+    gate = FaceGate.of(config.consolidate.gates)
+    limits = f"; faces must meet: {gate.words()}" if gate else ""
+    return f"who is there already: {config.consolidate.policy}{limits}"
 
 
 def _enroll_words(config: NightConfig) -> str:

@@ -10,6 +10,7 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.io.storage import uri as uris
 from frpipe.jobs.consolidate.job import check_gallery
 from frpipe.jobs.enroll.job import run_spec
+from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.nightly.searches import card_of
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.photo import embedder_card, spec_of
@@ -18,7 +19,7 @@ from frpipe.matching.threshold import threshold_of
 
 def check(config: NightConfig) -> None:
     """Raise for places that a submitted job would lose or that do not go together, a missing model, a gallery
-    of another recipe, or a step that has no threshold."""
+    of another recipe, a step that has no threshold, or a gate without its measures."""
     watched = config.identify.watch_list.uri if config.identify.enabled else None
     places = {
         "runs": config.runs,
@@ -31,6 +32,8 @@ def check(config: NightConfig) -> None:
         if uri is not None:
             refuse_relative(setting, uri)
     _refuse_apart(config)
+    if config.consolidate.enabled:
+        _check_gate(config)
     spec = spec_of(config.settings)
     check_gallery(config.gallery, spec)
     if watched is not None and not check_gallery(watched, spec):
@@ -52,6 +55,16 @@ def _refuse_apart(config: NightConfig) -> None:
             raise ConfigError(
                 f"{setting} is a local folder and runs a store: its manifest may not name local photos",
                 "put the nights into a local folder, or the photos into the store",
+            )
+
+
+def _check_gate(config: NightConfig) -> None:
+    """Refuse a gate whose measures no stage of the night takes."""
+    for stage in FaceGate.of(config.consolidate.gates).stages:
+        if stage not in config.settings.stages:
+            raise ConfigError(
+                f"consolidate.gates has limits on measures of the stage {stage}, which is off",
+                f"switch it on with settings.{stage}.policy: flag; or leave the limits out",
             )
 
 

@@ -17,10 +17,12 @@ from frpipe.jobs.nightly.doubts import DOUBTS
 from frpipe.jobs.nightly.drift import SAMPLES
 from frpipe.jobs.nightly.gates import GateResult, judged, shown
 from frpipe.jobs.nightly.journal import Facts, encoded
+from frpipe.jobs.nightly.kept_out import GATED
 from frpipe.jobs.nightly.page import page
 from frpipe.jobs.nightly.summary import notes
 from frpipe.jobs.nightly.tables import as_file
 from frpipe.jobs.nightly.work import PROBES, SCAN
+from frpipe.jobs.unmet_limits import words
 
 PAGE = "report.html"
 _PHOTOS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
@@ -29,6 +31,7 @@ _TABLES = (
     SAMPLES,
     CHANGES,
     DOUBTS,
+    GATED,
 )
 
 
@@ -147,6 +150,9 @@ def _gallery_lines(steps: Facts) -> Iterator[str]:
             f"{people['person_new']:,} new, {people['person_gone']:,} gone"
         )
     done = steps.get("consolidate", {})
+    if gated := done.get("gated"):
+        why = f" ({words(gated['measures'])})" if gated["faces"] else ""
+        yield f"kept out   {counted(gated['faces'], 'faces')} by the gate of the gallery{why}"
     if done.get("superseded") or done.get("unread"):
         yield (
             f"superseded {done['superseded']:,} older templates, of photos that have become something else; "

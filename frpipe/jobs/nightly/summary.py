@@ -11,6 +11,7 @@ from frpipe.jobs.nightly.doubts import doubted
 from frpipe.jobs.nightly.gates import GateResult
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts, NightJournal
+from frpipe.jobs.nightly.kept_out import kept_out
 from frpipe.jobs.nightly.photos import VANISHED, strays
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import SCAN
@@ -122,7 +123,7 @@ def _lists(folder: Folder, scan: Facts, most: int) -> dict[str, Any]:
     if folder.exists(CHANGES):
         for row in read_table(folder, CHANGES).to_pylist():
             lists.setdefault(row["kind"], []).append(row["id"])
-    lists |= doubted(folder)
+    lists |= doubted(folder) | kept_out(folder)
     vanished = f"{SCAN}/{VANISHED}"
     if folder.exists(vanished):
         lists["photo_vanished"] = read_table(folder, vanished, ["image_id"])["image_id"].to_pylist()

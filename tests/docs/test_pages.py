@@ -39,7 +39,7 @@ NOT_RUN = {
     "docs/kubernetes.md": ["cluster"],
     "docs/lecture.md": ["internet", "data"],
     "docs/models.md": ["internet"],
-    "docs/nightly.md": ["cluster"],
+    "docs/nightly.md": ["cluster", "hours"],
     "docs/outputs.md": ["spark"] * 5,
     "docs/pad.md": ["hours"],
     "docs/quality.md": ["hours"],

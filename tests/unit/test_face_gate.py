@@ -171,7 +171,7 @@ def test_to_tighten_and_to_loosen_is_as_if_it_had_been_so_from_the_start(
 def test_templates_of_each_kind_are_made_of_faces_that_pass(
     measured: Path, median: float, tmp_path: Path, templates: str, subject_face: str
 ) -> None:
-    how = {"templates": templates, "subject_face": subject_face}
+    how: dict[str, Any] = {"templates": templates, "subject_face": subject_face}
     done = _run(measured, tmp_path / "G", median, **how)
     assert (
         done.gated is not None and done.gated.faces and done.used + sum(done.left_out.values()) == done.faces

@@ -1,4 +1,4 @@
-"""Nights of real photos with the gate `enrolment`: blurred faces and profiles stay out until it opens."""
+"""Nights of real photos with a gate: blur, profiles and prints stay out until it opens."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from frpipe.models.card import Card
 from frpipe.stages.quality.settings import PRESETS
 
 FIRST, SECOND = "2026-04-01", "2026-04-02"
+QUALITY = {"quality": {"policy": "flag"}}
+PAIR = ("minifasnet_v2_batched", "minifasnet_v1se_batched")
 GATED = "differences/gated.parquet"
 
 
@@ -36,9 +38,9 @@ def place(real_photos: Path, real_card: Callable[[str], Card], tmp_path: Path) -
     return place
 
 
-def _night(place: Place, date: str, **gates: Any) -> dict[str, Any]:
+def _night(place: Place, date: str, stages: dict[str, Any] = QUALITY, **gates: Any) -> dict[str, Any]:
     off = {name: {"enabled": False} for name in ("dedup", "identify")}
-    settings = {"quality": {"policy": "flag"}, "detect": {"not_photographs": "keep"}}
+    settings = {**stages, "detect": {"not_photographs": "keep"}}
     report, bad = place.run(date, consolidate={"gates": gates}, settings=settings, **off)
     assert bad is None
     found: dict[str, Any] = report["steps"]["consolidate"]
@@ -93,6 +95,32 @@ def test_faces_in_profile_stay_out(place: Place, shared: Path) -> None:
     enrolled, gallery = str(place.night(FIRST) / "enroll"), str(place.root / "people")
     Consolidation(enrolled, gallery, "append").run()
     assert {face.partition("#")[0] for face in _faces(place)} >= found
+
+
+def test_prints_stay_out_and_are_let_in_by_another_limit(
+    place: Place, shared: Path, real_card: Callable[[str], Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in PAIR:
+        real_card(name)
+    monkeypatch.setenv("FRPIPE_MODEL_DIR", str(shared / "models"))
+    prints = [sorted((shared / "data/spoof/print").glob(f"attack/000{n}/*.jpg"))[:1] for n in (1, 2, 3)]
+    if not all(prints):
+        pytest.skip("photos of attacks (../shared/data/spoof) are not on this machine")
+    for number, (photo,) in enumerate(prints):
+        place.add([photo], f"print-{number}")
+    pad = {"policy": "flag", "model": PAIR[0], "second_model": PAIR[1]}
+    done = _night(place, FIRST, {"pad": pad}, min_pad=0.5)
+    kept = _kept_out(place, FIRST)
+    assert done["gated"]["faces"] == len(kept) and {*kept.values()} == {"pad_score"}
+    assert {image.partition("/")[0] for image in kept} >= {"print-0", "print-1", "print-2"}
+    assert not any(face.startswith("print-") for face in _faces(place)) and _faces(place)
+    samples = pq.read_table(place.night(FIRST) / "drift/samples.parquet")
+    assert samples["measure"].to_pylist().count("pad_score") == len(_rows(place))
+    enrolled, gallery = str(place.night(FIRST) / "enroll"), str(place.root / "people")
+    Consolidation(enrolled, gallery, "append", gate=FaceGate.of(FaceGates(min_pad=0))).run()
+    assert {image for image in kept if image.startswith("print-")} <= {
+        face.partition("#")[0] for face in _faces(place)
+    }
 
 
 def _rows(place: Place) -> list[dict[str, Any]]:

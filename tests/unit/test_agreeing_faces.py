@@ -197,8 +197,9 @@ def _alike(table: pa.Table, person: str) -> float:
 
 def test_it_needs_all_faces_of_the_photos(album: str, tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "out/run.json").read_text())
-    settings = {"detect": {"policy": "largest"}, "embed": {"model": "x"}}
-    facts["identity"]["recipe"] = {"settings": settings, "detector": {}, "embedder": {}}
+    embed = {"model": "x", "flip": False}
+    settings = {"decode": {}, "detect": {"policy": "largest"}, "align": {}, "embed": embed}
+    facts["identity"]["recipe"] = {"settings": settings, "detector": {}, "embedder": {"input": {}}}
     (tmp_path / "out/run.json").write_text(json.dumps(facts))
     with pytest.raises(ConfigError, match=r"one face a photo \(detect.policy: largest\)"):
         _run(album, tmp_path / "G")

@@ -77,14 +77,17 @@ class FeatureRun:
         digest = run.digest(self.folder)
         return digest if self.embedder is None else f"{digest} {self.embedder}"
 
-    def remedy(self, embedder_hash: str) -> str:
+    def remedy(self, gallery: GallerySpec) -> str:
         """What to do where a gallery was made with another recipe: enroll the same photos again."""
-        name = card_name(embedder_hash)
-        model = f"--set embed.model={name}" if name else "the gallery's models and settings"
-        return (
-            f"enroll the manifest again with the gallery's settings: frpipe run enroll "
-            f"--manifest {self.manifest} --output NEW {model}; or use another gallery"
-        )
+        again = self.again(gallery)
+        return f"enroll the manifest again with the gallery's settings: {again}; or use another gallery"
+
+    def again(self, made: GallerySpec) -> str:
+        """The command that enrolls the same photos with the models of `made`, whatever the default is."""
+        roles = {"detect": made.detector_hash, "embed": made.embedder_hash}
+        names = {role: card_name(sha256) for role, sha256 in roles.items()}
+        models = " ".join(f"--set {role}.model={name}" for role, name in names.items() if name)
+        return f"frpipe run enroll --manifest {self.manifest} --output NEW {models}".rstrip()
 
 
 def card_name(sha256: str) -> str | None:

@@ -60,7 +60,8 @@ def _check_same(what: str, own: str, its: str) -> None:
     if own != its:
         raise GalleryMismatch(
             f"{what}: the threshold card's is {own}, that of the vectors is {its}",
-            "a threshold holds for one embedder only: give the card of this one, or --threshold",
+            "a threshold holds for one embedder, detector and way of aligning: choose one on such vectors "
+            "(docs/thresholds.md), or give --threshold",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,33 @@ def test_a_new_output_for_its_gallery_is_of_its_detector(
     )
     assert refused.returncode == 10
     assert "detector: the gallery's is" in refused.stderr
+
+
+def test_features_of_the_default_are_refused_with_the_command_that_makes_fitting_ones(
+    manifest: Path, gallery: str, tmp_path: Path
+) -> None:
+    other = enroll_here(manifest, tmp_path / "other")
+    for words in (
+        ("consolidate", "--features", other, "--gallery", gallery),
+        ("consolidate", "--features", other, "--gallery", gallery, "--dry-run"),
+        ("identify", "--probes", other, "--gallery", gallery, "--output", tmp_path / "found"),
+    ):
+        refused = job_here(*words)
+        assert refused.returncode == 10
+        (command,) = re.findall(r"frpipe (run enroll .*); or use another gallery", refused.stderr)
+    assert main(command.replace("NEW", str(tmp_path / "fitting")).split()) == 0
+    assert _detector(tmp_path / "fitting") == BEFORE
+    assert job_here("consolidate", "--features", tmp_path / "fitting", "--gallery", gallery).returncode == 0
+
+
+def test_features_of_one_face_a_photo_name_the_command_that_keeps_their_models(
+    manifest: Path, tmp_path: Path
+) -> None:
+    single = enroll_here(manifest, tmp_path / "out", *NAMED, "--set", "detect.policy=largest")
+    words = ("--features", single, "--gallery", tmp_path / "G", "--subject-face", "agreeing")
+    refused = job_here("consolidate", *words)
+    assert refused.returncode == 2
+    assert f"--output NEW --set detect.model={BEFORE} --set embed.model=" in refused.stderr
 
 
 def test_a_photo_is_identified_and_enrolled_with_the_gallerys_models(

@@ -251,8 +251,8 @@ class Consolidation:
             facts["embedder"] = source.embedder
         return "consolidate " + json.dumps(facts)
 
-    def _wanted(self) -> str:
-        return Gallery.open(self.gallery).spec.embedder_hash
+    def _wanted(self) -> GallerySpec:
+        return Gallery.open(self.gallery).spec
 
     def _result(self, count: _Count, outcome: Outcome, version: int | None) -> Consolidated:
         return Consolidated(
@@ -286,7 +286,7 @@ def _refuse_single(source: FeatureRun, faces: SubjectPolicy) -> None:
     if kept != "all":
         raise ConfigError(
             f"the output has one face a photo (detect.policy: {kept}), and none to choose among",
-            f"enroll with detect.policy: all: frpipe run enroll --manifest {source.manifest} --output NEW; "
+            f"enroll with detect.policy: all: {source.again(source.spec)}; "
             "or leave out --subject-face agreeing",
         )
 

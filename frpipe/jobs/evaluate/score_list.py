@@ -202,7 +202,8 @@ def _parsed(values: pa.Array) -> Doubles:
 def _one_by_one(values: pa.Array) -> Iterator[float | None]:
     for value in values.to_pylist():
         try:
-            yield None if value is None else float(value)
+            # Python reads 1_000 as a number, and no list means it so.
+            yield None if value is None else np.nan if "_" in str(value) else float(value)
         except (TypeError, ValueError):
             yield np.nan
 

@@ -49,4 +49,4 @@ def check_recipe(source: FeatureRun, gallery: GallerySpec) -> None:
     try:
         gallery.check_same(source.spec)
     except GalleryMismatch as error:
-        raise GalleryMismatch(error.message, source.remedy(gallery.embedder_hash)) from None
+        raise GalleryMismatch(error.message, source.remedy(gallery)) from None

@@ -43,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.output.suffix not in (".png", ".html"):
+    if options.output.suffix.lower() not in (".png", ".html"):
         raise ConfigError(
             f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
         )
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
             threshold=options.threshold,
             card=card,
         )
-    data = look.as_png(rows) if options.output.suffix == ".png" else look.as_html(rows).encode()
+    data = look.as_png(rows) if options.output.suffix.lower() == ".png" else look.as_html(rows).encode()
     # It shows faces: for nobody else to read.
     with open(options.output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         file.write(data)

@@ -87,7 +87,7 @@ def _operating(text: str) -> Operating:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.output and options.output.suffix not in (".png", ".html"):
+    if options.output and options.output.suffix.lower() not in (".png", ".html"):
         raise ConfigError(
             f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
         )
@@ -114,7 +114,7 @@ def _write(path: Path, given: ScoreList, found: Scored) -> None:
     from frpipe.evaluation.report.scores_page import scores_page, scores_png
 
     name = Path(given.uri).name or given.uri
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         path.write_bytes(scores_png(found, name))
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -139,16 +139,18 @@ def _head(given: ScoreList, found: Scored) -> str:
 
 
 def _table(found: Scored) -> str:
+    from frpipe.evaluation.plots.text import LONG
     from frpipe.evaluation.scored import RATES
 
     accept, reject, *_ = RATES[found.task]
     sign = "<=" if found.kind == "distance" else ">="
     thresholds = found.table.threshold
     places = next((d for d in range(_MOST_PLACES) if (thresholds.round(d) == thresholds).all()), _MOST_PLACES)
-    rows = zip(thresholds, found.table.true_accept, found.table.true_reject, strict=True)
+    written = [f"{each:.{places}f}" if abs(each) < LONG else repr(each) for each in thresholds.tolist()]
+    rows = zip(written, found.table.true_accept, found.table.true_reject, strict=True)
     return table(
         (f"{found.kind} {sign}", accept, reject),
-        [[f"{threshold:.{places}f}", f"{up:.4g}", f"{over:.4g}"] for threshold, up, over in rows],
+        [[threshold, f"{up:.4g}", f"{over:.4g}"] for threshold, up, over in rows],
     )
 
 
@@ -173,4 +175,7 @@ def _at(found: Scored, point: Point) -> list[str]:
 
 
 def _warned(found: Scored) -> list[str]:
-    return [f"{warning[:1].upper()}{warning[1:]}." for warning in found.warnings]
+    return [
+        f"{warning[:1].upper()}{warning[1:]}{'' if warning.endswith('?') else '.'}"
+        for warning in found.warnings
+    ]

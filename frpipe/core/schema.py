@@ -100,7 +100,7 @@ _FACE_COLUMNS_HEAD = (
     Column(
         IS_SUBJECT,
         pa.bool_(),
-        "whether it is the photo's subject: true for one face of each `ok` photo, whoever that is",
+        "whether it is the photo's subject, whoever that is: one face of each `ok` photo, here or in `held`",
     ),
     _SUBJECT,
     Column("face_policy", pa.string(), "which faces of a photo were kept"),

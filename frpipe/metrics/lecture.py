@@ -55,20 +55,38 @@ class LectureTable:
 def grid(curve: Curve) -> Doubles:
     """Round thresholds from the strictest on, over all scores of a curve, in its kind.
 
-    Tenths where scores are cosines or distances of such, always with 0 to 1; else about ten.
+    Tenths where scores are cosines or distances of such, always with 0 to 1; else about ten, of which the
+    strictest accepts no non-mated trial, and none closer together than numbers of their size can tell.
     """
     scores = curve.threshold[1:]
     low, high = min(float(scores.min()), 0.0), max(float(scores.max()), 1.0)
     cosines = (0.0, 2.0) if curve.kind == "distance" else (-1.0, 1.0)
     # What float32 gives for a cosine may be a little beyond.
     if low >= cosines[0] - _ROUNDED and high <= cosines[1] + _ROUNDED:
-        low, high, step = max(low, cosines[0]), min(high, cosines[1]), 0.1
-    else:
-        low, high = float(scores.min()), float(scores.max())
-        step = _round_step((high - low) / 10 or 1.0)
-    places = np.arange(np.floor(low / step + _ROUNDED), np.ceil(high / step - _ROUNDED) + 1)
+        places = _places(max(low, cosines[0]), min(high, cosines[1]), 0.1)
+        return _thresholds(curve, places, 0.1)
+    low, high = float(scores.min()), float(scores.max())
+    # Each divided for itself: their difference may be no number.
+    step = _round_step(max(high / 10 - low / 10 or 1.0, 4 * float(np.spacing(max(-low, high)))))
+    places = _places(low, high, step)
+    found = _thresholds(curve, places, step)
+    if curve.at(found[:1])[0][0] == 0:
+        return found
+    stricter = [places[0] - 1, *places] if curve.kind == "distance" else [*places, places[-1] + 1]
+    return _thresholds(curve, np.array(stricter), step)
+
+
+def _places(low: float, high: float, step: float) -> Doubles:
+    """Multiples of the step, ascending, from at most `low` to at least `high`."""
+    return np.arange(np.floor(low / step + _ROUNDED), np.ceil(high / step - _ROUNDED) + 1)
+
+
+def _thresholds(curve: Curve, places: Doubles, step: float) -> Doubles:
     # Tenths by division: 7 / 10 is the 0.7 that people write, 7 * 0.1 is not.
-    found: Doubles = places / round(1 / step) if step < 1 else places * step
+    with np.errstate(over="ignore"):
+        found = places / round(1 / step) if step < 1 else places * step
+    largest = np.finfo(np.float64).max
+    found = np.clip(found, -largest, largest)
     return found if curve.kind == "distance" else found[::-1]
 
 

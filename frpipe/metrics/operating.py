@@ -94,7 +94,8 @@ def at_target(curve: Curve, target: float, distinct: int | None = None) -> AtTar
     known, what = (trials, "") if distinct is None or distinct == trials else (distinct, "distinct ")
     if known * target + ROUNDING < RULE_OF_3:
         need = int(np.ceil(RULE_OF_3 / target - ROUNDING))
-        return Insufficient(f"{known:,} {what}non-mated trials, {target:g} needs {need:,}", known, need)
+        trial = "trial" if known == 1 else "trials"
+        return Insufficient(f"{known:,} {what}non-mated {trial}, {target:g} needs {need:,}", known, need)
     place = int(np.searchsorted(curve.nonmated, trials * target + ROUNDING, "right")) - 1
     nonmated, mated = Rate(round(curve.nonmated[place]), trials), round(curve.mated[place])
     return AtTarget(

@@ -162,6 +162,7 @@ def test_a_target_without_enough_trials_is_a_row_in_words(pair: list[Evaluation]
 def test_no_more_digits_than_the_interval_supports() -> None:
     # By the rule of the Particle Data Group 0.827 ± 0.119 is 0.83 ± 0.12, and 0.827 ± 0.367 is 0.8 ± 0.4.
     assert [places(half) for half in (0.119, 0.367, 0.0065, 12.0)] == [2, 1, 3, 0]
+    assert fixed(1e308, 4) == "1e+308" and fixed(-2.5e-12, 4) == "−2.5e−12"
     assert fixed(0.00000412, 4) == "0.000004" and fixed(0.0, 4) == "0" and fixed(-0.5, 2) == "−0.50"
     assert share(0.97234, 100) == "0.972" and share(0.97234, 1_000_000) == "0.97234"
 

@@ -221,7 +221,7 @@ def test_searches_that_are_all_wrong_have_a_table_of_zeros(
         ("distance", [0.1, 1.25], np.arange(14) / 10),
         ("similarity", [3.0, 87.0], np.arange(90, -1, -10.0)),
         ("distance", [120.0, 1930.0], np.arange(0, 2001, 200.0)),
-        ("similarity", [5.0, 5.0], [5.0]),
+        ("similarity", [5.0, 5.0], [6.0, 5.0]),
     ],
 )
 def test_the_grid_covers_all_scores_of_any_range(

@@ -9,6 +9,8 @@ from frpipe.evaluation.number import Number
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MOST_PLACES = 9
+LONG = 1e15
+"""From here on the digits of a number are no help: it is written with its power of ten."""
 
 
 def places(half: float) -> int:
@@ -27,6 +29,8 @@ def fixed(value: float, decimals: int) -> str:
     """Rounded to so many places; what would round to zero but is none keeps a significant digit."""
     if not value:
         return "0"
+    if abs(value) >= LONG or abs(value) < 10.0**-_MOST_PLACES:
+        return f"{value:.{max(decimals, 1)}g}".replace("-", "−")
     if round(value, decimals) == 0:
         decimals = min(-math.floor(math.log10(abs(value))), _MOST_PLACES)
     text = f"{value:,.{decimals}f}"

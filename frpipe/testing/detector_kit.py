@@ -14,6 +14,7 @@ from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
 from frpipe.models.detectors.nms import iou, suppress
 from frpipe.models.session import Session
+from frpipe.testing.model_kit import ModelKit
 from frpipe.testing.photos import Pixels, awkward, on_canvas
 from frpipe.testing.spy import Spy
 from frpipe.vision.view import reduced
@@ -47,23 +48,11 @@ def inside(faces: Faces, photo: Pixels) -> NDArray[np.bool_]:
     return whole
 
 
-class DetectorKit:
+class DetectorKit(ModelKit):
     """Override `card`, `session` and `photos`; the tolerances suit networks that see beyond a face."""
 
     shift_iou = 0.8  # of a face found again after the photo moved by a multiple of 32 pixels
     shift_score = 0.1  # whole faces this far above the threshold must be found again
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def card(cls) -> Card:
-        """The card of the detector."""
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def session(cls, card: Card) -> Session:
-        """Its weights, on the CPU."""
-        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -10,6 +10,7 @@ from frpipe.core.errors import InvariantError, ModelMismatch
 from frpipe.models.card import Card, EmbedderSpec
 from frpipe.models.embedders.arcface import Embedder
 from frpipe.models.session import Session
+from frpipe.testing.model_kit import ModelKit
 from frpipe.testing.photos import Pixels, flat, noise
 from frpipe.testing.spy import Spy
 
@@ -23,22 +24,10 @@ def cosines(first: Floats, second: Floats) -> Floats:
     return result
 
 
-class EmbedderKit:
+class EmbedderKit(ModelKit):
     """Override `card`, `session` and `crops`."""
 
     least_cosine = 1 - 1e-5  # of the vectors of one crop in two batches
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def card(cls) -> Card:
-        """The card of the embedder."""
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def session(cls, card: Card) -> Session:
-        """Its weights, on the CPU."""
-        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod

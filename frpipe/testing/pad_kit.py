@@ -11,26 +11,15 @@ from frpipe.models.crop_model import CropModel
 from frpipe.models.session import Session
 from frpipe.stages.pad.probabilities import probabilities, spec_of
 from frpipe.stages.pad.stage import Pad
+from frpipe.testing.model_kit import ModelKit
 from frpipe.testing.photos import Pixels, flat, noise
 from frpipe.testing.spy import Spy
 
 
-class PadKit:
+class PadKit(ModelKit):
     """Override `card`, `session` and `crops`; `attacks` where the weights are trained ones."""
 
     tolerance = 1e-4  # of a probability of one crop in two batches
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def card(cls) -> Card:
-        """The card of the network."""
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def session(cls, card: Card) -> Session:
-        """Its weights, on the CPU."""
-        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -9,28 +9,17 @@ from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
 from frpipe.models.session import Session
 from frpipe.stages.quality.stage import Quality, network_pose
+from frpipe.testing.model_kit import ModelKit
 from frpipe.testing.photos import Pixels, flat, noise
 from frpipe.vision.quality.pose import Pose
 
 
-class PoseKit:
+class PoseKit(ModelKit):
     """Override `card`, `session` and `heads`, and `yaws` where the weights are trained ones."""
 
     tolerance_deg = 0.1  # of one head in two batches
     most_apart_deg = 15.0  # of the yaw of a head and of its mirror image, less the sign
     turned_deg = 20.0
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def card(cls) -> Card:
-        """The card of the network."""
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def session(cls, card: Card) -> Session:
-        """Its weights, on the CPU."""
-        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -11,27 +11,16 @@ from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
 from frpipe.models.session import Session
 from frpipe.stages.quality.stage import learned_quality
+from frpipe.testing.model_kit import ModelKit
 from frpipe.testing.photos import Pixels, flat, noise
 from frpipe.testing.spy import Spy
 
 
-class QualityKit:
+class QualityKit(ModelKit):
     """Override `card`, `session` and `crops`; `knows_faces` where the weights are trained ones."""
 
     knows_faces = True
     tolerance = 1e-4  # of the number of one crop in two batches
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def card(cls) -> Card:
-        """The card of the network."""
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def session(cls, card: Card) -> Session:
-        """Its weights, on the CPU."""
-        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod

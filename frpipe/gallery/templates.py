@@ -114,13 +114,15 @@ def _means(
 def _derived(
     table: pa.Table, face_ids: list[str], means: NDArray[np.float32], disputed: Counter[str]
 ) -> pa.Table:
+    """The templates of a sorted table. face_ids, means: of its people, in their order."""
     rest = [name for name in table.column_names if name not in _COMPUTED]
     plain = table.select(rest).rename_columns([str(index) for index in range(len(rest))])
     how = [(str(index), _AGGREGATES.get(name, "first")) for index, name in enumerate(rest)]
     own = [(str(index), name) for index, name in enumerate(rest) if name not in FIXED_COLUMNS]
     values = [(index, "count_distinct") for index, _ in own]
-    # One thread: `first` needs the order of the rows.
-    grouped = plain.group_by(str(rest.index(SUBJECT_ID)), use_threads=False).aggregate([*how, *values])
+    # One thread: `first` needs the order of the rows. Groups come in any order all the same.
+    person = str(rest.index(SUBJECT_ID))
+    grouped = plain.group_by(person, use_threads=False).aggregate([*how, *values]).sort_by(person)
     columns = {
         name: grouped[f"{index}_{function}"] for name, (index, function) in zip(rest, how, strict=True)
     }

@@ -25,6 +25,7 @@ from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.gallery.weights import WEIGHED_BY, WEIGHT, weighted_kind, weights_of
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.doctor.runs import runs_of
+from frpipe.jobs.face_gate import GATE, FaceGate
 from frpipe.jobs.features import FeatureRun
 
 DIM = 4
@@ -173,6 +174,18 @@ def test_the_face_that_agrees_is_weighed_too(measured: Path, tmp_path: Path) -> 
     for face in ("rule", "agreeing"):
         Consolidation(str(measured), str(tmp_path / face), templates="pose-mean", subject_face=face).run()  # type: ignore[arg-type]
     assert rows_of(tmp_path / "agreeing").num_rows == rows_of(tmp_path / "rule").num_rows
+
+
+def test_what_a_gate_keeps_out_is_not_weighed(measured: Path, tmp_path: Path) -> None:
+    scores = sorted(table(measured, "faces")["quality_score"].to_pylist())
+    gate = FaceGate({"min_quality": scores[len(scores) // 2]})
+    for kind in ("quality-score-mean", "mean"):
+        done = Consolidation(str(measured), str(tmp_path / kind), templates=kind, gate=gate).run()  # type: ignore[arg-type]
+        assert done.left_out[GATE] and done.templates
+    assert rows_of(tmp_path / "mean")["subject_id"].equals(
+        rows_of(tmp_path / "quality-score-mean")["subject_id"]
+    )
+    assert WEIGHT not in rows_of(tmp_path / "quality-score-mean").column_names
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -32,8 +32,8 @@ from quality import DETECTOR, Bench, config_of
 
 from frpipe.core.config import EmbedConfig, PoolConfig
 from frpipe.gallery.schema import template_schema, vector_array, vectors_of
-from frpipe.gallery.templates import WEIGHT, reduce_templates
-from frpipe.gallery.weights import WEIGHED_BY, weights_of
+from frpipe.gallery.templates import TemplatePolicy, reduce_templates
+from frpipe.gallery.weights import WEIGHED_BY, WEIGHT, weights_of
 from frpipe.metrics.bootstrap import curve_replicates, draws, percentiles
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.scores import Scores
@@ -101,7 +101,8 @@ def features(folder: Path, detector: str, kept: Path | None) -> Samples:
             found[_key(embedder, flip)] = _spread(vectors, at, len(names))
             print(f"{embedder}, flip {flip}", file=sys.stderr, flush=True)
     if kept is not None:
-        np.savez(kept, **found)
+        with kept.open("wb") as file:
+            np.savez(file, allow_pickle=False, **found)
     return found
 
 
@@ -245,7 +246,7 @@ def _reduced(faces: Samples, vectors: Array, rows: Array, how: str) -> tuple[Arr
     if how in WEIGHED_BY:
         values = pa.chunked_array([pa.array(faces[WEIGHED_BY[how]][rows], from_pandas=True)])
         table = table.append_column(WEIGHT, weights_of(how, values))
-    reduced = reduce_templates(table, how)
+    reduced = reduce_templates(table, cast(TemplatePolicy, how))
     return np.array(reduced["subject_id"].to_pylist()).astype(int), vectors_of(reduced)
 
 

@@ -11,13 +11,13 @@ from frpipe.cli.doubts import doubts_shown
 from frpipe.cli.gallery_parser import (
     FACES,
     POLICIES,
-    TEMPLATES,
     Commands,
     add_config,
     add_gate,
     add_likeness,
     add_photos,
     add_subject_face,
+    add_templates,
     answer,
     command,
     gate_of,
@@ -124,9 +124,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--policy", choices=POLICIES, help="for who is there already (default: skip; with --photo append)"
     )
-    parser.add_argument(
-        "--templates", choices=TEMPLATES, default="all", help="with --features: what to keep of each person"
-    )
+    add_templates(parser, "with --features: ")
     parser.add_argument(
         "--faces",
         choices=FACES,

@@ -19,7 +19,7 @@ Commands = argparse._SubParsersAction  # the type argparse gives a group of comm
 Run = Callable[[argparse.Namespace], int]
 FACES = ("centre-largest", "largest", "require-one")
 POLICIES = ("skip", "replace", "append")
-TEMPLATES = ("all", "mean", "quality-mean", "medoid")
+TEMPLATES = ("all", "mean", "quality-mean", "quality-score-mean", "pose-mean", "medoid")
 GATES = ("enrolment",)
 SUBJECT_FACES = ("rule", "agreeing")
 
@@ -58,6 +58,16 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
         "--same-photos",
         action="store_true",
         help="photos that lay at another place before are the same ones, though they have changed",
+    )
+
+
+def add_templates(parser: argparse.ArgumentParser, condition: str = "") -> None:
+    """Add what is kept of each person. condition: before the help."""
+    parser.add_argument(
+        "--templates",
+        choices=TEMPLATES,
+        help=f"{condition}what to keep of each person's vectors; quality-score-mean and pose-mean weigh by "
+        "columns of the stage quality (default: the weighted mean that the gallery was given last, else all)",
     )
 
 

@@ -68,7 +68,7 @@ class ConsolidateStep(Step):
     policy: Literal["skip", "append", "replace"] = Field(
         "append", description="for a person who is there already"
     )
-    templates: Literal["all", "mean", "quality-mean", "medoid"] = Field(
+    templates: Literal["all", "mean", "quality-mean", "quality-score-mean", "pose-mean", "medoid"] = Field(
         "all", description="what to keep of a person's vectors of one night"
     )
     faces: Literal["centre-largest", "largest", "require-one"] = Field(

@@ -52,6 +52,7 @@ from frpipe.gallery.schema import (
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import Suppressions
+from frpipe.gallery.weights import merged_note
 
 # A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
 _SLACK = 1.25
@@ -109,9 +110,11 @@ def merge(
     source: what to put before the ids of its photos; same_photos, likeness: as for `enroll`.
 
     Raises GalleryMismatch where the other was made for another recipe, GalleryError where the other is
-    encrypted and this one is not, and as `enroll`.
+    encrypted and this one is not, where runs gave one weighted means and the other templates of another kind,
+    and as `enroll`.
     """
     gallery.spec.check_same(other.spec)
+    note = merged_note(note, gallery, other)
     if other.spec.encryption and not gallery.spec.encryption:
         raise GalleryError(
             "the other gallery is encrypted and this one is not: its templates would lie in the clear",

@@ -3,6 +3,8 @@
 - all: every vector stays a template (feature_1 ... feature_k). A probe scores the nearest.
 - mean: one template, the direction of the mean of the unit vectors.
 - quality-mean: the same, each vector weighted by its quality; unweighted where none has a quality above 0.
+- quality-score-mean, pose-mean: the same, weighted by what the stage `quality` says (see `gallery.weights`).
+  What is not known weighs 0; unweighted where no weight is above 0.
 - medoid: the one vector that is most like the others of its person: a real photo, not an average.
 
 A derived template's face id is a hash of the face ids that it was made of, so that the same photos give the
@@ -32,8 +34,9 @@ from frpipe.gallery.schema import (
     vector_array,
     vectors_of,
 )
+from frpipe.gallery.weights import WEIGHED_BY, WEIGHT
 
-TemplatePolicy = Literal["all", "mean", "quality-mean", "medoid"]
+TemplatePolicy = Literal["all", "mean", "quality-mean", "quality-score-mean", "pose-mean", "medoid"]
 TEMPLATE_POLICIES: tuple[str, ...] = get_args(TemplatePolicy)
 _COMPUTED = frozenset({FACE_ID, EMBEDDING, URI})
 _AGGREGATES = {QUALITY: "mean", ENROLLED: "max"}
@@ -48,7 +51,8 @@ def reduce_templates(
 
     `quality` of a mean is the mean of the known qualities; `enrolled_at` the latest; `image_uri` null; an
     attribute what the photos that have it agree on, and null where they do not. A mean without a direction is
-    the medoid.  disputed: takes, by attribute, the number of people whose photos do not agree.
+    the medoid.  table: for a kind of WEIGHED_BY it has the column WEIGHT, which the templates have no more.
+    disputed: takes, by attribute, the number of people whose photos do not agree.
     """
     table = table.sort_by([(SUBJECT_ID, "ascending"), (FACE_ID, "ascending")]).combine_chunks()
     if policy == "all" or not table.num_rows:
@@ -57,6 +61,8 @@ def reduce_templates(
     if policy == "medoid":
         return table.take([start + medoid(vectors[start:end]) for start, end in pairwise(edges)])
     means = _means(vectors, _weights(table, policy, edges), edges)
+    if WEIGHT in table.column_names:
+        table = table.drop_columns([WEIGHT])
     face_ids = table[FACE_ID].to_pylist()
     names = [derived_id(policy, face_ids[start:end]) for start, end in pairwise(edges)]
     return _derived(table, names, means, Counter() if disputed is None else disputed)
@@ -89,7 +95,7 @@ def _edges(subjects: pa.ChunkedArray) -> list[int]:
 def _weights(table: pa.Table, policy: str, edges: list[int]) -> NDArray[np.float64]:
     if policy == "mean":
         return np.ones(table.num_rows)
-    known = pc.fill_null(table[QUALITY], 0.0).to_numpy()
+    known = pc.fill_null(table[WEIGHT if policy in WEIGHED_BY else QUALITY], 0.0).to_numpy()
     weights: NDArray[np.float64] = np.maximum(known.astype(np.float64), 0)
     none = np.add.reduceat(weights, edges[:-1]) == 0
     weights[np.repeat(none, np.diff(edges))] = 1
@@ -114,13 +120,15 @@ def _means(
 def _derived(
     table: pa.Table, face_ids: list[str], means: NDArray[np.float32], disputed: Counter[str]
 ) -> pa.Table:
+    """The templates of a sorted table. face_ids, means: of its people, in their order."""
     rest = [name for name in table.column_names if name not in _COMPUTED]
     plain = table.select(rest).rename_columns([str(index) for index in range(len(rest))])
     how = [(str(index), _AGGREGATES.get(name, "first")) for index, name in enumerate(rest)]
     own = [(str(index), name) for index, name in enumerate(rest) if name not in FIXED_COLUMNS]
     values = [(index, "count_distinct") for index, _ in own]
-    # One thread: `first` needs the order of the rows.
-    grouped = plain.group_by(str(rest.index(SUBJECT_ID)), use_threads=False).aggregate([*how, *values])
+    # One thread: `first` needs the order of the rows. Groups come in any order all the same.
+    person = str(rest.index(SUBJECT_ID))
+    grouped = plain.group_by(person, use_threads=False).aggregate([*how, *values]).sort_by(person)
     columns = {
         name: grouped[f"{index}_{function}"] for name, (index, function) in zip(rest, how, strict=True)
     }

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.errors import OutputError
 from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
 from frpipe.core.schema import face_columns, later_columns_of, stage_of
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
+from frpipe.gallery.weights import WEIGHED_BY, WEIGHT, weights_of
 from frpipe.stages.subject_face import subject_faces
 
 SubjectPolicy = Literal["centre-largest", "largest", "require-one"]
@@ -37,13 +39,16 @@ def templates_of(
     enrolled_at: datetime,
     *,
     candidates: bool = False,
+    kept_as: str = "all",
 ) -> tuple[pa.Table, Counter[str]]:
     """Templates of one part, and how many faces were left out by reason: their sum is the rows of `faces`.
 
     Reasons: `no_subject` (the manifest names nobody), `another_face` (a bystander), `many_faces` (require-one
     and more than one face found), `held_face` (the face that is meant is held back by a stage, and no other
     stands for it). images: IMAGE_NAMES, as far as there.  faces: all columns.  candidates: the others on the
-    photos too, though they are counted as left out, and behind all the column BY_RULE.
+    photos too, though they are counted as left out, and behind all the column BY_RULE.  kept_as: what becomes
+    of the templates; for a weighted mean they have the column WEIGHT.  Raises OutputError: nothing to weigh
+    by.
     """
     kept, left_out = _subjects_faces(images, faces, policy)
     by_rule = kept
@@ -62,10 +67,30 @@ def templates_of(
     columns |= {name: as_text(column) for name, column in own.items()}
     arrays = [columns[field.name].cast(field.type) for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)
+    if kept_as in WEIGHED_BY:
+        table = table.append_column(WEIGHT, weights_of(kept_as, faces[weighed_by(kept_as, faces.schema)]))
     if candidates:
         marks = pa.array(["yes"] * int(kept.sum()), pa.string(), mask=~by_rule[kept])
         table = table.append_column(pa.field(BY_RULE, pa.string()), marks)
     return table, left_out
+
+
+def weighed_by(kept_as: str, schema: pa.Schema) -> str:
+    """Name of the column of `faces` that a weighted mean weighs by. Raises OutputError: it is not there."""
+    name = WEIGHED_BY[kept_as]
+    at = schema.get_field_index(name)
+    if at < 0 or stage_of(schema.field(at)) != "quality":
+        raise unweighed(kept_as)
+    return name
+
+
+def unweighed(kept_as: str, manifest: str = "MANIFEST") -> OutputError:
+    """The error for faces that the stage `quality` has not measured."""
+    return OutputError(
+        f"--templates {kept_as} weighs faces by {WEIGHED_BY[kept_as]}, which this enroll output lacks",
+        f"enroll with the stage quality: frpipe run enroll --manifest {manifest} --output NEW "
+        "--set quality.policy=flag; or take --templates mean",
+    )
 
 
 def quality(

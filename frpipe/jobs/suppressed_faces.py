@@ -26,18 +26,23 @@ def templates_of(
     *,
     source: str = "",
     candidates: bool = False,
+    kept_as: str = "all",
 ) -> tuple[pa.Table, Counter[str]]:
     """As `subject_faces.templates_of`, with one more reason for a face that is left out: `suppressed`.
 
     A face is suppressed with its person, or with its photo by id or content. images: at least IMAGE_NAMES.
-    source: what the gallery has before the ids of these photos.  candidates: as there.
+    source: what the gallery has before the ids of these photos.  candidates, kept_as: as there.
     """
     if not barred:
-        return subject_faces.templates_of(images, faces, policy, enrolled_at, candidates=candidates)
+        return subject_faces.templates_of(
+            images, faces, policy, enrolled_at, candidates=candidates, kept_as=kept_as
+        )
     named = pa.table({"image_id": sourced(images["image_id"], source), CONTENT: images[CONTENT]})
     photos = images.filter(pa.array(barred.mask(named)))["image_id"]
     out = barred.mask(faces.select(["subject_id"]))
     out |= pc.is_in(faces["image_id"], value_set=photos.combine_chunks()).to_numpy()
     others = faces.filter(pa.array(~out))
-    kept, left_out = subject_faces.templates_of(images, others, policy, enrolled_at, candidates=candidates)
+    kept, left_out = subject_faces.templates_of(
+        images, others, policy, enrolled_at, candidates=candidates, kept_as=kept_as
+    )
     return kept, left_out + Counter(suppressed=int(np.count_nonzero(out)))

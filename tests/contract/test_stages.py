@@ -39,6 +39,7 @@ sys.path.append(str(installed.EXAMPLE))
 
 from frpipe_example.brightness import Brightness
 from frpipe_example.dim import Dim
+from frpipe_example.face_processing import FaceProcessing
 
 
 class QualitySettings(Section):
@@ -90,6 +91,11 @@ class Surroundings(FaceStage):
 
 class TestSurroundings(StageKit):
     stage = Surroundings
+
+
+class TestFaceProcessing(StageKit):
+    stage = FaceProcessing
+    given: ClassVar = {"clip": 8}
 
 
 def quality_card(path: Path) -> Card:

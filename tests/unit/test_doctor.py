@@ -40,7 +40,7 @@ WRONG = [("anna", "anna/2.jpg#0"), ("bert", "bert/1.jpg#0")]
 def _as_before(gallery: Gallery, out: str, **how: str) -> None:
     """Put a run into a gallery as it was done when templates were replaced by their keys alone."""
     job, source = Consolidation(out, gallery.uri, **how), FeatureRun.open(out)  # type: ignore[arg-type]
-    facts = {"run": source.run_id, "faces": job.faces, "templates": job.templates}
+    facts = {"run": source.run_id, "faces": job.faces, "templates": job.templates or "all"}
     tables = (
         table.drop_columns(MADE_OF) if MADE_OF in table.column_names else table
         for table in job.templates_of_run(source, RunPhotos())

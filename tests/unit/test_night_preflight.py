@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from frpipe.core.errors import ConfigError, ModelMissing
+from frpipe.core.errors import ConfigError, GalleryError, ModelMissing
 from frpipe.core.night_config import NightConfig
+from frpipe.gallery import lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.schema import vector_array
 from frpipe.jobs.nightly.preflight import check
+from frpipe.jobs.photo import spec_of
+
+ON = {"enroll": {"enabled": True}, "dedup": {"enabled": False}}
 
 
 def _config(root: Path, **sections: Any) -> NightConfig:
@@ -48,3 +56,28 @@ def test_nights_in_a_store_do_not_go_with_photos_on_a_disk(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="photos is a local folder"):
         check(_config(tmp_path, runs="memory://nights"))
     check(_config(tmp_path, runs="memory://nights", photos="memory://photos"))
+
+
+def test_weighted_means_need_the_stage_that_measures_what_they_weigh_by(tmp_path: Path) -> None:
+    how = {"consolidate": {"templates": "pose-mean"}}
+    with pytest.raises(ConfigError, match="pose_yaw_deg") as refused:
+        check(_config(tmp_path, **ON, **how))
+    assert "settings.stages.quality.policy" in refused.value.remedy
+    check(_config(tmp_path, dedup={"enabled": False}, consolidate={**how["consolidate"], "enabled": False}))
+
+
+def test_a_gallery_of_weighted_means_takes_no_others_from_a_night(tmp_path: Path) -> None:
+    config = _config(tmp_path, **ON, consolidate={"templates": "all"})
+    spec = spec_of(config.settings)
+    row = pa.table(
+        {
+            "subject_id": ["p"],
+            "face_id": ["pose-mean:1"],
+            "embedding": vector_array(np.eye(1, spec.dim)),
+        }
+    )
+    gallery = Gallery.create(config.gallery, spec)
+    lifecycle.enroll(gallery, [row], note='consolidate {"run": "r", "templates": "pose-mean"}')
+    with pytest.raises(GalleryError, match="pose-mean") as refused:
+        check(config)
+    assert "consolidate.templates" in refused.value.remedy

@@ -18,7 +18,14 @@ from staged_runs import config, dry_run, enrolled, replayed, table
 
 from frpipe.cli.main import main
 from frpipe.core.config import load_config
-from frpipe.core.errors import ConfigError, ManifestError, ModelError, ModelMissing, OutputError
+from frpipe.core.errors import (
+    ConfigError,
+    GalleryMismatch,
+    ManifestError,
+    ModelError,
+    ModelMissing,
+    OutputError,
+)
 from frpipe.core.schema import stage_of
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
@@ -272,9 +279,10 @@ def test_the_page_shows_its_tables(home: Frozen) -> None:
     assert stage_tables(stage_class("brightness")) in page
 
 
-def test_the_page_shows_its_code() -> None:
+@pytest.mark.parametrize("stage", ["brightness", "face_processing"])
+def test_the_page_shows_its_code(stage: str) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs/stages.md").read_text(encoding="utf-8")
-    code = (installed.EXAMPLE / "frpipe_example/brightness.py").read_text(encoding="utf-8")
+    code = (installed.EXAMPLE / f"frpipe_example/{stage}.py").read_text(encoding="utf-8")
     assert code.strip() in page
 
 
@@ -337,6 +345,19 @@ def test_a_stage_that_changes_crops_changes_vectors_and_their_hash(
     assert set(after["preprocessing_hash"].to_pylist()) == {hashes[1]}
     own = after.filter(pc.equal(after["face_id"], "r-01#0"))["embedding"][0].as_py()
     np.testing.assert_allclose(vector / np.linalg.norm(vector), own, atol=1e-5)
+
+
+def test_face_processing_is_the_identity_until_a_configuration_names_it(
+    home: Frozen, plain: Path, tmp_path: Path
+) -> None:
+    """Its output and a gallery of unprocessed faces do not go together."""
+    assert not Models.of(config()).recipe.stages
+    enrolled(home / "photos.csv", tmp_path / "out", "stages.face_processing.clip=8")
+    before, after = table(plain, "faces"), table(tmp_path / "out", "faces")
+    assert before["face_id"].equals(after["face_id"]) and not before["embedding"].equals(after["embedding"])
+    Consolidation(str(plain), str(tmp_path / "gallery")).run()
+    with pytest.raises(GalleryMismatch, match="preprocessing"):
+        Consolidation(str(tmp_path / "out"), str(tmp_path / "gallery")).run()
 
 
 def test_the_search_for_photos_that_kill_runs_the_stages_too(

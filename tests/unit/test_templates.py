@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from frpipe.gallery.schema import template_schema, vector_array, vectors_of
-from frpipe.gallery.templates import TemplatePolicy, medoid, reduce_templates
+from frpipe.gallery.templates import TemplatePolicy, derived_id, medoid, reduce_templates
 from frpipe.jobs.consolidate.reading import grouped
 
 DIM = 4
@@ -121,6 +121,29 @@ def test_the_order_of_rows_changes_nothing(policy: TemplatePolicy) -> None:
     other = reduce_templates(_table(*rng.permutation(np.array(rows, object))), policy)
     assert one.equals(other)
     np.testing.assert_allclose(np.linalg.norm(vectors_of(one), axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mean", "quality-mean", "medoid"])
+@pytest.mark.parametrize("people", [10, 100, 3000])
+def test_everybody_has_the_template_of_their_own_photos(policy: TemplatePolicy, people: int) -> None:
+    """With the attribute, the time and the id that go with it: groups come in any order."""
+    rng = np.random.default_rng(people)
+    rows = [
+        _row(str(person), f"f{1 + photo}", vector, Name=f"name of {person}")
+        for person in range(people)
+        for vector in [rng.normal(size=DIM).tolist()]
+        for photo in range(1 + person % 3)
+    ]
+    given = _table(*rows)
+    expected = dict(zip(given["subject_id"].to_pylist(), vectors_of(given), strict=True))
+    table = reduce_templates(given, policy)
+    assert table.num_rows == people == len(set(table["subject_id"].to_pylist()))
+    for row, vector in zip(table.drop_columns(["embedding"]).to_pylist(), vectors_of(table), strict=True):
+        np.testing.assert_allclose(vector, expected[row["subject_id"]], atol=1e-6)
+        assert row["Name"] == f"name of {row['subject_id']}"
+        if policy != "medoid":
+            own = [f"f{1 + photo}" for photo in range(1 + int(row["subject_id"]) % 3)]
+            assert row["face_id"] == derived_id(policy, own)
 
 
 def test_a_derived_id_names_the_photos_it_was_made_of() -> None:

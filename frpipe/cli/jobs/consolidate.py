@@ -20,11 +20,11 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import (
     FACES,
     POLICIES,
-    TEMPLATES,
     add_gate,
     add_likeness,
     add_photos,
     add_subject_face,
+    add_templates,
     gate_of,
 )
 from frpipe.cli.job_options import add_embedder, job_parser
@@ -98,12 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "photo that is there already is brought up to date whatever this says "
         "(default: %(default)s)",
     )
-    parser.add_argument(
-        "--templates",
-        choices=TEMPLATES,
-        default="all",
-        help="what to keep of each person's vectors (default: %(default)s)",
-    )
+    add_templates(parser)
     parser.add_argument(
         "--faces",
         choices=FACES,

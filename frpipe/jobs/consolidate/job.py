@@ -29,6 +29,7 @@ from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.agreeing import AgreeingFaces, Agreement
 from frpipe.jobs.consolidate.gated import GatedFaces, GateKeeper
+from frpipe.jobs.consolidate.kinds import kept_kind, refuse_unweighed
 from frpipe.jobs.consolidate.reading import derived, grouped, photos_and_faces, spoken_of
 from frpipe.jobs.consolidate.result import Consolidated
 from frpipe.jobs.face_gate import GATE, FaceGate
@@ -72,9 +73,10 @@ class Consolidation:
     """Which output goes into which gallery, and how.
 
     policy: what happens to a subject that is there already.  templates: what is kept of each subject's
-    vectors.  faces: which face of a photo is the subject's.  source: what to put, with a slash, before the
-    ids of the photos, so that other photos with the same ids live beside them.  same_photos: photos that lay
-    elsewhere before are the same ones, though they have changed.  strict: refuse where a new face is
+    vectors; None: the weighted mean that the gallery was given last, else all.  faces: which face of a photo
+    is the subject's.  source: what to put, with a slash, before the ids of the photos, so that other photos
+    with the same ids live beside them.  same_photos: photos that lay elsewhere before are the same ones,
+    though they have changed.  strict: refuse where a new face is
     doubted.  threshold: similarity of one person; None: the embedder card's.  vanished: image_id and
     image_uri of photos that are there no more: the gallery's templates of them go.  doubts_to: gets the new
     faces that do not fit, before the gallery is changed.  embedder: of the output; None: its first.
@@ -87,7 +89,7 @@ class Consolidation:
     features: str
     gallery: str
     policy: Policy = "skip"
-    templates: TemplatePolicy = "all"
+    templates: TemplatePolicy | None = None
     faces: SubjectPolicy = "centre-largest"
     say: Say = lambda _: None
     source: str = ""
@@ -105,9 +107,10 @@ class Consolidation:
     def run(self) -> Consolidated:
         """Consolidate the run into the gallery, in one commit.
 
-        Raises OutputError: the enroll run has not ended; ConfigError: it has one face a photo, of which none
-        can agree, or no measures for the gate; GalleryMismatch: another recipe; GalleryError: the gallery has
-        other photos of these ids, or a new face is doubted (strict).
+        Raises OutputError: the enroll run has not ended, or has nothing to weigh by; ConfigError: it has one
+        face a photo, of which none can agree, or no measures for the gate; GalleryMismatch: another recipe;
+        GalleryError: the gallery has other photos of these ids, weighted means of another kind, or a new face
+        is doubted (strict).
         """
         check_source(self.source)
         source = self._source()
@@ -117,11 +120,12 @@ class Consolidation:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         count = _Count()
         photos = _vanished(self.vanished, self.source)
+        job = self._keeping(gallery, source)
         outcome = lifecycle.enroll(
             gallery,
-            self._tables(source, count, photos, gallery.suppressions.read()),
+            job._tables(source, count, photos, gallery.suppressions.read()),
             self.policy,
-            note=self._note(source),
+            note=job._note(source),
             photos=photos,
             same_photos=self.same_photos,
             likeness=self._likeness(gallery.spec),
@@ -138,8 +142,11 @@ class Consolidation:
         if not there:
             self.say("the gallery is not there yet: it would be made")
         count = _Count()
-        barred = Gallery.open(self.gallery).suppressions.read() if there else Suppressions(())
-        for _ in self._tables(source, count, RunPhotos(), barred):
+        barred, job = Suppressions(()), self
+        if there:
+            gallery = Gallery.open(self.gallery)
+            barred, job = gallery.suppressions.read(), self._keeping(gallery, source)
+        for _ in job._tables(source, count, RunPhotos(), barred):
             pass
         return self._result(count, Outcome(0), None)
 
@@ -160,13 +167,22 @@ class Consolidation:
         if self.gate:
             features = source.features
             self.gate.check(features.faces(features.some_parts()[0]).schema)
+        refuse_unweighed(source, self.templates)
         return source
+
+    def _keeping(self, gallery: Gallery, source: FeatureRun) -> Consolidation:
+        """This consolidation, with the kind of template that the gallery keeps to. Raises as `kept_kind`."""
+        kind = kept_kind(gallery, self.templates, self.policy)
+        if kind != self.templates:
+            self.say(f"templates: {kind}, which the gallery has")
+            refuse_unweighed(source, kind)
+        return replace(self, templates=kind)
 
     def _tables(
         self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
     ) -> Iterator[pa.Table]:
         chosen = self._chosen(source, count, photos, barred)
-        agreeing, kept = self.subject_face == "agreeing", self.templates
+        agreeing, kept = self.subject_face == "agreeing", self._kind
         if agreeing or kept != "all":
             chosen = grouped(chosen, source.spec.dim)
         if agreeing:
@@ -208,6 +224,7 @@ class Consolidation:
                 barred,
                 source=self.source,
                 candidates=self.subject_face == "agreeing",
+                kept_as=self._kind,
             )
             told, unread, unnamed = spoken_of(images)
             photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
@@ -240,7 +257,7 @@ class Consolidation:
 
     def _note(self, source: FeatureRun) -> str:
         """Note for the log: the settings that decide the content, and nothing personal."""
-        facts = {"run": source.run_id, "faces": self.faces, "templates": self.templates}
+        facts = {"run": source.run_id, "faces": self.faces, "templates": self._kind}
         if self.subject_face != "rule":
             facts["subject_face"] = self.subject_face
         if self.gate:
@@ -250,6 +267,10 @@ class Consolidation:
         if source.embedder is not None:
             facts["embedder"] = source.embedder
         return "consolidate " + json.dumps(facts)
+
+    @property
+    def _kind(self) -> TemplatePolicy:
+        return self.templates or "all"
 
     def _wanted(self) -> GallerySpec:
         return Gallery.open(self.gallery).spec

@@ -16,12 +16,13 @@ from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, place_hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI
 from frpipe.gallery.snapshot import Snapshot
+from frpipe.gallery.weights import WEIGHED_BY
 from frpipe.jobs.doctor.runs import RunOfGallery
 from frpipe.jobs.doctor.superseded import superseded_rows
 
 Rows = Mapping[str, NDArray[np.int64]]
 _LISTED = [SUBJECT_ID, FACE_ID, URI]
-_DERIVED = "(^|/)(mean|quality-mean):[0-9a-f]{20}$"
+_DERIVED = f"(^|/)({'|'.join(('mean', 'quality-mean', *WEIGHED_BY))}):[0-9a-f]{{20}}$"
 
 
 @dataclass(frozen=True, slots=True)

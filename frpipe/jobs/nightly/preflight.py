@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 from frpipe.core.errors import ConfigError, GalleryMismatch
 from frpipe.core.night_config import NightConfig, ThresholdSettings
+from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.weights import WEIGHED_BY
 from frpipe.io.storage import uri as uris
 from frpipe.jobs.consolidate.job import check_gallery
+from frpipe.jobs.consolidate.kinds import kept_kind
 from frpipe.jobs.enroll.job import run_spec
 from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.nightly.searches import card_of
@@ -19,7 +22,8 @@ from frpipe.matching.threshold import threshold_of
 
 def check(config: NightConfig) -> None:
     """Raise for places that a submitted job would lose or that do not go together, a missing model, a gallery
-    of another recipe, a step that has no threshold, or a gate without its measures."""
+    of another recipe or with weighted means of another kind, a step that has no threshold, or a gate without
+    its measures."""
     watched = config.identify.watch_list.uri if config.identify.enabled else None
     places = {
         "runs": config.runs,
@@ -35,13 +39,29 @@ def check(config: NightConfig) -> None:
     if config.consolidate.enabled:
         _check_gate(config)
     spec = spec_of(config.settings)
-    check_gallery(config.gallery, spec)
+    there = check_gallery(config.gallery, spec)
+    _check_kind(config, there)
     if watched is not None and not check_gallery(watched, spec):
         raise ConfigError("there is no gallery at identify.watch_list.uri", "check the path")
     if config.enroll.enabled or (config.identify.enabled and config.identify.probes is not None):
         run_spec(config.settings, "")
     for setting, chosen in _thresholds(config):
         _check_threshold(setting, chosen, spec)
+
+
+def _check_kind(config: NightConfig, there: bool) -> None:
+    """Refuse weighted means that nothing would weigh, and others than those that the gallery keeps to."""
+    how = config.consolidate
+    if not (config.enroll.enabled and how.enabled):
+        return
+    if how.templates in WEIGHED_BY and "quality" not in config.settings.stages:
+        raise ConfigError(
+            f"consolidate.templates {how.templates} weighs faces by {WEIGHED_BY[how.templates]}, which no "
+            "stage of this night measures",
+            "set settings.stages.quality.policy: flag, or consolidate.templates: mean",
+        )
+    if there:
+        kept_kind(Gallery.open(config.gallery), how.templates, how.policy)
 
 
 def _refuse_apart(config: NightConfig) -> None:

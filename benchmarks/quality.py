@@ -29,7 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-from worsen import LADDERS, worse
+from worsen import LADDERS, pixels_of, worse
 
 from frpipe.core.config import Config, load_config
 from frpipe.models.registry import Registry
@@ -114,10 +114,6 @@ class Bench:
 
 def lfw(data: Path, every: int = EVERY) -> list[Path]:
     return sorted((data / "lfw/images").glob("*/*.jpg"))[::every]
-
-
-def pixels_of(path: Path) -> Array:
-    return cv2.imread(str(path))[..., ::-1]
 
 
 def worsened(data: Path, config: Config) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from worsen import LADDERS, worse
+from worsen import LADDERS, pixels_of, worse
 
 from frpipe.core.config import Config, load_config
 from frpipe.models.loading import load_embedder
@@ -31,9 +30,7 @@ def ruled(bench: Any, config: Config, data: Path, people: int, decisive: Sequenc
     owners, crops, columns = [], [], []
     for kind, amount in steps:
         photos = (
-            other.read_bytes()
-            if kind == "clean"
-            else worse(cv2.imread(str(other))[..., ::-1], kind, amount, seed)
+            other.read_bytes() if kind == "clean" else worse(pixels_of(other), kind, amount, seed)
             for seed, (_, other) in enumerate(pairs)
         )
         outcomes = bench.locate(photos)
@@ -98,7 +95,7 @@ def _correlation(one: Array, other: Array) -> float:
     ranks = [_ranks(np.nan_to_num(values, nan=np.inf)) for values in (one, other)]
     if any(np.ptp(each) == 0 for each in ranks):
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _ranks(values: Array) -> Array:

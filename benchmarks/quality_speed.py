@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def timed(learned: Any, plain: Any, photos: Sequence[Path]) -> dict[str, Any]:
         network = Bare(card)
         report[f"measures and {card.name}"] = duel(
             lambda: learned.chain(part),
-            lambda: (bare(crops, points), network.run(crops)),
+            partial(_bare_and_network, network, crops, points),
             len(crops),
             ROUNDS,
         )
@@ -61,7 +62,7 @@ def timed(learned: Any, plain: Any, photos: Sequence[Path]) -> dict[str, Any]:
     embedder = load_embedder(models.embedder, models.config.embedder, models.config.resources.embed)
     rest = _ms(lambda: plain.locate(encoded), len(photos)) + _ms(lambda: embedder.embed(crops), len(photos))
     own = {
-        name: _ms(lambda each=each: each.chain(part), len(photos))
+        name: _ms(partial(each.chain, part), len(photos))
         for name, each in (("plain", plain), ("learned", learned))
     }
     report["of an enrolment"] = {
@@ -108,6 +109,11 @@ def bare(crops: Array, points: Array) -> pa.Table:
         | {name: values.astype(np.int8) for name, values in scores.items()}
         | {"quality_score": np.min([scores[f"{name}_score"] for name in DECISIVE], axis=0)}
     )
+
+
+def _bare_and_network(network: Bare, crops: Array, points: Array) -> None:
+    bare(crops, points)
+    network.run(crops)
 
 
 class Bare:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +20,14 @@ LADDERS: dict[str, tuple[float, ...]] = {
     "small": (2, 3, 4, 6),
     "jpeg": (50, 30, 20, 10, 5),
 }
+
+
+def pixels_of(path: Path) -> Array:
+    """(H, W, 3) uint8 RGB."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise SystemExit(f"no picture: {path}")
+    return picture[..., ::-1]
 
 
 def worse(pixels: Array, kind: str, amount: float, seed: int = 0) -> bytes:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frpipe.cli.calibration_text import application, calibration_lines
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from frpipe.evaluation.calibrated import Calibrated
     from frpipe.evaluation.scored import Operating, Point, Scored
-    from frpipe.jobs.evaluate.score_list import ScoreColumns, ScoreList
+    from frpipe.jobs.evaluate.score_columns import ScoreColumns
+    from frpipe.jobs.evaluate.score_list import ScoreList
+    from frpipe.metrics.costs import Application
 
 _EXAMPLES = """\
 examples:
   frpipe metrics scores pairs.csv                                  columns by their usual names
   frpipe metrics scores pairs.csv --label GT --distance d -o page.html
   frpipe metrics scores pairs.parquet --at fmr=0.001 -o curves.png
+  frpipe metrics scores pairs.csv --subject left,right             calibrated by other people than compared
+  frpipe metrics scores pairs.csv --fold part --by site --cost 0.001,10,1
   frpipe metrics scores searches.csv --right correct               searches: TPIR and TNIR
 
 A row is a comparison: a label (same or different, true or false, 1 or 0), and a similarity or a distance.
@@ -30,8 +37,11 @@ the score is that of the first candidate, and right says whether that candidate 
 is a trial that failed: it is counted, and in no rate.
 
 Thresholds are of the kind of the scores: accepted is similarity >= threshold, or distance <= threshold.
-"""
 
+Comparisons are calibrated to log-likelihood ratios (LLR), each by others: by fold, or else by subject, where
+the list has such columns, or else by rows. Cllr is what the ratios cost over all priors, in bits, and DCF
+what decisions by them cost at one prior, where 1 is the cost of deciding unseen.
+"""
 
 _MOST_PLACES = 9
 
@@ -64,6 +74,22 @@ def add_parser(commands: Any) -> None:
         metavar="THRESHOLD",
         help="a number of the scores' kind, eer, or fmr=P (fpir=P) (default: eer)",
     )
+    add("--fold", metavar="COLUMN", help="any labels: each fold is calibrated by the others (default: fold)")
+    add(
+        "--subject",
+        type=_names,
+        default=(),
+        metavar="COLUMN[,COLUMN]",
+        help="the person of both sides, or of each (default: subject_a and subject_b, subject, ...)",
+    )
+    add("--by", metavar="COLUMN", help="labels of groups: errors and calibration of each")
+    add(
+        "--cost",
+        type=application,
+        action="append",
+        metavar="P[,MISS,ALARM]",
+        help="how often comparisons are mated, and what errors cost; again for more (default: 0.01,1,1)",
+    )
     add("-o", "--output", type=Path, metavar="FILE", help="write curves: .html or .png")
     add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
@@ -92,38 +118,90 @@ def _run(options: argparse.Namespace) -> int:
             f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
         )
     from frpipe.evaluation.scored import Operating, scored
-    from frpipe.jobs.evaluate.score_list import ScoreColumns, ScoreList
+    from frpipe.jobs.evaluate.score_columns import ScoreColumns
+    from frpipe.jobs.evaluate.score_list import ScoreList
 
-    columns = ScoreColumns(options.label, options.similarity, options.distance, options.right)
+    columns = ScoreColumns(
+        options.label,
+        options.similarity,
+        options.distance,
+        options.right,
+        options.fold,
+        options.subject,
+        options.by,
+    )
     given = ScoreList.read(options.list, columns)
     operating = options.at or Operating()
-    found = scored(given.columns.kind, given.mated, given.score, given.right, operating)
+    found = scored(
+        given.columns.kind,
+        given.mated,
+        given.score,
+        given.right,
+        operating,
+        people_known=bool(given.columns.subjects),
+    )
+    ratios = _calibrated(given, found, options.cost)
     for remark in given.remarks:
         print(remark, file=sys.stderr)
     if options.json:
-        print(json.dumps({"columns": _named(given.columns), **found.as_dict()}, indent=1))
+        more = {"calibration": ratios.as_dict()} if ratios else {}
+        print(json.dumps({"columns": _named(given.columns), **found.as_dict(), **more}, indent=1))
     else:
-        print("\n".join((_head(given, found), "", _table(found), *_said(found), *_warned(found))))
+        said = [*_said(found), *(calibration_lines(ratios, found.kind) if ratios else ())]
+        warned = _warned(found.warnings, ratios.warnings if ratios else [])
+        print("\n".join((_head(given, found), "", _table(found), *said, *warned)))
     if options.output:
-        _write(options.output, given, found)
+        _write(options.output, given, found, ratios)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
     return 0
 
 
-def _write(path: Path, given: ScoreList, found: Scored) -> None:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _calibrated(
+    given: ScoreList, found: Scored, applications: Sequence[Application] | None
+) -> Calibrated | None:
+    """Of comparisons; searches are not calibrated."""
+    from frpipe.evaluation.calibrated import APPLICATIONS, calibrated
+
+    if given.right is not None:
+        if applications:
+            raise ConfigError("--cost is of comparisons, and the rows are searches", "leave it out")
+        return None
+    return calibrated(
+        given.columns.kind,
+        given.mated,
+        given.score,
+        given.known,
+        found.point.threshold,
+        applications=applications or APPLICATIONS,
+    )
+
+
+def _write(path: Path, given: ScoreList, found: Scored, ratios: Calibrated | None) -> None:
     from frpipe.evaluation.report.scores_page import scores_page, scores_png
 
     name = Path(given.uri).name or given.uri
     if path.suffix.lower() == ".png":
-        path.write_bytes(scores_png(found, name))
+        path.write_bytes(scores_png(found, name, ratios))
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    page = scores_page(found, [_head(given, found), *_said(found)], title=f"Scores: {name}", created=now)
+    lines = [_head(given, found), *_said(found)]
+    page = scores_page(found, lines, ratios, title=f"Scores: {name}", created=now)
     path.write_text(page, encoding="utf-8")
 
 
 def _named(columns: ScoreColumns) -> dict[str, str | None]:
-    return {"label": columns.label, columns.kind: columns.scores, "right": columns.right}
+    roles = ("subject",) if len(columns.subjects) == 1 else ("subject_a", "subject_b")
+    more = {"fold": columns.fold, **dict(zip(roles, columns.subjects, strict=False)), "group": columns.by}
+    return {
+        "label": columns.label,
+        columns.kind: columns.scores,
+        "right": columns.right,
+        **{role: name for role, name in more.items() if name},
+    }
 
 
 def _head(given: ScoreList, found: Scored) -> str:
@@ -174,8 +252,9 @@ def _at(found: Scored, point: Point) -> list[str]:
     ]
 
 
-def _warned(found: Scored) -> list[str]:
+def _warned(*warnings: Sequence[str]) -> list[str]:
     return [
         f"{warning[:1].upper()}{warning[1:]}{'' if warning.endswith('?') else '.'}"
-        for warning in found.warnings
+        for some in warnings
+        for warning in some
     ]

@@ -46,7 +46,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """counts: of trials.  point: at the threshold.  scores: of mated trials and of others."""
+    """counts: of trials.  point: at the threshold.  scores: of mated trials and of others.
+
+    people_known: the list says who is compared.
+    """
 
     task: Task
     curve: Curve
@@ -55,6 +58,7 @@ class Scored:
     eer: EqualError
     point: Point
     scores: tuple[Doubles, Doubles]
+    people_known: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -69,6 +73,10 @@ class Scored:
     def warnings(self) -> list[str]:
         """What to know before believing the rates."""
         found = ["who is compared is not known: intervals take each row for people of its own"]
+        if self.people_known:
+            found = [
+                "intervals take each row for people of its own: where rows share people, they are too narrow"
+            ]
         if self.table.auc_exact < 0.5:
             other = "distances" if self.kind == "similarity" else "similarities"
             found.append(f"the area is below one half: are these {other}, or are the labels turned round?")
@@ -145,7 +153,15 @@ class Operating:
     value: float = 0.0
 
 
-def scored(kind: Kind, mated: Mask, score: Doubles, right: Mask | None, operating: Operating) -> Scored:
+def scored(
+    kind: Kind,
+    mated: Mask,
+    score: Doubles,
+    right: Mask | None,
+    operating: Operating,
+    *,
+    people_known: bool = False,
+) -> Scored:
     """Compute what trials say.
 
     mated: (n,).  score: (n,) of that kind; NaN: failed.  right: (n,) of searches, whether the first candidate
@@ -186,6 +202,7 @@ def scored(kind: Kind, mated: Mask, score: Doubles, right: Mask | None, operatin
         eer,
         _point(trials, curve, eer, operating),
         parts,
+        people_known,
     )
 
 

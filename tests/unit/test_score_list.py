@@ -17,7 +17,8 @@ from PIL import Image
 from frpipe.cli.main import main
 from frpipe.core.errors import FrpipeError
 from frpipe.evaluation.scored import Operating, scored
-from frpipe.jobs.evaluate.score_list import ScoreColumns, ScoreList
+from frpipe.jobs.evaluate.score_columns import ScoreColumns
+from frpipe.jobs.evaluate.score_list import ScoreList
 from frpipe.metrics import lecture
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.scores import Scores

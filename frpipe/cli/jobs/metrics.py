@@ -5,6 +5,7 @@
     frpipe run metrics identification --results found/ --output report/ --card 0.01
     frpipe run metrics all-pairs --gallery people.gallery --output report/
     frpipe run metrics pad --scores scores.csv --output report/
+    frpipe run metrics scores pairs.csv --subject left,right -o page.html
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/metrics.py verification --results s3://... --output s3://...
 
@@ -19,6 +20,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from frpipe.cli import scores
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
 from frpipe.cli.job_options import (
@@ -73,7 +75,8 @@ _say = Speaker("metrics")
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    return guarded(lambda: _evaluate(options))
+    # A list of scores is no job: it is read, said, and written nowhere but where one page is asked for.
+    return guarded(lambda: options.run(options) if "run" in options else _evaluate(options))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -182,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     searches.set_defaults(job=_identification)
     _add_all_pairs(tasks)
     add_pad(tasks, _say)
+    scores.add_parser(tasks)
     return parser
 
 

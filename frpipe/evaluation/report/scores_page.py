@@ -8,26 +8,40 @@ from html import escape
 
 from PIL import Image
 
+from frpipe.evaluation.calibrated import Calibrated
 from frpipe.evaluation.plots.area import area_plots
 from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.rates import rate_curves
+from frpipe.evaluation.plots.reliability import reliability_plot
 from frpipe.evaluation.plots.scores import score_histograms
+from frpipe.evaluation.report.calibration import calibration_section
 from frpipe.evaluation.report.page import document, plots_section
 from frpipe.evaluation.report.parts import table
 from frpipe.evaluation.scored import RATES, Scored
+from frpipe.metrics.operating import Insufficient
 
 
-def scores_plots(scored: Scored, name: str) -> list[Plot]:
-    """The lecture's curve first, then the usual ones, and histograms where scores are cosines."""
+def scores_plots(scored: Scored, name: str, ratios: Calibrated | None = None) -> list[Plot]:
+    """The lecture's curve first, then the usual ones, and histograms where scores are cosines.
+
+    ratios: of comparisons; reliability is drawn where there is a calibration.
+    """
     evaluation = scored.evaluation(name)
     plots = [*area_plots([evaluation], scored.accepted_at), *rate_curves([evaluation])]
-    return [*plots, *(score_histograms([evaluation])[:1] if "mated" in evaluation.curves else [])]
+    if "mated" in evaluation.curves:
+        plots += score_histograms([evaluation])[:1]
+    if ratios is None or isinstance(ratios.methods, Insufficient):
+        return plots
+    return [*plots, reliability_plot({name: method.bins for name, method in ratios.methods.items()})]
 
 
-def scores_page(scored: Scored, said: Sequence[str], *, title: str, created: str) -> str:
+def scores_page(
+    scored: Scored, said: Sequence[str], ratios: Calibrated | None = None, *, title: str, created: str
+) -> str:
     """HTML, the same for the same input.  said: what to say first, in lines."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
-    warnings = "".join(f"<li>{escape(line)}</li>" for line in scored.warnings)
+    known = [*scored.warnings, *(ratios.warnings if ratios else [])]
+    warnings = "".join(f"<li>{escape(line)}</li>" for line in known)
     return document(
         title,
         created,
@@ -38,15 +52,18 @@ def scores_page(scored: Scored, said: Sequence[str], *, title: str, created: str
                 f'<div class="card"><ul>{lines}</ul></div><aside class="card warn">'
                 f"<h3>Before believing the numbers</h3><ul>{warnings}</ul></aside>",
             ),
-            ("plots", "Plots", plots_section(scores_plots(scored, title))),
+            ("plots", "Plots", plots_section(scores_plots(scored, title, ratios))),
+            *([("calibration", "Calibration", calibration_section(ratios))] if ratios else []),
             ("table", "Rates at round thresholds", f'<div class="card">{_table(scored)}</div>'),
         ],
     )
 
 
-def scores_png(scored: Scored, name: str) -> bytes:
-    """The plots side by side as one PNG."""
-    pictures = [Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in scores_plots(scored, name)[:3]]
+def scores_png(scored: Scored, name: str, ratios: Calibrated | None = None) -> bytes:
+    """The first three plots side by side as one PNG, with reliability where there is a calibration."""
+    plots = scores_plots(scored, name, ratios)
+    plots = [plot for place, plot in enumerate(plots) if place < 3 or plot.name == "reliability"]
+    pictures = [Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in plots]
     height = max(picture.height for picture in pictures)
     whole = Image.new("RGB", (sum(picture.width for picture in pictures), height), "white")
     left = 0

@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.errors import ManifestError
 from frpipe.core.truths import truth
-from frpipe.evaluation.pairs import Mask
+from frpipe.evaluation.calibrated import Known
+from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.io.manifest.columns import shown
 from frpipe.io.manifest.row_list import Batch, RowList
-from frpipe.metrics.scores import Doubles, Kind
+from frpipe.jobs.evaluate.score_columns import ScoreColumns
+from frpipe.metrics.scores import Doubles
 
-# Names that columns have elsewhere, by what they hold.
-_USUAL = {
-    "label": ("label", "mated", "same", "is_same", "gt", "genuine", "target", "y_true"),
-    "similarity": ("similarity", "cosine_similarity", "cosine", "score", "y_score"),
-    "distance": ("distance", "cosine_distance", "dist"),
-    "right": ("right", "correct", "rank1_correct"),
-}
 _WORDS = "write true or false (also same and different, genuine and impostor, 1 and 0)"
 _LONGEST = 30
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreColumns:
-    """Names of columns; None: found by their usual names.
-
-    label: whether a comparison is mated; of searches, whether the person is in the gallery.
-    right: of searches, whether the first candidate is that person.
-    """
-
-    label: str | None = None
-    similarity: str | None = None
-    distance: str | None = None
-    right: str | None = None
-
-    def found_in(self, rows: RowList) -> ScoreColumns:
-        """All that the list has, by name. Raises ManifestError, ConfigError: one is missing, or two fit."""
-        asked = {name: value for name in _USUAL if (value := getattr(self, name)) is not None}
-        rows.require(*asked.values())
-        if {"similarity", "distance"} <= {*asked}:
-            raise ConfigError("scores are similarities or distances", "name one column of scores")
-        taken = {*asked.values()}
-        usual = {
-            role: [name for name in rows.schema.names if name.casefold() in names and name not in taken]
-            for role, names in _USUAL.items()
-            if role not in asked
-        }
-        if taken & {self.similarity, self.distance}:
-            usual = {role: names for role, names in usual.items() if role not in ("similarity", "distance")}
-        # Of a list with both, as ours are, one is the other: 1 - distance.
-        if "similarity" in usual.get("similarity", ()):
-            usual |= {"similarity": ["similarity"], "distance": []}
-        scores = [*usual.get("similarity", ()), *usual.get("distance", ())]
-        _one(rows, scores, "scores", "--similarity COLUMN or --distance COLUMN")
-        for role in ("label", "right"):
-            _one(rows, usual.get(role, ()), f"the {role}", f"--{role} COLUMN")
-        found = replace(self, **{role: names[0] for role, names in usual.items() if names})
-        if found.label is None or found.scores is None:
-            what = "labels" if found.label is None else "scores"
-            option = "--label COLUMN" if found.label is None else "--similarity COLUMN, or --distance COLUMN"
-            raise ManifestError(
-                f"{rows.names[0]} has no column that is known to hold {what} (its columns: "
-                f"{', '.join(map(shown, rows.schema.names[:8]))})",
-                f"name it with {option}",
-            )
-        return found
-
-    @property
-    def scores(self) -> str | None:
-        """The column of scores."""
-        return self.distance if self.similarity is None else self.similarity
-
-    @property
-    def kind(self) -> Kind:
-        """Of the scores."""
-        return "distance" if self.similarity is None else "similarity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +29,7 @@ class ScoreList:
 
     right: (n,) of searches, whether the first candidate is the person; None: rows are comparisons.
     remarks: what was taken otherwise than it is written.
+    known: folds, people and groups.
     """
 
     uri: str
@@ -98,37 +38,77 @@ class ScoreList:
     score: Doubles
     right: Mask | None
     remarks: Sequence[str] = ()
+    known: Known = field(default_factory=Known)
 
     @classmethod
     def read(cls, uri: str, columns: ScoreColumns) -> ScoreList:
         """Read a CSV, JSON lines or Parquet list, packed or in parts too, as all lists are read.
 
         An empty score is a trial that failed. Raises ManifestError with the row: a score that is no finite
-        number, a label of neither kind, a search that is right and not mated; or there are no rows.
+        number, a label of neither kind, a search that is right and not mated, a fold or person that was
+        asked for and is missing; or there are no rows.
         """
-        names = frozenset(name for usual in _USUAL.values() for name in usual)
-        given = {name for role in _USUAL if (name := getattr(columns, role)) is not None}
-        rows = RowList.opened(uri, "list of scores", names | given, frozenset())
+        rows = RowList.opened(uri, "list of scores", columns.names, frozenset())
         found = columns.found_in(rows)
-        parts = [_part(rows, batch, found) for batch in rows.batches(_read(found)) if batch.rows.num_rows]
+        needed = {name for name in (columns.fold, *columns.subjects) if name}
+        batches = (batch for batch in rows.batches(_read(found)) if batch.rows.num_rows)
+        parts = [_part(rows, batch, found, needed) for batch in batches]
         if not parts:
             raise ManifestError(f"{rows.names[0]} has columns and no rows", "give a row for each trial")
-        mated, score, right = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return cls(uri, found, mated, score, right if found.right else None, rows.remarks)
+        mated, score, right = (
+            np.concatenate(column)
+            for column in zip(*((p.mated, p.score, p.right) for p in parts), strict=True)
+        )
+        labels = {name: np.concatenate([part.labels[name] for part in parts]) for name in found.labels}
+        found, remarks = _without_gaps(found, labels)
+        return cls(
+            uri,
+            found,
+            mated,
+            score,
+            right if found.right else None,
+            (*rows.remarks, *remarks),
+            _known(found, labels),
+        )
 
 
 class _Part(NamedTuple):
     mated: Mask
     score: Doubles
     right: Mask
+    labels: Mapping[str, Labels]
 
 
 def _read(columns: ScoreColumns) -> list[str]:
     """Columns to read: each once, for one may be meant twice by mistake and is then refused by its values."""
-    return list(dict.fromkeys(name for name in (columns.label, columns.scores, columns.right) if name))
+    names = (columns.label, columns.scores, columns.right, *columns.labels)
+    return list(dict.fromkeys(name for name in names if name))
 
 
-def _part(rows: RowList, batch: Batch, columns: ScoreColumns) -> _Part:
+def _without_gaps(columns: ScoreColumns, labels: Mapping[str, Labels]) -> tuple[ScoreColumns, list[str]]:
+    """Without folds or people that some rows lack: nobody asked for them. With remarks that say so."""
+    gaps = {name for name in (columns.fold, *columns.subjects) if name and (labels[name] == "").any()}
+    remarks = [
+        f"{shown(name)} is empty in some rows: calibration takes no heed of it" for name in sorted(gaps)
+    ]
+    return replace(
+        columns,
+        fold=None if columns.fold in gaps else columns.fold,
+        subjects=() if gaps & {*columns.subjects} else columns.subjects,
+    ), remarks
+
+
+def _known(columns: ScoreColumns, labels: Mapping[str, Labels]) -> Known:
+    sides: list[Labels | None] = [labels[name] for name in columns.subjects] or [None]
+    return Known(
+        labels[columns.fold] if columns.fold else None,
+        sides[0],
+        sides[-1],
+        labels[columns.by] if columns.by else None,
+    )
+
+
+def _part(rows: RowList, batch: Batch, columns: ScoreColumns, needed: Collection[str]) -> _Part:
     assert columns.label is not None
     assert columns.scores is not None
     at = _Place(rows, batch)
@@ -139,7 +119,7 @@ def _part(rows: RowList, batch: Batch, columns: ScoreColumns) -> _Part:
         # Whom a failed search, or that of a stranger, would have found right says nothing.
         right = at.truths(columns.right, needed=mated & ~np.isnan(score))
         at.refuse(right & ~mated, "is right, and the person is not in the gallery", "correct one of the two")
-    return _Part(mated, score, right)
+    return _Part(mated, score, right, {name: at.labels(name, name in needed) for name in columns.labels})
 
 
 class _Place(NamedTuple):
@@ -163,6 +143,20 @@ class _Place(NamedTuple):
         self.refuse(absent, f"has nothing in {shown(column)}", _WORDS)
         said: Mask = np.array([*map(bool, words), False])[numbers]
         return said
+
+    def labels(self, column: str, needed: bool) -> Labels:
+        """(n,) texts, "" where there is none. needed: there has to be."""
+        try:
+            texts = self.batch.text(column).fill_null("").to_numpy(zero_copy_only=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ManifestError(
+                f"{shown(column)} holds no labels but {self.batch.rows.column(column).type}",
+                "name a column of texts or numbers",
+            ) from None
+        found = np.array([*map(str.strip, texts)], dtype=np.str_)
+        if needed:
+            self.refuse(found == "", f"has nothing in {shown(column)}", "fill it in, or name another column")
+        return found
 
     def numbers(self, column: str) -> Doubles:
         """(n,) float64, NaN where there is none."""
@@ -206,11 +200,3 @@ def _one_by_one(values: pa.Array) -> Iterator[float | None]:
             yield None if value is None else np.nan if "_" in str(value) else float(value)
         except (TypeError, ValueError):
             yield np.nan
-
-
-def _one(rows: RowList, names: Sequence[str], what: str, option: str) -> None:
-    if len(names) > 1:
-        raise ConfigError(
-            f"{rows.names[0]} has several columns that may hold {what}: {', '.join(map(shown, names))}",
-            f"say which with {option}",
-        )

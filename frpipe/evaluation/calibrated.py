@@ -82,8 +82,10 @@ class Calibrated:
 
     @property
     def warnings(self) -> list[str]:
-        """What to know before believing the costs."""
-        found = []
+        """What to know before believing the costs of calibrations, where there are any."""
+        found: list[str] = []
+        if isinstance(self.methods, Insufficient):
+            return found
         if self.how == _BY_ROWS:
             found.append(
                 "calibration was cross-fitted by rows: if they share people, it looks better than it is"

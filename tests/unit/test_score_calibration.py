@@ -182,6 +182,7 @@ def test_too_few_are_said_and_the_rest_is_given(tmp_path: Path, capsys: pytest.C
     found = _calibration(capsys, path)
     assert found["methods"]["need"] == 10
     assert found["min_dcf"][0]["need"] == 297
+    assert found["warnings"] == []
     # The two in the middle are the wrong way round: a run of one of each, which costs a bit for half of all.
     assert found["min_cllr"] == pytest.approx(0.5)
     assert main(["metrics", "scores", path, "-o", str(page)]) == 0

@@ -20,6 +20,8 @@ from frpipe.metrics.scores import Doubles, Kind, Scores, oriented
 _STEPS = 200
 _HALVINGS = 60
 _CONVERGED = 1e-14
+_LARGE = 1e300
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 class Calibration(Protocol):
@@ -32,15 +34,31 @@ class Calibration(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """llr = slope score + offset.  separated: the scores it was fitted on do not overlap."""
+    """llr = slope score + offset, kept as weight (score - centre) / scale + bias for scores of any size.
 
-    slope: float
-    offset: float
+    separated: the scores it was fitted on do not overlap.
+    """
+
+    weight: float
+    bias: float
+    centre: float
+    scale: float
     separated: bool = False
+
+    @property
+    def slope(self) -> float:
+        """In nats for a unit of score; the largest number that there is where it would be above."""
+        return _bounded(self.weight / self.scale)
+
+    @property
+    def offset(self) -> float:
+        """In nats, the ratio of a score of 0."""
+        return _bounded(float(self.llr([0.0])[0]))
 
     def llr(self, score: ArrayLike) -> Doubles:
         """(n,) ratios in nats."""
-        return np.asarray(self.slope * np.asarray(score, np.float64) + self.offset, np.float64)
+        asked = np.asarray(score, np.float64)
+        return np.asarray(self.weight * _standard(asked, self.centre, self.scale) + self.bias, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,12 @@ class Isotonic:
     def llr(self, score: ArrayLike) -> Doubles:
         """(n,) ratios in nats; beyond the first and last knot theirs."""
         asked = oriented(np.asarray(score, np.float64), self.kind)
-        return np.asarray(np.interp(asked, self.score, self.ratio), np.float64)
+        asked = np.clip(asked, self.score[0], self.score[-1])
+        # Within [-1, 1] the distance of two scores is a number, and so is the slope between them.
+        size = -int(np.frexp(np.abs(self.score).max())[1])
+        return np.asarray(
+            np.interp(np.ldexp(asked, size), np.ldexp(self.score, size), self.ratio), np.float64
+        )
 
 
 def fit_logistic(scores: Scores, prior: float = 0.5) -> Logistic:
@@ -71,11 +94,11 @@ def fit_logistic(scores: Scores, prior: float = 0.5) -> Logistic:
     if not 0 < prior < 1:
         raise ScoresError(f"a prior of {prior:g}", "it is above 0 and below 1")
     m, n = len(scores.mated), len(scores.nonmated)
-    x = np.concatenate([scores.mated, scores.nonmated])
-    centre = float(np.median(x))
-    scale = float(np.abs(x - centre).max())
-    if not scale or x.min() == x.max():
-        return Logistic(0.0, 0.0)
+    x = oriented(np.concatenate([scores.mated, scores.nonmated]), scores.kind)
+    centre = float(np.partition(x, (m + n) // 2)[(m + n) // 2])
+    if x.min() == x.max():
+        return Logistic(0.0, 0.0, centre, 1.0)
+    scale = _bounded(float(np.abs(_standard(x, centre, 1.0)).max()))
     separated = bool(
         scores.mated.min() >= scores.nonmated.max() or scores.mated.max() <= scores.nonmated.min()
     )
@@ -83,9 +106,8 @@ def fit_logistic(scores: Scores, prior: float = 0.5) -> Logistic:
     truth, weight = (
         np.repeat(pair, (m, n)) for pair in (np.array(soft), np.array([prior / m, (1 - prior) / n]))
     )
-    slope, offset = _newton((x - centre) / scale, truth, weight, float(logit(prior)))
-    sign = 1.0 if scores.kind == "similarity" else -1.0
-    return Logistic(sign * slope / scale, offset - slope * centre / scale, separated)
+    line = _newton(_standard(x, centre, scale), truth, weight, float(logit(prior)))
+    return Logistic(*line, centre, scale, separated)
 
 
 def fit_isotonic(scores: Scores) -> Isotonic:
@@ -108,8 +130,19 @@ def fit_isotonic(scores: Scores) -> Isotonic:
     return Isotonic(scores.kind, knots, np.repeat(ratio[own], 2)[first])
 
 
+def _standard(score: Doubles, centre: float, scale: float) -> Doubles:
+    """(score - centre) / scale, also where the difference alone would be no number."""
+    part = 0.25 if max(abs(centre), scale, float(np.abs(score).max(initial=0))) > _LARGE else 1.0
+    with np.errstate(over="ignore"):
+        return np.clip((part * score - part * centre) / (part * scale), -_LARGE, _LARGE)
+
+
+def _bounded(value: float) -> float:
+    return float(np.clip(value, -_LARGEST, _LARGEST))
+
+
 def _newton(x: Doubles, truth: Doubles, weight: Doubles, shift: float) -> tuple[float, float]:
-    """Slope and offset of the least loss.  x: (n,) within [-1, 1]."""
+    """Slope and offset of the least loss.  x: (n,) within [-2, 2]."""
     design = np.stack([x, np.ones_like(x)])
     found = np.zeros(2)
     loss = _loss(found @ design + shift, truth, weight)

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from evaluations import difference, identification, verification
 
+from frpipe.evaluation.calibrated import Known, calibrated
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.plots.figures import figures
 from frpipe.evaluation.report.page import page
 from frpipe.evaluation.report.scores_page import scores_page
 from frpipe.evaluation.scored import Operating, scored
+from frpipe.metrics.costs import Application
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -77,16 +79,22 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     distances = np.concatenate([rng.normal(0.4, 0.1, 300), rng.normal(0.9, 0.1, 3000)])
-    said = scored("distance", np.arange(3300) < 300, distances, None, Operating("target", 0.01))
+    mated = np.arange(3300) < 300
+    said = scored("distance", mated, distances, None, Operating("target", 0.01))
+    known = Known(group=np.array(["one site", "a site with a name of some length", ""])[np.arange(3300) % 3])
+    applications = Application(0.01), Application(0.0001, 10, 1)
+    ratios = calibrated("distance", mated, distances, known, said.point.threshold, applications=applications)
     path = tmp_path_factory.mktemp("scores") / "page.html"
-    path.write_text(scores_page(said, ["one line"], title="Scores", created="today"), encoding="utf-8")
+    path.write_text(
+        scores_page(said, ["one line"], ratios, title="Scores", created="today"), encoding="utf-8"
+    )
     return path
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_scores_are_whole_quiet_and_legible(browser: Any, scores: Path, width: int, scheme: str) -> None:
-    _whole_quiet_and_legible(browser, scores, width, scheme, plots=4)
+    _whole_quiet_and_legible(browser, scores, width, scheme, plots=5)
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -99,7 +100,11 @@ def _without_gaps(columns: ScoreColumns, labels: Mapping[str, Labels]) -> tuple[
 
 
 def _known(columns: ScoreColumns, labels: Mapping[str, Labels]) -> Known:
-    sides: list[Labels | None] = [labels[name] for name in columns.subjects] or [None]
+    sides: list[Labels | None] = [None]
+    if columns.subjects:
+        # Numbers in the order of the ids, so that who is dealt where does not depend on the order of rows.
+        numbers, _ = pd.factorize(np.concatenate([labels[name] for name in columns.subjects]), sort=True)
+        sides = [*np.split(numbers, len(columns.subjects))]
     return Known(
         labels[columns.fold] if columns.fold else None,
         sides[0],

@@ -1,4 +1,4 @@
-"""`frpipe metrics scores FILE`: rates, areas and curves of scores that anybody computed."""
+"""`frpipe metrics scores FILE`: rates, curves and calibration of scores that anybody computed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def add_parser(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "scores",
-        help="the same of scores of your own, with curves",
-        description="Compute rates, areas and curves of a list of scores (CSV, JSON lines, Parquet).",
+        help="scores of your own: rates, curves, calibration, costs",
+        description="Compute rates, curves and calibration of a list of scores (CSV, JSON lines, Parquet).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

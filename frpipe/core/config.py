@@ -48,7 +48,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DecodeConfig(Section):
@@ -514,9 +514,18 @@ def explained(
     # Of a value that may be of several types, Pydantic names the type as well: `workers.constrained-int`.
     named = (part for part in parts if part.replace(".", "").isidentifier())
     location = ".".join(part for part in named if part not in ("int", "float")) or of_all
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return _no_group(location, first["input"], section, page)
     message = first["msg"].removeprefix("Value error, ")
     setting = f"setting {location}: " if location else ""
     return ConfigError(f"{setting}{message}", f"see {page} for types and ranges")
+
+
+def _no_group(location: str, given: Any, section: type[Section], page: str) -> ConfigError:
+    """A value stands where a group of settings belongs."""
+    switched = given is False and "policy" in section.model_fields
+    remedy = f"say {location}.policy=off, or leave it out" if switched else f"see {page} for its settings"
+    return ConfigError(f"setting {location} is a group of settings, and no value of its own", remedy)
 
 
 def _section_of(annotation: Any) -> type[Section] | None:

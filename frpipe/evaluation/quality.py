@@ -126,6 +126,9 @@ class Judged:
                 yield Number.missing("EDC_gain", areas, at=limit, **where)
             return
         for area in areas:
+            if np.isnan(area.gain):
+                yield Number.missing("EDC_gain", "every mated trial is an error: nothing to gain", at=area.limit, **where)
+                continue
             yield Number.scalar("EDC_gain", area.gain, area.gain_interval, at=area.limit, **where)
             note = f"chance {area.chance:.3g}, ideal {area.ideal:.3g}"
             yield Number.scalar("EDC_pAUC", area.area, area.area_interval, at=area.limit, note=note, **where)

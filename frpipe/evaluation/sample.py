@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frpipe.metrics.bootstrap import REPLICATES, curve_replicates
+from frpipe.metrics.bootstrap import curve_replicates, replicates_of
 from frpipe.metrics.curve import ROUNDING, Curve
 from frpipe.metrics.operating import EqualError, equal_error
 from frpipe.metrics.scores import Doubles, Indices, Scores
 
-# Scores that are drawn in all: 1,000 replicates up to a million of them, and 200 at the least.
-_BUDGET = 1_000_000_000
-_FEWEST = 200
 # Below every similarity. What a sample has there is no score: see SearchTrials.sample.
 NO_SCORE = -1.5
 
@@ -50,7 +47,7 @@ class Sample:
     ) -> Doubles:
         """(r, metrics): as `curve_replicates`; fewer replicates for very many scores, but `at_least`."""
         amount = len(self.scores.mated) + len(self.scores.nonmated)
-        count = max(at_least, int(np.clip(_BUDGET // max(amount, 1), _FEWEST, REPLICATES)))
+        count = max(at_least, replicates_of(amount))
         return curve_replicates(
             self.scores, self.mated, (self.a, self.b), metrics, replicates=count, seed=seed
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,14 +61,18 @@ def rate_by_bin(
 def quantile_edges(values: ArrayLike, bins: int = 5) -> Doubles:
     """Edges of bins with as many values each, fewer where values are equal; of values that are not NaN.
 
-    A single value makes one bin. Raises ScoresError: there is no value.
+    A single value makes one bin, and infinite ones lie in the outer bins. Raises ScoresError: there is no value.
     """
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     if not len(known):
         raise ScoresError("no comparison has a value of this measure", "name a column that was filled")
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
-    return edges if len(edges) > 1 else np.array([edges[0], np.nextafter(edges[0], np.inf)])
+    # There is nothing half way to infinity: edges are then values that occur.
+    method: Literal["linear", "inverted_cdf"] = "linear" if np.isfinite(known).all() else "inverted_cdf"
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1), method=method))
+    if len(edges) > 1:
+        return edges
+    return np.unique([np.nextafter(edges[0], 0) if edges[0] == np.inf else edges[0], np.nextafter(edges[0], np.inf)])
 
 
 def _lacking(rate: Rate, overall: float) -> Insufficient | None:

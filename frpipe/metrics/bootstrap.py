@@ -24,10 +24,18 @@ from frpipe.metrics.intervals import LEVEL, Interval
 from frpipe.metrics.scores import Doubles, Scores
 
 REPLICATES = 1000
+# Scores that are drawn in all: 1,000 replicates up to a million of them, and 200 at the least.
+_BUDGET = 1_000_000_000
+_FEWEST = 200
 _METHOD = "bootstrap over subjects"
 # Replicates whose weights are held at once, and how many weights: 32 MB of them.
 _BLOCK = 64
 _BLOCK_WEIGHTS = 4_000_000
+
+
+def replicates_of(scores: int) -> int:
+    """How often persons are drawn again for so many scores: fewer times for more than a million."""
+    return int(np.clip(_BUDGET // max(scores, 1), _FEWEST, REPLICATES))
 
 
 def draws(people: int, replicates: int = REPLICATES, seed: int = 0) -> Iterator[Doubles]:

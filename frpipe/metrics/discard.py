@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from frpipe.metrics.bootstrap import REPLICATES, draws, percentiles
+from frpipe.metrics.bootstrap import draws, percentiles, replicates_of
 from frpipe.metrics.clustered import paired
 from frpipe.metrics.curve import ROUNDING
 from frpipe.metrics.errors import ScoresError
@@ -49,12 +49,13 @@ class DiscardCurve:
     def gain(self, limit: float) -> float:
         """Where the area lies between chance and the ideal: 0 and 1; below 0, it discards what is good.
 
-        NaN where there is no error.
+        NaN where there is nothing to gain: without an error, and where every comparison is one.
         """
-        chance = float(self.error[0]) * limit
-        if not chance:
+        rate = float(self.error[0])
+        if not 0 < rate < 1:
             return float("nan")
-        return (chance - self.area(limit)) / (chance - ideal_area(float(self.error[0]), limit))
+        chance = rate * limit
+        return (chance - self.area(limit)) / (chance - ideal_area(rate, limit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +137,15 @@ def discard_areas(
     persons: ArrayLike,
     limits: Sequence[float],
     *,
-    replicates: int = REPLICATES,
+    replicates: int | None = None,
     level: float = LEVEL,
     seed: int = 0,
 ) -> list[DiscardArea] | Insufficient:
     """The area up to each limit, with intervals by drawing persons again.
 
     errors, quality, persons: (n,) of mated comparisons, or of mated searches.  Insufficient: there are errors
-    of fewer than five persons.  The same persons are drawn for each measure under one seed.
+    of fewer than five persons.  replicates: None: as `replicates_of`.  The same persons are drawn for each
+    measure under one seed.
     Raises ScoresError: lengths differ, there are none, or a limit is not between 0 and 1.
     """
     if any(not 0 < limit < 1 for limit in limits):
@@ -156,7 +158,8 @@ def discard_areas(
         )
     discards = Discards.of(wrong, quality)
     rows = []
-    for block in draws(pairing.people, replicates, seed):
+    count = replicates_of(len(wrong)) if replicates is None else replicates
+    for block in draws(pairing.people, count, seed):
         for drawn in block:
             again = discards.curve(drawn[pairing.a])
             rows.append([(again.area(limit), again.gain(limit)) for limit in limits])

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from frpipe.core.counted import counted
 from frpipe.metrics.bootstrap import REPLICATES, draws, percentiles
 from frpipe.metrics.clustered import Pairing
 from frpipe.metrics.curve import ROUNDING, Curve, Ordered
@@ -130,7 +131,7 @@ def bpcer_at_apcer(found: Presentations, target: float) -> BpcerAtApcer | Insuff
     rarest = min(found.attacks, key=lambda name: len(found.attacks[name]))
     have, need = len(found.attacks[rarest]), int(np.ceil(RULE_OF_3 / target - ROUNDING))
     if have < need:
-        return Insufficient(f"{have:,} attacks of {rarest}, {target:g} needs {need:,}", have, need)
+        return Insufficient(f"{counted(have, 'attacks')} of {rarest}, {target:g} needs {need:,}", have, need)
     limits = {name: _limit(curve, target) for name, curve in _curves(found).items()}
     species = max(limits, key=lambda name: limits[name])
     rates = pad_rates(found, limits[species])

@@ -170,6 +170,14 @@ class TestVerification:
         assert "no column 'sharpnes' of numbers" in said and "sharpness" in said
         twice = ("verification", "--results", verified, "--output", place / "x", "--quality", "norm,norm:low")
         assert "names a column twice" in job("metrics", *twice, code=2)
+        none = ("verification", "--results", verified, "--output", place / "x", "--quality", ",")
+        assert "names no column" in job("metrics", *none, code=2)
+
+    def test_a_measure_may_be_a_column_that_is_read_anyway(self, verified: Path, place: Path) -> None:
+        words = ("--results", verified, "--output", place / "boxes", "--quality", "box_x1:low,norm")
+        job("metrics", "verification", *words)
+        judged = {n["group"] for n in numbers(place / "boxes") if n["measure"] == "EDC_gain"}
+        assert judged == {"box_x1", "norm"}
 
     def test_a_column_that_is_not_there_is_named(self, verified: Path, place: Path) -> None:
         words = ("verification", "--results", verified, "--output", place / "x", "--by", "shfit")

@@ -159,12 +159,29 @@ class TestList:
         assert len(found.trials) == 5
         assert "1 row has no label: left out" in found.warnings
 
+    def test_a_column_may_be_named_for_two_purposes(self, tmp_path: Path) -> None:
+        found = PadResults.open(listed(tmp_path), PadColumns(by=("label", "subject_id"))).trials
+        assert found.groups["label"].tolist()[3:] == ["print", "replay"]
+        assert found.groups["subject_id"].tolist() == ["p1", "p2", "p3", "p1", "p2"]
+
+    def test_species_that_may_be_meant_as_one_are_warned_of(self, tmp_path: Path) -> None:
+        rows = [*ROWS, "0.2,Print,p1,a", "0.2,re_play,p1,a"]
+        found = PadResults.open(listed(tmp_path, rows), PadColumns())
+        assert "species of attacks that may be meant as one: Print and print" in found.warnings
+        assert not PadResults.open(listed(tmp_path), PadColumns()).warnings
+
+    def test_labels_without_a_bona_fide_one_are_named(self, tmp_path: Path) -> None:
+        found = PadResults.open(listed(tmp_path, ["0.9,live,p1,a", "0.1,print,p1,b"]), PadColumns())
+        (words,) = found.warnings
+        assert "no presentation is labelled bona_fide" in words and "live, print" in words
+
     @pytest.mark.parametrize(
         ("rows", "columns", "error", "words"),
         [
             (["high,print,p1,a"], PadColumns(), ConfigError, "no numbers"),
             (["inf,print,p1,a"], PadColumns(), ConfigError, "no numbers"),
             (["0.5,,p1,a"], PadColumns(), ConfigError, "labels no presentation"),
+            (ROWS, PadColumns(score="label"), ConfigError, "no numbers"),
             (ROWS, PadColumns(score="liveness"), ManifestError, "no column liveness"),
             (ROWS, PadColumns(by=("light",)), ManifestError, "no column light"),
         ],

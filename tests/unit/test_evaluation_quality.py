@@ -152,3 +152,10 @@ def test_searches_have_the_quality_of_their_probe() -> None:
 def test_a_subset_keeps_its_qualities() -> None:
     some = measured().some(np.arange(3))
     assert [len(values) for values in some.quality.values()] == [3, 3, 3]
+
+
+def test_where_every_mated_pair_is_an_error_there_is_nothing_to_gain() -> None:
+    found = answer(measured(400), GOOD, targets=(), thresholds=(5.0,))
+    gain = number(found, "EDC_gain", "good", 0.2)
+    assert gain.value is None and "nothing to gain" in gain.note
+    assert number(found, "FNMR_discard", "good", 0.2).value == 1

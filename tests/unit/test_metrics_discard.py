@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpipe.metrics.binned_rate import quantile_edges, rate_by_bin
+from frpipe.metrics.bootstrap import replicates_of
 from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.discard import (
     DiscardArea,
@@ -172,3 +173,26 @@ def test_edges_of_quantiles() -> None:
 def test_edges_ascend(edges: list[float]) -> None:
     with pytest.raises(ScoresError, match="ascend"):
         rate_by_bin([True], [0], [1.0], edges)
+
+
+@pytest.mark.parametrize("errors", [[True] * 20, [True] * 5 + [False]])
+def test_where_nothing_can_be_gained_there_is_no_gain(errors: list[bool]) -> None:
+    count = len(errors)
+    found = discard_areas(errors, np.arange(count), np.arange(count), [0.2], replicates=50)
+    assert not isinstance(found, Insufficient)
+    # Nor is there one of the draws in which all people who are drawn err.
+    assert np.isnan(found[0].gain) == all(errors)
+    assert found[0].chance == pytest.approx(np.mean(errors) * 0.2)
+
+
+def test_infinite_values_lie_in_the_outer_bins() -> None:
+    values = [-np.inf, 1.0, 2.0, 3.0, np.inf, np.nan]
+    edges = quantile_edges(values, 2)
+    assert edges.tolist() == [-np.inf, 2.0, np.inf]
+    bins = rate_by_bin([True] * 6, np.arange(6), values, edges)
+    assert [one.rate.trials for one in bins] == [2, 3]
+    assert quantile_edges([np.inf, np.inf]).tolist() == [np.finfo(float).max, np.inf]
+
+
+def test_of_more_than_a_million_comparisons_persons_are_drawn_fewer_times() -> None:
+    assert [replicates_of(count) for count in (10, 1_000_000, 2_000_000, 10**9)] == [1000, 1000, 500, 200]

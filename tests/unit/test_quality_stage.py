@@ -91,7 +91,13 @@ def test_quality_is_short_for_stages_quality(tmp_path: Path) -> None:
         (["quality.min_scores={sharp: 3}"], "ofiq_like_sharpness", "docs/quality.md"),
         (["quality.max_yaw_deg=-1"], "stages.quality.max_yaw_deg", "docs/quality.md"),
         (["quality={}", "stages.quality.policy=flag"], "the same settings", "leave one"),
-        (["quality=3"], "stages.quality", "docs/quality.md"),
+        (["quality=3"], "stages.quality is a group of settings", "docs/quality.md"),
+        (["quality=off"], "stages.quality is a group of settings", "stages.quality.policy=off"),
+        (["pad=off"], "stages.pad is a group of settings", "stages.pad.policy=off"),
+        (["quality.min_scores={noise:101}"], "'noise:101' is no measure", "docs/quality.md"),
+        (["quality.min_scores={noise: 101}"], "stages.quality.min_scores.noise", "docs/quality.md"),
+        (["quality.min_scores=noise"], "stages.quality.min_scores", "docs/quality.md"),
+        (["quality.min_inter_eye_px=.inf"], "finite", "docs/quality.md"),
     ],
 )
 def test_what_is_wrong_with_its_settings_is_one_clear_error(

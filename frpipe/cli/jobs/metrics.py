@@ -106,6 +106,8 @@ def _quality(options: argparse.Namespace) -> list[QualityMeasure]:
     from frpipe.evaluation.quality import QualityMeasure
 
     measures = [QualityMeasure.parse(text) for text in (options.quality or "").split(",") if text.strip()]
+    if options.quality is not None and not measures:
+        raise ConfigError("--quality names no column", "name columns of faces, for example sharpness,norm")
     doubled = len(measures) - len({measure.column for measure in measures})
     if doubled:
         raise ConfigError("--quality names a column twice", "name each column once")

@@ -43,9 +43,10 @@ class FaceMeasures:
         # The values take the place of the embeddings: the same face is chosen by the same code.
         self._faces = NamedFaces(numbers, len(self._columns), cast(SubjectPolicy, policy))
         wanted = [name for name in FACE_NAMES if name != EMBEDDING]
+        both = [*dict.fromkeys([*wanted, *self._columns])]
         first = source.features.faces(source.features.some_parts()[0], None).schema
         self._check(first)
-        for images, faces in source.features.tables(IMAGE_NAMES, [*wanted, *self._columns]):
+        for images, faces in source.features.tables(IMAGE_NAMES, both):
             self._faces.add(images, faces.select(wanted).append_column(EMBEDDING, self._values(faces)))
 
     def of(self, names: Labels) -> dict[str, Doubles]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from frpipe.core.config import canonical_hash
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.text import alike
 from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.evaluation.presentations import PadTrials
 from frpipe.io.manifest.row_list import RowList, fingerprint
@@ -24,6 +25,8 @@ from frpipe.jobs.features import FeatureRun
 from frpipe.metrics.scores import Doubles
 
 BONA_FIDE = "bona_fide"
+# Species that a warning names.
+_NAMED = 5
 _IMAGES, _FACES, _HELD = "images", "faces", "held"
 _BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
 
@@ -94,6 +97,7 @@ class PadResults:
             _numbers(frame, columns.similarity)[named] if columns.similarity else None,
             {column: np.asarray(frame[column])[named] for column in columns.by},
         )
+        words += _doubtful(trials)
         unlabelled = int(np.count_nonzero(~named))
         if unlabelled:
             words.append(f"{counted(unlabelled, 'rows have')} no {columns.label}: left out")
@@ -107,6 +111,17 @@ def _species(label: str) -> str | None:
     if text.casefold().replace("-", " ").replace("_", " ") in {"bona fide", "bonafide"}:
         return ""
     return text or None
+
+
+def _doubtful(trials: PadTrials) -> list[str]:
+    """Warnings where labels may not say what they were meant to."""
+    species = trials.all_species
+    meant = "; ".join(" and ".join(group) for group in alike(species))
+    words = [f"species of attacks that may be meant as one: {meant}"] if meant else []
+    if not trials.bona_fide.any():
+        some = ", ".join(species[:_NAMED]) + (", ..." if len(species) > _NAMED else "")
+        words.append(f"no presentation is labelled {BONA_FIDE}: all labels are species of attacks ({some})")
+    return words
 
 
 def _persons(subjects: Labels | None, named: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
@@ -187,6 +202,6 @@ def _numbers(frame: Mapping[str, Labels], column: str) -> Doubles:
     if not np.isfinite(found[~empty]).all():
         raise ConfigError(
             f"the column {column!r} has values that are no numbers",
-            "write numbers, and leave empty where there was no response",
+            "write finite numbers, and leave empty (null, not NaN) where there was no response",
         )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from frpipe.core.config import Section
 from frpipe.stages.quality.measures import BY_NAME
@@ -52,11 +52,17 @@ class QualitySettings(Section):
         {}, description="least components of other measures, e.g. {ofiq_like_dynamic_range: 50}"
     )
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        for name in self.min_scores:
+    @field_validator("min_scores", mode="before")
+    @classmethod
+    def _measures(cls, scores: Any) -> Any:
+        """Names before numbers: `{noise:40}`, without a blank, is a name to YAML."""
+        for name in scores if isinstance(scores, dict) else ():
             if name not in BY_NAME:
-                raise ValueError(f"min_scores: {name!r} is no measure; there are {', '.join(BY_NAME)}")
+                raise ValueError(f"{name!r} is no measure; there are {', '.join(BY_NAME)}")
+        return scores
+
+    @model_validator(mode="after")
+    def _limited(self) -> Self:
         if self.policy == "reject" and not self.limits:
             raise ValueError("policy reject needs a limit: preset: enrolment, or one of min_ and max_")
         return self

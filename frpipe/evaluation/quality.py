@@ -127,7 +127,9 @@ class Judged:
             return
         for area in areas:
             if np.isnan(area.gain):
-                yield Number.missing("EDC_gain", "every mated trial is an error: nothing to gain", at=area.limit, **where)
+                yield Number.missing(
+                    "EDC_gain", "every mated trial is an error: nothing to gain", at=area.limit, **where
+                )
                 continue
             yield Number.scalar("EDC_gain", area.gain, area.gain_interval, at=area.limit, **where)
             note = f"chance {area.chance:.3g}, ideal {area.ideal:.3g}"

@@ -61,7 +61,8 @@ def rate_by_bin(
 def quantile_edges(values: ArrayLike, bins: int = 5) -> Doubles:
     """Edges of bins with as many values each, fewer where values are equal; of values that are not NaN.
 
-    A single value makes one bin, and infinite ones lie in the outer bins. Raises ScoresError: there is no value.
+    A single value makes one bin, and infinite ones lie in the outer bins.
+    Raises ScoresError: there is no value.
     """
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
@@ -72,7 +73,9 @@ def quantile_edges(values: ArrayLike, bins: int = 5) -> Doubles:
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1), method=method))
     if len(edges) > 1:
         return edges
-    return np.unique([np.nextafter(edges[0], 0) if edges[0] == np.inf else edges[0], np.nextafter(edges[0], np.inf)])
+    return np.unique(
+        [np.nextafter(edges[0], 0) if edges[0] == np.inf else edges[0], np.nextafter(edges[0], np.inf)]
+    )
 
 
 def _lacking(rate: Rate, overall: float) -> Insufficient | None:

@@ -123,7 +123,8 @@ class RowList:
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         """All rows in order. columns: which, each once however often it is named; None: all."""
-        wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in dict.fromkeys(columns)])
+        names = self.schema.names if columns is None else dict.fromkeys(columns)
+        wanted = pa.schema([self.schema.field(name) for name in names])
         for number, part in enumerate(self.parts):
             row = 1
             for rows in self._read(part, wanted):

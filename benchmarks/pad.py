@@ -1,6 +1,6 @@
 """The stage `pad`: which prints and replays it lets in, which people it keeps out, and what it costs.
 
-    python benchmarks/pad.py ../shared/data spoof lfw borders speed
+    python benchmarks/pad.py ../shared/data spoof lfw borders grey speed
     python benchmarks/pad.py ../shared/data spoof --detector retinaface_mv1_025
 
 - spoof: APCER of prints, the one species with photos enough, and BPCER, at 0.1, 0.5, 0.9 and the threshold of
@@ -9,6 +9,7 @@
 - lfw: the share of LFW photos taken for bona fide, by how much of what the network sees is black of a warp;
   and the same photos cropped otherwise than the card says.
 - borders: photos without such black, as they are and turned by a few degrees, the corners mirrored or black.
+- grey: the photos of spoof and of LFW in colour, and without it.
 - speed: the stage against bare loops, per CPU-second of one thread, and what it adds to an enrolment.
 
 Networks are those whose weights are here. The last line is one JSON object.
@@ -130,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = {"spoof": spoof, "lfw": lfw, "borders": borders, "speed": speed}
+    parts = {"spoof": spoof, "lfw": lfw, "borders": borders, "grey": grey, "speed": speed}
     parser.add_argument("data", type=Path, help="folder with spoof and lfw")
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--detector", default="yunet_2023mar", metavar="CARD")
@@ -290,6 +291,13 @@ def _turned(path: Path, border: int | None) -> bytes:
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), TURN_DEG, 1.0)
     turned = cv2.warpAffine(pixels, matrix, (width, height), borderMode=border)
     return cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def grey(bench: Bench, data: Path, photos: int) -> dict[str, Any]:
+    from pad_grey import compared
+
+    frames = {kind: sorted((data / f"spoof/print/{kind}").glob("*/*.jpg")) for kind in ("live", "attack")}
+    return compared(bench, {**frames, "LFW": chosen(data, photos)})
 
 
 def speed(bench: Bench, data: Path, _: int) -> dict[str, Any]:

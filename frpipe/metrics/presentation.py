@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from frpipe.core.counted import counted
-from frpipe.metrics.bootstrap import REPLICATES, draws, percentiles
+from frpipe.metrics.bootstrap import draws, percentiles, replicates_of
 from frpipe.metrics.clustered import Pairing
 from frpipe.metrics.curve import ROUNDING, Curve, Ordered
 from frpipe.metrics.errors import ScoresError
@@ -147,19 +147,22 @@ def bpcer_interval(
     attacks: Mapping[str, ArrayLike],
     target: float,
     *,
-    replicates: int = REPLICATES,
+    replicates: int | None = None,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """Interval of BPCER at a fixed APCER: persons are drawn again, and the threshold is chosen anew.
 
     bona_fide, attacks: the persons of the scores, (b,), and by species (n,) those who are imitated.
+    replicates: None: as `replicates_of`.
     """
     names = [*found.attacks]
     own, *others = Pairing.of((bona_fide, bona_fide), *((attacks[name], attacks[name]) for name in names))
     ordered = [Ordered.of(Scores.of(found.bona_fide, found.attacks[name])) for name in names]
     values = []
-    for block in draws(own.people, replicates, seed):
+    scores = len(found.bona_fide) + sum(map(len, found.attacks.values()))
+    count = replicates_of(scores) if replicates is None else replicates
+    for block in draws(own.people, count, seed):
         for drawn in block:
             weights = drawn[own.a]
             curves = [

@@ -29,5 +29,9 @@ class Int8(Sieve):
         form = self._scan.tile(vectors)
         return Sifted(vectors, form, form.finite)
 
+    def row_bytes(self, dim: int) -> int:
+        """A byte a number, and whether it is finite."""
+        return dim + 1
+
     def near(self, probes: Sifted, tile: Sifted, limits: Doubles) -> Indices | None:
         return self._scan.near(probes.form, tile.form, limits, self._most_finds)

@@ -57,7 +57,7 @@ class Hits:
         finite = np.isfinite(self.score)
         return self if finite.all() else self.where(finite)
 
-    def where(self, mask: NDArray[np.bool_]) -> Hits:
+    def where(self, mask: Mask | Indices) -> Hits:
         """The hits of a mask, or in an order."""
         return Hits(self.probe[mask], self.row[mask], self.score[mask])
 

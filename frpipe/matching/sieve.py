@@ -64,6 +64,10 @@ class Sieve:
         score = _scores(probes.vectors, probe, tile.vectors, row)
         return Hits(probe, row, score).where(tile.finite[row] & (score >= limits[probe]))
 
+    def row_bytes(self, dim: int) -> int:
+        """Memory of a gallery row's form, in bytes. dim: of its vector."""
+        raise NotImplementedError
+
     def near(self, probes: Sifted, tile: Sifted, limits: Doubles) -> Indices | None:
         """Places, row by row, of an (n, m) table of all pairs whose true inner product may reach the limit.
 

@@ -60,6 +60,10 @@ class Subspace(Sieve):
             form = _Low(self._scan.tile(lowered.form), low, miss)
         return Sifted(vectors, form, lowered.finite)
 
+    def row_bytes(self, dim: int) -> int:
+        """Memory of a low form with its rest, and whether it is finite."""
+        return (self._basis.dims + 1) * (1 if isinstance(self._scan, Integers) else 4) + 1
+
     def near(self, probes: Sifted, tile: Sifted, limits: Doubles) -> Indices | None:
         own, its = probes.form, tile.form
         slack = 3 * self._basis.defect * own.low * its.low + own.low * its.miss + its.low * own.miss

@@ -214,8 +214,9 @@ def _wrong_answers(trial: _Trial) -> int:
     plain = _pairs(trial, threshold, None)
     for kernel in trial.kernels[::2]:
         tile = (int(trial.rng.integers(1, 9)), int(trial.rng.integers(1, 99)))
-        found = top_k(trial.probes, blocks, trial.k, kernel, tile=tile)
-        wrong += [[(match.subject_id, match.similarity) for match in each] for each in found] != expected
+        for floor, best in ((-1, expected), (threshold, _brute(trial, threshold))):
+            found = top_k(trial.probes, blocks, trial.k, kernel, at_least=floor, tile=tile)
+            wrong += [[(match.subject_id, match.similarity) for match in each] for each in found] != best
         wrong += _pairs(trial, threshold, kernel) != plain
     return wrong
 

@@ -70,6 +70,11 @@ class Integers:
         self._session, self._own = open_graph(_graph(), "cpu"), threading.local()
         self.levels = exact_levels(self._sums)
 
+    @property
+    def has_vnni(self) -> bool:
+        """Whether sums of products of bytes are never cut, as on processors with VNNI."""
+        return self.levels == max(_PROBE_LEVELS)
+
     def probes(self, vectors: Floats) -> ByteProbes:
         """Quantise probes, (m, dim)."""
         _check(vectors)

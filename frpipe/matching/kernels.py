@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from frpipe.core.errors import InvariantError
+from frpipe.core.kernel_names import Name
 from frpipe.matching.basis import Basis
 from frpipe.matching.kernel import Kernel
-
-Name = Literal["fp32", "int8", "subspace", "subspace-int8", "cuda"]
-Wish = Literal["auto", "fp32", "int8", "subspace", "subspace-int8", "cuda"]
-"""What may be asked for: a kernel, or that one be chosen."""
 
 
 def kernel_of(name: Name, basis: Basis | None = None) -> Kernel:

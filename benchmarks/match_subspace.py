@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,19 +109,17 @@ class _Contest:
             self._ours(kernel, at_least, tiles)
             print(f"{wish}: {low[wish].name}, {low[wish].why}", file=sys.stderr, flush=True)
         sides: dict[str, Callable[[], Any]] = {
-            "sgemm": lambda: sgemm(self._gallery, self._probes),
-            "faiss_knn": lambda: faiss.knn(self._probes, self._gallery, K, metric=faiss.METRIC_INNER_PRODUCT),
-            "faiss_index": lambda: self._index.search(self._probes, K),
-            **{name: (lambda kernel=kernel: self._ours(kernel, at_least)) for name, kernel in plain.items()},
-            **{
-                f"{wish}_kept": (lambda both=both: self._ours(both[0], at_least, both[1]))
-                for wish, both in kept.items()
-            },
-            **{
-                f"{wish}_first": (lambda both=both: self._ours(both[0], at_least))
-                for wish, both in kept.items()
-            },
+            "sgemm": partial(sgemm, self._gallery, self._probes),
+            "faiss_knn": partial(
+                faiss.knn, self._probes, self._gallery, K, metric=faiss.METRIC_INNER_PRODUCT
+            ),
+            "faiss_index": partial(self._index.search, self._probes, K),
         }
+        for name, kernel in plain.items():
+            sides[name] = partial(self._ours, kernel, at_least)
+        for wish, (kernel, tiles) in kept.items():
+            sides[f"{wish}_kept"] = partial(self._ours, kernel, at_least, tiles)
+            sides[f"{wish}_first"] = partial(self._ours, kernel, at_least)
         seconds, answers = turns(sides, self._rounds)
         ours = {name: answers[name] for name in sides if isinstance(answers[name], Ranking)}
         best = min(seconds["faiss_knn"], seconds["faiss_index"])
@@ -132,13 +131,15 @@ class _Contest:
             "subspace_int8_first_to_faiss": round(best / seconds["subspace-int8_first"], 2),
             "fp32_to_faiss": round(best / seconds["fp32"], 2),
             "int8_to_faiss": round(best / seconds["int8"], 2),
+            "subspace_fp32_to_fp32": round(seconds["fp32"] / seconds["subspace_kept"], 2),
+            "subspace_int8_to_fp32": round(seconds["fp32"] / seconds["subspace-int8_kept"], 2),
             "auto": low["auto"].name,
             "auto_to_faiss": round(best / seconds["auto_kept"], 2),
             "auto_to_best_of_fp32_and_int8": round(
                 min(seconds["fp32"], seconds["int8"]) / seconds["auto_kept"], 2
             ),
             "equal_bit_by_bit": all(_equal(each, ours["fp32"]) for each in ours.values()),
-            "same_as_faiss": _same_as(ours["fp32"], *answers["faiss_knn"], at_least),
+            "same_as_faiss": _same_as(ours["fp32"], answers["faiss_knn"], at_least),
         }
 
     def _choice(self, wish: Any, at_least: float) -> Choice:
@@ -165,8 +166,8 @@ def _dedup(gallery: Floats, rounds: int) -> dict[str, Any]:
     choices = {wish: choose(wish, sample, task) for wish in ("fp32", "int8", "subspace", "subspace-int8")}
     block = gallery[:65_536]
     sides: dict[str, Callable[[], Any]] = {
-        "sgemm": lambda: sgemm(block, gallery[:PROBES]),
-        **{wish: (lambda each=each: _all_pairs(gallery, each)) for wish, each in choices.items()},
+        "sgemm": partial(sgemm, block, gallery[:PROBES]),
+        **{wish: partial(_all_pairs, gallery, each) for wish, each in choices.items()},
     }
     seconds, answers = turns(sides, rounds)
     each = seconds.pop("sgemm") / (len(block) * PROBES)
@@ -211,9 +212,9 @@ def _equal(one: Ranking, other: Ranking) -> bool:
     )
 
 
-def _same_as(ours: Ranking, scores: np.ndarray, rows: np.ndarray, at_least: float) -> float:
+def _same_as(ours: Ranking, faiss_found: tuple[np.ndarray, np.ndarray], at_least: float) -> float:
     """Share of the probes whose candidates are those of faiss, but for ties within its rounding."""
-    same = 0
+    (scores, rows), same = faiss_found, 0
     for probe in range(len(rows)):
         mine = ours.probe == probe
         own = {int(name[7:]) for name in ours.subject_id.filter(pa.array(mine)).to_pylist()}

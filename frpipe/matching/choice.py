@@ -59,11 +59,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A kernel, with the basis that it needs, and why it was taken, for people."""
+    """A kernel, with the basis that it needs, and why it was taken, for people.
+
+    ns: that a comparison took in a trial, in nanoseconds; None: it was not tried.
+    """
 
     name: Name
     why: str
     basis: Basis | None = None
+    ns: float | None = None
 
     def beside(self, gpus: float) -> Choice:
         """The same, with a word on the GPUs that the machines have."""
@@ -169,7 +173,7 @@ def _chosen(best: _Tried, others: list[_Tried], spectrum: Spectrum, remark: str 
     if best.basis is not None:
         held = 100 * spectrum.held(best.basis.dims)
         parts.insert(0, f"{best.basis.dims} of {best.basis.dim} dimensions hold {held:.1f} % of the energy")
-    return Choice(best.name, remark + "; ".join([*parts, _machine()]), best.basis)
+    return Choice(best.name, remark + "; ".join([*parts, _machine()]), best.basis, best.ns)
 
 
 def _machine() -> str:

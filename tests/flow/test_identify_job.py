@@ -38,6 +38,7 @@ from frpipe.gallery.spec import AES, GallerySpec
 from frpipe.io import threshold_file
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.identify import worker as search
 from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.identify.schema import PROBE_COLUMNS, PROBE_SCHEMA
@@ -55,6 +56,7 @@ Scores = list[list[tuple[str, float]]]
 KILLED = """
 import os, signal, sys, time
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.identify import worker as search
 def slow(first, *words):
     work = search.Searcher(*words)
@@ -310,6 +312,7 @@ def test_candidates_below_the_least_similarity_are_not_listed_and_the_output_say
         assert (row["candidates"] or []) == listed
         assert row["rank1_subject_id"] == (listed[0]["subject_id"] if listed else None)
         assert (row["decision"] is None) == (row["face_id"] is None)
+    assert "were not listed" in SearchResults.open(str(tmp_path / "out")).warnings[-1]
     code, _, err = job(*_words(probes, gallery, tmp_path / "out", "--threshold", 0.99))
     assert code == 6, "another least similarity is another output"
 

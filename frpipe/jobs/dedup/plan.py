@@ -222,7 +222,7 @@ class DedupPlan(Plan[Found]):
             self.products,
             self.spec.dim,
             min(self.pool.workers, max(1, len(self.units))),
-            exact=self.choice.name == "fp32",
+            kernel=self.choice,
             memory_mb=2 * block / 1e6,
             read_bytes=len(self.units) * block,
         )

@@ -173,7 +173,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             faces * view.rows,
             dim,
             min(self.pool.workers, max(1, len(self.units))),
-            exact=spec.kernel == "fp32",
+            kernel=self.choice,
             memory_mb=(candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
             read_bytes=len(self.units) * shards + bytes_below(self.source.folder, "faces"),
         )

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from frpipe.cli.gallery_parser import add_similarity, positive, similarity
+from frpipe.core.kernel_names import Wish
 
 if TYPE_CHECKING:
     from frpipe.runtime.runtime import Runtime
@@ -67,9 +68,10 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--kernel",
-        choices=("fp32", "int8", "cuda"),
-        default="fp32",
-        help="how likely pairs are found; the answer is the same (default: %(default)s)",
+        choices=get_args(Wish),
+        default="auto",
+        help="how likely pairs are found; the answer is the same: %(choices)s (default: %(default)s, "
+        "which tries those of the CPU on a sample)",
     )
     add_workers(parser)
     add_run(parser)

@@ -23,6 +23,7 @@ from frpipe.core.config import (
     read_settings,
 )
 from frpipe.core.face_gates import FaceGates
+from frpipe.core.kernel_names import Wish
 
 STEPS = ("scan", "enroll", "consolidate", "dedup", "identify", "drift")
 # Settings that older nights do not have: part of the identity only where they are not these.
@@ -192,7 +193,10 @@ class ExecutionSettings(Section):
         "auto", description="ray, local, or auto: local for steps that have little to do; see `run.executor`"
     )
     workers: AtLeastOne | None = Field(None, description="actors; null: one for each CPU of the cluster")
-    kernel: Literal["fp32", "int8", "cuda"] = Field("fp32", description="how likely pairs are found")
+    kernel: Wish = Field(
+        "auto",
+        description="how likely pairs are found: fp32, int8, subspace, subspace-int8, cuda, or auto",
+    )
 
 
 class NightConfig(Section):

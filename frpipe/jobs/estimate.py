@@ -17,6 +17,7 @@ from frpipe.io.output import run
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.progress import clock
+from frpipe.matching.choice import Choice
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Maker, Step
 from frpipe.runtime.local import LocalExecutor
@@ -57,12 +58,16 @@ class Estimate:
 
 
 def comparing(
-    pairs: int, dim: int, workers: int, *, exact: bool, memory_mb: float, read_bytes: int
+    pairs: int, dim: int, workers: int, *, kernel: Choice, memory_mb: float, read_bytes: int
 ) -> Estimate:
     """The estimate of a job that compares vectors of `dim` numbers.
 
-    exact: whether workers multiply in float32 on CPUs; the speed of other kernels is not measured.
+    kernel: its trial, if there was one, stands for all; else only the speed of float32 is measured.
     """
+    if kernel.ns is not None:
+        took = pairs * kernel.ns / 1e9 / max(1, workers)
+        return Estimate(took, WORKER_MB + memory_mb, read_bytes, "measured on a sample")
+    exact = kernel.name == "fp32"
     seconds = pairs / (_products_per_s(dim) * _SHARE_OF_PRODUCTS * max(1, workers)) if exact else None
     basis = "measured on one product of matrices" if exact else ""
     return Estimate(seconds, WORKER_MB + memory_mb, read_bytes, basis)

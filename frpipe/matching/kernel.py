@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Hits:
         finite = np.isfinite(self.score)
         return self if finite.all() else self.where(finite)
 
-    def where(self, mask: NDArray[np.bool_]) -> Hits:
+    def where(self, mask: Mask | Indices) -> Hits:
         """The hits of a mask, or in an order."""
         return Hits(self.probe[mask], self.row[mask], self.score[mask])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from frpipe.matching.blas import Blas
 from frpipe.matching.exact import inner_products
 from frpipe.matching.kernel import Doubles, Floats, Hits, Indices, Kernel
+from frpipe.matching.tiles import Tiles
 from frpipe.matching.workers import Workers
 
 Mask = NDArray[np.bool_]
@@ -24,6 +25,8 @@ Mask = NDArray[np.bool_]
 # cache. Of a tile on the diagonal only 1024 x 1024 scores are in part of no use: 99 % of the products of
 # 100,000 vectors count.
 TILE = (1024, 4096)
+# Of the columns in a kernel's form: more than two blocks of the job.
+_FORMS = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ def pairs_within(
     """Pairs (a < b) of the rows of (n, dim) float32 unit vectors with similarity >= threshold.
 
     Half of the matrix is computed: no tile lies below the diagonal. A row that is not finite is like nobody.
-    threads: tiles done at once; BLAS's own come on top. Memory: a tile a thread, and what it holds of hits.
+    threads: tiles done at once; BLAS's own come on top. Memory: a tile a thread, what it holds of hits, and
+    of rows in a kernel's form up to 256 MB.
     """
     tiles = tiles_within(len(vectors), tile)
     return _Search(vectors, vectors, threshold, kernel or Blas()).over(tiles, threads)
@@ -79,13 +83,18 @@ def pairs_between(
 
 
 def tiles_within(rows: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
-    """Tiles of the upper half of a square: each group of rows starts at its own first row."""
+    """Tiles of the upper half of a square.
+
+    Each group of rows starts at its own first row, and from the next multiple of a tile's width on all have
+    the same columns, so that these need be brought into a kernel's form once.
+    """
     high, wide = tile
     for top in range(0, rows, high):
-        for left in range(top, rows, wide):
-            yield Tile(
-                slice(top, min(rows, top + high)), slice(left, min(rows, left + wide)), left < top + high
-            )
+        left = top
+        while left < rows:
+            right = min(rows, (left // wide + 1) * wide)
+            yield Tile(slice(top, min(rows, top + high)), slice(left, right), left < top + high)
+            left = right
 
 
 def tiles_between(rows_a: int, rows_b: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
@@ -100,13 +109,15 @@ class _Search:
     def __init__(self, a: Floats, b: Floats, threshold: float, kernel: Kernel) -> None:
         self._a, self._b, self._threshold, self._kernel = a, b, threshold, kernel
         self._ready: tuple[int, Any, Mask] | None = None
+        self._tiles = Tiles(kernel, _FORMS)
 
     def over(self, tiles: Iterator[Tile], threads: int) -> Iterator[Pairs]:
         return Workers(threads).over(self._pairs, tiles)
 
     def _pairs(self, tile: Tile) -> Pairs:
         probes, finite = self._probes(tile.probes)
-        rows = self._kernel.tile(self._b[tile.rows])
+        # A tile on the diagonal has columns of its own, which do not come again.
+        rows = self._tiles.of(None if tile.diagonal else "b", self._b, tile.rows)
         hits = self._kernel.hits(probes, rows, self._limits(self._kernel.error(probes, rows), finite))
         return self._settled(hits.shifted(tile.probes.start, tile.rows.start), tile.diagonal)
 

@@ -9,7 +9,7 @@ an answer. A person scores the best of their templates; persons of one score are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ from frpipe.matching.candidates import CandidateBuffer
 from frpipe.matching.exact import inner_products
 from frpipe.matching.kernel import Floats, Hits, Indices, Kernel, floor_of
 from frpipe.matching.ranking import Ranking
+from frpipe.matching.tiles import Tiles
 from frpipe.matching.workers import Workers
 
 _SEED_ROWS, _ROWS_PER_K = 4096, 4
@@ -39,6 +40,8 @@ _ROUNDING = 2.0**-23
 _FIRST_PAIRS = 1 << 18
 # Candidates that are kept for each one asked for, before they are sorted out.
 _KEPT = 2
+# What is looked at to see whether a least similarity is rare.
+_SAMPLE_PROBES, _SAMPLE_ROWS = 64, 256
 
 
 def opening_rows(k: int) -> int:
@@ -94,11 +97,12 @@ def top_k(
     k: int,
     kernel: Kernel | None = None,
     *,
+    at_least: float = -1,
     threads: int = 1,
     tile: tuple[int, int] = (_PROBES, _ROWS),
 ) -> list[list[Match]]:
     """The k best persons for each probe, best first; fewer where the gallery holds fewer. See `TopK`."""
-    search = TopK(probes, k, kernel, threads=threads, tile=tile)
+    search = TopK(probes, k, kernel, at_least=at_least, threads=threads, tile=tile)
     for subject_ids, vectors in blocks:
         search.add(subject_ids, vectors)
     ranking = search.result()
@@ -120,14 +124,18 @@ class TopK:
         k: int,
         kernel: Kernel | None = None,
         *,
+        at_least: float = -1,
+        tiles: Tiles | None = None,
         threads: int = 1,
         tile: tuple[int, int] = (_PROBES, _ROWS),
     ) -> None:
         """Begin a search.
 
-        probes: (m, dim) float32 unit vectors.  threads: tiles at once; BLAS's own threads come on top.
+        probes: (m, dim) float32 unit vectors.  at_least: only persons of this similarity are candidates.
+        tiles: of the kernel, with what is kept of earlier searches.  threads: tiles at once; BLAS's own
+        come on top.  tile: probes and rows of one.
 
-        tile: probes and rows of one.  Raises ValueError for k < 1 and a probe that is not finite.
+        Raises ValueError for k < 1 and a probe that is not finite.
         """
         if k < 1:
             raise ValueError("k must be at least 1")
@@ -142,19 +150,23 @@ class TopK:
         ]
         # The k-th best person so far is at least so similar: what is certainly less does not matter.
         self._floor = np.full(len(probes), -np.inf, np.float32)
+        self._at_least, self._begun = at_least, False
+        self._lowest = np.nextafter(np.float32(at_least), np.float32(-np.inf)) if at_least > -1 else _NEVER
+        self._form = tiles or Tiles(self._kernel)
         self._kept = [Ranking.empty()]
         self._threads = threads
         self._workers = Workers(threads)
 
-    def add(self, subject_ids: pa.StringArray, vectors: Floats) -> None:
+    def add(self, subject_ids: pa.StringArray, vectors: Floats, name: Hashable = None) -> None:
         """Search some templates: (n,) ids without nulls and (n, dim) float32 unit vectors.
 
-        A vector that is not finite is like nobody.
+        A vector that is not finite is like nobody. name: under which tiles are kept of the block; None: none
+        are.
         """
         finds = CandidateBuffer(len(self._probes), self._k, subject_ids)
         start = self._open(finds, vectors)
         tiles = self._tiles(start, len(vectors))
-        for hits, error in self._workers.over(lambda rows: self._scan(vectors, rows), tiles):
+        for hits, error in self._workers.over(lambda rows: self._scan(name, vectors, rows), tiles):
             finds.add(hits, error)
             if finds.many:
                 self._floor = finds.prune(self._floor)
@@ -166,6 +178,9 @@ class TopK:
 
     def _open(self, finds: CandidateBuffer, vectors: Floats) -> int:
         """Find an initial floor, if there is none; returns the rows that this took."""
+        if not self._begun and self._is_rare(vectors):
+            self._floor = np.maximum(self._floor, self._lowest)
+        self._begun = True
         rows = min(opening_rows(self._k), len(vectors))
         persons = None if finds.persons is None else finds.persons[:rows]
         people = rows if persons is None else len(np.unique(persons))
@@ -184,6 +199,11 @@ class TopK:
             finds.add(hits, errors)
         return rows
 
+    def _is_rare(self, vectors: Floats) -> bool:
+        """Whether so few of a sample reach `at_least` that it is a floor as good as the first k best are."""
+        some = self._plain.scores(self._probes[:_SAMPLE_PROBES], vectors[:_SAMPLE_ROWS])
+        return bool(np.count_nonzero(some >= self._lowest) <= self._k / opening_rows(self._k) * some.size)
+
     def _shares(self) -> list[slice]:
         """Slices of the probes: one for each thread, or more where a tile's are fewer."""
         return _cut(len(self._probes), min(self._group, -(-len(self._probes) // self._threads)))
@@ -196,9 +216,9 @@ class TopK:
             yield slice(start, min(stop, start + rows))
             start += rows
 
-    def _scan(self, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
+    def _scan(self, name: Hashable, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
         """Hits of a tile that may matter, rows counted from the block's first, and the kernel's error."""
-        tile = self._kernel.tile(vectors[rows])
+        tile = self._form.of(name, vectors, rows)
         errors = [self._kernel.error(probes, tile) for _, probes in self._groups]
         found = [
             self._kernel.hits(probes, tile, self._floor[some] - error).shifted(some.start, rows.start)
@@ -208,11 +228,14 @@ class TopK:
 
     def _settle(self, finds: CandidateBuffer, vectors: Floats) -> None:
         """Score the hits of a block in float64, and keep the best."""
-        self._floor = finds.prune(self._floor)
+        self._floor = np.maximum(finds.prune(self._floor), self._lowest)
         hits = finds.hits
-        exact = inner_products(self._doubles, hits.probe, vectors, hits.row)
+        exact = np.clip(inner_products(self._doubles, hits.probe, vectors, hits.row), -1, 1)
+        if self._at_least > -1:
+            listed = np.flatnonzero(exact >= self._at_least)
+            hits, exact = hits.where(listed), exact[listed]
         names = finds.subject_ids.take(pa.array(hits.row)).cast(pa.string())
-        self._kept.append(Ranking(hits.probe, names, np.clip(exact, -1, 1)))
+        self._kept.append(Ranking(hits.probe, names, exact))
         if sum(len(part.probe) for part in self._kept) > _KEPT * self._k * len(self._probes):
             self._sort_out()
 

@@ -38,6 +38,7 @@ from frpipe.gallery.spec import AES, GallerySpec
 from frpipe.io import threshold_file
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.identify import worker as search
 from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.identify.schema import PROBE_COLUMNS, PROBE_SCHEMA
@@ -55,6 +56,7 @@ Scores = list[list[tuple[str, float]]]
 KILLED = """
 import os, signal, sys, time
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.identify import worker as search
 def slow(first, *words):
     work = search.Searcher(*words)
@@ -258,6 +260,8 @@ def test_every_face_has_one_row_in_the_schemas_form(finished: Path, probes: Path
         ("--probe-rows", 4096, "--workers", 1, "--top", 500),
         ("--probe-rows", 4096, "--workers", 2),  # one unit: each worker takes half of the gallery
         ("--probe-rows", 5, "--workers", 2, "--kernel", "int8"),
+        ("--probe-rows", 5, "--workers", 2, "--kernel", "subspace"),
+        ("--probe-rows", 5, "--workers", 1, "--kernel", "subspace-int8"),
         ("--top", 1),
     ],
 )
@@ -271,12 +275,63 @@ def test_however_it_is_cut_it_is_brute_force(
     assert re.search(r"probes +[\d,]+/s +0:00 left", err)
 
 
-@pytest.mark.parametrize("kernel", ["fp32", "int8"])
+@pytest.mark.parametrize("kernel", ["fp32", "int8", "subspace", "subspace-int8"])
 def test_a_mean_is_the_mean_of_all_templates_of_a_person(
     kernel: str, probes: Path, enrolled: Path, gallery: Path, job: Job, tmp_path: Path
 ) -> None:
     assert job(*_words(probes, gallery, tmp_path / "out", "--score", "mean", "--kernel", kernel))[0] == 0
     _same(tmp_path / "out", _brute(probes, enrolled, score="mean"))
+
+
+@pytest.mark.parametrize("kernel", ["subspace", "subspace-int8", "auto"])
+def test_rows_are_the_same_to_the_last_bit_by_whatever_kernel(
+    kernel: str, probes: Path, gallery: Path, job: Job, tmp_path: Path
+) -> None:
+    for name in ("fp32", kernel):
+        code, _, err = job(*_words(probes, gallery, tmp_path / name, "--kernel", name))
+        assert code == 0, err
+    assert _rows(tmp_path / kernel) == _rows(tmp_path / "fp32")
+
+
+@pytest.mark.parametrize("kernel", ["fp32", "subspace-int8"])
+def test_candidates_below_the_least_similarity_are_not_listed_and_the_output_says_so(
+    kernel: str, probes: Path, gallery: Path, job: Job, tmp_path: Path
+) -> None:
+    assert job(*_words(probes, gallery, tmp_path / "all"))[0] == 0
+    whole = _rows(tmp_path / "all")
+    least = sorted(each["similarity"] for row in whole for each in row["candidates"] or [])[-9]
+    words = ("--threshold", 0.99, "--min-similarity", least, "--kernel", kernel)
+    code, out, err = job(*_words(probes, gallery, tmp_path / "out", *words))
+    assert code == 0, err
+    assert "those below are not listed" in out
+    assert _report(tmp_path / "out")["min_similarity"] == least
+    found = _rows(tmp_path / "out")
+    assert sum(len(row["candidates"] or []) for row in found) == 9
+    for row, before in zip(found, whole, strict=True):
+        listed = [each for each in before["candidates"] or [] if each["similarity"] >= least]
+        assert (row["candidates"] or []) == listed
+        assert row["rank1_subject_id"] == (listed[0]["subject_id"] if listed else None)
+        assert (row["decision"] is None) == (row["face_id"] is None)
+    assert "were not listed" in SearchResults.open(str(tmp_path / "out")).warnings[-1]
+    code, _, err = job(*_words(probes, gallery, tmp_path / "out", "--threshold", 0.99))
+    assert code == 6, "another least similarity is another output"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--threshold", 0.3, "--min-similarity", 0.4), "above the threshold 0.3"),
+        (("--closed", "--min-similarity", 0.4), "always names the nearest"),
+        (("--min-similarity", 1.5), "from -1 to 1"),
+    ],
+)
+def test_a_least_similarity_that_would_hide_a_decision_is_refused(
+    words: tuple[object, ...], said: str, probes: Path, gallery: Path, job: Job, tmp_path: Path
+) -> None:
+    code, _, err = job(*_words(probes, gallery, tmp_path / "out", *words))
+    assert code == 2
+    assert said in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_where_leaves_the_others_out(

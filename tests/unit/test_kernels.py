@@ -14,23 +14,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpipe.core.errors import ConfigError, ProviderMissing
+from frpipe.matching.basis import Basis
 from frpipe.matching.blas import Blas, reaching
 from frpipe.matching.device import Device
-from frpipe.matching.int8 import Int8, Quantised, exact_levels
+from frpipe.matching.int8 import Int8
+from frpipe.matching.integers import exact_levels
 from frpipe.matching.kernel import Floats, Hits, Kernel
 from frpipe.matching.kernels import kernel_of
+from frpipe.matching.quantised import Quantised
+from frpipe.matching.subspace import Subspace
 from frpipe.matching.topk import opened, top_k
 
 DIMS = (1, 3, 16, 128, 512)
-KERNELS: dict[str, Callable[[], Kernel]] = {
-    "fp32": lambda: kernel_of("fp32"),
-    "int8": lambda: kernel_of("int8"),
-    "int8 that never falls back": lambda: Int8(most_finds=1),
-    "device on a CPU": lambda: Device("cpu"),
-    "device on a CPU, two candidates": lambda: Device("cpu", candidates=2),
+KERNELS: dict[str, Callable[[int], Kernel]] = {
+    "fp32": lambda _: kernel_of("fp32"),
+    "int8": lambda _: kernel_of("int8"),
+    "int8 that never falls back": lambda _: Int8(most_finds=1),
+    "subspace": lambda dim: kernel_of("subspace", _half(dim)),
+    "subspace that never falls back": lambda dim: Subspace(_half(dim), most_finds=1),
+    "subspace-int8": lambda dim: kernel_of("subspace-int8", _half(dim)),
+    "subspace-int8 that never falls back": lambda dim: Subspace(_half(dim), integers=True, most_finds=1),
+    "device on a CPU": lambda _: Device("cpu"),
+    "device on a CPU, two candidates": lambda _: Device("cpu", candidates=2),
 }
-made = cache(lambda name: KERNELS[name]())
+made = cache(lambda name, dim: KERNELS[name](dim))
 every_kernel = pytest.mark.parametrize("name", KERNELS)
+
+
+def _half(dim: int) -> Basis:
+    """A basis of half of the dimensions, in any direction."""
+    square = np.random.default_rng(dim).normal(size=(dim, dim))
+    return Basis.of(np.linalg.qr(square)[0][:, : (dim + 1) // 2])
 
 
 def _unit(rng: np.random.Generator, rows: int, dim: int) -> Floats:
@@ -142,7 +156,7 @@ def test_what_is_above_the_limit_is_hit_and_scores_are_as_near_as_promised(
     probes = _probes(rng, vectors)
     exact = _exact(probes, vectors)
     limits = np.sort(exact, axis=1)[:, place].astype(np.float32)  # a score that occurs, or minus infinity
-    hits, error = _search(made(name), probes, vectors, limits)
+    hits, error = _search(made(name, vectors.shape[1]), probes, vectors, limits)
     pairs = set(zip(hits.probe.tolist(), hits.row.tolist(), strict=True))
     assert len(pairs) == len(hits.probe)
     certain = np.isfinite(exact) & (exact >= limits[:, None].astype(np.float64) + error[:, None])
@@ -188,7 +202,7 @@ def test_the_best_k_are_those_of_brute_force(
     probes = _probes(rng, vectors)
     ids = [f"p{number}" for number in rng.integers(0, people, len(vectors))]
     blocks = [(pa.array(ids[part], pa.string()), vectors[part]) for part in (slice(cut), slice(cut, None))]
-    found = top_k(probes, blocks, k, made(name), tile=tile)
+    found = top_k(probes, blocks, k, made(name, dim), tile=tile)
     expected = [_brute(probe, ids, vectors, k) for probe in probes]
     assert [[match.subject_id for match in matches] for matches in found] == expected
 
@@ -200,14 +214,16 @@ def test_large_tiles_and_two_threads_find_the_same(name: str) -> None:
     ids = pa.array([f"p{number:04}" for number in range(len(vectors))])
     probes = np.concatenate([_unit(rng, 200, 64), vectors[-40:]])
     expected = top_k(probes, [(ids, vectors)], 3)
-    assert top_k(probes, [(ids, vectors)], 3, made(name), threads=2, tile=(64, 700)) == expected
+    assert top_k(probes, [(ids, vectors)], 3, made(name, 64), threads=2, tile=(64, 700)) == expected
 
 
 @every_kernel
 def test_no_rows_and_no_probes_give_no_hits(name: str) -> None:
     some, none = _unit(np.random.default_rng(1), 5, 16), np.zeros((0, 16), np.float32)
     for probes, vectors in ((some, none), (none, some), (none, none)):
-        hits, error = _search(made(name), probes, vectors, np.full(len(probes), -1, np.float32))
+        hits, error = _search(
+            made(name, vectors.shape[1]), probes, vectors, np.full(len(probes), -1, np.float32)
+        )
         assert len(hits.probe) == 0
         assert error.shape == (len(probes),)
 
@@ -217,7 +233,7 @@ def test_a_probe_that_is_not_finite_hits_nothing(name: str) -> None:
     vectors = _unit(np.random.default_rng(2), 8, 16)
     probes = vectors[:3].copy()
     probes[1, 4] = np.nan
-    hits, _ = _search(made(name), probes, vectors, np.full(3, -np.inf, np.float32))
+    hits, _ = _search(made(name, vectors.shape[1]), probes, vectors, np.full(3, -np.inf, np.float32))
     assert sorted(zip(hits.probe.tolist(), hits.row.tolist(), strict=True)) == [
         (probe, row) for probe in (0, 2) for row in range(8)
     ]
@@ -229,7 +245,7 @@ def test_a_row_that_is_not_finite_is_never_hit(name: str, limit: float) -> None:
     vectors = _unit(np.random.default_rng(3), 8, 16)
     vectors[1], vectors[3, 5], vectors[6, 0] = np.nan, np.inf, -np.inf
     probes = np.concatenate([vectors[:1], np.zeros((1, 16), np.float32)])
-    hits, _ = _search(made(name), probes, vectors, np.full(2, limit, np.float32))
+    hits, _ = _search(made(name, vectors.shape[1]), probes, vectors, np.full(2, limit, np.float32))
     assert not np.isin(hits.row, [1, 3, 6]).any()
     assert np.array_equal(np.sort(hits.row[hits.probe == 1]), [0, 2, 4, 5, 7])
 
@@ -291,9 +307,9 @@ def test_in_an_opening_a_person_counts_once(k: int, mixed: bool) -> None:
 def test_int8_misses_nothing_where_every_rounding_goes_the_same_way() -> None:
     """The bound is reached: the probe's components all lost 0.49 of a step in the direction of the row."""
     kernel = Int8(most_finds=1)
-    spike, _ = kernel.probes(np.eye(1, 64, dtype=np.float32))
+    spike = kernel.probes(np.eye(1, 64, dtype=np.float32))
     steps = np.full((1, 64), 10.49)
-    steps[0, 0] = spike.numbers.max()
+    steps[0, 0] = spike.form.columns.max()
     probe = (steps / np.linalg.norm(steps)).astype(np.float32)
     row = np.full((1, 64), 1 / 8, np.float32)
     hits, _ = _search(kernel, probe, row, _exact(probe, row)[0].astype(np.float32) - np.float32(1e-5))

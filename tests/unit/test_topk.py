@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frpipe.matching.topk import Match, top_k
+from frpipe.matching.int8 import Int8
+from frpipe.matching.sieve import Sifted
+from frpipe.matching.tiles import Tiles
+from frpipe.matching.topk import Match, TopK, top_k
 
 
 def _unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:
@@ -127,3 +130,37 @@ def test_large_blocks_give_the_same(k: int, templates: int) -> None:
     found = top_k(probes, _blocks(ids, vectors, [6100]), k, threads=2)
     for probe, matches in zip(probes, found, strict=True):
         _same(matches, _brute(probe, [ids[row] for row in finite], vectors[finite], k))
+
+
+def test_tiles_that_are_kept_of_an_earlier_search_change_no_answer_and_are_not_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(3)
+    vectors, kernel, made = _unit(rng, 900, 32), Int8(most_finds=1), []
+    lower = kernel.tile
+
+    def tile(rows: np.ndarray) -> Sifted:
+        made.append(len(rows))
+        return lower(rows)
+
+    monkeypatch.setattr(kernel, "tile", tile)
+    tiles, ids = Tiles(kernel, most_bytes=33 * 600), pa.array([f"p{row:03}" for row in range(900)])
+    for probes in (vectors[300:320], vectors[400:440]):
+        search = TopK(probes, 3, kernel, tiles=tiles, at_least=0.9, tile=(8, 200))
+        for first in (0, 450):
+            search.add(ids[first : first + 450], vectors[first : first + 450], name=first)
+        found = search.result()
+        assert found.subject_id.to_pylist() == [
+            match.subject_id for (match,) in top_k(probes, [(ids, vectors)], 1)
+        ]
+    assert made == [200, 200, 50, 200, 200, 50, 200, 200]
+
+
+@pytest.mark.parametrize("least", [-1, -0.99, 0.0, 0.2, 0.9, 1.0])
+def test_only_who_reaches_the_least_similarity_is_a_candidate(least: float) -> None:
+    rng = np.random.default_rng(4)
+    vectors = _unit(rng, 6000, 16)
+    probes = np.concatenate([_unit(rng, 5, 16), vectors[:2]])
+    blocks = [(pa.array([f"p{row:04}" for row in range(6000)]), vectors)]
+    whole, found = top_k(probes, blocks, 7), top_k(probes, blocks, 7, at_least=least)
+    assert found == [[match for match in ranked if match.similarity >= least] for ranked in whole]

@@ -53,6 +53,7 @@ def _identify(options: argparse.Namespace) -> int:
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,
+        min_similarity=options.min_similarity,
     )
     with kept_clean():
         done = job.dry_run() if options.dry_run else job.run()
@@ -86,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     limit = add_threshold(parser, "from here up it is that person").add_argument
     limit("--closed", action="store_true", help="closed set: always name the nearest, nobody is a stranger")
     add(
+        "--min-similarity",
+        type=float,
+        metavar="S",
+        help="list no candidate below it, which is faster: up to the threshold (default: all of --top)",
+    )
+    add(
         "--probe-rows",
         type=positive,
         default=4096,
@@ -97,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         type=not_negative,
         default=1024,
         metavar="MB",
-        help="how much of a remote or encrypted gallery an actor keeps (default: %(default)s)",
+        help="how much of a remote or encrypted gallery an actor keeps, and of any one's rows in the form of "
+        "the kernel (default: %(default)s)",
     )
     add("--config", metavar="FILE", help="for a manifest: settings of enroll")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="for a manifest: one such setting")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
+from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.gallery.catalog import OtherVersion, VersionId
 from frpipe.gallery.gallery import Gallery
@@ -23,7 +24,6 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
-from frpipe.matching.kernels import Name
 from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
 from frpipe.runtime.runtime import Runtime
@@ -45,7 +45,7 @@ class DedupExecution:
     """
 
     workers: int | None = None
-    kernel: Name = "fp32"
+    kernel: Wish = "auto"
     block_rows: int = BLOCK_ROWS
     max_pairs: int = MAX_PAIRS
 

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
+from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
@@ -33,7 +35,17 @@ from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Estimate, comparing
 from frpipe.jobs.progress import Progress
-from frpipe.matching.kernels import Name
+from frpipe.matching.choice import (
+    SAMPLE_PROBES,
+    SAMPLE_ROWS,
+    Choice,
+    Sample,
+    Task,
+    choose,
+    named,
+    spread,
+    worth_a_look,
+)
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -79,12 +91,13 @@ class DedupPlan(Plan[Found]):
     content: dict[str, Any]
     searched: dict[str, Any]
     before: OldResult | None
-    kernel: Name
+    kernel: Wish
     most: int
     say: Say
     remarks: Sequence[str] = ()
     workers: int | None = None
     pool: Pool = field(init=False)
+    choice: Choice = field(init=False)
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:
@@ -110,6 +123,7 @@ class DedupPlan(Plan[Found]):
 
     def settle(self, nodes: Sequence[Node]) -> None:
         self.pool = allocate_one("dedup", self.workers, nodes, gpu=self.kernel == "cuda")
+        self.choice = self._chosen().beside(sum(node.gpus for node in nodes))
 
     def facts(self) -> dict[str, Any]:
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -134,7 +148,7 @@ class DedupPlan(Plan[Found]):
             return 0
         progress = Progress(len(pending), "units", self.say)
         rule = Rule(self.limit.similarity, self.most)
-        spec = DedupSpec(self.source, out.uri, rule, self.kernel, self._metadata)
+        spec = DedupSpec(self.source, out.uri, rule, self.choice.name, self.choice.basis, self._metadata)
         # Ray complains at length of a flow that is given up and not closed.
         with progress, closing(dedup(spec, pending, self.pool, executor)) as receipts:
             for receipt in receipts:
@@ -161,7 +175,12 @@ class DedupPlan(Plan[Found]):
         before = self.before.clusters() if self.before else {}
         clusters = clusters_of(found.tables, self.source.facts(), self.limit.similarity, before)
         listed = [*Units(out, PAIRS).files(), self._write(out, clusters)]
-        facts |= {"kernel": self.kernel, "units": len(self.units), "pool": str(self.pool)}
+        facts |= {
+            "kernel": self.choice.name,
+            "kernel_reason": self.choice.why,
+            "units": len(self.units),
+            "pool": str(self.pool),
+        }
         facts["wall_s"] = round(launch.wall_s, 3)
         report = report_of(found.counts, clusters, self.limit, **facts)
         run.seal(out, listed, report, report_text(report) + "\n")
@@ -179,8 +198,23 @@ class DedupPlan(Plan[Found]):
             "blocks": len(self.source.blocks),
             "threshold": self.limit.as_dict(),
             "pool": str(self.pool),
+            "kernel": self.choice.name,
+            "kernel_reason": self.choice.why,
         }
         return DryRun(tuple(self._lines()), facts)
+
+    def _chosen(self) -> Choice:
+        """The kernel, on a sample of the first block and the last."""
+        if not worth_a_look(self.kernel, self.products):
+            return named(self.kernel)
+        ends = sorted({0, len(self.source.blocks) - 1})
+        rows = [self.source.block(number).vectors for number in ends]
+        each = SAMPLE_ROWS // len(rows)
+        sample = Sample(
+            np.concatenate([spread(some, each) for some in rows]), spread(rows[0][1::2], SAMPLE_PROBES)
+        )
+        block = max(map(len, rows))
+        return choose(self.kernel, sample, Task(self.source.rows, None, self.limit.similarity, block))
 
     def estimate(self) -> Estimate:
         block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))
@@ -188,7 +222,7 @@ class DedupPlan(Plan[Found]):
             self.products,
             self.spec.dim,
             min(self.pool.workers, max(1, len(self.units))),
-            exact=self.kernel == "fp32",
+            kernel=self.choice,
             memory_mb=2 * block / 1e6,
             read_bytes=len(self.units) * block,
         )
@@ -236,4 +270,5 @@ class DedupPlan(Plan[Found]):
         yield f"compared   {counted(self.products, 'pairs')}{since_text(self._facts)}"
         yield f"units      {counted(len(self.units), 'pairs')} of {len(self.source.blocks):,} blocks"
         yield f"threshold  {both_forms(self.limit.similarity)}, {self.limit.source}"
+        yield f"kernel     {self.choice.name}: {self.choice.why}"
         yield f"pool       {self.pool}"

@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.kernel_names import Name
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
-from frpipe.matching.kernels import Name, kernel_of
+from frpipe.matching.basis import Basis
+from frpipe.matching.kernels import kernel_of
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Executor, Step
 from frpipe.runtime.host import Host
@@ -34,6 +36,7 @@ class DedupSpec:
     output: str
     rule: Rule
     kernel: Name
+    basis: Basis | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,7 +54,7 @@ class Deduplicator:
     def __init__(self, spec: DedupSpec, _host: Host) -> None:
         self._spec = spec
         self._units = Units(Folder.at(spec.output), PAIRS)
-        self._kernel = kernel_of(spec.kernel)
+        self._kernel = kernel_of(spec.kernel, spec.basis)
         self._held: dict[int, Block] = {}
 
     @timed("dedup")

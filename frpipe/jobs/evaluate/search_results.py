@@ -72,6 +72,11 @@ class SearchResults:
         trials, warnings = _trials(table, people, blank, by, str(report["probes_from"]))
         trials = replace(trials, quality=_qualities(table, quality, str(report["probes_from"])))
         warnings += [searched.warning] if searched and searched.warning else []
+        if "min_similarity" in report:
+            warnings.append(
+                f"candidates below a similarity of {report['min_similarity']:g} were not listed: a mate "
+                "below it counts as missed, and rates at lower thresholds are not those of a whole search"
+            )
         digest = run.digest(folder)
         named = searched.id.as_dict("gallery_") if searched else {}
         facts = {name: report[name] for name in _FACTS}

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, InvariantError
+from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import ThresholdCard
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import Score
@@ -26,7 +27,6 @@ from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.photo import check_config
 from frpipe.jobs.recorded_version import RecordedVersion, purged
-from frpipe.matching.kernels import Name
 from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
@@ -39,11 +39,11 @@ class SearchExecution:
 
     workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
     at once, fixed by the first run on an output.  hold_mb: what a worker keeps of a gallery that is remote
-    or encrypted, so as not to fetch it again.
+    or encrypted, so as not to fetch it again; and of its rows in the form of the kernel.
     """
 
     workers: int | None = None
-    kernel: Name = "fp32"
+    kernel: Wish = "auto"
     probe_rows: int = 4096
     hold_mb: int = 1024
 
@@ -54,7 +54,8 @@ class Identifying(Startable[ReportResult]):
 
     probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
     `config`.  closed: always name the nearest; else below the threshold is a stranger.
-    embedder: of an enroll run; None: its first.
+    embedder: of an enroll run; None: its first.  min_similarity: candidates below it are not listed, and
+    the search is the faster for it; None: all of the k best are.
     """
 
     probes: str
@@ -72,6 +73,7 @@ class Identifying(Startable[ReportResult]):
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     embedder: str | None = None
+    min_similarity: float | None = None
 
     def dry_run(self) -> DryRun:
         """The plan. Nothing is written; a manifest of probes is checked, and not enrolled."""
@@ -139,6 +141,14 @@ class Identifying(Startable[ReportResult]):
             raise ConfigError("candidates, probe rows and workers are counts from 1 up", "give larger ones")
         if self.closed and (self.threshold is not None or self.card is not None):
             raise ConfigError("a closed set has no threshold", "leave the threshold away, or --closed")
+        if self.min_similarity is not None:
+            if self.closed:
+                raise ConfigError(
+                    "a closed set always names the nearest, so that none may be left out",
+                    "leave --min-similarity away, or --closed",
+                )
+            if not -1 <= self.min_similarity <= 1:
+                raise ConfigError("--min-similarity is a similarity, from -1 to 1", "give such a one")
         refuse_relative("--gallery", self.gallery)
         out = output_place(self.output, f"{FEATURES}/")
         if not self._from_manifest:
@@ -152,13 +162,24 @@ class Identifying(Startable[ReportResult]):
 
     def _search_plan(self, out: Folder) -> SearchPlan:
         version, spec = pinned(self._spec, self.version, out)
-        return SearchPlan.of(version, spec, self.threshold, self.card, closed=self.closed)
+        search_plan = SearchPlan.of(version, spec, self.threshold, self.card, closed=self.closed)
+        limit = search_plan.limit
+        if limit is not None and spec.at_least > limit.similarity:
+            raise ConfigError(
+                f"--min-similarity {spec.at_least:g} is above the threshold {limit.similarity:g}: people who "
+                "are accepted would not be listed",
+                "give one up to the threshold",
+            )
+        return search_plan
 
     @property
     def _spec(self) -> SearchSpec:
         """But for the version."""
         gallery, how = Folder.at(self.gallery).uri, self.execution
-        return SearchSpec(gallery, 0, self.k, self.score, how.kernel, dict(self.where), how.hold_mb)
+        least = -1.0 if self.min_similarity is None else self.min_similarity
+        return SearchSpec(
+            gallery, 0, self.k, self.score, how.kernel, dict(self.where), how.hold_mb, at_least=least
+        )
 
     def _check_recipe(self) -> None:
         gallery = Gallery.open(self.gallery).spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,14 @@ from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Estimate, bytes_below, comparing
 from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.identify.kernel_choice import Shape, chosen
 from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, search
 from frpipe.jobs.progress import Progress
+from frpipe.matching.choice import Choice
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -48,6 +50,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
     probes: str = ""
     workers: int | None = None
     pool: Pool = field(init=False)
+    choice: Choice = field(init=False)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -90,6 +93,9 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     def settle(self, nodes: Sequence[Node]) -> None:
         self.pool = search_pool(self.search_plan, self.workers, nodes)
+        self.choice = self._chosen().beside(sum(node.gpus for node in nodes))
+        spec = replace(self.search_plan.spec, kernel=self.choice.name, basis=self.choice.basis)
+        self.search_plan = replace(self.search_plan, spec=spec)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -131,6 +137,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             output=out.uri,
             units=len(self.units),
             pool=str(self.pool),
+            kernel_reason=self.choice.why,
             launch_probes=launch.rows,
             wall_s=round(launch.wall_s, 3),
             probes_per_s=round(launch.rows_per_s, 1),
@@ -145,8 +152,10 @@ class IdentifyPlan(Plan[ProbeCounts]):
         pool, remarks = self.pool, self.remarks
         facts = {"job": "identify", **self.search_plan.facts(), "probes": self.source.faces}
         facts |= {"units": len(self.units), "pool": str(pool), "remarks": remarks}
+        facts |= {"kernel": self.choice.name, "kernel_reason": self.choice.why}
+        kernel = f"kernel     {self.choice.name}: {self.choice.why}"
         probes = f"probes     {counted(self.source.faces, 'faces')} in {counted(len(self.units), 'units')}"
-        return DryRun([probes, *self.search_plan.lines(), f"pool       {pool}", *remarks], facts)
+        return DryRun([probes, *self.search_plan.lines(), kernel, f"pool       {pool}", *remarks], facts)
 
     def _searched(
         self, publication: Publication, pending: dict[int, Parts], executor: Executor
@@ -164,10 +173,18 @@ class IdentifyPlan(Plan[ProbeCounts]):
             faces * view.rows,
             dim,
             min(self.pool.workers, max(1, len(self.units))),
-            exact=spec.kernel == "fp32",
+            kernel=self.choice,
             memory_mb=(candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
             read_bytes=len(self.units) * shards + bytes_below(self.source.folder, "faces"),
         )
+
+    def _chosen(self) -> Choice:
+        """The kernel, on a sample; what a row costs in the form of one is shared by the units of a worker."""
+        faces, workers = self.source.faces, self.pool.workers
+        rows = self.search_plan.search_view.rows
+        uses = math.ceil(faces / min(max(1, len(self.units)), workers))
+        parts = [part for unit in self.units for part in unit]
+        return chosen(self.search_plan.spec, (self.source.features, parts), Shape(rows, faces, uses))
 
     def _slices(self, units: int) -> list[slice]:
         """How the gallery's shards are shared out, where there are fewer units than workers.

@@ -16,7 +16,7 @@ from frpipe.gallery.catalog import VersionId
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.identify.search_plan import SearchPlan
+from frpipe.jobs.identify.search_plan import SearchPlan, least_fact, least_text
 
 
 @dataclass(slots=True)
@@ -74,6 +74,7 @@ class ProbeCounts:
             "candidates": search_plan.spec.k,
             "score": search_plan.spec.score,
             "where": search_plan.spec.where,
+            **least_fact(search_plan.spec.at_least),
             "kernel": search_plan.spec.kernel,
             "embedder_hash": own.embedder_hash,
             "preprocessing_hash": own.preprocessing_hash,
@@ -86,6 +87,8 @@ def report_text(report: dict[str, Any]) -> str:
     limit = report["threshold"]
     accepted = f"{both_forms(limit['similarity'])}: {limit['source']}" if limit else "always the nearest"
     warned = f"warning    {limit['warning']}\n" if limit and limit["warning"] else ""
+    least = report.get("min_similarity")
+    listed = "" if least is None else f"listed     {least_text(least)}\n"
     version = VersionId.read(report, "gallery_")
     return (
         f"rows       {report['rows']:,}: {counted(report['probes'], 'probes')}, "
@@ -93,7 +96,7 @@ def report_text(report: dict[str, Any]) -> str:
         f"decisions  {report['identified']:,} identified, {counted(report['strangers'], 'strangers')}\n"
         f"gallery    {version}, {counted(report['templates'], 'templates')} of "
         f"{counted(report['subjects'], 'people')}\n"
-        f"accepted   {accepted}\n{warned}"
+        f"accepted   {accepted}\n{listed}{warned}"
         f"time       {report['wall_s']:,.1f} s for {counted(report['launch_probes'], 'probes')}\n"
     )
 

@@ -72,6 +72,7 @@ class SearchPlan:
             f"gallery    {self.searched}, {counted(self.search_view.rows, 'templates')} of "
             f"{counted(self.search_view.subjects, 'people')}{f' where {where}' if where else ''}",
             f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
+            *([f"listed     {least_text(self.spec.at_least)}"] if self.spec.at_least > -1 else []),
             f"accepted   {accepted}",
         ]
 
@@ -85,6 +86,7 @@ class SearchPlan:
             "where": dict(self.spec.where),
             "candidates": self.spec.k,
             "score": self.spec.score,
+            **least_fact(self.spec.at_least),
             "threshold": self.limit.as_dict() if self.limit else None,
         }
 
@@ -115,8 +117,20 @@ def identity_of(
         "candidates": spec.k,
         "score": spec.score,
         "where": spec.where,
+        # Outputs of before there was one have none.
+        **least_fact(spec.at_least),
         "threshold_similarity": similarity,
     }
+
+
+def least_fact(at_least: float) -> dict[str, float]:
+    """The least similarity of candidates, for programs; nothing where all are listed."""
+    return {"min_similarity": at_least} if at_least > -1 else {}
+
+
+def least_text(at_least: float) -> str:
+    """The least similarity of candidates, for people."""
+    return f"candidates of {both_forms(at_least)}; those below are not listed"
 
 
 def similarity_of(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.kernel_names import Name, Wish
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import Score, SearchView
 from frpipe.io.output.features import Features
@@ -18,8 +19,10 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.identify.probe_source import Parts
 from frpipe.jobs.identify.rows import FACE_NAMES, IMAGE_NAMES, Verdicts
-from frpipe.matching.kernels import Name, kernel_of
+from frpipe.matching.basis import Basis
+from frpipe.matching.kernels import kernel_of
 from frpipe.matching.ranking import Ranking
+from frpipe.matching.tiles import Tiles
 from frpipe.matching.topk import TopK
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Executor, Step
@@ -35,17 +38,21 @@ class SearchSpec:
     """What every worker of a search is told.
 
     commit: of the version, so that no worker searches another one of that number; None: not compared.
-    hold_mb: how much of a gallery that is remote or encrypted a worker may keep.
+    hold_mb: how much of a gallery that is remote or encrypted a worker may keep; and, wherever it lies, of
+    its rows in the form of the kernel.  at_least: the similarity from which persons are candidates.
+    kernel: workers want one that is chosen, with the basis that it needs.
     """
 
     gallery: str
     version: int
     k: int
     score: Score = "max"
-    kernel: Name = "fp32"
+    kernel: Wish = "fp32"
     where: dict[str, str] = field(default_factory=dict)
     hold_mb: int = 0
     commit: str | None = None
+    at_least: float = -1.0
+    basis: Basis | None = None
 
     def search_view(self) -> SearchView:
         """What is searched."""
@@ -110,8 +117,9 @@ class Searcher:
     """
 
     def __init__(self, spec: SearchSpec, publication: Publication, whole: bool, _host: Host) -> None:
-        self._k, self._publication, self._whole = spec.k, publication, whole
-        self._lineup, self._kernel = spec.search_view(), kernel_of(spec.kernel)
+        self._spec, self._publication, self._whole = spec, publication, whole
+        self._lineup, self._kernel = spec.search_view(), kernel_of(_chosen(spec), spec.basis)
+        self._tiles = Tiles(self._kernel, spec.hold_mb << 20)
 
     @timed("search")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -120,14 +128,22 @@ class Searcher:
         vectors = self._publication.probes.vectors(parts)
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
-        found = TopK(vectors, self._k, self._kernel)
+        found = TopK(vectors, self._spec.k, self._kernel, at_least=self._spec.at_least, tiles=self._tiles)
+        shards = slice(ticket["first"], ticket["last"])
         if len(vectors):
-            for subject_ids, block in self._lineup.blocks(slice(ticket["first"], ticket["last"])):
-                found.add(subject_ids, block)
+            for number, (subject_ids, block) in enumerate(self._lineup.blocks(shards)):
+                # A share of the shards gives the same blocks each time.
+                found.add(subject_ids, block, name=(shards.start, shards.stop, number))
                 record("frpipe_comparisons", len(vectors) * len(block), stage="search")
         if self._whole:
             return _receipt(unit, published=self._publication.publish(unit, parts, found.result()))
         return _receipt(unit, ranking=_packed(found.result()))
+
+
+def _chosen(spec: SearchSpec) -> Name:
+    if spec.kernel == "auto":
+        raise InvariantError("the kernel of a search was not chosen", "report this")
+    return spec.kernel
 
 
 def _receipt(unit: int, *, published: int | None = None, ranking: bytes | None = None) -> pa.Table:

@@ -33,6 +33,7 @@ from frpipe.jobs.evaluate.all_pairs.worker import ERRORS, HISTOGRAMS, ScoreSpec,
 from frpipe.jobs.evaluate.output import MetricsOutput
 from frpipe.jobs.progress import Progress
 from frpipe.matching.blas import Blas
+from frpipe.matching.choice import named
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -194,7 +195,7 @@ class AllPairsPlan(Plan[Totals]):
             self.comparisons,
             self.spec.dim,
             min(self.pool.workers, max(1, len(self.units))),
-            exact=True,
+            kernel=named("fp32"),
             memory_mb=2 * block / 1e6,
             read_bytes=len(self.units) * block,
         )

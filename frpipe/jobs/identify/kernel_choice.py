@@ -1,0 +1,71 @@
+"""Choose the kernel of an identification on a sample of its probes and of the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from frpipe.io.output.features import Features
+from frpipe.jobs.identify.worker import SearchSpec
+from frpipe.matching.choice import (
+    SAMPLE_PROBES,
+    SAMPLE_ROWS,
+    Choice,
+    Sample,
+    Task,
+    choose,
+    named,
+    spread,
+    worth_a_look,
+)
+from frpipe.matching.kernel import Floats
+
+# Shards that stand for all: where they are not mapped, each is fetched whole.
+_SHARDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Size of a search: templates, probes, and with how many of these a worker compares a template."""
+
+    rows: int
+    probes: int
+    uses: int
+
+
+def chosen(spec: SearchSpec, probes: tuple[Features, Sequence[int]], shape: Shape) -> Choice:
+    """The kernel of a search that is to be carried out as `spec` says. probes: with their parts, in order.
+
+    Raises ConfigError: the kernel that is asked for cannot be had.
+    """
+    if not worth_a_look(spec.kernel, shape.probes * shape.rows):
+        return named(spec.kernel)
+    sample = Sample(_rows(spec), _probes(*probes))
+    return choose(spec.kernel, sample, Task(shape.rows, spec.k, spec.at_least, shape.uses))
+
+
+def _rows(spec: SearchSpec) -> Floats:
+    # Means of people have about the directions of their templates, and these are there without a count.
+    view = replace(spec, score="max", hold_mb=0).search_view()
+    count = len(view.shards)
+    some = sorted({count * place // _SHARDS for place in range(_SHARDS)}) if count else []
+    return _spread([next(iter(view.blocks(slice(at, at + 1))), (None, None))[1] for at in some], SAMPLE_ROWS)
+
+
+def _probes(probes: Features, parts: Sequence[int]) -> Floats:
+    found: list[Floats] = []
+    for part in parts:
+        if sum(map(len, found)) >= SAMPLE_PROBES:
+            break
+        found.append(probes.vectors([part]))
+    return _spread(found, SAMPLE_PROBES)
+
+
+def _spread(parts: Iterable[Floats | None], count: int) -> Floats:
+    known = [part for part in parts if part is not None and len(part)]
+    each = -(-count // max(1, len(known)))
+    if not known:
+        return np.zeros((0, 1), np.float32)
+    return np.concatenate([spread(part, each) for part in known])

@@ -7,9 +7,9 @@ A photo is a path or a URI, the bytes of an encoded photo, or (H, W, 3) uint8 RG
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class Face(Answer):
     landmarks: (5, 2) float32, x then y there: left eye, right eye, nose, left and right corner of the mouth,
     left as the viewer sees it.  score: the detector's.  quality: in [0, 1], how usable the face is.
     roll_deg: clockwise, in (-180, 180].  aligned: (112, 112, 3) uint8 RGB, what the embedder is given.
+    measures: what the stages of the configuration say of it, by the names of their columns.
     """
 
     box: tuple[float, float, float, float]
@@ -56,6 +57,7 @@ class Face(Answer):
     quality: float
     roll_deg: float
     aligned: NDArray[np.uint8]
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def left_eye(self) -> tuple[float, float]:
@@ -279,14 +281,16 @@ def _faces(located: Located) -> list[Face]:
             quality=float(good),
             roll_deg=float(candidate.roll_deg or 0.0),
             aligned=crop,
+            measures=measures,
         )
-        for box, points, score, good, candidate, crop in zip(
+        for box, points, score, good, candidate, crop, measures in zip(
             located.faces.boxes,
             located.faces.points,
             located.faces.scores,
             worth,
             located.candidates,
             located.crops,
+            located.measures or [{}] * len(located.crops),
             strict=True,
         )
     ]

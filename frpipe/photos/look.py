@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -150,10 +150,23 @@ def _steps(photo: str, config: Config) -> Row:
             ),
             Picture("cropped", crop, (f"{_SIDE} x {_SIDE}, not squeezed",)),
             Picture("before rotation", _dotted(crop, face), (f"roll {face.roll_deg:.1f} degrees",)),
-            Picture("rotated and aligned", _aligned(face.aligned), (turn, f"quality {face.quality:.2f}")),
+            Picture("rotated and aligned", _aligned(face.aligned), (turn, *_worth(face))),
             Picture("embedding", _strip(vector), (f"{len(vector)} numbers: blue < 0 < red",)),
         ),
     )
+
+
+def _worth(face: Face) -> Iterator[str]:
+    """How usable a face is, by the stages that the settings have on, or else by its own measure."""
+    measures = face.measures
+    if measures.get("quality_score") is None:
+        yield f"quality {face.quality:.2f}"
+    else:
+        yield f"quality score {measures['quality_score']:.0f} of 100"
+    if measures.get("pose_yaw_deg") is not None:
+        yield f"yaw {measures['pose_yaw_deg']:.0f} degrees"
+    if measures.get("pad_score") is not None:
+        yield f"bona fide {measures['pad_score']:.2f}"
 
 
 def _comparison(a: str, b: str, config: Config, **limit: Any) -> Picture:

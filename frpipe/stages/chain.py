@@ -83,9 +83,15 @@ class StageChain:
         located.status, located.reason, located.detail = Status(row["status"]), row["reason"], row["detail"]
         located.faces = located.faces.take(indices)
         located.crops, located.enlarged = list(after.crops[written]), {}
+        located.measures = after.faces.filter(pa.array(written)).select(self.measures).to_pylist()
         for name in ("candidates", "eye_distance_px", "sharpness"):
             values = getattr(located, name)
             setattr(located, name, [values[index] for index in indices] if values else [])
+
+    @property
+    def measures(self) -> list[str]:
+        """The columns of faces that its stages add."""
+        return [column.name for stage in self._stages for column in stage.face_columns]
 
     def _run(self, part_batch: PartBatch, feed: Feed) -> tuple[PartBatch, Mask]:
         """The part, and which of its faces are kept."""

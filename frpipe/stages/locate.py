@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,7 +44,8 @@ class Located:
 
     faces: boxes and points in pixels of the EXIF-upright original.  candidates: what is known of each of them
     beside.  crops: (k, 112, 112, 3) uint8 RGB.  enlarged: of each kind that a further stage asked for, a crop
-    of each face, (side, side, 3) uint8 RGB.
+    of each face, (side, side, 3) uint8 RGB.  measures: of each face, what further stages say of it by the
+    names of their columns, where they were run on this photo alone.
     """
 
     status: Status = Status.NO_FACE
@@ -72,12 +73,13 @@ class Located:
     enlarged: dict[Enlarged, list[np.ndarray]] = field(default_factory=dict)
     eye_distance_px: list[float] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
+    measures: list[dict[str, Any]] = field(default_factory=list)
 
     def reject(self, why: Reject) -> None:
         """End here, without faces."""
         self.status, self.reason, self.detail = Status.REJECTED, why.reason, why.detail or None
         self.faces, self.candidates, self.crops, self.enlarged = Faces.empty(), [], [], {}
-        self.eye_distance_px, self.sharpness = [], []
+        self.eye_distance_px, self.sharpness, self.measures = [], [], []
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from enrollment import enroll, write_manifest
 import frpipe
 from frpipe import Gallery
 from frpipe.cli.main import main
+from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, FaceError, OutputError
 
 Photos = list[Path]
@@ -52,9 +53,20 @@ def test_a_face_says_where_it_is(anna: Photos) -> None:
     assert 0 < face.quality <= 1
     assert abs(face.roll_deg) < 30
     assert face["box"] == face.box
-    assert {*dict(face)} == {"box", "landmarks", "score", "quality", "roll_deg", "aligned"}
+    assert {*dict(face)} == {"box", "landmarks", "score", "quality", "roll_deg", "aligned", "measures"}
+    assert face.measures == {}
     with pytest.raises(KeyError):
         face["eyes"]
+
+
+def test_a_face_and_its_picture_say_what_the_stages_measure(anna: Photos, tmp_path: Path) -> None:
+    asked = ["quality.policy=flag"]
+    (face, *_) = frpipe.detect(anna[0], config=load_config(None, asked))
+    assert 0 <= face.measures["quality_score"] <= 100
+    assert abs(face.measures["pose_yaw_deg"]) < 60
+    page = tmp_path / "steps.html"
+    assert main(["look", str(anna[0]), "-o", str(page), "--set", *asked]) == 0
+    assert f"quality score {face.measures['quality_score']:.0f} of 100" in page.read_text(encoding="utf-8")
 
 
 def test_crops_and_aligned_faces_have_the_size_that_is_asked_for(anna: Photos) -> None:

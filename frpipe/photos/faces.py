@@ -204,6 +204,7 @@ def read_features(output: str, columns: list[str] | None = None, *, held: bool =
     """
     import pyarrow as pa  # noqa: PLC0415 - photos are compared without it
 
+    from frpipe.core.held import HELD_COLUMNS  # noqa: PLC0415
     from frpipe.io.output.features import Features  # noqa: PLC0415
     from frpipe.jobs.features import FeatureRun  # noqa: PLC0415
 
@@ -212,6 +213,9 @@ def read_features(output: str, columns: list[str] | None = None, *, held: bool =
         raise OutputError(
             f"no stage of {output} holds faces back", "leave held=True out: all its faces are in faces/"
         )
+    of_held = sorted({column.name for column in HELD_COLUMNS} & {*(columns or ())})
+    if of_held and not held and features.holds:
+        raise OutputError(f"only faces that are held back have {', '.join(of_held)}", "add held=True")
     return pa.concat_tables(features.all_faces(columns))
 
 

@@ -159,6 +159,9 @@ def test_readers_never_give_held_faces_unless_they_are_asked_for(
     enrolled(home / "photos.csv", held, f"stages.dim.least={greys[len(greys) // 2]}")
     written, back = table(held, "faces"), table(held, "held")
     assert frpipe.read_features(str(held))["face_id"].equals(written["face_id"])
+    with pytest.raises(OutputError, match="held_value") as refused:
+        frpipe.read_features(str(held), ["face_id", "held_value"])
+    assert "held=True" in str(refused.value.remedy)
     asked = frpipe.read_features(str(held), ["face_id", "embedding", "held_value"], held=True)
     assert asked["face_id"].equals(back["face_id"]) and asked["held_value"].equals(back["held_value"])
     assert FeatureRun.open(str(held)).faces == written.num_rows

@@ -228,6 +228,14 @@ def test_a_face_turned_away_is_flagged_by_its_yaw() -> None:
     assert [row["quality_flags"] for row in rows] == [None, "max_yaw_deg"]
 
 
+def test_a_face_at_its_limit_as_it_is_written_meets_it() -> None:
+    for yaw in range(5, 35):
+        located = located_faces(crops(1))
+        located.faces.points[0] = 40 * (HEAD @ rotation_of(yaw + 0.1, 0, 0).T)[:, :2] + 200
+        written = run(located)["pose_yaw_deg"][0].as_py()
+        assert run(located, max_yaw_deg=written)["quality_flags"].to_pylist() == [None]
+
+
 def test_a_photo_alone_is_rejected_as_in_a_run() -> None:
     located = located_faces(crops(1))
     StageChain([Quality(QualitySettings(policy="reject", min_inter_eye_px=500), {})]).apply(located)

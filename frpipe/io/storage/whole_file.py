@@ -149,7 +149,7 @@ def _columns(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
     if lacking:
         raise OutputError(
             f"the output lacks a column that is needed: {', '.join(lacking)}",
-            "make it anew with this version of frpipe",
+            "ask for columns that it has, or make it anew with this version of frpipe",
         )
     table = file.read(columns, use_threads=False)
     # The header of a page bears no checksum: with one that is wrong Arrow may read no rows at all.

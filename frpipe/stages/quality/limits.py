@@ -41,11 +41,13 @@ class Unmet(NamedTuple):
 def unmet(limits: Mapping[str, float], raw: Raw, scores: Raw, quality: Floats) -> list[list[Unmet]]:
     """The limits that each face does not meet, in their order.
 
-    What could not be assessed meets no limit: a gate lets in what it has seen to be good.
+    What could not be assessed meets no limit: a gate lets in what it has seen to be good. Values are compared
+    as they are written, in float32, so that whoever asks the columns finds the same faces.
     """
     found: list[list[Unmet]] = [[] for _ in quality]
     for setting, limit in limits.items():
-        column, values, sign = _limited(setting, raw, scores, quality)
+        column, precise, sign = _limited(setting, raw, scores, quality)
+        values = precise.astype(np.float32).astype(np.float64)
         for row in np.flatnonzero(~(sign * values >= sign * limit)):
             found[row].append(Unmet(setting, column, float(values[row]), limit))
     return found

@@ -69,7 +69,7 @@ class Quality(FaceStage):
         count = len(batch.crops)
         return StageResult(
             {
-                "quality_score": np.nan_to_num(quality),
+                "quality_score": quality,
                 "quality_flags": flags,
                 "quality_failures": failures(raw),
                 LEARNED: _floats(learned[0]) if learned else pa.nulls(count, pa.float32()),

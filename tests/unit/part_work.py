@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from frpipe.io.output.plan import Plan
+from frpipe.io.output.plan import ManifestPlan
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.enroll.audit import PartWork
 from frpipe.runtime.executor import Executor
@@ -15,11 +15,11 @@ from frpipe.runtime.executor import Executor
 class PartsOf(PartWork):
     """publish: does some parts; returns how many rows they hold."""
 
-    plan: Plan
+    plan: ManifestPlan
     publish: Callable[[Sequence[int]], int]
 
     @property
-    def cut(self) -> Plan:
+    def cut(self) -> ManifestPlan:
         return self.plan
 
     def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:

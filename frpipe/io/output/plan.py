@@ -44,7 +44,7 @@ _MOST_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ManifestPlan:
     """How the manifest was cut. `extra` are the manifest's own columns, which travel to the output.
 
     rows: of the manifest, less those of people who were erased since.  erased: how many, by part.
@@ -106,7 +106,7 @@ def plan(
     reserved: frozenset[str] = frozenset(),
     *,
     workers: int = 1,
-) -> Plan:
+) -> ManifestPlan:
     """Open a manifest and plan the run: `Draft.of`, then `plan_of`."""
     draft = Draft.of(manifest_uri, reserved)
     return plan_of(draft, out, draft.part_rows(workers, roots) if part_rows == "auto" else part_rows, roots)
@@ -118,7 +118,7 @@ def plan_of(
     part_rows: int,
     roots: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda _: None,
-) -> Plan:
+) -> ManifestPlan:
     """Check the whole manifest and write its parts to `out`, or find that this was done.
 
     say: told what is doubtful in the manifest. The size of parts is settled by the first run on an output.
@@ -153,7 +153,7 @@ def plan_of(
     return load_plan(out)
 
 
-def load_plan(out: Folder) -> Plan:
+def load_plan(out: Folder) -> ManifestPlan:
     """The plan of an output folder. Raises FileNotFoundError: there is none; FileDamaged: it is damaged;
     OutputError: it is of another version, or not understood."""
     try:
@@ -169,7 +169,7 @@ def load_plan(out: Folder) -> Plan:
             f"the output folder's plan is of version {version}, this program's is {FORMAT_VERSION}",
             "use another output folder, or the version of frpipe that began it",
         )
-    return Plan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in _OWN]))
+    return ManifestPlan(**known, extra=pa.schema([f for f in read_part(out, 0).schema if f.name not in _OWN]))
 
 
 def read_part(out: Folder, part: int) -> pa.Table:
@@ -228,7 +228,7 @@ def slices(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def _existing(out: Folder) -> Plan | None:
+def _existing(out: Folder) -> ManifestPlan | None:
     try:
         return load_plan(out)
     except FileNotFoundError:

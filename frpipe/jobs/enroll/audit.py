@@ -22,7 +22,7 @@ from frpipe.io.output.parts import (
     done_parts,
     withdraw_part,
 )
-from frpipe.io.output.plan import Plan as Partition
+from frpipe.io.output.plan import ManifestPlan
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import UnitWork
 from frpipe.runtime.executor import Executor
@@ -44,7 +44,7 @@ class Audit:
     damaged: list[int] = field(default_factory=list)
 
 
-def audit(out: Folder, plan: Partition) -> Audit:
+def audit(out: Folder, plan: ManifestPlan) -> Audit:
     """Read and hash every file of every part. Memory: the images of a few dozen parts at a time.
 
     Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
@@ -68,7 +68,7 @@ class PartWork(UnitWork[Audit]):
 
     @property
     @abstractmethod
-    def cut(self) -> Partition:
+    def cut(self) -> ManifestPlan:
         """How the rows are cut into parts."""
 
     @abstractmethod

@@ -19,8 +19,7 @@ from frpipe.core.errors import ConfigError, InvariantError, ManifestError
 from frpipe.core.report import Report
 from frpipe.core.schema import LATER_COLUMNS
 from frpipe.io.output import run
-from frpipe.io.output.plan import Draft, plan_of, read_part, worth_while
-from frpipe.io.output.plan import Plan as Partition
+from frpipe.io.output.plan import Draft, ManifestPlan, plan_of, read_part, worth_while
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, Startable
 from frpipe.jobs.dry_run import DryRun
@@ -87,7 +86,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
     spec: RunSpec
     draft: Draft
     part_rows: int | None
-    partition: Partition | None = field(default=None, init=False)
+    partition: ManifestPlan | None = field(default=None, init=False)
     pools: Pools = field(default=(), init=False)
     sample: Sequence[str] = field(default=(), init=False)
 
@@ -105,7 +104,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
         return is_small(self.spec, self.draft.rows_estimate)
 
     @property
-    def cut(self) -> Partition:
+    def cut(self) -> ManifestPlan:
         if self.partition is None:
             raise InvariantError("the manifest is not cut yet")
         return self.partition
@@ -183,7 +182,7 @@ def run_spec(
 
 def enroll_parts(
     spec: RunSpec,
-    plan: Partition,
+    plan: ManifestPlan,
     pending: Sequence[int],
     pools: Pools,
     executor: Executor,
@@ -236,7 +235,7 @@ def _timer(config: Config, _host: Host) -> Work:
     return timed
 
 
-def report_facts(spec: RunSpec, plan: Partition, pools: Pools, launch: Launch) -> dict[str, Any]:
+def report_facts(spec: RunSpec, plan: ManifestPlan, pools: Pools, launch: Launch) -> dict[str, Any]:
     """What a report says beyond what is counted from the output."""
     return {
         "pools": [str(pool) for pool in pools],
@@ -261,7 +260,7 @@ def _staged(spec: RunSpec, name: str) -> str:
     return f"{name} {spec.recipe.stages[name]['version']}{f' ({words})' if words else ''}"
 
 
-def _described(job: Enrollment, spec: RunSpec, plan: Partition, pools: Pools) -> DryRun:
+def _described(job: Enrollment, spec: RunSpec, plan: ManifestPlan, pools: Pools) -> DryRun:
     policy = job.config.detect.policy
     held = ["held/"] if any(stage.get("holds") for stage in spec.recipe.stages.values()) else []
     further = (f"embeddings/{card.name}/" for card in spec.further)

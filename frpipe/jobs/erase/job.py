@@ -17,7 +17,7 @@ from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
 from frpipe.io.erasure.journal import Erasure, ErasureJournal, ids_of, receipts
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
-from frpipe.io.output.plan import Plan, load_plan
+from frpipe.io.output.plan import ManifestPlan, load_plan
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
 from frpipe.jobs.enroll.audit import audit
@@ -35,7 +35,7 @@ class EraseTarget:
 
     out: Folder
     key: str
-    plan: Plan
+    plan: ManifestPlan
     report: Report
 
     @classmethod

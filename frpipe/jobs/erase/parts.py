@@ -27,7 +27,7 @@ from frpipe.io.output.parts import (
     replace_part,
     withdraw_part,
 )
-from frpipe.io.output.plan import PLAN, Plan
+from frpipe.io.output.plan import PLAN, ManifestPlan
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json, read_whole
@@ -40,7 +40,7 @@ Check = Callable[[], None]
 """Called before a write: raises where somebody else has taken over."""
 
 
-def strike_plan(out: Folder, plan: Plan, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
+def strike_plan(out: Folder, plan: ManifestPlan, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
     """Remove rows from the plan, so that no job can do them again; then note their number in its index."""
     gone: dict[str, int] = {}
     with PartWriter(out.child(PLAN)) as writer:

@@ -13,7 +13,7 @@ from frpipe.gallery.schema import vectors_of
 from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
 from frpipe.io.erasure.needles import Haystack, Needle
 from frpipe.io.output.features import Features
-from frpipe.io.output.plan import Plan, read_part
+from frpipe.io.output.plan import ManifestPlan, read_part
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 
@@ -48,7 +48,7 @@ class Copies:
     shared: set[Needle] = field(default_factory=set)
 
 
-def scan(out: Folder, plan: Plan, wanted: ErasedIds, pending: ErasedIds) -> FoundRows:
+def scan(out: Folder, plan: ManifestPlan, wanted: ErasedIds, pending: ErasedIds) -> FoundRows:
     """Find the rows that bear one of the ids `wanted`, and none whose erasure is under way.
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.

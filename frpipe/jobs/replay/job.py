@@ -20,8 +20,7 @@ from frpipe.core.errors import ConfigError, InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.io.output import run
-from frpipe.io.output.plan import Plan as Partition
-from frpipe.io.output.plan import read_part, worth_while
+from frpipe.io.output.plan import ManifestPlan, read_part, worth_while
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
@@ -165,7 +164,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
         return is_small(self.task.spec, sum(self.hits.values()))
 
     @property
-    def cut(self) -> Partition:
+    def cut(self) -> ManifestPlan:
         return self.task.source.plan
 
     @cached_property
@@ -285,10 +284,10 @@ class _Again(PartWork):
     """The rows that are done again, in a folder of their own that nobody claims."""
 
     replay: ReplayPlan
-    partition: Partition
+    partition: ManifestPlan
 
     @property
-    def cut(self) -> Partition:
+    def cut(self) -> ManifestPlan:
         return self.partition
 
     def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:

@@ -15,7 +15,15 @@ from frpipe.core.errors import OutputError
 from frpipe.io.output.features import Features
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import part_name
-from frpipe.io.output.plan import FORMAT_VERSION, PLAN, Plan, auto_part_rows, load_plan, read_part, slices
+from frpipe.io.output.plan import (
+    FORMAT_VERSION,
+    PLAN,
+    ManifestPlan,
+    auto_part_rows,
+    load_plan,
+    read_part,
+    slices,
+)
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.selection import Selection
@@ -45,7 +53,7 @@ def spans_of(hits: Mapping[int, int], part_rows: int) -> dict[int, list[Span]]:
     }
 
 
-def copy_plan(source: Folder, out: Folder, plan: Plan) -> None:
+def copy_plan(source: Folder, out: Folder, plan: ManifestPlan) -> None:
     """Give `out` the plan of the source, byte for byte; its index last.
 
     Raises OutputError where people were erased from what was made of it before: the source has them still.
@@ -74,7 +82,7 @@ def cut(
     replayed: Folder,
     *,
     workers: int,
-) -> Plan:
+) -> ManifestPlan:
     """Write the plan of the chosen rows, or find that this was done; its size of parts stays as it was.
 
     workers: among which the rows are shared out.

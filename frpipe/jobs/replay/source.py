@@ -13,7 +13,7 @@ from frpipe.core.errors import OutputError
 from frpipe.core.recipe import Recipe
 from frpipe.io.output import run
 from frpipe.io.output.features import Features
-from frpipe.io.output.plan import Plan, load_plan
+from frpipe.io.output.plan import ManifestPlan, load_plan
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.features import FeatureRun, flat
@@ -37,7 +37,7 @@ class ReplaySource:
     files: ListedFiles
     digest: str
     identity: dict[str, Any]
-    plan: Plan
+    plan: ManifestPlan
     manifest: str
     created: datetime
     replays: list[dict[str, Any]]

@@ -143,7 +143,7 @@ class _Worker:
 
 
 class _Crew:
-    """The workers of one stream. in_hand: what they last reported of each part."""
+    """The workers of one stream. in_hand: what they last reported of each part that is not done."""
 
     def __init__(
         self,
@@ -177,6 +177,8 @@ class _Crew:
                     rows = self._heard(worker)
                     if rows is not None:
                         done += 1
+                        for row in rows:
+                            self.in_hand.pop(row.get("part"), None)
                         yield from rows
         finally:
             with stop.held():

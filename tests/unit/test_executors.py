@@ -164,6 +164,22 @@ def _sleeps_after_the_first(unit: int, _: Host) -> int:
     return unit
 
 
+def test_a_part_that_is_done_is_no_longer_in_hand() -> None:
+    looks: list[Look] = []
+    step = Step("work", Pool("work", 2, 1.0, 0.0, "cpu"), _made_part)
+    executor = LocalExecutor([Node(2)])
+    assert len(list(executor.stream([{"part": n} for n in range(3)], [step], watch=looks.append))) == 3
+    assert looks[0]() == {}
+
+
+def _made_part(host: Host) -> Work:
+    def worked(table: pa.Table) -> pa.Table:
+        host.report(table["part"][0].as_py(), {"located": 1})
+        return table
+
+    return worked
+
+
 def test_whoever_stops_listening_leaves_no_process_behind() -> None:
     rows = _rows(_sleeps_after_the_first)
     pid = next(rows)["pid"]

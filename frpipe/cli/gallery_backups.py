@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _DEST = "folder or s3:// prefix of the backups of one gallery"
 _SHOWN = 10
+_MOST_DAYS = 36_500
 
 
 def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -123,6 +124,8 @@ def _backup(options: argparse.Namespace) -> int:
 def _rule(options: argparse.Namespace) -> Keeping:
     from frpipe.gallery.backups.taking import Keeping
 
+    if options.newer_than is not None and not 0 <= options.newer_than <= _MOST_DAYS:
+        raise ConfigError(f"--newer-than is a number of days from 0 to {_MOST_DAYS:,}", "say --newer-than 30")
     rule = Keeping(options.keep, options.newer_than, options.compacted)
     if rule and not options.prune:
         raise ConfigError("--keep, --newer-than and --compacted go with --prune", "say --prune if meant")
@@ -255,7 +258,7 @@ def _restored_lines(options: argparse.Namespace, restored: Restored) -> list[str
         lines.append(f"suppression lists that hold: the newest backup's, and of {', '.join(restored.lists)}")
     elif not options.over and not restored.was_there:
         lines.append(
-            "the gallery of the backup is not at its address: whoever was deleted after the newest backup is "
+            f"the gallery cannot be read at {backup.source}: whoever was deleted after the newest backup is "
             "in sight;\n  --suppressed-from H names where it is now, or delete again by the requests"
         )
     return lines

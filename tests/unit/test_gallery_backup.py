@@ -154,7 +154,7 @@ def test_a_backup_under_a_busy_writer_is_of_one_version(
     monkeypatch.setattr(taking, "_AT_ONCE", 1)
     monkeypatch.setattr(taking, "copy", meanwhile)
     taken = back_up(gallery, dest)
-    assert next(numbers) > 5
+    assert next(numbers) >= 5
     found, _ = _restore(dest, tmp_path / "r")
     assert lifecycle.verify(found) == []
     assert found.catalog.trace(taken.backup.version) == gallery.catalog.trace(taken.backup.version)
@@ -195,6 +195,24 @@ def test_a_gallery_that_was_moved_is_named(gallery: Gallery, dest: Folder, tmp_p
     # Said late, it holds all the same.
     found, done = _restore(dest, tmp_path / "r", live=[Gallery.open(str(moved))])
     assert (done.was_there, done.hidden, "p0001" in _subjects(found)) == (True, 1, False)
+
+
+def test_a_damaged_list_is_taken_over_by_nobody(gallery: Gallery, dest: Folder, tmp_path: Path) -> None:
+    lifecycle.delete(gallery, ["p0000"])
+    back_up(gallery, dest)
+    lifecycle.delete(gallery, ["p0001"])
+    document = Path(gallery.uri) / "suppressed/000000002.json"
+    document.write_bytes(document.read_bytes()[:-3])
+    with pytest.raises(GalleryDamaged):
+        _restore(dest, tmp_path / "named", live=[gallery])
+    # What is only found at its address may be what the restore is for.
+    found, done = _restore(dest, tmp_path / "r")
+    assert done.lists == ()
+    assert lifecycle.verify(found) == []
+    document.unlink()
+    Path(gallery.uri, "versions/000000003.json").unlink()
+    found, done = _restore(dest, tmp_path / "lost")
+    assert done.lists == (gallery.uri,)
 
 
 def test_who_was_allowed_since_comes_back(gallery: Gallery, dest: Folder, tmp_path: Path) -> None:
@@ -384,6 +402,10 @@ def test_damage_in_the_gallery_is_not_backed_up(gallery: Gallery, dest: Folder) 
         {"stored": f"files/000000000/{'0' * 64}"},
         {"bytes": -1},
         {"surplus": 1},
+        {"created": "yesterday"},
+        {"created": "2026-05-01"},
+        {"version": "1"},
+        {"note": None},
     ],
 )
 def test_a_forged_document_leads_nowhere(
@@ -393,8 +415,12 @@ def test_a_forged_document_leads_nowhere(
     path = Path(dest.uri) / "backups/000000001.json"
     document = json.loads(path.read_text())
     del document["sha256"]
-    document["files"][0] |= forged
+    if set(forged) & {"created", "version", "note"}:
+        document |= forged
+    else:
+        document["files"][0] |= forged
     path.write_bytes(sealed(document))
+    assert main(["gallery", "backups", dest.uri]) == GalleryDamaged.exit_code
     with pytest.raises(GalleryDamaged):
         _restore(dest, tmp_path / "r")
     assert not (tmp_path / "r").exists()
@@ -406,12 +432,23 @@ def test_a_forged_document_leads_nowhere(
 # killed at every storage operation
 
 
+AFTER = [False, pytest.param(True, marks=pytest.mark.slow)]
+
+
 def _crashes(folder: Folder, work: Callable[[Folder], object], at: int, *, after: bool) -> bool:
     try:
         work(CrashingFolderDouble(folder.uri).armed(at, after=after))
     except Crash:
         return True
     return False
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Gallery:
+    """One shard: what is tried at every operation has few of them."""
+    made = Gallery.create(str(tmp_path / "small"), spec())
+    lifecycle.enroll(made, [people(ids(30))])
+    return made
 
 
 @pytest.fixture
@@ -422,19 +459,19 @@ def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", AFTER, ids=["before", "after"])
 @pytest.mark.parametrize("work", ["take", "remove"])
 def test_a_crash_of_a_backup_at_every_operation(
-    gallery: Gallery, dest: Folder, tmp_path: Path, work: str, *, after: bool
+    small: Gallery, dest: Folder, tmp_path: Path, work: str, *, after: bool
 ) -> None:
-    back_up(gallery, dest)
-    lifecycle.delete(gallery, ids(20))
-    lifecycle.compact(gallery)
+    back_up(small, dest)
+    lifecycle.delete(small, ids(20))
+    lifecycle.compact(small)
     if work == "remove":
-        back_up(gallery, dest)
+        back_up(small, dest)
 
     def done(folder: Folder) -> object:
-        return back_up(gallery, folder) if work == "take" else remove(gallery, folder, Keeping(newest=1))
+        return back_up(small, folder) if work == "take" else remove(small, folder, Keeping(newest=1))
 
     for crashes in itertools.count():
         at = Folder.at(shutil.copytree(dest.uri, tmp_path / f"at{crashes}").as_posix())
@@ -445,25 +482,25 @@ def test_a_crash_of_a_backup_at_every_operation(
         shelf = BackupFolder(at).read()
         assert [b.version for b in shelf.backups] == ([1, 3] if work == "take" else [3])
         assert all(check(at, backup) == [] for backup in shelf.backups)
-        assert shelf.backups[-1].contents == back_up(gallery, at).backup.contents
-        remove(gallery, at, Keeping(newest=1))
+        assert shelf.backups[-1].contents == back_up(small, at).backup.contents
+        remove(small, at, Keeping(newest=1))
         assert BackupFolder(at).present().keys() == BackupFolder(at).read().stored.keys()
         shutil.rmtree(at.uri)
     assert crashes >= 4
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", AFTER, ids=["before", "after"])
 @pytest.mark.parametrize("compacted", [False, True], ids=["plain", "compacted"])
 def test_a_crash_of_a_restore_at_every_operation(
-    gallery: Gallery, dest: Folder, tmp_path: Path, *, compacted: bool, after: bool
+    small: Gallery, dest: Folder, tmp_path: Path, *, compacted: bool, after: bool
 ) -> None:
-    back_up(gallery, dest)
-    lifecycle.delete(gallery, ["p0001"])
-    expected = set(ids(100)) - {"p0001"}
+    back_up(small, dest)
+    lifecycle.delete(small, ["p0001"])
+    expected = set(ids(30)) - {"p0001"}
 
     def done(target: Folder) -> object:
-        return Restoration(dest, target, live=[gallery], compacted=compacted).run()
+        return Restoration(dest, target, live=[small], compacted=compacted).run()
 
     for crashes in itertools.count():
         at = Folder.at(str(tmp_path / f"at{crashes}"))
@@ -482,13 +519,13 @@ def test_a_crash_of_a_restore_at_every_operation(
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-def test_a_crash_of_a_restore_over_a_gallery(gallery: Gallery, dest: Folder, tmp_path: Path) -> None:
-    back_up(gallery, dest)
-    lifecycle.clear(gallery)
-    lifecycle.enroll(gallery, [people(["new"])])
-    lifecycle.compact(gallery)
+def test_a_crash_of_a_restore_over_a_gallery(small: Gallery, dest: Folder, tmp_path: Path) -> None:
+    back_up(small, dest)
+    lifecycle.clear(small)
+    lifecycle.enroll(small, [people(["new"])])
+    lifecycle.compact(small)
     for crashes in itertools.count():
-        at = Folder.at(shutil.copytree(gallery.uri, tmp_path / f"at{crashes}").as_posix())
+        at = Folder.at(shutil.copytree(small.uri, tmp_path / f"at{crashes}").as_posix())
 
         def done(target: Folder) -> object:
             return Restoration(dest, target, over=True).run()
@@ -497,7 +534,7 @@ def test_a_crash_of_a_restore_over_a_gallery(gallery: Gallery, dest: Folder, tmp
             break
         assert _subjects(Gallery.at(at)) == {"new"}
         done(at)
-        assert _subjects(Gallery.at(at)) == set(ids(100))
+        assert _subjects(Gallery.at(at)) == set(ids(30))
         lifecycle.compact(Gallery.at(at))
         assert lifecycle.verify(Gallery.at(at)) == []
         shutil.rmtree(at.uri)
@@ -542,5 +579,8 @@ def test_commands(gallery: Gallery, dest: Folder, tmp_path: Path, capsys: pytest
     assert main(["gallery", "backup", gallery.uri, dest.uri, "--prune"]) == ConfigError.exit_code
     assert main(["gallery", "backup", gallery.uri, dest.uri, "--keep", "1"]) == ConfigError.exit_code
     assert main(["gallery", "backup", gallery.uri, dest.uri, "--prune", "--keep", "1"]) == 0
+    for days in ("-1", "nan", "inf"):
+        words = ["backup", gallery.uri, dest.uri, "--prune", "--newer-than", days]
+        assert main(["gallery", *words]) == ConfigError.exit_code
     assert main(["gallery", "backups", str(tmp_path / "none")]) == 0
     assert main(["gallery", "restore", str(tmp_path / "none"), target]) == GalleryError.exit_code

@@ -235,12 +235,22 @@ def _parsed(content: dict[str, Any], number: int) -> Backup | tuple[int, ...]:
         _expect(int(content["number"]) == number)
         if action == _REMOVED:
             return tuple(int(each) for each in content["keeps"])
-        return Backup(**{**content, "files": tuple(_files(content["files"]))})
+        return _checked(Backup(**{**content, "files": tuple(_files(content["files"]))}))
     except (KeyError, TypeError, ValueError):
         raise GalleryDamaged(
             f"{_name(number)} of the backups has not the expected fields",
             "restore it from a copy, or use another folder for backups",
         ) from None
+
+
+def _checked(backup: Backup) -> Backup:
+    """The backup. Raises ValueError where a field has another type than it should."""
+    counts = (backup.version, backup.templates, backup.suppressed)
+    texts = (backup.commit, backup.note, backup.gallery_id, backup.source, backup.version_commit)
+    _expect(all(type(each) is int and each >= 0 for each in counts))
+    _expect(all(isinstance(each, str) for each in texts))
+    _expect(datetime.fromisoformat(backup.created).tzinfo is not None)
+    return backup
 
 
 def _files(given: Iterable[dict[str, Any]]) -> Iterator[BackupFile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from frpipe.core.errors import GalleryDamaged, GalleryError
 from frpipe.gallery.backups.documents import Backup, BackupFile
 from frpipe.gallery.backups.transfer import changed, copy, is_whole
 from frpipe.gallery.catalog import LOG, VERSIONS, LogEntry, entry_from
-from frpipe.gallery.document import unsealed
+from frpipe.gallery.document import read_twice, unsealed
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.suppression import SUPPRESSED, SuppressionList
 from frpipe.io.storage.folder import Folder
@@ -61,15 +61,26 @@ def content_of(folder: Folder, file: BackupFile) -> bytes:
     return folder.read(file.stored)
 
 
-def renew(gallery: Gallery, other: Folder, gallery_id: str, other_list: SuppressionList) -> int:
+def documents(its: SuppressionList) -> list[bytes]:
+    """The documents of a list as they lie there. Raises GalleryDamaged where one is damaged or missing."""
+
+    def whole(name: str) -> Callable[[bytes], bytes]:
+        def checked(data: bytes) -> bytes:
+            unsealed(data, name)
+            return data
+
+        return checked
+
+    return [read_twice(its.folder, name, whole(name)) for name in its.names()]
+
+
+def renew(gallery: Gallery, gallery_id: str, other_list: SuppressionList) -> int:
     """Add to a gallery's suppression list what another one has; returns the number of documents added.
 
     A list that goes on where this one ends is taken over document by document, what was allowed since
     included, and without a key. Of any other, the entries that are not here are added, as `suppress --like`.
     """
-    mine = [gallery.folder.read(name) for name in gallery.suppressions.names()]
-    names = other_list.names()
-    theirs = [other.read(name) for name in names]
+    mine, names, theirs = documents(gallery.suppressions), other_list.names(), documents(other_list)
     before = len(mine)
     if gallery.gallery_id == gallery_id and theirs[:before] == mine:
         for name, data in zip(names[before:], theirs[before:], strict=True):
@@ -81,7 +92,7 @@ def renew(gallery: Gallery, other: Folder, gallery_id: str, other_list: Suppress
 
 
 @contextmanager
-def list_of(folder: Folder, backup: Backup, gallery: Gallery) -> Iterator[tuple[Folder, SuppressionList]]:
+def list_of(folder: Folder, backup: Backup, gallery: Gallery) -> Iterator[SuppressionList]:
     """The suppression list of a backup, in a folder for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="frpipe-") as place:
         here = Folder.at(place)
@@ -90,7 +101,7 @@ def list_of(folder: Folder, backup: Backup, gallery: Gallery) -> Iterator[tuple[
                 copy(folder, file.stored, here, file.name, file.sha256)
             except FileNotFoundError:
                 raise changed(folder, file.stored) from None
-        yield here, SuppressionList(here, gallery.cipher, lambda: backup.suppressed)
+        yield SuppressionList(here, gallery.cipher, lambda: backup.suppressed)
 
 
 def live_list(gallery: Gallery) -> SuppressionList:

@@ -18,6 +18,7 @@ from frpipe.gallery.backups.later import (
     Deletions,
     content_of,
     deletions_of,
+    documents,
     list_of,
     live_list,
     renew,
@@ -115,12 +116,16 @@ class Restoration:
         return found if dry_run else self._fill(found, newest, live)
 
     def _living(self, newest: Backup) -> list[Gallery]:
-        """The galleries whose lists hold: those given, and the one that was backed up, if it can be found."""
+        """The galleries whose lists hold: those given, and the one that was backed up, if it can be read.
+
+        Where it cannot, it may be what the restore is for.
+        """
         given = [*self.live]
         known = {self.target.uri, *(gallery.uri for gallery in given)}
         if newest.source not in known and uris.split(newest.source)[0] in {"", *uris.WRITABLE}:
             with suppress(FrpipeError):
                 found = Gallery.open(newest.source)
+                documents(live_list(found))
                 if found.gallery_id == newest.gallery_id:
                     given.append(found)
         return given
@@ -137,8 +142,8 @@ class Restoration:
         # A version that the backup has not is one of ours, in which the suppressed are hidden already.
         if max(gallery.catalog.numbers(), default=0) <= backup.version:
             self._copy_all([file for file in backup.files if file.name != GALLERY])
-        documents = self._renewed(gallery, newest, live)
-        hidden = self._obeyed(gallery, documents)
+        newer = self._renewed(gallery, newest, live)
+        hidden = self._obeyed(gallery, newer)
         if self.compacted:
             compact(gallery)
         if not self.target.create(GALLERY, facts) and self.target.read(GALLERY) != facts:
@@ -146,7 +151,7 @@ class Restoration:
                 "somebody made another gallery in this folder meanwhile", "restore into a new folder"
             )
         self.target.delete(RESTORING)
-        return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=documents)
+        return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=newer)
 
     def _check_may_be_filled(self, backup: Backup) -> None:
         if self.target.exists(RESTORING):
@@ -171,11 +176,11 @@ class Restoration:
 
     def _finished(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
         """Do what is left for a gallery that has the version: newer lists hold, and the mark goes."""
-        documents = self._renewed(gallery, newest, live)
-        hidden = self._obeyed(gallery, documents)
+        newer = self._renewed(gallery, newest, live)
+        hidden = self._obeyed(gallery, newer)
         if self.target.exists(RESTORING):
             self.target.delete(RESTORING)
-        return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=documents)
+        return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=newer)
 
     def _copy_all(self, files: list[BackupFile]) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -202,17 +207,17 @@ class Restoration:
 
     def _renewed(self, gallery: Gallery, newest: Backup, live: list[Gallery]) -> int:
         """Take over what is newer on the suppression lists of the newest backup and of live galleries."""
-        documents = 0
-        with list_of(self.source, newest, gallery) as (folder, its):
-            documents += renew(gallery, folder, newest.gallery_id, its)
+        added = 0
+        with list_of(self.source, newest, gallery) as its:
+            added += renew(gallery, newest.gallery_id, its)
         for other in live:
-            documents += renew(gallery, other.folder, other.gallery_id, live_list(other))
-        return documents
+            added += renew(gallery, other.gallery_id, live_list(other))
+        return added
 
-    def _obeyed(self, gallery: Gallery, documents: int) -> int:
+    def _obeyed(self, gallery: Gallery, newer: int) -> int:
         """Hide who is on the list; returns the templates. Rows of an encrypted gallery need its key."""
         blind = gallery.spec.encryption is not None and not key_is_given()
-        if blind and not documents and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
+        if blind and not newer and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
             return 0
         return obey(gallery, note="suppressed since the backup").deleted
 
@@ -237,7 +242,7 @@ class Restoration:
         may take away what no version names yet.
         """
         backup = found.backup
-        documents = self._renewed(gallery, newest, live)
+        newer = self._renewed(gallery, newest, live)
         content = unsealed(content_of(self.source, _file(backup, _version_name(backup))), "the backup")
         shards = version_from(content).shards if backup.version else ()
         hidden, note = 0, f"backup {backup.number}, commit {backup.version_commit[:SHORT]}"
@@ -263,7 +268,7 @@ class Restoration:
 
         done = transact(gallery, change)
         version = compact(gallery).version if self.compacted else done.number
-        return replace(found, version=version, hidden=hidden, documents=documents)
+        return replace(found, version=version, hidden=hidden, documents=newer)
 
     def _brought(
         self, gallery: Gallery, backup: Backup, ref: ShardRef, known: dict[str, ShardRef]

@@ -38,7 +38,8 @@ NOT_REACHED = (
     "results of identify, verify, dedup and metrics; pages, contact sheets, exports: delete them",
     "other enroll outputs, replays of these among them: each is a RUN of its own for this command",
     "the photos, and the manifests that name them: take the person out, or the next run has them again",
-    "backups, and older versions of objects in a store that keeps them",
+    "backups of galleries: frpipe gallery backup G DEST --prune --compacted, after the compaction",
+    "other backups, and older versions of objects in a store that keeps them",
 )
 
 
@@ -47,7 +48,8 @@ NIGHTS_NOT_REACHED = (
     "the watch list, and other galleries: frpipe gallery delete G ID, then frpipe gallery compact G",
     "counts of what nights did, and samples of their measures: they name nobody",
     "outputs, pages, contact sheets and exports elsewhere: frpipe erase RUN ..., or delete them",
-    "backups, and older versions of objects in a store that keeps them",
+    "backups of galleries: frpipe gallery backup G DEST --prune --compacted, after the compaction",
+    "other backups, and older versions of objects in a store that keeps them",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from frpipe.cli import (
+    gallery_backups,
     gallery_contents,
     gallery_files,
     gallery_labels,
@@ -37,6 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         gallery_files,
         gallery_versions,
         gallery_labels,
+        gallery_backups,
     )
     for module in modules:
         module.add_commands(actions)

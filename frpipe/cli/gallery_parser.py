@@ -25,9 +25,15 @@ SUBJECT_FACES = ("rule", "agreeing")
 
 
 def command(
-    commands: Commands[argparse.ArgumentParser], name: str, summary: str, run: Run, examples: Sequence[str]
+    commands: Commands[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    run: Run,
+    examples: Sequence[str],
+    *,
+    gallery: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a command that takes a gallery and --json."""
+    """Add a command that takes a gallery and --json. gallery: False where its places are added later."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -35,7 +41,8 @@ def command(
         epilog="\n".join(["examples:", *(f"  frpipe gallery {name} {example}" for example in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("gallery", metavar="G", help="folder or s3:// prefix of the gallery")
+    if gallery:
+        parser.add_argument("gallery", metavar="G", help="folder or s3:// prefix of the gallery")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
     return parser

@@ -32,6 +32,7 @@ COMMANDS = (
     "protocol",
     "sheet",
     "storage",
+    "cluster",
 )
 
 

@@ -224,7 +224,7 @@ class Catalog:
         name = _name(VERSIONS, number)
         content = read_sealed(self._folder, name)
         try:
-            version = _version(content)
+            version = version_from(content)
         except (KeyError, TypeError, ValueError):
             raise damaged(name, "it has not the expected fields") from None
         if version.number != number:
@@ -303,7 +303,7 @@ class Catalog:
         name = _name(LOG, number)
         content = read_sealed(self._folder, name)
         try:
-            commit, entry = str(content.pop("commit")), _entry(content)
+            commit, entry = str(content.pop("commit")), entry_from(content)
         except (KeyError, TypeError, ValueError):
             raise damaged(name, "it has not the expected fields") from None
         if entry.version != number:
@@ -354,18 +354,20 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
 
-def _version(content: dict[str, Any]) -> Version:
+def version_from(content: Mapping[str, Any]) -> Version:
+    """Parse a version. Raises KeyError, TypeError, ValueError where it has not the expected fields."""
     return Version(
         number=int(content["number"]),
         commit=str(content["commit"]),
         purged=int(content["purged"]),
-        entry=_entry(content["entry"]),
+        entry=entry_from(content["entry"]),
         shards=tuple(_shard(shard) for shard in content["shards"]),
         suppressed=int(content.get("suppressed", 0)),
     )
 
 
-def _entry(content: dict[str, Any]) -> LogEntry:
+def entry_from(content: Mapping[str, Any]) -> LogEntry:
+    """Parse a log entry. Raises KeyError, TypeError where it has not the expected fields."""
     return LogEntry(**{**content, "subjects": tuple(content["subjects"])})
 
 

@@ -105,6 +105,11 @@ class Cipher:
         return b"frpipe shard\0" + self._context + b"\0" + name.encode()
 
 
+def key_is_given() -> bool:
+    """Whether the environment names a key, right or wrong."""
+    return bool(os.environ.get(KEY_VARIABLE) or os.environ.get(KEY_FILE_VARIABLE))
+
+
 def _starts(size: int, step: int) -> range:
     """Offsets at which chunks begin; an empty file has one empty chunk."""
     return range(0, max(size, 1), step)

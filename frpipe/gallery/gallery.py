@@ -59,6 +59,11 @@ class Gallery:
             raise GalleryError(
                 "there is no gallery in this folder", "make one: `frpipe gallery create`"
             ) from None
+        return cls.read(folder, content)
+
+    @classmethod
+    def read(cls, folder: Folder, content: dict[str, Any]) -> Gallery:
+        """The gallery of a folder that `gallery.json` of this content describes. Raises GalleryError."""
         form = content.get("format_version")
         if form != FORMAT_VERSION or content.get("normalisation") != NORMALISATION:
             raise GalleryError(
@@ -179,12 +184,16 @@ class Gallery:
     @cached_property
     def shard_store(self) -> ShardStore:
         """The store of shard files."""
-        return ShardStore(self.folder, self.spec, self.gallery_id, lambda: self._vault)
+        return ShardStore(self.folder, self.spec, self.gallery_id, self.cipher)
 
     @cached_property
     def suppressions(self) -> SuppressionList:
         """The suppression list."""
-        return SuppressionList(self.folder, lambda: self._vault, lambda: self.catalog.head().suppressed)
+        return SuppressionList(self.folder, self.cipher, lambda: self.catalog.head().suppressed)
+
+    def cipher(self) -> Cipher | None:
+        """Cipher of an encrypted gallery, or None. Raises GalleryError where the key is missing or wrong."""
+        return self._vault
 
     def __reduce__(self) -> tuple[type[Gallery], tuple[Any, ...]]:
         return Gallery, (self.folder, self.spec, self.gallery_id, self.created, self.key_check)

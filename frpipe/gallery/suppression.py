@@ -300,13 +300,17 @@ class SuppressionList:
             number += 1
         return True
 
-    def _documents(self) -> list[_Document]:
+    def names(self) -> list[str]:
+        """Names of the documents, in order. Raises GalleryDamaged where one is missing."""
         least = self.least()  # first: documents are there before the version that counts them
         matches = (_NAME.fullmatch(entry.name) for entry in self.folder.list(SUPPRESSED))
         numbers = sorted(int(match[1]) for match in matches if match)
         if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < least:
             raise damaged(SUPPRESSED, "a document of the list is missing")
-        return [self._document(number) for number in numbers]
+        return [_name(number) for number in numbers]
+
+    def _documents(self) -> list[_Document]:
+        return [self._document(number) for number, _ in enumerate(self.names(), start=1)]
 
     def _document(self, number: int) -> _Document:
         if number not in self._read:

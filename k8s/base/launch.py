@@ -33,6 +33,8 @@ RETRIED = frozenset({1, 7, 11})
 LOST, OUT_OF_TIME, STOPPED, UNAVAILABLE, USAGE = 11, 124, 130, 69, 2
 # KubeRay derives other names from a RayJob's, and refuses longer ones.
 LONGEST_NAME = 47
+# What overlays have in place of the image's digest until it is set.
+NO_DIGEST = "SET-THE-DIGEST"
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -148,6 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
         model = api.get(options.job)
         if model is None:
             return _refuse(f"there is no RayJob {options.job} to copy: apply an overlay first", USAGE)
+        if NO_DIGEST in json.dumps(model["spec"]):
+            return _refuse("the overlay names no image: set its digest under `images`, and apply it", USAGE)
         owner = _owner(options.run, os.environ.get("OWNER_UID"))
         start = partial(copy_of, model, words=words, owner=owner)
         return run(api, options.run, options.attempts, start, options.pause_s)

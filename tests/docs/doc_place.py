@@ -368,6 +368,7 @@ def _packed() -> None:
 
 NEEDS: dict[str, Callable[[], AbstractContextManager[object] | None]] = {
     "README.md": _readme,
+    "docs/backup.md": lambda: gallery("people"),
     "docs/dedup.md": _dedup,
     "docs/erasure.md": _erased,
     "docs/evaluation.md": _evaluation,

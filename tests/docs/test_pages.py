@@ -36,7 +36,7 @@ NOT_RUN = {
     "docs/configuration.md": ["internet"],
     "docs/faults.md": ["hours"],
     "docs/identify.md": ["cluster"],
-    "docs/kubernetes.md": ["cluster"],
+    "docs/kubernetes.md": ["cluster"] * 2,
     "docs/lecture.md": ["internet", "data"],
     "docs/models.md": ["internet"],
     "docs/nightly.md": ["cluster", "hours"],

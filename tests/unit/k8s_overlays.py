@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-OVERLAYS = ("cpu", "gpu", "spot", "local")
+OVERLAYS = ("cpu", "gpu", "spot", "local", "cpu+logs+alerts")
 Object = dict[str, Any]
 
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -21,11 +23,20 @@ _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 @cache
 def built(overlay: str) -> tuple[Object, ...]:
-    """Every object of an overlay."""
+    """Every object of an overlay; `cpu+logs` is `cpu` with the component `logs`."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on this machine: it builds the overlays")
-    command = ["kubectl", "kustomize", str(ROOT / "k8s/overlays" / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    name, *components = overlay.split("+")
+    folder = ROOT / "k8s/overlays" / name
+    with tempfile.TemporaryDirectory() as made:
+        if components:
+            paths = [folder, *(ROOT / "k8s/components" / each for each in components)]
+            overlaid, *added = (os.path.relpath(path, Path(made).resolve()) for path in paths)
+            content = {"resources": [overlaid], "components": added}
+            (Path(made) / "kustomization.yaml").write_text(yaml.safe_dump(content))
+            folder = Path(made)
+        command = ["kubectl", "kustomize", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
 

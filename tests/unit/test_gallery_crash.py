@@ -7,19 +7,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from crashing_folder import Crash, CrashingFolderDouble
 from gallery_rows import content, files, ids, people, spec
 
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.photos import RunPhotos
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.storage.folder import Folder
 from frpipe.jobs.doctor.checks import Finding
 from frpipe.jobs.doctor.job import mend
 
@@ -28,43 +27,6 @@ from frpipe.jobs.doctor.job import mend
 def unsynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tested is the order of operations; a disk that must write each at once only takes longer."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-class Crash(Exception):
-    """What the double raises."""
-
-
-class CrashingFolderDouble(Folder):
-    """A folder that fails at the k-th operation that changes it, before or after the change is made."""
-
-    def armed(self, at: int, *, after: bool) -> CrashingFolderDouble:
-        object.__setattr__(self, "_left", at)
-        object.__setattr__(self, "_after", after)
-        return self
-
-    def _change(self, real: Callable[..., Any], *given: Any) -> Any:
-        object.__setattr__(self, "_left", self._left - 1)
-        if self._left < 0 or (self._left == 0 and not self._after):
-            raise Crash
-        done = real(*given)
-        if self._left == 0:
-            raise Crash
-        return done
-
-    def write(self, name: str, data: bytes) -> None:
-        self._change(super().write, name, data)
-
-    def create(self, name: str, data: bytes) -> bool:
-        return bool(self._change(super().create, name, data))
-
-    def adopt(self, name: str, source: Path) -> None:
-        self._change(super().adopt, name, source)
-
-    def draft(self, name: str) -> Path | None:
-        return self._change(super().draft, name)  # type: ignore[no-any-return]
-
-    def delete(self, name: str) -> None:
-        self._change(super().delete, name)
 
 
 def _enroll(gallery: Gallery) -> object:

@@ -81,7 +81,7 @@ class Cluster:
 
     def __init__(self, plans: list[Statuses]) -> None:
         self.plans = plans
-        self.jobs: dict[str, dict[str, Any]] = {"enroll": of_kind("cpu", "RayJob")["enroll"]}
+        self.jobs: dict[str, dict[str, Any]] = {"enroll": of_kind("local", "RayJob")["enroll"]}
         self.states: dict[str, Statuses] = {}
         self.made: list[str] = []
 
@@ -134,6 +134,16 @@ def serve() -> Iterator[Callable[..., tuple[Cluster, str]]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def test_an_image_that_is_not_set_starts_nothing(
+    serve: Callable[..., tuple[Cluster, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, api = serve([DONE])
+    cluster.jobs["enroll"] = of_kind("cpu", "RayJob")["enroll"]
+    assert _launch(api) == LAUNCH.USAGE
+    assert "digest" in capsys.readouterr().err
+    assert not cluster.made
 
 
 def _launch(api: str, *words: str) -> int:

@@ -1,0 +1,1 @@
+"""Backups of a gallery: taken, listed, checked, removed and restored. See ADR 51."""

@@ -1,0 +1,331 @@
+"""Restore a gallery from a backup, without those who were suppressed since."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from frpipe.core.counted import counted
+from frpipe.core.errors import FrpipeError, GalleryError, GalleryMismatch
+from frpipe.gallery.backups.documents import Backup, BackupFile, BackupFolder
+from frpipe.gallery.backups.later import (
+    Deletions,
+    content_of,
+    deletions_of,
+    documents,
+    list_of,
+    live_list,
+    renew,
+)
+from frpipe.gallery.backups.transfer import changed, copy, is_whole
+from frpipe.gallery.catalog import (
+    SHORT,
+    VERSIONS,
+    ShardRef,
+    Version,
+    entry_of,
+    subject_digest,
+    version_from,
+)
+from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
+from frpipe.gallery.compact import compact
+from frpipe.gallery.delete import obey, suppressed_rows
+from frpipe.gallery.document import read_sealed, sealed, unsealed
+from frpipe.gallery.encryption import key_is_given
+from frpipe.gallery.gallery import GALLERY, Gallery
+from frpipe.gallery.schema import SUBJECT_ID
+from frpipe.gallery.shard_store import SHARDS
+from frpipe.gallery.snapshot import Snapshot
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
+
+RESTORING = "restoring.json"
+"""Mark of a folder that a restore has begun to fill."""
+Say = Callable[[str], None]
+_AT_ONCE = 4
+_RESTORE = "restore"
+_SAID_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restored gallery.  version: its newest.  files, bytes: of the backup.
+
+    hidden: templates of suppressed people that the backup shows and the gallery does not.
+    documents: of the suppression list that are newer than the backup.  lists: galleries whose lists hold.
+    was_there: the gallery had the backup's version already.
+    """
+
+    backup: Backup
+    version: int
+    files: int
+    bytes: int
+    hidden: int = 0
+    documents: int = 0
+    deletions: Deletions = field(default_factory=Deletions)
+    lists: tuple[str, ...] = ()
+    was_there: bool = False
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One restore: of a backup in `source` into `target`.
+
+    number: of the backup; None is the newest.  live: galleries whose newer suppression lists hold, beside the
+    one that the backup is of, where that is still at its address.
+    over: whether a gallery that is there gets the backup's templates as its next version.
+    compacted: whether the vectors of those who are kept out go from the files, older versions with them.
+    """
+
+    source: Folder
+    target: Folder
+    number: int | None = None
+    live: Sequence[Gallery] = ()
+    over: bool = False
+    compacted: bool = False
+    say: Say = lambda _: None
+
+    def run(self, *, dry_run: bool = False) -> Restored:
+        """Restore. After a kill the same call goes on and ends alike."""
+        shelf = BackupFolder(self.source).read()
+        backup = shelf.find(self.number)
+        newest = shelf.newest or backup
+        deletions = deletions_of(self.source, newest, backup.version)
+        live = self._living(newest)
+        for gallery in live:
+            if gallery.gallery_id == backup.gallery_id and _is_readable(gallery):
+                deletions |= Deletions.of(gallery.log(), backup.version)
+        files = (len(backup.files), backup.bytes)
+        lists = tuple(gallery.uri for gallery in live)
+        found = Restored(backup, backup.version, *files, deletions=deletions, lists=lists)
+        if self.target.exists(GALLERY):
+            gallery = Gallery.at(self.target)
+            if self._is_finished(gallery, backup):
+                found = replace(found, was_there=True)
+                return found if dry_run else self._finished(gallery, found, newest, live)
+            self._check_may_be_changed(gallery, backup)
+            found = replace(found, deletions=deletions | Deletions.of(gallery.log(), backup.version))
+            return found if dry_run else self._over(gallery, found, newest, live)
+        self._check_may_be_filled(backup)
+        return found if dry_run else self._fill(found, newest, live)
+
+    def _living(self, newest: Backup) -> list[Gallery]:
+        """The galleries whose lists hold: those given, and the one that was backed up, if it can be read.
+
+        Where it cannot, it may be what the restore is for.
+        """
+        given = [*self.live]
+        known = {self.target.uri, *(gallery.uri for gallery in given)}
+        if newest.source not in known and uris.split(newest.source)[0] in {"", *uris.WRITABLE}:
+            with suppress(FrpipeError):
+                found = Gallery.open(newest.source)
+                documents(live_list(found))
+                if found.gallery_id == newest.gallery_id:
+                    given.append(found)
+        return given
+
+    # into a folder without a gallery
+
+    def _fill(self, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
+        """Fill a folder. `gallery.json` comes last: until then there is no gallery for anybody."""
+        backup = found.backup
+        facts = content_of(self.source, _file(backup, GALLERY))
+        self.target.create(RESTORING, sealed(_mark(backup)))
+        self._check_mark(backup)
+        gallery = Gallery.read(self.target, unsealed(facts, GALLERY))
+        # A version that the backup has not is one of ours, in which the suppressed are hidden already.
+        if max(gallery.catalog.numbers(), default=0) <= backup.version:
+            self._copy_all([file for file in backup.files if file.name != GALLERY])
+        newer = self._renewed(gallery, newest, live)
+        hidden = self._obeyed(gallery, newer)
+        if self.compacted:
+            compact(gallery)
+        if not self.target.create(GALLERY, facts) and self.target.read(GALLERY) != facts:
+            raise GalleryError(
+                "somebody made another gallery in this folder meanwhile", "restore into a new folder"
+            )
+        self.target.delete(RESTORING)
+        return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=newer)
+
+    def _check_may_be_filled(self, backup: Backup) -> None:
+        if self.target.exists(RESTORING):
+            self._check_mark(backup)
+        elif next(self.target.walk(), None) is not None:
+            raise GalleryError("the folder is not empty, and holds no gallery", "restore into a new folder")
+
+    def _check_mark(self, backup: Backup) -> None:
+        if read_sealed(self.target, RESTORING) != _mark(backup):
+            raise GalleryError(
+                "a restore of another backup into this folder broke off",
+                "run that one again, or remove the folder",
+            )
+
+    def _is_finished(self, gallery: Gallery, backup: Backup) -> bool:
+        """Whether a gallery has the backup's version already."""
+        if self.target.exists(RESTORING):
+            self._check_mark(backup)
+            return True
+        trace = gallery.catalog.trace(backup.version) if gallery.gallery_id == backup.gallery_id else None
+        return not self.over and trace is not None and trace[0] == backup.version_commit
+
+    def _finished(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
+        """Do what is left for a gallery that has the version: newer lists hold, and the mark goes."""
+        newer = self._renewed(gallery, newest, live)
+        hidden = self._obeyed(gallery, newer)
+        if self.target.exists(RESTORING):
+            self.target.delete(RESTORING)
+        return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=newer)
+
+    def _copy_all(self, files: list[BackupFile]) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            copies = [pool.submit(self._copied, file) for file in files]
+            try:
+                for done, each in enumerate(copies, start=1):
+                    each.result()
+                    if done % _SAID_EVERY == 0 or done == len(copies):
+                        self.say(f"restored {done:,} of {counted(len(copies), 'files')}")
+            except BaseException:
+                for each in copies:
+                    each.cancel()
+                raise
+
+    def _copied(self, file: BackupFile) -> None:
+        if not is_whole(self.target, file.name, file.sha256):
+            self._copy(file, file.name)
+
+    def _copy(self, file: BackupFile, to: str) -> None:
+        try:
+            copy(self.source, file.stored, self.target, to, file.sha256)
+        except FileNotFoundError:
+            raise changed(self.source, file.stored) from None
+
+    def _renewed(self, gallery: Gallery, newest: Backup, live: list[Gallery]) -> int:
+        """Take over what is newer on the suppression lists of the newest backup and of live galleries."""
+        added = 0
+        with list_of(self.source, newest, gallery) as its:
+            added += renew(gallery, newest.gallery_id, its)
+        for other in live:
+            added += renew(gallery, other.gallery_id, live_list(other))
+        return added
+
+    def _obeyed(self, gallery: Gallery, newer: int) -> int:
+        """Hide who is on the list; returns the templates. Rows of an encrypted gallery need its key."""
+        blind = gallery.spec.encryption is not None and not key_is_given()
+        if blind and not newer and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
+            return 0
+        return obey(gallery, note="suppressed since the backup").deleted
+
+    # into a gallery that is there
+
+    def _check_may_be_changed(self, gallery: Gallery, backup: Backup) -> None:
+        if gallery.gallery_id != backup.gallery_id:
+            raise GalleryMismatch(
+                "the folder holds another gallery than the backup",
+                "restore into a new folder; `frpipe gallery merge` adds its people to another gallery",
+            )
+        if not self.over:
+            raise GalleryError(
+                "there is a gallery already, with another history than the backup",
+                "restore into a new folder, or say --over to make the backup its next version",
+            )
+
+    def _over(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
+        """Make the backup's templates the newest version, but for those of suppressed people.
+
+        The gallery's own list, log and older versions stay. What is copied gets new names, as a compaction
+        may take away what no version names yet.
+        """
+        backup = found.backup
+        newer = self._renewed(gallery, newest, live)
+        content = unsealed(content_of(self.source, _file(backup, _version_name(backup))), "the backup")
+        shards = version_from(content).shards if backup.version else ()
+        hidden, note = 0, f"backup {backup.number}, commit {backup.version_commit[:SHORT]}"
+
+        def change(snapshot: Snapshot) -> Proposal | None:
+            nonlocal hidden
+            if (snapshot.version.entry.action, snapshot.version.entry.note) == (_RESTORE, note):
+                return None
+            known = {ref.name: ref for ref in snapshot.version.shards}
+            back = [self._brought(gallery, backup, ref, known) for ref in shards]
+            view = _view(gallery, replace(snapshot.version, shards=tuple(back)))
+            barred = suppressed_rows(view, gallery.suppressions.read())
+            hidden = sum(map(len, barred.values()))
+            after = hide_rows(view, gallery.shard_store, barred)
+            if set(after) == set(snapshot.version.shards):
+                return None
+            rows = sum(ref.live_rows for ref in after)
+            counts = {"backup": backup.number, "to": backup.version, "rows_before": snapshot.rows}
+            counts |= {"rows": rows, "suppressed": hidden}
+            stay = _digests(gallery, _view(gallery, replace(snapshot.version, shards=tuple(after))))
+            digests = gone_digests(gallery.gallery_id, snapshot, after) - stay
+            return Proposal(after, entry_of(_RESTORE, note, counts, digests=digests))
+
+        done = transact(gallery, change)
+        version = compact(gallery).version if self.compacted else done.number
+        return replace(found, version=version, hidden=hidden, documents=newer)
+
+    def _brought(
+        self, gallery: Gallery, backup: Backup, ref: ShardRef, known: dict[str, ShardRef]
+    ) -> ShardRef:
+        """A shard of the backup in the gallery: the one that it has already, or a copy under a new name."""
+        mine = known.get(ref.name)
+        if mine is not None and mine.sha256 == ref.sha256:
+            brought = replace(ref, deleted=None)
+            if mine.deleted == ref.deleted:
+                return mine
+        else:
+            brought = replace(self._shard(gallery, _file(backup, ref.name), ref), deleted=None)
+        if ref.deleted is None:
+            return brought
+        rows = np.frombuffer(content_of(self.source, _file(backup, ref.deleted.name)), "<i8")
+        return replace(brought, deleted=gallery.shard_store.write_deleted(rows))
+
+    def _shard(self, gallery: Gallery, file: BackupFile, ref: ShardRef) -> ShardRef:
+        name, cipher = f"{SHARDS}/{secrets.token_hex(10)}.h5", gallery.cipher()
+        if cipher is None:
+            self._copy(file, name)
+            return replace(ref, name=name)
+        # The name is bound to the bytes: under a new one they are encrypted anew.
+        plain = cipher.decrypt(ref.name, content_of(self.source, file))
+        data = bytes(cipher.encrypt(name, memoryview(plain)))
+        gallery.folder.write(name, data)
+        return replace(ref, name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _view(gallery: Gallery, version: Version) -> Snapshot:
+    return Snapshot(gallery.catalog, gallery.shard_store, gallery.gallery_id, version)
+
+
+def _digests(gallery: Gallery, snapshot: Snapshot) -> set[str]:
+    """Digests of all people in sight."""
+    found: set[str] = set()
+    for ref in snapshot.version.shards:
+        people = snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique().to_pylist()
+        found.update(subject_digest(gallery.gallery_id, who) for who in people)
+    return found
+
+
+def _is_readable(gallery: Gallery) -> bool:
+    try:
+        gallery.log()
+    except GalleryError:
+        return False
+    return True
+
+
+def _file(backup: Backup, name: str) -> BackupFile:
+    return next(file for file in backup.files if file.name == name)
+
+
+def _version_name(backup: Backup) -> str:
+    return f"{VERSIONS}/{backup.version:09d}.json"
+
+
+def _mark(backup: Backup) -> dict[str, object]:
+    return {"format_version": 1, "gallery_id": backup.gallery_id, "backup_commit": backup.commit}

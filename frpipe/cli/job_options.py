@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from frpipe.cli.gallery_parser import add_similarity, positive, similarity
+from frpipe.cli.gallery_parser import add_similarity, not_negative, positive, similarity
+from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.kernel_names import Wish
 
 if TYPE_CHECKING:
+    from frpipe.jobs.node_cache import NodeCache
     from frpipe.runtime.runtime import Runtime
 
 
@@ -82,6 +84,32 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)"
     )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """--cache-mb and --cache-dir."""
+    add = parser.add_argument
+    add(
+        "--cache-mb",
+        type=not_negative,
+        default=DEFAULT_CACHE_MB,
+        metavar="MB",
+        help="how much of a gallery in an object store each node keeps on its disk, for all its actors: a "
+        "shard is fetched once a node; 0: nothing (default: %(default)s; a tenth of the disk stays free)",
+    )
+    add(
+        "--cache-dir",
+        default="",
+        metavar="DIR",
+        help="where each node keeps it: a folder of its own below DIR, removed at the end (default: TMPDIR)",
+    )
+
+
+def cache_of(options: argparse.Namespace) -> NodeCache:
+    """What nodes keep of a gallery, from the options of `add_cache`."""
+    from frpipe.jobs.node_cache import NodeCache
+
+    return NodeCache(options.cache_mb, options.cache_dir)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.config import (
     AboveZero,
     AtLeastOne,
@@ -197,6 +198,12 @@ class ExecutionSettings(Section):
         "auto",
         description="how likely pairs are found: fp32, int8, subspace, subspace-int8, cuda, or auto",
     )
+    cache_mb: int = Field(
+        DEFAULT_CACHE_MB,
+        ge=0,
+        description="how much of a gallery in an object store each node keeps on its disk; 0: nothing",
+    )
+    cache_dir: str = Field("", description="where each node keeps it; empty: its TMPDIR")
 
 
 class NightConfig(Section):

@@ -9,17 +9,24 @@ from typing import BinaryIO, Protocol
 
 
 class Bytes(Protocol):
-    """A file of known size that gives its bytes by range."""
+    """A file of known size that gives its bytes by range. in_memory: whether this process has a copy."""
 
+    @property
+    def in_memory(self) -> bool: ...
     def read(self, offset: int, count: int) -> memoryview | bytes: ...
 
 
 class Mapped:
     """A file mapped into memory; its ranges are views that stay valid when this object is gone."""
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    in_memory = False
+
+    def __init__(self, file: Path | mmap.mmap) -> None:
+        """file: to be mapped, or mapped already."""
+        if isinstance(file, Path):
+            with file.open("rb") as opened:
+                file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        self._view = memoryview(file)
 
     def read(self, offset: int, count: int) -> memoryview:
         return self._view[offset : offset + count]
@@ -27,6 +34,8 @@ class Mapped:
 
 class Held:
     """Byte ranges of a buffer in memory."""
+
+    in_memory = True
 
     def __init__(self, data: bytes | bytearray) -> None:
         self._view = memoryview(data).toreadonly()
@@ -37,6 +46,8 @@ class Held:
 
 class Ranged:
     """An open file that is read by range; only what is asked for is transferred."""
+
+    in_memory = False
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -51,6 +62,10 @@ class Guarded:
 
     def __init__(self, content: Bytes, gone: Callable[[], Exception]) -> None:
         self._content, self._gone = content, gone
+
+    @property
+    def in_memory(self) -> bool:
+        return self._content.in_memory
 
     def read(self, offset: int, count: int) -> memoryview | bytes:
         try:

@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -72,7 +73,7 @@ class Cipher:
             out += cipher.encrypt(nonce, bytes(plain[start : start + _CHUNK_BYTES]), bound)
         return out
 
-    def decrypt(self, name: str, data: bytes) -> bytearray:
+    def decrypt(self, name: str, data: bytes | mmap.mmap) -> bytearray:
         """Decrypt a file. Raises GalleryDamaged where anything of it is not as it was written."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an optional package
 

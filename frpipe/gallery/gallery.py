@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Catalog, LogEntry, OtherVersion, VersionId, check_readable
 from frpipe.gallery.document import damaged, read_sealed, sealed
 from frpipe.gallery.encryption import Cipher
+from frpipe.gallery.shard_cache import CacheSpec, ShardCache
 from frpipe.gallery.shard_store import ShardStore
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import FORMAT_VERSION, NORMALISATION, SAME_VECTORS, GallerySpec
@@ -28,7 +29,8 @@ class Gallery:
     Make one with `create`, `open` or `ensure`; change it with `frpipe.gallery.lifecycle`.
 
     It holds no state of its own: each `snapshot()` looks for the newest version. Pickled, it takes no key
-    with it; where it is unpickled, the key is read from that machine's environment.
+    with it; where it is unpickled, the key is read from that machine's environment. cache: of the node's
+    disk, for the shards of an object store; it is not pickled.
     """
 
     folder: Folder
@@ -36,6 +38,7 @@ class Gallery:
     gallery_id: str
     created: str
     key_check: str | None = None
+    cache: ShardCache | None = None
 
     @classmethod
     def create(cls, uri: str, spec: GallerySpec) -> Gallery:
@@ -46,9 +49,15 @@ class Gallery:
         return made
 
     @classmethod
-    def open(cls, uri: str) -> Gallery:
-        """Open the gallery of a folder, by its address. Raises GalleryError where there is none."""
-        return cls.at(Folder.at(uri))
+    def open(cls, uri: str, cache: CacheSpec | None = None) -> Gallery:
+        """Open the gallery of a folder, by its address. Raises GalleryError where there is none.
+
+        cache: in which this node keeps shards of an object store; None: it keeps none.
+        """
+        found = cls.at(Folder.at(uri))
+        if cache is None or found.folder.is_local:
+            return found
+        return replace(found, cache=cache.opened())
 
     @classmethod
     def at(cls, folder: Folder) -> Gallery:
@@ -184,7 +193,7 @@ class Gallery:
     @cached_property
     def shard_store(self) -> ShardStore:
         """The store of shard files."""
-        return ShardStore(self.folder, self.spec, self.gallery_id, self.cipher)
+        return ShardStore(self.folder, self.spec, self.gallery_id, self.cipher, self.cache)
 
     @cached_property
     def suppressions(self) -> SuppressionList:

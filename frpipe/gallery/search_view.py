@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Literal
@@ -76,7 +76,8 @@ class SearchView:
 
     where: attributes that a template must have.  score: what a person scores: the best of their templates, or
     the mean of all; for the latter a block holds one vector a person, the mean of theirs, not of length 1.
-    hold_bytes: blocks that are slow to get (of an object store, or encrypted) are kept up to so much.
+    hold_bytes: blocks of which this process has a copy anyway (fetched without a cache of the node, or
+    decrypted) are kept up to so much.
 
     Memory: two blocks, those that are held, and 8 bytes a template where some are deleted or not wanted.
     Raises GalleryError for an attribute that no template has.
@@ -115,23 +116,37 @@ class SearchView:
 
     def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
         """Blocks of some shards, or all; the next is fetched while one is used."""
-        blocks = (block for block in self._ahead(self.shards[some]) if block is not None)
+        return (block for _, block in self.named_blocks(some))
+
+    def named_blocks(
+        self, some: slice = slice(None), *, backward: bool = False
+    ) -> Iterator[tuple[Hashable, Block]]:
+        """The same, each with a name that it has in every search of these shards; None: it has none.
+
+        backward: the last shard first, but with means. Who goes to and fro begins with what was read last, so
+        that less is fetched again where not all is kept.
+        """
+        refs = self.shards[some]
         if self._score == "max":
-            yield from blocks
+            for ref, block in self._ahead(refs[::-1] if backward else refs):
+                if block is not None:
+                    yield ref.name, block
             return
         means = Means(self._census[1])
-        for subject_ids, vectors in blocks:
-            yield means.add(subject_ids, vectors)
+        for ref, block in self._ahead(refs):
+            if block is not None:
+                yield ref.name, means.add(*block)
         if means.waiting:
-            yield means.rest()
+            yield (some.start, some.stop), means.rest()
 
-    def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[Block | None]:
+    def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[tuple[ShardRef, Block | None]]:
         with ThreadPoolExecutor(1, "lineup") as pool:
             waiting = [pool.submit(self._block, ref) for ref in refs[:1]]
-            for number in range(len(refs)):
+            for number, ref in enumerate(refs):
                 block = waiting.pop().result()
                 waiting += [pool.submit(self._block, ref) for ref in refs[number + 1 : number + 2]]
-                yield block
+                yield ref, block
+                self._snapshot.check_cache()
 
     def _block(self, ref: ShardRef) -> Block | None:
         if ref.name in self._held:
@@ -144,10 +159,12 @@ class SearchView:
         if rows is not None:
             ids, stored = ids.take(pa.array(rows)), stored[rows]
         vectors = stored.astype(np.float32, copy=False)
+        # As long as the shard is mapped: of a copy nobody could tell later.
+        self._snapshot.check_cache()
         # What is not a copy of some rows is a view, and keeps the whole file.
         size = ids.nbytes + vectors.nbytes if rows is not None else ref.bytes
         size += vectors.nbytes if rows is None and vectors is not stored else 0
-        if size <= self._room:
+        if shard.content.in_memory and size <= self._room:
             self._room -= size
             self._held[ref.name] = ids, vectors
         return ids, vectors

@@ -22,6 +22,7 @@ from frpipe.gallery.hdf5_faults import is_open_for_writing
 from frpipe.gallery.layout import Layout, facts_of, read_layout
 from frpipe.gallery.schema import attributes_of
 from frpipe.gallery.shard import Shard, write_shard
+from frpipe.gallery.shard_cache import ShardCache, Stored
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.storage.failure import ExplainedFile
 from frpipe.io.storage.folder import Folder
@@ -35,9 +36,16 @@ class ShardStore:
     """Reads and writes `shards/` and `deleted/`. Names are random, files never change."""
 
     def __init__(
-        self, folder: Folder, spec: GallerySpec, gallery_id: str, cipher: Callable[[], Cipher | None]
+        self,
+        folder: Folder,
+        spec: GallerySpec,
+        gallery_id: str,
+        cipher: Callable[[], Cipher | None],
+        cache: ShardCache | None = None,
     ) -> None:
+        """cache: of the shards that are remote; None: each process fetches them for itself."""
         self._folder, self._spec, self._id, self._vault = folder, spec, gallery_id, cipher
+        self._cache = None if folder.is_local else cache
         self.dim = spec.dim
         # Shards do not change: one that was checked need not be parsed again while its file is the same.
         self._layouts: dict[tuple[str, str], Layout] = {}
@@ -116,6 +124,11 @@ class ShardStore:
         """Whether a shard says of itself that a program is writing to it."""
         return self._folder.is_local and is_open_for_writing(Path(self._folder.uri) / name)
 
+    def check_cache(self) -> None:
+        """Raise StorageError where a cached shard that is in use is not any more what was fetched."""
+        if self._cache is not None:
+            self._cache.check()
+
     def digest(self, name: str) -> str:
         """SHA-256 of a file as it is stored."""
         with self._opened(name) as file:
@@ -133,6 +146,8 @@ class ShardStore:
             return Mapped(path), path, ref.bytes, f"{stat.st_ctime_ns} {stat.st_ino}"
         if vectors:
             data = self._whole(ref)
+            if isinstance(data, mmap.mmap):
+                return Mapped(data), _file_of(data), len(data), ref.sha256
             return Held(data), io.BytesIO(data), len(data), ref.sha256
         entry = self._folder.entry(ref.name)
         _check_size(ref, entry.bytes)
@@ -145,8 +160,11 @@ class ShardStore:
     def _decrypted(self, ref: ShardRef) -> bytearray:
         return cast(Cipher, self._vault()).decrypt(ref.name, self._whole(ref))
 
-    def _whole(self, ref: ShardRef) -> bytes:
-        return self._hashed(ref.name, ref.sha256, "its SHA-256 has changed")
+    def _whole(self, ref: ShardRef) -> Stored:
+        def fetch() -> bytes:
+            return self._hashed(ref.name, ref.sha256, "its SHA-256 has changed")
+
+        return self._cache.file(ref.sha256, ref.bytes, fetch) if self._cache else fetch()
 
     def _hashed(self, name: str, sha256: str, fault: str) -> bytes:
         """All bytes of a file, whose digest must be this one."""
@@ -188,6 +206,12 @@ class ShardStore:
 def _check_size(ref: ShardRef, size: int) -> None:
     if size != ref.bytes or not size:
         raise damaged(ref.name, "its size has changed")
+
+
+def _file_of(mapped: mmap.mmap) -> BinaryIO:
+    """The file for h5py, which reads some small pieces of it."""
+    mapped.seek(0)
+    return cast(BinaryIO, mapped)
 
 
 def _digest_of(path: Path) -> str:

@@ -136,6 +136,10 @@ class Snapshot:
             raise self._gone(ref.name) from None
         return replace(shard, content=Guarded(shard.content, lambda: self._gone(ref.name)), canonical=True)
 
+    def check_cache(self) -> None:
+        """Raise StorageError where a shard of the node's cache was changed while it is in use."""
+        self._shelf.check_cache()
+
     def live_rows(self, ref: ShardRef) -> NDArray[np.int64] | None:
         """Row numbers of a shard that are visible, ascending; None: all."""
         return None if ref.deleted is None else np.delete(np.arange(ref.rows), self.deleted_rows(ref))
@@ -153,7 +157,9 @@ class Snapshot:
         names = self._names(None) if columns is None else columns
         taken = self.live_rows(ref) if rows is None else rows
         shard = replace(self.open(ref, vectors=vectors), canonical=not as_stored)
-        return shard.table(names, taken, vectors=vectors)
+        table = shard.table(names, taken, vectors=vectors)
+        self.check_cache()
+        return table
 
     def stored_keys(self) -> Iterator[pa.Table]:
         """Keys of the visible templates, a shard each, in whatever Unicode form they are stored."""

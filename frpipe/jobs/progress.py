@@ -22,12 +22,14 @@ class Progress:
     """Counts what is done of a known total, and says so at most every few seconds and at the end.
 
     Entered with `with`, it notes on an interrupt how far it was.
+    work: in all, where what is counted differs in how long it takes; the time left goes by it.
     """
 
-    def __init__(self, total: int, noun: str, say: Say) -> None:
+    def __init__(self, total: int, noun: str, say: Say, work: int | None = None) -> None:
         self._total, self._noun, self._say = total, noun, say
+        self._all = total if work is None else work
         self._counts: Counter[str] = Counter()
-        self._done = 0
+        self._done = self._worked = 0
         self._start = self._said = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -38,9 +40,10 @@ class Progress:
     ) -> None:
         _note(error, self._done, self._total, self._noun)
 
-    def add(self, done: int, counts: Mapping[str, int] | None = None) -> None:
-        """Count what was done. counts: what to show beside it, by name."""
+    def add(self, done: int, counts: Mapping[str, int] | None = None, work: int | None = None) -> None:
+        """Count what was done. counts: what to show beside it, by name.  work: what that was of all of it."""
         self._done += done
+        self._worked += done if work is None else work
         self._counts.update(counts or {})
         now = time.monotonic()
         if now - self._said >= _EVERY_S or self._done >= self._total:
@@ -49,7 +52,8 @@ class Progress:
 
     def _line(self, seconds: float) -> str:
         counts = "".join(f"  {name} {count:,}" for name, count in self._counts.items())
-        return f"{share_text(self._done, self._total, self._noun, seconds)}{counts}"
+        left = max(0, self._all - self._worked) * seconds / max(self._worked, 1)
+        return f"{share_text(self._done, self._total, self._noun, seconds, left)}{counts}"
 
 
 class PhotoProgress:
@@ -148,10 +152,14 @@ class PhotoProgress:
         )
 
 
-def share_text(done: int, total: int, noun: str, seconds: float) -> str:
-    """How far and how fast: `1,024 of 4,096 probes  310/s  0:10 left`."""
+def share_text(done: int, total: int, noun: str, seconds: float, left: float | None = None) -> str:
+    """How far and how fast: `1,024 of 4,096 probes  310/s  0:10 left`.
+
+    left: seconds; None: by the rate so far.
+    """
     rate = done / max(seconds, 1e-9)
-    left = max(0, total - done) / max(rate, 1e-9)
+    if left is None:
+        left = max(0, total - done) / max(rate, 1e-9)
     return f"{done:,} of {total:,} {noun}  {rate:,.0f}/s  {clock(left)} left"
 
 

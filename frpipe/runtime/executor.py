@@ -65,6 +65,13 @@ class Executor(ABC):
         Raises the FrpipeError of a worker; ClusterError where there is no progress for `stall_timeout_s`.
         """
 
+    def everywhere(self, call: Callable[[], None]) -> None:
+        """Call something once on each node: what need not happen, such as to tidy up. It can be pickled.
+
+        Here alone, unless an executor has other nodes.
+        """
+        call()
+
     @abstractmethod
     def share(self, read: Read) -> Read:
         """Return what gives workers, wherever they are, the bytes that `read` gives here. Can be pickled."""

@@ -15,6 +15,7 @@ import ray
 import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.experimental import internal_kv
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from frpipe.core.errors import ClusterError
 from frpipe.runtime.allocation import Node
@@ -23,6 +24,8 @@ from frpipe.runtime.failure import EXPECTED, FAILURE, failure, revive
 from frpipe.runtime.host import Host
 
 _IN_FLIGHT_PER_ACTOR = 2
+# A node that has not answered for so long is left to itself.
+_EVERYWHERE_S = 30.0
 # How Ray's report of a stall names an operator: `- MapBatches(Embed): 2 active task(s), 0 finished, ...`.
 _STALLED = re.compile(r"- MapBatches\((\w+)\): (\d+) active task\(s\), (\d+) finished")
 # What the store raises where the cluster does not answer.
@@ -59,6 +62,15 @@ class RayExecutor(Executor):
         for step in steps:
             flow = _through(flow, step, len(tickets), in_hand)
         return _rows_of(flow) if in_hand is None else _forgetting(_rows_of(flow), in_hand)
+
+    def everywhere(self, call: Callable[[], None]) -> None:
+        call()
+        try:
+            here = ray.get_runtime_context().get_node_id()
+            tasks = [_called_on(node).remote(call) for node in _living_nodes() - {here}]
+            ray.wait(tasks, num_returns=len(tasks), timeout=_EVERYWHERE_S) if tasks else None
+        except _LOST:
+            return
 
     def share(self, read: Read) -> Read:
         return partial(_fetched, [ray.put(read())])
@@ -133,6 +145,16 @@ def _host(in_hand: InHand | None) -> Host:
 
 def _living_nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _called_on(node: str) -> Any:
+    """A task of a node, beside whatever else works there."""
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(_called)
+
+
+def _called(call: Callable[[], None]) -> None:
+    call()
 
 
 def _flow_of(tickets: Sequence[Mapping[str, Any]], stall_timeout_s: float | None) -> Any:

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, positive
-from frpipe.cli.job_options import add_embedder, add_execution, add_threshold, job_parser, runtime_of
+from frpipe.cli.job_options import (
+    add_cache,
+    add_embedder,
+    add_execution,
+    add_threshold,
+    cache_of,
+    job_parser,
+    runtime_of,
+)
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.counted import counted
@@ -51,7 +59,9 @@ def _dedup(options: argparse.Namespace) -> int:
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         since=options.since,
         since_version=options.since_version,
-        execution=DedupExecution(options.workers, options.kernel, options.block_rows, options.max_pairs),
+        execution=DedupExecution(
+            options.workers, options.kernel, options.block_rows, options.max_pairs, cache_of(options)
+        ),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,
@@ -128,5 +138,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clusters of each kind on that page (default: %(default)s)",
     )
+    add_cache(parser)
     add_execution(parser)
     return parser

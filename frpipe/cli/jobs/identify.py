@@ -18,7 +18,15 @@ import json
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
-from frpipe.cli.job_options import add_embedder, add_execution, add_threshold, job_parser, runtime_of
+from frpipe.cli.job_options import (
+    add_cache,
+    add_embedder,
+    add_execution,
+    add_threshold,
+    cache_of,
+    job_parser,
+    runtime_of,
+)
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 from frpipe.core.config import load_config
@@ -49,7 +57,9 @@ def _identify(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         config=config,
-        execution=SearchExecution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
+        execution=SearchExecution(
+            options.workers, options.kernel, options.probe_rows, options.hold_mb, cache_of(options)
+        ),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,
@@ -104,9 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         type=not_negative,
         default=1024,
         metavar="MB",
-        help="how much of a remote or encrypted gallery an actor keeps, and of any one's rows in the form of "
-        "the kernel (default: %(default)s)",
+        help="how much of a gallery an actor keeps that it decrypts, or fetches for itself, and of any one's "
+        "rows in the form of the kernel (default: %(default)s)",
     )
+    add_cache(parser)
     add("--config", metavar="FILE", help="for a manifest: settings of enroll")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="for a manifest: one such setting")
     add_execution(parser)

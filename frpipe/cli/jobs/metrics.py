@@ -24,11 +24,13 @@ from frpipe.cli import scores
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative
 from frpipe.cli.job_options import (
+    add_cache,
     add_embedder,
     add_modes,
     add_run,
     add_similarities,
     add_workers,
+    cache_of,
     job_parser,
     runtime_of,
 )
@@ -128,6 +130,7 @@ def _all_pairs(options: argparse.Namespace) -> AllPairs:
         targets=tuple(options.target) or TARGETS,
         name=options.name,
         workers=options.workers,
+        cache=cache_of(options),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,
@@ -225,6 +228,7 @@ def _add_all_pairs(tasks: Any) -> None:
     add_similarities(parser, "similarities; else the card's")
     add("--target", type=float, nargs="+", default=[], metavar="P", help="FMR targets, in place of the usual")
     add("--by", metavar="COLUMN", help="the same within each label of this column, and across labels")
+    add_cache(parser)
     add_workers(parser)
     add_run(parser)
     parser.set_defaults(job=_all_pairs)

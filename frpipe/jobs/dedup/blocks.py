@@ -41,6 +41,9 @@ class Source(Protocol):
     def block(self, number: int) -> Block:
         """A block, read anew."""
 
+    def check_cache(self) -> None:
+        """Raise StorageError where what a block is read from was changed while the block is in use."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -22,6 +22,7 @@ from frpipe.jobs.dedup.schema import DEDUP_VERSION
 from frpipe.jobs.dedup.since import REMEDY, OldResult, with_fresh
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.features import FeatureRun, card_name
+from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.matching.threshold import threshold_of
@@ -48,6 +49,7 @@ class DedupExecution:
     kernel: Wish = "auto"
     block_rows: int = BLOCK_ROWS
     max_pairs: int = MAX_PAIRS
+    cache: NodeCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Dedup(Startable[ReportResult]):
                 refuse_relative(flag, uri)
         if self.since is not None and self.since_version is not None:
             raise ConfigError("--since and --since-version say the same", "give one of them")
+        self.execution.cache.check()
         versions = (self.version, self.since, self.since_version)
         if self.features is None and self.embedder is not None:
             raise ConfigError("a gallery is of one embedder", "leave --embedder out, or give --features")
@@ -210,6 +213,7 @@ class Dedup(Startable[ReportResult]):
             before=before,
             kernel=self.execution.kernel,
             most=self.execution.max_pairs,
+            cache=self.execution.cache,
             say=self.say,
             remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
         )

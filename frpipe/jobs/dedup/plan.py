@@ -34,6 +34,7 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Estimate, comparing
+from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
@@ -96,6 +97,7 @@ class DedupPlan(Plan[Found]):
     say: Say
     remarks: Sequence[str] = ()
     workers: int | None = None
+    cache: NodeCache = DEFAULT_CACHE
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
 
@@ -112,6 +114,18 @@ class DedupPlan(Plan[Found]):
         """Pairs of templates that have to be compared: those with a fresh one."""
         rows, fresh = self.source.rows, self.source.fresh_rows
         return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
+
+    def _products_of(self, unit: tuple[int, int]) -> int:
+        """Pairs of templates of two blocks, or of one with itself, that have to be compared."""
+        (rows, fresh), (others, fresh_others) = (self._sizes[number] for number in unit)
+        if unit[0] == unit[1]:
+            return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
+        return fresh * others + (rows - fresh) * fresh_others
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Templates of each block, and how many of them are fresh."""
+        return [self.source.size(number) for number in range(len(self.source.blocks))]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -132,7 +146,8 @@ class DedupPlan(Plan[Found]):
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
         """Another driver may have been first, and numbered the units by blocks of its own."""
         self.source = replace(self.source, block_rows=int(facts["block_rows"]))
-        self.__dict__.pop("units", None)
+        for name in ("units", "_sizes"):
+            self.__dict__.pop(name, None)
 
     def work(self, out: Folder, executor: Executor) -> int:
         units = Units(out, PAIRS)
@@ -146,16 +161,19 @@ class DedupPlan(Plan[Found]):
             raise too_many(self.most)
         if not pending:
             return 0
-        progress = Progress(len(pending), "units", self.say)
-        rule = Rule(self.limit.similarity, self.most)
-        spec = DedupSpec(self.source, out.uri, rule, self.choice.name, self.choice.basis, self._metadata)
-        # Ray complains at length of a flow that is given up and not closed.
-        with progress, closing(dedup(spec, pending, self.pool, executor)) as receipts:
-            for receipt in receipts:
-                pairs += receipt["pairs"]
-                if pairs > self.most:
-                    raise too_many(self.most)
-                progress.add(1, {"pairs": receipt["pairs"]})
+        work = {unit: self._products_of(blocks) for unit, blocks in pending.items()}
+        progress = Progress(len(pending), "units", self.say, sum(work.values()))
+        rule, ordered = Rule(self.limit.similarity, self.most), self.cache.ordered(pending, self.source)
+        with progress, self.cache.opened(self.source.gallery, executor) as cache:
+            source = self.source.with_cache(cache)
+            spec = DedupSpec(source, out.uri, rule, self.choice.name, self.choice.basis, self._metadata)
+            # Ray complains at length of a flow that is given up and not closed.
+            with closing(dedup(spec, ordered, self.pool, executor)) as receipts:
+                for receipt in receipts:
+                    pairs += receipt["pairs"]
+                    if pairs > self.most:
+                        raise too_many(self.most)
+                    progress.add(1, {"pairs": receipt["pairs"]}, work[receipt["unit"]])
         return len(pending)
 
     def read_back(self, out: Folder) -> tuple[Found, int]:

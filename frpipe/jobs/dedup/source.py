@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,9 @@ from frpipe.core.text_column import canonical_column
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import TIME, vectors_of
+from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.gallery.snapshot import Snapshot
-from frpipe.io.output.features import Features
+from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.plan import read_part
 from frpipe.jobs.dedup.blocks import Block
 from frpipe.jobs.features import FeatureRun
@@ -43,7 +44,7 @@ class GallerySource(_Plain):
 
     fresh: by shard, which of its templates in sight are fresh, as packed bits; shards that have none are
     left out. None: all are.  commit: of the version, so that no worker reads another one of that number;
-    None: not compared.
+    None: not compared.  cache: of shards, on each node.
     """
 
     uri: str
@@ -51,11 +52,12 @@ class GallerySource(_Plain):
     block_rows: int
     fresh: Mapping[str, bytes] | None = field(default=None, repr=False)
     commit: str | None = None
+    cache: CacheSpec | None = field(default=None, repr=False)
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The version that is searched."""
-        return Gallery.open(self.uri).snapshot(self.version, self.commit)
+        return Gallery.open(self.uri, self.cache).snapshot(self.version, self.commit)
 
     @cached_property
     def blocks(self) -> list[list[ShardRef]]:
@@ -85,6 +87,11 @@ class GallerySource(_Plain):
         """Whether any template of a block is."""
         return self.fresh is None or any(ref.name in self.fresh for ref in self.blocks[number])
 
+    def size(self, number: int) -> tuple[int, int]:
+        """Templates in sight of a block, and how many of them are fresh. Reads nothing."""
+        refs = self.blocks[number]
+        return sum(ref.live_rows for ref in refs), sum(int(self.fresh_of(ref).sum()) for ref in refs)
+
     def block(self, number: int) -> Block:
         """A block, read anew."""
         refs = self.blocks[number]
@@ -96,6 +103,24 @@ class GallerySource(_Plain):
             rows = rows.append_column(name, column)
         fresh = np.concatenate([self.fresh_of(ref) for ref in refs])
         return Block(rows, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), fresh)
+
+    @property
+    def gallery(self) -> str | None:
+        """Its address."""
+        return self.uri
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of the shards of each block."""
+        return [sum(ref.bytes for ref in block) for block in self.blocks]
+
+    def with_cache(self, cache: CacheSpec | None) -> Self:
+        """The same, whose shards each node keeps."""
+        return replace(self, cache=cache)
+
+    def check_cache(self) -> None:
+        """Raise StorageError where a cached shard of a block in use was changed."""
+        self.snapshot.check_cache()
 
     def facts(self) -> Iterator[pa.Table]:
         """Subject, face, quality and time of all templates, some at a time."""
@@ -110,8 +135,11 @@ class GallerySource(_Plain):
         return self.snapshot.version.shards
 
     def _vectors(self, ref: ShardRef) -> NDArray[np.float32]:
-        stored, rows = self.snapshot.open(ref).vectors(), self.snapshot.live_rows(ref)
-        return (stored if rows is None else stored[rows]).astype(np.float32, copy=False)
+        shard, rows = self.snapshot.open(ref), self.snapshot.live_rows(ref)
+        stored = shard.vectors()
+        vectors = (stored if rows is None else stored[rows]).astype(np.float32, copy=False)
+        self.check_cache()
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -130,8 +158,12 @@ class FeatureSource(_Plain):
     @cached_property
     def blocks(self) -> list[list[int]]:
         """The parts of each block."""
-        rows = self._features.rows()
+        rows = self._parts
         return _bundled([*rows], [count.faces for count in rows.values()], self.block_rows)
+
+    @cached_property
+    def _parts(self) -> Mapping[int, PartRows]:
+        return self._features.rows()
 
     @cached_property
     def rows(self) -> int:
@@ -147,6 +179,11 @@ class FeatureSource(_Plain):
         """Always true: all faces of a run are fresh."""
         return True
 
+    def size(self, number: int) -> tuple[int, int]:
+        """Faces of a block, and how many of them are fresh: all."""
+        faces = sum(self._parts[part].faces for part in self.blocks[number])
+        return faces, faces
+
     def block(self, number: int) -> Block:
         """A block, read anew."""
         tables, vectors = [], []
@@ -158,6 +195,23 @@ class FeatureSource(_Plain):
             vectors.append(vectors_of(faces))
         rows = pa.concat_tables(tables)
         return Block(rows, np.concatenate(vectors), np.ones(rows.num_rows, bool))
+
+    @property
+    def gallery(self) -> str | None:
+        """None: features are of no gallery."""
+        return None
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """None are told."""
+        return ()
+
+    def with_cache(self, cache: CacheSpec | None) -> Self:
+        """The same: features are not cached."""
+        return self
+
+    def check_cache(self) -> None:
+        """Do nothing: features are not cached."""
 
     def facts(self) -> Iterator[pa.Table]:
         """Subject, face, quality and time of all faces, some at a time."""

@@ -64,6 +64,7 @@ class Deduplicator:
         a = self._block(first, keep=second)
         b = None if first == second else self._block(second, keep=first)
         rows, counts = alike(a, b, self._spec.rule, self._kernel)
+        self._spec.source.check_cache()
         self._units.publish(ticket["unit"], rows, {**self._spec.metadata, **counts.metadata()})
         _record(counts)
         return pa.table({"unit": [ticket["unit"]], "pairs": [rows.num_rows]})

@@ -24,6 +24,7 @@ from frpipe.jobs.identify.probe_source import FEATURES, check_recipe, is_manifes
 from frpipe.jobs.identify.report import report_text
 from frpipe.jobs.identify.search_plan import JOB, SearchPlan, identity_of, pinned, similarity_of
 from frpipe.jobs.identify.worker import SearchSpec
+from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.photo import check_config
 from frpipe.jobs.recorded_version import RecordedVersion, purged
@@ -39,13 +40,15 @@ class SearchExecution:
 
     workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
     at once, fixed by the first run on an output.  hold_mb: what a worker keeps of a gallery that is remote
-    or encrypted, so as not to fetch it again; and of its rows in the form of the kernel.
+    or encrypted, so as not to fetch or to decrypt it again; and of its rows in the form of the kernel.
+    cache: of the shards of an object store, on each node.
     """
 
     workers: int | None = None
     kernel: Wish = "auto"
     probe_rows: int = 4096
     hold_mb: int = 1024
+    cache: NodeCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class Identifying(Startable[ReportResult]):
             probes, search_plan = enrollment.output, self._search_plan(out)
         probe_rows = int(run.begun(out).get("probe_rows", self.execution.probe_rows))
         source, workers = FeatureRun.open(probes, self.embedder), self.execution.workers
-        return IdentifyPlan(source, search_plan, probe_rows, self.say, self.probes, workers)
+        cache = self.execution.cache
+        return IdentifyPlan(source, search_plan, probe_rows, self.say, self.probes, workers, cache)
 
     @cached_property
     def _from_manifest(self) -> bool:
@@ -150,6 +154,7 @@ class Identifying(Startable[ReportResult]):
             if not -1 <= self.min_similarity <= 1:
                 raise ConfigError("--min-similarity is a similarity, from -1 to 1", "give such a one")
         refuse_relative("--gallery", self.gallery)
+        self.execution.cache.check()
         out = output_place(self.output, f"{FEATURES}/")
         if not self._from_manifest:
             refuse_relative("--probes", self.probes)

@@ -11,6 +11,7 @@ from typing import Any
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
+from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.units import Units
@@ -24,7 +25,8 @@ from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
-from frpipe.jobs.identify.worker import PROBES, Publication, search
+from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
+from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.matching.choice import Choice
 from frpipe.runtime.allocation import Node, Pool, allocate_one
@@ -49,6 +51,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
     say: Say
     probes: str = ""
     workers: int | None = None
+    cache: NodeCache = DEFAULT_CACHE
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
 
@@ -119,9 +122,11 @@ class IdentifyPlan(Plan[ProbeCounts]):
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
         publication = Publication(self.source.features, out, self._verdicts(), self._metadata())
-        with Progress(probes, "probes", self.say) as progress:
-            for searched in self._searched(publication, pending, executor):
-                progress.add(searched)
+        kept = self.cache.opened(self.search_plan.gallery.uri, executor)
+        comparisons = probes * self.search_plan.search_view.rows
+        with Progress(probes, "probes", self.say, comparisons) as progress, kept as cache:
+            for searched in self._searched(publication, pending, executor, cache):
+                progress.add(searched.probes, work=searched.comparisons)
         return probes
 
     def read_back(self, out: Folder) -> tuple[ProbeCounts, int]:
@@ -158,10 +163,14 @@ class IdentifyPlan(Plan[ProbeCounts]):
         return DryRun([probes, *self.search_plan.lines(), kernel, f"pool       {pool}", *remarks], facts)
 
     def _searched(
-        self, publication: Publication, pending: dict[int, Parts], executor: Executor
-    ) -> Iterator[int]:
-        slices = self._slices(len(pending))
-        return search(self.search_plan.spec, publication, pending, slices, pool=self.pool, executor=executor)
+        self,
+        publication: Publication,
+        pending: dict[int, Parts],
+        executor: Executor,
+        cache: CacheSpec | None,
+    ) -> Iterator[Searched]:
+        spec, slices = replace(self.search_plan.spec, cache=cache), self._slices(len(pending))
+        return search(spec, publication, pending, slices, pool=self.pool, executor=executor)
 
     def estimate(self) -> Estimate:
         view, spec, faces = self.search_plan.search_view, self.search_plan.spec, self.source.faces

@@ -14,6 +14,7 @@ from frpipe.core.errors import InvariantError, OutputError
 from frpipe.core.kernel_names import Name, Wish
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import Score, SearchView
+from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
@@ -38,9 +39,10 @@ class SearchSpec:
     """What every worker of a search is told.
 
     commit: of the version, so that no worker searches another one of that number; None: not compared.
-    hold_mb: how much of a gallery that is remote or encrypted a worker may keep; and, wherever it lies, of
-    its rows in the form of the kernel.  at_least: the similarity from which persons are candidates.
-    kernel: workers want one that is chosen, with the basis that it needs.
+    hold_mb: how much of a gallery a worker may keep that it has to decrypt, or to fetch for itself; and,
+    wherever it lies, of its rows in the form of the kernel.  at_least: the similarity from which persons are
+    candidates.  kernel: workers want one that is chosen, with the basis that it needs.  cache: of shards, on
+    each node.
     """
 
     gallery: str
@@ -53,10 +55,11 @@ class SearchSpec:
     commit: str | None = None
     at_least: float = -1.0
     basis: Basis | None = None
+    cache: CacheSpec | None = None
 
     def search_view(self) -> SearchView:
         """What is searched."""
-        gallery = Gallery.open(self.gallery)
+        gallery = Gallery.open(self.gallery, self.cache)
         slow = not gallery.folder.is_local or gallery.spec.encryption is not None
         hold_bytes = (self.hold_mb << 20) * slow
         return SearchView(gallery.snapshot(self.version, self.commit), self.where, self.score, hold_bytes)
@@ -79,6 +82,14 @@ class Publication:
         return int(faces.num_rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a ticket did: probes that are published, and comparisons."""
+
+    probes: int
+    comparisons: int
+
+
 def search(
     spec: SearchSpec,
     publication: Publication,
@@ -87,8 +98,8 @@ def search(
     *,
     pool: Pool,
     executor: Executor,
-) -> Iterator[int]:
-    """Search and publish; the number of probes of each unit, in the order that units are done.
+) -> Iterator[Searched]:
+    """Search and publish; what each ticket did, in the order that they are done.
 
     slices: of the gallery's shards, each searched by itself; together they are all of it. Where there is one,
     a worker publishes what it has found; else it is put together here.
@@ -103,11 +114,14 @@ def search(
     for row in executor.stream(tickets, [step]):
         unit = row["unit"]
         if row["published"] is not None:
-            yield row["published"]
+            yield Searched(row["published"], row["compared"])
             continue
         found.setdefault(unit, []).append(_unpacked(row["ranking"]))
-        if len(found[unit]) == len(slices):
-            yield publication.publish(unit, units[unit], Ranking.joined(found.pop(unit)).top(spec.k))
+        whole, probes = len(found[unit]) == len(slices), 0
+        if whole:
+            ranking = Ranking.joined(found.pop(unit)).top(spec.k)
+            probes = publication.publish(unit, units[unit], ranking)
+        yield Searched(probes, row["compared"])
 
 
 class Searcher:
@@ -120,6 +134,7 @@ class Searcher:
         self._spec, self._publication, self._whole = spec, publication, whole
         self._lineup, self._kernel = spec.search_view(), kernel_of(_chosen(spec), spec.basis)
         self._tiles = Tiles(self._kernel, spec.hold_mb << 20)
+        self._backward = True
 
     @timed("search")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -129,15 +144,19 @@ class Searcher:
         if not np.isfinite(vectors).all():
             raise OutputError("a vector of the probes is not finite", "enroll the probes again")
         found = TopK(vectors, self._spec.k, self._kernel, at_least=self._spec.at_least, tiles=self._tiles)
-        shards = slice(ticket["first"], ticket["last"])
+        shards, compared = slice(ticket["first"], ticket["last"]), 0
         if len(vectors):
-            for number, (subject_ids, block) in enumerate(self._lineup.blocks(shards)):
-                # A share of the shards gives the same blocks each time.
-                found.add(subject_ids, block, name=(shards.start, shards.stop, number))
+            self._backward = not self._backward
+            for name, (subject_ids, block) in self._lineup.named_blocks(shards, backward=self._backward):
+                found.add(subject_ids, block, name=name)
                 record("frpipe_comparisons", len(vectors) * len(block), stage="search")
+                compared += len(vectors) * len(block)
         if self._whole:
-            return _receipt(unit, published=self._publication.publish(unit, parts, found.result()))
-        return _receipt(unit, ranking=_packed(found.result()))
+            # Of means there are fewer than of templates, by which the work is known before.
+            compared = len(vectors) * self._lineup.rows
+            published = self._publication.publish(unit, parts, found.result())
+            return _receipt(unit, compared, published=published)
+        return _receipt(unit, compared, ranking=_packed(found.result()))
 
 
 def _chosen(spec: SearchSpec) -> Name:
@@ -146,9 +165,12 @@ def _chosen(spec: SearchSpec) -> Name:
     return spec.kernel
 
 
-def _receipt(unit: int, *, published: int | None = None, ranking: bytes | None = None) -> pa.Table:
+def _receipt(
+    unit: int, compared: int, *, published: int | None = None, ranking: bytes | None = None
+) -> pa.Table:
     columns = {
         "unit": pa.array([unit], pa.int64()),
+        "compared": pa.array([compared], pa.int64()),
         "published": pa.array([published], pa.int64()),
         "ranking": pa.array([ranking], pa.large_binary()),
     }

@@ -22,6 +22,7 @@ from frpipe.jobs.nightly.faces import changed, enrolled, gallery_version, opened
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, Work, nothing_done
+from frpipe.jobs.node_cache import NodeCache
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
 
@@ -113,7 +114,12 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Re
         threshold=how.threshold,
         card=card_of(how),
         since=since.folder.child(DEDUP).uri if since else None,
-        execution=duplicates.DedupExecution(execution.workers, execution.kernel, max_pairs=how.max_pairs),
+        execution=duplicates.DedupExecution(
+            execution.workers,
+            execution.kernel,
+            max_pairs=how.max_pairs,
+            cache=NodeCache(execution.cache_mb, execution.cache_dir),
+        ),
         runtime=work.runtime,
         say=work.say,
     ).run()
@@ -156,7 +162,11 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         threshold=chosen.threshold,
         card=card_of(chosen),
         config=work.config.settings,
-        execution=SearchExecution(execution.workers, execution.kernel),
+        execution=SearchExecution(
+            execution.workers,
+            execution.kernel,
+            cache=NodeCache(execution.cache_mb, execution.cache_dir),
+        ),
         runtime=work.runtime,
         say=work.say,
     ).run()

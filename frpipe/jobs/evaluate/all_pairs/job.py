@@ -17,6 +17,7 @@ from frpipe.jobs.evaluate.all_pairs.plan import AllPairsPlan
 from frpipe.jobs.evaluate.all_pairs.report import AllPairsResult
 from frpipe.jobs.evaluate.all_pairs.source import LabelledFeatures, LabelledGallery
 from frpipe.jobs.features import FeatureRun, card_name
+from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.jobs.subject_faces import SubjectPolicy
@@ -41,7 +42,7 @@ class AllPairs(Startable[AllPairsResult]):
     are counted by person; none: the embedder's card's.  targets: FMRs at which the TAR is bounded; on one
     output they may change from run to run.  workers: None takes one for each CPU of the cluster.
     block_rows: templates of a block, None: as suits their number; fixed by the first run on an output.
-    embedder: of an enroll run; None: its first.
+    cache: of the shards of an object store, on each node.  embedder: of an enroll run; None: its first.
 
     `run` raises OutputError: the output is another run's, or the enroll run has not ended; GalleryError;
     ConfigError: nobody to compare, more than 50 cohorts, a threshold that is no similarity.
@@ -58,6 +59,7 @@ class AllPairs(Startable[AllPairsResult]):
     name: str = "all pairs"
     workers: int | None = None
     block_rows: int | None = None
+    cache: NodeCache = DEFAULT_CACHE
     runtime: Runtime = field(default_factory=Runtime)
     say: Callable[[str], None] = lambda _: None
     embedder: str | None = None
@@ -105,6 +107,7 @@ class AllPairs(Startable[AllPairsResult]):
             raise ConfigError("--threshold is a similarity, from -1 to 1", "for a distance say --distance")
         if any(not 0 < target <= 1 for target in self.targets):
             raise ConfigError("a target is a rate above 0 and at most 1", "for example 0.001")
+        self.cache.check()
         if self.by in FIXED_COLUMNS:
             raise ConfigError(f"{self.by!r} makes no cohorts", "name an attribute of the people")
 
@@ -146,6 +149,7 @@ class AllPairs(Startable[AllPairsResult]):
             name=self.name,
             targets=self.targets,
             workers=self.workers,
+            cache=self.cache,
         )
 
     def _thresholds(self, spec: GallerySpec) -> tuple[float, ...]:

@@ -31,6 +31,7 @@ from frpipe.jobs.evaluate.all_pairs.source import LabelledSource
 from frpipe.jobs.evaluate.all_pairs.totals import Totals
 from frpipe.jobs.evaluate.all_pairs.worker import ERRORS, HISTOGRAMS, ScoreSpec, count_scores
 from frpipe.jobs.evaluate.output import MetricsOutput
+from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.matching.blas import Blas
 from frpipe.matching.choice import named
@@ -56,6 +57,7 @@ class AllPairsPlan(Plan[Totals]):
     name: str
     targets: tuple[float, ...]
     workers: int | None
+    cache: NodeCache = DEFAULT_CACHE
     pool: Pool = field(init=False)
 
     @cached_property
@@ -114,13 +116,20 @@ class AllPairsPlan(Plan[Totals]):
         if done:
             self.say(f"{len(done):,} of {len(self.units):,} units are done already")
         counting = Counting(self.thresholds, self.counts.labels)
-        spec = ScoreSpec(self.source, out.uri, counting, self._metadata)
-        progress = Progress(self.comparisons, "comparisons", self.say)
-        # Ray complains at length of a flow that is given up and not closed.
-        with progress, closing(count_scores(spec, pending, self.pool, executor)) as receipts:
-            for receipt in receipts:
-                progress.add(receipt["scores"])
+        progress = Progress(sum(map(self._scores, pending.values())), "comparisons", self.say)
+        ordered = self.cache.ordered(pending, self.source)
+        with progress, self.cache.opened(self.source.gallery, executor) as cache:
+            spec = ScoreSpec(self.source.with_cache(cache), out.uri, counting, self._metadata)
+            # Ray complains at length of a flow that is given up and not closed.
+            with closing(count_scores(spec, ordered, self.pool, executor)) as receipts:
+                for receipt in receipts:
+                    progress.add(receipt["scores"])
         return len(pending)
+
+    def _scores(self, unit: tuple[int, int]) -> int:
+        """How many scores two blocks have with each other, or one with itself."""
+        first, second = (int(self.counts.edges[each + 1] - self.counts.edges[each]) for each in unit)
+        return first * (first - 1) // 2 if unit[0] == unit[1] else first * second
 
     def read_back(self, out: Folder) -> tuple[Totals, int]:
         """What all units counted; a unit of which one file is damaged is done again."""

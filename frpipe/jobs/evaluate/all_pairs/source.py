@@ -17,6 +17,7 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
+from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output.features import Features
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.evaluate.all_pairs.blocks import LabelledTemplates
@@ -53,6 +54,16 @@ class LabelledSource(Protocol):
 
     def block(self, number: int) -> LabelledTemplates: ...
 
+    @property
+    def gallery(self) -> str | None: ...
+
+    @property
+    def sizes(self) -> Sequence[int]: ...
+
+    def with_cache(self, cache: CacheSpec | None) -> LabelledSource: ...
+
+    def check_cache(self) -> None: ...
+
     def people(self, number: int) -> People: ...
 
 
@@ -60,7 +71,7 @@ class LabelledSource(Protocol):
 class LabelledGallery:
     """The templates in sight of a version of a gallery.
 
-    by: an attribute; None: there are no cohorts.  commit: as of `GallerySource`.
+    by: an attribute; None: there are no cohorts.  commit, cache: as of `GallerySource`.
     """
 
     uri: str
@@ -68,6 +79,7 @@ class LabelledGallery:
     block_rows: int
     by: str | None = None
     commit: str | None = None
+    cache: CacheSpec | None = field(default=None, repr=False)
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -88,6 +100,24 @@ class LabelledGallery:
         table = self._table(number, vectors=True)
         return LabelledTemplates(*_labels(table, self._by), vectors_of(table))
 
+    @property
+    def gallery(self) -> str | None:
+        """Its address."""
+        return self.uri
+
+    def with_cache(self, cache: CacheSpec | None) -> Self:
+        """The same, whose shards each node keeps."""
+        return replace(self, cache=cache)
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of the shards of each block."""
+        return self._templates.sizes
+
+    def check_cache(self) -> None:
+        """Raise StorageError where a cached shard of a block in use was changed."""
+        self._templates.check_cache()
+
     def people(self, number: int) -> People:
         """Who is in a block."""
         return People(*_labels(self._table(number, vectors=False), self._by))
@@ -99,7 +129,7 @@ class LabelledGallery:
 
     @cached_property
     def _templates(self) -> GallerySource:
-        return GallerySource(self.uri, self.version, self.block_rows, commit=self.commit)
+        return GallerySource(self.uri, self.version, self.block_rows, commit=self.commit, cache=self.cache)
 
     def _table(self, number: int, *, vectors: bool) -> pa.Table:
         names = [SUBJECT_ID, *([self._by] if self._by else [])]
@@ -153,6 +183,23 @@ class LabelledFeatures:
         """A block, read anew."""
         table = pa.concat_tables(faces for _, faces in self._parts(number, [EMBEDDING]))
         return LabelledTemplates(*_labels(table, self.by), vectors_of(table))
+
+    @property
+    def gallery(self) -> str | None:
+        """None: features are of no gallery."""
+        return None
+
+    def with_cache(self, cache: CacheSpec | None) -> Self:
+        """The same: features are not cached."""
+        return self
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """None are told."""
+        return ()
+
+    def check_cache(self) -> None:
+        """Do nothing: features are not cached."""
 
     def people(self, number: int) -> People:
         """Who is in a block, and in its photos."""

@@ -61,6 +61,7 @@ class ScoreCounter:
         a = self._block(first, keep=second)
         b = None if first == second else self._block(second, keep=first)
         cells = scored(a, b, self._spec.counting)
+        self._spec.source.check_cache()
         self._errors.publish(unit, error_table(cells), self._spec.metadata)
         self._histograms.publish(unit, histogram_table(cells), self._spec.metadata)
         count = sum(cell.mated.total + cell.nonmated.total for cell in cells.values())

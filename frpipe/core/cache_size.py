@@ -1,0 +1,5 @@
+"""Default size of a node's cache of shards."""
+
+from __future__ import annotations
+
+DEFAULT_CACHE_MB = 32_768

@@ -1,0 +1,83 @@
+"""Settings of the cache of shards that jobs keep on each node, and its life: as long as the work of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from frpipe.core.cache_size import DEFAULT_CACHE_MB
+from frpipe.core.errors import ConfigError
+from frpipe.gallery.shard_cache import CacheSpec
+from frpipe.io.storage import uri as uris
+from frpipe.runtime.executor import Executor
+
+Units = Mapping[int, tuple[int, int]]
+"""Pairs of blocks, by number."""
+
+
+class Source(Protocol):
+    """What is cut into blocks. gallery: its address, if it is one.  sizes: of the blocks, in bytes."""
+
+    @property
+    def gallery(self) -> str | None: ...
+
+    @property
+    def sizes(self) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCache:
+    """most_mb: of all shards that a node keeps; 0: none.  place: a folder of each node; empty: its TMPDIR."""
+
+    most_mb: int = DEFAULT_CACHE_MB
+    place: str = ""
+
+    def check(self) -> None:
+        """Raise ConfigError for a place that is no folder of a node."""
+        if self.most_mb < 0:
+            raise ConfigError("--cache-mb is a size from 0 up", "0 keeps no shards")
+        if self.place and not Path(self.place).is_absolute():
+            raise ConfigError(
+                f"--cache-dir {self.place} is not an absolute path of a disk",
+                "name a folder that can be made on each node, for example /scratch",
+            )
+
+    def bytes_of(self, gallery: str | None) -> int:
+        """How much of a gallery a node keeps at most; 0 for one that is mapped where it lies, or for none."""
+        return 0 if gallery is None or uris.is_local(gallery) else self.most_mb << 20
+
+    def ordered(self, units: Units, source: Source) -> Units:
+        """The units so that blocks come again while a node still keeps them.
+
+        Row by row where it keeps all, or none, for a worker holds one block of a row. Else in squares of as
+        many blocks a side as fit twice, and in each row by row.
+        """
+        most, sizes = self.bytes_of(source.gallery), source.sizes
+        side = most // (2 * max(sizes, default=1))
+        if sum(sizes) <= most or side < 1:
+            return units
+
+        def place(item: tuple[int, tuple[int, int]]) -> tuple[int, int, int, int]:
+            first, second = item[1]
+            return first // side, second // side, first, second
+
+        return dict(sorted(units.items(), key=place))
+
+    @contextmanager
+    def opened(self, gallery: str | None, executor: Executor) -> Iterator[CacheSpec | None]:
+        """The cache of a run for a gallery, removed from all nodes at the end; None where none is kept."""
+        most = self.bytes_of(gallery)
+        if not most:
+            yield None
+            return
+        spec = CacheSpec.new(most, self.place)
+        try:
+            yield spec
+        finally:
+            executor.everywhere(spec.remove)
+
+
+DEFAULT_CACHE = NodeCache()

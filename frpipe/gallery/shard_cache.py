@@ -102,7 +102,7 @@ class ShardCache:
         Of any number of processes that ask at once one fetches, and the others wait. fetch: returns bytes of
         this digest and size.
         """
-        known = self._found(sha256, size)
+        known = self.found(sha256, size)
         if known is not None:
             return known
         with ExitStack() as held:
@@ -113,7 +113,7 @@ class ShardCache:
                 lock = None
             if lock is None:
                 return fetch()
-            known = self._found(sha256, size)
+            known = self.found(sha256, size)
             if known is not None:
                 return known
             data = fetch()
@@ -128,7 +128,7 @@ class ShardCache:
                 "shard is fetched anew, and nothing that was read is published",
             )
 
-    def _found(self, sha256: str, size: int) -> mmap.mmap | None:
+    def found(self, sha256: str, size: int) -> mmap.mmap | None:
         """The file mapped, if it is there and has not been touched since it was written."""
         path, lock = self._folder / sha256, self._folder / f"{sha256}{_LOCK}"
         try:
@@ -171,7 +171,7 @@ class ShardCache:
                 with suppress(OSError):
                     each.unlink(missing_ok=True)
             return None
-        return self._found(sha256, len(data))
+        return self.found(sha256, len(data))
 
     def _reserved(self, draft: Path, size: int) -> int | None:
         """A new private file that has its room on the disk; None where there is none for it."""

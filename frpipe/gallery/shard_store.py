@@ -144,10 +144,10 @@ class ShardStore:
             stat = path.stat()
             _check_size(ref, stat.st_size)
             return Mapped(path), path, ref.bytes, f"{stat.st_ctime_ns} {stat.st_ino}"
-        if vectors:
-            data = self._whole(ref)
-            if isinstance(data, mmap.mmap):
-                return Mapped(data), _file_of(data), len(data), ref.sha256
+        data = self._whole(ref) if vectors else self._cached(ref)
+        if isinstance(data, mmap.mmap):
+            return Mapped(data), _file_of(data), len(data), ref.sha256
+        if data is not None:
             return Held(data), io.BytesIO(data), len(data), ref.sha256
         entry = self._folder.entry(ref.name)
         _check_size(ref, entry.bytes)
@@ -165,6 +165,10 @@ class ShardStore:
             return self._hashed(ref.name, ref.sha256, "its SHA-256 has changed")
 
         return self._cache.file(ref.sha256, ref.bytes, fetch) if self._cache else fetch()
+
+    def _cached(self, ref: ShardRef) -> mmap.mmap | None:
+        """A shard that this node has already."""
+        return self._cache.found(ref.sha256, ref.bytes) if self._cache else None
 
     def _hashed(self, name: str, sha256: str, fault: str) -> bytes:
         """All bytes of a file, whose digest must be this one."""

@@ -139,11 +139,28 @@ def test_what_is_held_is_not_read_again(
             _read(search_view)
 
 
-def test_no_more_is_held_than_allowed(gallery: Gallery) -> None:
-    shards = gallery.snapshot().version.shards
-    search_view = _lineup(gallery, hold_bytes=shards[0].bytes + shards[1].bytes)
+def test_no_more_is_held_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRPIPE_GALLERY_KEY", b64encode(b"k" * 32).decode())
+    secret = _fill(Gallery.create(str(tmp_path / "S"), spec(encryption=AES)))
+    shards = secret.snapshot().version.shards
+    search_view = _lineup(secret, hold_bytes=shards[0].bytes + shards[1].bytes)
     _read(search_view)
     assert 1 <= len(search_view._held) <= 2
+
+
+def test_what_is_mapped_is_not_held(gallery: Gallery) -> None:
+    search_view = _lineup(gallery, hold_bytes=1 << 30)
+    _read(search_view)
+    assert not search_view._held
+
+
+def test_backward_it_is_the_same_under_the_same_names(gallery: Gallery) -> None:
+    search_view = _lineup(gallery)
+    there, back = ([*search_view.named_blocks(backward=backward)] for backward in (False, True))
+    assert [name for name, _ in there] == [name for name, _ in back[::-1]]
+    assert len({name for name, _ in there}) == len(there) > 2
+    for (_, (ids_there, one)), (_, (ids_back, other)) in zip(there, back[::-1], strict=True):
+        assert ids_there.equals(ids_back) and np.array_equal(one, other)
 
 
 def test_a_compaction_meanwhile_is_said(gallery: Gallery) -> None:

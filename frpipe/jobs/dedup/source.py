@@ -95,8 +95,9 @@ class GallerySource(_Plain):
     def block(self, number: int) -> Block:
         """A block, read anew."""
         refs = self.blocks[number]
-        tables = [self.snapshot.table_of(ref, KEYS, vectors=False) for ref in refs]
+        # First: what a node then keeps has the columns too.
         vectors = [self._vectors(ref) for ref in refs]
+        tables = [self.snapshot.table_of(ref, KEYS, vectors=False) for ref in refs]
         rows = pa.concat_tables(tables)
         unknown = {"photo": pa.nulls(len(rows), pa.string()), "face_index": pa.nulls(len(rows), pa.int32())}
         for name, column in unknown.items():

@@ -9,7 +9,7 @@ strangers, whose mean is near zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -19,10 +19,13 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from frpipe.matching.average_linkage import LARGEST, cut, padded
 from frpipe.matching.kernel import Doubles, Indices
 
-# The distances of a component are held as a whole: 16 MB for so many.
+# The distances of a component are held as a whole: 32 MB for so many, and half of it once more.
 LARGEST_SPLIT = 2000
+# Distances of components that are split at once.
+_MOST_NUMBERS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,8 @@ def grouped(nodes: int, links: Links, threshold: float, largest_split: int = LAR
     component = _in_order(connected_components(graph, directed=False)[1])
     sizes = np.bincount(component, minlength=1)
     cluster = component.astype(np.int64) * (largest_split + 1)
-    for members, inside in _each(component, links, sizes):
-        if 2 < len(members) <= largest_split:
-            cluster[members] += _split(members, inside, threshold)
+    if nodes:
+        cluster += _parts(_Components.of(component, sizes, links), threshold, largest_split)
     cluster = _in_order(cluster)
     weak = (sizes > largest_split)[component] if nodes else np.zeros(0, bool)
     return Grouping(component, cluster, weak, _means(cluster, links))
@@ -78,25 +80,72 @@ def _in_order(labels: NDArray[np.integer]) -> Indices:
     return places[group]
 
 
-def _each(component: Indices, links: Links, sizes: Indices) -> Iterator[tuple[Indices, Links]]:
-    """The nodes of each component, ascending, and its links."""
-    nodes = np.argsort(component, kind="stable")
-    order = np.argsort(component[links.a], kind="stable")
-    ends = np.cumsum(sizes)
-    link_ends = np.cumsum(np.bincount(component[links.a], minlength=len(sizes)))
-    for end, size, last, amount in zip(ends, sizes, link_ends, np.diff(link_ends, prepend=0), strict=True):
-        some = order[last - amount : last]
-        yield nodes[end - size : end], Links(links.a[some], links.b[some], links.similarity[some])
+@dataclass(frozen=True, slots=True)
+class _Components:
+    """nodes: of all components, one after the other.  start, size: (c,) of each among these.
+
+    order: of the links, by component.  first, amount: (c,) of each among these.  a, b: (l,) which node of its
+    component each link is of, in that order.  similarity: (l,).
+    """
+
+    nodes: Indices
+    start: Indices
+    size: Indices
+    first: Indices
+    amount: Indices
+    a: Indices
+    b: Indices
+    similarity: Doubles
+
+    @classmethod
+    def of(cls, component: Indices, sizes: Indices, links: Links) -> _Components:
+        nodes = np.argsort(component, kind="stable")
+        start = np.cumsum(sizes) - sizes
+        place = np.empty(len(nodes), np.int64)
+        place[nodes] = np.arange(len(nodes)) - np.repeat(start, sizes)
+        order = np.argsort(component[links.a], kind="stable")
+        amount = np.bincount(component[links.a], minlength=len(sizes))
+        sides = (place[side[order]] for side in (links.a, links.b))
+        first = np.cumsum(amount) - amount
+        return cls(nodes, start, sizes, first, amount, *sides, links.similarity[order])
+
+    def distances(self, some: Indices, wide: int, unknown: float) -> Doubles:
+        """(c, wide, wide) of some components, which have no more nodes."""
+        found = np.full((len(some), wide, wide), unknown)
+        links = _ranges(self.first[some], self.amount[some])
+        which = np.repeat(np.arange(len(some)), self.amount[some])
+        a, b, distance = self.a[links], self.b[links], 1 - self.similarity[links]
+        found[which, a, b] = distance
+        found[which, b, a] = distance
+        return found
 
 
-def _split(members: Indices, links: Links, threshold: float) -> Indices:
-    """Group number of each member, 0 up, by average linkage cut at the threshold."""
-    size = len(members)
-    a, b = np.searchsorted(members, links.a), np.searchsorted(members, links.b)
-    distance = np.full(size * (size - 1) // 2, 1 - min(threshold, threshold / 2))
-    distance[a * (2 * size - a - 1) // 2 + b - a - 1] = 1 - links.similarity
-    labels: Indices = fcluster(linkage(distance, "average"), 1 - threshold, "distance").astype(np.int64) - 1
-    return labels
+def _parts(components: _Components, threshold: float, largest_split: int) -> Indices:
+    """(n,) the cluster of each node within its component, by average linkage cut at the threshold."""
+    parts = np.zeros(len(components.nodes), np.int64)
+    limit, unknown = 1 - threshold, 1 - min(threshold, threshold / 2)
+    size = components.size
+    small = np.flatnonzero((size > 2) & (size <= min(LARGEST, largest_split)))
+    wide = padded(size[small])
+    for width in np.unique(wide).tolist():
+        same = small[wide == width]
+        step = max(1, _MOST_NUMBERS // width**2)
+        for some in (same[at : at + step] for at in range(0, len(same), step)):
+            labels = cut(components.distances(some, width, unknown), size[some], limit)
+            there = np.arange(width) < size[some][:, None]
+            parts[components.nodes[_ranges(components.start[some], size[some])]] = labels[there]
+    for one in np.flatnonzero((size > max(2, LARGEST)) & (size <= largest_split)).tolist():
+        distance = components.distances(np.array([one]), int(size[one]), unknown)[0]
+        upper = distance[np.triu_indices(int(size[one]), 1)]
+        labels = fcluster(linkage(upper, "average"), limit, "distance").astype(np.int64) - 1
+        parts[components.nodes[components.start[one] :][: size[one]]] = labels
+    return parts
+
+
+def _ranges(start: Indices, count: Indices) -> Indices:
+    """start[i], start[i] + 1, ... count[i] of them, for each i."""
+    within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(start, count) + within
 
 
 def _means(cluster: Indices, links: Links) -> Doubles:

@@ -10,16 +10,15 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from dedup_runs import DIM, people_of
-from enrollment import ROOT
-from made_runs import HASHES, Photo, made_run
+from gallery_rows import people, spec
+from made_runs import Photo, made_run
 from s3server import S3, s3  # noqa: F401 - a fixture
 
 from frpipe.core.config import ExecutorChoice
@@ -28,7 +27,7 @@ from frpipe.gallery import lifecycle, shard_cache
 from frpipe.gallery.byte_ranges import Ranged
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
-from frpipe.gallery.spec import AES, GallerySpec
+from frpipe.gallery.spec import AES
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.remote_store import RemoteStore
@@ -43,7 +42,7 @@ from frpipe.runtime.local import LocalExecutor
 from frpipe.runtime.runtime import Runtime
 
 WORKERS, SHARDS, SHARD_ROWS = 3, 4, 25
-SPEC = GallerySpec(DIM, "e" * 64, "p" * 64, "d" * 64, rows_per_shard=SHARD_ROWS)
+ROOT = Path(__file__).resolve().parents[2]
 Count = Callable[[], int]
 
 
@@ -66,11 +65,11 @@ class ThreeCpus(Runtime):
 def gallery(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Gallery:  # noqa: F811
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    return _filled(Gallery.create(f"{s3.uri}/gallery", SPEC))
+    return _filled(Gallery.create(f"{s3.uri}/gallery", spec(rows_per_shard=SHARD_ROWS)))
 
 
 def _filled(gallery: Gallery) -> Gallery:
-    lifecycle.enroll(gallery, [people_of(0, SHARDS * SHARD_ROWS, 1)])
+    lifecycle.enroll(gallery, [people([f"p{number:03d}" for number in range(SHARDS * SHARD_ROWS)])])
     assert len(gallery.snapshot().version.shards) == SHARDS
     return gallery
 
@@ -121,7 +120,7 @@ def _bytes(gallery: Gallery) -> int:
 
 def _dedup(gallery: Gallery, out: Path, cache: NodeCache) -> Dedup:
     execution = DedupExecution(block_rows=SHARD_ROWS, kernel="fp32", cache=cache)
-    return Dedup(str(out), gallery=gallery.uri, threshold=0.8, execution=execution, runtime=ThreeCpus())
+    return Dedup(str(out), gallery=gallery.uri, threshold=0.5, execution=execution, runtime=ThreeCpus())
 
 
 def _content(out: Path) -> dict[str, bytes]:
@@ -169,12 +168,11 @@ def test_probes_are_searched_with_one_fetch_of_the_gallery(
 ) -> None:
     del gallery
     monkeypatch.setenv("FRPIPE_GALLERY_KEY", b64encode(b"k" * 32).decode())
-    spec = GallerySpec(16, *HASHES.values(), rows_per_shard=SHARD_ROWS)
-    spec = replace(spec, encryption=AES if encrypted else None)
+    own_spec = spec(rows_per_shard=SHARD_ROWS, encryption=AES if encrypted else None)
     photos = [
         Photo(f"photo-{number}", f"p{number:03d}", f"{number}") for number in range(SHARDS * SHARD_ROWS)
     ]
-    own = Gallery.create(f"{s3.uri}/own-{encrypted}", spec)
+    own = Gallery.create(f"{s3.uri}/own-{encrypted}", own_spec)
     lifecycle.enroll(own, [_templates(photos)])
     probes = made_run(tmp_path / "probes", photos)
     kept: list[bytes] = []
@@ -244,7 +242,7 @@ def test_a_file_that_is_cut_while_workers_read_it_costs_a_worker_and_no_answer(
 
 def test_what_a_killed_run_left_is_removed_by_the_next(gallery: Gallery, tmp_path: Path, place: Path) -> None:
     out, words = tmp_path / "out", [sys.executable, "jobs/dedup.py", "--gallery", gallery.uri]
-    words += ["--output", str(out), "--threshold", "0.8", "--block-rows", f"{SHARD_ROWS}"]
+    words += ["--output", str(out), "--threshold", "0.5", "--block-rows", f"{SHARD_ROWS}"]
     words += ["--cache-dir", str(place), "--executor", "local", "--workers", "1"]
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as job:
         end = time.monotonic() + 60

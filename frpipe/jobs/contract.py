@@ -249,5 +249,5 @@ def planned(job: Job[Any]) -> DryRun:
 def _with_costs(dry: DryRun, estimate: Estimate, runtime: Runtime, *, small: bool) -> DryRun:
     """The same dry run, with the executor named, and what the job would take."""
     executor = "local" if runtime.is_local(small=small) else "ray"
-    lines = (*dry.lines, f"executor   {runtime.described(small=small)}", estimate.line())
+    lines = (*dry.lines, f"executor   {runtime.described(small=small)}", *estimate.lines())
     return DryRun(lines, {**dry.facts, "executor": executor, "estimate": estimate.as_dict()})

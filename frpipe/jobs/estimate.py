@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,45 @@ WORKER_MB = 250.0
 _SHARE_OF_PRODUCTS = 0.85
 
 
+SCALES = (1, 8, 64)
+"""Numbers of workers that an estimate is made for, whatever there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What a job takes with so many workers, each with a CPU, on one node. memory_mb: of them all."""
+
+    workers: int
+    seconds: float | None
+    memory_mb: float
+    read_bytes: int
+
+    def text(self) -> str:
+        """For people."""
+        took = "time not known here" if self.seconds is None else f"about {clock(self.seconds)}"
+        return (
+            f"{counted(self.workers, 'workers')}: {took}, {self.memory_mb / 1000:,.1f} GB of memory, "
+            f"{self.read_bytes / 1e6:,.1f} MB read"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a job will take. None: not known here.
 
     seconds: with all workers at work.  memory_mb: of one worker.  read_bytes: from the storage, by all.
-    basis: what the time was measured on.
+    basis: what the time was measured on.  scales: with other numbers of workers, if they were on one node.
     """
 
     seconds: float | None = None
     memory_mb: float | None = None
     read_bytes: int | None = None
     basis: str = ""
+    scales: tuple[Scale, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The estimate for people."""
+        return [self.line(), *(f"           {scale.text()}" for scale in self.scales)]
 
     def line(self) -> str:
         """The estimate for people, in a line of a dry run."""
@@ -57,20 +85,41 @@ class Estimate:
         return asdict(self)
 
 
-def comparing(
-    pairs: int, dim: int, workers: int, *, kernel: Choice, memory_mb: float, read_bytes: int
-) -> Estimate:
-    """The estimate of a job that compares vectors of `dim` numbers.
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """A job that compares vectors of `dim` numbers. tickets: what can be done at once, of about one size.
 
-    kernel: its trial, if there was one, stands for all; else only the speed of float32 is measured.
+    memory_mb: of a worker, beside its libraries.  read: bytes, by the number of workers.
     """
-    if kernel.ns is not None:
-        took = pairs * kernel.ns / 1e9 / max(1, workers)
-        return Estimate(took, WORKER_MB + memory_mb, read_bytes, "measured on a sample")
-    exact = kernel.name == "fp32"
-    seconds = pairs / (_products_per_s(dim) * _SHARE_OF_PRODUCTS * max(1, workers)) if exact else None
-    basis = "measured on one product of matrices" if exact else ""
-    return Estimate(seconds, WORKER_MB + memory_mb, read_bytes, basis)
+
+    pairs: int
+    dim: int
+    tickets: int
+    memory_mb: float
+    read: Callable[[int], int]
+
+    def estimate(self, workers: int, kernel: Choice) -> Estimate:
+        """What it takes. kernel: its trial, if there was one; else only the speed of float32 is measured."""
+        if kernel.ns is not None:
+            return self.at(workers, kernel.ns, "measured on a sample")
+        if kernel.name == "fp32":
+            ns = 1e9 / (_products_per_s(self.dim) * _SHARE_OF_PRODUCTS)
+            return self.at(workers, ns, "measured on one product of matrices")
+        return self.at(workers, None, "")
+
+    def at(self, workers: int, ns: float | None, basis: str) -> Estimate:
+        """The same of a measured time. ns: of a comparison, by one worker."""
+        scales = tuple(self._scale(some, ns) for some in SCALES)
+        own = self._scale(max(1, workers), ns)
+        return Estimate(own.seconds, WORKER_MB + self.memory_mb, own.read_bytes, basis, scales)
+
+    def _scale(self, workers: int, ns: float | None) -> Scale:
+        tickets = max(1, self.tickets)
+        # The last of them are at work while others have nothing to do.
+        turns = math.ceil(tickets / workers) / tickets
+        seconds = None if ns is None else self.pairs * ns / 1e9 * turns
+        memory = min(workers, tickets) * (WORKER_MB + self.memory_mb)
+        return Scale(workers, seconds, memory, self.read(min(workers, tickets)))
 
 
 def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, memory_mb: float) -> Estimate:

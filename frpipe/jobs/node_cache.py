@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,29 @@ class NodeCache:
             return first // side, second // side, first, second
 
         return dict(sorted(units.items(), key=place))
+
+    def read_by_units(self, gallery: str, size: int, units: int, workers: int, held: int) -> int:
+        """Bytes that a node fetches where each unit needs all of a gallery. held: bytes by each worker."""
+        if uris.is_local(gallery):
+            return size
+        kept = min(size, self.bytes_of(gallery))
+        own = min(size - kept, held)
+        return kept + workers * own + units * (size - kept - own)
+
+    def read_by_pairs(self, source: Source, units: int, workers: int, block: int) -> int:
+        """Bytes that a node reads where each unit needs two blocks, of which a worker keeps one.
+
+        block: bytes of one, where the source has no sizes.
+        """
+        most, sizes = self.bytes_of(source.gallery), source.sizes
+        if source.gallery is not None and (uris.is_local(source.gallery) or sum(sizes) <= most):
+            return sum(sizes)
+        block = max(sizes, default=block)
+        side = most // (2 * max(1, block))
+        if side < 1:
+            return (units + workers) * block
+        squares = math.ceil(len(sizes) / side)
+        return squares * (squares + 1) * side * block
 
     @contextmanager
     def opened(self, gallery: str | None, executor: Executor) -> Iterator[CacheSpec | None]:

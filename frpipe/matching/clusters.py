@@ -24,6 +24,8 @@ from frpipe.matching.kernel import Doubles, Indices
 
 # The distances of a component are held as a whole: 32 MB for so many, and half of it once more.
 LARGEST_SPLIT = 2000
+# Links that are collected before they are reduced to the best of each two nodes.
+_FRESH_LINKS = 1 << 20
 # Distances of components that are split at once.
 _MOST_NUMBERS = 1 << 22
 
@@ -39,12 +41,40 @@ class Links:
     @classmethod
     def best_of(cls, a: Indices, b: Indices, similarity: Doubles) -> Links:
         """Reduce pairs in any order, with repeats, to the best of each; sorted by a, then b."""
-        low, high = np.minimum(a, b), np.maximum(a, b)
-        order = np.lexsort((-similarity, high, low))
-        low, high, similarity = low[order], high[order], similarity[order]
-        first = np.ones(len(low), bool)
-        first[1:] = (np.diff(low) != 0) | (np.diff(high) != 0)
-        return cls(low[first], high[first], similarity[first])
+        nodes = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
+        found = BestLinks(nodes)
+        found.add(a, b, similarity)
+        return found.links()
+
+
+class BestLinks:
+    """Links of pairs that come some at a time, with repeats: 16 bytes for each two nodes that are linked."""
+
+    def __init__(self, nodes: int) -> None:
+        self._nodes = nodes
+        self._pairs = [np.zeros(0, np.int64)]
+        self._similarity = [np.zeros(0)]
+        self._fresh = 0
+
+    def add(self, a: Indices, b: Indices, similarity: Doubles) -> None:
+        """Add pairs of nodes. A pair is kept as one number: the smaller times all nodes, plus the larger."""
+        self._pairs.append(np.minimum(a, b) * self._nodes + np.maximum(a, b))
+        self._similarity.append(similarity)
+        self._fresh += len(a)
+        if self._fresh > max(_FRESH_LINKS, len(self._pairs[0])):
+            self._reduce()
+
+    def links(self) -> Links:
+        """The best of each two nodes, sorted."""
+        self._reduce()
+        low, high = np.divmod(self._pairs[0], max(1, self._nodes))
+        return Links(low, high, self._similarity[0])
+
+    def _reduce(self) -> None:
+        pairs, similarity = np.concatenate(self._pairs), np.concatenate(self._similarity)
+        order = np.lexsort((-similarity, pairs))
+        order = order[np.diff(pairs[order], prepend=-1) != 0]
+        self._pairs, self._similarity, self._fresh = [pairs[order]], [similarity[order]], 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +135,9 @@ class _Components:
         place[nodes] = np.arange(len(nodes)) - np.repeat(start, sizes)
         order = np.argsort(component[links.a], kind="stable")
         amount = np.bincount(component[links.a], minlength=len(sizes))
-        sides = (place[side[order]] for side in (links.a, links.b))
+        a, b = (place[side[order]] for side in (links.a, links.b))
         first = np.cumsum(amount) - amount
-        return cls(nodes, start, sizes, first, amount, *sides, links.similarity[order])
+        return cls(nodes, start, sizes, first, amount, a, b, links.similarity[order])
 
     def distances(self, some: Indices, wide: int, unknown: float) -> Doubles:
         """(c, wide, wide) of some components, which have no more nodes."""

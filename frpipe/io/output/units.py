@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -11,7 +13,9 @@ from frpipe.core.errors import FileDamaged
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, part_file, part_name, part_number, to_parquet
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.whole_file import as_table, read_whole
+from frpipe.io.storage.whole_file import as_table, batches, read_whole
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,20 @@ class Units:
 
         None where it is damaged, and has been withdrawn.
         """
+        return self.use_own(unit, as_table)
+
+    def use_own(self, unit: int, use: Callable[[bytes], T]) -> T | None:
+        """What `use` makes of the bytes of a unit, as `read_own`; called again for a second read."""
         try:
-            return read_whole(*self._place(unit), as_table)
+            return read_whole(*self._place(unit), use)
         except FileDamaged:
             run.refuse_sealed(self.folder)
             self.folder.delete(self._name(unit))
             return None
+
+    def use(self, unit: int, use: Callable[[bytes], T]) -> T:
+        """What `use` makes of the bytes of a published unit of an unfinished run. Raises as `read`."""
+        return read_whole(*self._place(unit), use)
 
     def tables(self) -> Iterator[pa.Table]:
         """All published units, in their order."""
@@ -62,7 +74,7 @@ class Units:
 
     def _lister(self, unit: int) -> Callable[[bytes], PartFile]:
         def listed(data: bytes) -> PartFile:
-            as_table(data)
+            deque(batches(data), maxlen=0)
             return part_file(self._name(unit), data)
 
         return listed

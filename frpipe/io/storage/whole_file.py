@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from frpipe.io.storage.folder import Folder
 
 T = TypeVar("T")
 _READS = 2
+_BATCH_ROWS = 65_536
 # What libraries raise for bytes that they cannot make sense of.
 _SENSELESS = (pa.ArrowException, OSError, ValueError)
 
@@ -92,6 +93,22 @@ def as_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     Raises OutputError where it lacks a column; else what Arrow does.
     """
     return _columns(pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True), columns)
+
+
+def batches(data: bytes, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Parse a Parquet file some rows at a time, as `as_table`; what has passed is not held."""
+    file, rows = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True), 0
+    for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+        rows += batch.num_rows
+        yield batch
+    # As in `_columns`.
+    if rows != file.metadata.num_rows:
+        raise pa.ArrowInvalid("the pages do not hold the rows that the file says")
+
+
+def rows_in(data: bytes) -> int:
+    """How many rows a Parquet file has, the checksum of every page compared."""
+    return sum(batch.num_rows for batch in batches(data))
 
 
 def read_columns(

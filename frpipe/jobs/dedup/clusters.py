@@ -9,26 +9,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.io.storage.whole_file import batches
 from frpipe.jobs.dedup.schema import CLUSTER_SCHEMA
-from frpipe.matching.clusters import Grouping, Links, fresh_id, grouped, inherited
+from frpipe.matching.clusters import BestLinks, Grouping, Links, fresh_id, grouped, inherited
 from frpipe.matching.kernel import Indices
 
+_FRESH_IDS = 1 << 18
 _NEVER = np.iinfo(np.int64).max
 
 
+LINK_COLUMNS = ["subject_a", "subject_b", "similarity"]
+"""Columns of pairs that clusters are made of."""
+
+
 def clusters_of(
-    pairs: Sequence[pa.Table],
+    subjects: pa.StringArray,
+    links: Links,
     facts: Iterable[pa.Table],
     threshold: float,
     before: Mapping[str, Sequence[str]],
 ) -> pa.Table:
     """A row for each subject of the pairs; clusters in the order of their smallest ids.
 
-    facts: subject_id, quality, enrolled_at of all templates.  before: the subjects of each cluster of the
-    night before, whose ids go on.
+    subjects: of the pairs, sorted.  links: of their numbers.  facts: subject_id, quality, enrolled_at of all
+    templates.  before: the subjects of each cluster of the night before, whose ids go on.
     """
-    subjects = _subjects(pairs)
-    grouping = grouped(len(subjects), _links(pairs, subjects), threshold)
+    grouping = grouped(len(subjects), links, threshold)
     quality, enrolled = _best(subjects, facts)
     order = np.lexsort((np.arange(len(subjects)), grouping.cluster))
     names = subjects.to_pylist()
@@ -47,22 +53,56 @@ def clusters_of(
     return pa.table(columns, schema=CLUSTER_SCHEMA).take(pa.array(order))
 
 
-def _subjects(pairs: Sequence[pa.Table]) -> pa.StringArray:
-    """All ids, sorted."""
-    chunks = [table[name].unique() for table in pairs for name in ("subject_a", "subject_b")]
-    return pa.chunked_array(chunks, pa.string()).unique().sort()
+class Subjects:
+    """All ids of pairs that come some at a time, each once."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pa.Array] = []
+        self._fresh = self._known = 0
+
+    def add(self, ids: pa.Array | pa.ChunkedArray) -> None:
+        """Add some ids, with repeats."""
+        ids = ids.unique()
+        self._chunks.append(ids)
+        self._fresh += len(ids)
+        if self._fresh > max(_FRESH_IDS, self._known):
+            self._reduce()
+
+    def sorted(self) -> pa.StringArray:
+        """All of them."""
+        self._reduce()
+        return self._chunks[0].sort()
+
+    def _reduce(self) -> None:
+        found = pa.chunked_array(self._chunks, pa.string()).unique()
+        self._chunks, self._fresh, self._known = [found], 0, len(found)
 
 
-def _links(pairs: Sequence[pa.Table], subjects: pa.StringArray) -> Links:
-    sides = [
-        np.concatenate([np.zeros(0, np.int64), *(_numbers(table[name], subjects) for table in pairs)])
-        for name in ("subject_a", "subject_b")
-    ]
-    scores = [np.zeros(0), *(table["similarity"].to_numpy() for table in pairs)]
-    return Links.best_of(sides[0], sides[1], np.concatenate(scores))
+def subjects_in(data: bytes) -> pa.StringArray:
+    """The ids of a file of pairs, each once."""
+    found = Subjects()
+    # All columns, for their checksums.
+    for batch in batches(data):
+        for side in LINK_COLUMNS[:2]:
+            found.add(batch.column(side))
+    return found.sorted()
 
 
-def _numbers(column: pa.ChunkedArray, subjects: pa.StringArray) -> Indices:
+def links_in(data: bytes, subjects: pa.StringArray) -> Links:
+    """The best links of a file of pairs, by numbers of subjects."""
+    return links_of(batches(data, LINK_COLUMNS), subjects)
+
+
+def links_of(pairs: Iterable[pa.RecordBatch | pa.Table], subjects: pa.StringArray) -> Links:
+    """The best links of pairs that come some at a time, by numbers of subjects."""
+    found = BestLinks(len(subjects))
+    for some in pairs:
+        a, b = (_numbers(some.column(side), subjects) for side in LINK_COLUMNS[:2])
+        found.add(a, b, some.column(LINK_COLUMNS[2]).to_numpy())
+    return found.links()
+
+
+def _numbers(column: pa.Array | pa.ChunkedArray, subjects: pa.StringArray) -> Indices:
     found: Indices = pc.index_in(column, value_set=subjects).to_numpy().astype(np.int64)
     return found
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
@@ -24,16 +25,17 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import rows_in
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dedup.blocks import Counts, Rule, too_many
-from frpipe.jobs.dedup.clusters import clusters_of
+from frpipe.jobs.dedup.clusters import Subjects, clusters_of, links_in, subjects_in
 from frpipe.jobs.dedup.report import report_of, report_text, since_text, source_text
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.estimate import Estimate, comparing
+from frpipe.jobs.estimate import Comparing, Estimate
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.matching.choice import (
@@ -45,8 +47,10 @@ from frpipe.matching.choice import (
     choose,
     named,
     spread,
+    timed,
     worth_a_look,
 )
+from frpipe.matching.clusters import BestLinks
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -54,24 +58,40 @@ from frpipe.runtime.runtime import LOCAL_COMPARISONS
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundUnit:
+    """What a file of pairs holds; the pairs themselves are not kept."""
+
+    counts: Counts
+    rows: int
+    subjects: pa.StringArray
+
+    @classmethod
+    def of(cls, data: bytes) -> FoundUnit:
+        schema, facts = pq.read_schema(pa.BufferReader(data)), pq.read_metadata(pa.BufferReader(data))
+        return cls(Counts.of(schema.empty_table()), facts.num_rows, subjects_in(data))
+
+
 @dataclass
 class Found:
-    """What all units found. carried: pairs that come from an older result.  tables: their pairs."""
+    """What all units found. carried: pairs that come from an older result.  rows: of all files."""
 
     counts: Counts = field(default_factory=Counts)
     carried: int = 0
-    tables: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    subjects: Subjects = field(default_factory=Subjects)
 
-    def add(self, table: pa.Table, *, carried: bool) -> None:
+    def add(self, unit: FoundUnit, *, carried: bool) -> None:
         """Add a unit."""
-        self.counts.add(Counts.of(table))
-        self.carried += table.num_rows if carried else 0
-        self.tables.append(table.select(["subject_a", "subject_b", "similarity"]))
+        self.counts.add(unit.counts)
+        self.rows += unit.rows
+        self.carried += unit.rows if carried else 0
+        self.subjects.add(unit.subjects)
 
     def check(self, products: int) -> None:
         """Raise InvariantError unless each pair was compared once, and each pair found is published."""
         counts = self.counts
-        if (counts.compared, counts.pairs) != (products, sum(table.num_rows for table in self.tables)):
+        if (counts.compared, counts.pairs) != (products, self.rows):
             raise InvariantError(
                 f"{counted(counts.compared, 'pairs were')} compared and {products:,} should be",
                 "keep the output and report this",
@@ -151,7 +171,7 @@ class DedupPlan(Plan[Found]):
 
     def work(self, out: Folder, executor: Executor) -> int:
         units = Units(out, PAIRS)
-        done = {unit: found.num_rows for unit in units.done() if (found := units.read_own(unit)) is not None}
+        done = {unit: rows for unit in units.done() if (rows := units.use_own(unit, rows_in)) is not None}
         pending = {unit: blocks for unit, blocks in self.units.items() if unit not in done}
         if done and pending:
             self.say(f"{len(self.units) - len(pending):,} of {len(self.units):,} units are done already")
@@ -177,22 +197,27 @@ class DedupPlan(Plan[Found]):
         return len(pending)
 
     def read_back(self, out: Folder) -> tuple[Found, int]:
-        """All counts, how many pairs were carried over, and of all pairs what clusters are made of."""
+        """All counts, how many pairs were carried over, and whose they are."""
         units, found, damaged = Units(out, PAIRS), Found(), 0
         for unit in sorted(units.done()):
-            table = units.read_own(unit)
-            if table is None:
+            one = units.use_own(unit, FoundUnit.of)
+            if one is None:
                 damaged += 1
             else:
-                found.add(table, carried=unit not in self.units)
+                found.add(one, carried=unit not in self.units)
         return found, damaged
 
     def publish(self, out: Folder, found: Found, launch: Launch) -> ReportResult:
         found.check(self.products)
         facts = {**self._facts, "carried_pairs": found.carried, "output": out.uri}
         before = self.before.clusters() if self.before else {}
-        clusters = clusters_of(found.tables, self.source.facts(), self.limit.similarity, before)
-        listed = [*Units(out, PAIRS).files(), self._write(out, clusters)]
+        units, subjects = Units(out, PAIRS), found.subjects.sorted()
+        links = BestLinks(len(subjects))
+        for unit in sorted(units.done()):
+            some = units.use(unit, partial(links_in, subjects=subjects))
+            links.add(some.a, some.b, some.similarity)
+        clusters = clusters_of(subjects, links.links(), self.source.facts(), self.limit.similarity, before)
+        listed = [*units.files(), self._write(out, clusters)]
         facts |= {
             "kernel": self.choice.name,
             "kernel_reason": self.choice.why,
@@ -225,25 +250,32 @@ class DedupPlan(Plan[Found]):
         """The kernel, on a sample of the first block and the last."""
         if not worth_a_look(self.kernel, self.products):
             return named(self.kernel)
+        return choose(self.kernel, *self._trial())
+
+    def estimate(self) -> Estimate:
+        block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))
+        units = max(1, len(self.units))
+        work = Comparing(
+            self.products,
+            self.spec.dim,
+            units,
+            2 * block / 1e6,
+            lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
+        )
+        choice = self.choice
+        if choice.ns is None and worth_a_look("auto", self.products):
+            choice = timed(choice, *self._trial())
+        return work.estimate(self.pool.workers, choice)
+
+    def _trial(self) -> tuple[Sample, Task]:
+        """A sample of the first block and the last, and what is looked for in it."""
         ends = sorted({0, len(self.source.blocks) - 1})
         rows = [self.source.block(number).vectors for number in ends]
         each = SAMPLE_ROWS // len(rows)
         sample = Sample(
             np.concatenate([spread(some, each) for some in rows]), spread(rows[0][1::2], SAMPLE_PROBES)
         )
-        block = max(map(len, rows))
-        return choose(self.kernel, sample, Task(self.source.rows, None, self.limit.similarity, block))
-
-    def estimate(self) -> Estimate:
-        block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))
-        return comparing(
-            self.products,
-            self.spec.dim,
-            min(self.pool.workers, max(1, len(self.units))),
-            kernel=self.choice,
-            memory_mb=2 * block / 1e6,
-            read_bytes=len(self.units) * block,
-        )
+        return sample, Task(self.source.rows, None, self.limit.similarity, max(map(len, rows)))
 
     @property
     def _facts(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup import report as dedup_report
 from frpipe.jobs.dedup.blocks import Counts
-from frpipe.jobs.dedup.clusters import clusters_of
+from frpipe.jobs.dedup.clusters import LINK_COLUMNS, Subjects, clusters_of, links_of
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS
 from frpipe.jobs.dedup.worker import PAIRS
@@ -217,17 +217,21 @@ class _Duplicates(_Result):
     def strike(self, check: Callable[[], None]) -> None:
         """Make the clusters anew from the pairs that are left; they keep their ids."""
         report = self.report()
-        counts, pairs = Counts(), []
+        counts, pairs, subjects = Counts(), [], Subjects()
         for table in self.rewritten(check):
             counts.add(Counts.of(table))
-            pairs.append(table.select(["subject_a", "subject_b", "similarity"]))
+            pairs.append(table.select(LINK_COLUMNS))
+            for side in LINK_COLUMNS[:2]:
+                subjects.add(table[side])
         old = self.read(CLUSTERS)
         rest = without(self.ids, old)
         before: dict[str, list[str]] = {}
         for cluster, who in zip(rest["cluster_id"].to_pylist(), rest["subject_id"].to_pylist(), strict=True):
             before.setdefault(cluster, []).append(who)
         threshold = report["threshold"]["similarity"]
-        clusters = clusters_of(pairs, [rest.select(_FACTS)], threshold, before)
+        linked = subjects.sorted()
+        links = links_of(pairs, linked)
+        clusters = clusters_of(linked, links, [rest.select(_FACTS)], threshold, before)
         check()
         metadata = {k.decode(): v.decode() for k, v in (old.schema.metadata or {}).items()}
         self.out.write(CLUSTERS, to_parquet(clusters.replace_schema_metadata(None), metadata))

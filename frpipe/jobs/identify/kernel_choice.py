@@ -18,6 +18,7 @@ from frpipe.matching.choice import (
     choose,
     named,
     spread,
+    timed,
     worth_a_look,
 )
 from frpipe.matching.kernel import Floats
@@ -44,6 +45,14 @@ def chosen(spec: SearchSpec, probes: tuple[Features, Sequence[int]], shape: Shap
         return named(spec.kernel)
     sample = Sample(_rows(spec), _probes(*probes))
     return choose(spec.kernel, sample, Task(shape.rows, spec.k, spec.at_least, shape.uses))
+
+
+def tried(spec: SearchSpec, choice: Choice, probes: tuple[Features, Sequence[int]], shape: Shape) -> Choice:
+    """A kernel that was named, with the time of a comparison on a sample, where it is worth that."""
+    if not worth_a_look("auto", shape.probes * shape.rows):
+        return choice
+    sample = Sample(_rows(spec), _probes(*probes))
+    return timed(choice, sample, Task(shape.rows, spec.k, spec.at_least, shape.uses))
 
 
 def _rows(spec: SearchSpec) -> Floats:

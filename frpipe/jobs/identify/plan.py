@@ -18,9 +18,9 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.estimate import Estimate, bytes_below, comparing
+from frpipe.jobs.estimate import SCALES, Comparing, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.identify.kernel_choice import Shape, chosen
+from frpipe.jobs.identify.kernel_choice import Shape, chosen, tried
 from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
@@ -177,15 +177,30 @@ class IdentifyPlan(Plan[ProbeCounts]):
         largest = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
         dim = self.search_plan.gallery.spec.dim
         candidates = largest * min(spec.k, view.subjects) * _CANDIDATE_BYTES
-        shards = sum(shard.bytes for shard in view.shards)
-        return comparing(
+        size = sum(shard.bytes for shard in view.shards)
+        gallery, units = self.search_plan.gallery, max(1, len(self.units))
+        # Of an encrypted gallery the driver reads all, to count the people.
+        own = bytes_below(self.source.folder, "faces") + (size if gallery.spec.encryption else 0)
+        # Fewer units than workers are shared out by shards.
+        cut = spec.score != "mean" and len(self.units) < SCALES[-1]
+        work = Comparing(
             faces * view.rows,
             dim,
-            min(self.pool.workers, max(1, len(self.units))),
-            kernel=self.choice,
-            memory_mb=(candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
-            read_bytes=len(self.units) * shards + bytes_below(self.source.folder, "faces"),
+            units * max(1, len(view.shards)) if cut else units,
+            (candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
+            lambda workers: (
+                own + self.cache.read_by_units(gallery.uri, size, units, workers, spec.hold_mb << 20)
+            ),
         )
+        if self.choice.ns is None:
+            return work.estimate(self.pool.workers, replace(self.choice, ns=self._sampled().ns))
+        return work.estimate(self.pool.workers, self.choice)
+
+    def _sampled(self) -> Choice:
+        """The kernel that was named, tried on a sample."""
+        parts = [part for unit in self.units for part in unit]
+        shape = Shape(self.search_plan.search_view.rows, self.source.faces, self.source.faces)
+        return tried(self.search_plan.spec, self.choice, (self.source.features, parts), shape)
 
     def _chosen(self) -> Choice:
         """The kernel, on a sample; what a row costs in the form of one is shared by the units of a worker."""

@@ -22,8 +22,8 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.estimate import Estimate, comparing
-from frpipe.jobs.evaluate.all_pairs.blocks import Counting
+from frpipe.jobs.estimate import Comparing, Estimate
+from frpipe.jobs.evaluate.all_pairs.blocks import Counting, measured_ns
 from frpipe.jobs.evaluate.all_pairs.comparison_counts import ComparisonCounts
 from frpipe.jobs.evaluate.all_pairs.evaluation import evaluation_of
 from frpipe.jobs.evaluate.all_pairs.report import AllPairsResult
@@ -34,7 +34,6 @@ from frpipe.jobs.evaluate.output import MetricsOutput
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.matching.blas import Blas
-from frpipe.matching.choice import named
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -200,14 +199,16 @@ class AllPairsPlan(Plan[Totals]):
 
     def estimate(self) -> Estimate:
         block = 4 * self.spec.dim * self.counts.templates // max(1, len(self.source.blocks))
-        return comparing(
+        units = max(1, len(self.units))
+        work = Comparing(
             self.comparisons,
             self.spec.dim,
-            min(self.pool.workers, max(1, len(self.units))),
-            kernel=named("fp32"),
-            memory_mb=2 * block / 1e6,
-            read_bytes=len(self.units) * block,
+            units,
+            2 * block / 1e6,
+            lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
         )
+        ns = measured_ns(self.spec.dim, Counting(self.thresholds, self.counts.labels))
+        return work.at(self.pool.workers, ns, "measured on random vectors")
 
     @property
     def _metadata(self) -> dict[str, str]:

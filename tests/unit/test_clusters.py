@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frpipe.matching.clusters import Grouping, Links, fresh_id, grouped, inherited
+from frpipe.matching import clusters
+from frpipe.matching.clusters import BestLinks, Grouping, Links, fresh_id, grouped, inherited
 
 THRESHOLD = 0.4
 
@@ -87,6 +88,21 @@ def test_the_order_of_pairs_does_not_matter_and_clusters_lie_in_components(
     components = _sets(one.component)
     assert all(any(cluster <= whole for whole in components) for cluster in _sets(one.cluster))
     assert _sets(one.component) == _components(nodes, pairs)
+
+
+def test_links_that_come_some_at_a_time_are_the_best_of_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_FRESH_LINKS", 50)
+    rng = np.random.default_rng(1)
+    a, b, similarity = rng.integers(0, 30, 900), rng.integers(30, 60, 900), rng.random(900)
+    found = BestLinks(60)
+    for some in np.array_split(np.arange(900), 17):
+        found.add(b[some], a[some], similarity[some])
+    links, best = found.links(), dict[tuple[int, int], float]()
+    for key, score in zip(zip(a.tolist(), b.tolist(), strict=True), similarity.tolist(), strict=True):
+        best[key] = max(score, best.get(key, 0.0))
+    pairs = list(zip(links.a.tolist(), links.b.tolist(), strict=True))
+    assert pairs == sorted(best)
+    assert links.similarity.tolist() == [best[pair] for pair in pairs]
 
 
 def _components(nodes: int, pairs: list[tuple[int, int, float]]) -> set[frozenset[int]]:

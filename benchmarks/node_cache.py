@@ -1,0 +1,118 @@
+"""Bytes that a job fetches of a gallery in an object store, with the cache of a node and without.
+
+    python benchmarks/node_cache.py --store s3://bucket/prefix
+
+Makes a gallery below the prefix, and finds its duplicates with 1, 2 and 4 worker processes of this machine.
+Bytes are those of shards, and of ranges of them, that all processes asked the store for, as multiples of the
+gallery. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from frpipe.core.config import ExecutorChoice
+from frpipe.gallery import lifecycle
+from frpipe.gallery.byte_ranges import Ranged
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.schema import vector_array
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.storage.remote_store import RemoteStore
+from frpipe.jobs.dedup.job import Dedup, DedupExecution
+from frpipe.jobs.node_cache import NodeCache
+from frpipe.runtime.allocation import Node
+from frpipe.runtime.executor import Executor
+from frpipe.runtime.local import LocalExecutor
+from frpipe.runtime.runtime import Runtime
+
+_WORKERS = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class _Processes(Runtime):
+    """Worker processes of this machine, however many CPUs it has."""
+
+    choice: ExecutorChoice = "local"
+    cpus: int = 1
+
+    @contextmanager
+    def open(self, *, small: bool) -> Iterator[Executor]:
+        yield LocalExecutor(self.nodes(small=small))
+
+    def nodes(self, *, small: bool) -> list[Node]:
+        return [Node(self.cpus)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", required=True, metavar="URI")
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=2000, help="of a shard")
+    parser.add_argument("--dim", type=int, default=128)
+    options = parser.parse_args()
+    gallery = _made(options)
+    size = sum(ref.bytes for ref in gallery.snapshot().version.shards)
+    found = {}
+    with tempfile.TemporaryDirectory() as place, _counted(Path(place) / "log") as log:
+        for cache_mb in (0, size * 5 // 8 >> 20, 32_768):
+            for workers in _WORKERS:
+                log.write_text("")
+                execution = DedupExecution(None, "fp32", options.rows, cache=NodeCache(cache_mb, place))
+                runtime, out = _Processes(cpus=workers), f"{place}/{cache_mb}-{workers}"
+                Dedup(out, gallery=gallery.uri, threshold=0.9, execution=execution, runtime=runtime).run()
+                ratio = sum(map(int, log.read_text().split())) / size
+                found[f"{cache_mb} MB, {workers} workers"] = round(ratio, 2)
+                print(f"cache {cache_mb:>6,} MB  {workers} workers  {ratio:6.2f} x the gallery", flush=True)
+    print(json.dumps({"gallery_mb": round(size / 1e6, 1), "fetched": found}))
+
+
+def _made(options: argparse.Namespace) -> Gallery:
+    gallery = Gallery.create(
+        f"{options.store}/gallery-{os.getpid()}",
+        GallerySpec(options.dim, "e" * 64, "p" * 64, "d" * 64, rows_per_shard=options.rows),
+    )
+    count = options.shards * options.rows
+    vectors = np.random.default_rng(0).standard_normal((count, options.dim), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = [f"p{number:07d}" for number in range(count)]
+    rows = {"subject_id": ids, "face_id": ids, "embedding": vector_array(vectors)}
+    lifecycle.enroll(gallery, [pa.table(rows)])
+    return gallery
+
+
+@contextmanager
+def _counted(log: Path) -> Iterator[Path]:
+    """Have this process, and those that it forks, write down how many bytes they ask for."""
+    read, ranged = RemoteStore.read, Ranged.read
+
+    def count(data: bytes) -> bytes:
+        with log.open("a") as file:
+            file.write(f"{len(data)}\n")
+        return data
+
+    def whole(store: RemoteStore, name: str) -> bytes:
+        data = read(store, name)
+        return count(data) if name.startswith("shards/") else data
+
+    RemoteStore.read = whole  # type: ignore[method-assign]
+    Ranged.read = lambda file, offset, size: count(ranged(file, offset, size))  # type: ignore[method-assign]
+    try:
+        yield log
+    finally:
+        RemoteStore.read, Ranged.read = read, ranged  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()

@@ -177,8 +177,8 @@ class _Crew:
                     rows = self._heard(worker)
                     if rows is not None:
                         done += 1
-                        for row in rows:
-                            self.in_hand.pop(row.get("part"), None)
+                        for part in [row["part"] for row in rows if "part" in row]:
+                            self.in_hand.pop(part, None)
                         yield from rows
         finally:
             with stop.held():

@@ -13,7 +13,7 @@ import numpy as np
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
-from frpipe.evaluation.cards import CONFIDENCE, threshold_card
+from frpipe.evaluation.cards import CONFIDENCE, Strangers, threshold_card
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.pairs import PairTrials
 from frpipe.evaluation.presentations import PadTrials
@@ -30,9 +30,6 @@ from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
 from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.evaluate.systems import System, Trials, compared, named, worst_pictures
 from frpipe.jobs.output_place import output_place, refuse_relative
-from frpipe.metrics.curve import Curve
-from frpipe.metrics.identification import roc as search_roc
-from frpipe.metrics.verification import roc
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
 
@@ -141,14 +138,16 @@ class IdentificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/identify.py.
 
     enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  quality: measures
-    of the probes.  `run` raises OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is
-    made of.
+    of the probes.  rank: within which a mate counts as found.  galleries: sizes of smaller galleries.  `run`
+    raises OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is made of.
     """
 
     asked: Asked
     enrolled: str | None = None
     say: Say = lambda _: None
     quality: Sequence[QualityMeasure] = ()
+    rank: int = 1
+    galleries: Sequence[int] = ()
 
     @property
     def runtime(self) -> Runtime:
@@ -159,6 +158,8 @@ class IdentificationMetrics(Startable[ReportResult]):
         """The output folder, if what was asked makes sense."""
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
+        if self.rank < 1 or any(size < 1 for size in self.galleries):
+            raise ConfigError("ranks and galleries count from 1", "for example --rank 5 --galleries 1000")
         return evaluation_place(self.asked)
 
     def ended(self, out: Folder) -> ReportResult | None:
@@ -180,14 +181,17 @@ class IdentificationMetrics(Startable[ReportResult]):
         results = [SearchResults.open(uri, self.asked.by, self.enrolled, self.quality) for uri in uris]
 
         def evaluated(name: str, found: SearchResults) -> System:
-            return _search_system(name, found, self.asked, self.quality)
+            return _search_system(name, found, self)
 
         return EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
 
     @property
     def _task(self) -> dict[str, Any]:
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
-        return {"task": "identification", "enrolled": enrolled, **_quality(self.quality)}
+        # Named where they are asked for alone: an output of before is found complete.
+        more: dict[str, Any] = {"rank": self.rank} if self.rank != 1 else {}
+        more |= {"galleries": sorted({*self.galleries})} if self.galleries else {}
+        return {"task": "identification", "enrolled": enrolled, **_quality(self.quality), **more}
 
 
 @dataclass
@@ -337,18 +341,20 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
     return trials.some(~mask), trials.some(mask)
 
 
-def _search_system(
-    name: str, found: SearchResults, asked: Asked, quality: Sequence[QualityMeasure]
-) -> System:
-    own = () if found.threshold is None else (found.threshold,)
+def _search_system(name: str, found: SearchResults, job: IdentificationMetrics) -> System:
+    own, asked = () if found.threshold is None else (found.threshold,), job.asked
+    trials = found.trials.ranked(job.rank)
     question = IdentificationQuestion(
         each_once(*own, *asked.thresholds),
-        each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
+        each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(trials.done_strangers))),
         listed=found.listed,
-        quality=quality,
+        quality=job.quality,
+        rank=job.rank,
+        galleries=job.galleries,
+        least=found.least,
     )
-    evaluation = question.answer(name, found.trials, found.provenance, found.warnings)
-    return System(evaluation, found.trials, question.estimates(), found.features)
+    evaluation = question.answer(name, trials, found.provenance, found.warnings)
+    return System(evaluation, trials, question.estimates(), found.features)
 
 
 def each_once(*numbers: float) -> tuple[float, ...]:
@@ -358,17 +364,14 @@ def each_once(*numbers: float) -> tuple[float, ...]:
 def _cards(asked: Asked, systems: Sequence[System], created: datetime) -> dict[str, ThresholdCard]:
     found = {}
     for system in systems if asked.cards else ():
-        curve = _curve(system.trials)
+        strangers = _strangers(system.trials)
         for target in asked.cards:
-            card = threshold_card(system.evaluation, curve, target, created, asked.confidence)
+            card = threshold_card(system.evaluation, strangers, target, created, asked.confidence)
             found[f"{system.evaluation.name}-{target:g}"] = card
     return found
 
 
-def _curve(trials: Trials | PadTrials) -> Curve:
-    """Of trials that a card may take as independent: no pair of photos twice."""
-    if isinstance(trials, PairTrials):
-        return roc(trials.distinct().scores().completed(), one_kind=True)
+def _strangers(trials: Trials | PadTrials) -> Strangers:
     if isinstance(trials, PadTrials):
         raise ConfigError("there is no threshold card of presentations", "leave --card away")
-    return search_roc(trials.searches(), one_kind=True)
+    return Strangers.of(trials)

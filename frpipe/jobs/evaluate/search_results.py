@@ -33,7 +33,7 @@ class SearchResults:
     """A finished result.
 
     threshold: of its run, a similarity; None: a closed set.  listed: candidates a list has at most.  digest:
-    of its files.
+    of its files.  least: similarity below which no candidate was listed.
     """
 
     uri: str
@@ -44,6 +44,7 @@ class SearchResults:
     digest: str
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    least: float = -np.inf
 
     @classmethod
     def open(
@@ -83,7 +84,17 @@ class SearchResults:
         provenance = {"result": uri, "result_files": digest, **named, **facts}
         threshold = report["threshold"]["similarity"] if report["threshold"] else None
         listed = min(int(report["candidates"]), max(len(people), 1))
-        return cls(uri, trials, threshold, listed, str(report["probes_from"]), digest, provenance, warnings)
+        return cls(
+            uri,
+            trials,
+            threshold,
+            listed,
+            str(report["probes_from"]),
+            digest,
+            provenance,
+            warnings,
+            float(report.get("min_similarity", -np.inf)),
+        )
 
 
 def _trials(

@@ -13,7 +13,6 @@ from frpipe.evaluation.searches import SearchTrials
 
 LISTED = 50
 SIZES = ((1_000, 10_000), (3_000, 30_000), (10_000, 100_000), (10_000, 1_000_000))
-SMALL = SIZES[:2]
 
 
 def searched(probes: int, people: int, listed: int = LISTED, seed: int = 0) -> SearchTrials:
@@ -44,26 +43,20 @@ def searched(probes: int, people: int, listed: int = LISTED, seed: int = 0) -> S
     )
 
 
-def identification(largest: int) -> dict[str, Any]:
-    """CPU seconds of a whole report at each size up to so many people, and the exponents of growth.
+def identification() -> dict[str, Any]:
+    """CPU seconds of all numbers and curves of a report at each size, and how they grow.
 
-    exponent: of CPU over probes + people, between the second size and the last.
+    exponent: of CPU over probes + people, between the last two sizes.
     """
     rows = []
     for probes, people in SIZES:
-        if people > largest:
-            break
         trials = searched(probes, people)
         begun = time.process_time()
         IdentificationQuestion((0.4,), listed=LISTED).answer("x", trials, {})
         seconds = time.process_time() - begun
         rows.append({"probes": probes, "people": people, "cpu_s": round(seconds, 2)})
         print(rows[-1], file=sys.stderr, flush=True)
-    found: dict[str, Any] = {"rows": rows}
-    if len(rows) > 1:
-        first, last = rows[-2], rows[-1]
-        size = [row["probes"] + row["people"] for row in (first, last)]
-        found["exponent"] = round(
-            float(np.log(last["cpu_s"] / first["cpu_s"]) / np.log(size[1] / size[0])), 2
-        )
-    return found
+    first, last = rows[-2:]
+    size = [row["probes"] + row["people"] for row in (first, last)]
+    exponent = float(np.log(last["cpu_s"] / first["cpu_s"]) / np.log(size[1] / size[0]))
+    return {"rows": rows, "exponent": round(exponent, 2)}

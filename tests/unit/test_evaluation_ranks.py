@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from frpipe.core.errors import ConfigError
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.galleries import COLUMN
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.searches import SearchTrials
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.metrics.errors import ScoresError
 
 PROBES, PEOPLE = 400, 60
@@ -153,3 +159,27 @@ def test_areas_on_a_grid_hold_where_scores_are_negative() -> None:
         found = answer(some, PEOPLE)
         areas = [number(found, name).value or 0 for name in ("AUC_grid", "AUC_exact")]
         assert areas[0] == pytest.approx(areas[1], abs=0.05)
+
+
+def test_the_job_reports_ranks_and_galleries_and_goes_on_with_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = {"embedder_hash": "e" * 64, "preprocessing_hash": "f" * 64}
+    result = SearchResults("r", trials(20), 0.4, 20, "", "d", {"result": "r", **hashes})
+    monkeypatch.setattr(SearchResults, "open", lambda *_: result)
+
+    def asked(name: str) -> Asked:
+        return Asked(["r"], str(tmp_path / name), targets=(0.1,))
+
+    IdentificationMetrics(asked("both"), rank=3, galleries=(20,)).run()
+    numbers = pq.read_table(tmp_path / "both/numbers.parquet").to_pylist()
+    measures = {one["measure"] for one in numbers}
+    assert {"FNIR_investigation", "FNIR_identification"} <= measures
+    assert {one["group"] for one in numbers if one["column"] == COLUMN} == {"20"}
+    assert "rank 3" in {one["note"] for one in numbers if one["measure"] == "FNIR"}
+    page = (tmp_path / "both/report.html").read_text(encoding="utf-8")
+    assert "FNIR(N, R, 0), investigation mode" in page and "FNIR(N, L, T), identification mode" in page
+    plain = IdentificationMetrics(asked("plain")).plan(Folder.at(str(tmp_path / "plain"))).identity
+    assert not {"rank", "galleries"} & plain.keys()
+    with pytest.raises(ConfigError, match="count from 1"):
+        IdentificationMetrics(asked("odd"), rank=0).run()

@@ -21,6 +21,8 @@ from frpipe.gallery.snapshot import Snapshot
 Score = Literal["max", "mean"]
 Block = tuple[pa.StringArray, NDArray[np.float32]]
 Rows = NDArray[np.int64]
+Located = tuple[ShardRef, Rows | None, Block]
+"""A block, the shard that it is of, and which rows of it, ascending; None: all."""
 
 
 class Means:
@@ -115,7 +117,7 @@ class SearchView:
 
     def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
         """Blocks of some shards, or all; the next is fetched while one is used."""
-        blocks = (block for block in self._ahead(self.shards[some]) if block is not None)
+        blocks = (block for _, _, block in self.located(self.shards[some]))
         if self._score == "max":
             yield from blocks
             return
@@ -124,6 +126,17 @@ class SearchView:
             yield means.add(subject_ids, vectors)
         if means.waiting:
             yield means.rest()
+
+    def located(self, refs: Sequence[ShardRef]) -> Iterator[Located]:
+        """Templates of some shards, a block each, in this order; the next is fetched while one is used."""
+        for ref, block in zip(refs, self._ahead(refs), strict=True):
+            if block is not None:
+                yield ref, self._rows(ref), block
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that is searched."""
+        return self._snapshot
 
     def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[Block | None]:
         with ThreadPoolExecutor(1, "lineup") as pool:

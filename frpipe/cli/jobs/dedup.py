@@ -51,7 +51,9 @@ def _dedup(options: argparse.Namespace) -> int:
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         since=options.since,
         since_version=options.since_version,
-        execution=DedupExecution(options.workers, options.kernel, options.block_rows, options.max_pairs),
+        execution=DedupExecution(
+            options.workers, options.kernel, options.block_rows, options.max_pairs, options.forms
+        ),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,

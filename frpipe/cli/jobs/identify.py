@@ -49,7 +49,9 @@ def _identify(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         config=config,
-        execution=SearchExecution(options.workers, options.kernel, options.probe_rows, options.hold_mb),
+        execution=SearchExecution(
+            options.workers, options.kernel, options.probe_rows, options.hold_mb, options.forms
+        ),
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,

@@ -19,6 +19,7 @@ from frpipe.core.errors import InvariantError
 from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
+from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
@@ -34,12 +35,14 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Estimate, comparing
+from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
 from frpipe.jobs.progress import Progress
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
     SAMPLE_ROWS,
     Choice,
     Sample,
+    Stored,
     Task,
     choose,
     named,
@@ -83,6 +86,7 @@ class DedupPlan(Plan[Found]):
 
     before: the result of another night whose pairs are carried over, if it is to be complete.
     content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
+    forms: whether rows in the form of the kernel may be stored with the gallery.
     """
 
     source: GallerySource | FeatureSource
@@ -96,6 +100,7 @@ class DedupPlan(Plan[Found]):
     say: Say
     remarks: Sequence[str] = ()
     workers: int | None = None
+    forms: bool = False
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
 
@@ -148,7 +153,15 @@ class DedupPlan(Plan[Found]):
             return 0
         progress = Progress(len(pending), "units", self.say)
         rule = Rule(self.limit.similarity, self.most)
-        spec = DedupSpec(self.source, out.uri, rule, self.choice.name, self.choice.basis, self._metadata)
+        spec = DedupSpec(
+            self.source,
+            out.uri,
+            rule,
+            self.choice.name,
+            self.choice.basis,
+            self._metadata,
+            self._are_stored(),
+        )
         # Ray complains at length of a flow that is given up and not closed.
         with progress, closing(dedup(spec, pending, self.pool, executor)) as receipts:
             for receipt in receipts:
@@ -214,7 +227,25 @@ class DedupPlan(Plan[Found]):
             np.concatenate([spread(some, each) for some in rows]), spread(rows[0][1::2], SAMPLE_PROBES)
         )
         block = max(map(len, rows))
-        return choose(self.kernel, sample, Task(self.source.rows, None, self.limit.similarity, block))
+        task = Task(self.source.rows, None, self.limit.similarity, block)
+        return choose(self.kernel, sample, task, stored=self._stored())
+
+    def _stored(self) -> Stored | None:
+        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        if not self.forms or not isinstance(self.source, GallerySource):
+            return None
+        gallery = Gallery.open(self.source.uri)
+        return stored_forms(gallery, self.source.snapshot) if can_be_stored(gallery) else None
+
+    def _are_stored(self) -> bool:
+        """Whether workers are to use stored forms; the basis of the choice is stored if it can be."""
+        stored = self._stored()
+        if self.choice.stored or stored is None or self.choice.basis is None or stored.basis is not None:
+            return self.choice.stored
+        assert isinstance(self.source, GallerySource)
+        ends = {0, len(self.source.blocks) - 1}
+        refs = [ref for number in sorted(ends) for ref in self.source.blocks[number]]
+        return store_basis(Gallery.open(self.source.uri), refs, self.choice.basis)
 
     def estimate(self) -> Estimate:
         block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))

@@ -39,13 +39,15 @@ class SearchExecution:
 
     workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
     at once, fixed by the first run on an output.  hold_mb: what a worker keeps of a gallery that is remote
-    or encrypted, so as not to fetch it again; and of its rows in the form of the kernel.
+    or encrypted, so as not to fetch it again; and of its rows in the form of the kernel.  forms: whether
+    such rows are stored beside the gallery's shards, and those that are, are used.
     """
 
     workers: int | None = None
     kernel: Wish = "auto"
     probe_rows: int = 4096
     hold_mb: int = 1024
+    forms: bool = True
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,15 @@ class Identifying(Startable[ReportResult]):
         gallery, how = Folder.at(self.gallery).uri, self.execution
         least = -1.0 if self.min_similarity is None else self.min_similarity
         return SearchSpec(
-            gallery, 0, self.k, self.score, how.kernel, dict(self.where), how.hold_mb, at_least=least
+            gallery,
+            0,
+            self.k,
+            self.score,
+            how.kernel,
+            dict(self.where),
+            how.hold_mb,
+            at_least=least,
+            forms=how.forms,
         )
 
     def _check_recipe(self) -> None:

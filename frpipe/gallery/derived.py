@@ -87,7 +87,10 @@ class DerivedFiles:
         except (OSError, ValueError):
             # Not there, not readable, or empty.
             return None
-        return _parsed(memoryview(content))
+        found = _parsed(memoryview(content))
+        if found is not None and name.endswith(".low") and {*found.sources} != {_shard_of(name)}:
+            return None
+        return found
 
     def of_shards(self, name: str, refs: Sequence[ShardRef]) -> Derived | None:
         """The same; None also where it was not made of exactly these shards."""
@@ -158,6 +161,10 @@ def derived_from(refs: Iterable[ShardRef], facts: Mapping[str, float], array: ND
     return Derived(_sources(refs), facts, array)
 
 
+def _shard_of(name: str) -> str:
+    return f"{name.split('.')[0]}.h5"
+
+
 def _basis_of(name: str) -> str:
     return name.split(".")[1]
 
@@ -173,7 +180,8 @@ def _fill(path: Path, made: Derived) -> None:
     text = json.dumps(header, sort_keys=True).encode()
     text += b" " * (-(len(_MAGIC) + _LENGTH_BYTES + len(text)) % _ALIGNMENT)
     digest = hashlib.sha256()
-    with path.open("wb") as file:
+    # Not made anew: a draft that was removed meanwhile is one of a shard that may have gone.
+    with path.open("r+b") as file:
         for piece in (_MAGIC, len(text).to_bytes(_LENGTH_BYTES, "little"), text, array.data.cast("B")):
             file.write(piece)
             digest.update(piece)

@@ -34,6 +34,8 @@ _LEAST_HELD, _ALL_HELD, _MOST_DIMS = 0.9, 0.9999, 0.75
 _GAIN = 0.9
 # Forms that are stored serve later searches too: so many share what it takes to make them.
 _SEARCHES = 4
+# Below this share of the time of stored forms, others are made for one search alone.
+_PREFERRED = 0.75
 # As the floor rises while a search goes on, halfway it is at the best of half of the rows.
 _HALFWAY = 2
 
@@ -129,13 +131,13 @@ def choose(
     with threadpool_limits(1):
         if wish != "auto":
             kernel_of(wish, bases[0])
-            tried = trial.of(wish, bases) + trial.of_stored(wish)
-            return _chosen(min(tried, key=_ns), [], spectrum, "as asked; ")
+            tried = trial.of_stored(wish) + trial.of(wish, bases)
+            return _chosen(min(tried, key=_cost), [], spectrum, "as asked; ")
         known = trial.of("fp32") + trial.of("int8")
-        low = trial.of("subspace", bases) + trial.of("subspace-int8", bases)
-        low += trial.of_stored("subspace") + trial.of_stored("subspace-int8")
+        low = [*trial.of_stored("subspace-int8"), *trial.of_stored("subspace")]
+        low += trial.of("subspace", bases) + trial.of("subspace-int8", bases)
     plain = min(known, key=_ns)
-    best = min(low, key=_ns, default=plain)
+    best = min(low, key=_cost, default=plain)
     if best.ns < _GAIN * plain.ns:
         return _chosen(best, known, spectrum)
     return _chosen(plain, known, spectrum, "few dimensions would not help; " if known else "")
@@ -227,6 +229,10 @@ def _machine() -> str:
 
 def _ns(tried: _Tried) -> float:
     return tried.ns
+
+
+def _cost(tried: _Tried) -> float:
+    return tried.ns * (_PREFERRED if tried.stored else 1)
 
 
 def _cpu_s(work: Callable[[], Any]) -> float:

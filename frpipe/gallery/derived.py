@@ -162,7 +162,7 @@ def derived_from(refs: Iterable[ShardRef], facts: Mapping[str, float], array: ND
 
 
 def _shard_of(name: str) -> str:
-    return f"{name.split('.')[0]}.h5"
+    return f"{name.split('.', maxsplit=1)[0]}.h5"
 
 
 def _basis_of(name: str) -> str:

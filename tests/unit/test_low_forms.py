@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -482,3 +486,73 @@ def test_the_proof_of_an_erasure_looks_at_derived_files(
     _torn(_lows(gallery)[0])
     with pytest.raises(ErasureError, match="derived"):
         proof.prove()
+
+
+# Killed while forms are written
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from frpipe.gallery import derived
+from frpipe.gallery.gallery import Gallery
+from frpipe.io.storage.folder import Folder
+import test_low_forms as job
+
+gallery, probes, out, which, moment = sys.argv[1:]
+calls, fill, adopt = [], derived._fill, Folder.adopt
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def filled(path, made):
+    calls.append(path)
+    fill(path, made)
+    if len(calls) == 3 and moment == "half":
+        os.truncate(path, path.stat().st_size // 2)
+        killed()
+
+def adopted(self, name, source):
+    if name.endswith(".low") and len(calls) == 3 and moment == "unmoved":
+        killed()
+    adopt(self, name, source)
+    if name.endswith((".low", ".basis")) and len(calls) == (1 if moment == "basis" else 3):
+        killed()
+
+derived._fill, Folder.adopt = filled, adopted
+if which == "identify":
+    job._found(Gallery.open(gallery), Path(probes), Path(out))
+else:
+    job._pairs(Gallery.open(gallery), Path(out))
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "moment"),
+    [
+        ("identify", "basis"),
+        ("identify", "half"),
+        ("identify", "moved"),
+        ("dedup", "half"),
+        ("dedup", "unmoved"),
+    ],
+)
+def test_killed_while_a_form_is_written_the_same_command_gives_the_same_rows(
+    which: str, moment: str, gallery: Gallery, probes: Path, tmp_path: Path
+) -> None:
+    def again(name: str, kernel: Wish = "subspace-int8") -> Any:
+        if which == "identify":
+            return _found(gallery, probes, tmp_path / name, kernel)
+        return _pairs(gallery, tmp_path / name, kernel)
+
+    here = str(Path(__file__).parent)
+    words = [sys.executable, "-c", _KILLED, gallery.uri, str(probes), str(tmp_path / "out"), which, moment]
+    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    plain = again("plain", "fp32")
+    assert again("out") == plain
+    assert again("other") == plain
+    assert form_problems(gallery) == []
+    assert len(_lows(gallery)) == len(gallery.snapshot().version.shards)
+    lifecycle.compact(gallery)
+    assert [*Path(gallery.uri).glob("shards/.*")] == []

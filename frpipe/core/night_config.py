@@ -197,6 +197,10 @@ class ExecutionSettings(Section):
         "auto",
         description="how likely pairs are found: fp32, int8, subspace, subspace-int8, cuda, or auto",
     )
+    forms: bool = Field(
+        True,
+        description="whether templates are stored with the gallery in the form of `subspace` and its like",
+    )
 
 
 class NightConfig(Section):

@@ -113,7 +113,9 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Re
         threshold=how.threshold,
         card=card_of(how),
         since=since.folder.child(DEDUP).uri if since else None,
-        execution=duplicates.DedupExecution(execution.workers, execution.kernel, max_pairs=how.max_pairs),
+        execution=duplicates.DedupExecution(
+            execution.workers, execution.kernel, max_pairs=how.max_pairs, forms=execution.forms
+        ),
         runtime=work.runtime,
         say=work.say,
     ).run()
@@ -156,7 +158,7 @@ def _search(work: Work, probes: Folder, name: str, version: int | None) -> Facts
         threshold=chosen.threshold,
         card=card_of(chosen),
         config=work.config.settings,
-        execution=SearchExecution(execution.workers, execution.kernel),
+        execution=SearchExecution(execution.workers, execution.kernel, forms=execution.forms),
         runtime=work.runtime,
         say=work.say,
     ).run()

@@ -42,20 +42,18 @@ def main() -> None:
     place: Path = options.place
     report: dict[str, Any] = {"bench": "stored_forms", "embedder": options.embedder}
     if options.probes and options.people:
-        found = real_vectors(options.features, EMBEDDERS[options.embedder], options.people)
-        gallery = _gallery(place / f"G-{options.embedder}-{options.people}", found.gallery)
+        gallery = _gallery(options, options.people)
         probes = place / f"probes-{options.embedder}-{options.probes}"
         if not probes.exists():
-            features_of(probes, _more(found.probes, options.probes))
-        del found
+            some = real_vectors(options.features, EMBEDDERS[options.embedder], _BLOCK).probes
+            features_of(probes, _more(some, options.probes))
         words = ["--probes", str(probes), "--threshold", "0.5", "--top", "10"]
         words += ["--min-similarity", str(options.floor)] if options.floor is not None else []
         report["identify"] = {"probes": options.probes, "people": options.people, "floor": options.floor}
         report["identify"] |= _turns(options, "identify", gallery, words, "probes")
         print(json.dumps(report["identify"], indent=1), file=sys.stderr, flush=True)
     if options.dedup:
-        vectors = real_vectors(options.features, EMBEDDERS[options.embedder], options.dedup).gallery
-        gallery = _gallery(place / f"G-{options.embedder}-{options.dedup}", vectors)
+        gallery = _gallery(options, options.dedup)
         report["dedup"] = {"people": options.dedup}
         report["dedup"] |= _turns(options, "dedup", gallery, ["--threshold", str(options.threshold)], "pairs")
     print(json.dumps(report))
@@ -108,10 +106,12 @@ def _rows(folder: Path) -> pa.Table:
 _PAIRS = ("subject_a", "face_a", "subject_b", "face_b", "similarity", "kind")
 
 
-def _gallery(place: Path, vectors: Floats) -> Gallery:
+def _gallery(options: argparse.Namespace, rows: int) -> Gallery:
     """Made once, of one template a person."""
+    place: Path = options.place / f"G-{options.embedder}-{rows}"
     if place.exists():
         return Gallery.open(str(place))
+    vectors = real_vectors(options.features, EMBEDDERS[options.embedder], rows).gallery
     begun = place.with_name(f"{place.name}.begun")
     shutil.rmtree(begun, ignore_errors=True)
     made = Gallery.create(str(begun), GallerySpec(vectors.shape[1], HASH, HASH, HASH))

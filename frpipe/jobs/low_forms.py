@@ -101,7 +101,9 @@ class LowForms:
         if ref.name in self._taken:
             return self._taken[ref.name]
         if ref.name not in self._whole:
-            self._whole[ref.name] = self._stored(ref)
+            # For a few rows of a shard all of its forms would not pay.
+            most = rows is None or 2 * len(rows) >= ref.rows
+            self._whole[ref.name] = self._stored(ref) if most else self._read(ref)
         whole = self._whole[ref.name]
         if whole is None or rows is None:
             return whole

@@ -210,6 +210,16 @@ def test_without_forms_nothing_is_stored(gallery: Gallery, probes: Path, tmp_pat
     assert not _derived(gallery)
 
 
+def test_of_a_part_of_the_people_nothing_is_stored(gallery: Gallery, probes: Path, tmp_path: Path) -> None:
+    _found(gallery, probes, tmp_path / "part", where={"floor": "1"})
+    assert not _derived(gallery)
+    _found(gallery, probes, tmp_path / "all")
+    kept = _derived(gallery)
+    lifecycle.enroll(gallery, [_people(30, 500, seed=3)], "append")
+    _found(gallery, probes, tmp_path / "again", where={"floor": "1"})
+    assert _derived(gallery) == kept
+
+
 def test_a_dry_run_stores_nothing(gallery: Gallery, probes: Path, tmp_path: Path) -> None:
     execution = SearchExecution(kernel="subspace-int8")
     Identifying(

@@ -200,7 +200,9 @@ class IdentifyPlan(Plan[ProbeCounts]):
         gallery, spec = self.search_plan.gallery, self.search_plan.spec
         if not spec.forms or spec.score == "mean" or not can_be_stored(gallery):
             return None
-        return stored_forms(gallery, self.search_plan.search_view.snapshot)
+        found = stored_forms(gallery, self.search_plan.search_view.snapshot)
+        # What is measured on a part of the people is not for all.
+        return None if found.basis is None and spec.where else found
 
     def _store_basis(self) -> None:
         """Store the basis with the gallery, so that forms in it can be; workers are told whether it is."""

@@ -39,7 +39,7 @@ _NOISE = 0.02
 
 def main() -> None:
     options = _parser().parse_args()
-    place: Path = options.place
+    place: Path = options.place.resolve()
     report: dict[str, Any] = {"bench": "stored_forms", "embedder": options.embedder}
     if options.probes and options.people:
         gallery = _gallery(options, options.people)
@@ -70,14 +70,15 @@ def _turns(
             if side != "later":
                 for name in files.names():
                     gallery.folder.delete(name)
-            root = options.before if side == "before" else ROOT
-            if root is None:
+            if side == "before" and options.before is None:
                 continue
+            # Ray's workers import from the folder that the job was started in.
+            root = options.before.resolve() if side == "before" else ROOT
             output = options.place / f"{job}-{side}"
             shutil.rmtree(output, ignore_errors=True)
-            command = [sys.executable, str(Path(root).resolve() / f"jobs/{job}.py"), "--gallery", gallery.uri]
-            environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(root).resolve())}
-            runs.append(measure([*command, *words, "--output", str(output)], environment))
+            command = [sys.executable, str(root / f"jobs/{job}.py"), "--gallery", gallery.uri]
+            environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+            runs.append(measure([*command, *words, "--output", str(output)], environment, root))
             answers.append(_rows(output / rows))
             print(f"{job} {turn} {side}: {runs[-1]}", file=sys.stderr, flush=True)
     known = {side: min(runs, key=lambda usage: usage.cpu_s) for side, runs in sides.items() if runs}

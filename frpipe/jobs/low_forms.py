@@ -35,6 +35,8 @@ LOW: tuple[Name, ...] = ("subspace", "subspace-int8")
 _MOST_BYTES = 512 << 20
 # Rows of a stored form that are compared with their vectors before it is used.
 _TRIED = 16
+# A basis that was measured is off by less than a ten thousandth.
+_MOST_DEFECT = 0.01
 # Rows at a time, in float64.
 _PIECE = 4096
 _NOT_TRUE = "it was derived from a shard and is not as it should be: delete it, searches make it anew"
@@ -54,14 +56,22 @@ def stored_forms(gallery: Gallery, snapshot: Snapshot) -> Stored:
     files = DerivedFiles(gallery.folder)
     names = files.names()
     for name in names:
-        found = files.read(name) if name.endswith(".basis") else None
-        if found is None or found.array.dtype != np.float32 or len(found.array) != gallery.spec.dim:
-            continue
-        if not np.isfinite(found.array).all() or basis_name(digest_of(found.array)) != name:
-            continue
-        basis = Basis.of(found.array)
-        return Stored(basis, _lacking(snapshot, digest_of(found.array), set(names)))
+        basis = _basis(files.read(name), name, gallery.spec.dim) if _is_basis(name) else None
+        if basis is not None:
+            return Stored(basis, _lacking(snapshot, digest_of(basis.matrix), set(names)))
     return Stored()
+
+
+def _basis(found: Derived | None, name: str, dim: int) -> Basis | None:
+    """The basis that a file holds; None where it is none for vectors of `dim` numbers."""
+    if found is None or found.array.dtype != np.float32 or len(found.array) != dim:
+        return None
+    if not np.isfinite(found.array).all() or basis_name(digest_of(found.array)) != name:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        basis = Basis.of(found.array)
+    # With any other products may leave float32, and a bound that is no number rules out everybody.
+    return basis if basis.defect < _MOST_DEFECT else None
 
 
 def store_basis(gallery: Gallery, refs: list[ShardRef], basis: Basis) -> bool:
@@ -161,10 +171,11 @@ def form_problems(gallery: Gallery) -> list[GalleryProblem]:
     files, snapshot = gallery.shard_store.derived, gallery.snapshot()
     shards = {ref.name: ref for ref in snapshot.version.shards}
     found = {name: files.read(name) for name in files.names()} if can_be_stored(gallery) else {}
-    bases = {name: Basis.of(each.array) for name, each in found.items() if each and name.endswith(".basis")}
-    problems = [name for name, each in found.items() if each is None]
+    whole = {name: _basis(each, name, gallery.spec.dim) for name, each in found.items() if _is_basis(name)}
+    bases = {name: basis for name, basis in whole.items() if basis is not None}
+    problems = [name for name, each in found.items() if each is None or (name in whole and name not in bases)]
     for name, each in found.items():
-        if each is None or name in bases:
+        if each is None or name in whole:
             continue
         basis = bases.get(basis_name(name.split(".")[1]))
         refs = [shards[source] for source in each.sources if source in shards]
@@ -173,6 +184,10 @@ def form_problems(gallery: Gallery) -> list[GalleryProblem]:
     # A compaction may have taken some away meanwhile.
     still = set(files.names())
     return [GalleryProblem(name, _NOT_TRUE) for name in sorted(problems) if name in still]
+
+
+def _is_basis(name: str) -> bool:
+    return name.endswith(".basis")
 
 
 def _is_true(found: Derived, refs: list[ShardRef], kind: str, basis: Basis, snapshot: Snapshot) -> bool:

@@ -23,7 +23,7 @@ from frpipe.cli.main import main as frpipe
 from frpipe.core.kernel_names import Wish
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import Purged, ShardRef
-from frpipe.gallery.derived import Derived, DerivedFiles, derived_from
+from frpipe.gallery.derived import Derived, DerivedFiles, basis_name, derived_from, digest_of
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
@@ -36,7 +36,7 @@ from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.jobs.erase.everywhere import GalleryProof
 from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.identify.job import Identifying, SearchExecution
-from frpipe.jobs.low_forms import form_problems
+from frpipe.jobs.low_forms import LowForms, form_problems, stored_forms
 from frpipe.matching.subspace import Subspace
 from frpipe.testing.executors import InThisProcess
 
@@ -330,6 +330,19 @@ def test_a_damaged_basis_is_nothing_and_another_is_measured(
     assert _found(gallery, probes, tmp_path / "again") == plain
 
 
+@pytest.mark.parametrize("factor", [1e19, 3.0, 0.0])
+def test_a_basis_that_is_none_is_nothing_though_its_file_is_whole(
+    factor: float, gallery: Gallery, probes: Path, tmp_path: Path
+) -> None:
+    matrix = np.full((DIM, 20), factor, np.float32)
+    refs = list(gallery.snapshot().version.shards)
+    files, name = DerivedFiles(gallery.folder), basis_name(digest_of(matrix))
+    assert files.write(name, refs, lambda: derived_from(refs, {}, matrix))
+    assert stored_forms(gallery, gallery.snapshot()).basis is None
+    assert [problem.file for problem in form_problems(gallery)] == [name]
+    assert _found(gallery, probes, tmp_path / "low") == _found(gallery, probes, tmp_path / "plain", "fp32")
+
+
 def test_verify_names_what_is_wrong_and_the_command_fails(
     gallery: Gallery, probes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,7 +470,6 @@ def test_a_form_that_is_written_while_its_shard_goes_never_stays(
 
 
 def test_a_gallery_compacted_under_a_search_says_so(gallery: Gallery) -> None:
-    from frpipe.jobs.low_forms import LowForms, stored_forms
     from frpipe.matching.basis import Spectrum
     from frpipe.matching.kernels import kernel_of
 

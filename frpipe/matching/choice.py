@@ -34,7 +34,7 @@ _LEAST_HELD, _ALL_HELD, _MOST_DIMS = 0.9, 0.9999, 0.75
 _GAIN = 0.9
 # Forms that are stored serve later searches too: so many share what it takes to make them.
 _SEARCHES = 4
-# Below this share of the time of stored forms, others are made for one search alone.
+# Below this share of the time of stored forms, others are made for a search that names its kernel.
 _PREFERRED = 0.75
 # As the floor rises while a search goes on, halfway it is at the best of half of the rows.
 _HALFWAY = 2
@@ -134,10 +134,11 @@ def choose(
             tried = trial.of_stored(wish) + trial.of(wish, bases)
             return _chosen(min(tried, key=_cost), [], spectrum, "as asked; ")
         known = trial.of("fp32") + trial.of("int8")
-        low = [*trial.of_stored("subspace-int8"), *trial.of_stored("subspace")]
-        low += trial.of("subspace", bases) + trial.of("subspace-int8", bases)
-    plain = min(known, key=_ns)
-    best = min(low, key=_cost, default=plain)
+        plain = min(known, key=_ns)
+        low = trial.of_stored("subspace-int8") + trial.of_stored("subspace")
+        if min(map(_ns, low), default=plain.ns) >= _GAIN * plain.ns:
+            low += trial.of("subspace", bases) + trial.of("subspace-int8", bases)
+    best = min(low, key=_ns, default=plain)
     if best.ns < _GAIN * plain.ns:
         return _chosen(best, known, spectrum)
     return _chosen(plain, known, spectrum, "few dimensions would not help; " if known else "")

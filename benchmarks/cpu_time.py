@@ -36,13 +36,15 @@ class Usage:
     pss_mb: float
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Usage:
-    """Run a command to its end. SystemExit with the end of its output if it fails."""
+def measure(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = ROOT
+) -> Usage:
+    """Run a command, in a folder, to its end. SystemExit with the end of its output if it fails."""
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         child = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, **(environment or {})},
             stdout=output,
             stderr=subprocess.STDOUT,

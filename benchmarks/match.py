@@ -61,18 +61,20 @@ def _subspace(options: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for embedder in ("edgeface", "mobilefacenet"):
         report[embedder] = {
-            f"{rows // 1000}k": _apart(options, SUBSPACE, rows, 1, embedder)
-            for rows in options.rows or [200_000]
+            _size(rows): _apart(options, SUBSPACE, rows, 1, embedder) for rows in options.rows or [200_000]
         }
         report[embedder]["dedup"] = {
-            f"{rows // 1000}k": _apart(options, SUBSPACE, rows, 1, embedder, "--dedup")
-            for rows in options.pairs_of
+            _size(rows): _apart(options, SUBSPACE, rows, 1, embedder, "--dedup") for rows in options.pairs_of
         }
     report["fallback"] = {
         embedder: _apart(options, SUBSPACE, (options.rows or [200_000])[0], 1, embedder)
         for embedder in ("sface", "random")
     }
     return report
+
+
+def _size(rows: int) -> str:
+    return f"{rows // 1000}k" if rows < 1_000_000 else f"{rows // 1_000_000}m"
 
 
 def _apart(options: argparse.Namespace, section: str, rows: int, threads: int, *more: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from cpu_time import Usage, measure
-from match_data import DIM, unit_vectors
+from match_data import Floats, unit_vectors
 from match_memory import HASH, build
 from threadpoolctl import threadpool_limits
 
@@ -50,13 +50,21 @@ def job(rows: int) -> dict[str, Any]:
 
 
 def features(folder: Path, probes: int) -> None:
+    """As `features_of`, of synthetic vectors."""
+    parts = -(-probes // _PART)
+    vectors = [unit_vectors(min(_PART, probes - _PART * part), seed=100 + part) for part in range(parts)]
+    features_of(folder, np.concatenate(vectors))
+
+
+def features_of(folder: Path, vectors: Floats) -> None:
     """What an enroll run of so many photos with a face each would leave, as far as this job reads it."""
+    probes = len(vectors)
     out = Folder.at(str(folder))
     run.claim(out, {"manifest": "0" * 64}, {"manifest": "synthetic", "created": "2026-01-01T00:00:00+00:00"})
     files: list[PartFile] = []
     for part, start in enumerate(range(0, probes, _PART)):
         ids = [f"photo-{row:08d}" for row in range(start, min(probes, start + _PART))]
-        write_part(out, part, _images(ids), _faces(ids, part), _METADATA)
+        write_part(out, part, _images(ids), _faces(ids, vectors[start : start + _PART]), _METADATA)
         files += check_part(out, part)[:2]
     run.seal(out, files, {"faces": probes}, "")
 
@@ -75,8 +83,8 @@ def _images(ids: list[str]) -> pa.Table:
     )
 
 
-def _faces(ids: list[str], part: int) -> pa.Table:
-    numbers = pa.array(unit_vectors(len(ids), seed=100 + part).reshape(-1))
+def _faces(ids: list[str], vectors: Floats) -> pa.Table:
+    numbers = pa.array(vectors.reshape(-1))
     field = pa.field("item", pa.float32(), False)
     return pa.table(
         {
@@ -85,7 +93,7 @@ def _faces(ids: list[str], part: int) -> pa.Table:
             "image_uri": ids,
             "face_index": pa.array([0] * len(ids), pa.int32()),
             "subject_id": pa.nulls(len(ids), pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(numbers, type=pa.list_(field, DIM)),
+            "embedding": pa.FixedSizeListArray.from_arrays(numbers, type=pa.list_(field, vectors.shape[1])),
         }
     )
 

@@ -57,7 +57,7 @@ def features(folder: Path, shared: Path) -> Path:
 def few_dimensions(folder: Path, embedder: str, rows: int, rounds: int) -> dict[str, Any]:
     """Ratios of CPU seconds, `theirs / ours`, for the best 10, and for the best 10 of similarity 0.5."""
     faiss.omp_set_num_threads(1)
-    found = _random(rows) if embedder == "random" else _real(folder, EMBEDDERS[embedder], rows)
+    found = _random(rows) if embedder == "random" else real_vectors(folder, EMBEDDERS[embedder], rows)
     with threadpool_limits(1):
         contest = _Contest(found, rounds)
         return {"dim": found.gallery.shape[1], "probes": len(found.probes)} | {
@@ -68,12 +68,13 @@ def few_dimensions(folder: Path, embedder: str, rows: int, rounds: int) -> dict[
 
 def few_dimensions_dedup(folder: Path, embedder: str, rows: int, rounds: int) -> dict[str, Any]:
     """`sgemm over n (n - 1) / 2 products / ours` in CPU seconds, all pairs of similarity 0.5."""
-    gallery = _real(folder, EMBEDDERS[embedder], rows).gallery
+    gallery = real_vectors(folder, EMBEDDERS[embedder], rows).gallery
     with threadpool_limits(1):
         return _dedup(gallery, rounds)
 
 
-def _real(folder: Path, embedder: str, rows: int) -> Enlarged:
+def real_vectors(folder: Path, embedder: str, rows: int) -> Enlarged:
+    """A gallery of so many rows, and probes; see `enlarged`. folder: the enroll output of `features`."""
     first = next(iter(EMBEDDERS.values()))
     output = Folder.at(str(folder))
     own, further = Features(output), Features(output, None if embedder == first else embedder)

@@ -75,6 +75,13 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         help="how likely pairs are found; the answer is the same: %(choices)s (default: %(default)s, "
         "which tries those of the CPU on a sample)",
     )
+    add(
+        "--no-forms",
+        action="store_false",
+        dest="forms",
+        help="do without the rows that --kernel subspace and subspace-int8 store beside the shards of a "
+        "gallery on a mounted file system, and store none",
+    )
     add_workers(parser)
     add_run(parser)
 

@@ -204,6 +204,10 @@ class ExecutionSettings(Section):
         description="how much of a gallery in an object store each node keeps on its disk; 0: nothing",
     )
     cache_dir: str = Field("", description="where each node keeps it; empty: its TMPDIR")
+    forms: bool = Field(
+        True,
+        description="whether templates are stored with the gallery in the form of `subspace` and its like",
+    )
 
 
 class NightConfig(Section):

@@ -21,6 +21,8 @@ from frpipe.gallery.snapshot import Snapshot
 Score = Literal["max", "mean"]
 Block = tuple[pa.StringArray, NDArray[np.float32]]
 Rows = NDArray[np.int64]
+Located = tuple[ShardRef, Rows | None, Block]
+"""A block, the shard that it is of, and which rows of it, ascending; None: all."""
 
 
 class Means:
@@ -138,6 +140,17 @@ class SearchView:
                 yield ref.name, means.add(*block)
         if means.waiting:
             yield (some.start, some.stop), means.rest()
+
+    def located(self, refs: Sequence[ShardRef]) -> Iterator[Located]:
+        """Templates of some shards, a block each, in this order; the next is fetched while one is used."""
+        for ref, block in self._ahead(refs):
+            if block is not None:
+                yield ref, self._rows(ref), block
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that is searched."""
+        return self._snapshot
 
     def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[tuple[ShardRef, Block | None]]:
         with ThreadPoolExecutor(1, "lineup") as pool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from frpipe.gallery.byte_ranges import Bytes, Held, Mapped, Ranged
 from frpipe.gallery.catalog import Deleted, Purged, ShardRef
+from frpipe.gallery.derived import SHARDS, DerivedFiles, is_derived
 from frpipe.gallery.document import damaged, read_twice
 from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.hdf5_faults import is_open_for_writing
@@ -27,7 +28,6 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.io.storage.failure import ExplainedFile
 from frpipe.io.storage.folder import Folder
 
-SHARDS = "shards"
 DELETED = "deleted"
 _MOST_LAYOUTS = 4096
 
@@ -110,15 +110,25 @@ class ShardStore:
 
     def names(self) -> set[str]:
         """Names of all files of shards and deleted rows, whether a version names them or not."""
-        return {entry.name for sub in (SHARDS, DELETED) for entry in self._folder.list(sub)}
+        listed = (entry.name for sub in (SHARDS, DELETED) for entry in self._folder.list(sub))
+        return {name for name in listed if not is_derived(name)}
 
     def remove(self, name: str) -> None:
         """Remove a file that no version names any more."""
         self._folder.delete(name)
 
     def sweep(self) -> int:
-        """Remove half-written files of killed writers; a writer at work starts again."""
-        return self._folder.child(SHARDS).sweep(0.0)
+        """Remove half-written files of killed writers, then what was derived from shards that are gone.
+
+        A writer at work starts again.
+        """
+        swept = self._folder.child(SHARDS).sweep(0.0)
+        return swept + self.derived.remove_orphans()
+
+    @property
+    def derived(self) -> DerivedFiles:
+        """What was derived from the shards."""
+        return DerivedFiles(self._folder)
 
     def is_open_for_writing(self, name: str) -> bool:
         """Whether a shard says of itself that a program is writing to it."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ _STEP = 32
 _LEAST_HELD, _ALL_HELD, _MOST_DIMS = 0.9, 0.9999, 0.75
 # A kernel of few dimensions has to take less than this of the time of the best other.
 _GAIN = 0.9
+# Forms that are stored serve later searches too: so many share what it takes to make them.
+_SEARCHES = 4
+# Below this share of the time of stored forms, others are made for a search that names its kernel.
+_PREFERRED = 0.75
 # As the floor rises while a search goes on, halfway it is at the best of half of the rows.
 _HALFWAY = 2
 
@@ -58,16 +62,30 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Forms of rows that need not be made.
+
+    basis: that they are in; None: there are none yet, and those that are made can be stored for others.
+    lacking: by kernel, the share of rows whose form is not stored.
+    """
+
+    basis: Basis | None = None
+    lacking: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """A kernel, with the basis that it needs, and why it was taken, for people.
 
-    ns: that a comparison took in a trial, in nanoseconds; None: it was not tried.
+    ns: that a comparison took in a trial, in nanoseconds; None: it was not tried.  stored: whether the basis
+    is that of stored forms.
     """
 
     name: Name
     why: str
     basis: Basis | None = None
     ns: float | None = None
+    stored: bool = False
 
     def beside(self, gpus: float) -> Choice:
         """The same, with a word on the GPUs that the machines have."""
@@ -81,6 +99,7 @@ class _Tried:
     name: Name
     ns: float
     basis: Basis | None = None
+    stored: bool = False
 
 
 def worth_a_look(wish: Wish, pairs: int) -> bool:
@@ -96,23 +115,29 @@ def named(wish: Wish) -> Choice:
     return Choice(wish, "as asked")
 
 
-def choose(wish: Wish, sample: Sample, task: Task, timer: Timer | None = None) -> Choice:
+def choose(
+    wish: Wish, sample: Sample, task: Task, timer: Timer | None = None, stored: Stored | None = None
+) -> Choice:
     """Choose a kernel: that of `wish`, with a basis, or for "auto" the one that takes least time.
 
     timer: seconds that a call takes; None: of this thread's CPU, the least of some turns. BLAS has one
-    thread. Raises ConfigError: this machine's integer products are wrong, and integers were asked for.
+    thread.  stored: forms that are there or can be; None: each search makes its own. Raises ConfigError: this
+    machine's integer products are wrong, and integers were asked for.
     """
     if not len(sample.rows) or not len(sample.probes):
         return Choice("fp32", "nothing to try others on")
-    spectrum, trial = Spectrum.of(sample.rows), _Trial(sample, task, timer or _cpu_s)
+    spectrum, trial = Spectrum.of(sample.rows), _Trial(sample, task, timer or _cpu_s, stored)
     bases = [spectrum.leading(dims) for dims in _dims(spectrum, asked=wish != "auto")]
     with threadpool_limits(1):
         if wish != "auto":
             kernel_of(wish, bases[0])
-            return _chosen(min(trial.of(wish, bases), key=_ns), [], spectrum, "as asked; ")
+            tried = trial.of_stored(wish) + trial.of(wish, bases)
+            return _chosen(min(tried, key=_cost), [], spectrum, "as asked; ")
         known = trial.of("fp32") + trial.of("int8")
-        low = trial.of("subspace", bases) + trial.of("subspace-int8", bases)
-    plain = min(known, key=_ns)
+        plain = min(known, key=_ns)
+        low = trial.of_stored("subspace-int8") + trial.of_stored("subspace")
+        if min(map(_ns, low), default=plain.ns) >= _GAIN * plain.ns:
+            low += trial.of("subspace", bases) + trial.of("subspace-int8", bases)
     best = min(low, key=_ns, default=plain)
     if best.ns < _GAIN * plain.ns:
         return _chosen(best, known, spectrum)
@@ -124,35 +149,52 @@ def timed(choice: Choice, sample: Sample, task: Task, timer: Timer | None = None
     if choice.name == "cuda" or not len(sample.rows) or not len(sample.probes):
         return choice
     with threadpool_limits(1):
-        found = _Trial(sample, task, timer or _cpu_s).of(choice.name, [choice.basis])
+        found = _Trial(sample, task, timer or _cpu_s, None).of(choice.name, [choice.basis])
     return replace(choice, ns=found[0].ns) if found else choice
 
 
 class _Trial:
     """Times of kernels at the limits that a search will have halfway."""
 
-    def __init__(self, sample: Sample, task: Task, timer: Timer) -> None:
+    def __init__(self, sample: Sample, task: Task, timer: Timer, stored: Stored | None) -> None:
         self._rows, self._probes, self._timer = spread(sample.rows, _TILE), sample.probes, timer
-        self._task, self._limits = task, _limits(sample, task)
+        self._task, self._limits, self._stored = task, _limits(sample, task), stored
 
     def of(self, name: Name, bases: Iterable[Basis | None] = (None,)) -> list[_Tried]:
         """The times of a kernel, with each basis; none where this machine does not offer it."""
+        new = self._stored is not None and self._stored.basis is None
         tried = []
         for basis in bases:
             try:
                 kernel = kernel_of(name, basis)
             except FrpipeError:
                 continue
-            tried.append(_Tried(name, self._ns(kernel), basis))
+            searches = _SEARCHES if new and basis is not None else 1
+            tried.append(_Tried(name, self._ns(kernel, 1 / searches), basis))
         return tried
 
-    def _ns(self, kernel: Kernel) -> float:
-        """Nanoseconds a pair, with the share of what it takes to bring a row into the kernel's form."""
+    def of_stored(self, name: Name) -> list[_Tried]:
+        """The time of a kernel with forms that are stored; none where there are none."""
+        stored = self._stored
+        if stored is None or stored.basis is None:
+            return []
+        try:
+            kernel = kernel_of(name, stored.basis)
+        except FrpipeError:
+            return []
+        share = stored.lacking.get(name, 1) / _SEARCHES
+        return [_Tried(name, self._ns(kernel, share), stored.basis, stored=True)]
+
+    def _ns(self, kernel: Kernel, share: float) -> float:
+        """Nanoseconds a pair, with what it takes to bring a row into the kernel's form.
+
+        share: of that, how much is to the account of this search.
+        """
         probes, tile = kernel.probes(self._probes), kernel.tile(self._rows)
         scan_s = self._timer(lambda: kernel.hits(probes, tile, self._limits))
         form_s = self._timer(lambda: kernel.tile(self._rows))
         pairs = len(self._rows) * len(self._probes)
-        return 1e9 * (scan_s / pairs + form_s / (len(self._rows) * max(1, self._task.uses)))
+        return 1e9 * (scan_s / pairs + share * form_s / (len(self._rows) * max(1, self._task.uses)))
 
 
 def _limits(sample: Sample, task: Task) -> Floats:
@@ -182,7 +224,8 @@ def _chosen(best: _Tried, others: list[_Tried], spectrum: Spectrum, remark: str 
     if best.basis is not None:
         held = 100 * spectrum.held(best.basis.dims)
         parts.insert(0, f"{best.basis.dims} of {best.basis.dim} dimensions hold {held:.1f} % of the energy")
-    return Choice(best.name, remark + "; ".join([*parts, _machine()]), best.basis, best.ns)
+        parts += ["its forms are stored with the gallery"] if best.stored else []
+    return Choice(best.name, remark + "; ".join([*parts, _machine()]), best.basis, best.ns, best.stored)
 
 
 def _machine() -> str:
@@ -196,6 +239,10 @@ def _machine() -> str:
 
 def _ns(tried: _Tried) -> float:
     return tried.ns
+
+
+def _cost(tried: _Tried) -> float:
+    return tried.ns * (_PREFERRED if tried.stored else 1)
 
 
 def _cpu_s(work: Callable[[], Any]) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from frpipe.matching.device import open_graph
 from frpipe.matching.kernel import Doubles, Floats, Indices, Mask
 from frpipe.matching.looking import few_reached
 from frpipe.matching.quantised import Bytes, Quantised
+from frpipe.matching.sieve import Packed
 
 Sums = NDArray[np.int32]
 Rows = NDArray[np.uint8]
@@ -97,6 +98,22 @@ class Integers:
         """
         return few_reached(self._sums(tile.numbers, probes.columns), _lowest_sums(probes, tile, limits), most)
 
+    def cut(self, tile: ByteRows, rows: slice | Indices) -> ByteRows:
+        """See `Scan`."""
+        return replace(tile, numbers=np.ascontiguousarray(tile.numbers[rows]), finite=tile.finite[rows])
+
+    def packed(self, tile: ByteRows) -> Packed:
+        """See `Scan`."""
+        return Packed(tile.numbers, {"scale": tile.scale, "miss": tile.miss, "length": tile.length})
+
+    def unpacked(self, packed: Packed, width: int) -> ByteRows:
+        """See `Scan`."""
+        array, facts = packed.array, packed.facts
+        if array.dtype != np.uint8 or array.shape[1:] != (width,):
+            raise ValueError("these are no bytes of a tile")
+        scale, miss, length = (_positive(facts, name) for name in ("scale", "miss", "length"))
+        return ByteRows(array, scale, miss, length, np.ones(len(array), bool))
+
     def _sums(self, rows: Rows, columns: Bytes) -> Sums:
         """(n, m) int32: the products of (n, dim) rows, `_ZERO` taken off, and (dim, m) probes."""
         sums = self._room((len(rows), columns.shape[1]))
@@ -143,6 +160,13 @@ def _lowest_sums(probes: ByteProbes, tile: ByteRows, limits: Doubles) -> Sums:
     sums = np.floor((limits - farthest) / (probes.scale * tile.scale))
     lowest, highest = np.iinfo(np.int32).min, np.iinfo(np.int32).max
     return np.where(probes.finite, np.clip(sums, lowest, highest), highest).astype(np.int32)
+
+
+def _positive(facts: Mapping[str, float], name: str) -> float:
+    value = facts.get(name, 0.0)
+    if not value > 0:
+        raise ValueError(f"{name} is missing or not above 0")
+    return value
 
 
 def _check(vectors: Floats) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from frpipe.matching.blas import Blas
 from frpipe.matching.exact import inner_products
 from frpipe.matching.kernel import Doubles, Floats, Hits, Indices, Kernel
+from frpipe.matching.sieve import Ready
 from frpipe.matching.tiles import Tiles
 from frpipe.matching.workers import Workers
 
@@ -57,15 +58,16 @@ def pairs_within(
     *,
     threads: int = 1,
     tile: tuple[int, int] = TILE,
+    ready: Ready | None = None,
 ) -> Iterator[Pairs]:
     """Pairs (a < b) of the rows of (n, dim) float32 unit vectors with similarity >= threshold.
 
     Half of the matrix is computed: no tile lies below the diagonal. A row that is not finite is like nobody.
     threads: tiles done at once; BLAS's own come on top. Memory: a tile a thread, what it holds of hits, and
-    of rows in a kernel's form up to 256 MB.
+    of rows in a kernel's form up to 256 MB.  ready: the rows in that form, made beforehand.
     """
     tiles = tiles_within(len(vectors), tile)
-    return _Search(vectors, vectors, threshold, kernel or Blas()).over(tiles, threads)
+    return _Search(vectors, vectors, threshold, kernel or Blas(), ready).over(tiles, threads)
 
 
 def pairs_between(
@@ -76,10 +78,11 @@ def pairs_between(
     *,
     threads: int = 1,
     tile: tuple[int, int] = TILE,
+    ready: Ready | None = None,
 ) -> Iterator[Pairs]:
-    """Pairs of every row of a with every row of b, as `pairs_within`."""
+    """Pairs of every row of a with every row of b, as `pairs_within`. ready: of the rows of b."""
     tiles = tiles_between(len(a), len(b), tile)
-    return _Search(a, b, threshold, kernel or Blas()).over(tiles, threads)
+    return _Search(a, b, threshold, kernel or Blas(), ready).over(tiles, threads)
 
 
 def tiles_within(rows: int, tile: tuple[int, int] = TILE) -> Iterator[Tile]:
@@ -106,8 +109,9 @@ def tiles_between(rows_a: int, rows_b: int, tile: tuple[int, int] = TILE) -> Ite
 
 
 class _Search:
-    def __init__(self, a: Floats, b: Floats, threshold: float, kernel: Kernel) -> None:
+    def __init__(self, a: Floats, b: Floats, threshold: float, kernel: Kernel, rows: Ready | None) -> None:
         self._a, self._b, self._threshold, self._kernel = a, b, threshold, kernel
+        self._rows = rows
         self._ready: tuple[int, Any, Mask] | None = None
         self._tiles = Tiles(kernel, _FORMS)
 
@@ -117,7 +121,7 @@ class _Search:
     def _pairs(self, tile: Tile) -> Pairs:
         probes, finite = self._probes(tile.probes)
         # A tile on the diagonal has columns of its own, which do not come again.
-        rows = self._tiles.of(None if tile.diagonal else "b", self._b, tile.rows)
+        rows = self._tiles.of(None if tile.diagonal else "b", self._b, tile.rows, self._rows)
         hits = self._kernel.hits(probes, rows, self._limits(self._kernel.error(probes, rows), finite))
         return self._settled(hits.shifted(tile.probes.start, tile.rows.start), tile.diagonal)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frpipe.matching.blas import Blas
 from frpipe.matching.kernel import Doubles, Floats, Hits, Indices, Mask
@@ -31,6 +33,33 @@ class Scan(Protocol):
 
         None: they are more than the share `most`.
         """
+
+    def cut(self, tile: Any, rows: slice | Indices) -> Any:
+        """Some rows of a prepared tile; its bounds hold for them too."""
+
+    def packed(self, tile: Any) -> Packed:
+        """A prepared tile, all of whose rows are finite, as one array."""
+
+    def unpacked(self, packed: Packed, width: int) -> Any:
+        """The tile, its array (n, width). Raises ValueError: it is of another scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows in the form of a kernel, to be stored: (n, width) numbers, and bounds that hold for all rows."""
+
+    array: NDArray[Any]
+    facts: Mapping[str, float]
+
+
+class Ready(Protocol):
+    """All rows of a block in the form of a kernel, made beforehand."""
+
+    def part(self, vectors: Floats, rows: slice) -> Sifted:
+        """Some of the rows. vectors: theirs."""
+
+    def taken(self, rows: Indices) -> Ready:
+        """Of some rows of the block, by number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frpipe.matching.basis import Basis, Lowered
 from frpipe.matching.blas import Blas
 from frpipe.matching.integers import Integers
 from frpipe.matching.kernel import Doubles, Floats, Indices
 from frpipe.matching.looking import few_reached
-from frpipe.matching.sieve import MOST_FINDS, Scan, Sieve, Sifted
+from frpipe.matching.sieve import MOST_FINDS, Packed, Scan, Sieve, Sifted
 
 _UNIT_ROUNDOFF, _MORE = 2.0**-24, 1.01
 _UNDERFLOW = 1e-18
+# More than sums in float64 of numbers up to 1 are off by.
+_FLOAT64 = 1e-9
+# What bytes of rows have on top, see `Integers`.
+_ZERO = 128
+# Rows of a tile, and how much larger the numbers of one may be than those of most.
+_TILE_ROWS, _MOST_UNEVEN = 2048, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,41 @@ class Subspace(Sieve):
         """Lower gallery rows."""
         return self._sifted(vectors, probes=False)
 
+    def packed(self, vectors: Floats) -> Packed | None:
+        """The form of all rows of a block, to be stored: one scale and one bound for all of them.
+
+        None where a row is not finite, or one row would make the bounds of the others much worse.
+        """
+        tile = self.tile(vectors)
+        packed = self._scan.packed(tile.form.scanned)
+        if not tile.finite.all() or not len(vectors) or _is_uneven(packed.array):
+            return None
+        return Packed(packed.array, {**packed.facts, "low": tile.form.low, "low_miss": tile.form.miss})
+
+    def ready(self, packed: Packed) -> ReadyRows:
+        """Stored rows, ready to be scanned. Raises ValueError where they are not of this kernel."""
+        scanned = self._scan.unpacked(packed, self._basis.dims + 1)
+        low, miss = (packed.facts.get(name, 0.0) for name in ("low", "low_miss"))
+        if not low > 0 or not miss > 0:
+            raise ValueError("the bounds of the low forms are missing")
+        return ReadyRows(self._scan, _Low(scanned, low, miss), len(packed.array))
+
+    def fits(self, packed: Packed, vectors: Floats, rows: slice | Indices) -> bool:
+        """Whether stored rows are of these (n, dim) vectors, as far as float64 tells.
+
+        rows: which of the stored ones these are. Each may be off by what its bounds allow.
+        """
+        form, facts = packed.array[rows].astype(np.float64), packed.facts
+        miss = facts["low_miss"]
+        if packed.array.dtype == np.uint8:
+            form, miss = (form - _ZERO) * facts["scale"], miss + facts["miss"]
+        wide, matrix = vectors.astype(np.float64), self._basis.matrix.astype(np.float64)
+        low = wide @ matrix
+        off = np.linalg.norm(form[:, :-1] - low, axis=1)
+        rest = np.linalg.norm(wide - low @ matrix.T, axis=1)
+        room = miss * (1 + self._basis.norm) + self._basis.defect + _FLOAT64
+        return bool(np.all(off <= miss + _FLOAT64) and np.all(rest <= form[:, -1] + room))
+
     def _sifted(self, vectors: Floats, *, probes: bool) -> Sifted:
         vectors = np.ascontiguousarray(vectors, np.float32)
         lowered = Lowered.of(vectors, self._basis, precise=probes)
@@ -71,6 +113,26 @@ class Subspace(Sieve):
         return self._scan.near(own.scanned, its.scanned, limits, self._most_finds)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyRows:
+    """Rows of a block in the form of the kernel, made beforehand; see `Ready`. All of them are finite."""
+
+    scan: Scan
+    form: _Low
+    count: int
+
+    def part(self, vectors: Floats, rows: slice) -> Sifted:
+        """Some of the rows. vectors: theirs."""
+        return Sifted(vectors, self._cut(rows), np.ones(len(vectors), bool))
+
+    def taken(self, rows: Indices) -> ReadyRows:
+        """Of some rows of the block, by number."""
+        return ReadyRows(self.scan, self._cut(rows), len(rows))
+
+    def _cut(self, rows: slice | Indices) -> _Low:
+        return replace(self.form, scanned=self.scan.cut(self.form.scanned, rows))
+
+
 class Floating:
     """Scan in float32: off by at most `dim * 2^-24` of the product of the lengths, as `Blas`."""
 
@@ -85,6 +147,21 @@ class Floating:
         """Rows and the largest length."""
         return vectors, float(_lengths(vectors).max(initial=0))
 
+    def cut(self, tile: tuple[Floats, float], rows: slice | Indices) -> tuple[Floats, float]:
+        """See `Scan`."""
+        return tile[0][rows], tile[1]
+
+    def packed(self, tile: tuple[Floats, float]) -> Packed:
+        """See `Scan`."""
+        return Packed(tile[0], {"length": tile[1]})
+
+    def unpacked(self, packed: Packed, width: int) -> tuple[Floats, float]:
+        """See `Scan`."""
+        array, length = packed.array, packed.facts.get("length", 0.0)
+        if array.dtype != np.float32 or array.shape[1:] != (width,) or not length > 0:
+            raise ValueError("these are no low forms")
+        return array, length
+
     def near(
         self, probes: tuple[Floats, Doubles], tile: tuple[Floats, float], limits: Doubles, most: float
     ) -> Indices | None:
@@ -92,6 +169,15 @@ class Floating:
         error = (probes[0].shape[1] * _UNIT_ROUNDOFF * _MORE) * probes[1] * tile[1] + _UNDERFLOW
         lowest = np.nextafter((limits - error).astype(np.float32), np.float32(-np.inf))
         return few_reached(self._plain.scores(probes[0], tile[0]), lowest, most)
+
+
+def _is_uneven(array: NDArray[Any]) -> bool:
+    """Whether integers of one scale for all rows waste bits that those of a tile would not."""
+    if array.dtype != np.uint8:
+        return False
+    edges = np.arange(0, len(array), _TILE_ROWS)
+    largest = np.maximum.reduceat(np.abs(array.view(np.int8) ^ np.int8(-_ZERO)).max(axis=1), edges)
+    return bool(np.median(largest) * _MOST_UNEVEN < largest.max())
 
 
 def _lengths(vectors: Floats) -> Doubles:

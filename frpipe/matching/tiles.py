@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from frpipe.matching.kernel import Floats, Kernel
-from frpipe.matching.sieve import Sieve, Sifted
+from frpipe.matching.sieve import Ready, Sieve, Sifted
 
 _NOTHING = np.zeros((0, 0), np.float32)
 
@@ -25,9 +25,14 @@ class Tiles:
         self._kernel, self._room = kernel, most_bytes
         self._kept: dict[tuple[Hashable, int, int], Sifted] = {}
 
-    def of(self, block: Hashable, vectors: Floats, rows: slice) -> Any:
-        """The form of some rows of a block's (n, dim) vectors. block: its name; None: it has none."""
+    def of(self, block: Hashable, vectors: Floats, rows: slice, ready: Ready | None = None) -> Any:
+        """The form of some rows of a block's (n, dim) vectors.
+
+        block: its name; None: it has none.  ready: all its rows in the form of the kernel; None: not known.
+        """
         some, key = vectors[rows], (block, rows.start, rows.stop)
+        if ready is not None:
+            return ready.part(some, rows)
         if key in self._kept:
             return replace(self._kept[key], vectors=some)
         tile = self._kernel.tile(some)

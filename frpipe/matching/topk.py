@@ -21,6 +21,7 @@ from frpipe.matching.candidates import CandidateBuffer
 from frpipe.matching.exact import inner_products
 from frpipe.matching.kernel import Floats, Hits, Indices, Kernel, floor_of
 from frpipe.matching.ranking import Ranking
+from frpipe.matching.sieve import Ready
 from frpipe.matching.tiles import Tiles
 from frpipe.matching.workers import Workers
 
@@ -157,16 +158,22 @@ class TopK:
         self._threads = threads
         self._workers = Workers(threads)
 
-    def add(self, subject_ids: pa.StringArray, vectors: Floats, name: Hashable = None) -> None:
+    def add(
+        self,
+        subject_ids: pa.StringArray,
+        vectors: Floats,
+        name: Hashable = None,
+        ready: Ready | None = None,
+    ) -> None:
         """Search some templates: (n,) ids without nulls and (n, dim) float32 unit vectors.
 
         A vector that is not finite is like nobody. name: under which tiles are kept of the block; None: none
-        are.
+        are.  ready: the rows in the form of the kernel, made beforehand; None: they are not.
         """
         finds = CandidateBuffer(len(self._probes), self._k, subject_ids)
         start = self._open(finds, vectors)
         tiles = self._tiles(start, len(vectors))
-        for hits, error in self._workers.over(lambda rows: self._scan(name, vectors, rows), tiles):
+        for hits, error in self._workers.over(lambda rows: self._scan(name, vectors, rows, ready), tiles):
             finds.add(hits, error)
             if finds.many:
                 self._floor = finds.prune(self._floor)
@@ -216,9 +223,9 @@ class TopK:
             yield slice(start, min(stop, start + rows))
             start += rows
 
-    def _scan(self, name: Hashable, vectors: Floats, rows: slice) -> tuple[Hits, Floats]:
+    def _scan(self, name: Hashable, vectors: Floats, rows: slice, ready: Ready | None) -> tuple[Hits, Floats]:
         """Hits of a tile that may matter, rows counted from the block's first, and the kernel's error."""
-        tile = self._form.of(name, vectors, rows)
+        tile = self._form.of(name, vectors, rows, ready)
         errors = [self._kernel.error(probes, tile) for _, probes in self._groups]
         found = [
             self._kernel.hits(probes, tile, self._floor[some] - error).shifted(some.start, rows.start)

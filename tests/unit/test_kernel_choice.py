@@ -11,7 +11,8 @@ import pytest
 from frpipe.core.errors import ConfigError
 from frpipe.core.kernel_names import Wish
 from frpipe.matching import choice
-from frpipe.matching.choice import Sample, Task, choose, named, spread, worth_a_look
+from frpipe.matching.basis import Spectrum
+from frpipe.matching.choice import Sample, Stored, Task, choose, named, spread, worth_a_look
 from frpipe.matching.kernel import Floats
 
 DIM = 256
@@ -126,3 +127,18 @@ def test_a_spread_is_even_and_no_longer_than_asked() -> None:
     vectors = np.arange(10, dtype=np.float32)[:, None]
     assert spread(vectors, 4)[:, 0].tolist() == [0, 3, 6, 9]
     assert len(spread(vectors, 99)) == 10
+
+
+def test_forms_that_are_stored_cost_nothing_and_the_reason_says_that_they_are_there() -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(600, 30)) @ rng.normal(size=(30, 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    sample, task = Sample(vectors, vectors[:50]), Task(10**6, 10, -1, uses=1)
+    basis = Spectrum.of(vectors).leading(31)
+    there = Stored(basis, {"subspace": 1.0, "subspace-int8": 0.0})
+    # All take the same time, so that only what is spared makes a difference.
+    chosen = choose("auto", sample, task, lambda _: 1.0, stored=there)
+    assert (chosen.name, chosen.stored) == ("subspace-int8", True)
+    assert chosen.basis is basis
+    assert "stored with the gallery" in chosen.why
+    assert not choose("auto", sample, task, lambda _: 1.0).stored

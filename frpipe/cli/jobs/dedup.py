@@ -60,7 +60,12 @@ def _dedup(options: argparse.Namespace) -> int:
         since=options.since,
         since_version=options.since_version,
         execution=DedupExecution(
-            options.workers, options.kernel, options.block_rows, options.max_pairs, cache_of(options)
+            options.workers,
+            options.kernel,
+            options.block_rows,
+            options.max_pairs,
+            cache_of(options),
+            forms=options.forms,
         ),
         runtime=runtime_of(options, _say),
         say=_say,

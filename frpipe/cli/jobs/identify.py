@@ -58,7 +58,12 @@ def _identify(options: argparse.Namespace) -> int:
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         config=config,
         execution=SearchExecution(
-            options.workers, options.kernel, options.probe_rows, options.hold_mb, cache_of(options)
+            options.workers,
+            options.kernel,
+            options.probe_rows,
+            options.hold_mb,
+            cache_of(options),
+            forms=options.forms,
         ),
         runtime=runtime_of(options, _say),
         say=_say,

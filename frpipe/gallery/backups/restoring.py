@@ -36,11 +36,11 @@ from frpipe.gallery.catalog import (
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.compact import compact
 from frpipe.gallery.delete import obey, suppressed_rows
+from frpipe.gallery.derived import SHARDS
 from frpipe.gallery.document import read_sealed, sealed, unsealed
 from frpipe.gallery.encryption import key_is_given
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.schema import SUBJECT_ID
-from frpipe.gallery.shard_store import SHARDS
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder

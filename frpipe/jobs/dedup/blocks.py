@@ -16,6 +16,7 @@ from frpipe.core.errors import OutputError
 from frpipe.jobs.dedup.schema import PAIR_SCHEMA, SAME_PERSON, SAME_PHOTO
 from frpipe.matching.kernel import Floats, Indices, Kernel
 from frpipe.matching.pairs import Pairs, pairs_between, pairs_within
+from frpipe.matching.sieve import Ready
 
 Mask = NDArray[np.bool_]
 
@@ -28,11 +29,19 @@ NEAR_IDENTICAL = 0.95
 class Block:
     """Some templates. rows: subject_id, face_id, image_uri; photo, a digest of the photo's bytes, or null;
     face_index, which of that photo's faces it is, or null.  vectors: (n, dim) float32, unit length.
-    fresh: (n,), False for templates whose pairs with one another are known already."""
+    fresh: (n,), False for templates whose pairs with one another are known already.  ready: the rows in the
+    form of the kernel, where it is stored."""
 
     rows: pa.Table
     vectors: Floats
     fresh: Mask
+    ready: Ready | None = None
+
+    def rows_of(self, rows: Indices) -> tuple[Floats, Ready | None]:
+        """Some rows' vectors, and their form where it is stored."""
+        if len(rows) == len(self.vectors):
+            return self.vectors, self.ready
+        return self.vectors[rows], None if self.ready is None else self.ready.taken(rows)
 
 
 class Source(Protocol):
@@ -107,7 +116,7 @@ def alike(a: Block, b: Block | None, rule: Rule, kernel: Kernel) -> tuple[pa.Tab
     kept: list[Pairs] = []
     for piece in _pieces(a, b):
         counts.compared += piece.products
-        for pairs in piece.pairs(a.vectors, other.vectors, rule.threshold, kernel):
+        for pairs in piece.pairs(a, other, rule.threshold, kernel):
             kept.append(who.kept(pairs, counts))
             if counts.pairs > rule.most:
                 raise too_many(rule.most)
@@ -126,14 +135,19 @@ class _Piece:
         rows = len(self.left)
         return rows * (rows - 1) // 2 if self.right is None else rows * len(self.right)
 
-    def pairs(self, a: Floats, b: Floats, threshold: float, kernel: Kernel) -> Iterator[Pairs]:
+    def pairs(self, a: Block, b: Block, threshold: float, kernel: Kernel) -> Iterator[Pairs]:
         """By the rows of the whole blocks."""
+        left, left_ready = a.rows_of(self.left)
         if self.right is None:
-            found, right = pairs_within(_taken(a, self.left), threshold, kernel), self.left
-        else:
-            found = pairs_between(_taken(a, self.left), _taken(b, self.right), threshold, kernel)
-            right = self.right
-        return (Pairs(self.left[pairs.a], right[pairs.b], pairs.similarity) for pairs in found)
+            found = pairs_within(left, threshold, kernel, ready=left_ready)
+            return (Pairs(self.left[p.a], self.left[p.b], p.similarity) for p in found)
+        right, right_ready = b.rows_of(self.right)
+        if len(left) <= len(right):
+            found = pairs_between(left, right, threshold, kernel, ready=right_ready)
+            return (Pairs(self.left[p.a], self.right[p.b], p.similarity) for p in found)
+        # Probes are brought into the form of a kernel with more care than rows: better the few.
+        found = pairs_between(right, left, threshold, kernel, ready=left_ready)
+        return (Pairs(self.left[p.b], self.right[p.a], p.similarity) for p in found)
 
 
 def _pieces(a: Block, b: Block | None) -> list[_Piece]:
@@ -142,10 +156,6 @@ def _pieces(a: Block, b: Block | None) -> list[_Piece]:
     if b is None:
         return [_Piece(fresh, None), _Piece(fresh, old)]
     return [_Piece(fresh, np.arange(len(b.fresh))), _Piece(old, np.flatnonzero(b.fresh))]
-
-
-def _taken(vectors: Floats, rows: Indices) -> Floats:
-    return vectors if len(rows) == len(vectors) else vectors[rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ class DedupExecution:
     """How fast and where, never what.
 
     workers: None takes one for each CPU (or GPU) of the cluster.  block_rows: templates of a block, unless a
-    shard has more; fixed by the first run on an output.
+    shard has more; fixed by the first run on an output.  forms: whether rows in the form of the kernel are
+    stored beside the gallery's shards, and those that are, are used.
     """
 
     workers: int | None = None
@@ -50,6 +51,7 @@ class DedupExecution:
     block_rows: int = BLOCK_ROWS
     max_pairs: int = MAX_PAIRS
     cache: NodeCache = DEFAULT_CACHE
+    forms: bool = True
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class Dedup(Startable[ReportResult]):
             kernel=self.execution.kernel,
             most=self.execution.max_pairs,
             cache=self.execution.cache,
+            forms=self.execution.forms,
             say=self.say,
             remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
         )

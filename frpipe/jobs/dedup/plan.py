@@ -20,6 +20,7 @@ from frpipe.core.errors import InvariantError
 from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
+from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
@@ -36,6 +37,7 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
+from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.matching.choice import (
@@ -43,6 +45,7 @@ from frpipe.matching.choice import (
     SAMPLE_ROWS,
     Choice,
     Sample,
+    Stored,
     Task,
     choose,
     named,
@@ -104,6 +107,7 @@ class DedupPlan(Plan[Found]):
 
     before: the result of another night whose pairs are carried over, if it is to be complete.
     content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
+    forms: whether rows in the form of the kernel may be stored with the gallery.
     """
 
     source: GallerySource | FeatureSource
@@ -118,6 +122,7 @@ class DedupPlan(Plan[Found]):
     remarks: Sequence[str] = ()
     workers: int | None = None
     cache: NodeCache = DEFAULT_CACHE
+    forms: bool = False
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
 
@@ -185,8 +190,15 @@ class DedupPlan(Plan[Found]):
         progress = Progress(len(pending), "units", self.say, sum(work.values()))
         rule, ordered = Rule(self.limit.similarity, self.most), self.cache.ordered(pending, self.source)
         with progress, self.cache.opened(self.source.gallery, executor) as cache:
-            source = self.source.with_cache(cache)
-            spec = DedupSpec(source, out.uri, rule, self.choice.name, self.choice.basis, self._metadata)
+            spec = DedupSpec(
+                self.source.with_cache(cache),
+                out.uri,
+                rule,
+                self.choice.name,
+                self.choice.basis,
+                self._metadata,
+                forms=self._are_stored(),
+            )
             # Ray complains at length of a flow that is given up and not closed.
             with closing(dedup(spec, ordered, self.pool, executor)) as receipts:
                 for receipt in receipts:
@@ -250,7 +262,7 @@ class DedupPlan(Plan[Found]):
         """The kernel, on a sample of the first block and the last."""
         if not worth_a_look(self.kernel, self.products):
             return named(self.kernel)
-        return choose(self.kernel, *self._trial())
+        return choose(self.kernel, *self._trial(), stored=self._stored())
 
     def estimate(self) -> Estimate:
         block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))
@@ -276,6 +288,23 @@ class DedupPlan(Plan[Found]):
             np.concatenate([spread(some, each) for some in rows]), spread(rows[0][1::2], SAMPLE_PROBES)
         )
         return sample, Task(self.source.rows, None, self.limit.similarity, max(map(len, rows)))
+
+    def _stored(self) -> Stored | None:
+        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        if not self.forms or not isinstance(self.source, GallerySource):
+            return None
+        gallery = Gallery.open(self.source.uri)
+        return stored_forms(gallery, self.source.snapshot) if can_be_stored(gallery) else None
+
+    def _are_stored(self) -> bool:
+        """Whether workers are to use stored forms; the basis of the choice is stored if it can be."""
+        stored = self._stored()
+        if self.choice.stored or stored is None or self.choice.basis is None or stored.basis is not None:
+            return self.choice.stored
+        assert isinstance(self.source, GallerySource)
+        ends = {0, len(self.source.blocks) - 1}
+        refs = [ref for number in sorted(ends) for ref in self.source.blocks[number]]
+        return store_basis(Gallery.open(self.source.uri), refs, self.choice.basis)
 
     @property
     def _facts(self) -> dict[str, Any]:

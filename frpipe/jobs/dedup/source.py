@@ -123,6 +123,11 @@ class GallerySource(_Plain):
         """Raise StorageError where a cached shard of a block in use was changed."""
         self.snapshot.check_cache()
 
+    def shard(self, number: int) -> tuple[ShardRef, NDArray[np.int64] | None] | None:
+        """The shard that a block is, and which of its rows, ascending (None: all); None: it is several."""
+        refs = self.blocks[number]
+        return (refs[0], self.snapshot.live_rows(refs[0])) if len(refs) == 1 else None
+
     def facts(self) -> Iterator[pa.Table]:
         """Subject, face, quality and time of all templates, some at a time."""
         return self.snapshot.tables(FACTS, vectors=False)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from frpipe.core.kernel_names import Name
+from frpipe.gallery.gallery import Gallery
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
+from frpipe.jobs.dedup.source import GallerySource
+from frpipe.jobs.low_forms import LowForms
 from frpipe.matching.basis import Basis
 from frpipe.matching.kernels import kernel_of
 from frpipe.runtime.allocation import Pool
@@ -30,7 +33,8 @@ _HELD = 2
 
 @dataclass(frozen=True, slots=True)
 class DedupSpec:
-    """What every worker is told. metadata: for each file."""
+    """What every worker is told. metadata: for each file.  forms: whether rows in the form of the kernel are
+    stored with the gallery."""
 
     source: Source
     output: str
@@ -38,6 +42,7 @@ class DedupSpec:
     kernel: Name
     basis: Basis | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    forms: bool = False
 
 
 def dedup(
@@ -55,6 +60,7 @@ class Deduplicator:
         self._spec = spec
         self._units = Units(Folder.at(spec.output), PAIRS)
         self._kernel = kernel_of(spec.kernel, spec.basis)
+        self._forms = self._low_forms()
         self._held: dict[int, Block] = {}
 
     @timed("dedup")
@@ -73,8 +79,23 @@ class Deduplicator:
         if number not in self._held:
             for other in [held for held in self._held if held != keep][: max(0, len(self._held) - _HELD + 1)]:
                 del self._held[other]
-            self._held[number] = self._spec.source.block(number)
+            self._held[number] = self._with_forms(number, self._spec.source.block(number))
         return self._held[number]
+
+    def _with_forms(self, number: int, block: Block) -> Block:
+        source = self._spec.source
+        if self._forms is None or not isinstance(source, GallerySource):
+            return block
+        found = source.shard(number)
+        return block if found is None else replace(block, ready=self._forms.of(*found))
+
+    def _low_forms(self) -> LowForms | None:
+        source, basis, kernel = self._spec.source, self._spec.basis, self._kernel
+        if not self._spec.forms or basis is None or not isinstance(source, GallerySource):
+            return None
+        # Of some rows of a shard nothing is kept: a block is held as long as it is needed.
+        gallery, name = Gallery.open(source.uri), self._spec.kernel
+        return LowForms(gallery, source.snapshot, kernel, basis, name=name, most_bytes=0)
 
 
 def _record(counts: Counts) -> None:

@@ -24,6 +24,7 @@ from frpipe.core.night_config import NightConfig
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import LOG, VERSIONS
 from frpipe.gallery.delete import suppressed_rows
+from frpipe.gallery.derived import DERIVED
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.schema import vectors_of
 from frpipe.gallery.snapshot import Snapshot
@@ -56,7 +57,7 @@ _OF_NIGHTS = re.compile(
 
 _OWN = re.compile(
     rf"{re.escape(GALLERY)}|(?:{VERSIONS}|{LOG}|{SUPPRESSED})/\d{{9}}\.json|"
-    r"shards/[0-9a-f]{20}\.h5|deleted/[0-9a-f]{20}\.bin"
+    rf"shards/[0-9a-f]{{20}}\.h5|deleted/[0-9a-f]{{20}}\.bin|{DERIVED}"
 )
 
 
@@ -345,6 +346,10 @@ class GalleryProof:
             raise _failed(
                 f"{counted(len(strays), 'files')} of shards that the newest version does not name are there"
             )
+        # No vector stands in them as it is: what they were made of says whose they are.
+        derived = self.gallery.shard_store.derived.strays(snapshot.version.shards)
+        if derived:
+            raise _failed(f"{counted(len(derived), 'files')} derived from shards that have gone are there")
         for table in snapshot.tables():
             if rows_of(self.ids, table).any():
                 raise _failed("the newest version names somebody who was erased")

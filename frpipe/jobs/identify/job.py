@@ -41,7 +41,8 @@ class SearchExecution:
     workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
     at once, fixed by the first run on an output.  hold_mb: what a worker keeps of a gallery that is remote
     or encrypted, so as not to fetch or to decrypt it again; and of its rows in the form of the kernel.
-    cache: of the shards of an object store, on each node.
+    cache: of the shards of an object store, on each node.  forms: whether rows in the form of the kernel are
+    stored beside the gallery's shards, and those that are, are used.
     """
 
     workers: int | None = None
@@ -49,6 +50,7 @@ class SearchExecution:
     probe_rows: int = 4096
     hold_mb: int = 1024
     cache: NodeCache = DEFAULT_CACHE
+    forms: bool = True
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,15 @@ class Identifying(Startable[ReportResult]):
         gallery, how = Folder.at(self.gallery).uri, self.execution
         least = -1.0 if self.min_similarity is None else self.min_similarity
         return SearchSpec(
-            gallery, 0, self.k, self.score, how.kernel, dict(self.where), how.hold_mb, at_least=least
+            gallery,
+            0,
+            self.k,
+            self.score,
+            how.kernel,
+            dict(self.where),
+            how.hold_mb,
+            at_least=least,
+            forms=how.forms,
         )
 
     def _check_recipe(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from frpipe.gallery.catalog import ShardRef
 from frpipe.io.output.features import Features
 from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.matching.choice import (
@@ -14,6 +15,7 @@ from frpipe.matching.choice import (
     SAMPLE_ROWS,
     Choice,
     Sample,
+    Stored,
     Task,
     choose,
     named,
@@ -36,31 +38,46 @@ class Shape:
     uses: int
 
 
-def chosen(spec: SearchSpec, probes: tuple[Features, Sequence[int]], shape: Shape) -> Choice:
-    """The kernel of a search that is to be carried out as `spec` says. probes: with their parts, in order.
+def chosen(
+    spec: SearchSpec,
+    probes: tuple[Features, Sequence[int]],
+    shape: Shape,
+    stored: Stored | None,
+) -> tuple[Choice, list[ShardRef]]:
+    """The kernel of a search that is to be carried out as `spec` says, and the shards that it was tried on.
 
+    probes: with their parts, in order.  stored: see `choose`.
     Raises ConfigError: the kernel that is asked for cannot be had.
     """
     if not worth_a_look(spec.kernel, shape.probes * shape.rows):
-        return named(spec.kernel)
-    sample = Sample(_rows(spec), _probes(*probes))
-    return choose(spec.kernel, sample, Task(shape.rows, spec.k, spec.at_least, shape.uses))
+        return named(spec.kernel), []
+    refs, rows = _rows(spec)
+    task = Task(shape.rows, spec.k, spec.at_least, shape.uses)
+    return choose(spec.kernel, Sample(rows, _probes(*probes)), task, stored=stored), refs
 
 
 def tried(spec: SearchSpec, choice: Choice, probes: tuple[Features, Sequence[int]], shape: Shape) -> Choice:
     """A kernel that was named, with the time of a comparison on a sample, where it is worth that."""
     if not worth_a_look("auto", shape.probes * shape.rows):
         return choice
-    sample = Sample(_rows(spec), _probes(*probes))
+    sample = Sample(_rows(spec)[1], _probes(*probes))
     return timed(choice, sample, Task(shape.rows, spec.k, spec.at_least, shape.uses))
 
 
-def _rows(spec: SearchSpec) -> Floats:
+def _rows(spec: SearchSpec) -> tuple[list[ShardRef], Floats]:
+    """Templates of some shards that stand for all, and these shards."""
     # Means of people have about the directions of their templates, and these are there without a count.
     view = replace(spec, score="max", hold_mb=0).search_view()
-    count = len(view.shards)
-    some = sorted({count * place // _SHARDS for place in range(_SHARDS)}) if count else []
-    return _spread([next(iter(view.blocks(slice(at, at + 1))), (None, None))[1] for at in some], SAMPLE_ROWS)
+    refs = typical(view.shards)
+    return refs, _spread([block[1] for _, _, block in view.located(refs)], SAMPLE_ROWS)
+
+
+def typical(refs: Sequence[ShardRef]) -> list[ShardRef]:
+    """Some large shards, which stand for all, and which compactions join with no others."""
+    most = max((ref.live_rows for ref in refs), default=0)
+    large = [ref for ref in refs if 2 * ref.live_rows >= most]
+    places = sorted({len(large) * place // _SHARDS for place in range(_SHARDS)}) if large else []
+    return [large[place] for place in places]
 
 
 def _probes(probes: Features, parts: Sequence[int]) -> Floats:

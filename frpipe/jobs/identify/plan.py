@@ -11,6 +11,7 @@ from typing import Any
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
+from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
@@ -26,9 +27,10 @@ from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
+from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
-from frpipe.matching.choice import Choice
+from frpipe.matching.choice import Choice, Stored
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -54,6 +56,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
     cache: NodeCache = DEFAULT_CACHE
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
+    _typical: list[ShardRef] = field(init=False, default_factory=list)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -96,7 +99,8 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     def settle(self, nodes: Sequence[Node]) -> None:
         self.pool = search_pool(self.search_plan, self.workers, nodes)
-        self.choice = self._chosen().beside(sum(node.gpus for node in nodes))
+        choice, self._typical = self._chosen()
+        self.choice = choice.beside(sum(node.gpus for node in nodes))
         spec = replace(self.search_plan.spec, kernel=self.choice.name, basis=self.choice.basis)
         self.search_plan = replace(self.search_plan, spec=spec)
 
@@ -120,6 +124,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             return 0
         if published:
             self.say(f"{len(published):,} of {len(self.units):,} units are done already")
+        self._store_basis()
         probes = sum(self.parts[part].faces for parts in pending.values() for part in parts)
         publication = Publication(self.source.features, out, self._verdicts(), self._metadata())
         kept = self.cache.opened(self.search_plan.gallery.uri, executor)
@@ -202,13 +207,35 @@ class IdentifyPlan(Plan[ProbeCounts]):
         shape = Shape(self.search_plan.search_view.rows, self.source.faces, self.source.faces)
         return tried(self.search_plan.spec, self.choice, (self.source.features, parts), shape)
 
-    def _chosen(self) -> Choice:
-        """The kernel, on a sample; what a row costs in the form of one is shared by the units of a worker."""
+    def _chosen(self) -> tuple[Choice, list[ShardRef]]:
+        """The kernel, on a sample, and the shards that this is of.
+
+        What a row costs in the form of a kernel is shared by the units of a worker.
+        """
         faces, workers = self.source.faces, self.pool.workers
         rows = self.search_plan.search_view.rows
         uses = math.ceil(faces / min(max(1, len(self.units)), workers))
         parts = [part for unit in self.units for part in unit]
-        return chosen(self.search_plan.spec, (self.source.features, parts), Shape(rows, faces, uses))
+        probes, shape = (self.source.features, parts), Shape(rows, faces, uses)
+        return chosen(self.search_plan.spec, probes, shape, self._stored())
+
+    def _stored(self) -> Stored | None:
+        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        gallery, spec = self.search_plan.gallery, self.search_plan.spec
+        if not spec.forms or spec.score == "mean" or not can_be_stored(gallery):
+            return None
+        found = stored_forms(gallery, self.search_plan.search_view.snapshot)
+        # What is measured on a part of the people is not for all.
+        return None if found.basis is None and spec.where else found
+
+    def _store_basis(self) -> None:
+        """Store the basis with the gallery, so that forms in it can be; workers are told whether it is."""
+        spec, gallery = self.search_plan.spec, self.search_plan.gallery
+        there = self.choice.stored
+        stored = self._stored()
+        if not there and self.choice.basis is not None and stored is not None and stored.basis is None:
+            there = store_basis(gallery, self._typical, self.choice.basis)
+        self.search_plan = replace(self.search_plan, spec=replace(spec, forms=there))
 
     def _slices(self, units: int) -> list[slice]:
         """How the gallery's shards are shared out, where there are fewer units than workers.

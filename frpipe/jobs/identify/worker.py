@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,16 +13,19 @@ import pyarrow as pa
 from frpipe.core.errors import InvariantError, OutputError
 from frpipe.core.kernel_names import Name, Wish
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.search_view import Score, SearchView
+from frpipe.gallery.search_view import Block, Score, SearchView
 from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output.features import Features
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.identify.probe_source import Parts
 from frpipe.jobs.identify.rows import FACE_NAMES, IMAGE_NAMES, Verdicts
+from frpipe.jobs.low_forms import LowForms
 from frpipe.matching.basis import Basis
+from frpipe.matching.kernel import Kernel
 from frpipe.matching.kernels import kernel_of
 from frpipe.matching.ranking import Ranking
+from frpipe.matching.sieve import Ready
 from frpipe.matching.tiles import Tiles
 from frpipe.matching.topk import TopK
 from frpipe.runtime.allocation import Pool
@@ -42,7 +45,8 @@ class SearchSpec:
     hold_mb: how much of a gallery a worker may keep that it has to decrypt, or to fetch for itself; and,
     wherever it lies, of its rows in the form of the kernel.  at_least: the similarity from which persons are
     candidates.  kernel: workers want one that is chosen, with the basis that it needs.  cache: of shards, on
-    each node.
+    each node.  forms: whether rows in the form of the kernel may be stored with the gallery; to workers,
+    whether they are, in this basis.
     """
 
     gallery: str
@@ -56,6 +60,7 @@ class SearchSpec:
     at_least: float = -1.0
     basis: Basis | None = None
     cache: CacheSpec | None = None
+    forms: bool = False
 
     def search_view(self) -> SearchView:
         """What is searched."""
@@ -135,6 +140,7 @@ class Searcher:
         self._lineup, self._kernel = spec.search_view(), kernel_of(_chosen(spec), spec.basis)
         self._tiles = Tiles(self._kernel, spec.hold_mb << 20)
         self._backward = True
+        self._forms = _forms(spec, self._lineup, self._kernel)
 
     @timed("search")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -146,9 +152,8 @@ class Searcher:
         found = TopK(vectors, self._spec.k, self._kernel, at_least=self._spec.at_least, tiles=self._tiles)
         shards, compared = slice(ticket["first"], ticket["last"]), 0
         if len(vectors):
-            self._backward = not self._backward
-            for name, (subject_ids, block) in self._lineup.named_blocks(shards, backward=self._backward):
-                found.add(subject_ids, block, name=name)
+            for name, (subject_ids, block), ready in self._blocks(shards, unit):
+                found.add(subject_ids, block, name, ready)
                 record("frpipe_comparisons", len(vectors) * len(block), stage="search")
                 compared += len(vectors) * len(block)
         if self._whole:
@@ -157,6 +162,29 @@ class Searcher:
             published = self._publication.publish(unit, parts, found.result())
             return _receipt(unit, compared, published=published)
         return _receipt(unit, compared, ranking=_packed(found.result()))
+
+    def _blocks(self, shards: slice, unit: int) -> Iterator[tuple[Hashable, Block, Ready | None]]:
+        """Blocks of some shards, with the rows in the form of the kernel where that is stored.
+
+        Where it is, each unit begins with another shard: so workers that begin together make the forms of
+        different shards, and find those that others have made.
+        """
+        if self._forms is None:
+            self._backward = not self._backward
+            for name, block in self._lineup.named_blocks(shards, backward=self._backward):
+                yield name, block, None
+            return
+        refs = self._lineup.shards[shards]
+        first = unit % max(1, len(refs))
+        for ref, rows, block in self._lineup.located([*refs[first:], *refs[:first]]):
+            yield ref.name, block, self._forms.of(ref, rows)
+
+
+def _forms(spec: SearchSpec, view: SearchView, kernel: Kernel) -> LowForms | None:
+    if not spec.forms or spec.basis is None:
+        return None
+    gallery, name = Gallery.open(spec.gallery), _chosen(spec)
+    return LowForms(gallery, view.snapshot, kernel, spec.basis, name=name, most_bytes=spec.hold_mb << 20)
 
 
 def _chosen(spec: SearchSpec) -> Name:

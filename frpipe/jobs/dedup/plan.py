@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from frpipe.core.calibration import CalibrationMap
 from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
 from frpipe.core.kernel_names import Wish
@@ -30,7 +31,7 @@ from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dedup.blocks import Counts, Rule, too_many
 from frpipe.jobs.dedup.clusters import Subjects, clusters_of, links_in, subjects_in
 from frpipe.jobs.dedup.report import report_of, report_text, since_text, source_text
-from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
+from frpipe.jobs.dedup.schema import PAIR_SCHEMA, SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
@@ -38,6 +39,7 @@ from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.ratios import with_ratios
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
     SAMPLE_ROWS,
@@ -103,7 +105,8 @@ class DedupPlan(Plan[Found]):
     """A search, worked out. searched: what of the source and of `since` the report says.
 
     before: the result of another night whose pairs are carried over, if it is to be complete.
-    content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
+    content: what decides the content.  ratios: beside similarities; None: none.  most: pairs at most.
+    workers: None takes one for each CPU (or GPU).
     """
 
     source: GallerySource | FeatureSource
@@ -118,6 +121,7 @@ class DedupPlan(Plan[Found]):
     remarks: Sequence[str] = ()
     workers: int | None = None
     cache: NodeCache = DEFAULT_CACHE
+    ratios: CalibrationMap | None = None
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
 
@@ -186,7 +190,8 @@ class DedupPlan(Plan[Found]):
         rule, ordered = Rule(self.limit.similarity, self.most), self.cache.ordered(pending, self.source)
         with progress, self.cache.opened(self.source.gallery, executor) as cache:
             source = self.source.with_cache(cache)
-            spec = DedupSpec(source, out.uri, rule, self.choice.name, self.choice.basis, self._metadata)
+            kernel = self.choice.name, self.choice.basis
+            spec = DedupSpec(source, out.uri, rule, *kernel, self._metadata, self.ratios)
             # Ray complains at length of a flow that is given up and not closed.
             with closing(dedup(spec, ordered, self.pool, executor)) as receipts:
                 for receipt in receipts:
@@ -304,7 +309,8 @@ class DedupPlan(Plan[Found]):
         carried = Carried(self.before, self.source)
         for number, old in enumerate(self.before.pairs(), len(self.units)):
             if number not in done:
-                table = carried.table(old)
+                # Its ratios, if it has any, may be of another calibration.
+                table = with_ratios(carried.table(old).select(PAIR_SCHEMA.names), self.ratios)
                 kinds = Counter(table["kind"].to_pylist())
                 counts = Counts(same_photo=kinds[SAME_PHOTO], same_person=kinds[SAME_PERSON])
                 units.publish(number, table, {**self._metadata, **counts.metadata()})

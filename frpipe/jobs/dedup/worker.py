@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.calibration import CalibrationMap
 from frpipe.core.kernel_names import Name
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
+from frpipe.jobs.ratios import with_ratios
 from frpipe.matching.basis import Basis
 from frpipe.matching.kernels import kernel_of
 from frpipe.runtime.allocation import Pool
@@ -30,7 +32,7 @@ _HELD = 2
 
 @dataclass(frozen=True, slots=True)
 class DedupSpec:
-    """What every worker is told. metadata: for each file."""
+    """What every worker is told. metadata: for each file.  ratios: beside similarities; None: none."""
 
     source: Source
     output: str
@@ -38,6 +40,7 @@ class DedupSpec:
     kernel: Name
     basis: Basis | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    ratios: CalibrationMap | None = None
 
 
 def dedup(
@@ -65,6 +68,7 @@ class Deduplicator:
         b = None if first == second else self._block(second, keep=first)
         rows, counts = alike(a, b, self._spec.rule, self._kernel)
         self._spec.source.check_cache()
+        rows = with_ratios(rows, self._spec.ratios)
         self._units.publish(ticket["unit"], rows, {**self._spec.metadata, **counts.metadata()})
         _record(counts)
         return pa.table({"unit": [ticket["unit"]], "pairs": [rows.num_rows]})

@@ -228,7 +228,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             "embedder_hash": gallery.spec.embedder_hash,
             "preprocessing_hash": gallery.spec.preprocessing_hash,
         }
-        return Verdicts(limit.similarity if limit else None, facts)
+        return Verdicts(limit.similarity if limit else None, facts, self.search_plan.calibration)
 
     def _metadata(self) -> dict[str, str]:
         limit = self.search_plan.limit

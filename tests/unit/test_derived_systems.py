@@ -1,0 +1,197 @@
+"""`metrics verification` with fused and normalised scores, and its calibration cards, on drawn vectors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from embedded_runs import FIRST, OTHER, SECOND, all_pairs, drawn_run
+
+from frpipe.core.calibration import CalibrationCard
+from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.threshold import ThresholdCard
+from frpipe.jobs.evaluate.cohort import Cohort
+from frpipe.jobs.evaluate.derived import Derivations
+from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults
+from frpipe.jobs.features import FeatureRun
+from frpipe.metrics.verification import eer
+
+
+class Done(NamedTuple):
+    returncode: int
+    stderr: str
+
+
+def job_here(name: str, *words: object) -> Done:
+    """`python jobs/NAME.py`, in this process."""
+    main = import_module(f"frpipe.cli.jobs.{name}").main
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as err:
+        code = main([str(word) for word in words])
+    return Done(code, err.getvalue())
+
+
+PEOPLE, OTHERS = [f"p{n:02d}" for n in range(28)], [f"q{n:02d}" for n in range(50)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("derived")
+    shades = [("dark", "light")[n % 2] for n in range(len(PEOPLE))]
+    drawn_run(found / "features", PEOPLE, columns={"shade": shades})
+    # Some of the tested people are in it too.
+    drawn_run(found / "cohort", [*OTHERS, *PEOPLE[:7]], 1, seed=1)
+    all_pairs(found / "pairs.csv", PEOPLE)
+    words = ("--pairs", found / "pairs.csv", "--features", found / "features", "--threshold", 0.4)
+    for name, more in (("verified", ()), ("second", ("--embedder", SECOND))):
+        done = job_here("verify", *words, *more, "--output", found / name)
+        assert done.returncode == 0, done.stderr
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(place: Path) -> PairResults:
+    return PairResults.open(str(place / "verified"), PairColumns())
+
+
+def _job(*words: object, code: int = 0) -> str:
+    done = job_here("metrics", "verification", *words)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def report(place: Path) -> Path:
+    _job(
+        "--results", place / "verified", "--output", place / "report", "--fuse-with", SECOND,
+        "--normalise", "s", "--cohort", place / "cohort", "--calibrate", "isotonic", "logistic",
+        "--card", 0.05, "--by", "shade",
+    )  # fmt: skip
+    return place / "report"
+
+
+def _rows(report: Path, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(report / f"{name}.parquet").to_pylist()
+    return found
+
+
+def test_two_embedders_that_err_apart_are_better_together(place: Path, results: PairResults) -> None:
+    alone, both = Derivations(fuse_with=(SECOND,)).of("x", results)
+    assert (alone.name, both.name) == (f"x: {SECOND} alone", f"x + {SECOND}")
+    assert (alone.bases, both.bases) == (("x",), ("x", f"x: {SECOND} alone"))
+    rates = [eer(found.trials.scores()).value for found in (results, alone.results, both.results)]  # type: ignore[union-attr]
+    assert rates[2] < 0.8 * min(rates[:2])
+    again = PairResults.open(str(place / "second"), PairColumns())
+    assert (alone.results.trials.similarity == again.trials.similarity).all()
+    assert alone.results.provenance["embedder_hash"] == OTHER["embedder_hash"]
+
+
+def test_the_result_may_be_of_the_further_embedder(place: Path) -> None:
+    second = PairResults.open(str(place / "second"), PairColumns())
+    alone, _ = Derivations(fuse_with=(FIRST,)).of("x", second)
+    first = PairResults.open(str(place / "verified"), PairColumns())
+    assert (alone.results.trials.similarity == first.trials.similarity).all()
+    cohort = Derivations(normalise=("s",), cohort=str(place / "cohort"))
+    (normed,) = cohort.of("x", second)
+    assert np.isfinite(normed.results.trials.similarity).all()
+
+
+def test_an_embedder_is_not_fused_with_itself_or_with_one_that_is_not_there(results: PairResults) -> None:
+    with pytest.raises(ConfigError, match="itself"):
+        list(Derivations(fuse_with=(FIRST,)).of("x", results))
+    with pytest.raises(OutputError, match="no embeddings of other"):
+        list(Derivations(fuse_with=("other",)).of("x", results))
+
+
+def test_normalisation_by_hand(place: Path, results: PairResults) -> None:
+    cohort = Cohort.open(str(place / "cohort"), FeatureRun.open(str(place / "features")).spec)
+    kept, words = cohort.without(results.people)
+    assert kept.people == OTHERS and "7 people" in words[0]
+    (found,) = Derivations(normalise=("z",), cohort=str(place / "cohort")).of("x", results)
+    _, faces = FeatureRun.open(str(place / "features")).features.part(0)
+    vectors = np.array(faces["embedding"].to_pylist(), float)
+    place_of = {image: n for n, image in enumerate(faces["image_id"].to_pylist())}
+    trials = results.trials
+    for row in (0, 77, len(trials) - 1):
+        against = vectors[place_of[trials.a[row]]] @ kept.vectors.T.astype(float)
+        z = (trials.similarity[row] - against.mean()) / against.std(ddof=1)
+        assert found.results.trials.similarity[row] == pytest.approx(z / (1 + abs(z)))
+    assert found.results.warnings[-1] == words[0]
+
+
+def test_a_cohort_of_tested_people_is_refused(place: Path, results: PairResults) -> None:
+    with pytest.raises(ConfigError, match="0 people of the cohort are in no pair"):
+        list(Derivations(normalise=("s",), cohort=str(place / "features")).of("x", results))
+    for one in (Derivations(normalise=("s",)), Derivations(cohort="/x")):
+        with pytest.raises(ConfigError, match="go together"):
+            one.check()
+
+
+def test_a_gallery_is_a_cohort_too(place: Path, results: PairResults, tmp_path: Path) -> None:
+    done = job_here("consolidate", "--features", place / "cohort", "--gallery", tmp_path / "gallery")
+    assert done.returncode == 0, done.stderr
+    pairs = [
+        Derivations(normalise=("as",), cohort=str(uri)).of("x", results)
+        for uri in (place / "cohort", tmp_path / "gallery")
+    ]
+    one, other = (next(iter(found)).results.trials.similarity for found in pairs)
+    assert one == pytest.approx(other)
+
+
+def test_the_page_has_each_system_and_its_gain(report: Path) -> None:
+    numbers, differences = _rows(report, "numbers"), _rows(report, "differences")
+    names = [f"verified: {SECOND} alone", f"verified + {SECOND}", "verified, S-norm"]
+    assert {number["name"] for number in numbers} == {"verified", *names}
+    compared = {(one["first"], one["second"]) for one in differences}
+    assert compared == {*(("verified", name) for name in names), (names[0], names[1])}
+    gain = next(
+        one
+        for one in differences
+        if (one["first"], one["second"], one["measure"]) == ("verified", names[1], "EER")
+    )
+    assert gain["value"] < 0 and gain["low"] <= gain["value"] <= gain["high"]
+    # A score that is no similarity has no threshold of the run, and nobody is asked to use one.
+    assert {number["name"] for number in numbers if number["measure"] == "FMR"} == {"verified"}
+    page = (report / "report.html").read_text()
+    assert "GARBE" in page and "FMR between groups by shade" in page
+
+
+def test_its_cards_hold_the_calibration(report: Path, place: Path) -> None:
+    cards = {path.name: path.read_text() for path in (report / "cards").iterdir()}
+    assert set(cards) == {"verified-0.05.json", "verified-logistic.json", "verified-isotonic.json"}
+    steps = CalibrationCard.parse(cards["verified-isotonic.json"])
+    assert steps.cllr is not None and steps.min_cllr is not None and steps.min_cllr <= steps.cllr < 1
+    assert ThresholdCard.parse(cards["verified-0.05.json"]).calibration == steps.map
+    out = place / "calibrated"
+    words = ("--pairs", place / "pairs.csv", "--features", place / "features", "--output", out)
+    done = job_here(
+        "verify", *words, "--calibration", report / "cards/verified-logistic.json", "--threshold", 0
+    )
+    assert done.returncode == 0, done.stderr
+    assert "calibration card verified-logistic: Cllr" in (report / "report.md").read_text()
+
+
+def test_without_the_options_an_evaluation_is_the_one_of_before() -> None:
+    assert Derivations().identity() == {}
+    assert Derivations(("x",)).identity() == {"fuse_with": ["x"]}
+
+
+def test_scores_write_a_card_too(place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "pairs.csv", tmp_path / "pairs.csv")
+    found = PairResults.open(str(place / "verified"), PairColumns())
+    rows = zip(found.trials.mated, found.trials.similarity, strict=True)
+    (tmp_path / "scores.csv").write_text("mated,similarity\n" + "\n".join(f"{m},{s}" for m, s in rows))
+    words = ("scores", tmp_path / "scores.csv", "--calibration-card", tmp_path / "card.json")
+    assert job_here("metrics", *words).returncode == 2
+    done = job_here("metrics", *words, "--made-by", place / "features", "--calibrate", "isotonic")
+    assert done.returncode == 0, done.stderr
+    card = CalibrationCard.parse((tmp_path / "card.json").read_text())
+    assert card.embedder_hash == FeatureRun.open(str(place / "features")).spec.embedder_hash
+    assert card.map.method == "isotonic" and card.cllr is not None

@@ -26,7 +26,7 @@ def add_card(parser: argparse.ArgumentParser) -> None:
     add(
         "--made-by",
         metavar="URI",
-        help="for the card: the enroll output or gallery whose vectors were compared; its hashes bind the card",
+        help="for the card: the enroll output or gallery of the vectors; its hashes bind the card",
     )
     add("--embedder", metavar="NAME", help="of that enroll output (default: the first)")
     add(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module

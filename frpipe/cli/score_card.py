@@ -61,11 +61,7 @@ def write_card(options: argparse.Namespace, given: ScoreList, ratios: Calibrated
     )
     spec, name = _spec(options.made_by, options.embedder), Path(given.uri).name or given.uri
     methods = ratios.methods
-    costs = (
-        None
-        if isinstance(methods, Insufficient)
-        else (methods[options.calibrate].cllr, ratios.min_cllr)
-    )
+    costs = None if isinstance(methods, Insufficient) else (methods[options.calibrate].cllr, ratios.min_cllr)
     how = "" if costs is None else f"; Cllr cross-fitted {ratios.how}"
     card = calibration_card(
         scores,

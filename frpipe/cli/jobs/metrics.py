@@ -35,6 +35,7 @@ from frpipe.cli.job_options import (
     runtime_of,
 )
 from frpipe.cli.metrics_pad import add_pad
+from frpipe.cli.metrics_templates import add_templates
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
@@ -211,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     searches.set_defaults(job=_identification)
     _add_all_pairs(tasks)
     add_pad(tasks, _say)
+    add_templates(tasks, _say)
     scores.add_parser(tasks)
     return parser
 

@@ -126,6 +126,7 @@ def _scored(found: PairResults, scores: Doubles, words: str, remarks: Sequence[s
         found,
         trials=trials,
         threshold=None,
+        cosines=False,
         provenance={**found.provenance, "score": f"x / (1 + |x|) of x = {words}"},
         warnings=[*found.warnings, *remarks],
     )

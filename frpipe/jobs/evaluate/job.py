@@ -141,8 +141,8 @@ class VerificationMetrics(Startable[ReportResult]):
         }
 
         def evaluated(name: str, found: PairResults) -> System:
-            quality = self.quality if found.threshold is not None else ()
-            return _pair_system(name, found, self.asked, chooser, quality)
+            quality = self.quality if found.trials.quality else ()
+            return pair_system(name, found, self.asked, chooser, quality)
 
         plan = EvaluationPlan(self.asked, out, results, task, evaluated, self.say)
         return replace(plan, derived=self.derivations.of, calibrate=self.calibrate)
@@ -192,7 +192,7 @@ class IdentificationMetrics(Startable[ReportResult]):
         results = [SearchResults.open(uri, self.asked.by, self.enrolled, self.quality) for uri in uris]
 
         def evaluated(name: str, found: SearchResults) -> System:
-            return _search_system(name, found, self.asked, self.quality)
+            return search_system(name, found, self.asked, self.quality)
 
         return EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
 
@@ -339,25 +339,27 @@ def _quality(measures: Sequence[QualityMeasure]) -> dict[str, Any]:
     return {"quality": [asdict(measure) for measure in measures]} if measures else {}
 
 
-def _pair_system(
+def pair_system(
     name: str,
     found: PairResults,
     asked: Asked,
     chooser: PairResults | None,
     quality: Sequence[QualityMeasure],
 ) -> System:
+    """Pairs, evaluated. chooser: of thresholds, in folds of the same names."""
     trials, training = _without_training(found.trials)
-    own = () if found.threshold is None else (found.threshold, *asked.thresholds)
+    own = [] if found.threshold is None else [found.threshold]
+    own += asked.thresholds if found.cosines else []
     question = VerificationQuestion(
         each_once(*own),
         each_once(*asked.targets) or usual(FMR_TARGETS, trials.distinct_nonmated),
         training=training,
-        chosen_on=_without_training(chooser.trials)[0] if chooser and own else None,
+        chosen_on=_without_training(chooser.trials)[0] if chooser and found.cosines else None,
         quality=quality,
     )
     provenance = {**found.provenance, **({"chosen_on": chooser.digest} if chooser else {})}
     evaluation = question.answer(name, trials, provenance, found.warnings)
-    if not (asked.worst or asked.thumbnails) or not own:
+    if not (asked.worst or asked.thumbnails) or not found.cosines:
         evaluation = replace(evaluation, worst=())
     return System(evaluation, trials, question.estimates(), found.features)
 
@@ -370,9 +372,8 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
     return trials.some(~mask), trials.some(mask)
 
 
-def _search_system(
-    name: str, found: SearchResults, asked: Asked, quality: Sequence[QualityMeasure]
-) -> System:
+def search_system(name: str, found: SearchResults, asked: Asked, quality: Sequence[QualityMeasure]) -> System:
+    """Searches, evaluated."""
     own = () if found.threshold is None else (found.threshold,)
     question = IdentificationQuestion(
         each_once(*own, *asked.thresholds),

@@ -47,7 +47,8 @@ class PairColumns:
 class PairResults:
     """A finished result.
 
-    threshold: of its run, a similarity; None: the scores are no similarities.  digest: of its files.
+    threshold: of its run, a similarity; None: it has none.  digest: of its files.  cosines: whether the
+    scores are similarities.
     people: ids of those who are known to be on a side.  anonymous: whether there are others.
     """
 
@@ -61,6 +62,7 @@ class PairResults:
     people: frozenset[str] = frozenset()
     anonymous: bool = False
     detector_hash: str | None = None
+    cosines: bool = True
 
     @classmethod
     def open(cls, uri: str, columns: PairColumns) -> PairResults:
@@ -116,7 +118,7 @@ class PairResults:
 class _Reading:
     """One table of pairs, understood."""
 
-    def __init__(self, table: pa.Table, columns: PairColumns, features: str, run_id: str) -> None:
+    def __init__(self, table: pa.Table, columns: PairColumns, features: str = "", run_id: str = "") -> None:
         self._table, self._columns, self._features, self._run_id = table, columns, features, run_id
         self._facts: PhotoFacts | None = None
         self.a, self.b = self._text("a"), self._text("b")
@@ -214,6 +216,11 @@ class _Reading:
 
     def _text(self, column: str) -> Labels:
         return texts(self._table[column])
+
+
+def pair_trials(table: pa.Table, columns: PairColumns) -> tuple[PairTrials, list[str]]:
+    """Trials of a table as jobs/verify.py writes it, which says who is on both sides; with warnings."""
+    return _Reading(table, columns).trials()
 
 
 def _shared(a: Labels, b: Labels) -> Labels:

@@ -39,6 +39,11 @@ def calibration_fact(calibration: CalibrationMap | None) -> dict[str, str]:
     return {"calibration": calibration.digest} if calibration else {}
 
 
+def calibration_metadata(calibration: CalibrationMap | None) -> dict[str, str]:
+    """The same, for the metadata of a file."""
+    return {f"frpipe.{name}": value for name, value in calibration_fact(calibration).items()}
+
+
 def ratios_of(calibration: CalibrationMap, similarities: pa.Array | pa.ChunkedArray) -> pa.Array:
     """(n,) ratios of (n,) similarities; null where these are."""
     known = similarities.is_valid().to_numpy(zero_copy_only=False)

@@ -34,6 +34,7 @@ NOT_RUN = {
     "docs/benchmarks.md": ["hours"],
     "docs/cluster.md": ["cluster"],
     "docs/configuration.md": ["internet"],
+    "docs/evaluation.md": ["data", "data", "data", "data"],
     "docs/faults.md": ["hours"],
     "docs/identify.md": ["cluster"],
     "docs/kubernetes.md": ["cluster"] * 2,

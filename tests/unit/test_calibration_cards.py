@@ -20,12 +20,14 @@ from frpipe.core.errors import ConfigError, GalleryMismatch, OutputError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.calibration_cards import calibration_card
 from frpipe.io import calibration_file, threshold_file
+from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.job import Dedup
+from frpipe.jobs.erase.results import _without_candidates
 from frpipe.jobs.identify.rows import Verdicts
-from frpipe.jobs.identify.schema import PROBE_SCHEMA
+from frpipe.jobs.identify.schema import CANDIDATE, PROBE_SCHEMA, RATIO
 from frpipe.jobs.ratios import ratios_of
 from frpipe.jobs.verify.job import PairVerification
 from frpipe.jobs.verify.schema import FOUND_COLUMNS
@@ -252,6 +254,25 @@ def test_identify_gives_each_candidate_its_ratio() -> None:
     assert table.select([name for name in PROBE_SCHEMA.names if name != "candidates"]).equals(
         plain.drop_columns(["candidates"])
     )
+
+
+def test_an_erased_candidate_leaves_no_ratio_behind() -> None:
+    kind = pa.list_(pa.struct([*CANDIDATE, RATIO]))
+    listed = [
+        {"rank": 1, "subject_id": "ann", "similarity": 0.5, "distance": 0.5, "llr": 4.0},
+        {"rank": 2, "subject_id": "bob", "similarity": 0.1, "distance": 0.9, "llr": -4.0},
+    ]
+    first = {"rank1_subject_id": "ann", "rank1_similarity": 0.5, "rank1_distance": 0.5, "rank1_llr": 4.0}
+    columns = {
+        "candidates": pa.array([listed, listed[:1]], kind),
+        **{name: pa.array([value] * 2) for name, value in first.items()},
+        "decision": ["identified"] * 2,
+        "threshold_similarity": [0.3] * 2,
+    }
+    found, changed = _without_candidates(ErasedIds.of("00" * 32, ["ann"], []), pa.table(columns))
+    one, other = found.to_pylist()
+    assert (changed, one["rank1_llr"], other["rank1_llr"]) == (2, -4, None)
+    assert [each["llr"] for each in one["candidates"]] == [-4] and other["candidates"] == []
 
 
 def test_ratios_are_null_where_similarities_are() -> None:

@@ -39,7 +39,7 @@ from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
-from frpipe.jobs.ratios import with_ratios
+from frpipe.jobs.ratios import calibration_metadata, with_ratios
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
     SAMPLE_ROWS,
@@ -300,6 +300,7 @@ class DedupPlan(Plan[Found]):
             **(searched.as_metadata() if searched else {}),
             "frpipe.threshold_similarity": repr(self.limit.similarity),
             **{f"frpipe.{name}": getattr(self.spec, name) for name in names},
+            **calibration_metadata(self.ratios),
         }
 
     def _carry_over(self, units: Units, done: dict[int, int]) -> None:

@@ -28,6 +28,7 @@ from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.ratios import calibration_metadata
 from frpipe.matching.choice import Choice
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
@@ -237,6 +238,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             **self.search_plan.searched.as_metadata(),
             "frpipe.threshold_kind": limit.kind if limit else "",
             "frpipe.threshold_source": limit.source if limit else "closed set: none",
+            **calibration_metadata(self.search_plan.calibration),
         }
 
 

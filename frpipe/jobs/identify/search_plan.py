@@ -81,6 +81,7 @@ class SearchPlan:
             f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
             *([f"listed     {least_text(self.spec.at_least)}"] if self.spec.at_least > -1 else []),
             f"accepted   {accepted}",
+            *(["ratios     in rank1_llr, and llr of each candidate"] if self.calibration else []),
         ]
 
     def facts(self) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.differentials import differential_numbers
 from frpipe.jobs.evaluate.cohort import Cohort
 from frpipe.jobs.evaluate.derived import Derivations
+from frpipe.jobs.evaluate.normalised_searches import normalised_searches
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.features import FeatureRun
 from frpipe.metrics.verification import eer
 
@@ -148,7 +150,7 @@ def test_a_list_may_say_it_of_each_side(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_cohort_of_tested_people_is_refused(place: Path, results: PairResults) -> None:
-    with pytest.raises(ConfigError, match="0 people of the cohort are in no pair"):
+    with pytest.raises(ConfigError, match="0 people of the cohort are not tested"):
         list(Derivations(normalise=("s",), cohort=str(place / "features")).of("x", results))
     for one in (Derivations(normalise=("s",)), Derivations(cohort="/x")):
         with pytest.raises(ConfigError, match="go together"):
@@ -164,6 +166,54 @@ def test_a_gallery_is_a_cohort_too(place: Path, results: PairResults, tmp_path: 
     ]
     one, other = (next(iter(found)).results.trials.similarity for found in pairs)
     assert one == pytest.approx(other)
+
+
+@pytest.fixture(scope="module", params=["max", "mean"])
+def found(
+    request: pytest.FixtureRequest, place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> SearchResults:
+    """Searches of two photos each of some people of the gallery, and of strangers."""
+    out, score = tmp_path_factory.mktemp("searches"), request.param
+    drawn_run(out / "probes", [*PEOPLE[:12], *(f"r{n:02d}" for n in range(8))], seed=2)
+    for name, words in (
+        ("consolidate", ("--features", place / "features", "--gallery", out / "gallery")),
+        (
+            "identify",
+            ("--probes", out / "probes", "--gallery", out / "gallery", "--output", out / "found", "--top", 15,
+             "--threshold", 0.5, "--executor", "local", "--score", score),
+        ),
+    ):  # fmt: skip
+        done = job_here(name, *words)
+        assert done.returncode == 0, done.stderr
+    return SearchResults.open(str(out / "found"))
+
+
+def test_searches_are_normalised_by_hand(place: Path, found: SearchResults) -> None:
+    cohort = Cohort.open(str(place / "cohort"), FeatureRun.open(str(place / "features")).spec)
+    kept, _ = cohort.without(set(PEOPLE))
+    (z, t) = normalised_searches("x", found, ("z", "t"), str(place / "cohort"), 20)
+    best = found.provenance["score"] == "max"
+    _, enrolled = FeatureRun.open(str(place / "features")).features.part(0)
+    _, probes = FeatureRun.open(found.features).features.part(0)
+    for row in (0, 100, len(found.trials.probe) - 1):
+        who, probe = found.trials.subject[row], found.trials.image[found.trials.probe[row]]
+        own = [each for each in enrolled.to_pylist() if each["subject_id"] == who]
+        templates = np.array([each["embedding"] for each in own])
+        against = templates @ kept.vectors.T
+        person = against.max(0) if best else against.mean(0)
+        (vector,) = (each["embedding"] for each in probes.to_pylist() if each["image_id"] == probe)
+        other = np.array(vector) @ kept.vectors.T
+        for system, side in ((z, person), (t, other)):
+            score = (found.trials.similarity[row] - side.mean()) / side.std(ddof=1)
+            assert system.results.trials.similarity[row] == pytest.approx(score / (1 + abs(score)), abs=1e-5)
+    # Within a search T-norm changes no order.
+    assert (t.results.trials.searches().rank == found.trials.searches().rank).all()  # type: ignore[union-attr]
+    assert "rank the 15 listed" in z.results.warnings[-1]
+
+
+def test_a_cohort_of_the_gallery_is_refused_for_searches(place: Path, found: SearchResults) -> None:
+    with pytest.raises(ConfigError, match="are not tested"):
+        list(normalised_searches("x", found, ("s",), str(place / "features"), 20))
 
 
 def test_the_page_has_each_system_and_its_gain(report: Path) -> None:

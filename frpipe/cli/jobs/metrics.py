@@ -111,7 +111,7 @@ def _derivations(options: argparse.Namespace) -> Derivations:
     from frpipe.jobs.evaluate.derived import Derivations
 
     return Derivations(
-        tuple(dict.fromkeys(options.fuse_with)),
+        tuple(dict.fromkeys(getattr(options, "fuse_with", ()))),
         tuple(dict.fromkeys(options.normalise)),
         options.cohort,
         options.cohort_top,
@@ -121,7 +121,9 @@ def _derivations(options: argparse.Namespace) -> Derivations:
 def _identification(options: argparse.Namespace) -> IdentificationMetrics:
     from frpipe.jobs.evaluate.job import IdentificationMetrics
 
-    return IdentificationMetrics(_asked(options), options.enrolled, _say, _quality(options))
+    return IdentificationMetrics(
+        _asked(options), options.enrolled, _say, _quality(options), _derivations(options)
+    )
 
 
 def _quality(options: argparse.Namespace) -> list[QualityMeasure]:
@@ -209,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the enroll output that the gallery was made from: its people count, enrolled or not",
     )
     _add_quality(searches, "the probes")
+    _add_normalisation(searches)
     searches.set_defaults(job=_identification)
     _add_all_pairs(tasks)
     add_pad(tasks, _say)
@@ -236,6 +239,18 @@ def _add_derivations(parser: argparse.ArgumentParser) -> None:
         help="further systems: another embedder of the same enroll output alone, and its scores fused with "
         "those of the result by logistic regression, cross-fitted by subject",
     )
+    _add_normalisation(parser)
+    add(
+        "--calibrate",
+        nargs="+",
+        choices=("logistic", "isotonic"),
+        default=[],
+        help="write a calibration card by these; a threshold card holds the first of them too",
+    )
+
+
+def _add_normalisation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--normalise",
         nargs="+",
@@ -255,13 +270,6 @@ def _add_derivations(parser: argparse.ArgumentParser) -> None:
         default=200,
         metavar="N",
         help="how many of the cohort are the most alike, for as (default: %(default)s)",
-    )
-    add(
-        "--calibrate",
-        nargs="+",
-        choices=("logistic", "isotonic"),
-        default=[],
-        help="write a calibration card by these; a threshold card holds the first of them too",
     )
 
 

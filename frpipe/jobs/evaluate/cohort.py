@@ -67,7 +67,7 @@ class Cohort:
         kept = [number for number, who in enumerate(self.people) if who not in tested]
         if len(kept) < LEAST_COHORT:
             raise ConfigError(
-                f"{counted(len(kept), 'people')} of the cohort are in no pair, {LEAST_COHORT} are needed",
+                f"{counted(len(kept), 'people')} of the cohort are not tested, {LEAST_COHORT} are needed",
                 "give a cohort of people who are not tested",
             )
         shared = len(self.people) - len(kept)

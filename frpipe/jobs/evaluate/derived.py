@@ -11,9 +11,9 @@ import numpy as np
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import canonical_text
 from frpipe.evaluation.pairs import Labels, PairTrials
-from frpipe.io.output import run
 from frpipe.jobs.evaluate.cohort import Cohort
 from frpipe.jobs.evaluate.pair_results import PairResults
+from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces
@@ -32,7 +32,7 @@ class Derived(NamedTuple):
     """name: of the system.  bases: of those that it is compared with."""
 
     name: str
-    results: PairResults
+    results: PairResults | SearchResults
     bases: tuple[str, ...]
 
 
@@ -121,7 +121,7 @@ def _fused(name: str, found: PairResults, sides: _Sides, embedder: str) -> Itera
 
 def _scored(found: PairResults, scores: Doubles, words: str, remarks: Sequence[str]) -> PairResults:
     """With other scores, which are no similarities; between -1 and 1, in the same order."""
-    trials: PairTrials = replace(found.trials, similarity=scores / (1 + np.abs(scores)), quality={})
+    trials: PairTrials = replace(found.trials, similarity=placed(scores), quality={})
     return replace(
         found,
         trials=trials,
@@ -130,6 +130,12 @@ def _scored(found: PairResults, scores: Doubles, words: str, remarks: Sequence[s
         provenance={**found.provenance, "score": f"x / (1 + |x|) of x = {words}"},
         warnings=[*found.warnings, *remarks],
     )
+
+
+def placed(scores: Doubles) -> Doubles:
+    """Between -1 and 1, in the same order."""
+    found: Doubles = scores / (1 + np.abs(scores))
+    return found
 
 
 class _Sides:
@@ -174,10 +180,8 @@ def _source(found: PairResults, embedder: str | None) -> FeatureRun:
 
 def _own_source(found: PairResults) -> FeatureRun:
     """With the embedder that was compared."""
-    first = _source(found, None)
-    recipe = run.begun(first.folder).get("identity", {}).get("recipe") or {}
-    for name in (None, *recipe.get("embedders", {})):
-        source = first if name is None else _source(found, name)
+    for one in _source(found, None).features.by_embedder():
+        source = _source(found, one.embedder)
         if source.spec.embedder_hash == found.provenance["embedder_hash"]:
             return source
     raise OutputError(

@@ -28,6 +28,7 @@ from frpipe.jobs.contract import Launch, Plan, ReportResult, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.evaluate.calibrations import calibrations_of
 from frpipe.jobs.evaluate.derived import Derivations, Derived
+from frpipe.jobs.evaluate.normalised_searches import normalised_searches
 from frpipe.jobs.evaluate.output import MetricsOutput, report_text
 from frpipe.jobs.evaluate.pad_results import PadResults
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
@@ -153,14 +154,15 @@ class IdentificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/identify.py.
 
     enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  quality: measures
-    of the probes.  `run` raises OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is
-    made of.
+    of the probes.  derivations: further systems, of normalised scores.  `run` raises OutputError,
+    ConfigError, ScoresError, GalleryError: see the parts that it is made of.
     """
 
     asked: Asked
     enrolled: str | None = None
     say: Say = lambda _: None
     quality: Sequence[QualityMeasure] = ()
+    derivations: Derivations = field(default_factory=Derivations)
 
     @property
     def runtime(self) -> Runtime:
@@ -169,6 +171,7 @@ class IdentificationMetrics(Startable[ReportResult]):
 
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""
+        self.derivations.check()
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
         return evaluation_place(self.asked)
@@ -192,14 +195,22 @@ class IdentificationMetrics(Startable[ReportResult]):
         results = [SearchResults.open(uri, self.asked.by, self.enrolled, self.quality) for uri in uris]
 
         def evaluated(name: str, found: SearchResults) -> System:
-            return search_system(name, found, self.asked, self.quality)
+            quality = self.quality if found.trials.quality else ()
+            return search_system(name, found, self.asked, quality)
 
-        return EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
+        plan = EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
+        return replace(plan, derived=self._derived)
+
+    def _derived(self, name: str, found: SearchResults) -> Iterator[Derived]:
+        asked = self.derivations
+        if asked.cohort is not None:
+            yield from normalised_searches(name, found, asked.normalise, asked.cohort, asked.top)
 
     @property
     def _task(self) -> dict[str, Any]:
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
-        return {"task": "identification", "enrolled": enrolled, **_quality(self.quality)}
+        more = {**_quality(self.quality), **self.derivations.identity()}
+        return {"task": "identification", "enrolled": enrolled, **more}
 
 
 @dataclass
@@ -374,9 +385,10 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
 
 def search_system(name: str, found: SearchResults, asked: Asked, quality: Sequence[QualityMeasure]) -> System:
     """Searches, evaluated."""
-    own = () if found.threshold is None else (found.threshold,)
+    own = [] if found.threshold is None else [found.threshold]
+    own += asked.thresholds if found.cosines else []
     question = IdentificationQuestion(
-        each_once(*own, *asked.thresholds),
+        each_once(*own),
         each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
         listed=found.listed,
         quality=quality,

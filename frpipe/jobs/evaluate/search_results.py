@@ -32,7 +32,8 @@ _FACTS = ("embedder_hash", "preprocessing_hash", "score", "candidates")
 class SearchResults:
     """A finished result.
 
-    threshold: of its run, a similarity; None: a closed set.  listed: candidates a list has at most.  digest:
+    threshold: of its run, a similarity; None: a closed set, or it has none.  cosines: whether the scores are
+    similarities.  listed: candidates a list has at most.  digest:
     of its files.
     """
 
@@ -44,6 +45,7 @@ class SearchResults:
     digest: str
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    cosines: bool = True
 
     @classmethod
     def open(

@@ -7,7 +7,7 @@ embedder, one detector and one way of aligning.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +57,16 @@ class CalibrationMap(CardPart):
             if (np.diff(self.similarities) <= 0).any() or (np.diff(self.ratios) < 0).any():
                 raise ValueError("similarities ascend, and ratios never fall")
         return self
+
+
+def ratio_of(calibration: CalibrationMap | None, similarity: float) -> float | None:
+    """Of one similarity, in nats; None: there is no calibration."""
+    return None if calibration is None else float(calibration.llr(similarity))
+
+
+def without_ratio(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer to one photo as data, without the ratio `llr` that no calibration gave."""
+    return {name: value for name, value in answer.items() if not (name == "llr" and value is None)}
 
 
 class CalibrationCard(CardPart):

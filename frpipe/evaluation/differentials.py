@@ -17,7 +17,9 @@ from frpipe.metrics.operating import Insufficient
 from frpipe.metrics.rate import Rate
 
 JOINED = " / "
-"""Between the labels of two groups."""
+"""Between the labels of two groups, and in `column` the column of both."""
+ALL = "all groups"
+"""The group of a measure over all of them."""
 
 
 def differential_numbers(trials: PairTrials, threshold: float) -> Iterator[Number]:
@@ -45,7 +47,8 @@ def _of_column(trials: PairTrials, column: str, a: Labels, b: Labels, threshold:
     wrong = (some.similarity >= threshold) != some.mated
     other = np.where(some.mated, some.person_a, some.person_b)
     found = grouped_rates(wrong, cell, count * (count + 1), (some.person_a, other))
-    where: dict[str, Any] = {"at": threshold, "column": column}
+    # A column of its own: under `column` each number is of one group.
+    where: dict[str, Any] = {"at": threshold, "column": f"{column}{JOINED}{column}"}
     for one in range(count):
         for two in range(one, count):
             yield _number(found, one * count + two, f"{names[one]}{JOINED}{names[two]}", **where)
@@ -70,5 +73,5 @@ def _number(found: GroupedRates, cell: int, group: str, *, at: float, column: st
 
 def _scalar(measure: str, found: tuple[float, Interval] | Insufficient, *, at: float, column: str) -> Number:
     if isinstance(found, Insufficient):
-        return Number.missing(measure, found, at=at, column=column)
-    return Number.scalar(measure, *found, at=at, column=column)
+        return Number.missing(measure, found, at=at, column=column, group=ALL)
+    return Number.scalar(measure, *found, at=at, column=column, group=ALL)

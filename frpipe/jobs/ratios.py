@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from frpipe.core.calibration import CalibrationCard, CalibrationMap
@@ -65,13 +63,3 @@ def refuse_own(names: Sequence[str], calibration: CalibrationMap | None) -> None
             f"the list's column {LLR} has a name that the result uses itself with a calibration",
             "rename the column",
         )
-
-
-def answer_without_ratios(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer to one photo, without the ratios that no calibration gave."""
-    return {name: value for name, value in answer.items() if not (name == LLR and value is None)}
-
-
-def ratio_of(calibration: CalibrationMap | None, similarity: float) -> float | None:
-    """Of one similarity."""
-    return None if calibration is None else float(calibration.llr(np.float64(similarity)))

@@ -31,7 +31,13 @@ def matrix_plots(evaluations: Sequence[Evaluation]) -> list[Plot]:
         cells = [number for number in evaluation.numbers if number.measure == BETWEEN]
         for column in dict.fromkeys(str(cell.column) for cell in cells):
             mine = [cell for cell in cells if cell.column == column]
-            found.append((evaluation.name, column, [cell for cell in mine if cell.at == mine[0].at]))
+            found.append(
+                (
+                    evaluation.name,
+                    column.partition(JOINED)[0],
+                    [cell for cell in mine if cell.at == mine[0].at],
+                )
+            )
     return [_plot(place, *each) for place, each in enumerate(found, 1)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from frpipe.evaluation.differentials import JOINED
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.measures import BY_NAME, DIFFERENTIALS
 from frpipe.evaluation.number import Number
@@ -33,9 +34,8 @@ def _table(column: str, evaluations: Sequence[Evaluation]) -> str:
         for turn in range(turns)
         for measure in DIFFERENTIALS
     ]
-    return by_system(
-        f"Differences between groups by {column}", "measure", [e.name for e in evaluations], rows
-    )
+    title = f"Differences between groups by {column.partition(JOINED)[0]}"
+    return by_system(title, "measure", [e.name for e in evaluations], rows)
 
 
 def _title(measure: str, turn: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from frpipe.core.calibration import CalibrationCard, CalibrationMap
+from frpipe.core.calibration import CalibrationCard, CalibrationMap, ratio_of, without_ratio
 from frpipe.core.config import Config
 from frpipe.core.errors import FaceError
 from frpipe.core.migration import Answer
@@ -20,7 +20,7 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.going_on import for_gallery
 from frpipe.jobs.photo import PhotoFace, check_config, embedder_card, face_of
-from frpipe.jobs.ratios import answer_without_ratios, calibration_for, ratio_of
+from frpipe.jobs.ratios import calibration_for
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.matching.threshold import expected_fpir, threshold_of
 from frpipe.matching.topk import Match, top_k
@@ -70,7 +70,7 @@ class Identification(Answer):
         return self.subject_id is None
 
     def as_dict(self) -> dict[str, Any]:
-        candidates = [answer_without_ratios(asdict(one)) for one in self.candidates]
+        candidates = [without_ratio(asdict(one)) for one in self.candidates]
         more = {"candidates": candidates, "threshold": self.threshold.as_dict()}
         return {"stranger": self.stranger, **asdict(self), **more}
 

@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from frpipe.core.calibration import CalibrationCard
+from frpipe.core.calibration import CalibrationCard, CalibrationMap, ratio_of, without_ratio
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.migration import Answer
 from frpipe.core.reasons import Status
 from frpipe.core.threshold import Threshold, ThresholdCard, least_similarity
 from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
-from frpipe.jobs.ratios import answer_without_ratios, ratio_of
 from frpipe.matching.calibration import calibration_of
 from frpipe.matching.exact import inner_products
 from frpipe.matching.threshold import threshold_of
@@ -63,7 +62,7 @@ class Verification(Answer):
         return self.threshold.distance if name == "threshold" else Answer.__getitem__(self, name)
 
     def as_dict(self) -> dict[str, Any]:
-        return answer_without_ratios({**asdict(self), "threshold": self.threshold.as_dict()})
+        return without_ratio({**asdict(self), "threshold": self.threshold.as_dict()})
 
 
 def verify(
@@ -94,14 +93,7 @@ def verify(
         raise ConfigError("a threshold and a distance are given", "give one of them: they say the same")
     pipeline, models = pipeline_of(config), Models.of(config)
     limit = _threshold(config, pipeline, threshold if distance is None else least_similarity(distance), card)
-    recipe = Models.of(config).recipe
-    ratios = calibration_of(
-        pipeline.card.sha256,
-        recipe.detector_hash,
-        recipe.preprocessing_hashes,
-        card=calibration,
-        threshold_card=card,
-    )
+    ratios = _calibration(config, pipeline, calibration, card)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
     _comparable(located)
@@ -148,6 +140,22 @@ def _threshold(
         card=card,
         embedder_card=pipeline.card,
         preprocessing=Models.of(config).recipe.preprocessing_hashes if card else None,
+    )
+
+
+def _calibration(
+    config: Config, pipeline: FacePipeline, calibration: CalibrationCard | None, card: ThresholdCard | None
+) -> CalibrationMap | None:
+    if calibration is None and (card is None or card.calibration is None):
+        return None
+    # The recipe takes a tenth of a second to import, which a comparison without a card need not wait for.
+    recipe = Models.of(config).recipe
+    return calibration_of(
+        pipeline.card.sha256,
+        recipe.detector_hash,
+        recipe.preprocessing_hashes,
+        card=calibration,
+        threshold_card=card,
     )
 
 

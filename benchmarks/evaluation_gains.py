@@ -52,10 +52,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", help="of jobs/enroll.py with several embedders, subject_id known")
+    parser.add_argument("--people", type=int, help="so many of those tested, drawn (default: all)")
     parser.add_argument("--plot", type=Path, help="write the reliability of the ratios: a PNG")
     options = parser.parse_args()
     vectors = read(options.output)
-    names, people = next(iter(vectors.values()))[0], Pairs.of(next(iter(vectors.values()))[0])
+    names, people = next(iter(vectors.values()))[0], Pairs.of(next(iter(vectors.values()))[0], options.people)
     report: dict[str, Any] = {"people": people.count, "mated": len(people.mate), "nonmated": len(people.a)}
     report["cohort"] = len(people.cohort)
     print(f"{len(names):,} photos: {report}", file=sys.stderr)
@@ -119,9 +120,11 @@ class Pairs:
     cohort: Array
 
     @classmethod
-    def of(cls, names: Array) -> Pairs:
+    def of(cls, names: Array, most: int | None = None) -> Pairs:
         people, own, counts = np.unique(names, return_inverse=True, return_counts=True)
         tested = np.flatnonzero(counts > 1)
+        if most is not None and most < len(tested):
+            tested = np.sort(np.random.default_rng(0).permutation(tested)[:most])
         place = np.full(len(people), -1)
         place[tested] = np.arange(len(tested))
         photos = [np.flatnonzero(own == person) for person in tested]

@@ -35,7 +35,7 @@ from frpipe.metrics.cross_fit import Parts, cross_fitted
 from frpipe.metrics.fusion import cross_fitted_fusion
 from frpipe.metrics.hull import Hull
 from frpipe.metrics.normalisation import NORMALISATIONS, cohort_scores, normalised
-from frpipe.metrics.operating import Insufficient
+from frpipe.metrics.operating import RULE_OF_3, Insufficient
 from frpipe.metrics.reliability import reliability
 from frpipe.metrics.scores import Scores
 from frpipe.metrics.verification import eer
@@ -79,7 +79,7 @@ def main() -> None:
             systems[name] = people.system(normalised(singles[one], *sides, how))
             bases[name] = (one,)
     report["systems"] = rates(people, systems)
-    report["gains"] = gains(report["systems"], systems, bases)
+    report["gains"] = gains(report["systems"], people.targets, bases)
     report["calibration"], plotted = calibrations(people, singles, ratios)
     if options.plot:
         options.plot.write_bytes(reliability_plot(plotted).png())
@@ -148,8 +148,13 @@ class Pairs:
 
     @property
     def parts(self) -> Parts:
-        sides = (np.concatenate([self.mate, other]) for other in (self.a, self.b))
-        return Parts.of_people(*sides)
+        a, b = (np.concatenate([self.mate, other]) for other in (self.a, self.b))
+        return Parts.of_people(a, b)
+
+    @property
+    def targets(self) -> list[float]:
+        """Those that the non-mated pairs carry, by the rule of 3."""
+        return [target for target in TARGETS if target * len(self.a) >= RULE_OF_3]
 
     def similarity(self, vectors: Array) -> Array:
         found = np.empty(len(self.left))
@@ -192,26 +197,26 @@ def rates(people: Pairs, systems: dict[str, System]) -> dict[str, Any]:
     m = len(people.mate)
     for name, system in systems.items():
         drawn = np.array(
-            [[system.fnmr(row, target) for target in TARGETS] for block in blocks for row in block]
+            [[system.fnmr(row, target) for target in people.targets] for block in blocks for row in block]
         )
         equal = eer(Scores.of(system.score[:m], system.score[m:]))
         found[name] = {
             "EER": round(getattr(equal, "value", float("nan")), 5),
-            "FNMR": {f"{target:g}": round(system.fnmr(once, target), 5) for target in TARGETS},
-            "interval": {f"{t:g}": interval(drawn[:, n]) for n, t in enumerate(TARGETS)},
+            "FNMR": {f"{target:g}": round(system.fnmr(once, target), 5) for target in people.targets},
+            "interval": {f"{t:g}": interval(drawn[:, n]) for n, t in enumerate(people.targets)},
             "drawn": drawn,
         }
     return found
 
 
 def gains(
-    measured: dict[str, Any], systems: dict[str, System], bases: dict[str, tuple[str, ...]]
+    measured: dict[str, Any], targets: list[float], bases: dict[str, tuple[str, ...]]
 ) -> dict[str, Any]:
     """Of each derived system the change of FNMR against the best of its bases at each target."""
     found: dict[str, Any] = {}
     for name, some in bases.items():
         found[name] = {}
-        for place, target in enumerate(TARGETS):
+        for place, target in enumerate(targets):
             key = f"{target:g}"
             best = min(some, key=lambda one: measured[one]["FNMR"][key])
             drawn = measured[name]["drawn"][:, place] - measured[best]["drawn"][:, place]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedded_runs import FIRST, OTHER, SECOND, all_pairs, drawn_run
 
-from frpipe.core.calibration import CalibrationCard
+from frpipe.core.calibration import CalibrationCard, CalibrationMap
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.differentials import ALL, differential_numbers
+from frpipe.io import calibration_file
 from frpipe.jobs.evaluate.cohort import Cohort
 from frpipe.jobs.evaluate.derived import Derivations
 from frpipe.jobs.evaluate.normalised_searches import normalised_searches
@@ -32,12 +35,13 @@ class Done(NamedTuple):
     stderr: str
 
 
-def job_here(name: str, *words: object) -> Done:
-    """`python jobs/NAME.py`, in this process."""
+def job_here(name: str, *words: object, code: int | None = None) -> Done:
+    """`python jobs/NAME.py`, in this process. code: that it has to end with."""
     main = import_module(f"frpipe.cli.jobs.{name}").main
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as err:
-        code = main([str(word) for word in words])
-    return Done(code, err.getvalue())
+        ended = main([str(word) for word in words])
+    assert code in {None, ended}, err.getvalue()
+    return Done(ended, err.getvalue())
 
 
 PEOPLE, OTHERS = [f"p{n:02d}" for n in range(40)], [f"q{n:02d}" for n in range(50)]
@@ -209,6 +213,36 @@ def test_searches_are_normalised_by_hand(place: Path, found: SearchResults) -> N
     # Within a search T-norm changes no order.
     assert (t.results.trials.searches().rank == found.trials.searches().rank).all()  # type: ignore[union-attr]
     assert "rank the 15 listed" in z.results.warnings[-1]
+
+
+def test_a_search_gives_ratios_by_a_card_and_is_another_run(found: SearchResults, tmp_path: Path) -> None:
+    place = Path(found.uri).parent
+    spec = FeatureRun.open(found.features).spec
+    card = CalibrationCard(
+        embedder_hash=spec.embedder_hash, detector_hash=spec.detector_hash, mated=10, nonmated=10, source="x",
+        created=datetime(2026, 5, 1, tzinfo=UTC), map=CalibrationMap(method="logistic", slope=20, offset=-6),
+    )  # fmt: skip
+    calibration_file.save(str(tmp_path / "card.json"), card)
+    calibration_file.save(str(tmp_path / "other.json"), card.model_copy(update={"detector_hash": "0" * 64}))
+    score = str(found.provenance["score"])
+    words = (
+        "--probes", place / "probes", "--gallery", place / "gallery", "--top", 15, "--threshold", 0.5,
+        "--executor", "local", "--score", score,
+    )  # fmt: skip
+    asked = (*words, "--output", tmp_path / "out", "--calibration")
+    assert "detector" in job_here("identify", *asked, tmp_path / "other.json", code=10).stderr
+    assert job_here("identify", *asked, tmp_path / "card.json").returncode == 0
+    plain, ratios = (
+        pa.concat_tables(pq.read_table(path) for path in sorted((folder / "probes").iterdir()))
+        for folder in (place / "found", tmp_path / "out")
+    )
+    names = [name for name in plain.column_names if name != "candidates"]
+    assert ratios.select(names).equals(plain.select(names))
+    rank1 = ratios["rank1_similarity"].to_numpy()
+    assert ratios["rank1_llr"].to_numpy() == pytest.approx(20 * rank1 - 6)
+    items = ratios["candidates"].combine_chunks().flatten()
+    assert items.field("llr").to_numpy() == pytest.approx(20 * items.field("similarity").to_numpy() - 6)
+    assert job_here("identify", *words, "--output", tmp_path / "out", code=6).returncode == 6
 
 
 def test_a_cohort_of_the_gallery_is_refused_for_searches(place: Path, found: SearchResults) -> None:

@@ -3,6 +3,7 @@
     python benchmarks/metrics.py                            everything: about eight minutes on two cores
     python benchmarks/metrics.py --only count --scores 1e8  half a minute
     python benchmarks/metrics.py --only product
+    python benchmarks/metrics.py --only identification      reports of up to 10,000 probes x 1,000,000 people
 
 Every ratio is `theirs / ours` of seconds: above 1 we are faster. docs/benchmarks.md says what is compared.
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-SECTIONS = ("count", "memory", "agree", "product", "job")
+SECTIONS = ("count", "memory", "agree", "product", "job", "identification")
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def _apart(options: argparse.Namespace, section: str) -> dict[str, Any]:
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     from metrics_count import agree, count, memory
+    from metrics_identification import identification
     from metrics_product import job, product
 
     sections: dict[str, Callable[[], dict[str, Any]]] = {
@@ -59,6 +61,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "agree": agree,
         "product": lambda: product(options.rounds),
         "job": lambda: job(options.scores),
+        "identification": identification,
     }
     return sections[options.only]()
 

@@ -48,7 +48,10 @@ MEASURES = (
     Measure("FTE", "Failure to enrol", "low", None, "references without a usable face / all"),
     _high("AUC_exact", "Area under the ROC, exact", "P(mated > non-mated) + P(equal) / 2", lecture="AUC"),
     _high(
-        "AUC_grid", "Area under the ROC, on a grid", "trapezoids at thresholds 1, 0.9 ... 0", lecture="AUC"
+        "AUC_grid",
+        "Area under the ROC, on a grid",
+        "trapezoids at round thresholds over all scores, as the lecture has it",
+        lecture="AUC",
     ),
     Measure("EER", "Equal error rate", "low", None, "where FMR = FNMR, between points by a straight line"),
     _high("d_prime", "d'", "difference of the mean scores in standard deviations, of samples"),
@@ -65,7 +68,7 @@ MEASURES = (
     _low(
         "FNIR",
         "False negative identification rate",
-        "mated searches whose mate is not first or not accepted / completed ones",
+        "mated searches whose mate is beyond the rank (first, unless said) or not accepted / completed ones",
         "1 - TPIR",
     ),
     _low("FPIR_all", "FPIR with failures", "a failed non-mated search raises no alarm"),
@@ -78,6 +81,20 @@ MEASURES = (
         "1 - FNIR, where FPIR is at most the target",
         "FPIR",
         "TPIR",
+    ),
+    Measure(
+        "FNIR_identification",
+        "FNIR(N, L, T), identification mode",
+        "low",
+        "FPIR",
+        "mated searches whose mate is not among L candidates, or below the T of the FPIR / completed ones",
+    ),
+    Measure(
+        "FNIR_investigation",
+        "FNIR(N, R, 0), investigation mode",
+        "low",
+        "rank",
+        "mated searches whose mate is beyond rank R, at any score / completed ones: 1 - CMC",
     ),
     _high("CMC", "Cumulative match", "mated searches with the mate within the rank, at any score", "rank"),
     Measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from frpipe.evaluation.measures import BY_NAME
@@ -56,6 +56,17 @@ class Number:
     def missing(cls, measure: str, why: Insufficient | str, **rest: Any) -> Number:
         """There is no honest number."""
         return cls(measure, None, note=str(why), **rest)
+
+    def complement(self, measure: str) -> Number:
+        """1 less it, as another measure: FNIR of TPIR."""
+        return replace(
+            self,
+            measure=measure,
+            value=None if self.value is None else 1 - self.value,
+            count=None if self.count is None or self.trials is None else self.trials - self.count,
+            low=None if self.high is None else 1 - self.high,
+            high=None if self.low is None else 1 - self.low,
+        )
 
     @property
     def title(self) -> str:

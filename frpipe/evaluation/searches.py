@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from frpipe.evaluation.sample import Sample
 from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Doubles, Indices, Scores
-from frpipe.metrics.searches import Searches, searches_of
+from frpipe.metrics.search_ids import SearchIds
+from frpipe.metrics.searches import Searches, numbered_searches
 
 Labels = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -20,14 +22,15 @@ Mask = NDArray[np.bool_]
 _MISS, _NOBODY = -3.0, -2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchTrials:
-    """p probes and their candidates.
+    """p probes and their candidates. Ids are numbered once, when they are first needed.
 
     image: (p,) ids of the probes' photos.  truth: (p,) who it is.  failed: (p,), no face was found.  probe,
     subject, similarity: (c,) of the candidates: whose list, who, how alike.  enrolled: ids in the gallery.
     not_enrolled: ids whose enrolment failed.  groups: by column, (p,) labels; empty: of no group.
-    quality: by column of a measure, (p,) of the probe, higher better; NaN: not known.
+    quality: by column of a measure, (p,) of the probe, higher better; NaN: not known.  rank: within which a
+    mate counts as found.
     """
 
     image: Labels
@@ -40,19 +43,25 @@ class SearchTrials:
     not_enrolled: Labels
     groups: Mapping[str, Labels] = field(default_factory=dict)
     quality: Mapping[str, Doubles] = field(default_factory=dict)
+    rank: int = 1
 
     def __len__(self) -> int:
         return len(self.truth)
 
+    @cached_property
+    def ids(self) -> SearchIds:
+        """Numbers in place of ids."""
+        return SearchIds.of(self.truth, self.subject, self.enrolled, self.not_enrolled)
+
     @property
     def mated(self) -> Mask:
         """(p,): whose mate is in the gallery, or should be."""
-        return np.isin(self.truth, self.enrolled) | self._blank
+        return self.ids.mated
 
     @property
     def done_mated(self) -> Mask:
         """(p,): mated, with a probe and a mate. In this order are the mated ones of `searches`."""
-        return self.mated & ~self.failed & ~self._blank
+        return self.ids.enrolled & ~self.ids.blank & ~self.failed
 
     @property
     def done_strangers(self) -> Mask:
@@ -65,7 +74,7 @@ class SearchTrials:
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
         kept = place[self.probe] >= 0
-        return replace(
+        found = replace(
             self,
             image=self.image[rows],
             truth=self.truth[rows],
@@ -76,36 +85,39 @@ class SearchTrials:
             groups={column: labels[rows] for column, labels in self.groups.items()},
             quality={column: values[rows] for column, values in self.quality.items()},
         )
+        # A gallery of a million people is not numbered again for each group of probes.
+        found.__dict__["ids"] = self.ids.some(rows, kept)
+        return found
+
+    @cached_property
+    def _searches(self) -> Searches:
+        return numbered_searches(self.probe, self.ids, self.similarity, failed=np.flatnonzero(self.failed))
 
     def searches(self) -> Searches:
         """As metrics take them."""
-        return searches_of(
-            self.probe,
-            self.subject,
-            self.similarity,
-            self.truth,
-            self.enrolled,
-            failed=np.flatnonzero(self.failed),
-            not_enrolled=self.not_enrolled,
-        )
+        return self._searches
+
+    def ranked(self, rank: int) -> SearchTrials:
+        """The same, where a mate counts as found within another rank."""
+        if rank == self.rank:
+            return self
+        found = replace(self, rank=rank)
+        found.__dict__.update(ids=self.ids, _searches=self._searches)
+        return found
 
     def persons(self) -> Indices:
-        """(p,) a number for each truth."""
-        return np.unique(self.truth.astype(str), return_inverse=True)[1].astype(np.int64)
+        """(p,) a number for each truth, in the order of their ids."""
+        return self.ids.truth
 
     def sample(self) -> Sample:
-        """Completed searches, by the score of a mate who is first and the best of each stranger."""
+        """Completed searches, by the score of a mate within the rank and the best of each stranger."""
         found, persons = self.searches(), self.persons()
-        mates = np.where(found.rank == 1, found.mate, _MISS)
+        mates = np.where(found.within(self.rank), found.mate, _MISS)
         best = np.maximum(found.best_stranger, _NOBODY)
         strangers = persons[self.done_strangers]
         return Sample(Scores(mates, best), persons[self.done_mated], strangers, strangers)
 
     def failures(self) -> tuple[Rate, Rate]:
         """FTA of probes and FTE of people."""
-        people = len(np.unique(self.enrolled)) + len(np.unique(self.not_enrolled))
-        return Rate(int(self.failed.sum()), len(self)), Rate(len(np.unique(self.not_enrolled)), people)
-
-    @property
-    def _blank(self) -> Mask:
-        return np.isin(self.truth, self.not_enrolled)
+        ids = self.ids
+        return Rate(int(self.failed.sum()), len(self)), Rate(ids.not_enrolled, ids.gallery)

@@ -14,7 +14,7 @@ from frpipe.metrics.bootstrap import percentiles
 from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.intervals import Interval
-from frpipe.metrics.lecture import LectureTable
+from frpipe.metrics.lecture import LectureTable, grid
 from frpipe.metrics.operating import Insufficient
 from frpipe.metrics.rate import Rate
 
@@ -82,8 +82,14 @@ def usual(targets: Sequence[float], nonmated: int) -> list[float]:
 
 
 def grid_number(curve: Curve, **where: Any) -> Number:
-    """The lecture's area."""
-    return Number.scalar("AUC_grid", LectureTable.of(curve).auc_grid, **where)
+    """The lecture's area, on a grid that reaches over all scores; in a note, which one.
+
+    On the lecture's own, from 1 to 0, it would leave out what is below 0, where most strangers are.
+    """
+    places = grid(curve)
+    step = abs(float(places[0] - places[1])) if len(places) > 1 else 0.0
+    words = f"at similarities {places[0]:.4g} to {places[-1]:.4g} by {step:.3g}"
+    return Number.scalar("AUC_grid", LectureTable.of(curve, places).auc_grid, note=words, **where)
 
 
 def intervals(sample: Sample, estimates: Sequence[Estimate]) -> list[Interval | None]:

@@ -10,7 +10,9 @@ rather than narrow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +33,8 @@ _METHOD = "bootstrap over subjects"
 # Replicates whose weights are held at once, and how many weights: 32 MB of them.
 _BLOCK = 64
 _BLOCK_WEIGHTS = 4_000_000
+# Each thread holds a block, and some copies of all weights.
+_MOST_THREADS = 16
 
 
 def replicates_of(scores: int) -> int:
@@ -41,15 +45,43 @@ def replicates_of(scores: int) -> int:
 def draws(people: int, replicates: int = REPLICATES, seed: int = 0) -> Iterator[Doubles]:
     """(r, people) blocks of bootstrap draws: how often each person is drawn in each replicate.
 
-    The same for the same seed.
+    The same for the same seed; each block has a generator of its own.
     """
-    generator = np.random.default_rng(seed)
-    block = min(_BLOCK, max(1, _BLOCK_WEIGHTS // people))
-    for start in range(0, replicates, block):
-        some = min(block, replicates - start)
-        chosen = generator.integers(0, people, (some, people)) + people * np.arange(some)[:, None]
-        counts = np.bincount(chosen.ravel(), minlength=some * people)
-        yield counts.reshape(some, people).astype(np.float64)
+    for start in _starts(people, replicates):
+        yield _block(people, replicates, seed, start)
+
+
+def of_draws(
+    people: int, replicates: int, seed: int, work: Callable[[Doubles], Doubles], threads: int | None = None
+) -> Doubles:
+    """What `work` makes of each block of `draws`: of (r, people) (r, ...), all together (replicates, ...).
+
+    Blocks are worked on by all cores, and the result is the same for any number of them.  threads: None: one
+    a core, of those that this process may use.
+    """
+    starts = _starts(people, replicates)
+    cores = len(os.sched_getaffinity(0)) if threads is None else threads
+
+    def one(start: int) -> Doubles:
+        return work(_block(people, replicates, seed, start))
+
+    if min(cores, len(starts)) < 2:
+        return np.concatenate([one(start) for start in starts])
+    with ThreadPoolExecutor(min(cores, len(starts), _MOST_THREADS)) as pool:
+        return np.concatenate([*pool.map(one, starts)])
+
+
+def _starts(people: int, replicates: int) -> range:
+    """The first replicate of each block: by the number of people alone, and not by that of cores."""
+    return range(0, replicates, min(_BLOCK, max(1, _BLOCK_WEIGHTS // people)))
+
+
+def _block(people: int, replicates: int, seed: int, start: int) -> Doubles:
+    some = min(_starts(people, replicates).step, replicates - start)
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(start,)))
+    chosen = generator.integers(0, people, (some, people)) + people * np.arange(some)[:, None]
+    counts = np.bincount(chosen.ravel(), minlength=some * people)
+    return counts.reshape(some, people).astype(np.float64)
 
 
 def bootstrap_rate(
@@ -72,8 +104,11 @@ def bootstrap_rate(
     if known:
         return known
     count, amount = _Sums(pairing, wrong.astype(np.float64)), _Sums(pairing, np.ones(len(wrong)))
-    rates = [_ratio(count.of(drawn), amount.of(drawn)) for drawn in draws(pairing.people, replicates, seed)]
-    return percentiles(np.concatenate(rates), level)
+
+    def rates(drawn: Doubles) -> Doubles:
+        return _ratio(count.of(drawn), amount.of(drawn))
+
+    return percentiles(of_draws(pairing.people, replicates, seed, rates), level)
 
 
 def bootstrap_curve(
@@ -103,10 +138,11 @@ def curve_replicates(
     *,
     replicates: int = REPLICATES,
     seed: int = 0,
+    threads: int | None = None,
 ) -> Doubles:
     """(replicates, metrics) values of a curve's metrics, NaN where a kind of comparison is missing.
 
-    See `bootstrap_curve`.
+    See `bootstrap_curve`.  threads: see `of_draws`.
 
     The people are numbered in the order of their ids, so two sets of scores of the same comparisons are drawn
     alike under one seed: the difference of their replicates is that of a paired bootstrap.
@@ -121,13 +157,17 @@ def curve_replicates(
         replace(pairing, a=pairing.a[order], b=pairing.b[order])
         for pairing, order in zip((same, other), orders, strict=True)
     )
-    ordered, found = Ordered.of(scores), []
-    for block in draws(same.people, replicates, seed):
-        for drawn in block:
+    ordered = Ordered.of(scores)
+
+    def values(block: Doubles) -> Doubles:
+        rows = np.full((len(block), len(metrics)), np.nan)
+        for row, drawn in enumerate(block):
             curve = ordered.weighted(same.weights(drawn), other.weights(drawn))
-            usable = curve.mated_trials > 0 and curve.nonmated_trials > 0
-            found.append([metric(curve) if usable else np.nan for metric in metrics])
-    return np.array(found)
+            if curve.mated_trials > 0 and curve.nonmated_trials > 0:
+                rows[row] = [metric(curve) for metric in metrics]
+        return rows
+
+    return of_draws(same.people, replicates, seed, values, threads)
 
 
 def percentiles(values: Doubles, level: float = LEVEL) -> Interval:

@@ -102,13 +102,17 @@ def _variance(wrong: NDArray[np.bool_], rate: float, pairing: Pairing) -> float:
 
     At least that of independent trials.
     """
-    rest = wrong - rate
+    rest: Doubles = wrong.astype(np.float64) - rate
+    return max(shared_products(rest, pairing)[0], float((rest**2).sum())) / len(wrong) ** 2
+
+
+def shared_products(rest: Doubles, pairing: Pairing) -> tuple[float, Doubles]:
+    """Sum of the products of (n,) residuals over all pairs of comparisons that share a person, each with
+    itself too; and (people,) sums of the residuals of each person."""
     across = pairing.a != pairing.b
-    sums = np.bincount(pairing.a, rest, minlength=pairing.people)
+    sums: Doubles = np.bincount(pairing.a, rest, minlength=pairing.people).astype(np.float64)
     sums += np.bincount(pairing.b[across], rest[across], minlength=pairing.people)
-    alone = float((rest**2).sum())
     # What two persons' comparisons have in common is in the sums of both: it has been counted twice.
     low, high = np.minimum(pairing.a, pairing.b)[across], np.maximum(pairing.a, pairing.b)[across]
     _, couple = np.unique(low * pairing.people + high, return_inverse=True)
-    shared = float((sums**2).sum() - (np.bincount(couple, rest[across]) ** 2).sum())
-    return max(shared, alone) / len(wrong) ** 2
+    return float((sums**2).sum() - (np.bincount(couple, rest[across]) ** 2).sum()), sums

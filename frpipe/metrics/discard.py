@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from frpipe.metrics.bootstrap import draws, percentiles, replicates_of
+from frpipe.metrics.bootstrap import of_draws, percentiles, replicates_of
 from frpipe.metrics.clustered import paired
 from frpipe.metrics.curve import ROUNDING
 from frpipe.metrics.errors import ScoresError
@@ -157,13 +157,13 @@ def discard_areas(
             f"errors of {erring} people, error versus discard needs {LEAST_PEOPLE}", erring, LEAST_PEOPLE
         )
     discards = Discards.of(wrong, quality)
-    rows = []
     count = replicates_of(len(wrong)) if replicates is None else replicates
-    for block in draws(pairing.people, count, seed):
-        for drawn in block:
-            again = discards.curve(drawn[pairing.a])
-            rows.append([(again.area(limit), again.gain(limit)) for limit in limits])
-    found, curve = np.array(rows), discards.curve()
+
+    def areas(block: Doubles) -> Doubles:
+        again = [discards.curve(drawn[pairing.a]) for drawn in block]
+        return np.array([[(one.area(limit), one.gain(limit)) for limit in limits] for one in again])
+
+    found, curve = of_draws(pairing.people, count, seed, areas), discards.curve()
     return [
         DiscardArea(
             limit,

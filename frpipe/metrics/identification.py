@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from frpipe.metrics.curve import Curve
-from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.operating import AtTarget, Insufficient, at_target
 from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Kind, Scores, oriented_threshold
@@ -64,7 +63,7 @@ def at_threshold(searches: Searches, threshold: float, rank: int = 1) -> Identif
     """FNIR(N, R, T), FPIR(N, T) and related rates; the threshold is of the searches' kind."""
     limit = oriented_threshold(threshold, searches.kind)
     mated, strangers = len(searches.rank), len(searches.strangers)
-    misses = mated - int(np.count_nonzero(_within(searches, rank) & (searches.mate >= limit)))
+    misses = mated - int(np.count_nonzero(searches.within(rank) & (searches.mate >= limit)))
     alarms = int(np.count_nonzero(searches.best_stranger >= limit))
     return Identification(
         threshold,
@@ -86,7 +85,7 @@ def roc(searches: Searches, rank: int = 1, *, failures: bool = False, one_kind: 
     A mate outside the rank is a miss at every threshold: the curve ends at the share of mates within it.
     one_kind: as for `Curve.of`.
     """
-    inside = _within(searches, rank)
+    inside = searches.within(rank)
     listed = searches.best_stranger > -np.inf
     scores = Scores(
         searches.mate[inside],
@@ -106,7 +105,7 @@ def cmc(searches: Searches, ranks: int, *, failures: bool = False) -> list[Rate]
     Candidate lists must be at least `ranks` long, or whole.
     """
     trials = len(searches.rank) + (searches.mated_lost if failures else 0)
-    places = np.bincount(searches.rank[_within(searches, ranks)], minlength=ranks + 1)
+    places = np.bincount(searches.rank[searches.within(ranks)], minlength=ranks + 1)
     return [Rate(int(hits), trials) for hits in np.cumsum(places)[1:]]
 
 
@@ -116,12 +115,6 @@ def fnir_at_fpir(
     """Rates at each target FPIR (`fmr` is FPIR, `fnmr` FNIR), or why there are none."""
     curve = roc(searches, rank, failures=failures)
     return [at_target(curve, target) for target in targets]
-
-
-def _within(searches: Searches, rank: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    if rank < 1:
-        raise ScoresError(f"rank {rank}", "ranks count from 1")
-    return (searches.rank >= 1) & (searches.rank <= rank)
 
 
 def _named_wrong(searches: Searches, limit: float) -> Rate | None:

@@ -15,6 +15,7 @@ from frpipe.metrics.verification import auc_grid, roc
 THRESHOLDS = np.arange(10, -1, -1) / 10
 SAME, DIFFERENT = (0.99, 0.79, 0.89, 0.11, 0.92), (0.02, 0.11, 0.39, 0.21, 0.01)
 _ROUNDED = 1e-6
+_SPREAD = 0.5
 ENROLLED = ("A", "B", "C", "D", "E")
 # Who it is, whom the system names, and how alike they are.
 SEARCHES = (
@@ -55,14 +56,17 @@ class LectureTable:
 def grid(curve: Curve) -> Doubles:
     """Round thresholds from the strictest on, over all scores of a curve, in its kind.
 
-    Tenths where scores are cosines or distances of such, always with 0 to 1; else about ten, of which the
-    strictest accepts no non-mated trial, and none closer together than numbers of their size can tell.
+    Tenths where scores are cosines or distances of such, spread over half of 0 to 1 at least, and then always
+    with 0 to 1; else about ten, of which the strictest accepts no non-mated trial, and none closer together
+    than numbers of their size can tell.
     """
     scores = curve.threshold[1:]
     low, high = min(float(scores.min()), 0.0), max(float(scores.max()), 1.0)
     cosines = (0.0, 2.0) if curve.kind == "distance" else (-1.0, 1.0)
+    # Scores within a tenth or two would have an area of one or two trapezoids.
+    spread = float(scores.max()) - float(scores.min()) >= _SPREAD
     # What float32 gives for a cosine may be a little beyond.
-    if low >= cosines[0] - _ROUNDED and high <= cosines[1] + _ROUNDED:
+    if spread and low >= cosines[0] - _ROUNDED and high <= cosines[1] + _ROUNDED:
         places = _places(max(low, cosines[0]), min(high, cosines[1]), 0.1)
         return _thresholds(curve, places, 0.1)
     low, high = float(scores.min()), float(scores.max())

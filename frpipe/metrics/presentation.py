@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from frpipe.core.counted import counted
-from frpipe.metrics.bootstrap import draws, percentiles, replicates_of
+from frpipe.metrics.bootstrap import of_draws, percentiles, replicates_of
 from frpipe.metrics.clustered import Pairing
 from frpipe.metrics.curve import ROUNDING, Curve, Ordered
 from frpipe.metrics.errors import ScoresError
@@ -159,20 +159,23 @@ def bpcer_interval(
     names = [*found.attacks]
     own, *others = Pairing.of((bona_fide, bona_fide), *((attacks[name], attacks[name]) for name in names))
     ordered = [Ordered.of(Scores.of(found.bona_fide, found.attacks[name])) for name in names]
-    values = []
     scores = len(found.bona_fide) + sum(map(len, found.attacks.values()))
     count = replicates_of(scores) if replicates is None else replicates
-    for block in draws(own.people, count, seed):
-        for drawn in block:
-            weights = drawn[own.a]
-            curves = [
-                each.weighted(weights, drawn[pairing.a])
-                for each, pairing in zip(ordered, others, strict=True)
-            ]
-            usable = weights.sum() > 0 and all(curve.nonmated_trials > 0 for curve in curves)
-            limit = max(_limit(curve, target) for curve in curves) if usable else 0.0
-            values.append(weights[found.bona_fide < limit].sum() / weights.sum() if usable else np.nan)
-    return percentiles(np.array(values), level)
+
+    def rate(drawn: Doubles) -> float:
+        weights = drawn[own.a]
+        curves = [
+            each.weighted(weights, drawn[pairing.a]) for each, pairing in zip(ordered, others, strict=True)
+        ]
+        if not weights.sum() > 0 or any(not curve.nonmated_trials > 0 for curve in curves):
+            return np.nan
+        limit = max(_limit(curve, target) for curve in curves)
+        return float(weights[found.bona_fide < limit].sum() / weights.sum())
+
+    def rates(block: Doubles) -> Doubles:
+        return np.array([rate(drawn) for drawn in block])
+
+    return percentiles(of_draws(own.people, count, seed, rates), level)
 
 
 def det(found: Presentations, species: str | None = None) -> tuple[Doubles, Doubles, Doubles]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.scores import Doubles, Indices, Kind, finite, oriented
+from frpipe.metrics.search_ids import SearchIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,12 @@ class Searches:
         """(n,) maximum score of each non-mated search, which alone decides whether it raises an alarm."""
         best: Doubles = self.strangers.max(axis=1, initial=-np.inf)
         return best
+
+    def within(self, rank: int) -> NDArray[np.bool_]:
+        """(m,): whether the mate is listed within a rank. Raises ScoresError: there is no such rank."""
+        if rank < 1:
+            raise ScoresError(f"rank {rank}", "ranks count from 1")
+        return (self.rank >= 1) & (self.rank <= rank)
 
     @classmethod
     def of(
@@ -96,21 +103,31 @@ def searches_of(
     its truth is among the two. Candidates of equal score are ranked by subject id.
     Raises ScoresError: lengths differ, a probe number is not in truth, a subject is listed twice for a probe.
     """
-    truth, enrolled, blank = np.asarray(truth), np.asarray(enrolled), np.asarray(not_enrolled)
-    lost = np.zeros(len(truth), bool)
+    ids = SearchIds.of(truth, subject, enrolled, not_enrolled)
+    return numbered_searches(probe, ids, score, failed=failed, kind=kind)
+
+
+def numbered_searches(
+    probe: ArrayLike,
+    ids: SearchIds,
+    score: ArrayLike,
+    *,
+    failed: ArrayLike = (),
+    kind: Kind = "similarity",
+) -> Searches:
+    """As `searches_of`, of ids that are numbered already."""
+    lost = np.zeros(len(ids.truth), bool)
     lost[np.asarray(failed, np.int64)] = True
-    is_blank = np.isin(truth, blank)
-    mated = np.isin(truth, enrolled) | is_blank
-    lists = _Lists.of(probe, subject, oriented(finite(score, "candidates'"), kind), truth)
-    done = np.flatnonzero(mated & ~lost & ~is_blank)
+    lists = _Lists.of(probe, ids, oriented(finite(score, "candidates'"), kind))
+    done = np.flatnonzero(ids.enrolled & ~ids.blank & ~lost)
     return Searches(
         lists.rank[done],
         lists.mate[done],
         lists.other[done],
-        lists.table(np.flatnonzero(~mated & ~lost)),
-        len(np.unique(enrolled)) + len(np.unique(blank)),
-        int(np.count_nonzero(mated & (lost | is_blank))),
-        int(np.count_nonzero(~mated & lost)),
+        lists.table(np.flatnonzero(~ids.mated & ~lost)),
+        ids.gallery,
+        int(np.count_nonzero(ids.mated & (lost | ids.blank))),
+        int(np.count_nonzero(~ids.mated & lost)),
         kind,
     )
 
@@ -130,17 +147,18 @@ class _Lists:
     score: Doubles
 
     @classmethod
-    def of(cls, probe: ArrayLike, subject: ArrayLike, score: Doubles, truth: NDArray[Any]) -> _Lists:
-        numbers, names, owner = _numbered(probe, subject, truth)
+    def of(cls, probe: ArrayLike, ids: SearchIds, score: Doubles) -> _Lists:
+        numbers, names, owner = _checked(probe, ids), ids.subject, ids.truth
         if len(names) != len(score):
             raise ScoresError("candidates and scores differ in length", "give a score for each candidate")
         order = np.lexsort((names, -score, numbers))
         numbers, names, score = numbers[order], names[order], score[order]
-        place = np.arange(len(numbers)) - np.searchsorted(numbers, numbers) + 1
+        starts = np.searchsorted(numbers, np.arange(len(owner)))
+        place = np.arange(len(numbers)) - starts[numbers] + 1
         own = names == owner[numbers]
-        rank, mate = np.zeros(len(truth), np.int64), np.full(len(truth), -np.inf)
+        rank, mate = np.zeros(len(owner), np.int64), np.full(len(owner), -np.inf)
         rank[numbers[own]], mate[numbers[own]] = place[own], score[own]
-        other = np.full(len(truth), -np.inf)
+        other = np.full(len(owner), -np.inf)
         np.maximum.at(other, numbers[~own], score[~own])
         return cls(rank, mate, other, numbers, place, score)
 
@@ -153,18 +171,16 @@ class _Lists:
         return table
 
 
-def _numbered(probe: ArrayLike, subject: ArrayLike, truth: NDArray[Any]) -> tuple[Indices, Indices, Indices]:
-    """Check probe numbers; number the ids of candidates and truth in their order."""
-    numbers, listed = np.asarray(probe, np.int64), np.asarray(subject)
-    if len(numbers) != len(listed):
+def _checked(probe: ArrayLike, ids: SearchIds) -> Indices:
+    """The number of each candidate's probe, from 0 in the order of truths."""
+    numbers, names = np.asarray(probe, np.int64), ids.subject
+    if len(numbers) != len(names):
         raise ScoresError("probes and candidates differ in length", "give a probe for each candidate")
-    if ((numbers < 0) | (numbers >= len(truth))).any():
+    if ((numbers < 0) | (numbers >= len(ids.truth))).any():
         raise ScoresError("a probe number has no truth", "number the probes as `truth` lists them, from 0")
-    ids, codes = np.unique(np.concatenate([listed, truth]), return_inverse=True)
-    names = codes[: len(listed)].astype(np.int64)
-    if len(np.unique(numbers * len(ids) + names)) < len(names):
+    if len(pd.unique(numbers * (names.max(initial=0) + 1) + names)) < len(names):
         raise ScoresError("a subject is listed twice for a probe", "keep the best score of each subject")
-    return numbers, names, codes[len(listed) :].astype(np.int64)
+    return numbers
 
 
 def _ranks(rank: ArrayLike, gallery: int) -> Indices:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from frpipe.evaluation.cards import threshold_card
+from frpipe.evaluation.cards import Strangers, threshold_card
 from frpipe.evaluation.compare import differences, judged
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.pairs import PairTrials
 from frpipe.evaluation.verification import VerificationQuestion
 from frpipe.metrics.bootstrap import draws
 from frpipe.metrics.errors import ScoresError
-from frpipe.metrics.verification import best_threshold, roc
+from frpipe.metrics.verification import best_threshold
 
 PROVENANCE = {"embedder_hash": "e" * 64, "preprocessing_hash": "f" * 64}
 
@@ -234,9 +234,14 @@ class TestComparison:
 class TestThresholdCard:
     CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
-    def card(self, given: PairTrials, target: float):  # type: ignore[no-untyped-def]
+    def card(self, given: PairTrials, target: float, shared: bool = False):  # type: ignore[no-untyped-def]
+        # Each comparison of two people of its own, but where a test says otherwise.
+        if not shared:
+            given = replace(
+                given, person_a=np.arange(len(given)), person_b=np.arange(len(given)) + len(given)
+            )
         evaluation = answer(given)
-        return threshold_card(evaluation, roc(given.scores()), target, self.CREATED)
+        return threshold_card(evaluation, Strangers.of(given), target, self.CREATED)
 
     def test_its_rate_is_below_the_target_with_confidence(self) -> None:
         given = trials(4000)
@@ -247,7 +252,7 @@ class TestThresholdCard:
         assert card.trials == 2000 and card.target.rate == "FMR" and card.embedder_hash == "e" * 64
 
     def test_it_is_never_extrapolated(self) -> None:
-        with pytest.raises(ScoresError, match="2,995 are needed"):
+        with pytest.raises(ScoresError, match="2,995 independent ones are needed"):
             self.card(trials(), 0.001)
 
     def test_equal_scores_at_the_top_leave_none(self) -> None:
@@ -255,3 +260,19 @@ class TestThresholdCard:
         flat = replace(given, similarity=np.where(given.mated, given.similarity, 1.0))
         with pytest.raises(ScoresError, match="highest score"):
             self.card(flat, 0.05)
+
+    def test_trials_that_share_people_make_a_stricter_threshold(self) -> None:
+        given = trials(20_000, people=40)
+        # One person in ten looks like many others.
+        wolf = np.isin(given.person_a, [0, 1, 2, 3]) & ~given.mated
+        given = replace(given, similarity=given.similarity + 0.2 * wolf)
+        alone, together = self.card(given, 0.05), self.card(given, 0.05, shared=True)
+        assert together.similarity > alone.similarity
+        assert "share no person" in alone.source and "worth" in together.source
+        assert alone.trials == together.trials == 10_000
+
+    def test_comparisons_of_two_people_are_worth_one_trial(self) -> None:
+        given = trials(4000)
+        one = replace(given, person_b=np.zeros(4000, int), person_a=np.ones(4000, int))
+        with pytest.raises(ScoresError, match="worth 1 independent"):
+            self.card(one, 0.05, shared=True)

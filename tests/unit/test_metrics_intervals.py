@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri, stdtrit
 from scipy.stats import binomtest
 
-from frpipe.metrics.bootstrap import bootstrap_curve, bootstrap_rate, draws
+from frpipe.metrics.bootstrap import bootstrap_curve, bootstrap_rate, curve_replicates, draws
 from frpipe.metrics.clustered import Pairing, clustered_rate
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.errors import ScoresError
@@ -77,6 +77,20 @@ def test_draws_are_of_as_many_people_and_the_same_for_a_seed() -> None:
     assert (blocks.sum(axis=1) == 7).all()
     assert np.array_equal(blocks, np.concatenate(list(draws(7, 100, seed=3))))
     assert not np.array_equal(blocks, np.concatenate(list(draws(7, 100, seed=4))))
+
+
+def test_any_number_of_threads_gives_the_same() -> None:
+    rng = np.random.default_rng(0)
+    people, a, b = rng.integers(0, 40, 100), *rng.integers(0, 40, (2, 300))
+    scores = Scores.of(rng.normal(1, 1, 100), rng.normal(0, 1, 300))
+    one, *more = (
+        curve_replicates(scores, people, (a, b), [Curve.auc], replicates=200, seed=3, threads=threads)
+        for threads in (1, 2, 7)
+    )
+    assert all(np.array_equal(one, each) for each in more)
+    # Fewer replicates are the first of more.
+    few = curve_replicates(scores, people, (a, b), [Curve.auc], replicates=70, seed=3)
+    assert np.array_equal(one[:70], few)
 
 
 def test_the_vectorised_bootstrap_is_the_slow_one() -> None:

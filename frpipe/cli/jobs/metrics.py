@@ -71,6 +71,8 @@ examples:
   --results found/ --output report/ --card 0.01             and a threshold card for FPIR 0.01
   --results found/ --output report/ --enrolled staff/       people who failed to enrol count in the gallery
   --results found/ --output report/ --quality sharpness     FNIR as the worst probes are discarded
+  --results found/ --output report/ --rank 10               a mate within rank 10 counts as found
+  --results found/ --output report/ --galleries 1000 10000  and in galleries of so many people
 
 The probes must have been enrolled with subject_id. A search is mated if that person is in the gallery."""
 
@@ -122,7 +124,13 @@ def _identification(options: argparse.Namespace) -> IdentificationMetrics:
     from frpipe.jobs.evaluate.job import IdentificationMetrics
 
     return IdentificationMetrics(
-        _asked(options), options.enrolled, _say, _quality(options), _derivations(options)
+        _asked(options),
+        options.enrolled,
+        _say,
+        _quality(options),
+        options.rank,
+        options.galleries,
+        _derivations(options),
     )
 
 
@@ -209,6 +217,21 @@ def _parser() -> argparse.ArgumentParser:
         "--enrolled",
         metavar="URI",
         help="the enroll output that the gallery was made from: its people count, enrolled or not",
+    )
+    searches.add_argument(
+        "--rank",
+        type=int,
+        default=1,
+        metavar="R",
+        help="within which a mate counts as found: FNIR(N, R, T), TPIR, curves (%(default)s)",
+    )
+    searches.add_argument(
+        "--galleries",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="FNIR at the FPIR targets in smaller galleries too, of so many people drawn by subject",
     )
     _add_quality(searches, "the probes")
     _add_normalisation(searches)

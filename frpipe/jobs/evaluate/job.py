@@ -15,7 +15,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.calibration_cards import Method
-from frpipe.evaluation.cards import CONFIDENCE, threshold_card
+from frpipe.evaluation.cards import CONFIDENCE, Strangers, threshold_card
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.pairs import PairTrials
 from frpipe.evaluation.presentations import PadTrials
@@ -35,9 +35,6 @@ from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
 from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.evaluate.systems import System, Trials, compared, named, worst_pictures
 from frpipe.jobs.output_place import output_place, refuse_relative
-from frpipe.metrics.curve import Curve
-from frpipe.metrics.identification import roc as search_roc
-from frpipe.metrics.verification import roc
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import Runtime
 
@@ -154,14 +151,17 @@ class IdentificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/identify.py.
 
     enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  quality: measures
-    of the probes.  derivations: further systems, of normalised scores.  `run` raises OutputError,
-    ConfigError, ScoresError, GalleryError: see the parts that it is made of.
+    of the probes.  rank: within which a mate counts as found.  galleries: sizes of smaller galleries.
+    derivations: further systems, of normalised scores.  `run` raises OutputError, ConfigError, ScoresError,
+    GalleryError: see the parts that it is made of.
     """
 
     asked: Asked
     enrolled: str | None = None
     say: Say = lambda _: None
     quality: Sequence[QualityMeasure] = ()
+    rank: int = 1
+    galleries: Sequence[int] = ()
     derivations: Derivations = field(default_factory=Derivations)
 
     @property
@@ -174,6 +174,8 @@ class IdentificationMetrics(Startable[ReportResult]):
         self.derivations.check()
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
+        if self.rank < 1 or any(size < 1 for size in self.galleries):
+            raise ConfigError("ranks and galleries count from 1", "for example --rank 5 --galleries 1000")
         return evaluation_place(self.asked)
 
     def ended(self, out: Folder) -> ReportResult | None:
@@ -196,7 +198,7 @@ class IdentificationMetrics(Startable[ReportResult]):
 
         def evaluated(name: str, found: SearchResults) -> System:
             quality = self.quality if found.trials.quality else ()
-            return search_system(name, found, self.asked, quality)
+            return search_system(name, found, self.asked, quality, (self.rank, self.galleries))
 
         plan = EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
         return replace(plan, derived=self._derived)
@@ -209,7 +211,10 @@ class IdentificationMetrics(Startable[ReportResult]):
     @property
     def _task(self) -> dict[str, Any]:
         enrolled = run.digest(Folder.at(self.enrolled)) if self.enrolled else None
-        more = {**_quality(self.quality), **self.derivations.identity()}
+        # Named where they are asked for alone: an output of before is found complete.
+        more: dict[str, Any] = {"rank": self.rank} if self.rank != 1 else {}
+        more |= {"galleries": sorted({*self.galleries})} if self.galleries else {}
+        more |= {**_quality(self.quality), **self.derivations.identity()}
         return {"task": "identification", "enrolled": enrolled, **more}
 
 
@@ -383,18 +388,29 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
     return trials.some(~mask), trials.some(mask)
 
 
-def search_system(name: str, found: SearchResults, asked: Asked, quality: Sequence[QualityMeasure]) -> System:
-    """Searches, evaluated."""
+def search_system(
+    name: str,
+    found: SearchResults,
+    asked: Asked,
+    quality: Sequence[QualityMeasure],
+    within: tuple[int, Sequence[int]] = (1, ()),
+) -> System:
+    """Searches, evaluated. within: the rank that counts as found, and sizes of smaller galleries."""
+    rank, galleries = within
     own = [] if found.threshold is None else [found.threshold]
     own += asked.thresholds if found.cosines else []
+    trials = found.trials.ranked(rank)
     question = IdentificationQuestion(
         each_once(*own),
-        each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(found.trials.done_strangers))),
+        each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(trials.done_strangers))),
         listed=found.listed,
         quality=quality,
+        rank=rank,
+        galleries=galleries,
+        least=found.least,
     )
-    evaluation = question.answer(name, found.trials, found.provenance, found.warnings)
-    return System(evaluation, found.trials, question.estimates(), found.features)
+    evaluation = question.answer(name, trials, found.provenance, found.warnings)
+    return System(evaluation, trials, question.estimates(), found.features)
 
 
 def each_once(*numbers: float) -> tuple[float, ...]:
@@ -407,9 +423,9 @@ def _cards(
     """maps: the calibration that the cards of a system hold, by its name."""
     found = {}
     for system in systems if asked.cards else ():
-        curve = _curve(system.trials)
+        strangers = _strangers(system.trials)
         for target in asked.cards:
-            card = threshold_card(system.evaluation, curve, target, created, asked.confidence)
+            card = threshold_card(system.evaluation, strangers, target, created, asked.confidence)
             own = maps.get(system.evaluation.name)
             found[f"{system.evaluation.name}-{target:g}"] = (
                 card if own is None else card.model_copy(update={"calibration": own})
@@ -417,10 +433,7 @@ def _cards(
     return found
 
 
-def _curve(trials: Trials | PadTrials) -> Curve:
-    """Of trials that a card may take as independent: no pair of photos twice."""
-    if isinstance(trials, PairTrials):
-        return roc(trials.distinct().scores().completed(), one_kind=True)
+def _strangers(trials: Trials | PadTrials) -> Strangers:
     if isinstance(trials, PadTrials):
         raise ConfigError("there is no threshold card of presentations", "leave --card away")
-    return search_roc(trials.searches(), one_kind=True)
+    return Strangers.of(trials)

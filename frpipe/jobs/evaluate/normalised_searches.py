@@ -69,6 +69,7 @@ def normalised_searches(
                 trials=replace(trials, similarity=scores, quality={}),
                 threshold=None,
                 cosines=False,
+                least=-np.inf,
                 provenance={**found.provenance, "scores": words},
                 warnings=[*found.warnings, *remarks],
             ),

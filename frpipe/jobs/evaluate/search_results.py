@@ -32,9 +32,9 @@ _FACTS = ("embedder_hash", "preprocessing_hash", "score", "candidates")
 class SearchResults:
     """A finished result.
 
-    threshold: of its run, a similarity; None: a closed set, or it has none.  cosines: whether the scores are
-    similarities.  listed: candidates a list has at most.  digest:
-    of its files.
+    threshold: of its run, a similarity; None: a closed set, or it has none.  listed: candidates a list has at
+    most.  digest: of its files.  least: similarity below which no candidate was listed.  cosines: whether the
+    scores are similarities.
     """
 
     uri: str
@@ -45,6 +45,7 @@ class SearchResults:
     digest: str
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    least: float = -np.inf
     cosines: bool = True
 
     @classmethod
@@ -85,7 +86,17 @@ class SearchResults:
         provenance = {"result": uri, "result_files": digest, **named, **facts}
         threshold = report["threshold"]["similarity"] if report["threshold"] else None
         listed = min(int(report["candidates"]), max(len(people), 1))
-        return cls(uri, trials, threshold, listed, str(report["probes_from"]), digest, provenance, warnings)
+        return cls(
+            uri,
+            trials,
+            threshold,
+            listed,
+            str(report["probes_from"]),
+            digest,
+            provenance,
+            warnings,
+            float(report.get("min_similarity", -np.inf)),
+        )
 
 
 def _trials(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config, positive
-from frpipe.cli.job_options import add_threshold
+from frpipe.cli.job_options import add_calibration, add_threshold, calibration_card
 from frpipe.cli.table import printable, table
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, FaceError
@@ -56,6 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--gallery", required=True, metavar="G", help="folder or s3:// prefix")
     add_threshold(parser, "from here up it is that person")
+    add_calibration(parser)
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="people to show (default: %(default)s)"
     )
@@ -86,6 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         card=threshold_file.load(options.threshold_card) if options.threshold_card else None,
         top=options.top,
         faces=options.faces,
+        calibration=calibration_card(options),
     )
     answered = [result for result in results if not isinstance(result, FaceError)]
     if len(photos) == 1 and not answered:
@@ -127,13 +129,22 @@ def _text(photos: Sequence[str], results: Sequence[Identification | FaceError]) 
 
 
 def _section(result: Identification) -> str:
+    ratios = any(c.llr is not None for c in result.candidates)
     rows = [
-        (rank, c.subject_id, f"{c.similarity:.4f}", f"{c.distance:.4f}", *_attributes(c.attributes))
+        (
+            rank,
+            c.subject_id,
+            f"{c.similarity:.4f}",
+            f"{c.distance:.4f}",
+            *([f"{c.llr or 0.0:+.2f}"] if ratios else []),
+            *_attributes(c.attributes),
+        )
         for rank, c in enumerate(result.candidates, start=1)
     ]
-    width = max((len(row) for row in rows), default=4)
+    names = ["rank", "id", "similarity", "distance", *(["llr"] if ratios else [])]
+    width = max((len(row) for row in rows), default=len(names))
     padded = [(*row, *[""] * (width - len(row))) for row in rows]
-    header = ("rank", "id", "similarity", "distance", *[""] * (width - 4))
+    header = (*names, *[""] * (width - len(names)))
     return "\n".join(
         (
             f"{_who(result)}: {_reason(result)}",

@@ -13,6 +13,7 @@ from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.kernel_names import Wish
 
 if TYPE_CHECKING:
+    from frpipe.core.calibration import CalibrationCard
     from frpipe.jobs.node_cache import NodeCache
     from frpipe.runtime.runtime import Runtime
 
@@ -39,6 +40,25 @@ def add_threshold(
         "--threshold-card", metavar="URI", help="JSON, see docs/thresholds.md (default: the embedder's card)"
     )
     return either
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """--calibration."""
+    parser.add_argument(
+        "--calibration",
+        metavar="URI",
+        help="a calibration card: log-likelihood ratios beside similarities, in llr (default: that of the "
+        "threshold card, where it has one; docs/thresholds.md)",
+    )
+
+
+def calibration_card(options: argparse.Namespace) -> CalibrationCard | None:
+    """The card of `add_calibration`; None: none was named. Raises ConfigError."""
+    if not options.calibration:
+        return None
+    from frpipe.io import calibration_file  # stores, which other commands do without
+
+    return calibration_file.load(options.calibration)
 
 
 def add_similarities(parser: argparse.ArgumentParser, meaning: str) -> None:

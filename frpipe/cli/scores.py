@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.calibration_text import application, calibration_lines
+from frpipe.cli.score_card import add_card, check_card, write_card
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
@@ -29,6 +30,7 @@ examples:
   frpipe metrics scores pairs.parquet --at fmr=0.001 -o curves.png
   frpipe metrics scores pairs.csv --subject left,right             calibrated by other people than compared
   frpipe metrics scores pairs.csv --fold part --by site --cost 0.001,10,1
+  frpipe metrics scores pairs.csv --calibration-card llr.json --made-by out/   for jobs: ratios beside scores
   frpipe metrics scores searches.csv --right correct               searches: TPIR and TNIR
 
 A row is a comparison: a label (same or different, true or false, 1 or 0), and a similarity or a distance.
@@ -90,6 +92,7 @@ def add_parser(commands: Any) -> None:
         metavar="P[,MISS,ALARM]",
         help="how often comparisons are mated, and what errors cost; again for more (default: 0.01,1,1)",
     )
+    add_card(parser)
     add("-o", "--output", type=Path, metavar="FILE", help="write curves: .html or .png")
     add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
@@ -117,6 +120,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
         )
+    check_card(options)
     from frpipe.evaluation.scored import Operating, scored
     from frpipe.jobs.evaluate.score_columns import ScoreColumns
     from frpipe.jobs.evaluate.score_list import ScoreList
@@ -141,6 +145,7 @@ def _run(options: argparse.Namespace) -> int:
         people_known=bool(given.columns.subjects),
     )
     ratios = _calibrated(given, found, options.cost)
+    card = write_card(options, given, ratios) if options.calibration_card else None
     for remark in given.remarks:
         print(remark, file=sys.stderr)
     if options.json:
@@ -150,6 +155,8 @@ def _run(options: argparse.Namespace) -> int:
         said = [*_said(found), *(calibration_lines(ratios, found.kind) if ratios else ())]
         warned = _warned(found.warnings, ratios.warnings if ratios else [])
         print("\n".join((_head(given, found), "", _table(found), *said, *warned)))
+    if card is not None:
+        print(card, file=sys.stderr if options.json else sys.stdout)
     if options.output:
         _write(options.output, given, found, ratios)
         print(options.output, file=sys.stderr if options.json else sys.stdout)

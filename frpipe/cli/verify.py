@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import FACES, add_config
-from frpipe.cli.job_options import add_threshold
+from frpipe.cli.job_options import add_calibration, add_threshold, calibration_card
 
 if TYPE_CHECKING:
     from frpipe.core.threshold import ThresholdCard
@@ -21,7 +21,7 @@ examples:
   frpipe verify a.jpg b.jpg --set embed.model=edgeface_xs_q --json
   frpipe verify a.jpg b.jpg --threshold 0.42          # a cosine similarity: higher is stricter
   frpipe verify a.jpg b.jpg --distance 0.58           # the same as a cosine distance
-  frpipe verify a.jpg b.jpg --threshold-card card.json
+  frpipe verify a.jpg b.jpg --threshold-card card.json --calibration llr.json
 
 exit code: 0 for either answer; with --check, 12 for different persons
 """
@@ -39,6 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("a", help="path or URI of a photo")
     parser.add_argument("b", help="path or URI of another")
     add_threshold(parser, "from here up it is the same person", _NowSimilarity)
+    add_calibration(parser)
     parser.add_argument(
         "--faces",
         choices=FACES,
@@ -86,7 +87,14 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, [*options.set, *policy])
     if config.detect.policy == "all" and not policy:
         config = load_config(options.config, [*options.set, "detect.policy=centre-largest"])
-    result = verify(options.a, options.b, config=config, threshold=options.threshold, card=_card(options))
+    result = verify(
+        options.a,
+        options.b,
+        config=config,
+        threshold=options.threshold,
+        card=_card(options),
+        calibration=calibration_card(options),
+    )
     print(json.dumps(result.as_dict(), indent=1) if options.json else _text(result))
     return EXIT_NO if options.check and not result.verified else 0
 
@@ -103,9 +111,10 @@ def _text(result: Verification) -> str:
     answer = "same person" if result.verified else "different persons"
     sign, other = (">=", "<=") if result.verified else ("<", ">")
     limit = result.threshold
+    ratio = "" if result.llr is None else f"log-likelihood ratio {result.llr:+.2f} nats\n"
     return (
         f"{answer}: similarity {result.similarity:.4f} {sign} {limit.similarity:.4f} "
         f"(distance {result.distance:.4f} {other} {limit.distance:.4f})\n"
-        f"{result.detector_backend} + {result.model}, face policy {result.face_policy}, "
+        f"{ratio}{result.detector_backend} + {result.model}, face policy {result.face_policy}, "
         f"{result.time * 1000:.0f} ms\nthreshold: {limit.source}"
     )

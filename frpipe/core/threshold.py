@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
+from frpipe.core.calibration import CalibrationMap
+from frpipe.core.card_part import CardPart, Hash, first_error, format_of
 from frpipe.core.errors import ConfigError
 
 FORMAT: Literal["frpipe-threshold/1"] = "frpipe-threshold/1"
 REMEDY = "see docs/thresholds.md for the form of a threshold card"
-
-# As a gallery takes them: SHA-256 in hex, as a rule.
-Hash = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
-
 
 Kind = Literal["similarity", "distance"]
 Purpose = Literal["verification", "identification"]
@@ -90,11 +88,7 @@ def threshold_lines(threshold: dict[str, Any]) -> list[str]:
     return [*lines, f"  warning  {threshold['warning']}"] if threshold["warning"] else lines
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Target(_Part):
+class Target(CardPart):
     """The error rate that a threshold was chosen for.
 
     FMR: share of non-mated comparisons that are accepted.  FPIR: share of searches for strangers that name
@@ -105,7 +99,7 @@ class Target(_Part):
     value: float = Field(ge=0, le=1)
 
 
-class ThresholdCard(_Part):
+class ThresholdCard(CardPart):
     """Accept when similarity >= `similarity`, which is distance <= `distance`."""
 
     format: Literal["frpipe-threshold/1"] = FORMAT
@@ -119,6 +113,7 @@ class ThresholdCard(_Part):
     trials: int | None = Field(None, ge=1, description="non-mated comparisons or searches behind it")
     source: str = Field(min_length=1, description="on what data, and how")
     created: AwareDatetime
+    calibration: CalibrationMap | None = Field(None, description="of the same comparisons")
 
     @property
     def similarity(self) -> float:
@@ -134,16 +129,17 @@ class ThresholdCard(_Part):
     def parse(cls, text: str | bytes) -> Self:
         """From JSON. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
         try:
-            found = _Format.model_validate_json(text).format
+            found = format_of(text)
             if found != FORMAT:
                 raise ConfigError(f"the threshold card is of format {found!r}, not {FORMAT!r}", REMEDY)
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigError(f"the threshold card: {_first(error)}", REMEDY) from None
+            raise ConfigError(f"the threshold card: {first_error(error)}", REMEDY) from None
 
     def json_text(self) -> str:
-        """As `parse` reads it."""
-        return self.model_dump_json(indent=1) + "\n"
+        """As `parse` reads it; without a calibration as those read it that know none."""
+        none = {"calibration"} if self.calibration is None else set()
+        return self.model_dump_json(indent=1, exclude=none) + "\n"
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
@@ -163,20 +159,3 @@ class ThresholdCard(_Part):
         if self.purpose == "verification" and self.target and self.target.rate == "FPIR":
             raise ValueError("FPIR is a rate of searches: the target of verification is an FMR")
         return self
-
-
-class _Format(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    format: str
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return "it is no JSON"
-    where = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        return f"unknown field {where}"
-    text = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}" if where else text

@@ -165,5 +165,29 @@ MEASURES = (
         _low(f"{name}_ratio", f"{name}, ratio", f"{name} of the group / {name} of the largest group")
         for name in ("FMR", "FNMR", "FPIR", "FNIR")
     ),
+    *(
+        _low(f"{name}_{key}", f"{name}, {title}", means.format(name))
+        for name in ("FMR", "FNMR")
+        for key, title, means in (
+            ("worst_over_mean", "worst over geometric mean", "largest {} of a group / geometric mean of all"),
+            ("worst_over_best", "worst over best", "largest {} of a group / smallest"),
+            (
+                "gini",
+                "Gini coefficient",
+                "mean difference of two groups' {} / twice the mean; 0: all are equal",
+            ),
+        )
+    ),
+    _low("GARBE", "Gini aggregation rate", "mean of the Gini coefficients of FMR and FNMR over groups"),
+    _low(
+        "FMR_between", "FMR between two groups", "non-mated comparisons of the two accepted / completed ones"
+    ),
 )
+DIFFERENTIALS = (
+    *(f"{name}_{key}" for name in ("FMR", "FNMR") for key in ("worst_over_mean", "worst_over_best", "gini")),
+    "GARBE",
+)
+"""Measures over all groups of a column."""
+BETWEEN = "FMR_between"
+"""The measure of each two groups of a column; `group` names both."""
 BY_NAME = {measure.name: measure for measure in MEASURES}

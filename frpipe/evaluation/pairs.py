@@ -25,6 +25,7 @@ class PairTrials:
     a, b: (n,) ids of photos.  mated: (n,).  similarity: (n,), NaN where a side is missing.  lost_a, lost_b:
     (n,), which side is.  person_a, person_b: (n,) numbers of persons; of photos where persons are not known.
     fold: (n,) labels.  groups: by column, (n,) the label that both sides share, or an empty string.
+    sides: by column, (n,) labels of side a and of side b; empty: not known.
     quality: by column of a measure, (n,) the lower quality of both sides; NaN: not known.
     """
 
@@ -38,6 +39,7 @@ class PairTrials:
     person_b: Indices
     fold: Labels | None = None
     groups: Mapping[str, Labels] = field(default_factory=dict)
+    sides: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
     quality: Mapping[str, Doubles] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -54,8 +56,9 @@ class PairTrials:
         picked: dict[str, Any] = {name: getattr(self, name)[chosen] for name in columns}
         fold = None if self.fold is None else self.fold[chosen]
         groups = {column: labels[chosen] for column, labels in self.groups.items()}
+        sides = {column: (a[chosen], b[chosen]) for column, (a, b) in self.sides.items()}
         quality = {column: values[chosen] for column, values in self.quality.items()}
-        return replace(self, **picked, fold=fold, groups=groups, quality=quality)
+        return replace(self, **picked, fold=fold, groups=groups, sides=sides, quality=quality)
 
     def distinct(self) -> PairTrials:
         """Each two photos once, where they stand first, in whichever order."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from frpipe.evaluation.curves import binned, det_series, roc_series
+from frpipe.evaluation.differentials import differential_numbers
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series, Trial
 from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
@@ -65,7 +66,12 @@ class VerificationQuestion:
             name,
             "verification",
             _counts(trials),
-            [*numbers, *ratios(numbers, ("FMR", "FNMR")), *(judged.numbers() if judged else ())],
+            [
+                *numbers,
+                *ratios(numbers, ("FMR", "FNMR")),
+                *self._differentials(trials),
+                *(judged.numbers() if judged else ()),
+            ],
             {**_curves(trials, self.targets), **(judged.curves() if judged else {})},
             provenance,
             [
@@ -77,6 +83,10 @@ class VerificationQuestion:
             ],
             worst(trials),
         )
+
+    def _differentials(self, trials: PairTrials) -> Iterator[Number]:
+        for threshold in self.thresholds:
+            yield from differential_numbers(trials, threshold)
 
     def _numbers(self, trials: PairTrials, **where: Any) -> Iterator[Number]:
         for threshold in self.thresholds:

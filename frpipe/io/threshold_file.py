@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
-from frpipe.io.storage import uri as uris
-from frpipe.io.storage.folder import Folder
+from frpipe.io import card_file
 
 
 def load(uri: str) -> ThresholdCard:
     """Read the threshold card in a file, local or remote. Raises ConfigError: not there, or no card."""
-    folder, name = _place(uri)
-    try:
-        data = folder.read(name)
-    except FileNotFoundError:
-        raise ConfigError(f"there is no threshold card {uri}", "check the path") from None
-    try:
-        return ThresholdCard.parse(data)
-    except ConfigError as error:
-        raise ConfigError(f"{uri}: {error.message}", error.remedy) from None
+    return card_file.load(uri, "threshold card", ThresholdCard.parse)
 
 
 def save(uri: str, card: ThresholdCard) -> None:
     """Write a card, over an older one if there is one."""
-    folder, name = _place(uri)
-    folder.write(name, card.json_text().encode())
-
-
-def _place(uri: str) -> tuple[Folder, str]:
-    folder, name = uris.parent(uris.canonical(uri))
-    return Folder.at(folder), name
+    card_file.save(uri, card.json_text())

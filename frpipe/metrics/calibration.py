@@ -11,15 +11,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.hull import Hull, pooled
+from frpipe.metrics.newton import newton
 from frpipe.metrics.scores import Doubles, Kind, Scores, oriented
 
-_STEPS = 200
-_HALVINGS = 60
-_CONVERGED = 1e-14
 _LARGE = 1e300
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -106,8 +104,8 @@ def fit_logistic(scores: Scores, prior: float = 0.5) -> Logistic:
     truth, weight = (
         np.repeat(pair, (m, n)) for pair in (np.array(soft), np.array([prior / m, (1 - prior) / n]))
     )
-    line = _newton(_standard(x, centre, scale), truth, weight, float(logit(prior)))
-    return Logistic(*line, centre, scale, separated)
+    weight_of_x, bias = newton(_standard(x, centre, scale), truth, weight, float(logit(prior)))
+    return Logistic(float(weight_of_x), float(bias), centre, scale, separated)
 
 
 def fit_isotonic(scores: Scores) -> Isotonic:
@@ -139,35 +137,6 @@ def _standard(score: Doubles, centre: float, scale: float) -> Doubles:
 
 def _bounded(value: float) -> float:
     return float(np.clip(value, -_LARGEST, _LARGEST))
-
-
-def _newton(x: Doubles, truth: Doubles, weight: Doubles, shift: float) -> tuple[float, float]:
-    """Slope and offset of the least loss.  x: (n,) within [-2, 2]."""
-    design = np.stack([x, np.ones_like(x)])
-    found = np.zeros(2)
-    loss = _loss(found @ design + shift, truth, weight)
-    for _ in range(_STEPS):
-        p = expit(found @ design + shift)
-        gradient = design @ (weight * (p - truth))
-        curvature = (design * (weight * p * (1 - p))) @ design.T
-        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
-        falls = float(gradient @ step)
-        if falls < _CONVERGED:
-            break
-        for _ in range(_HALVINGS):
-            tried = _loss((found - step) @ design + shift, truth, weight)
-            if tried <= loss - 1e-4 * falls:
-                break
-            step, falls = step / 2, falls / 2
-        else:
-            break
-        found, loss = found - step, tried
-    return float(found[0]), float(found[1])
-
-
-def _loss(z: Doubles, truth: Doubles, weight: Doubles) -> float:
-    # log(1 + e^z) - truth z, in pieces that NumPy computes fast.
-    return float(np.dot(weight, np.maximum(z, 0) + np.log(1 + np.exp(-np.abs(z))) - truth * z))
 
 
 def _check(scores: Scores) -> None:

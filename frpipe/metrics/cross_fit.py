@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,14 +72,26 @@ def cross_fitted(
     if not len(scores) == len(truth) == len(parts.a) == len(parts.b):
         raise ScoresError("scores, labels and parts differ in length", "give one of each for a comparison")
     ratios = np.empty(len(scores))
+    for held, others in apart(parts):
+        up, over = scores[others & truth], scores[others & ~truth]
+        if lacking := too_few(len(up), len(over)):
+            return lacking
+        ratios[held] = fit(Scores.of(up, over, kind=kind)).llr(scores[held])
+    return ratios
+
+
+def apart(parts: Parts) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """(n,) masks: comparisons of the same two parts, and those that have no side in either."""
     sides = np.stack([np.minimum(parts.a, parts.b), np.maximum(parts.a, parts.b)], 1)
     for low, high in np.unique(sides, axis=0):
         others = ~(np.isin(parts.a, (low, high)) | np.isin(parts.b, (low, high)))
-        up, over = scores[others & truth], scores[others & ~truth]
-        have = min(len(up), len(over))
-        if have < LEAST:
-            what = "mated" if len(up) == have else "non-mated"
-            return Insufficient(f"{have:,} {what} trials to calibrate others by, {LEAST} needed", have, LEAST)
-        held = (sides == (low, high)).all(1)
-        ratios[held] = fit(Scores.of(up, over, kind=kind)).llr(scores[held])
-    return ratios
+        yield (sides == (low, high)).all(1), others
+
+
+def too_few(mated: int, nonmated: int) -> Insufficient | None:
+    """Why so many comparisons calibrate no others; None: they do."""
+    have = min(mated, nonmated)
+    if have >= LEAST:
+        return None
+    what = "mated" if mated == have else "non-mated"
+    return Insufficient(f"{have:,} {what} trials to calibrate others by, {LEAST} needed", have, LEAST)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from frpipe.core.calibration import CalibrationCard
 from frpipe.core.config import Config, FacePolicy, load_config
 from frpipe.core.errors import ConfigError, FaceError, OutputError
 from frpipe.core.migration import Answer, also_called
@@ -161,19 +162,29 @@ def verify(
     threshold: float | None = None,
     distance: float | None = None,
     card: ThresholdCard | None = None,
+    calibration: CalibrationCard | None = None,
 ) -> Verification:
     """Say whether two photos show one person, as the verify job does for many.
 
     Of each photo the largest face near the centre counts, or what the configuration says.  threshold: a
     similarity, or in its place `distance`; None takes the threshold card, and without one the embedder's.
+    calibration: for `llr`; None takes that of the threshold card, where it has one.
     Raises FaceError where a photo shows no face; ConfigError where there is no threshold, or the policy asks
-    for all faces; GalleryMismatch for a threshold card of another embedder.
+    for all faces; GalleryMismatch for a card of another embedder.
     """
     if threshold is not None:
         warnings.warn(_NOW_SIMILARITY, FutureWarning, stacklevel=3)
     asked = config.detect.policy if config and "policy" in config.detect.model_fields_set else None
     wanted = settings(config, detector=detector, embedder=embedder, policy=asked)
-    return single.verify(a, b, config=wanted, threshold=threshold, distance=distance, card=card)
+    return single.verify(
+        a,
+        b,
+        config=wanted,
+        threshold=threshold,
+        distance=distance,
+        card=card,
+        calibration=calibration,
+    )
 
 
 def similarity(a: ArrayLike, b: ArrayLike) -> float:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, overload
 
+from frpipe.core.calibration import CalibrationCard
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.migration import Answer, also_called
@@ -123,6 +124,7 @@ class Gallery:
         card: ThresholdCard | None = None,
         top: int = 5,
         faces: SubjectPolicy = "centre-largest",
+        calibration: CalibrationCard | None = None,
     ) -> Identification: ...
 
     @overload
@@ -135,6 +137,7 @@ class Gallery:
         card: ThresholdCard | None = None,
         top: int = 5,
         faces: SubjectPolicy = "centre-largest",
+        calibration: CalibrationCard | None = None,
     ) -> Answers: ...
 
     @also_called(img_path="photo")
@@ -147,11 +150,13 @@ class Gallery:
         card: ThresholdCard | None = None,
         top: int = 5,
         faces: SubjectPolicy = "centre-largest",
+        calibration: CalibrationCard | None = None,
     ) -> Identification | Answers:
         """Say who is on a photo, or on each of several: `subject_id` is None for a stranger.
 
         threshold: a similarity, or in its place `distance`; None takes the threshold card, and without one
-        the embedder's.  Of several photos the answers are in their order, and a FaceError stands in the place
+        the embedder's.  calibration: for `llr` of candidates; None takes that of the threshold card, where it
+        has one.  Of several photos the answers are in their order, and a FaceError stands in the place
         of one without a face; of a single photo it is raised.
         Raises ConfigError where more than one of threshold, distance and card is given.
         """
@@ -162,7 +167,14 @@ class Gallery:
         alone = isinstance(photo, str | Path)
         photos = [str(photo)] if isinstance(photo, str | Path) else [str(each) for each in photo]
         found = single.identify_each(
-            photos, self._stored, self._config, threshold=threshold, card=card, top=top, faces=faces
+            photos,
+            self._stored,
+            self._config,
+            threshold=threshold,
+            card=card,
+            top=top,
+            faces=faces,
+            calibration=calibration,
         )
         if not alone:
             return found

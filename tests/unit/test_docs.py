@@ -12,6 +12,8 @@ from frpipe.core.config import iter_settings
 from frpipe.core.held import FACES_HELD, HELD_COLUMNS, HELD_INSTEAD
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import IMAGE_COLUMNS, embedding_columns, face_columns, markdown
+from frpipe.jobs.identify.schema import RATIO_COLUMN
+from frpipe.jobs.ratios import LLR_COLUMN
 from frpipe.stages.stage import stage_class
 from frpipe.stages.stage_docs import stage_tables
 
@@ -35,6 +37,7 @@ TABLES = {
     ("outputs.md", "faces"): lambda: markdown(face_columns(512)),
     ("outputs.md", "embeddings"): lambda: markdown(embedding_columns(512)),
     ("outputs.md", "held"): lambda: markdown((*HELD_COLUMNS, FACES_HELD, HELD_INSTEAD)),
+    ("outputs.md", "llr"): lambda: markdown((LLR_COLUMN, RATIO_COLUMN)),
     ("outputs.md", "reasons"): _reasons,
     ("configuration.md", "settings"): _settings,
     ("pad.md", "pad"): lambda: stage_tables(stage_class("pad")),

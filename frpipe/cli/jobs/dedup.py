@@ -22,10 +22,12 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, positive
 from frpipe.cli.job_options import (
     add_cache,
+    add_calibration,
     add_embedder,
     add_execution,
     add_threshold,
     cache_of,
+    calibration_card,
     job_parser,
     runtime_of,
 )
@@ -70,6 +72,7 @@ def _dedup(options: argparse.Namespace) -> int:
         runtime=runtime_of(options, _say),
         say=_say,
         embedder=options.embedder,
+        calibration=calibration_card(options),
     )
     if options.sheet:
         check_page(options.sheet)
@@ -105,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add_embedder(parser, "--features")
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add_threshold(parser, "from here up a pair is reported")
+    add_calibration(parser)
     add(
         "--since",
         metavar="URI",

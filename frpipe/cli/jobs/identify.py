@@ -20,10 +20,12 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import not_negative, pairs, positive
 from frpipe.cli.job_options import (
     add_cache,
+    add_calibration,
     add_embedder,
     add_execution,
     add_threshold,
     cache_of,
+    calibration_card,
     job_parser,
     runtime_of,
 )
@@ -69,6 +71,7 @@ def _identify(options: argparse.Namespace) -> int:
         say=_say,
         embedder=options.embedder,
         min_similarity=options.min_similarity,
+        calibration=calibration_card(options),
     )
     with kept_clean():
         done = job.dry_run() if options.dry_run else job.run()
@@ -101,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     limit = add_threshold(parser, "from here up it is that person").add_argument
     limit("--closed", action="store_true", help="closed set: always name the nearest, nobody is a stranger")
+    add_calibration(parser)
     add(
         "--min-similarity",
         type=float,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from frpipe.cli import scores
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import FACES, not_negative
+from frpipe.cli.gallery_parser import FACES, not_negative, positive
 from frpipe.cli.job_options import (
     add_cache,
     add_embedder,
@@ -35,12 +35,14 @@ from frpipe.cli.job_options import (
     runtime_of,
 )
 from frpipe.cli.metrics_pad import add_pad
+from frpipe.cli.metrics_templates import add_templates
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
 
 if TYPE_CHECKING:
     from frpipe.evaluation.quality import QualityMeasure
     from frpipe.jobs.evaluate.all_pairs.job import AllPairs
+    from frpipe.jobs.evaluate.derived import Derivations
     from frpipe.jobs.evaluate.job import Asked, IdentificationMetrics, VerificationMetrics
 
 _VERIFICATION = """\
@@ -96,14 +98,39 @@ def _verification(options: argparse.Namespace) -> VerificationMetrics:
     from frpipe.jobs.evaluate.pair_results import PairColumns
 
     columns = PairColumns(options.mated, options.fold, by=options.by)
-    return VerificationMetrics(_asked(options), columns, options.thresholds_from, _say, _quality(options))
+    return VerificationMetrics(
+        _asked(options),
+        columns,
+        options.thresholds_from,
+        _say,
+        _quality(options),
+        _derivations(options),
+        tuple(dict.fromkeys(options.calibrate)),
+    )
+
+
+def _derivations(options: argparse.Namespace) -> Derivations:
+    from frpipe.jobs.evaluate.derived import Derivations
+
+    return Derivations(
+        tuple(dict.fromkeys(getattr(options, "fuse_with", ()))),
+        tuple(dict.fromkeys(options.normalise)),
+        options.cohort,
+        options.cohort_top,
+    )
 
 
 def _identification(options: argparse.Namespace) -> IdentificationMetrics:
     from frpipe.jobs.evaluate.job import IdentificationMetrics
 
     return IdentificationMetrics(
-        _asked(options), options.enrolled, _say, _quality(options), options.rank, options.galleries
+        _asked(options),
+        options.enrolled,
+        _say,
+        _quality(options),
+        options.rank,
+        options.galleries,
+        _derivations(options),
     )
 
 
@@ -183,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         help="list them with their photos: treat the page as you treat the photos",
     )
     _add_quality(pairs, "the compared faces")
+    _add_derivations(pairs)
     pairs.set_defaults(job=_verification)
     searches = _task(tasks, "identification", "results of the job identify", _IDENTIFICATION, "FPIR")
     searches.add_argument(
@@ -206,9 +234,11 @@ def _parser() -> argparse.ArgumentParser:
         help="FNIR at the FPIR targets in smaller galleries too, of so many people drawn by subject",
     )
     _add_quality(searches, "the probes")
+    _add_normalisation(searches)
     searches.set_defaults(job=_identification)
     _add_all_pairs(tasks)
     add_pad(tasks, _say)
+    add_templates(tasks, _say)
     scores.add_parser(tasks)
     return parser
 
@@ -219,6 +249,50 @@ def _add_quality(parser: argparse.ArgumentParser, whose: str) -> None:
         metavar="COLUMN[,COLUMN...]",
         help=f"measures of {whose}, columns of the enroll output: error versus discard, and errors by bin; "
         "COLUMN:low where low is better, COLUMN:zero where near zero is, as of columns in _deg",
+    )
+
+
+def _add_derivations(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--fuse-with",
+        nargs="+",
+        default=[],
+        metavar="EMBEDDER",
+        help="further systems: another embedder of the same enroll output alone, and its scores fused with "
+        "those of the result by logistic regression, cross-fitted by subject",
+    )
+    _add_normalisation(parser)
+    add(
+        "--calibrate",
+        nargs="+",
+        choices=("logistic", "isotonic"),
+        default=[],
+        help="write a calibration card by these; a threshold card holds the first of them too",
+    )
+
+
+def _add_normalisation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--normalise",
+        nargs="+",
+        choices=("z", "t", "s", "as"),
+        default=[],
+        help="further systems: scores normalised by what the reference (z), the probe (t) or both (s, as: by "
+        "the most alike) score against the cohort",
+    )
+    add(
+        "--cohort",
+        metavar="URI",
+        help="for --normalise: an enroll output or a gallery of people who are not tested",
+    )
+    add(
+        "--cohort-top",
+        type=positive,
+        default=200,
+        metavar="N",
+        help="how many of the cohort are the most alike, for as (default: %(default)s)",
     )
 
 

@@ -6,7 +6,7 @@
 
 The list has columns a and b; see docs/verify-job.md. After an interruption the same command goes on. Exit
 codes: 0 done, 2 settings, 3 the list of pairs, 6 the enroll run has not ended, or the output is of another,
-7 storage, 10 the threshold card is of another embedder, 17 done, but not one pair could be compared.
+7 storage, 10 a card is of another embedder, 17 done, but not one pair could be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, positive
-from frpipe.cli.job_options import add_embedder, add_modes, add_threshold, job_parser
+from frpipe.cli.job_options import add_calibration, add_embedder, add_modes, add_threshold, job_parser
 from frpipe.cli.reporter import Speaker
 
 _say = Speaker("verify")
@@ -41,6 +41,7 @@ def _verify(options: argparse.Namespace) -> int:
         memory_mb=options.memory_mb,
         say=_say,
         embedder=options.embedder,
+        calibration=options.calibration,
     )
     done = job.dry_run() if options.dry_run else job.run()
     print(json.dumps(done.as_dict(), indent=1) if options.json else done.text())
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         help="which face of a photo is compared (default: %(default)s)",
     )
     add_threshold(parser, "a pair is accepted from here up")
+    add_calibration(parser)
     parser.add_argument(
         "--memory-mb",
         type=positive,

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from frpipe.evaluation.evaluation import Evaluation
-from frpipe.evaluation.measures import BY_NAME, MEASURES
+from frpipe.evaluation.measures import BETWEEN, BY_NAME, DIFFERENTIALS, MEASURES
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.plots.text import taken_at
 
 _MOST_SHOWN, _MOST_PARTS = 30, 3
 _ERRORS = ("FMR", "FNMR", "FPIR", "FNIR", "APCER", "BPCER")
 _TARGETS = ("TAR", "TPIR")
+_NOT_OF_ONE = {BETWEEN, *DIFFERENTIALS}
 _LENIENT_FIRST = {"FMR", "FPIR", "APCER"}
 _ORDER = {measure.name: place for place, measure in enumerate(MEASURES)}
 # A measure, and which of a system's thresholds, targets or ranks it was taken at.
@@ -68,7 +69,7 @@ class Cohort:
 
 def cohorts(evaluations: Sequence[Evaluation]) -> list[Cohort]:
     """One for each column that any of the evaluations is split by."""
-    columns = sorted({n.column for e in evaluations for n in e.numbers if n.column is not None})
+    columns = sorted({str(n.column) for e in evaluations for n in e.numbers if _of_group(n)})
     return [_cohort(evaluations, column, place) for place, column in enumerate(columns, 1)]
 
 
@@ -76,7 +77,7 @@ def _cohort(evaluations: Sequence[Evaluation], column: str, place: int) -> Cohor
     mine = [_keyed(e, column) for e in evaluations]
     keys = sorted({key for found in mine for key in found}, key=lambda key: (_ORDER[key[0]], key[1]))
     weight: dict[str, int] = {}
-    for number in (n for e in evaluations for n in e.numbers if n.column == column):
+    for number in (n for e in evaluations for n in e.numbers if n.column == column and _of_group(n)):
         label = str(number.group)
         weight[label] = max(weight.get(label, 0), number.trials or 0)
     heaviest = sorted(weight, key=lambda label: (-weight[label], label))[:_MOST_SHOWN]
@@ -84,10 +85,15 @@ def _cohort(evaluations: Sequence[Evaluation], column: str, place: int) -> Cohor
     return Cohort(column, place, sorted(weight), sorted(heaviest), parts)
 
 
+def _of_group(number: Number) -> bool:
+    """Whether it is of one group, not of two or of all."""
+    return number.column is not None and number.measure not in _NOT_OF_ONE
+
+
 def _keyed(evaluation: Evaluation, column: str) -> dict[_Key, dict[str, Number]]:
     """Numbers by key and group. Thresholds differ between systems: their order tells them apart."""
     found: dict[_Key, dict[str, Number]] = {}
-    numbers = [n for n in evaluation.numbers if n.column == column]
+    numbers = [n for n in evaluation.numbers if n.column == column and _of_group(n)]
     for number in numbers:
         ats = {n.at for n in numbers if n.measure == number.measure and n.at is not None}
         same = sorted(ats, reverse=BY_NAME[number.measure].of in _LENIENT_FIRST)

@@ -10,6 +10,7 @@ from frpipe.evaluation.plots.area import area_plots
 from frpipe.evaluation.plots.cmc import cmc_plots
 from frpipe.evaluation.plots.discard import discard_plots
 from frpipe.evaluation.plots.forest import forest_plots
+from frpipe.evaluation.plots.matrix import matrix_plots
 from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.presentation import presentation_plots
 from frpipe.evaluation.plots.rates import rate_curves
@@ -34,6 +35,7 @@ def figures(evaluations: Sequence[Evaluation]) -> list[Plot]:
         *presentation_plots(evaluations),
         *discard_plots(evaluations),
         *forest_plots(evaluations),
+        *matrix_plots(evaluations),
     ]
 
 

@@ -18,6 +18,7 @@ from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.style import ROLES, SERIES
 from frpipe.evaluation.plots.text import fixed
 from frpipe.evaluation.report.differences import differences_section
+from frpipe.evaluation.report.differentials import differentials_section
 from frpipe.evaluation.report.numbers import cohorts_section, numbers_section
 from frpipe.evaluation.report.parts import by_system, section, system, table
 from frpipe.evaluation.report.style import style
@@ -72,6 +73,7 @@ def page(
         ("plots", "Plots", plots_section(plots)),
         ("numbers", "Numbers", numbers_section(evaluations)),
         ("groups", "Groups", cohorts_section(evaluations)),
+        ("differentials", "Differences between groups", differentials_section(evaluations)),
         ("differences", "Differences", differences_section(differences)),
         ("pairs", "Worst pairs", pairs_section(evaluations, thumbnails or {})),
         ("definitions", "Definitions", definitions_section(evaluations)),

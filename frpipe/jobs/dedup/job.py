@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from frpipe.core.calibration import CalibrationCard
 from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, OutputError
 from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, ThresholdCard
@@ -24,6 +25,7 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.output_place import output_place, refuse_relative
+from frpipe.jobs.ratios import calibration_fact, calibration_for
 from frpipe.jobs.recorded_version import RecordedVersion, pinned, purged
 from frpipe.matching.threshold import threshold_of
 from frpipe.models.registry import Registry
@@ -60,6 +62,7 @@ class Dedup(Startable[ReportResult]):
 
     since: the result of another night, to be brought up to date; since_version: only pairs with a template
     that this version of the gallery does not have.  embedder: of the features; None: their first.
+    calibration: whose ratios stand beside similarities; None takes the threshold card's, where it has one.
 
     `run` raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
     pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
@@ -77,6 +80,7 @@ class Dedup(Startable[ReportResult]):
     runtime: Runtime = field(default_factory=Runtime)
     say: Say = lambda _: None
     embedder: str | None = None
+    calibration: CalibrationCard | None = None
 
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""
@@ -94,9 +98,9 @@ class Dedup(Startable[ReportResult]):
             return None
         before = OldResult.open(self.since) if self.since is not None else None
         limit = self._limit(gallery.spec)
-        run.check_claim(
-            out, _identity(begun.id.as_dict(), limit, self._since_name(gallery, begun.id, before))
-        )
+        identity = _identity(begun.id.as_dict(), limit, self._since_name(gallery, begun.id, before))
+        ratios = calibration_for(gallery.spec, self.calibration, self.card)
+        run.check_claim(out, {**identity, **calibration_fact(ratios)})
         self.say(_COMPLETE)
         return ReportResult(stored, report_text)
 
@@ -199,8 +203,8 @@ class Dedup(Startable[ReportResult]):
         since: dict[str, Any] | None = None,
         before: OldResult | None = None,
     ) -> DedupPlan:
-        limit = self._limit(spec, source)
-        identity = _identity(name, limit, since)
+        limit, ratios = self._limit(spec, source), calibration_for(spec, self.calibration, self.card)
+        identity = {**_identity(name, limit, since), **calibration_fact(ratios)}
         if before is not None:
             before.check(identity)
         more = None if since is None else {"result": None, **since}
@@ -218,6 +222,7 @@ class Dedup(Startable[ReportResult]):
             cache=self.execution.cache,
             forms=self.execution.forms,
             say=self.say,
+            ratios=ratios,
             remarks=[f"threshold {limit.similarity:g}: {limit.warning}"] if limit.warning else [],
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from frpipe.core.calibration import CalibrationMap
 from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError
 from frpipe.core.kernel_names import Wish
@@ -31,7 +32,7 @@ from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dedup.blocks import Counts, Rule, too_many
 from frpipe.jobs.dedup.clusters import Subjects, clusters_of, links_in, subjects_in
 from frpipe.jobs.dedup.report import report_of, report_text, since_text, source_text
-from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
+from frpipe.jobs.dedup.schema import PAIR_SCHEMA, SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS, Carried, OldResult
 from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
@@ -40,6 +41,7 @@ from frpipe.jobs.estimate import Comparing, Estimate
 from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.ratios import calibration_metadata, with_ratios
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
     SAMPLE_ROWS,
@@ -107,7 +109,8 @@ class DedupPlan(Plan[Found]):
 
     before: the result of another night whose pairs are carried over, if it is to be complete.
     content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
-    forms: whether rows in the form of the kernel may be stored with the gallery.
+    forms: whether rows in the form of the kernel may be stored with the gallery.  ratios: beside
+    similarities; None: none.
     """
 
     source: GallerySource | FeatureSource
@@ -123,6 +126,7 @@ class DedupPlan(Plan[Found]):
     workers: int | None = None
     cache: NodeCache = DEFAULT_CACHE
     forms: bool = False
+    ratios: CalibrationMap | None = None
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
 
@@ -198,6 +202,7 @@ class DedupPlan(Plan[Found]):
                 self.choice.basis,
                 self._metadata,
                 forms=self._are_stored(),
+                ratios=self.ratios,
             )
             # Ray complains at length of a flow that is given up and not closed.
             with closing(dedup(spec, ordered, self.pool, executor)) as receipts:
@@ -324,6 +329,7 @@ class DedupPlan(Plan[Found]):
             **(searched.as_metadata() if searched else {}),
             "frpipe.threshold_similarity": repr(self.limit.similarity),
             **{f"frpipe.{name}": getattr(self.spec, name) for name in names},
+            **calibration_metadata(self.ratios),
         }
 
     def _carry_over(self, units: Units, done: dict[int, int]) -> None:
@@ -333,7 +339,8 @@ class DedupPlan(Plan[Found]):
         carried = Carried(self.before, self.source)
         for number, old in enumerate(self.before.pairs(), len(self.units)):
             if number not in done:
-                table = carried.table(old)
+                # Its ratios, if it has any, may be of another calibration.
+                table = with_ratios(carried.table(old).select(PAIR_SCHEMA.names), self.ratios)
                 kinds = Counter(table["kind"].to_pylist())
                 counts = Counts(same_photo=kinds[SAME_PHOTO], same_person=kinds[SAME_PERSON])
                 units.publish(number, table, {**self._metadata, **counts.metadata()})

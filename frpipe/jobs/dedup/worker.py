@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from frpipe.core.calibration import CalibrationMap
 from frpipe.core.kernel_names import Name
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output.units import Units
@@ -17,6 +18,7 @@ from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.source import GallerySource
 from frpipe.jobs.low_forms import LowForms
+from frpipe.jobs.ratios import with_ratios
 from frpipe.matching.basis import Basis
 from frpipe.matching.kernels import kernel_of
 from frpipe.runtime.allocation import Pool
@@ -33,8 +35,11 @@ _HELD = 2
 
 @dataclass(frozen=True, slots=True)
 class DedupSpec:
-    """What every worker is told. metadata: for each file.  forms: whether rows in the form of the kernel are
-    stored with the gallery."""
+    """What every worker is told.
+
+    metadata: for each file.  forms: whether rows in the form of the kernel are stored with the gallery.
+    ratios: beside similarities; None: none.
+    """
 
     source: Source
     output: str
@@ -43,6 +48,7 @@ class DedupSpec:
     basis: Basis | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     forms: bool = False
+    ratios: CalibrationMap | None = None
 
 
 def dedup(
@@ -71,6 +77,7 @@ class Deduplicator:
         b = None if first == second else self._block(second, keep=first)
         rows, counts = alike(a, b, self._spec.rule, self._kernel)
         self._spec.source.check_cache()
+        rows = with_ratios(rows, self._spec.ratios)
         self._units.publish(ticket["unit"], rows, {**self._spec.metadata, **counts.metadata()})
         _record(counts)
         return pa.table({"unit": [ticket["unit"]], "pairs": [rows.num_rows]})

@@ -30,11 +30,10 @@ from frpipe.jobs.identify.worker import PROBES
 
 _OWN_MARK = json.dumps({"erasures": []}).encode()
 _FACTS = ["subject_id", "quality", "enrolled_at"]
+_RANKED = ("subject_id", "similarity", "distance", "llr")
 _FOUND = [
     "candidates",
-    "rank1_subject_id",
-    "rank1_similarity",
-    "rank1_distance",
+    *(f"rank1_{name}" for name in _RANKED),
     "decision",
     "threshold_similarity",
 ]
@@ -172,7 +171,8 @@ def _without_candidates(ids: ErasedIds, table: pa.Table) -> tuple[pa.Table, int]
     }
     if not gone:
         return table, 0
-    rows, changed = table.select(_FOUND).to_pylist(), 0
+    names = [name for name in _FOUND if name in table.column_names]
+    rows, changed = table.select(names).to_pylist(), 0
     for row in rows:
         listed = row["candidates"] or []
         kept = [each for each in listed if each["subject_id"] not in gone]
@@ -180,11 +180,11 @@ def _without_candidates(ids: ErasedIds, table: pa.Table) -> tuple[pa.Table, int]
             continue
         changed += 1
         row["candidates"] = [{**each, "rank": rank} for rank, each in enumerate(kept, 1)]
-        best = kept[0] if kept else {"subject_id": None, "similarity": None, "distance": None}
-        for name in ("subject_id", "similarity", "distance"):
-            row[f"rank1_{name}"] = best[name]
+        best = kept[0] if kept else dict.fromkeys(_RANKED)
+        for name in _RANKED:
+            row[f"rank1_{name}"] = best.get(name)
         row["decision"] = _decision(row["threshold_similarity"], best["similarity"])
-    for name in _FOUND:
+    for name in names:
         at = table.schema.get_field_index(name)
         values = pa.array([row[name] for row in rows], table.schema.field(at).type)
         table = table.set_column(at, table.schema.field(at), values)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from frpipe.core.calibration import CalibrationCard, CalibrationMap
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.core.threshold import ThresholdCard
+from frpipe.evaluation.calibration_cards import Method
 from frpipe.evaluation.cards import CONFIDENCE, Strangers, threshold_card
 from frpipe.evaluation.identification import IdentificationQuestion
 from frpipe.evaluation.pairs import PairTrials
@@ -24,6 +26,9 @@ from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult, Startable
 from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.evaluate.calibrations import calibrations_of
+from frpipe.jobs.evaluate.derived import Derivations, Derived
+from frpipe.jobs.evaluate.normalised_searches import normalised_searches
 from frpipe.jobs.evaluate.output import MetricsOutput, report_text
 from frpipe.jobs.evaluate.pad_results import PadResults
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults, finished
@@ -93,8 +98,9 @@ class VerificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/verify.py.
 
     columns: of the lists of pairs.  chosen_on: a result of pairs in folds of the same names, whose thresholds
-    score these.  quality: measures of the compared faces.  `run` raises OutputError, ConfigError,
-    ScoresError: see the parts that it is made of.
+    score these.  quality: measures of the compared faces.  derivations: further systems, of other scores of
+    the same pairs.  calibrate: methods that a calibration card is written by.  `run` raises OutputError,
+    ConfigError, ScoresError: see the parts that it is made of.
     """
 
     asked: Asked
@@ -102,6 +108,8 @@ class VerificationMetrics(Startable[ReportResult]):
     chosen_on: str | None = None
     say: Say = lambda _: None
     quality: Sequence[QualityMeasure] = ()
+    derivations: Derivations = field(default_factory=Derivations)
+    calibrate: Sequence[Method] = ()
 
     @property
     def runtime(self) -> Runtime:
@@ -110,6 +118,7 @@ class VerificationMetrics(Startable[ReportResult]):
 
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""
+        self.derivations.check()
         if self.chosen_on is not None:
             refuse_relative("--thresholds-from", self.chosen_on)
         return evaluation_place(self.asked)
@@ -125,12 +134,16 @@ class VerificationMetrics(Startable[ReportResult]):
             "columns": asdict(self.columns),
             "chosen_on": chooser.digest if chooser else None,
             **_quality(self.quality),
+            **self.derivations.identity(),
+            **({"calibrate": [*self.calibrate]} if self.calibrate else {}),
         }
 
         def evaluated(name: str, found: PairResults) -> System:
-            return _pair_system(name, found, self.asked, chooser, self.quality)
+            quality = self.quality if found.trials.quality else ()
+            return pair_system(name, found, self.asked, chooser, quality)
 
-        return EvaluationPlan(self.asked, out, results, task, evaluated, self.say)
+        plan = EvaluationPlan(self.asked, out, results, task, evaluated, self.say)
+        return replace(plan, derived=self.derivations.of, calibrate=self.calibrate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +151,9 @@ class IdentificationMetrics(Startable[ReportResult]):
     """An evaluation of results of jobs/identify.py.
 
     enrolled: the enroll output that the gallery was made from; see `SearchResults.open`.  quality: measures
-    of the probes.  rank: within which a mate counts as found.  galleries: sizes of smaller galleries.  `run`
-    raises OutputError, ConfigError, ScoresError, GalleryError: see the parts that it is made of.
+    of the probes.  rank: within which a mate counts as found.  galleries: sizes of smaller galleries.
+    derivations: further systems, of normalised scores.  `run` raises OutputError, ConfigError, ScoresError,
+    GalleryError: see the parts that it is made of.
     """
 
     asked: Asked
@@ -148,6 +162,7 @@ class IdentificationMetrics(Startable[ReportResult]):
     quality: Sequence[QualityMeasure] = ()
     rank: int = 1
     galleries: Sequence[int] = ()
+    derivations: Derivations = field(default_factory=Derivations)
 
     @property
     def runtime(self) -> Runtime:
@@ -156,6 +171,7 @@ class IdentificationMetrics(Startable[ReportResult]):
 
     def place(self) -> Folder:
         """The output folder, if what was asked makes sense."""
+        self.derivations.check()
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
         if self.rank < 1 or any(size < 1 for size in self.galleries):
@@ -181,9 +197,16 @@ class IdentificationMetrics(Startable[ReportResult]):
         results = [SearchResults.open(uri, self.asked.by, self.enrolled, self.quality) for uri in uris]
 
         def evaluated(name: str, found: SearchResults) -> System:
-            return _search_system(name, found, self)
+            quality = self.quality if found.trials.quality else ()
+            return search_system(name, found, self.asked, quality, (self.rank, self.galleries))
 
-        return EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
+        plan = EvaluationPlan(self.asked, out, results, self._task, evaluated, self.say)
+        return replace(plan, derived=self._derived)
+
+    def _derived(self, name: str, found: SearchResults) -> Iterator[Derived]:
+        asked = self.derivations
+        if asked.cohort is not None:
+            yield from normalised_searches(name, found, asked.normalise, asked.cohort, asked.top)
 
     @property
     def _task(self) -> dict[str, Any]:
@@ -191,7 +214,8 @@ class IdentificationMetrics(Startable[ReportResult]):
         # Named where they are asked for alone: an output of before is found complete.
         more: dict[str, Any] = {"rank": self.rank} if self.rank != 1 else {}
         more |= {"galleries": sorted({*self.galleries})} if self.galleries else {}
-        return {"task": "identification", "enrolled": enrolled, **_quality(self.quality), **more}
+        more |= {**_quality(self.quality), **self.derivations.identity()}
+        return {"task": "identification", "enrolled": enrolled, **more}
 
 
 @dataclass
@@ -204,6 +228,8 @@ class EvaluationPlan(Plan[None], Generic[R]):
     task: dict[str, Any]
     evaluated: Callable[[str, R], System]
     say: Say
+    derived: Callable[[str, R], Iterator[Derived]] | None = None
+    calibrate: Sequence[Method] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -228,12 +254,30 @@ class EvaluationPlan(Plan[None], Generic[R]):
         for name, result in zip(self._names, self.results, strict=True):
             self.say(f"{name}: {counted(len(result.trials), 'trials')}, evaluating")
             found.append(self.evaluated(name, result))
+            for one in self.derived(name, result) if self.derived else ():
+                self.say(f"{one.name}: evaluating")
+                system = self.evaluated(one.name, one.results)  # type: ignore[arg-type]
+                found.append(replace(system, bases=one.bases))
         return found
 
     @cached_property
     def cards(self) -> dict[str, ThresholdCard]:
-        """The threshold cards that were asked for."""
-        return _cards(self.asked, self.systems, self.created)
+        """The threshold cards that were asked for, of the results themselves."""
+        own = [system for system in self.systems if not system.bases]
+        maps = {
+            name: self.calibrations[f"{name}-{self.calibrate[0]}"].map
+            for name in (self._names if self.calibrate else ())
+        }
+        return _cards(self.asked, own, self.created, maps)
+
+    @cached_property
+    def calibrations(self) -> dict[str, CalibrationCard]:
+        """The calibration cards that were asked for, of the results themselves."""
+        pairs: dict[str, PairResults] = {}
+        for name, result in zip(self._names, self.results, strict=True):
+            if isinstance(result, PairResults):
+                pairs[name] = result
+        return calibrations_of(pairs, self.calibrate, self.created)
 
     @cached_property
     def output(self) -> MetricsOutput:
@@ -251,7 +295,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
 
     def before_claim(self) -> None:
         """Evaluate: a command that its data refuses must not keep the folder from a better one."""
-        _ = self.output, self.cards
+        _ = self.output, self.cards, self.calibrations
 
     def facts(self) -> dict[str, Any]:
         return {"created": self.created.isoformat()}
@@ -263,7 +307,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
         return None, 0
 
     def publish(self, out: Folder, found: None, launch: Launch) -> ReportResult:
-        return self.stored(out, self.output.publish(self.cards))
+        return self.stored(out, self.output.publish(self.cards, self.calibrations))
 
     def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:
         return ReportResult(report, report_text)
@@ -311,24 +355,27 @@ def _quality(measures: Sequence[QualityMeasure]) -> dict[str, Any]:
     return {"quality": [asdict(measure) for measure in measures]} if measures else {}
 
 
-def _pair_system(
+def pair_system(
     name: str,
     found: PairResults,
     asked: Asked,
     chooser: PairResults | None,
     quality: Sequence[QualityMeasure],
 ) -> System:
+    """Pairs, evaluated. chooser: of thresholds, in folds of the same names."""
     trials, training = _without_training(found.trials)
+    own = [] if found.threshold is None else [found.threshold]
+    own += asked.thresholds if found.cosines else []
     question = VerificationQuestion(
-        each_once(found.threshold, *asked.thresholds),
+        each_once(*own),
         each_once(*asked.targets) or usual(FMR_TARGETS, trials.distinct_nonmated),
         training=training,
-        chosen_on=_without_training(chooser.trials)[0] if chooser else None,
+        chosen_on=_without_training(chooser.trials)[0] if chooser and found.cosines else None,
         quality=quality,
     )
     provenance = {**found.provenance, **({"chosen_on": chooser.digest} if chooser else {})}
     evaluation = question.answer(name, trials, provenance, found.warnings)
-    if not (asked.worst or asked.thumbnails):
+    if not (asked.worst or asked.thumbnails) or not found.cosines:
         evaluation = replace(evaluation, worst=())
     return System(evaluation, trials, question.estimates(), found.features)
 
@@ -341,16 +388,25 @@ def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None
     return trials.some(~mask), trials.some(mask)
 
 
-def _search_system(name: str, found: SearchResults, job: IdentificationMetrics) -> System:
-    own, asked = () if found.threshold is None else (found.threshold,), job.asked
-    trials = found.trials.ranked(job.rank)
+def search_system(
+    name: str,
+    found: SearchResults,
+    asked: Asked,
+    quality: Sequence[QualityMeasure],
+    within: tuple[int, Sequence[int]] = (1, ()),
+) -> System:
+    """Searches, evaluated. within: the rank that counts as found, and sizes of smaller galleries."""
+    rank, galleries = within
+    own = [] if found.threshold is None else [found.threshold]
+    own += asked.thresholds if found.cosines else []
+    trials = found.trials.ranked(rank)
     question = IdentificationQuestion(
-        each_once(*own, *asked.thresholds),
+        each_once(*own),
         each_once(*asked.targets) or usual(FPIR_TARGETS, int(np.count_nonzero(trials.done_strangers))),
         listed=found.listed,
-        quality=job.quality,
-        rank=job.rank,
-        galleries=job.galleries,
+        quality=quality,
+        rank=rank,
+        galleries=galleries,
         least=found.least,
     )
     evaluation = question.answer(name, trials, found.provenance, found.warnings)
@@ -361,13 +417,19 @@ def each_once(*numbers: float) -> tuple[float, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-def _cards(asked: Asked, systems: Sequence[System], created: datetime) -> dict[str, ThresholdCard]:
+def _cards(
+    asked: Asked, systems: Sequence[System], created: datetime, maps: Mapping[str, CalibrationMap]
+) -> dict[str, ThresholdCard]:
+    """maps: the calibration that the cards of a system hold, by its name."""
     found = {}
     for system in systems if asked.cards else ():
         strangers = _strangers(system.trials)
         for target in asked.cards:
             card = threshold_card(system.evaluation, strangers, target, created, asked.confidence)
-            found[f"{system.evaluation.name}-{target:g}"] = card
+            own = maps.get(system.evaluation.name)
+            found[f"{system.evaluation.name}-{target:g}"] = (
+                card if own is None else card.model_copy(update={"calibration": own})
+            )
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from frpipe.core.calibration import CalibrationCard
 from frpipe.core.threshold import ThresholdCard, both_forms
 from frpipe.evaluation.difference import Difference
 from frpipe.evaluation.evaluation import Evaluation
@@ -63,19 +64,30 @@ class MetricsOutput:
     title: str = ""
     pictures: Mapping[str, bytes] | None = None
 
-    def publish(self, cards: Mapping[str, ThresholdCard]) -> dict[str, Any]:
+    def publish(
+        self, cards: Mapping[str, ThresholdCard], calibrations: Mapping[str, CalibrationCard] | None = None
+    ) -> dict[str, Any]:
         """Write all files, then the report and the mark of success; the report."""
-        files = self.write(cards)
+        files = self.write(cards, calibrations or {})
         report = self._report(cards)
+        if calibrations:
+            report["calibrations"] = {
+                name: {"cllr": card.cllr, "min_cllr": card.min_cllr} for name, card in calibrations.items()
+            }
         run.seal(self.folder, files, report, report_text(report))
         return report
 
-    def write(self, cards: Mapping[str, ThresholdCard]) -> list[PartFile]:
+    def write(
+        self, cards: Mapping[str, ThresholdCard], calibrations: Mapping[str, CalibrationCard] | None = None
+    ) -> list[PartFile]:
         """Write the page and what belongs to it."""
+        named: dict[str, ThresholdCard | CalibrationCard] = {**cards, **(calibrations or {})}
         plots = figures(self.evaluations)
-        return [self._put(name, data) for name, data in self._contents(plots, cards).items()]
+        return [self._put(name, data) for name, data in self._contents(plots, named).items()]
 
-    def _contents(self, plots: Sequence[Plot], cards: Mapping[str, ThresholdCard]) -> dict[str, bytes]:
+    def _contents(
+        self, plots: Sequence[Plot], cards: Mapping[str, ThresholdCard | CalibrationCard]
+    ) -> dict[str, bytes]:
         shown = page(
             self.evaluations,
             self.differences,
@@ -137,7 +149,14 @@ def report_text(report: dict[str, Any]) -> str:
     if report["differences"]:
         lines.append(f"{report['significant']} of {report['differences']} differences are significant")
     lines += [f"threshold card {name}: {both_forms(value)}" for name, value in report["cards"].items()]
+    lines += [_calibration(name, found) for name, found in report.get("calibrations", {}).items()]
     return "\n".join([*lines, f"page       {report['output']}/{PAGE}"]) + "\n"
+
+
+def _calibration(name: str, costs: dict[str, float | None]) -> str:
+    if costs["cllr"] is None:
+        return f"calibration card {name}"
+    return f"calibration card {name}: Cllr {costs['cllr']:.4g}, cross-fitted; least {costs['min_cllr']:.4g}"
 
 
 def _is_headline(number: Number) -> bool:

@@ -45,22 +45,33 @@ class PairColumns:
 
 @dataclass(frozen=True, slots=True)
 class PairResults:
-    """A finished result. threshold: of its run, a similarity.  digest: of its files."""
+    """A finished result.
+
+    threshold: of its run, a similarity; None: it has none.  digest: of its files.  cosines: whether the
+    scores are similarities.
+    people: ids of those who are known to be on a side.  anonymous: whether there are others.
+    """
 
     uri: str
     trials: PairTrials
-    threshold: float
+    threshold: float | None
     features: str
     digest: str
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    people: frozenset[str] = frozenset()
+    anonymous: bool = False
+    detector_hash: str | None = None
+    cosines: bool = True
 
     @classmethod
     def open(cls, uri: str, columns: PairColumns) -> PairResults:
         """Raises OutputError: it is no finished result; ConfigError: nothing says which pairs are mated."""
         folder, report = finished(uri, "verify")
-        reading = _Reading(listed_rows(folder, PAIRS), columns, report["features"], report["feature_run"])
+        table = listed_rows(folder, PAIRS)
+        reading = _Reading(table, columns, report["features"], report["feature_run"])
         trials, warnings = reading.trials()
+        detector = (table.schema.metadata or {}).get(b"frpipe.detector_hash")
         digest = run.digest(folder)
         provenance = {
             "result": uri,
@@ -71,7 +82,18 @@ class PairResults:
             },
         }
         threshold = float(report["threshold"]["similarity"])
-        return cls(uri, trials, threshold, str(report["features"]), digest, provenance, warnings)
+        return cls(
+            uri,
+            trials,
+            threshold,
+            str(report["features"]),
+            digest,
+            provenance,
+            warnings,
+            frozenset(reading.people),
+            reading.anonymous,
+            detector.decode() if detector else None,
+        )
 
     def measured(self, measures: Sequence[QualityMeasure]) -> PairResults:
         """With the qualities of pairs, the lower of both sides. Raises what `FaceMeasures` does."""
@@ -96,13 +118,17 @@ class PairResults:
 class _Reading:
     """One table of pairs, understood."""
 
-    def __init__(self, table: pa.Table, columns: PairColumns, features: str, run_id: str) -> None:
+    def __init__(self, table: pa.Table, columns: PairColumns, features: str = "", run_id: str = "") -> None:
         self._table, self._columns, self._features, self._run_id = table, columns, features, run_id
         self._facts: PhotoFacts | None = None
         self.a, self.b = self._text("a"), self._text("b")
+        self.people: set[str] = set()
+        self.anonymous = False
 
     def trials(self) -> tuple[PairTrials, list[str]]:
         names = self._persons()
+        self.people = {*np.concatenate(names)} - {""}
+        self.anonymous = bool((np.concatenate(names) == "").any())
         known = (names[0] != "") & (names[1] != "")
         mated = self._mated(names[0] == names[1], known)
         owners, warnings = self._owners(names)
@@ -120,7 +146,8 @@ class _Reading:
             person_a,
             person_b,
             self._text(self._columns.fold) if self._columns.fold in self._table.column_names else None,
-            {column: self._shared(column) for column in self._columns.by},
+            {column: _shared(*self._sides(column)) for column in self._columns.by},
+            {column: self._sides(column) for column in self._columns.by},
         )
         disputed = known & (mated != (names[0] == names[1]))
         said = (_disputed(disputed), _repeated(trials), _unscored(trials), self._unknown(), alike_ids(*names))
@@ -158,12 +185,14 @@ class _Reading:
         sides = zip(names, (self.a, self.b), strict=True)
         return [np.where(name == "", "\0" + photo, name) for name, photo in sides], [words]
 
-    def _shared(self, column: str) -> Labels:
-        """The label of both sides; empty where they differ."""
+    def _sides(self, column: str) -> tuple[Labels, Labels]:
+        """The labels of both sides: a column of the list is of both, unless it has one for each."""
+        own = [f"{column}_a", f"{column}_b"]
+        if {*own} <= {*self._table.column_names}:
+            return self._text(own[0]), self._text(own[1])
         if column in self._table.column_names:
-            return self._text(column)
-        sides = [self._photo(column, side) for side in (self.a, self.b)]
-        return np.where(sides[0] == sides[1], sides[0], "")
+            return self._text(column), self._text(column)
+        return self._photo(column, self.a), self._photo(column, self.b)
 
     def _photo(self, column: str, side: Labels) -> Labels:
         if self._facts is None or column not in self._facts.table:
@@ -171,7 +200,10 @@ class _Reading:
         return self._facts.of_photos(column, side)
 
     def _wanted(self) -> list[str]:
-        return [name for name in self._columns.by if name not in self._table.column_names]
+        names = {*self._table.column_names}
+        return [
+            name for name in self._columns.by if name not in names and not {f"{name}_a", f"{name}_b"} <= names
+        ]
 
     def _unknown(self) -> list[str]:
         reasons = np.concatenate([self._text("reason_a"), self._text("reason_b")])
@@ -184,6 +216,16 @@ class _Reading:
 
     def _text(self, column: str) -> Labels:
         return texts(self._table[column])
+
+
+def pair_trials(table: pa.Table, columns: PairColumns) -> tuple[PairTrials, list[str]]:
+    """Trials of a table as jobs/verify.py writes it, which says who is on both sides; with warnings."""
+    return _Reading(table, columns).trials()
+
+
+def _shared(a: Labels, b: Labels) -> Labels:
+    """The label of both sides; empty where they differ."""
+    return np.where(a == b, a, "")
 
 
 def finished(uri: str, job: str) -> tuple[Folder, dict[str, Any]]:

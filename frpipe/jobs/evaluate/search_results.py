@@ -32,8 +32,9 @@ _FACTS = ("embedder_hash", "preprocessing_hash", "score", "candidates")
 class SearchResults:
     """A finished result.
 
-    threshold: of its run, a similarity; None: a closed set.  listed: candidates a list has at most.  digest:
-    of its files.  least: similarity below which no candidate was listed.
+    threshold: of its run, a similarity; None: a closed set, or it has none.  listed: candidates a list has at
+    most.  digest: of its files.  least: similarity below which no candidate was listed.  cosines: whether the
+    scores are similarities.
     """
 
     uri: str
@@ -45,6 +46,7 @@ class SearchResults:
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
     least: float = -np.inf
+    cosines: bool = True
 
     @classmethod
     def open(

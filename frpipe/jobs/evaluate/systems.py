@@ -28,12 +28,13 @@ Trials = PairTrials | SearchTrials
 @dataclass(frozen=True, slots=True)
 class System:
     """evaluation: of all its trials.  estimates: what is compared with another system.  features: the enroll
-    output that holds its photos."""
+    output that holds its photos.  bases: names of the systems that it is compared with; none: the first."""
 
     evaluation: Evaluation
     trials: Trials | PadTrials
     estimates: Sequence[Estimate]
     features: str
+    bases: Sequence[str] = ()
 
 
 def named(results: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -51,10 +52,16 @@ def named(results: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def compared(systems: Sequence[System]) -> list[Difference]:
-    """Each system with the first, on the trials that both completed; of presentations none."""
+    """Each system with the first, or its bases, on trials that both completed; of presentations none."""
     found: list[Difference] = []
-    measures = (len(systems) - 1) * len(systems[0].estimates)
-    for first, second in ((systems[0], other) for other in systems[1:]):
+    by_name = {system.evaluation.name: system for system in systems}
+    pairs = [
+        (by_name[base], other)
+        for other in systems[1:]
+        for base in other.bases or (systems[0].evaluation.name,)
+    ]
+    measures = len(pairs) * len(systems[0].estimates)
+    for first, second in pairs:
         if isinstance(first.trials, PadTrials) or isinstance(second.trials, PadTrials):
             continue
         mine, theirs = _shared(first.trials, second.trials)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from frpipe.core.calibration import CalibrationCard
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, InvariantError
 from frpipe.core.kernel_names import Wish
@@ -27,6 +28,7 @@ from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.photo import check_config
+from frpipe.jobs.ratios import calibration_for
 from frpipe.jobs.recorded_version import RecordedVersion, purged
 from frpipe.runtime.runtime import Runtime
 
@@ -60,7 +62,8 @@ class Identifying(Startable[ReportResult]):
     probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
     `config`.  closed: always name the nearest; else below the threshold is a stranger.
     embedder: of an enroll run; None: its first.  min_similarity: candidates below it are not listed, and
-    the search is the faster for it; None: all of the k best are.
+    the search is the faster for it; None: all of the k best are.  calibration: whose ratios stand beside
+    similarities; None takes the threshold card's, where it has one.
     """
 
     probes: str
@@ -79,6 +82,7 @@ class Identifying(Startable[ReportResult]):
     say: Say = lambda _: None
     embedder: str | None = None
     min_similarity: float | None = None
+    calibration: CalibrationCard | None = None
 
     def dry_run(self) -> DryRun:
         """The plan. Nothing is written; a manifest of probes is checked, and not enrolled."""
@@ -112,7 +116,8 @@ class Identifying(Startable[ReportResult]):
             probes = enrollment.output
         similarity = similarity_of(gallery.spec, self.threshold, self.card, closed=self.closed)
         digest = FeatureRun.open(probes, self.embedder).digest
-        run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest))
+        ratios = calibration_for(gallery.spec, self.calibration, self.card)
+        run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest, ratios))
         self.say(_COMPLETE)
         return ReportResult(stored, report_text)
 
@@ -169,7 +174,9 @@ class Identifying(Startable[ReportResult]):
 
     def _search_plan(self, out: Folder) -> SearchPlan:
         version, spec = pinned(self._spec, self.version, out)
-        search_plan = SearchPlan.of(version, spec, self.threshold, self.card, closed=self.closed)
+        search_plan = SearchPlan.of(
+            version, spec, self.threshold, self.card, closed=self.closed, calibration=self.calibration
+        )
         limit = search_plan.limit
         if limit is not None and spec.at_least > limit.similarity:
             raise ConfigError(

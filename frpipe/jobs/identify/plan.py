@@ -30,6 +30,7 @@ from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
 from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.ratios import calibration_metadata
 from frpipe.matching.choice import Choice, Stored
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
@@ -255,7 +256,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             "embedder_hash": gallery.spec.embedder_hash,
             "preprocessing_hash": gallery.spec.preprocessing_hash,
         }
-        return Verdicts(limit.similarity if limit else None, facts)
+        return Verdicts(limit.similarity if limit else None, facts, self.search_plan.calibration)
 
     def _metadata(self) -> dict[str, str]:
         limit = self.search_plan.limit
@@ -264,6 +265,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             **self.search_plan.searched.as_metadata(),
             "frpipe.threshold_kind": limit.kind if limit else "",
             "frpipe.threshold_source": limit.source if limit else "closed set: none",
+            **calibration_metadata(self.search_plan.calibration),
         }
 
 

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.jobs.identify.schema import CANDIDATE, PROBE_SCHEMA
+from frpipe.core.calibration import CalibrationMap
+from frpipe.jobs.identify.schema import CANDIDATE, PROBE_SCHEMA, RATIO, RATIO_COLUMN, calibrated_schema
+from frpipe.jobs.ratios import ratios_of
 from frpipe.matching.ranking import Ranking
 
 IMAGE_NAMES = ("image_id", "image_uri", "subject_id", "status", "reason", "faces")
@@ -21,15 +23,17 @@ FACE_NAMES = ("image_id", "face_id", "face_index", "image_uri", "subject_id")
 class Verdicts:
     """How candidates become decisions. threshold: a similarity; None: a closed set, always the nearest.
 
-    facts: of the gallery, the same in every row.
+    facts: of the gallery, the same in every row.  calibration: for the ratios beside similarities; None: no
+    such columns.
     """
 
     threshold: float | None
     facts: dict[str, Any]
+    calibration: CalibrationMap | None = None
 
     def table(self, images: pa.Table, faces: pa.Table, ranking: Ranking) -> pa.Table:
         """The rows of a unit, in the order of its photos. ranking: of its faces, by `Ranking.top`."""
-        candidates = _candidates(ranking, faces.num_rows)
+        candidates = _candidates(ranking, faces.num_rows, self.calibration)
         rank1 = _firsts(ranking, faces.num_rows)
         failures = images.filter(pc.equal(images["faces"], 0))
         # Of each row: its face, or null; its photo.
@@ -54,7 +58,11 @@ class Verdicts:
             name: pa.repeat(pa.scalar(value, PROBE_SCHEMA.field(name).type), len(face))
             for name, value in facts.items()
         }
-        return pa.table([columns[name] for name in PROBE_SCHEMA.names], schema=PROBE_SCHEMA)
+        schema = PROBE_SCHEMA
+        if self.calibration is not None:
+            schema = calibrated_schema()
+            columns[RATIO_COLUMN.name] = ratios_of(self.calibration, columns["rank1_similarity"])
+        return pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _decisions(self, face: pa.Array, similarity: pa.Array) -> pa.Array:
         nobody = "stranger" if self.threshold is not None else None
@@ -65,20 +73,23 @@ class Verdicts:
         return pc.if_else(face.is_valid(), decided, pa.scalar(None, pa.string()))
 
 
-def _candidates(ranking: Ranking, probes: int) -> pa.ListArray:
+def _candidates(ranking: Ranking, probes: int, calibration: CalibrationMap | None) -> pa.ListArray:
     edges = _edges(ranking, probes)
     rank = np.arange(len(ranking.probe)) - edges[ranking.probe] + 1
-    values = pa.StructArray.from_arrays(
-        [
-            pa.array(rank.astype(np.int32)),
-            ranking.subject_id,
-            pa.array(ranking.similarity),
-            pa.array(1 - ranking.similarity),
-        ],
-        fields=list(CANDIDATE),
-    )
+    similarity = pa.array(ranking.similarity)
+    arrays = [
+        pa.array(rank.astype(np.int32)),
+        ranking.subject_id,
+        similarity,
+        pa.array(1 - ranking.similarity),
+    ]
+    fields, schema = list(CANDIDATE), PROBE_SCHEMA
+    if calibration is not None:
+        arrays.append(ratios_of(calibration, similarity))
+        fields, schema = [*fields, RATIO], calibrated_schema()
+    values = pa.StructArray.from_arrays(arrays, fields=fields)
     return pa.ListArray.from_arrays(
-        pa.array(edges.astype(np.int32)), values, type=PROBE_SCHEMA.field("candidates").type
+        pa.array(edges.astype(np.int32)), values, type=schema.field("candidates").type
     )
 
 

@@ -47,3 +47,19 @@ PROBE_COLUMNS = (
     Column("preprocessing_hash", pa.string(), "hash of all that made a photo the embedder's input, of both"),
 )
 PROBE_SCHEMA = pa.schema([column.field for column in PROBE_COLUMNS])
+
+RATIO = pa.field("llr", pa.float64(), False)
+RATIO_COLUMN = Column(
+    "rank1_llr",
+    pa.float64(),
+    "log-likelihood ratio of rank1_similarity, in nats; each of `candidates` has its own as `llr`",
+    True,
+)
+
+
+def calibrated_schema() -> pa.Schema:
+    """Of a run with a calibration."""
+    candidates = pa.list_(pa.field("item", pa.struct([*CANDIDATE, RATIO]), False))
+    place = PROBE_SCHEMA.get_field_index("candidates")
+    found = PROBE_SCHEMA.set(place, PROBE_SCHEMA.field(place).with_type(candidates))
+    return found.append(RATIO_COLUMN.field)

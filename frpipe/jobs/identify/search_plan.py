@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from frpipe.core.calibration import CalibrationCard, CalibrationMap
 from frpipe.core.counted import counted
 from frpipe.core.threshold import Threshold, ThresholdCard, both_forms
 from frpipe.gallery.catalog import VersionId
@@ -15,6 +16,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.identify.schema import IDENTIFY_VERSION
 from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.jobs.photo import embedder_card
+from frpipe.jobs.ratios import calibration_fact, calibration_for
 from frpipe.jobs.recorded_version import RecordedVersion
 from frpipe.jobs.recorded_version import pinned as pinned_version
 from frpipe.matching.threshold import threshold_of
@@ -26,7 +28,7 @@ JOB = "identify"
 class SearchPlan:
     """One version of a gallery, who of it is compared and how.
 
-    version: as the output names it.  limit: None in a closed set.
+    version: as the output names it.  limit: None in a closed set.  calibration: None: no ratios are given.
     """
 
     gallery: Gallery
@@ -34,6 +36,7 @@ class SearchPlan:
     spec: SearchSpec
     search_view: SearchView
     limit: Threshold | None
+    calibration: CalibrationMap | None = None
 
     @classmethod
     def of(
@@ -44,16 +47,20 @@ class SearchPlan:
         card: ThresholdCard | None,
         *,
         closed: bool,
+        calibration: CalibrationCard | None = None,
     ) -> SearchPlan:
         """Raises GalleryError: no such version or attribute. ConfigError: no threshold. GalleryMismatch: a
-        threshold card of another embedder."""
+        card of another embedder."""
         gallery, search_view = Gallery.open(spec.gallery), spec.search_view()
         limit = None if closed else _threshold(gallery, search_view, spec, threshold, card)
-        return cls(gallery, version, spec, search_view, limit)
+        return cls(
+            gallery, version, spec, search_view, limit, calibration_for(gallery.spec, calibration, card)
+        )
 
     def identity(self, probes: str) -> dict[str, Any]:
         """What decides the content of the output. probes: digest of the probes' files."""
-        return identity_of(self.version, self.spec, self.limit.similarity if self.limit else None, probes)
+        similarity = self.limit.similarity if self.limit else None
+        return identity_of(self.version, self.spec, similarity, probes, self.calibration)
 
     @property
     def searched(self) -> VersionId:
@@ -74,6 +81,7 @@ class SearchPlan:
             f"candidates {self.spec.k} a probe, a person scores the {self.spec.score} of their templates",
             *([f"listed     {least_text(self.spec.at_least)}"] if self.spec.at_least > -1 else []),
             f"accepted   {accepted}",
+            *(["ratios     in rank1_llr, and llr of each candidate"] if self.calibration else []),
         ]
 
     def facts(self) -> dict[str, Any]:
@@ -106,7 +114,11 @@ class SearchPlan:
 
 
 def identity_of(
-    version: VersionId, spec: SearchSpec, similarity: float | None, probes: str
+    version: VersionId,
+    spec: SearchSpec,
+    similarity: float | None,
+    probes: str,
+    calibration: CalibrationMap | None = None,
 ) -> dict[str, Any]:
     """What decides the content of an output. similarity: the threshold; None in a closed set."""
     return {
@@ -119,6 +131,7 @@ def identity_of(
         "where": spec.where,
         # Outputs of before there was one have none.
         **least_fact(spec.at_least),
+        **calibration_fact(calibration),
         "threshold_similarity": similarity,
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frpipe.core.calibration import CalibrationCard, CalibrationMap, ratio_of, without_ratio
 from frpipe.core.config import Config
 from frpipe.core.errors import FaceError
 from frpipe.core.migration import Answer
@@ -19,6 +20,7 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 from frpipe.jobs.going_on import for_gallery
 from frpipe.jobs.photo import PhotoFace, check_config, embedder_card, face_of
+from frpipe.jobs.ratios import calibration_for
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.matching.threshold import expected_fpir, threshold_of
 from frpipe.matching.topk import Match, top_k
@@ -27,12 +29,16 @@ from frpipe.stages.models import Models
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Answer):
-    """A person of the gallery, by the nearest of their templates."""
+    """A person of the gallery, by the nearest of their templates.
+
+    llr: log-likelihood ratio of the similarity, in nats; None: there is no calibration.
+    """
 
     subject_id: str
     similarity: float
     distance: float
     attributes: dict[str, str]
+    llr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,9 @@ class Identification(Answer):
         return self.subject_id is None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"stranger": self.stranger, **asdict(self), "threshold": self.threshold.as_dict()}
+        candidates = [without_ratio(asdict(one)) for one in self.candidates]
+        more = {"candidates": candidates, "threshold": self.threshold.as_dict()}
+        return {"stranger": self.stranger, **asdict(self), **more}
 
 
 def identify_each(
@@ -76,22 +84,25 @@ def identify_each(
     card: ThresholdCard | None = None,
     top: int = 5,
     faces: SubjectPolicy = "centre-largest",
+    calibration: CalibrationCard | None = None,
 ) -> list[Identification | FaceError]:
     """Search a whole gallery, exactly, at one version and in one pass, for the face of each of some photos.
 
     threshold: a similarity; None takes the threshold card, and without one the embedder's, which is meant for
-    one-to-one comparison. A photo that gives no face has its FaceError in its place, and stops no other.
+    one-to-one comparison.  calibration: for `llr`; None takes the threshold card's.  A photo that gives no
+    face has its FaceError in its place, and stops no other.
     Raises GalleryMismatch; ConfigError where there is no threshold.
     """
     config = for_gallery(config, gallery.spec)
     check_config(config, gallery.spec)
     snapshot = gallery.snapshot()
     limit = _threshold(snapshot, gallery.spec, threshold, card)
+    ratios = calibration_for(gallery.spec, calibration, card)
     found = [_face_or_error(photo, config, faces) for photo in photos]
     seen = [face for face in found if isinstance(face, PhotoFace)]
     ranked = iter(top_k(np.stack([face.vector for face in seen]), snapshot.vectors(), top) if seen else ())
     model = Models.of(config).embedder.name
-    search = _Search(gallery, snapshot, limit, faces, model)
+    search = _Search(gallery, snapshot, limit, faces, model, ratios)
     return [search.answer(face, next(ranked)) if isinstance(face, PhotoFace) else face for face in found]
 
 
@@ -111,6 +122,7 @@ class _Search:
     limit: Threshold
     faces: SubjectPolicy
     model: str
+    ratios: CalibrationMap | None
 
     def answer(self, face: PhotoFace, matches: Sequence[Match]) -> Identification:
         """The answer to one photo. matches: the best people, best first."""
@@ -118,7 +130,10 @@ class _Search:
         for match in matches:
             rows = self.snapshot.show(match.subject_id)
             attributes = agreed(known_values(rows.select(attributes_of(rows.schema)).to_pylist()))
-            candidates.append(Candidate(match.subject_id, match.similarity, 1 - match.similarity, attributes))
+            llr = ratio_of(self.ratios, match.similarity)
+            candidates.append(
+                Candidate(match.subject_id, match.similarity, 1 - match.similarity, attributes, llr)
+            )
         found = bool(candidates) and candidates[0].similarity >= self.limit.similarity
         return Identification(
             subject_id=candidates[0].subject_id if found else None,

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from frpipe.core.calibration import CalibrationMap
 from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError, OutputError
-from frpipe.core.threshold import Threshold
-from frpipe.io import threshold_file
+from frpipe.core.threshold import Threshold, ThresholdCard
+from frpipe.io import calibration_file, threshold_file
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
@@ -21,6 +22,7 @@ from frpipe.jobs.estimate import WORKER_MB, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.ratios import calibration_fact, calibration_for, refuse_own, with_ratios
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces, compared
 from frpipe.jobs.verify.pair_list import PairList, PairNames
@@ -44,11 +46,12 @@ class PairVerification(Startable[Verified]):
 
     faces: which face of a photo is compared.  threshold: a similarity; None takes the threshold card, and
     without one the embedder's card.  memory_mb: what the embeddings of all named photos may take.
-    embedder: of the output; None: its first.
+    embedder: of the output; None: its first.  calibration: a calibration card, whose ratios stand beside the
+    similarities; None takes that of the threshold card, where it has one.
 
     `run` raises OutputError: the enroll run has not ended, or the output is another run's; ManifestError: the
-    list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a threshold
-    card of another embedder.
+    list of pairs; ConfigError: no threshold, or too many photos for the memory; GalleryMismatch: a card of
+    another embedder.
     """
 
     pairs: str
@@ -60,6 +63,7 @@ class PairVerification(Startable[Verified]):
     memory_mb: int = MEMORY_MB
     say: Say = lambda _: None
     embedder: str | None = None
+    calibration: str | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -74,15 +78,20 @@ class PairVerification(Startable[Verified]):
     def plan(self, out: Folder, *, dry: bool = False) -> VerifyPlan:
         """The comparison; the list of pairs is opened, and not read."""
         source, pairs = FeatureRun.open(self.features, self.embedder), PairList.open(self.pairs)
-        limit = self._limit(source)
-        return VerifyPlan(self, source, pairs, limit, self._identity(source, pairs, limit))
+        card = threshold_file.load(self.threshold_card) if self.threshold_card else None
+        limit = self._limit(source, card)
+        known = calibration_file.load(self.calibration) if self.calibration else None
+        ratios = calibration_for(source.spec, known, card)
+        refuse_own(pairs.schema.names, ratios)
+        content = {**self._identity(source, pairs, limit), **calibration_fact(ratios)}
+        return VerifyPlan(self, source, pairs, limit, content, ratios)
 
-    def _limit(self, source: FeatureRun) -> Threshold:
+    def _limit(self, source: FeatureRun, card: ThresholdCard | None) -> Threshold:
         spec, name = source.spec, card_name(source.spec.embedder_hash)
         return threshold_of(
             spec.embedder_hash,
             given=self.threshold,
-            card=threshold_file.load(self.threshold_card) if self.threshold_card else None,
+            card=card,
             embedder_card=Registry.default().card(name) if name else None,
             preprocessing=spec.preprocessing_hashes,
         )
@@ -107,6 +116,7 @@ class VerifyPlan(Plan[PairCounts]):
     pairs: PairList
     limit: Threshold
     content: dict[str, Any]
+    ratios: CalibrationMap | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -145,7 +155,8 @@ class VerifyPlan(Plan[PairCounts]):
                 if unit not in done:
                     faces = faces or self._load()
                     numbers = self.names.numbers(block[A]), self.names.numbers(block[B])
-                    units.publish(unit, compared(block, *numbers, faces, self.limit), self.metadata)
+                    found = compared(block, *numbers, faces, self.limit)
+                    units.publish(unit, with_ratios(found, self.ratios), self.metadata)
                     rows += block.num_rows
                 progress.add(block.num_rows)
         return rows
@@ -228,6 +239,7 @@ class VerifyPlan(Plan[PairCounts]):
             **hashes,
             "feature_run": self.source.run_id,
             "threshold_similarity": repr(self.limit.similarity),
+            **calibration_fact(self.ratios),
         }
         return {f"frpipe.{name}": value for name, value in facts.items()}
 

@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from frpipe.core.calibration import CalibrationCard, CalibrationMap, ratio_of, without_ratio
 from frpipe.core.config import Config
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.migration import Answer
 from frpipe.core.reasons import Status
 from frpipe.core.threshold import Threshold, ThresholdCard, least_similarity
 from frpipe.jobs.face_pipeline import FacePipeline, PhotoSource, pipeline_of
+from frpipe.matching.calibration import calibration_of
 from frpipe.matching.exact import inner_products
 from frpipe.matching.threshold import threshold_of
 from frpipe.stages.locate import Located
@@ -41,6 +43,7 @@ class Verification(Answer):
 
     similarity: cosine in [-1, 1].  distance: 1 - similarity, in [0, 2].  threshold: in both forms; verified
     exactly when similarity >= threshold.similarity.  time: seconds, without loading the models.
+    llr: log-likelihood ratio of the similarity, in nats; None: there is no calibration.
     """
 
     verified: bool
@@ -53,12 +56,13 @@ class Verification(Answer):
     face_policy: str
     facial_areas: dict[str, FacialArea]
     time: float
+    llr: float | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.threshold.distance if name == "threshold" else Answer.__getitem__(self, name)
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "threshold": self.threshold.as_dict()}
+        return without_ratio({**asdict(self), "threshold": self.threshold.as_dict()})
 
 
 def verify(
@@ -69,15 +73,16 @@ def verify(
     threshold: float | None = None,
     distance: float | None = None,
     card: ThresholdCard | None = None,
+    calibration: CalibrationCard | None = None,
 ) -> Verification:
     """Compare the face in `a` with the face in `b`, as jobs compare many.
 
     a, b: a path or URI, the bytes of an encoded photo, or (H, W, 3) uint8 RGB pixels.
     config: detector, embedder and the policy for photos of several faces; by default the largest face near
     the centre.  threshold: a similarity, or in its place `distance`, a cosine distance; None takes the
-    threshold card, and without one the embedder's.
+    threshold card, and without one the embedder's.  calibration: for `llr`; None takes the threshold card's.
     Raises FaceError if a photo cannot be read or shows no face; ConfigError if there is no threshold, or the
-    policy does not single out one face; GalleryMismatch for a threshold card of another embedder.
+    policy does not single out one face; GalleryMismatch for a card of another embedder.
     """
     if config.detect.policy == "all":
         raise ConfigError(
@@ -88,6 +93,7 @@ def verify(
         raise ConfigError("a threshold and a distance are given", "give one of them: they say the same")
     pipeline, models = pipeline_of(config), Models.of(config)
     limit = _threshold(config, pipeline, threshold if distance is None else least_similarity(distance), card)
+    ratios = _calibration(config, pipeline, calibration, card)
     start = time.perf_counter()
     located = pipeline.locate((a, b))
     _comparable(located)
@@ -103,6 +109,7 @@ def verify(
         face_policy=config.detect.policy,
         facial_areas={name: _area(one) for name, one in zip(("img1", "img2"), located, strict=True)},
         time=time.perf_counter() - start,
+        llr=ratio_of(ratios, similarity),
     )
 
 
@@ -133,6 +140,22 @@ def _threshold(
         card=card,
         embedder_card=pipeline.card,
         preprocessing=Models.of(config).recipe.preprocessing_hashes if card else None,
+    )
+
+
+def _calibration(
+    config: Config, pipeline: FacePipeline, calibration: CalibrationCard | None, card: ThresholdCard | None
+) -> CalibrationMap | None:
+    if calibration is None and (card is None or card.calibration is None):
+        return None
+    # The recipe takes a tenth of a second to import, which a comparison without a card need not wait for.
+    recipe = Models.of(config).recipe
+    return calibration_of(
+        pipeline.card.sha256,
+        recipe.detector_hash,
+        recipe.preprocessing_hashes,
+        card=calibration,
+        threshold_card=card,
     )
 
 

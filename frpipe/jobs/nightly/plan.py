@@ -95,7 +95,7 @@ def _identify_words(config: NightConfig) -> str:
 
 
 def _scan_words(config: NightConfig, last: Past | None) -> str:
-    return f"{config.photos}, {scan_words(looked(config, last).facts())}"
+    return f"{config.photo_place}, {scan_words(looked(config, last).facts())}"
 
 
 def _gallery_words(config: NightConfig) -> str:

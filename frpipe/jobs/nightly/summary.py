@@ -128,5 +128,5 @@ def _lists(folder: Folder, scan: Facts, most: int) -> dict[str, Any]:
     if folder.exists(vanished):
         lists["photo_vanished"] = read_table(folder, vanished, ["image_id"])["image_id"].to_pylist()
     if scan.get("strays"):
-        lists["photo_stray"] = strays(folder.child(SCAN))
+        lists["photo_stray"] = strays(folder.child(SCAN), most)
     return {kind: names[:most] for kind, names in lists.items() if names and most}

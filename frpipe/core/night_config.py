@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.config import (
@@ -246,6 +246,17 @@ class NightConfig(Section):
     report: ReportConfig = ReportConfig()
     execution: ExecutionSettings = ExecutionSettings()
     settings: Config = Field(Config(), description="of enroll, as in docs/configuration.md")
+
+    @field_validator("photos", mode="before")
+    @classmethod
+    def _table(cls, photos: Any) -> Any:
+        """Name what is wrong with a table by its setting: of two types Pydantic would speak of the first."""
+        if not isinstance(photos, dict):
+            return photos
+        try:
+            return PhotoTable.model_validate(photos)
+        except ValidationError as error:
+            raise explained(error, PhotoTable, "docs/nightly.md", "photos", "photos") from None
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:

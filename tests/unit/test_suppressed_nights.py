@@ -95,16 +95,16 @@ def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -
         contents[image_id] = what
 
     def night(number: int) -> dict[str, int]:
-        last = Folder.at(str(tmp_path / f"n{number - 1}/scan")) if number else None
-        place = Folder.at(str(tmp_path / f"n{number}/scan"))
+        last = Folder.at(str(tmp_path / f"runs/n{number - 1}/scan")) if number else None
+        place = Folder.at(str(tmp_path / f"runs/n{number}/scan"))
         found = look(str(photos), ScanStep(), known_of(last), suppressions(str(gallery)))
         found.write(place)
-        rows = found.todo.to_pylist()
+        rows = found.todo.table().to_pylist()
         if rows:
             made = [Photo(r["image_id"], r["subject_id"], contents[r["image_id"]]) for r in rows]
-            run = made_run(tmp_path / f"n{number}/enroll", made)
+            run = made_run(tmp_path / f"runs/n{number}/enroll", made)
             _consolidated(run, gallery)
-        write_again(place, Folder.at(str(tmp_path / f"n{number}/enroll")) if rows else None)
+        write_again(place, Folder.at(str(tmp_path / f"runs/n{number}/enroll")) if rows else None)
         return found.facts()
 
     for photo in (*ANNA, *BOB):
@@ -114,7 +114,7 @@ def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -
         Gallery.open(str(gallery)),
         ["anna"],
         suppress=lifecycle.Suppressing(
-            photos=photos_of([Folder.at(str(tmp_path / "n0/enroll"))], ["anna"]).by_subject
+            photos=photos_of([Folder.at(str(tmp_path / "runs/n0/enroll"))], ["anna"]).by_subject
         ),
     )
     for number in range(1, 10):

@@ -26,7 +26,7 @@ from frpipe.core.night_config import NightConfig, PhotoTable
 from frpipe.gallery.suppression import Suppressions
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
-from frpipe.io.manifest.id_order import IdSort, RowSpool, side_by_side
+from frpipe.io.manifest.id_order import IdSort, RowSpool, in_order_of, side_by_side
 from frpipe.io.manifest.list_files import ListFile, find
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.manifest.roots import BAD
@@ -303,7 +303,7 @@ def _compare(
         )
         versions = then[_VERSION].take(at) if len(then) else pa.nulls(len(again), pa.string())
         again = again.append_column(_VERSION, versions).filter(failed)
-        rows = pa.concat_tables([rows, again.select(rows.column_names)])
+        rows = in_order_of(pa.concat_tables([rows, again.select(rows.column_names)]), (ID,))
     there = rows.filter(pa.array(~suppressed_rows(rows, barred, source)))
     counts.suppressed += len(rows) - len(there)
     counts.listed += len(there)

@@ -3,8 +3,8 @@
     python benchmarks/night.py --known 1000000 10000000 --new 1000
 
 The photos are made up: nothing is read but their metadata. `folder` lists all of them, as in a bucket, and
-compares them with what is known; `table` reads the new file of a table. Each is measured in a process of its
-own; seconds are of its CPU, without imports. The last line is one JSON object; `exponent` says how the seconds
+compares them with what is known; `table` reads the new file of a table. Each is measured in its own process;
+seconds are of its CPU, without imports. The last line is one JSON object; `exponent` says how the seconds
 grow with the number of known photos between the smallest and the largest.
 """
 

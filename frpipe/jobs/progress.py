@@ -56,21 +56,6 @@ class Progress:
         return f"{share_text(self._done, self._total, self._noun, seconds, left)}{counts}"
 
 
-class Pulse:
-    """Says at most every few seconds, and once in the first, how far work of an unknown total is."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._next = time.monotonic() + _LOOK_S
-
-    def beat(self, line: Callable[[], str]) -> None:
-        """Say what `line` gives, if it is time to."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _EVERY_S
-            self._say(line())
-
-
 class PhotoProgress:
     """Counts published parts, and photos in hand, and says so at most every few seconds and at the end.
 

@@ -171,7 +171,7 @@ class Erase:
         strike_parts(out, ids, parts, journal.check)
         clear_scratch(out)
         plan = load_plan(out)
-        found = audit(out, plan)
+        found = audit(out, plan, self.say)
         journal.check()
         journal.settle()
         if found.damaged:

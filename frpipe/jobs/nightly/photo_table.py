@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, PhotoTable
+from frpipe.core.pulse import Pulse
 from frpipe.gallery.suppression import Suppressions
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
@@ -44,7 +44,6 @@ from frpipe.jobs.nightly.photos import (
     suppressed_rows,
 )
 from frpipe.jobs.nightly.tables import read_table
-from frpipe.jobs.progress import Pulse
 
 FILES, ARRIVED = "files", "arrived"
 # So many rows are looked up; more are compared with all that is known, in order.
@@ -96,14 +95,14 @@ def taken(
     with IdSort(schema.append(pa.field(_VERSION, pa.string()))) as fresh:
         for rows in table.rows():
             fresh.add(_fitted(rows, schema.append(pa.field(_VERSION, pa.string()))))
-            pulse.beat(lambda: f"{counted(fresh.rows, 'rows')} read")
+            pulse.beat(fresh.rows, "{} rows of the table read")
         if known is None and not fresh.rows:
             raise ManifestError(f"no photos in {how.manifest}", "check the setting photos")
         old = _known_of(known, fresh, waiting)
         sources = [fresh.tables(), _fitted_all(waiting, schema), old]
         for rows, waits, then in side_by_side(sources):
             _compare(scan, (rows, waits, then), barred, source, by_arrival=table.compares)
-            pulse.beat(lambda: f"{counted(counts.listed, 'photos')} of {fresh.rows:,} compared")
+            pulse.beat(counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known")
     scan.seen.update(table.seen())
     table.read["rows"] = fresh.rows
     return scan

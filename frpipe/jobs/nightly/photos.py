@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
+from frpipe.core.pulse import Pulse
 from frpipe.core.reasons import PASSING, Reason
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
@@ -52,7 +53,6 @@ from frpipe.jobs.nightly.known_photos import (
     write_known,
 )
 from frpipe.jobs.nightly.tables import read_table, table_blocks, write_blocks, write_table
-from frpipe.jobs.progress import Pulse
 
 LISTING, MANIFEST, VANISHED, AGAIN, WAITING = (
     f"{name}.parquet" for name in ("listing", "manifest", "vanished", "again", "waiting")
@@ -175,7 +175,7 @@ def look(
             unreadable += len(entries) - len(taken)
             astray += sum(not _is_one_down(entry.name) for entry in taken)
             there.add(_table(taken))
-            pulse.beat(lambda: f"{counted(there.rows, 'photos')} listed")
+            pulse.beat(there.rows, "{} photos listed")
         found = PhotoScan(
             PhotoCounts(unreadable=unreadable),
             known.levels if known else (),
@@ -190,7 +190,7 @@ def look(
         sources = [there.tables(), known.tables() if known else ()]
         for listed, before in side_by_side(sources):
             comparison.add(listed, before)
-            pulse.beat(lambda: f"{counted(found.counts.listed, 'photos')} of {there.rows:,} compared")
+            pulse.beat(found.counts.listed, f"{{}} of {there.rows:,} photos compared with last night's")
     return found
 
 

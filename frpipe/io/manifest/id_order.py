@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.io.manifest.columns import ID
+from frpipe.io.storage.failure import storage_error
 
 BLOCK_ROWS = 1 << 14
 """Rows of a table on its way."""
@@ -37,7 +38,10 @@ class RowSpool:
         """Write some rows behind the others."""
         assert self._writer is not None
         if table.num_rows:
-            self._writer.write_table(table.select(self.schema.names), BLOCK_ROWS)
+            try:
+                self._writer.write_table(table.select(self.schema.names), BLOCK_ROWS)
+            except OSError as error:
+                raise storage_error(error, tempfile.gettempdir()) from error
             self.rows += table.num_rows
 
     def tables(self) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,31 @@ def test_what_has_arrived_since_last_night_is_taken(tmp_path: Path, keyed: bool)
     assert nights.found.facts()["files_read"] == 0
 
 
+_ZONED = datetime(2026, 1, 9, 23, 59, 59, 999_999, UTC)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        pa.array([9, 10]),
+        pa.array([9.5, 9.75]),
+        pa.array(["2026-01-09", "2026-01-10"]).dictionary_encode(),
+        pa.array([date(2026, 1, 9), date(2026, 1, 10)]),
+        pa.array([_ZONED, _ZONED + timedelta(microseconds=1)], pa.timestamp("us", "UTC")),
+        pa.array([datetime(2026, 1, 9), datetime(2026, 1, 9, 0, 0, 1)], pa.timestamp("ns")),
+    ],
+    ids=str,
+)
+def test_arrivals_of_any_type_that_has_an_order(days: pa.Array, tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["a1"], day=days[:1])
+    assert nights.next() == ["a1"]
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=days)
+    assert nights.next() == ["b1"]
+    assert nights.next() == []
+    assert nights.found is not None and nights.found.facts()["files_read"] == 0
+
+
 def test_rows_that_do_not_say_when_they_arrived_are_counted(tmp_path: Path) -> None:
     nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
     _write(tmp_path, "a.parquet", ["a1", "b1"], day=[1, None])
@@ -172,6 +198,18 @@ def test_a_copy_that_was_suppressed_waits_until_it_is_allowed(tmp_path: Path) ->
     assert [nights.next(), nights.next()] == [[], []]
     lists.allow(Names(contents=frozenset({"ab" * 32})))
     assert [nights.next(), nights.next()] == [["z1"], []]
+
+
+def test_whoever_was_kept_out_and_is_allowed_comes_with_a_night_of_all_rows(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "files"})
+    lists = Gallery.ensure(str(tmp_path / "gallery"), SPEC).suppressions
+    _write(tmp_path, "1.parquet", ["a1", "z1", "z2"])
+    assert nights.next(failed=("z1",)) == ["a1", "z1", "z2"]
+    lists.suppress([Names(frozenset({"z"}))])
+    assert nights.next() == []
+    lists.allow(Names(frozenset({"z"})))
+    nights.how = {"new": "unseen"}
+    assert nights.next() == ["z1"], "it never was enrolled; the other one was"
 
 
 def test_whom_the_list_names_is_in_no_list_of_the_night(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def scan(work: Work) -> Facts:
     facts = found.facts()
     work.say(scan_words(facts))
     say_left_out(work, found)
-    _warn(work, found)
+    _warn(work, found, facts)
     return facts
 
 
@@ -86,16 +86,16 @@ def say_left_out(work: Work, found: photos.PhotoScan) -> None:
         work.say(line)
 
 
-def _warn(work: Work, found: photos.PhotoScan) -> None:
+def _warn(work: Work, found: photos.PhotoScan, facts: Facts) -> None:
     if work.config.photo_table is not None:
-        _warn_of_table(work, found)
+        _warn_of_table(work, found, facts)
         return
     if work.config.on("consolidate") and found.todo.rows and not found.names_people:
         work.say(
             "warning: no folder is taken for a person's: no face of tonight will reach the gallery. Leave "
             'photos out that do not lie one folder down, with scan.glob: "*/*", or see scan.subject_from'
         )
-    if strays := found.facts()["strays"]:
+    if strays := facts["strays"]:
         work.say(
             f"warning: {counted(strays, 'photos')} in no person's folder, kept out of the gallery. The page "
             'names them; move them, or leave them out with scan.glob: "*/*"'
@@ -108,13 +108,13 @@ def _warn(work: Work, found: photos.PhotoScan) -> None:
         )
 
 
-def _warn_of_table(work: Work, found: photos.PhotoScan) -> None:
+def _warn_of_table(work: Work, found: photos.PhotoScan, facts: Facts) -> None:
     if work.config.on("consolidate") and found.todo.rows and not found.names_people:
         work.say(
             "warning: no row of tonight says whose photo it is: no face will reach the gallery. Give the "
             "manifest a column subject_id"
         )
-    if undated := found.facts()["undated"]:
+    if undated := facts["undated"]:
         work.say(
             f"warning: {counted(undated, 'rows')} without a value of photos.arrived: they are never taken. "
             "One night with photos.new: unseen takes them"

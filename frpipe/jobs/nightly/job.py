@@ -133,8 +133,9 @@ class Night:
                 self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
         store = runs.child(STORE)
         left = unused(store, [night.folder.child(sub) for night in nights(runs) for sub in (SCAN, PROBES)])
-        held.check()
-        store.delete_all(left)
+        for name in left:
+            held.check()
+            store.clear(name)
 
 
 def _last(journal: NightJournal, past: list[Past]) -> Past | None:

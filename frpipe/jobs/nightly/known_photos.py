@@ -12,6 +12,7 @@ Everything is read in order of ids, block by block: memory does not depend on th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -41,6 +42,7 @@ PART_ROWS = 1 << 18
 # A level that is up to so many times as large as what comes is written anew together with it.
 _RATIO = 4
 _AHEAD = 2
+_LEVEL_NAME = re.compile(r"\d{4}-\d{2}-\d{2}-[a-z]+")
 
 
 class Level(Protocol):
@@ -216,15 +218,14 @@ def rewrite_part(store: Folder, name: str, table: pa.Table) -> None:
 
 
 def unused(store: Folder, nights: Iterable[Folder]) -> list[str]:
-    """Files of levels that none of the nights' folders names."""
-    used = {part for folder in nights if folder.exists(KNOWN) for part in _files(read_known(folder))}
-    return [entry.name for entry in store.list() if entry.name not in used]
-
-
-def _files(known: KnownPhotos) -> Iterator[str]:
-    for level in known.levels:
-        if isinstance(level, StoredLevel):
-            yield from map(level.file, range(level.parts))
+    """Levels that none of the nights' folders names; none where one of these cannot be read."""
+    try:
+        found = [read_known(folder) for folder in nights if folder.exists(KNOWN)]
+    except OutputError:
+        return []
+    used = {level.name for known in found for level in known.levels if isinstance(level, StoredLevel)}
+    there = {entry.name.partition("/")[0] for entry in store.list()}
+    return sorted(name for name in there - used if _LEVEL_NAME.fullmatch(name))
 
 
 def _levelled(levels: Sequence[Level]) -> Iterator[pa.Table]:

@@ -32,6 +32,7 @@ from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.manifest.roots import BAD
 from frpipe.io.manifest.row_list import Batch
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.enroll.job import run_spec
 from frpipe.jobs.nightly.known_photos import LEVEL, SCHEMA, TRIED, KnownPhotos
 from frpipe.jobs.nightly.photos import (
@@ -129,7 +130,8 @@ class _Table:
     def opened(cls, config: NightConfig, how: PhotoTable, seen: Mapping[str, Any]) -> _Table:
         folder, files = find(how.manifest, "manifest")
         last = seen[ARRIVED] if how.new == "arrived" and seen.get(ARRIVED) is not None else None
-        todo = [file for file in files if _is_due(folder, file, how, seen, last)]
+        due = in_order(lambda file: _is_due(folder, file, how, seen, last), files)
+        todo = [file for file, is_due in zip(files, due, strict=True) if is_due]
         manifest = None
         if todo:
             reserved = run_spec(config.settings, "").reserved_names
@@ -258,13 +260,17 @@ def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bo
             if at < 0 or leaf is None:
                 return True
             kind, groups = found.schema_arrow.field(at).type, found.metadata
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             told = [groups.row_group(group).column(leaf).statistics for group in range(groups.num_row_groups)]
     except (pa.ArrowException, OSError, ValueError):
         return True  # whoever reads the file says what is wrong with it
     if not all(each is not None and each.has_min_max for each in told):
         return True
     bound = _as_type(last, kind, how)
-    return any(pc.greater(pa.scalar(each.max, kind), bound).as_py() for each in told)
+    try:
+        return any(pc.greater(pa.scalar(each.max, kind), bound).as_py() for each in told)
+    except (pa.ArrowException, TypeError, ValueError):
+        return True  # a footer that tells it in another type than the rows
 
 
 def _as_type(text: str, kind: pa.DataType, how: PhotoTable) -> pa.Scalar:
@@ -303,7 +309,10 @@ def _compare(
         versions = then[_VERSION].take(at) if len(then) else pa.nulls(len(again), pa.string())
         again = again.append_column(_VERSION, versions).filter(failed)
         rows = in_order_of(pa.concat_tables([rows, again.select(rows.column_names)]), (ID,))
-    there = rows.filter(pa.array(~suppressed_rows(rows, barred, source)))
+    is_barred = suppressed_rows(rows, barred, source)
+    there, kept_out = rows.filter(pa.array(~is_barred)), rows.filter(pa.array(is_barred))
+    # As if they had never been there: they are not known either, once they are allowed.
+    gone = then.filter(pc.is_in(then[ID], value_set=kept_out[ID].combine_chunks()))
     counts.suppressed += len(rows) - len(there)
     counts.listed += len(there)
     counts.nobodys += there[SUBJECT].null_count
@@ -316,7 +325,7 @@ def _compare(
     todo = there.filter(change.todo)
     counts.changed += len(todo) - change.new
     scan.todo.add(todo)
-    scan.fresh.add(level_rows(now.filter(change.todo), SCHEMA.empty_table()))
+    scan.fresh.add(level_rows(now.filter(change.todo), gone))
 
 
 def _alike(then: pa.Table, now: pa.Table) -> pa.Table:

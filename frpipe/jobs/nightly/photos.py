@@ -292,7 +292,7 @@ def level_rows(there: pa.Table, gone: pa.Table) -> pa.Table:
 
 def people_without_photos(folder: Folder) -> list[str]:
     """People who were known before and have no photo any more; sorted."""
-    return sorted(_without_photos([read_table(folder, VANISHED)], listing_of(folder)))
+    return sorted(_without_photos(table_blocks(folder, VANISHED), listing_of(folder)))
 
 
 def strays(folder: Folder, most: int | None = None) -> list[str]:

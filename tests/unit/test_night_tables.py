@@ -179,7 +179,7 @@ def test_photos_that_could_not_be_tried_come_again_without_their_rows(
     tmp_path: Path, how: dict[str, str]
 ) -> None:
     nights = Nights(tmp_path, how)
-    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[1, 1])
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[1, 1], version=["x", "y"], path=["p", "q"])
     assert nights.next(failed=("b1",)) == ["a1", "b1"]
     _write(tmp_path, "2.parquet", ["c1"], day=[2])
     (tmp_path / "table/1.parquet").unlink()
@@ -187,6 +187,8 @@ def test_photos_that_could_not_be_tried_come_again_without_their_rows(
     assert nights.next(failed=("c1",)) == ["b1", "c1"]
     assert nights.next() == ["c1"]
     assert nights.next() == []
+    rows = read_table(Folder.at(str(tmp_path / "runs/2026-01-03/scan")), photos.MANIFEST)
+    assert rows.select(["version", "path"]).slice(0, 1).to_pylist() == [{"version": "y", "path": "q"}]
 
 
 def test_a_copy_that_was_suppressed_waits_until_it_is_allowed(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ from frpipe.jobs.nightly.tables import read_table
 FILES, ARRIVED = "files", "arrived"
 # So many rows are looked up; more are compared with all that is known, in order.
 _FEW_ROWS = 50_000
-_VERSION = "version"
+# Of a row, beside the columns of the table: one of these may be called `version`.
+_VERSION = "frpipe.version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +307,7 @@ def _compare(
             if len(then)
             else pa.array([False] * len(again))
         )
-        versions = then[_VERSION].take(at) if len(then) else pa.nulls(len(again), pa.string())
+        versions = then["version"].take(at) if len(then) else pa.nulls(len(again), pa.string())
         again = again.append_column(_VERSION, versions).filter(failed)
         rows = in_order_of(pa.concat_tables([rows, again.select(rows.column_names)]), (ID,))
     is_barred = suppressed_rows(rows, barred, source)
@@ -331,7 +332,7 @@ def _compare(
 def _alike(then: pa.Table, now: pa.Table) -> pa.Table:
     """What was known, with the sizes and versions of now: the id alone says that a photo is known."""
     at = pc.index_in(then[ID], value_set=now[ID].combine_chunks())
-    columns = {name: now[name].take(at) if len(now) else then[name] for name in ("bytes", _VERSION)}
+    columns = {name: now[name].take(at) if len(now) else then[name] for name in ("bytes", "version")}
     return pa.table([columns.get(name, then[name]) for name in then.column_names], schema=then.schema)
 
 

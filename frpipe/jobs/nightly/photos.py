@@ -225,10 +225,10 @@ class _Comparison:
         places = pc.binary_join_element_wise(pa.scalar(self.base), paths, "/")
         self.found.todo.add(pa.table([todo[ID], places, todo[SUBJECT]], schema=_TODO))
         is_gone = pc.invert(pc.is_in(before[ID], value_set=stays[ID].combine_chunks()))
-        self._take_leave(before.filter(pc.and_(known, is_gone)))
+        self._count_gone(before.filter(pc.and_(known, is_gone)))
         self.found.fresh.add(level_rows(stays.filter(change.differs), before.filter(is_gone)))
 
-    def _take_leave(self, gone: pa.Table) -> None:
+    def _count_gone(self, gone: pa.Table) -> None:
         """Count known photos that are there no more; those that the rules leave out have not vanished."""
         vanished = gone.filter(
             pa.array([self.rules.takes(name) for name in gone[ID].to_pylist()], pa.bool_())

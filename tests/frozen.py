@@ -25,6 +25,8 @@ import yaml
 from frpipe.core.config import Config, load_config
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.persons import persons
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.nightly.photos import listing_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HOME = Path("/tmp/frpipe-fixtures")
@@ -209,7 +211,7 @@ def night(folder: Path) -> dict[str, Any]:
     """All that a night has left, without times."""
     found: dict[str, Any] = {
         "steps": _told(json.loads((folder / "night.json").read_text(encoding="utf-8"))["steps"]),
-        "listing": pq.read_table(folder / "scan/listing.parquet").to_pylist(),
+        "listing": listing_of(Folder.at(str(folder / "scan"))).table().to_pylist(),
         "enroll": enrolled(folder / "enroll"),
         "dedup": duplicates(folder / "dedup"),
     }

@@ -539,11 +539,11 @@ def iter_settings(section: type[Section] = Config, prefix: str = "") -> list[tup
     rows: list[tuple[str, Any, str]] = []
     for name, field in section.model_fields.items():
         child = _section_of(field.annotation)
-        if child is None:
+        if child is None or str in get_args(field.annotation):
             rows.append(
                 (prefix + name, field.get_default(call_default_factory=True), field.description or "")
             )
-        else:
+        if child is not None:
             rows += iter_settings(child, f"{prefix}{name}.")
     return rows
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.config import (
@@ -210,12 +210,33 @@ class ExecutionSettings(Section):
     )
 
 
+class PhotoTable(Section):
+    """A manifest or a table that names the photos, in place of a folder that holds them."""
+
+    manifest: str = Field(
+        description="a manifest: a file, a folder of files, Hive-partitioned ones too, a pattern"
+    )
+    new: Literal["unseen", "files", "arrived"] = Field(
+        "unseen",
+        description="which rows are read: all; those of new and changed files; those that arrived since",
+    )
+    arrived: str | None = Field(None, description="column, or key of folders, that says when a row arrived")
+
+    @model_validator(mode="after")
+    def _column(self) -> Self:
+        if (self.new == "arrived") != (self.arrived is not None):
+            raise ValueError("photos.arrived names the column for photos.new: arrived, and only for that")
+        return self
+
+
 class NightConfig(Section):
     """All of it."""
 
     runs: str = Field(description="folder or prefix that holds a folder a night")
     gallery: str = Field(description="the gallery that the nights fill; made by the first")
-    photos: str | None = Field(None, description="folder or prefix of all photos; needed by `scan`")
+    photos: str | PhotoTable | None = Field(
+        None, description="folder or prefix of all photos, or `{manifest: ...}`; needed by `scan`"
+    )
     scan: ScanStep = ScanStep()
     enroll: Step = Step()
     consolidate: ConsolidateStep = ConsolidateStep()
@@ -230,6 +251,17 @@ class NightConfig(Section):
     execution: ExecutionSettings = ExecutionSettings()
     settings: Config = Field(Config(), description="of enroll, as in docs/configuration.md")
 
+    @field_validator("photos", mode="before")
+    @classmethod
+    def _table(cls, photos: Any) -> Any:
+        """Name what is wrong with a table by its setting: of two types Pydantic would speak of the first."""
+        if not isinstance(photos, dict):
+            return photos
+        try:
+            return PhotoTable.model_validate(photos)
+        except ValidationError as error:
+            raise explained(error, PhotoTable, "docs/nightly.md", "photos", "photos") from None
+
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         if self.scan.enabled and self.photos is None:
@@ -237,9 +269,28 @@ class NightConfig(Section):
         for step, needed in (("enroll", "scan"), ("consolidate", "enroll"), ("drift", "enroll")):
             if self.on(step) and not self.on(needed):
                 raise ValueError(f"{step} needs {needed}: set {step}.enabled to false, or {needed}'s to true")
+        if isinstance(self.photos, PhotoTable):
+            self._refuse_rules_of_folders()
         if self.identify.enabled and self.identify.probes is None and not self.enroll.enabled:
             raise ValueError("identify needs probes where enroll is off: name their folder")
         return self
+
+    def _refuse_rules_of_folders(self) -> None:
+        for name in ("glob", "exclude", "system", "subject_from"):
+            if getattr(self.scan, name) != ScanStep.model_fields[name].default:
+                raise ValueError(
+                    f"scan.{name} is for a folder of photos: leave it out where photos are a manifest"
+                )
+
+    @property
+    def photo_table(self) -> PhotoTable | None:
+        """The table that names the photos; None: a folder holds them."""
+        return self.photos if isinstance(self.photos, PhotoTable) else None
+
+    @property
+    def photo_place(self) -> str:
+        """Address of the folder of photos, or of the manifest that names them."""
+        return self.photos.manifest if isinstance(self.photos, PhotoTable) else str(self.photos)
 
     def on(self, step: str) -> bool:
         """Whether a step is switched on."""

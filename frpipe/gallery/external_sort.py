@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,10 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.errors import StorageError
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vectors_of
+from frpipe.io.storage.failure import storage_error
 
 _SPAN = 1 << 64
+# What is left to others on the disk of temporary files.
+_SPARE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,10 @@ class Bucket:
 
 
 class ExternalSort:
-    """Collects tables, then returns buckets. Its files have no name: they vanish with the process."""
+    """Collects tables, then returns buckets. Its files have no name: they vanish with the process.
+
+    They lie in the folder of temporary files, TMPDIR. Before that disk is full it ends with StorageError.
+    """
 
     def __init__(self, dim: int, stored_type: str, bucket_rows: int) -> None:
         self._dim, self._type, self._bucket_rows = dim, np.dtype(stored_type), bucket_rows
@@ -113,6 +121,13 @@ class ExternalSort:
 
     def _write(self, tables: list[pa.Table]) -> None:
         texts = _united([table.drop_columns([EMBEDDING]) for table in tables]).combine_chunks()
+        _check_space(texts.nbytes + len(texts) * self._dim * self._type.itemsize, len(texts), self.rows)
+        try:
+            self._spill(texts, tables)
+        except OSError as error:
+            raise storage_error(error, tempfile.gettempdir()) from error
+
+    def _spill(self, texts: pa.Table, tables: list[pa.Table]) -> None:
         given = Bucket(texts, [vectors_of(table) for table in tables])
         keys = hashes(texts.column(SUBJECT_ID))
         order = np.argsort(keys, kind="stable")
@@ -129,6 +144,18 @@ class ExternalSort:
         row_bytes = self._dim * self._type.itemsize
         at = run.vectors_at + start * row_bytes
         return np.memmap(self._vectors, self._type, "r", at, (end - start, self._dim))
+
+
+def _check_space(wanted: int, rows: int, done: int) -> None:
+    """Raise StorageError where so many bytes of some rows would fill the disk. done: rows that are there."""
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    if free < wanted + _SPARE_BYTES:
+        raise StorageError(
+            f"{place} has {free >> 20:,} MB left, too little to sort more than these {done:,} rows",
+            f"a row takes {wanted // rows:,} bytes there: let TMPDIR name a folder of a larger disk, or "
+            "consolidate fewer runs at once",
+        )
 
 
 def _texts_of(mapped: pa.Buffer, run: _Run) -> pa.Table:

@@ -18,7 +18,9 @@ from enrollment import ROOT, content
 
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery.gallery import Gallery
+from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.job import Night
+from frpipe.jobs.nightly.photos import listing_of
 from frpipe.runtime.runtime import Runtime
 from frpipe.testing.executors import InThisProcess
 
@@ -90,7 +92,8 @@ class Place:
         """All that a night has left, without times and without the place where it lies."""
         folder = self.night(date)
         tables = {
-            name: pq.read_table(folder / name) for name in ("scan/listing.parquet", "dedup/clusters.parquet")
+            "scan/listing": listing_of(Folder.at(str(folder / "scan"))).table(),
+            "dedup/clusters.parquet": pq.read_table(folder / "dedup/clusters.parquet"),
         }
         found: dict[str, Any] = {name: _rows(table) for name, table in tables.items()}
         found |= {

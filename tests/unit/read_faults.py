@@ -281,7 +281,8 @@ def _night(place: Path) -> None:
     report = {"night": DATE, "last_night": None, "held_back": False, "steps": steps, "last_steps": {}}
     report |= {"reasons": [], "throughput": [], "gates": [], "lists": {}, "output": ""}
     report["cost"] = {"nodes": 1, "spent_s": 1.0}
-    listing = pa.table({"image_id": [image_id(row) for row in range(ROWS)]})
+    facts = {"bytes": [1] * ROWS, "version": ["v"] * ROWS, "subject_id": pa.nulls(ROWS, pa.string())}
+    listing = pa.table({"image_id": [image_id(row) for row in range(ROWS)], **facts})
     photos.write_table(folder.child("scan"), photos.LISTING, listing)
     photos.write_again(folder.child("scan"), Folder.at(str(place / "out")))
     run.seal(folder, [], report, "")
@@ -369,7 +370,7 @@ def _nightly(at: Path, _: Path) -> object:
     report, error = Night(_config(at), DATE, HERE).run()
     known = photos.known_of(folder.child("scan"))
     again = photos.write_again(folder.child("scan"), Folder.at(str(at / "out")))
-    return report["steps"], error, read_record(folder)["steps"], known and known.num_rows, again
+    return report["steps"], error, read_record(folder)["steps"], known and known.table().num_rows, again
 
 
 def _people(place: Path) -> list[Any]:

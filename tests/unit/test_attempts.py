@@ -101,6 +101,13 @@ def test_nothing_stays_of_the_marks_of_a_run_that_is_complete(out: Folder, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
+def test_a_mark_that_was_left_half_written_keeps_no_folder(out: Folder, tmp_path: Path) -> None:
+    AttemptLog(out, "aaa", "locate", 4).begin(3)
+    (tmp_path / "_attempts/locate/000003/.0002.aaa.x.tmp").touch()
+    clear_attempts(out)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_error_of_a_worker_reaches_the_driver_as_what_it_was() -> None:
     error = revive(as_text(StorageError("no space", "free some")))
     assert isinstance(error, StorageError)

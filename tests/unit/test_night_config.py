@@ -89,7 +89,7 @@ def _table() -> str:
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for name, default, description in iter_settings(NightConfig):
         if not name.startswith("settings."):
-            shown = "needed" if name in {"runs", "gallery"} else f"`{json.dumps(default)}`"
+            shown = "needed" if name in {"runs", "gallery", "photos.manifest"} else f"`{json.dumps(default)}`"
             lines.append(f"| `{name}` | {shown} | {description} |")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.output.parts import write_part
 from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.known_photos import KnownPhotos
 from frpipe.jobs.nightly.tables import read_table, write_table
 
 
@@ -32,10 +34,25 @@ def album(tmp_path: Path) -> Path:
     return root
 
 
-def _looked(album: Path, folder: Folder, known: pa.Table | None = None) -> photos.PhotoScan:
+def _looked(album: Path, folder: Folder, known: KnownPhotos | None = None) -> photos.PhotoScan:
     found = photos.look(str(album), ScanStep(), known)
-    found.write(folder, str(album))
+    found.write(folder)
     return found
+
+
+def _as_before(found: photos.PhotoScan, folder: Folder, spelled: Callable[[str], str]) -> None:
+    """Leave a listing as nights did before photos were known in levels."""
+    rows = [
+        {name: spelled(value) if name in {"image_id", "subject_id"} else value for name, value in row.items()}
+        for row in found.listing.table().to_pylist()
+    ]
+    write_table(folder, photos.LISTING, pa.Table.from_pylist(rows))
+
+
+def _counted(known: KnownPhotos | None) -> list[str]:
+    """Ids of the photos that count as known."""
+    assert known is not None
+    return [name for t in known.tables() for name in t.filter(t["tried"])["image_id"].to_pylist()]
 
 
 def _manifest(folder: Folder) -> list[str]:
@@ -44,7 +61,7 @@ def _manifest(folder: Folder) -> list[str]:
 
 
 def test_the_first_look_takes_all_photos_and_names_their_people(album: Path, tmp_path: Path) -> None:
-    folder = Folder.at(str(tmp_path / "scan"))
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     facts = _looked(album, folder).facts()
     assert (facts["listed"], facts["new"], facts["changed"], facts["vanished"]) == (3, 3, 0, 0)
     rows = read_table(folder, photos.MANIFEST).to_pylist()
@@ -60,26 +77,26 @@ def test_the_next_look_takes_what_is_new_or_changed_and_notices_what_is_gone(
     _photo(album, "ann/1.jpg", "another")
     os.utime(album / "ann/2.jpg", ns=(1, 1))
     (album / "bob/1.jpg").unlink()
-    folder = Folder.at(str(tmp_path / "scan"))
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     found = _looked(album, folder, known)
     facts = found.facts()
     assert _manifest(folder) == ["ann/1.jpg", "ann/2.jpg", "cat/1.jpg"]
     assert (facts["new"], facts["changed"], facts["vanished"]) == (1, 2, 1)
     assert facts["known_before"] == 3
     assert facts["people_without_photos"] == 1
-    assert found.vanished["image_id"].to_pylist() == ["bob/1.jpg"]
+    assert found.gone.table()["image_id"].to_pylist() == ["bob/1.jpg"]
 
 
 def test_an_album_that_stays_as_it_is_gives_nothing_to_do(album: Path) -> None:
     known = photos.look(str(album), ScanStep(), None).listing
     found = photos.look(str(album), ScanStep(), known)
-    assert (found.new, found.changed, found.todo.num_rows, found.vanished.num_rows) == (0, 0, 0, 0)
+    assert (found.counts.new, found.counts.changed, found.todo.rows, found.gone.rows) == (0, 0, 0, 0)
 
 
 def test_a_glob_and_the_rule_for_people_are_kept(album: Path) -> None:
     found = photos.look(str(album), ScanStep(glob="ann/*", subject_from="none"), None)
-    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
-    assert found.listing["subject_id"].null_count == 2
+    assert found.listing.table()["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
+    assert found.listing.table()["subject_id"].null_count == 2
 
 
 def test_a_stray_photo_is_nobodys_and_the_others_stay_their_peoples(album: Path, tmp_path: Path) -> None:
@@ -87,17 +104,22 @@ def test_a_stray_photo_is_nobodys_and_the_others_stay_their_peoples(album: Path,
     _photo(album, "stray.jpg")
     _photo(album, "ann/old/3.jpg")
     _photo(album, "cid/1.jpg")
-    found, folder = photos.look(str(album), ScanStep(), known), Folder.at(str(tmp_path / "scan"))
-    subjects = dict(zip(*(found.todo[name].to_pylist() for name in ("image_id", "subject_id")), strict=True))
+    found, folder = (
+        photos.look(str(album), ScanStep(), known),
+        Folder.at(str(tmp_path / "runs/2026-01-01/scan")),
+    )
+    subjects = dict(
+        zip(*(found.todo.table()[name].to_pylist() for name in ("image_id", "subject_id")), strict=True)
+    )
     assert subjects == {"stray.jpg": None, "ann/old/3.jpg": None, "cid/1.jpg": "cid"}
-    assert found.people == {"ann", "bob", "cid"}
+    assert {*found.listing.table()["subject_id"].drop_null().to_pylist()} == {"ann", "bob", "cid"}
     assert (found.facts()["strays"], found.facts()["vanished"]) == (2, 0)
-    found.write(folder, str(album))
+    found.write(folder)
     assert photos.strays(folder) == ["ann/old/3.jpg", "stray.jpg"]
     remedied = photos.look(str(album), ScanStep(glob="*/*"), known)
-    assert remedied.todo["image_id"].to_pylist() == ["cid/1.jpg"]
+    assert remedied.todo.table()["image_id"].to_pylist() == ["cid/1.jpg"]
     assert (remedied.facts()["strays"], remedied.facts()["left_out"]["not_in_glob"]) == (0, 2)
-    assert photos.look(str(album), ScanStep(), None).people == set()
+    assert not photos.look(str(album), ScanStep(), None).names_people
 
 
 def test_where_no_folder_names_anybody_any_more_the_night_is_refused(album: Path) -> None:
@@ -114,19 +136,19 @@ def test_a_photo_of_nobody_comes_again_once_its_folder_names_somebody(album: Pat
     known = photos.look(str(album), ScanStep(), None).listing
     (album / "stray.jpg").unlink()
     found = photos.look(str(album), ScanStep(), known)
-    assert (found.new, found.changed, found.todo.num_rows) == (0, 3, 3)
-    assert photos.look(str(album), ScanStep(), found.listing).todo.num_rows == 0
+    assert (found.counts.new, found.counts.changed, found.todo.rows) == (0, 3, 3)
+    assert photos.look(str(album), ScanStep(), found.listing).todo.rows == 0
 
 
 def test_what_the_rules_leave_out_since_last_night_has_not_vanished(album: Path) -> None:
     for name in ("ann/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/cid/1.jpg", "ann/old/1.jpg"):
         _photo(album, name)
     known = photos.look(str(album), ScanStep(system=True, subject_from="folder"), None).listing
-    assert known.num_rows == 6
+    assert known.table().num_rows == 6
     (album / "bob/1.jpg").unlink()
     found = photos.look(str(album), ScanStep(glob="*/*", subject_from="folder"), known)
-    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
-    assert found.vanished["image_id"].to_pylist() == ["bob/1.jpg"]
+    assert found.listing.table()["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
+    assert found.gone.table()["image_id"].to_pylist() == ["bob/1.jpg"]
     facts = found.facts()
     assert (facts["no_longer_taken"], facts["known_before"]) == (3, 6)
     assert facts["left_out"] == {"system": 2, "not_in_glob": 1, "sidecar": 1}
@@ -137,15 +159,15 @@ def test_a_name_that_no_manifest_takes_costs_its_own_photo_alone(
 ) -> None:
     for name in ("ann/two\nlines.jpg", "ann/a::b.jpg", "ann/# ?%.jpg"):
         _photo(album, name)
-    folder = Folder.at(str(tmp_path / "scan"))
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     facts = _looked(album, folder).facts()
     assert (facts["listed"], facts["unreadable_names"]) == (5, 1)
     names = ["ann/1.jpg", "ann/a::b.jpg", "ann/../b.jpg", "ann//c.jpg"]
-    monkeypatch.setattr(Folder, "list", lambda *_, **__: [Entry(name, 1, "v") for name in names])
+    monkeypatch.setattr(Folder, "walk_entries", lambda *_, **__: (Entry(name, 1, "v") for name in names))
     found = photos.look("memory://album", ScanStep(), None)
-    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann//c.jpg"]
-    assert (found.unreadable, found.left_out.hidden) == (1, 1)
-    assert photos.look("memory://album", ScanStep(system=True), None).unreadable == 2
+    assert found.listing.table()["image_id"].to_pylist() == ["ann//c.jpg", "ann/1.jpg"]
+    assert (found.counts.unreadable, found.left_out.hidden) == (1, 1)
+    assert photos.look("memory://album", ScanStep(system=True), None).counts.unreadable == 2
 
 
 def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_once(
@@ -161,7 +183,7 @@ def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_o
     (album / "ann/5.jpg").symlink_to("../.store/5.jpg")
     found = photos.look(str(album), ScanStep(), known)
     facts = found.facts()
-    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg", "ann/5.jpg"]
+    assert found.listing.table()["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg", "ann/5.jpg"]
     assert (facts["vanished"], facts["vanished_behind_links"]) == (1, 1)
     counts = {name: count for name, count in facts.items() if name.startswith("links_")}
     assert counts == {"links_followed": 1, "links_outside": 2, "links_repeated": 1, "links_broken": 0}
@@ -169,7 +191,7 @@ def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_o
         found.links.lines("storage.roots", named=False)
     )
     allowed = photos.look(str(album), ScanStep(), known, roots=(str(tmp_path / "moved"),))
-    assert (allowed.new, allowed.facts()["vanished"], allowed.facts()["links_outside"]) == (1, 0, 1)
+    assert (allowed.counts.new, allowed.facts()["vanished"], allowed.facts()["links_outside"]) == (1, 0, 1)
 
 
 NFC, NFD = "김지수", unicodedata.normalize("NFD", "김지수")
@@ -178,11 +200,11 @@ NFC, NFD = "김지수", unicodedata.normalize("NFD", "김지수")
 def test_a_folder_in_another_unicode_form_is_the_same_person_and_its_photos_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    album, folder = tmp_path / "album", Folder.at(str(tmp_path / "scan"))
+    album, folder = tmp_path / "album", Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     _photo(album, f"{NFD}/1.jpg")
     _photo(album, f"{NFC}/2.jpg")
     found = _looked(album, folder)
-    assert found.people == {NFC}
+    assert {*found.listing.table()["subject_id"].to_pylist()} == {NFC}
     rows = read_table(folder, photos.MANIFEST).to_pylist()
     assert {row["image_id"] for row in rows} == {f"{NFC}/1.jpg", f"{NFC}/2.jpg"}
     assert all(Path(row["image_uri"]).read_text() == "photo" for row in rows)
@@ -193,30 +215,33 @@ def test_of_two_photos_that_look_the_same_one_stays_and_the_other_is_counted(tmp
     for person in (NFD, NFC, "ann"):
         _photo(album, f"{person}/1.jpg")
     found = photos.look(str(album), ScanStep(), None)
-    assert found.listing["image_id"].to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
-    assert found.paths.to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
-    assert found.unreadable == 1
+    assert found.listing.table()["image_id"].to_pylist() == ["ann/1.jpg", f"{NFC}/1.jpg"]
+    assert found.todo.table()["image_uri"].to_pylist() == [f"{album}/ann/1.jpg", f"{album}/{NFC}/1.jpg"]
+    assert found.counts.unreadable == 1
 
 
 def test_what_an_older_night_knew_in_another_unicode_form_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    album, folder = tmp_path / "album", Folder.at(str(tmp_path / "scan"))
+    album, folder = tmp_path / "album", Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     _photo(album, f"{NFD}/1.jpg")
-    with monkeypatch.context() as old:
-        old.setattr(photos, "canonical_text", lambda text: text)
-        _looked(album, folder)
+    _as_before(
+        photos.look(str(album), ScanStep(), None), folder, lambda text: unicodedata.normalize("NFD", text)
+    )
     assert read_table(folder, photos.LISTING)["subject_id"].to_pylist() == [NFD]
     photos.write_table(folder, photos.AGAIN, pa.table({"image_id": pa.array([], pa.string())}))
     known = photos.known_of(folder)
     found = photos.look(str(album), ScanStep(), known)
-    assert (found.todo.num_rows, found.vanished.num_rows) == (0, 0)
+    assert (found.todo.rows, found.gone.rows) == (0, 0)
     photos.write_table(folder, photos.AGAIN, pa.table({"image_id": [f"{NFC}/1.jpg"]}))
-    assert photos.look(str(album), ScanStep(), photos.known_of(folder)).todo.num_rows == 1
+    assert photos.look(str(album), ScanStep(), photos.known_of(folder)).todo.rows == 1
 
 
 def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_path: Path) -> None:
-    folder, enrolled = Folder.at(str(tmp_path / "scan")), Folder.at(str(tmp_path / "enroll"))
+    folder, enrolled = (
+        Folder.at(str(tmp_path / "runs/2026-01-01/scan")),
+        Folder.at(str(tmp_path / "runs/2026-01-01/enroll")),
+    )
     _looked(album, folder)
     reasons = [None, "fetch_failed", "truncated"]
     images = pa.table(
@@ -230,29 +255,29 @@ def test_photos_that_storage_or_workers_failed_are_tried_again(album: Path, tmp_
     assert photos.write_again(folder, enrolled) == 1
     known = photos.known_of(folder)
     assert known is not None
-    assert photos.look(str(album), ScanStep(), known).todo["image_id"].to_pylist() == ["ann/2.jpg"]
+    assert photos.look(str(album), ScanStep(), known).todo.table()["image_id"].to_pylist() == ["ann/2.jpg"]
 
 
 def test_a_night_from_before_contents_were_looked_at_says_what_is_tried_again(
     album: Path, tmp_path: Path
 ) -> None:
-    folder = Folder.at(str(tmp_path / "scan"))
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     _looked(album, folder)
     write_table(folder, photos.AGAIN, pa.table({"image_id": ["ann/2.jpg"]}))
     known = photos.known_of(folder)
-    assert known is not None and known["image_id"].to_pylist() == ["ann/1.jpg", "bob/1.jpg"]
+    assert known is not None and _counted(known) == ["ann/1.jpg", "bob/1.jpg"]
     assert photos.tried_again(folder) == 1
 
 
 def test_photos_that_were_not_enrolled_are_not_known(album: Path, tmp_path: Path) -> None:
-    folder = Folder.at(str(tmp_path / "scan"))
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
     _looked(album, folder)
     assert photos.write_again(folder, None) == 3
-    assert photos.look(str(album), ScanStep(), photos.known_of(folder)).new == 3
+    assert photos.look(str(album), ScanStep(), photos.known_of(folder)).counts.new == 3
 
 
 def test_what_was_known_stays_known_over_a_night_without_a_look(album: Path, tmp_path: Path) -> None:
-    before, tonight = Folder.at(str(tmp_path / "1")), Folder.at(str(tmp_path / "2"))
+    before, tonight = (Folder.at(str(tmp_path / f"runs/{n}/scan")) for n in "12")
     _looked(album, before)
     photos.carry_known(before, tonight)
     assert photos.known_of(tonight) is None
@@ -260,6 +285,6 @@ def test_what_was_known_stays_known_over_a_night_without_a_look(album: Path, tmp
     photos.carry_known(before, tonight)
     known = photos.known_of(tonight)
     assert known is not None
-    assert known.num_rows == 0
+    assert _counted(known) == []
     photos.carry_known(None, tonight)
-    assert photos.known_of(tonight) == known
+    assert _counted(photos.known_of(tonight)) == []

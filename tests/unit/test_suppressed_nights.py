@@ -95,16 +95,16 @@ def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -
         contents[image_id] = what
 
     def night(number: int) -> dict[str, int]:
-        last = Folder.at(str(tmp_path / f"n{number - 1}/scan")) if number else None
-        place = Folder.at(str(tmp_path / f"n{number}/scan"))
+        last = Folder.at(str(tmp_path / f"runs/n{number - 1}/scan")) if number else None
+        place = Folder.at(str(tmp_path / f"runs/n{number}/scan"))
         found = look(str(photos), ScanStep(), known_of(last), suppressions(str(gallery)))
-        found.write(place, str(photos))
-        rows = found.todo.to_pylist()
+        found.write(place)
+        rows = found.todo.table().to_pylist()
         if rows:
             made = [Photo(r["image_id"], r["subject_id"], contents[r["image_id"]]) for r in rows]
-            run = made_run(tmp_path / f"n{number}/enroll", made)
+            run = made_run(tmp_path / f"runs/n{number}/enroll", made)
             _consolidated(run, gallery)
-        write_again(place, Folder.at(str(tmp_path / f"n{number}/enroll")) if rows else None)
+        write_again(place, Folder.at(str(tmp_path / f"runs/n{number}/enroll")) if rows else None)
         return found.facts()
 
     for photo in (*ANNA, *BOB):
@@ -114,7 +114,7 @@ def test_ten_nights_in_which_the_deleted_come_back_every_night(tmp_path: Path) -
         Gallery.open(str(gallery)),
         ["anna"],
         suppress=lifecycle.Suppressing(
-            photos=photos_of([Folder.at(str(tmp_path / "n0/enroll"))], ["anna"]).by_subject
+            photos=photos_of([Folder.at(str(tmp_path / "runs/n0/enroll"))], ["anna"]).by_subject
         ),
     )
     for number in range(1, 10):
@@ -157,12 +157,12 @@ def test_a_copy_that_was_suppressed_is_looked_at_once_and_again_when_it_is_allow
 
     def night(*, enrolls: bool = True) -> list[str]:
         """Ids that it has to do. Its enroll job rejects what it is given as `rows` say."""
-        place, before = Folder.at(str(tmp_path / f"n{len(places)}/scan")), places[-1] if places else None
+        place, before = Folder.at(str(tmp_path / f"runs/n{len(places)}/scan")), places[-1] if places else None
         places.append(place)
         found = look(str(photos), ScanStep(), known_of(before, lists.read()), lists.read())
-        found.write(place, str(photos))
-        names: list[str] = found.todo["image_id"].to_pylist()
-        out = Folder.at(str(tmp_path / f"n{len(places)}/enroll"))
+        found.write(place)
+        names: list[str] = found.todo.table()["image_id"].to_pylist()
+        out = Folder.at(str(tmp_path / f"runs/n{len(places)}/enroll"))
         reasons = [rows.get(name) and "suppressed" for name in names]
         digests = [
             hashlib.sha256(str(what).encode()).hexdigest() if (what := rows.get(name)) != "by id" else None
@@ -202,7 +202,7 @@ def test_photos_are_suppressed_by_the_ids_that_the_gallery_has_of_them(tmp_path:
         }
     )
     gallery.suppressions.suppress([Names(images=frozenset({"ann/1.jpg"}))])
-    assert (looked(config, None).suppressed, looked(config, None).new) == (0, 1)
+    assert (looked(config, None).counts.suppressed, looked(config, None).counts.new) == (0, 1)
     gallery.suppressions.suppress([Names(images=frozenset({"site/ann/1.jpg"}))])
     with pytest.raises(ManifestError, match="no photos"):
         looked(config, None)
@@ -218,11 +218,10 @@ def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
 
     barred = Suppressions([_entry("11" * 32, Names(frozenset({"anna"})), "", "")])
     found = look(str(config.photos), config.scan, known, barred)
-    assert (found.suppressed, found.new, found.vanished.num_rows) == (1, 0, 0)
-    assert found.listing["image_id"].to_pylist() == ["bob/1.jpg"]
+    assert (found.counts.suppressed, found.counts.new, found.gone.rows) == (1, 0, 0)
+    assert found.listing.table()["image_id"].to_pylist() == ["bob/1.jpg"]
     (tmp_path / "photos/anna/1.jpg").unlink()
-    assert look(str(config.photos), config.scan, known, barred).vanished.num_rows == 0
-    assert isinstance(found.listing, pa.Table)
+    assert look(str(config.photos), config.scan, known, barred).gone.rows == 0
 
 
 def test_tonights_photos_and_probes_are_enrolled_without_whom_the_list_names(
@@ -296,5 +295,5 @@ def test_a_night_with_a_source_compares_the_ids_that_the_gallery_has(tmp_path: P
     for source, left in (("", ["2.jpg"]), ("north", ["1.jpg"])):
         known = look(photos, ScanStep(), None).listing
         found = look(photos, ScanStep(), known, barred, source=source)
-        assert (found.listing["image_id"].to_pylist(), found.suppressed) == (left, 1)
-        assert found.vanished.num_rows == 0
+        assert (found.listing.table()["image_id"].to_pylist(), found.counts.suppressed) == (left, 1)
+        assert found.gone.rows == 0

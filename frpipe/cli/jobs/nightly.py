@@ -36,7 +36,7 @@ def _nightly(options: argparse.Namespace) -> int:
     if options.dry_run:
         from frpipe.jobs.nightly.plan import night_plan  # heavy; --help should not wait
 
-        plan = night_plan(config, night)
+        plan = night_plan(config, night, _say)
         print(json.dumps(plan.as_dict(), indent=1, ensure_ascii=False) if options.json else plan.text())
         return 0
     from frpipe.jobs.nightly.job import Night

@@ -7,8 +7,8 @@ before ids were brought to NFC may be of another form: rows are looked for by th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.text import canonical_text
+from frpipe.core.text_column import canonical_column
 from frpipe.io.manifest.columns import ID, SUBJECT
 
 
@@ -31,29 +32,34 @@ def image_digest(key: str, image_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErasedIds:
-    """Digests of the ids of persons and photos, under one key. The rows that bear one of them are erased."""
+    """Digests of the ids of persons and photos, under one key. The rows that bear one of them are erased.
+
+    told: ids by their digests, of those that were given as texts: to compare a text costs a hundredth of a
+    digest. It decides nothing, and is stored nowhere.
+    """
 
     key: str
     subjects: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
+    told: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, key: str, subjects: Iterable[str], images: Iterable[str]) -> ErasedIds:
         """Digest the ids of some persons and photos."""
-        return cls(
-            key,
-            frozenset(subject_digest(key, each) for each in subjects),
-            frozenset(image_digest(key, each) for each in images),
-        )
+        people = {subject_digest(key, each): canonical_text(each) for each in subjects}
+        photos = {image_digest(key, each): canonical_text(each) for each in images}
+        return cls(key, frozenset(people), frozenset(photos), {**people, **photos})
 
     def __or__(self, other: ErasedIds) -> ErasedIds:
-        return ErasedIds(self.key, self.subjects | other.subjects, self.images | other.images)
+        told = {**self.told, **other.told}
+        return ErasedIds(self.key, self.subjects | other.subjects, self.images | other.images, told)
 
     def __and__(self, other: ErasedIds) -> ErasedIds:
-        return ErasedIds(self.key, self.subjects & other.subjects, self.images & other.images)
+        told = {**self.told, **other.told}
+        return ErasedIds(self.key, self.subjects & other.subjects, self.images & other.images, told)
 
     def __sub__(self, other: ErasedIds) -> ErasedIds:
-        return ErasedIds(self.key, self.subjects - other.subjects, self.images - other.images)
+        return ErasedIds(self.key, self.subjects - other.subjects, self.images - other.images, self.told)
 
     def __len__(self) -> int:
         return len(self.subjects) + len(self.images)
@@ -62,7 +68,7 @@ class ErasedIds:
         """(rows,) bool: which rows are of these people. table: with `image_id` and `subject_id`, or one."""
         hit = np.zeros(table.num_rows, bool)
         for name, wanted, digest in self._columns(table):
-            hit |= _holds(table[name], wanted, digest)
+            hit |= self._holds(table[name], wanted, digest)
         return hit
 
     def among(self, table: pa.Table) -> ErasedIds:
@@ -71,7 +77,7 @@ class ErasedIds:
             name: set().union(*(_digests(value, digest) & wanted for value in _distinct(table[name])))
             for name, wanted, digest in self._columns(table)
         }
-        return ErasedIds(self.key, frozenset(found.get(SUBJECT, ())), frozenset(found.get(ID, ())))
+        return ErasedIds(self.key, frozenset(found.get(SUBJECT, ())), frozenset(found.get(ID, ())), self.told)
 
     def _columns(self, table: pa.Table) -> Iterable[tuple[str, frozenset[str], Callable[[str], str]]]:
         kinds = ((SUBJECT, self.subjects, b"subject"), (ID, self.images, b"image"))
@@ -80,11 +86,20 @@ class ErasedIds:
             if wanted and name in table.column_names:
                 yield name, wanted, digest
 
+    def _holds(
+        self, column: pa.ChunkedArray, wanted: frozenset[str], digest: Callable[[str], str]
+    ) -> np.ndarray:
+        texts = [self.told[each] for each in wanted if each in self.told]
+        hit: np.ndarray = _is_in(canonical_column(column), texts)
+        untold = wanted - self.told.keys()
+        if untold:
+            hit = hit | _is_in(column, [v for v in _distinct(column) if _digests(v, digest) & untold])
+        return hit
 
-def _holds(column: pa.ChunkedArray, wanted: frozenset[str], digest: Callable[[str], str]) -> np.ndarray:
-    values = [value for value in _distinct(column) if _digests(value, digest) & wanted]
-    hit: np.ndarray = pc.is_in(column, value_set=pa.array(values, column.type)).to_numpy()
-    return hit
+
+def _is_in(column: pa.ChunkedArray, values: Sequence[str]) -> np.ndarray:
+    found: np.ndarray = pc.is_in(column, value_set=pa.array(values, column.type)).to_numpy()
+    return found
 
 
 def _distinct(column: pa.ChunkedArray) -> Iterable[str]:

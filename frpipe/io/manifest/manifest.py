@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import pyarrow as pa
@@ -23,13 +23,20 @@ class Manifest(RowList):
     nobody: frozenset[str]
 
     @classmethod
-    def open(cls, uri: str, reserved: frozenset[str] = frozenset(), nobody: Iterable[str] = ()) -> Manifest:
+    def open(
+        cls,
+        uri: str,
+        reserved: frozenset[str] = frozenset(),
+        nobody: Iterable[str] = (),
+        only: Container[str] | None = None,
+    ) -> Manifest:
         """Find the files and read their columns.
 
         uri: a file, a folder of files of one format, or a pattern.  reserved: names that the output uses
-        itself.  Raises ManifestError; StorageError where it cannot be read.
+        itself.  only: names of the files that are read; None: all.
+        Raises ManifestError; StorageError where it cannot be read.
         """
-        found = RowList.opened(uri, "manifest", frozenset(KNOWN), frozenset({ID, SUBJECT}))
+        found = RowList.opened(uri, "manifest", frozenset(KNOWN), frozenset({ID, SUBJECT}), only)
         columns = Columns.of(found.schema, reserved, may_embed=found.format == "parquet")
         found.require(*(name for name in KNOWN if name in found.schema.names and name != SUBJECT))
         own = {field.name: getattr(found, field.name) for field in fields(found)}

@@ -95,11 +95,12 @@ class PhotoListing:
         with explained(self._folder.uri):
             yield from filter(self._matching, self._walked())
 
-    def entries(self) -> list[Entry]:
-        """The photos with size and version, sorted by path."""
+    def entries(self) -> Iterator[Entry]:
+        """The photos with size and version, mostly sorted by path; nothing is held but links."""
         if not self._folder.is_local:
-            return [entry for entry in self._folder.list(hidden=True) if self._takes(entry.name)]
-        return sorted(entry for name in self.names() if (entry := self._entry(name)) is not None)
+            yield from (e for e in self._folder.walk_entries(hidden=True) if self._takes(e.name))
+            return
+        yield from (entry for name in self.names() if (entry := self._entry(name)) is not None)
 
     def _walked(self) -> Iterator[str]:
         root = uris.split(self._folder.uri)[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,14 +78,23 @@ class RowList:
     remarks: tuple[str, ...]
 
     @classmethod
-    def opened(cls, uri: str, noun: str, known: frozenset[str], ids: frozenset[str]) -> RowList:
+    def opened(
+        cls,
+        uri: str,
+        noun: str,
+        known: frozenset[str],
+        ids: frozenset[str],
+        only: Container[str] | None = None,
+    ) -> RowList:
         """Find the files and read their columns.
 
         Names lose blanks around them. A column that a file lacks is null there.  noun: what the list is
-        called in messages.  ids: columns that are read as text, whatever they are.
+        called in messages.  ids: columns that are read as text, whatever they are.  only: names of the
+        files that are read; None: all.
         Raises ManifestError; StorageError where it cannot be read.
         """
         folder, files = list_files.find(uri, noun)
+        files = tuple(file for file in files if only is None or file.name in only)
         written = [_schema(folder, file, known) for file in files]
         named = [_named(schema, file) for schema, file in zip(written, files, strict=True)]
         merged = _merged(named, files, ids)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
+from frpipe.core.pulse import Pulse
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.manifest.manifest import Manifest
@@ -121,7 +122,8 @@ def plan_of(
 ) -> ManifestPlan:
     """Check the whole manifest and write its parts to `out`, or find that this was done.
 
-    say: told what is doubtful in the manifest. The size of parts is settled by the first run on an output.
+    say: told how far it is, and what is doubtful in the manifest. The size of parts is settled by the first
+    run on an output.
     Raises ManifestError (nothing usable is left behind), ConfigError (roots, part_rows), StorageError, and
     OutputError where the output holds the plan of another manifest.
     """
@@ -136,7 +138,7 @@ def plan_of(
             )
         return existing
     survey = Survey(draft.manifest.nobody)
-    rows, parts = _write_parts(admitted(draft.manifest, roots, survey=survey), out.child(PLAN), part_rows)
+    rows, parts = _write_parts(_told(draft, roots, survey, say), out.child(PLAN), part_rows)
     for remark in (*draft.manifest.remarks, *survey.remarks()):
         say(remark)
     index = {
@@ -233,6 +235,17 @@ def _existing(out: Folder) -> ManifestPlan | None:
         return load_plan(out)
     except FileNotFoundError:
         return None
+
+
+def _told(
+    draft: Draft, roots: tuple[str, ...], survey: Survey, say: Callable[[str], None]
+) -> Iterator[pa.Table]:
+    """The rows of the manifest, with a line now and then on how far the check of them is."""
+    pulse, rows, about = Pulse(say), 0, draft.rows_estimate
+    for table in admitted(draft.manifest, roots, survey=survey):
+        yield table
+        rows += table.num_rows
+        pulse.beat(rows, f"{{}} of {about:,} rows of the manifest checked")
 
 
 def _write_parts(tables: Iterable[pa.Table], folder: Folder, size: int) -> tuple[int, int]:

@@ -150,6 +150,11 @@ class Folder:
         with explained(self.uri):
             yield from self._store.names("", hidden)
 
+    def walk_entries(self, *, hidden: bool = False) -> Iterator[Entry]:
+        """As `walk`, with sizes and versions."""
+        with explained(self.uri):
+            yield from (Entry(*each) for each in self._store.entries("", hidden))
+
     def everything(self) -> Iterator[tuple[str, bool]]:
         """Every name below, hidden ones too, and whether it can be read as a file of this folder.
 

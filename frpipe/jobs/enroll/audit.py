@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from frpipe.core.errors import FileDamaged, InvariantError
+from frpipe.core.pulse import Pulse
 from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
@@ -28,6 +29,7 @@ from frpipe.jobs.contract import UnitWork
 from frpipe.runtime.executor import Executor
 from frpipe.stages.quarantine.attempts import forget_attempts
 
+Say = Callable[[str], None]
 _THREADS = 8
 _AT_ONCE = 64
 
@@ -44,18 +46,21 @@ class Audit:
     damaged: list[int] = field(default_factory=list)
 
 
-def audit(out: Folder, plan: ManifestPlan) -> Audit:
+def audit(out: Folder, plan: ManifestPlan, say: Say = lambda _: None) -> Audit:
     """Read and hash every file of every part. Memory: the images of a few dozen parts at a time.
+
+    say: told how far it is.
 
     Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
     OutputError where it cannot be told whether a file is whole. Deletes nothing.
     """
-    result = Audit()
+    result, pulse = Audit(), Pulse(say)
     with ThreadPoolExecutor(_THREADS, "audit") as threads:
         for start in range(0, plan.parts, _AT_ONCE):
             parts = range(start, min(start + _AT_ONCE, plan.parts))
             for part, checked in zip(parts, threads.map(_checker(out), parts), strict=True):
                 _add(result, part, checked, plan.rows_of(part))
+            pulse.beat(result.tally.rows, f"{{}} of {plan.rows:,} photos read back")
     if not result.damaged and result.tally.rows != plan.rows:
         raise _unbalanced("the run")
     return result
@@ -65,6 +70,11 @@ class PartWork(UnitWork[Audit]):
     """The parts of an enroll output."""
 
     unit = "parts"
+
+    @property
+    def told(self) -> Say:
+        """Who is told how far the reading back is."""
+        return lambda _: None
 
     @property
     @abstractmethod
@@ -81,7 +91,7 @@ class PartWork(UnitWork[Audit]):
         return self.do(out, [part for part in range(self.cut.parts) if part not in done], executor)
 
     def read_back(self, out: Folder) -> tuple[Audit, int]:
-        found = audit(out, self.cut)
+        found = audit(out, self.cut, self.told)
         if found.damaged:
             run.refuse_sealed(out)
             forget_attempts(out, found.damaged)

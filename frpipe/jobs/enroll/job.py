@@ -100,6 +100,10 @@ class EnrollPlan(PartWork, Plan[Audit]):
         }
 
     @property
+    def told(self) -> Say:
+        return self.job.say
+
+    @property
     def small(self) -> bool:
         return is_small(self.spec, self.draft.rows_estimate)
 

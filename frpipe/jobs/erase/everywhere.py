@@ -37,19 +37,22 @@ from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.erase.columns import rows_of
 from frpipe.jobs.erase.job import CopyPolicy
+from frpipe.jobs.erase.known import KnownErasure
 from frpipe.jobs.erase.night import NightErasure, Struck
 from frpipe.jobs.erase.photos import KnownPhotos, photos_of
 from frpipe.jobs.erase.proof import ErasureError, Proof, Searched
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import NIGHTS, Past, nights
+from frpipe.jobs.nightly.known_photos import STORE
 from frpipe.jobs.nightly.lease import LEASES, Lease, lease
-from frpipe.jobs.nightly.tables import read_table
+from frpipe.jobs.nightly.tables import table_blocks
 from frpipe.jobs.nightly.work import ENROLL, PROBES, SCAN
 
 _HOLDER = "an erasure"
 _OF_NIGHTS = re.compile(
     rf"{NIGHTS}/[0-9-]+|{LEASES}/[0-9]+\.json|{marks.FOLDER}/[a-z]+\.json|"
-    r"[0-9-]+/(?:night\.json|(?:.+/)?(?:run|files|report|erasing|erased|plan)\.json|"
+    rf"{STORE}/[0-9a-z-]+/part-\d{{6,}}\.parquet|"
+    r"[0-9-]+/(?:night\.json|(?:.+/)?(?:run|files|report|erasing|erased|plan|known)\.json|"
     r"(?:.+/)?report\.(?:md|html)|(?:.+/)?_SUCCESS|(?:[a-z-]+/)*[a-z_]+(?:-\d{6,})?\.parquet|"
     r"(?:[a-z-]+/)+_plan/part-\d{6,}\.parquet)"
 )
@@ -138,6 +141,7 @@ class EraseEverywhere:
         held.check()
         marks.write_pending(self.runs, pending)
         suppressed, templates = self._out_of_gallery(pending, known, held)
+        KnownErasure(self.runs.child(STORE), pending.ids, held.check).run()
         struck = []
         for night in nights(self.runs):
             struck.append(self._of_night(night, pending, held.check).run())
@@ -204,15 +208,20 @@ class EraseEverywhere:
     def _listed(self, subjects: frozenset[str], images: frozenset[str]) -> Iterator[tuple[str, str | None]]:
         """Photos of these people that the nights' lists name, also those that were never enrolled."""
         people, ids = (pa.array(sorted(each), pa.string()) for each in (subjects, images))
+        for table in self._lists():
+            theirs = pc.is_in(table["subject_id"], value_set=people)
+            mine = table.filter(pc.or_(theirs, pc.is_in(table["image_id"], value_set=ids)))
+            yield from zip(*(column.to_pylist() for column in mine.columns), strict=True)
+
+    def _lists(self) -> Iterator[pa.Table]:
+        """Ids and people of all photos that nights list: what they know together, once."""
+        columns = ["image_id", "subject_id"]
+        yield from KnownErasure(self.runs.child(STORE), ErasedIds("")).tables(columns)
         for night in nights(self.runs):
             for sub in (SCAN, PROBES):
                 for name in (photos.LISTING, photos.VANISHED):
-                    if not night.folder.exists(f"{sub}/{name}"):
-                        continue
-                    table = read_table(night.folder, f"{sub}/{name}", ["image_id", "subject_id"])
-                    theirs = pc.is_in(table["subject_id"], value_set=people)
-                    mine = table.filter(pc.or_(theirs, pc.is_in(table["image_id"], value_set=ids)))
-                    yield from zip(*(column.to_pylist() for column in mine.columns), strict=True)
+                    if night.folder.exists(f"{sub}/{name}"):
+                        yield from table_blocks(night.folder, f"{sub}/{name}", columns)
 
     @staticmethod
     def _rows_of(

@@ -32,7 +32,7 @@ from frpipe.jobs.nightly.summary import rejected_by_reason
 from frpipe.jobs.nightly.tables import read_table, write_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
 
-_LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
+_LISTS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN, photos.WAITING)
 _ENROLLED = (
     "rows",
     "ok",
@@ -231,7 +231,7 @@ class NightErasure:
         steps = record["steps"]
         scanned, probes = steps.get("scan", {}), (record.get("pins") or {}).get("probes")
         for sub, facts in ((SCAN, scanned), (PROBES, probes)):
-            if facts and "listed" in facts and self.folder.exists(f"{sub}/{photos.LISTING}"):
+            if facts and "listed" in facts and photos.has_listing(self.folder.child(sub)):
                 facts.update(self._scanned(sub, facts))
         if "not_done" not in steps.get("enroll", {"not_done": ""}):
             facts, report = steps["enroll"], self._report(ENROLL)
@@ -259,12 +259,15 @@ class NightErasure:
 
     def _scanned(self, sub: str, facts: Facts) -> Facts:
         """Counts of a scan, as if the erased people had not been there."""
-        listed, todo, vanished = (
-            self._rows(f"{sub}/{name}") for name in (photos.LISTING, photos.MANIFEST, photos.VANISHED)
-        )
-        changed, place = min(facts["changed"], todo), self.folder.child(sub)
+        place = self.folder.child(sub)
+        todo, vanished = (self._rows(f"{sub}/{name}") for name in (photos.MANIFEST, photos.VANISHED))
+        changed = min(facts["changed"], todo)
+        if photos.listing_of(place).seen:
+            # A table tells what was read of it, and no more: what was known is not counted.
+            return {"new": todo - changed, "changed": changed}
+        listed, strays = photos.counted_listing(place)
         return {
-            **({"strays": len(photos.strays(place))} if "strays" in facts else {}),
+            **({"strays": strays} if "strays" in facts else {}),
             "listed": listed,
             "new": todo - changed,
             "changed": changed,

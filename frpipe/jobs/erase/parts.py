@@ -85,9 +85,9 @@ def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check
 
 def clear_scratch(out: Folder) -> None:
     """Remove working files of a run, and what killed writers left."""
+    out.sweep(0)
     for sub in _SCRATCH:
         out.clear(sub)
-    out.sweep(0)
 
 
 def as_written(data: bytes) -> pa.Table:

@@ -41,6 +41,7 @@ _SHOWN = 5
 _BY_KIND = frozenset({"image_id", "subject_id", "face_id"})
 # What may stand beside an id and make it a part of another.
 _WORD = rb"[\w\x80-\xff-]"
+_WORDS = re.compile(_WORD + rb"+")
 
 
 class ErasureError(OutputError):
@@ -129,7 +130,7 @@ class Proof:
         if name.endswith(".parquet"):
             yield from self._columns(name)
         elif own and name.endswith(".json"):
-            if not set(self._long).isdisjoint(_leaves(read_whole(self.out, name, json.loads))):
+            if not self._long_set.isdisjoint(_leaves(read_whole(self.out, name, json.loads))):
                 yield "an id"
         elif any(map(self._stands_in, _texts_of(name, data))):
             yield "an id"
@@ -153,8 +154,32 @@ class Proof:
 
     def _stands_in(self, data: bytes) -> bool:
         """Whether one of the long ids is there as a word."""
-        there = [re.escape(each) for each in (text.encode() for text in self._long) if each in data]
+        likely = self._wordless.union(*(self._by_word.get(word, ()) for word in self._words_in(data)))
+        there = [re.escape(each) for each in likely if each in data]
         return any(re.search(rb"(?<!%b)%b(?!%b)" % (_WORD, each, _WORD), data) for each in there)
+
+    def _words_in(self, data: bytes) -> set[bytes]:
+        return {*_WORDS.findall(data)} if self._by_word else set()
+
+    @cached_property
+    def _by_word(self) -> dict[bytes, list[bytes]]:
+        """Long ids by the longest of their words: where an id stands alone, so does each word of it.
+
+        So the time for a file does not depend on how many ids are looked for.
+        """
+        found: dict[bytes, list[bytes]] = {}
+        for text in (each.encode() for each in self._long):
+            if words := _WORDS.findall(text):
+                found.setdefault(max(words, key=len), []).append(text)
+        return found
+
+    @cached_property
+    def _wordless(self) -> set[bytes]:
+        return {text.encode() for text in self._long if not _WORDS.search(text.encode())}
+
+    @cached_property
+    def _long_set(self) -> frozenset[str]:
+        return frozenset(self._long)
 
     @cached_property
     def _long(self) -> list[str]:

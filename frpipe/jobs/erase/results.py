@@ -164,11 +164,8 @@ def _without_candidates(ids: ErasedIds, table: pa.Table) -> tuple[pa.Table, int]
     """
     candidates = table["candidates"].combine_chunks()
     people = candidates.flatten().field("subject_id") if len(table) else pa.array([], pa.string())
-    gone = {
-        who
-        for who in people.unique().to_pylist()
-        if ids.mask(pa.table({SUBJECT: pa.array([who], pa.string())})).any()
-    }
+    there = pa.chunked_array([people.unique()], pa.string())
+    gone = {*there.filter(pa.array(ids.mask(pa.table({SUBJECT: there})))).to_pylist()}
     if not gone:
         return table, 0
     names = [name for name in _FOUND if name in table.column_names]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.held import FACES_HELD
 from frpipe.gallery.schema import vectors_of
-from frpipe.io.erasure.erased_ids import ErasedIds, image_digest
+from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.erasure.needles import Haystack, Needle
 from frpipe.io.output.features import Features
 from frpipe.io.output.plan import ManifestPlan, read_part
@@ -99,8 +99,7 @@ def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
                 alike = [needle in same_vectors for needle in Needle.of(vectors_of(kept))]
                 ids |= set(kept.filter(pa.array(alike))["image_id"].to_pylist())
                 shared |= same_vectors
-        digests = frozenset(image_digest(erased.key, each) for each in ids)
-        return Copies(ErasedIds(erased.key, images=digests), len(ids), shared)
+        return Copies(ErasedIds.of(erased.key, (), ids), len(ids), shared)
 
     total = Copies(ErasedIds(erased.key))
     for copies in in_order(look, features.parts()) if found.faces else ():

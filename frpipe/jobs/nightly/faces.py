@@ -22,7 +22,8 @@ from frpipe.jobs.nightly.doubts import write_doubts
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.kept_out import held_facts, write_gated
-from frpipe.jobs.nightly.work import ENROLL, SCAN, Work, nothing_done
+from frpipe.jobs.nightly.photo_table import taken
+from frpipe.jobs.nightly.work import ENROLL, SCAN, Say, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.recorded_version import RecordedVersion
 from frpipe.jobs.rejects import too_many_rejected
@@ -34,24 +35,27 @@ _REPORTED_LOOKS = ("faces_refused", "photos_turned", "least_face_px")
 
 def scan(work: Work) -> Facts:
     """List the photos, and write the manifest of tonight's. Raises ManifestError as `looked`."""
-    found = looked(work.config, work.last)
-    found.write(work.folder.child(SCAN), str(work.config.photos))
+    found = looked(work.config, work.last, work.say)
+    found.write(work.folder.child(SCAN))
     facts = found.facts()
     work.say(scan_words(facts))
     say_left_out(work, found)
-    _warn(work, found)
+    _warn(work, found, facts)
     return facts
 
 
-def looked(config: NightConfig, last: Past | None) -> photos.PhotoScan:
+def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) -> photos.PhotoScan:
     """Compare the photos with those of last night. Raises ManifestError where there never were any."""
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
-    known, source = photos.known_of(last.folder.child(SCAN) if last else None, barred), source_of(config)
-    found = photos.look(str(config.photos), config.scan, known, barred, source=source, roots=roots)
-    if known is None and not found.listing.num_rows:
+    before = last.folder.child(SCAN) if last else None
+    known, source = photos.known_of(before, barred), source_of(config)
+    if config.photo_table is not None:
+        return taken(config, before, known, barred, say, source=source)
+    found = photos.look(config.photo_place, config.scan, known, barred, source=source, roots=roots, say=say)
+    if known is None and not found.counts.listed:
         seen = "; ".join(found.left_out.lines("scan.system"))
         raise ManifestError(
-            f"no photos in {config.photos}{seen and f' ({seen})'}",
+            f"no photos in {config.photo_place}{seen and f' ({seen})'}",
             "check the settings photos, scan.glob and scan.exclude",
         )
     return found
@@ -82,21 +86,38 @@ def say_left_out(work: Work, found: photos.PhotoScan) -> None:
         work.say(line)
 
 
-def _warn(work: Work, found: photos.PhotoScan) -> None:
-    if work.config.on("consolidate") and found.todo.num_rows and not found.people:
+def _warn(work: Work, found: photos.PhotoScan, facts: Facts) -> None:
+    if work.config.photo_table is not None:
+        _warn_of_table(work, found, facts)
+        return
+    if work.config.on("consolidate") and found.todo.rows and not found.names_people:
         work.say(
             "warning: no folder is taken for a person's: no face of tonight will reach the gallery. Leave "
             'photos out that do not lie one folder down, with scan.glob: "*/*", or see scan.subject_from'
         )
-    if strays := found.facts()["strays"]:
+    if strays := facts["strays"]:
         work.say(
             f"warning: {counted(strays, 'photos')} in no person's folder, kept out of the gallery. The page "
             'names them; move them, or leave them out with scan.glob: "*/*"'
         )
-    if found.no_longer_taken:
+    if found.counts.no_longer_taken:
         work.say(
-            f"warning: {counted(found.no_longer_taken, 'photos')} known before: left out now, by scan.glob, "
-            "scan.exclude or as systems make them: they do not count as vanished, and stay in the gallery"
+            f"warning: {counted(found.counts.no_longer_taken, 'photos')} known before: left out now, by "
+            "scan.glob, scan.exclude or as systems make them: they do not count as vanished, and stay in the "
+            "gallery"
+        )
+
+
+def _warn_of_table(work: Work, found: photos.PhotoScan, facts: Facts) -> None:
+    if work.config.on("consolidate") and found.todo.rows and not found.names_people:
+        work.say(
+            "warning: no row of tonight says whose photo it is: no face will reach the gallery. Give the "
+            "manifest a column subject_id"
+        )
+    if undated := facts["undated"]:
+        work.say(
+            f"warning: {counted(undated, 'rows')} without a value of photos.arrived: they are never taken. "
+            "One night with photos.new: unseen takes them"
         )
 
 
@@ -108,7 +129,8 @@ def enroll(work: Work) -> Facts:
         photos.write_again(place, None, before)
         return nothing_done("no new photos")
     source = source_of(work.config)
-    report = enrolled(work, place, work.folder.child(ENROLL), str(work.config.photos), source)
+    uri = None if work.config.photo_table else work.config.photo_place
+    report = enrolled(work, place, work.folder.child(ENROLL), uri, source)
     bad = too_many_rejected(report, work.config.settings.run)
     if bad is not None:
         raise bad
@@ -117,15 +139,16 @@ def enroll(work: Work) -> Facts:
     return {**_reported(report), **held, "tried_again_tomorrow": again}
 
 
-def enrolled(work: Work, place: Folder, out: Folder, uri: str, source: str = "") -> Report:
+def enrolled(work: Work, place: Folder, out: Folder, uri: str | None, source: str = "") -> Report:
     """Enroll the photos that a scan has listed in `place` into `out`; returns the report.
 
-    uri: the folder of these photos. Without `storage.roots` it is the root, so that a photo which became a
-    link out of it after the look is not read.  source: what the gallery has before their ids.
+    uri: the folder of these photos; None: a table names them. Without `storage.roots` it is the root, so that
+    a photo which became a link out of it after the look is not read.  source: what the gallery has before
+    their ids.
     """
     manifest = f"{place.uri}/{photos.MANIFEST}"
     settings = work.config.settings
-    if not settings.storage.roots:
+    if uri is not None and not settings.storage.roots:
         storage = settings.storage.model_copy(update={"roots": (Folder.at(uri).uri,)})
         settings = settings.model_copy(update={"storage": storage})
     obeyed = Obeyed.of([suppressions(work.config.gallery)], source)

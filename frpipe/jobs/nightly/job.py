@@ -21,6 +21,7 @@ from frpipe.jobs.nightly.faces import changed, consolidate, enroll, gallery_vers
 from frpipe.jobs.nightly.gates import GateResult, broken, gate_error, judged
 from frpipe.jobs.nightly.history import Past, enter, last_before, nights
 from frpipe.jobs.nightly.journal import Facts, NightJournal
+from frpipe.jobs.nightly.known_photos import STORE, unused
 from frpipe.jobs.nightly.lease import Lease, lease
 from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.report import rejudged, write_report
@@ -130,6 +131,11 @@ class Night:
             held.check()
             if remove(runs, night, self.say):
                 self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
+        store = runs.child(STORE)
+        left = unused(store, [night.folder.child(sub) for night in nights(runs) for sub in (SCAN, PROBES)])
+        for name in left:
+            held.check()
+            store.clear(name)
 
 
 def _last(journal: NightJournal, past: list[Past]) -> Past | None:

@@ -1,19 +1,23 @@
 """Find the photos that tonight has to do.
 
-SUB/listing.parquet   every photo below the folder: image_id, bytes, version, subject_id
+SUB/known.json        every photo below the folder: image_id, bytes, version, subject_id (see `known_photos`)
 SUB/manifest.parquet  those of tonight: new, changed, or to be tried again
 SUB/vanished.parquet  those known before that are there no more
 SUB/again.parquet     those of the listing that do not count as known tomorrow: they could not be tried; with
                       a content_sha256, those that were suppressed by it: not known once it is allowed
+SUB/waiting.parquet   rows of the manifest of those, where photos come from a table (see `photo_table`)
+SUB/listing.parquet   instead of known.json, where an older frpipe has written the night
 
-A photo is known by its path, size and version (ETag, or time of change). Memory: some 0.7 KB a photo. Ids are
-paths in Unicode NFC; the manifest leads to files by their paths as they are.
+A photo is known by its path, size and version (ETag, or time of change). Memory: that of some blocks of
+photos, and of the photos that have vanished. Ids are paths in Unicode NFC; the manifest leads to files by
+their paths as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,56 +27,91 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
+from frpipe.core.pulse import Pulse
 from frpipe.core.reasons import PASSING, Reason
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
+from frpipe.io.manifest.id_order import BLOCK_ROWS, IdSort, RowSpool, in_order_of, side_by_side
 from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
 from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, may_be_listed
 from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
-from frpipe.jobs.nightly.tables import read_table, write_table
-
-LISTING, MANIFEST, VANISHED, AGAIN = (
-    f"{name}.parquet" for name in ("listing", "manifest", "vanished", "again")
+from frpipe.jobs.nightly.known_photos import (
+    GONE,
+    KNOWN,
+    LEVEL,
+    SCHEMA,
+    TRIED,
+    KnownPhotos,
+    Level,
+    merged,
+    read_known,
+    write_known,
 )
-_SCHEMA = pa.schema(
-    [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
+from frpipe.jobs.nightly.tables import read_table, table_blocks, write_blocks, write_table
+
+LISTING, MANIFEST, VANISHED, AGAIN, WAITING = (
+    f"{name}.parquet" for name in ("listing", "manifest", "vanished", "again", "waiting")
 )
 _AGAIN = pa.schema([(ID, pa.string()), (CONTENT, pa.string())])
+_PATH = "path"
+_FOUND = pa.schema([*SCHEMA.remove(SCHEMA.get_field_index(SUBJECT)), (_PATH, pa.string())])
+_TODO = pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string())])
 _NOBODY = Suppressions(())
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class PhotoCounts:
+    """Counts of a scan. new + changed: photos of tonight; one to be tried again counts as new.
+
+    unreadable: photos whose names no manifest can hold, or differ from another's only in Unicode form.
+    suppressed: photos that are there, and in no list, as the gallery's suppression list names them or their
+    people.  no_longer_taken: photos known before that the rules leave out now, and that have not vanished.
+    nobodys: photos that are nobody's.
+    """
+
+    listed: int = 0
+    new: int = 0
+    changed: int = 0
+    vanished: int = 0
+    unreadable: int = 0
+    suppressed: int = 0
+    no_longer_taken: int = 0
+    nobodys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoScan:
-    """Result of listing the photos. listing: all.  todo, vanished: rows of it, and of what was known.
+    """Result of listing the photos; its rows lie on the disk of temporary files.
 
-    new + changed = rows of todo; a photo to be tried again counts as new.  unreadable: photos whose names no
-    manifest can hold, or differ from another's only in Unicode form.  links: what became of links below the
-    folder.  paths: as they are, of todo.  suppressed: photos that are there, and in none of the tables, as
-    the gallery's suppression list names them or their people.  left_out: what the rules leave out.
-    no_longer_taken: photos known before that the rules leave out now, and that are not in vanished.
+    before: the levels of last night's listing.  fresh: what differs from it: rows of `LEVEL`.  todo: rows of
+    tonight's manifest.  gone: rows of photos that have vanished.  links: what became of links below the
+    folder.  left_out: what the rules leave out.  seen: how far a table of photos was read.
     """
 
-    listing: pa.Table
-    todo: pa.Table
-    vanished: pa.Table
-    new: int
-    changed: int
-    unreadable: int
-    paths: pa.Array
+    counts: PhotoCounts
+    before: tuple[Level, ...]
+    fresh: RowSpool
+    todo: RowSpool
+    gone: RowSpool
     links: FolderLinks = field(default_factory=FolderLinks)
-    suppressed: int = 0
     left_out: LeftOut = field(default_factory=LeftOut)
-    no_longer_taken: int = 0
+    seen: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def people(self) -> set[str]:
-        """Ids of the people who have photos."""
-        return _people(self.listing)
+    def listing(self) -> KnownPhotos:
+        """All photos that are there."""
+        return KnownPhotos((*self.before, self.fresh), seen=self.seen)
+
+    @property
+    def names_people(self) -> bool:
+        """Whether any photo is a person's."""
+        return self.counts.nobodys < self.counts.listed
 
     def facts(self) -> dict[str, Any]:
         """Counts, for the report. people_without_photos: of those known before, who have none any more.
@@ -80,40 +119,43 @@ class PhotoScan:
         vanished_behind_links: of the vanished, those that lie behind links that lead out.  strays: photos of
         nobody, where folders are people.
         """
+        counts = self.counts
+        people = _without_photos(self.gone.tables(), self.listing)
+        behind = sum(self.links.behind(table[ID].to_pylist()) for table in self.gone.tables())
         return {
-            "listed": self.listing.num_rows,
-            "known_before": self.listing.num_rows - self.new + self.vanished.num_rows + self.no_longer_taken,
-            "new": self.new,
-            "changed": self.changed,
-            "vanished": self.vanished.num_rows,
-            "unreadable_names": self.unreadable,
+            "listed": counts.listed,
+            "known_before": counts.listed - counts.new + counts.vanished + counts.no_longer_taken,
+            "new": counts.new,
+            "changed": counts.changed,
+            "vanished": counts.vanished,
+            "unreadable_names": counts.unreadable,
             "left_out": self.left_out.facts(),
-            "no_longer_taken": self.no_longer_taken,
-            "strays": _strays(self.listing).num_rows,
-            "suppressed": self.suppressed,
-            "people_without_photos": len(_without_photos(self.vanished, self.listing)),
-            "vanished_behind_links": self.links.behind(self.vanished[ID].to_pylist()),
+            "no_longer_taken": counts.no_longer_taken,
+            "strays": counts.nobodys if self.names_people else 0,
+            "suppressed": counts.suppressed,
+            "people_without_photos": len(people),
+            "vanished_behind_links": behind,
             **self.links.facts(),
         }
 
-    def write(self, folder: Folder, uri: str) -> None:
-        """Write the tables. uri: of the folder of photos."""
-        write_table(folder, LISTING, self.listing)
-        write_table(folder, VANISHED, self.vanished)
-        columns = {ID: self.todo[ID], URI: _places(self.paths, uri)}
-        if self.listing[SUBJECT].null_count < self.listing.num_rows:
-            columns[SUBJECT] = self.todo[SUBJECT]
-        write_table(folder, MANIFEST, pa.table(columns))
+    def write(self, folder: Folder) -> None:
+        """Write the tables to the folder RUNS/DATE/SUB of a night, and what is known beside the nights."""
+        write_blocks(folder, VANISHED, SCHEMA, self.gone.tables())
+        named = [name for name in self.todo.schema.names if name != SUBJECT or self.names_people]
+        schema = pa.schema([self.todo.schema.field(name) for name in named])
+        write_blocks(folder, MANIFEST, schema, (table.select(named) for table in self.todo.tables()))
+        write_known(folder, self.before, self.fresh, self.seen)
 
 
 def look(
     uri: str,
     how: ScanStep,
-    known: pa.Table | None,
+    known: KnownPhotos | None,
     barred: Suppressions = _NOBODY,
     *,
     source: str = "",
     roots: tuple[str, ...] = (),
+    say: Say = lambda _: None,
 ) -> PhotoScan:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
@@ -125,48 +167,150 @@ def look(
     """
     rules = PhotoRules(how.glob, how.exclude, system=how.system)
     photos = PhotoListing(Folder.at(uri), rules, roots)
-    entries, unreadable = _named(photos.entries(), is_local=uris.is_local(uri))
-    there = _table(entries, how, known)
-    stays = pa.array(~_mask(there, barred, source))
-    listing = there.filter(stays)
-    paths = pa.array([entry.name for entry in entries], pa.string()).filter(stays)
-    before = _SCHEMA.empty_table() if known is None else _without(_canonical(known), barred, source)
-    at = pc.index_in(listing[ID], value_set=before[ID].combine_chunks())
-    same = [
-        pc.equal(listing[name], before[name].take(at).combine_chunks() if len(before) else pa.nulls(len(at)))
-        for name in ("bytes", "version")
-    ]
-    before_named = pc.is_valid(before[SUBJECT].take(at)) if len(before) else pa.nulls(len(at), pa.bool_())
-    named_since = pc.and_not(pc.is_valid(listing[SUBJECT]), before_named)
-    is_known = pc.fill_null(pc.and_not(pc.and_(*same), named_since), False)
-    todo = listing.filter(pc.invert(is_known))
-    new = pc.sum(pc.is_null(at)).as_py() or 0
-    gone = before.filter(pc.invert(pc.is_in(before[ID], value_set=listing[ID].combine_chunks())))
-    vanished = gone.filter(pa.array([rules.takes(name) for name in gone[ID].to_pylist()], pa.bool_()))
-    return PhotoScan(
-        listing,
-        todo,
-        vanished,
-        new,
-        todo.num_rows - new,
-        unreadable,
-        paths.filter(pc.invert(is_known)),
-        photos.links,
-        len(there) - len(listing),
-        photos.left_out,
-        len(gone) - len(vanished),
+    pulse = Pulse(say)
+    with IdSort(_FOUND, then=(_PATH,)) as there:
+        astray = unreadable = 0
+        for entries in _blocks(photos.entries()):
+            taken = [entry for entry in entries if may_be_listed(entry.name, uris.is_local(uri))]
+            unreadable += len(entries) - len(taken)
+            astray += sum(not _is_one_down(entry.name) for entry in taken)
+            there.add(_table(taken))
+            pulse.beat(there.rows, "{} photos listed")
+        found = PhotoScan(
+            PhotoCounts(unreadable=unreadable),
+            known.levels if known else (),
+            RowSpool(LEVEL),
+            RowSpool(_TODO),
+            RowSpool(SCHEMA),
+            photos.links,
+            photos.left_out,
+        )
+        whose = _people_rule(astray, there.rows, how, known)
+        comparison = _Comparison(found, rules, whose, barred, source, Folder.at(uri).uri.rstrip("/"))
+        sources = [there.tables(), known.tables() if known else ()]
+        for listed, before in side_by_side(sources):
+            comparison.add(listed, before)
+            pulse.beat(found.counts.listed, f"{{}} of {there.rows:,} photos compared with last night's")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Compares the photos that are there with those of last night, range of ids after range."""
+
+    found: PhotoScan
+    rules: PhotoRules
+    whose: Callable[[str], bool]
+    barred: Suppressions
+    source: str
+    base: str
+
+    def add(self, listed: pa.Table, before: pa.Table) -> None:
+        """Take all photos of a range of ids. listed: rows of _FOUND.  before: as `KnownPhotos.tables`."""
+        counts = self.found.counts
+        there = self._named(_each_once(listed)) if listed.num_rows else _NAMED.empty_table()
+        counts.unreadable += listed.num_rows - there.num_rows
+        if not before.num_rows:
+            before = _BEFORE.empty_table()
+        stays = there.filter(pa.array(~suppressed_rows(there, self.barred, self.source)))
+        counts.suppressed += there.num_rows - stays.num_rows
+        counts.listed += stays.num_rows
+        counts.nobodys += stays[SUBJECT].null_count
+        known = pc.and_(before[TRIED], pa.array(~suppressed_rows(before, self.barred, self.source)))
+        change = compared(stays, before, known)
+        todo = stays.filter(change.todo)
+        counts.new += change.new
+        counts.changed += todo.num_rows - change.new
+        paths = pc.coalesce(todo[_PATH], todo[ID])
+        places = pc.binary_join_element_wise(pa.scalar(self.base), paths, "/")
+        self.found.todo.add(pa.table([todo[ID], places, todo[SUBJECT]], schema=_TODO))
+        is_gone = pc.invert(pc.is_in(before[ID], value_set=stays[ID].combine_chunks()))
+        self._count_gone(before.filter(pc.and_(known, is_gone)))
+        self.found.fresh.add(level_rows(stays.filter(change.differs), before.filter(is_gone)))
+
+    def _count_gone(self, gone: pa.Table) -> None:
+        """Count known photos that are there no more; those that the rules leave out have not vanished."""
+        vanished = gone.filter(
+            pa.array([self.rules.takes(name) for name in gone[ID].to_pylist()], pa.bool_())
+        )
+        self.found.counts.vanished += vanished.num_rows
+        self.found.counts.no_longer_taken += gone.num_rows - vanished.num_rows
+        self.found.gone.add(vanished)
+
+    def _named(self, table: pa.Table) -> pa.Table:
+        paths = pc.coalesce(table[_PATH], table[ID]).to_pylist()
+        people = [_person(path) if self.whose(path) else None for path in paths]
+        return table.append_column(SUBJECT, pa.array(people, pa.string()))
+
+
+_NAMED = _FOUND.append(SCHEMA.field(SUBJECT))
+_BEFORE = SCHEMA.append(pa.field(TRIED, pa.bool_()))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has become of photos since last night, by row. todo: new or changed.  differs: from the row of
+    last night's listing, in anything.  new: how many of todo are new."""
+
+    todo: pa.ChunkedArray
+    differs: pa.ChunkedArray
+    new: int
+
+
+def compared(now: pa.Table, before: pa.Table, known: pa.Array) -> Change:
+    """Compare photos with those of last night. before: all that were listed.  known: which of these count.
+
+    A photo of nobody whose folder names somebody by now has changed.
+    """
+    at = pc.index_in(now[ID], value_set=before[ID].combine_chunks())
+    was_known = pc.fill_null(_taken(known, at), False)
+    then = {name: _taken(before[name], at) for name in ("bytes", "version", SUBJECT)}
+    same = pc.and_(*(pc.fill_null(pc.equal(now[name], then[name]), False) for name in ("bytes", "version")))
+    named, named_then = pc.is_valid(now[SUBJECT]), pc.is_valid(then[SUBJECT])
+    is_known = pc.and_(was_known, pc.and_not(same, pc.and_not(named, named_then)))
+    same_person = pc.or_(
+        pc.fill_null(pc.equal(now[SUBJECT], then[SUBJECT]), False), pc.invert(pc.or_(named, named_then))
     )
+    identical = pc.and_(pc.is_valid(at), pc.and_(same, same_person))
+    new = len(now) - (pc.sum(was_known).as_py() or 0)
+    return Change(pc.invert(is_known), pc.invert(identical), new)
+
+
+def _taken(values: Any, at: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values at some places, null where a place is."""
+    return values.take(at) if len(values) else pa.chunked_array([pa.nulls(len(at), values.type)])
+
+
+def level_rows(there: pa.Table, gone: pa.Table) -> pa.Table:
+    """Rows of a level: those that are there, and those that are gone, in order of ids."""
+    tables = []
+    for table, is_gone in ((there, False), (gone, True)):
+        marks = pa.nulls(table.num_rows, pa.bool_()).fill_null(is_gone)
+        tables.append(table.select(SCHEMA.names).append_column(LEVEL.field(GONE), marks))
+    return in_order_of(pa.concat_tables(tables), (ID,))
 
 
 def people_without_photos(folder: Folder) -> list[str]:
     """People who were known before and have no photo any more; sorted."""
-    return _without_photos(read_table(folder, VANISHED), read_table(folder, LISTING))
+    return sorted(_without_photos(table_blocks(folder, VANISHED), listing_of(folder)))
 
 
-def strays(folder: Folder) -> list[str]:
-    """Photos of nobody, where folders are people; sorted."""
-    names: list[str] = _strays(read_table(folder, LISTING))[ID].to_pylist()
-    return sorted(names)
+def strays(folder: Folder, most: int | None = None) -> list[str]:
+    """Photos of nobody, where folders are people; sorted, at most so many."""
+    listing = listing_of(folder)
+    if not _names_people(listing):
+        return []
+    nobodys = (table.filter(pc.is_null(table[SUBJECT])) for table in merged(listing.levels))
+    return list(islice((name for table in nobodys for name in table[ID].to_pylist()), most))
+
+
+def counted_listing(folder: Folder) -> tuple[int, int]:
+    """How many photos a night has listed, and how many of them are strays."""
+    listed = nobodys = 0
+    for table in merged(listing_of(folder).levels):
+        listed += table.num_rows
+        nobodys += table[SUBJECT].null_count
+    return listed, nobodys if nobodys < listed else 0
 
 
 def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
@@ -174,26 +318,35 @@ def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
     if not folder.exists(VANISHED):
         return None
     names = read_table(folder, VANISHED, [ID])[ID]
-    return pa.table({ID: names, URI: _places(names, str(config.photos))})
+    return pa.table({ID: names, URI: _places(names, config.photo_place)})
 
 
-def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> pa.Table | None:
+def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> KnownPhotos | None:
     """Photos that a night has left as known; None where it has left none. Raises OutputError: damaged.
 
     barred: files that stay known as suppressed; those of them that were allowed since are not known.
     """
     if folder is None or not folder.exists(AGAIN):
         return None
-    listing, again = _canonical(read_table(folder, LISTING)), _again(folder)
-    again = again.filter(pa.array(~barred.mask(again.select([CONTENT]))))
-    return listing.filter(pc.invert(pc.is_in(listing[ID], value_set=again[ID].combine_chunks())))
+    return replace(listing_of(folder), again=_Again(folder, barred))
+
+
+def listing_of(folder: Folder) -> KnownPhotos:
+    """All photos that a night has listed."""
+    return read_known(folder) if folder.exists(KNOWN) else KnownPhotos((_OldListing(folder),))
+
+
+def has_listing(folder: Folder) -> bool:
+    """Whether a night has listed photos."""
+    return folder.exists(KNOWN) or folder.exists(LISTING)
 
 
 def carry_known(before: Folder | None, folder: Folder) -> None:
     """Copy what was known of photos to tonight, when nothing is scanned."""
     if before is not None and before.exists(AGAIN):
-        for name in (LISTING, AGAIN):
-            folder.write(name, before.read(name))
+        for name in (LISTING, WAITING, KNOWN, AGAIN):
+            if before.exists(name):
+                folder.write(name, before.read(name))
 
 
 def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None = None) -> int:
@@ -204,19 +357,120 @@ def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None =
     enrolled: the finished enroll output of the manifest; None: it was not enrolled, so it is not known.
     before: what the last night has left, of which photos that were suppressed by content stay so.
     """
-    if enrolled is None:
-        todo = read_table(folder, MANIFEST, [ID])
-        again = pa.table([todo[ID], pa.nulls(len(todo), pa.string())], schema=_AGAIN)
-    else:
-        again = _ended_early(enrolled)
+    again, tried_again = RowSpool(_AGAIN), 0
+    for table in _untried(folder) if enrolled is None else _ended_early(enrolled):
+        tried_again += table[CONTENT].null_count
+        again.add(table)
     held = _still_suppressed(before, folder)
-    write_table(folder, AGAIN, pa.concat_tables([again, held]))
-    return int(again[CONTENT].null_count)
+    if listing_of(folder).seen:
+        _write_waiting(folder, again, before, held)
+    # Its existence says that the night has left photos as known: it comes last.
+    write_blocks(folder, AGAIN, _AGAIN, (*again.tables(), held))
+    return tried_again
 
 
 def tried_again(folder: Folder) -> int:
     """Number of photos that a night has listed to be tried again tomorrow."""
-    return int(_again(folder)[CONTENT].null_count) if folder.exists(AGAIN) else 0
+    if not folder.exists(AGAIN):
+        return 0
+    return sum(table[CONTENT].null_count for table in again_rows(folder))
+
+
+def suppressed_rows(table: pa.Table, barred: Suppressions, source: str) -> np.ndarray:
+    """(rows,) bool: photos that the list names, or whose people it names."""
+    if not barred:
+        return np.zeros(table.num_rows, bool)
+    return barred.mask(pa.table({ID: sourced(table[ID], source), SUBJECT: table[SUBJECT]}))
+
+
+def again_rows(folder: Folder) -> Iterator[pa.Table]:
+    """What a night has written of photos that do not count as known, in blocks."""
+    for table in table_blocks(folder, AGAIN):
+        rows = _canonical(table)
+        if CONTENT not in rows.column_names:  # of a night from before contents were looked at
+            rows = rows.append_column(_AGAIN.field(CONTENT), pa.nulls(len(rows), pa.string()))
+        yield rows.select(_AGAIN.names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Ids, sorted, of photos that do not count as known. barred: contents of those that do after all."""
+
+    folder: Folder
+    barred: Suppressions
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        with IdSort(_AGAIN) as ordered:
+            for table in again_rows(self.folder):
+                ordered.add(table.filter(pa.array(~self.barred.mask(table.select([CONTENT])))))
+            yield from ordered.tables()
+
+
+@dataclass(frozen=True, slots=True)
+class _OldListing:
+    """The listing of a night of an older frpipe, as a level."""
+
+    folder: Folder
+
+    @property
+    def rows(self) -> int:
+        return 0
+
+    def tables(self) -> Iterator[pa.Table]:
+        with IdSort(SCHEMA) as ordered:
+            for table in table_blocks(self.folder, LISTING):
+                ordered.add(_canonical(table))
+            for table in ordered.tables():
+                marks = pa.nulls(table.num_rows, pa.bool_()).fill_null(False)
+                yield table.append_column(LEVEL.field(GONE), marks)
+
+
+def _untried(folder: Folder) -> Iterator[pa.Table]:
+    for table in table_blocks(folder, MANIFEST, [ID]):
+        yield pa.table([table[ID], pa.nulls(len(table), pa.string())], schema=_AGAIN)
+
+
+def _ended_early(enrolled: Folder) -> Iterator[pa.Table]:
+    """Photos that could not be tried, and suppressed ones, with their content where it was hashed."""
+    passing = pa.array([reason.value for reason in PASSING])
+    for images in Features(enrolled).all_images([ID, "reason", CONTENT]):
+        suppressed = pc.equal(images["reason"], Reason.SUPPRESSED.value)
+        early = pc.or_(pc.is_in(images["reason"], value_set=passing), pc.fill_null(suppressed, False))
+        content = pc.if_else(pc.fill_null(suppressed, False), images[CONTENT], None)
+        yield pa.table([images[ID], content], schema=_AGAIN).filter(early)
+
+
+def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
+    """Photos that last night knew as suppressed by content, and that are there unchanged."""
+    if before is None or not before.exists(AGAIN):
+        return _AGAIN.empty_table()
+    held = pa.concat_tables(
+        [_AGAIN.empty_table(), *(rows.filter(pc.is_valid(rows[CONTENT])) for rows in again_rows(before))]
+    )
+    ids = in_order_of(held, (ID,))[ID].combine_chunks()
+    if not len(ids):
+        return held
+    there = pc.is_in(held[ID], value_set=listing_of(folder).find(ids)[ID].combine_chunks())
+    for todo in table_blocks(folder, MANIFEST, [ID]):
+        there = pc.and_not(there, pc.is_in(held[ID], value_set=todo[ID].combine_chunks()))
+    return held.filter(there)
+
+
+def _write_waiting(folder: Folder, again: RowSpool, before: Folder | None, held: pa.Table) -> None:
+    """Write the rows of the manifest that tomorrow needs: a table gives each row once."""
+    waiting: list[pa.Table] = []
+    with IdSort(_AGAIN) as ordered:
+        for table in again.tables():
+            ordered.add(table)
+        for row, wanted in side_by_side([table_blocks(folder, MANIFEST), ordered.tables()]):
+            waiting.append(row.filter(pc.is_in(row[ID], value_set=wanted[ID].combine_chunks())))
+    if before is not None and before.exists(WAITING) and held.num_rows:
+        rows = read_table(before, WAITING)
+        waiting.append(rows.filter(pc.is_in(rows[ID], value_set=held[ID].combine_chunks())))
+    kept = [table for table in waiting if table.num_rows]
+    write_table(
+        folder, WAITING, pa.concat_tables(kept, promote_options="default") if kept else _TODO.empty_table()
+    )
 
 
 def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
@@ -224,70 +478,41 @@ def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(pa.scalar(Folder.at(uri).uri.rstrip("/")), names, "/")
 
 
-def _again(folder: Folder) -> pa.Table:
-    table = _canonical(read_table(folder, AGAIN))
-    if CONTENT not in table.column_names:  # of a night from before contents were looked at
-        table = table.append_column(_AGAIN.field(CONTENT), pa.nulls(len(table), pa.string()))
-    return table.select(_AGAIN.names)
+def _blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while block := list(islice(entries, BLOCK_ROWS)):
+        yield block
 
 
-def _ended_early(enrolled: Folder) -> pa.Table:
-    """Photos that could not be tried, and suppressed ones, with their content where it was hashed."""
-    passing = pa.array([reason.value for reason in PASSING])
-    tables = [_AGAIN.empty_table()]
-    for images in Features(enrolled).all_images([ID, "reason", CONTENT]):
-        suppressed = pc.equal(images["reason"], Reason.SUPPRESSED.value)
-        early = pc.or_(pc.is_in(images["reason"], value_set=passing), pc.fill_null(suppressed, False))
-        content = pc.if_else(pc.fill_null(suppressed, False), images[CONTENT], None)
-        tables.append(pa.table([images[ID], content], schema=_AGAIN).filter(early))
-    return pa.concat_tables(tables)
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    """Photos by their ids; path: as it is, where that is not the id."""
+    paths = [entry.name for entry in entries]
+    ids = [canonical_text(path) for path in paths]
+    differing = [path if path != name else None for path, name in zip(paths, ids, strict=True)]
+    columns = [ids, [entry.bytes for entry in entries], [entry.version for entry in entries], differing]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, _FOUND, strict=True)], schema=_FOUND)
 
 
-def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
-    """Photos that last night knew as suppressed by content, and that are there unchanged."""
-    if before is None or not before.exists(AGAIN):
-        return _AGAIN.empty_table()
-    again, listing, todo = _again(before), *(read_table(folder, name, [ID]) for name in (LISTING, MANIFEST))
-    there = pc.is_in(again[ID], value_set=listing[ID].combine_chunks())
-    anew = pc.is_in(again[ID], value_set=todo[ID].combine_chunks())
-    return again.filter(pc.and_(pc.is_valid(again[CONTENT]), pc.and_(there, pc.invert(anew))))
+def _each_once(table: pa.Table) -> pa.Table:
+    """One photo of each id: that whose path is in NFC, or else the first. table: by id, then by path."""
+    ids = table[ID].combine_chunks()
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return table
+    stays: dict[str, int] = {}
+    for row, (name, path) in enumerate(zip(ids.to_pylist(), table[_PATH].to_pylist(), strict=True)):
+        if name not in stays or path is None:
+            stays[name] = row
+    return table.take(pa.array(sorted(stays.values()), pa.int64()))
 
 
-def _named(entries: list[Entry], *, is_local: bool) -> tuple[list[Entry], int]:
-    """Photos whose names a manifest takes, and how many were left out.
-
-    Of two that look the same the one whose path is in NFC stays.
-    """
-    stays: dict[str, Entry] = {}
-    for entry in entries:
-        name = canonical_text(entry.name)
-        if may_be_listed(entry.name, is_local) and (name not in stays or name == entry.name):
-            stays[name] = entry
-    return list(stays.values()), len(entries) - len(stays)
-
-
-def _table(entries: list[Entry], how: ScanStep, known: pa.Table | None) -> pa.Table:
-    is_persons = _people_rule(entries, how, known)
-    subjects = [_person(e.name) if is_persons(e.name) else None for e in entries]
-    columns = [
-        [canonical_text(entry.name) for entry in entries],
-        [entry.bytes for entry in entries],
-        [entry.version for entry in entries],
-        subjects,
-    ]
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
-
-
-def _people_rule(entries: list[Entry], how: ScanStep, known: pa.Table | None) -> Callable[[str], bool]:
-    """Whether the folder of a photo is a person, by the photo's path."""
+def _people_rule(astray: int, listed: int, how: ScanStep, known: KnownPhotos | None) -> Callable[[str], bool]:
+    """Whether the folder of a photo is a person, by the photo's path. astray: photos not one folder down."""
     if how.subject_from != "auto":
         return lambda _: how.subject_from == "folder"
-    astray = sum(not _is_one_down(entry.name) for entry in entries)
     if not astray:
         return lambda _: True
-    if known is None or not _people(known):
+    if known is None or not _names_people(known):
         return lambda _: False
-    if astray == len(entries):
+    if astray == listed:
         raise ManifestError(
             f"of {counted(astray, 'photos')} none lies one folder down, so that folders are not taken "
             "for people any more, as they were before",
@@ -313,23 +538,16 @@ def _canonical(table: pa.Table) -> pa.Table:
     return table
 
 
-def _without_photos(vanished: pa.Table, listing: pa.Table) -> list[str]:
-    return sorted(_people(vanished) - _people(listing))
+def _without_photos(gone: Iterable[pa.Table], listing: KnownPhotos) -> set[str]:
+    """People of vanished photos who have none any more."""
+    people = {name for table in gone for name in table[SUBJECT].unique().to_pylist() if name is not None}
+    for table in merged(listing.levels) if people else ():
+        people -= {*table[SUBJECT].unique().to_pylist()}
+        if not people:
+            break
+    return people
 
 
-def _without(table: pa.Table, barred: Suppressions, source: str) -> pa.Table:
-    return table.filter(pa.array(~_mask(table, barred, source))) if barred else table
-
-
-def _mask(table: pa.Table, barred: Suppressions, source: str) -> np.ndarray:
-    """(rows,) bool: photos that the list names, or whose people it names."""
-    return barred.mask(pa.table({ID: sourced(table[ID], source), SUBJECT: table[SUBJECT]}))
-
-
-def _people(table: pa.Table) -> set[str]:
-    return {name for name in table[SUBJECT].unique().to_pylist() if name is not None}
-
-
-def _strays(listing: pa.Table) -> pa.Table:
-    nobodys = listing.filter(pc.is_null(listing[SUBJECT]))
-    return nobodys if len(nobodys) < len(listing) else nobodys.slice(0, 0)
+def _names_people(known: KnownPhotos) -> bool:
+    """Whether any of the photos that count as known is a person's."""
+    return any(pc.any(pc.and_(t[TRIED], pc.is_valid(t[SUBJECT]))).as_py() for t in known.tables())

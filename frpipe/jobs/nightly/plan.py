@@ -22,13 +22,15 @@ from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.retention import expired
 from frpipe.jobs.nightly.searches import newest_dedup
 from frpipe.jobs.nightly.summary import since_last_night
-from frpipe.jobs.nightly.work import nothing_done
+from frpipe.jobs.nightly.work import Say, nothing_done
 
 _OWN = "tonight's photos"
 
 
-def night_plan(config: NightConfig, date: str) -> DryRun:
+def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> DryRun:
     """Describe what each step would do. The photos are listed, models and galleries are checked.
+
+    say: told how far the list of photos is.
 
     Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
     scan raise.
@@ -41,7 +43,7 @@ def night_plan(config: NightConfig, date: str) -> DryRun:
         run.check_claim(folder, {"job": JOB, "date": date, **config.identity()})
     last = last_before(past, date)
     done = read_record(folder).get("steps", {})
-    words = _words(config, date, past, last)
+    words = _words(config, date, past, last, say)
     other = changed(config.gallery, last_gallery(last))
     steps = {name: "done already" if name in done else words[name] for name, _ in STEPS}
     gates = {name: value for name, value in config.gates.model_dump().items() if value is not None}
@@ -67,13 +69,13 @@ def night_plan(config: NightConfig, date: str) -> DryRun:
     return DryRun(lines, facts)
 
 
-def _words(config: NightConfig, date: str, past: list[Past], last: Past | None) -> dict[str, str]:
+def _words(config: NightConfig, date: str, past: list[Past], last: Past | None, say: Say) -> dict[str, str]:
     """For each step that is switched on, what it would do."""
     version = gallery_version(config.gallery)
     gallery = f"{config.gallery}, {'to be made' if version is None else version}"
     since = newest_dedup([night for night in past if night.date < date])
     words: dict[str, Callable[[], str]] = {
-        "scan": lambda: _scan_words(config, last),
+        "scan": lambda: _scan_words(config, last, say),
         "enroll": lambda: _enroll_words(config),
         "consolidate": lambda: f"into {gallery}, {_gallery_words(config)}",
         "dedup": lambda: (
@@ -94,8 +96,8 @@ def _identify_words(config: NightConfig) -> str:
     return f"{how.probes or _OWN} in {' and in '.join(uri for uri in searched if uri) or 'no gallery'}"
 
 
-def _scan_words(config: NightConfig, last: Past | None) -> str:
-    return f"{config.photos}, {scan_words(looked(config, last).facts())}"
+def _scan_words(config: NightConfig, last: Past | None, say: Say) -> str:
+    return f"{config.photo_place}, {scan_words(looked(config, last, say).facts())}"
 
 
 def _gallery_words(config: NightConfig) -> str:

@@ -28,7 +28,7 @@ def check(config: NightConfig) -> None:
     places = {
         "runs": config.runs,
         "gallery": config.gallery,
-        "photos": config.photos,
+        "photos": config.photo_place if config.photos is not None else None,
         "identify.probes": config.identify.probes,
         "identify.watch_list.uri": watched,
     }
@@ -67,7 +67,7 @@ def _check_kind(config: NightConfig, there: bool) -> None:
 def _refuse_apart(config: NightConfig) -> None:
     """Refuse local photos with nights in a store: a manifest in a store may not name local photos."""
     read = {
-        "photos": config.photos if config.scan.enabled else None,
+        "photos": config.photo_place if config.scan.enabled else None,
         "identify.probes": config.identify.probes if config.identify.enabled else None,
     }
     for setting, uri in read.items():

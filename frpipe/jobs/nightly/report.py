@@ -25,7 +25,7 @@ from frpipe.jobs.nightly.work import PROBES, SCAN
 from frpipe.jobs.unmet_limits import words
 
 PAGE = "report.html"
-_PHOTOS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN)
+_PHOTOS = (photos.LISTING, photos.MANIFEST, photos.VANISHED, photos.AGAIN, photos.WAITING)
 _TABLES = (
     *(f"{sub}/{name}" for sub in (SCAN, PROBES) for name in _PHOTOS),
     SAMPLES,

@@ -136,9 +136,10 @@ def _probes(work: Work) -> Folder | None:
     if work.journal.record["pins"].get("probes") is None:
         roots = work.config.settings.storage.roots
         barred = suppressions(work.config.gallery)
-        found = photos.look(uri, ScanStep(), photos.known_of(before, barred), barred, roots=roots)
+        known = photos.known_of(before, barred)
+        found = photos.look(uri, ScanStep(), known, barred, roots=roots, say=work.say)
         say_left_out(work, found)
-        found.write(place, uri)
+        found.write(place)
         work.journal.pin("probes", found.facts())
     todo = work.journal.record["pins"]["probes"]
     if not todo["new"] + todo["changed"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from frpipe.core.night_config import STEPS, NightConfig
@@ -13,7 +14,7 @@ from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.kept_out import kept_out
 from frpipe.jobs.nightly.photos import VANISHED, strays
-from frpipe.jobs.nightly.tables import read_table
+from frpipe.jobs.nightly.tables import read_table, table_blocks
 from frpipe.jobs.nightly.work import SCAN
 
 # What a step counts, and its time: (rows, seconds, word). `took_s` is of the last launch, with all around it.
@@ -126,7 +127,8 @@ def _lists(folder: Folder, scan: Facts, most: int) -> dict[str, Any]:
     lists |= doubted(folder) | kept_out(folder)
     vanished = f"{SCAN}/{VANISHED}"
     if folder.exists(vanished):
-        lists["photo_vanished"] = read_table(folder, vanished, ["image_id"])["image_id"].to_pylist()
+        blocks = table_blocks(folder, vanished, ["image_id"])
+        lists["photo_vanished"] = list(islice((n for t in blocks for n in t["image_id"].to_pylist()), most))
     if scan.get("strays"):
-        lists["photo_stray"] = strays(folder.child(SCAN))
+        lists["photo_stray"] = strays(folder.child(SCAN), most)
     return {kind: names[:most] for kind, names in lists.items() if names and most}

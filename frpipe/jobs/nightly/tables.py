@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.core.errors import FileDamaged, FrpipeError, OutputError
+from frpipe.io.manifest.id_order import BLOCK_ROWS
 from frpipe.io.output.parts import PartFile, part_file, to_parquet
+from frpipe.io.storage.failure import storage_error
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_if_there, read_whole
 
@@ -15,6 +21,33 @@ from frpipe.io.storage.whole_file import as_table, read_if_there, read_whole
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     """Write a table, over an older one."""
     folder.write(name, to_parquet(table, {"frpipe.job": "night"}))
+
+
+def write_blocks(folder: Folder, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write a table that comes in blocks, over an older one; a block is held at a time."""
+    with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
+        path = Path(scratch) / "table"
+        with pq.ParquetWriter(
+            path, schema.with_metadata({"frpipe.job": "night"}), compression="zstd", write_page_checksum=True
+        ) as writer:
+            for table in tables:
+                writer.write_table(table.replace_schema_metadata({"frpipe.job": "night"}), BLOCK_ROWS)
+        folder.publish(name, path)
+
+
+def table_blocks(folder: Folder, name: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a table, in blocks. Raises as `read_table`."""
+    try:
+        with folder.open(name) as opened:
+            file = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
+            for batch in file.iter_batches(BLOCK_ROWS, columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+    except (FrpipeError, FileNotFoundError):
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # Read whole, it is told whether the file is damaged or the read has failed.
+        read_table(folder, name, columns)
+        raise storage_error(error, f"{folder.uri}: {name}") from error
 
 
 def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:

@@ -156,6 +156,10 @@ class ReplayPlan(PartWork, Plan[Audit]):
     again: Audit | None = field(default=None, init=False)
 
     @property
+    def told(self) -> Say:
+        return self.job.say
+
+    @property
     def identity(self) -> dict[str, Any]:
         return self.task.identity
 
@@ -289,6 +293,10 @@ class _Again(PartWork):
     @property
     def cut(self) -> ManifestPlan:
         return self.partition
+
+    @property
+    def told(self) -> Say:
+        return self.replay.job.say
 
     def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
         job, pools = self.replay.job, self.replay.pools

@@ -110,4 +110,6 @@ def forget_attempts(out: Folder, parts: Collection[int]) -> None:
 
 def clear_attempts(out: Folder) -> None:
     """Forget everything: the run is complete."""
+    # A mark that a killed worker left half written would keep its folder.
+    out.child(ATTEMPTS).sweep(0)
     out.clear(ATTEMPTS)

@@ -1,0 +1,264 @@
+"""The photos that nights know, on storage: sorted by id, in levels of which each night adds one at most.
+
+RUNS/_known/DATE-SUB/part-000000.parquet ...   a level: photos that are new or have changed since the levels
+                                               before it, and with `gone` those that are there no more
+RUNS/DATE/SUB/known.json                       the levels of a night, oldest first; written last
+
+A level does not change but by an erasure. A night writes what has changed, together with newer levels that
+are not much larger: so there are few, and a photo is written anew a few times only, however many nights come.
+Everything is read in order of ids, block by block: memory does not depend on the number of photos.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import FileDamaged, FrpipeError, OutputError
+from frpipe.io.manifest.columns import ID, SUBJECT
+from frpipe.io.manifest.id_order import BLOCK_ROWS, in_order_of, side_by_side
+from frpipe.io.output.parts import part_name
+from frpipe.io.output.plan import slices
+from frpipe.io.storage import uri as uris
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
+from frpipe.io.storage.whole_file import as_table, read_json, read_whole
+
+KNOWN, STORE = "known.json", "_known"
+GONE, TRIED = "gone", "tried"
+SCHEMA = pa.schema(
+    [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
+)
+LEVEL = SCHEMA.append(pa.field(GONE, pa.bool_()))
+FORMAT = 1
+PART_ROWS = 1 << 18
+# A level that is up to so many times as large as what comes is written anew together with it.
+_RATIO = 4
+_AHEAD = 2
+_LEVEL_NAME = re.compile(r"\d{4}-\d{2}-\d{2}-[a-z]+")
+
+
+class Level(Protocol):
+    """Rows of `LEVEL`, sorted by id, each id once."""
+
+    @property
+    def rows(self) -> int: ...
+    def tables(self) -> Iterator[pa.Table]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLevel:
+    """A level in the folder STORE. rows: as it was written, before any erasure."""
+
+    store: Folder
+    name: str
+    parts: int
+    rows: int
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows, in blocks. Raises OutputError where a part is damaged or gone."""
+        for table in in_order(self.part, range(self.parts), _AHEAD):
+            for start in range(0, table.num_rows, BLOCK_ROWS):
+                yield table.slice(start, BLOCK_ROWS)
+
+    def part(self, number: int) -> pa.Table:
+        """The rows of a part."""
+        try:
+            return read_whole(self.store, self.file(number), as_table).replace_schema_metadata(None)
+        except FileDamaged:
+            raise self._damaged(number) from None
+
+    def file(self, number: int) -> str:
+        """Name of a part below the store."""
+        return f"{self.name}/{part_name(number)}"
+
+    def find(self, ids: pa.Array) -> pa.Table:
+        """The rows of some ids; read are only row groups whose range of ids holds one. ids: sorted."""
+        found = list(in_order(lambda number: self._found(number, ids), range(self.parts)))
+        return pa.concat_tables([LEVEL.empty_table(), *found])
+
+    def _found(self, number: int, ids: pa.Array) -> pa.Table:
+        try:
+            with self.store.open(self.file(number)) as opened:
+                file = pq.ParquetFile(opened, page_checksum_verification=True)
+                groups = [at for at in range(file.num_row_groups) if _may_hold(file.metadata, at, ids)]
+                table = file.read_row_groups(groups, use_threads=False).replace_schema_metadata(None)
+        except FrpipeError:
+            raise
+        except (pa.ArrowException, OSError, ValueError):
+            # Read whole, it is told whether the file is damaged or the read has failed.
+            table = self.part(number)
+        return table.filter(pc.is_in(table[ID], value_set=ids))
+
+    def _damaged(self, number: int) -> OutputError:
+        return OutputError(
+            f"{self.file(number)} in {self.store.uri} is damaged or gone: which photos are known is lost",
+            "restore the file from a backup; or begin anew: put the nights away and give another folder as "
+            "`runs`, all photos come again and people in the gallery stay as they are",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPhotos:
+    """The photos that a night has listed. levels: oldest first.
+
+    again: ids, sorted, of those that do not count as known.  seen: how far a table of photos was read.
+    """
+
+    levels: tuple[Level, ...] = ()
+    again: Iterable[pa.Table] = ()
+    seen: Mapping[str, Any] = field(default_factory=dict)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The photos, sorted by id, in blocks of SCHEMA and TRIED: false does not count as known."""
+        for listed, again in side_by_side([merged(self.levels), self.again]):
+            if listed.num_rows:
+                failed = pc.is_in(listed[ID], value_set=again[ID].combine_chunks())
+                yield listed.append_column(TRIED, pc.invert(failed))
+
+    def find(self, ids: pa.Array) -> pa.Table:
+        """The photos of some ids, as `tables` has them. ids: sorted."""
+        found = [
+            level.find(ids) if isinstance(level, StoredLevel) else _all(level, ids) for level in self.levels
+        ]
+        listed = newest(found).select(SCHEMA.names) if found else SCHEMA.empty_table()
+        failed = pa.nulls(len(listed), pa.bool_()).fill_null(False)
+        for again in self.again:
+            failed = pc.or_(failed, pc.is_in(listed[ID], value_set=again[ID].combine_chunks()))
+        return listed.append_column(TRIED, pc.invert(failed))
+
+    def table(self) -> pa.Table:
+        """All photos that are listed, of the columns of SCHEMA, at once: for what is known to be small."""
+        return pa.concat_tables([SCHEMA.empty_table(), *merged(self.levels)])
+
+
+def merged(levels: Sequence[Level], *, gone: bool = False) -> Iterator[pa.Table]:
+    """The newest row of each id, in order. levels: oldest first.  gone: of photos that are gone, too."""
+    for found in side_by_side([level.tables() for level in levels]):
+        rows = newest(found, gone=gone)
+        if rows.num_rows:
+            yield rows if gone else rows.select(SCHEMA.names)
+
+
+def newest(found: Sequence[pa.Table], *, gone: bool = False) -> pa.Table:
+    """The newest row of each id, in order. found: of each level, oldest first, the rows of some ids."""
+    there = [table for table in reversed(found) if table.num_rows] or [LEVEL.empty_table()]
+    kept = there[:1]
+    for table in there[1:]:
+        newer = pa.chunked_array([chunk for each in kept for chunk in each[ID].chunks], pa.string())
+        kept.append(table.filter(pc.invert(pc.is_in(table[ID], value_set=newer.combine_chunks()))))
+    rows = in_order_of(pa.concat_tables(kept), (ID,)) if len(kept) > 1 else kept[0]
+    return rows if gone or not pc.any(rows[GONE]).as_py() else rows.filter(pc.invert(rows[GONE]))
+
+
+def store_of(folder: Folder) -> Folder:
+    """Where the levels of a night's folder RUNS/DATE/SUB lie."""
+    return Folder.at(uris.parent(uris.parent(folder.uri)[0])[0]).child(STORE)
+
+
+def read_known(folder: Folder) -> KnownPhotos:
+    """The photos that a night has listed, all of them tried.
+
+    Raises FileNotFoundError: none are recorded there; OutputError: the record is damaged.
+    """
+    try:
+        facts = read_json(folder, KNOWN)
+        if facts["format"] != FORMAT:
+            raise OutputError(f"{KNOWN} in {folder.uri} is of a newer frpipe", "use that, or a newer one")
+        levels = [StoredLevel(store_of(folder), **level) for level in facts["levels"]]
+        return KnownPhotos(tuple(levels), seen=dict(facts["seen"]))
+    except (FileDamaged, KeyError, TypeError, ValueError):
+        raise OutputError(f"{KNOWN} in {folder.uri} is damaged", "move that night's folder away") from None
+
+
+def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Mapping[str, Any]) -> None:
+    """Record the photos of a night: those of earlier levels, and what is fresh since.
+
+    A kill anywhere leaves no record, and files that another call writes over.
+    """
+    store, name = store_of(folder), "-".join(folder.uri.rsplit("/", 2)[1:])
+    kept, rows, joined = list(levels), fresh.rows, [fresh]
+    alien = any(not isinstance(level, StoredLevel) or level.store != store for level in kept)
+    while kept and (alien or kept[-1].rows <= _RATIO * rows):
+        joined.insert(0, kept.pop())
+        rows += joined[0].rows
+    if len(joined) > 1 or fresh.rows or not kept:
+        # Below the oldest level there is nothing that a photo could be gone from.
+        tables = _levelled(joined) if not kept else merged(joined, gone=True)
+        kept.append(_stored(store, name, tables))
+    told = [
+        {"name": each.name, "parts": each.parts, "rows": each.rows}
+        for each in kept
+        if isinstance(each, StoredLevel)
+    ]
+    facts = {"format": FORMAT, "levels": told, "seen": seen}
+    folder.write(KNOWN, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def rewrite_part(store: Folder, name: str, table: pa.Table) -> None:
+    """Write a part of a level anew."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.select(LEVEL.names),
+        sink,
+        row_group_size=BLOCK_ROWS,
+        compression="zstd",
+        use_dictionary=[SUBJECT],
+        column_encoding={ID: "DELTA_BYTE_ARRAY"},
+        write_page_checksum=True,
+    )
+    store.write(name, bytes(sink.getvalue()))
+
+
+def unused(store: Folder, nights: Iterable[Folder]) -> list[str]:
+    """Levels that none of the nights' folders names; none where one of these cannot be read."""
+    try:
+        found = [read_known(folder) for folder in nights if folder.exists(KNOWN)]
+    except OutputError:
+        return []
+    used = {level.name for known in found for level in known.levels if isinstance(level, StoredLevel)}
+    there = {entry.name.partition("/")[0] for entry in store.list()}
+    return sorted(name for name in there - used if _LEVEL_NAME.fullmatch(name))
+
+
+def _levelled(levels: Sequence[Level]) -> Iterator[pa.Table]:
+    for table in merged(levels):
+        yield table.append_column(LEVEL.field(GONE), pa.nulls(len(table), pa.bool_()).fill_null(False))
+
+
+def _stored(store: Folder, name: str, tables: Iterable[pa.Table]) -> StoredLevel:
+    parts = rows = 0
+    for table in slices(tables, PART_ROWS):
+        rewrite_part(store, f"{name}/{part_name(parts)}", table)
+        parts, rows = parts + 1, rows + table.num_rows
+    # Of an earlier launch of the same night, which was killed or found more.
+    left = {entry.name for entry in store.list(name)} - {f"{name}/{part_name(part)}" for part in range(parts)}
+    store.delete_all(sorted(left))
+    return StoredLevel(store, name, parts, rows)
+
+
+def _all(level: Level, ids: pa.Array) -> pa.Table:
+    found = (table.filter(pc.is_in(table[ID], value_set=ids)) for table in level.tables())
+    return pa.concat_tables([LEVEL.empty_table(), *found])
+
+
+def _may_hold(metadata: pq.FileMetaData, group: int, ids: pa.Array) -> bool:
+    """Whether the range of ids of a row group holds one of some sorted ids."""
+    statistics = metadata.row_group(group).column(0).statistics
+    if statistics is None or not statistics.has_min_max:
+        return True
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        if ids[middle].as_py() < statistics.min:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(ids) and bool(ids[low].as_py() <= statistics.max)

@@ -1,0 +1,388 @@
+"""Take the photos of a night from a manifest or a table, and only what has come since last night.
+
+How far the table was read stands in `known.json` of the night as `seen`:
+
+files     the digest of each file's name, with its version: `new: files` reads those that are not so yet
+arrived   the greatest value of the column `photos.arrived`: `new: arrived` reads what is greater
+
+A row of a photo that is known is left alone, but where it has arrived anew, or names somebody where nobody
+was named. A table does not say which photos are gone: none vanishes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import ManifestError
+from frpipe.core.night_config import NightConfig, PhotoTable
+from frpipe.core.pulse import Pulse
+from frpipe.gallery.suppression import Suppressions
+from frpipe.io.manifest.admission import admitted
+from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
+from frpipe.io.manifest.id_order import IdSort, RowSpool, in_order_of, side_by_side
+from frpipe.io.manifest.list_files import ListFile, find
+from frpipe.io.manifest.manifest import Manifest
+from frpipe.io.manifest.roots import BAD
+from frpipe.io.manifest.row_list import Batch
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.in_order import in_order
+from frpipe.jobs.enroll.job import run_spec
+from frpipe.jobs.nightly.known_photos import LEVEL, SCHEMA, TRIED, KnownPhotos
+from frpipe.jobs.nightly.photos import (
+    WAITING,
+    PhotoCounts,
+    PhotoScan,
+    Say,
+    compared,
+    level_rows,
+    suppressed_rows,
+)
+from frpipe.jobs.nightly.tables import read_table
+
+FILES, ARRIVED = "files", "arrived"
+# So many rows are looked up; more are compared with all that is known, in order.
+_FEW_ROWS = 50_000
+# Of a row, beside the columns of the table: one of these may be called `version`.
+_VERSION = "frpipe.version"
+
+
+@dataclass(frozen=True, slots=True)
+class TableScan(PhotoScan):
+    """As `PhotoScan`. read: how much of the table was read, for the report."""
+
+    read: dict[str, int] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, for the report; what a table does not tell is zero."""
+        told = super(TableScan, self).facts()
+        return {**told, "strays": 0, **self.read}
+
+
+def taken(
+    config: NightConfig,
+    before: Folder | None,
+    known: KnownPhotos | None,
+    barred: Suppressions,
+    say: Say,
+    *,
+    source: str,
+) -> TableScan:
+    """Read what has come since last night, and compare it with what is known.
+
+    before: folder of last night's scan.  Raises ManifestError as `Manifest.open` and `admitted` do; where the
+    photos lie in the rows themselves; where the column of arrival is lacking, or nothing ever was there.
+    """
+    how = config.photo_table
+    assert how is not None
+    table = _Table.opened(config, how, known.seen if known else {})
+    waiting = _waiting(before)
+    schema = _todo_schema(table.schema, waiting)
+    pulse = Pulse(say)
+    counts = PhotoCounts()
+    scan = TableScan(
+        counts,
+        known.levels if known else (),
+        RowSpool(LEVEL),
+        RowSpool(schema),
+        RowSpool(SCHEMA),
+        read=table.read,
+    )
+    with IdSort(schema.append(pa.field(_VERSION, pa.string()))) as fresh:
+        for rows in table.rows():
+            fresh.add(_fitted(rows, schema.append(pa.field(_VERSION, pa.string()))))
+            pulse.beat(fresh.rows, "{} rows of the table read")
+        if known is None and not fresh.rows:
+            raise ManifestError(f"no photos in {how.manifest}", "check the setting photos")
+        old = _known_of(known, fresh, waiting)
+        sources = [fresh.tables(), _fitted_all(waiting, schema), old]
+        for rows, waits, then in side_by_side(sources):
+            _compare(scan, (rows, waits, then), barred, source, by_arrival=table.compares)
+            pulse.beat(counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known")
+    scan.seen.update(table.seen())
+    table.read["rows"] = fresh.rows
+    return scan
+
+
+@dataclass(slots=True)
+class _Table:
+    """The part of a table that has not been read yet. files: those that are read, of all.
+
+    last: the greatest arrival that was read before.  read: counts, for the report.
+    """
+
+    how: PhotoTable
+    roots: tuple[str, ...]
+    files: tuple[ListFile, ...]
+    todo: frozenset[str]
+    manifest: Manifest | None
+    last: str | None
+    before: Mapping[str, Any]
+    read: dict[str, int] = field(default_factory=dict)
+    greatest: pa.Scalar | None = None
+
+    @classmethod
+    def opened(cls, config: NightConfig, how: PhotoTable, seen: Mapping[str, Any]) -> _Table:
+        folder, files = find(how.manifest, "manifest")
+        last = seen[ARRIVED] if how.new == "arrived" and seen.get(ARRIVED) is not None else None
+        due = in_order(lambda file: _is_due(folder, file, how, seen, last), files)
+        todo = [file for file, is_due in zip(files, due, strict=True) if is_due]
+        manifest = None
+        if todo:
+            reserved = run_spec(config.settings, "").reserved_names
+            names = frozenset(file.name for file in todo)
+            manifest = Manifest.open(how.manifest, reserved, config.settings.manifest.nobody, only=names)
+            if manifest.columns.embedded:
+                raise ManifestError(
+                    "the photos lie in the rows of the table, which a night does not list again",
+                    "enroll such a table with jobs/enroll.py, or write the photos to files",
+                )
+            if how.arrived is not None and how.arrived not in manifest.columns.extra.names:
+                raise ManifestError(
+                    f"the table has no column {how.arrived}, which photos.arrived names", "check the setting"
+                )
+        roots = config.settings.storage.roots
+        found = cls(how, roots, files, frozenset(f.name for f in todo), manifest, last, seen)
+        found.read |= {"files": len(files), "files_read": len(todo), "undated": 0}
+        return found
+
+    @property
+    def compares(self) -> bool:
+        """Whether a known photo that comes again has changed: it has arrived since the last look."""
+        return self.last is not None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of a row of tonight's manifest."""
+        extra = self.manifest.columns.extra if self.manifest else pa.schema([])
+        return pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string()), *extra])
+
+    def rows(self) -> Iterator[pa.Table]:
+        """The rows that count, normalised. Addresses are those that a worker reads."""
+        if self.manifest is None or not self.manifest.rows_estimate():
+            return
+        manifest = self.manifest if self.how.arrived is None else _Arrived.of(self.manifest, self._since)
+        try:
+            for rows in admitted(manifest, self.roots):
+                is_none = pc.starts_with(rows[LOCATION], BAD)
+                places = pc.if_else(is_none, rows[URI], rows[LOCATION])
+                versions = pa.array([""] * len(rows), pa.string())
+                if self.how.arrived is not None:
+                    versions = rows[self.how.arrived].cast(pa.string())
+                named = pa.table({ID: rows[ID], URI: places, SUBJECT: rows[SUBJECT]})
+                for name in self.manifest.columns.extra.names:
+                    named = named.append_column(name, rows[name])
+                yield named.append_column(_VERSION, versions)
+        except ManifestError:
+            if isinstance(manifest, _Arrived) and not manifest.passed:
+                return  # there were rows, and none of them has arrived since
+            raise
+
+    def _since(self, values: pa.Array) -> pa.Array:
+        """(rows,) bool: which have arrived since the last look; notes the greatest."""
+        self.read["undated"] += values.null_count
+        newest = pc.max(values)
+        if newest.is_valid and (self.greatest is None or newest.as_py() > self.greatest.as_py()):
+            self.greatest = newest
+        if self.last is None:
+            return pc.is_valid(values)
+        return pc.fill_null(pc.greater(values, _as_type(self.last, values.type, self.how)), False)
+
+    def seen(self) -> dict[str, Any]:
+        """How far the table is read after tonight."""
+        told: dict[str, Any] = {"table": True}
+        if self.how.new == "files":
+            told[FILES] = {_digest(file.name): file.entry.version for file in self.files}
+        if self.how.new == "arrived":
+            newest = self.last if self.greatest is None else self.greatest.cast(pa.string()).as_py()
+            if self.last is not None and self.greatest is not None:
+                last = _as_type(self.last, self.greatest.type, self.how)
+                newest = newest if self.greatest.as_py() > last.as_py() else self.last
+            told[ARRIVED] = newest
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived(Manifest):
+    """The rows of a manifest that pass a test of the column of arrival."""
+
+    since: Any
+    column: str
+    counted: list[int]
+
+    @classmethod
+    def of(cls, manifest: Manifest, since: Any) -> _Arrived:
+        own = {each.name: getattr(manifest, each.name) for each in fields(manifest)}
+        return cls(**own, since=since, column=since.__self__.how.arrived, counted=[])
+
+    @property
+    def passed(self) -> bool:
+        """Whether any row has passed."""
+        return bool(self.counted)
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+        names = self.schema.names if columns is None else list(dict.fromkeys(columns))
+        for batch in Manifest.batches(self, [*names, *({self.column} - {*names})]):
+            rows = batch.rows.filter(self.since(batch.rows.column(self.column)))
+            if rows.num_rows:
+                self.counted.append(rows.num_rows)
+            yield Batch(batch.file, batch.first_row, rows.select(names))
+
+
+def _is_due(
+    folder: Folder, file: ListFile, how: PhotoTable, seen: Mapping[str, Any], last: str | None
+) -> bool:
+    """Whether a file may hold rows that have come since the last look."""
+    if how.new == "files":
+        return bool(seen.get(FILES, {}).get(_digest(file.name)) != file.entry.version)
+    if last is None or how.arrived is None:
+        return True
+    if how.arrived in file.keys:
+        value = file.keys[how.arrived]
+        return value is not None and value > last
+    return file.format != "parquet" or _newest_in(folder, file, how, last)
+
+
+def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bool:
+    """Whether the footer of a Parquet file leaves it open that a row has arrived since."""
+    try:
+        with folder.open(file.name) as opened:
+            found = pq.ParquetFile(opened)
+            at = found.schema_arrow.get_field_index(str(how.arrived))
+            leaf = next(
+                (i for i in range(len(found.schema)) if found.schema.column(i).path == how.arrived), None
+            )
+            if at < 0 or leaf is None:
+                return True
+            kind, groups = found.schema_arrow.field(at).type, found.metadata
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            told = [groups.row_group(group).column(leaf).statistics for group in range(groups.num_row_groups)]
+    except (pa.ArrowException, OSError, ValueError):
+        return True  # whoever reads the file says what is wrong with it
+    if not all(each is not None and each.has_min_max for each in told):
+        return True
+    bound = _as_type(last, kind, how)
+    try:
+        return any(pc.greater(pa.scalar(each.max, kind), bound).as_py() for each in told)
+    except (pa.ArrowException, TypeError, ValueError):
+        return True  # a footer that tells it in another type than the rows
+
+
+def _as_type(text: str, kind: pa.DataType, how: PhotoTable) -> pa.Scalar:
+    try:
+        return pa.scalar(text, pa.string()).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ManifestError(
+            f"{how.arrived} is {kind}, and was of another type last night",
+            "write the column with one type; or take one night with photos.new: unseen",
+        ) from None
+
+
+def _compare(
+    scan: TableScan,
+    found: tuple[pa.Table, pa.Table, pa.Table],
+    barred: Suppressions,
+    source: str,
+    *,
+    by_arrival: bool,
+) -> None:
+    """Take all rows of a range of ids.
+
+    found: those that have come, those of last night's manifest that it could not try, what is known.
+    """
+    counts, (rows, waits, then) = scan.counts, found
+    rows = rows if rows.num_rows else scan.todo.schema.append(pa.field(_VERSION, pa.string())).empty_table()
+    then = then if then.num_rows else SCHEMA.append(pa.field(TRIED, pa.bool_())).empty_table()
+    if waits.num_rows:
+        again = waits.filter(pc.invert(pc.is_in(waits[ID], value_set=rows[ID].combine_chunks())))
+        at = pc.index_in(again[ID], value_set=then[ID].combine_chunks())
+        failed = (
+            pc.fill_null(pc.invert(then[TRIED].take(at)), False)
+            if len(then)
+            else pa.array([False] * len(again))
+        )
+        versions = then["version"].take(at) if len(then) else pa.nulls(len(again), pa.string())
+        again = again.append_column(_VERSION, versions).filter(failed)
+        rows = in_order_of(pa.concat_tables([rows, again.select(rows.column_names)]), (ID,))
+    is_barred = suppressed_rows(rows, barred, source)
+    there, kept_out = rows.filter(pa.array(~is_barred)), rows.filter(pa.array(is_barred))
+    # As if they had never been there: they are not known either, once they are allowed.
+    gone = then.filter(pc.is_in(then[ID], value_set=kept_out[ID].combine_chunks()))
+    counts.suppressed += len(rows) - len(there)
+    counts.listed += len(there)
+    counts.nobodys += there[SUBJECT].null_count
+    now = pa.table(
+        [there[ID], pa.array([0] * len(there), pa.int64()), there[_VERSION], there[SUBJECT]], schema=SCHEMA
+    )
+    known = pc.and_(then[TRIED], pa.array(~suppressed_rows(then, barred, source)))
+    change = compared(now, then if by_arrival else _alike(then, now), known)
+    counts.new += change.new
+    todo = there.filter(change.todo)
+    counts.changed += len(todo) - change.new
+    scan.todo.add(todo)
+    scan.fresh.add(level_rows(now.filter(change.todo), gone))
+
+
+def _alike(then: pa.Table, now: pa.Table) -> pa.Table:
+    """What was known, with the sizes and versions of now: the id alone says that a photo is known."""
+    at = pc.index_in(then[ID], value_set=now[ID].combine_chunks())
+    columns = {name: now[name].take(at) if len(now) else then[name] for name in ("bytes", "version")}
+    return pa.table([columns.get(name, then[name]) for name in then.column_names], schema=then.schema)
+
+
+def _known_of(known: KnownPhotos | None, fresh: IdSort, waiting: pa.Table) -> Iterator[pa.Table]:
+    """What is known of the photos that are read tonight, in order."""
+    if known is None:
+        return iter(())
+    if fresh.rows + waiting.num_rows > _FEW_ROWS:
+        return known.tables()
+    ids = pa.concat_arrays([*(t[ID].combine_chunks() for t in fresh.tables()), waiting[ID].combine_chunks()])
+    return iter([known.find(ids.unique().sort())])
+
+
+def _waiting(before: Folder | None) -> pa.Table:
+    if before is None or not before.exists(WAITING):
+        return pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string())]).empty_table()
+    table = read_table(before, WAITING)
+    if SUBJECT not in table.column_names:
+        table = table.append_column(SUBJECT, pa.nulls(len(table), pa.string()))
+    return table.sort_by(ID)
+
+
+def _todo_schema(fresh: pa.Schema, waiting: pa.Table) -> pa.Schema:
+    """Columns of tonight's manifest: of the table, or of what waits where nothing new has come."""
+    own = (name for name in waiting.column_names if name not in fresh.names)
+    return pa.schema([*fresh, *(waiting.schema.field(name) for name in own)])
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema; null where a table lacks one."""
+    columns = []
+    for wanted in schema:
+        if wanted.name not in table.column_names:
+            columns.append(pa.nulls(len(table), wanted.type))
+            continue
+        try:
+            columns.append(table[wanted.name].cast(wanted.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ManifestError(
+                f"column {wanted.name} of the table is of another type than last night, and photos of last "
+                "night are to be tried again",
+                "write the column with one type",
+            ) from None
+    return pa.table(columns, schema=schema)
+
+
+def _fitted_all(table: pa.Table, schema: pa.Schema) -> list[pa.Table]:
+    return [_fitted(table, schema)]
+
+
+def _digest(name: str) -> str:
+    """What stands for the name of a file: it may hold the id of a person."""
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()

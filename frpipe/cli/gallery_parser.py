@@ -168,6 +168,17 @@ def not_negative(text: str) -> int:
     return _from(0, text)
 
 
+def hours(text: str) -> float:
+    """A length of time in hours, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 87_600:
+        raise argparse.ArgumentTypeError("it is a number of hours from 0 to 87,600")
+    return value
+
+
 def _from(least: int, text: str) -> int:
     try:
         value = int(text)

@@ -338,9 +338,8 @@ class GalleryProof:
     def prove(self) -> Searched:
         """Read the folder of the gallery. Raises ErasureError where something is found."""
         snapshot = self.gallery.snapshot()
-        named = {ref.name for ref in snapshot.version.shards}
-        named |= {ref.deleted.name for ref in snapshot.version.shards if ref.deleted}
-        strays = self.gallery.shard_store.names() - named
+        store = self.gallery.shard_store
+        strays = store.strays(store.names(), snapshot.version.shards)
         if strays:
             raise _failed(
                 f"{counted(len(strays), 'files')} of shards that the newest version does not name are there"

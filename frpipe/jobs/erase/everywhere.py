@@ -56,7 +56,7 @@ _OF_NIGHTS = re.compile(
 
 _OWN = re.compile(
     rf"{re.escape(GALLERY)}|(?:{VERSIONS}|{LOG}|{SUPPRESSED})/\d{{9}}\.json|"
-    r"shards/[0-9a-f]{20}\.h5|deleted/[0-9a-f]{20}\.bin"
+    r"shards/[0-9a-f]{20}\.[0-9a-z]+|deleted/[0-9a-f]{20}\.bin"
 )
 
 

@@ -141,7 +141,7 @@ def consolidate(work: Work) -> Facts:
         return _without(work, vanished)
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
-    _merge_shards(work)
+    join_shards(work)
     features, gate = work.folder.child(ENROLL).uri, FaceGate.of(how.gates)
     kept_out: list[pa.Table] = []
     job = Consolidation(
@@ -177,7 +177,7 @@ def consolidate(work: Work) -> Facts:
     return facts
 
 
-def _merge_shards(work: Work) -> None:
+def join_shards(work: Work) -> None:
     """Join what many nights have left in small shards. Before tonight's faces: the night ends with theirs."""
     most = work.config.consolidate.merge_shards_over
     if most is None or gallery_version(work.config.gallery) is None:

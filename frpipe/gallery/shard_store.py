@@ -83,14 +83,14 @@ class ShardStore:
     def open(self, ref: ShardRef, *, vectors: bool = True, by_index: bool = True) -> Shard:
         """Open a checked shard. Without `vectors` an object store is asked for the small columns alone.
 
-        A shard that has an index is not parsed, unless `by_index` is false: the index was made of it after
-        it was checked, and says which bytes are which column.
+        Without `vectors` a shard that has an index is not parsed, unless `by_index` is false: the index was
+        made of it after it was checked, and says which bytes are which column.
 
         A remote or encrypted shard that is read whole is checked by its SHA-256; a local one by size and
         structure, for to hash it takes ten times as long as to read it: that is what `verify` is for.
         """
         content, file, size, version = self._content(ref, vectors)
-        index = self.index(ref) if by_index else None
+        index = self.index(ref) if by_index and not vectors else None
         layout = index.layout if index is not None else self._layouts.get((ref.name, version))
         if layout is None:
             layout = self._check(file, size, ref.name, ref.rows)

@@ -219,7 +219,7 @@ def answer(options: argparse.Namespace, content: Mapping[str, Any], text: str) -
 
 def outcome_text(outcome: Outcome) -> str:
     """What a change did, in one line: the counts that are not zero. Then the faces that are doubted."""
-    unshown = ("version", "shards", "doubts")
+    unshown = ("version", "shards", "doubts", "kept_until")
     counts = {name: value for name, value in outcome.as_dict().items() if name not in unshown}
     done = ", ".join(f"{value:,} {name}" for name, value in counts.items() if value) or "nothing to do"
     return "\n".join((f"{done}; version {outcome.version}", *_doubts(outcome)))

@@ -121,6 +121,7 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         shard = gallery.shard_store.open(ref, by_index=False)
         texts = {name: shard.text(name) for name in (*TEXTS, *ref.attributes)}
         gallery.shard_store.deleted_rows(ref)
+        is_index_sound = gallery.shard_store.is_index_sound(ref)
     except FileNotFoundError as error:
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
         if gallery.folder.exists(name):
@@ -133,7 +134,7 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
             yield GalleryProblem(ref.name, "it holds vectors that are not of length 1")
         if not _ascending(texts[SUBJECT_ID], texts[FACE_ID]):
             yield GalleryProblem(ref.name, "its rows are not sorted, or a key comes twice")
-        if not gallery.shard_store.is_index_sound(ref):
+        if not is_index_sound:
             yield GalleryProblem(index_name(ref.name), "it is not that of its shard; compact writes it anew")
 
 

@@ -21,6 +21,7 @@ from frpipe.cli.gallery_parser import (
     answer,
     command,
     gate_of,
+    hours,
     identifier,
     outcome_text,
     pairs,
@@ -64,12 +65,36 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     clear.add_argument("--yes", action="store_true", help="do it: without this nothing happens")
     clear.add_argument("--suppress", action="store_true", help="nobody of them may come back")
     add_reason(clear)
-    command(
+    _add_compact(commands)
+
+
+def _add_compact(commands: Commands[argparse.ArgumentParser]) -> None:
+    compact = command(
         commands,
         "compact",
         "rewrite a gallery so that no file holds a deleted vector; older versions go",
         _compact,
-        ["G"],
+        ["G", "G --grace 24", "G --keep-history"],
+    )
+    how = compact.add_mutually_exclusive_group()
+    how.add_argument(
+        "--grace",
+        type=hours,
+        default=0.0,
+        metavar="HOURS",
+        help="leave versions that were the newest within this time, so that their readers can end; deleted "
+        "vectors stay in these until the command is run again after it (default: 0, all goes at once)",
+    )
+    how.add_argument(
+        "--keep-history",
+        action="store_true",
+        help="join small shards only: every version stays, and with them the deleted vectors",
+    )
+    compact.add_argument(
+        "--most",
+        type=positive,
+        metavar="N",
+        help="with --keep-history: small shards (less than half full) that may be left (default: 32)",
     )
 
 
@@ -302,11 +327,28 @@ def _clear(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
+    from datetime import timedelta
+
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
 
-    outcome = lifecycle.compact(Gallery.open(options.gallery))
+    gallery = Gallery.open(options.gallery)
+    if options.most is not None and not options.keep_history:
+        raise ConfigError("--most goes with --keep-history", "add --keep-history, or leave it out")
+    if options.keep_history:
+        outcome = lifecycle.merge_shards(gallery, options.most or 32)
+        text = f"{counted(outcome.shards, 'shards')}; every version stays; version {outcome.version}"
+        return answer(options, outcome.as_dict(), text)
+    outcome = lifecycle.compact(gallery, grace=timedelta(hours=options.grace))
     text = f"no file holds a deleted vector, older versions are gone; version {outcome.version}"
+    if options.grace:
+        left = outcome.kept_until
+        text = (
+            f"older versions of the last {options.grace:g} hours stay, with the vectors deleted since: "
+            f"the same command after {left} takes them; version {outcome.version}"
+            if left
+            else f"no version is left that names a deleted vector; version {outcome.version}"
+        )
     return answer(options, outcome.as_dict(), text)
 
 

@@ -168,6 +168,17 @@ def not_negative(text: str) -> int:
     return _from(0, text)
 
 
+def hours(text: str) -> float:
+    """A length of time in hours, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 87_600:
+        raise argparse.ArgumentTypeError("it is a number of hours from 0 to 87,600")
+    return value
+
+
 def _from(least: int, text: str) -> int:
     try:
         value = int(text)
@@ -208,7 +219,7 @@ def answer(options: argparse.Namespace, content: Mapping[str, Any], text: str) -
 
 def outcome_text(outcome: Outcome) -> str:
     """What a change did, in one line: the counts that are not zero. Then the faces that are doubted."""
-    unshown = ("version", "shards", "doubts")
+    unshown = ("version", "shards", "doubts", "kept_until")
     counts = {name: value for name, value in outcome.as_dict().items() if name not in unshown}
     done = ", ".join(f"{value:,} {name}" for name, value in counts.items() if value) or "nothing to do"
     return "\n".join((f"{done}; version {outcome.version}", *_doubts(outcome)))

@@ -38,7 +38,10 @@ _LATER: dict[str, dict[str, Any]] = {
         "gates": FaceGates().model_dump(),
     },
 }
-_NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
+_NOT_CONTENT: dict[str, Any] = {
+    **dict.fromkeys(("runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"), True),
+    "consolidate": {"merge_shards_over"},
+}
 
 
 class Step(Section):
@@ -87,6 +90,9 @@ class ConsolidateStep(Step):
     )
     strict: bool = Field(False, description="end with an error where a new face does not fit its person")
     gates: FaceGates = FaceGates()
+    merge_shards_over: int | None = Field(
+        32, ge=8, description="join small shards of the gallery where there are more; null: never"
+    )
 
 
 class ThresholdSettings(Section):

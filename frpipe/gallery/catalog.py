@@ -159,12 +159,12 @@ class Version:
         """Number of visible templates."""
         return sum(shard.live_rows for shard in self.shards)
 
-    def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purging: bool = False) -> Version:
+    def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purged: int = 0) -> Version:
         """The next version, with shards of which no row is left taken out."""
         number = self.number + 1
         kept = tuple(shard for shard in shards if shard.live_rows)
-        purged = self.number if purging else self.purged
-        return Version(number, secrets.token_hex(16), purged, replace(entry, version=number), kept)
+        gone = max(purged, self.purged)
+        return Version(number, secrets.token_hex(16), gone, replace(entry, version=number), kept)
 
 
 def entry_of(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryConflict
@@ -24,11 +23,11 @@ _LONGEST_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A proposed next version: its shards and its log entry. purging: older versions are removed with it."""
+    """A proposed next version: its shards and its log entry. purged: versions up to it go with it."""
 
     shards: list[ShardRef]
     entry: LogEntry
-    purging: bool = False
+    purged: int = 0
 
 
 def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) -> Version:
@@ -46,7 +45,7 @@ def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) ->
             continue
         if proposal is None:
             return snapshot.version
-        following = snapshot.version.followed_by(proposal.shards, proposal.entry, purging=proposal.purging)
+        following = snapshot.version.followed_by(proposal.shards, proposal.entry, purged=proposal.purged)
         following = replace(following, suppressed=gallery.suppressions.documents())
         if gallery.catalog.commit(following):
             return following
@@ -89,6 +88,6 @@ def gone_digests(gallery_id: str, snapshot: Snapshot, after: Iterable[ShardRef])
         hidden = np.arange(ref.rows) if now is None else snapshot.deleted_rows(now)
         rows = np.setdiff1d(hidden, snapshot.deleted_rows(ref))
         if rows.size:
-            subjects = snapshot.open(ref, vectors=False).text(SUBJECT_ID).take(pa.array(rows))
+            subjects = snapshot.table_of(ref, [SUBJECT_ID], rows, vectors=False)[SUBJECT_ID]
             digests.update(subject_digest(gallery_id, subject) for subject in subjects.unique().to_pylist())
     return digests

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.gallery.catalog import ShardRef, entry_of
+from frpipe.gallery.catalog import ShardRef, Version, entry_of
 from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
@@ -17,40 +21,173 @@ from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 
+# How many shards of about one size are joined.
+_FACTOR = 4
 
-def compact(gallery: Gallery, *, note: str = "") -> Outcome:
+
+def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)) -> Outcome:
     """Rewrite shards that have deleted rows, join small ones, then purge all that the result does not need.
 
-    After it no file of the gallery holds a byte of a deleted vector or id, and no older version can be read;
-    the log keeps a receipt. Readers of older versions get a GalleryError. A writer at work loses its attempt
-    and starts again. After a crash, the same call finishes.
+    Without `grace`, after it no file of the gallery holds a byte of a deleted vector or id, and no older
+    version can be read; the log keeps a receipt. Readers of older versions get a GalleryError. A writer at
+    work loses its attempt and starts again. After a crash, the same call finishes.
+
+    grace: versions that were the newest within this time stay, with all their files, so that who reads one
+    can end; so do files that no version names, since a writer may be about to. `Outcome.kept_until` is when
+    the last of them is due: the same call goes on then.
     """
     stale: set[str] = set()
     rows = 0
+    kept_until = ""
 
     def change(snapshot: Snapshot) -> Proposal | None:
-        nonlocal rows
+        nonlocal rows, kept_until
         # The order matters: what is listed here was there before the commit below, so that a writer that
         # wrote it without naming it has a base that is older than this commit, and will write it anew.
         present = gallery.shard_store.names()
+        before = _readable(gallery, snapshot.version)
         shards, rewritten = _rewritten(gallery, snapshot)
-        stale.clear()
-        stale.update(present - _named(shards))
+        changed = rewritten > 0
         rows = sum(ref.deleted.rows for ref in snapshot.version.shards if ref.deleted)
-        older = [n for n in gallery.catalog.numbers() if n != snapshot.number]
-        if not (stale or rewritten or older):
+        purged = snapshot.number if not grace else _outlived(before, snapshot.version, grace)
+        kept_until = _due(before, snapshot.version, purged, grace, changed=changed) if grace else ""
+        stale.clear()
+        stale.update(_stale(gallery, present, before, shards, purged) if grace else ())
+        stale.update(gallery.shard_store.strays(present, shards) if not grace else ())
+        # A version that purges leaves one before it: with the same files it waits for the next.
+        older = [each for each in before[:-1] if each.number <= purged]
+        if grace:
+            older = [each for each in older if each.shards != snapshot.version.shards]
+        if not (stale or changed or older):
             return None
         counts = {"rows": snapshot.rows, "deleted": rows, "rewritten": rewritten, "files": len(stale)}
-        return Proposal(shards, entry_of("compact", note, counts), purging=True)
+        if grace:
+            counts |= {"purged_to": purged, "grace_s": int(grace.total_seconds())}
+        return Proposal(shards, entry_of("compact", note, counts), purged)
 
     version = transact(gallery, change)
+    if grace:
+        # Files first: which of them are stale only the versions that go can tell after a crash.
+        gallery.shard_store.remove(stale)
+        gallery.shard_store.derived.remove_orphans()
     for number in gallery.catalog.numbers():
         if number <= version.purged:
             gallery.catalog.retire(number)
-    for name in sorted(stale):
-        gallery.shard_store.remove(name)
-    gallery.shard_store.sweep()
-    return Outcome(version.number, deleted=rows, shards=len(version.shards))
+    if not grace:
+        gallery.shard_store.remove(stale)
+        gallery.shard_store.sweep()
+    return Outcome(version.number, deleted=rows, shards=len(version.shards), kept_until=kept_until)
+
+
+def merge_shards(gallery: Gallery, most: int, *, note: str = "") -> Outcome:
+    """Join small shards where there are more than `most` of them; older versions stay as they are.
+
+    Small is what is less than half full. Four of about one size become one, and so on up: a template is
+    written again once each time that its shard has become four times as large. Files of older versions go
+    with the next `compact`. Nothing is done, and no version made, where the shards are few enough.
+    """
+    written: set[str] = set()
+
+    def change(snapshot: Snapshot) -> Proposal | None:
+        groups = tiers(snapshot.version.shards, most, gallery.spec.rows_per_shard)
+        if not groups:
+            return None
+        merged = {ref.name for group in groups for ref in group}
+        with ShardWriter(gallery.shard_store) as sink:
+            futures = [_rewrite(snapshot, group, sink) for group in groups]
+        new = [future.result() for future in futures]
+        written.update(ref.name for ref in new)
+        counts = {"rows": sum(ref.rows for ref in new), "merged": len(merged), "shards": len(new)}
+        stay = [ref for ref in snapshot.version.shards if ref.name not in merged]
+        return Proposal([*stay, *new], entry_of("merge shards", note, counts))
+
+    version = transact(gallery, change)
+    gallery.shard_store.remove(written - {ref.name for ref in version.shards})
+    return Outcome(version.number, shards=len(version.shards))
+
+
+def tiers(shards: Sequence[ShardRef], most: int, full: int) -> list[list[ShardRef]]:
+    """Groups of small shards to join, so that at most `most` small ones are left; none where they are few."""
+    small = sorted((ref for ref in shards if 2 * ref.live_rows < full), key=lambda r: (r.live_rows, r.name))
+    if len(small) <= most:
+        return []
+    waiting: dict[int, list[list[ShardRef]]] = {}
+    for ref in small:
+        waiting.setdefault(_tier([ref]), []).append([ref])
+    joined: list[list[ShardRef]] = []
+    for tier in range(_tier(small) + 1):
+        here = waiting.get(tier, [])
+        if len(here) < _FACTOR:
+            continue
+        del waiting[tier]
+        for group in _packed([ref for some in here for ref in some], full):
+            if 2 * _rows(group) >= full:
+                joined.append(group)
+            else:
+                waiting.setdefault(max(tier + 1, _tier(group)), []).append(group)
+    left = sorted((group for some in waiting.values() for group in some), key=_rows)
+    while len(left) > most and _rows(left[0]) + _rows(left[1]) <= full:
+        left = sorted([left[0] + left[1], *left[2:]], key=_rows)
+    return joined + [group for group in left if len(group) > 1]
+
+
+def _packed(refs: list[ShardRef], full: int) -> Iterator[list[ShardRef]]:
+    """Shards in their order, in groups of up to a full one."""
+    group: list[ShardRef] = []
+    for ref in refs:
+        if group and _rows(group) + ref.live_rows > full:
+            yield group
+            group = []
+        group.append(ref)
+    if group:
+        yield group
+
+
+def _rows(group: list[ShardRef]) -> int:
+    return sum(ref.live_rows for ref in group)
+
+
+def _tier(group: list[ShardRef]) -> int:
+    return int(math.log(max(_rows(group), 1), _FACTOR))
+
+
+def _readable(gallery: Gallery, head: Version) -> list[Version]:
+    """Versions whose files are there, oldest first, up to the head; also of those purged by decree alone."""
+    found = []
+    for number in gallery.catalog.numbers():
+        if number < head.number:
+            with suppress(FileNotFoundError):
+                found.append(gallery.catalog.read(number))
+    return [*found, head]
+
+
+def _outlived(versions: list[Version], head: Version, grace: timedelta) -> int:
+    """The newest version that was followed by another at least `grace` ago, or has been purged."""
+    now = datetime.now(UTC)
+    ends = {old.number: _created(new) for old, new in pairwise(versions)}
+    return max([head.purged, *(number for number, end in ends.items() if end + grace <= now)])
+
+
+def _due(versions: list[Version], head: Version, purged: int, grace: timedelta, *, changed: bool) -> str:
+    """When the last version that is kept is due; empty where none is."""
+    ends = [_created(new) for old, new in pairwise(versions) if old.number > purged]
+    if changed and head.number > 0:
+        ends.append(datetime.now(UTC))
+    return (max(ends) + grace).isoformat(timespec="seconds") if ends else ""
+
+
+def _created(version: Version) -> datetime:
+    return datetime.fromisoformat(version.entry.created)
+
+
+def _stale(
+    gallery: Gallery, present: set[str], versions: list[Version], shards: list[ShardRef], purged: int
+) -> set[str]:
+    """Files that only versions up to `purged` name."""
+    store = gallery.shard_store
+    gone = [ref for version in versions if version.number <= purged for ref in version.shards]
+    kept = [ref for version in versions if version.number > purged for ref in version.shards]
+    return store.strays(present, [*kept, *shards]) - store.strays(present, gone)
 
 
 def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], int]:
@@ -61,6 +198,7 @@ def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], in
         for group in _groups(snapshot.version.shards, gallery.spec.rows_per_shard):
             if len(group) == 1 and group[0].deleted is None:
                 shards.append(group[0])
+                gallery.shard_store.write_index(group[0])
                 continue
             futures.append(_rewrite(snapshot, group, sink))
             rewritten += len(group)
@@ -101,7 +239,3 @@ def _joined(snapshot: Snapshot, group: list[ShardRef]) -> pa.Table:
     keys = [(SUBJECT_ID, "ascending"), (FACE_ID, "ascending")]
     order = pc.sort_indices(table.select([SUBJECT_ID, FACE_ID]), sort_keys=keys).to_numpy().astype(np.int64)
     return table.take(pa.array(order))
-
-
-def _named(shards: list[ShardRef]) -> set[str]:
-    return {ref.name for ref in shards} | {ref.deleted.name for ref in shards if ref.deleted}

@@ -15,6 +15,7 @@ from frpipe.gallery.catalog import ShardRef, check_readable, entry_of, subject_d
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
+from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import image_ids
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, check_text
 from frpipe.gallery.snapshot import Snapshot
@@ -233,8 +234,11 @@ def _names(
 def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: set[str]) -> set[str]:
     """The photos, of those given, that a row that stays visible is of."""
     values, shared = pa.array(sorted(photos), pa.string()), set[str]()
+    wanted = hashes(values)
     for ref in snapshot.version.shards:
-        stay = np.setdiff1d(_in_sight(snapshot, ref), gone.get(ref.name, ()))
+        stay = np.setdiff1d(snapshot.candidates(ref, "photos", wanted), gone.get(ref.name, ()))
+        if not stay.size:
+            continue
         images = image_ids(snapshot.table_of(ref, [FACE_ID], stay, vectors=False)[FACE_ID])
         shared.update(images.filter(pc.is_in(images, value_set=values)).to_pylist())
     return shared
@@ -243,12 +247,7 @@ def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], ph
 def _rows_of(snapshot: Snapshot, wanted: list[str], found: set[str]) -> dict[str, NDArray[np.int64]]:
     """Visible rows of some subjects, by shard; the subjects that have any are added to `found`."""
     gone = {}
-    values = pa.array(wanted, pa.string())
-    for ref in snapshot.version.shards:
-        subjects = snapshot.open(ref, vectors=False).text(SUBJECT_ID)
-        rows = np.flatnonzero(pc.is_in(subjects, value_set=values).to_numpy(zero_copy_only=False))
-        rows = np.setdiff1d(rows, snapshot.deleted_rows(ref))
-        if rows.size:
-            gone[ref.name] = rows
-            found.update(subjects.take(pa.array(rows)).to_pylist())
+    for ref, rows in snapshot.rows_of_subjects(pa.array(wanted, pa.string())):
+        gone[ref.name] = rows
+        found.update(snapshot.table_of(ref, [SUBJECT_ID], rows, vectors=False)[SUBJECT_ID].to_pylist())
     return gone

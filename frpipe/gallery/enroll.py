@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -147,7 +147,8 @@ def _enroll(gallery: Gallery, tables: Iterable[pa.Table], wish: _Wish) -> Outcom
         work = _Enrollment(gallery, spill, wish)
         version = transact(gallery, work.propose)
         work.remove_unnamed(version.shards)
-    return Outcome(version.number, **work.told(), shards=len(version.shards), doubts=work.doubts)
+    told: dict[str, Any] = {**work.told()}
+    return Outcome(version.number, **told, shards=len(version.shards), doubts=work.doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +308,7 @@ class _Enrollment:
 
     def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:
         """Remove shards of attempts that lost the race and were not used again."""
-        for name in self._names - {ref.name for ref in shards}:
-            self._gallery.shard_store.remove(name)
+        self._gallery.shard_store.remove(self._names - {ref.name for ref in shards})
 
     @property
     def _buckets(self) -> int:
@@ -342,20 +342,27 @@ class _Enrollment:
         if not len(wanted) and not photos:
             return found, held[0]
         for ref in snapshot.version.shards:
-            shard, live = snapshot.open(ref, vectors=False), snapshot.live_rows(ref)
-            seen = hashes(shard.text(SUBJECT_ID))
-            hits = among(seen, wanted)
-            told = no_rows(ref.rows)
+            rows = snapshot.candidates(ref, "subjects", wanted)
             if photos:
-                derived = shard.text(MADE_OF) if MADE_OF in ref.attributes else None
-                told = told_rows(shard.text(FACE_ID), shard.text(URI), derived, photos, live)
+                rows = np.union1d(rows, snapshot.candidates(ref, "photos", photos.hashes))
+            if not rows.size:
+                continue
+            names = [SUBJECT_ID, *((FACE_ID, URI) if photos else ())]
+            names += [MADE_OF] if photos and MADE_OF in ref.attributes else []
+            ids = snapshot.table_of(ref, names, rows, vectors=False).combine_chunks()
+            seen = hashes(ids[SUBJECT_ID])
+            told = no_rows(len(rows))
+            if photos:
+                faces, places, derived = (
+                    ids[name].combine_chunks() if name in names else None for name in (FACE_ID, URI, MADE_OF)
+                )
+                told = told_rows(faces, places, derived, photos)
                 held.append(told.photos)
-            hits |= told.rows
-            rows = np.flatnonzero(hits) if live is None else live[hits[live]]
-            rows = rows[np.argsort(seen[rows], kind="stable")]
-            if rows.size:
-                masks = (mask[rows] for mask in (told.rows, told.elsewhere, told.lost))
-                found.append(_Sighting(ref, seen[rows], rows, *masks))
+            at = np.flatnonzero(among(seen, wanted) | told.rows)
+            at = at[np.argsort(seen[at], kind="stable")]
+            if at.size:
+                masks = (mask[at] for mask in (told.rows, told.elsewhere, told.lost))
+                found.append(_Sighting(ref, seen[at], rows[at], *masks))
         return found, np.unique(np.concatenate(held))
 
     def _known(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frpipe.gallery.compact import compact
+from frpipe.gallery.compact import compact, merge_shards
 from frpipe.gallery.delete import Suppressing, adopt_list, clear, delete, obey, rollback
 from frpipe.gallery.diff import GalleryDifference, diff
 from frpipe.gallery.enroll import enroll, merge
@@ -21,6 +21,7 @@ __all__ = [
     "diff",
     "enroll",
     "merge",
+    "merge_shards",
     "obey",
     "rollback",
     "verify",

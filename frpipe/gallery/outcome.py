@@ -19,7 +19,8 @@ class Outcome:
     from other photos too, which were not given again. Of a rollback, `suppressed` counts templates of the
     older version that stay out of sight. `subjects` are the people whom a delete or clear took away,
     `unknown` ids that were not there. `version` is the head where nothing had to be done.  doubts: of the new
-    faces; None where they were not looked at.
+    faces; None where they were not looked at.  kept_until: of a compaction with a grace time, when the last
+    of what it has left is due (ISO, UTC); empty where nothing is.
     """
 
     version: int
@@ -35,6 +36,7 @@ class Outcome:
     superseded: int = 0
     incomplete: int = 0
     doubts: Doubts | None = None
+    kept_until: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form of the outcome."""

@@ -84,6 +84,12 @@ class RunPhotos:
         return sum(map(len, self._photos))
 
     @property
+    def hashes(self) -> Hashes:
+        """Hashes of the ids of all photos, sorted."""
+        self._sort()
+        return self._photos[0]
+
+    @property
     def root(self) -> str | None:
         """The folder that the photos' ids are relative to; None where they are not."""
         return root_of(*self._sample) if self._sample else None
@@ -131,19 +137,13 @@ def told_rows(
     places: pa.StringArray,
     derived: pa.StringArray | None,
     run: RunPhotos,
-    live: NDArray[np.int64] | None = None,
 ) -> Told:
-    """Find the rows of a shard whose photos a run reports.
+    """Find the rows, of some of a gallery, whose photos a run reports.
 
-    derived: the column MADE_OF, None where there is none.  live: rows that are in sight; None: all.
+    derived: the column MADE_OF, None where there is none.
     """
     photos = hashes(image_ids(face_ids))
     rows, now = run.find(photos)
-    seen = np.ones(len(rows), bool)
-    if live is not None:
-        seen[:] = False
-        seen[live] = True
-    rows &= seen
     elsewhere = np.zeros(len(rows), bool)
     some = np.flatnonzero(rows)
     if some.size:
@@ -152,7 +152,6 @@ def told_rows(
     found = [np.unique(photos[some])]
     for of, members in _members(derived):
         told, now = run.find(members["photo"].astype(np.uint64))
-        told &= seen[of]
         inside = np.bincount(of[told], minlength=len(rows)) > 0
         rows |= inside
         lost |= inside & (np.bincount(of[~told], minlength=len(rows)) > 0)
@@ -201,6 +200,12 @@ def check_source(source: str) -> None:
     """Raise ConfigError for the name of a source that no id can begin with."""
     if source and (source.strip() != source or source.endswith("/") or not source.isprintable()):
         raise ConfigError("--source is no usable name", "give a word, such as the name of a site")
+
+
+def members_of(derived: pa.StringArray) -> Iterable[tuple[NDArray[np.int64], Hashes]]:
+    """Rows of a column MADE_OF, one for each photo of each list, and the hashes of these photos."""
+    for of, members in _members(derived):
+        yield of, members["photo"].astype(np.uint64)
 
 
 def _members(derived: pa.StringArray | None) -> Iterable[tuple[NDArray[np.int64], NDArray[np.void]]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import ShardRef
+from frpipe.gallery.hash_spill import HashSpill
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import EMBEDDING, FIXED_COLUMNS, SUBJECT_ID, canonical_where
 from frpipe.gallery.snapshot import Snapshot
@@ -199,13 +200,15 @@ class SearchView:
     @cached_property
     def _census(self) -> tuple[int, NDArray[np.uint64]]:
         """The number of people, and the sorted hashes of those who come in more than one shard."""
-        seen = [np.unique(hashes(self._subject_ids(ref))) for ref in self.shards]
-        values, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *seen]), return_counts=True)
-        return len(values), values[counts > 1]
-
-    def _subject_ids(self, ref: ShardRef) -> pa.StringArray:
-        ids, rows = self._snapshot.open(ref, vectors=False).text(SUBJECT_ID), self._rows(ref)
-        return ids if rows is None else ids.take(pa.array(rows))
+        people, spanning = 0, [np.zeros(0, np.uint64)]
+        with HashSpill() as spill:
+            for ref in self.shards:
+                spill.add(np.unique(self._snapshot.subject_hashes(ref, self._rows(ref))))
+            for parts in spill.ranges():
+                values, counts = np.unique(np.concatenate(parts), return_counts=True)
+                people += len(values)
+                spanning.append(values[counts > 1])
+        return people, np.concatenate(spanning)
 
 
 def _count(ref: ShardRef, rows: Rows | None) -> int:

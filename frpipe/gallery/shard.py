@@ -17,12 +17,13 @@ from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.byte_ranges import Bytes
 from frpipe.gallery.document import damaged
-from frpipe.gallery.layout import ATTRIBUTES, NAME, TEXT_GROUPS, VECTORS, Extent, Layout
+from frpipe.gallery.layout import ATTRIBUTES, NAME, TEXT_GROUPS, VECTORS, Extent, Layout, TextExtent
 from frpipe.gallery.packed import PackedStrings
 from frpipe.gallery.schema import (
     EMBEDDING,
     ENROLLED,
     QUALITY,
+    SUBJECT_ID,
     TIME,
     URI,
     attributes_of,
@@ -33,6 +34,10 @@ from frpipe.gallery.schema import (
 # Metadata of this form carries checksums, so that a damaged file is an error and never a wild pointer.
 _HDF5_FORM = ("v110", "v110")
 _ALIGNMENT = 64
+# Rows this near are read at once, and all where an eighth of them is wanted.
+_NEAR, _MANY = 64, 8
+
+Spans = Sequence[tuple[int, int]]
 
 
 def write_shard(
@@ -88,34 +93,60 @@ class Shard:
         """(n, dim) vectors in the stored type; a view."""
         return self._numbers(self.layout.vectors).reshape(self.layout.rows, self.dim)
 
-    def text(self, name: str) -> pa.StringArray:
-        """A text column; all null where the shard does not have it."""
+    def text(self, name: str, spans: Spans | None = None) -> pa.StringArray:
+        """A text column, of all rows or those of some spans; all null where the shard does not have it."""
         if not self.canonical or name == URI:
-            return self._stored_text(name)
+            return self._stored_text(name, spans)
         # Names of attributes that were stored before texts were brought to NFC.
         forms = [form for form in self.layout.texts if form != name and canonical_text(form) == name]
-        columns = [self._stored_text(form) for form in (name, *forms)]
+        columns = [self._stored_text(form, spans) for form in (name, *forms)]
         return canonical_column(pc.coalesce(*columns) if forms else columns[0])
 
-    def _stored_text(self, name: str) -> pa.StringArray:
+    def first_after(self, subject_id: str) -> int:
+        """The first row whose id, as it is stored, is greater. Rows are in the order of their ids."""
+        low, high, given = 0, self.layout.rows, subject_id.encode()
+        extent = self.layout.texts[SUBJECT_ID]
+        while low < high:
+            middle = (low + high) // 2
+            start, end = self._numbers(extent.offsets, middle, middle + 2).tolist()
+            if bytes(self._numbers(extent.data, start, end)) > given:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _stored_text(self, name: str, spans: Spans | None) -> pa.StringArray:
         extent = self.layout.texts.get(name)
+        spans = [(0, self.layout.rows)] if spans is None else spans
         if extent is None:
-            return pa.nulls(self.layout.rows, pa.string())
-        valid = self._numbers(extent.valid) if extent.valid else None
-        packed = PackedStrings(self._numbers(extent.offsets), self._numbers(extent.data), valid)
+            return pa.nulls(sum(end - start for start, end in spans), pa.string())
         try:
-            return packed.array()
+            parts = [self._packed(extent, start, end).array() for start, end in spans]
         except ValueError:
             raise damaged(self.name, "a text column is not as it was written") from None
+        return parts[0] if len(parts) == 1 else pa.concat_arrays([pa.array([], pa.string()), *parts])
+
+    def _packed(self, extent: TextExtent, start: int, end: int) -> PackedStrings:
+        """Rows of a text column. Raises ValueError where it is not as it was written."""
+        valid = self._numbers(extent.valid, start, end) if extent.valid else None
+        offsets = self._numbers(extent.offsets, start, end + 1)
+        whole = end - start == self.layout.rows
+        first, last = (0, extent.data.count) if whole else (int(offsets[0]), int(offsets[-1]))
+        if not 0 <= first <= last <= extent.data.count:
+            raise ValueError("offsets leave the data")
+        rising = offsets if whole else offsets - offsets[0]
+        return PackedStrings(rising, self._numbers(extent.data, first, last), valid)
 
     def table(
         self, columns: Sequence[str], rows: NDArray[np.int64] | None = None, *, vectors: bool = False
     ) -> pa.Table:
         """Some columns (never `embedding`: say `vectors`), of some rows or all, in schema order."""
-        arrays = {name: self._column(name) for name in columns}
-        if rows is not None:
-            taken = pa.array(rows)
-            arrays = {name: array.take(taken) for name, array in arrays.items()}
+        if rows is None:
+            arrays = {name: self._column(name, None) for name in columns}
+        else:
+            spans = _spans(rows, self.layout.rows)
+            taken = pa.array(_places(rows, spans))
+            arrays = {name: self._column(name, spans).take(taken) for name in columns}
         if vectors:
             arrays[EMBEDDING] = vector_array(self.vectors() if rows is None else self.vectors()[rows])
         known = template_schema(self.dim, self._unknown(columns))
@@ -125,13 +156,43 @@ class Shard:
     def _unknown(self, columns: Sequence[str]) -> list[str]:
         return attributes_of(pa.schema([pa.field(name, pa.string()) for name in columns]))
 
-    def _column(self, name: str) -> pa.Array:
+    def _column(self, name: str, spans: Spans | None) -> pa.Array:
         if name == QUALITY:
-            return pa.array(self._numbers(self.layout.quality), from_pandas=True)
+            return pa.array(self._of_spans(self.layout.quality, spans), from_pandas=True)
         if name == ENROLLED:
-            return pa.array(self._numbers(self.layout.enrolled)).cast(TIME)
-        return self.text(name)
+            return pa.array(self._of_spans(self.layout.enrolled, spans)).cast(TIME)
+        return self.text(name, spans)
 
-    def _numbers(self, extent: Extent) -> NDArray[Any]:
-        data = self.content.read(extent.offset, extent.count * extent.dtype.itemsize)
-        return np.frombuffer(data, extent.dtype, extent.count)
+    def _of_spans(self, extent: Extent, spans: Spans | None) -> NDArray[Any]:
+        if spans is None:
+            return self._numbers(extent)
+        parts = [self._numbers(extent, start, end) for start, end in spans]
+        return np.concatenate([np.zeros(0, extent.dtype), *parts])
+
+    def _numbers(self, extent: Extent, start: int = 0, end: int | None = None) -> NDArray[Any]:
+        """Numbers of a column from `start` up to `end`, or to its end."""
+        count, size = (extent.count if end is None else end) - start, extent.dtype.itemsize
+        data = self.content.read(extent.offset + start * size, count * size)
+        return np.frombuffer(data, extent.dtype, count)
+
+
+def _spans(rows: NDArray[np.int64], count: int) -> Spans:
+    """Spans of rows to read for some rows, ascending: near ones in one, and all where there are many."""
+    if not len(rows):
+        return []
+    if _MANY * len(rows) >= count:
+        return [(0, count)]
+    wanted = np.unique(rows)
+    breaks = np.flatnonzero(np.diff(wanted) > _NEAR)
+    firsts, lasts = wanted[np.r_[0, breaks + 1]], wanted[np.r_[breaks, len(wanted) - 1]]
+    return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))
+
+
+def _places(rows: NDArray[np.int64], spans: Spans) -> NDArray[np.int64]:
+    """Where the rows are once only the spans are there."""
+    if not spans:
+        return np.zeros(0, np.int64)
+    starts, ends = np.array(spans, np.int64).T
+    before = np.cumsum(ends - starts) - (ends - starts)
+    span = np.searchsorted(starts, rows, "right") - 1
+    return np.asarray(before[span] + rows - starts[span])

@@ -6,7 +6,8 @@ import hashlib
 import io
 import mmap
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.errors import GalleryDamaged
 from frpipe.gallery.byte_ranges import Bytes, Held, Mapped, Ranged
 from frpipe.gallery.catalog import Deleted, Purged, ShardRef
 from frpipe.gallery.derived import SHARDS, DerivedFiles, is_derived
@@ -21,14 +23,17 @@ from frpipe.gallery.document import damaged, read_twice
 from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.hdf5_faults import is_open_for_writing
 from frpipe.gallery.layout import Layout, facts_of, read_layout
-from frpipe.gallery.schema import attributes_of
+from frpipe.gallery.photos import MADE_OF
+from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, attributes_of
 from frpipe.gallery.shard import Shard, write_shard
 from frpipe.gallery.shard_cache import ShardCache, Stored
+from frpipe.gallery.shard_index import BrokenIndex, Kind, Rows, ShardIndex, index_of
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.storage.failure import ExplainedFile
 from frpipe.io.storage.folder import Folder
 
 DELETED = "deleted"
+INDEX = ".index"
 _MOST_LAYOUTS = 4096
 
 
@@ -49,6 +54,8 @@ class ShardStore:
         self.dim = spec.dim
         # Shards do not change: one that was checked need not be parsed again while its file is the same.
         self._layouts: dict[tuple[str, str], Layout] = {}
+        # None: the shard has none that can be used.
+        self._indexes: dict[str, ShardIndex | None] = {}
 
     def begin(self, texts: pa.Table, vectors: NDArray[np.floating], created: str) -> Callable[[], ShardRef]:
         """Write a shard out of sight; the function it returns checks, hashes and publishes it.
@@ -58,28 +65,33 @@ class ShardStore:
         name = f"{SHARDS}/{secrets.token_hex(10)}.h5"
         facts = facts_of(self._spec, self._id, created, texts.num_rows)
         stored = vectors.astype(self._spec.stored_type, copy=False)
-        # The call holds on to none of the rows: several wait while the next shard is made.
-        rows, attributes = len(stored), tuple(attributes_of(texts.schema))
+        # The call holds on to no vectors: several wait while the next shard is made.
+        known = [column for column in (SUBJECT_ID, FACE_ID, MADE_OF) if column in texts.column_names]
+        keys, attributes = texts.select(known), tuple(attributes_of(texts.schema))
         draft = self._folder.draft(name) if self._spec.encryption is None else None
         if draft is None:
             image = io.BytesIO()
             write_shard(image, texts, stored, facts)
-            return lambda: self._upload(name, image, rows, attributes)
+            return lambda: self._upload(name, image, keys, attributes)
         try:
             write_shard(draft, texts, stored, facts)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        return lambda: self._adopt(name, draft, rows, attributes)
+        return lambda: self._adopt(name, draft, keys, attributes)
 
-    def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
+    def open(self, ref: ShardRef, *, vectors: bool = True, by_index: bool = True) -> Shard:
         """Open a checked shard. Without `vectors` an object store is asked for the small columns alone.
+
+        Without `vectors` a shard that has an index is not parsed, unless `by_index` is false: the index was
+        made of it after it was checked, and says which bytes are which column.
 
         A remote or encrypted shard that is read whole is checked by its SHA-256; a local one by size and
         structure, for to hash it takes ten times as long as to read it: that is what `verify` is for.
         """
         content, file, size, version = self._content(ref, vectors)
-        layout = self._layouts.get((ref.name, version))
+        index = self.index(ref) if by_index and not vectors else None
+        layout = index.layout if index is not None else self._layouts.get((ref.name, version))
         if layout is None:
             layout = self._check(file, size, ref.name, ref.rows)
             if len(self._layouts) >= _MOST_LAYOUTS:
@@ -108,14 +120,83 @@ class ShardStore:
         self._folder.write(name, data)
         return Deleted(name, len(rows), hashlib.sha256(data).hexdigest())
 
+    def index(self, ref: ShardRef) -> ShardIndex | None:
+        """The index of a shard; None where it has none, or one that is not as it was written."""
+        if ref.name not in self._indexes:
+            try:
+                found = ShardIndex.read(self._index_reader(ref), self._spec.dim, self._spec.stored_type)
+            except (FileNotFoundError, BrokenIndex):
+                found = None
+            if len(self._indexes) >= _MOST_LAYOUTS:
+                self._indexes.clear()
+            self._indexes[ref.name] = found
+        found = self._indexes[ref.name]
+        # What it says holds for the file that it was made for, and for no other of that name.
+        return (
+            found if found is not None and (found.sha256, found.stored) == (ref.sha256, ref.bytes) else None
+        )
+
+    def find(self, ref: ShardRef, kind: Kind, wanted: NDArray[np.uint64]) -> Rows | None:
+        """Rows of a shard, ascending, that may have one of these hashes, and all that have; None: any may."""
+        index = self.index(ref)
+        try:
+            return None if index is None else index.find(kind, wanted, self._index_reader(ref))
+        except (FileNotFoundError, BrokenIndex):
+            self._indexes[ref.name] = None
+            return None
+
+    def subject_hashes(self, ref: ShardRef) -> NDArray[np.uint64] | None:
+        """(rows,) hashes of the people of all rows; None where there is no index."""
+        index = self.index(ref)
+        try:
+            return None if index is None else index.subjects(self._index_reader(ref))
+        except (FileNotFoundError, BrokenIndex):
+            self._indexes[ref.name] = None
+            return None
+
+    def write_index(self, ref: ShardRef) -> bool:
+        """Write the index of a shard that has none, or one that is damaged; whether it was written."""
+        index = self.index(ref)
+        try:
+            if index is not None:
+                index.check(self._index_reader(ref))
+                return False
+        except (FileNotFoundError, BrokenIndex):
+            pass
+        self._folder.write(*self._index_file(ref))
+        del self._indexes[ref.name]
+        return True
+
+    def is_index_sound(self, ref: ShardRef) -> bool:
+        """Whether the index of a shard is missing, or exactly what the shard gives."""
+        try:
+            found = self._whole_index(ref)
+        except FileNotFoundError:
+            return True
+        except BrokenIndex:
+            return False
+        return found == self._index_data(ref)
+
     def names(self) -> set[str]:
         """Names of all files of shards and deleted rows, whether a version names them or not."""
         listed = (entry.name for sub in (SHARDS, DELETED) for entry in self._folder.list(sub))
         return {name for name in listed if not is_derived(name)}
 
-    def remove(self, name: str) -> None:
-        """Remove a file that no version names any more."""
-        self._folder.delete(name)
+    @staticmethod
+    def strays(names: Iterable[str], refs: Iterable[ShardRef]) -> set[str]:
+        """Those of `names` that belong to none of these shards: neither theirs, nor made of one."""
+        named = {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
+        stems = {_stem(name) for name in named}
+        return {name for name in names if _stem(name) not in stems}
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files that no version names any more, and with a shard what was made of it."""
+        gone = set(names)
+        stems = {_stem(name) for name in gone if name.startswith(f"{SHARDS}/")}
+        beside = {name for name in self.names() if _stem(name) in stems} if stems else set()
+        # What was made of a shard goes last: so it is never left without one that names it stale.
+        for name in [*sorted(gone), *sorted(beside - gone)]:
+            self._folder.delete(name)
 
     def sweep(self) -> int:
         """Remove half-written files of killed writers, then what was derived from shards that are gone.
@@ -190,31 +271,76 @@ class ShardStore:
 
         return read_twice(self._folder, name, checked)
 
-    def _adopt(self, name: str, draft: Path, rows: int, attributes: tuple[str, ...]) -> ShardRef:
+    def _index_reader(self, ref: ShardRef) -> Callable[[int, int], bytes | memoryview]:
+        """A reader of ranges of the index's file."""
+        if self._spec.encryption is None:
+            return partial(self._folder.read_range, index_name(ref.name))
+        view = memoryview(self._whole_index(ref))
+        return lambda start, end: view[start:end]
+
+    def _whole_index(self, ref: ShardRef) -> bytes | bytearray:
+        """The plain bytes of the index of a shard. FileNotFoundError where it has none; BrokenIndex."""
+        name = index_name(ref.name)
+        data, cipher = self._folder.read(name), self._vault() if self._spec.encryption is not None else None
+        try:
+            return cipher.decrypt(name, data) if cipher else data
+        except GalleryDamaged:
+            raise BrokenIndex from None
+
+    def _index_data(self, ref: ShardRef) -> bytes:
+        """The index of a shard, made of its file."""
+        content, file, size, _ = self._content(ref, vectors=False)
+        shard = Shard(ref.name, self._check(file, size, ref.name, ref.rows), content, self._spec.dim)
+        known = [name for name in (SUBJECT_ID, FACE_ID, MADE_OF) if name in shard.layout.texts]
+        keys = pa.table({name: shard.text(name) for name in known})
+        return index_of(keys, shard.layout, ref.sha256, ref.bytes, size)
+
+    def _index_file(self, ref: ShardRef, data: bytes | None = None) -> tuple[str, bytes]:
+        """Name and bytes of the index of a shard, as they are stored."""
+        name, data = index_name(ref.name), self._index_data(ref) if data is None else data
+        cipher = self._vault() if self._spec.encryption is not None else None
+        return name, bytes(cipher.encrypt(name, memoryview(data))) if cipher else data
+
+    def _adopt(self, name: str, draft: Path, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
         try:
             size = draft.stat().st_size
-            self._check(draft, size, name, rows)
+            layout = self._check(draft, size, name, keys.num_rows)
             sha256 = _digest_of(draft)
             self._folder.adopt(name, draft)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
         finally:
             draft.unlink(missing_ok=True)
-        return ShardRef(name, rows, size, sha256, attributes)
+        ref = ShardRef(name, keys.num_rows, size, sha256, attributes)
+        self._folder.write(*self._index_file(ref, index_of(keys, layout, sha256, size, size)))
+        return ref
 
-    def _upload(self, name: str, image: io.BytesIO, rows: int, attributes: tuple[str, ...]) -> ShardRef:
+    def _upload(self, name: str, image: io.BytesIO, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
         view = image.getbuffer()
-        self._check(image, len(view), name, rows)
+        layout = self._check(image, len(view), name, keys.num_rows)
         cipher = self._vault()
         data = bytes(cipher.encrypt(name, view) if cipher else view)
         try:
             self._folder.write(name, data)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
-        return ShardRef(name, rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
+        ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
+        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view))
+        self._folder.write(*self._index_file(ref, index))
+        return ref
 
     def _check(self, file: Path | BinaryIO, size: int, name: str, rows: int) -> Layout:
         return read_layout(file, size, name=name, spec=self._spec, gallery_id=self._id, rows=rows)
+
+
+def _stem(name: str) -> str:
+    """What a shard and the files that were made of it have in common."""
+    return name.partition(".")[0]
+
+
+def index_name(shard: str) -> str:
+    """Name of the index of a shard."""
+    return f"{_stem(shard)}{INDEX}"
 
 
 def _check_size(ref: ShardRef, size: int) -> None:

@@ -16,6 +16,7 @@ from frpipe.core.text import canonical_text
 from frpipe.gallery.byte_ranges import Guarded
 from frpipe.gallery.catalog import Catalog, Purged, ShardRef, Version, VersionId
 from frpipe.gallery.document import damaged
+from frpipe.gallery.hash_spill import HashSpill
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import (
     EMBEDDING,
@@ -28,7 +29,11 @@ from frpipe.gallery.schema import (
     union,
 )
 from frpipe.gallery.shard import Shard
+from frpipe.gallery.shard_index import Kind
 from frpipe.gallery.shard_store import ShardStore
+
+# Rows of a shard that a list of its first people reads at first.
+_FIRST_ROWS = 128
 
 
 class Snapshot:
@@ -63,9 +68,18 @@ class Snapshot:
 
     @cached_property
     def subjects(self) -> int:
-        """Number of people with visible templates. Reads all ids: 8 bytes of memory a template."""
-        seen = [hashes(t.column(SUBJECT_ID)) for t in self.tables([SUBJECT_ID], vectors=False)]
-        return len(np.unique(np.concatenate(seen))) if seen else 0
+        """Number of people with visible templates. Reads all ids, or 12 bytes a template of indexes."""
+        with HashSpill() as spill:
+            for ref in self.version.shards:
+                spill.add(np.unique(self.subject_hashes(ref, self.live_rows(ref))))
+            return sum(len(np.unique(np.concatenate(parts))) for parts in spill.ranges())
+
+    def subject_hashes(self, ref: ShardRef, rows: NDArray[np.int64] | None) -> NDArray[np.uint64]:
+        """Hashes of the people of some rows of a shard; None: of all."""
+        found = self._shelf.subject_hashes(ref)
+        if found is None:
+            found = hashes(self.open(ref, vectors=False).text(SUBJECT_ID))
+        return found if rows is None else found[rows]
 
     @property
     def attributes(self) -> list[str]:
@@ -104,6 +118,52 @@ class Snapshot:
 
         Raises GalleryError for a name that no template of this version has.
         """
+        wanted = self._wanted(where)
+        for table in self.tables(vectors=False):
+            yield _filtered(table, wanted)
+
+    def list_first(
+        self, people: int, where: Mapping[str, str] | None = None, after: str = ""
+    ) -> Iterator[pa.Table]:
+        """As `list`, and of each shard at least the rows of its first so many people with ids after `after`.
+
+        Of a shard that has an index no more than a few times these rows are read.
+        """
+        wanted, after = self._wanted(where), canonical_text(after)
+        last: str | None = None
+        for ref in self.version.shards:
+            index = self._shelf.index(ref)
+            if index is None or not index.ordered:
+                yield _filtered(self.table_of(ref, vectors=False), wanted)
+                continue
+            table = self._first(ref, people, wanted, after, last)
+            if table.num_rows:
+                yield table
+                ids = table[SUBJECT_ID].unique()
+                full = ids[people - 1].as_py() if len(ids) >= people > 0 else None
+                last = min(filter(None, (last, full)), default=None)
+
+    def _first(
+        self, ref: ShardRef, people: int, wanted: Mapping[str, str], after: str, last: str | None
+    ) -> pa.Table:
+        """The rows of the first people of a shard, with ids after one and up to another."""
+        start = self.open(ref, vectors=False).first_after(after) if after else 0
+        hidden, names, found = self.deleted_rows(ref), self._names(None), [self._empty(False)]
+        seen, size = 0, max(_FIRST_ROWS, 2 * people)
+        while start < ref.rows:
+            rows = np.setdiff1d(np.arange(start, min(start + size, ref.rows), dtype=np.int64), hidden)
+            table = self.table_of(ref, names, rows, vectors=False)
+            found.append(_filtered(table, wanted))
+            seen += len(found[-1][SUBJECT_ID].unique())
+            beyond = last is not None and table.num_rows and table[SUBJECT_ID][-1].as_py() > last
+            # One more than is asked for: of whoever is last there may be more rows.
+            if beyond or (seen > people and _people(found) > people):
+                break
+            start, size = start + size, 2 * size
+        return pa.concat_tables(found)
+
+    def _wanted(self, where: Mapping[str, str] | None) -> dict[str, str]:
+        """What rows must have, in NFC. Raises GalleryError for a name that no template has."""
         wanted = canonical_where(where or {})
         unknown = sorted(wanted.keys() - {*self.attributes, *FIXED_COLUMNS})
         if unknown and self.version.shards:
@@ -111,22 +171,40 @@ class Snapshot:
                 f"no template has {', '.join(map(repr, unknown))}",
                 f"attributes: {', '.join(self.attributes)}",
             )
-        for table in self.tables(vectors=False):
-            yield _filtered(table, wanted)
+        return wanted
 
     def show(self, subject_id: str, *, vectors: bool = False) -> pa.Table:
         """All templates of a person; a table of no rows where there is none."""
         check_text([subject_id])
         subject_id = canonical_text(subject_id)
-        names, found = self._names(None), []
-        for ref in self.version.shards:
-            shard = self.open(ref, vectors=False)
-            rows = np.flatnonzero(pc.equal(shard.text(SUBJECT_ID), subject_id).to_numpy(zero_copy_only=False))
-            live = np.setdiff1d(rows, self.deleted_rows(ref))
-            if live.size:
-                whole = self.open(ref) if vectors else shard
-                found.append(whole.table(names, live, vectors=vectors))
+        names = self._names(None)
+        found = [
+            self.table_of(ref, names, rows, vectors=vectors)
+            for ref, rows in self.rows_of_subjects(pa.array([subject_id]))
+        ]
         return pa.concat_tables(found) if found else self._empty(vectors)
+
+    def rows_of_subjects(self, subject_ids: pa.Array) -> Iterator[tuple[ShardRef, NDArray[np.int64]]]:
+        """Visible rows of some people, ascending, of each shard that has any. Ids: in NFC."""
+        wanted = hashes(subject_ids)
+        for ref in self.version.shards:
+            rows = self.candidates(ref, "subjects", wanted)
+            if rows.size:
+                ids = self.table_of(ref, [SUBJECT_ID], rows, vectors=False)[SUBJECT_ID]
+                rows = rows[pc.is_in(ids, value_set=subject_ids).to_numpy()]
+            if rows.size:
+                yield ref, rows
+
+    def candidates(self, ref: ShardRef, kind: Kind, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Visible rows of a shard, ascending, that may be of people or photos whose ids have these hashes.
+
+        All that are; of a shard without an index all rows.
+        """
+        rows = self._shelf.find(ref, kind, wanted)
+        if rows is None:
+            live = self.live_rows(ref)
+            return np.arange(ref.rows, dtype=np.int64) if live is None else live
+        return rows if ref.deleted is None or not rows.size else np.setdiff1d(rows, self.deleted_rows(ref))
 
     def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
         """A shard of this version, all rows."""
@@ -190,6 +268,10 @@ class Snapshot:
 
     def _empty(self, vectors: bool) -> pa.Table:
         return template_schema(self._shelf.dim, self.attributes, vectors=vectors).empty_table()
+
+
+def _people(tables: Sequence[pa.Table]) -> int:
+    return len(pa.chunked_array([c for t in tables for c in t[SUBJECT_ID].chunks], pa.string()).unique())
 
 
 def _filtered(table: pa.Table, wanted: Mapping[str, str]) -> pa.Table:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from frpipe.core.errors import GalleryConflict, GalleryError
 from frpipe.gallery.catalog import VERSIONS, ShardRef, Version
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.hash_spill import HashSpill
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, TEXTS, is_unit
+from frpipe.gallery.shard_store import index_name
 from frpipe.gallery.suppression import SUPPRESSED
 from frpipe.io.storage.whole_file import none_found
 
@@ -116,9 +118,10 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
         if digests[ref.name] != ref.sha256:
             yield _changed(gallery, ref.name)
             return
-        shard = gallery.shard_store.open(ref)
+        shard = gallery.shard_store.open(ref, by_index=False)
         texts = {name: shard.text(name) for name in (*TEXTS, *ref.attributes)}
         gallery.shard_store.deleted_rows(ref)
+        is_index_sound = gallery.shard_store.is_index_sound(ref)
     except FileNotFoundError as error:
         name = ref.name if ref.deleted is None or ref.name in str(error) else ref.deleted.name
         if gallery.folder.exists(name):
@@ -131,6 +134,8 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
             yield GalleryProblem(ref.name, "it holds vectors that are not of length 1")
         if not _ascending(texts[SUBJECT_ID], texts[FACE_ID]):
             yield GalleryProblem(ref.name, "its rows are not sorted, or a key comes twice")
+        if not is_index_sound:
+            yield GalleryProblem(index_name(ref.name), "it is not that of its shard; compact writes it anew")
 
 
 def _digest(gallery: Gallery, ref: ShardRef) -> str:
@@ -166,9 +171,14 @@ def _key_problems(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
 def _twice(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
     """Keys that two shards of the newest version both have, found by 64-bit hash, then compared in full."""
     snapshot = gallery.snapshot(head.number)
-    seen = [_key_hashes(table) for table in snapshot.stored_keys()]
-    values, counts = np.unique(np.concatenate(seen) if seen else np.zeros(0, np.uint64), return_counts=True)
-    suspects = values[counts > 1]
+    twice = [np.zeros(0, np.uint64)]
+    with HashSpill() as spill:
+        for table in snapshot.stored_keys():
+            spill.add(_key_hashes(table))
+        for parts in spill.ranges():
+            values, counts = np.unique(np.concatenate(parts), return_counts=True)
+            twice.append(values[counts > 1])
+    suspects = np.concatenate(twice)
     if not suspects.size:
         return
     keys: set[tuple[str, str]] = set()

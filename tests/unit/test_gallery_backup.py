@@ -70,12 +70,17 @@ def test_what_is_restored_is_the_gallery(gallery: Gallery, dest: Folder, tmp_pat
     assert found.suppressions.read().entries == gallery.suppressions.read().entries
     assert lifecycle.verify(found) == []
     there = {path.relative_to(found.uri) for path in files(Path(found.uri))}
-    assert there == {path.relative_to(gallery.uri) for path in files(Path(gallery.uri))}
+    assert there == {path.relative_to(gallery.uri) for path in _backed_up(gallery)}
+
+
+def _backed_up(gallery: Gallery) -> list[Path]:
+    """Files of a gallery, without the indexes of its shards: what can be made again is not backed up."""
+    return [path for path in files(Path(gallery.uri)) if path.suffix != ".index"]
 
 
 def test_only_what_is_new_is_copied(gallery: Gallery, dest: Folder) -> None:
     first = back_up(gallery, dest)
-    assert first.copied == len(list(files(Path(gallery.uri))))
+    assert first.copied == len(_backed_up(gallery))
     lifecycle.enroll(gallery, [people(ids(10, 500), seed=4)])
     second = back_up(gallery, dest)
     assert (second.is_new, second.copied) == (True, 2)  # a shard and a version

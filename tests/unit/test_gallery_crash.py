@@ -112,5 +112,6 @@ def _only_what_is_named(gallery: Gallery) -> None:
         for sub in ("shards", "deleted")
         for path in files(Path(gallery.uri) / sub)
     }
-    assert there == named
+    beside = {name.replace(".h5", ".index") for name in named}
+    assert there == named | beside
     assert gallery.catalog.numbers() == [gallery.snapshot().number]

@@ -60,7 +60,7 @@ _OF_NIGHTS = re.compile(
 
 _OWN = re.compile(
     rf"{re.escape(GALLERY)}|(?:{VERSIONS}|{LOG}|{SUPPRESSED})/\d{{9}}\.json|"
-    rf"shards/[0-9a-f]{{20}}\.h5|deleted/[0-9a-f]{{20}}\.bin|{DERIVED}"
+    rf"shards/[0-9a-f]{{20}}\.(?:h5|index)|deleted/[0-9a-f]{{20}}\.bin|{DERIVED}"
 )
 
 
@@ -348,9 +348,8 @@ class GalleryProof:
     def prove(self) -> Searched:
         """Read the folder of the gallery. Raises ErasureError where something is found."""
         snapshot = self.gallery.snapshot()
-        named = {ref.name for ref in snapshot.version.shards}
-        named |= {ref.deleted.name for ref in snapshot.version.shards if ref.deleted}
-        strays = self.gallery.shard_store.names() - named
+        store = self.gallery.shard_store
+        strays = store.strays(store.names(), snapshot.version.shards)
         if strays:
             raise _failed(
                 f"{counted(len(strays), 'files')} of shards that the newest version does not name are there"

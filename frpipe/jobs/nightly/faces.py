@@ -9,6 +9,7 @@ from frpipe.core.errors import GalleryDamaged, GalleryError, ManifestError
 from frpipe.core.night_config import NightConfig
 from frpipe.core.report import Report
 from frpipe.gallery.catalog import OtherVersion, VersionId
+from frpipe.gallery.compact import merge_shards
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import DOUBTED
 from frpipe.gallery.snapshot import Snapshot
@@ -163,6 +164,7 @@ def consolidate(work: Work) -> Facts:
         return _without(work, vanished)
     # What is committed cannot be taken back: once more, with a look into the storage.
     work.journal.lease.check()
+    join_shards(work)
     features, gate = work.folder.child(ENROLL).uri, FaceGate.of(how.gates)
     kept_out: list[pa.Table] = []
     job = Consolidation(
@@ -196,6 +198,18 @@ def consolidate(work: Work) -> Facts:
     if not done.added + done.replaced + done.superseded:
         facts |= _counted_before(work, FeatureRun.open(features).run_id)
     return facts
+
+
+def join_shards(work: Work) -> None:
+    """Join what many nights have left in small shards. Before tonight's faces: the night ends with theirs."""
+    most = work.config.consolidate.merge_shards_over
+    if most is None or gallery_version(work.config.gallery) is None:
+        return
+    gallery = Gallery.open(work.config.gallery)
+    before = gallery.newest().number
+    done = merge_shards(gallery, most, note="night")
+    if done.version != before:
+        work.say(f"gallery: small shards joined, {counted(done.shards, 'shards are')} left")
 
 
 def _counted_before(work: Work, run_id: str) -> Facts:

@@ -1,0 +1,231 @@
+"""Look-ups in a gallery of many people, and a year of nights, by this code and by an earlier checkout.
+
+    python benchmarks/gallery_scale.py [--rows 10000000] [--nights 365] [--before CHECKOUT] [--folder DIR]
+
+CPU seconds of a fresh process, imports left out, and megabytes (10**6) that are asked of the gallery's files
+(HDF5's own reads left out). Vectors are synthetic and of 8 numbers: it is about ids. A year of nights is one
+gallery a kind: as nights leave it with `merge_shards_over` 32, without, and compacted. The last line is one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from machine import machine
+
+from frpipe.gallery import byte_ranges, lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.persons import persons
+from frpipe.gallery.photos import RunPhotos
+from frpipe.gallery.schema import vector_array
+from frpipe.gallery.search_view import SearchView
+from frpipe.gallery.spec import GallerySpec
+from frpipe.io.storage.folder import Folder
+
+_DIM = 8
+_BLOCK = 65_536
+_GIVEN = 1000
+_A_NIGHT = 200
+_MOST = 32
+_TURNS = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--nights", type=int, default=365)
+    parser.add_argument("--before", type=Path, help="a checkout of earlier code to compare with")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--child", nargs=3, metavar=("WHAT", "GALLERY", "COUNT"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        what, uri, count = args.child
+        print(json.dumps(_CHILDREN[what](uri, int(count))))
+        return 0
+    found: dict[str, Any] = {"bench": "gallery_scale", "machine": machine(), "dim": _DIM}
+    with tempfile.TemporaryDirectory(prefix="frpipe-bench-", dir=args.folder) as folder:
+        found["people"] = _people(f"{folder}/people", args.rows, args.before)
+        found["nights"] = _nights(folder, args.nights, args.before)
+    print(json.dumps(found))
+    return 0
+
+
+def _people(uri: str, rows: int, before: Path | None) -> dict[str, Any]:
+    found = {"rows": rows, "made": _child("make", uri, rows)}
+    sides = {"after": None} | ({"before": before} if before else {})
+    for side, code in sides.items():
+        found[side] = _child("look", uri, rows, code)
+        _say(f"{rows:,} people, {side}", found[side])
+    shutil.rmtree(uri)
+    return found
+
+
+def _nights(folder: str, nights: int, before: Path | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"nights": nights, "people_a_night": _A_NIGHT}
+    kinds: dict[str, tuple[str, Path | None]] = {"merged": ("merged", None), "apart": ("apart", None)}
+    kinds |= {"before": ("apart", before)} if before else {}
+    for kind, (how, code) in kinds.items():
+        made = _child(how, f"{folder}/{kind}", nights, code)
+        found[kind] = made | _best("search", f"{folder}/{kind}", nights, code)
+        _say(f"{nights} nights, {kind}", found[kind])
+    shutil.copytree(f"{folder}/merged", f"{folder}/compacted")
+    _child("compact", f"{folder}/compacted", nights)
+    found["compacted"] = _best("search", f"{folder}/compacted", nights)
+    _say(f"{nights} nights, compacted", found["compacted"])
+    found["merged_to_compacted"] = {
+        name: round(found["merged"][name] / found["compacted"][name], 2)
+        for name in ("list_cpu_s", "show_cpu_s", "search_cpu_s")
+    }
+    return found
+
+
+def _best(what: str, uri: str, count: int, code: Path | None = None) -> dict[str, Any]:
+    """The least of some turns, each in a process of its own."""
+    turns = [_child(what, uri, count, code) for _ in range(_TURNS)]
+    return {name: min(turn[name] for turn in turns) for name in turns[0]}
+
+
+def _child(what: str, uri: str, count: int, code: Path | None = None) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--child", what, uri, str(count)]
+    environment = os.environ | ({"PYTHONPATH": str(code)} if code else {})
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _say(what: str, found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        print(f"{what:<28} {name:<20} {value}", flush=True)
+
+
+def _made(uri: str, rows: int) -> dict[str, Any]:
+    begin = time.process_time()
+    blocks = range(0, rows, _BLOCK)
+    names = ([f"person-{row:08d}" for row in range(start, min(start + _BLOCK, rows))] for start in blocks)
+    lifecycle.enroll(Gallery.create(uri, _spec()), map(_table, names))
+    return {"cpu_s": round(time.process_time() - begin, 1), "peak_rss_mb": _peak_mb()}
+
+
+def _year(uri: str, nights: int, *, merging: bool) -> dict[str, Any]:
+    """A gallery as so many nights leave it; the CPU of all of them."""
+    gallery, begin = Gallery.create(uri, _spec()), time.process_time()
+    for night in range(nights):
+        if merging:
+            lifecycle.merge_shards(gallery, _MOST)
+        lifecycle.enroll(gallery, [_table([f"n{night:04d}-{one:04d}" for one in range(_A_NIGHT)])], "append")
+    versions = sum(path.stat().st_size for path in Path(uri).glob("versions/*"))
+    shards = len(gallery.snapshot().version.shards)
+    cpu = round(time.process_time() - begin, 1)
+    return {"shards": shards, "versions_mb": round(versions / 1e6, 2), "nights_cpu_s": cpu}
+
+
+def _looked(uri: str, rows: int) -> dict[str, Any]:
+    """Each look-up in a gallery that was just opened."""
+    count = [0]
+    for owner, name in ((byte_ranges.Mapped, "read"), (Folder, "read"), (Folder, "read_range")):
+        setattr(owner, name, _counting(getattr(owner, name), count))
+    new = [f"new-{os.getpid()}-{one:04d}" for one in range(_GIVEN)]
+    told = RunPhotos()
+    told.add(pa.array([f"{who}.jpg" for who in new]), pa.array([f"/photos/{who}.jpg" for who in new]))
+    gone = f"person-{os.getpid() % rows:08d}"
+    calls: dict[str, Callable[[Gallery], object]] = {
+        "show": lambda g: g.snapshot().show(f"person-{rows // 2:08d}"),
+        "list": lambda g: persons(g.snapshot(), limit=100),
+        "list_after": lambda g: persons(g.snapshot(), after=f"person-{rows // 2:08d}", limit=100),
+        "append_1000": lambda g: lifecycle.enroll(g, [_table(new)], "append", photos=told),
+        "delete": lambda g: lifecycle.delete(g, [gone]),
+        "count": lambda g: g.snapshot().subjects,
+    }
+    found: dict[str, Any] = {}
+    for name, call in calls.items():
+        count[0], begin = 0, time.process_time()
+        call(Gallery.open(uri))
+        found[f"{name}_cpu_s"] = round(time.process_time() - begin, 3)
+        found[f"{name}_mb"] = round(count[0] / 1e6, 2)
+    return found | {"peak_rss_mb": _peak_mb()}
+
+
+def _searched(uri: str, _: int) -> dict[str, Any]:
+    probe = np.ones(_DIM, np.float32)
+
+    def search(gallery: Gallery) -> float:
+        return max(
+            float((vectors @ probe).max()) for _, vectors in SearchView(gallery.snapshot(), {}).blocks()
+        )
+
+    calls: dict[str, Callable[[Gallery], object]] = {
+        "list": lambda g: persons(g.snapshot(), limit=100),
+        "show": lambda g: g.snapshot().show("n0007-0007"),
+        "search": search,
+    }
+    calls["list"](Gallery.open(uri))  # what a process does once, such as loading Arrow's kernels
+    found = {}
+    for name, call in calls.items():
+        begin = time.process_time()
+        call(Gallery.open(uri))
+        found[f"{name}_cpu_s"] = round(time.process_time() - begin, 4)
+    return found
+
+
+def _compacted(uri: str, _: int) -> dict[str, Any]:
+    return lifecycle.compact(Gallery.open(uri)).as_dict()
+
+
+def _counting(real: Callable[..., Any], count: list[int]) -> Callable[..., Any]:
+    def call(*given: Any) -> Any:
+        found = real(*given)
+        count[0] += len(found)
+        return found
+
+    return call
+
+
+def _table(names: list[str]) -> pa.Table:
+    vectors = np.random.default_rng(len(names)).standard_normal((len(names), _DIM), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return pa.table(
+        {
+            "subject_id": names,
+            "face_id": [f"{who}.jpg#0" for who in names],
+            "image_uri": [f"/photos/{who}.jpg" for who in names],
+            "embedding": vector_array(vectors),
+        }
+    )
+
+
+def _spec() -> GallerySpec:
+    return GallerySpec(_DIM, "0" * 64, "0" * 64, "0" * 64)
+
+
+def _peak_mb() -> int:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+
+
+_CHILDREN: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    "make": _made,
+    "look": _looked,
+    "merged": lambda uri, nights: _year(uri, nights, merging=True),
+    "apart": lambda uri, nights: _year(uri, nights, merging=False),
+    "search": _searched,
+    "compact": _compacted,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Look-ups by an index: the same answers as without one, few bytes read, no trace once a shard is gone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from gallery_rows import content, files, ids, people, spec
+
+from frpipe.gallery import byte_ranges, lifecycle
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.hash_spill import HashSpill
+from frpipe.gallery.packed import hashes
+from frpipe.gallery.persons import persons
+from frpipe.gallery.photos import MADE_OF, RunPhotos, made_of
+from frpipe.gallery.search_view import SearchView
+from frpipe.io.storage.folder import Folder
+
+KEY = "FRPIPE_GALLERY_KEY"
+
+
+@pytest.fixture(params=[None, "aes-256-gcm"], ids=["plain", "encrypted"])
+def gallery(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+    monkeypatch.setenv(KEY, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+    made = Gallery.create(str(tmp_path / "g"), spec(encryption=request.param))
+    lifecycle.enroll(made, [people(ids(100), faces=2, Name=["a", "b"] * 100)])
+    lifecycle.enroll(made, [people(["p0007", "new", "other"], seed=3)], "append")
+    return made
+
+
+def without_indexes(gallery: Gallery, to: Path) -> Gallery:
+    """A copy as earlier code has left it."""
+    shutil.copytree(gallery.uri, to)
+    for path in (to / "shards").glob("*.index"):
+        path.unlink()
+    return Gallery.open(str(to))
+
+
+def _told(*names: str) -> RunPhotos:
+    photos = RunPhotos()
+    photos.add(pa.array(names), pa.nulls(len(names), pa.string()))
+    return photos
+
+
+CHANGES: dict[str, Callable[[Gallery], Any]] = {
+    "delete": lambda g: lifecycle.delete(g, ["p0007", "p0050", "nobody"]),
+    "append": lambda g: lifecycle.enroll(g, [people(["p0003", "fresh"], seed=5)], "append"),
+    "skip": lambda g: lifecycle.enroll(g, [people(["p0003", "fresh"], seed=5)], "skip"),
+    "replace": lambda g: lifecycle.enroll(g, [people(["p0003", "p0007"], seed=5)], "replace"),
+    "photos": lambda g: lifecycle.enroll(g, [people(["p0003"], seed=5)], photos=_told("p0003", "p0009")),
+    "clear": lifecycle.clear,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_the_same_with_and_without_indexes(gallery: Gallery, tmp_path: Path, change: str) -> None:
+    old = without_indexes(gallery, tmp_path / "old")
+    first, second = (replace(CHANGES[change](each), doubts=None) for each in (gallery, old))
+    assert first == second
+    assert content(gallery.snapshot()) == content(old.snapshot())
+    for who in ("p0007", "p0050", "other", "nobody"):
+        shown = (each.snapshot().show(who, vectors=True).sort_by("face_id") for each in (gallery, old))
+        assert next(shown).drop_columns(["enrolled_at"]) == next(shown).drop_columns(["enrolled_at"])
+    assert lifecycle.verify(gallery) == lifecycle.verify(old) == []
+
+
+def test_a_derived_template_is_found_by_any_of_its_photos(tmp_path: Path) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    photos = hashes(pa.array(["x", "y"]))
+    names = [None] * 49 + [made_of(photos, np.zeros(2, np.uint64))]
+    lifecycle.enroll(gallery, [people(ids(50), **{MADE_OF: names})])
+    assert lifecycle.enroll(gallery, [], photos=_told("y")).superseded == 1
+    assert not gallery.snapshot().show("p0049").num_rows
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 60, 1000])
+@pytest.mark.parametrize("after", ["", "p0004", "p0042x", "zzz"])
+@pytest.mark.parametrize("where", [None, {"Name": "b"}])
+def test_a_page_is_that_of_the_whole_list(
+    gallery: Gallery, limit: int, after: str, where: dict[str, str] | None
+) -> None:
+    lifecycle.delete(gallery, ["p0000", "p0005", "p0043"])
+    whole, page = persons(gallery.snapshot(), where, after), persons(gallery.snapshot(), where, after, limit)
+    assert page.to_pylist() == whole.slice(0, limit).to_pylist()
+
+
+@contextmanager
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Bytes that are asked of the files of a gallery."""
+    count = [0]
+
+    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            found = real(*given)
+            count[0] += len(found)
+            return found
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((byte_ranges.Mapped, "read"), (Folder, "read"), (Folder, "read_range")):
+            patch.setattr(owner, name, counting(getattr(owner, name)))
+        yield count
+
+
+def test_few_bytes_are_read_for_one_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec(rows_per_shard=9000))
+    lifecycle.enroll(gallery, [people(ids(9000))])
+    old = without_indexes(gallery, tmp_path / "old")
+    calls: list[Callable[[Gallery], object]] = [
+        lambda g: g.snapshot().show("p7000"),
+        lambda g: persons(g.snapshot(), limit=5, after="p7000"),
+        lambda g: lifecycle.enroll(g, [people(["z"])], photos=_told("z")),
+        lambda g: lifecycle.delete(g, ["p7000"]),
+    ]
+    for call in calls:
+        with counted_reads(monkeypatch) as least:
+            call(gallery)
+        with counted_reads(monkeypatch) as most:
+            call(old)
+        assert least[0] * 4 < most[0]
+
+
+@pytest.mark.parametrize("at", [0, 20, 400, -3])
+def test_a_damaged_index_is_none_and_verify_names_it(gallery: Gallery, at: int) -> None:
+    before = content(gallery.snapshot())
+    for path in (Path(gallery.uri) / "shards").glob("*.index"):
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.write_bytes(data)
+    fresh = Gallery.open(gallery.uri)
+    assert content(fresh.snapshot()) == before
+    assert fresh.snapshot().show("p0007").num_rows == 2
+    assert lifecycle.delete(fresh, ids(100)).subjects == 100
+    assert {problem.file.rpartition(".")[2] for problem in lifecycle.verify(fresh)} == {"index"}
+
+
+def test_an_index_of_another_shard_is_none(gallery: Gallery) -> None:
+    first, second = sorted((Path(gallery.uri) / "shards").glob("*.index"))[:2]
+    shutil.copyfile(first, second)
+    assert Gallery.open(gallery.uri).snapshot().show("p0007").num_rows == 2
+    assert all(
+        Gallery.open(gallery.uri).snapshot().show(who).num_rows == 2 for who in ids(100) if who != "p0007"
+    )
+
+
+def test_an_index_goes_with_its_shard(gallery: Gallery) -> None:
+    lifecycle.delete(gallery, ["p0007"])
+    lifecycle.compact(gallery)
+    key = (hashes(pa.array(["p0007"])) >> np.uint64(32)).astype("<u4").tobytes()
+    shards = {path.stem for path in files(Path(gallery.uri) / "shards") if path.suffix == ".h5"}
+    indexes = [path for path in files(Path(gallery.uri) / "shards") if path.suffix == ".index"]
+    assert {path.stem for path in indexes} == shards
+    if gallery.spec.encryption is None:
+        assert not any(key in path.read_bytes() for path in indexes)
+
+
+def test_a_compaction_gives_old_shards_an_index(gallery: Gallery, tmp_path: Path) -> None:
+    old = without_indexes(gallery, tmp_path / "old")
+    lifecycle.compact(old)
+    stems = [{p.stem for p in (tmp_path / "old" / "shards").glob(f"*.{kind}")} for kind in ("h5", "index")]
+    assert stems[0] == stems[1]
+    assert content(old.snapshot()) == content(gallery.snapshot())
+    assert lifecycle.verify(old) == []
+
+
+def test_people_are_counted_range_by_range(gallery: Gallery, tmp_path: Path) -> None:
+    lifecycle.delete(gallery, ["p0000", "new"])
+    old = without_indexes(gallery, tmp_path / "old")
+    assert gallery.snapshot().subjects == old.snapshot().subjects == 100
+    assert SearchView(gallery.snapshot(), {"Name": "a"}).subjects == 99
+
+
+@pytest.mark.parametrize("most", [1, 7, 1 << 20])
+def test_hashes_come_back_in_ranges(most: int) -> None:
+    arrays = [hashes(pa.array(ids(count, count), pa.string())) for count in (20, 0, 30)]
+    with HashSpill(most) as spill:
+        for array in arrays:
+            spill.add(array)
+        ranges = list(spill.ranges())
+    assert len(ranges) == -(-50 // most)
+    for number, array in enumerate(arrays):
+        assert np.concatenate([parts[number] for parts in ranges]).tolist() == np.sort(array).tolist()
+    highest = [max((int(part[-1]) for part in parts if len(part)), default=0) for parts in ranges]
+    assert [each for each in highest if each] == sorted(each for each in highest if each)

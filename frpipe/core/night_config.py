@@ -38,7 +38,7 @@ _LATER: dict[str, dict[str, Any]] = {
         "gates": FaceGates().model_dump(),
     },
 }
-_NOT_CONTENT = {"runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
+_NOT_CONTENT = {"runs", "publish", "gates", "lease", "retention", "cost", "execution", "report", "settings"}
 
 
 class Step(Section):
@@ -139,6 +139,24 @@ class DriftStep(Step):
     )
 
 
+class PublishStep(Section):
+    """Finished nights into tables that data engineers query."""
+
+    tables: str | None = Field(
+        None, description="folder or prefix of the tables; null: nights are not published"
+    )
+    layout: Literal["delta", "parquet"] | None = Field(
+        None, description="settled by the first publication; null: as the tables are, or delta"
+    )
+    embeddings: bool | None = Field(
+        None, description="whether faces have their vectors; settled by the first; null: as they are, or true"
+    )
+    target_mb: AtLeastOne = Field(256, description="size of large files")
+    keep_hours: float | None = Field(
+        None, ge=0, description="how long replaced files stay; null: 168 of delta, else 0"
+    )
+
+
 class Gates(Section):
     """What a good night keeps to; null: not asked. The first three also keep a night from the gallery."""
 
@@ -218,6 +236,7 @@ class NightConfig(Section):
     dedup: DedupStep = DedupStep()
     identify: IdentifyStep = IdentifyStep()
     drift: DriftStep = DriftStep()
+    publish: PublishStep = PublishStep()
     gates: Gates = Gates()
     cost: Cost = Cost()
     lease: LeaseConfig = LeaseConfig()

@@ -131,7 +131,10 @@ class DeltaLog:
         return True
 
     def _listed(self) -> tuple[int, list[int]]:
-        """The newest checkpoint, NONE without one, and the commits after it. Raises OutputError: one lacks."""
+        """The newest checkpoint, NONE without one, and the commits after it.
+
+        Raises OutputError where one is missing.
+        """
         names = [entry.name for entry in self.folder.list(LOG)]
         checkpoints = [int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name))]
         start = max(checkpoints, default=NONE)

@@ -47,7 +47,7 @@ _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _REFUSED = re.compile(r"[ ,;{}()\n\t=]")
 
 
-def portable(kind: pa.DataType, column: str) -> pa.DataType:
+def portable(kind: pa.DataType, column: str) -> pa.DataType:  # noqa: PLR0911 - one for each kind
     """The type that a column of some type is published with. Raises OutputError where there is none."""
     if kind in _NAMES:
         return kind

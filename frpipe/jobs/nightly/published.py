@@ -5,14 +5,20 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.night_config import NightConfig
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import Past, nights
+from frpipe.jobs.nightly.journal import NightJournal
+from frpipe.jobs.nightly.report import rewrite
 from frpipe.jobs.nightly.tables import read_table
-from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN
+from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN, Say
+from frpipe.jobs.obeying import suppressions
+from frpipe.jobs.publish.job import Publishing
+from frpipe.jobs.publish.merge import Barred
 from frpipe.jobs.publish.sources import (
     NIGHT,
     Publication,
@@ -23,6 +29,55 @@ from frpipe.jobs.publish.sources import (
     run_id,
     source_of,
 )
+
+_STEP = "publish"
+Facts = dict[str, Any]
+
+
+def publish(config: NightConfig, journal: NightJournal, report: Facts, say: Say) -> Facts:
+    """Publish this finished night, and those before it that are not.
+
+    Returns its report with what that cost.
+    """
+    if journal.facts(_STEP) is not None:
+        return report
+    say(f"publishing to {config.publish.tables}")
+    facts = publishing(config, say).run().cost()
+    journal.finish(_STEP, facts)
+    rate = {
+        "step": _STEP,
+        "count": facts["rows"],
+        "of": "rows",
+        "seconds": facts["seconds"],
+        "per_s": round(facts["rows"] / max(facts["seconds"], 1e-3), 1),
+        "not_done": None,
+    }
+    others = [each for each in report["throughput"] if each["step"] != _STEP]
+    report = {**report, "steps": journal.record["steps"], "throughput": [*others, rate]}
+    rewrite(journal.folder, report)
+    return report
+
+
+def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
+    """The publication of all finished nights of a configuration; its gallery says who is suppressed."""
+    how = config.publish
+    if how.tables is None:
+        raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
+    source = config.consolidate.source
+    where = source or config.photos or "photos"
+    settings: dict[str, Any] = {
+        "layout": how.layout,
+        "embeddings": how.embeddings,
+        "target_bytes": how.target_mb << 20,
+        "keep_hours": how.keep_hours,
+    }
+    return Publishing(
+        how.tables,
+        lambda: nights_at(config.runs, None),
+        Barred(suppressions(config.gallery), where, source or ""),
+        say=say,
+        **{**settings, **options},
+    )
 
 
 def nights_at(uri: str, source: str | None) -> tuple[list[Publication], list[str]]:

@@ -37,7 +37,7 @@ from frpipe.jobs.publish.strike import obey
 Say = Callable[[str], None]
 Found = Callable[[], tuple[Sequence[Publication], Sequence[str]]]
 KEEP_HOURS = {"delta": 168.0, "parquet": 0.0}
-"""How long files of older versions stay: readers of Delta may be at them, readers of a folder would count them."""
+"""How long replaced files stay: readers of Delta may be at them, readers of a folder would count them."""
 _AUTO_COMPACT_FILES = 32
 
 

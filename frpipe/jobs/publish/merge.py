@@ -1,4 +1,4 @@
-"""Merge a publication into tables, exactly once: whatever was killed, repeated or raced, the rows are the same.
+"""Merge a publication into tables, exactly once, whatever was killed, repeated or raced.
 
 `photos` decides: of two rows of a photo that of the later publication stands. A row of another table stands
 with the row of its photo. Each change is one version of a table, made again where another writer was first.
@@ -31,7 +31,7 @@ Decide = Callable[[pa.Table], tuple[Mask, Mask]]
 """Which rows of a file go, and which are marked as vanished."""
 Gone = Callable[[pa.Table], Mask]
 _KEYS = ["source", "image_id"]
-_ORDER = ["as_of", "processed_at", "run_id"]
+_ORDER = ["as_of", "processed_at", "night", "run_id"]
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ def merge_dependent(
     return tally
 
 
-def merge_search(
+def merge_search(  # noqa: PLR0917
     table: PublishedTable,
     photos: PublishedTable,
     publication: Publication,
@@ -168,9 +168,12 @@ def merge_search(
     recipe: str,
     barred: Barred,
 ) -> Tally:
-    """Put a result of identify into `matches`: its rows stand until their photo is processed or searched again."""
+    """Put a result of identify into `matches`.
+
+    Its rows stand until their photo is processed again, or searched for again.
+    """
     tally, units = Tally(), Units(search.folder, PROBES)
-    keys = _joined([c for each in units.tables() for c in each["image_id"].unique().chunks])
+    keys = _joined([each["image_id"].unique() for each in units.tables()])
     name = f"{publication.run_id}.{search.name}"
 
     def change(base: State) -> Change | None:
@@ -376,9 +379,11 @@ def _later(found: pa.Table, publication: Publication) -> Mask:
     """Rows that are of a later publication."""
     later, equal = np.zeros(len(found), bool), np.ones(len(found), bool)
     for name, value in zip(_ORDER, publication.order, strict=True):
-        scalar = pa.scalar(value, found[name].type)
-        later |= equal & _mask(pc.greater(found[name], scalar))
-        equal &= _mask(pc.equal(found[name], scalar))
+        scalar, column = pa.scalar(value, found[name].type), found[name]
+        if name == "night":
+            column = pc.fill_null(column, date.min)
+        later |= equal & _mask(pc.greater(column, scalar))
+        equal &= _mask(pc.equal(column, scalar))
     return later
 
 

@@ -74,21 +74,23 @@ class Root:
         folder = Folder.at(uri)
         try:
             data = read_json(folder, TABLES_JSON)
-            if data["format"] != FORMAT or data["layout"] not in get_args(Layout):
-                raise KeyError
             recipe = {**data["recipe"], "same_vectors": tuple(data["recipe"]["same_vectors"])}
-            return cls(folder, data["layout"], bool(data["embeddings"]), GallerySpec(**recipe), target_bytes)
+            found = cls(folder, data["layout"], bool(data["embeddings"]), GallerySpec(**recipe), target_bytes)
+            known = data["format"] == FORMAT and found.layout in get_args(Layout)
         except FileNotFoundError:
-            if next(folder.walk(), None) is not None:
+            if next(folder.walk(), None) is None:
+                return None
+            if not folder.exists(TABLES_JSON):
                 raise OutputError(
                     f"{uri} holds other files, and no published tables", "use a new or an empty folder"
                 ) from None
-            return None
+            # Another publisher has made it since.
+            return cls.opened(uri, target_bytes)
         except (FileDamaged, KeyError, TypeError):
-            raise OutputError(
-                f"{TABLES_JSON} in {uri} cannot be read by this version of frpipe",
-                "use the version that made it, or restore it from a copy",
-            ) from None
+            raise _unreadable(uri) from None
+        if not known:
+            raise _unreadable(uri)
+        return found
 
     def settled(self) -> Root:
         """These tables, or those that another publisher has made here meanwhile."""
@@ -106,3 +108,10 @@ class Root:
         found = Root.opened(self.folder.uri, self.target_bytes)
         assert found is not None
         return found
+
+
+def _unreadable(uri: str) -> OutputError:
+    return OutputError(
+        f"{TABLES_JSON} in {uri} cannot be read by this version of frpipe",
+        "use the version that made it, or restore it from a copy",
+    )

@@ -53,9 +53,9 @@ class Publication:
     facts: Facts = field(default_factory=dict)
 
     @property
-    def order(self) -> tuple[datetime, datetime, str]:
+    def order(self) -> tuple[datetime, datetime, date, str]:
         """Of two rows of a photo that of the later publication stands."""
-        return self.as_of, self.processed_at, self.run_id
+        return self.as_of, self.processed_at, self.night or date.min, self.run_id
 
     @property
     def month(self) -> str:
@@ -99,12 +99,8 @@ def result_at(uri: str, source: str | None) -> Publication:
         )
     begun = run.begun(folder)
     when = created_at(begun, folder)
-    searches, where, dedup = (), "", None
-    if job == "identify":
-        searches = (_search(folder, str(report.get("gallery_id")), begun),)
-        where = searches[0].source
-    else:
-        dedup = folder
+    found = [_search(folder, str(report.get("gallery_id")), begun)] if job == "identify" else []
+    where = found[0].source if found else ""
     return Publication(
         run_id(folder),
         job,
@@ -113,8 +109,8 @@ def result_at(uri: str, source: str | None) -> Publication:
         None,
         when,
         when,
-        searches=searches,
-        dedup=dedup,
+        searches=tuple(found),
+        dedup=None if found else folder,
         facts=_facts(report, folder),
     )
 

@@ -212,8 +212,6 @@ def _raced(nights: Place, uri: str, layout: str, publishers: int) -> None:
 
     with ThreadPoolExecutor(publishers) as threads:
         assert list(threads.map(publish, range(publishers))) == [None] * publishers
-    head = {spec.name: Root.opened(uri).table(spec).head().version for spec in schema.TABLES}  # type: ignore[union-attr]
-    assert set(head.values()) <= {-1, 0, 1, 2, 3}, "a publication was committed more than once"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

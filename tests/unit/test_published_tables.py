@@ -19,6 +19,7 @@ import pytest
 from lake_nights import Place, files, rows, tiny_models
 from s3server import S3, s3  # noqa: F401 - a fixture
 
+from frpipe.core.errors import OutputError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lifecycle import Suppressing
@@ -374,3 +375,38 @@ def test_who_is_suppressed_goes_from_the_tables_with_the_next_publication(
     fresh = str(tmp_path / "fresh")
     mine.publish(fresh, layout=layout)
     assert rows(uri, times=True) == rows(fresh, times=True)
+
+
+def test_a_night_publishes_itself_once_it_has_ended_and_reports_what_that_cost(
+    nights: Place, tmp_path: Path
+) -> None:
+    place, tables = Place(tmp_path), str(tmp_path / "tables")
+    place.draw("anna/1.png", 1, 1)
+    night = _dates(1)[0]
+    # Nothing of a night is in the tables before it has ended.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("frpipe.jobs.nightly.job.write_report", _dies)
+        with pytest.raises(Killed):
+            place.night(night, tables=tables)
+    with pytest.raises(OutputError, match="no photos to begin them with"):
+        place.publish(tables)
+    assert not (tmp_path / "tables").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("frpipe.jobs.publish.job.merge_dependent", _dies)
+        with pytest.raises(Killed):
+            place.night(night, tables=tables)
+    assert (tmp_path / "nights" / night / "_SUCCESS").exists()
+    report = place.night(night, tables=tables)
+    told = report["steps"]["publish"]
+    assert told["rows"] > 0 < told["bytes"]
+    assert told["files"] > 0 <= told["seconds"]
+    assert [each["count"] for each in report["throughput"] if each["step"] == "publish"] == [told["rows"]]
+    assert "published " in (tmp_path / "nights" / night / "report.md").read_text()
+    before = files(tables)
+    assert place.night(night, tables=tables)["steps"]["publish"] == told
+    assert files(tables) == before
+    assert len(_told(tables, "faces")) == len(_told(tables, "photos")) == 1
+
+
+def _dies(*_: object, **__: object) -> None:
+    raise Killed

@@ -159,13 +159,15 @@ class PublishedTable:
         """Remove files that the newest version does not name; how many.
 
         keep_ms: how long files of older versions stay.  barrier: a version is committed in any case, so that
-        whoever works from an older one has to begin again. Only files of frpipe's are removed.
+        whoever works from an older one has to begin again. Of files that others wrote only those go that were
+        replaced.
         """
         head = self.head()
         if head.version == NONE:
             return 0
-        listed = [entry.name for entry in self.folder.list() if _OWN.fullmatch(entry.name)]
+        found = [entry.name for entry in self.folder.list()]
         head = self.head()
+        listed = [name for name in found if _OWN.fullmatch(name) or name in head.removed]
         if barrier or any(name not in head.files and name not in head.removed for name in listed):
             # Whoever wrote a file that is not named yet works from an older version, and writes it anew.
             head = self.transact(lambda base: Change(edited(base)))

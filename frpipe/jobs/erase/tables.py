@@ -37,8 +37,8 @@ class TableErasure:
     """Erasure of people from the tables below an address.
 
     copies: rows of the same photo under another id: erase takes them too, keep leaves them, and refuse ends
-    it before anything is changed.  known: vectors of theirs that are looked for, too. An id is looked for in all
-    sources.
+    it before anything is changed.  known: vectors of theirs that are looked for, too. An id is looked for in
+    all sources.
     """
 
     root: Root

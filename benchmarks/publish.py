@@ -95,7 +95,7 @@ def _measured(place: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def _publish(tables: str, layout: Any, *outputs: Folder, **how: Any) -> Published:
     found = [result_at(out.uri, "bench") for out in outputs]
-    return Publishing(tables, lambda: (found, ()), layout=layout, **how).run()
+    return Publishing(tables, lambda _: (found, ()), layout=layout, **how).run()
 
 
 def _copied(outputs: list[Folder], target: Path) -> None:

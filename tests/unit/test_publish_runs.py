@@ -33,7 +33,7 @@ PHOTOS_A = [Photo("1.jpg", "anna", "a1"), Photo("2.jpg", "anna", "a2"), Photo("3
 
 def _publish(root: Path, *outputs: Folder, source: str | None = None, **options: Any) -> Published:
     found = [result_at(out.uri, source) for out in outputs]
-    return Publishing(str(root), lambda: (found, ()), **options).run()
+    return Publishing(str(root), lambda _: (found, ()), **options).run()
 
 
 def _rows(root: Path, name: str) -> pd.DataFrame:

@@ -209,7 +209,7 @@ def _raced(nights: Place, uri: str, layout: str, publishers: int) -> None:
 
     def publish(_: int) -> None:
         first = nights_at(config.runs, None)[0][:1]
-        Publishing(uri, lambda: (first, ()), layout=layout).run()  # type: ignore[arg-type]
+        Publishing(uri, lambda _: (first, ()), layout=layout).run()  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(publishers) as threads:
         assert list(threads.map(publish, range(publishers))) == [None] * publishers
@@ -406,6 +406,9 @@ def test_a_night_publishes_itself_once_it_has_ended_and_reports_what_that_cost(
     assert place.night(night, tables=tables)["steps"]["publish"] == told
     assert files(tables) == before
     assert len(_told(tables, "faces")) == len(_told(tables, "photos")) == 1
+    # What somebody takes away to save space stays in the tables.
+    shutil.rmtree(tmp_path / "nights" / night / "enroll")
+    assert (place.publish(tables).nights, len(_told(tables, "faces"))) == (0, 1)
 
 
 def _dies(*_: object, **__: object) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import guarded
@@ -79,17 +79,21 @@ def _job(options: argparse.Namespace) -> Publishing:
     for flag, uri in (("--tables", options.tables), ("--nights", options.nights)):
         if uri:
             refuse_relative(flag, uri)
-    return Publishing(options.tables, lambda: _found(options), _barred(options), say=_say, **given)
+    return Publishing(
+        options.tables, lambda known: _found(options, known), _barred(options), say=_say, **given
+    )
 
 
-def _found(options: argparse.Namespace) -> tuple[Sequence[Publication], Sequence[str]]:
+def _found(
+    options: argparse.Namespace, known: Mapping[str, str]
+) -> tuple[Sequence[Publication], Sequence[str]]:
     from frpipe.jobs.nightly.published import nights_at
     from frpipe.jobs.publish.sources import result_at
 
     found = [result_at(uri, options.source) for uri in options.results]
     if not options.nights:
         return found, ()
-    nights, unfinished = nights_at(options.nights, options.source)
+    nights, unfinished = nights_at(options.nights, options.source, known)
     return [*found, *nights], unfinished
 
 

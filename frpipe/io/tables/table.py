@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from frpipe.core.errors import OutputError, StorageError
+from frpipe.core.errors import FrpipeError, OutputError, StorageError
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_whole
 from frpipe.io.tables.delta import DeltaLog
@@ -98,13 +98,22 @@ class PublishedTable:
         if columns is None:
             table = read_whole(self.folder, file.path, as_table)
         else:
-            with self.folder.open(file.path) as opened:
-                parquet = pq.ParquetFile(opened, pre_buffer=False)
-                there = [name for name in columns if name in parquet.schema_arrow.names]
-                table = parquet.read(there, use_threads=False)
-                if not there:
-                    table = pa.table({"": pa.nulls(file.rows)})
+            table = self._columns(file, columns)
         return conformed(table, wanted, file.partition)
+
+    def _columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
+        """Those of some columns that a file has; where it cannot be read, it is read whole to tell why."""
+        try:
+            with self.folder.open(file.path) as opened:
+                parquet = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
+                there = [name for name in columns if name in parquet.schema_arrow.names]
+                if there:
+                    return parquet.read(there, use_threads=False)
+        except FrpipeError:
+            raise
+        except (pa.ArrowInvalid, OSError):
+            pass
+        return read_whole(self.folder, file.path, as_table)
 
     def scan(self, state: State, columns: Sequence[str] | None = None) -> Iterator[tuple[DataFile, pa.Table]]:
         """The files of a version with their rows, one at a time."""

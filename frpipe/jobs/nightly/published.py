@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 from frpipe.core.errors import ConfigError, OutputError
@@ -73,62 +75,79 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     }
     return Publishing(
         how.tables,
-        lambda: nights_at(config.runs, None),
+        lambda known: nights_at(config.runs, None, known),
         Barred(suppressions(config.gallery), where, source or ""),
         say=say,
         **{**settings, **options},
     )
 
 
-def nights_at(uri: str, source: str | None) -> tuple[list[Publication], list[str]]:
-    """The finished nights of a folder of nights, oldest first; and the dates of those that have not ended."""
+def nights_at(
+    uri: str, source: str | None, published: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[Publication], list[str]]:
+    """The finished nights of a folder of nights, oldest first; and the dates of those that have not ended.
+
+    published: content of each run that is published, by its id.
+    """
     known = nights(Folder.at(uri))
     if not known:
         raise OutputError(f"{uri} holds no nights", "give the `runs` of a configuration of nights")
     ended = [night for night in known if night.complete]
-    return [night_of(night, source) for night in ended], [n.date for n in known if not n.complete]
+    return [night_of(each, source, published) for each in ended], [n.date for n in known if not n.complete]
 
 
-def night_of(night: Past, source: str | None) -> Publication:
-    """A finished night. Raises OutputError: a step of it is damaged."""
-    folder, identity = night.folder, night.identity
-    where = source or source_of(identity)
-    mine = run_id(folder)
-    digests, features, searches, dedup = {}, None, [], None
-    enroll = folder.child(ENROLL)
-    if night.did("enroll") and run.begun(enroll):
-        features = FeatureRun.open(enroll.uri)
-        digests[ENROLL] = run.digest(enroll)
-    own_probes = not (identity.get("identify") or {}).get("probes")
-    probes_from = where if own_probes else str(identity["identify"]["probes"])
-    for name, found in (night.steps.get("identify") or {}).items():
-        sub = folder.child(IDENTIFY).child(name)
-        if isinstance(found, dict) and run.complete(sub) is not None:
-            photo_run = mine if own_probes else run_id(folder.child(PROBES).child(ENROLL))
-            searches.append(Search(name, sub, probes_from, photo_run))
-            digests[f"{IDENTIFY}/{name}"] = run.digest(sub)
-    if night.did("dedup") and run.complete(folder.child(DEDUP)) is not None:
-        dedup = folder.child(DEDUP)
-        digests[DEDUP] = run.digest(dedup)
+def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> Publication:
+    """A finished night; of one that is published as it is, no more than that.
+
+    Raises OutputError: it is damaged.
+    """
+    folder, mine, searches = night.folder, run_id(night.folder), _searches(night, source)
+    enroll, dedup = folder.child(ENROLL), folder.child(DEDUP)
+    enrolled = night.did("enroll")
+    has_dedup = night.did("dedup") and run.complete(dedup) is not None
     vanished = _vanished(folder)
-    if vanished:
-        digests[SCAN] = digest_of(sorted(vanished))
-    begun = run.begun(folder)
-    when = created_at(begun, folder, night.date)
+    digests = {
+        **({ENROLL: run.digest(enroll)} if enrolled and run.begun(enroll) else {}),
+        **{f"{IDENTIFY}/{each.name}": run.digest(each.folder) for each in searches},
+        **({DEDUP: run.digest(dedup)} if has_dedup else {}),
+        **({SCAN: digest_of(sorted(vanished))} if vanished else {}),
+    }
+    content = digest_of(digests)
+    if enrolled and ENROLL not in digests and mine in published:
+        # Its photos were taken away by hand since: what is published of it stays.
+        content = published[mine]
+    when = created_at(run.begun(folder), folder, night.date)
+    day, where = date.fromisoformat(night.date), source or source_of(night.identity)
+    if published.get(mine) == content:
+        return Publication(mine, NIGHT, content, where, day, when, when)
+    features = FeatureRun.open(enroll.uri) if enrolled else None
     return Publication(
         mine,
         NIGHT,
-        digest_of(digests),
+        content,
         where,
-        date.fromisoformat(night.date),
+        day,
         when,
         when,
         features,
         tuple(vanished),
-        tuple(searches),
-        dedup,
+        searches,
+        dedup if has_dedup else None,
         _night_facts(night, features, len(vanished)),
     )
+
+
+def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
+    """Finished results of identify of a night."""
+    probes = (night.identity.get("identify") or {}).get("probes")
+    where = str(probes) if probes else source or source_of(night.identity)
+    found = []
+    for name, facts in (night.steps.get("identify") or {}).items():
+        sub = night.folder.child(IDENTIFY).child(name)
+        if isinstance(facts, dict) and run.complete(sub) is not None:
+            of = night.folder.child(PROBES).child(ENROLL) if probes else night.folder
+            found.append(Search(name, sub, where, run_id(of) if run.begun(of) else None))
+    return tuple(found)
 
 
 def _vanished(folder: Folder) -> list[str]:

@@ -35,7 +35,7 @@ from frpipe.jobs.publish.sources import Publication, sorted_by_time
 from frpipe.jobs.publish.strike import obey
 
 Say = Callable[[str], None]
-Found = Callable[[], tuple[Sequence[Publication], Sequence[str]]]
+Found = Callable[[Mapping[str, str]], tuple[Sequence[Publication], Sequence[str]]]
 KEEP_HOURS = {"delta": 168.0, "parquet": 0.0}
 """How long replaced files stay: readers of Delta may be at them, readers of a folder would count them."""
 _AUTO_COMPACT_FILES = 32
@@ -103,16 +103,17 @@ class Published:
 class Publishing:
     """What to publish, and where.
 
-    found: finds the finished runs and nights, and names of what is left out.  barred: whose rows do not come
-    in, and go.  embeddings, layout: settled by the first publication; None: as it is, or with vectors, as
-    Delta.  without: columns of manifests that are left out.  keep_hours: how long files of older versions
-    stay; None: 168 with Delta, else 0.  compact: merge small files now, and not only where there are many.
+    found: finds the finished runs and nights, and names of what is left out; told the content of each run
+    that is published, by its id.  barred: whose rows do not come in, and go.  embeddings, layout: settled by
+    the first publication; None: as it is, or with vectors, as Delta.  without: columns of manifests that are
+    left out.  keep_hours: how long files of older versions stay; None: 168 with Delta, else 0.  compact: merge
+    small files now, and not only where there are many.
 
     `run` raises OutputError: a result is not finished, of another recipe, or has columns that do not fit.
     """
 
     root: str
-    found: Found = lambda: ((), ())
+    found: Found = lambda _: ((), ())
     barred: Barred = field(default_factory=Barred)
     layout: Layout | None = None
     embeddings: bool | None = None
@@ -181,10 +182,10 @@ class Publishing:
 
     def _todo(self) -> tuple[list[Publication], int, list[str]]:
         """What is to be published, in its order; how much was before; which nights have not ended."""
-        found, unfinished = self.found()
-        ordered = sorted_by_time(found)
         root = Root.opened(self.root, self.target_bytes)
         there = published(root) if root is not None else {}
+        found, unfinished = self.found(there)
+        ordered = sorted_by_time(found)
         todo = [each for each in ordered if there.get(each.run_id) != each.content]
         return todo, len(ordered) - len(todo), [*unfinished]
 

@@ -39,13 +39,14 @@ def strike(root: Root, leaving: Leaving, *, barrier: bool = False) -> int:
 
     def gone(table: pa.Table) -> Mask:
         hit = leaving.rows(table)
-        if "source" in table.column_names and "image_id" in table.column_names:
+        if theirs and "image_id" in table.column_names:
             pairs = zip(table["source"].to_pylist(), table["image_id"].to_pylist(), strict=True)
-            hit = hit | (np.array([each in theirs for each in pairs], bool) if theirs else False)
+            hit = hit | np.array([each in theirs for each in pairs], bool)
         return hit
 
     count = 0
-    for spec in (columns.FACES, columns.REJECTS):
+    # Rows that stand with those of their photos: `photos` would name whom they name.
+    for spec in (columns.FACES, columns.REJECTS) if theirs or barrier else ():
         count += remove_rows(root.table(spec), _IDS, lambda: gone, barrier=barrier)
     count += _rewrite(root.table(columns.MATCHES), lambda t: _matches(t, gone, leaving), barrier=barrier)
     members = root.table(columns.MEMBERS)

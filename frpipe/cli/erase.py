@@ -36,6 +36,7 @@ from them. docs/erasure.md says more.
 
 NOT_REACHED = (
     "galleries made from these runs: frpipe gallery delete G ID, then frpipe gallery compact G",
+    "published tables, unless given: --tables URI",
     "results of identify, verify, dedup and metrics; pages, contact sheets, exports: delete them",
     "other enroll outputs, replays of these among them: each is a RUN of its own for this command",
     "the photos, and the manifests that name them: take the person out, or the next run has them again",
@@ -48,6 +49,7 @@ NIGHTS_NOT_REACHED = (
     "the photos: take them away; while they are there, nights count them as suppressed",
     "the watch list, and other galleries: frpipe gallery delete G ID, then frpipe gallery compact G",
     "counts of what nights did, and samples of their measures: they name nobody",
+    "published tables that the configuration does not name: --tables URI",
     "outputs, pages, contact sheets and exports elsewhere: frpipe erase RUN ..., or delete them",
     "backups of galleries: frpipe gallery backup G DEST --prune --compacted, after the compaction",
     "other backups, and older versions of objects in a store that keeps them",

@@ -106,8 +106,8 @@ class Publishing:
     found: finds the finished runs and nights, and names of what is left out; told the content of each run
     that is published, by its id.  barred: whose rows do not come in, and go.  embeddings, layout: settled by
     the first publication; None: as it is, or with vectors, as Delta.  without: columns of manifests that are
-    left out.  keep_hours: how long files of older versions stay; None: 168 with Delta, else 0.  compact: merge
-    small files now, and not only where there are many.
+    left out.  keep_hours: how long files of older versions stay; None: 168 with Delta, else 0.  compact:
+    merge small files now, and not only where there are many.
 
     `run` raises OutputError: a result is not finished, of another recipe, or has columns that do not fit.
     """
@@ -165,7 +165,7 @@ class Publishing:
         photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
         lines = [
             f"tables     {self.root}, {'to be made' if root is None else root.layout}",
-            f"publish    {counted(len(todo), 'runs and nights')} with {counted(photos, 'photos')} and "
+            f"publish    {counted(len(todo), 'results')} with {counted(photos, 'photos')} and "
             f"{counted(faces, 'faces')}; {known:,} published before",
             *(f"           {each.name}" for each in todo[:20]),
             *([f"left out   not finished: {', '.join(unfinished)}"] if unfinished else []),

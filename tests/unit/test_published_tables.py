@@ -413,3 +413,18 @@ def test_a_night_publishes_itself_once_it_has_ended_and_reports_what_that_cost(
 
 def _dies(*_: object, **__: object) -> None:
     raise Killed
+
+
+def test_copies_that_only_the_tables_know_are_asked_about_before_anything_is_changed(
+    mine: Place, tmp_path: Path
+) -> None:
+    """A night that retention has removed had the same photo under another id."""
+    uri = str(tmp_path / "tables")
+    mine.publish(uri)
+    for night in _dates(NIGHTS)[1:]:
+        shutil.rmtree(tmp_path / "nights" / night)
+        (tmp_path / "nights/_nights" / night).unlink()
+    before = files(uri)
+    with pytest.raises(OutputError, match="the same as some that would go"):
+        EraseEverywhere(mine.config(uri), frozenset({"p1"})).run()
+    assert files(uri) == before

@@ -138,6 +138,8 @@ class EraseEverywhere:
         for night in nights(self.runs):
             # Before anything is changed: a result that cannot be read, or copies, end it here.
             self._of_night(night, pending, held.check).dry_run()
+        if tables := self._tables(pending):
+            tables.check()
         held.check()
         marks.write_pending(self.runs, pending)
         suppressed, templates = self._out_of_gallery(pending, known, held)
@@ -174,9 +176,7 @@ class EraseEverywhere:
         if uri is None or Root.opened(uri) is None:
             return None
         whom = (self.subjects | pending.subjects, self.images | pending.images)
-        # Copies that the nights know are among the images already; of others nobody can be asked any more.
-        policy = "keep" if self.copies == "refuse" else self.copies
-        return TableErasure.at(uri, *whom, copies=policy, say=self.say, known=pending.needles)
+        return TableErasure.at(uri, *whom, copies=self.copies, say=self.say, known=pending.needles)
 
     def _gathered(self) -> tuple[Pending, KnownPhotos]:
         """Ids, contents and vectors to look for.

@@ -76,7 +76,7 @@ class TableErasure:
         """
         self.check()
         leaving, _ = self._leaving()
-        needles = self._needles(leaving) | self.known
+        needles = self._needles(leaving)
         folder = self.root.folder
         # What killed writers left half written: it may name anybody.
         folder.sweep(0)
@@ -102,8 +102,9 @@ class TableErasure:
 
         table, kept = self.root.table(PHOTOS), 0
         if contents and self.copies != "erase":
-            for _, found in table.scan(table.head(), ["content_sha256"]):
-                kept += pc.sum(pc.is_in(found["content_sha256"], value_set=same)).as_py() or 0
+            for _, found in table.scan(table.head(), ["content_sha256", "faces"]):
+                with_face = found.filter(pc.greater(found["faces"], 0))
+                kept += pc.sum(pc.is_in(with_face["content_sha256"], value_set=same)).as_py() or 0
         return Leaving(rows, lambda who: people_of(ids, who)), max(0, kept - named) if contents else 0
 
     def _contents(self, ids: ErasedIds) -> tuple[set[str], int]:
@@ -120,7 +121,7 @@ class TableErasure:
 
     def _needles(self, leaving: Leaving) -> set[Needle]:
         """Vectors of the faces that go, less those that faces that stay have too."""
-        table, needles = self.root.table(FACES), set[Needle]()
+        table, needles = self.root.table(FACES), set(self.known)
         head = table.head()
         if not self.root.embeddings or head.version == NONE:
             return needles

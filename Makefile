@@ -55,6 +55,7 @@ test-fast: lint types layers models photos  ## what to run often: no kills, no S
 
 soak: models photos  ## ten nights in a row with kills: some ten minutes
 	$(BIN)/pytest -s -m slow tests/flow/test_soak.py
+	FRPIPE_LAKE_NIGHTS=10 FRPIPE_LAKE_KILLS=20 FRPIPE_LAKE_RIVALS=10 $(BIN)/pytest tests/unit/test_published_tables.py
 
 test-slow: models photos  ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py --ignore tests/docs/test_spark.py

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import identifier
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frpipe.jobs.erase.everywhere import ErasedEverywhere
     from frpipe.jobs.erase.job import Erased
     from frpipe.jobs.erase.proof import Searched
+    from frpipe.jobs.erase.tables import TableErasure
 
 _EXAMPLES = """\
 examples:
@@ -35,6 +36,7 @@ from them. docs/erasure.md says more.
 
 NOT_REACHED = (
     "galleries made from these runs: frpipe gallery delete G ID, then frpipe gallery compact G",
+    "published tables, unless given: --tables URI",
     "results of identify, verify, dedup and metrics; pages, contact sheets, exports: delete them",
     "other enroll outputs, replays of these among them: each is a RUN of its own for this command",
     "the photos, and the manifests that name them: take the person out, or the next run has them again",
@@ -47,6 +49,7 @@ NIGHTS_NOT_REACHED = (
     "the photos: take them away; while they are there, nights count them as suppressed",
     "the watch list, and other galleries: frpipe gallery delete G ID, then frpipe gallery compact G",
     "counts of what nights did, and samples of their measures: they name nobody",
+    "published tables that the configuration does not name: --tables URI",
     "outputs, pages, contact sheets and exports elsewhere: frpipe erase RUN ..., or delete them",
     "backups of galleries: frpipe gallery backup G DEST --prune --compacted, after the compaction",
     "other backups, and older versions of objects in a store that keeps them",
@@ -73,6 +76,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --everywhere: one setting"
+    )
+    parser.add_argument(
+        "--tables",
+        metavar="URI",
+        help="published tables to take them out of, too; with --everywhere instead of those of the "
+        "configuration",
     )
     add_reason(parser)
     for flag, what in (("subject", "person"), ("image", "photo")):
@@ -111,8 +120,8 @@ def _run(options: argparse.Namespace) -> int:
     images = frozenset([*options.image, *_lines(options.images_from)])
     if not subjects | images:
         raise ConfigError("no ids are given", "say --subjects-from FILE or --images-from FILE")
-    if bool(options.runs) == bool(options.everywhere):
-        raise ConfigError("give RUNs, or --everywhere with a configuration of nights", "see --help")
+    if bool(options.runs) == bool(options.everywhere) and not (options.tables and not options.everywhere):
+        raise ConfigError("give RUNs, --tables, or --everywhere with a configuration of nights", "see --help")
     if options.everywhere:
         return _everywhere(options, subjects, images)
     if options.reason or options.by or options.set:
@@ -121,20 +130,55 @@ def _run(options: argparse.Namespace) -> int:
 
     for uri in options.runs:
         EraseTarget.open(uri)
+    tables = _tables(options, subjects, images)
+    told = _looked(tables, options)
     done: list[Erased] = []
     for uri in options.runs:
         job = Erase(uri, subjects, images, options.copies, options.take_over, Speaker("erase"))
         done.append(job.dry_run() if options.dry_run else job.run())
         if not options.json:
             print(_line(done[-1]), flush=True)
-    return _end(options, done, len(subjects) + len(images))
+    if tables is not None and not options.dry_run:
+        told = _struck(tables, options)
+    return _end(options, done, len(subjects) + len(images), told)
+
+
+def _tables(
+    options: argparse.Namespace, subjects: frozenset[str], images: frozenset[str]
+) -> TableErasure | None:
+    if not options.tables:
+        return None
+    from frpipe.jobs.erase.tables import TableErasure
+
+    return TableErasure.at(options.tables, subjects, images, copies=options.copies, say=Speaker("erase"))
+
+
+def _looked(tables: TableErasure | None, options: argparse.Namespace) -> dict[str, Any] | None:
+    """What would go of tables; ends the command before anything is changed where copies stand there."""
+    if tables is None:
+        return None
+    found = tables.check()
+    if options.dry_run and not options.json:
+        print(f"{options.tables}: {counted(found, 'photos')} would be erased; nothing was written")
+    return {"tables": options.tables, "photos": found}
+
+
+def _struck(tables: TableErasure, options: argparse.Namespace) -> dict[str, Any]:
+    rows, searched = tables.run()
+    if not options.json:
+        print(
+            f"{options.tables}: {counted(rows, 'rows')} erased\n  no file below it holds these ids or "
+            f"the vectors: {_proof(searched)}"
+        )
+    return {"tables": options.tables, "rows": rows, "searched": searched.files}
 
 
 def _everywhere(options: argparse.Namespace, subjects: frozenset[str], images: frozenset[str]) -> int:
     from frpipe.core.night_config import load_night
     from frpipe.jobs.erase.everywhere import EraseEverywhere
 
-    config = load_night(options.everywhere, options.set)
+    given = [f"publish.tables={options.tables}"] if options.tables else []
+    config = load_night(options.everywhere, [*options.set, *given])
     speaker = Speaker("erase")
     job = EraseEverywhere(config, subjects, images, options.reason, options.by, options.copies, speaker)
     done = job.dry_run() if options.dry_run else job.run()
@@ -158,6 +202,8 @@ def _everywhere_lines(done: ErasedEverywhere, ids: int) -> Iterator[str]:
             f"{counts}; {counted(done.results, 'results')} changed; "
             f"{counted(done.suppressed, 'entries')} suppressed"
         )
+    if done.tables:
+        yield f"{counted(done.tables, 'rows')} of published tables erased"
     if done.begun:
         word = "would be " if done.dry_run else ""
         yield (
@@ -188,11 +234,12 @@ def _lines(source: str | None) -> list[str]:
     return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
 
 
-def _end(options: argparse.Namespace, done: Sequence[Erased], ids: int) -> int:
-    absent = len(frozenset.intersection(*(each.absent for each in done)))
+def _end(options: argparse.Namespace, done: Sequence[Erased], ids: int, tables: dict[str, Any] | None) -> int:
+    absent = len(frozenset.intersection(*(each.absent for each in done))) if done else 0
     if options.json:
         runs = [each.as_dict() for each in done]
-        shown = {"ids": ids, "absent": absent, "runs": runs, "not_reached": NOT_REACHED}
+        shown: dict[str, Any] = {"ids": ids, "absent": absent, "runs": runs, "not_reached": NOT_REACHED}
+        shown |= {} if tables is None else {"tables": tables}
         print(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
         if absent:

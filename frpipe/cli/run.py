@@ -24,7 +24,7 @@ from frpipe.cli.table import printable, table
 from frpipe.core.errors import ConfigError
 
 GROUP = "frpipe.jobs"
-BUILT_IN = ("enroll", "consolidate", "identify", "dedup", "verify", "metrics", "nightly")
+BUILT_IN = ("enroll", "consolidate", "identify", "dedup", "verify", "metrics", "nightly", "publish")
 
 _DESCRIPTION = """\
 Run a job, or list the jobs. In a clone, `python jobs/JOB.py ...` is the same."""

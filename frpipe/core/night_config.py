@@ -39,7 +39,9 @@ _LATER: dict[str, dict[str, Any]] = {
     },
 }
 _NOT_CONTENT: dict[str, Any] = {
-    **dict.fromkeys(("runs", "gates", "lease", "retention", "cost", "execution", "report", "settings"), True),
+    **dict.fromkeys(
+        ("runs", "publish", "gates", "lease", "retention", "cost", "execution", "report", "settings"), True
+    ),
     "consolidate": {"merge_shards_over"},
 }
 
@@ -142,6 +144,24 @@ class DriftStep(Step):
     )
     least_distance: Share = Field(
         0.05, description="a smaller distance counts as steady, of however many values"
+    )
+
+
+class PublishStep(Section):
+    """Finished nights into tables that data engineers query."""
+
+    tables: str | None = Field(
+        None, description="folder or prefix of the tables; null: nights are not published"
+    )
+    layout: Literal["delta", "parquet"] | None = Field(
+        None, description="settled by the first publication; null: as the tables are, or delta"
+    )
+    embeddings: bool | None = Field(
+        None, description="whether faces have their vectors; settled by the first; null: as they are, or true"
+    )
+    target_mb: AtLeastOne = Field(256, description="size of large files")
+    keep_hours: float | None = Field(
+        None, ge=0, description="how long replaced files stay; null: 168 of delta, else 0"
     )
 
 
@@ -249,6 +269,7 @@ class NightConfig(Section):
     dedup: DedupStep = DedupStep()
     identify: IdentifyStep = IdentifyStep()
     drift: DriftStep = DriftStep()
+    publish: PublishStep = PublishStep()
     gates: Gates = Gates()
     cost: Cost = Cost()
     lease: LeaseConfig = LeaseConfig()

@@ -383,6 +383,7 @@ NEEDS: dict[str, Callable[[], AbstractContextManager[object] | None]] = {
     "docs/recipes.md": _brackets,
     "docs/replay.md": _rejected,
     "docs/stages.md": lambda: installed.example(Path("installed")),
+    "docs/tables.md": _erased,
     "docs/turned-and-small.md": lambda: enrolled("OUT"),
     "docs/verify-job.md": lambda: enrolled("OUT"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from frpipe.core.held import FACES_HELD, HELD_COLUMNS, HELD_INSTEAD
 from frpipe.core.reasons import Reason
 from frpipe.core.schema import IMAGE_COLUMNS, embedding_columns, face_columns, markdown
 from frpipe.jobs.identify.schema import RATIO_COLUMN
+from frpipe.jobs.publish.schema import TABLES as PUBLISHED
 from frpipe.jobs.ratios import LLR_COLUMN
 from frpipe.stages.stage import stage_class
 from frpipe.stages.stage_docs import stage_tables
@@ -40,6 +42,7 @@ TABLES = {
     ("outputs.md", "llr"): lambda: markdown((LLR_COLUMN, RATIO_COLUMN)),
     ("outputs.md", "reasons"): _reasons,
     ("configuration.md", "settings"): _settings,
+    **{("tables.md", spec.name): partial(markdown, spec.columns) for spec in PUBLISHED},
     ("pad.md", "pad"): lambda: stage_tables(stage_class("pad")),
     ("quality.md", "quality"): lambda: stage_tables(stage_class("quality")),
 }

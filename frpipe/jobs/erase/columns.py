@@ -51,6 +51,12 @@ def without(ids: ErasedIds, table: pa.Table) -> pa.Table:
     return table.filter(pa.array(~hit)) if hit.any() else table
 
 
+def people_of(ids: ErasedIds, subjects: pa.Array) -> set[str]:
+    """Those of some subjects who are erased."""
+    hit = ids.mask(pa.table({SUBJECT: subjects}))
+    return set(subjects.filter(pa.array(hit)).to_pylist())
+
+
 def named(ids: ErasedIds, values: list[str]) -> list[bool]:
     """(n,) whether each text is the id of one of these people or photos."""
     column = pa.array(values, pa.string())

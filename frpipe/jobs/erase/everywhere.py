@@ -41,12 +41,14 @@ from frpipe.jobs.erase.known import KnownErasure
 from frpipe.jobs.erase.night import NightErasure, Struck
 from frpipe.jobs.erase.photos import KnownPhotos, photos_of
 from frpipe.jobs.erase.proof import ErasureError, Proof, Searched
+from frpipe.jobs.erase.tables import TableErasure
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import NIGHTS, Past, nights
 from frpipe.jobs.nightly.known_photos import STORE
 from frpipe.jobs.nightly.lease import LEASES, Lease, lease
 from frpipe.jobs.nightly.tables import table_blocks
 from frpipe.jobs.nightly.work import ENROLL, PROBES, SCAN
+from frpipe.jobs.publish.root import Root
 
 _HOLDER = "an erasure"
 _OF_NIGHTS = re.compile(
@@ -70,6 +72,7 @@ class ErasedEverywhere:
 
     photos, faces: of enroll outputs.  templates: of the gallery.  results: of nights, changed.
     suppressed: new entries of the list.  shared: contents of other people's photos too, not suppressed.
+    tables: rows of published tables.
     absent: ids that occur nowhere, and were never erased.  searched: what the proof has read.
     """
 
@@ -85,6 +88,7 @@ class ErasedEverywhere:
     absent: int
     searched: Searched = Searched()  # noqa: RUF009 - it is frozen
     dry_run: bool = False
+    tables: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form: counts, and no id."""
@@ -138,6 +142,8 @@ class EraseEverywhere:
         for night in nights(self.runs):
             # Before anything is changed: a result that cannot be read, or copies, end it here.
             self._of_night(night, pending, held.check).dry_run()
+        if tables := self._tables(pending):
+            tables.check()
         held.check()
         marks.write_pending(self.runs, pending)
         suppressed, templates = self._out_of_gallery(pending, known, held)
@@ -148,6 +154,7 @@ class EraseEverywhere:
             self.say(f"{night.date}: done")
         self.say("reading every file back")
         searched = self._prove(pending)
+        rows, read = self._out_of_tables(marks.pending_in(self.runs) or pending)
         pending = replace(
             pending,
             photos=pending.photos + sum(each.photos for each in struck),
@@ -156,11 +163,25 @@ class EraseEverywhere:
         )
         held.check()
         done = self._ended(pending, known, struck)
-        done = replace(done, templates=templates, suppressed=suppressed, searched=searched)
+        done = replace(
+            done, templates=templates, suppressed=suppressed, searched=searched + read, tables=rows
+        )
         if pending.subjects or pending.images:
             marks.settle(self.runs, pending)
         self.runs.delete(marks.PENDING)
         return done
+
+    def _out_of_tables(self, pending: Pending) -> tuple[int, Searched]:
+        """Erase from the tables that the nights are published to; how many rows, and what the proof read."""
+        erasure = self._tables(pending)
+        return erasure.run() if erasure else (0, Searched())
+
+    def _tables(self, pending: Pending) -> TableErasure | None:
+        uri = self.config.publish.tables
+        if uri is None or Root.opened(uri) is None:
+            return None
+        whom = (self.subjects | pending.subjects, self.images | pending.images)
+        return TableErasure.at(uri, *whom, copies=self.copies, say=self.say, known=pending.needles)
 
     def _gathered(self) -> tuple[Pending, KnownPhotos]:
         """Ids, contents and vectors to look for.

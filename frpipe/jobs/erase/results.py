@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
-from frpipe.io.manifest.columns import SUBJECT
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
 from frpipe.io.output.run import ListedFiles
@@ -23,20 +22,14 @@ from frpipe.jobs.dedup.clusters import LINK_COLUMNS, Subjects, clusters_of, link
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.since import CLUSTERS
 from frpipe.jobs.dedup.worker import PAIRS
-from frpipe.jobs.erase.columns import rows_of, without
+from frpipe.jobs.erase.columns import people_of, rows_of, without
 from frpipe.jobs.erase.parts import as_written
 from frpipe.jobs.identify import report as identify_report
+from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.worker import PROBES
 
 _OWN_MARK = json.dumps({"erasures": []}).encode()
 _FACTS = ["subject_id", "quality", "enrolled_at"]
-_RANKED = ("subject_id", "similarity", "distance", "llr")
-_FOUND = [
-    "candidates",
-    *(f"rank1_{name}" for name in _RANKED),
-    "decision",
-    "threshold_similarity",
-]
 
 
 def erase_result(out: Folder, ids: ErasedIds, check: Callable[[], None] = lambda: None) -> bool:
@@ -139,7 +132,7 @@ class _Identified(_Result):
 
     def struck(self, table: pa.Table) -> tuple[pa.Table, int]:
         kept = without(self.ids, table)
-        kept, changed = _without_candidates(self.ids, kept)
+        kept, changed = without_candidates(kept, lambda who: people_of(self.ids, who))
         return kept, table.num_rows - kept.num_rows + changed
 
     def strike(self, check: Callable[[], None]) -> None:
@@ -155,44 +148,6 @@ class _Identified(_Result):
             "no_decision": tally.decisions["none"],
         }
         run.seal(self.out, self.listed(self.names), report, identify_report.report_text(report))
-
-
-def _without_candidates(ids: ErasedIds, table: pa.Table) -> tuple[pa.Table, int]:
-    """Remove the people from others' candidates and decide these probes anew; returns how many changed.
-
-    The next candidate comes first; none is searched for behind the last.
-    """
-    candidates = table["candidates"].combine_chunks()
-    people = candidates.flatten().field("subject_id") if len(table) else pa.array([], pa.string())
-    there = pa.chunked_array([people.unique()], pa.string())
-    gone = {*there.filter(pa.array(ids.mask(pa.table({SUBJECT: there})))).to_pylist()}
-    if not gone:
-        return table, 0
-    names = [name for name in _FOUND if name in table.column_names]
-    rows, changed = table.select(names).to_pylist(), 0
-    for row in rows:
-        listed = row["candidates"] or []
-        kept = [each for each in listed if each["subject_id"] not in gone]
-        if len(kept) == len(listed):
-            continue
-        changed += 1
-        row["candidates"] = [{**each, "rank": rank} for rank, each in enumerate(kept, 1)]
-        best = kept[0] if kept else dict.fromkeys(_RANKED)
-        for name in _RANKED:
-            row[f"rank1_{name}"] = best.get(name)
-        row["decision"] = _decision(row["threshold_similarity"], best["similarity"])
-    for name in names:
-        at = table.schema.get_field_index(name)
-        values = pa.array([row[name] for row in rows], table.schema.field(at).type)
-        table = table.set_column(at, table.schema.field(at), values)
-    return table, changed
-
-
-def _decision(threshold: float | None, similarity: float | None) -> str | None:
-    """Decision on a probe; a closed set has no threshold, and the nearest is named, if there is anybody."""
-    if threshold is None:
-        return None if similarity is None else "identified"
-    return "identified" if similarity is not None and similarity >= threshold else "stranger"
 
 
 class _Duplicates(_Result):

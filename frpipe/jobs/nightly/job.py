@@ -24,6 +24,7 @@ from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.known_photos import STORE, unused
 from frpipe.jobs.nightly.lease import Lease, lease
 from frpipe.jobs.nightly.preflight import check
+from frpipe.jobs.nightly.published import publish
 from frpipe.jobs.nightly.report import rejudged, write_report
 from frpipe.jobs.nightly.retention import expired, remove
 from frpipe.jobs.nightly.searches import dedup, identify
@@ -72,6 +73,8 @@ class Night:
                 report, verdicts = rejudged(journal.folder, self.config.gates)
             else:
                 report, verdicts = self._carried_out(journal, past)
+            if self.config.publish.tables is not None and not report["held_back"]:
+                report = publish(self.config, journal, report, held.guarded(self.say))
             if not report["held_back"]:
                 self._forget(runs, held)
         where = f"{journal.folder.uri}/report.html"

@@ -53,6 +53,7 @@ def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> Dry
         f"compared to  {f'the night of {last.date}' if last else 'nothing: it is the first'}",
         *([f"warning      {since_last_night(other)}"] if other else []),
         *(f"{name:<12} {step}" for name, step in steps.items()),
+        *([f"publish      to {config.publish.tables}, once it has ended"] if config.publish.tables else []),
         f"gates        {', '.join(f'{name} {value:g}' for name, value in gates.items()) or 'none'}",
         f"removed      {', '.join(removed) or 'nothing'}, by retention once the night is complete",
     ]

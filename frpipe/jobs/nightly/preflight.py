@@ -31,6 +31,7 @@ def check(config: NightConfig) -> None:
         "photos": config.photo_place if config.photos is not None else None,
         "identify.probes": config.identify.probes,
         "identify.watch_list.uri": watched,
+        "publish.tables": config.publish.tables,
     }
     for setting, uri in places.items():
         if uri is not None:

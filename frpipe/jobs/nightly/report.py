@@ -59,10 +59,15 @@ def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[GateResult]]:
     told = [verdict.as_dict() for verdict in verdicts]
     if told != report["gates"]:
         report["gates"] = told
-        folder.write(PAGE, page(report).encode())
-        folder.write(run.REPORT, encoded(report))
-        folder.write(run.REPORT_TEXT, report_text(report).encode())
+        rewrite(folder, report)
     return report, verdicts
+
+
+def rewrite(folder: Folder, report: Facts) -> None:
+    """Write the report of a finished night anew."""
+    folder.write(PAGE, page(report).encode())
+    folder.write(run.REPORT, encoded(report))
+    folder.write(run.REPORT_TEXT, report_text(report).encode())
 
 
 def report_text(report: Facts) -> str:
@@ -99,6 +104,11 @@ def _lines(report: Facts) -> Iterator[str]:
     for step in report["throughput"]:
         if step["not_done"]:
             yield f"not done   {step['step']}: {step['not_done']}"
+    if told := steps.get("publish"):
+        yield (
+            f"published  {counted(told['rows'], 'rows')} in {counted(told['files'], 'files')}, "
+            f"{told['bytes'] / 1e6:,.1f} MB, {told['seconds']:,.1f} s, to {told['tables']}"
+        )
     for gate in report["gates"]:
         bad = "" if gate["holds"] else ", does NOT hold"
         yield f"gate       {gate['gate']} {shown(gate['limit'])}: {shown(gate['value'])}{bad}"

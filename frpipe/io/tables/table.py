@@ -1,0 +1,327 @@
+"""A published table: rows in immutable Parquet files, changed by exclusive creation of the next version.
+
+A change is made of the newest version and committed after it, or made again from a newer one. Files that no
+version names are removed behind a commit, so that a writer who is still at work with them has to begin again.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from frpipe.core.errors import FrpipeError, OutputError, StorageError
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import as_table, read_whole
+from frpipe.io.tables.delta import DeltaLog
+from frpipe.io.tables.file_lists import FileLists
+from frpipe.io.tables.state import NONE, DataFile, Log, State, fresh_name, now_ms
+
+Layout = Literal["delta", "parquet"]
+TARGET_BYTES = 256 << 20
+_TRIES = 200
+_LONGEST_PAUSE_S = 0.5
+_ROWS_OF_A_GROUP, _ROWS_WITH_VECTORS = 131_072, 16_384
+_OWN = re.compile(r"(?:[a-z_]+=[^/]+/)?part-[0-9a-f]{24}\.parquet")
+# Removed files stay in the lists for so long after they went.
+_FORGET_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a new version has: files that stay, new ones, and which runs are in it."""
+
+    state: State
+    compaction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """A table in a folder of its own. sort_by: order of the rows of a file.  ids: columns with bloom filters.
+    partition_by: None or one column of text, that files do not hold."""
+
+    folder: Folder
+    layout: Layout
+    schema: pa.Schema
+    sort_by: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    partition_by: str | None = None
+    target_bytes: int = TARGET_BYTES
+
+    @property
+    def log(self) -> Log:
+        """Documents of its versions."""
+        return DeltaLog(self.folder) if self.layout == "delta" else FileLists(self.folder)
+
+    def head(self) -> State:
+        """The newest version, with the columns of a new table where there is none."""
+        found = self.log.head()
+        if found.version != NONE:
+            return found
+        by = (self.partition_by,) if self.partition_by else ()
+        return replace(found, schema=self.schema, partition_by=by, table_id=str(uuid.uuid4()))
+
+    def transact(self, change: Callable[[State], Change | None]) -> State:
+        """Apply a change to the newest version and commit it; returns the version that then holds.
+
+        `change` is called again with the newer version each time that another writer was first. None: nothing
+        is to be done. Raises StorageError where others were always first.
+        """
+        for attempt in range(_TRIES):
+            base = self.head()
+            try:
+                made = change(base)
+                if made is None:
+                    return base
+                if self.log.commit(base, made.state, compaction=made.compaction):
+                    return replace(made.state, version=base.version + 1)
+            except (FileNotFoundError, StorageError, OutputError):
+                # Files of an older version go after a newer one is there.
+                if self.head().version == base.version:
+                    raise
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.005 * 2 ** min(attempt, 8))))
+        raise StorageError(
+            f"other writers changed {self.folder.uri} first, {_TRIES} times", "run again when it is less busy"
+        )
+
+    def read(self, state: State, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of a file, with the columns of the version: those that it lacks are null."""
+        wanted = state.schema if columns is None else pa.schema([state.schema.field(c) for c in columns])
+        if columns is None:
+            table = read_whole(self.folder, file.path, as_table)
+        else:
+            table = self._columns(file, columns)
+        return conformed(table, wanted, file.partition)
+
+    def _columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
+        """Those of some columns that a file has; where it cannot be read, it is read whole to tell why."""
+        try:
+            with self.folder.open(file.path) as opened:
+                parquet = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
+                there = [name for name in columns if name in parquet.schema_arrow.names]
+                if there:
+                    return parquet.read(there, use_threads=False)
+        except FrpipeError:
+            raise
+        except (pa.ArrowInvalid, OSError):
+            pass
+        return read_whole(self.folder, file.path, as_table)
+
+    def scan(self, state: State, columns: Sequence[str] | None = None) -> Iterator[tuple[DataFile, pa.Table]]:
+        """The files of a version with their rows, one at a time."""
+        for path in sorted(state.files):
+            yield state.files[path], self.read(state, state.files[path], columns)
+
+    def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of the newest version; for tables that fit into memory."""
+        state = self.head()
+        tables = [table for _, table in self.scan(state, columns)]
+        wanted = state.schema if columns is None else pa.schema([state.schema.field(c) for c in columns])
+        return pa.concat_tables(tables) if tables else wanted.empty_table()
+
+    def write(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> list[DataFile]:
+        """Write rows into new files, which no version names yet; sorted within each file.
+
+        Memory: one file. The partition is that of the first row of each table.
+        """
+        found: list[DataFile] = []
+        held: dict[str, list[pa.Table]] = {}
+        for table in tables:
+            for key, part in self._parts(conformed(table, schema)):
+                mine = held.setdefault(key, [])
+                mine.append(part)
+                if sum(each.nbytes for each in mine) >= self.target_bytes:
+                    found.append(self._write_file(key, held.pop(key)))
+        found += [self._write_file(key, parts) for key, parts in held.items()]
+        return found
+
+    def compact(self, least_files: int = 2) -> tuple[int, int]:
+        """Merge small files into larger ones; returns how many were merged, and into how many.
+
+        least_files: of a partition, to be worth it.  Memory: the rows of one large file.
+        """
+        counts = [0, 0]
+
+        def change(base: State) -> Change | None:
+            counts[:] = [0, 0]
+            state = base
+            for group in self._groups(base, least_files):
+                tables = [self.read(base, file) for file in group]
+                fresh = self.write(base.schema, tables)
+                state = edited(state, [file.path for file in group], fresh)
+                counts[0] += len(group)
+                counts[1] += len(fresh)
+            return Change(state, compaction=True) if counts[0] else None
+
+        self.transact(change)
+        return counts[0], counts[1]
+
+    def vacuum(self, keep_ms: int = 0, *, barrier: bool = False) -> int:
+        """Remove files that the newest version does not name; how many.
+
+        keep_ms: how long files of older versions stay.  barrier: a version is committed in any case, so that
+        whoever works from an older one has to begin again. Of files that others wrote only those go that were
+        replaced.
+        """
+        head = self.head()
+        if head.version == NONE:
+            return 0
+        found = [entry.name for entry in self.folder.list()]
+        head = self.head()
+        listed = [name for name in found if _OWN.fullmatch(name) or name in head.removed]
+        if barrier or any(name not in head.files and name not in head.removed for name in listed):
+            # Whoever wrote a file that is not named yet works from an older version, and writes it anew.
+            head = self.transact(lambda base: Change(edited(base)))
+        since = now_ms() - keep_ms
+        gone = [name for name in listed if name not in head.files and head.removed.get(name, 0) <= since]
+        self.folder.delete_all(gone)
+        return len(gone)
+
+    def _groups(self, state: State, least_files: int) -> Iterator[list[DataFile]]:
+        folders: dict[str, list[DataFile]] = {}
+        for path, file in sorted(state.files.items()):
+            if file.bytes < self.target_bytes // 2:
+                folders.setdefault(path.rpartition("/")[0], []).append(file)
+        for files in folders.values():
+            group: list[DataFile] = []
+            if len(files) < least_files:
+                continue
+            for file in files:
+                if group and sum(each.bytes for each in group) + file.bytes > self.target_bytes:
+                    if len(group) > 1:
+                        yield group
+                    group = []
+                group.append(file)
+            if len(group) > 1:
+                yield group
+
+    def _parts(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+        """Rows by the folder of their partition."""
+        if not table.num_rows:
+            return
+        if self.partition_by is None:
+            yield "", table
+            return
+        for value in table[self.partition_by].unique().to_pylist():
+            mine = pc.equal(table[self.partition_by], value)
+            yield f"{self.partition_by}={value}", table.filter(mine)
+
+    def _write_file(self, folder: str, tables: Sequence[pa.Table]) -> DataFile:
+        table = pa.concat_tables(tables)
+        partition = {}
+        if self.partition_by is not None:
+            partition = {self.partition_by: folder.partition("=")[2]}
+            table = table.drop_columns([self.partition_by])
+        order = [(name, "ascending") for name in self.sort_by]
+        table = table.take(pc.sort_indices(table.select(list(self.sort_by)), sort_keys=order))
+        path = fresh_name(folder)
+        data = encoded(table, self.ids)
+        self.folder.write(path, data)
+        return DataFile(path, len(data), table.num_rows, partition)
+
+
+def edited(
+    base: State,
+    gone: Iterable[str] = (),
+    fresh: Iterable[DataFile] = (),
+    applied: Mapping[str, int] | None = None,
+    schema: pa.Schema | None = None,
+) -> State:
+    """A version without some files, and with others."""
+    out, now = set(gone), now_ms()
+    removed = {path: when for path, when in base.removed.items() if when > now - _FORGET_MS * 30}
+    return replace(
+        base,
+        schema=schema or base.schema,
+        files={
+            **{path: file for path, file in base.files.items() if path not in out},
+            **{file.path: file for file in fresh},
+        },
+        removed={**removed, **dict.fromkeys(out, now)},
+        applied={**base.applied, **(applied or {})},
+    )
+
+
+def conformed(table: pa.Table, schema: pa.Schema, partition: Mapping[str, str] | None = None) -> pa.Table:
+    """A table with the columns and types of a schema. Columns that it lacks are null.
+
+    Raises OutputError where a value does not fit the type.
+    """
+    columns = []
+    for field in schema:
+        if partition and field.name in partition:
+            column = pa.repeat(pa.scalar(partition[field.name], field.type), table.num_rows)
+        elif field.name not in table.column_names:
+            column = pa.nulls(table.num_rows, field.type)
+        else:
+            column = _cast(table[field.name], field)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def unified(old: pa.Schema, new: pa.Schema) -> pa.Schema:
+    """The columns of a table, and behind them those that are new; these may be null."""
+    there = {name.casefold() for name in old.names}
+    fresh = [field.with_nullable(True) for field in new if field.name.casefold() not in there]
+    return pa.schema([*old, *fresh])
+
+
+def encoded(table: pa.Table, ids: Sequence[str]) -> bytes:
+    """A Parquet file: vectors plain, without compression and statistics; ids with bloom filters."""
+    vectors = [field.name for field in table.schema if _is_vector(field.type)]
+    leaves = [(path, kind) for field in table.schema for path, kind in _leaves(field, field.name)]
+    plain = {path for path, _ in leaves if path.split(".")[0] in vectors}
+    sink = pa.BufferOutputStream()
+    ndv = max(1, table.num_rows)
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        sink,
+        row_group_size=_ROWS_WITH_VECTORS if vectors else _ROWS_OF_A_GROUP,
+        compression={path: "NONE" if path in plain else "ZSTD" for path, _ in leaves},
+        use_dictionary=[path for path, kind in leaves if pa.types.is_string(kind)],
+        write_statistics=[path for path, _ in leaves if path not in plain],
+        # With an index of pages, and so no vector across two pages.
+        write_page_index=True,
+        write_page_checksum=True,
+        bloom_filter_options={name: {"ndv": ndv, "fpp": 0.01} for name in ids} if ids else None,
+    )
+    return bytes(sink.getvalue())
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_floating(kind.value_type))
+
+
+def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
+    kind = field.type
+    if pa.types.is_struct(kind):
+        for number in range(kind.num_fields):
+            yield from _leaves(kind.field(number), f"{path}.{kind.field(number).name}")
+    elif pa.types.is_list(kind):
+        yield from _leaves(kind.value_field, f"{path}.list.element")
+    else:
+        yield path, kind
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if column.type == field.type:
+        return column
+    try:
+        if pa.types.is_timestamp(column.type) and column.type.tz is None:
+            column = column.cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise OutputError(
+            f"the column {field.name} is {field.type} in the tables, and values of {column.type} do not fit",
+            f"leave it out: --without {field.name}; or publish to another root",
+        ) from None

@@ -1,0 +1,53 @@
+"""Results of identify without some people among the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+_RANKED = ("subject_id", "similarity", "distance", "llr")
+_FOUND = [
+    "candidates",
+    *(f"rank1_{name}" for name in _RANKED),
+    "decision",
+    "threshold_similarity",
+]
+
+
+def without_candidates(table: pa.Table, people: Callable[[pa.Array], set[str]]) -> tuple[pa.Table, int]:
+    """Remove people from the candidates of probes and decide these anew; returns how many rows changed.
+
+    people: says who of some subjects goes. The next candidate comes first; none is searched for behind the
+    last.
+    """
+    candidates = table["candidates"].combine_chunks()
+    listed = candidates.flatten().field("subject_id") if len(table) else pa.array([], pa.string())
+    gone = people(listed.unique())
+    if not gone:
+        return table, 0
+    names = [name for name in _FOUND if name in table.column_names]
+    rows, changed = table.select(names).to_pylist(), 0
+    for row in rows:
+        before = row["candidates"] or []
+        kept = [each for each in before if each["subject_id"] not in gone]
+        if len(kept) == len(before):
+            continue
+        changed += 1
+        row["candidates"] = [{**each, "rank": rank} for rank, each in enumerate(kept, 1)]
+        best = kept[0] if kept else dict.fromkeys(_RANKED)
+        for name in _RANKED:
+            row[f"rank1_{name}"] = best.get(name)
+        row["decision"] = _decision(row["threshold_similarity"], best["similarity"])
+    for name in names:
+        at = table.schema.get_field_index(name)
+        values = pa.array([row[name] for row in rows], table.schema.field(at).type)
+        table = table.set_column(at, table.schema.field(at), values)
+    return table, changed
+
+
+def _decision(threshold: float | None, similarity: float | None) -> str | None:
+    """Decision on a probe; a closed set has no threshold, and the nearest is named, if there is anybody."""
+    if threshold is None:
+        return None if similarity is None else "identified"
+    return "identified" if similarity is not None and similarity >= threshold else "stranger"

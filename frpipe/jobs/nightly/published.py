@@ -1,0 +1,180 @@
+"""Nights as they are published: all that a finished night holds, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from types import MappingProxyType
+from typing import Any
+
+from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.night_config import NightConfig
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly.history import Past, nights
+from frpipe.jobs.nightly.journal import NightJournal
+from frpipe.jobs.nightly.report import rewrite
+from frpipe.jobs.nightly.tables import read_table
+from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN, Say
+from frpipe.jobs.obeying import suppressions
+from frpipe.jobs.publish.job import Publishing
+from frpipe.jobs.publish.merge import Barred
+from frpipe.jobs.publish.sources import (
+    NIGHT,
+    Publication,
+    Search,
+    created_at,
+    digest_of,
+    models_of,
+    run_id,
+    source_of,
+)
+
+_STEP = "publish"
+Facts = dict[str, Any]
+
+
+def publish(config: NightConfig, journal: NightJournal, report: Facts, say: Say) -> Facts:
+    """Publish this finished night, and those before it that are not.
+
+    Returns its report with what that cost.
+    """
+    if journal.facts(_STEP) is not None:
+        return report
+    say(f"publishing to {config.publish.tables}")
+    facts = publishing(config, say).run().cost()
+    journal.finish(_STEP, facts)
+    rate = {
+        "step": _STEP,
+        "count": facts["rows"],
+        "of": "rows",
+        "seconds": facts["seconds"],
+        "per_s": round(facts["rows"] / max(facts["seconds"], 1e-3), 1),
+        "not_done": None,
+    }
+    others = [each for each in report["throughput"] if each["step"] != _STEP]
+    report = {**report, "steps": journal.record["steps"], "throughput": [*others, rate]}
+    rewrite(journal.folder, report)
+    return report
+
+
+def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
+    """The publication of all finished nights of a configuration; its gallery says who is suppressed."""
+    how = config.publish
+    if how.tables is None:
+        raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
+    source = config.consolidate.source
+    where = source or config.photos or "photos"
+    settings: dict[str, Any] = {
+        "layout": how.layout,
+        "embeddings": how.embeddings,
+        "target_bytes": how.target_mb << 20,
+        "keep_hours": how.keep_hours,
+    }
+    return Publishing(
+        how.tables,
+        lambda known: nights_at(config.runs, None, known),
+        Barred(suppressions(config.gallery), where, source or ""),
+        say=say,
+        **{**settings, **options},
+    )
+
+
+def nights_at(
+    uri: str, source: str | None, published: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[Publication], list[str]]:
+    """The finished nights of a folder of nights, oldest first; and the dates of those that have not ended.
+
+    published: content of each run that is published, by its id.
+    """
+    known = nights(Folder.at(uri))
+    if not known:
+        raise OutputError(f"{uri} holds no nights", "give the `runs` of a configuration of nights")
+    ended = [night for night in known if night.complete]
+    return [night_of(each, source, published) for each in ended], [n.date for n in known if not n.complete]
+
+
+def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> Publication:
+    """A finished night; of one that is published as it is, no more than that.
+
+    Raises OutputError: it is damaged.
+    """
+    folder, mine, searches = night.folder, run_id(night.folder), _searches(night, source)
+    enroll, dedup = folder.child(ENROLL), folder.child(DEDUP)
+    enrolled = night.did("enroll")
+    has_dedup = night.did("dedup") and run.complete(dedup) is not None
+    vanished = _vanished(folder)
+    digests = {
+        **({ENROLL: run.digest(enroll)} if enrolled and run.begun(enroll) else {}),
+        **{f"{IDENTIFY}/{each.name}": run.digest(each.folder) for each in searches},
+        **({DEDUP: run.digest(dedup)} if has_dedup else {}),
+        **({SCAN: digest_of(sorted(vanished))} if vanished else {}),
+    }
+    content = digest_of(digests)
+    if enrolled and ENROLL not in digests and mine in published:
+        # Its photos were taken away by hand since: what is published of it stays.
+        content = published[mine]
+    when = created_at(run.begun(folder), folder, night.date)
+    day, where = date.fromisoformat(night.date), source or source_of(night.identity)
+    if published.get(mine) == content:
+        return Publication(mine, NIGHT, content, where, day, when, when)
+    features = FeatureRun.open(enroll.uri) if enrolled else None
+    return Publication(
+        mine,
+        NIGHT,
+        content,
+        where,
+        day,
+        when,
+        when,
+        features,
+        tuple(vanished),
+        searches,
+        dedup if has_dedup else None,
+        _night_facts(night, features, len(vanished)),
+    )
+
+
+def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
+    """Finished results of identify of a night."""
+    probes = (night.identity.get("identify") or {}).get("probes")
+    where = str(probes) if probes else source or source_of(night.identity)
+    found = []
+    for name, facts in (night.steps.get("identify") or {}).items():
+        sub = night.folder.child(IDENTIFY).child(name)
+        if isinstance(facts, dict) and run.complete(sub) is not None:
+            of = night.folder.child(PROBES).child(ENROLL) if probes else night.folder
+            found.append(Search(name, sub, where, run_id(of) if run.begun(of) else None))
+    return tuple(found)
+
+
+def _vanished(folder: Folder) -> list[str]:
+    name = f"{SCAN}/{photos.VANISHED}"
+    if not folder.exists(name):
+        return []
+    found: list[str] = read_table(folder, name, ["image_id"])["image_id"].to_pylist()
+    return found
+
+
+def _night_facts(night: Past, features: FeatureRun | None, vanished: int) -> dict[str, Any]:
+    report = run.complete(night.folder) or {}
+    cost, enroll = report.get("cost") or {}, night.steps.get("enroll") or {}
+    searches = [each for each in (night.steps.get("identify") or {}).values() if isinstance(each, dict)]
+    found = {
+        "photos": enroll.get("rows"),
+        **{name: enroll.get(name) for name in ("ok", "no_face", "rejected", "faces")},
+        "probes": sum(each["probes"] for each in searches) if searches else None,
+        "identified": sum(each["identified"] for each in searches) if searches else None,
+        "clusters": (night.steps.get("dedup") or {}).get("clusters"),
+        "vanished": vanished,
+        "seconds": cost.get("spent_s"),
+        "nodes": cost.get("nodes"),
+        "cost": cost.get("night"),
+        "currency": cost.get("currency"),
+        "output": night.folder.uri,
+    }
+    if features is not None:
+        found |= models_of(features, run.complete(features.folder) or {})
+    return found

@@ -1,0 +1,88 @@
+"""Tables that are made of others: people of photos, and clusters with their members of a result of dedup."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.io.tables.state import State
+from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
+from frpipe.jobs.publish.merge import Tally
+from frpipe.jobs.publish.rows import plain, with_run
+from frpipe.jobs.publish.sources import Publication
+
+_PHOTOS = "photos"
+_READ = ["source", "subject_id", "status", "faces", "as_of", "vanished"]
+_SUMS = [
+    ("photos", "sum"),
+    ("photos_ok", "sum"),
+    ("faces", "sum"),
+    ("first_as_of", "min"),
+    ("last_as_of", "max"),
+]
+
+
+def make_people(people: PublishedTable, photos: PublishedTable) -> Tally:
+    """Bring `people` up to the newest version of `photos`. Whoever was killed between, the next does it."""
+    tally = Tally()
+
+    def change(base: State) -> Change | None:
+        tally.clear()
+        head = photos.head()
+        if base.applied.get(_PHOTOS) == head.version:
+            return None
+        fresh = _people(photos, head)
+        written = people.write(base.schema, [fresh])
+        tally.rows, tally.files = len(fresh), len(written)
+        tally.bytes = sum(each.bytes for each in written)
+        return Change(edited(base, base.files, written, {_PHOTOS: head.version}))
+
+    people.transact(change)
+    return tally
+
+
+def _people(photos: PublishedTable, head: State) -> pa.Table:
+    total: pa.Table | None = None
+    for _, table in photos.scan(head, _READ):
+        there = pc.and_(pc.is_valid(table["subject_id"]), pc.is_null(table["vanished"]))
+        mine = table.filter(there)
+        ok = pc.equal(mine["status"], "ok").cast(pa.int64())
+        counted = pa.table(
+            {
+                "source": mine["source"],
+                "subject_id": mine["subject_id"],
+                "photos": pa.repeat(pa.scalar(1, pa.int64()), len(mine)),
+                "photos_ok": ok,
+                "faces": pc.fill_null(mine["faces"].cast(pa.int64()), 0),
+                "first_as_of": mine["as_of"],
+                "last_as_of": mine["as_of"],
+            }
+        )
+        total = _summed(counted if total is None else pa.concat_tables([total, counted]))
+    if total is None:
+        return pa.table({"source": pa.array([], pa.string()), "subject_id": pa.array([], pa.string())})
+    return total
+
+
+def _summed(table: pa.Table) -> pa.Table:
+    found = table.group_by(["source", "subject_id"]).aggregate(_SUMS)
+    return found.rename_columns({f"{name}_{how}": name for name, how in _SUMS})
+
+
+def duplicate_rows(
+    clusters: pa.Table, scope: str, publication: Publication, schemas: tuple[pa.Schema, pa.Schema]
+) -> tuple[pa.Table, pa.Table]:
+    """Rows of `duplicates` and of `duplicate_members`. clusters: of a result of dedup."""
+    columns = {name: plain(clusters[name], name) for name in clusters.column_names}
+    members = pa.table({"scope": pa.repeat(scope, len(clusters)), **columns})
+    members = with_run(members, publication, "")
+    keepers = members.filter(members["keeper"]).select(["cluster_id", "subject_id"])
+    grouped = (
+        members.group_by(["scope", "cluster_id", "component_id", "weak"])
+        .aggregate([("subject_id", "count")])
+        .rename_columns({"subject_id_count": "members"})
+        .join(keepers, "cluster_id", join_type="left outer")
+        .rename_columns({"subject_id": "keeper"})
+    )
+    found = with_run(grouped, publication, "")
+    return conformed(found, schemas[0]), conformed(members, schemas[1])

@@ -1,0 +1,288 @@
+"""Publish finished runs and nights into tables that data engineers query; what that costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from frpipe.core.counted import counted
+from frpipe.core.errors import OutputError
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.table import TARGET_BYTES, Layout
+from frpipe.jobs.dedup.since import CLUSTERS
+from frpipe.jobs.dry_run import DryRun
+from frpipe.jobs.progress import Progress
+from frpipe.jobs.publish import schema as columns
+from frpipe.jobs.publish.derived import duplicate_rows, make_people
+from frpipe.jobs.publish.merge import (
+    Barred,
+    Tally,
+    merge_dependent,
+    merge_photos,
+    merge_search,
+    remove_stale,
+    replace_rows,
+)
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.rows import RunRows
+from frpipe.jobs.publish.schema import TableSpec
+from frpipe.jobs.publish.sources import Publication, sorted_by_time
+from frpipe.jobs.publish.strike import obey
+
+Say = Callable[[str], None]
+Found = Callable[[Mapping[str, str]], tuple[Sequence[Publication], Sequence[str]]]
+KEEP_HOURS = {"delta": 168.0, "parquet": 0.0}
+"""How long replaced files stay: readers of Delta may be at them, readers of a folder would count them."""
+_AUTO_COMPACT_FILES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publication did. runs, nights: published now.  known: published before.  unfinished: left out.
+
+    written: by table.  rows, files, bytes: of the tables as they are now.
+    """
+
+    root: str
+    layout: str
+    runs: int
+    nights: int
+    known: int
+    unfinished: Sequence[str]
+    suppressed: int
+    written: Mapping[str, Tally]
+    tables: Mapping[str, Mapping[str, int]]
+    removed_files: int
+    seconds: float
+
+    def text(self) -> str:
+        """For people."""
+        return "\n".join(self._lines())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {**asdict(self), "unfinished": list(self.unfinished)}
+
+    def cost(self) -> dict[str, Any]:
+        """Rows, files and bytes that were written, and seconds: for the report of a night."""
+        each = self.written.values()
+        return {
+            "rows": sum(t.rows for t in each),
+            "replaced": sum(t.gone for t in each),
+            "files": sum(t.files for t in each),
+            "bytes": sum(t.bytes for t in each),
+            "seconds": self.seconds,
+            "tables": self.root,
+        }
+
+    def _lines(self) -> Iterator[str]:
+        what = [counted(self.nights, "nights")] if self.nights else []
+        what += [counted(self.runs, "runs")] if self.runs or not what else []
+        before = f"; {self.known:,} published before" if self.known else ""
+        yield f"published  {' and '.join(what)}{before}"
+        if self.unfinished:
+            yield f"left out   not finished: {', '.join(self.unfinished)}"
+        if self.suppressed:
+            yield f"suppressed {counted(self.suppressed, 'rows')} taken out: the gallery's list names them"
+        for name, there in self.tables.items():
+            wrote = self.written.get(name, Tally())
+            new = f"  (+{wrote.rows:,}, -{wrote.gone:,})" if wrote.rows or wrote.gone else ""
+            yield (
+                f"{name:<18} {counted(there['rows'], 'rows'):>14} in {counted(there['files'], 'files')}, "
+                f"{there['bytes'] / 1e6:,.1f} MB{new}"
+            )
+        yield f"output     {self.root} ({self.layout}), {self.seconds:,.1f} s"
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What to publish, and where.
+
+    found: finds the finished runs and nights, and names of what is left out; told the content of each run
+    that is published, by its id.  barred: whose rows do not come in, and go.  embeddings, layout: settled by
+    the first publication; None: as it is, or with vectors, as Delta.  without: columns of manifests that are
+    left out.  keep_hours: how long files of older versions stay; None: 168 with Delta, else 0.  compact:
+    merge small files now, and not only where there are many.
+
+    `run` raises OutputError: a result is not finished, of another recipe, or has columns that do not fit.
+    """
+
+    root: str
+    found: Found = lambda _: ((), ())
+    barred: Barred = field(default_factory=Barred)
+    layout: Layout | None = None
+    embeddings: bool | None = None
+    without: frozenset[str] = frozenset()
+    target_bytes: int = TARGET_BYTES
+    keep_hours: float | None = None
+    compact: bool = False
+    say: Say = lambda _: None
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def run(self) -> Published:
+        """Publish what is not published yet. Killed anywhere, the same command goes on."""
+        start = time.monotonic()
+        todo, known, unfinished = self._todo()
+        root = self._root(todo)
+        suppressed = obey(root, self.barred)
+        with Progress(sum(each.photos for each in todo), "photos", self.say) as progress:
+            for each in todo:
+                self._publish(root, each)
+                self.say(f"{each.name} is published")
+                progress.add(each.photos)
+        if todo or suppressed:
+            self._wrote(columns.PEOPLE, make_people(root.table(columns.PEOPLE), root.table(columns.PHOTOS)))
+        self._compact(root)
+        removed = self._vacuum(root)
+        return Published(
+            root.folder.uri,
+            root.layout,
+            sum(each.night is None for each in todo),
+            sum(each.night is not None for each in todo),
+            known,
+            unfinished,
+            suppressed,
+            {name: tally for name, tally in self.tallies.items() if tally.rows or tally.gone},
+            sizes(root),
+            removed,
+            round(time.monotonic() - start, 3),
+        )
+
+    def dry_run(self) -> DryRun:
+        """What would be published. Nothing is written."""
+        todo, known, unfinished = self._todo()
+        root = Root.opened(self.root, self.target_bytes)
+        if root is not None:
+            self._refuse_other(root)
+            for each in todo:
+                if each.features is not None:
+                    root.refuse_other_recipe(each.features.spec, each.name)
+        photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
+        lines = [
+            f"tables     {self.root}, {'to be made' if root is None else root.layout}",
+            f"publish    {counted(len(todo), 'results')} with {counted(photos, 'photos')} and "
+            f"{counted(faces, 'faces')}; {known:,} published before",
+            *(f"           {each.name}" for each in todo[:20]),
+            *([f"left out   not finished: {', '.join(unfinished)}"] if unfinished else []),
+        ]
+        facts = {
+            "root": self.root,
+            "publish": [each.name for each in todo],
+            "photos": photos,
+            "faces": faces,
+            "known": known,
+            "unfinished": unfinished,
+        }
+        return DryRun(lines, facts)
+
+    def _todo(self) -> tuple[list[Publication], int, list[str]]:
+        """What is to be published, in its order; how much was before; which nights have not ended."""
+        root = Root.opened(self.root, self.target_bytes)
+        there = published(root) if root is not None else {}
+        found, unfinished = self.found(there)
+        ordered = sorted_by_time(found)
+        todo = [each for each in ordered if there.get(each.run_id) != each.content]
+        return todo, len(ordered) - len(todo), [*unfinished]
+
+    def _root(self, todo: Sequence[Publication]) -> Root:
+        root = Root.opened(self.root, self.target_bytes)
+        if root is None:
+            spec = next((each.features.spec for each in todo if each.features is not None), None)
+            if spec is None:
+                raise OutputError(
+                    f"there are no tables in {self.root} yet, and no photos to begin them with",
+                    "publish a finished enroll output, or a night with photos, first",
+                )
+            embeddings = True if self.embeddings is None else self.embeddings
+            folder = Folder.at(self.root)
+            root = Root(folder, self.layout or "delta", embeddings, spec, self.target_bytes).settled()
+        self._refuse_other(root)
+        return root
+
+    def _refuse_other(self, root: Root) -> None:
+        asked = {"layout": self.layout, "embeddings": self.embeddings}
+        for name, value in asked.items():
+            if value is not None and value != getattr(root, name):
+                raise OutputError(
+                    f"{name} of the tables in {self.root} was settled by their first publication: "
+                    f"{getattr(root, name)}",
+                    "leave the option out, or publish to another root",
+                )
+
+    def _publish(self, root: Root, each: Publication) -> None:
+        """Put one publication into all tables; into `runs` last."""
+        rows = RunRows(each, root.recipe, root.embeddings, self.without)
+        photos = root.table(columns.PHOTOS)
+        if each.features is not None:
+            root.refuse_other_recipe(each.features.spec, each.name)
+        if each.features is not None or each.vanished:
+            self._wrote(columns.PHOTOS, merge_photos(photos, rows, self.barred))
+            for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
+                self._wrote(spec, merge_dependent(root.table(spec), photos, rows, made))
+            gone = remove_stale(root.table(columns.MATCHES), photos, rows)
+            self._wrote(columns.MATCHES, Tally(gone=gone))
+        for search in each.searches:
+            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, self.barred)
+            self._wrote(columns.MATCHES, found)
+        if each.dedup is not None:
+            self._duplicates(root, each, each.dedup)
+        row = {
+            **{name: each.facts.get(name) for name in columns.RUNS.schema().names},
+            "run_id": each.run_id,
+            "kind": each.kind,
+            "source": each.source or None,
+            "night": each.night,
+            "as_of": each.as_of,
+            "processed_at": each.processed_at,
+            "content": each.content,
+            "recipe": root.recipe,
+        }
+        table = pa.Table.from_pylist([row], columns.RUNS.schema())
+        self._wrote(columns.RUNS, replace_rows(root.table(columns.RUNS), "run_id", each.run_id, table, each))
+
+    def _duplicates(self, root: Root, each: Publication, folder: Folder) -> None:
+        source = run.begun(folder)["identity"].get("source") or {}
+        scope = str(source.get("gallery_id") or source.get("features") or folder.uri)
+        clusters = run.read_table(folder, CLUSTERS)
+        clusters = clusters.filter(pa.array(~self.barred.list.mask(clusters)))
+        tables = [root.table(spec) for spec in (columns.DUPLICATES, columns.MEMBERS)]
+        made = duplicate_rows(clusters, scope, each, (tables[0].schema, tables[1].schema))
+        for spec, table, fresh in zip((columns.DUPLICATES, columns.MEMBERS), tables, made, strict=True):
+            self._wrote(spec, replace_rows(table, "scope", scope, fresh, each))
+
+    def _compact(self, root: Root) -> None:
+        for spec in columns.TABLES:
+            table = root.table(spec)
+            if table.head().version >= 0:
+                merged, into = table.compact(2 if self.compact else _AUTO_COMPACT_FILES)
+                if merged:
+                    self.say(f"{spec.name}: {counted(merged, 'files')} merged into {into:,}")
+
+    def _vacuum(self, root: Root) -> int:
+        hours = KEEP_HOURS[root.layout] if self.keep_hours is None else self.keep_hours
+        return sum(table.vacuum(int(hours * 3_600_000)) for table in root.tables())
+
+    def _wrote(self, spec: TableSpec, tally: Tally) -> None:
+        mine = self.tallies.setdefault(spec.name, Tally())
+        mine += tally
+
+
+def published(root: Root) -> dict[str, str]:
+    """Content of each run that is in all tables, by run id."""
+    table = root.table(columns.RUNS).rows(["run_id", "content"])
+    return dict(zip(table["run_id"].to_pylist(), table["content"].to_pylist(), strict=True))
+
+
+def sizes(root: Root) -> dict[str, dict[str, int]]:
+    """Rows, files and bytes of each table as it is now."""
+    found = {}
+    for spec in columns.TABLES:
+        head = root.table(spec).head()
+        if head.version >= 0:
+            found[spec.name] = {"rows": head.rows, "files": len(head.files), "bytes": head.bytes}
+    return found

@@ -1,0 +1,226 @@
+"""What can be published: finished runs and nights, and what is known of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from frpipe.core.errors import OutputError
+from frpipe.gallery.gallery import GALLERY
+from frpipe.io.output import run
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import bytes_of
+from frpipe.jobs.features import FeatureRun
+
+Facts = Mapping[str, Any]
+ENROLL, NIGHT = "enroll", "night"
+_MADE = (ENROLL, "identify", "dedup")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A finished result of identify. source: of the probes' photos.  photo_run_id: that found the faces."""
+
+    name: str
+    folder: Folder
+    source: str
+    photo_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A run or a night to publish, whole.
+
+    content: SHA-256 that stands for all that is published of it.  features: its photos and faces, if any.
+    vanished: ids of photos that a night did not find.  facts: its row of `runs`, as far as it is known.
+    """
+
+    run_id: str
+    kind: str
+    content: str
+    source: str
+    night: date | None
+    as_of: datetime
+    processed_at: datetime
+    features: FeatureRun | None = None
+    vanished: tuple[str, ...] = ()
+    searches: tuple[Search, ...] = ()
+    dedup: Folder | None = None
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[datetime, datetime, date, str]:
+        """Of two rows of a photo that of the later publication stands."""
+        return self.as_of, self.processed_at, self.night or date.min, self.run_id
+
+    @property
+    def month(self) -> str:
+        """The partition of its rows."""
+        return (self.night or self.as_of).strftime("%Y-%m")
+
+    @property
+    def number(self) -> int:
+        """A number that stands for the content, as logs of tables keep it."""
+        return int(self.content[:15], 16)
+
+    @property
+    def photos(self) -> int:
+        """Photos that it processed."""
+        return int(self.facts.get("photos") or 0)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"the night of {self.night}" if self.night else str(self.facts.get("output"))
+
+
+def result_at(uri: str, source: str | None) -> Publication:
+    """A finished output of enroll (a replay too), identify or dedup.
+
+    Raises OutputError: it has not ended, or is of another job.
+    """
+    folder = Folder.at(uri)
+    job = _job(folder)
+    if job not in _MADE:
+        raise OutputError(
+            f"{uri} is no output that can be published",
+            "give those of enroll, replays, identify or dedup; nights with --nights",
+        )
+    if job == "enroll":
+        return _enrolled(folder, source)
+    report = run.complete(folder)
+    if report is None:
+        raise OutputError(
+            f"{uri} has not ended, or lacks files", "run its job to the end: it goes on where it stopped"
+        )
+    begun = run.begun(folder)
+    when = created_at(begun, folder)
+    found = [_search(folder, str(report.get("gallery_id")), begun)] if job == "identify" else []
+    where = found[0].source if found else ""
+    return Publication(
+        run_id(folder),
+        job,
+        run.digest(folder),
+        source or where,
+        None,
+        when,
+        when,
+        searches=tuple(found),
+        dedup=None if found else folder,
+        facts=_facts(report, folder),
+    )
+
+
+def source_of(identity: Facts) -> str:
+    """What the ids of a night's photos belong to: the name that the gallery has for it, else their folder."""
+    named = (identity.get("consolidate") or {}).get("source")
+    return str(named or identity.get("photos") or "photos")
+
+
+def run_id(folder: Folder) -> str:
+    """The name of a run: of its claim, or of the bytes of its run.json where that is older."""
+    claim = run.begun(folder).get(run.CLAIM)
+    if claim:
+        return str(claim)
+    return hashlib.sha256(bytes_of(folder, run.RUN)).hexdigest()[:32]
+
+
+def sorted_by_time(found: Sequence[Publication]) -> list[Publication]:
+    """Oldest first: those that others rest on come before them. One that is named twice counts once."""
+    rank = {"enroll": 0, "night": 0, "identify": 1, "dedup": 1}
+    by_id = {each.run_id: each for each in found}
+    return sorted(by_id.values(), key=lambda each: (rank[each.kind], each.order))
+
+
+def _enrolled(folder: Folder, source: str | None) -> Publication:
+    features = FeatureRun.open(folder.uri)
+    begun, report = run.begun(folder), run.complete(folder) or {}
+    again = begun.get("replayed")
+    facts = {**_facts(report, folder), "replay_of": begun.get("replay_of"), **models_of(features, report)}
+    return Publication(
+        run_id(folder),
+        "enroll",
+        run.digest(folder),
+        source or features.manifest,
+        None,
+        features.created,
+        time_of(again) if again else features.created,
+        features,
+        facts=facts,
+    )
+
+
+def _search(folder: Folder, name: str, begun: Facts) -> Search:
+    probes = str(begun.get("probes") or "")
+    place = Folder.at(probes) if probes else None
+    if place is not None and _job(place) == "enroll":
+        facts = run.begun(place)
+        night = _night_above(place)
+        if night is not None:
+            return Search(name, folder, source_of(run.begun(night)["identity"]), run_id(night))
+        return Search(name, folder, str(facts.get("manifest") or probes), run_id(place))
+    return Search(name, folder, probes or folder.uri, None)
+
+
+def _night_above(place: Folder) -> Folder | None:
+    """The folder of the night that an enroll output is a step of."""
+    above, _, name = place.uri.rpartition("/")
+    if name != ENROLL or not above:
+        return None
+    folder = Folder.at(above)
+    return folder if run.begun(folder).get("identity", {}).get("job") == NIGHT else None
+
+
+def _job(folder: Folder) -> str:
+    begun = run.begun(folder)
+    if not begun:
+        return GALLERY if folder.exists(GALLERY) else ""
+    return str(begun.get("identity", {}).get("job", "enroll" if "manifest" in begun else ""))
+
+
+def _facts(report: Facts, folder: Folder) -> dict[str, Any]:
+    found = {name: report.get(name) for name in ("ok", "no_face", "rejected", "faces")}
+    if "ok" not in report:
+        found = {name: report.get(name) for name in ("probes", "identified", "clusters")}
+    else:
+        found["photos"] = report.get("rows")
+    return {**found, "seconds": report.get("wall_s"), "output": folder.uri}
+
+
+def models_of(features: FeatureRun, report: Facts) -> dict[str, Any]:
+    """Names and hashes of the models of a run. report: of the run."""
+    models = report.get("models") or {}
+    return {
+        "detector": models.get("detector"),
+        "embedder": models.get("embedder"),
+        **{
+            name: getattr(features.spec, name)
+            for name in ("detector_hash", "embedder_hash", "preprocessing_hash")
+        },
+    }
+
+
+def created_at(begun: Facts, folder: Folder, night: str = "") -> datetime:
+    """When a run was begun. night: its date, where it is one."""
+    if begun.get("created"):
+        return time_of(str(begun["created"]))
+    if night:
+        return time_of(night)
+    version = folder.entry(run.RUN).version
+    known = folder.is_local and version.isdigit()
+    return datetime.fromtimestamp(int(version) // 10**9 if known else 0, UTC)
+
+
+def time_of(text: str) -> datetime:
+    """A point in time; without a zone it is of UTC."""
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def digest_of(data: Any) -> str:
+    """SHA-256 of what JSON can hold."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

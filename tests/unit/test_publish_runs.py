@@ -1,0 +1,276 @@
+"""Runs in published tables: sources, columns that come later, recipes, replays, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_runs import Photo, made_run
+
+from frpipe.cli.main import main
+from frpipe.core.errors import OutputError
+from frpipe.io.output import run
+from frpipe.io.output.parts import part_file, to_parquet
+from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.table import Change, PublishedTable, edited
+from frpipe.jobs.publish.job import Published, Publishing
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.schema import FACES, PHOTOS, TABLES
+from frpipe.jobs.publish.sources import result_at
+
+PHOTOS_A = [Photo("1.jpg", "anna", "a1"), Photo("2.jpg", "anna", "a2"), Photo("3.jpg", "bob", "b3")]
+
+
+def _publish(root: Path, *outputs: Folder, source: str | None = None, **options: Any) -> Published:
+    found = [result_at(out.uri, source) for out in outputs]
+    return Publishing(str(root), lambda _: (found, ()), **options).run()
+
+
+def _rows(root: Path, name: str) -> pd.DataFrame:
+    tables = Root.opened(str(root))
+    assert tables is not None
+    spec = next(each for each in TABLES if each.name == name)
+    found: pd.DataFrame = tables.table(spec).rows().to_pandas()
+    return found
+
+
+def _begun(out: Folder, **facts: Any) -> Folder:
+    """The same output with other facts in its run.json."""
+    out.write(run.RUN, json.dumps({**json.loads(out.read(run.RUN)), **facts}).encode())
+    return out
+
+
+def _with_column(out: Folder, name: str, values: pa.Array) -> Folder:
+    """The same output with a column of its manifest."""
+    for sub in ("images", "faces"):
+        _rewritten(out, f"{sub}/part-000000.parquet", name, values)
+    out.write(run.FILES, json.dumps({"files": _listed(out)}).encode())
+    run._records.pop(out.uri, None)
+    return out
+
+
+def _rewritten(out: Folder, path: str, name: str, values: pa.Array) -> None:
+    table = pq.read_table(pa.BufferReader(out.read(path)))
+    out.write(path, to_parquet(table.append_column(name, values), {}))
+
+
+def _listed(out: Folder) -> list[dict[str, Any]]:
+    names = [f"{sub}/part-000000.parquet" for sub in ("images", "faces")]
+    return [asdict(part_file(name, out.read(name))) for name in names]
+
+
+def test_photos_of_two_sources_never_meet_and_of_one_they_replace_each_other(tmp_path: Path) -> None:
+    first, second = made_run(tmp_path / "first", PHOTOS_A), made_run(tmp_path / "second", PHOTOS_A[:1])
+    _publish(tmp_path / "apart", first, second)
+    assert len(_rows(tmp_path / "apart", "faces")) == 4
+    assert len(_rows(tmp_path / "apart", "people")) == 3
+    _begun(second, created="2026-05-02T00:00:00+00:00")
+    _publish(tmp_path / "one", first, second, source="album")
+    photos = _rows(tmp_path / "one", "photos")
+    assert photos.set_index("image_id").as_of.dt.day.to_dict() == {"1.jpg": 2, "2.jpg": 1, "3.jpg": 1}
+    assert len(_rows(tmp_path / "one", "faces")) == 3
+
+
+@pytest.mark.parametrize("layout", ["delta", "parquet"])
+def test_the_order_of_publication_does_not_matter(tmp_path: Path, layout: Any) -> None:
+    old = made_run(tmp_path / "old", PHOTOS_A)
+    new = _begun(made_run(tmp_path / "new", PHOTOS_A[:2]), created="2026-06-01T00:00:00+00:00")
+    for place, order in (("there", (old, new)), ("back", (new, old))):
+        for out in order:
+            _publish(tmp_path / place, out, source="album", layout=layout)
+    for name in ("photos", "faces", "rejects"):
+        there, back = (_rows(tmp_path / each, name).to_dict("records") for each in ("there", "back"))
+        assert sorted(map(repr, there)) == sorted(map(repr, back)), name
+    assert set(_rows(tmp_path / "back", "faces").month) == {"2026-05", "2026-06"}
+
+
+def test_a_replay_stands_in_the_place_of_its_run_and_not_of_a_later_one(tmp_path: Path) -> None:
+    first = made_run(tmp_path / "first", PHOTOS_A)
+    later = _begun(made_run(tmp_path / "later", PHOTOS_A[:1]), created="2026-05-05T00:00:00+00:00")
+    replay = _begun(
+        made_run(tmp_path / "replay", PHOTOS_A), replayed="2026-05-09T00:00:00+00:00", replay_of=first.uri
+    )
+    for out in (first, later, replay):
+        _publish(tmp_path / "tables", out, source="album")
+    photos = _rows(tmp_path / "tables", "photos").set_index("image_id")
+    assert photos.processed_at.dt.day.to_dict() == {"1.jpg": 5, "2.jpg": 9, "3.jpg": 9}
+    assert photos.as_of.dt.day.to_dict() == {"1.jpg": 5, "2.jpg": 1, "3.jpg": 1}
+    assert list(_rows(tmp_path / "tables", "runs").replay_of.dropna()) == [first.uri]
+
+
+def test_a_run_whose_content_has_changed_since_replaces_its_own_rows(tmp_path: Path) -> None:
+    out = made_run(tmp_path / "out", PHOTOS_A)
+    _publish(tmp_path / "tables", out)
+    claim = json.loads(out.read(run.RUN))[run.CLAIM]
+    shutil.rmtree(tmp_path / "out")
+    out = _begun(made_run(tmp_path / "out", PHOTOS_A[1:]), claim=claim)
+    _publish(tmp_path / "tables", out)
+    assert sorted(_rows(tmp_path / "tables", "photos").image_id) == ["2.jpg", "3.jpg"]
+    assert sorted(_rows(tmp_path / "tables", "faces").image_id) == ["2.jpg", "3.jpg"]
+    assert len(_rows(tmp_path / "tables", "runs")) == 1
+
+
+def test_columns_of_later_manifests_are_added_and_older_rows_lack_them(tmp_path: Path) -> None:
+    first = made_run(tmp_path / "first", PHOTOS_A)
+    second = _with_column(
+        made_run(tmp_path / "second", PHOTOS_A), "shop no", pa.array([1, 2, 3], pa.uint16())
+    )
+    third = _with_column(made_run(tmp_path / "third", PHOTOS_A), "night", pa.array(["x", "y", "z"]))
+    for out in (first, second, third):
+        _publish(tmp_path / "tables", out)
+    faces = _rows(tmp_path / "tables", "faces")
+    assert sorted(faces.shop_no.dropna()) == [1, 2, 3]
+    assert sorted(faces.manifest_night.dropna()) == ["x", "y", "z"]
+    assert list(faces.columns[: len(FACES.columns)]) == [column.name for column in FACES.columns]
+    table = deltalake.DeltaTable(str(tmp_path / "tables/faces")).to_pyarrow_table()
+    assert table.num_rows == 9
+    assert table["shop_no"].null_count == 6
+
+
+def test_values_that_do_not_fit_a_column_are_refused_by_name_and_may_be_left_out(tmp_path: Path) -> None:
+    first = _with_column(made_run(tmp_path / "first", PHOTOS_A), "age", pa.array([1, 2, 3]))
+    second = _with_column(made_run(tmp_path / "second", PHOTOS_A), "age", pa.array(["old", "x", "y"]))
+    _publish(tmp_path / "tables", first)
+    with pytest.raises(OutputError, match="age is int64 in the tables"):
+        _publish(tmp_path / "tables", second)
+    assert len(_rows(tmp_path / "tables", "photos")) == 3
+    _publish(tmp_path / "tables", second, without=frozenset({"age"}))
+    assert _rows(tmp_path / "tables", "photos").age.isna().sum() == 3
+
+
+def test_another_recipe_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made_run(tmp_path / "first", PHOTOS_A)
+    _publish(tmp_path / "tables", first)
+    monkeypatch.setattr(
+        "made_runs.METADATA",
+        {f"frpipe.{n}_hash": "f" * 64 for n in ("embedder", "detector", "preprocessing")},
+    )
+    other = made_run(tmp_path / "other", PHOTOS_A)
+    with pytest.raises(OutputError, match="of another recipe than the tables"):
+        _publish(tmp_path / "tables", other)
+    assert len(_rows(tmp_path / "tables", "photos")) == 3
+
+
+def test_without_embeddings_and_what_is_settled_once(tmp_path: Path) -> None:
+    out = made_run(tmp_path / "out", PHOTOS_A)
+    _publish(tmp_path / "tables", out, embeddings=False, layout="parquet")
+    assert "embedding" not in _rows(tmp_path / "tables", "faces").columns
+    for asked in ({"embeddings": True}, {"layout": "delta"}):
+        with pytest.raises(OutputError, match="settled by their first publication"):
+            _publish(tmp_path / "tables", out, **asked)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, tables = made_run(tmp_path / "out", PHOTOS_A), str(tmp_path / "tables")
+    words = ["run", "publish", "--results", out.uri, "--tables", tables]
+    assert main([*words, "--dry-run"]) == 0
+    assert "nothing was written" in capsys.readouterr().out
+    assert not (tmp_path / "tables").exists()
+    assert main([*words, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["runs"], done["tables"]["faces"]["rows"]) == (1, 3)
+    assert main(words) == 0
+    assert "1 published before" in capsys.readouterr().out
+    (tmp_path / "out/_SUCCESS").unlink()
+    assert main(words) == 6
+    assert main(["run", "publish", "--tables", tables]) == 2
+    assert main(["run", "publish", "--nights", out.uri, "--tables", tables]) == 6
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("x")
+    assert main(["run", "publish", "--tables", str(tmp_path / "other"), "--compact"]) == 6
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_people_are_erased_from_tables_with_their_run_or_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [*PHOTOS_A, Photo("copy.jpg", "bob", "a1")]
+    out, tables = made_run(tmp_path / "out", photos), str(tmp_path / "tables")
+    _publish(tmp_path / "tables", out)
+    words = ["erase", "--tables", tables, "--subject", "anna"]
+    assert main(words) == 6
+    assert "same as some that would go" in capsys.readouterr().err
+    assert len(_rows(tmp_path / "tables", "photos")) == 4
+    assert main([*words, "--copies", "erase", "--dry-run"]) == 0
+    assert "3 photos would be erased" in capsys.readouterr().out
+    assert main([*words, "--copies", "erase"]) == 0
+    assert list(_rows(tmp_path / "tables", "faces").image_id) == ["3.jpg"]
+    assert list(_rows(tmp_path / "tables", "people").subject_id) == ["bob"]
+    vector = PHOTOS_A[0].vector.tobytes()
+    assert not [path for path in Path(tables).rglob("*") if path.is_file() and vector in path.read_bytes()]
+    assert main(words) == 0
+
+
+def test_no_log_names_an_id(tmp_path: Path) -> None:
+    photos = [Photo("a-person-of-note/1.jpg", "a-person-of-note", "a1"), *PHOTOS_A]
+    for layout in ("delta", "parquet"):
+        root = tmp_path / layout
+        _publish(root, made_run(tmp_path / f"out-{layout}", photos), layout=layout, source="album")
+        logs = [path.read_bytes() for path in root.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+        assert len(logs) > 4
+        assert not [text for text in logs if b"a-person-of-note" in text]
+
+
+def test_a_table_that_another_program_has_changed_beyond_us_is_left_alone(tmp_path: Path) -> None:
+    out = made_run(tmp_path / "out", PHOTOS_A)
+    _publish(tmp_path / "tables", out)
+    log = tmp_path / "tables/photos/_delta_log"
+    newer = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"]}
+    (log / f"{1:020d}.json").write_text(json.dumps({"protocol": newer}) + "\n")
+    before = sorted(log.iterdir())
+    with pytest.raises(OutputError, match="not one that this version of frpipe can write to"):
+        _publish(tmp_path / "tables", made_run(tmp_path / "other", PHOTOS_A))
+    assert sorted(log.iterdir()) == before
+
+
+def test_deltalake_may_compact_between_our_publications(tmp_path: Path) -> None:
+    first, second = made_run(tmp_path / "first", PHOTOS_A), made_run(tmp_path / "second", PHOTOS_A)
+    _publish(tmp_path / "tables", first)
+    _publish(tmp_path / "tables", second)
+    table = deltalake.DeltaTable(str(tmp_path / "tables/faces"))
+    assert table.optimize.compact()["numFilesRemoved"] == 2
+    table.create_checkpoint()
+    third = _begun(made_run(tmp_path / "third", PHOTOS_A[:1]), created="2026-07-01T00:00:00+00:00")
+    _publish(tmp_path / "tables", third, source=str(tmp_path / "first.csv"))
+    faces = _rows(tmp_path / "tables", "faces")
+    assert len(faces) == 6
+    assert len(deltalake.DeltaTable(str(tmp_path / "tables/faces")).to_pyarrow_table()) == 6
+    assert np.stack(faces.embedding).shape == (6, 16)
+
+
+def test_a_writer_whose_files_were_removed_begins_again(tmp_path: Path) -> None:
+    """A barrier: what somebody had read before people were taken out cannot be committed after."""
+    _publish(tmp_path / "tables", made_run(tmp_path / "out", PHOTOS_A), layout="parquet")
+    root = Root.opened(str(tmp_path / "tables"))
+    assert root is not None
+    table: PublishedTable = root.table(PHOTOS)
+    bases: list[int] = []
+
+    def change(base: Any) -> Any:
+        bases.append(base.version)
+        (file,) = base.files.values()
+        fresh = table.write(base.schema, [table.read(base, file)])
+        if len(bases) == 1:
+            assert table.vacuum(barrier=True) == 1  # the file that was just written
+        return Change(edited(base, [file.path], fresh))
+
+    table.transact(change)
+    assert len(bases) == 2
+    assert len(_rows(tmp_path / "tables", "photos")) == 3
+
+
+def test_times_are_those_of_the_run(tmp_path: Path) -> None:
+    _publish(tmp_path / "tables", made_run(tmp_path / "out", PHOTOS_A))
+    (row,) = _rows(tmp_path / "tables", "runs").to_dict("records")
+    assert row["as_of"] == datetime(2026, 5, 1, tzinfo=UTC)
+    assert row["photos"] == row["ok"] == row["faces"] == 3

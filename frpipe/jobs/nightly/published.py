@@ -66,7 +66,7 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     if how.tables is None:
         raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
     source = config.consolidate.source
-    where = source or config.photos or "photos"
+    where = source or (config.photo_place if config.photos else "photos")
     settings: dict[str, Any] = {
         "layout": how.layout,
         "embeddings": how.embeddings,

@@ -116,9 +116,9 @@ def result_at(uri: str, source: str | None) -> Publication:
 
 
 def source_of(identity: Facts) -> str:
-    """What the ids of a night's photos belong to: the name that the gallery has for it, else their folder."""
-    named = (identity.get("consolidate") or {}).get("source")
-    return str(named or identity.get("photos") or "photos")
+    """What the ids of a night's photos belong to: the name that the gallery has for it, else their place."""
+    named, photos = (identity.get("consolidate") or {}).get("source"), identity.get("photos")
+    return str(named or (photos["manifest"] if isinstance(photos, Mapping) else photos) or "photos")
 
 
 def run_id(folder: Folder) -> str:

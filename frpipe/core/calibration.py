@@ -60,17 +60,17 @@ class CalibrationMap(CardPart):
 
 
 def ratio_of(calibration: CalibrationMap | None, similarity: float) -> float | None:
-    """Of one similarity, in nats; None: there is no calibration."""
+    """The log-likelihood ratio of one similarity, in nats; None where there is no calibration."""
     return None if calibration is None else float(calibration.llr(similarity))
 
 
 def without_ratio(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer to one photo as data, without the ratio `llr` that no calibration gave."""
+    """Drop `llr` from an answer to one photo, as data, where no calibration gave it."""
     return {name: value for name, value in answer.items() if not (name == "llr" and value is None)}
 
 
 class CalibrationCard(CardPart):
-    """map: from similarities to ratios, in nats.
+    """A calibration card. map: from similarities to log-likelihood ratios, in nats.
 
     mated, nonmated: comparisons that it was fitted on.  cllr: what its cross-fitted ratios cost, in bits;
     min_cllr: the least possible for these scores.
@@ -90,7 +90,7 @@ class CalibrationCard(CardPart):
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """From JSON. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
+        """Read a card. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
         try:
             found = format_of(text)
             if found != FORMAT:
@@ -100,5 +100,5 @@ class CalibrationCard(CardPart):
             raise ConfigError(f"the calibration card: {first_error(error)}", REMEDY) from None
 
     def json_text(self) -> str:
-        """As `parse` reads it."""
+        """The card as JSON, as `parse` reads it."""
         return self.model_dump_json(indent=1) + "\n"

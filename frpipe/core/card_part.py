@@ -1,4 +1,4 @@
-"""What cards of thresholds and of calibrations have in common: strict fields, hashes, errors in words."""
+"""Parts that cards of thresholds and of calibrations share: strict fields, hashes, errors in words."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class _Format(BaseModel):
 
 
 def format_of(text: str | bytes) -> str:
-    """What the JSON of a card says that it is. Raises ValidationError."""
+    """The format that a card's JSON names. Raises ValidationError."""
     return _Format.model_validate_json(text).format
 
 
 def first_error(error: ValidationError) -> str:
-    """What is wrong first, in words."""
+    """The first thing that is wrong with a card, in words."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return "it is no JSON"

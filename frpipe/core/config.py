@@ -52,7 +52,7 @@ class Section(BaseModel):
 
 
 class DecodeConfig(Section):
-    """From bytes to pixels."""
+    """Settings of decoding: from bytes to pixels."""
 
     max_bytes: int = Field(64 << 20, gt=0, description="largest encoded photo, bytes")
     max_pixels: int = Field(80_000_000, gt=0, description="largest photo by its header, width x height")
@@ -74,7 +74,7 @@ SINGLE_LOOK_BUCKETS_PX = (128, 192, 256, 320, 384, 512, 640)
 
 
 class DetectConfig(Section):
-    """From pixels to boxes and landmarks."""
+    """Settings of detection: from pixels to boxes and landmarks."""
 
     model: str = Field("retinaface_mv1_025", description="a detector card, see `frpipe models list`")
     score_threshold: float | None = Field(None, ge=0, le=1, description="None: the card's")
@@ -130,7 +130,7 @@ class DetectConfig(Section):
         return bool(_LOOKS & self.model_fields_set)
 
     def single_look(self) -> Self:
-        """The same as the first recipes have it."""
+        """The same settings without what the first recipes do not know."""
         return self.model_copy(
             update={
                 "turns": "off",
@@ -146,7 +146,7 @@ _LOOKS = frozenset({"min_face_px", "turns", "refine", "not_photographs"})
 
 
 class AlignConfig(Section):
-    """From landmarks to the crop that the embedder sees."""
+    """Settings of alignment: from landmarks to the crop that the embedder sees."""
 
     antialias: bool = Field(
         True, description="a face larger than the template is reduced by area before it is warped"
@@ -154,7 +154,7 @@ class AlignConfig(Section):
 
 
 class EmbedConfig(Section):
-    """From crop to vector."""
+    """Settings of embedding: from crop to vector."""
 
     model: str = Field("sface_2021dec", description="an embedder card, see `frpipe models list`")
     flip: bool = Field(False, description="add the vector of the mirrored crop (test-time augmentation)")
@@ -194,7 +194,7 @@ class PoolConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """How much of the cluster to use."""
+    """Settings of the cluster: how much of it to use."""
 
     part_rows: AtLeastOne | Auto = Field(
         "auto",
@@ -219,12 +219,12 @@ class ResourcesConfig(Section):
 
 
 def _texts(given: Any) -> Any:
-    """A list of texts with what YAML takes a bare `null` for."""
+    """Put the text "null" back into a list of texts where YAML read a bare `null`."""
     return ["null" if each is None else each for each in given] if isinstance(given, list) else given
 
 
 class ManifestConfig(Section):
-    """How the manifest is read."""
+    """Settings of the manifest: how it is read."""
 
     nobody: Annotated[tuple[str, ...], BeforeValidator(_texts)] = Field(
         (), description="texts in subject_id that stand for no one, in any case, e.g. [nan, null, n/a]"
@@ -232,7 +232,7 @@ class ManifestConfig(Section):
 
 
 class StorageConfig(Section):
-    """What may be read."""
+    """Settings of storage: what may be read."""
 
     roots: tuple[str, ...] = Field(
         (), description="if set, photos outside these folders or prefixes are refused; needed for http(s)"
@@ -252,7 +252,7 @@ class StorageConfig(Section):
 
 
 class RunConfig(Section):
-    """Where a run is worked on, when it counts as hung, and when as a bad one."""
+    """Settings of a run: where it is worked on, when it counts as hung, and when as a bad one."""
 
     executor: ExecutorChoice = Field(
         "auto",
@@ -270,12 +270,12 @@ class RunConfig(Section):
     )
 
     def __hash__(self) -> int:
-        """A dict has none of its own, and configurations are keys of caches."""
+        """Hash the JSON form: a dict has no hash, and configurations are keys of caches."""
         return hash(self.model_dump_json())
 
 
 def _listed(value: Any) -> Any:
-    """One embedder, given as a mapping, as a list of one."""
+    """Make a list of one of an embedder that is given as a mapping."""
     return value if isinstance(value, list | tuple) else [value]
 
 
@@ -289,7 +289,7 @@ def _told_apart(embedders: tuple[EmbedConfig, ...]) -> tuple[EmbedConfig, ...]:
 
 
 def _as_given(embedders: tuple[EmbedConfig, ...]) -> Any:
-    """As it is written to files: a single embedder as a mapping."""
+    """The embedders as files hold them: a single one as a mapping."""
     plain = [each.model_dump(mode="json") for each in embedders]
     return plain[0] if len(plain) == 1 else plain
 
@@ -327,7 +327,7 @@ def _settings_of(name: str, given: Any) -> dict[str, Any]:
 
 
 class Config(Section):
-    """All of it."""
+    """The whole configuration of a run."""
 
     decode: DecodeConfig = DecodeConfig()
     detect: DetectConfig = DetectConfig()
@@ -345,7 +345,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_stages(cls, given: Any) -> Any:
-        """`quality: {...}` for `stages: {quality: {...}}`, and so for each stage of frpipe's own."""
+        """Take `quality: {...}` for `stages: {quality: {...}}`, and so for each stage of frpipe's own."""
         short = [
             name for name in plugins.BUILT_IN[plugins.STAGES] if isinstance(given, Mapping) and name in given
         ]
@@ -377,7 +377,7 @@ class Config(Section):
         return self
 
     def __hash__(self) -> int:
-        """The settings of stages are a dict, which has none of its own."""
+        """Hash the JSON form: the settings of stages are a dict, which has no hash."""
         return hash(self.model_dump_json())
 
     @property
@@ -387,7 +387,7 @@ class Config(Section):
 
     @property
     def stage_reasons(self) -> list[str]:
-        """Why the stages that the configuration names may leave out a face."""
+        """Reasons for which the configured stages may leave out a face."""
         return [reason for name in self.stages for reason in plugins.load(plugins.STAGES, name).reasons]
 
     def with_models(self, detector: str, embedders: Sequence[str]) -> Self:
@@ -496,7 +496,7 @@ def _remedy_of(child: Any, key: str) -> str:
 def explained(
     error: ValidationError, section: type[Section], page: str, of_all: str = "", above: str = ""
 ) -> ConfigError:
-    """What is wrong with settings, for people.
+    """Put into words what is wrong with settings.
 
     of_all: how to call what is wrong with no single one.  above: the dotted name of the section, if any.
     """
@@ -522,7 +522,7 @@ def explained(
 
 
 def _no_group(location: str, given: Any, section: type[Section], page: str) -> ConfigError:
-    """A value stands where a group of settings belongs."""
+    """The error for a value that stands where a group of settings belongs."""
     switched = given is False and "policy" in section.model_fields
     remedy = f"say {location}.policy=off, or leave it out" if switched else f"see {page} for its settings"
     return ConfigError(f"setting {location} is a group of settings, and no value of its own", remedy)

@@ -36,7 +36,7 @@ EXIT_UNEXPECTED = 1
 
 
 class FrpipeError(Exception):
-    """What went wrong in one line, and one line on what to do about it.
+    """An error of frpipe: what went wrong in one line, and one line on what to do about it.
 
     Neither may hold pixels, vectors or a person's name.
     """
@@ -91,7 +91,7 @@ class OutputError(FrpipeError, RuntimeError):
 
 
 class FileDamaged(OutputError):
-    """file: its name in the output; empty where it has come from another process."""
+    """A damaged file of an output. file: its name there; empty where the error comes from another process."""
 
     code = "output_damaged"
     file = ""

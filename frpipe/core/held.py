@@ -32,7 +32,7 @@ BY_ANY = "held"
 
 
 def is_held_instead(images: pa.Table, policy: str) -> NDArray[np.bool_]:
-    """(photos,) whether the face that a policy means is held back, so that no other may stand for it."""
+    """Mark, (photos,), where the face that a policy means is held back, so that no other may stand for it."""
     if HELD_INSTEAD.name not in images.column_names:
         return np.zeros(images.num_rows, bool)
     if stage_of(images.schema.field(HELD_INSTEAD.name)) is None:  # the manifest's own

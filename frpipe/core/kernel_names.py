@@ -1,4 +1,4 @@
-"""Names of the kernels of a search, and what may be asked for."""
+"""Names of the kernels of a search, and which of them may be asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of other libraries, taken where they mean what ours do: keywords of calls, keys of results."""
+"""Other libraries' words that mean what ours do: keywords of calls, keys of results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 def also_called(**ours: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function to take other keywords for its own. ours: the keyword of each."""
+    """Decorate a function to take other libraries' keywords for its own. ours: each keyword's name here."""
 
     def decorate(call: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(call)

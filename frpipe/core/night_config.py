@@ -53,7 +53,7 @@ class Step(Section):
 
 
 class ScanStep(Step):
-    """Which photos there are, and which of them are new."""
+    """Settings of the scan, which lists the photos and finds the new ones."""
 
     glob: str | None = Field(
         None, description="only paths that match, below `photos`; `*` stops at `/`, `**` does not"
@@ -70,7 +70,7 @@ class ScanStep(Step):
 
 
 class ConsolidateStep(Step):
-    """Tonight's faces into the gallery."""
+    """Settings of consolidation: tonight's faces into the gallery."""
 
     policy: Literal["skip", "append", "replace"] = Field(
         "append", description="for a person who is there already"
@@ -111,23 +111,23 @@ class ThresholdSettings(Section):
 
 
 class DedupStep(Step, ThresholdSettings):
-    """Who is enrolled twice; last night's result is carried on where it can be."""
+    """Settings of deduplication: who is enrolled twice. Last night's result is carried on where it can be."""
 
     max_pairs: AtLeastOne = Field(10_000_000, description="give up where more are found")
 
 
 class GallerySearch(Step, ThresholdSettings):
-    """Probes against the gallery as it was before tonight."""
+    """Settings of a search of probes in the gallery as it was before tonight."""
 
 
 class WatchListSearch(ThresholdSettings):
-    """Probes against another gallery."""
+    """Settings of a search of probes in another gallery."""
 
     uri: str | None = Field(None, description="a gallery; null: none is searched")
 
 
 class IdentifyStep(Step):
-    """Who is on tonight's photos, or on those of a folder of probes."""
+    """Settings of identification: who is on tonight's photos, or on those of a folder of probes."""
 
     probes: str | None = Field(None, description="folder of probe photos; null: tonight's new photos")
     top: AtLeastOne = Field(10, description="candidates a probe")
@@ -136,7 +136,7 @@ class IdentifyStep(Step):
 
 
 class DriftStep(Step):
-    """Whether tonight's numbers are distributed as those of the nights before."""
+    """Settings of drift: whether tonight's numbers are distributed as those of the nights before."""
 
     nights: AtLeastOne = Field(7, description="finished nights that tonight is compared with")
     least_values: AtLeastOne = Field(
@@ -148,7 +148,7 @@ class DriftStep(Step):
 
 
 class PublishStep(Section):
-    """Finished nights into tables that data engineers query."""
+    """Settings of publishing finished nights into tables that data engineers query."""
 
     tables: str | None = Field(
         None, description="folder or prefix of the tables; null: nights are not published"
@@ -166,7 +166,7 @@ class PublishStep(Section):
 
 
 class Gates(Section):
-    """What a good night keeps to; null: not asked. The first three also keep a night from the gallery."""
+    """Limits that a good night meets; null: not asked. The first three also keep a night from the gallery."""
 
     max_reject_ratio: Share | None = Field(
         None, description="rejected photos of tonight's; above it nothing reaches the gallery"
@@ -186,14 +186,14 @@ class Gates(Section):
 
 
 class Cost(Section):
-    """What a node costs, for the report."""
+    """Prices of nodes, for the report."""
 
     node_hour: AboveZero | None = Field(None, description="price of one node for an hour; null: not shown")
     currency: str = Field("EUR", description="of that price")
 
 
 class LeaseConfig(Section):
-    """How two nights are kept apart."""
+    """Settings of the lease, which keeps two nights apart."""
 
     expires_s: AboveZero = Field(
         60.0, description="a night whose heartbeat has stood still for so long is taken for dead"
@@ -201,20 +201,20 @@ class LeaseConfig(Section):
 
 
 class Retention(Section):
-    """Which older nights are kept; a night is deleted only when every rule that is given says so."""
+    """Settings of retention. A night is deleted only when every rule that is given says so."""
 
     nights: AtLeastOne | None = Field(None, description="keep so many of the newest; null: no such rule")
     days: AtLeastOne | None = Field(None, description="keep those of the last days; null: no such rule")
 
 
 class ReportConfig(Section):
-    """What the report shows."""
+    """Settings of the report: what it shows."""
 
     ids: int = Field(20, ge=0, description="ids of people, photos and clusters shown of each list; 0: none")
 
 
 class ExecutionSettings(Section):
-    """How fast, never what, of dedup and identify; for enroll see `settings.resources`."""
+    """Settings of execution, of dedup and identify: how fast, never what. Enroll has `settings.resources`."""
 
     executor: ExecutorChoice = Field(
         "auto", description="ray, local, or auto: local for steps that have little to do; see `run.executor`"
@@ -256,7 +256,7 @@ class PhotoTable(Section):
 
 
 class NightConfig(Section):
-    """All of it."""
+    """The whole configuration of a night."""
 
     runs: str = Field(description="folder or prefix that holds a folder a night")
     gallery: str = Field(description="the gallery that the nights fill; made by the first")
@@ -281,7 +281,7 @@ class NightConfig(Section):
     @field_validator("photos", mode="before")
     @classmethod
     def _table(cls, photos: Any) -> Any:
-        """Name what is wrong with a table by its setting: of two types Pydantic would speak of the first."""
+        """Check a table of photos here: for a setting of two types, Pydantic would name only the first."""
         if not isinstance(photos, dict):
             return photos
         try:
@@ -324,7 +324,7 @@ class NightConfig(Section):
         return bool(getattr(self, step).enabled)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the content of a night's folder."""
+        """The settings that decide the content of a night's folder."""
         facts = self.model_dump(mode="json", exclude=_NOT_CONTENT)
         for step, later in _LATER.items():
             how = facts[step].items()

@@ -1,4 +1,4 @@
-"""matplotlib, whatever backend the environment names."""
+"""Guard matplotlib against an environment that names a backend which is not installed."""
 
 from __future__ import annotations
 

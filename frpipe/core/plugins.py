@@ -1,4 +1,4 @@
-"""What frpipe and others add by name, others by entry points: nothing is imported before it is named."""
+"""Plug-ins by name, frpipe's own and others' by entry points: nothing is imported before it is named."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load(group: str, name: str) -> Any:
 
 @lru_cache(maxsize=8)
 def _registered(group: str, _path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
-    """By name; what is registered twice alike counts once. _path: where packages are looked for."""
+    """Entry points by name; what is registered twice alike counts once. _path: where to look for packages."""
     # Slow, and most runs name nothing.
     from importlib.metadata import EntryPoint, entry_points  # noqa: PLC0415
 

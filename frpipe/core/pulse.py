@@ -1,4 +1,4 @@
-"""A line every few seconds on work whose end is not known."""
+"""Lines of progress, every few seconds, for work whose end is not known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LEAST = 20_000
 
 
 class Pulse:
-    """Says how far work is: for the first time in its first second or so, then every few seconds."""
+    """Say how far work is: for the first time in its first second or so, then every few seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say

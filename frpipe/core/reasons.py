@@ -1,4 +1,4 @@
-"""How a photo can end, and why. docs/outputs.md names every reason; further stages declare their own."""
+"""Statuses of photos and reasons for them. docs/outputs.md names all; further stages declare their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a manifest row ends. Each row ends in exactly one."""
+    """The status that a manifest row ends in: each row in exactly one."""
 
     OK = "ok"
     NO_FACE = "no_face"
@@ -14,7 +14,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a row is `rejected`. Which stage says so: `STAGE_OF`."""
+    """The reason why a row is `rejected`. `STAGE_OF` names the stage that says so."""
 
     NOT_FOUND = "not_found"
     ACCESS_DENIED = "access_denied"

@@ -1,4 +1,4 @@
-"""What decides the content of an output, and the hashes that name it."""
+"""The recipe of an output: what decides its content, and the hashes that name it."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Recipe:
         further: Mapping[str, dict[str, Any]] | None = None,
         stages: Mapping[str, dict[str, Any]] | None = None,
     ) -> Recipe:
-        """looks: as they are on the card; left out where the configuration looks once."""
+        """Make a recipe. looks: as they are on the card; left out where the configuration looks once."""
         looks = None if config.detect.is_single_look else looks
         return cls(config.recipe(), detector, embedder, looks, dict(further or {}), dict(stages or {}))
 
     @classmethod
     def stored(cls, known: Mapping[str, Any]) -> Recipe:
-        """From `as_dict`, as `run.json` has it."""
+        """Read a recipe from what `as_dict` made, as `run.json` has it."""
         first = known["settings"], known["detector"], known["embedder"]
         more = known.get("looks"), known.get("embedders", {}), known.get("stages", {})
         return cls(*first, *more, columns=tuple(known.get("columns", ())))
@@ -82,7 +82,7 @@ class Recipe:
 
     @property
     def first_embedder(self) -> str:
-        """Its name: its vectors stand in `faces`."""
+        """The name of the first embedder, whose vectors stand in `faces`."""
         return str(self._embed[0]["model"])
 
     @property
@@ -93,7 +93,7 @@ class Recipe:
 
     @property
     def algorithm(self) -> int:
-        """The version of what is computed."""
+        """The version of the algorithm."""
         return SINGLE_LOOK if "turns" not in self.settings["detect"] else LOOKS_AGAIN
 
     @property
@@ -113,7 +113,7 @@ class Recipe:
 
     @property
     def preprocessing_hash(self) -> str:
-        """Of all that turns a face into the embedder's input: the embedder's own weights excluded.
+        """The hash of all that turns a face into the embedder's input: the embedder's own weights excluded.
 
         Which photos and faces are kept changes no vector, so that runs of different policies may be compared.
         """
@@ -138,7 +138,7 @@ class Recipe:
 
     @property
     def preprocessing_hashes(self) -> frozenset[str]:
-        """All hashes that stand for how these vectors are made."""
+        """All hashes that stand for the way in which these vectors are made."""
         return frozenset((self.preprocessing_hash, *self.same_vectors))
 
     def _hash_without(self, left_out: Mapping[str, tuple[str, ...]]) -> str:
@@ -159,7 +159,7 @@ class Recipe:
 
     @property
     def _changing_stages(self) -> dict[str, Any]:
-        """Of the stages that change vectors, what decides how."""
+        """Facts of the stages that change vectors, as far as they decide how."""
         return {
             name: {
                 "version": stage["version"],
@@ -171,7 +171,7 @@ class Recipe:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for `run.json`."""
+        """The whole recipe as plain data, for `run.json`."""
         facts = {
             "algorithm": self.algorithm,
             "settings": self.settings,

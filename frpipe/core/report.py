@@ -1,4 +1,4 @@
-"""What a run did, as numbers: counted from its published images, never from what workers said."""
+"""The report of a run, in numbers: counted from its published images, never from what workers said."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PhotoCounts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A finished run.
+    """The report of a finished run.
 
     wall_s and rows_per_s are of the last launch alone, which did `launch_rows` of the `rows`.
     stages: name -> rows, busy seconds over all workers, rows per busy second.
@@ -92,7 +92,7 @@ class Report:
 
     @property
     def suppressed(self) -> int:
-        """Of the rejected, those that a suppression list names: nothing is wrong with them."""
+        """The number of rejected photos that a suppression list names: nothing is wrong with them."""
         return self.reasons.get(Reason.SUPPRESSED.value, 0)
 
     @classmethod
@@ -101,7 +101,7 @@ class Report:
 
     @classmethod
     def stored(cls, data: dict[str, Any]) -> Self:
-        """From `as_dict`. Raises OutputError where it is not what this version writes."""
+        """Read a report from what `as_dict` made. Raises OutputError where this version has other fields."""
         try:
             return cls(**data)
         except TypeError:
@@ -110,7 +110,7 @@ class Report:
             ) from None
 
     def recounted(self, tally: PhotoCounts, erased: int) -> Self:
-        """The same run after people were erased from it."""
+        """The report of the same run after people were erased from it."""
         return replace(self, **_counted(tally), erased=erased)
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Report:
         return facts
 
     def text(self) -> str:
-        """The same in Markdown, for people."""
+        """The report in Markdown, for people."""
         percent = 100 / max(1, self.rows)
         lines = [
             "# Enroll report",
@@ -188,7 +188,7 @@ def _staged(images: pa.Schema) -> dict[str, str]:
 
 
 def _counted(tally: PhotoCounts) -> dict[str, Any]:
-    """What a report counts from published images."""
+    """The numbers of a report that are counted from published images."""
     stages = {
         name: {
             "rows": tally.stage_rows[name],

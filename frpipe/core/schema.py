@@ -1,4 +1,4 @@
-"""Every column that frpipe writes: name, Arrow type, whether it may be null, and what it means.
+"""Columns that frpipe writes: name, Arrow type, whether they may be null, and what they mean.
 
 The documentation's tables are generated from here (a test compares them), and the columns of the
 manifest travel behind ours under their own names.
@@ -202,12 +202,12 @@ def face_schema(
 
 
 def later_columns_of(faces: pa.Schema) -> tuple[str, ...]:
-    """Which of LATER_COLUMNS a table of faces has as ours."""
+    """The names among LATER_COLUMNS that a table of faces has as ours."""
     return tuple(field.name for field in faces if _LATER.items() <= (field.metadata or {}).items())
 
 
 def stage_of(field: pa.Field) -> str | None:
-    """The further stage that wrote a column; None: none did."""
+    """The further stage that wrote a column; None where none did."""
     stage = (field.metadata or {}).get(_STAGE)
     return stage.decode() if stage is not None else None
 
@@ -242,13 +242,13 @@ def version_of(images: pa.Schema) -> int:
 
 
 def extras_of(images: pa.Schema) -> pa.Schema:
-    """The manifest's own columns, of a table of images."""
+    """The manifest's own columns in a table of images."""
     behind = list(images)[len(image_columns(version_of(images))) :]
     return pa.schema([field for field in behind if stage_of(field) is None])
 
 
 def markdown(columns: Iterable[Column]) -> str:
-    """The documentation's table of some columns."""
+    """A table of columns for the documentation, in Markdown."""
     lines = ["| column | type | null | meaning |", "|---|---|---|---|"]
     for column in columns:
         name = str(column.type).replace("item: ", "").replace(" not null", "")

@@ -14,7 +14,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """What one unit of each takes, in bytes.
+    """Sizes in bytes of one unit of each thing that takes memory.
 
     services:            processes of an idle head, its object store aside
     enroll_base:         driver of enroll, without a row
@@ -54,7 +54,7 @@ _PARTS = 2
 
 @dataclass(frozen=True, slots=True)
 class ClusterSize:
-    """Bytes for each pod.  *_object_store: part of its memory.  spill: part of the head's /tmp."""
+    """Sizes of the pods, in bytes.  *_object_store: part of its memory.  spill: part of the head's /tmp."""
 
     head_memory: int
     head_object_store: int
@@ -68,12 +68,12 @@ class ClusterSize:
 
 
 def enroll_bytes(photos: int, constants: Constants = CONSTANTS) -> int:
-    """Peak of the driver of enroll."""
+    """Peak memory of the driver of enroll, in bytes."""
     return constants.enroll_base + constants.enroll_photo * photos
 
 
 def consolidate_bytes(photos: int, templates: int, dim: int, constants: Constants = CONSTANTS) -> int:
-    """Peak of consolidate."""
+    """Peak memory of consolidate, in bytes."""
     bucket = min(templates, constants.bucket_rows)
     vectors = constants.bucket_vectors * bucket * dim * _FLOAT
     return round(constants.consolidate_base + constants.consolidate_photo * photos + vectors)
@@ -94,7 +94,7 @@ def cluster_size(
     part_rows: int = 1024,
     constants: Constants = CONSTANTS,
 ) -> ClusterSize:
-    """The pods of a cluster for manifests of this many photos.
+    """Size the pods of a cluster for manifests of this many photos.
 
     faces: of a photo, in the mean.  cpus, actors: of a worker pod.
     """

@@ -17,7 +17,7 @@ def canonical_text(text: str) -> str:
 
 
 def likeness(text: str) -> str:
-    """What is left of a text without case, blanks, invisible characters and compatibility forms.
+    """Reduce a text to what is left without case, blanks, invisible characters and compatibility forms.
 
     Two ids with the same likeness are two ids, but may be meant as one.
     """

@@ -45,12 +45,12 @@ class Threshold:
 
     @classmethod
     def stated(cls, kind: Kind, value: float, source: str, **facts: Any) -> Self:
-        """From its value in one of the two forms. facts: the other fields."""
+        """Make a threshold from its value in one of the two forms. facts: the other fields."""
         similarity, distance = (value, 1 - value) if kind == "similarity" else (1 - value, value)
         return cls(similarity, distance, kind, source, **facts)
 
     def as_dict(self) -> dict[str, Any]:
-        """As reports and `run.json` hold it."""
+        """The threshold as reports and `run.json` hold it."""
         names = ("similarity", "distance", "kind", "source", "target", "fmr", "warning")
         return {name: getattr(self, name) for name in names}
 
@@ -100,7 +100,7 @@ class Target(CardPart):
 
 
 class ThresholdCard(CardPart):
-    """Accept when similarity >= `similarity`, which is distance <= `distance`."""
+    """A threshold card: accept when similarity >= `similarity`, which is distance <= `distance`."""
 
     format: Literal["frpipe-threshold/1"] = FORMAT
     embedder_hash: Hash
@@ -117,17 +117,17 @@ class ThresholdCard(CardPart):
 
     @property
     def similarity(self) -> float:
-        """As a cosine similarity, in [-1, 1]: accept from here up."""
+        """The threshold as a cosine similarity, in [-1, 1]: accept from here up."""
         return self.value if self.kind == "similarity" else 1 - self.value
 
     @property
     def distance(self) -> float:
-        """As a cosine distance, in [0, 2]: accept up to here."""
+        """The threshold as a cosine distance, in [0, 2]: accept up to here."""
         return self.value if self.kind == "distance" else 1 - self.value
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """From JSON. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
+        """Read a card. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
         try:
             found = format_of(text)
             if found != FORMAT:
@@ -137,7 +137,7 @@ class ThresholdCard(CardPart):
             raise ConfigError(f"the threshold card: {first_error(error)}", REMEDY) from None
 
     def json_text(self) -> str:
-        """As `parse` reads it; without a calibration as those read it that know none."""
+        """The card as JSON, as `parse` reads it; without a calibration in a form that older readers know."""
         none = {"calibration"} if self.calibration is None else set()
         return self.model_dump_json(indent=1, exclude=none) + "\n"
 

@@ -9,6 +9,6 @@ NONMATED = frozenset(
 
 
 def truth(word: str) -> bool | None:
-    """What a word says, whatever its case and blanks around it; None: neither."""
+    """The truth value of a word, whatever its case and the blanks around it; None for any other word."""
     folded = word.strip().casefold()
     return True if folded in MATED else False if folded in NONMATED else None

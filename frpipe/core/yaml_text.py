@@ -10,7 +10,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_yaml(text: str) -> Any:
-    """Plain data: mappings, lists, texts, numbers. Raises yaml.YAMLError."""
+    """Read YAML as plain data: mappings, lists, texts, numbers. Raises yaml.YAMLError."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()

@@ -1,4 +1,4 @@
-"""From a photo and five points to the aligned crop that embedders take."""
+"""Cut the aligned crop that embedders take out of a photo, by five points."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def align(
 def align_photo(
     photo: Photo, points: ArrayLike, size: int = 112, antialias: bool = True
 ) -> NDArray[np.uint8]:
-    """As `align`, with `points` (5, 2) in pixels of the upright ORIGINAL, whatever the photo's shrink."""
+    """Align as `align` does; points: (5, 2), in pixels of the upright ORIGINAL, whatever the shrink."""
     matrix = similarity(to_photo_pixels(photo, points), template(size))
     return warp_square(photo.pixels, matrix, size, antialias, grid_of(photo))
 
@@ -38,7 +38,7 @@ def grid_of(photo: Photo) -> tuple[int, int]:
 
 
 def needed_shrink(points: ArrayLike, size: int = 112, antialias: bool = True) -> int:
-    """1, 2, 4 or 8: a photo decoded with this shrink, or a smaller one, gives the crop of the full decode.
+    """The largest decode shrink, 1, 2, 4 or 8, that still gives the crop of the full decode.
 
     points: (5, 2), pixels of the upright original. Rejects: DEGENERATE_LANDMARKS.
     """
@@ -57,7 +57,7 @@ def to_original_pixels(photo: Photo, points: ArrayLike) -> Points:
 
 
 def _offset(photo: Photo) -> Points:
-    """Where an axis was flipped, its cut last cell has become the first and starts outside the original."""
+    """Offset of a flipped axis: its cut last cell has become the first and starts outside the original."""
     height, width = photo.pixels.shape[:2]
     x = width - photo.width / photo.shrink if photo.orientation in FLIPS_X else 0.0
     y = height - photo.height / photo.shrink if photo.orientation in FLIPS_Y else 0.0

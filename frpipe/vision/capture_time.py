@@ -1,4 +1,4 @@
-"""When a photo was taken, as its EXIF says. What cannot be read is unknown: no ground to refuse a photo."""
+"""Times of capture out of EXIF. A time that cannot be read is unknown: no ground to refuse a photo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIRST_YEAR, _MOST_TEXT = 1826, 64
 
 
 class CaptureTime(NamedTuple):
-    """at: UTC where the zone is known, else what the camera's clock showed.  zone: as `+09:00`."""
+    """A time of capture. at: UTC where the zone is known, else the camera's clock.  zone: as `+09:00`."""
 
     at: datetime | None = None
     zone: str | None = None

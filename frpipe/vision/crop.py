@@ -1,4 +1,4 @@
-"""A square around a box, for embedders and displays that want no alignment."""
+"""Cut a square around a box, for embedders and displays that want no alignment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def square_crop(
 
 
 def check_box(low: NDArray[np.float64], high: NDArray[np.float64], photo: tuple[int, ...]) -> None:
-    """Rejects: BOX_OUTSIDE. low, high, photo: (x, y) of the box's corners and (width, height)."""
+    """Reject a box outside of its photo: BOX_OUTSIDE. low, high: its corners; photo: (width, height)."""
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise Reject(Reason.BOX_OUTSIDE, "the box is not finite")
     if (high <= low).any():

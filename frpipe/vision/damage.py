@@ -1,4 +1,4 @@
-"""Why a decoder gave up: the file was cut short, or it is damaged in some other way."""
+"""Tell why a decoder gave up: the file was cut short, or it is damaged in some other way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CUT_PHRASES = ("truncated", "premature end", "unexpected end", "not enough", "o
 
 
 def refuse(data: bytes, name: str, error: Exception) -> Reject:
-    """The rejection for a decoder's `error` on a file of format `name`."""
+    """Make the rejection for a decoder's `error` on a file of format `name`."""
     detail = explain(name, error)
     if isinstance(error, DecompressionBombError):
         return Reject(Reason.TOO_MANY_PIXELS, detail)
@@ -22,7 +22,7 @@ def refuse(data: bytes, name: str, error: Exception) -> Reject:
 
 
 def explain(name: str, error: BaseException) -> str:
-    """One short printable line: the format and what its decoder said."""
+    """Describe a decoder's error in a short printable line: the format and what the decoder said."""
     said = " ".join(str(error).split())[:120]
     text = f"{name}: {said or type(error).__name__}"
     return "".join(character if character.isprintable() else "?" for character in text)
@@ -40,12 +40,12 @@ def _is_cut(data: bytes, name: str) -> bool:
 
 
 def _lacks_scan_end(data: bytes) -> bool:
-    """A thumbnail has its own scan and end before the main scan, so only the last scan counts."""
+    """Whether the main scan lacks its end: a thumbnail has its own scan before it, so the last one counts."""
     return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda") or b"\xff\xda" not in data
 
 
 def _box_overruns(data: bytes) -> bool:
-    """Walk the top-level boxes of an ISO media file (ISO/IEC 14496-12): size, type, content."""
+    """Whether a top-level box of an ISO media file (ISO/IEC 14496-12) does not fit into the file."""
     at = 0
     for _ in range(256):
         if at == len(data):

@@ -1,4 +1,4 @@
-"""From the bytes of a photo to upright RGB pixels, within limits taken from its header first."""
+"""Decode a photo to upright RGB pixels, within limits that are taken from its header first."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def plan_shrink(header: Header, max_side_px: int) -> int:
 
 
 def check_size(width: int, height: int, config: DecodeConfig) -> None:
-    """Rejects: TOO_MANY_PIXELS, TOO_FEW_PIXELS."""
+    """Reject a size beyond the limits: TOO_MANY_PIXELS, TOO_FEW_PIXELS."""
     if width * height > config.max_pixels:
         raise Reject(Reason.TOO_MANY_PIXELS, f"{width}x{height}, at most {config.max_pixels} pixels")
     if min(width, height) < config.min_side_px:
@@ -214,7 +214,7 @@ def load_plugin(name: str) -> Plugin:
 
 
 def check_result(pixels: object, name: str) -> NDArray[np.uint8]:
-    """`pixels` if they are (H, W, 3) uint8. Raises ConfigError."""
+    """Check that a decoder gave (H, W, 3) uint8, and return it. Raises ConfigError."""
     if (
         isinstance(pixels, np.ndarray)
         and pixels.dtype == np.uint8

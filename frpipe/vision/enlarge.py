@@ -1,4 +1,4 @@
-"""A window of a photo about a face's box, some times as large as it: what networks see that judge a scene."""
+"""Cut an enlarged window about a face's box out of a photo, for networks that judge a scene."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Enlarged:
     resize: Resize = "area"
 
     def __post_init__(self) -> None:
-        """Raises ValueError."""
+        """Check the sizes. Raises ValueError."""
         if not (math.isfinite(self.scale) and 0 < self.scale <= 16):
             raise ValueError(f"the scale {self.scale} is not in 0..16")
         if not 1 <= self.side <= MOST_SIDE:
@@ -57,7 +57,7 @@ class Enlarged:
 
 
 def enlarged_window(box: ArrayLike, wanted: Enlarged, width: int, height: int) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2 of the pixels of the window, x2 and y2 behind the last; `shift` stays in the photo.
+    """Corners of the window, x1, y1, x2, y2, x2 and y2 behind the last pixel; `shift` stays in the photo.
 
     box: (4,) xyxy in pixels of a photo of width x height. Rejects: BOX_OUTSIDE as `square_crop`.
     """
@@ -84,7 +84,7 @@ def enlarged_crop(pixels: Pixels, box: ArrayLike, wanted: Enlarged) -> Pixels:
 
 
 def enlarged_from(photo: Photo, box: ArrayLike, wanted: Enlarged, turn_deg: int = 0) -> Pixels:
-    """As `enlarged_crop`, with `box` in pixels of the upright ORIGINAL, of the photo turned by `turn_deg`.
+    """Cut an enlarged crop, `box` in pixels of the upright ORIGINAL, out of the photo turned by `turn_deg`.
 
     turn_deg: clockwise, any number of quarters. Rejects: BOX_OUTSIDE.
     """
@@ -96,7 +96,7 @@ def enlarged_from(photo: Photo, box: ArrayLike, wanted: Enlarged, turn_deg: int 
 
 
 def enlarged_shrink(box: ArrayLike, wanted: Enlarged) -> int:
-    """1, 2, 4 or 8: the largest decode shrink that leaves the window as many pixels as the crop has.
+    """The largest decode shrink, 1, 2, 4 or 8, that leaves the window as many pixels as the crop has.
 
     box: (4,) xyxy, pixels of the upright original. What is resized bilinearly needs all pixels: 1.
     """
@@ -109,7 +109,7 @@ def enlarged_shrink(box: ArrayLike, wanted: Enlarged) -> int:
 
 
 def resized(pixels: Pixels, side: int, how: Resize = "area") -> Pixels:
-    """(side, side, 3): by area where both axes shrink, else bilinearly."""
+    """Resize to (side, side, 3): by area where both axes shrink, else bilinearly."""
     height, width = pixels.shape[:2]
     by_area = how == "area" and min(height, width) >= side
     way = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
@@ -120,7 +120,7 @@ def resized(pixels: Pixels, side: int, how: Resize = "area") -> Pixels:
 def _moved_inside(
     low: NDArray[np.float64], high: NDArray[np.float64], scale: float, photo: NDArray[np.int64]
 ) -> tuple[int, int, int, int]:
-    """The window of `shift`: low, high, photo are (x, y); the last pixel is inclusive until the end."""
+    """Move a window into the photo (`shift`): low, high, photo are (x, y); the last pixel is inclusive."""
     scale = min(scale, *((photo - 1) / (high - low)))
     half = (high - low) * scale / 2
     first, last = (low + high) / 2 - half, (low + high) / 2 + half
@@ -133,7 +133,7 @@ def _moved_inside(
 
 
 def _filled_up(pixels: Pixels, window: tuple[int, int, int, int], wanted: Enlarged) -> Pixels:
-    """The window with what lies beyond the photo made up; reduced first where it is many times the crop."""
+    """Fill up what of a window lies beyond the photo; reduce it first where it is many times the crop."""
     x1, y1, x2, y2 = window
     height, width = pixels.shape[:2]
     factor = max(1, (x2 - x1) // (_MOST_RATIO * wanted.side))
@@ -157,7 +157,7 @@ def _filled_up(pixels: Pixels, window: tuple[int, int, int, int], wanted: Enlarg
 
 
 def _needed(start: int, stop: int, length: int) -> tuple[int, slice, int]:
-    """How far start..stop reaches beyond an axis of `length` pixels on either side, and what of it is seen.
+    """Measure how far start..stop reaches beyond an axis of `length` on either side, and what of it is seen.
 
     Mirrored pixels are as far inside as they are seen outside.
     """
@@ -171,7 +171,7 @@ def _needed(start: int, stop: int, length: int) -> tuple[int, slice, int]:
 
 
 def _turned(corners: NDArray[np.float64], quarter: int, width: int, height: int) -> NDArray[np.float64]:
-    """(4,) xyxy: the box of `corners` (2, 2) once its photo of width x height is turned clockwise."""
+    """Turn the box of `corners` (2, 2) as its photo of width x height is turned clockwise: (4,) xyxy."""
     for _ in range(quarter):
         x, y = corners[:, 0], corners[:, 1]
         corners = np.column_stack([height - 1 - y, x])

@@ -1,4 +1,4 @@
-"""EXIF orientation: where JPEG, PNG and WebP keep the EXIF block, and the one value read from it.
+"""Read the EXIF orientation: where JPEG, PNG and WebP keep the EXIF block, and the one value in it.
 
 Anything unreadable is orientation 1: a broken EXIF block is no ground to refuse a photo. XMP is not read.
 """
@@ -56,14 +56,14 @@ def tiff_of(block: bytes) -> tuple[bytes, str, int]:
 
 
 def directory(tiff: bytes, order: str, start: int) -> Iterator[tuple[int, int, int, int]]:
-    """Tag, type and count of each entry of a directory, and where its four bytes of value or offset are."""
+    """The entries of a directory: tag, type, count, and where the four bytes of value or offset are."""
     (count,) = struct.unpack_from(order + "H", tiff, start)
     for at in range(start + 2, start + 2 + 12 * count, 12):
         yield *struct.unpack_from(order + "HHI", tiff, at), at + 8
 
 
 def valid_orientation(value: object) -> int:
-    """`value` where it is one of 1..8, else 1."""
+    """The orientation if it is one of 1..8, else 1."""
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
@@ -92,7 +92,7 @@ def jpeg_segments(data: bytes) -> tuple[bytes, bool]:
 
 
 def png_exif(data: bytes) -> bytes:
-    """The eXIf chunk, before or after the pixels; empty where there is none."""
+    """The EXIF chunk of a PNG, before or after the pixels; empty where there is none."""
     at = 8
     for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):

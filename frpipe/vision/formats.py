@@ -1,4 +1,4 @@
-"""Which format a file is, by its first bytes, and how Pillow opens it without reading its pixels."""
+"""Tell a file's format by its first bytes, and open it with Pillow without reading its pixels."""
 
 from __future__ import annotations
 

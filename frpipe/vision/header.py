@@ -1,4 +1,4 @@
-"""Format, size and orientation of an encoded photo, read before any memory is spent on its pixels."""
+"""Read format, size and orientation of a photo before any memory is spent on its pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from frpipe.vision.formats import DECODER_ERRORS, open_lazily, sniff
 
 
 class Header(NamedTuple):
-    """What a file says of itself. (A tuple, since it costs a fifth of a frozen dataclass to make.)
+    """The header of an encoded photo. (A tuple, since it costs a fifth of a frozen dataclass to make.)
 
     format: as `frpipe.vision.formats.sniff` names it; width, height: pixels as stored, before orientation;
     orientation: EXIF 1..8, what is still to be done to the stored pixels; progressive: a JPEG in many scans.
@@ -61,7 +61,7 @@ def _read_jpeg(data: bytes) -> Header:
 
 
 def _read_webp(data: bytes) -> Header:
-    """Sizes by hand (RFC 9649): Pillow allocates two whole canvases before it tells them."""
+    """Read a WebP's sizes by hand (RFC 9649): Pillow allocates two whole canvases before it tells them."""
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:
         raise Reject(Reason.TRUNCATED, "WEBP: the header is cut short")
@@ -79,7 +79,7 @@ def _read_webp(data: bytes) -> Header:
 
 
 def _read_gif(data: bytes) -> Header:
-    """By hand: Pillow may fill a canvas while it opens the file."""
+    """Read a GIF's size by hand: Pillow may fill a canvas while it opens the file."""
     if len(data) < 10:
         raise Reject(Reason.TRUNCATED, "GIF: the header is cut short")
     return Header("GIF", int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little"), UPRIGHT)
@@ -104,7 +104,7 @@ def _read_lazily(data: bytes, name: str) -> Header:
 
 
 def _orientation(data: bytes, image: ImageFile, name: str) -> int:
-    """Never through `image.getexif()`: for a PNG it would decode the pixels."""
+    """Read the orientation, never through `image.getexif()`: for a PNG it would decode the pixels."""
     if name == "HEIF":
         return UPRIGHT  # libheif has already turned the picture
     if name == "TIFF":

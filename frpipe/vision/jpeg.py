@@ -1,4 +1,4 @@
-"""JPEG to pixels, whole or at 1/2, 1/4 or 1/8 through the inverse DCT of the same size.
+"""Decode JPEG, whole or at 1/2, 1/4 or 1/8 through the inverse DCT of the same size.
 
 One decoder for every scale: simplejpeg, that is libjpeg-turbo with its accurate DCT and smooth upsampling.
 """
@@ -21,7 +21,7 @@ _MIN_SHRINKABLE_SIDE_PX = 64
 
 
 class UnsupportedJpeg(Exception):
-    """TurboJPEG does not read this file; libjpeg through Pillow may."""
+    """The error for a file that TurboJPEG does not read; libjpeg through Pillow may."""
 
 
 def effective_shrink(header: Header, shrink: int) -> int:
@@ -51,7 +51,7 @@ def decode_jpeg(data: bytes, header: Header, shrink: int, accept_cut: bool) -> N
 def _decode_damaged(
     data: bytes, least: tuple[int, int], accept_cut: bool, error: ValueError
 ) -> NDArray[np.uint8]:
-    """The strict decoder complained: harmless, cut short, or damaged?"""
+    """Decode what the strict decoder complained of: harmless, cut short, or damaged."""
     rejection = refuse(data, "JPEG", error)
     if rejection.reason is Reason.TRUNCATED and not accept_cut:
         raise rejection
@@ -68,6 +68,6 @@ def _decode_damaged(
 
 
 def _check_scans(data: bytes) -> None:
-    """Every scan is looked for, even in thumbnails; the search itself costs a twentieth of a decode."""
+    """Check that all scans are there, even for thumbnails; the search costs a twentieth of a decode."""
     if data.count(b"\xff\xda") > MAX_SCANS:
         raise Reject(Reason.CORRUPT, f"JPEG: more than {MAX_SCANS} scans")

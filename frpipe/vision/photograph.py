@@ -1,4 +1,4 @@
-"""Whether an aligned face was cut from a photograph, or from a negative, a drawing, a 1-bit copy or a ruin.
+"""Tell an aligned face on a photograph from one on a negative, a drawing, a 1-bit copy or a ruin.
 
 Embedders put faces of such pictures close together, whoever they show, while detectors find them with good
 scores. Discriminants on measures of the crop tell them from photographs: for negatives a network of 16 hidden
@@ -53,7 +53,7 @@ _SAMPLES = 32
 
 
 class NotPhotograph(StrEnum):
-    """What a picture is instead of a photograph."""
+    """What a picture is if it is no photograph."""
 
     NEGATIVE = "negative"
     DRAWING = "drawing"
@@ -66,7 +66,7 @@ _KINDS = tuple(NotPhotograph)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `judge` finds in one crop.
+    """The verdict of `judge` on one crop.
 
     excess: by kind, the discriminant minus its limit, log odds; negative throughout for a photograph.
     kind: the kind of the largest excess where that is above 0, else None.
@@ -77,7 +77,7 @@ class Verdict:
 
 
 def judge(crop: Pixels, margin: float = 0.0) -> Verdict:
-    """The verdict on a crop, (112, 112, 3) uint8 RGB, aligned to `geometry.ARCFACE_112`.
+    """Judge a crop, (112, 112, 3) uint8 RGB, aligned to `geometry.ARCFACE_112`.
 
     margin: log odds by which the limits are stricter, for faces of which something else casts doubt.
     Raises ValueError for another shape or type.
@@ -97,7 +97,7 @@ def judge(crop: Pixels, margin: float = 0.0) -> Verdict:
 
 
 def pattern(crop: Pixels, grey: Pixels) -> Floats:
-    """(302,) float32: where a face is darker and lighter than its surroundings, and its colour.
+    """Describe, (302,) float32, where a face is darker and lighter than its surroundings, and its colour.
 
     crop: (112, 112, 3) uint8 RGB. grey: its luma, (112, 112) uint8.
     Three maps of 10 x 10 cells, row by row, each cell 8 pixels wide: the balance of dark and light detail at
@@ -128,7 +128,7 @@ def pattern(crop: Pixels, grey: Pixels) -> Floats:
 
 
 def texture(crop: Pixels, grey: Pixels) -> Floats:
-    """(55,) float32: how grey levels, differences of neighbours and colours are distributed.
+    """Describe, (55,) float32, how grey levels, differences of neighbours and colours are distributed.
 
     crop: (112, 112, 3) uint8 RGB. grey: its luma, (112, 112) uint8.
     Shares are 0 to 1, spans are of the 5th to the 95th percentile of grey, means of differences are given as
@@ -201,7 +201,7 @@ def is_blank(pixels: Pixels, tolerance: int = 2) -> bool:
 
 
 def _balance(detail: Floats) -> Floats:
-    """(100,) float32: light minus dark energy of `detail` by cell, as a share, damped where it is flat."""
+    """Balance of `detail` by cell, (100,) float32: light minus dark energy as a share, damped where flat."""
     signed, energy = _cells(detail * np.abs(detail)), _cells(detail * detail)
     balance: Floats = signed / (energy + (0.3 * energy.mean() + 0.3))
     return balance
@@ -220,7 +220,7 @@ def _histogram(values: Pixels) -> Floats:
 
 
 def _differences(grey: Pixels, span: int) -> NDArray[np.float64]:
-    """(18,) float64: of neighbours' absolute differences, and of the absolute Laplacian."""
+    """Histograms, (18,) float64, of neighbours' absolute differences, and of the absolute Laplacian."""
     inner = grey[:-1, :-1]
     steps = _histogram(np.concatenate([cv2.absdiff(grey[:-1, 1:], inner), cv2.absdiff(grey[1:, :-1], inner)]))
     bends = _histogram(cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S)))

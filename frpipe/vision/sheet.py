@@ -1,4 +1,4 @@
-"""A contact sheet: photos with their faces marked, and the aligned faces beneath, on one picture."""
+"""Draw a contact sheet: photos with their faces marked, and the aligned faces beneath."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CROPS_PER_TILE = (_TILE + 4) // (_CROP + 4)
 
 @dataclass(frozen=True, slots=True)
 class SheetTile:
-    """One photo.
+    """One photo of a contact sheet.
 
     pixels: (H, W, 3) uint8 RGB upright, or None where it cannot be shown.  boxes: (k, 4) xyxy and points:
     (k, 5, 2), in pixels of `pixels`.  crops: aligned faces, each (s, s, 3) uint8 RGB.
@@ -40,7 +40,7 @@ class SheetTile:
 
 
 def draw_sheet(tiles: Sequence[SheetTile], columns: int = 4) -> np.ndarray:
-    """The sheet as (H, W, 3) uint8 RGB, `columns` tiles wide."""
+    """Draw the sheet as (H, W, 3) uint8 RGB, `columns` tiles wide."""
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
     high = _TILE + _CAPTION + _CROP + 2 * _GAP

@@ -1,4 +1,4 @@
-"""Where a detector looks: a picture cut, turned and scaled out of a photo, and the way back to the photo.
+"""Views for a detector: pictures cut, turned and scaled out of a photo, and the way back to the photo.
 
 A frame is a (2, 3) float64 affine transform from pixels of the picture to pixels of the upright ORIGINAL
 photo (EXIF applied, full size). Pixel centres lie at integers. Angles are degrees, clockwise as seen.
@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """pixels: (h, w, 3) uint8 RGB. frame: from its pixels to those of the upright original."""
+    """A view. pixels: (h, w, 3) uint8 RGB. frame: from its pixels to those of the upright original."""
 
     pixels: Pixels
     frame: Frame
@@ -36,7 +36,7 @@ class View:
 
 
 def whole(photo: Photo, side: int, turn_deg: int = 0) -> View:
-    """All of a photo, reduced by area until its longer side is at most `side`, then turned clockwise.
+    """View all of a photo, reduced by area until its longer side is at most `side`, then turned clockwise.
 
     turn_deg: 0, 90, 180 or 270. A photo is never enlarged.
     """
@@ -57,7 +57,7 @@ def turned(view: View, turn_deg: int) -> View:
 
 
 def square(photo: Photo, centre: ArrayLike, side: float, roll_deg: float, size: int) -> View:
-    """A square of a photo, turned so that what is rolled by `roll_deg` stands upright. Black outside.
+    """View a square of a photo, turned so that what is rolled by `roll_deg` stands upright. Black outside.
 
     centre: (x, y) and side: pixels of the original. size: of the view, pixels. A reduction is done by area.
     """
@@ -69,7 +69,7 @@ def square(photo: Photo, centre: ArrayLike, side: float, roll_deg: float, size: 
 
 
 def reduced(pixels: Pixels, side: int) -> Pixels:
-    """(h, w, 3): the picture with its longer side at `side`, by area; itself where it is no longer."""
+    """Reduce a picture, (h, w, 3), by area until its longer side is `side`; itself where it is no longer."""
     height, width = pixels.shape[:2]
     ratio = side / max(height, width, 1)
     if ratio >= 1:
@@ -89,12 +89,12 @@ def roll_of(points: ArrayLike) -> float:
 
 
 def wrapped(angle_deg: float) -> float:
-    """The same angle in (-180, 180]."""
+    """Wrap an angle into (-180, 180]."""
     return 180.0 - (180.0 - angle_deg) % 360.0
 
 
 def _of_photo(photo: Photo) -> Frame:
-    """(3, 3): from pixels of a decoded photo to those of its original."""
+    """The transform (3, 3) from pixels of a decoded photo to those of its original."""
     corner = to_original_pixels(photo, [[0.0, 0.0]])[0]
     frame = np.eye(3) * photo.shrink
     frame[:2, 2] = corner
@@ -103,14 +103,14 @@ def _of_photo(photo: Photo) -> Frame:
 
 
 def _stretch(factor_x: float, factor_y: float) -> Frame:
-    """(3, 3): `(p + 0.5) * factor - 0.5`, since resizing keeps the outer edges in place."""
+    """The transform (3, 3) `(p + 0.5) * factor - 0.5`, since resizing keeps the outer edges in place."""
     return np.array(
         [[factor_x, 0, factor_x / 2 - 0.5], [0, factor_y, factor_y / 2 - 0.5], [0, 0, 1]], np.float64
     )
 
 
 def _unturned(quarter: int, width: int, height: int) -> Frame:
-    """(3, 3): from a picture turned clockwise by `quarter` quarters to what it was, width x height."""
+    """The transform (3, 3) that undoes a clockwise turn by `quarter` quarters of a picture width x height."""
     across, down = width - 1.0, height - 1.0
     return {
         1: np.array([[0, 1, 0], [-1, 0, down], [0, 0, 1]], np.float64),

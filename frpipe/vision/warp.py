@@ -63,7 +63,7 @@ def warp_square(
 
 
 def _extent(matrix: NDArray[np.float64], size: int) -> tuple[float, float, float, float]:
-    """What a target of `size` pixels a side sees of the source: lowest and highest x, then y."""
+    """The extent of the source that a target of `size` pixels a side sees: lowest and highest x, then y."""
     (a, b, x), (c, d, y) = invert(matrix).tolist()
     ends = (-0.5, size - 0.5)
     xs = [a * u + b * v + x for u in ends for v in ends]
@@ -72,7 +72,7 @@ def _extent(matrix: NDArray[np.float64], size: int) -> tuple[float, float, float
 
 
 def reduce_area(pixels: Pixels, factor: int) -> Pixels:
-    """Means of factor x factor cells. A cut cell at the right or bottom is filled up by its last pixels."""
+    """Reduce by means of factor x factor cells. A cut cell at the right or bottom repeats its last pixels."""
     if factor == 1:
         return pixels
     height, width = pixels.shape[:2]
@@ -96,7 +96,7 @@ def _span(low: float, high: float, factor: int, start: int, length: int) -> rang
 
 
 def _cut(pixels: Pixels, across: range, down: range) -> Pixels:
-    """That part of the picture; beyond its border the outermost pixels are repeated, as JPEG encoders do."""
+    """Cut out a part of a picture; beyond its border the outermost pixels are repeated, as encoders do."""
     height, width = pixels.shape[:2]
     part = pixels[max(down.start, 0) : down.stop, max(across.start, 0) : across.stop]
     above, below = max(-down.start, 0), max(down.stop - height, 0)

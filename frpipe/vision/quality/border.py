@@ -1,4 +1,4 @@
-"""How far a face stands from the left and the right border of its photo."""
+"""Measure how far a face stands from the left and the right border of its photo."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def upright_points(
 
 
 def border_distances(points: ArrayLike, width: ArrayLike) -> tuple[Floats, Floats]:
-    """(n,) each: from the left border to the eye beside it, and from the right one, in distances of the eyes.
+    """Distances, (n,) each, from the left and the right border to the eye beside it, in eye distances.
 
     points: (n, 5, 2) in pixels of upright photos `width` (n,) wide.  NaN where the eyes are at one place.
     ISO/IEC 29794-5:2025, leftward and rightward crop of the face image, as OFIQ computes them

@@ -1,4 +1,4 @@
-"""The zones below the eyes: whether both are lit alike, and whether their colour is one of skin."""
+"""Measures of the zones below the eyes: whether both are lit alike, and their colour is one of skin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the raw value of a measure to its quality component: 0 to 100, higher is better."""
+"""Turn the raw value of a measure into its quality component: 0 to 100, higher is better."""
 
 from __future__ import annotations
 

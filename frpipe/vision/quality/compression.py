@@ -1,4 +1,4 @@
-"""How strongly a photo was compressed, by the bits that are left of it."""
+"""Measure how strongly a photo was compressed, by the bits that are left of it."""
 
 from __future__ import annotations
 

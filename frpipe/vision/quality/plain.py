@@ -14,7 +14,7 @@ def inter_eye_px(points: ArrayLike) -> float:
 
 
 def nose_offset(points: ArrayLike) -> float:
-    """How far the nose is beside the middle of the eyes, in eye distances: 0 from the front, 0.5 at one eye.
+    """Distance of the nose from the middle of the eyes, in eye distances: 0 from the front, 0.5 at one eye.
 
     points: (5, 2), upright or rolled. Infinite where the eyes are at one place.
     """

@@ -26,7 +26,7 @@ _FIT: Final = np.linalg.pinv(HEAD - HEAD.mean(axis=0))
 
 
 class Pose(NamedTuple):
-    """Of n heads, degrees: (n,) float64 each; NaN where it cannot be assessed."""
+    """The poses of n heads, degrees: (n,) float64 each; NaN where one cannot be assessed."""
 
     yaw: Floats
     pitch: Floats

@@ -1,4 +1,4 @@
-"""Whether a photo shows one face."""
+"""Measure whether a photo shows one face."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from frpipe.vision.quality.component import Floats, whole
 
 
 def second_face_share(areas: ArrayLike, photos: NDArray[np.int64], count: int) -> Floats:
-    """(count,): of each photo the area of its second largest face over that of its largest, 0 for one face.
+    """Share, (count,): the area of each photo's second largest face over its largest's, 0 for one face.
 
     areas: (n,), of the boxes.  photos: (n,), the photo of each, from 0.  NaN for a photo without a face.
     ISO/IEC 29794-5:2025, single face present, as OFIQ computes it (`SingleFacePresent`).

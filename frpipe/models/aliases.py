@@ -1,4 +1,4 @@
-"""What people call models, and what is near where frpipe has none of that name."""
+"""Names that people give models, and the nearest model where frpipe has none of that name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ALL = "`frpipe models list` shows them all"
 
 
 def called(name: str, cards: Sequence[Card]) -> list[Card]:
-    """Cards with this name or alias; case and the signs between words do not count."""
+    """Find the cards with this name or alias; case and the signs between words do not count."""
     wanted = _key(name)
     return [card for card in cards if wanted in map(_key, (card.name, *card.aliases))]
 

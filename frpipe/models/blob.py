@@ -1,4 +1,4 @@
-"""From photos to the tensor that a network takes."""
+"""Turn photos into the tensor that a network takes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _write(target: Blob, image: Pixels, order: tuple[int, ...], tables: tuple[Bl
 
 @lru_cache(maxsize=16)
 def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Blob | None, ...]:
-    """What each of the 256 values becomes, per channel; None where it stays as it is.
+    """Tables of what each of the 256 values becomes, per channel; None where values stay as they are.
 
     A table read costs one pass where a subtraction and a division cost two, and gives the float64 result
     rounded once.

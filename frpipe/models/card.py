@@ -1,4 +1,4 @@
-"""The card of a model: everything that must be known to run it, written down and never guessed.
+"""Cards of models: everything that must be known to run a model, written down and never guessed.
 
 Cards are YAML files in `models/cards/`, one per model, named after it.
 """
@@ -58,7 +58,7 @@ Source = Annotated[PackageSource | UriSource | BringSource, Field(discriminator=
 
 
 class InputSpec(_Part):
-    """What the graph takes: `(pixels - mean) / std`, NCHW float32, channels in the order of `colour`."""
+    """The input of a graph: `(pixels - mean) / std`, NCHW float32, channels in the order of `colour`."""
 
     colour: Literal["RGB", "BGR"]
     mean: tuple[float, float, float] = Field(description="in the order of `colour`")
@@ -68,12 +68,12 @@ class InputSpec(_Part):
 
     @property
     def side(self) -> int:
-        """Of a fixed square, pixels; 0: the size is none."""
+        """The side of a fixed square, in pixels; 0 where the size is none."""
         return self.size[0] if isinstance(self.size, tuple) and self.size[0] == self.size[1] else 0
 
 
 class DetectorSpec(_Part):
-    """How to read a detector. Outputs are named by their position in the graph."""
+    """Reading of a detector. Outputs are named by their position in the graph."""
 
     family: Literal["yunet", "scrfd", "retinaface"]
     outputs: dict[str, tuple[int, ...]] = Field(
@@ -85,7 +85,7 @@ class DetectorSpec(_Part):
 
 
 class LooksSpec(_Part):
-    """When a face that a detector found is looked at again, and what then counts as sure.
+    """Conditions under which a face that a detector found is looked at again, and what then counts as sure.
 
     Numbers of the detector, measured on upright and turned photos (docs/new-model.md says how). A detector
     without them looks once, and takes every photo as upright.
@@ -127,24 +127,24 @@ class ModelThreshold(_Part):
 
     @property
     def similarity(self) -> float:
-        """As a cosine similarity: accept from here up."""
+        """The threshold as a cosine similarity: accept from here up."""
         return self.value if self.kind == "similarity" else 1 - self.value
 
     @property
     def distance(self) -> float:
-        """As a cosine distance, 1 - similarity: accept up to here."""
+        """The threshold as a cosine distance, 1 - similarity: accept up to here."""
         return self.value if self.kind == "distance" else 1 - self.value
 
 
 class EmbedderSpec(_Part):
-    """How to read an embedder. Its crops are aligned to the ArcFace 112x112 five-point template."""
+    """Reading of an embedder, whose crops are aligned to the ArcFace 112x112 five-point template."""
 
     dim: int = Field(gt=0)
     threshold: ModelThreshold | None = None
 
 
 class QualitySpec(_Part):
-    """How to read a network of role quality: one number for each crop, higher is better.
+    """Reading of a network of role quality: one number for each crop, higher is better.
 
     Its component is 100 times the number, or 100 sigmoid((number - x0) / w) where `x0` is given.
     """
@@ -154,7 +154,7 @@ class QualitySpec(_Part):
 
 
 class PoseSpec(_Part):
-    """How to read a network of role pose: a rotation of 3 x 3 for each crop, Rz Ry Rx of the image's axes."""
+    """Reading of a network of role pose: a rotation of 3 x 3 for each crop, Rz Ry Rx of the image's axes."""
 
     scale: float = Field(1.0, gt=0, description="side of the crop over the longer side of the face's box")
     border: Literal["reflect", "constant", "shift"] = Field(
@@ -165,7 +165,7 @@ class PoseSpec(_Part):
 
 
 class PadSpec(_Part):
-    """How to read a network of role pad: for each crop about a face's box the probability of each class.
+    """Reading of a network of role pad: for each crop about a face's box the probability of each class.
 
     Of two networks the probabilities are averaged (docs/pad.md).
     """
@@ -189,14 +189,14 @@ class PadSpec(_Part):
 
 
 class Terms(_Part):
-    """What the owner of weights asks of whoever takes them."""
+    """The terms that the owner of weights sets to whoever takes them."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+$", description="what `--accept` takes")
     text: str = Field(description="what is accepted, in a few lines, and where it is written")
 
 
 class Card(_Part):
-    """One model."""
+    """The card of one model."""
 
     name: str = Field(pattern=r"^[a-z0-9_.]+$")
     role: str = Field(

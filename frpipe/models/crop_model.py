@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class CropModel:
-    """Runs a network in batches of equal size. Not for use by several threads at once."""
+    """Run a network in batches of equal size. Not for use by several threads at once."""
 
     def __init__(self, card: Card, session: Session, batch_rows: int, fixed_batch: bool = False) -> None:
-        """fixed_batch: fill every batch up to `batch_rows`, for devices that prepare anew for each shape."""
+        """Wrap a session. fixed_batch: fill up every batch, for devices that prepare anew for each shape."""
         self.card = card
         self._session = session
         self._rows = batch_rows if card.input.batched else 1
         self._fixed = fixed_batch
 
     def run(self, crops: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Each output of the network for crops, its first axis n.
+        """Run the network on crops and return each output, its first axis n.
 
         crops: (n, height, width, 3) uint8 RGB, n from 1 on.
         Raises ModelError: they are of another size than the card's input.

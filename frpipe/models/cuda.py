@@ -1,4 +1,4 @@
-"""CUDA's libraries: loaded before the first session on a GPU, and named where one is missing."""
+"""Load CUDA's libraries before the first session on a GPU, and name one that is missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def preload() -> None:
 
 
 def missing(cause: Exception | None = None) -> ProviderMissing:
-    """Why no session runs on CUDA here, as an error with its remedy.
+    """The error that says, with its remedy, why no session runs on CUDA here.
 
     cause: what ONNX Runtime raised, if it did.
     """

@@ -1,4 +1,4 @@
-"""The bytes of an address in a file, whatever breaks off: continued, never more than they may be.
+"""Download an address into a file, whatever breaks off: continued, and never more than it may be.
 
 Web addresses are read with the standard library, which obeys the proxy variables (`https_proxy`, `no_proxy`);
 all others by fsspec.
@@ -34,7 +34,7 @@ _PULL_AGAIN = "pull again: what has arrived is kept and continued; check the add
 
 
 class Wanted(NamedTuple):
-    """What is downloaded.
+    """A download that is wanted.
 
     what: its name in errors.  size: its bytes, where a card says them.  by_hand: how to do without a network.
     """
@@ -67,18 +67,18 @@ def download(wanted: Wanted, part: Path, say: Say = lambda _: None) -> None:
 
 
 def megabytes(size: int | None) -> str:
-    """A size for a line of text, with a space behind it; nothing where it is not known."""
+    """A size as text, with a space behind it; empty where it is not known."""
     return f"{max(1, round(size / 1e6))} MB " if size else ""
 
 
 def mirrored(uri: str) -> str:
-    """Where a web address is fetched from: below FRPIPE_MODEL_MIRROR, if it is set, by its host and path."""
+    """The address to fetch a web address from: below FRPIPE_MODEL_MIRROR, if it is set, by host and path."""
     mirror, parts = os.environ.get(MIRROR), urlsplit(uri)
     return f"{mirror.rstrip('/')}/{_host(uri)}{parts.path}" if mirror and parts.scheme in _WEB else uri
 
 
 def shown(uri: str) -> str:
-    """An address without what may be secret in it."""
+    """An address for messages, without what may be secret in it."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{_host(uri)}{parts.path}" if parts.scheme in _WEB else parts.path
 
@@ -158,7 +158,7 @@ def _read(answer: HTTPResponse) -> bytes:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """For web addresses alone: a redirect leads to no file and no FTP server."""
+    """An opener for web addresses alone: a redirect leads to no file and no FTP server."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,4 +1,4 @@
-"""From the source on a model's card to a checked file in a folder."""
+"""Fetch a model's weights from the source on its card into a checked file in a folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fetch(card: Card, folder: Path, say: Say = lambda _: None, accepted: Collect
 
 
 def check_terms(card: Card, accepted: Collection[str], asked: Sequence[Card] = ()) -> None:
-    """ModelError, which tells them, where a card has terms that are not among the accepted.
+    """Check that a card's terms, if it has any, are accepted; ModelError tells them where they are not.
 
     asked: all that is to be fetched, for one command that does.
     """
@@ -53,7 +53,7 @@ def check_terms(card: Card, accepted: Collection[str], asked: Sequence[Card] = (
 
 
 def how_to_get(*cards: Card) -> str:
-    """What to do where the weights of some cards are not on this machine."""
+    """The remedy where the weights of some cards are not on this machine."""
     told = [f"{card.source.how}; {_saved(card)}" for card in cards if isinstance(card.source, BringSource)]
     pulled = [card for card in cards if not isinstance(card.source, BringSource)]
     if pulled:
@@ -65,7 +65,7 @@ def how_to_get(*cards: Card) -> str:
 
 
 def command(*cards: Card) -> str:
-    """What fetches the weights of cards that can be fetched."""
+    """The command that fetches the weights of cards."""
     terms = sorted({card.terms.name for card in cards if card.terms})
     return " ".join(
         ["frpipe models pull", *(card.name for card in cards), *(f"--accept {name}" for name in terms)]
@@ -174,5 +174,5 @@ def _unpack(archive: Path, member: str, staged: Path, card: Card) -> None:
 
 
 def part_path(uri: str, target: Path) -> Path:
-    """Where the unfinished download of `target` from `uri` lies; another address has another file."""
+    """The place of the unfinished download of `target` from `uri`; another address has another file."""
     return target.parent / f".{target.name}.{hashlib.sha256(uri.encode()).hexdigest()[:16]}.part"

@@ -1,4 +1,4 @@
-"""From a card and the settings to a model that is ready to run."""
+"""Load a model, ready to run, by its card and the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from frpipe.models.session import Session, open_bytes
 
 
 def load_detector(card: Card, settings: DetectConfig, pool: PoolConfig) -> Detector:
-    """The detector of a card (`Registry.card_for`), its weights checked against it, on the pool's device.
+    """Load a card's detector (`Registry.card_for`), its weights checked against it, on the pool's device.
 
     Raises ModelError: not a detector; ModelMissing, ModelMismatch: its weights; ProviderMissing: its device.
     """
@@ -21,7 +21,7 @@ def load_detector(card: Card, settings: DetectConfig, pool: PoolConfig) -> Detec
 
 
 def load_finder(card: Card, judge: Card, settings: DetectConfig, pool: PoolConfig) -> Finder:
-    """A detector with its judge, which may be the same. Raises as `load_detector` does."""
+    """Load a detector with its judge, which may be the same. Raises as `load_detector` does."""
     detector = load_detector(card, settings, pool)
     if judge.sha256 == card.sha256:
         return Finder(detector, detector, settings)
@@ -29,12 +29,12 @@ def load_finder(card: Card, judge: Card, settings: DetectConfig, pool: PoolConfi
 
 
 def load_embedder(card: Card, settings: EmbedConfig, pool: PoolConfig) -> Embedder:
-    """The embedder of a card. Raises as `load_detector` does."""
+    """Load the embedder of a card. Raises as `load_detector` does."""
     return Embedder(card, _open(card, pool), pool.batch_rows, settings.flip, fixed_batch=_fixed(pool))
 
 
 def load_crop_model(card: Card, pool: PoolConfig) -> CropModel:
-    """The network of a card of a further stage. Raises as `load_detector` does."""
+    """Load the network of a card of a further stage. Raises as `load_detector` does."""
     return CropModel(card, _open(card, pool), pool.batch_rows, fixed_batch=_fixed(pool))
 
 

@@ -102,7 +102,7 @@ def _parsed(data: bytes) -> onnx.ModelProto:
 
 
 def _images(graph: Any) -> list[Any]:
-    """The inputs that the caller must give: read by a node, and not weights."""
+    """The inputs that the caller must give: those that nodes read and that are no weights."""
     weights = {tensor.name for tensor in graph.initializer}
     wanted = {name for node in graph.node for name in node.input} - weights
     return [value for value in graph.input if value.name in wanted]
@@ -141,7 +141,7 @@ def _target(node: Any, constants: dict[str, Any]) -> list[int] | None:
 
 
 def _free_reshapes(nodes: list[Any], constants: dict[str, Any], size_free: bool) -> None:
-    """[1, 6400, 4] becomes [0, -1, 4]: 0 copies the batch axis of the input, -1 is what is left."""
+    """Free the batch axis: [1, 6400, 4] becomes [0, -1, 4]; 0 copies the input's, -1 is what is left."""
     for node in (node for node in nodes if node.op_type == "Reshape"):
         shape = _target(node, constants)
         if shape is None or shape[0] != 1:
@@ -178,7 +178,7 @@ def _same_since_17(node: Any) -> bool:
 
 
 def without_dropout(graph: Any) -> list[Any]:
-    """Copies of the nodes in their order, with each Dropout (the identity at inference) bridged."""
+    """Copy the nodes in their order, with each Dropout (the identity at inference) bridged."""
     bridged: dict[str, str] = {}
     outputs = {value.name for value in graph.output}
     kept = []
@@ -192,7 +192,7 @@ def without_dropout(graph: Any) -> list[Any]:
 
 
 def fold_constants(nodes: list[Any], constants: dict[str, Any]) -> list[Any]:
-    """The nodes that depend on the image; values of the others are added to `constants` (name -> tensor).
+    """Drop the nodes that depend on no image; their values are added to `constants` (name -> tensor).
 
     Only Constant, DequantizeLinear and Reshape are computed, which is what block quantisation adds.
     """
@@ -225,7 +225,7 @@ def _constant(node: Any, _arrays: list[Array]) -> Array:
 
 
 def _dequantise(node: Any, arrays: list[Array]) -> Array:
-    """`(x - zero_point) * scale`, as DequantizeLinear-21: per tensor, per axis or by blocks of an axis."""
+    """Dequantise as DequantizeLinear-21: `(x - zero_point) * scale`, per tensor, axis or by blocks of one."""
     quantised, scale = arrays[:2]
     zero = arrays[2] if len(arrays) > 2 else np.zeros(scale.shape, np.int32)
     axis, block = _attribute(node, "axis", 1), _attribute(node, "block_size", 0)

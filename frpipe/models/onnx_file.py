@@ -1,4 +1,4 @@
-"""An ONNX file in memory, looked at where it lies.
+"""Read an ONNX file in memory, where it lies.
 
 Weights are nearly all of a file. To parse and to write them again would copy each of them several times,
 which costs more than making the session does; and the package `onnx` takes longer to import than the rest of
@@ -39,7 +39,7 @@ class Tensor:
 
     @property
     def is_external(self) -> bool:
-        """Whether it says, once or more, that its values lie in another file."""
+        """Whether the tensor says, once or more, that its values lie in another file."""
         return _EXTERNAL in self.message.integers(14)
 
     def float_bytes(self) -> bytes:
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def graphs(self) -> list[Message]:
-        """The graphs inside its attributes."""
+        """The graphs inside the node's attributes."""
         return [
             graph
             for attribute in self.message.messages(5)
@@ -76,14 +76,14 @@ class Node:
         ]
 
     def integer(self, name: str, default: int) -> int:
-        """An attribute that is an integer."""
+        """The value of an attribute that is an integer."""
         found = (each for each in self.message.messages(5) if each.text(1) == name)
         return next((attribute.integer(3) for attribute in found), default)
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file and its graph."""
+    """An ONNX file and its graph."""
 
     data: bytes
     model: Message
@@ -91,7 +91,7 @@ class OnnxFile:
 
     @classmethod
     def parse(cls, data: bytes, name: str = "model") -> OnnxFile:
-        """ModelError: `data` holds no graph, or weights lie in other files. `name` is for errors alone."""
+        """Parse a file. ModelError: there is no graph, or weights lie in other files. name: for errors alone."""
         with refused(name):
             model = Message(data, 0, len(data))
             (graph,) = model.sized(7)
@@ -116,11 +116,11 @@ class OnnxFile:
 
     @property
     def opsets(self) -> list[tuple[str, int]]:
-        """(domain, version) of the operators in use."""
+        """The operator sets in use, as (domain, version)."""
         return [(opset.text(1), opset.integer(2)) for opset in self.model.messages(8)]
 
     def with_nodes(self, nodes: Iterable[bytes]) -> bytes:
-        """The same file with other nodes in its graph, each as `node_bytes` or `Node.place` has it."""
+        """Replace the nodes of the graph by others, each as `node_bytes` or `Node.place` has it."""
         view = memoryview(self.data)
         # The order of fields of different numbers means nothing.
         kept = [view[each.start : each.end] for each in self.graph.fields if each.number != 1]
@@ -146,7 +146,7 @@ def value_names(graph: Message, number: int) -> list[str]:
 
 
 def node_bytes(kind: str, inputs: Iterable[str], outputs: Iterable[str], *attributes: bytes) -> bytes:
-    """A new node, as a field of a graph."""
+    """Write a new node, as a field of a graph."""
     return sized(
         1,
         b"".join(
@@ -173,14 +173,14 @@ def integers_attribute(name: str, values: Iterable[int]) -> bytes:
 
 
 def tensor_attribute(name: str, dims: Iterable[int], values: bytes) -> bytes:
-    """values: float32, little-endian."""
+    """Write a tensor as an attribute. values: float32, little-endian."""
     tensor = b"".join((*(integer(1, size) for size in dims), integer(2, FLOAT), sized(9, values)))
     return sized(1, name) + sized(5, tensor) + integer(20, 4)
 
 
 @contextmanager
 def refused(name: str) -> Iterator[None]:
-    """Turn whatever reading a file raises into the ModelError that it is none."""
+    """Turn whatever reading a file raises into a ModelError."""
     try:
         yield
     except Exception as error:

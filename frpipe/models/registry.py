@@ -1,4 +1,4 @@
-"""Which models there are, and where their weights lie on this machine."""
+"""The registry of models: which there are, and where their weights lie on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Registry:
-    """Cards by name and weights by card.
+    """A registry: cards by name, and weights by card.
 
     Cards of a later folder stand in for those of the same name in an earlier one. Weights are looked for in
     each of `model_dirs`, then in the cache.
@@ -53,7 +53,7 @@ class Registry:
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        """The file of each card, by name. A card is read when it is asked for: YAML takes its time."""
+        """The file of each card, by name. A card is read when it is asked for, since YAML takes its time."""
         absent = [folder for folder in self.card_dirs if not folder.is_dir()]
         if absent:
             raise ModelError(f"there is no folder of cards {absent[0]}", "mend FRPIPE_CARD_DIR")
@@ -64,7 +64,7 @@ class Registry:
         return {}
 
     def cards(self) -> dict[str, Card]:
-        """Every card, by name. ModelError: one of them cannot be read."""
+        """Read every card, by name. ModelError: one of them cannot be read."""
         return {name: self.card(name) for name in self._paths}
 
     def card(self, name: str, role: str | None = None) -> Card:
@@ -94,7 +94,7 @@ class Registry:
         return found
 
     def among(self, there: Collection[str], name: str) -> str | None:
-        """The one of these names of cards that a name, or an alias, stands for; None where none does."""
+        """The name among those given that a name, or an alias, stands for; None where it stands for none."""
         if name in there:
             return name
         with contextlib.suppress(ModelError):
@@ -102,7 +102,7 @@ class Registry:
         return None
 
     def pack(self, name: str) -> list[Card]:
-        """What a name stands for, one card of each role, and the judge of a detector behind it.
+        """The cards that a name stands for, one of each role, and the judge of a detector behind it.
 
         Raises ModelError as `card` does.
         """
@@ -117,7 +117,7 @@ class Registry:
         return cards
 
     def card_for(self, role: str, name: str) -> Card:
-        """As `card`; ModelError also where the card has another role."""
+        """Read a card of a role, as `card` does; ModelError also where it has another role."""
         card = self.card(name, role)
         if card.role != role:
             others = ", ".join(sorted(other.name for other in self._readable() if other.role == role))
@@ -128,18 +128,18 @@ class Registry:
         return card
 
     def locate(self, card: Card) -> Path | None:
-        """Where the weights lie, unchecked; None if they are not on this machine."""
+        """The place of the weights, unchecked; None where they are not on this machine."""
         paths = (folder / card.file for folder in (*self.model_dirs, self.cache))
         return next((path for path in paths if path.is_file()), None)
 
     def find(self, card: Card) -> Path:
-        """Where the weights lie, their SHA-256 checked. Raises ModelMissing or ModelMismatch."""
+        """The place of the weights, their SHA-256 checked. Raises ModelMissing or ModelMismatch."""
         path = self._present(card)
         self._check(card, path, file_sha256(path))
         return path
 
     def read(self, card: Card) -> bytes:
-        """The weights, read once and checked as `find` does: what is run is what was checked."""
+        """Read the weights once and check them as `find` does: what is run is what was checked."""
         path = self._present(card)
         try:
             data = path.read_bytes()
@@ -155,7 +155,7 @@ class Registry:
         return path
 
     def require(self, cards: Iterable[Card]) -> None:
-        """ModelMissing, with what brings them all, where weights of some cards are not on this machine."""
+        """Check that cards' weights are on this machine; ModelMissing says what brings those that are not."""
         missing = {card.name: card for card in cards if self.locate(card) is None}
         if missing:
             raise self._missing(*missing.values())
@@ -174,7 +174,7 @@ class Registry:
         check_sha256(sha256, card.sha256, str(path), remedy)
 
     def pull(self, card: Card, say: Say = lambda _: None, accepted: Collection[str] = ()) -> Path:
-        """As `find`, but fetch into the cache what is missing or damaged there. Raises what `fetch` does.
+        """Find the weights, and fetch into the cache what is missing or damaged. Raises what `fetch` does.
 
         accepted: names of terms that the user has agreed to.
         """
@@ -199,7 +199,7 @@ class Registry:
 
 
 def read_card(path: Path) -> Card:
-    """A card from a YAML file that bears its name. ModelError says what is wrong with it."""
+    """Read a card from a YAML file that bears its name. ModelError says what is wrong with it."""
     try:
         data: Any = load_yaml(path.read_text(encoding="utf-8"))
         card = Card.model_validate(data)

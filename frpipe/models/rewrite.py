@@ -1,4 +1,4 @@
-"""Graphs rewritten so that ONNX Runtime runs them faster on an x86 CPU, as the same function.
+"""Rewrite graphs so that ONNX Runtime runs them faster on an x86 CPU, as the same function.
 
 ONNX Runtime keeps the maps between convolutions in a blocked layout, but only across operators that it
 knows in that layout. PRelu is none of them: each one costs two reorderings and a slow elementwise pass. Here
@@ -43,7 +43,7 @@ _LARGEST_REWRITTEN = 1 << 30
 
 
 def speed_up(file: OnnxFile) -> bytes:
-    """The same function in operators that ONNX Runtime runs faster on an x86 CPU, as an ONNX file.
+    """Rewrite a file in operators that ONNX Runtime runs faster on an x86 CPU; the function stays the same.
 
     The file itself is the answer where nothing can be gained. Names and shapes of inputs and outputs stay.
     Every PRelu whose input is a blocked float32 (N, C, H, W) convolution and whose constant slope is one
@@ -71,7 +71,7 @@ def _opsets_fit(file: OnnxFile) -> bool:
 
 @dataclass(frozen=True)
 class _Graph:
-    """What has to be known of a graph to rewrite one of its nodes."""
+    """Facts of a graph that must be known to rewrite one of its nodes."""
 
     constants: dict[str, Tensor]
     makers: dict[str, Node]
@@ -118,7 +118,7 @@ class _Graph:
         return name
 
     def _blocked_channels(self, name: str) -> int | None:
-        """How many channels the map `name` has, where a convolution gives it in the blocked layout."""
+        """The number of channels of the map `name`, where a convolution gives it in the blocked layout."""
         node = self.makers.get(name)
         if (
             node is not None
@@ -146,7 +146,7 @@ def _is(node: Node, kind: str) -> bool:
 
 
 def _is_blocked(outputs: int, inputs: int, group: int) -> bool:
-    """Whether a convolution is blocked on every x86; `inputs` are those of one group."""
+    """Whether a convolution is blocked on every x86. inputs: those of one group."""
     if outputs % _BLOCK:
         return False
     if group == 1:
@@ -166,7 +166,7 @@ def _replace(graph: _Graph, node: Node, slope: np.ndarray[Any, Any] | None) -> l
 
 
 def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, Any]) -> list[bytes]:
-    """PRelu(x) = x + sign(1 - a) relu(-|1 - a| x), for every slope a, by two depthwise convolutions.
+    """Write a PRelu, for any slope a, as two depthwise convolutions: x + sign(1 - a) relu(-|1 - a| x).
 
     The first takes the Relu in, the second the sum: two passes over the map, both blocked.
     """
@@ -181,7 +181,7 @@ def _per_channel(graph: _Graph, data: str, result: str, slope: np.ndarray[Any, A
 
 
 def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any]) -> list[bytes]:
-    """One factor per channel, as a 1x1 depthwise convolution."""
+    """Write one factor per channel as a 1x1 depthwise convolution."""
     name = graph.fresh(f"{result}_factors")
     channels, values = len(factors), factors.astype("<f4").tobytes()
     return [
@@ -197,7 +197,7 @@ def _scale(graph: _Graph, data: str, result: str, factors: np.ndarray[Any, Any])
 
 
 def _with_nested(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Nodes, and those of the graphs inside them."""
+    """Iterate over nodes, and those of the graphs inside them."""
     for node in nodes:
         yield node
         for graph in node.graphs:

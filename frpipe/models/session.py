@@ -1,4 +1,4 @@
-"""The only place that makes an ONNX Runtime session.
+"""Make ONNX Runtime sessions, here and nowhere else.
 
 Weights are loaded from bytes and never from a path, so a file cannot pull in others beside it, and the
 device asked for is the device that runs: ONNX Runtime itself would fall back to the CPU with a warning.
@@ -39,7 +39,7 @@ class Session:
         self.outputs: tuple[str, ...] = tuple(output.name for output in inner.get_outputs())
 
     def run(self, blob: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-        """Every output of the graph, in its order, for one (N, 3, H, W) float32 input."""
+        """Run the graph on one (N, 3, H, W) float32 input; every output, in its order."""
         results: list[np.ndarray[Any, Any]] = self._inner.run(None, {self._input: blob})
         return results
 
@@ -65,7 +65,7 @@ def open_session(path: Path, device: Device, threads: int = 1, *, rewrite: bool 
 def open_bytes(
     data: bytes, device: Device, threads: int = 1, name: str = "model", *, rewrite: bool = True
 ) -> Session:
-    """As `open_session`, for an ONNX file already in memory; `name` appears in errors alone."""
+    """Load an ONNX file already in memory, as `open_session` does; `name` appears in errors alone."""
     if device not in _PROVIDERS:
         raise ProviderMissing(f"there is no device {device}", f"take one of {', '.join(_PROVIDERS)}")
     if device == "cuda":

@@ -20,7 +20,7 @@ def file_sha256(path: Path) -> str:
 
 
 def check_sha256(found: str, expected: str, what: str, remedy: str) -> None:
-    """ModelMismatch where the hashes differ; `what` names the file."""
+    """Check a hash: ModelMismatch where it differs; `what` names the file."""
     if found != expected:
         raise ModelMismatch(f"{what} has SHA-256 {found}, its card says {expected}", remedy)
 

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, read where it lies: https://protobuf.dev/programming-guides/encoding/."""
+"""Read Protobuf's wire format where it lies: https://protobuf.dev/programming-guides/encoding/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Field(NamedTuple):
 
 
 class Message:
-    """A message in `data[start:end]`. ValueError at the first look at it: it is none.
+    """A message in `data[start:end]`. ValueError at the first look at it, where it is none.
 
     Nothing in it is copied or parsed before it is asked for. A field of another wire type than the one asked
     for is passed over, as protobuf does.
@@ -75,23 +75,23 @@ class Message:
 
 
 def integer(number: int, value: int) -> bytes:
-    """A field that holds an integer of 0 or more."""
+    """Write a field that holds an integer of 0 or more."""
     return _varint(number << 3 | _VARINT) + _varint(value)
 
 
 def four_bytes(number: int, value: bytes) -> bytes:
-    """A field that holds a float32 or the like."""
+    """Write a field that holds a float32 or the like."""
     return _varint(number << 3 | _FOUR_BYTES) + value
 
 
 def sized(number: int, value: bytes | str) -> bytes:
-    """A field that holds bytes, text or a message."""
+    """Write a field that holds bytes, text or a message."""
     data = value.encode(errors="surrogateescape") if isinstance(value, str) else value
     return sized_head(number, len(data)) + data
 
 
 def sized_head(number: int, size: int) -> bytes:
-    """What comes before the value of such a field."""
+    """Write the head of such a field: what comes before its value."""
     return _varint(number << 3 | _SIZED) + _varint(size)
 
 
@@ -115,7 +115,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[Field]:
 
 
 def _read_varint(data: bytes, start: int) -> tuple[int, int]:
-    """An integer of variable length and where it ends."""
+    """Read an integer of variable length and where it ends."""
     value = 0
     for place, byte in enumerate(data[start : start + _VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * place

@@ -1,4 +1,4 @@
-"""Any detector: fit photos to input tensors, run them in batches, decode, suppress, map back."""
+"""Run any detector: fit photos to input tensors, run them in batches, decode, suppress, map back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MOST_IN_LOOK = 1024
 
 
 class _Wanted(NamedTuple):
-    """Boxes from which score on, and how many of each photo."""
+    """The boxes that are wanted: from which score on, and how many of each photo."""
 
     threshold: float
     most: int
@@ -99,12 +99,12 @@ class Detector:
 
     @property
     def score_threshold(self) -> float:
-        """From which score on a box is a face: the setting's, or the card's."""
+        """The score from which on a box is a face: the setting's, or the card's."""
         return self._threshold
 
     @property
     def nms_iou(self) -> float:
-        """Above which overlap two boxes are of one face."""
+        """The overlap above which two boxes are of one face."""
         return self._iou
 
     @property
@@ -113,7 +113,7 @@ class Detector:
         return min(self._fixed_size) if self._fixed_size else MOST_SIDE_PX
 
     def detect(self, photos: Sequence[Pixels]) -> list[Faces]:
-        """The faces of each photo, in the order of the photos, in pixels of the array given.
+        """Find the faces of each photo, in the order of the photos, in pixels of the array given.
 
         photos: each (h, w, 3) uint8 RGB of any size. One whose longer side is above `max_side_px` is reduced
         by area; none is enlarged. Boxes and points may pass the border. The result of a photo does not
@@ -122,7 +122,7 @@ class Detector:
         return self._detect([self._fit(photo) for photo in photos], _Wanted(self._threshold, self._most))
 
     def look(self, views: Sequence[Pixels], threshold: float, *, are_parts: bool = True) -> list[Faces]:
-        """As `detect`, of pictures that are taken as they are, from a score of `threshold` on.
+        """Find faces in pictures that are taken as they are, from a score of `threshold` on; see `detect`.
 
         views: each (h, w, 3) uint8 RGB, no side above `most_side_px`. are_parts: tensors are hardly larger
         than they are; whole photos are padded to the sides of the ladder, as `detect` does, so that what is
@@ -167,7 +167,7 @@ class Detector:
         return _Fitted(photo, bucket, factor)
 
     def _rows_of(self, bucket: Side) -> int:
-        """Photos in one call: fewer where they are large, so that its memory stays bounded."""
+        """The number of photos in one call: fewer where they are large, so that its memory stays bounded."""
         return max(1, min(self._rows, self._rows * SINGLE_LOOK_SIDE_PX**2 // (bucket[0] * bucket[1])))
 
     def _run(self, photos: list[_Fitted], bucket: Side, wanted: _Wanted) -> list[Faces]:
@@ -188,7 +188,7 @@ class Detector:
 
 
 def _split(found: Candidates, factors: list[tuple[float, float]]) -> list[Faces]:
-    """Sorted candidates as one Faces per photo, each in the frame of its own photo."""
+    """Split sorted candidates into one Faces per photo, each in the frame of its own photo."""
     if any(factor != (1.0, 1.0) for factor in factors):
         last = len(factors) - 1
         each = np.array(factors, np.float32)[np.minimum(found.owners, last)]
@@ -199,12 +199,12 @@ def _split(found: Candidates, factors: list[tuple[float, float]]) -> list[Faces]
 
 
 def sides_reaching(sides: list[int], largest: int) -> list[int]:
-    """The sides, up to one that `largest` fits into."""
+    """Extend the sides by one that `largest` fits into, where none does."""
     return sides if sides[-1] >= largest else [*sides, -(-largest // 32) * 32]
 
 
 def padded_side(sides: list[int], extent: int, exact: int = 0) -> int:
-    """A side for a view: the next multiple of 32 up to `exact`, or beyond the ladder; else one of it."""
+    """Choose a view's side: the next multiple of 32 up to `exact`, or beyond the sides; else one of these."""
     least = -(-max(extent, 1) // 32) * 32
     return least if least <= exact or extent > sides[-1] else fitting_side(sides, extent)
 

@@ -1,4 +1,4 @@
-"""Faces under way: what looks at a photo have found so far."""
+"""Candidates: faces that looks at a photo have found so far."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEIGHT_IN_EYES = 1.17
 
 @dataclass(slots=True, eq=False)
 class FaceCandidate:
-    """A face under way.
+    """A face that is not settled yet.
 
     box (4,) and points (5, 2): pixels of the EXIF-upright original. seen_px: its width in the look that found
     it. judged: the judge's score of it as it would be aligned, None before it was asked; judged_error: how
@@ -43,51 +43,51 @@ class FaceCandidate:
     _pose: Pose | None = None
 
     def place(self, box: Array, points: Array) -> None:
-        """Put it where another look has seen it."""
+        """Move the candidate to where another look has seen the face."""
         self.box, self.points, self._pose = box, points, None
 
     @property
     def pose(self) -> Pose:
-        """Its roll, and whether its landmarks can be those of a face; worked out once."""
+        """The roll of the face, and whether its landmarks can be those of a face; worked out once."""
         if self._pose is None:
             self._pose = pose_of(self.box, self.points)
         return self._pose
 
     @property
     def width(self) -> float:
-        """The longer side of its box, pixels of the original."""
+        """The longer side of the face's box, in pixels of the original."""
         x1, y1, x2, y2 = self.box.tolist()
         return float(max(x2 - x1, y2 - y1))
 
     @property
     def centre(self) -> Array:
-        """Of its box: (2,), x then y."""
+        """The centre of the face's box: (2,), x then y."""
         return (self.box[:2] + self.box[2:]) / 2
 
     @property
     def evidence(self) -> float:
-        """Both scores together, 0..2."""
+        """The sum of both scores, 0..2."""
         return self.score + (self.judged or 0.0)
 
     @property
     def is_plausible(self) -> bool:
-        """Whether its landmarks can be those of a face."""
+        """Whether the landmarks can be those of a face."""
         return self.pose.is_plausible
 
     @property
     def roll_deg(self) -> float | None:
-        """By its landmarks; None where they are no face's."""
+        """The roll by the landmarks; None where they are no face's."""
         return self.pose.roll_deg
 
     def roll_from(self, upright_deg: float) -> float | None:
-        """Its roll against another, in (-180, 180]; None where it has none."""
+        """The roll against another, in (-180, 180]; None where the face has none."""
         roll_deg = self.roll_deg
         return None if roll_deg is None else wrapped(roll_deg - upright_deg)
 
 
 @dataclass(slots=True, eq=False)
 class Case:
-    """A photo under way.
+    """A photo under way, with its candidates.
 
     turn_deg: clockwise, what makes it upright. coarse: what the look from afar has found, if there was one.
     doubted: faces found that no look could settle; refused: how many are lost by that. least_px: width of
@@ -109,7 +109,7 @@ class Case:
 
     @property
     def doubtful(self) -> list[FaceCandidate]:
-        """Faces that are not sure."""
+        """The faces that are not sure."""
         return [face for face in self.faces if not face.is_sure]
 
     def lies_otherwise(self, face: FaceCandidate) -> bool:
@@ -118,7 +118,7 @@ class Case:
         return off is not None and abs(off) > 45
 
     def found(self) -> Faces:
-        """Its faces, in their order."""
+        """The photo's faces, in their order."""
         if not self.faces:
             return Faces.empty()
         return Faces(
@@ -129,7 +129,7 @@ class Case:
 
 
 def candidates(faces: Faces, widths: NDArray[np.float32], *, is_sure: bool = False) -> list[FaceCandidate]:
-    """Faces in pixels of the original, with their widths in the view that they were found in."""
+    """Make candidates of faces in pixels of the original. widths: in the view that they were found in."""
     return [
         FaceCandidate(
             box.astype(np.float64), points.astype(np.float64), float(score), float(width), is_sure=is_sure
@@ -139,7 +139,7 @@ def candidates(faces: Faces, widths: NDArray[np.float32], *, is_sure: bool = Fal
 
 
 def out_of(view: View, faces: Faces) -> list[FaceCandidate]:
-    """Faces of a view as faces of its photo."""
+    """Turn the faces of a view into candidates of its photo."""
     widths = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0.0)
     return candidates(faces.through(view.frame), widths)
 
@@ -153,7 +153,7 @@ def in_the_middle(view: View, faces: Faces) -> FaceCandidate | None:
 
 
 def distinct(faces: Sequence[FaceCandidate], max_iou: float) -> list[FaceCandidate]:
-    """One of each face, best first: of boxes that overlap by more than `max_iou` the best scored."""
+    """Keep one box of each face, best first: of boxes that overlap by more than `max_iou` the best scored."""
     if len(faces) < 2:
         return [*faces]
     boxes = np.array([face.box for face in faces], np.float32)
@@ -165,7 +165,7 @@ def distinct(faces: Sequence[FaceCandidate], max_iou: float) -> list[FaceCandida
 def apart(
     faces: Sequence[FaceCandidate], others: Sequence[FaceCandidate], max_iou: float
 ) -> list[FaceCandidate]:
-    """The faces that are none of the others: no box overlaps theirs by more than `max_iou`."""
+    """Keep the faces that are none of the others: no box overlaps theirs by more than `max_iou`."""
     if not faces or not others:
         return [*faces]
     boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 1, 4)

@@ -1,4 +1,4 @@
-"""Looks at single faces, on the photo's own pixels: at any roll, from several sides, and the decision."""
+"""Look at single faces on the photo's own pixels, at any roll and from several sides, and decide."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MEAN_CENTRE, _MEAN_CROPS, _LEAST_OF_MEAN = (55.5, 60.0), 1.7, 3
 
 
 class Order(NamedTuple):
-    """A face to look at, turned by a roll."""
+    """An order to look at a face, turned by a roll."""
 
     case: Case
     face: FaceCandidate
@@ -48,7 +48,7 @@ class Order(NamedTuple):
 
 
 class Contest(NamedTuple):
-    """A face that its own look has not settled. is_proposal: it was not even found, only proposed."""
+    """A face that its own look has not settled. is_proposal: the face was only proposed, not found."""
 
     case: Case
     face: FaceCandidate
@@ -57,7 +57,7 @@ class Contest(NamedTuple):
 
 
 class CloseLook:
-    """Looks at faces one by one, in batches, and settles what each is."""
+    """Look at faces one by one, in batches, and settle what each is."""
 
     def __init__(
         self, detector: Detector, judging: Judging, settings: DetectConfig, looks: LooksSpec
@@ -73,7 +73,7 @@ class CloseLook:
         return max((shrink for shrink in SHRINKS if shrink <= least), default=1)
 
     def settle(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
-        """Look at doubtful faces. Afterwards they are sure, or stay as they were and are to be dropped.
+        """Settle doubtful faces by looking at them: they become sure, or stay doubtful and are to be dropped.
 
         A face that was found, and is not believed, goes to `Case.doubted`; a proposal does not.
         """
@@ -114,7 +114,7 @@ class CloseLook:
         return face.is_sure and face.is_refined and off is not None and abs(off) > _AVERAGED_DEG
 
     def _take(self, case: Case, face: FaceCandidate, sight: FaceCandidate) -> None:
-        """Take a face as it was seen last, unless its first look was as good."""
+        """Take a face as its last look showed it, unless its first look was as good."""
         face.is_sure = True
         if sight is face:
             return
@@ -164,7 +164,7 @@ class CloseLook:
         return left
 
     def _standing(self, contest: Contest) -> FaceCandidate | None:
-        """The look that shows a face stand as its photo does: the first, if that was steady, or its own."""
+        """Choose the look that shows a face stand as its photo does: a steady first one, or its own."""
         case, face = contest.case, contest.face
         is_steady = self._is_large(face) and not self._is_rolled(case, face)
         sights = [face, *contest.sights] if is_steady else [*contest.sights, face]
@@ -209,7 +209,7 @@ class CloseLook:
     # One look
 
     def _look(self, orders: Sequence[Order]) -> list[FaceCandidate | None]:
-        """Each face in a view of its own, turned on while that shows it rolled; the best of these looks."""
+        """Look at each face in a view of its own, turned on while the face is rolled; keep the best look."""
         best: list[FaceCandidate | None] = [None] * len(orders)
         merit = [float("-inf")] * len(orders)
         todo = list(enumerate(orders))

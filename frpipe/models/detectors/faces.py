@@ -1,4 +1,4 @@
-"""What a detector returns, and what its decoder hands over before suppression."""
+"""Faces that a detector returns, and candidates that its decoder hands over before suppression."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Faces:
 
     @classmethod
     def empty(cls) -> Self:
-        """No face."""
+        """An empty set of faces."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
     def take(self, index: Any) -> Self:
-        """The faces of a slice, a mask or an array of indices, in that order."""
+        """Take the faces of a slice, a mask or an array of indices, in that order."""
         return type(self)(self.boxes[index], self.scores[index], self.points[index])
 
     def scaled(self, factor_x: float, factor_y: float) -> Self:
-        """The same faces in an array `factor_x` times as wide and `factor_y` times as high.
+        """Scale the faces to an array `factor_x` times as wide and `factor_y` times as high.
 
         `x' = (x + 0.5) * factor - 0.5`: pixel centres are at integers and resizing keeps the outer edges in
         place, as cv2.resize does.
@@ -48,7 +48,7 @@ class Faces:
         return self.moved(lambda points: rescale(points, factor))
 
     def moved(self, move: Callable[[Floats], ArrayLike]) -> Self:
-        """The same faces in another frame; `move` takes points (..., 2), x then y, there.
+        """Move the faces to another frame; `move` takes points (..., 2), x then y, there.
 
         Corners of boxes are moved as points are: no rotation, no reflection (`through` knows rotations).
         """
@@ -56,7 +56,7 @@ class Faces:
         return type(self)(boxes, self.scores, np.asarray(move(self.points), np.float32))
 
     def through(self, frame: NDArray[np.float64]) -> Self:
-        """The same faces through an affine transform (2, 3) that may turn them.
+        """Send the faces through an affine transform (2, 3) that may turn them.
 
         A box becomes that of the ellipse which filled it: exact where the turn is a multiple of 90 degrees.
         """
@@ -71,7 +71,7 @@ class Faces:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The faces of several, in their order."""
+        """Join several sets of faces, in their order."""
         parts = [cls.empty(), *parts]
         return cls(
             np.concatenate([part.boxes for part in parts]),
@@ -81,7 +81,7 @@ class Faces:
 
 
 def rescale(points: Floats, factor: Floats) -> Floats:
-    """`(p + 0.5) * factor - 0.5` for points (..., 2), x then y."""
+    """Rescale points (..., 2), x then y: `(p + 0.5) * factor - 0.5`."""
     return (points + np.float32(0.5)) * factor - np.float32(0.5)
 
 
@@ -99,18 +99,18 @@ class Candidates:
     points: Floats
 
     def take(self, index: Any) -> Self:
-        """The candidates of a mask or an array of indices."""
+        """Take the candidates of a mask or an array of indices."""
         return type(self)(self.owners[index], self.boxes[index], self.scores[index], self.points[index])
 
     def finite(self) -> Self:
-        """Without those that hold a NaN or an infinity anywhere."""
+        """Drop the candidates that hold a NaN or an infinity anywhere."""
         total = self.boxes.sum(axis=1) + self.points.sum(axis=(1, 2)) + self.scores
         good = np.isfinite(total)
         return self if good.all() else self.take(good)
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
-        """All candidates of several levels."""
+        """Join the candidates of several levels."""
         return cls(
             np.concatenate([part.owners for part in parts]),
             np.concatenate([part.boxes for part in parts]),

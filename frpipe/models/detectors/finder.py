@@ -1,4 +1,4 @@
-"""Faces of photos as they come: turned, small, close up. Each found right, or refused.
+"""Find faces on photos of any kind, turned, small or close up, and settle or refuse each.
 
 A detector fits upright landmarks to a face that lies upside down, and is sure of it. So a photo's turn and
 each doubtful face are decided by evidence: the detector's score in several looks, and the score that a judge
@@ -49,14 +49,14 @@ _LARGE_SHARE, _MOST_PROPOSALS = 0.5, 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewTile:
-    """A part of a view. own: (x1, y1, x2, y2) in its pixels, where a face's centre makes it this tile's."""
+    """A tile of a view. own: (x1, y1, x2, y2) in its pixels; a face whose centre is there is this tile's."""
 
     view: View
     own: tuple[float, float, float, float]
 
 
 def tiles_of(view: View, most_side_px: int) -> Iterator[ViewTile]:
-    """The view itself where it fits; else tiles, row by row, that own each of its points once."""
+    """Cut a view into tiles, row by row, that own each of its points once; a view that fits is one tile."""
     height, width = view.pixels.shape[:2]
     infinite = float("inf")
     if max(height, width) <= most_side_px:
@@ -73,7 +73,7 @@ def tiles_of(view: View, most_side_px: int) -> Iterator[ViewTile]:
 
 
 def is_own(tile: ViewTile, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which boxes (k, 4), in pixels of the tile, have their centres in the part that is the tile's own."""
+    """Mark the boxes (k, 4), in pixels of the tile, whose centres are in the part that is the tile's own."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     low, high = np.array(tile.own[:2]), np.array(tile.own[2:])
     own: NDArray[np.bool_] = np.all((centres >= low) & (centres < high), axis=1)
@@ -81,7 +81,7 @@ def is_own(tile: ViewTile, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _spans(length: int, tile: int) -> Iterator[tuple[int, int, float, float]]:
-    """Starts and ends of tiles along an axis, as even as can be, and of what each owns."""
+    """Spans of tiles along an axis, as even as can be: starts and ends, and of what each owns."""
     infinite = float("inf")
     if length <= tile:
         yield 0, length, -infinite, infinite
@@ -98,7 +98,7 @@ def _spans(length: int, tile: int) -> Iterator[tuple[int, int, float, float]]:
 
 
 class SingleLook:
-    """Looks at whole photos once and takes what the detector says: first recipes, and unmeasured models."""
+    """Look at whole photos once and take what the detector says: first recipes, and unmeasured models."""
 
     def __init__(self, detector: Detector, settings: DetectConfig) -> None:
         self._detector = detector
@@ -110,7 +110,7 @@ class SingleLook:
         return self._side
 
     def first(self, photos: Sequence[Photo]) -> list[Case]:
-        """Every face is sure."""
+        """Find the faces of whole photos; every one is sure."""
         found = self._detector.detect([photo.pixels for photo in photos])
         cases = []
         for photo, faces in zip(photos, found, strict=True):
@@ -120,20 +120,20 @@ class SingleLook:
         return cases
 
     def is_clear(self, face: FaceCandidate) -> bool:
-        """As `Finder.is_clear`."""
+        """Whether a face is beyond doubt, as `Finder.is_clear`."""
         del face
         return True
 
     def needed_shrink(self, case: Case) -> int:
-        """As `Finder.needed_shrink`."""
+        """The decode shrink that is needed, as `Finder.needed_shrink`."""
         return case.photo.shrink
 
     def second(self, cases: Sequence[Case]) -> None:
-        """Nothing is left to look at."""
+        """Do nothing: no face is looked at again."""
 
 
 class Finder:
-    """Looks for the faces of photos with a detector and its judge. Not for several threads at once."""
+    """Look for the faces of photos with a detector and its judge. Not for several threads at once."""
 
     def __init__(self, detector: Detector, judge: Detector, settings: DetectConfig) -> None:
         if detector.card.looks is None:
@@ -182,7 +182,7 @@ class Finder:
         return self._close_look.needed_shrink(case.doubtful)
 
     def is_clear(self, face: FaceCandidate) -> bool:
-        """Whether its scores are such as faces on negatives and drawings do not get."""
+        """Whether a face's scores are such as faces on negatives and drawings do not get."""
         return self._judging.is_clear(face)
 
     def _settle(self, cases: Sequence[Case]) -> None:
@@ -234,7 +234,7 @@ class Finder:
         return whole(case.photo, max(int(side * _FAR_SHARE / 32) * 32, _LEAST_FAR_PX))
 
     def _over(self, views: Sequence[View], *, from_afar: bool = False) -> list[list[FaceCandidate]]:
-        """Faces and proposals of views of whole photos, best first."""
+        """Find faces and proposals in views of whole photos, best first."""
         cuts = [
             (number, tile)
             for number, view in enumerate(views)
@@ -248,7 +248,7 @@ class Finder:
         return [self._distinct(self._worth(faces)) for faces in results]
 
     def _worth(self, faces: list[FaceCandidate]) -> list[FaceCandidate]:
-        """Faces, and proposals that may become one: not smaller than asked for, nor part of a face."""
+        """Keep faces, and proposals that may become one: not smaller than asked for, nor part of a face."""
         threshold = self._detector.score_threshold
         good = [face for face in faces if face.score >= threshold]
         boxes = np.array([face.box for face in good]).reshape(-1, 4)
@@ -300,7 +300,7 @@ class Finder:
                 case.turn_deg, case.faces = 0, faces
 
     def _try_turns(self, cases: Sequence[Case]) -> list[Case]:
-        """Those of the photos that turn out to lie otherwise; a close-up that upright shows is taken in."""
+        """Find the photos that lie otherwise, and turn them; a close-up seen upright is taken in."""
         views = [self._far_view(case) for case in cases]
         looks = {turn_deg: self._from_afar(cases, views, turn_deg) for turn_deg in QUARTERS}
         for found in [*looks.values(), [case.faces for case in cases]]:
@@ -323,7 +323,7 @@ class Finder:
     def _from_afar(
         self, cases: Sequence[Case], views: Sequence[View], turn_deg: int
     ) -> list[list[FaceCandidate]]:
-        """What looks from afar show in a turn; upright, where that was looked at already, what it showed."""
+        """Look at photos from afar in a turn; those looked at upright already are not looked at again."""
         todo = [v for case, v in zip(cases, views, strict=True) if turn_deg or case.coarse is None]
         fresh = iter(self._over([turned(view, turn_deg) for view in todo], from_afar=True))
         return [case.coarse if turn_deg == 0 and case.coarse is not None else next(fresh) for case in cases]
@@ -347,7 +347,7 @@ def _best(faces: list[FaceCandidate]) -> list[FaceCandidate]:
 
 
 def _evidence(faces: list[FaceCandidate], turn_deg: int) -> float:
-    """For a turn of a photo, of the best faces in it that stand upright then."""
+    """The evidence for a turn of a photo: that of the best faces in it that stand upright then."""
     upright = (face for face in _best(faces) if abs(face.roll_from(-turn_deg) or 0.0) <= 45)
     return sum(max(0.0, face.evidence - _NO_EVIDENCE) for face in upright)
 

@@ -1,4 +1,4 @@
-"""What the decoders share: reading outputs by role, and the grid of cells of a stride."""
+"""Read a network's outputs by role, and lay the grid of cells of a stride, for all decoders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Head:
     width: int
 
     def read(self, role: str, level: int, cells: int, columns: int) -> Floats:
-        """The output of a role at a level of the pyramid as (rows, cells, columns).
+        """Read the output of a role at a level of the pyramid as (rows, cells, columns).
 
         Exports without a batch axis (rows = 1) have it added. Raises ModelMismatch: there is no such output
         or it holds another number of values.

@@ -1,4 +1,4 @@
-"""Whether a face is sure: by its detector's score, or by a judge that sees it as it would be aligned."""
+"""Decide whether a face is sure: by its detector's score, or by a judge that sees it aligned."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_ERROR = 0.2
 
 
 class Judging:
-    """Says of faces whether they are sure, by the numbers of the detector's card."""
+    """Say whether faces are sure, by the numbers of the detector's card."""
 
     def __init__(self, judge: Detector, looks: LooksSpec) -> None:
         self._judge, self._looks = judge, looks
@@ -40,7 +40,7 @@ class Judging:
                 face.judged_error = landmark_error(found.points[0], template(JUDGED_SIDE_PX))
 
     def ask_where_needed(self, faces: Sequence[tuple[Case, FaceCandidate]]) -> None:
-        """As `ask`, but for faces that were judged, or whose own score says all that is to be known."""
+        """Have the faces judged that were not yet, and whose own score does not say enough; see `ask`."""
         own = self._looks.clear_score is not None
         asked = [(c, f) for c, f in faces if f.judged is None and not (own and self._is_sure_by_score(f))]
         self.ask(asked)
@@ -56,7 +56,7 @@ class Judging:
         )
 
     def is_clear(self, face: FaceCandidate) -> bool:
-        """Whether its scores are such as faces on negatives and drawings do not get."""
+        """Whether a face's scores are such as faces on negatives and drawings do not get."""
         if self._looks.clear_score is not None:
             return face.score >= self._looks.clear_score
         return (face.judged or 0.0) >= self._looks.judged_clear_score

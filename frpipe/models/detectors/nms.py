@@ -55,7 +55,7 @@ def suppress(boxes: Floats, scores: Floats, owners: Indices, max_iou: float, mos
 
 
 def _kept_of_few(boxes: Floats, owners: list[int], max_iou: float, most: int) -> list[int]:
-    """Places of the boxes kept, of a few that are in order."""
+    """Suppress among a few boxes that are in order; the places of those kept."""
     covers = (iou(boxes[:, None], boxes[None]) > max_iou).tolist()
     kept: list[int] = []
     of_photo: list[int] = []

@@ -1,4 +1,4 @@
-"""Whether five landmarks can be those of a face."""
+"""Tell whether five landmarks can be those of a face."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OUTSIDE = 0.35
 
 
 class Pose(NamedTuple):
-    """What landmarks say of a face. roll_deg: clockwise, in (-180, 180]; None where they are no face's."""
+    """The pose that landmarks show. roll_deg: clockwise, in (-180, 180]; None where they are no face's."""
 
     roll_deg: float | None
     is_plausible: bool

@@ -1,4 +1,4 @@
-"""Which faces of a photo are meant."""
+"""Policies: which faces of a photo are meant."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from frpipe.models.detectors.faces import Faces, Floats
 
 
 def choose(faces: Faces, width: int, height: int, policy: FacePolicy) -> Faces:
-    """The faces to keep, as `chosen` says."""
+    """Choose the faces to keep, as `chosen` says."""
     return faces.take(chosen(faces, width, height, policy))
 
 
 def chosen(faces: Faces, width: int, height: int, policy: FacePolicy) -> NDArray[np.intp]:
-    """Which faces to keep, at most one unless the policy is `all`; none found stays none.
+    """Places of the faces to keep, at most one unless the policy is `all`; none where there are none.
 
     width, height: of the array that the coordinates refer to, pixels. Policies:
     - all: every face.
@@ -41,7 +41,7 @@ def chosen(faces: Faces, width: int, height: int, policy: FacePolicy) -> NDArray
 def first_of_each(
     photos: NDArray[np.integer], boxes: Floats, sizes: NDArray[np.integer], policy: FacePolicy
 ) -> NDArray[np.bool_]:
-    """The face of each of many photos that `chosen` takes by `largest` or `centre-largest`.
+    """Choose the face of each of many photos, as `chosen` does by `largest` or `centre-largest`.
 
     photos: (k,) of each face the number of its photo; those of a photo best score first.  boxes: (k, 4)
     float32.  sizes: (k, 2) width and height of its photo. Returns (k,) bool, true once for each photo.
@@ -55,7 +55,7 @@ def first_of_each(
 
 
 def _merits(boxes: Floats, sizes: NDArray[np.integer], policy: FacePolicy) -> Floats:
-    """(k,) what the chosen face of a photo has most of. sizes: (k, 2) or (1, 2)."""
+    """The merit of each face, (k,), of which a photo's chosen face has most. sizes: (k, 2) or (1, 2)."""
     areas: Floats = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
     return areas - 2 * _squared_distances(boxes, sizes) if policy == "centre-largest" else areas
 

@@ -24,7 +24,7 @@ SHIFT, GROWTH = np.float32(0.1), np.float32(0.2)
 
 
 def decode(head: Head, threshold: float) -> Candidates:
-    """box centre = anchor + loc * 0.1 * side, size = exp(loc * 0.2) * side; points as the centre."""
+    """Decode: box centre = anchor + loc * 0.1 * side, size = exp(loc * 0.2) * side; points as the centre."""
     centres, sides = anchors(head.height, head.width, head.spec.strides)
     role, columns = ("classes", 2) if "classes" in head.spec.outputs else ("score", 1)
     scores = head.read(role, 0, len(sides), columns)[..., -1]

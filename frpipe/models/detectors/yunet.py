@@ -12,7 +12,7 @@ from frpipe.models.detectors.head import Head, grid
 
 
 def decode(head: Head, threshold: float) -> Candidates:
-    """score = sqrt(cls * obj); box centre = cell + (dx, dy) * stride, size = exp((dw, dh)) * stride."""
+    """Decode: score = sqrt(cls * obj), centre = cell + (dx, dy) * stride, size = exp((dw, dh)) * stride."""
     return Candidates.joined([_level(head, threshold, k) for k in range(len(head.spec.strides))])
 
 

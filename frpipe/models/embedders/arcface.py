@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Embedder:
-    """Turns crops into vectors. Not for use by several threads at once: it reuses its input memory.
+    """Turn crops into vectors. Not for use by several threads at once: the input memory is reused.
 
     flip: add the vector of the mirrored crop. fixed_batch: fill every batch up to `batch_rows`, for devices
     that prepare anew for each shape.

@@ -1,4 +1,4 @@
-"""Runs the further stages of a configuration over a part's faces, before they are embedded."""
+"""Run the further stages of a configuration over a part's faces, before they are embedded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REMEDY = "mend the stage, or leave it out (docs/stages.md)"
 
 
 class StageChain:
-    """The stages of a run in the order of their names; without any it does nothing."""
+    """The stages of a run in the order of their names; an empty chain does nothing."""
 
     def __init__(self, stages: Sequence[FaceStage], batch_faces: int = BATCH_FACES) -> None:
         self._stages = stages
@@ -61,7 +61,7 @@ class StageChain:
         return tuple(dict.fromkeys(kind for wanted in self._wanted for kind in wanted.values()))
 
     def __call__(self, part_batch: PartBatch, feed: Feed = lambda: None) -> PartBatch:
-        """The part with the columns of the stages, without the faces that they leave out.
+        """Add the columns of the stages to a part, and drop the faces that they leave out.
 
         Faces that are held back stay, with why behind them (frpipe.io.output.held).
         feed: called whenever a stage has done a batch.  The crops are copied only where faces are left out.
@@ -69,7 +69,7 @@ class StageChain:
         return self._run(part_batch, feed)[0] if self else part_batch
 
     def apply(self, located: Located) -> None:
-        """The same with one photo outside of a run: its faces, or how it ends, are changed in place.
+        """Run the stages on one photo outside of a run: its faces, or how it ends, are changed in place.
 
         A face that would be held back is left out: there is nowhere to hold it.
         """
@@ -90,11 +90,11 @@ class StageChain:
 
     @property
     def measures(self) -> list[str]:
-        """The columns of faces that its stages add."""
+        """The columns of faces that the stages add."""
         return [column.name for stage in self._stages for column in stage.face_columns]
 
     def _run(self, part_batch: PartBatch, feed: Feed) -> tuple[PartBatch, Mask]:
-        """The part, and which of its faces are kept."""
+        """Run the stages: the part afterwards, and which of its faces are kept."""
         images, faces, crops = part_batch.images, part_batch.faces, part_batch.crops
         owners = faces[ROW].to_numpy()
         spans = list(_spans(owners, self._batch_faces))
@@ -124,7 +124,7 @@ class StageChain:
 
 
 class _Found:
-    """What one stage finds in a part, batch by batch."""
+    """The findings of one stage in a part, batch by batch."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Found:
         self._photos: list[NDArray[np.int64]] = []
 
     def add(self, start: int, stop: int) -> tuple[Sequence[str | None], Sequence[Held | None]]:
-        """Have a batch done; why each of its faces is left out, and why it is held back."""
+        """Process a batch; return why each of its faces is left out, and why it is held back."""
         photos, rows = np.unique(self._owners[start:stop], return_inverse=True)
         faces = self._faces.slice(start, stop - start)
         faces = faces.set_column(faces.column_names.index(ROW), ROW, pa.array(rows))
@@ -160,7 +160,7 @@ class _Found:
         return self._reasons(result, stop - start), self._held(result, stop - start)
 
     def faces(self) -> pa.Table:
-        """The faces with its columns behind."""
+        """The faces, the stage's columns last."""
         table, added = self._faces, self._stage.face_columns
         # All at once: to append them one by one takes a time for each that is already there.
         fields = [*table.schema, *(column.field_of(self._stage.name) for column in added)]
@@ -170,7 +170,7 @@ class _Found:
         )
 
     def images(self) -> pa.Table:
-        """The images with its columns before the manifest's; null where a photo has no face."""
+        """The images, the stage's columns before the manifest's; null where a photo has no face."""
         table, extra = self._images, extras_of(self._images.schema)
         at = np.full(table.num_rows, -1)
         photos = np.concatenate([np.zeros(0, np.int64), *self._photos])
@@ -290,7 +290,7 @@ def _wanted_of(stage: FaceStage) -> Mapping[str, Enlarged]:
 def _of_stage(
     stage: FaceStage, wanted: Mapping[str, Enlarged], part_batch: PartBatch
 ) -> dict[str, NDArray[np.uint8]]:
-    """The enlarged crops of a part by the names of a stage."""
+    """The enlarged crops of a part, by the names that a stage gave them."""
     if any(kind not in part_batch.enlarged for kind in wanted.values()):
         raise ConfigError(
             f"the stage {stage.name!r} wants enlarged crops, and none were cut",
@@ -300,13 +300,13 @@ def _of_stage(
 
 
 def _view(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same memory, not to be written to. pixels: a slice, which is changed."""
+    """Make a slice of pixels read-only, and return it."""
     pixels.flags.writeable = False
     return pixels
 
 
 def _is_held(each: Any) -> bool:
-    """Whether a stage has given what it must of a face that it holds."""
+    """Whether a stage has given all that it must say of a face that it holds."""
     numbers = (int, float, np.integer, np.floating)
     return (
         isinstance(each, Held)
@@ -318,7 +318,7 @@ def _is_held(each: Any) -> bool:
 
 
 def _spans(owners: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    """Runs of faces of whole photos, each of `most` faces at least, but for the last."""
+    """Split faces into runs of whole photos, each of `most` faces at least, but for the last."""
     start = 0
     while start < len(owners):
         end = min(start + most, len(owners))

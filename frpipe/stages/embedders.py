@@ -1,4 +1,4 @@
-"""The embedders of a configuration: aligned faces to the final tables of images and faces."""
+"""Embed aligned faces with a configuration's embedders, and make the final tables of images and faces."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Embedders:
     def __call__(
         self, part_batch: PartBatch, tell: Callable[[int], None] = lambda _: None
     ) -> tuple[pa.Table, pa.Table]:
-        """Images and faces, as `finish` makes them. tell: called with the number of faces done so far."""
+        """Make images and faces, as `finish` does. tell: called with the number of faces done so far."""
         start = time.perf_counter()
         further = {name: each.embed(part_batch.crops) for name, each in self._further.items()}
         vectors = self._first.embed(part_batch.crops, tell)

@@ -1,4 +1,4 @@
-"""How photos end once further stages have left out faces of them, or held them back."""
+"""Decide how photos end once further stages have left out faces of them, or held them back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Reasons = Sequence[str | None]
 
 
 def columns_of(held: Sequence[Held | None]) -> dict[str, list[str | float | None]]:
-    """The columns of held faces: of each name a value per face, null for one that is not held."""
+    """The columns of held faces: by name a value for each face, null for one that is not held."""
     names = {"held_reason": "reason", "held_measure": "measure", "held_value": "value", "held_limit": "limit"}
     return {
         column: [None if each is None else getattr(each, name) for each in held]
@@ -35,7 +35,7 @@ def columns_of(held: Sequence[Held | None]) -> dict[str, list[str | float | None
 def with_faces_held(
     images: pa.Table, faces: pa.Table, reasons: Reasons, held: Sequence[Held | None]
 ) -> pa.Table:
-    """The images with how many faces of each are held back, before the manifest's columns.
+    """Add to the images how many faces of each are held back, before the manifest's columns.
 
     And where it has others, whether a policy means one that is held; null where a photo had no face.
     reasons: of each face why it is left out.
@@ -54,7 +54,7 @@ def with_faces_held(
 def _instead(
     images: pa.Table, faces: pa.Table, reasons: Reasons, held: Sequence[Held | None]
 ) -> list[str | None]:
-    """Of each photo the policies by which the face that is meant is held, though others are not."""
+    """The policies, for each photo, by which the face that is meant is held, though others are not."""
     owners = faces[ROW].to_numpy()
     boxes = np.stack([faces[f"box_{each}"].to_numpy() for each in ("x1", "y1", "x2", "y2")], axis=1)
     scores = faces["score"].to_numpy()
@@ -73,7 +73,7 @@ def _instead(
 def ended(
     images: pa.Table, owners: NDArray[np.int64], reasons: Reasons, held: Sequence[Held | None]
 ) -> pa.Table:
-    """The images with how many faces are written, and how a photo ends that has lost the last.
+    """Write into the images how many faces are written, and how a photo ends that has lost the last.
 
     reasons, held: of each face why it is left out, or why it is held back; owners: the row of its photo.
     """
@@ -91,7 +91,7 @@ def ended(
 
 
 def _end(columns: Mapping[str, list[Any]], row: int, lost: Counter[str], back: Counter[str]) -> None:
-    """One photo. lost, back: how many of its faces are left out, and held back, by reason."""
+    """Settle one photo. lost, back: how many of its faces are left out, and held back, by reason."""
     total = columns["faces"][row]
     columns["faces"][row] = total - lost.total() - back.total()
     if columns["faces"][row]:
@@ -113,7 +113,7 @@ def _words(counts: Counter[str]) -> str:
 
 
 def _counted(owners: NDArray[np.int64], reasons: Reasons) -> dict[int, Counter[str]]:
-    """By the row of a photo: how many of its faces have each reason."""
+    """Count the reasons of each photo's faces, by the row of the photo."""
     found: dict[int, Counter[str]] = {}
     for owner, reason in zip(owners.tolist(), reasons, strict=True):
         if reason is not None:

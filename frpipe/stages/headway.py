@@ -19,7 +19,7 @@ _EVERY_S = 1.0
 
 
 def told(part: int, outcomes: Iterable[T], report: Report, count: int = 0) -> Iterator[T]:
-    """The same outcomes; how many there were is told with the first, now and then, and at the end.
+    """Pass outcomes on, and tell how many there were: with the first, now and then, and at the end.
 
     count: of those before them.
     """
@@ -34,7 +34,7 @@ def told(part: int, outcomes: Iterable[T], report: Report, count: int = 0) -> It
 
 
 class Headway:
-    """Called with the number of faces of a part that are embedded, tells now and then how its photos ended.
+    """Count the embedded faces of a part, and tell now and then how its photos ended.
 
     A photo has ended when its last face is embedded, and those before it.
     """

@@ -1,4 +1,4 @@
-"""Photos to aligned faces: decode, detect, choose, align. One photo in, one `Located` out, always."""
+"""Turn photos into aligned faces: decode, detect, choose, align. Each photo gives one `Located`, always."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Located:
     measures: list[dict[str, Any]] = field(default_factory=list)
 
     def reject(self, why: Reject) -> None:
-        """End here, without faces."""
+        """End the photo here, without faces."""
         self.status, self.reason, self.detail = Status.REJECTED, why.reason, why.detail or None
         self.faces, self.candidates, self.crops, self.enlarged = Faces.empty(), [], [], {}
         self.eye_distance_px, self.sharpness, self.measures = [], [], []
@@ -92,7 +92,7 @@ class _Work:
 
 
 class Locator:
-    """Runs photos through a finder in windows, so that views of one size share a batch.
+    """Run photos through a finder in windows, so that views of one size share a batch.
 
     A window closes after `window_rows` photos or `window_bytes` of pixels, whichever comes first. With more
     than one thread the next window is read while the model is busy with this one, so that two are held.
@@ -174,7 +174,7 @@ class Locator:
         return photo
 
     def _shrink_of(self, header: Header) -> int:
-        """The decode that is enough to look at a photo whole."""
+        """The decode shrink that is enough to look at a photo whole."""
         if not self._config.decode.scaled:
             return 1
         return plan_shrink(header, self._finder.side_of(header.width, header.height))
@@ -248,7 +248,7 @@ class Locator:
         work.data, work.photo = b"", None
 
     def _align(self, work: _Work, case: Case) -> None:
-        """Cut out the chosen faces; what is no face, or on no photograph, is left out."""
+        """Cut out the chosen faces; one that is no face, or on no photograph, is left out."""
         located, photo = work.located, case.photo
         case.faces = case.faces[: self._config.detect.max_faces]
         located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
@@ -298,7 +298,7 @@ class Locator:
         return judge(crop, _DOUBT if is_frontal else 0.0).kind is not None
 
     def _usable(self, faces: Faces, wanted: Sequence[int]) -> dict[int, int]:
-        """Faces that can be aligned, each with the largest decode shrink that its crop allows."""
+        """The faces that can be aligned, each with the largest decode shrink that its crop allows."""
         sources: dict[int, int] = {}
         for index in wanted:
             try:
@@ -308,7 +308,7 @@ class Locator:
         return sources
 
     def _with_surroundings(self, work: _Work, photo: Photo, boxes: Sequence[np.ndarray]) -> Photo:
-        """The photo with pixels enough for the enlarged crops.
+        """Decode the photo with pixels enough for the enlarged crops.
 
         The aligned ones are cut from `photo` all the same: vectors do not depend on what is measured.
         """
@@ -332,7 +332,7 @@ def locator_of(
     barred: Barred | None = None,
     enlarged: Sequence[Enlarged] = (),
 ) -> Locator:
-    """A locator with its models loaded. judge: None for a single look at each photo."""
+    """Make a locator with its models loaded. judge: None for a single look at each photo."""
     pool = config.resources.locate
     if judge is None:
         return Locator(config, load_detector(detector, config.detect, pool), barred, enlarged)
@@ -352,7 +352,7 @@ def _conclude(located: Located, left_out: Counter[Reason]) -> None:
 
 
 def _read_ahead(windows: Iterator[T], reader: ThreadPoolExecutor | None) -> Iterator[T]:
-    """The same windows; with a reader, each is read while the one before is worked on."""
+    """Iterate over the windows; with a reader, each is read while the one before is worked on."""
     if reader is None:
         yield from windows
         return

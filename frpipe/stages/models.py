@@ -32,7 +32,7 @@ class Models(NamedTuple):
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """Raises ModelError: there is no such card, or it has another role; ConfigError: a stage's."""
+        """Find the cards. Raises ModelError: one is missing, or of another role; ConfigError: a stage's."""
         registry = Registry.default()
         detector = registry.card_for("detector", config.detect.model)
         embedder, *further = (registry.card_for("embedder", each.model) for each in config.embed)
@@ -82,7 +82,7 @@ def _stage_cards(config: Config, registry: Registry) -> StageCards:
 
 
 def _stage_facts(name: str, cards: Mapping[str, Card]) -> dict[str, Any]:
-    """What of a stage decides the output, beside its settings."""
+    """Facts of a stage that decide the output, beside its settings."""
     from frpipe.stages.stage import stage_class  # noqa: PLC0415 - as above
 
     stage = stage_class(name)
@@ -96,7 +96,7 @@ def _stage_facts(name: str, cards: Mapping[str, Card]) -> dict[str, Any]:
 
 
 def model_facts(card: Card) -> dict[str, object]:
-    """What of a card changes a number: the hash of the weights, the input recipe, the outputs."""
+    """Facts of a card that change a number: the hash of the weights, the input recipe, the outputs."""
     facts = card.model_dump(mode="json", include={"sha256", "input", "detector"})
     further = card.model_dump(mode="json", include={"quality", "pose", "pad"}, exclude_none=True)
     return facts | ({"dim": card.embedder.dim} if card.embedder else {}) | further

@@ -17,7 +17,7 @@ from frpipe.io.manifest.columns import ID
 
 @dataclass(frozen=True, slots=True)
 class Obeyed:
-    """Whose photos, and which, are not enrolled. Falsy where there are none.
+    """Persons and photos that are not enrolled. Falsy where there are none.
 
     entries: digests and their keys alone, one for each key; no text shows them.  source: what the galleries
     have before the ids of these photos.
@@ -28,7 +28,7 @@ class Obeyed:
 
     @classmethod
     def of(cls, lists: Iterable[Suppressions], source: str = "") -> Obeyed:
-        """What lists name together; when, why and by whom stays with them."""
+        """Join the entries of lists; when, why and by whom stays with them."""
         sets: dict[str, dict[str, set[str]]] = {}
         for entry in (entry for each in lists for entry in each.entries):
             mine = sets.setdefault(entry.key, {kind: set() for kind in KINDS})
@@ -51,11 +51,11 @@ class Obeyed:
         return frozenset(np.flatnonzero(self.suppressions().mask(pa.table(ids))).tolist())
 
     def suppressions(self) -> Suppressions:
-        """As a list that can be asked."""
+        """The entries as a list that can be asked."""
         return Suppressions(self.entries)
 
     def content_test(self) -> Callable[[str], bool]:
-        """Whether a file is named by its content: a test of its SHA-256, in hex."""
+        """A test of a file's SHA-256, in hex: whether the file is named by its content."""
         return partial(self.suppressions().holds, CONTENTS)
 
 

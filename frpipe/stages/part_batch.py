@@ -1,4 +1,4 @@
-"""What travels between the pools: one part, whole, as one row.
+"""The table that travels between the pools: one part, whole, as one row.
 
 Ray splits and merges blocks of many rows as it sees fit; a part must stay in one piece, because it is the
 unit that is committed. So a part is a single row whose tables are Arrow IPC buffers (docs/adr/0001).
@@ -32,7 +32,7 @@ class PartBatch:
     enlarged: Mapping[Enlarged, np.ndarray] = field(default_factory=dict)
 
     def pack(self) -> pa.Table:
-        """As a table of one row."""
+        """Pack the part as a table of one row."""
         columns = {
             "part": pa.array([self.part], pa.int64()),
             "images": _large_binary(_to_ipc(self.images)),
@@ -44,7 +44,7 @@ class PartBatch:
 
     @classmethod
     def unpack(cls, table: pa.Table) -> PartBatch:
-        """From such a table. The arrays are views into it."""
+        """Unpack a part from such a table. The arrays are views into it."""
         shape = table.column("crop_shape")[0].as_py()
         crops = np.frombuffer(table.column("crops")[0].as_buffer(), np.uint8).reshape(shape)
         return cls(

@@ -1,4 +1,4 @@
-"""What every worker of a run is told: small, plain, and the same for all of them."""
+"""The specification of a run for its workers: small, plain, and the same for all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from frpipe.stages.stage import stage_classes
 
 
 class RunSpec(BaseModel):
-    """Orders for the workers of one launch of a run. `launch` is new each time the command is started.
+    """The orders for the workers of one launch of a run. `launch` is new each time the command is started.
 
     claim: the name of the output's claim; empty: not compared.  config, judge, further, stage_cards: as
     `Models` has them.  columns: as `Recipe` has them.  obeyed: whom and what not to enroll; no part of the
@@ -54,7 +54,7 @@ class RunSpec(BaseModel):
 
     @property
     def named(self) -> dict[str, Card]:
-        """The same by what each does; the judge may be the detector itself."""
+        """The cards by what each model does; the judge may be the detector itself."""
         cards = {"detector": self.detector, "judge": self.judge, "embedder": self.embedder}
         cards |= {f"embedder {card.name}": card for card in self.further}
         for stage, models in self.stage_cards.items():

@@ -49,7 +49,7 @@ _REMEDY = "mend the stage (docs/stages.md; frpipe.testing.stage_kit tests it), o
 
 
 class NoSettings(Section):
-    """Of a stage that has none."""
+    """The settings of a stage that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class FaceBatch:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Why a face is held back: a declared reason, what was measured, its value, the limit it did not meet."""
+    """The reason why a face is held back, what was measured, its value, and the limit it did not meet."""
 
     reason: str
     measure: str
@@ -81,7 +81,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage has found in a batch.
+    """The result of a stage for a batch.
 
     faces, images: the declared columns, a value for each face, or for each photo.  reasons: for each face why
     it is left out, a declared reason, or None; None at all: every face stays.  crops: of a stage that changes
@@ -122,13 +122,13 @@ class FaceStage(ABC):
     gates: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, models: Mapping[str, CropModel]) -> None:
-        """settings: a `section`, filled in.  models: by the setting that names the card."""
+        """Prepare the stage. settings: a `section`, filled in.  models: by the setting that names a card."""
         self.settings = settings
         self.models = models
 
     @classmethod
     def enlarged(cls, settings: Any, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
-        """Crops of the photo about each face that it wants beside the aligned ones, by names of its own.
+        """The crops of the photo about each face that the stage wants beside the aligned ones, by name.
 
         settings: as in `__init__`.  cards: of its models.  Asked once, when a worker makes the stage.
         """
@@ -136,17 +136,17 @@ class FaceStage(ABC):
 
     @abstractmethod
     def process(self, batch: FaceBatch) -> StageResult:
-        """What it finds. What it says of a face must not depend on the other photos of the batch."""
+        """Process a batch. What is said of a face must not depend on the other photos of the batch."""
 
     @classmethod
     def timed_columns(cls) -> tuple[Column, ...]:
-        """Its columns of `images`, with the time that it took, which every stage has."""
+        """The stage's columns of `images`, with the time that it took, which every stage has."""
         time = Column(f"{cls.name}_ms", pa.float32(), f"its share of a batch's {cls.name}, ms", True)
         return (*cls.image_columns, time)
 
 
 def stage_class(name: str) -> type[FaceStage]:
-    """The stage of a name. Raises ConfigError: it is not installed, or what it declares is not right."""
+    """Load the stage of a name. Raises ConfigError: it is not installed, or what it declares is not right."""
     found = plugins.load(plugins.STAGES, name)
     if not (isinstance(found, type) and issubclass(found, FaceStage)):
         raise ConfigError(f"what is registered as the stage {name!r} is no FaceStage", _REMEDY)
@@ -156,7 +156,7 @@ def stage_class(name: str) -> type[FaceStage]:
 
 
 def stage_classes(names: Sequence[str]) -> list[type[FaceStage]]:
-    """The stages of a configuration. Raises ConfigError as `stage_class`, and where two declare one name."""
+    """Load the stages of a configuration. Raises ConfigError as `stage_class`, and where two share a name."""
     found = [stage_class(name) for name in names]
     for kind in ("face_columns", "image_columns", "reasons"):
         owners: dict[str, str] = {}
@@ -174,7 +174,7 @@ def stage_classes(names: Sequence[str]) -> list[type[FaceStage]]:
 
 
 def declared_fault(stage: type[FaceStage], name: str) -> str:
-    """What is wrong with what a stage declares; empty where it is right. name: as it is registered."""
+    """Say what is wrong with what a stage declares; empty where it is right. name: as it is registered."""
     taken = reserved_names() | set(MANIFEST_NAMES) | {"row", "location"} | HELD_NAMES
     columns = [*stage.face_columns, *stage.timed_columns()] if getattr(stage, "name", "") == name else []
     known = {reason.value for reason in Reason} | {"no_face", "ok", "rejected"}

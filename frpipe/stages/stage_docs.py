@@ -11,7 +11,7 @@ from frpipe.stages.stage import FaceStage
 
 
 def stage_tables(stage: type[FaceStage]) -> str:
-    """Its settings, its columns and its reasons, as tables in Markdown."""
+    """Write a stage's settings, columns and reasons as tables in Markdown."""
     return "\n\n".join(_tables(stage))
 
 

@@ -1,4 +1,4 @@
-"""The one rule for which face of a photo is its subject's: for the column of `faces` and for galleries."""
+"""The one rule that chooses the subject's face of a photo: for the column of `faces` and for galleries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOX = ("box_x1", "box_y1", "box_x2", "box_y2")
 def subject_faces(
     images: pa.Table, faces: pa.Table, photos: NDArray[np.integer], rule: SubjectRule = RULE
 ) -> NDArray[np.bool_]:
-    """Which faces are their photos' subjects: one face of each photo that has any.
+    """Mark the faces that are their photos' subjects: one face of each photo that has any.
 
     The rule is `frpipe.models.detectors.policy.chosen`'s, over the faces that are given and no others.
     images: width and height.  faces: the columns of its box, those of a photo best score first.  photos:

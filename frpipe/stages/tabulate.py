@@ -1,4 +1,4 @@
-"""Outcomes to Arrow tables, with the manifest's own columns behind ours."""
+"""Turn outcomes into Arrow tables, with the manifest's own columns behind ours."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PLAN_NAMES = (*MANIFEST_NAMES, "location")
 
 
 def extra_columns(plan: pa.Table) -> pa.Table:
-    """The columns that the manifest brought beyond those that we know."""
+    """The manifest's columns beyond those that we know."""
     return plan.select([name for name in plan.column_names if name not in _PLAN_NAMES])
 
 
@@ -52,7 +52,7 @@ def tabulate(
     *,
     version: int = SCHEMA_VERSION,
 ) -> PartBatch:
-    """A part's outcomes, one per row of its plan, as the part_batch for the embedder.
+    """Make of a part's outcomes, one per row of its plan, the part batch for the embedder.
 
     version: of the schema, which the tables go on with.
     """
@@ -111,7 +111,7 @@ def finish(
 
 
 def _unit(vectors: np.ndarray, norms: np.ndarray, good: np.ndarray) -> pa.FixedSizeListArray:
-    """The good ones of (n, dim) vectors, made as long as one."""
+    """Scale the good ones of (n, dim) vectors to unit length."""
     unit = (vectors[good] / norms[good, None]).astype(np.float32)
     return pa.FixedSizeListArray.from_arrays(pa.array(unit.reshape(-1)), type=vector_type(vectors.shape[1]))
 
@@ -148,7 +148,7 @@ def _crops(outcomes: Sequence[Located]) -> np.ndarray:
 
 
 def _enlarged(outcomes: Sequence[Located]) -> dict[Enlarged, np.ndarray]:
-    """Of each kind that a photo has, the crops of all faces; photos without faces may have none."""
+    """Stack the crops of all faces, by kind; photos without faces may have none."""
     kinds = dict.fromkeys(kind for outcome in outcomes for kind in outcome.enlarged)
     found = {
         kind: [crop for outcome in outcomes for crop in outcome.enlarged.get(kind, ())] for kind in kinds

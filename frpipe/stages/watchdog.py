@@ -1,4 +1,4 @@
-"""End a worker that makes no progress, so that its part is taken up again and the photo to blame is found."""
+"""End a worker that makes no progress, so that its part is done again and the photo to blame is found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STALLED_EXIT = 75
 
 
 class Watchdog:
-    """Ends this process if nothing happens for `timeout_s` between `with` and its end.
+    """End this process if nothing happens for `timeout_s` between `with` and its end.
 
     Native code that loops can be ended in no other way. Ray then starts the worker anew (see `attempts`).
     """
@@ -35,11 +35,11 @@ class Watchdog:
         self._over.set()
 
     def feed(self) -> None:
-        """Something happened."""
+        """Note that something has happened."""
         self._fed = time.monotonic()
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; each one that passes is something that happened."""
+        """Pass items on, and note each as something that has happened."""
         for item in items:
             self.feed()
             yield item

@@ -39,7 +39,7 @@ from frpipe.stages.watchdog import Watchdog
 
 
 def attempt_log_of(spec: RunSpec, pool: str, host: Host) -> AttemptLog:
-    """The marks of a pool's workers."""
+    """The log of attempts of a pool's workers."""
     limit = spec.config.resources.part_attempts
     return AttemptLog(Folder.at(spec.output), spec.launch, pool, limit, host)
 
@@ -47,7 +47,7 @@ def attempt_log_of(spec: RunSpec, pool: str, host: Host) -> AttemptLog:
 def photos_of(
     fetcher: Fetcher, resources: ResourcesConfig, plan: pa.Table, rows: Sequence[int]
 ) -> Iterator[tuple[int, bytes | Reject]]:
-    """Some rows of a part's plan with their encoded photos, fetched ahead; late ones out of order."""
+    """Fetch the encoded photos of some rows of a part's plan ahead; late ones come out of order."""
     chosen = plan.select(["image_uri", "location"]).take(pa.array(rows, pa.int64()))
     locations = chosen["location"].to_pylist()
     folders = [folder_of(*names) for names in zip(chosen["image_uri"].to_pylist(), locations, strict=True)]
@@ -94,7 +94,7 @@ class Locate:
             return self._chain(part_batch, watchdog.feed)
 
     def _located(self, plan: pa.Table, rows: Sequence[int]) -> Iterator[tuple[int, Located]]:
-        """Rows with the outcomes of their photos, in the order in which these came."""
+        """Locate the faces of some rows; rows with their outcomes, in the order in which these came."""
         resources = self._spec.config.resources
         came: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What networks against presentation attacks say of crops, as probabilities."""
+"""Turn what networks against presentation attacks say of crops into probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def probabilities(model: CropModel, crops: NDArray[np.uint8]) -> Floats:
-    """(n, classes), each row of sum 1, in the order of the card's classes.
+    """Probabilities (n, classes), each row of sum 1, in the order of the card's classes.
 
     crops: (n, side, side, 3) uint8 RGB, enlarged as its card says.
     Raises ModelError: the network does not give such a row for each crop.
@@ -34,7 +34,7 @@ def probabilities(model: CropModel, crops: NDArray[np.uint8]) -> Floats:
 
 
 def fused(specs: Sequence[PadSpec], each: Sequence[Floats]) -> tuple[Floats, list[str]]:
-    """(n,) probability of bona fide, and of each face the class that is the most probable.
+    """Fuse probabilities: (n,) that of bona fide, and each face's most probable class.
 
     That is by the mean of the networks' probabilities, class by class where all know the same classes; else
     of `bona_fide` and `attack`.  each: what `probabilities` gives, one for each card.
@@ -48,7 +48,7 @@ def fused(specs: Sequence[PadSpec], each: Sequence[Floats]) -> tuple[Floats, lis
 
 
 def spec_of(card: Card) -> PadSpec:
-    """What a card says of the role pad. Raises ModelError: it is of another role."""
+    """The part of a card about its role pad. Raises ModelError: it is of another role."""
     if card.pad is None:
         raise ModelError(f"{card.name} is no model of role pad", "name one that is")
     return card.pad

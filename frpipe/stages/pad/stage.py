@@ -1,4 +1,4 @@
-"""The stage `pad`: scores each face as bona fide, and marks or holds back those below a limit."""
+"""The stage `pad`: score each face as bona fide, and mark or hold back those below a limit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Pad(FaceStage):
 
     @property
     def limit(self) -> float:
-        """The least `pad_score` that is let in."""
+        """The least `pad_score` that is accepted."""
         if self.settings.min_score is not None:
             return float(self.settings.min_score)
         return float(np.mean([spec_of(model.card).threshold for model in self.models.values()]))

@@ -1,4 +1,4 @@
-"""Which faces stay within the limits of their measures."""
+"""Compare the measures of faces with limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Unmet(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """One of `REASONS`."""
+        """The reason to leave the face out, one of `REASONS`."""
         if self.setting in _ANGLES:
             return "turned_too_far"
         return "eyes_too_close" if self.setting == "min_inter_eye_px" else "quality_too_low"

@@ -55,7 +55,7 @@ class Measure(NamedTuple):
 
     @property
     def columns(self) -> tuple[Column, Column]:
-        """The raw value, and the component of 0 to 100."""
+        """The columns of the raw value, and of the component of 0 to 100."""
         words = self.name.replace("ofiq_like_", "").replace("_", " ")
         score = Column(f"{self.name}_score", pa.int8(), f"component of {words}, 0 to 100", True)
         return Column(self.raw, pa.float32(), self.doc, True), score
@@ -109,7 +109,7 @@ CAUSES: Final = {
 
 
 def points_of(batch: FaceBatch) -> Floats:
-    """(n, 5, 2): the landmarks of the faces, pixels of the EXIF-upright photo."""
+    """The landmarks of the faces, (n, 5, 2), in pixels of the EXIF-upright photo."""
     flat = pc.list_flatten(batch.faces["landmarks"]).to_numpy()
     return np.asarray(flat, np.float64).reshape(-1, 5, 2)
 
@@ -130,7 +130,7 @@ def measured(batch: FaceBatch, pose: Pose | None = None) -> Raw:
 
 
 def _of_photos(batch: FaceBatch, points: Floats) -> Raw:
-    """What the photo as a whole says of its faces."""
+    """Measures of the faces that the photo as a whole gives."""
     rows = batch.faces["row"].to_numpy()
     width, height, size = (_numbers(batch.images, name)[rows] for name in ("width", "height", "bytes"))
     turn = np.nan_to_num(_numbers(batch.images, "turn_deg"))[rows]
@@ -145,7 +145,7 @@ def _of_photos(batch: FaceBatch, points: Floats) -> Raw:
 
 
 def _second_faces(batch: FaceBatch, rows: NDArray[np.int64]) -> Floats:
-    """By photo; NaN where faces were found that are not in the batch: their size is not known."""
+    """The share of the second face, by photo; NaN where a face that was found is not in the batch."""
     x1, y1, x2, y2 = (
         batch.faces[f"box_{name}"].to_numpy().astype(float) for name in ("x1", "y1", "x2", "y2")
     )
@@ -157,7 +157,7 @@ def _second_faces(batch: FaceBatch, rows: NDArray[np.int64]) -> Floats:
 
 
 def _of_crops(crops: NDArray[np.uint8]) -> Raw:
-    """What the pixels of the aligned crop say."""
+    """Measures that the pixels of the aligned crop give."""
     light = face_histograms(crops)
     sharpness, noise = detail(crops)
     return {
@@ -201,7 +201,7 @@ def quality_score(scores: Mapping[str, Floats]) -> Floats:
 
 
 def failures(raw: Mapping[str, Floats]) -> list[str | None]:
-    """Of each face the measures that could not be assessed, as `measure: cause; ...`; None: all could."""
+    """Failures of each face, as `measure: cause; ...`: what could not be assessed; None where all could."""
     causes: list[list[str]] = [[] for _ in next(iter(raw.values()))]
     for name, values in raw.items():
         for row in np.flatnonzero(np.isnan(values)):

@@ -55,7 +55,7 @@ class QualitySettings(Section):
     @field_validator("min_scores", mode="before")
     @classmethod
     def _measures(cls, scores: Any) -> Any:
-        """Names before numbers: `{noise:40}`, without a blank, is a name to YAML."""
+        """Check the names before the numbers: `{noise:40}`, without a blank, is a name to YAML."""
         for name in scores if isinstance(scores, dict) else ():
             if name not in BY_NAME:
                 raise ValueError(f"{name!r} is no measure; there are {', '.join(BY_NAME)}")
@@ -69,7 +69,7 @@ class QualitySettings(Section):
 
     @property
     def limits(self) -> dict[str, float]:
-        """By setting, `min_scores.NAME` among them; those of the preset where a setting is null."""
+        """The limits by setting, `min_scores.NAME` among them; the preset's where a setting is null."""
         own: dict[str, Any] = {name: getattr(self, name) for name in LIMITS}
         given = {name: float(value) for name, value in own.items() if value is not None}
         preset = PRESETS[self.preset] if self.preset else {}

@@ -1,4 +1,4 @@
-"""The stage `quality`: measures each face, and marks or holds back those beyond a limit."""
+"""The stage `quality`: measure each face, and mark or hold back those beyond a limit."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ class Quality(FaceStage):
         )
 
     def _learned(self, crops: NDArray[np.uint8]) -> tuple[Floats, Floats] | None:
-        """What the network says, and its component."""
+        """The learned quality that the network gives, and its component."""
         model = self.models.get("model")
         return learned_quality(model, crops) if model else None
 
     def _pose(self, batch: FaceBatch) -> Pose | None:
-        """Yaw and pitch by the network, roll by the points: its crops are turned by quarters."""
+        """The pose: yaw and pitch by the network, whose crops are turned by quarters; roll by the points."""
         model = self.models.get("pose_model")
         if model is None:
             return None
@@ -95,7 +95,7 @@ class Quality(FaceStage):
 
 
 def learned_quality(model: CropModel, crops: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """(n,) each: what a network of role quality says of aligned crops (n, 112, 112, 3), and its component.
+    """Qualities, (n,), that a network of role quality gives aligned crops (n, 112, 112, 3), and components.
 
     The crops are resized bilinearly to what the card says. Raises ModelError: it gives no number for a crop.
     """
@@ -138,13 +138,13 @@ def _window(card: Card) -> Enlarged:
 
 
 def _floats(values: Floats) -> pa.Array:
-    """float32, null where NaN."""
+    """A column of float32, null where the value is NaN."""
     unknown = np.isnan(values)
     return pa.array(values.astype(np.float32), mask=unknown if unknown.any() else None)
 
 
 def _bytes(values: Floats) -> pa.Array:
-    """int8, null where NaN."""
+    """A column of int8, null where the value is NaN."""
     unknown = np.isnan(values)
     if not unknown.any():
         return pa.array(values.astype(np.int8))

@@ -1,4 +1,4 @@
-"""Marks of parts under way, so that a photo that kills its worker is found and not retried for ever.
+"""Mark parts under way, so that a photo that kills its worker is found and not retried for ever.
 
 Ray restarts a dead worker and hands it the same part again, without end and without telling it. A worker
 therefore leaves a mark with the name of its node before it starts a part; the next worker that finds a mark
@@ -37,7 +37,7 @@ class Poison:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """number: of attempts at a part, with this one.  suspect: whether a photo may have ended those before."""
+    """An attempt at a part. number: from 1.  suspect: whether a photo may have ended those before."""
 
     number: int
     suspect: bool
@@ -85,7 +85,7 @@ class AttemptLog:
         }
 
     def condemn(self, part: int, poison: dict[int, Poison]) -> None:
-        """Remember them for later attempts."""
+        """Remember such photos for later attempts."""
         self._of(part).write(_POISON, json.dumps([asdict(p) for p in poison.values()]).encode())
 
     def _unexplained(self, folder: Folder, marks: list[str]) -> list[str]:
@@ -109,7 +109,7 @@ def forget_attempts(out: Folder, parts: Collection[int]) -> None:
 
 
 def clear_attempts(out: Folder) -> None:
-    """Forget everything: the run is complete."""
+    """Forget all marks and photos: the run is complete."""
     # A mark that a killed worker left half written would keep its folder.
     out.child(ATTEMPTS).sweep(0)
     out.clear(ATTEMPTS)

@@ -33,7 +33,7 @@ _IDLE_TIMEOUT_S = 600.0
 
 
 class _Death(NamedTuple):
-    """How a child ended. rows: in hand, as they were taken; none where it was loading or fetching."""
+    """The end of a child. rows: in hand, as they were taken; none where it was loading or fetching."""
 
     rows: list[int]
     reason: Reason
@@ -43,7 +43,7 @@ class _Death(NamedTuple):
 def find_poison(
     spec: RunSpec, part: int, rows: Iterable[int], known: dict[int, Poison], attempt: int
 ) -> dict[int, Poison]:
-    """Every photo among these rows that a worker does not survive, those already known included, by row.
+    """Find every photo among these rows that a worker does not survive, those already known included, by row.
 
     attempt: the number of this attempt at the part.  Raises what stops a search for other reasons: the
     worker's own FrpipeError, or InvariantError.
@@ -65,7 +65,7 @@ def find_poison(
 
 
 def _blame(spec: RunSpec, part: int, suspects: Sequence[int]) -> _Death | None:
-    """The end of the first of the suspects that the child does not survive, alone and twice."""
+    """Find the first of the suspects that the child does not survive, alone and twice; how it ended then."""
     strikes: Counter[int | None] = Counter()
     while death := _try_rows(spec, part, suspects, alone=True):
         row = death.rows[0] if death.rows else None
@@ -122,7 +122,7 @@ def _watch(child: subprocess.Popen[bytes], order: bytes, row_timeout_s: float) -
 
 
 def _line_reader(pipe: IO[bytes]) -> Callable[[float], str | None]:
-    """Reads a line with a time limit: None when time is up, '' at the end."""
+    """A function that reads a line with a time limit: None when time is up, '' at the end."""
     pending = bytearray()
     selector = selectors.DefaultSelector()
     selector.register(pipe, selectors.EVENT_READ)

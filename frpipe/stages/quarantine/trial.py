@@ -1,4 +1,4 @@
-"""The child that tries photos of a part, saying what it is about to do. Run by `sandbox`.
+"""Try photos of a part in a child process, saying what is about to be done. Run by `sandbox`.
 
 Words on standard output, a line each: `idle` (loading or fetching: what happens now is no photo's fault),
 `taken` with a row's number (it is in hand and being worked on, until `done` with that number), `busy` (all
@@ -70,7 +70,7 @@ def try_photos(order: dict[str, Any], say: Say) -> None:
 
 
 def _done(locator: Locator, chain: StageChain, photos: Iterable[bytes | Reject]) -> Iterator[Located]:
-    """Photos with all that a worker of the locate pool does."""
+    """Outcomes of photos after all that a worker of the locate pool does."""
     for outcome in locator.locate(photos):
         if outcome.reason == Reason.EXHAUSTED_MEMORY:
             raise MemoryError
@@ -79,7 +79,7 @@ def _done(locator: Locator, chain: StageChain, photos: Iterable[bytes | Reject])
 
 
 def _alone(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
-    """One at a time: what happens is this photo's doing."""
+    """Try photos one at a time: what happens is this photo's doing."""
     fetcher = Fetcher.of(spec.config)
     _limit_memory(spec.config.resources.row_memory_mb)
     for row in rows:
@@ -94,7 +94,7 @@ def _alone(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say)
 
 
 def _together(do: Do, spec: RunSpec, plan: pa.Table, rows: Sequence[int], say: Say) -> None:
-    """With photos fetched ahead and windows of a few. More memory is allowed than to one photo alone."""
+    """Try photos fetched ahead and in windows of a few. More memory is allowed than to one photo alone."""
     from frpipe.stages.workers import photos_of  # noqa: PLC0415
 
     _limit_memory(spec.config.resources.row_memory_mb + _beside_mb(spec.config.resources))
@@ -140,7 +140,7 @@ def _limit_memory(more_mb: int) -> None:
 
 
 def _take_stdout() -> Say:
-    """Keep standard output for our words alone: what libraries print goes to standard error."""
+    """Keep standard output for this program's lines: what libraries print goes to standard error."""
     channel = os.dup(1)
     os.dup2(2, 1)
 

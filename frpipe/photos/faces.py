@@ -1,4 +1,4 @@
-"""Faces of single photos, step by step: find, crop, align, embed, compare.
+"""Work on faces of single photos step by step: find, crop, align, embed, compare.
 
 A photo is a path or a URI, the bytes of an encoded photo, or (H, W, 3) uint8 RGB pixels. Each call takes
 `detector` and `embedder`, names of cards, or a whole `config`; models are loaded once a process.
@@ -231,7 +231,7 @@ def read_features(output: str, columns: list[str] | None = None, *, held: bool =
 
 
 def one(photo: PhotoSource, config: Config | None = None, *, detector: str | None = None) -> Face:
-    """The face of a photo that is meant: by default the largest near the centre.
+    """Choose the face of a photo that is meant: by default the largest near the centre.
 
     Raises FaceError where the photo cannot be read or shows no face.
     """
@@ -258,7 +258,7 @@ def settings(
     embedder: str | None = None,
     policy: FacePolicy | None = None,
 ) -> Config:
-    """A configuration with these models and this policy; the policy for one face where none is given.
+    """Make a configuration with these models and this policy; the policy for one face where none is given.
 
     Raises ConfigError where models are named beside a configuration, which names its own.
     """

@@ -1,4 +1,4 @@
-"""Pictures of each step from a photo to an answer, for people who would rather look than read."""
+"""Draw each step from a photo to an answer, for people who would rather look than read."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Pictures beside each other."""
+    """A row of pictures beside each other."""
 
     title: str
     pictures: tuple[Picture, ...]
 
 
 def look(photos: Sequence[str], *, config: Config | None = None, **limit: Any) -> list[Row]:
-    """The steps of each photo, and whether the first shows the person of each other.
+    """Draw the steps of each photo, and say whether the first shows the person of each other.
 
     Of each photo the largest face near the centre is followed. limit: as `verify` takes it.
     Raises FaceError where a photo cannot be read or shows no face.
@@ -74,7 +74,7 @@ def look_in_gallery(
     top: int = 5,
     **limit: Any,
 ) -> list[Row]:
-    """The persons of a gallery that are most like each photo, with their photos where these can be read.
+    """Draw the persons of a gallery most like each photo, with their photos where these can be read.
 
     limit: as `Gallery.identify` takes it.
     """
@@ -94,7 +94,7 @@ def look_in_gallery(
 
 
 def as_png(rows: Sequence[Row]) -> bytes:
-    """All rows as one PNG."""
+    """Draw all rows as one PNG."""
     width = max(len(row.pictures) for row in rows) * (_SIDE + _GAP) + _GAP
     heights = [_LINE + 6 + _height(row) + _GAP for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), _PAPER)
@@ -112,7 +112,7 @@ def as_png(rows: Sequence[Row]) -> bytes:
 
 
 def as_html(rows: Sequence[Row]) -> str:
-    """All rows as a page that loads nothing and runs nothing."""
+    """Write all rows as a page that loads nothing and runs nothing."""
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -157,7 +157,7 @@ def _steps(photo: str, config: Config) -> Row:
 
 
 def _worth(face: Face) -> Iterator[str]:
-    """How usable a face is, by the stages that the settings have on, or else by its own measure."""
+    """Score how usable a face is, by the stages that the settings have on, or else by its own measure."""
     measures = face.measures
     if measures.get("quality_score") is None:
         yield f"quality {face.quality:.2f}"
@@ -203,7 +203,7 @@ def _label(candidate: Candidate) -> str:
 
 
 def _marked(pixels: Pixels, face: Face) -> Pixels:
-    """The photo, made to fit, with the box and the five points."""
+    """Draw the photo, made to fit, with the box and the five points."""
     scale = _SIDE / max(pixels.shape[:2])
     shown = _fitted(pixels)
     offset = (np.array(shown.shape[1::-1]) - np.array(pixels.shape[1::-1]) * scale) / 2
@@ -216,7 +216,7 @@ def _marked(pixels: Pixels, face: Face) -> Pixels:
 
 
 def _dotted(crop: Pixels, face: Face) -> Pixels:
-    """The square crop with its points, and the line of the eyes, which is to lie level."""
+    """Draw the square crop with its points, and the line of the eyes, which is to lie level."""
     low, high = np.array(face.box).reshape(2, 2)
     points = (face.landmarks - (low + high) / 2) * (_SIDE / (high - low).max()) + (_SIDE - 1) / 2
     image = Image.fromarray(crop)
@@ -227,7 +227,7 @@ def _dotted(crop: Pixels, face: Face) -> Pixels:
 
 
 def _aligned(crop: Pixels) -> Pixels:
-    """The aligned crop, enlarged, with the places where the embedder expects the points."""
+    """Draw the aligned crop, enlarged, with the places where the embedder expects the points."""
     image = Image.fromarray(crop).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(image)
     points = template(_SIDE)
@@ -242,7 +242,7 @@ def _dots(draw: ImageDraw.ImageDraw, points: Any) -> None:
 
 
 def _strip(vector: NDArray[np.float32]) -> Pixels:
-    """The numbers of a template as coloured cells, in rows of 16."""
+    """Draw the numbers of a template as coloured cells, in rows of 16."""
     cells = np.zeros(-(-len(vector) // 16) * 16)
     cells[: len(vector)] = vector / max(float(np.abs(vector).max()), 1e-9)
     share = np.abs(cells)[:, None]
@@ -252,7 +252,7 @@ def _strip(vector: NDArray[np.float32]) -> Pixels:
 
 
 def _scale(found: float, limit: float) -> Pixels:
-    """A distance on the axis from 0 to 2, and the threshold."""
+    """Draw a distance on the axis from 0 to 2, and the threshold."""
     image = Image.new("RGB", (_SIDE, _SIDE // 2), (244, 246, 248))
     draw = ImageDraw.Draw(image)
     left, right, y = 14, _SIDE - 14, 64
@@ -273,7 +273,7 @@ def _scale(found: float, limit: float) -> Pixels:
 
 
 def _fitted(pixels: Pixels) -> Pixels:
-    """A picture in the middle of a square."""
+    """Place a picture in the middle of a square."""
     scale = _SIDE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     image = Image.new("RGB", (_SIDE, _SIDE), (236, 239, 243))
@@ -291,7 +291,7 @@ def _blank(text: str) -> Pixels:
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: tuple[int, int, int], size: int
 ) -> None:
-    """A line of text that begins at a place, cut where it would run into the next picture."""
+    """Write a line of text that begins at a place, cut where it would run into the next picture."""
     shown = text if size > _SMALL or len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
     draw.text(at, shown, fill=ink, font=font_for(shown, size))
 
@@ -299,7 +299,7 @@ def _write(
 def _centred(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, ink: tuple[int, int, int]
 ) -> None:
-    """A short text, its middle below a place."""
+    """Write a short text, its middle below a place."""
     draw.text(at, text, fill=ink, font=font_for(text, _SMALL), anchor="ma")
 
 
@@ -312,7 +312,7 @@ def _height(row: Row) -> int:
 
 
 def _name(photo: str) -> str:
-    """The photo's file, in letters that a page can hold."""
+    """The name of the photo's file, in letters that a page can hold."""
     return Path(photo).name.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -74,7 +74,7 @@ class Gallery:
 
     @property
     def uri(self) -> str:
-        """Where it lies."""
+        """The address of the gallery."""
         return self._stored.uri
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class Gallery:
         )
 
     def list(self, where: Mapping[str, str] | None = None) -> list[Person]:
-        """Everybody, in the order of ids. where: attributes that a template must have to be counted."""
+        """List the people, in the order of ids. where: attributes that a template must have to be counted."""
         return [_person(row) for row in persons(self._stored.snapshot(), where).to_pylist()]
 
     def delete(self, subject_id: str | Iterable[str]) -> Outcome:

@@ -1,4 +1,4 @@
-"""LFW's list of known errors, prose as published: which of its photos and pairs bear a wrong label.
+"""LFW's list of known errors, prose as published: photos and pairs that bear a wrong label.
 
 Read are its statements `Name_0001 is incorrect`, `is actually`, `is an image of`, `is an incorrect spelling`;
 its mated pairs, two lines `Name, number`; and `Name and Name are the same person`.
@@ -24,7 +24,10 @@ _SAME = re.compile(r"(\S+)\s+and\s+(\S+)\s+are\s+the\s+same\s+person")
 
 @dataclass(frozen=True, slots=True)
 class Errata:
-    """photos: that bear a wrong name.  pairs: mated ones that are not.  people: two names of one person."""
+    """Known errors.
+
+    photos: that bear a wrong name.  pairs: mated ones that are not.  people: two names of one person.
+    """
 
     photos: frozenset[PhotoName]
     pairs: frozenset[frozenset[PhotoName]]
@@ -32,7 +35,7 @@ class Errata:
 
     @classmethod
     def of(cls, source: Source) -> Errata:
-        """Raises ManifestError: no statement of a known form."""
+        """Read the errors. Raises ManifestError: no statement of a known form."""
         text = source.text
         photos = frozenset(
             PhotoName(found["name"], int(number))
@@ -48,7 +51,10 @@ class Errata:
         return errata
 
     def of_pair(self, pair: ListedPair) -> Erratum | None:
-        """`pair`: its label is wrong.  `photo`: one of its photos bears a wrong name; the label may hold."""
+        """Classify a pair.
+
+        `pair`: its label is wrong.  `photo`: one of its photos bears a wrong name; the label may hold.
+        """
         sides = frozenset((pair.a, pair.b))
         if sides in self.pairs or frozenset((pair.a.subject, pair.b.subject)) in self.people:
             return "pair"

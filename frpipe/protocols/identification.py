@@ -29,7 +29,7 @@ _IMAGE, _SUBJECT = ("image", "image_id"), ("subject", "subject_id")
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """roles: (n,) of the photos of a manifest, for each repeat.  subjects: who is on them."""
+    """A manifest, divided. roles: (n,) of the photos, for each repeat.  subjects: who is on them."""
 
     labelled: LabelledPhotos
     subjects: list[str | None]
@@ -110,7 +110,7 @@ def by_lists(labelled: LabelledPhotos, gallery: Source, probes: Source) -> Divis
 
 
 class _Placing:
-    """roles and subjects of a manifest's photos, as lists name them."""
+    """Roles and subjects of a manifest's photos, as lists name them."""
 
     def __init__(self, labelled: LabelledPhotos) -> None:
         self.subjects = labelled.subjects
@@ -142,7 +142,7 @@ class _Placing:
         source.refuse(nobody, "photos of nobody known", "give the person in the list or the manifest")
 
     def finished(self) -> Roles:
-        """(n,): probes of people in the gallery are mated."""
+        """The roles, (n,): probes of people in the gallery are mated."""
         enrolled = {who for who, role in zip(self.subjects, self._roles, strict=True) if role == GALLERY}
         mate = np.array([who in enrolled for who in self.subjects], bool)
         self._roles[(self._roles == NONMATED) & mate] = MATED
@@ -176,7 +176,7 @@ def _notes(folds: Mapping[str, Mapping[str, int]], closed: bool) -> list[str]:
 
 
 class ListedImage(NamedTuple):
-    """Both in Unicode NFC. subject: None where the list does not say."""
+    """An image of a list, in Unicode NFC. subject: None where the list does not say."""
 
     image: str
     subject: str | None
@@ -184,10 +184,11 @@ class ListedImage(NamedTuple):
 
 
 def read_images(source: Source) -> list[ListedImage]:
-    """Of `.csv`: the columns image (or image_id) and, if there, subject (or subject_id).
+    """Read a list of images.
 
-    Of any other name: an image a line, or image, tab, subject; blanks belong to the names.
-    Raises ManifestError: no column image, rows without an image, or an image listed twice.
+    Of `.csv`: the columns image (or image_id) and, if there, subject (or subject_id). Of any other name: an
+    image a line, or image, tab, subject; blanks belong to the names. Raises ManifestError: no column image,
+    rows without an image, or an image listed twice.
     """
     rows = _of_csv(source) if source.name.lower().endswith(".csv") else _of_text(source)
     source.refuse([row.line for row in rows if not row.image], "no image", "name one in every row")

@@ -18,7 +18,7 @@ MATED = "mated"
 
 @dataclass(frozen=True, slots=True)
 class LabelledPhotos:
-    """rows: image_id, image_uri (absolute), subject_id, then the manifest's own columns.
+    """Labelled photos. rows: image_id, image_uri (absolute), subject_id, then the manifest's own columns.
 
     written: image_uri as the manifest has it.
     """
@@ -29,7 +29,7 @@ class LabelledPhotos:
 
     @classmethod
     def read(cls, uri: str) -> LabelledPhotos:
-        """All of a manifest, checked as a run would.
+        """Read all of a manifest, checked as a run would.
 
         Raises ManifestError: embedded photos, a column `mated`, or what is wrong with a manifest.
         """
@@ -51,6 +51,6 @@ class LabelledPhotos:
 
     @property
     def subjects(self) -> list[str | None]:
-        """Who is on each photo, None where unknown."""
+        """The person on each photo, None where unknown."""
         people: list[str | None] = self.rows[SUBJECT].to_pylist()
         return people

@@ -24,7 +24,7 @@ _FGLFW_REMEDY = (
 
 
 def read_view2(source: Source) -> list[ListedPair]:
-    """The pairs of `pairs.txt`; folds `01`, `02` and so on.
+    """Read the pairs of `pairs.txt`; folds `01`, `02` and so on.
 
     Raises ManifestError: the counts of the first line are not those of the file, or lines are malformed.
     """
@@ -33,7 +33,7 @@ def read_view2(source: Source) -> list[ListedPair]:
 
 
 def read_view1(train: Source, test: Source) -> list[ListedPair]:
-    """The pairs of both lists, folds `train` and `test`. Raises ManifestError as `read_view2`."""
+    """Read the pairs of both lists, folds `train` and `test`. Raises ManifestError as `read_view2`."""
     found = []
     for source, label in ((train, TRAIN), (test, TEST)):
         (pairs,) = _counts(source, 1)
@@ -42,7 +42,7 @@ def read_view1(train: Source, test: Source) -> list[ListedPair]:
 
 
 def fold_label(index: int) -> str:
-    """Of a fold counted from 0: labels sort as numbers do."""
+    """The label of a fold counted from 0: labels sort as numbers do."""
     return f"{index + 1:02d}"
 
 
@@ -90,7 +90,7 @@ def _sides(fields: list[str], mated: bool) -> tuple[PhotoName, PhotoName] | None
 
 
 def read_fglfw(source: Source) -> list[ListedPair]:
-    """The pairs of the list; folds `01` to `10`, as those of LFW.
+    """Read the pairs of the list; folds `01` to `10`, as those of LFW.
 
     Raises ManifestError: lines of neither form, or folds that are not half mated, half non-mated.
     """

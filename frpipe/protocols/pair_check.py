@@ -1,4 +1,4 @@
-"""Is a list of pairs fit to be scored? Counts by fold, and what is wrong with it or may be."""
+"""Check whether a list of pairs is fit to be scored: counts by fold, and what is wrong or may be."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _ONE = "all"
 
 @dataclass(frozen=True, slots=True)
 class PairCheck:
-    """counts: of the list.  folds: mated and non-mated pairs in each.  warnings: in sentences."""
+    """The check of a list.
+
+    counts: of the list.  folds: mated and non-mated pairs in each.  warnings: in sentences.
+    """
 
     counts: dict[str, int]
     folds: dict[str, dict[str, int]]
@@ -28,7 +31,7 @@ class PairCheck:
 
     @classmethod
     def of(cls, pairs: pa.Table) -> PairCheck:
-        """Of the columns a, b, mated (bool) and, where they are there, fold, subject_a, subject_b.
+        """Check the columns a, b, mated (bool) and, where they are there, fold, subject_a, subject_b.
 
         Raises ManifestError: a photo paired with itself, a pair that is mated in one row and non-mated in
         another, or `mated` at odds with the subjects; with row numbers from 1.
@@ -48,14 +51,14 @@ class PairCheck:
 
     @property
     def threshold(self) -> ThresholdRule:
-        """Where a threshold can come from, with these folds."""
+        """The rule by which a threshold can be found with these folds."""
         if set(self.folds) == {TRAIN, TEST}:
             return "train-fold"
         return "other-folds" if len(self.folds) > 1 else "outside"
 
     @property
     def note(self) -> str:
-        """What the non-mated pairs that are scored can show."""
+        """The resolution of the error rate, in words, by the non-mated pairs that are scored."""
         scored = self.folds[TEST] if self.threshold == "train-fold" else self.counts
         return resolution(scored["nonmated"], "non-mated pairs", "FMR")
 

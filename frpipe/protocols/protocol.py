@@ -1,4 +1,4 @@
-"""A protocol: `protocol.json` beside its lists says what they are, where from, and how to use them."""
+"""A protocol: `protocol.json` beside its lists says what these are, where from, and how to use them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sources_of(rows: RowList) -> list[SourceFile]:
 
 
 class Protocol(_Part):
-    """rules: how it is scored, in sentences.  counts: of the whole.  folds: the same of each fold or repeat.
+    """A protocol. rules: how it is scored.  counts: of the whole.  folds: the same of each fold or repeat.
 
     files: rows of each list beside it.  settings: what decided a split.  notes: what the numbers can show.
     warnings: what is wrong with the lists, or may be.
@@ -68,7 +68,7 @@ class Protocol(_Part):
 
     @classmethod
     def load(cls, uri: str) -> Protocol:
-        """The one in a folder. Raises ManifestError: there is none, or it cannot be read."""
+        """Read the protocol in a folder. Raises ManifestError: there is none, or it cannot be read."""
         try:
             return cls.model_validate_json(Folder.at(uri).read(FILE))
         except FileNotFoundError:
@@ -81,11 +81,11 @@ class Protocol(_Part):
             ) from None
 
     def json_text(self) -> str:
-        """As it stands in the file: the same for the same lists and settings."""
+        """The protocol as its file holds it: the same for the same lists and settings."""
         return self.model_dump_json(indent=1) + "\n"
 
     def words(self) -> str:
-        """What it is, for people."""
+        """Describe the protocol for people."""
         lines = [f"{self.name}: {self.kind}", *(f"  {rule}" for rule in self.rules)]
         lines += [f"  {_spoken(key):<26}{count:>10,}" for key, count in self.counts.items()]
         if len(self.folds) > 1:
@@ -114,7 +114,7 @@ def _spoken(key: str) -> str:
 
 
 def resolution(trials: int, trial: str, rate: str) -> str:
-    """What so many non-mated trials can show (rule of 3: ISO/IEC 19795-1)."""
+    """Say what so many non-mated trials can show (rule of 3: ISO/IEC 19795-1)."""
     if not trials:
         return f"no {trial}: {rate} cannot be measured"
     return (

@@ -1,4 +1,4 @@
-"""A list that a data set comes with: its lines, and what tells it from another copy."""
+"""A list that a data set comes with: its lines, and what tells one copy from another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _NUMBERED = re.compile(r"(.+)_(\d{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """name: of the file, without its folder.  lines: numbers from 1 with their text, blank ones left out."""
+    """A list.
+
+    name: of the file, without its folder.  lines: numbers from 1 with their text, blank ones left out.
+    """
 
     name: str
     bytes: int
@@ -30,7 +33,7 @@ class Source:
 
     @classmethod
     def read(cls, uri: str) -> Source:
-        """A UTF-8 text, local or remote. Raises ManifestError: it is not there, or is no such text."""
+        """Read a UTF-8 text, local or remote. Raises ManifestError: it is not there, or is no such text."""
         folder, name = uris.parent(uris.canonical(uri))
         try:
             data = Folder.at(folder).read(name)
@@ -50,7 +53,7 @@ class Source:
         return "\n".join(line for _, line in self.lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Which file it was."""
+        """The file's name, size and hash, as plain data."""
         return {"name": self.name, "bytes": self.bytes, "sha256": self.sha256}
 
     def refuse(self, bad: Sequence[int], what: str, remedy: str) -> None:
@@ -60,37 +63,40 @@ class Source:
 
 
 def numbered(noun: str, numbers: Sequence[int]) -> str:
-    """`line 4`, or `lines 4, 9 and 7 more`."""
+    """Number a noun: `line 4`, or `lines 4, 9 and 7 more`."""
     shown = ", ".join(f"{number:,}" for number in numbers[:_SHOWN])
     more = f" and {len(numbers) - _SHOWN:,} more" if len(numbers) > _SHOWN else ""
     return f"{noun}{'s' * (len(numbers) > 1)} {shown}{more}"
 
 
 class PhotoName(NamedTuple):
-    """Photo `number`, from 1, of a person: `Person/Person_0001.jpg`."""
+    """A photo of a data set: `number`, from 1, of a person: `Person/Person_0001.jpg`."""
 
     subject: str
     number: int
 
     @classmethod
     def of_path(cls, path: str) -> PhotoName | None:
-        """From `Person/Person_0001.jpg`, with any folders and suffix; None: the name is not of this form."""
+        """Parse `Person/Person_0001.jpg`, with any folders and suffix; None for a name of another form."""
         found = _NUMBERED.fullmatch(PurePosixPath(path).stem)
         return cls(found[1], int(found[2])) if found and int(found[2]) else None
 
     @property
     def stem(self) -> str:
-        """Its file's name without the suffix."""
+        """The file's name without the suffix."""
         return f"{self.subject}_{self.number:04d}"
 
     @property
     def published_name(self) -> str:
-        """Its path in the data set as published."""
+        """The photo's path in the data set as published."""
         return f"{self.subject}/{self.stem}.jpg"
 
 
 class ListedPair(NamedTuple):
-    """source, line: where it is listed (its second side, where each has a line of its own)."""
+    """A pair of a list.
+
+    source, line: where it is listed (its second side, where each has a line of its own).
+    """
 
     a: PhotoName
     b: PhotoName

@@ -1,4 +1,4 @@
-"""Who is enrolled, who is a stranger, and which photos are the probes: decided by hashes, not by chance.
+"""Split the people of a manifest into enrolled and strangers, and choose probes: by hashes, not by chance.
 
 Persons and photos are put in the order of a 64-bit BLAKE2b hash of seed, repeat and id. The same seed gives
 the same split on any machine and for any order of rows, and a manifest that grew splits nearly as before.
@@ -24,8 +24,9 @@ Roles = NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """strangers: share of people, of those with `min_photos`, who are not enrolled; 0 is a closed set.
+    """Settings of a split.
 
+    strangers: share of people, of those with `min_photos`, not enrolled; 0: a closed set.
     gallery_per_subject: photos enrolled of each person.  few: what becomes of people with fewer than
     `min_photos`: left out, enrolled without probes, or strangers too.
     """
@@ -50,7 +51,7 @@ class Split:
         return asdict(self)
 
     def roles(self, images: list[str], subjects: list[str | None], repeat: int = 1) -> Roles:
-        """(n,) of photos with these ids and persons, None where unknown: such photos are unused."""
+        """Roles, (n,), of photos with these ids and persons, None where unknown: such photos are unused."""
         known = np.array([subject is not None for subject in subjects], bool)
         names, person = np.unique([subject or "" for subject in subjects], return_inverse=True)
         photos = np.bincount(person[known], minlength=len(names))
@@ -65,7 +66,7 @@ class Split:
         return role
 
     def _people(self, names: list[str], photos: NDArray[np.int64], repeat: int) -> Roles:
-        """(people,): GALLERY for the enrolled, NONMATED for strangers."""
+        """Roles, (people,): GALLERY for the enrolled, NONMATED for strangers."""
         few = {"leave-out": UNUSED, "gallery": GALLERY, "strangers": NONMATED}[self.few]
         role = np.where(photos > 0, few, UNUSED).astype(np.int8)
         many = np.flatnonzero(photos >= self.min_photos)

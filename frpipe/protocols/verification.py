@@ -136,7 +136,7 @@ class NamedList:
 def checked_pairs(
     tables: Iterable[pa.Table], name: str, sources: list[SourceFile]
 ) -> tuple[Protocol, pa.Table]:
-    """The protocol of a list of pairs of any origin, and the list with `mated` and `fold` of our types.
+    """Make the protocol of a list of pairs of any origin, and the list with `mated` and `fold` of our types.
 
     Raises ManifestError: see `PairCheck.of` and `typed`.
     """
@@ -177,7 +177,7 @@ _TRUTH |= dict.fromkeys(("false", "0", "no", "non-mated", "different"), False)
 
 
 def typed(tables: Iterable[pa.Table]) -> pa.Table:
-    """A list of pairs with `mated` as booleans and `fold`, where there is one, as text.
+    """Read a list of pairs with `mated` as booleans and `fold`, where there is one, as text.
 
     Raises ManifestError: no pairs, no column `mated`, or rows without a usable value, with their numbers.
     """
@@ -216,7 +216,10 @@ def _with(table: pa.Table, name: str, column: pa.Array, what: str) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class PhotoFolder:
-    """paths: of the photos that were found, relative to the folder; in NFC they are ids, as of a scan."""
+    """A folder of photos.
+
+    paths: of those that were found, relative to it; in NFC they are ids, as of a scan.
+    """
 
     folder: Folder
     paths: dict[PhotoName, str]
@@ -250,7 +253,7 @@ class PhotoFolder:
         return canonical_text(self.paths.get(photo, photo.published_name))
 
     def manifest(self) -> pa.Table:
-        """image_id, image_uri, subject_id of all photos that were found, in the order of ids."""
+        """Make a manifest of the photos that were found: image_id, image_uri, subject_id, in the order of ids."""
         base = self.folder.uri.rstrip("/")
         rows = sorted(
             (canonical_text(path), f"{base}/{path}", canonical_text(photo.subject))

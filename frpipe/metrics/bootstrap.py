@@ -38,12 +38,12 @@ _MOST_THREADS = 16
 
 
 def replicates_of(scores: int) -> int:
-    """How often persons are drawn again for so many scores: fewer times for more than a million."""
+    """The number of replicates for so many scores: fewer for more than a million."""
     return int(np.clip(_BUDGET // max(scores, 1), _FEWEST, REPLICATES))
 
 
 def draws(people: int, replicates: int = REPLICATES, seed: int = 0) -> Iterator[Doubles]:
-    """(r, people) blocks of bootstrap draws: how often each person is drawn in each replicate.
+    """Blocks, (r, people), of bootstrap draws: how often each person is drawn in each replicate.
 
     The same for the same seed; each block has a generator of its own.
     """
@@ -54,7 +54,7 @@ def draws(people: int, replicates: int = REPLICATES, seed: int = 0) -> Iterator[
 def of_draws(
     people: int, replicates: int, seed: int, work: Callable[[Doubles], Doubles], threads: int | None = None
 ) -> Doubles:
-    """What `work` makes of each block of `draws`: of (r, people) (r, ...), all together (replicates, ...).
+    """Apply `work` to each block of `draws`: of (r, people) (r, ...), all together (replicates, ...).
 
     Blocks are worked on by all cores, and the result is the same for any number of them.  threads: None: one
     a core, of those that this process may use.
@@ -171,7 +171,10 @@ def curve_replicates(
 
 
 def percentiles(values: Doubles, level: float = LEVEL) -> Interval:
-    """Percentile interval: the middle `level` of replicates (Efron 1979). NaN are left out; all NaN: NaN."""
+    """The percentile interval: the middle `level` of replicates (Efron 1979).
+
+    NaN are left out; all NaN: NaN.
+    """
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (np.nan, np.nan)
     return Interval(float(low), float(high), level, f"{_METHOD}, {len(known)} replicates")

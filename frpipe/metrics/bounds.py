@@ -134,7 +134,7 @@ class Binned:
 
     @property
     def _reach(self) -> int:
-        """Number of bins by which two scores may be farther apart, or nearer, than they are."""
+        """The number of bins by which two scores may be farther apart, or nearer, than they are."""
         return int(np.ceil(self._error * self.mated.bins))
 
     def _both(self) -> tuple[ScoreHistogram, ScoreHistogram]:
@@ -156,13 +156,13 @@ def _above_edges(part: ScoreHistogram) -> Indices:
 
 
 def _shifted(counts: NDArray[Any], by: int) -> NDArray[Any]:
-    """(bins + 1,) at each edge what `counts` has so many edges above; beyond the ends what it has there."""
+    """Shift counts, (bins + 1,): at each edge what `counts` has so many edges above; ends go on level."""
     shifted: NDArray[Any] = counts[np.clip(np.arange(len(counts)) + by, 0, len(counts) - 1)]
     return shifted
 
 
 def _count_above(part: ScoreHistogram, threshold: float) -> tuple[int, int]:
-    """The least and the most of the counted scores that reach a threshold."""
+    """Count the least and the most of the scores that reach a threshold."""
     total = part.total
     if not total:
         raise ScoresError("no comparisons of this kind", "a rate needs at least one")

@@ -45,12 +45,12 @@ class Logistic:
 
     @property
     def slope(self) -> float:
-        """In nats for a unit of score; the largest number that there is where it would be above."""
+        """The slope, in nats for a unit of score, at most the largest finite number."""
         return _bounded(self.weight / self.scale)
 
     @property
     def offset(self) -> float:
-        """In nats, the ratio of a score of 0."""
+        """The offset, in nats: the ratio of a score of 0."""
         return _bounded(float(self.llr([0.0])[0]))
 
     def llr(self, score: ArrayLike) -> Doubles:
@@ -61,14 +61,14 @@ class Logistic:
 
 @dataclass(frozen=True, slots=True)
 class Isotonic:
-    """score, ratio: (k,) knots, ascending, oriented so that larger is more alike; straight lines between."""
+    """A monotone map. score, ratio: (k,) knots, ascending, larger is more alike; straight lines between."""
 
     kind: Kind
     score: Doubles
     ratio: Doubles
 
     def llr(self, score: ArrayLike) -> Doubles:
-        """(n,) ratios in nats; beyond the first and last knot theirs."""
+        """Log-likelihood ratios, (n,), in nats; beyond the first and last knot those of the knot."""
         asked = oriented(np.asarray(score, np.float64), self.kind)
         asked = np.clip(asked, self.score[0], self.score[-1])
         # Within [-1, 1] the distance of two scores is a number, and so is the slope between them.
@@ -129,7 +129,7 @@ def fit_isotonic(scores: Scores) -> Isotonic:
 
 
 def _standard(score: Doubles, centre: float, scale: float) -> Doubles:
-    """(score - centre) / scale, also where the difference alone would be no number."""
+    """Standardise scores, (score - centre) / scale, also where the difference alone would be no number."""
     part = 0.25 if max(abs(centre), scale, float(np.abs(score).max(initial=0))) > _LARGE else 1.0
     with np.errstate(over="ignore"):
         return np.clip((part * score - part * centre) / (part * scale), -_LARGE, _LARGE)

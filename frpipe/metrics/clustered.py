@@ -86,7 +86,7 @@ def paired(errors: ArrayLike, a: ArrayLike, b: ArrayLike | None) -> tuple[NDArra
 
 
 def certain(wrong: NDArray[np.bool_], pairing: Pairing, level: float) -> Interval | None:
-    """Interval where none, or all, are errors: that of as many trials as comparisons that share nobody.
+    """The interval where none, or all, are errors: that of as many trials as comparisons that share nobody.
 
     There, the scores say nothing of how people differ. None: some are errors and some are not.
     """

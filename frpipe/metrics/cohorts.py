@@ -41,7 +41,7 @@ class Cohort:
 
 
 def by_label(labels: ArrayLike, metric: Callable[[NDArray[np.bool_]], T]) -> dict[str, T]:
-    """Any metric of each group, in the order of the labels.
+    """Compute any metric of each group, in the order of the labels.
 
     `metric` is given the (n,) mask of the group's rows.
     """

@@ -1,4 +1,4 @@
-"""What decisions by log-likelihood ratios cost: Cllr over all priors, and DCF for one prior and its costs."""
+"""Costs of decisions by log-likelihood ratios: Cllr over all priors, and DCF for one prior and its costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from frpipe.metrics.scores import Doubles, Indices
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What is decided. prior: how often a comparison is mated.
+    """An application, to decide for. prior: how often a comparison is mated.
 
     miss, alarm: costs of a false non-match, and of a false match.
 
@@ -35,7 +35,7 @@ class Application:
 
     @property
     def odds(self) -> float:
-        """How many times a false match weighs what a false non-match weighs: alarm (1 - P) / (miss P)."""
+        """The weight of a false match in false non-matches: alarm (1 - P) / (miss P)."""
         return self.alarm * (1 - self.prior) / (self.miss * self.prior)
 
     @property

@@ -22,14 +22,14 @@ LEAST = 10
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """To which parts the sides of (n,) comparisons belong. a, b: (n,) numbers, equal within a part."""
+    """Parts of (n,) comparisons. a, b: (n,) numbers of the parts of both sides, equal within a part."""
 
     a: Indices
     b: Indices
 
     @classmethod
     def of_folds(cls, fold: ArrayLike) -> Parts:
-        """A part for each label of (n,)."""
+        """Make a part for each label of (n,)."""
         numbers = np.unique(np.asarray(fold), return_inverse=True)[1].astype(np.int64)
         return cls(numbers, numbers)
 
@@ -50,7 +50,7 @@ class Parts:
 
     @property
     def count(self) -> int:
-        """Of parts that occur."""
+        """The number of parts that occur."""
         return len(np.union1d(self.a, self.b))
 
 
@@ -81,7 +81,7 @@ def cross_fitted(
 
 
 def apart(parts: Parts) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """(n,) masks: comparisons of the same two parts, and those that have no side in either."""
+    """Masks, (n,): comparisons of the same two parts, and those that have no side in either."""
     sides = np.stack([np.minimum(parts.a, parts.b), np.maximum(parts.a, parts.b)], 1)
     for low, high in np.unique(sides, axis=0):
         others = ~(np.isin(parts.a, (low, high)) | np.isin(parts.b, (low, high)))
@@ -89,7 +89,7 @@ def apart(parts: Parts) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
 
 
 def too_few(mated: int, nonmated: int) -> Insufficient | None:
-    """Why so many comparisons calibrate no others; None: they do."""
+    """The reason why so many comparisons calibrate no others; None where they do."""
     have = min(mated, nonmated)
     if have >= LEAST:
         return None

@@ -1,4 +1,4 @@
-"""How error rates differ between groups of people, in one number, and between each two groups, in a matrix.
+"""Differences of error rates between groups of people: one number for all, and a matrix for each two.
 
 The names are those of the field: the worst rate over the geometric mean (Grother 2022, NIST IR 8429), the
 worst over the best, and the Gini coefficient, of which GARBE is made (Howard et al. 2022).
@@ -67,12 +67,12 @@ class GroupedRates:
     drawn: Doubles
 
     def interval(self, cell: int, level: float = LEVEL) -> Interval | None:
-        """Of one cell; None where no replicate differs, as without any error."""
+        """The interval of one cell's rate; None where no replicate differs, as without any error."""
         found = percentiles(self.drawn[:, cell], level)
         return found if found.high > found.low else None
 
     def some(self, cells: Sequence[int]) -> GroupedRates:
-        """Those of some cells."""
+        """The rates of some cells."""
         return GroupedRates([self.rates[cell] for cell in cells], self.drawn[:, list(cells)])
 
     def differential(self, name: str, level: float = LEVEL) -> tuple[float, Interval] | Insufficient:
@@ -98,7 +98,10 @@ class GroupedRates:
 def garbe_of(
     fmr: GroupedRates, fnmr: GroupedRates, level: float = LEVEL
 ) -> tuple[float, Interval] | Insufficient:
-    """GARBE of both rates of the same groups, people drawn once for both. Insufficient as for either."""
+    """Compute GARBE from both rates of the same groups, people drawn once for both.
+
+    Insufficient as for either.
+    """
     found = [rates.differential("gini", level) for rates in (fmr, fnmr)]
     for one in found:
         if isinstance(one, Insufficient):

@@ -47,7 +47,7 @@ class DiscardCurve:
         return float(np.diff(edges) @ self.error)
 
     def gain(self, limit: float) -> float:
-        """Where the area lies between chance and the ideal: 0 and 1; below 0, it discards what is good.
+        """The place of the area between chance and the ideal: 0 and 1; below 0, it discards what is good.
 
         NaN where there is nothing to gain: without an error, and where every comparison is one.
         """
@@ -72,7 +72,7 @@ class Discards:
 
     @classmethod
     def of(cls, errors: ArrayLike, quality: ArrayLike) -> Discards:
-        """errors, quality: (n,); a comparison without quality, NaN, is discarded first.
+        """Sort comparisons. errors, quality: (n,); one without quality, NaN, is discarded first.
 
         Raises ScoresError: lengths differ, or there are none.
         """
@@ -100,8 +100,11 @@ class Discards:
 
 @dataclass(frozen=True, slots=True)
 class DiscardArea:
-    """limit: fraction up to which.  area: under the curve (pAUC).  chance, ideal: of a measure that knows
-    nothing, and of one that discards errors alone.  gain: see `DiscardCurve.gain`."""
+    """The area under an error-versus-discard curve (pAUC) up to the fraction `limit`.
+
+    chance, ideal: that of a measure that knows nothing, and of one that discards errors alone.  gain: see
+    `DiscardCurve.gain`.
+    """
 
     limit: float
     area: float
@@ -179,7 +182,7 @@ def discard_areas(
 
 
 def kept(quality: ArrayLike, fraction: float) -> NDArray[np.bool_]:
-    """(n,): what is left once at most so large a fraction of lowest quality is discarded."""
+    """Mask, (n,), what is left once at most so large a fraction of lowest quality is discarded."""
     known = np.asarray(quality, np.float64)
     lowest = np.where(np.isnan(known), -np.inf, known)
     ordered = np.sort(lowest)

@@ -1,4 +1,4 @@
-"""Upper bounds of small rates whose trials share people: how many independent trials they are worth.
+"""Upper bounds of small rates whose trials share people: how many independent trials these are worth.
 
 Few errors do not show how much trials with a person in common have in common, and none do not show it at all.
 So the design effect is not that of the errors found: it is measured on the highest scores of all, as many as
@@ -92,7 +92,7 @@ def _effect(scores: Doubles, pairing: Pairing, target: float, confidence: float)
 
 
 def _amount(sums: Doubles) -> float:
-    """Of how many equal ones the squares would add up so: (sum s^2)^2 / sum s^4."""
+    """The number of equal squares that would add up so: (sum s^2)^2 / sum s^4."""
     squares = sums**2
     total = float((squares**2).sum())
     return float(squares.sum()) ** 2 / total if total else 1.0

@@ -6,7 +6,7 @@ from frpipe.core.errors import FrpipeError
 
 
 class ScoresError(FrpipeError, ValueError):
-    """Error: scores, ranks or labels that no rate can be computed from."""
+    """The error for scores, ranks or labels that no rate can be computed from."""
 
     code = "scores"
     exit_code = 13

@@ -1,4 +1,4 @@
-"""Several scores of the same comparisons as one: the sum rule, weighted by logistic regression."""
+"""Fuse several scores of the same comparisons: the sum rule, weighted by logistic regression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from frpipe.metrics.scores import Doubles
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """llr = slope . scores + offset, in nats.
+    """A fusion: llr = slope . scores + offset, in nats.
 
     slope: (k,).  separated: some plane parts the kinds that it was fitted on.
     """

@@ -1,4 +1,4 @@
-"""The convex hull of a ROC, and with it the best that a monotone calibration could make of scores.
+"""The convex hull of a ROC, and the least cost that a monotone calibration of the scores could have.
 
 Pool adjacent violators gives both: its runs are the edges of the hull (Fawcett and Niculescu-Mizil 2007), and
 the mated share of a run is the best monotone estimate there (Brümmer and du Preez 2006).
@@ -94,7 +94,7 @@ class Hull:
 
 
 def pooled(mated: Indices, nonmated: Indices) -> Indices:
-    """(k,) where runs start, of (v,) counts at ascending values: pool adjacent violators, weighted.
+    """Starts of runs, (k,), in (v,) counts at ascending values: pool adjacent violators, weighted.
 
     Runs with the same share are one.  Ayer et al. 1955.
     """

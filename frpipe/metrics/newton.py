@@ -13,7 +13,7 @@ _CONVERGED = 1e-14
 
 
 def newton(x: Doubles, truth: Doubles, weight: Doubles, shift: float) -> Doubles:
-    """(k + 1,) slopes and offset of the least loss, sum weight (log(1 + e^z) - truth z).
+    """Minimise sum weight (log(1 + e^z) - truth z): (k + 1,) slopes and offset.
 
     x: (n,) or (k, n), of about unit size.  truth, weight: (n,).  shift: added to each z.
     """

@@ -30,8 +30,10 @@ _FLAT = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class CohortScores:
-    """Of (n,) sides against the cohort. mean, deviation: (n,) of all of it; top_mean, top_deviation: of its
-    most alike."""
+    """Scores of (n,) sides against the cohort.
+
+    mean, deviation: (n,) of all of it; top_mean, top_deviation: of its most alike.
+    """
 
     mean: Doubles
     deviation: Doubles
@@ -40,7 +42,7 @@ class CohortScores:
 
     @classmethod
     def of(cls, scores: ArrayLike, top: int = TOP) -> CohortScores:
-        """From (n, c) similarities of n sides to c people of the cohort.
+        """Summarise (n, c) similarities of n sides to c people of the cohort.
 
         Raises ScoresError: fewer than 30 people, or a top that is none of them.
         """
@@ -56,7 +58,7 @@ class CohortScores:
         return cls(table.mean(1), table.std(1, ddof=1), best.mean(1), best.std(1, ddof=1))
 
     def some(self, rows: Indices) -> CohortScores:
-        """Those of some sides."""
+        """The scores of some sides."""
         return CohortScores(
             self.mean[rows], self.deviation[rows], self.top_mean[rows], self.top_deviation[rows]
         )

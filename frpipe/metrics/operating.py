@@ -19,7 +19,7 @@ RULE_OF_30 = 30
 
 @dataclass(frozen=True, slots=True)
 class Insufficient:
-    """No number, as the data are too few.  have, need: non-mated trials."""
+    """The statement that the data are too few for a number.  have, need: non-mated trials."""
 
     reason: str
     have: int

@@ -49,7 +49,10 @@ class Presentations:
         bona_fide_lost: int = 0,
         attacks_lost: Mapping[str, int] | None = None,
     ) -> Presentations:
-        """Raises ScoresError: a score is not finite, a count is negative, or of a species without scores."""
+        """Make presentations.
+
+        Raises ScoresError: a score is not finite, a count is negative, or of a species without scores.
+        """
         lost = dict(attacks_lost or {})
         if bona_fide_lost < 0 or any(count < 0 for count in lost.values()):
             raise ScoresError(
@@ -208,7 +211,7 @@ def iapar(passed: ArrayLike, similarity: ArrayLike, threshold: float) -> Rate:
 
 
 def _curves(found: Presentations) -> dict[str, Curve]:
-    """Of each species: the APCER as the FMR of a curve, the BPCER as its FNMR."""
+    """Curves of each species: the APCER as the FMR of a curve, the BPCER as its FNMR."""
     return {name: Curve.of(Scores.of(found.bona_fide, scores)) for name, scores in found.attacks.items()}
 
 

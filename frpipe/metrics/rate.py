@@ -25,7 +25,7 @@ class Rate:
         return Rate(self.trials - self.count, self.trials)
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Interval as if the trials were independent; where they share people, see `bootstrap`."""
+        """The interval as if the trials were independent; where they share people, see `bootstrap`."""
         low, high = clopper_pearson(self.count, self.trials, level)
         return Interval(float(low), float(high), level, "clopper-pearson")
 

@@ -1,4 +1,4 @@
-"""Reliability of log-likelihood ratios: what they say, bin by bin, beside what came."""
+"""Reliability of log-likelihood ratios: what the ratios say, bin by bin, beside what the counts say."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ReliabilityBin:
 def reliability(
     mated: ArrayLike, nonmated: ArrayLike, bins: int = BINS, level: float = LEVEL
 ) -> list[ReliabilityBin]:
-    """Bins of about the same weight, where both kinds weigh the same in all; equal ratios are never parted.
+    """Bin ratios by about the same weight, where both kinds weigh the same; equal ratios are never parted.
 
     mated, nonmated: (m,) and (n,) finite ratios in nats.  said: logit of the mean of the posteriors at equal
     priors; came: that of the mated share, weighted so. For calibrated ratios both have the same expectation

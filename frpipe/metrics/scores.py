@@ -17,7 +17,7 @@ Kind = Literal["similarity", "distance"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores.
+    """Scores of mated and of non-mated comparisons.
 
     mated, nonmated: (m,) and (n,) float64, the larger the more alike: similarities, or distances negated.
 

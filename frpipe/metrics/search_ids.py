@@ -1,4 +1,4 @@
-"""Ids of probes, candidates and enrolled people, numbered once for all that is asked of the searches."""
+"""Ids of probes, candidates and enrolled people, numbered once for all questions about the searches."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class SearchIds:
 
     @property
     def mated(self) -> Mask:
-        """(p,): whose mate is in the gallery, or should be."""
+        """Mask, (p,), of the probes whose mate is in the gallery, or should be."""
         return self.enrolled | self.blank
 
     def some(self, probes: Indices, candidates: Mask) -> SearchIds:
-        """Those of some probes and candidates, against the same gallery."""
+        """The numbers of some probes and candidates, against the same gallery."""
         return SearchIds(
             self.truth[probes],
             self.subject[candidates],
@@ -78,6 +78,6 @@ def _objects(ids: ArrayLike) -> NDArray[Any]:
 
 
 def _among(ids: NDArray[Any], known: NDArray[Any]) -> Mask:
-    """(n,): which of the ids are among the known ones, by their hashes."""
+    """Mask, (n,), of the ids that are among the known ones, by their hashes."""
     found: Mask = np.asarray(pd.Series(ids, dtype=ids.dtype).isin(known), bool)
     return found

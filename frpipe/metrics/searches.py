@@ -1,4 +1,4 @@
-"""Searches in a gallery: the rank of the mate, and what strangers were taken for."""
+"""Searches in a gallery: the rank of the mate, and the best score of somebody else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Searches:
         return best
 
     def within(self, rank: int) -> NDArray[np.bool_]:
-        """(m,): whether the mate is listed within a rank. Raises ScoresError: there is no such rank."""
+        """Mask, (m,), of the mates listed within a rank. Raises ScoresError: there is no such rank."""
         if rank < 1:
             raise ScoresError(f"rank {rank}", "ranks count from 1")
         return (self.rank >= 1) & (self.rank <= rank)
@@ -115,7 +115,7 @@ def numbered_searches(
     failed: ArrayLike = (),
     kind: Kind = "similarity",
 ) -> Searches:
-    """As `searches_of`, of ids that are numbered already."""
+    """Make searches as `searches_of` does, of ids that are numbered already."""
     lost = np.zeros(len(ids.truth), bool)
     lost[np.asarray(failed, np.int64)] = True
     lists = _Lists.of(probe, ids, oriented(finite(score, "candidates'"), kind))

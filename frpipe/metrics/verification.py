@@ -113,7 +113,7 @@ def eer(scores: Scores, *, failures: bool = False) -> EqualError | Insufficient:
 def tar_at_fmr(
     scores: Scores, targets: Iterable[float], *, failures: bool = False
 ) -> list[AtTarget | Insufficient]:
-    """Rates at each target FMR, or why there are none."""
+    """The rates at each target FMR, or why there are none."""
     curve = Curve.of(scores, failures=failures)
     return [at_target(curve, target) for target in targets]
 

@@ -1,4 +1,4 @@
-"""The pools of a run: how many workers a cluster gives each, and that all can be placed on it.
+"""Allocate the pools of a run: how many workers a cluster gives each, and that all fit on it.
 
 Ray waits for ever, without a word, for an actor that fits nowhere. So the placement is worked out before
 anything starts, and refused with its arithmetic. Ray places by rules of its own; actors of equal size, as
@@ -23,7 +23,7 @@ _SPARE_CPUS, _SPARE_SHARE = 0.1, 0.02
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What one machine of the cluster offers."""
+    """What one machine of the cluster offers to workers."""
 
     cpus: float
     gpus: float = 0.0
@@ -72,7 +72,7 @@ def allocate(resources: ResourcesConfig, nodes: Sequence[Node]) -> Pools:
 
 
 def most_workers(pools: Pools) -> int:
-    """The workers of the largest pool: over so many a run's photos are shared out."""
+    """The number of workers of the largest pool, over which a run's photos are shared out."""
     return max(pool.workers for pool in pools)
 
 
@@ -129,7 +129,7 @@ def _pool(name: str, workers: int, pool: PoolConfig, share: float) -> Pool:
 
 
 def _place(pools: Sequence[Pool], nodes: Sequence[Node]) -> None:
-    """First fit, the pool with the larger actors first."""
+    """Place the actors by first fit, the pool with the larger actors first."""
     free = [[node.cpus, node.gpus] for node in nodes]
     for pool in sorted(pools, key=lambda p: (-p.num_gpus, -p.num_cpus)):
         if pool.num_cpus <= 0:

@@ -44,7 +44,7 @@ def _around(mount: Path, group: str) -> Iterator[Path]:
 
 
 def _quota(quota: str = "", period: str = "") -> Iterator[float]:
-    """`max` or -1 stand for no limit."""
+    """Read a quota; `max` and -1 stand for no limit."""
     if quota.isdecimal() and period.isdecimal() and int(period) > 0:
         yield int(quota) / int(period)
 

@@ -1,4 +1,4 @@
-"""The seam between a job and where its units are worked on: on a Ray cluster, or on this machine alone.
+"""Executors: where the units of a job are worked on, on a Ray cluster or on this machine alone.
 
 A job hands over tickets, one for each unit, and the steps that each ticket passes; it gets the rows that come
 out, in the order in which they are done. The rows do not depend on the executor.
@@ -38,14 +38,14 @@ class Step:
 
 
 class Executor(ABC):
-    """Where units are worked on."""
+    """A place where units are worked on."""
 
     name: ClassVar[str]
 
     @property
     @abstractmethod
     def nodes(self) -> Sequence[Node]:
-        """What each machine offers."""
+        """The machines, and what each offers."""
 
     @abstractmethod
     def stream(
@@ -66,7 +66,7 @@ class Executor(ABC):
         """
 
     def everywhere(self, call: Callable[[], None]) -> None:
-        """Call something once on each node: what need not happen, such as to tidy up. It can be pickled.
+        """Call something once on each node, such as to tidy up: it need not happen. It can be pickled.
 
         Here alone, unless an executor has other nodes.
         """
@@ -74,4 +74,7 @@ class Executor(ABC):
 
     @abstractmethod
     def share(self, read: Read) -> Read:
-        """Return what gives workers, wherever they are, the bytes that `read` gives here. Can be pickled."""
+        """Share bytes: a function that gives workers, wherever they are, what `read` gives here.
+
+        Can be pickled.
+        """

@@ -1,4 +1,4 @@
-"""An error of ours, or of the storage, on its way from a worker to the driver as text."""
+"""Errors on their way from a worker to the driver, as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def failure(error: Exception) -> pa.Table:
 
 
 def as_text(error: Exception) -> str:
-    """One line. Of a foreign error only the kind and its own short text are kept: messages may hold paths."""
+    """Write an error as one line.
+
+    Of a foreign error only the kind and its own short text are kept: messages may hold paths.
+    """
     if isinstance(error, FrpipeError):
         return json.dumps([error.code, error.message, error.remedy])
     cause = getattr(error, "strerror", None) or type(error).__name__
@@ -30,7 +33,7 @@ def as_text(error: Exception) -> str:
 
 
 def revive(text: str) -> FrpipeError:
-    """The error again, of its own class."""
+    """Make the error again, of its own class."""
     code, message, remedy = json.loads(text)
     kind = next((each for each in _family(FrpipeError) if each.code == code), FrpipeError)
     return kind(message, remedy)

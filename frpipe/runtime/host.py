@@ -1,4 +1,4 @@
-"""What a worker knows of the cluster around it."""
+"""The cluster around a worker, as far as it knows it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ LOCATED = "located"
 
 
 def _unheard(_part: int, _counts: Mapping[str, int]) -> None:
-    """For a worker whom nobody watches."""
+    """Report nothing: nobody watches this worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """node: on which the worker runs.  living: names the nodes that are up now. Without a cluster, none."""
+    """The host of a worker.
+
+    node: on which it runs.  living: names the nodes that are up now; none without a cluster.
+    """
 
     node: str = ""
     living: Callable[[], Collection[str]] = tuple

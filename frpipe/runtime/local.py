@@ -120,7 +120,7 @@ class _Worker:
         return self._theirs
 
     def hand(self, number: int, ticket: Mapping[str, Any]) -> None:
-        """Give it a ticket; one that is dead takes it too, and is found to be dead later."""
+        """Give the worker a ticket; one that is dead takes it too, and is found to be dead later."""
         self.ticket = number
         with suppress(OSError):
             self.connection.send(dict(ticket))
@@ -192,7 +192,7 @@ class _Crew:
             worker.kill()
 
     def _employ(self) -> None:
-        """Give everybody something to do, and take on more where there is more."""
+        """Give every worker something to do, and start more where there is more."""
         if self._left and len(self._workers) < self._most:
             with _without_opencv_threads(), threadpool_limits(1):
                 self._take_on()
@@ -231,7 +231,7 @@ class _Crew:
         worker.hand(number, self._tickets[number])
 
     def _heard(self, worker: _Worker) -> list[dict[str, Any]] | None:
-        """The rows of a ticket that is done, if that was the news."""
+        """Take the news of a worker: the rows of a ticket, if it is done."""
         try:
             kind, news = worker.connection.recv()
         except (EOFError, OSError):
@@ -302,7 +302,7 @@ def _held_signals() -> Iterator[set[int]]:
 
 @contextmanager
 def _without_opencv_threads() -> Iterator[None]:
-    """Have OpenCV end its threads before a fork: who tries it afterwards waits for ever."""
+    """Have OpenCV end its threads before a fork: a child that uses them would wait for ever."""
     cv2 = sys.modules.get("cv2")
     if cv2 is None:
         yield
@@ -318,7 +318,7 @@ def _without_opencv_threads() -> Iterator[None]:
 def _live(
     worker: _Worker, makers: Sequence[Maker], gpu: str | None, parent: int, signals: Iterable[int]
 ) -> Never:
-    """Be a worker to the end of this process. signals: which are held back from now on."""
+    """Work as a worker until this process ends. signals: which are held back from now on."""
     try:
         _leave_family(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, signals)
@@ -332,7 +332,7 @@ def _live(
 
 
 def _leave_family(parent: int) -> None:
-    """Do not outlive the parent, who handles signals for all."""
+    """End with the parent, who handles signals for all."""
     stop.forget()
     die_with_parent()
     if os.getppid() != parent:
@@ -341,7 +341,7 @@ def _leave_family(parent: int) -> None:
 
 
 def _take_place(gpu: str | None) -> None:
-    """Have a GPU of its own, as on Ray; and write nothing between what the job writes to standard output."""
+    """Take a GPU of one's own, as on Ray, and keep standard output for what the job writes."""
     # For libraries that are loaded from now on.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if gpu is not None:
@@ -377,7 +377,7 @@ def _serve(connection: Connection, makers: Sequence[Maker], parent: int) -> None
 
 
 def _send_bug(connection: Connection, error: Exception, trace: str) -> None:
-    """Send an error; what names its kind where it cannot be written, or not be made again from its parts."""
+    """Send an error; only its kind where it cannot be pickled, or not be made again from its parts."""
     try:
         copy.copy(error)
         connection.send((_BUG, (error, trace)))

@@ -66,7 +66,7 @@ def private_ray(say: Say, **settings: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Let Ray start or be joined: in peace, in silence, and without a say in what signals do.
+    """Let Ray start or be joined without noise, and without a change of what signals do.
 
     An interrupt in the middle leaves it in a state in which it crashes when it is shut down; and it would end
     this process at SIGTERM with an exit code that says something else here, or with a dump.
@@ -79,7 +79,7 @@ def starting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Hold back what Ray's native code writes to standard error; then write it, but for what is no news."""
+    """Hold back what Ray's native code writes to standard error; then write it, but for known chatter."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
@@ -96,7 +96,7 @@ def _without_chatter() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _in_sessions_of_their_own(heads: list[int]) -> Iterator[None]:
-    """Have Ray's processes spared what a terminal sends to all processes of a job. heads: gets their ids."""
+    """Keep what a terminal sends to all processes of a job from Ray's. heads: gets their ids."""
 
     class Head(services.ConsolePopen):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -156,7 +156,7 @@ def _start(folder: RayFolder, **settings: Any) -> None:
 
 
 def _explained(error: Exception, folder: RayFolder) -> PlanError | StorageError | ClusterError:
-    """What kept Ray from starting, as an error of ours. It raises bare exceptions of many types."""
+    """Explain, as an error of ours, what kept Ray from starting. It raises bare exceptions of many types."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EMFILE:
         return _too_few_files()
@@ -174,7 +174,7 @@ def _explained(error: Exception, folder: RayFolder) -> PlanError | StorageError 
 
 
 def _refuse_few_files(needed: int) -> None:
-    """Ray itself raises the soft limit to the hard one, and ends in its own words where that is too low."""
+    """Refuse a low hard limit of open files: Ray raises the soft one to it, and else ends in its own words."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise _too_few_files()
@@ -205,7 +205,7 @@ def _own_token(path: Path) -> Iterator[None]:
 
 
 def _read_token_settings() -> None:
-    """Ray reads them when it is imported, and keeps the token that it used last."""
+    """Have Ray read its token settings anew: it does so on import, and keeps the token that it used last."""
     _raylet.Config.initialize("")  # type: ignore[attr-defined]
     _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
 

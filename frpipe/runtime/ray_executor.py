@@ -77,7 +77,7 @@ class RayExecutor(Executor):
 
 
 class InHand:
-    """What workers have in hand of each part, in the key-value store of the cluster that has been joined.
+    """Reports of the parts that workers have in hand, in the key-value store of the joined cluster.
 
     Nothing else depends on it: what is late or lost is missing from a line of progress for a while. An actor
     that kept it would cost a process.
@@ -92,7 +92,7 @@ class InHand:
             internal_kv._internal_kv_put(b"%d" % part, json.dumps(dict(counts)), namespace=self._space)
 
     def read(self) -> dict[int, Counts]:
-        """What was last said of each part; nothing where there is no answer."""
+        """The last report of each part; nothing where there is no answer."""
         try:
             parts = internal_kv._internal_kv_list(b"", namespace=self._space)
             found = {part: internal_kv._internal_kv_get(part, namespace=self._space) for part in parts}
@@ -133,7 +133,7 @@ class Worker:
 
 
 def _fetched(reference: list[Any]) -> bytes:
-    """reference: in a list, so that Ray hands on the reference and not the bytes."""
+    """Fetch bytes. reference: in a list, so that Ray hands on the reference and not the bytes."""
     data: bytes = ray.get(reference[0])
     return data
 
@@ -148,7 +148,7 @@ def _living_nodes() -> set[str]:
 
 
 def _called_on(node: str) -> Any:
-    """A task of a node, beside whatever else works there."""
+    """A task on a node, beside whatever else works there."""
     where = NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(_called)
 
@@ -158,7 +158,7 @@ def _called(call: Callable[[], None]) -> None:
 
 
 def _flow_of(tickets: Sequence[Mapping[str, Any]], stall_timeout_s: float | None) -> Any:
-    """A dataset of one block a ticket."""
+    """Make a dataset of one block a ticket."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
@@ -167,7 +167,7 @@ def _flow_of(tickets: Sequence[Mapping[str, Any]], stall_timeout_s: float | None
 
 
 def _through(flow: Any, step: Step, most: int, in_hand: InHand | None) -> Any:
-    """The dataset behind a step, which has no more than `most` actors."""
+    """Put a step behind a dataset, with no more than `most` actors."""
     # Ray names the operator by the class.
     named = type("".join(word.title() for word in re.split(r"\W+", step.name)), (Worker,), {})
     return flow.map_batches(
@@ -185,7 +185,7 @@ def _through(flow: Any, step: Step, most: int, in_hand: InHand | None) -> Any:
 
 
 def _forgetting(rows: Iterator[dict[str, Any]], in_hand: InHand) -> Iterator[dict[str, Any]]:
-    """The same rows; what is done is in nobody's hand any more."""
+    """Pass rows on, and forget the reports of parts that are done."""
     try:
         for row in rows:
             in_hand.forget(row["part"])
@@ -213,7 +213,7 @@ def _rows(flow: Any) -> Generator[dict[str, Any], None, None]:
 
 
 def _stalled(report: str) -> ClusterError:
-    """Who waits for what, from Ray's own report of the stall.
+    """Tell from Ray's own report of a stall who waits for what.
 
     Of the pools, in the order of the work, the last that is at work holds up the others; if none is, the
     first that has done nothing yet.

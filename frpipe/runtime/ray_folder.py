@@ -1,4 +1,4 @@
-"""The folder of a private Ray: for its own user alone, and gone when it ends."""
+"""Folders of private Rays: each for its own user alone, and gone when its Ray ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOKEN_BYTES = 32
 
 @dataclass(frozen=True)
 class RayFolder:
-    """Where a private Ray keeps its sessions, its spilled objects and its token.
+    """The folder in which a private Ray keeps its sessions, its spilled objects and its token.
 
     Ray gives its own folders mode 0777: they lie in folders of mode 0700, made for this process alone.
     """
@@ -76,7 +76,7 @@ def _fits(place: Path) -> bool:
 
 
 def _prefix() -> str:
-    """Of folders that processes of this machine made: others may share the disk, but not the locks."""
+    """The prefix of folders of this machine's processes: others may share the disk, but not the locks."""
     return f"frpipe-{zlib.crc32(socket.gethostname().encode()) & 0xFFFF:04x}-"
 
 

@@ -1,4 +1,4 @@
-"""The choice of an executor, and its life: what is started here ends here."""
+"""Choose an executor, open it, and end what was started here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where the units of jobs are worked on.
+    """The choice of an executor for the units of jobs.
 
     address: of a Ray cluster; None takes RAY_ADDRESS, and without it a private Ray where one is needed.
     choice: `auto` works without Ray where there is little to do and no cluster is named.
@@ -44,7 +44,7 @@ class Runtime:
     _kept: list[ExitStack] = field(default_factory=list)
 
     def choosing(self, choice: ExecutorChoice) -> Self:
-        """The same, with another choice where it was left open."""
+        """Make another choice where it was left open."""
         return self if self.choice != "auto" else replace(self, choice=choice)
 
     def is_local(self, *, small: bool) -> bool:
@@ -60,7 +60,7 @@ class Runtime:
 
     @contextmanager
     def open(self, *, small: bool) -> Iterator[Executor]:
-        """An executor for so much work.
+        """Open an executor for so much work.
 
         Raises PlanError where no cluster answers, ClusterError where it fails meanwhile.
         """
@@ -88,14 +88,14 @@ class Runtime:
                 self._kept.pop()
 
     def nodes(self, *, small: bool) -> Sequence[Node]:
-        """What `open` would offer. Nothing is started; a cluster that is named is asked."""
+        """The machines that `open` would offer. Nothing is started; a cluster that is named is asked."""
         if self.is_local(small=small) or not self._has_cluster():
             return LocalExecutor().nodes
         with self._ray() as found:
             return found.nodes
 
     def described(self, *, small: bool) -> str:
-        """The executor that is chosen and why, for people."""
+        """Describe for people which executor is chosen, and why."""
         if self.choice != "auto":
             return f"{self.choice}, as asked for"
         if self.is_local(small=small):

@@ -25,7 +25,7 @@ _VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
 @contextmanager
 def cluster(address: str | None = None, say: Callable[[str], None] = print) -> Iterator[list[Node]]:
-    """Join the cluster at `address` or RAY_ADDRESS, else start a private one on this machine; its nodes.
+    """Join the cluster at `address` or RAY_ADDRESS, or else start a private one here; its nodes.
 
     A private one has the CPUs that this process may use, and takes nobody else in.
     Says so if others hold much of it, since Ray waits for them without a word. It is left at the end, and a
@@ -84,7 +84,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def _explained(error: Exception, address: str) -> PlanError:
-    """Why a cluster was not joined."""
+    """Explain why a cluster was not joined."""
     texts = [f"{type(each).__name__} {each}" for each in _causes(error)]
     if any("AuthenticationError" in text or "InvalidAuthToken" in text for text in texts):
         return PlanError(
@@ -129,7 +129,7 @@ def _say_if_busy(nodes: Sequence[Node], say: Callable[[str], None]) -> None:
 
 
 def _knock(address: str) -> None:
-    """Ray itself waits for minutes where nobody listens, or somebody else."""
+    """Check that Ray listens: Ray itself waits for minutes where nobody does, or somebody else."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdecimal()):
         return
@@ -141,4 +141,4 @@ def _knock(address: str) -> None:
 
 
 class _NotRay(ValueError):
-    """Somebody else answers."""
+    """The error where something other than Ray answers."""

@@ -1,4 +1,4 @@
-"""Stop at SIGINT, SIGTERM or SIGHUP: unwind at once, and end all the same where that takes too long.
+"""Stop at SIGINT, SIGTERM or SIGHUP: unwind at once, or end the process where that takes too long.
 
 The first signal raises `Stopped` in the main thread, so that leases are given back and workers end. Code that
 must not be interrupted halfway, such as the start of Ray, is `held`: then it is raised afterwards. A thread
@@ -33,11 +33,11 @@ Word = Callable[[signal.Signals], str]
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal told this process to end. Its notes say what is done."""
+    """The exception for a signal that told this process to end. Its notes say what is done."""
 
 
 class Stopping:
-    """What this process does at a signal. received: the first one."""
+    """The handling of signals in this process. received: the first one."""
 
     def __init__(self, word: Word) -> None:
         self.received: signal.Signals | None = None
@@ -86,7 +86,7 @@ class Stopping:
         self.check()
 
     def _ignored(self, unraisable: Any) -> None:
-        """Have Stopped raised again where Python has dropped it, as in a destructor."""
+        """Raise Stopped again where Python has dropped it, as in a destructor."""
         if not isinstance(unraisable.exc_value, Stopped):
             self._hook(unraisable)
             return
@@ -120,7 +120,7 @@ class Stopping:
             self._at_worst.remove(end)
 
     def _watch(self) -> None:
-        """End the process at a second signal, or when patience is at an end. The system tells of signals."""
+        """End the process at a second signal, or when patience is at an end."""
         first, since = 0, 0.0
         while True:
             try:
@@ -159,7 +159,7 @@ _stopping: Stopping | None = None
 
 @contextmanager
 def stoppable(word: Word, *, to_the_end: bool = False) -> Iterator[Stopping | None]:
-    """Stop at signals, in the main thread; the same as around it where this is done already.
+    """Handle signals in the main thread; a block within one that handles them already changes nothing.
 
     to_the_end: nothing but the end of the process follows, which a signal then brings about at once.
     """
@@ -197,7 +197,7 @@ def at_worst(end: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def own_handlers() -> Iterator[None]:
-    """Put back, at the end, what this process does at signals: libraries think of their own.
+    """Put back, at the end, what this process does at signals: libraries set handlers of their own.
 
     An alarm too: native code sets one at a signal, to abort this process if it is still there.
     """

@@ -1,4 +1,4 @@
-"""What workers count for Prometheus, through the exporter that Ray has on every node.
+"""Count for Prometheus what workers do, through the exporter that Ray has on every node.
 
 Labels have few values, all known here: a series for each photo, person or path would name them, and would
 never end. Outside Ray nothing is counted. Ray puts `ray_` before a name, and `_total` behind a counter.
@@ -38,7 +38,7 @@ class Metric:
     bounds: tuple[float, ...] = ()
 
     def exported(self, name: str) -> tuple[str, ...]:
-        """The names of its series."""
+        """The names of the metric's series."""
         ends = ("_bucket", "_count", "_sum") if self.bounds else ("_total",)
         return tuple(f"ray_{name}{end}" for end in ends)
 
@@ -100,7 +100,7 @@ def _known(value: str, values: tuple[str, ...]) -> str:
 
 
 def forget_ray() -> None:
-    """Count nothing from now on: the Ray of a process is not that of its fork."""
+    """Count nothing from now on: in a fork, Ray belongs to the parent."""
     global _forgotten  # noqa: PLW0603 - it is a fact about the process
     _forgotten = True
 

@@ -1,4 +1,4 @@
-"""Average linkage of many small groups at once, cut at a distance: what SciPy does of one, in step for all.
+"""Average linkage of many small groups at once, cut at a distance: SciPy's result for each, in step for all.
 
 Nearest-neighbour chains (Murtagh 1983): each group follows its chain of nearest neighbours to two that are
 each other's, and joins them. Ties are settled, and means computed, in the order of SciPy: the result is the
@@ -17,7 +17,7 @@ LARGEST = 64
 
 
 def cut(distance: Doubles, nodes: Indices, limit: float) -> Indices:
-    """(g, n) a number for each node that is equal within a cluster of its group.
+    """Number the clusters of each group: (g, n), a number for each node that is equal within a cluster.
 
     distance: (g, n, n), symmetric; it is changed.  nodes: (g,) how many of the n each group has, the first.
     limit: the largest mean distance of two clusters that are joined.
@@ -26,7 +26,7 @@ def cut(distance: Doubles, nodes: Indices, limit: float) -> Indices:
 
 
 class _Chains:
-    """Groups in step: in each turn every group that has a pair to join makes one move."""
+    """Chains of groups in step: in each turn every group that has a pair to join makes one move."""
 
     def __init__(self, distance: Doubles, nodes: Indices, limit: float) -> None:
         groups, most = distance.shape[:2]

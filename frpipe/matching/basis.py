@@ -33,7 +33,7 @@ class Basis:
 
     @classmethod
     def of(cls, matrix: Doubles | Floats) -> Basis:
-        """A basis as it is in float32, its defect measured in float64."""
+        """Make a basis as it is in float32, its defect measured in float64."""
         matrix = np.ascontiguousarray(matrix, np.float32)
         wide = matrix.astype(np.float64)
         gram = wide.T @ wide
@@ -45,12 +45,12 @@ class Basis:
 
     @property
     def dims(self) -> int:
-        """How many dimensions it spans."""
+        """The number of dimensions that the basis spans."""
         return int(self.matrix.shape[1])
 
     @property
     def dim(self) -> int:
-        """Of the vectors."""
+        """The number of dimensions of the vectors."""
         return int(self.matrix.shape[0])
 
 
@@ -82,7 +82,7 @@ class Spectrum:
         return Basis.of(self.directions[:, :dims] @ turn)
 
     def held(self, dims: int) -> float:
-        """Share of the energy in the leading dimensions."""
+        """The share of the energy in the leading dimensions."""
         return float(self.energy[:dims].sum())
 
 

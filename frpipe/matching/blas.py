@@ -22,23 +22,23 @@ class Blas:
         self._own = threading.local()
 
     def probes(self, vectors: Floats) -> Floats:
-        """Probes as they are: this kernel needs no preparation."""
+        """Take probes as they are: this kernel needs no preparation."""
         return np.ascontiguousarray(vectors, np.float32)
 
     def tile(self, vectors: Floats) -> Floats:
-        """Gallery rows as they are: this kernel needs no preparation."""
+        """Take gallery rows as they are: this kernel needs no preparation."""
         return vectors
 
     def error(self, probes: Floats, tile: Floats) -> Floats:
-        """(m,) bound of the error of a score: the same for all probes."""
+        """Bound, (m,), of the error of a score: the same for all probes."""
         return np.full(len(probes), tile.shape[1] * _UNIT_ROUNDOFF * _SLACK + _ROUNDING, np.float32)
 
     def hits(self, probes: Floats, tile: Floats, limits: Floats) -> Hits:
-        """All pairs whose float32 product reaches the limit."""
+        """Find all pairs whose float32 product reaches the limit."""
         return reaching(self.scores(probes, tile), limits)
 
     def scores(self, probes: Floats, tile: Floats) -> Floats:
-        """All products, (n, m) float32, in memory that the next call of this thread uses again."""
+        """Compute all products, (n, m) float32, in memory that the next call of this thread uses again."""
         scores = self._room(len(tile), len(probes))
         with np.errstate(invalid="ignore", over="ignore"):
             np.matmul(tile, probes.T, out=scores)

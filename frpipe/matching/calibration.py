@@ -22,7 +22,7 @@ def calibration_of(
     card: CalibrationCard | None = None,
     threshold_card: ThresholdCard | None = None,
 ) -> CalibrationMap | None:
-    """The map for vectors of an embedder: of the card, else of the threshold card; None: neither has one.
+    """Choose the map for vectors of an embedder: the card's, else the threshold card's; None without either.
 
     preprocessing: the hashes that stand for the recipe of the vectors.
     Raises GalleryMismatch, both hashes named, where the card is of another embedder, detector or

@@ -1,4 +1,4 @@
-"""Buffer of candidates found in one block of a gallery and not yet scored exactly."""
+"""A buffer of candidates found in one block of a gallery and not yet scored exactly."""
 
 from __future__ import annotations
 
@@ -63,10 +63,7 @@ class CandidateBuffer:
         return Hits.joined(self._parts)
 
     def _persons_best(self, hits: Hits) -> tuple[Hits, NDArray[np.intp] | None]:
-        """The best hit of each (probe, person), and the index of it for each hit; None.
-
-        Each hit is its own.
-        """
+        """The best hit of each (probe, person), and its index for each hit; None where each hit is its own."""
         if self.persons is None or not len(hits.probe):
             return hits, None
         pairs = hits.probe * len(self.subject_ids) + self.persons[hits.row]
@@ -76,7 +73,7 @@ class CandidateBuffer:
         return Hits(hits.probe[first], hits.row[first], best), group
 
     def _kth(self, hits: Hits) -> Floats:
-        """(probes,): the k-th best score of each, minus infinity where there are not k."""
+        """The k-th best score, (probes,), of each probe; minus infinity where there are not k."""
         counts = np.bincount(hits.probe, minlength=self._probes)
         kth = np.full(self._probes, _NEVER, np.float32)
         full = np.flatnonzero(counts >= self._k)
@@ -89,7 +86,7 @@ class CandidateBuffer:
 
 
 def _persons(subject_ids: pa.StringArray) -> Indices | None:
-    """A number for each row's person; None where nobody has several rows."""
+    """Number the person of each row; None where nobody has several rows."""
     if pc.all(pc.less(subject_ids[:-1], subject_ids[1:]), min_count=0).as_py():
         return None
     names = pc.dictionary_encode(subject_ids)

@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is searched: `rows` templates, for the k best of each probe that are of similarity `at_least`.
+    """A search to be made: `rows` templates, for the k best of each probe that are of similarity `at_least`.
 
     k: None for all that are.  uses: probes that a row is compared with once it is in the form of a kernel.
     """
@@ -88,7 +88,7 @@ class Choice:
     stored: bool = False
 
     def beside(self, gpus: float) -> Choice:
-        """The same, with a word on the GPUs that the machines have."""
+        """Add a word on the GPUs that the machines have to the choice's reason."""
         if self.name == "cuda":
             return self
         return replace(self, why=f"{self.why}; {'GPUs are for --kernel cuda' if gpus else 'no GPU'}")
@@ -108,7 +108,7 @@ def worth_a_look(wish: Wish, pairs: int) -> bool:
 
 
 def named(wish: Wish) -> Choice:
-    """The choice without a sample."""
+    """Choose without a sample."""
     if wish == "auto":
         return Choice("fp32", "so few comparisons that a choice would take longer")
     assert wish not in ("subspace", "subspace-int8")
@@ -145,7 +145,7 @@ def choose(
 
 
 def timed(choice: Choice, sample: Sample, task: Task, timer: Timer | None = None) -> Choice:
-    """A choice that was made without a trial, with the time of one; as it is where there can be none here."""
+    """Add the time of a trial to a choice made without one; unchanged where there can be none here."""
     if choice.name == "cuda" or not len(sample.rows) or not len(sample.probes):
         return choice
     with threadpool_limits(1):
@@ -198,7 +198,7 @@ class _Trial:
 
 
 def _limits(sample: Sample, task: Task) -> Floats:
-    """(m,) similarities that a candidate will have to reach."""
+    """Similarities, (m,), that a candidate will have to reach."""
     limits = np.full(len(sample.probes), task.at_least, np.float32)
     if task.k is not None:
         scores = Blas().scores(sample.probes, np.nan_to_num(sample.rows))
@@ -256,5 +256,5 @@ def _cpu_s(work: Callable[[], Any]) -> float:
 
 
 def spread(vectors: Floats, count: int) -> Floats:
-    """At most `count` of (n, dim) vectors, evenly spread."""
+    """Choose at most `count` of (n, dim) vectors, evenly spread."""
     return vectors if len(vectors) <= count else vectors[np.linspace(0, len(vectors) - 1, count).astype(int)]

@@ -65,7 +65,7 @@ class BestLinks:
             self._reduce()
 
     def links(self) -> Links:
-        """The best of each two nodes, sorted."""
+        """The best link of each two nodes, sorted."""
         self._reduce()
         low, high = np.divmod(self._pairs[0], max(1, self._nodes))
         return Links(low, high, self._similarity[0])
@@ -79,9 +79,12 @@ class BestLinks:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """component, cluster: (n,) numbers, 0 up, in the order of their first nodes.  weak: (n,), of a component
+    """The components and clusters of n nodes.
+
+    component, cluster: (n,) numbers, 0 up, in the order of their first nodes.  weak: (n,), of a component
     too large to be split, which is one cluster.  mean: (n,), the mean similarity of the links inside the
-    node's cluster; NaN where it is alone."""
+    node's cluster; NaN where it is alone.
+    """
 
     component: Indices
     cluster: Indices
@@ -90,7 +93,7 @@ class Grouping:
 
 
 def grouped(nodes: int, links: Links, threshold: float, largest_split: int = LARGEST_SPLIT) -> Grouping:
-    """The components and clusters of nodes 0 to nodes - 1. The same for the same links in any order."""
+    """Find the components and clusters of nodes 0 to nodes - 1; the order of links does not matter."""
     graph = coo_array((np.ones(len(links.a), np.int8), (links.a, links.b)), shape=(nodes, nodes))
     component = _in_order(connected_components(graph, directed=False)[1])
     sizes = np.bincount(component, minlength=1)

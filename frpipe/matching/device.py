@@ -66,11 +66,11 @@ class Device:
         return self._held(vectors)
 
     def error(self, probes: _Held, tile: _Held) -> Floats:
-        """(m,) bound of the error, as for `Blas`: it holds for any order of the sum."""
+        """Bound, (m,), of the error, as for `Blas`: it holds for any order of the sum."""
         return self._plain.error(probes.vectors, tile.vectors)
 
     def hits(self, probes: _Held, tile: _Held, limits: Floats) -> Hits:
-        """All pairs whose score reaches the limit, found by the device or, for some probes, by `Blas`."""
+        """Find all pairs whose score reaches the limit, on the device or, for some probes, by `Blas`."""
         if not len(probes.vectors) or not len(tile.vectors):
             return Hits.joined([])
         limits = np.where(probes.finite, limits, np.float32(np.inf))
@@ -86,7 +86,7 @@ class Device:
         return Hits.joined([found, Hits(again[rest.probe], rest.row, rest.score)])
 
     def _best(self, probes: _Held, tile: _Held) -> tuple[Floats, NDArray[np.int64]]:
-        """(m, c) each: the best scores of each probe, best first, and their rows in the tile."""
+        """Find the best scores of each probe, best first, and their rows in the tile: (m, c) each."""
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("probes", probes.value)
         binding.bind_ortvalue_input("rows", tile.value)

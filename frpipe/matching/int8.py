@@ -13,7 +13,7 @@ class Int8(Sieve):
     """Kernel of 8-bit integers: all components of the vectors are scanned, see `Integers`."""
 
     def __init__(self, most_finds: float = MOST_FINDS) -> None:
-        """Raises ConfigError: this machine's integer products are wrong."""
+        """Open the kernel. Raises ConfigError: this machine's integer products are wrong."""
         super().__init__(most_finds)
         self._scan = Integers()
 
@@ -30,7 +30,7 @@ class Int8(Sieve):
         return Sifted(vectors, form, form.finite)
 
     def row_bytes(self, dim: int) -> int:
-        """A byte a number, and whether it is finite."""
+        """The memory of a row's form: a byte a number, and whether it is finite."""
         return dim + 1
 
     def near(self, probes: Sifted, tile: Sifted, limits: Doubles) -> Indices | None:

@@ -1,4 +1,4 @@
-"""Products of vectors in 8-bit integers, and which of them may reach a limit."""
+"""Multiply vectors in 8-bit integers, and tell which products may reach a limit."""
 
 from __future__ import annotations
 
@@ -99,15 +99,15 @@ class Integers:
         return few_reached(self._sums(tile.numbers, probes.columns), _lowest_sums(probes, tile, limits), most)
 
     def cut(self, tile: ByteRows, rows: slice | Indices) -> ByteRows:
-        """See `Scan`."""
+        """Cut out rows; see `Scan`."""
         return replace(tile, numbers=np.ascontiguousarray(tile.numbers[rows]), finite=tile.finite[rows])
 
     def packed(self, tile: ByteRows) -> Packed:
-        """See `Scan`."""
+        """Pack the form for storage; see `Scan`."""
         return Packed(tile.numbers, {"scale": tile.scale, "miss": tile.miss, "length": tile.length})
 
     def unpacked(self, packed: Packed, width: int) -> ByteRows:
-        """See `Scan`."""
+        """Unpack a stored form; see `Scan`."""
         array, facts = packed.array, packed.facts
         if array.dtype != np.uint8 or array.shape[1:] != (width,):
             raise ValueError("these are no bytes of a tile")
@@ -125,7 +125,7 @@ class Integers:
         return sums
 
     def _room(self, shape: tuple[int, int]) -> Sums:
-        """Buffer of this thread, reused as in `Blas`."""
+        """A buffer of this thread, reused as in `Blas`."""
         kept: NDArray[Any] | None = getattr(self._own, "sums", None)
         if kept is None or kept.size < shape[0] * shape[1]:
             kept = self._own.sums = np.empty(shape[0] * shape[1], np.int32)

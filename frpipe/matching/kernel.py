@@ -1,4 +1,4 @@
-"""Interface of kernels, which find likely pairs.
+"""The interface of kernels, which find likely pairs.
 
 Approximate scores of probes against a tile, and their error.
 
@@ -31,7 +31,7 @@ class Hits:
 
     @classmethod
     def above(cls, scores: Floats, limits: Floats) -> Hits:
-        """The pairs of finite (m, n) scores that reach the limit of their probe, (m,)."""
+        """Find the pairs of finite (m, n) scores that reach the limit of their probe, (m,)."""
         found = np.flatnonzero(scores >= limits[:, None])
         probe, row = np.divmod(found, max(1, scores.shape[1]))
         return cls(probe, row, scores.reshape(-1)[found]).finite()
@@ -58,7 +58,7 @@ class Hits:
         return self if finite.all() else self.where(finite)
 
     def where(self, mask: Mask | Indices) -> Hits:
-        """The hits of a mask, or in an order."""
+        """Select the hits of a mask, or put them in an order."""
         return Hits(self.probe[mask], self.row[mask], self.score[mask])
 
 
@@ -75,14 +75,14 @@ class Kernel(Protocol):
         """Prepare gallery rows once for all probes."""
 
     def error(self, probes: Any, tile: Any) -> Floats:
-        """(m,) bound of the error: no score of a probe is farther than this from the true inner product."""
+        """Bound, (m,), of the error: no score of a probe is farther than this from the true inner product."""
 
     def hits(self, probes: Any, tile: Any, limits: Floats) -> Hits:
-        """All pairs whose score reaches the limit of their probe, (m,)."""
+        """Find all pairs whose score reaches the limit of their probe, (m,)."""
 
 
 def floor_of(scores: Floats | Doubles, error: Floats | float) -> Floats:
-    """(m,) similarities that are certainly reached, from (m,) scores that may be off by (m,) errors.
+    """Floors, (m,): similarities that are certainly reached by (m,) scores that may be off by (m,) errors.
 
     Similarities end at 1 and -1. Beyond 1 all are level, and ids decide; so a floor there is one at 1. And
     whoever is beyond -1 is level with -1, so that a floor there rules out nobody: it is minus infinity.

@@ -1,4 +1,4 @@
-"""Look at a tile of products: which of them reach the limit of their probe."""
+"""Look at a tile of products for those that reach the limit of their probe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MANY, _SAMPLE = 1 / 700, 32
 
 
 def reached(products: NDArray[Any], limits: NDArray[Any]) -> Indices:
-    """Places in a flat (n, m) table of all products that reach the limit of their column, (m,).
+    """Find the places in a flat (n, m) table of all products that reach the limit of their column, (m,).
 
     The products may be float32 or int32; one that is not a number reaches nothing.
     """
@@ -28,7 +28,7 @@ def reached(products: NDArray[Any], limits: NDArray[Any]) -> Indices:
 
 
 def few_reached(products: NDArray[Any], limits: NDArray[Any], most: float) -> Indices | None:
-    """The same; None where they are more than the share `most` of all."""
+    """Find the places as `reached` does; None where they are more than the share `most` of all."""
     if _sampled_share(products, limits) > 2 * most:
         return None
     places = reached(products, limits)

@@ -32,7 +32,7 @@ _FORMS = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs found: row `a[i]` of the one and row `b[i]` of the other have `similarity[i]`.
+    """Pairs found: row `a[i]` of the one set and row `b[i]` of the other have `similarity[i]`.
 
     a, b: (c,) int64, in the order of a, then b, within a tile.  similarity: (c,) float64, in [-1, 1].
     """
@@ -44,7 +44,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows of the one against rows of the other; on the diagonal a pair counts where row > probe."""
+    """A tile: rows of one set against rows of the other; on the diagonal a pair counts where row > probe."""
 
     probes: slice
     rows: slice
@@ -60,7 +60,7 @@ def pairs_within(
     tile: tuple[int, int] = TILE,
     ready: Ready | None = None,
 ) -> Iterator[Pairs]:
-    """Pairs (a < b) of the rows of (n, dim) float32 unit vectors with similarity >= threshold.
+    """Find pairs (a < b) of the rows of (n, dim) float32 unit vectors with similarity >= threshold.
 
     Half of the matrix is computed: no tile lies below the diagonal. A row that is not finite is like nobody.
     threads: tiles done at once; BLAS's own come on top. Memory: a tile a thread, what it holds of hits, and
@@ -80,7 +80,7 @@ def pairs_between(
     tile: tuple[int, int] = TILE,
     ready: Ready | None = None,
 ) -> Iterator[Pairs]:
-    """Pairs of every row of a with every row of b, as `pairs_within`. ready: of the rows of b."""
+    """Find pairs of every row of a with every row of b, as `pairs_within`. ready: of the rows of b."""
     tiles = tiles_between(len(a), len(b), tile)
     return _Search(a, b, threshold, kernel or Blas(), ready).over(tiles, threads)
 
@@ -126,7 +126,7 @@ class _Search:
         return self._settled(hits.shifted(tile.probes.start, tile.rows.start), tile.diagonal)
 
     def _probes(self, rows: slice) -> tuple[Any, Mask]:
-        """A group of rows in the kernel's form, prepared once for its tiles; and which of them are finite."""
+        """Prepare a group of rows in the kernel's form, once for its tiles; and which of them are finite."""
         ready = self._ready
         if ready is None or ready[0] != rows.start:
             vectors = self._a[rows]

@@ -1,4 +1,4 @@
-"""Vectors of photos pooled into templates: each medium first, then all media of a template."""
+"""Pool vectors of photos into templates: each medium first, then all media of a template."""
 
 from __future__ import annotations
 

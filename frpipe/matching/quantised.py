@@ -1,4 +1,4 @@
-"""Vectors as whole numbers of eight bits, and how far they are from the vectors themselves."""
+"""Vectors as 8-bit whole numbers, and how far these are from the vectors themselves."""
 
 from __future__ import annotations
 

@@ -40,13 +40,13 @@ class Ranking:
         )
 
     def top(self, k: int) -> Ranking:
-        """The k best persons of each probe, by the best similarity of each."""
+        """Keep the k best persons of each probe, by the best similarity of each."""
         once = self._persons_once()
         order = once._best_first()
         return once._take(order[_places(once.probe[order]) < k])
 
     def floors(self, probes: int, k: int) -> Doubles:
-        """(probes,) k-th best similarity of each probe, once sorted; minus infinity where there is none."""
+        """The k-th best similarities, (probes,), once sorted; minus infinity where there are fewer."""
         edges = np.searchsorted(self.probe, np.arange(probes + 1))
         full = np.flatnonzero(np.diff(edges) >= k)
         floors = np.full(probes, -np.inf)
@@ -78,7 +78,7 @@ class Ranking:
 
 
 def grouped(probe: Indices) -> NDArray[np.intp]:
-    """An order that brings equal values together, ascending; otherwise the order stays as it is."""
+    """Find an order that brings equal values together, ascending; otherwise the order stays as it is."""
     # Of 16-bit numbers numpy finds it in linear time.
     few = probe.max(initial=0) < 1 << 16
     return np.argsort(probe.astype(np.uint16) if few else probe, kind="stable")

@@ -1,4 +1,4 @@
-"""What kernels that rule out pairs by a rough bound have in common: what is left is scored in float32."""
+"""Sieve: rule out pairs by a rough bound, and score in float32 what is left."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Scan(Protocol):
         """
 
     def cut(self, tile: Any, rows: slice | Indices) -> Any:
-        """Some rows of a prepared tile; its bounds hold for them too."""
+        """Cut some rows out of a prepared tile; its bounds hold for them too."""
 
     def packed(self, tile: Any) -> Packed:
-        """A prepared tile, all of whose rows are finite, as one array."""
+        """Pack a prepared tile, all of whose rows are finite, as one array."""
 
     def unpacked(self, packed: Packed, width: int) -> Any:
-        """The tile, its array (n, width). Raises ValueError: it is of another scan."""
+        """Unpack a tile from its array (n, width). Raises ValueError: it is of another scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Ready(Protocol):
     """All rows of a block in the form of a kernel, made beforehand."""
 
     def part(self, vectors: Floats, rows: slice) -> Sifted:
-        """Some of the rows. vectors: theirs."""
+        """Select some of the rows. vectors: theirs."""
 
     def taken(self, rows: Indices) -> Ready:
-        """Of some rows of the block, by number."""
+        """Select some rows of the block, by number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,18 @@ class Sifted:
 
 
 class Sieve:
-    """Float32 scores of the pairs that a scan has left, one by one, or by `Blas` where they are too many."""
+    """Score in float32 the pairs that a scan has left, one by one, or by `Blas` where they are too many."""
 
     def __init__(self, most_finds: float = MOST_FINDS) -> None:
-        """most_finds: the share of a tile's pairs above which `Blas` answers instead."""
+        """Wrap a scan. most_finds: the share of a tile's pairs above which `Blas` answers instead."""
         self._most_finds, self._plain = most_finds, Blas()
 
     def error(self, probes: Sifted, tile: Sifted) -> Floats:
-        """(m,) bound of the error, as for `Blas`: the scan only rules out."""
+        """Bound, (m,), of the error, as for `Blas`: the scan only rules out."""
         return self._plain.error(probes.vectors, tile.vectors)
 
     def hits(self, probes: Sifted, tile: Sifted, limits: Floats) -> Hits:
-        """All pairs whose score reaches the limit."""
+        """Find all pairs whose score reaches the limit."""
         if not probes.vectors.size or not tile.vectors.size:
             return Hits.joined([])
         near = self.near(probes, tile, limits.astype(np.float64))
@@ -94,7 +94,7 @@ class Sieve:
         return Hits(probe, row, score).where(tile.finite[row] & (score >= limits[probe]))
 
     def row_bytes(self, dim: int) -> int:
-        """Memory of a gallery row's form, in bytes. dim: of its vector."""
+        """The memory of a gallery row's form, in bytes. dim: of its vector."""
         raise NotImplementedError
 
     def near(self, probes: Sifted, tile: Sifted, limits: Doubles) -> Indices | None:
@@ -106,7 +106,7 @@ class Sieve:
 
 
 def finite_rows(vectors: Floats) -> Mask:
-    """(n,) whether all numbers of a row are finite: one that is not shows in its largest or smallest."""
+    """Mask, (n,), of rows of finite numbers: one that is not shows in the largest or smallest."""
     with np.errstate(invalid="ignore"):
         mask: Mask = np.isfinite(vectors.max(axis=1, initial=0)) & np.isfinite(vectors.min(axis=1, initial=0))
     return mask

@@ -1,4 +1,4 @@
-"""The kernels of few dimensions: what a vector is in a subspace, and what is left, rule out pairs."""
+"""The kernels of few dimensions: they rule out pairs by a vector's low form in a subspace, and its rest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Subspace(Sieve):
     """
 
     def __init__(self, basis: Basis, *, integers: bool = False, most_finds: float = MOST_FINDS) -> None:
-        """integers: scan in 8-bit integers. Raises ConfigError: this machine's integer products are wrong."""
+        """Open the kernel.
+
+        integers: scan in 8-bit integers. Raises ConfigError: this machine's integer products are wrong.
+        """
         super().__init__(most_finds)
         self._basis = basis
         self._scan: Scan = Integers() if integers else Floating()
@@ -58,7 +61,7 @@ class Subspace(Sieve):
         return self._sifted(vectors, probes=False)
 
     def packed(self, vectors: Floats) -> Packed | None:
-        """The form of all rows of a block, to be stored: one scale and one bound for all of them.
+        """Pack the form of all rows of a block for storage: one scale and one bound for all of them.
 
         None where a row is not finite, or one row would make the bounds of the others much worse.
         """
@@ -69,7 +72,7 @@ class Subspace(Sieve):
         return Packed(packed.array, {**packed.facts, "low": tile.form.low, "low_miss": tile.form.miss})
 
     def ready(self, packed: Packed) -> ReadyRows:
-        """Stored rows, ready to be scanned. Raises ValueError where they are not of this kernel."""
+        """Make stored rows ready to be scanned. Raises ValueError where they are not of this kernel."""
         scanned = self._scan.unpacked(packed, self._basis.dims + 1)
         low, miss = (packed.facts.get(name, 0.0) for name in ("low", "low_miss"))
         if not low > 0 or not miss > 0:
@@ -103,7 +106,7 @@ class Subspace(Sieve):
         return Sifted(vectors, form, lowered.finite)
 
     def row_bytes(self, dim: int) -> int:
-        """Memory of a low form with its rest, and whether it is finite."""
+        """The memory of a low form with its rest, and whether it is finite."""
         return (self._basis.dims + 1) * (1 if isinstance(self._scan, Integers) else 4) + 1
 
     def near(self, probes: Sifted, tile: Sifted, limits: Doubles) -> Indices | None:
@@ -122,11 +125,11 @@ class ReadyRows:
     count: int
 
     def part(self, vectors: Floats, rows: slice) -> Sifted:
-        """Some of the rows. vectors: theirs."""
+        """Select some of the rows. vectors: theirs."""
         return Sifted(vectors, self._cut(rows), np.ones(len(vectors), bool))
 
     def taken(self, rows: Indices) -> ReadyRows:
-        """Of some rows of the block, by number."""
+        """Select some rows of the block, by number."""
         return ReadyRows(self.scan, self._cut(rows), len(rows))
 
     def _cut(self, rows: slice | Indices) -> _Low:
@@ -140,23 +143,23 @@ class Floating:
         self._plain = Blas()
 
     def probes(self, vectors: Floats) -> tuple[Floats, Doubles]:
-        """Probes and their lengths."""
+        """Take the probes and their lengths."""
         return vectors, _lengths(vectors)
 
     def tile(self, vectors: Floats) -> tuple[Floats, float]:
-        """Rows and the largest length."""
+        """Take the rows and the largest length."""
         return vectors, float(_lengths(vectors).max(initial=0))
 
     def cut(self, tile: tuple[Floats, float], rows: slice | Indices) -> tuple[Floats, float]:
-        """See `Scan`."""
+        """Cut out rows; see `Scan`."""
         return tile[0][rows], tile[1]
 
     def packed(self, tile: tuple[Floats, float]) -> Packed:
-        """See `Scan`."""
+        """Pack the form for storage; see `Scan`."""
         return Packed(tile[0], {"length": tile[1]})
 
     def unpacked(self, packed: Packed, width: int) -> tuple[Floats, float]:
-        """See `Scan`."""
+        """Unpack a stored form; see `Scan`."""
         array, length = packed.array, packed.facts.get("length", 0.0)
         if array.dtype != np.float32 or array.shape[1:] != (width,) or not length > 0:
             raise ValueError("these are no low forms")
@@ -165,7 +168,7 @@ class Floating:
     def near(
         self, probes: tuple[Floats, Doubles], tile: tuple[Floats, float], limits: Doubles, most: float
     ) -> Indices | None:
-        """See `Scan`."""
+        """Find pairs that may reach the limit; see `Scan`."""
         error = (probes[0].shape[1] * _UNIT_ROUNDOFF * _MORE) * probes[1] * tile[1] + _UNDERFLOW
         lowest = np.nextafter((limits - error).astype(np.float32), np.float32(-np.inf))
         return few_reached(self._plain.scores(probes[0], tile[0]), lowest, most)
@@ -181,7 +184,7 @@ def _is_uneven(array: NDArray[Any]) -> bool:
 
 
 def _lengths(vectors: Floats) -> Doubles:
-    """(n,) float64, at least the lengths."""
+    """Upper bounds of the lengths, (n,) float64."""
     slack = 1 + vectors.shape[1] * _UNIT_ROUNDOFF
     lengths: Doubles = np.sqrt(np.vecdot(vectors, vectors).astype(np.float64)) * slack + _UNDERFLOW
     return lengths

@@ -24,7 +24,7 @@ def threshold_of(
     subjects: int | None = None,
     preprocessing: Collection[str] | None = None,
 ) -> Threshold:
-    """The threshold for vectors of an embedder: `given`, else the threshold card's, else the model card's.
+    """Choose the threshold for an embedder's vectors: `given`, else the threshold card's, else the model's.
 
     given: a similarity.  searched: templates that each probe is compared with; 1 in verification.
     subjects: people whose templates these are; None: as many.  preprocessing: the hashes that stand for the
@@ -44,7 +44,7 @@ def threshold_of(
 
 
 def expected_fpir(rate: float, times: float) -> float:
-    """Probability of at least one acceptance: `1 - (1 - rate)^times`, as if the trials were independent.
+    """The probability of at least one acceptance: `1 - (1 - rate)^times`, as if trials were independent.
 
     rate: FMR, with times the templates of a gallery; or FPIR, with times by how much the gallery has grown.
     """

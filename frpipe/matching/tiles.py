@@ -1,4 +1,4 @@
-"""Rows of a gallery in the form of a kernel, kept from one search to the next."""
+"""Keep rows of a gallery in the form of a kernel from one search to the next."""
 
 from __future__ import annotations
 

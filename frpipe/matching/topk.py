@@ -102,7 +102,7 @@ def top_k(
     threads: int = 1,
     tile: tuple[int, int] = (_PROBES, _ROWS),
 ) -> list[list[Match]]:
-    """The k best persons for each probe, best first; fewer where the gallery holds fewer. See `TopK`."""
+    """Find the k best persons for each probe, best first; fewer where the gallery holds fewer. See `TopK`."""
     search = TopK(probes, k, kernel, at_least=at_least, threads=threads, tile=tile)
     for subject_ids, vectors in blocks:
         search.add(subject_ids, vectors)
@@ -207,7 +207,7 @@ class TopK:
         return rows
 
     def _is_rare(self, vectors: Floats) -> bool:
-        """Whether so few of a sample reach `at_least` that it is a floor as good as the first k best are."""
+        """Whether so few of a sample reach `at_least` that it is as good a floor as the first k best are."""
         some = self._plain.scores(self._probes[:_SAMPLE_PROBES], vectors[:_SAMPLE_ROWS])
         return bool(np.count_nonzero(some >= self._lowest) <= self._k / opening_rows(self._k) * some.size)
 

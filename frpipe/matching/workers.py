@@ -20,7 +20,10 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def over(self, work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:
-        """Results in the order of the pieces. One piece more than there are threads is taken ahead."""
+        """Iterate over results in the order of the pieces.
+
+        One piece more than there are threads is taken ahead.
+        """
         if self._pool is None:
             yield from map(work, pieces)
             return

@@ -1,4 +1,7 @@
-"""What any detector must do. Subclass `DetectorKit` in a test module; pytest collects the subclass."""
+"""Tests that any detector must pass.
+
+Subclass `DetectorKit` in a test module; pytest collects the subclass.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ Floats = NDArray[np.float32]
 
 
 def assert_same(first: Faces, second: Faces, least_iou: float, most_px: float) -> None:
-    """The same faces in any order: each has its own partner, of that IoU and with its points that near."""
+    """Assert that faces are the same in any order: each has a partner of that IoU, with points that near."""
     assert len(first) == len(second)
     if not len(first):
         return
@@ -36,20 +39,23 @@ def assert_same(first: Faces, second: Faces, least_iou: float, most_px: float) -
 
 
 def shifted(faces: Faces, left: int, top: int) -> Faces:
-    """The same faces, further right by `left` and down by `top` pixels."""
+    """Move faces right by `left` and down by `top` pixels."""
     shift = np.array([left, top], np.float32)
     return faces.moved(lambda points: points + shift)
 
 
 def inside(faces: Faces, photo: Pixels) -> NDArray[np.bool_]:
-    """Which boxes do not pass the border: (k,) bool."""
+    """Mask, (k,) bool, of the boxes that do not pass the border."""
     far = np.array([photo.shape[1], photo.shape[0]], np.float32)
     whole: NDArray[np.bool_] = np.all((faces.boxes[:, :2] >= 0) & (faces.boxes[:, 2:] <= far), axis=1)
     return whole
 
 
 class DetectorKit(ModelKit):
-    """Override `card`, `session` and `photos`; the tolerances suit networks that see beyond a face."""
+    """The kit of a detector.
+
+    Override `card`, `session` and `photos`; the tolerances suit networks that see beyond a face.
+    """
 
     shift_iou = 0.8  # of a face found again after the photo moved by a multiple of 32 pixels
     shift_score = 0.1  # whole faces this far above the threshold must be found again
@@ -63,7 +69,7 @@ class DetectorKit(ModelKit):
     def make(
         self, card: Card, session: Session, rows: int = 4, fixed: bool = False, **settings: Any
     ) -> Detector:
-        """A detector with the kit's defaults."""
+        """Make a detector with the kit's defaults."""
         return Detector(card, session, DetectConfig(**settings), rows, fixed)
 
     def test_finds_something(self, card: Card, session: Session, photos: list[Pixels]) -> None:

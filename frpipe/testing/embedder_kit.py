@@ -1,4 +1,7 @@
-"""What any embedder must do. Subclass `EmbedderKit` in a test module; pytest collects the subclass."""
+"""Tests that any embedder must pass.
+
+Subclass `EmbedderKit` in a test module; pytest collects the subclass.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,21 @@ Floats = NDArray[np.float32]
 
 
 def cosines(first: Floats, second: Floats) -> Floats:
-    """Row by row, computed in float64."""
+    """Cosines of two arrays, row by row, computed in float64."""
     a, b = first.astype(np.float64), second.astype(np.float64)
     result: Floats = np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return result
 
 
 class EmbedderKit(ModelKit):
-    """Override `card`, `session` and `crops`."""
+    """The kit of an embedder. Override `card`, `session` and `crops`."""
 
     least_cosine = 1 - 1e-5  # of the vectors of one crop in two batches
 
     @pytest.fixture(scope="class")
     @classmethod
     def crops(cls) -> Pixels:
-        """(7 or more, 112, 112, 3) uint8 RGB, no two alike, coloured."""
+        """Crops, (7 or more, 112, 112, 3) uint8 RGB, no two alike, coloured."""
         raise NotImplementedError
 
     def test_shape_is_that_of_the_card(self, card: Card, session: Session, crops: Pixels) -> None:

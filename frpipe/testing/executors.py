@@ -16,7 +16,7 @@ from frpipe.runtime.runtime import Runtime
 
 
 class SameProcess(Executor):
-    """Two CPUs, of which one works: what is patched here, workers see."""
+    """An executor of two CPUs, of which one works: what is patched here, workers see."""
 
     name: ClassVar[str] = "same process"
 

@@ -20,7 +20,7 @@ _MIDDLE = (32.0, 40.0, 80.0, 104.0)
 
 
 def located_faces(crops: NDArray[np.uint8], enlarged: Iterable[Enlarged] = ()) -> Located:
-    """A photo of 640 x 480 pixels with upright faces side by side. crops: (n, 112, 112, 3); n may be 0.
+    """Make a photo of 640 x 480 with upright faces side by side. crops: (n, 112, 112, 3); n may be 0.
 
     enlarged: crops that a stage asks for; each is cut from the aligned one, as if that were a photo.
     """
@@ -49,7 +49,7 @@ def located_faces(crops: NDArray[np.uint8], enlarged: Iterable[Enlarged] = ()) -
 
 
 def plan_of(photos: int) -> pa.Table:
-    """Rows of a plan, as many as photos."""
+    """Make the rows of a plan, as many as photos."""
     names = [f"photo-{number}" for number in range(photos)]
     nobody = pa.nulls(photos, pa.string())
     return pa.table({"image_id": names, "image_uri": names, "location": names, "subject_id": nobody})

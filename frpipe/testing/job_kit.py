@@ -1,4 +1,4 @@
-"""What any bulk job must do. Subclass `JobKit` in a test module; pytest collects the subclass."""
+"""Tests that any bulk job must pass. Subclass `JobKit` in a test module; pytest collects the subclass."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Done:
 
 
 class JobKit:
-    """Override `make` and `other`: a small job, of three units or more if it can be."""
+    """The kit of a job. Override `make` and `other`: a small job, of three units or more if it can be."""
 
     most_kills = 6  # moments at which the job is killed, of all changes that it makes
     most_signals = 4  # moments at which a signal comes, of all calls of functions
@@ -64,13 +64,13 @@ class JobKit:
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls) -> Make:
-        """Makes the job."""
+        """Make the job."""
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod
     def other(cls) -> Make:
-        """Makes a job of the same kind, of which the output is another: another threshold, say."""
+        """Make a job of the same kind, of which the output is another: another threshold, say."""
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
@@ -363,7 +363,7 @@ def _no_room_for(name: str) -> Iterator[None]:
 
 
 def _spread(last: int, most: int) -> list[int]:
-    """Of 1 to `last` at most so many, the first and the last among them."""
+    """Choose of 1 to `last` at most so many, the first and the last among them."""
     return sorted({1 + round((last - 1) * step / max(1, most - 1)) for step in range(most)})
 
 
@@ -373,7 +373,7 @@ def _damage(out: Folder, names: Sequence[str], kind: str) -> None:
 
 
 def _damaged(data: bytes, kind: str) -> bytes:
-    """What a bad disk may leave of a file: its first half, nothing but zeros, or all but for one bit."""
+    """Damage data as a bad disk may: its first half, nothing but zeros, or all but for one bit."""
     if kind == "zeroed":
         return bytes(len(data))
     at = _in_a_page(data) if kind == "flipped" else None
@@ -391,7 +391,7 @@ def _in_a_page(data: bytes) -> int | None:
 
 
 def _folders(names: Sequence[str]) -> list[list[str]]:
-    """The names by their folders."""
+    """Group names by their folders."""
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
@@ -399,7 +399,7 @@ def _folders(names: Sequence[str]) -> list[list[str]]:
 
 
 def _complete(units: Sequence[str], there: Mapping[str, object]) -> list[str]:
-    """Files of units of which none is lacking. Those of one unit have the same name in their folders."""
+    """Find the files of units of which none is lacking. Those of one unit have one name in their folders."""
     lacking = {name.rpartition("/")[2] for name in units if name not in there}
     return [name for name in units if name.rpartition("/")[2] not in lacking]
 
@@ -410,7 +410,7 @@ def _needs_units(whole: Done) -> None:
 
 
 def _stamps(out: Folder) -> dict[str, tuple[int, int]]:
-    """Every file, hidden ones too, by name: when it was changed, and its size."""
+    """Stamps of every file, hidden ones too, by name: when it was changed, and its size."""
     places = {name: Path(out.uri, name).stat() for name, _ in out.everything()}
     return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in places.items()}
 
@@ -462,7 +462,7 @@ def _content(out: Folder, name: str) -> Any:
 
 
 def _plain(value: Any, out: Folder) -> Any:
-    """What JSON holds, without times and without the place of the output."""
+    """Data as JSON holds it, without times and without the place of the output."""
     if isinstance(value, Mapping):
         return {name: _plain(each, out) for name, each in value.items() if not _TIMES.fullmatch(name)}
     if isinstance(value, list | tuple):

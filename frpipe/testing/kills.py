@@ -18,7 +18,7 @@ _CHANGES = ("write", "create", "publish", "adopt", "delete", "delete_all")
 
 
 class Killed(BaseException):
-    """Not an Exception: nothing catches it on the way out."""
+    """The death of a process. Not an Exception: nothing catches it on the way out."""
 
 
 def die() -> None:

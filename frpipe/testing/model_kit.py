@@ -1,4 +1,4 @@
-"""What the kits of all networks take: a card, and its weights."""
+"""The base of the kits of all networks: a card, and its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from frpipe.models.session import Session
 
 
 class ModelKit:
-    """Override `card` and `session`."""
+    """The kit of a network. Override `card` and `session`."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -20,5 +20,5 @@ class ModelKit:
     @pytest.fixture(scope="class")
     @classmethod
     def session(cls, card: Card) -> Session:
-        """Its weights, on the CPU."""
+        """The network's weights in a session, on the CPU."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What any network of role pad must do. Subclass `PadKit` in a test module; pytest collects it."""
+"""Tests that any network of role pad must pass. Subclass `PadKit` in a test module; pytest collects it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from frpipe.testing.spy import Spy
 
 
 class PadKit(ModelKit):
-    """Override `card`, `session` and `crops`; `attacks` where the weights are trained ones."""
+    """The kit of a network of role pad.
+
+    Override `card`, `session` and `crops`; `attacks` where the weights are trained ones.
+    """
 
     tolerance = 1e-4  # of a probability of one crop in two batches
 
     @pytest.fixture(scope="class")
     @classmethod
     def crops(cls, card: Card) -> Pixels:
-        """(7 or more, side, side, 3) uint8 RGB: faces of people, cut as the card asks for them, coloured."""
+        """Crops, (7 or more, side, side, 3) uint8 RGB: faces of people, cut as the card asks, coloured."""
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod
     def attacks(cls, card: Card) -> Pixels | None:
-        """(7 or more, side, side, 3) uint8 RGB: photos of photos, cut so; None: weights are random."""
+        """Attacks, (7 or more, side, side, 3) uint8 RGB: photos of photos, cut so; None for random weights."""
         return None
 
     def rows(self, card: Card, session: Session, crops: Pixels, rows: int = 4) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Synthetic photos: shapes and noise, no people. All (h, w, 3) uint8 RGB."""
+"""Make synthetic photos: shapes and noise, no people. All (h, w, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Pixels = NDArray[np.uint8]
 
 
 def red_squares(height: int, width: int, squares: int, seed: int = 0) -> Pixels:
-    """Black with red squares of 16 to 48 pixels, which the tiny detectors take for faces."""
+    """Draw red squares of 16 to 48 pixels on black, which the tiny detectors take for faces."""
     random = np.random.default_rng(seed)
     photo = np.zeros((height, width, 3), np.uint8)
     for _ in range(squares):
@@ -20,17 +20,17 @@ def red_squares(height: int, width: int, squares: int, seed: int = 0) -> Pixels:
 
 
 def noise(height: int, width: int, seed: int = 0) -> Pixels:
-    """Every value equally likely, every pixel by itself."""
+    """Draw noise: every value equally likely, every pixel by itself."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def flat(height: int, width: int, value: int) -> Pixels:
-    """One grey."""
+    """Draw one grey."""
     return np.full((height, width, 3), value, np.uint8)
 
 
 def awkward() -> list[Pixels]:
-    """What a detector must survive: flat, noisy, tiny, long and thin, and without pixels."""
+    """Make photos that a detector must survive: flat, noisy, tiny, long and thin, and without pixels."""
     return [
         flat(100, 100, 0),
         flat(100, 100, 255),
@@ -45,7 +45,7 @@ def awkward() -> list[Pixels]:
 
 
 def on_canvas(photo: Pixels, left: int, top: int, height: int, width: int) -> Pixels:
-    """A photo on a larger black canvas, its first pixel at (left, top)."""
+    """Put a photo on a larger black canvas, its first pixel at (left, top)."""
     canvas = np.zeros((height, width, 3), np.uint8)
     canvas[top : top + photo.shape[0], left : left + photo.shape[1]] = photo
     return canvas

@@ -1,4 +1,4 @@
-"""What any network of role pose must do. Subclass `PoseKit` in a test module; pytest collects it."""
+"""Tests that any network of role pose must pass. Subclass `PoseKit` in a test module; pytest collects it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from frpipe.vision.quality.pose import Pose
 
 
 class PoseKit(ModelKit):
-    """Override `card`, `session` and `heads`, and `yaws` where the weights are trained ones."""
+    """The kit of a network of role pose.
+
+    Override `card`, `session` and `heads`, and `yaws` where the weights are trained ones.
+    """
 
     tolerance_deg = 0.1  # of one head in two batches
     most_apart_deg = 15.0  # of the yaw of a head and of its mirror image, less the sign
@@ -24,7 +27,7 @@ class PoseKit(ModelKit):
     @pytest.fixture(scope="class")
     @classmethod
     def heads(cls, card: Card) -> Pixels:
-        """(7 or more, side, side, 3) uint8 RGB, crops as the card asks for them, some turned to each side."""
+        """Heads, (7 or more, side, side, 3) uint8 RGB, cut as the card asks, some turned to each side."""
         raise NotImplementedError
 
     @pytest.fixture(scope="class")

@@ -1,4 +1,7 @@
-"""What any network of role quality must do. Subclass `QualityKit` in a test module; pytest collects it."""
+"""Tests that any network of role quality must pass.
+
+Subclass `QualityKit` in a test module; pytest collects it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from frpipe.testing.spy import Spy
 
 
 class QualityKit(ModelKit):
-    """Override `card`, `session` and `crops`; `knows_faces` where the weights are trained ones."""
+    """The kit of a network of role quality.
+
+    Override `card`, `session` and `crops`; `knows_faces` where the weights are trained ones.
+    """
 
     knows_faces = True
     tolerance = 1e-4  # of the number of one crop in two batches
@@ -25,11 +31,11 @@ class QualityKit(ModelKit):
     @pytest.fixture(scope="class")
     @classmethod
     def crops(cls) -> Pixels:
-        """(7 or more, 112, 112, 3) uint8 RGB, aligned, no two alike, coloured; of faces that are sharp."""
+        """Crops, (7 or more, 112, 112, 3) uint8 RGB, aligned, no two alike, coloured; of sharp faces."""
         raise NotImplementedError
 
     def numbers(self, card: Card, session: Session, crops: Pixels, rows: int = 4) -> NDArray[np.float64]:
-        """What the network says of each crop."""
+        """The number that the network gives each crop."""
         return learned_quality(CropModel(card, session, rows), crops)[0]
 
     def test_the_card_is_of_role_quality(self, card: Card) -> None:

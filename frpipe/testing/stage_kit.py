@@ -1,4 +1,7 @@
-"""What any further stage must do. Subclass `StageKit` in a test module; pytest collects the subclass."""
+"""Tests that any further stage must pass.
+
+Subclass `StageKit` in a test module; pytest collects the subclass.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,10 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating)
 
 
 class StageKit:
-    """Override `stage`, and where they are needed `given`, `loosened`, `models` and `crops`.
+    """The kit of a stage.
 
-    loosened: of a stage with gates, other values of some of them.
+    Override `stage`, and where they are needed `given`, `loosened`, `models` and `crops`. loosened: of a
+    stage with gates, other values of some of them.
     """
 
     stage: type[FaceStage]
@@ -46,7 +50,7 @@ class StageKit:
     @pytest.fixture(scope="class")
     @classmethod
     def crops(cls) -> NDArray[np.uint8]:
-        """(7 or more, 112, 112, 3) uint8 RGB, from dark to bright, smooth and noisy."""
+        """Crops, (7 or more, 112, 112, 3) uint8 RGB, from dark to bright, smooth and noisy."""
         ramp = np.linspace(5, 250, 9)[:, None, None, None]
         noise = (
             np.random.default_rng(0).normal(0, 1, (9, 112, 112, 3))
@@ -56,7 +60,7 @@ class StageKit:
         return pixels
 
     def make(self, models: Mapping[str, CropModel]) -> FaceStage:
-        """The stage with the settings `given`."""
+        """Make the stage with the settings `given`."""
         return self.stage(self.stage.section.model_validate(dict(self.given)), models)
 
     def test_what_it_declares_is_right(self) -> None:
@@ -170,7 +174,7 @@ class StageKit:
 
 
 def _part(crops: NDArray[np.uint8], enlarged: Sequence[Enlarged] = ()) -> PartBatch:
-    """Photos of two faces, of none, of one each, in turns."""
+    """Make a part: photos of two faces, of none, of one each, in turns."""
     outcomes, at, turn = [], 0, 0
     while at < len(crops):
         count = min((2, 0, 1)[turn % 3], len(crops) - at)

@@ -1,4 +1,4 @@
-"""Tiny networks with random weights and the outputs of each family, and cards for them.
+"""Make tiny networks with random weights and the outputs of each family, and cards for them.
 
 The detectors answer to bright red squares on black: one strided convolution measures the red of each cell,
 and boxes and points lie about the cell, put out by random weights of the other colours. They see no further
@@ -42,7 +42,7 @@ _LAYOUT = np.array([[-0.4, -0.4], [0.4, -0.4], [0.0, 0.0], [-0.3, 0.5], [0.3, 0.
 
 
 class _Graph:
-    """Nodes and weights as they are added."""
+    """A graph under way: nodes and weights as they are added."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def tiny_detector(family: Family, path: Path, seed: int = 0) -> Card:
 
 
 def _level(graph: _Graph, family: Family, stride: int, anchors: int) -> dict[str, str]:
-    """The outputs of one stride, each (N, cells * anchors, columns), by role."""
+    """Add the outputs of one stride, each (N, cells * anchors, columns), by role."""
     spec = _COLOUR[family]
     red = "RGB".index("R") if spec.colour == "RGB" else 2
     scale = spec.std[red] / 255 / stride**2
@@ -120,7 +120,7 @@ def _level(graph: _Graph, family: Family, stride: int, anchors: int) -> dict[str
 
 
 def _rest(family: Family, role: str, anchors: int) -> NDArray[Any]:
-    """What a head says where its weights say nothing: a face about two strides wide, centred on its cell."""
+    """Biases of a head where its weights say nothing: a face about two strides wide, centred on its cell."""
     unit = 10.0 if family == "retinaface" else 1.0  # its offsets are in tenths of the anchor's side
     if role == "points":
         return np.tile((_LAYOUT * unit * (0.5 if family == "retinaface" else 1.0)).ravel(), anchors)
@@ -129,7 +129,7 @@ def _rest(family: Family, role: str, anchors: int) -> NDArray[Any]:
 
 
 def _as_rows(graph: _Graph, value: str, columns: int) -> str:
-    """(N, anchors * columns, h, w) to (N, h * w * anchors, columns)."""
+    """Reshape (N, anchors * columns, h, w) to (N, h * w * anchors, columns)."""
     value = graph.add("Transpose", value, perm=[0, 2, 3, 1])
     return graph.add("Reshape", value, graph.weight(np.array([0, -1, columns], np.int64)))
 

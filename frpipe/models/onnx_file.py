@@ -91,7 +91,10 @@ class OnnxFile:
 
     @classmethod
     def parse(cls, data: bytes, name: str = "model") -> OnnxFile:
-        """Parse a file. ModelError: there is no graph, or weights lie in other files. name: for errors alone."""
+        """Parse a file and its graph.
+
+        ModelError: `data` holds no graph, or weights lie in other files. `name` is for errors alone.
+        """
         with refused(name):
             model = Message(data, 0, len(data))
             (graph,) = model.sized(7)

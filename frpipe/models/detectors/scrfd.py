@@ -14,7 +14,10 @@ ANCHORS = 2  # per cell, in every published SCRFD with key points
 
 
 def decode(head: Head, threshold: float) -> Candidates:
-    """Decode: box = cell -/+ distances (left, top, right, bottom) * stride; point = cell + offset * stride"""
+    """Decode the outputs.
+
+    box = cell -/+ distances (left, top, right, bottom) * stride; point = cell + offset * stride.
+    """
     return Candidates.joined([_level(head, threshold, k) for k in range(len(head.spec.strides))])
 
 

@@ -12,7 +12,10 @@ from frpipe.models.detectors.head import Head, grid
 
 
 def decode(head: Head, threshold: float) -> Candidates:
-    """Decode: score = sqrt(cls * obj), centre = cell + (dx, dy) * stride, size = exp((dw, dh)) * stride."""
+    """Decode the outputs.
+
+    score = sqrt(cls * obj); box centre = cell + (dx, dy) * stride, size = exp((dw, dh)) * stride.
+    """
     return Candidates.joined([_level(head, threshold, k) for k in range(len(head.spec.strides))])
 
 

@@ -1,4 +1,4 @@
-"""What calibration makes of a list of comparisons: costs of its ratios, the least possible, and by group."""
+"""Calibrations of a list of comparisons: costs of their ratios, the least possible, and by group."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Cost = float | Insufficient
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of (n,) comparisons beside their scores, each (n,) labels or None.
+    """Labels of (n,) comparisons that are known beside their scores, each (n,) or None.
 
     Calibration is cross-fitted by `fold`, else by the people `a` and `b`, else by rows.  group: "" is none.
     """
@@ -66,7 +66,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """how: by what it was cross-fitted, in words.  min_dcf: one for each application.
+    """The calibrations of a list. how: by what they were cross-fitted.  min_dcf: one for each application.
 
     methods: by name, or why there are none.  line: the logistic map fitted on all, in the scores' kind.
     """
@@ -82,7 +82,7 @@ class Calibrated:
 
     @property
     def warnings(self) -> list[str]:
-        """What to know before believing the costs of calibrations, where there are any."""
+        """Warnings about the costs of calibrations, where there are any."""
         found: list[str] = []
         if isinstance(self.methods, Insufficient):
             return found

@@ -78,7 +78,7 @@ def _steps(found: Isotonic, scores: Scores) -> CalibrationMap:
 
 
 def _check_cosines(oriented: np.ndarray[Any, np.dtype[np.float64]], scores: Scores) -> Any:
-    """Similarities of scores that are oriented so that larger is more alike."""
+    """Check that scores, oriented so that larger is more alike, are cosine similarities."""
     similarity = oriented if scores.kind == "similarity" else 1 + oriented
     rounding = 1e-6
     if len(similarity) and (similarity.min() < -1 - rounding or similarity.max() > 1 + rounding):

@@ -1,4 +1,4 @@
-"""Threshold cards from an evaluation: where its trials carry the error rate that is aimed at."""
+"""Make threshold cards from an evaluation whose trials carry the error rate that is aimed at."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Strangers:
 
     @classmethod
     def of(cls, trials: PairTrials | SearchTrials) -> Strangers:
-        """Of completed trials, each two photos once."""
+        """Choose from completed trials, each two photos once."""
         if isinstance(trials, SearchTrials):
             searches, persons = trials.searches(), trials.persons()[trials.done_strangers]
             curve = search_roc(searches, trials.rank, one_kind=True)
@@ -49,7 +49,7 @@ class Strangers:
         return cls(curve, some.similarity, some.person_a, some.person_b)
 
     def effective(self, target: float, confidence: float) -> EffectiveTrials | None:
-        """What they are worth as independent trials; None: there are none."""
+        """The worth of the trials in independent ones; None where there are none."""
         if not len(self.best):
             return None
         (pairing,) = Pairing.of((self.a, self.b))
@@ -63,7 +63,7 @@ def threshold_card(
     created: datetime,
     confidence: float = CONFIDENCE,
 ) -> ThresholdCard:
-    """The most lenient threshold at which the rate, FMR or FPIR, is at most the target with this confidence.
+    """Choose the most lenient threshold whose rate, FMR or FPIR, is at most the target, with this confidence.
 
     The bound is the one-sided one of Clopper and Pearson, for as many independent trials as these are worth,
     which share people: see `effective`.
@@ -115,7 +115,7 @@ def _rate(evaluation: Evaluation) -> str:
 
 
 def _searched(evaluation: Evaluation) -> str:
-    """The gallery and its version, by the content; empty where none was searched."""
+    """The gallery that was searched and its version, by the content; empty where none was."""
     facts = evaluation.provenance
     if evaluation.task != "identification" or "gallery_version" not in facts:
         return ""

@@ -1,4 +1,4 @@
-"""Two systems on the same trials: people are drawn once for both, and the difference is looked at."""
+"""Compare two systems on the same trials: people are drawn once for both, and the difference is measured."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _NONE = "insufficient data"
 def differences(
     first: tuple[str, Sample], second: tuple[str, Sample], estimates: Sequence[Estimate], compared: int = 1
 ) -> Iterator[Difference]:
-    """Of each measure, second less first. The samples are of the same trials, in one order, of one people.
+    """Differences of each measure, second less first.
 
-    compared: measures that the page compares in all.  A target that the trials are too few for has no value,
-    and nothing has one where trials of one kind are missing, or all are of one person.
+    The samples are of the same trials, in one order, of one people. compared: measures that the page compares
+    in all.  A target that the trials are too few for has no value, and nothing has one where trials of one
+    kind are missing, or all are of one person.
     """
     names = {"first": first[0], "second": second[0]}
     if not (first[1].drawable and second[1].drawable):
@@ -59,7 +60,7 @@ def differences(
 
 
 def judged(found: Sequence[Difference], level: float = LEVEL) -> list[Difference]:
-    """Which are significant, all taken together (Holm 1979)."""
+    """Mark the differences that are significant, all taken together (Holm 1979)."""
     order = sorted((d.p, place) for place, d in enumerate(found) if d.p is not None)
     held, results = True, list(found)
     for done, (p, place) in enumerate(order):
@@ -73,7 +74,7 @@ def _is_target(one: Estimate) -> bool:
 
 
 def _chance(drawn: Doubles) -> float:
-    """Twice the share of replicates on the other side of zero, never less than two of them plus one."""
+    """The chance: twice the share of replicates on the other side of zero, at least that of two plus one."""
     known = drawn[np.isfinite(drawn)]
     fewest = min(int(np.count_nonzero(known <= 0)), int(np.count_nonzero(known >= 0)))
     return min(1.0, 2 * (fewest + 1) / (len(known) + 1))

@@ -1,4 +1,4 @@
-"""Points to draw: few enough for a page, and the ends of every step that shows."""
+"""Choose the points of curves to draw: few enough for a page, and the ends of every step that shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _BINS = 200
 
 
 def roc_series(curve: Curve, sample: Sample, targets: Sequence[float]) -> Series:
-    """TAR over FMR (TPIR over FPIR), with a band of confidence from the smallest rate that was measured."""
+    """Make the ROC, TAR over FMR (TPIR over FPIR), with a band of confidence.
+
+    The band begins at the smallest rate that was measured.
+    """
     keep = kept(curve)
     x, y = curve.fmr[keep], curve.tar[keep]
     low, high = _band(curve, sample, x) if sample.drawable and targets else (None, None)
@@ -26,7 +29,7 @@ def roc_series(curve: Curve, sample: Sample, targets: Sequence[float]) -> Series
 
 
 def det_series(curve: Curve) -> Series:
-    """FNMR over FMR (FNIR over FPIR)."""
+    """The DET curve, FNMR over FMR (FNIR over FPIR)."""
     keep = kept(curve)
     return Series(curve.fmr[keep], curve.fnmr[keep], curve.threshold[keep])
 
@@ -56,7 +59,7 @@ def kept(curve: Curve) -> Indices:
 
 
 def _band(curve: Curve, sample: Sample, x: Doubles) -> tuple[Doubles, Doubles]:
-    """Pointwise, at rates evenly spread on a logarithmic scale; between them by straight lines."""
+    """The band, pointwise, at rates evenly spread on a logarithmic scale; straight lines between them."""
     rates = np.geomspace(1 / curve.nonmated_trials, 1, _BAND_POINTS)
     found = sample.replicates([at_target("TAR", rate).of for rate in rates])
     ends = [percentiles(column) for column in found.T]

@@ -1,4 +1,4 @@
-"""How one system differs from another on the same trials, and whether that may be chance."""
+"""Differences between two systems on the same trials, and whether they may be chance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """value: the measure of `second` less that of `first`, on the trials that both completed.
+    """A difference. value: the measure of `second` less that of `first`, on the trials that both completed.
 
     at: as in Number.  low, high, level: interval of confidence.  p: two-sided probability of a difference at
     least as large if there were none; None: not computed.  method: in words.  trials: that both completed.

@@ -23,7 +23,7 @@ ALL = "all groups"
 
 
 def differential_numbers(trials: PairTrials, threshold: float) -> Iterator[Number]:
-    """At a similarity, for each column whose labels are known on both sides.
+    """Numbers at a similarity, for each column whose labels are known on both sides.
 
     FMR of each two groups, in whichever order their sides stand, then the measures over groups: of FMR within
     them, as of FNMR.

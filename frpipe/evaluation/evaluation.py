@@ -1,4 +1,4 @@
-"""What came of one system on one set of trials: numbers, curves, and where all of it is from."""
+"""The evaluation of one system on one set of trials: numbers, curves, and where all of it is from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CurveName = str
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of a curve: x, y (p,).  threshold: (p,) similarities, where each point has one.
+    """The points of a curve: x, y (p,).  threshold: (p,) similarities, where each point has one.
 
     low, high: (p,), a band of confidence around y, where there is one.
     """
@@ -37,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A comparison that went worst: shown to people only on request.
+    """A comparison among the worst; shown to people only on request.
 
     a, b: image ids.  mated: whether both are one person.  similarity: of the comparison.
     """
@@ -50,9 +50,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """name: of the system, for people.  counts: of trials, people and failures.  provenance: hashes and names
-    of what was compared and read.  warnings: what to know before believing the numbers, in sentences.
-    worst: mated pairs that look least alike and non-mated pairs that look most alike, worst first.
+    """The numbers and curves of one system.
+
+    name: of the system, for people.  counts: of trials, people and failures.  provenance: hashes and names of
+    what was compared and read.  warnings: what to know before believing the numbers, in sentences. worst:
+    mated pairs that look least alike and non-mated pairs that look most alike, worst first.
     """
 
     name: str
@@ -65,6 +67,6 @@ class Evaluation:
     worst: Sequence[Trial] = field(default=())
 
     def number(self, measure: str, at: float | None = None) -> Number | None:
-        """Of all trials, not of a cohort; None: it was not computed."""
+        """The number of all trials, not of a cohort; None where it was not computed."""
         found = (n for n in self.numbers if (n.measure, n.at, n.column) == (measure, at, None))
         return next(found, None)

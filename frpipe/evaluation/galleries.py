@@ -58,13 +58,13 @@ def gallery_numbers(
 
 
 def _places(ids: NDArray[Any]) -> Places:
-    """(n,) where each stands in the order in which people join a gallery."""
+    """Places, (n,), at which people join a gallery."""
     digests = b"".join(blake2b(str(name).encode(), digest_size=8).digest() for name in ids)
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def _floors(trials: SearchTrials, listed: int | None, least: float) -> Doubles:
-    """(p,) the similarity below which candidates of each probe are not known; -inf: the list is whole.
+    """Floors, (p,): similarities below which candidates of a probe are not known; -inf: the list is whole.
 
     listed: candidates of a full list; None: all people were listed.
     """
@@ -78,7 +78,7 @@ def _floors(trials: SearchTrials, listed: int | None, least: float) -> Doubles:
 
 
 def _smaller(trials: SearchTrials, people: NDArray[Any]) -> tuple[SearchTrials, NDArray[np.int64]]:
-    """The searches among these people, and which rows they are."""
+    """Reduce the searches to these people; the searches, and which rows they are."""
     inside = np.asarray(pd.Series(trials.truth, dtype=object).isin(people), bool)
     rows = np.flatnonzero(inside | ~trials.mated)
     some = trials.some(rows)

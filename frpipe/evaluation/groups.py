@@ -39,12 +39,12 @@ class Group(Generic[T]):
 
     @property
     def where(self) -> dict[str, str]:
-        """As a Number says it."""
+        """The fields of a Number that name the group."""
         return {"column": self.column, "group": self.label}
 
 
 def by_group(trials: T) -> tuple[list[Group[T]], list[str]]:
-    """All groups, in the order of columns and labels; and in words what was left out."""
+    """Make all groups, in the order of columns and labels; and say in words what was left out."""
     groups, words = [], []
     for column, labels in trials.groups.items():
         names, counts = np.unique(labels.astype(str), return_counts=True)
@@ -59,7 +59,7 @@ def by_group(trials: T) -> tuple[list[Group[T]], list[str]]:
 
 
 def ratios(numbers: Sequence[Number], measures: Sequence[str]) -> Iterator[Number]:
-    """Of each group's rate to that of the group with the most trials, at each threshold."""
+    """Ratios of each group's rate to that of the group with the most trials, at each threshold."""
     rates = [n for n in numbers if n.measure in measures and n.column is not None and n.trials]
     for column, measure, at in sorted({(n.column or "", n.measure, n.at or 0.0) for n in rates}):
         some = [n for n in rates if (n.column, n.measure, n.at or 0.0) == (column, measure, at)]

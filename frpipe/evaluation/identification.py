@@ -30,7 +30,7 @@ _RANKS = (1, 2, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True, slots=True)
 class IdentificationQuestion:
-    """What is asked of the searches.
+    """The question that is put to searches.
 
     thresholds: similarities.  targets: of FPIR.  listed: candidates a list has at most; a rank beyond it says
     nothing.  quality: measures, whose values of the probes the trials have.  rank: within which a mate counts
@@ -47,14 +47,17 @@ class IdentificationQuestion:
     least: float = -np.inf
 
     def estimates(self) -> list[Estimate]:
-        """What a curve gives."""
+        """The estimates that a curve gives."""
         found = [auc(), *(at_target("TPIR", target) for target in self.targets)]
         return [*found, Estimate("CMC", self.rank, lambda curve: float(1 - curve.at([NO_SCORE])[1][0]))]
 
     def answer(
         self, name: str, trials: SearchTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()
     ) -> Evaluation:
-        """Raises ScoresError: there are no completed searches, or lists are shorter than the rank."""
+        """Evaluate searches.
+
+        Raises ScoresError: there are no completed searches, or lists are shorter than the rank.
+        """
         if not 1 <= self.rank <= self.listed:
             raise ScoresError(
                 f"rank {self.rank}, and lists hold at most {counted(self.listed, 'candidates')}",
@@ -108,7 +111,7 @@ class IdentificationQuestion:
         yield from target_numbers("TPIR", curve, sample, self.targets, **where)
 
     def _modes(self, trials: SearchTrials) -> Iterator[Number]:
-        """Investigation, FNIR(N, R, 0), and identification, FNIR(N, L, T), as NIST FRTE 1:N names them."""
+        """Numbers of investigation, FNIR(N, R, 0), and identification, FNIR(N, L, T), as in NIST FRTE 1:N."""
         searches = trials.searches()
         for number in self._cmc_numbers(trials):
             yield number.complement("FNIR_investigation")
@@ -120,7 +123,7 @@ class IdentificationQuestion:
             )
 
     def _judged(self, trials: SearchTrials) -> Judged | None:
-        """The completed mated searches with the qualities of their probes; None: nobody asks for them."""
+        """The completed mated searches with the qualities of their probes; None: no quality is asked for."""
         searches = trials.searches()
         if not self.quality or not len(searches.rank):
             return None

@@ -1,4 +1,4 @@
-"""The measures that an evaluation reports: their names, the lecture's too, and which way is better."""
+"""The measures of an evaluation: their names, the lecture's too, and which way is better."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Measure:
 
 
 def _low(name: str, title: str, means: str, lecture: str | None = None) -> Measure:
-    """An error at a threshold."""
+    """Make the measure of an error at a threshold."""
     return Measure(name, title, "low", "threshold", means, lecture)
 
 

@@ -1,4 +1,4 @@
-"""One number of an evaluation, with what it rests on: counts, interval, or why there is none."""
+"""Numbers of an evaluation: each with counts and interval, or the reason why there is no value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from frpipe.metrics.rate import Rate
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """measure: a name of `measures`.  value: None where there is no honest one, and `note` says why.
+    """A number.
 
-    at: the threshold (a similarity), target rate or rank it was taken at.  threshold: the similarity that a
-    target led to.  count, trials: of a rate.  low, high, level, method: its interval of confidence.
-    support: which rule the trials satisfy, for a target.  column, group: of a cohort; None: all.
+    measure: a name of `measures`.  value: None where there is no honest one, and `note` says why. at: the
+    threshold (a similarity), target rate or rank it was taken at.  threshold: the similarity that a target
+    led to.  count, trials: of a rate.  low, high, level, method: its interval of confidence. support: which
+    rule the trials satisfy, for a target.  column, group: of a cohort; None: all.
     """
 
     measure: str
@@ -41,7 +42,11 @@ class Number:
 
     @classmethod
     def rate(cls, measure: str, rate: Rate, interval: Interval | None = None, **rest: Any) -> Number:
-        """With an interval as of independent trials, where none is given; no trials: no value, and a note."""
+        """Make the number of a rate.
+
+        Where no interval is given, it is that of independent trials; without trials there is no value, and a
+        note.
+        """
         if not rate.trials:
             return cls(measure, None, count=0, trials=0, note="no trials", **rest)
         between = interval or rate.interval()
@@ -49,16 +54,16 @@ class Number:
 
     @classmethod
     def scalar(cls, measure: str, value: float, interval: Interval | None = None, **rest: Any) -> Number:
-        """What is no count of trials."""
+        """Make a number that is no count of trials."""
         return cls(measure, value, **(_of(interval) if interval else {}), **rest)
 
     @classmethod
     def missing(cls, measure: str, why: Insufficient | str, **rest: Any) -> Number:
-        """There is no honest number."""
+        """Make a number without a value: there is no honest one."""
         return cls(measure, None, note=str(why), **rest)
 
     def complement(self, measure: str) -> Number:
-        """1 less it, as another measure: FNIR of TPIR."""
+        """Subtract the number from 1, as another measure: FNIR of TPIR."""
         return replace(
             self,
             measure=measure,

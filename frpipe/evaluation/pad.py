@@ -34,7 +34,7 @@ _POINTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class PadQuestion:
-    """What is asked of the presentations.
+    """The question that is put to presentations.
 
     thresholds: of the score.  targets: of APCER.  match: the similarity from which on the whole system
     accepts, where presentations were compared; None: the detection alone.
@@ -47,7 +47,7 @@ class PadQuestion:
     def answer(
         self, name: str, trials: PadTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()
     ) -> Evaluation:
-        """Of one kind of presentation alone, what that kind gives."""
+        """Evaluate presentations; of one kind alone, what that kind gives."""
         groups, skipped = by_group(trials)
         numbers = [
             *self._numbers(trials),
@@ -65,7 +65,7 @@ class PadQuestion:
         )
 
     def _numbers(self, trials: PadTrials, **where: Any) -> Iterator[Number]:
-        """Of all species together, each rate of attacks that of the worst."""
+        """Numbers of all species together, each rate of attacks that of the worst."""
         done, attack = trials.responded, ~trials.bona_fide
         for threshold in self.thresholds:
             passed = trials.score >= threshold
@@ -101,7 +101,7 @@ class PadQuestion:
                 yield _at_target(trials, found, rate, **where)
 
     def _system(self, trials: PadTrials, **where: Any) -> Iterator[Number]:
-        """Attacks on detection and comparison together, at the first threshold."""
+        """Numbers of attacks on detection and comparison together, at the first threshold."""
         accepted = self._accepted(trials, self.thresholds[0]) if self.thresholds else None
         if accepted is None:
             return
@@ -115,7 +115,7 @@ class PadQuestion:
             yield Number.scalar("RIAPAR", values[0] + values[1], **rest)
 
     def _accepted(self, trials: PadTrials, threshold: float) -> Mask | None:
-        """(n,): by the whole system; None: nothing was compared."""
+        """Mask, (n,), of what the whole system accepts; None: nothing was compared."""
         if trials.similarity is None or self.match is None:
             return None
         return np.asarray((trials.score >= threshold) & (trials.similarity >= self.match), bool)
@@ -176,7 +176,7 @@ def _counts(trials: PadTrials) -> dict[str, int]:
 
 
 def _curves(found: Presentations) -> dict[CurveName, Series]:
-    """DET of the worst species, and of each where there are several; none where a kind is missing."""
+    """DET curves of the worst species, and of each where there are several; none where a kind is missing."""
     scored = {name: scores for name, scores in found.attacks.items() if len(scores)}
     if not scored or not len(found.bona_fide):
         return {}
@@ -196,7 +196,7 @@ def _series(found: Presentations, species: str | None = None) -> Series:
 
 
 def _unmeasured(trials: PadTrials) -> Iterator[str]:
-    """What the presentations cannot tell, in sentences."""
+    """Warnings of what the presentations cannot tell, in sentences."""
     done = trials.responded
     for mask, words in ((trials.bona_fide, "bona fide"), (~trials.bona_fide, "attack")):
         if not (mask & done).any():

@@ -1,4 +1,4 @@
-"""Comparisons one to one, as an evaluation takes them."""
+"""Comparisons, one to one, as trials of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class PairTrials:
-    """n comparisons, a with b: by habit a the reference and b the probe.
+    """Trials of n comparisons, a with b: by habit a the reference and b the probe.
 
     a, b: (n,) ids of photos.  mated: (n,).  similarity: (n,), NaN where a side is missing.  lost_a, lost_b:
     (n,), which side is.  person_a, person_b: (n,) numbers of persons; of photos where persons are not known.
@@ -47,11 +47,11 @@ class PairTrials:
 
     @property
     def completed(self) -> Mask:
-        """(n,): there is a score."""
+        """Mask, (n,), of the comparisons with a score."""
         return ~np.isnan(self.similarity)
 
     def some(self, chosen: Mask | Indices) -> PairTrials:
-        """Those of a mask, or in an order."""
+        """Select the trials of a mask, or put them in an order."""
         columns = ("a", "b", "mated", "similarity", "lost_a", "lost_b", "person_a", "person_b")
         picked: dict[str, Any] = {name: getattr(self, name)[chosen] for name in columns}
         fold = None if self.fold is None else self.fold[chosen]
@@ -61,7 +61,7 @@ class PairTrials:
         return replace(self, **picked, fold=fold, groups=groups, sides=sides, quality=quality)
 
     def distinct(self) -> PairTrials:
-        """Each two photos once, where they stand first, in whichever order."""
+        """Select each two photos once, where they stand first, in whichever order."""
         a, b = numbered(self.a, self.b)
         low, high = np.minimum(a, b), np.maximum(a, b)
         _, rows = np.unique(low * (high.max(initial=0) + 1) + high, return_index=True)
@@ -69,11 +69,11 @@ class PairTrials:
 
     @property
     def distinct_nonmated(self) -> int:
-        """How many completed non-mated ones there are, each two photos counted once."""
+        """The number of completed non-mated comparisons, each two photos counted once."""
         return len(self.some(~self.mated & self.completed).distinct())
 
     def scores(self) -> Scores:
-        """With the failed ones counted."""
+        """The scores, with the failed comparisons counted."""
         done = self.completed
         return Scores.of(
             self.similarity[self.mated & done],
@@ -83,7 +83,7 @@ class PairTrials:
         )
 
     def sample(self) -> Sample:
-        """Of the completed ones."""
+        """The sample of the completed comparisons."""
         mated, other = self.mated & self.completed, ~self.mated & self.completed
         return Sample(
             self.scores().completed(), self.person_a[mated], self.person_a[other], self.person_b[other]

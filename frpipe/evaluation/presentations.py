@@ -1,4 +1,4 @@
-"""Presentations, bona fide and attacks, as an evaluation of presentation attack detection takes them."""
+"""Presentations, bona fide and attacks, as trials of an evaluation of presentation attack detection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from frpipe.metrics.scores import Doubles, Indices
 
 @dataclass(frozen=True, slots=True)
 class PadTrials:
-    """n presentations.
+    """Trials of n presentations.
 
     species: (n,) of an attack; empty: bona fide.  score: (n,) the larger the more bona fide; NaN: no
     response.  person: (n,) numbers of persons: who is there, or is imitated.  similarity: (n,) to the person
@@ -34,25 +34,25 @@ class PadTrials:
 
     @property
     def bona_fide(self) -> Mask:
-        """(n,)."""
+        """Mask, (n,), of the bona fide presentations."""
         return np.asarray(self.species == "", bool)
 
     @property
     def responded(self) -> Mask:
-        """(n,): there is a score."""
+        """Mask, (n,), of the presentations with a score."""
         return ~np.isnan(self.score)
 
     @property
     def all_species(self) -> list[str]:
-        """Names of the species of attacks, in order."""
+        """The names of the species of attacks, in order."""
         return sorted({str(name) for name in self.species} - {""})
 
     def of(self, species: str) -> Mask:
-        """(n,): attacks of a species; "": bona fide."""
+        """Mask, (n,), of the attacks of a species; "": bona fide."""
         return np.asarray(self.species == species, bool)
 
     def some(self, chosen: Mask) -> PadTrials:
-        """Those of a mask."""
+        """Select the trials of a mask."""
         picked: dict[str, Any] = {
             name: getattr(self, name)[chosen] for name in ("species", "score", "person")
         }
@@ -61,7 +61,7 @@ class PadTrials:
         return replace(self, **picked, similarity=similarity, groups=groups)
 
     def presentations(self) -> Presentations:
-        """As metrics take them."""
+        """The presentations in the form that metrics take."""
         done, names = self.responded, self.all_species
         return Presentations.of(
             self.score[self.bona_fide & done],

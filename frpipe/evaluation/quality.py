@@ -36,7 +36,7 @@ _BETTER: tuple[Better, ...] = ("high", "low", "zero")
 
 @dataclass(frozen=True, slots=True)
 class QualityMeasure:
-    """A column of faces that is looked at. better: which values are; zero: the nearer to it, as of angles.
+    """A column of faces as a measure. better: which values are; zero: the nearer to it, as of angles.
 
     edges: of its bins, in its unit, of angles without their sign; empty: five bins of as many trials each.
     """
@@ -47,7 +47,7 @@ class QualityMeasure:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `COLUMN`, `COLUMN:low` or `COLUMN:zero`.
+        """Parse `COLUMN`, `COLUMN:low` or `COLUMN:zero`.
 
         A column of degrees, `..._deg`, is the better the nearer to zero. Raises ConfigError.
         """
@@ -63,13 +63,13 @@ class QualityMeasure:
         return cls(column, known, _POSE_EDGES if degrees else ())
 
     def quality(self, values: Doubles) -> Doubles:
-        """(n,) values of the column so that higher is better."""
+        """Turn values of the column, (n,), so that higher is better."""
         if self.better == "zero":
             return -np.abs(values)
         return -values if self.better == "low" else values
 
     def values(self, quality: Doubles) -> Doubles:
-        """(n,) what `quality` made, as values of the column again, of angles without their sign."""
+        """Turn back what `quality` made, (n,), into values of the column, of angles without their sign."""
         return quality if self.better == "high" else -quality
 
 
@@ -89,13 +89,13 @@ class Judged:
     quality: Mapping[QualityMeasure, Doubles]
 
     def numbers(self) -> Iterator[Number]:
-        """Of each measure: areas, errors left after discards, and errors by bin."""
+        """Numbers of each measure: areas, errors left after discards, and errors by bin."""
         for measure, quality in self.quality.items():
             yield from self._discards(measure, quality)
             yield from self._bins(measure, quality)
 
     def curves(self) -> dict[str, Series]:
-        """Error versus discard of each measure, and of an ideal one."""
+        """Curves of error versus discard, of each measure and of an ideal one."""
         if not len(self.wrong) or not self.wrong.any():
             return {}
         found = {
@@ -106,7 +106,7 @@ class Judged:
         return {**found, IDEAL: Series(_DRAWN, np.maximum(0.0, (rate - _DRAWN) / (1 - _DRAWN)))}
 
     def warnings(self) -> Iterator[str]:
-        """What to know of the measures, in sentences."""
+        """Warnings about the measures, in sentences."""
         yield f"error versus discard and bins of measures are {self.chosen}"
         for measure, quality in self.quality.items():
             lacking = int(np.count_nonzero(np.isnan(quality)))
@@ -166,7 +166,7 @@ def chosen_threshold(
     thresholds: Sequence[float],
     distinct: int | None = None,
 ) -> tuple[float, str] | None:
-    """The similarity of the strictest target that the trials carry, else the run's; and that in words.
+    """Choose the similarity of the strictest target that the trials carry, else the run's; with words.
 
     rate: FMR or FPIR.  distinct: see `operating.at_target`.  None: there is neither.
     """

@@ -1,4 +1,4 @@
-"""What is drawn again for intervals: scores of completed trials, and whose they are."""
+"""Samples that are drawn again for intervals: scores of completed trials, and whose they are."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """scores: without failures.  mated: (m,) persons of the mated scores.  a, b: (n,) of the others."""
+    """A sample.
+
+    scores: without failures.  mated: (m,) persons of the mated scores.  a, b: (n,) of the others.
+    """
 
     scores: Scores
     mated: Indices
@@ -45,7 +48,7 @@ class Sample:
     def replicates(
         self, metrics: Sequence[Callable[[Curve], float]], seed: int = 0, at_least: int = 0
     ) -> Doubles:
-        """(r, metrics): as `curve_replicates`; fewer replicates for very many scores, but `at_least`."""
+        """Draw replicates, (r, metrics), as `curve_replicates`; fewer of many scores, but `at_least`."""
         amount = len(self.scores.mated) + len(self.scores.nonmated)
         count = max(at_least, replicates_of(amount))
         return curve_replicates(
@@ -54,17 +57,17 @@ class Sample:
 
 
 def auc() -> Estimate:
-    """The exact area under the ROC."""
+    """The estimate of the exact area under the ROC."""
     return Estimate("AUC_exact", None, Curve.auc)
 
 
 def eer() -> Estimate:
-    """The equal error rate; NaN where the curve has none."""
+    """The estimate of the equal error rate; NaN where the curve has none."""
     return Estimate("EER", None, _eer)
 
 
 def at_target(measure: str, target: float) -> Estimate:
-    """TAR at an FMR, or TPIR at an FPIR."""
+    """The estimate of TAR at an FMR, or TPIR at an FPIR."""
     return Estimate(measure, target, lambda curve: _accepted(curve, target))
 
 
@@ -81,7 +84,7 @@ def _eer(curve: Curve) -> float:
 
 
 def numbered(*names: NDArray[np.object_]) -> list[Indices]:
-    """The same number for the same name, in all of the lists, in the order of names."""
+    """Number the names of all lists alike, in the order of names."""
     # Not np.unique of texts of fixed width: each would take four bytes times the longest.
     numbers, _ = pd.factorize(np.concatenate(names), sort=True)
     return np.split(numbers.astype(np.int64), np.cumsum([len(part) for part in names])[:-1])

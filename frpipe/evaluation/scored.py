@@ -1,4 +1,4 @@
-"""What a list of scores says: the lecture's table, areas, equal errors, and the rates at one threshold."""
+"""Evaluate a list of scores: the lecture's table, areas, equal errors, and the rates at one threshold."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """counts: of trials.  point: at the threshold.  scores: of mated trials and of others.
+    """The evaluation of a list.
 
-    people_known: the list says who is compared.
+    counts: of trials.  point: at the threshold.  scores: of mated trials and of others. people_known: the
+    list says who is compared.
     """
 
     task: Task
@@ -62,16 +63,16 @@ class Scored:
 
     @property
     def kind(self) -> Kind:
-        """Of all scores and thresholds."""
+        """The kind of all scores and thresholds."""
         return self.curve.kind
 
     def accepted(self, threshold: float) -> str:
-        """What a threshold accepts, in words."""
+        """The scores that a threshold accepts, in words."""
         return f"{self.kind} {'≤' if self.kind == 'distance' else '≥'} {fixed(threshold, 4)}"
 
     @property
     def warnings(self) -> list[str]:
-        """What to know before believing the rates."""
+        """Warnings about the rates, in sentences."""
         found = ["who is compared is not known: intervals take each row for people of its own"]
         if self.people_known:
             found = [
@@ -85,11 +86,14 @@ class Scored:
         return found
 
     def accepted_at(self, at: float) -> str:
-        """What the threshold of a number of `evaluation` accepts, in words."""
+        """The scores that the threshold of a number of `evaluation` accepts, in words."""
         return self.accepted(1 - at if self._as_similarities else at)
 
     def evaluation(self, name: str) -> Evaluation:
-        """Curves and counts, for plots. Cosine distances are similarities there, other scores as they are."""
+        """Curves and counts, for plots.
+
+        Cosine distances become similarities, other scores stay as they are.
+        """
         roc: CurveName = "roc" if self.task == "verification" else "open_roc"
         det: CurveName = "det" if self.task == "verification" else "open_det"
         keep = kept(self.curve)
@@ -119,7 +123,7 @@ class Scored:
         return all(not len(part) or (part.min() >= low and part.max() <= high) for part in self.scores)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """The JSON form."""
         accept, reject, *_ = RATES[self.task]
         eer, point = self.eer, self.point
         return {
@@ -147,7 +151,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Operating:
-    """Which threshold is asked for: a value of the scores' kind, equal errors, or a target FMR (FPIR)."""
+    """The threshold that is asked for: a value of the scores' kind, equal errors, or a target FMR (FPIR)."""
 
     by: Literal["value", "eer", "target"] = "eer"
     value: float = 0.0
@@ -162,7 +166,7 @@ def scored(
     *,
     people_known: bool = False,
 ) -> Scored:
-    """Compute what trials say.
+    """Evaluate trials.
 
     mated: (n,).  score: (n,) of that kind; NaN: failed.  right: (n,) of searches, whether the first candidate
     is the person; None: the trials are comparisons.
@@ -207,7 +211,7 @@ def scored(
 
 
 def _searches(kind: Kind, mates: Doubles, strangers: Doubles, right: Mask, lost: list[int]) -> Searches:
-    """Searches of which the first candidate alone is known."""
+    """Make searches of which the first candidate alone is known."""
     return Searches.of(
         right.astype(np.int64),
         np.where(right, mates, np.nan),
@@ -231,7 +235,7 @@ def _point(trials: Scores | Searches, curve: Curve, eer: EqualError, operating: 
 
 
 def _threshold(curve: Curve, eer: EqualError, operating: Operating, rate: str) -> tuple[float, str]:
-    """With how it was chosen."""
+    """Choose the threshold, and say how it was chosen."""
     if operating.by == "value":
         return operating.value, ""
     if operating.by == "eer":

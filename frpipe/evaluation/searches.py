@@ -1,4 +1,4 @@
-"""Searches of a gallery, one to many, as an evaluation takes them."""
+"""Searches of a gallery, one to many, as trials of an evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MISS, _NOBODY = -3.0, -2.0
 
 @dataclass(frozen=True)
 class SearchTrials:
-    """p probes and their candidates. Ids are numbered once, when they are first needed.
+    """Trials of p probes and their candidates. Ids are numbered once, when they are first needed.
 
     image: (p,) ids of the probes' photos.  truth: (p,) who it is.  failed: (p,), no face was found.  probe,
     subject, similarity: (c,) of the candidates: whose list, who, how alike.  enrolled: ids in the gallery.
@@ -50,26 +50,29 @@ class SearchTrials:
 
     @cached_property
     def ids(self) -> SearchIds:
-        """Numbers in place of ids."""
+        """The numbers in place of ids."""
         return SearchIds.of(self.truth, self.subject, self.enrolled, self.not_enrolled)
 
     @property
     def mated(self) -> Mask:
-        """(p,): whose mate is in the gallery, or should be."""
+        """Mask, (p,), of the probes whose mate is in the gallery, or should be."""
         return self.ids.mated
 
     @property
     def done_mated(self) -> Mask:
-        """(p,): mated, with a probe and a mate. In this order are the mated ones of `searches`."""
+        """Mask, (p,), of mated probes that were searched, with a mate.
+
+        In this order are the mated ones of `searches`.
+        """
         return self.ids.enrolled & ~self.ids.blank & ~self.failed
 
     @property
     def done_strangers(self) -> Mask:
-        """(p,): non-mated, with a probe."""
+        """Mask, (p,), of non-mated probes that were searched."""
         return ~self.mated & ~self.failed
 
     def some(self, chosen: Mask | Indices) -> SearchTrials:
-        """Those of a mask, or in an order, against the same gallery."""
+        """Select the trials of a mask, or put them in an order, against the same gallery."""
         rows = np.arange(len(self))[chosen]
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
@@ -94,11 +97,11 @@ class SearchTrials:
         return numbered_searches(self.probe, self.ids, self.similarity, failed=np.flatnonzero(self.failed))
 
     def searches(self) -> Searches:
-        """As metrics take them."""
+        """The searches in the form that metrics take."""
         return self._searches
 
     def ranked(self, rank: int) -> SearchTrials:
-        """The same, where a mate counts as found within another rank."""
+        """Make the same trials with another rank within which a mate counts as found."""
         if rank == self.rank:
             return self
         found = replace(self, rank=rank)
@@ -106,11 +109,11 @@ class SearchTrials:
         return found
 
     def persons(self) -> Indices:
-        """(p,) a number for each truth, in the order of their ids."""
+        """Numbers, (p,), of the truths, in the order of their ids."""
         return self.ids.truth
 
     def sample(self) -> Sample:
-        """Completed searches, by the score of a mate within the rank and the best of each stranger."""
+        """The sample of completed searches: scores of mates within the rank, each stranger's best."""
         found, persons = self.searches(), self.persons()
         mates = np.where(found.within(self.rank), found.mate, _MISS)
         best = np.maximum(found.best_stranger, _NOBODY)

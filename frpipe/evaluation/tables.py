@@ -1,4 +1,4 @@
-"""An evaluation as files: Parquet for queries, JSON for programs."""
+"""Write an evaluation as files: Parquet for queries, JSON for programs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CURVES = pa.schema(
 
 
 def numbers_table(evaluations: Sequence[Evaluation]) -> pa.Table:
-    """A row a number: `name` of the system, then what `Number` holds."""
+    """Tabulate numbers, a row each: `name` of the system, then what `Number` holds."""
     rows = [{"name": one.name, **number.as_dict()} for one in evaluations for number in one.numbers]
     return pa.Table.from_pylist(rows, pa.schema([pa.field("name", _TEXT, False), *_schema(Number)]))
 
 
 def curves_table(evaluations: Sequence[Evaluation]) -> pa.Table:
-    """A row a point."""
+    """Tabulate curves, a row for each point."""
     tables = [CURVES.empty_table()]
     for one in evaluations:
         for curve, series in one.curves.items():
@@ -59,12 +59,15 @@ def curves_table(evaluations: Sequence[Evaluation]) -> pa.Table:
 
 
 def differences_table(found: Sequence[Difference]) -> pa.Table:
-    """A row a difference."""
+    """Tabulate differences, a row each."""
     return pa.Table.from_pylist([one.as_dict() for one in found], pa.schema(_schema(Difference)))
 
 
 def as_json(evaluations: Sequence[Evaluation], found: Sequence[Difference]) -> str:
-    """Numbers, counts, provenance and differences; curves are in the Parquet file. No photo is named."""
+    """The JSON form: numbers, counts, provenance and differences; curves are in the Parquet file.
+
+    No photo is named.
+    """
     data = {
         "format": FORMAT,
         "evaluations": [
@@ -93,7 +96,7 @@ def _schema(kind: type[Number] | type[Difference]) -> list[pa.Field]:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what is None; infinity, the threshold that nothing reaches, as text."""
+    """Drop what is None; write infinity, the threshold that nothing reaches, as text."""
     return {
         name: str(value) if isinstance(value, float) and not np.isfinite(value) else value
         for name, value in values.items()

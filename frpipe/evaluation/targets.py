@@ -24,7 +24,7 @@ _EQUAL = "no interval: people drawn again give the same value every time"
 def curve_numbers(
     curve: Curve, sample: Sample, estimates: Sequence[Estimate], **where: Any
 ) -> Iterator[Number]:
-    """One a measure; no value where the curve has none.
+    """Numbers of a curve, one a measure; no value where the curve has none.
 
     No interval where all replicates are equal, as where the two kinds of score do not overlap: they say
     nothing of what other people would bring.
@@ -47,7 +47,7 @@ def target_numbers(
     distinct: int | None = None,
     **where: Any,
 ) -> Iterator[Number]:
-    """The rate at each target, or why the trials are too few for it. distinct: see `operating.at_target`."""
+    """Rates at each target, or why the trials are too few for it. distinct: see `operating.at_target`."""
     found = {target: operating.at_target(curve, target, distinct) for target in targets}
     known = [target for target, one in found.items() if not isinstance(one, Insufficient)]
     between = dict(
@@ -69,20 +69,20 @@ def target_numbers(
 
 
 def _certain(tar: Rate, sample: Sample) -> Interval | None:
-    """Where no mated trial, or every one, is accepted, and drawing again says nothing; None: elsewhere."""
+    """The interval where no mated trial, or every one, is accepted: drawing says nothing; None elsewhere."""
     if 0 < tar.count < tar.trials:
         return None
     return clustered_rate(np.full(len(sample.mated), tar.count > 0), sample.mated)
 
 
 def usual(targets: Sequence[float], nonmated: int) -> list[float]:
-    """Of targets, the largest first, those that so many trials carry, and the first that they do not."""
+    """Choose, largest first, the targets that so many trials carry, and the first that they do not."""
     carried = [target for target in targets if target * nonmated >= operating.RULE_OF_3]
     return [*carried, *[target for target in targets if target not in carried][:1]]
 
 
 def grid_number(curve: Curve, **where: Any) -> Number:
-    """The lecture's area, on a grid that reaches over all scores; in a note, which one.
+    """The lecture's area, on a grid that reaches over all scores; the note says which.
 
     On the lecture's own, from 1 to 0, it would leave out what is below 0, where most strangers are.
     """
@@ -93,7 +93,7 @@ def grid_number(curve: Curve, **where: Any) -> Number:
 
 
 def intervals(sample: Sample, estimates: Sequence[Estimate]) -> list[Interval | None]:
-    """Of each estimate; None: there are not two people to draw."""
+    """Intervals of each estimate; None: there are not two people to draw."""
     if not estimates or not sample.drawable:
         return [None] * len(estimates)
     found = sample.replicates([one.of for one in estimates])

@@ -34,7 +34,7 @@ _RULES: tuple[tuple[Rule, str], ...] = (("accuracy", "folds_accuracy"), ("youden
 
 @dataclass(frozen=True, slots=True)
 class VerificationQuestion:
-    """What is asked of the trials.
+    """The question that is put to comparisons.
 
     thresholds: similarities.  targets: of FMR.  training: comparisons that choose one more threshold, by
     accuracy, and are not scored.  chosen_on: comparisons, in folds of the same names, that choose the folds'
@@ -48,13 +48,13 @@ class VerificationQuestion:
     quality: Sequence[QualityMeasure] = ()
 
     def estimates(self) -> list[Estimate]:
-        """What a curve gives."""
+        """The estimates that a curve gives."""
         return [auc(), eer(), *(at_target("TAR", target) for target in self.targets)]
 
     def answer(
         self, name: str, trials: PairTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()
     ) -> Evaluation:
-        """Of one kind of comparisons alone, what that kind gives; see `unmeasured`."""
+        """Evaluate comparisons; of one kind alone, what that kind gives; see `unmeasured`."""
         groups, skipped = by_group(trials)
         judged = self._judged(trials)
         numbers = [
@@ -110,7 +110,7 @@ class VerificationQuestion:
         yield from target_numbers("TAR", curve, sample, self.targets, trials.distinct_nonmated, **where)
 
     def _judged(self, trials: PairTrials) -> Judged | None:
-        """The completed mated comparisons with their qualities; None: nobody asks for them."""
+        """The completed mated comparisons with their qualities; None where no quality is asked for."""
         if not self.quality:
             return None
         curve = roc(trials.scores().completed()) if both_kinds(trials) else None
@@ -138,7 +138,7 @@ def both_kinds(trials: PairTrials) -> bool:
 
 
 def _lacking(trials: PairTrials) -> str:
-    """Which kind of completed comparisons is missing, in words; empty: neither."""
+    """The kind of completed comparisons that is missing, in words; empty: neither."""
     kinds = [
         name
         for name, of in (("mated", trials.mated), ("non-mated", ~trials.mated))
@@ -148,7 +148,7 @@ def _lacking(trials: PairTrials) -> str:
 
 
 def unmeasured(trials: PairTrials) -> Iterator[str]:
-    """What the trials cannot tell, and which folds lack a kind, in sentences."""
+    """Warnings of what the trials cannot tell, and which folds lack a kind, in sentences."""
     if not both_kinds(trials):
         yield f"{_lacking(trials)}: there are no curves, no AUC, no EER and no TAR at an FMR"
     for label in _folds(trials) if both_kinds(trials) else ():
@@ -202,7 +202,7 @@ def _curves(trials: PairTrials, targets: Sequence[float]) -> dict[CurveName, Ser
 
 
 def worst(trials: PairTrials, amount: int = _WORST) -> list[Trial]:
-    """Mated pairs that look least alike, then non-mated ones that look most alike."""
+    """The worst comparisons: mated ones that look least alike, then non-mated ones that look most alike."""
     found = []
     for mated, sign in ((True, 1), (False, -1)):
         rows = np.flatnonzero((trials.mated == mated) & trials.completed)
@@ -257,7 +257,7 @@ def _columns(trials: PairTrials) -> tuple[Doubles, Mask, Labels]:
 
 
 def _number(measure: str, accuracies: Doubles) -> Number:
-    """With the usual interval, by Student's t over the folds: too narrow where folds share people.
+    """Make a number with the interval by Student's t over the folds: too narrow where these share people.
 
     None where all folds are alike: that says nothing of the next one.
     """

@@ -26,7 +26,7 @@ Words = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """up, over: the lecture's names.  miss, alarm: the errors that these are one less."""
+    """A kind of curve. up, over: the lecture's names.  miss, alarm: the errors that these are one less."""
 
     curve: CurveName
     up: str
@@ -52,7 +52,7 @@ _KINDS = (
 
 
 def area_plots(evaluations: Sequence[Evaluation], words: Words = threshold) -> list[Plot]:
-    """One plot for each kind of curve that any of the evaluations has. words: for `at` of a number."""
+    """Draw each kind of curve that any of the evaluations has. words: for `at` of a number."""
     return [
         _plot(kind, evaluations, words) for kind in _KINDS if any(kind.curve in e.curves for e in evaluations)
     ]
@@ -98,7 +98,7 @@ def _draw(kind: _Kind, evaluations: Sequence[Evaluation], words: Words) -> Figur
 
 
 def _curve(axes: Axes, series: Series, place: int) -> None:
-    """Straight lines between thresholds, as the area is counted; it goes on level beyond the last one."""
+    """The points of a curve, with straight lines between, as the area is counted; level beyond the last."""
     mine = look(place)
     over, up = np.append(1 - series.x, 0.0), np.append(series.y, series.y[-1])
     axes.fill_between(over, up, color=mine.colour, alpha=_FAINT, linewidth=0)
@@ -113,7 +113,7 @@ class _Mark:
 
 
 def _marks(kind: _Kind, evaluation: Evaluation) -> list[_Mark]:
-    """Thresholds that both errors of all trials were taken at."""
+    """Thresholds at which both errors of all trials were taken."""
     return [*_taken(kind, evaluation)]
 
 
@@ -126,7 +126,7 @@ def _taken(kind: _Kind, evaluation: Evaluation) -> Iterator[_Mark]:
 
 
 def _marked(axes: Axes, mark: _Mark, place: int, words: str) -> None:
-    """A point, and the words on its inner side."""
+    """Mark a point, with the words on its inner side."""
     mine = look(place)
     axes.plot(
         [mark.over], [mark.up], marker=mine.marker, color=mine.colour, markeredgecolor=CARD, zorder=4,

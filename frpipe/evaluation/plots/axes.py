@@ -29,7 +29,7 @@ _UNKNOWN = 1e-4
 
 
 def logarithmic(axes: Axes, side: Side, low: float) -> None:
-    """From `low` to 1, a tick at each decade."""
+    """Make an axis logarithmic, from `low` to 1, with a tick at each decade."""
     first = math.ceil(math.log10(low) - 1e-9)
     ticks = [10.0**k for k in range(first, 1)]
     if side == "x":
@@ -42,12 +42,12 @@ def logarithmic(axes: Axes, side: Side, low: float) -> None:
 
 
 def deviates(rates: Doubles | float, low: float) -> Doubles:
-    """Normal deviates of rates; beyond `low` and the like from 1 they stay there."""
+    """Normal deviates of rates, which are cut to `low` and 1 - `low`."""
     return np.asarray(ndtri(np.clip(rates, low, 1 - low)), np.float64)
 
 
 def deviate_axis(axes: Axes, side: Side, low: float, high: float) -> None:
-    """Of rates drawn as `deviates`: ticks name the rates."""
+    """Make an axis of rates drawn as `deviates`: ticks name the rates."""
     ticks = [rate for rate in _DEVIATE_TICKS if low <= rate <= high]
     bounds = float(ndtri(low)), float(ndtri(high))
     if side == "x":
@@ -75,7 +75,7 @@ def too_few(axes: Axes, low: float, high: float, what: str) -> None:
 
 
 def legend(figure: Figure, names: Sequence[str], markers: bool = False) -> None:
-    """Below the axes, in the order of the systems; one system needs none."""
+    """Draw the legend below the axes, in the order of the systems; one system needs none."""
     if len(names) < 2:
         return
     looks = [look(index) for index in range(len(names))]
@@ -90,19 +90,19 @@ def legend(figure: Figure, names: Sequence[str], markers: bool = False) -> None:
 
 
 def legend_height(names: Sequence[str]) -> float:
-    """What `legend` takes, in points."""
+    """The height of `legend`, in points."""
     if len(names) < 2:
         return 0.0
     return 14 + 16.0 * math.ceil(len(names) / _columns(names))
 
 
 def _columns(names: Sequence[str]) -> int:
-    """Two where every name fits half of the width."""
+    """The number of columns: two where every name fits half of the width."""
     return 2 if max(map(len, names)) <= _HALF_NAME else 1
 
 
 def _short(name: str) -> str:
-    """matplotlib leaves out of a legend what begins with an underscore."""
+    """Shorten a name; matplotlib leaves out of a legend what begins with an underscore."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     return f" {short}" if short.startswith("_") else short
 
@@ -116,7 +116,10 @@ def _ticks(axes: Axes, side: Side, at: Sequence[float], labels: Sequence[str]) -
 
 
 def trials(evaluation: Evaluation, kind: Kind) -> int | None:
-    """Completed ones: of the rates, else of the counts, else of the histogram; None: nobody counted."""
+    """The number of completed trials; None: nobody counted.
+
+    It is that of the rates, else of the counts, else of the histogram.
+    """
     rated = [
         n.trials
         for n in evaluation.numbers

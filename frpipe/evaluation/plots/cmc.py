@@ -21,7 +21,7 @@ _RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def cmc_plots(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """One plot, where any of the evaluations has the curve."""
+    """Draw the curve, where any of the evaluations has it."""
     if not any("cmc" in e.curves for e in evaluations):
         return []
     return [

@@ -42,9 +42,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """place: among the columns.  labels: of all groups.  shown: of those with most trials, sorted.
+    """The groups of one column.
 
-    parts: of every measure.
+    place: among the columns.  labels: of all groups.  shown: of those with most trials, sorted. parts: of
+    every measure.
     """
 
     column: str
@@ -55,20 +56,24 @@ class Cohort:
 
     @property
     def drawn(self) -> list[Part]:
-        """Both errors at the first threshold; without any, the strictest target with numbers; else a few."""
+        """The measures to draw.
+
+        These are both errors at the first threshold; without any, the strictest target with numbers; else a
+        few.
+        """
         errors = [part for part in self.parts if part.measure in _ERRORS and not part.turn]
         targets = [part for part in self.parts if part.measure in _TARGETS and part.measured]
         return errors or targets[-1:] or list(self.parts)[:_MOST_PARTS]
 
     @property
     def rest(self) -> list[Part]:
-        """The groups that are not drawn."""
+        """The measures that are not drawn."""
         drawn = {(part.measure, part.turn) for part in self.drawn}
         return [part for part in self.parts if (part.measure, part.turn) not in drawn]
 
 
 def cohorts(evaluations: Sequence[Evaluation]) -> list[Cohort]:
-    """One for each column that any of the evaluations is split by."""
+    """Gather a cohort for each column that any of the evaluations is split by."""
     columns = sorted({str(n.column) for e in evaluations for n in e.numbers if _of_group(n)})
     return [_cohort(evaluations, column, place) for place, column in enumerate(columns, 1)]
 
@@ -86,7 +91,7 @@ def _cohort(evaluations: Sequence[Evaluation], column: str, place: int) -> Cohor
 
 
 def _of_group(number: Number) -> bool:
-    """Whether it is of one group, not of two or of all."""
+    """Whether a number is of one group, not of two or of all."""
     return number.column is not None and number.measure not in _NOT_OF_ONE
 
 
@@ -119,7 +124,7 @@ def _part(
 
 
 def _label(measure: str, turn: int, at: float | None, *, alike: bool) -> str:
-    """alike: whether systems agree on where it was taken, or it is taken nowhere."""
+    """The label of a measure. alike: whether systems agree on where it was taken, or it is taken nowhere."""
     if not alike:
         return f"{measure} at each system's threshold {turn + 1 if turn else ''}".rstrip()
     where = taken_at(BY_NAME[measure], at)

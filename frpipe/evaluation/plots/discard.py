@@ -22,7 +22,7 @@ _ERRORS = {"verification": "FNMR", "identification": "FNIR"}
 
 
 def discard_plots(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """One for each evaluation that has such curves."""
+    """Draw each evaluation that has such curves."""
     some = [e for e in evaluations if IDEAL in e.curves]
     return [_plot(e, place, alone=len(some) == 1) for place, e in enumerate(some, 1)]
 

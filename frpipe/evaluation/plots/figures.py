@@ -1,4 +1,4 @@
-"""Every plot that a set of evaluations allows."""
+"""Draw every plot that a set of evaluations allows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Plot", "figures", "one_task"]
 
 
 def figures(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """Of systems overlaid, told apart by colour, dash and marker in the order given; none of no evaluations.
+    """Draw systems overlaid, told apart by colour, dash and marker in the order given.
 
     Raises ConfigError: they are of different tasks.
     """
@@ -40,7 +40,10 @@ def figures(evaluations: Sequence[Evaluation]) -> list[Plot]:
 
 
 def one_task(evaluations: Sequence[Evaluation]) -> None:
-    """Raises ConfigError: verification beside identification, for example."""
+    """Check that all evaluations are of one task.
+
+    Raises ConfigError: verification beside identification, say.
+    """
     if len({e.task for e in evaluations}) > 1:
         raise ConfigError(
             "evaluations of different tasks cannot stand on one page", "make a page for each task"

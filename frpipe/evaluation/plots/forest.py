@@ -1,4 +1,4 @@
-"""Dots with bars of confidence: rates at targets, and rates of groups beside the rate of all."""
+"""Forest plots, dots with bars of confidence: rates at targets, and rates of groups beside that of all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCALED_FROM = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """label: of the rows.  numbers: of each system, in their order; None: it has none."""
+    """A row. label: its name.  numbers: of each system, in their order; None: it has none."""
 
     label: str
     numbers: Sequence[Number | None]
@@ -34,7 +34,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """overall: the same measure of all trials, of each system."""
+    """A panel of one measure. overall: that of all trials, of each system."""
 
     x_label: str
     groups: Sequence[_Group]
@@ -42,7 +42,7 @@ class _Panel:
 
 
 def forest_plots(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """Of the rates at targets, then one for each column of cohorts."""
+    """Draw the rates at targets, then a plot for each column of cohorts."""
     names = [e.name for e in evaluations]
     return [*_at_targets(evaluations, names), *(_cohort(found, names) for found in cohorts(evaluations))]
 
@@ -148,7 +148,7 @@ def _panel(axes: Axes, panel: _Panel) -> None:
 
 
 def _scale(axes: Axes, panel: _Panel) -> float:
-    """Set the axis; where it begins. Logarithms only where the rates differ by decades."""
+    """Set the axis, and return where it begins. Logarithmic only where the rates differ by decades."""
     numbers = [n for group in panel.groups for n in group.numbers if n is not None and n.value is not None]
     values = [v for n in numbers for v in (n.value, n.low, n.high) if v is not None]
     highs = [n.value if n.high is None else n.high for n in numbers if n.value is not None]

@@ -25,7 +25,7 @@ _DARK = 0.55
 
 
 def matrix_plots(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """One for each system and column of groups, at the system's first threshold."""
+    """Draw a matrix for each system and column of groups, at the system's first threshold."""
     found = []
     for evaluation in evaluations:
         cells = [number for number in evaluation.numbers if number.measure == BETWEEN]
@@ -99,7 +99,7 @@ def _write(axes: Axes, logarithms: Doubles, rates: Doubles) -> None:
 
 
 def _labels(cells: Sequence[Number]) -> list[str]:
-    """Of the groups with most pairs within them, sorted."""
+    """The labels of the groups with most pairs within them, sorted."""
     within = {}
     for cell in cells:
         one, _, two = str(cell.group).partition(JOINED)

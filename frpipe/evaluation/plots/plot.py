@@ -16,9 +16,10 @@ _PNG_DPI = 144
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """name: for files and ids.  title, caption: for people.  columns, rows: the numbers drawn, as a table.
+    """A plot.
 
-    draw: a fresh figure; called within the settings of `style`.
+    name: for files and ids.  title, caption: for people.  columns, rows: the numbers drawn, as a table. draw:
+    a fresh figure; called within the settings of `style`.
     """
 
     name: str
@@ -29,14 +30,14 @@ class Plot:
     draw: Callable[[], Figure] = field(repr=False)
 
     def svg(self) -> str:
-        """An SVG document in light colours; the same input gives the same text."""
+        """Write an SVG document in light colours; the same input gives the same text."""
         with settings():
             buffer = io.StringIO()
             self.draw().savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         return buffer.getvalue()
 
     def png(self) -> bytes:
-        """A PNG in light colours; the same input and the same matplotlib give the same bytes."""
+        """Write a PNG in light colours; the same input and the same matplotlib give the same bytes."""
         with settings():
             buffer = io.BytesIO()
             self.draw().savefig(buffer, format="png", dpi=_PNG_DPI, metadata={"Software": None})

@@ -22,7 +22,7 @@ _WORST = "worst species"
 
 
 def presentation_plots(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """The worst species of each system; and of each system with several species, all of them."""
+    """Draw the worst species of each system; and of each system with several species, all of them."""
     some = [e for e in evaluations if CURVE in e.curves]
     if not some:
         return []

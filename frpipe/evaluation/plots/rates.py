@@ -34,7 +34,10 @@ _BAND_POINTS = 240
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """scale: of the axes; "rate": logarithms over, a share up.  over, up: keys of the rates."""
+    """A kind of curve.
+
+    scale: of the axes; "rate": logarithms over, a share up.  over, up: keys of the rates.
+    """
 
     curve: CurveName
     scale: Literal["rate", "log", "deviate"]
@@ -91,7 +94,7 @@ KINDS = (
 
 
 def rate_curves(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """One plot for each kind of curve that any of the evaluations has."""
+    """Draw each kind of curve that any of the evaluations has."""
     return [_plot(kind, evaluations) for kind in KINDS if any(kind.curve in e.curves for e in evaluations)]
 
 
@@ -108,7 +111,7 @@ def _plot(kind: _Kind, evaluations: Sequence[Evaluation]) -> Plot:
 
 
 def _asked(low: float) -> list[float]:
-    """Decades down to the smallest measurable rate."""
+    """The decades down to the smallest measurable rate."""
     return [rate for rate in (10.0**-k for k in range(1, 10)) if rate >= low * (1 - 1e-9)]
 
 
@@ -164,7 +167,7 @@ def _draw(kind: _Kind, evaluations: Sequence[Evaluation], low: float) -> Figure:
 
 
 def _bottom(kind: _Kind, evaluations: Sequence[Evaluation]) -> float:
-    """Of the vertical axis: of shares a round number below the worst, of errors the smallest one."""
+    """The bottom of the vertical axis: a round number below the worst share, or the smallest error."""
     if kind.scale != "rate":
         return smallest(evaluations, "mated") * 0.999
     seen = [
@@ -185,7 +188,7 @@ def _frame(axes: Axes, kind: _Kind, left: float, bottom: float, limit: float) ->
 
 
 def _deviate_frame(axes: Axes, evaluations: Sequence[Evaluation], left: float, bottom: float) -> None:
-    """Both axes end where the largest error does, so that the diagonal means the same everywhere."""
+    """Frame axes of deviates: both end at the largest error, so that all diagonals mean the same."""
     low, limit = min(left, bottom), max(left, min(supported(e) for e in evaluations))
     errors = [float(_from(e.curves["det"], left).y.max()) for e in evaluations if "det" in e.curves]
     high = min(max(1.6 * max(errors), 0.06), 0.6)
@@ -204,7 +207,7 @@ def _deviate_frame(axes: Axes, evaluations: Sequence[Evaluation], left: float, b
 
 
 def _curve(axes: Axes, kind: _Kind, evaluation: Evaluation, index: int, low: tuple[float, float]) -> None:
-    """Thin where its trials are too few, full beyond."""
+    """Draw a curve, thin where its trials are too few, full beyond."""
     mine, limit = look(index), supported(evaluation)
     series = _from(evaluation.curves[kind.curve], low[0])
     x, y = _on_axes(kind, series.x, low[0]), _on_axes(kind, series.y, low[1], up=True)
@@ -219,7 +222,7 @@ def _curve(axes: Axes, kind: _Kind, evaluation: Evaluation, index: int, low: tup
 
 
 def _from(series: Series, left: float) -> Series:
-    """The part at x >= left, beginning with what holds at `left`."""
+    """Cut a curve to x >= left, beginning with what holds at `left`."""
     first = max(int(np.searchsorted(series.x, left, "right")) - 1, 0)
     x = series.x[first:].copy()
     x[:1] = np.maximum(x[:1], left)
@@ -234,7 +237,7 @@ def _on_axes(kind: _Kind, rates: Doubles, low: float, up: bool = False) -> Doubl
 
 
 def _some(x: Doubles) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Places of points for a band, even on a logarithmic axis: an SVG needs no more."""
+    """Choose points for a band, even on a logarithmic axis: an SVG needs no more."""
     if len(x) <= _BAND_POINTS:
         return np.arange(len(x))
     wanted = np.geomspace(x[0], x[-1], _BAND_POINTS)

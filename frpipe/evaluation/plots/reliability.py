@@ -1,4 +1,4 @@
-"""Reliability of log-likelihood ratios: what came in each bin over what the ratios said."""
+"""Reliability of log-likelihood ratios: what the counts say in each bin over what the ratios say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARGIN = 0.06
 
 
 def reliability_plot(methods: Mapping[str, Sequence[ReliabilityBin]]) -> Plot:
-    """One series for each calibration, by its name."""
+    """Draw one series for each calibration, by its name."""
     return Plot(
         name="reliability",
         title="Reliability of the log-likelihood ratio",
@@ -70,7 +70,7 @@ def _draw(methods: Mapping[str, Sequence[ReliabilityBin]]) -> Figure:
 
 
 def _ends(methods: Mapping[str, Sequence[ReliabilityBin]]) -> tuple[float, float]:
-    """Of both axes: all that is said and comes, with its finite ends of intervals."""
+    """The ends of both axes: all ratios, of maps and of counts, with the finite ends of intervals."""
     shown = [
         value
         for bins in methods.values()

@@ -34,7 +34,7 @@ _FILLS: tuple[tuple[CurveName, str, str], ...] = (
 
 
 def score_histograms(evaluations: Sequence[Evaluation]) -> list[Plot]:
-    """A plot with densities as they are, and one with logarithms, where tails show."""
+    """Draw a plot with densities as they are, and one with logarithms, where tails show."""
     some = [e for e in evaluations if "mated" in e.curves or "nonmated" in e.curves]
     return [_plot(some, log) for log in (False, True)] if some else []
 
@@ -110,7 +110,10 @@ def _panel(axes: Axes, evaluation: Evaluation, log: bool) -> None:
 
 
 def _lines(axes: Axes, values: Sequence[float]) -> None:
-    """At thresholds. The first and the last are named, on their outer sides, as lines may be close."""
+    """Draw lines at thresholds.
+
+    The first and the last are named, on their outer sides: lines may be close.
+    """
     for place, value in enumerate(values):
         axes.axvline(value, color=INK, linewidth=1, linestyle=(0, (4, 2)))
         last = place == len(values) - 1
@@ -121,7 +124,7 @@ def _lines(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _edges(evaluation: Evaluation, bins: int) -> Doubles:
-    """Of at most so many bins, whole ones of the histograms, from the first to the last that is not empty."""
+    """Edges of at most so many bins, whole ones of the histograms, from the first to the last with scores."""
     lower = np.unique(np.concatenate([evaluation.curves[n].x for n, *_ in _FILLS if n in evaluation.curves]))
     full = np.concatenate([s.x[s.y > 0] for n, *_ in _FILLS if (s := evaluation.curves.get(n)) is not None])
     if not len(full):

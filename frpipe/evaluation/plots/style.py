@@ -1,4 +1,4 @@
-"""How plots look: colours for light and dark, what tells systems apart, and matplotlib's settings."""
+"""The look of plots: colours for light and dark, what tells systems apart, and matplotlib's settings."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _RC: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Of one system: colour, dash and marker together are unique for the first thirty."""
+    """The look of one system: colour, dash and marker together are unique for the first thirty."""
 
     colour: str
     dash: Any
@@ -76,7 +76,7 @@ class Look:
 
 
 def look(index: int) -> Look:
-    """Of the system at this place of the list."""
+    """The look of the system at this place of the list."""
     return Look(
         SERIES[index % len(SERIES)][0], _DASHES[index % len(_DASHES)], _MARKERS[index % len(_MARKERS)]
     )
@@ -84,7 +84,7 @@ def look(index: int) -> Look:
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """The same whatever the machine's own settings are; those come back at the end."""
+    """Set matplotlib alike on every machine; the machine's own settings come back at the end."""
     with mpl.rc_context(), warnings.catch_warnings():
         # A name in a script that the font lacks: the page's font shows it.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -96,5 +96,5 @@ def settings() -> Iterator[None]:
 
 
 def canvas(height: float, width: float = WIDTH) -> Figure:
-    """Of so many points. Its own object: nothing is registered anywhere."""
+    """Make a figure of so many points, an object of its own: nothing is registered anywhere."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor=CARD)

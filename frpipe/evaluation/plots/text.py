@@ -1,4 +1,4 @@
-"""Numbers as people read them: no more digits than the interval supports, and the kind of every threshold."""
+"""Write numbers for people: no more digits than the interval supports, and the kind of every threshold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def places(half: float) -> int:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Rounded to so many places; what would round to zero but is none keeps a significant digit."""
+    """Round to so many places; a number that would look like zero but is none keeps a significant digit."""
     if not value:
         return "0"
     if abs(value) >= LONG or abs(value) < 10.0**-_MOST_PLACES:
@@ -38,12 +38,12 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def shown(number: Number) -> str:
-    """The value; "" where there is none."""
+    """Write a value; "" where there is none."""
     return "" if number.value is None else fixed(number.value, _places_of(number))
 
 
 def between(number: Number) -> str:
-    """The interval, "0.965 to 0.978"; "" where there is none."""
+    """Write an interval, "0.965 to 0.978"; "" where there is none."""
     if number.low is None or number.high is None:
         return ""
     decimals = _places_of(number)
@@ -51,12 +51,12 @@ def between(number: Number) -> str:
 
 
 def share(value: float, trials: int | None) -> str:
-    """A rate of a curve, to the places that a 95 % interval of so many independent trials supports."""
+    """Write a rate of a curve to the places that a 95 % interval of so many trials supports."""
     return fixed(value, places(_binomial_half(value, trials)) if trials else 3)
 
 
 def target(value: float) -> str:
-    """A rate that was asked for: 0.001, or 10⁻⁵ where the zeros are too many to count."""
+    """Write a rate that was asked for: 0.001, or 10⁻⁵ where the zeros are too many to count."""
     if value and value < 1e-4:
         exponent = math.floor(math.log10(value) + 1e-9)
         lead = value / 10.0**exponent
@@ -66,21 +66,21 @@ def target(value: float) -> str:
 
 
 def threshold(similarity: float) -> str:
-    """Both kinds, always named."""
+    """Write a threshold: both kinds, always named."""
     if not math.isfinite(similarity):
         return "nothing is accepted" if similarity > 0 else "everything is accepted"
     return f"similarity ≥ {fixed(similarity, 4)}, distance ≤ {fixed(1 - similarity, 4)}"
 
 
 def score(value: float) -> str:
-    """A threshold of presentation attack detection."""
+    """Write a threshold of presentation attack detection."""
     if not math.isfinite(value):
         return "nothing is bona fide" if value > 0 else "everything is bona fide"
     return f"score ≥ {fixed(value, 4)}"
 
 
 def taken_at(measure: Measure, at: float | None) -> str:
-    """What a measure was taken at, as in "FMR ≤ 0.001"; "" where it is taken at nothing."""
+    """The condition that a measure was taken at, as in "FMR ≤ 0.001"; "" where there is none."""
     if at is None or measure.of is None:
         return ""
     if measure.of == "threshold":
@@ -101,6 +101,6 @@ def _places_of(number: Number) -> int:
 
 
 def _binomial_half(value: float, trials: int) -> float:
-    """Of the normal approximation; at no errors, half of the rule of three, 3/n."""
+    """Half of the normal approximation's interval; at no errors, half of the rule of three, 3/n."""
     spread = max(value * (1 - value), 0.0)
     return max(1.96 * math.sqrt(spread / trials), 1.5 / trials)

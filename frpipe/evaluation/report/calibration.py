@@ -13,7 +13,7 @@ from frpipe.metrics.rate import Rate
 
 
 def calibration_section(found: Calibrated) -> str:
-    """HTML: costs of each calibration and the least possible, and the groups, if there are any."""
+    """Write, as HTML, costs of each calibration and the least possible, and the groups, if there are any."""
     methods = found.methods
     rows = [
         ["least possible", fixed(found.min_cllr, 4), *map(_cost, found.min_dcf)],

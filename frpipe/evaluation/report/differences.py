@@ -1,4 +1,4 @@
-"""Differences between systems, with what they may mean."""
+"""The differences between systems as a section of the page, with what they may mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST_P = 1e-4
 
 
 def differences_section(differences: Sequence[Difference]) -> str:
-    """HTML; "" where there are none."""
+    """Write the section as HTML; "" where there are no differences."""
     if not differences:
         return ""
     columns = ["measure", "second less first", "difference", "p", "in words", "trials of both", "method"]
@@ -28,7 +28,7 @@ def differences_section(differences: Sequence[Difference]) -> str:
 
 
 def change(difference: Difference) -> str:
-    """Text: the value with its sign, and its interval; "" where there is no value."""
+    """A change as text: the value with its sign, and its interval; "" where there is no value."""
     if difference.value is None:
         return ""
     low, high, decimals = difference.low, difference.high, 4
@@ -41,7 +41,7 @@ def change(difference: Difference) -> str:
 
 
 def verdict(difference: Difference) -> str:
-    """Text: whether it may be chance, and who is the better one if not."""
+    """A verdict as text: whether it may be chance, and who is the better one if not."""
     if difference.value is None:
         return difference.note or "no value"
     if difference.significant is None:

@@ -19,7 +19,7 @@ _NOTE = (
 
 
 def differentials_section(evaluations: Sequence[Evaluation]) -> str:
-    """HTML; "" where there are no groups."""
+    """Write the table as HTML; "" where there are no groups."""
     found = [n for e in evaluations for n in e.numbers if n.measure in DIFFERENTIALS]
     columns = sorted({str(number.column) for number in found})
     tables = "".join(_table(column, evaluations) for column in columns)

@@ -16,7 +16,7 @@ _Key = tuple[int, int, float]
 
 
 def numbers_section(evaluations: Sequence[Evaluation]) -> str:
-    """Every number of all trials."""
+    """Write every number of all trials as HTML."""
     rows = sorted({_key(e, n) for e in evaluations for n in _overall(e)})
     body = by_system(
         "Every number, with its interval and its counts",
@@ -28,13 +28,13 @@ def numbers_section(evaluations: Sequence[Evaluation]) -> str:
 
 
 def cohorts_section(evaluations: Sequence[Evaluation]) -> str:
-    """Every number of a group; "" where there are no groups."""
+    """Write every number of a group as HTML; "" where there are no groups."""
     names = [e.name for e in evaluations]
     return "".join(f'<div class="card">{_cohort(cohort, names)}</div>' for cohort in cohorts(evaluations))
 
 
 def _cohort(cohort: Cohort, names: Sequence[str]) -> str:
-    """What is drawn first, other measures on request."""
+    """Write the measures that are drawn, and the others to be opened."""
     drawn, rest = (
         "".join(_part(cohort, part, names) for part in parts) for parts in (cohort.drawn, cohort.rest)
     )
@@ -44,7 +44,7 @@ def _cohort(cohort: Cohort, names: Sequence[str]) -> str:
 
 
 def _part(cohort: Cohort, part: Part, names: Sequence[str]) -> str:
-    """The caption names a threshold that all share: cells need not."""
+    """Write one measure of the groups. The caption names a threshold that all share: cells need not."""
     rows = [
         (escape(label), *(cell(number, known=part.at) for number in part.groups[label]))
         for label in cohort.labels
@@ -53,7 +53,7 @@ def _part(cohort: Cohort, part: Part, names: Sequence[str]) -> str:
 
 
 def cell(number: Number | None, known: float | None = None) -> str:
-    """HTML: the value and what it rests on, or in words why there is no value.
+    """Write, as HTML, the value and what it rests on, or in words why there is no value.
 
     known: a threshold that need not be repeated.
     """
@@ -66,7 +66,7 @@ def cell(number: Number | None, known: float | None = None) -> str:
 
 
 def details(number: Number, known: float | None = None) -> Iterator[str]:
-    """HTML lines below a value: its interval, its counts, its threshold, and what is to be said of it."""
+    """Iterate over the HTML lines below a value: its interval, counts, threshold, method and notes."""
     if found := between(number):
         yield found
     if number.count is not None and number.trials is not None:
@@ -81,7 +81,7 @@ def details(number: Number, known: float | None = None) -> Iterator[str]:
 
 
 def name_of(measure: str, at: float | None, *, with_threshold: bool = True) -> str:
-    """Text, as in "TAR at FMR ≤ 0.001"."""
+    """The name of a measure as text, as in "TAR at FMR ≤ 0.001"."""
     found = BY_NAME[measure]
     where = "" if found.of == "threshold" and not with_threshold else taken_at(found, at)
     return f"{measure} at {where}" if where else measure
@@ -92,7 +92,7 @@ def _overall(evaluation: Evaluation) -> list[Number]:
 
 
 def _key(evaluation: Evaluation, number: Number) -> _Key:
-    """Order of rows. Thresholds differ between systems: a row for the first of each, the second ..."""
+    """The order of rows. Thresholds differ between systems: a row for the first of each, the second ..."""
     measure = BY_NAME[number.measure]
     at = number.at if number.at is not None else 0.0
     if measure.of == "threshold":

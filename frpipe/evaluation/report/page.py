@@ -59,7 +59,7 @@ def page(
     created: str,
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> str:
-    """HTML, the same for the same input. created: a time, in words.
+    """Write the page as HTML, the same for the same input. created: a time, in words.
 
     thumbnails: JPEGs of the worst pairs by image id. The page then shows faces: treat it as you treat the
     photos.
@@ -83,7 +83,7 @@ def page(
 
 
 def document(title: str, created: str, parts: Sequence[tuple[str, str, str]]) -> str:
-    """HTML of a page. parts: id, heading (text) and HTML of each; what is empty is left out."""
+    """Write the HTML of a page. parts: id, heading (text) and HTML of each; what is empty is left out."""
     used = [part for part in parts if part[2]]
     body = "\n".join(section(*part) for part in used)
     return f"{_head(title)}<body>{_top(title, created, used)}<main>\n{body}\n</main></body></html>\n"
@@ -108,7 +108,7 @@ def _top(title: str, created: str, parts: Sequence[tuple[str, str, str]]) -> str
 
 
 def plots_section(plots: Sequence[Plot]) -> str:
-    """HTML: each plot with its caption and the numbers behind it."""
+    """Write each plot as HTML, with its caption and the numbers behind it."""
     return f'<div class="plots">{"".join(map(_plot, plots))}</div>' if plots else ""
 
 
@@ -126,7 +126,7 @@ def _plot(plot: Plot) -> str:
 
 
 def pairs_section(evaluations: Sequence[Evaluation], thumbnails: Mapping[str, bytes]) -> str:
-    """HTML; "" where no evaluation has such pairs.  thumbnails: JPEGs by image id."""
+    """Write the worst pairs as HTML; "" where no evaluation has any.  thumbnails: JPEGs by image id."""
     return "".join(_card(e, place, thumbnails) for place, e in enumerate(evaluations) if e.worst)
 
 
@@ -158,7 +158,7 @@ def _side(image: str, jpeg: bytes | None) -> str:
 
 
 def definitions_section(evaluations: Sequence[Evaluation]) -> str:
-    """Of each measure that any of the evaluations has."""
+    """Write the definition of each measure that any of the evaluations has."""
     used = {n.measure for e in evaluations for n in e.numbers}
     items = "".join(
         f"<dt>{escape(m.name)}<small>{escape(m.title)}</small></dt><dd>{_meaning(m)}</dd>"
@@ -180,7 +180,7 @@ def definitions_section(evaluations: Sequence[Evaluation]) -> str:
 
 
 def provenance_section(evaluations: Sequence[Evaluation]) -> str:
-    """Hashes and names, a column for each system."""
+    """Write hashes and names, a column for each system."""
     flat = [dict(_flat(e.provenance)) for e in evaluations]
     keys = list(dict.fromkeys(key for each in flat for key in each))
     if not keys:
@@ -215,7 +215,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 
 
 def inline(svg: str, name: str, label: str) -> str:
-    """HTML. name: unique on the page, begins every id.  label: for who cannot see it."""
+    """Write a picture as HTML. name: unique on the page, begins every id.  label: for who cannot see it."""
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
         for child in [child for child in parent if _local(child.tag) in _DROPPED]:

@@ -1,4 +1,4 @@
-"""Pieces of the page: tables that scroll by themselves, and what stands for a system. All of it is HTML."""
+"""Pieces of the page, all HTML: tables that scroll by themselves, and the signs of systems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STROKE = 2
 
 
 def section(name: str, heading: str, body: str) -> str:
-    """heading: text."""
+    """Write a section. heading: text."""
     title = f'<h2 id="{name}-h">{escape(heading)}</h2>'
     return f'<section id="{name}" aria-labelledby="{name}-h">{title}{body}</section>'
 
@@ -28,9 +28,10 @@ def section(name: str, heading: str, body: str) -> str:
 def table(
     caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], keys: Sequence[str] = ()
 ) -> str:
-    """caption, columns: text.  rows: HTML, the first of a row is its heading.  keys: HTML before columns.
+    """Write a table.
 
-    Where the page is narrow each cell says what column it is of.
+    caption, columns: text.  rows: HTML, the first of a row is its heading.  keys: HTML before columns. Where
+    the page is narrow each cell says what column it is of.
     """
     marks = [*keys, *[""] * (len(columns) - len(keys))]
     names = [escape(column) for column in columns]
@@ -43,12 +44,12 @@ def table(
 
 
 def by_system(caption: str, first: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with a column for each system, headed as in the plots."""
+    """Write a table with a column for each system, headed as in the plots."""
     return table(caption, [first, *names], rows, ["", *(key(place) for place in range(len(names)))])
 
 
 def key(index: int) -> str:
-    """HTML: the line and the marker that stand for the system at this place in the plots."""
+    """The line and the marker, as HTML, that stand for the system at this place in the plots."""
     mine = look(index)
     colour = f"var(--s{index % len(SERIES) + 1})"
     dash = "" if mine.dash == "-" else f' stroke-dasharray="{_scaled(mine.dash[1])}"'
@@ -59,7 +60,7 @@ def key(index: int) -> str:
 
 
 def system(name: str, index: int) -> str:
-    """HTML: the name behind its key."""
+    """The name of a system as HTML, behind its key."""
     return f"{key(index)}{escape(name)}"
 
 

@@ -1,4 +1,4 @@
-"""What a list of scores says, as one HTML page and as one picture."""
+"""The report of a list of scores, as one HTML page and as one picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from frpipe.metrics.operating import Insufficient
 
 
 def scores_plots(scored: Scored, name: str, ratios: Calibrated | None = None) -> list[Plot]:
-    """The lecture's curve first, then the usual ones, and histograms where scores are cosines.
+    """Draw the lecture's curve, then the usual ones, and histograms where scores are cosines.
 
     ratios: of comparisons; reliability is drawn where there is a calibration.
     """
@@ -38,7 +38,7 @@ def scores_plots(scored: Scored, name: str, ratios: Calibrated | None = None) ->
 def scores_page(
     scored: Scored, said: Sequence[str], ratios: Calibrated | None = None, *, title: str, created: str
 ) -> str:
-    """HTML, the same for the same input.  said: what to say first, in lines."""
+    """Write the page as HTML, the same for the same input.  said: what to say first, in lines."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     known = [*scored.warnings, *(ratios.warnings if ratios else [])]
     warnings = "".join(f"<li>{escape(line)}</li>" for line in known)
@@ -60,7 +60,7 @@ def scores_page(
 
 
 def scores_png(scored: Scored, name: str, ratios: Calibrated | None = None) -> bytes:
-    """The first three plots side by side as one PNG, with reliability where there is a calibration."""
+    """Draw the first three plots side by side as one PNG, with reliability where there is a calibration."""
     plots = scores_plots(scored, name, ratios)
     plots = [plot for place, plot in enumerate(plots) if place < 3 or plot.name == "reliability"]
     pictures = [Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in plots]

@@ -108,7 +108,7 @@ ul.pairs { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, mi
 
 
 def style() -> str:
-    """All CSS. Paper is light whatever the screen was."""
+    """Write all CSS. Paper is light whatever the screen was."""
     colours = {
         **ROLES,
         **{f"s{place}": pair for place, pair in enumerate(SERIES, 1)},

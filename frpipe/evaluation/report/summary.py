@@ -1,4 +1,4 @@
-"""What the page says first, in words: what was compared, on what, how well, and what to be careful about."""
+"""The summary of the page, in words: what was compared, on what, how well, and what to be careful about."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MOST_DIFFERENCES = 5
 
 
 def summary(evaluations: Sequence[Evaluation], differences: Sequence[Difference]) -> str:
-    """HTML, as are the parts of it."""
+    """Write the summary as HTML, as are the parts of it."""
     points = [
         _compared(evaluations),
         _trials(evaluations),
@@ -65,7 +65,7 @@ def _trials(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _each(evaluations: Sequence[Evaluation], key: str) -> str:
-    """One count where systems agree, else one for each in their order."""
+    """Write one count where systems agree, else one for each in their order."""
     found = [f"{e.counts[key]:,}" if key in e.counts else "unknown" for e in evaluations]
     return found[0] if len(set(found)) == 1 else f"{' | '.join(found)}"
 
@@ -144,7 +144,7 @@ def _system(evaluation: Evaluation, place: int) -> str:
 
 
 def _headlines(evaluation: Evaluation) -> list[Number]:
-    """The strictest supported target, then what is usual for the task, at the first threshold or rank."""
+    """The numbers to say first: the strictest supported target, then the task's usual ones."""
     overall = [n for n in evaluation.numbers if n.column is None]
     first = [n for n in overall if n.measure == _AT_TARGET[evaluation.task] and n.value is not None]
     chosen = [min(first, key=lambda n: n.at or 1.0)] if first else []
@@ -154,7 +154,7 @@ def _headlines(evaluation: Evaluation) -> list[Number]:
 
 
 def _brief(number: Number) -> Number:
-    """The table of numbers says how the interval was found."""
+    """Shorten a method: the table of numbers says how the interval was found."""
     return replace(number, level=None, method=None, support=None)
 
 

@@ -1,4 +1,4 @@
-"""Calibration cards of results of jobs/verify.py."""
+"""Make calibration cards from results of jobs/verify.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from frpipe.metrics.operating import Insufficient
 def calibrations_of(
     results: Mapping[str, PairResults], methods: Sequence[Method], created: datetime
 ) -> dict[str, CalibrationCard]:
-    """By name of the system and method: fitted on all completed pairs, each two photos once.
+    """Fit cards, by name of the system and method, on all completed pairs, each two photos once.
 
     Raises ScoresError: too few pairs of a kind.
     """

@@ -1,4 +1,4 @@
-"""People whom nobody in a test is: what normalisation measures the sides of comparisons against."""
+"""A cohort: people who are in no test, against whom normalisation measures the sides of comparisons."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ from frpipe.metrics.normalisation import LEAST_COHORT
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """people: (c,) ids, sorted.  vectors: (c, dim) float32, of the first template of each, by face id."""
+    """A cohort.
+
+    people: (c,) ids, sorted.  vectors: (c, dim) float32, of the first template of each, by face id.
+    """
 
     people: list[str]
     vectors: NDArray[np.float32]
 
     @classmethod
     def open(cls, uri: str, spec: GallerySpec) -> Cohort:
-        """From an enroll output with subject_id, or the newest version of a gallery.
+        """Open an enroll output with subject_id, or the newest version of a gallery.
 
         spec: of the vectors that are compared.  Raises GalleryMismatch: it is of another recipe;
         ConfigError: it is not known who anybody in it is.
@@ -55,12 +58,12 @@ class Cohort:
 
     @staticmethod
     def digest(uri: str) -> str:
-        """What stands for its content."""
+        """A digest of the content of a cohort."""
         folder = Folder.at(uri)
         return run.digest(folder) if run.begun(folder) else str(Gallery.open(uri).snapshot().id)
 
     def without(self, tested: Collection[str]) -> tuple[Cohort, list[str]]:
-        """Those who are not among the tested people, and in words how many were.
+        """Leave out the people who are among the tested, and say in words how many were.
 
         Raises ConfigError: fewer than 30 are left.
         """

@@ -1,4 +1,4 @@
-"""Further scores of the pairs of a result: fused with another embedder's, and normalised by a cohort."""
+"""Derive further scores of the pairs of a result: fused with another embedder's, normalised by a cohort."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TITLES: dict[Normalisation, str] = {"z": "Z-norm", "t": "T-norm", "s": "S-norm",
 
 
 class Derived(NamedTuple):
-    """name: of the system.  bases: of those that it is compared with."""
+    """A derived system. name: of the system.  bases: of those that it is compared with."""
 
     name: str
     results: PairResults | SearchResults
@@ -38,8 +38,11 @@ class Derived(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Derivations:
-    """fuse_with: further embedders of the same enroll output.  normalise: by the cohort, an enroll output or
-    a gallery.  top: how many of it are the most alike, for the adaptive one."""
+    """Derivations that are asked for.
+
+    fuse_with: further embedders of the same enroll output.  normalise: by the cohort, an enroll output or a
+    gallery.  top: how many of it are the most alike, for the adaptive one.
+    """
 
     fuse_with: Sequence[str] = ()
     normalise: Sequence[Normalisation] = ()
@@ -57,7 +60,7 @@ class Derivations:
             refuse_relative("--cohort", self.cohort)
 
     def identity(self) -> dict[str, Any]:
-        """What of it decides the content; nothing where there is nothing, as before there was any."""
+        """The settings that decide the content; empty where there are none, as in older outputs."""
         found: dict[str, Any] = {"fuse_with": [*self.fuse_with]} if self.fuse_with else {}
         if self.cohort is not None:
             found["normalise"] = [*self.normalise]
@@ -66,7 +69,7 @@ class Derivations:
         return found
 
     def of(self, name: str, found: PairResults) -> Iterator[Derived]:
-        """The systems that a result gives beside itself.
+        """Derive the systems that a result gives beside itself.
 
         Raises OutputError, ConfigError, ScoresError, GalleryMismatch: see the parts that it is made of.
         """
@@ -120,7 +123,7 @@ def _fused(name: str, found: PairResults, sides: _Sides, embedder: str) -> Itera
 
 
 def _scored(found: PairResults, scores: Doubles, words: str, remarks: Sequence[str]) -> PairResults:
-    """With other scores, which are no similarities; between -1 and 1, in the same order."""
+    """Give a result other scores, which are no similarities; between -1 and 1, in the same order."""
     trials: PairTrials = replace(found.trials, similarity=placed(scores), quality={})
     return replace(
         found,
@@ -133,7 +136,7 @@ def _scored(found: PairResults, scores: Doubles, words: str, remarks: Sequence[s
 
 
 def placed(scores: Doubles) -> Doubles:
-    """Between -1 and 1, in the same order."""
+    """Place scores between -1 and 1, in the same order."""
     found: Doubles = scores / (1 + np.abs(scores))
     return found
 
@@ -148,14 +151,14 @@ class _Sides:
         self.a, self.b = (np.array([self._numbers[name] for name in side], np.int64) for side in names)
 
     def faces(self, source: FeatureRun) -> NamedFaces:
-        """Their embeddings in an enroll output, chosen as the job verify chooses."""
+        """The embeddings of the faces in an enroll output, chosen as the job verify chooses."""
         faces = NamedFaces(self._numbers, source.spec.dim, self._policy)  # type: ignore[arg-type]
         for images, found in source.features.tables(IMAGE_NAMES, FACE_NAMES):
             faces.add(images, found)
         return faces
 
     def similarity(self, source: FeatureRun) -> Doubles:
-        """(n,) of the pairs; NaN where a side is missing."""
+        """Similarities, (n,), of the pairs; NaN where a side is missing."""
         faces, found = self.faces(source), np.full(len(self.a), np.nan)
         both: Indices = np.flatnonzero(faces.present(self.a) & faces.present(self.b))
         products = inner_products(faces.vectors, self.a[both], faces.vectors, self.b[both])
@@ -179,7 +182,7 @@ def _source(found: PairResults, embedder: str | None) -> FeatureRun:
 
 
 def _own_source(found: PairResults) -> FeatureRun:
-    """With the embedder that was compared."""
+    """The enroll output, read by the embedder that was compared."""
     for one in _source(found, None).features.by_embedder():
         source = _source(found, one.embedder)
         if source.spec.embedder_hash == found.provenance["embedder_hash"]:

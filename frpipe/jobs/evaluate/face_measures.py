@@ -1,4 +1,4 @@
-"""What an enroll output measured of the faces that were compared."""
+"""Measures in an enroll output of the faces that were compared."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FaceMeasures:
             self._faces.add(images, faces.select(wanted).append_column(EMBEDDING, self._values(faces)))
 
     def of(self, names: Labels) -> dict[str, Doubles]:
-        """By column (n,) values, float32 as float64; NaN where there is no face, or no value."""
+        """Values of each column, (n,), float32 as float64; NaN where there is no face, or no value."""
         rows = np.array([self._number[canonical_text(name)] for name in names.astype(str)], np.int64)
         present = self._faces.present(rows)
         found = np.where(present[:, None], self._faces.vectors[rows].astype(np.float64), np.nan)

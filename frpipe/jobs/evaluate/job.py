@@ -48,7 +48,7 @@ _VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What every evaluation is asked.
+    """Settings that every evaluation has.
 
     names: for people, one for each result.  thresholds: similarities, beside those of the runs.  targets: of
     FMR or FPIR; empty: the usual ones.  by: columns whose labels make groups.  cards: targets that a
@@ -79,7 +79,7 @@ class Asked:
             raise ConfigError("a confidence is between 0 and 1", "for example --confidence 0.95")
 
     def options(self) -> dict[str, Any]:
-        """What decides the content, beside the results."""
+        """The settings that decide the content, beside the results."""
         return {
             "names": named(self.results, self.names),
             "thresholds": [*self.thresholds],
@@ -113,18 +113,18 @@ class VerificationMetrics(Startable[ReportResult]):
 
     @property
     def runtime(self) -> Runtime:
-        """This process."""
+        """The runtime: this process."""
         return Runtime(choice="local")
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         self.derivations.check()
         if self.chosen_on is not None:
             refuse_relative("--thresholds-from", self.chosen_on)
         return evaluation_place(self.asked)
 
     def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[PairResults]:
-        """The evaluation. Reads the results."""
+        """Plan the evaluation. Reads the results."""
         chooser = PairResults.open(self.chosen_on, self.columns) if self.chosen_on else None
         results = [
             PairResults.open(uri, self.columns).measured(self.quality) for uri in told(self.asked, self.say)
@@ -166,11 +166,11 @@ class IdentificationMetrics(Startable[ReportResult]):
 
     @property
     def runtime(self) -> Runtime:
-        """This process."""
+        """The runtime: this process."""
         return Runtime(choice="local")
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         self.derivations.check()
         if self.enrolled is not None:
             refuse_relative("--enrolled", self.enrolled)
@@ -179,8 +179,10 @@ class IdentificationMetrics(Startable[ReportResult]):
         return evaluation_place(self.asked)
 
     def ended(self, out: Folder) -> ReportResult | None:
-        """The stored report. A compaction may have taken the searched version since: who was in it is not
-        asked again."""
+        """The stored report.
+
+        A compaction may have taken the searched version since: who was in it is not asked again.
+        """
         if not run.begun(out):
             return None
         digests = [run.digest(finished(uri, "identify")[0]) for uri in self.asked.results]
@@ -192,7 +194,7 @@ class IdentificationMetrics(Startable[ReportResult]):
         return ReportResult(stored, report_text)
 
     def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[SearchResults]:
-        """The evaluation. Reads the results."""
+        """Plan the evaluation. Reads the results."""
         uris = told(self.asked, self.say)
         results = [SearchResults.open(uri, self.asked.by, self.enrolled, self.quality) for uri in uris]
 
@@ -241,7 +243,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
 
     @cached_property
     def created(self) -> datetime:
-        """When the output was begun, so that all of it bears one time."""
+        """The time when the output was begun, so that all of it bears one time."""
         begun = run.begun(self.out)
         if begun:
             return datetime.fromisoformat(begun["created"])
@@ -249,7 +251,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
 
     @cached_property
     def systems(self) -> list[System]:
-        """The results, evaluated. Raises what their data refuses."""
+        """The results, evaluated. Raises the errors of their data."""
         found = []
         for name, result in zip(self._names, self.results, strict=True):
             self.say(f"{name}: {counted(len(result.trials), 'trials')}, evaluating")
@@ -281,7 +283,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
 
     @cached_property
     def output(self) -> MetricsOutput:
-        """All that is published, but for the cards. Raises ConfigError where results cannot be compared."""
+        """The output, without the cards. Raises ConfigError where results cannot be compared."""
         systems = self.systems
         self.say("comparing, drawing")
         return MetricsOutput(
@@ -339,19 +341,19 @@ def evaluation_place(asked: Asked) -> Folder:
 
 
 def told(asked: Asked, say: Say) -> Iterator[str]:
-    """The results, each of which is said to be read."""
+    """Read the results, and say so of each."""
     for uri, name in zip(asked.results, named(asked.results, asked.names), strict=True):
         say(f"{name}: reading")
         yield uri
 
 
 def _identity(asked: Asked, results: Sequence[str], task: dict[str, Any]) -> dict[str, Any]:
-    """What decides the content. results: digests of their files."""
+    """The identity of an output: what decides the content. results: digests of their files."""
     return {"job": "metrics", "version": _VERSION, "results": [*results], **asked.options(), **task}
 
 
 def _quality(measures: Sequence[QualityMeasure]) -> dict[str, Any]:
-    """As part of an identity; nothing where there are none, as before there were any."""
+    """The measures of quality in an identity; empty where there are none, as in older outputs."""
     return {"quality": [asdict(measure) for measure in measures]} if measures else {}
 
 
@@ -362,7 +364,7 @@ def pair_system(
     chooser: PairResults | None,
     quality: Sequence[QualityMeasure],
 ) -> System:
-    """Pairs, evaluated. chooser: of thresholds, in folds of the same names."""
+    """Evaluate pairs. chooser: of thresholds, in folds of the same names."""
     trials, training = _without_training(found.trials)
     own = [] if found.threshold is None else [found.threshold]
     own += asked.thresholds if found.cosines else []
@@ -381,7 +383,7 @@ def pair_system(
 
 
 def _without_training(trials: PairTrials) -> tuple[PairTrials, PairTrials | None]:
-    """What is scored, and what only chooses a threshold: the fold that is called train."""
+    """Split pairs into those that are scored, and the fold `train`, which only chooses a threshold."""
     if trials.fold is None or not (trials.fold == TRAINING).any() or (trials.fold == TRAINING).all():
         return trials, None
     mask = trials.fold == TRAINING
@@ -395,7 +397,7 @@ def search_system(
     quality: Sequence[QualityMeasure],
     within: tuple[int, Sequence[int]] = (1, ()),
 ) -> System:
-    """Searches, evaluated. within: the rank that counts as found, and sizes of smaller galleries."""
+    """Evaluate searches. within: the rank that counts as found, and sizes of smaller galleries."""
     rank, galleries = within
     own = [] if found.threshold is None else [found.threshold]
     own += asked.thresholds if found.cosines else []
@@ -420,7 +422,7 @@ def each_once(*numbers: float) -> tuple[float, ...]:
 def _cards(
     asked: Asked, systems: Sequence[System], created: datetime, maps: Mapping[str, CalibrationMap]
 ) -> dict[str, ThresholdCard]:
-    """maps: the calibration that the cards of a system hold, by its name."""
+    """Make threshold cards. maps: the calibration that the cards of a system hold, by its name."""
     found = {}
     for system in systems if asked.cards else ():
         strangers = _strangers(system.trials)

@@ -31,7 +31,7 @@ _MOST_MB = 2048
 def normalised_searches(
     name: str, found: SearchResults, how: Sequence[Normalisation], uri: str, top: int
 ) -> Iterator[Derived]:
-    """A system for each normalisation, of a result of jobs/identify.py.
+    """Make a system for each normalisation of a result of jobs/identify.py.
 
     The reference of a candidate is the person, scored against the cohort as in the search: by the best of
     their templates, or the mean.  uri: of the cohort.
@@ -78,7 +78,7 @@ def normalised_searches(
 
 
 def _candidates(table: pa.Table) -> tuple[Indices, NDArray[np.float64]]:
-    """(c,) the row of the probe, and the similarity, of those that have one."""
+    """The candidates that have both: (c,) the row of the probe, and the similarity."""
     lists = table["candidates"].combine_chunks()
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     similarity = lists.flatten().field("similarity").to_numpy()
@@ -89,7 +89,7 @@ def _candidates(table: pa.Table) -> tuple[Indices, NDArray[np.float64]]:
 def _person_scores(
     view: SearchView, people: NDArray[np.str_], cohort: NDArray[np.float32], top: int
 ) -> CohortScores:
-    """Of listed people, sorted."""
+    """Cohort scores of listed people, sorted."""
     need = -(-4 * len(people) * len(cohort) // 1_000_000)
     if need > _MOST_MB:
         raise ConfigError(
@@ -109,7 +109,7 @@ def _person_scores(
 def _probe_scores(
     found: SearchResults, table: pa.Table, cohort: NDArray[np.float32], top: int
 ) -> CohortScores:
-    """Of each row of the table; of a row without a face anything, as it has no candidate."""
+    """Cohort scores of each row of the table; of a row without a face anything, as it has no candidate."""
     source = FeatureRun.open(found.features)
     faces = texts(table["face_id"])
     number = {face: row for row, face in enumerate(faces.tolist()) if face}

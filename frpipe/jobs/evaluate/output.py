@@ -55,7 +55,10 @@ _NOTED = ("APCER", "BPCER_fixed", "IAPAR")
 
 @dataclass(frozen=True, slots=True)
 class MetricsOutput:
-    """Where to, and what. pictures: JPEGs of photos by their ids, which the page shows; None: none."""
+    """The output of an evaluation.
+
+    pictures: JPEGs of photos by their ids, which the page shows; None: none.
+    """
 
     folder: Folder
     evaluations: Sequence[Evaluation]
@@ -140,7 +143,7 @@ class MetricsOutput:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """A report, for people."""
+    """Write a report for people."""
     lines = [report["title"]]
     for system in report["systems"]:
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in system["counts"].items())
@@ -176,5 +179,8 @@ def _headline(number: Number) -> str:
 
 
 def file_name(name: str) -> str:
-    """A name for people as part of a file's; letters of any script stay. Never that of a hidden file."""
+    """Turn a name for people into a part of a file's; letters of any script stay.
+
+    Never that of a hidden file.
+    """
     return re.sub(r"^\.", "_", re.sub(r"[^\w.+-]+", "_", name))

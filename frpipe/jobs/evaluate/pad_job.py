@@ -36,11 +36,11 @@ class PadMetrics(Startable[ReportResult]):
 
     @property
     def runtime(self) -> Runtime:
-        """This process."""
+        """The runtime: this process."""
         return Runtime(choice="local")
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         if any(not np.isfinite(score) for score in self.scores):
             raise ConfigError("--threshold is a score of the detection", "for example --threshold 0.5")
         if (self.columns.similarity is None) != (not self.asked.thresholds):
@@ -51,7 +51,7 @@ class PadMetrics(Startable[ReportResult]):
         return evaluation_place(self.asked)
 
     def plan(self, out: Folder, *, dry: bool = False) -> EvaluationPlan[PadResults]:
-        """The evaluation. Reads the scores."""
+        """Plan the evaluation. Reads the scores."""
         results = [PadResults.open(uri, self.columns) for uri in told(self.asked, self.say)]
         task = {"task": "pad", "columns": asdict(self.columns), "scores": [*self._scores]}
         return EvaluationPlan(self.asked, out, results, task, self._evaluated, self.say)

@@ -1,4 +1,4 @@
-"""Scores of presentation attack detection as trials: of a list, or of an enroll output."""
+"""Read scores of presentation attack detection as trials, from a list or from an enroll output."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class PadColumns:
 
     @property
     def needed(self) -> list[str]:
-        """All but the subject, which may be unknown."""
+        """The columns that must be there: all but the subject, which may be unknown."""
         return [self.score, self.label, *([self.similarity] if self.similarity else []), *self.by]
 
 
 @dataclass(frozen=True, slots=True)
 class PadResults:
-    """digest: of what was read."""
+    """Scores as trials. digest: of what was read."""
 
     uri: str
     trials: PadTrials
@@ -63,7 +63,7 @@ class PadResults:
 
     @classmethod
     def open(cls, uri: str, columns: PadColumns) -> PadResults:
-        """Of the --output of a finished enroll run, or a file or folder of CSV, Parquet or JSON lines.
+        """Read the --output of a finished enroll run, or a file or folder of CSV, Parquet or JSON lines.
 
         Raises ManifestError: there is no such list, or it lacks a column; OutputError: the run has not ended;
         ConfigError: a column has no numbers, or nothing is labelled.
@@ -125,7 +125,7 @@ def _doubtful(trials: PadTrials) -> list[str]:
 
 
 def _persons(subjects: Labels | None, named: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
-    """A number for each presentation's person; where it is not known who, it is one of its own."""
+    """Number each presentation's person; an unknown one counts as a person of its own."""
     rows = np.arange(len(named)).astype(str)
     known = np.zeros(len(named), object) if subjects is None else subjects
     known = np.where(known == 0, "", known)
@@ -148,7 +148,7 @@ def _listed(rows: RowList, columns: PadColumns) -> dict[str, Labels]:
 
 
 def _enrolled(folder: Folder, columns: PadColumns) -> tuple[dict[str, Labels], list[str]]:
-    """A row a photo: its largest face, held back or not; without one, no response."""
+    """Tabulate an enroll output, a row a photo: its largest face, held back or not; or no response."""
     files = ListedFiles.of(folder)
     images = pa.concat_tables([files.table(name) for name in files.below(_IMAGES)])
     faces = pd.concat(
@@ -192,7 +192,7 @@ def _largest(table: pa.Table, columns: PadColumns) -> pd.DataFrame:
 
 
 def _numbers(frame: Mapping[str, Labels], column: str) -> Doubles:
-    """(n,) NaN where the text is empty. Raises ConfigError: one is no finite number."""
+    """Parse numbers, (n,), NaN where the text is empty. Raises ConfigError: one is no finite number."""
     values = np.asarray(frame[column], object)
     empty = np.array([not str(value).strip() for value in values], bool)
     try:

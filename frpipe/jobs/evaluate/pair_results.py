@@ -1,4 +1,4 @@
-"""Results of jobs/verify.py as trials of verification."""
+"""Read results of jobs/verify.py as trials of verification."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ class PairResults:
 
     @classmethod
     def open(cls, uri: str, columns: PairColumns) -> PairResults:
-        """Raises OutputError: it is no finished result; ConfigError: nothing says which pairs are mated."""
+        """Read a result.
+
+        Raises OutputError: it is no finished result; ConfigError: nothing says which pairs are mated.
+        """
         folder, report = finished(uri, "verify")
         table = listed_rows(folder, PAIRS)
         reading = _Reading(table, columns, report["features"], report["feature_run"])
@@ -96,7 +99,7 @@ class PairResults:
         )
 
     def measured(self, measures: Sequence[QualityMeasure]) -> PairResults:
-        """With the qualities of pairs, the lower of both sides. Raises what `FaceMeasures` does."""
+        """Add the qualities of pairs, the lower of both sides. Raises what `FaceMeasures` does."""
         if not measures:
             return self
         sides, facts = (self.trials.a, self.trials.b), self.provenance
@@ -165,14 +168,14 @@ class _Reading:
         )
 
     def _persons(self) -> list[Labels]:
-        """Who is on both sides: as the list says, or as the manifest did; empty: that one does not say."""
+        """The persons on both sides, as the list says, or as the manifest did; empty: not said."""
         own = self._columns.subject_a, self._columns.subject_b
         if {*own} <= {*self._table.column_names}:
             return [self._text(name) for name in own]
         return [self._photo("subject_id", side) for side in (self.a, self.b)]
 
     def _owners(self, names: list[Labels]) -> tuple[list[Labels], list[str]]:
-        """A person for each side; where it is not known who, the photo is one."""
+        """A person for each side; an unknown one counts as the photo."""
         photos = np.concatenate([self.a, self.b])
         unknown = len(pd.unique(photos[np.concatenate(names) == ""]))
         if not unknown:
@@ -219,7 +222,7 @@ class _Reading:
 
 
 def pair_trials(table: pa.Table, columns: PairColumns) -> tuple[PairTrials, list[str]]:
-    """Trials of a table as jobs/verify.py writes it, which says who is on both sides; with warnings."""
+    """Read trials from a table of jobs/verify.py, which says who is on both sides; with warnings."""
     return _Reading(table, columns).trials()
 
 
@@ -229,7 +232,7 @@ def _shared(a: Labels, b: Labels) -> Labels:
 
 
 def finished(uri: str, job: str) -> tuple[Folder, dict[str, Any]]:
-    """A result, and its report. Raises OutputError: it is not of this job, or has not ended."""
+    """Open a result and its report. Raises OutputError: it is not of this job, or has not ended."""
     folder = Folder.at(uri)
     report = run.complete(folder)
     if report is None or run.begun(folder).get("identity", {}).get("job") != job:
@@ -238,7 +241,7 @@ def finished(uri: str, job: str) -> tuple[Folder, dict[str, Any]]:
 
 
 def listed_rows(folder: Folder, sub: str) -> pa.Table:
-    """The rows of the files of a finished result that it lists under `sub/`, and of no others.
+    """Read the rows of the files of a finished result that it lists under `sub/`, and of no others.
 
     Raises OutputError: one is not what was listed, or there is none.
     """
@@ -269,7 +272,7 @@ def _unscored(trials: PairTrials) -> list[str]:
 
 
 def alike_ids(*ids: Labels) -> list[str]:
-    """A warning where ids of persons may be meant as one; see `frpipe.core.text.alike`."""
+    """Warn where ids of persons may be meant as one; see `frpipe.core.text.alike`."""
     known = {name for each in ids for name in pd.unique(each) if name}
     meant = sum(len(group) - 1 for group in alike(known))
     words = (

@@ -1,4 +1,4 @@
-"""What an enroll output knows of its photos: who is on them, and the manifest's own columns."""
+"""Facts of photos in an enroll output: who is on them, and the manifest's own columns."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ _NAMES = ("image_id", "image_uri", "subject_id")
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """table: by image_id in Unicode NFC; it and image_uri as they are, subject_id and the columns asked for
-    in NFC, all as text; empty: null."""
+    """What is known of photos.
+
+    table: by image_id in Unicode NFC; it and image_uri as they are, subject_id and the columns asked for in
+    NFC, all as text; empty: null.
+    """
 
     table: pd.DataFrame
 
     @classmethod
     def of(cls, features: str, columns: Sequence[str] = (), run_id: str | None = None) -> PhotoFacts:
-        """Of a finished enroll output, of this run where one is given.
+        """Read a finished enroll output, of this run where one is given.
 
         Raises OutputError: it is none, or another; ConfigError: its manifest had no such column.
         """
@@ -51,7 +54,7 @@ class PhotoFacts:
         return cls(text.set_index(text["image_id"].map(canonical_text).to_numpy()))
 
     def of_photos(self, column: str, names: Labels) -> Labels:
-        """(n,) texts, of photos named by image_id, image_uri or face_id; empty where it is not known."""
+        """Texts, (n,), of photos named by image_id, image_uri or face_id; empty where none is known."""
         values = self.table[column]
         by_uri = pd.Series(values.to_numpy(), self.table["image_uri"].map(canonical_text))
         asked = pd.Series(names.astype(str)).map(canonical_text)

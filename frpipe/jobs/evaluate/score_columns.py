@@ -40,7 +40,10 @@ class ScoreColumns:
     by: str | None = None
 
     def found_in(self, rows: RowList) -> ScoreColumns:
-        """All that the list has, by name. Raises ManifestError, ConfigError: one is missing, or two fit."""
+        """Find all columns that the list has, by name.
+
+        Raises ManifestError, ConfigError: one is missing, or two fit.
+        """
         asked = {name: value for name in _USUAL if (value := getattr(self, name)) is not None}
         rows.require(*asked.values(), *self.labels)
         if {"similarity", "distance"} <= {*asked}:
@@ -73,11 +76,11 @@ class ScoreColumns:
 
     @property
     def labels(self) -> list[str]:
-        """Columns of folds, people and groups."""
+        """The columns of folds, people and groups."""
         return [name for name in (self.fold, *self.subjects, self.by) if name]
 
     def _with_labels(self, rows: RowList) -> ScoreColumns:
-        """With folds and people by their usual names, of comparisons."""
+        """Add the folds and people of comparisons by their usual names."""
         if len(self.subjects) > 2:
             raise ConfigError("a comparison has two sides", "name one column of people, or two")
         if self.right is not None:
@@ -95,7 +98,7 @@ class ScoreColumns:
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that are given, and all usual ones."""
+        """The names that are given, and all usual ones."""
         given = {name for role in _USUAL if (name := getattr(self, role)) is not None}
         usual = {name for names in (*_USUAL.values(), _FOLD, *_PEOPLE) for name in names}
         return frozenset(usual | given | {*self.labels})
@@ -107,7 +110,7 @@ class ScoreColumns:
 
     @property
     def kind(self) -> Kind:
-        """Of the scores."""
+        """The kind of the scores."""
         return "distance" if self.similarity is None else "similarity"
 
 

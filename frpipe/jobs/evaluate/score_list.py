@@ -1,4 +1,4 @@
-"""Scores that anybody computed, as a list: a row for each comparison, or for each search."""
+"""Read scores that anybody computed, as a list: a row for each comparison, or for each search."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LONGEST = 30
 
 @dataclass(frozen=True, slots=True)
 class ScoreList:
-    """n trials. mated: (n,).  score: (n,) in the kind of `columns`; NaN: the trial failed.
+    """A list of n trials. mated: (n,).  score: (n,) in the kind of `columns`; NaN: the trial failed.
 
     right: (n,) of searches, whether the first candidate is the person; None: rows are comparisons.
     remarks: what was taken otherwise than it is written.
@@ -81,13 +81,13 @@ class _Part(NamedTuple):
 
 
 def _read(columns: ScoreColumns) -> list[str]:
-    """Columns to read: each once, for one may be meant twice by mistake and is then refused by its values."""
+    """Choose the columns to read: each once; one meant twice by mistake is then refused by its values."""
     names = (columns.label, columns.scores, columns.right, *columns.labels)
     return list(dict.fromkeys(name for name in names if name))
 
 
 def _without_gaps(columns: ScoreColumns, labels: Mapping[str, Labels]) -> tuple[ScoreColumns, list[str]]:
-    """Without folds or people that some rows lack: nobody asked for them. With remarks that say so."""
+    """Drop folds or people that some rows lack and nobody asked for; with remarks that say so."""
     gaps = {name for name in (columns.fold, *columns.subjects) if name and (labels[name] == "").any()}
     remarks = [
         f"{shown(name)} is empty in some rows: calibration takes no heed of it" for name in sorted(gaps)
@@ -128,13 +128,13 @@ def _part(rows: RowList, batch: Batch, columns: ScoreColumns, needed: Collection
 
 
 class _Place(NamedTuple):
-    """Some rows of a list, to be understood."""
+    """Some rows of a list, whose values are read."""
 
     rows: RowList
     batch: Batch
 
     def truths(self, column: str, needed: Mask | None = None) -> Mask:
-        """(n,). needed: where a value has to be; else false where there is none."""
+        """Read truths, (n,). needed: where a value has to be; else false where there is none."""
         codes = self.batch.text(column).dictionary_encode()
         words = [None if word is None else truth(word) for word in codes.dictionary.to_pylist()]
         numbers = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -150,7 +150,7 @@ class _Place(NamedTuple):
         return said
 
     def labels(self, column: str, needed: bool) -> Labels:
-        """(n,) texts, "" where there is none. needed: there has to be."""
+        """Read labels, (n,) texts, "" where there is none. needed: there has to be one."""
         try:
             texts = self.batch.text(column).fill_null("").to_numpy(zero_copy_only=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -164,7 +164,7 @@ class _Place(NamedTuple):
         return found
 
     def numbers(self, column: str) -> Doubles:
-        """(n,) float64, NaN where there is none."""
+        """Read numbers, (n,) float64, NaN where there is none."""
         values = self.batch.rows.column(column)
         if pa.types.is_boolean(values.type):
             raise ManifestError(f"{shown(column)} holds true and false, no scores", "name the scores' column")
@@ -188,7 +188,7 @@ class _Place(NamedTuple):
 
 
 def _parsed(values: pa.Array) -> Doubles:
-    """Numbers, NaN for what is none."""
+    """Parse numbers, NaN for what is none."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     try:

@@ -1,4 +1,4 @@
-"""Results of jobs/identify.py as trials of identification."""
+"""Read results of jobs/identify.py as trials of identification."""
 
 from __future__ import annotations
 
@@ -56,9 +56,11 @@ class SearchResults:
         enrolled: str | None = None,
         quality: Sequence[QualityMeasure] = (),
     ) -> SearchResults:
-        """by: columns of the probes' manifest, whose labels make groups.  enrolled: the enroll output that
-        the gallery was made from, whose people count even where none of their photos could be enrolled.
-        quality: measures of the probes' faces.
+        """Read a result.
+
+        by: columns of the probes' manifest, whose labels make groups.  enrolled: the enroll output that the
+        gallery was made from, whose people count even where none of their photos could be enrolled. quality:
+        measures of the probes' faces.
 
         Raises OutputError: it is no finished result; GalleryError: the version that was searched is gone, or
         another one bears its number; ConfigError: it is not known who any probe is, or who failed to enrol.
@@ -134,7 +136,7 @@ def _trials(
 
 
 def _qualities(table: pa.Table, measures: Sequence[QualityMeasure], features: str) -> dict[str, Doubles]:
-    """By measure (p,) of the faces of probes whose person is known; NaN where there is none."""
+    """Qualities by measure, (p,), of the faces of probes whose person is known; NaN where there is none."""
     if not measures:
         return {}
     known = table.filter(table["probe_subject_id"].is_valid())
@@ -166,7 +168,7 @@ def _warnings(trials: SearchTrials, named: np.ndarray[Any, np.dtype[np.bool_]]) 
 
 
 def _people(report: dict[str, Any], searched: RecordedVersion | None) -> Labels:
-    """Ids of those who were searched."""
+    """The ids of the people who were searched."""
     try:
         gallery = Gallery.open(report["gallery"])
         snapshot = searched.find(gallery) if searched else gallery.snapshot(report["gallery_version"])
@@ -181,6 +183,6 @@ def _people(report: dict[str, Any], searched: RecordedVersion | None) -> Labels:
 
 
 def _wanted(features: str) -> Labels:
-    """Ids of those whose photos were to be enrolled."""
+    """The ids of the people whose photos were to be enrolled."""
     names = PhotoFacts.of(features).table["subject_id"].to_numpy().astype(str)
     return np.unique(names[names != ""])

@@ -1,4 +1,4 @@
-"""Systems that were run on trials: what came of each, and how two of them differ."""
+"""Systems that were run on trials: the evaluation of each, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ Trials = PairTrials | SearchTrials
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """evaluation: of all its trials.  estimates: what is compared with another system.  features: the enroll
-    output that holds its photos.  bases: names of the systems that it is compared with; none: the first."""
+    """A system that was run on trials.
+
+    evaluation: of all its trials.  estimates: what is compared with another system.  features: the enroll
+    output that holds its photos.  bases: names of the systems that it is compared with; none: the first.
+    """
 
     evaluation: Evaluation
     trials: Trials | PadTrials
@@ -52,7 +55,7 @@ def named(results: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def compared(systems: Sequence[System]) -> list[Difference]:
-    """Each system with the first, or its bases, on trials that both completed; of presentations none."""
+    """Compare each system with the first, or its bases, on trials that both completed; no presentations."""
     found: list[Difference] = []
     by_name = {system.evaluation.name: system for system in systems}
     pairs = [
@@ -88,7 +91,7 @@ def _shared(first: Trials, second: Trials) -> tuple[Trials, Trials]:
 
 
 def _of_one_people(first: Trials, second: Trials) -> tuple[Trials, Trials]:
-    """People can only be drawn alike who are numbered alike, and one result may know fewer of them."""
+    """Number the people of both alike, so that they can be drawn alike; one result may know fewer of them."""
     if isinstance(first, PairTrials) and isinstance(second, PairTrials):
         second = replace(second, person_a=first.person_a, person_b=first.person_b)
     return first, second
@@ -101,7 +104,7 @@ def _done(trials: Trials) -> Mask:
 
 
 def _keys(first: Trials, second: Trials) -> list[Indices]:
-    """(n,) a number for each trial of either: of the photos, or probe and person, and whether it is mated."""
+    """Numbers, (n,), for each trial of either: of photos, or probe and person, and whether it is mated."""
     sides = [*_sides(first), *_sides(second)]
     numbers = numbered(*sides)
     people = 1 + max(int(part.max(initial=0)) for part in numbers)
@@ -118,7 +121,7 @@ def _sides(trials: Trials) -> tuple[Labels, Labels]:
 
 
 def worst_pictures(systems: Sequence[System]) -> dict[str, bytes]:
-    """JPEGs by what the list of pairs calls the photo: of the first system whose photos it is among."""
+    """Pictures as JPEGs, by what the list of pairs calls the photo; of the first system that has it."""
     found: dict[str, bytes] = {}
     for system in systems:
         ids = {side for trial in system.evaluation.worst for side in (trial.a, trial.b)} - found.keys()

@@ -44,11 +44,11 @@ class TemplateMetrics(Startable[ReportResult]):
 
     @property
     def runtime(self) -> Runtime:
-        """This process."""
+        """The runtime: this process."""
         return Runtime(choice="local")
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         searched = self.gallery is not None, self.probes is not None
         if searched[0] != searched[1] or (self.pairs is not None) == searched[0]:
             raise ConfigError(
@@ -64,7 +64,7 @@ class TemplateMetrics(Startable[ReportResult]):
     def plan(
         self, out: Folder, *, dry: bool = False
     ) -> EvaluationPlan[PairResults] | EvaluationPlan[SearchResults]:
-        """The evaluation. Reads the lists and the features."""
+        """Plan the evaluation. Reads the lists and the features."""
         self.say("reading")
         source = FeatureRun.open(self.asked.results[0], self.embedder)
         pooled = PooledTemplates.of(TemplateList.read(self.templates), source, self.faces)

@@ -1,4 +1,4 @@
-"""Lists of templates: which photos of which media each is pooled of; and lists of who is compared."""
+"""Read lists of templates, which say of which photos and media each is pooled; and lists of comparisons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEMPLATE, IMAGE, MEDIA, SUBJECT = "template_id", "image_id", "media", "subject_i
 
 @dataclass(frozen=True, slots=True)
 class TemplateList:
-    """ids, subjects: (t,) of the templates, in the order of ids; "": it is not said who it is.
+    """A list of templates. ids, subjects: (t,), in the order of ids; "": it is not said who it is.
 
     template, medium: (n,) numbers, a row for each photo of each.  image: (n,) names of the photos.  digest:
     of the list's files.
@@ -65,11 +65,11 @@ class TemplateList:
 
     @property
     def number(self) -> dict[str, int]:
-        """Of each template."""
+        """The number of each template by its id."""
         return {name: place for place, name in enumerate(self.ids)}
 
     def pooled(self, source: FeatureRun, policy: str) -> tuple[NDArray[np.float32], Mask]:
-        """(t, dim) unit vectors of the templates, and (t,) whether there is one: a photo of it has a face."""
+        """Pool the templates: (t, dim) unit vectors, and (t,) whether one has a photo with a face."""
         names = {name: place for place, name in enumerate(dict.fromkeys(self.image))}
         faces = NamedFaces(names, source.spec.dim, cast(SubjectPolicy, policy))
         for images, found in source.features.tables(IMAGE_NAMES, FACE_NAMES):
@@ -83,7 +83,7 @@ class TemplateList:
         return vectors, present
 
     def numbers(self, names: Sequence[str], what: str) -> Indices:
-        """(n,) of templates by their ids. Raises ManifestError: the list does not have one."""
+        """Numbers, (n,), of templates by their ids. Raises ManifestError: the list does not have one."""
         known = self.number
         missing = sum(name not in known for name in names)
         if missing:
@@ -97,7 +97,7 @@ class TemplateList:
 def read_columns(
     uri: str, noun: str, needed: Sequence[str], more: Sequence[str] = ()
 ) -> tuple[RowList, dict[str, list[str]]]:
-    """Columns of a list as texts in NFC; of `more` what it has, else empty texts.
+    """Read columns of a list as texts in NFC; of `more` what it has, else empty texts.
 
     Raises ManifestError: it lacks one that is needed, or a row has no value of one, or there are no rows.
     """
@@ -119,7 +119,7 @@ def read_columns(
 
 
 def digest_of(rows: RowList) -> str:
-    """SHA-256 over the content of all files of a list."""
+    """The SHA-256 over the content of all files of a list."""
     return canonical_hash({"files": fingerprint(rows)[1]})
 
 

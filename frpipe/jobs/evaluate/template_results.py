@@ -1,4 +1,4 @@
-"""Templates compared and searched, as trials."""
+"""Compare and search templates, as trials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HASHES = ("embedder_hash", "preprocessing_hash")
 
 @dataclass(frozen=True)
 class PooledTemplates:
-    """vectors: (t, dim) float32 of templates.  present: (t,).  people: (t,) ids; "": unknown."""
+    """Pooled templates. vectors: (t, dim) float32.  present: (t,).  people: (t,) ids; "": unknown."""
 
     listed: TemplateList
     source: FeatureRun
@@ -41,7 +41,10 @@ class PooledTemplates:
 
     @classmethod
     def of(cls, listed: TemplateList, source: FeatureRun, policy: str) -> PooledTemplates:
-        """policy: which face of a photo counts. Who a template is of is as the list says, else the photos."""
+        """Pool templates.
+
+        policy: which face of a photo counts. Who a template is of is as the list says, else the photos.
+        """
         people = listed.subjects
         if (people == "").any():
             own = PhotoFacts.of(source.folder.uri).of_photos("subject_id", np.array(listed.image, object))
@@ -52,7 +55,7 @@ class PooledTemplates:
         return cls(listed, source, *listed.pooled(source, policy), people, policy)
 
     def compared(self, uri: str) -> PairResults:
-        """The pairs of a list of templates, with columns a and b, mated where it is there, and fold.
+        """Compare the pairs of a list of templates, with columns a and b, mated where it is there, and fold.
 
         Raises ManifestError: the list; ConfigError: nothing says which pairs are mated.
         """
@@ -77,7 +80,7 @@ class PooledTemplates:
         return PairResults(uri, trials, None, self.source.folder.uri, digest, facts, self._remarks(warnings))
 
     def searched(self, gallery: str, probes: str, k: int) -> SearchResults:
-        """The templates of one list in those of another; each person of the gallery by their best template.
+        """Search the templates of one list in those of another; a person counts by their best template.
 
         Raises ManifestError: the lists; ConfigError: it is not known who one is.
         """
@@ -128,7 +131,7 @@ class PooledTemplates:
         )
 
     def _known(self, lists: dict[str, str]) -> tuple[str, dict[str, Any]]:
-        """What stands for all that was read, and what a report says of it."""
+        """The digests of all that was read, and what a report says of it."""
         spec = self.source.spec
         facts = {
             "templates": self.listed.digest,

@@ -1,4 +1,4 @@
-"""All scores of two blocks of templates, counted and let go: arrays in, histograms out; free of Ray."""
+"""Count all scores of two blocks of templates and let them go: arrays in, histograms out; free of Ray."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class LabelledTemplates:
 
 
 class Source(Protocol):
-    """Where workers get the blocks from; it is sent to each of them."""
+    """The source from which workers get the blocks; it is sent to each of them."""
 
     def block(self, number: int) -> LabelledTemplates:
-        """A block, read anew."""
+        """Read a block anew."""
 
     def check_cache(self) -> None:
         """Raise StorageError where what a block is read from was changed while the block is in use."""
@@ -53,7 +53,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """thresholds: similarities at which errors are counted by template.  labels: of cohorts, by number."""
+    """Settings of counting.
+
+    thresholds: similarities at which errors are counted by template.  labels: of cohorts, by number.
+    """
 
     thresholds: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
@@ -62,8 +65,11 @@ class Counting:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """At one threshold, by row. misses: (n,) mated scores below it, by the row of the first side.
-    first, second: (n,) and (m,) non-mated scores that reach it, by the row of either side."""
+    """Errors at one threshold, by row.
+
+    misses: (n,) mated scores below it, by the row of the first side. first, second: (n,) and (m,) non-mated
+    scores that reach it, by the row of either side.
+    """
 
     misses: Indices
     first: Indices
@@ -71,7 +77,7 @@ class Errors:
 
     @classmethod
     def none(cls, first: int, second: int) -> Errors:
-        """Of blocks of so many rows."""
+        """Make errors of blocks of so many rows, all zero."""
         return cls(*(np.zeros(rows, np.int64) for rows in (first, first, second)))
 
 
@@ -85,7 +91,7 @@ class Cell:
 
 
 def scored(a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> dict[int, Cell]:
-    """Every template of the one with every one of the other, or, without another, each pair of the one once.
+    """Score every template of the one with every one of the other; without another, each pair once.
 
     Cells by the number of their cohort. Raises ScoresError: a vector is not finite.
     """
@@ -93,7 +99,7 @@ def scored(a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting
 
 
 def measured_ns(dim: int, counting: Counting) -> float:
-    """Nanoseconds of a CPU that a score takes here, on random vectors of two people."""
+    """Measure the nanoseconds of a CPU that a score takes here, on random vectors of two people."""
     rng = np.random.default_rng(0)
     sides = [rng.standard_normal((rows, dim), np.float32) for rows in TILE]
     people = [
@@ -110,7 +116,7 @@ def measured_ns(dim: int, counting: Counting) -> float:
 
 
 class _Counter:
-    """The blocks side by side, ordered by cohort, so that all scores of a tile belong to one cell."""
+    """A count under way. Blocks are ordered by cohort, so that all scores of a tile belong to one cell."""
 
     def __init__(self, a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> None:
         self._counting, self._within = counting, b is None
@@ -137,7 +143,7 @@ class _Counter:
         return self._cells
 
     def _tiles(self) -> Iterator[Tile]:
-        """Each within one run of equal cohorts on either side."""
+        """Iterate over tiles, each within one run of equal cohorts on either side."""
         first, second = (_runs(cohort) for cohort in self._cohort)
         for number, left in enumerate(first):
             if self._within:
@@ -168,14 +174,14 @@ class _Counter:
         _add_rest(cell.nonmated, scores, len(mated) + _lower(tile, len(scores)))
 
     def _products(self, tile: Tile) -> Floats:
-        """(m, n), in memory that is used again: fresh pages would cost a tenth of the product."""
+        """Compute products, (m, n), in memory used again: fresh pages would cost a tenth of the product."""
         one, other = self._vectors[0][tile.probes], self._vectors[1][tile.rows]
         room = self._room[: len(one) * len(other)].reshape(len(one), len(other))
         np.matmul(one, other.T, out=room)
         return room
 
     def _errors(self, tile: Tile, cell: Cell, scores: Floats, mated: Floats, probe: Indices) -> None:
-        """scores: of the tile; minus infinity where they are mated, or none."""
+        """Count errors. scores: of the tile; minus infinity where they are mated, or none."""
         if not self._limits:
             return
         best = scores.max(axis=1, initial=-np.inf)
@@ -206,12 +212,12 @@ def _add_rest(histogram: ScoreHistogram, scores: Floats, gaps: int) -> None:
 
 
 def _lower(tile: Tile, rows: int) -> int:
-    """Scores of a square on the diagonal that are not of two rows, or are there twice."""
+    """The number of scores of a square on the diagonal that are not of two rows, or are there twice."""
     return rows * (rows + 1) // 2 if tile.diagonal else 0
 
 
 def _alike(one: Indices, other: Indices) -> tuple[Indices, Indices]:
-    """Places (i, j), all of them, at which one[i] == other[j]."""
+    """Find all places (i, j) at which one[i] == other[j]."""
     order = np.argsort(other, kind="stable")
     start = np.searchsorted(other[order], one, "left")
     count = np.searchsorted(other[order], one, "right") - start
@@ -220,7 +226,7 @@ def _alike(one: Indices, other: Indices) -> tuple[Indices, Indices]:
 
 
 def _triangle(run: slice) -> Iterator[Tile]:
-    """Each pair of some rows once: squares on the diagonal, and what lies to the right of them."""
+    """Iterate over each pair of some rows once: squares on the diagonal, and tiles to the right of them."""
     high, wide = TILE
     for top in range(run.start, run.stop, high):
         end = min(top + high, run.stop)
@@ -239,7 +245,7 @@ def _moved(rows: slice, by: int) -> slice:
 
 
 def _runs(ordered: Indices) -> list[slice]:
-    """Where equal numbers lie together."""
+    """Runs of equal numbers."""
     edges = [*np.flatnonzero(np.diff(ordered, prepend=-3)).tolist(), len(ordered)]
     return [slice(start, end) for start, end in pairwise(edges)]
 
@@ -249,28 +255,29 @@ def _ordered(vectors: Floats, order: Indices) -> Floats:
 
 
 def _persons(a: pa.StringArray, b: pa.StringArray) -> tuple[Indices, Indices]:
-    """Numbers that are equal where the ids are."""
+    """Number ids: the numbers are equal where the ids are."""
     codes = pc.dictionary_encode(pa.concat_arrays([a, b])).indices.to_numpy().astype(np.int64)
     return codes[: len(a)], codes[len(a) :]
 
 
 def _numbers(cohort: pa.StringArray, labels: Sequence[str]) -> Indices:
-    """The place of each label; -1: not known."""
+    """Numbers of labels by their place; -1: not known."""
     places: Any = pc.index_in(cohort, value_set=pa.array(labels, pa.string()), skip_nulls=True)
     numbers: Indices = pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return numbers
 
 
 def _reached(threshold: float) -> np.float32:
-    """The least float32 that is no smaller."""
+    """The least float32 that is no smaller than the threshold."""
     near = np.float32(threshold)
     return near if near >= threshold else np.nextafter(near, np.float32(np.inf))
 
 
 def counted(places: Places, bins: int) -> Indices:
-    """As `np.bincount`: (bins,) of (n,) numbers below `bins`. n is at most 2^24: OpenCV counts in float32.
+    """Count as `np.bincount`: (bins,) of (n,) numbers below `bins`.
 
-    Half a nanosecond for a 16-bit number, against three by NumPy and seven by OpenCV's own kernel.
+    n is at most 2^24: OpenCV counts in float32. Half a nanosecond for a 16-bit number, against three by NumPy
+    and seven by OpenCV's own kernel.
     """
     if places.dtype != PLACE or len(places) < _FEW or not cv2.ipp.useIPP():
         return np.bincount(places, minlength=bins)

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison of all with all, and how many comparisons each person is in."""
+"""Count the templates in a comparison of all with all, and the comparisons that each person is in."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ MOST_COHORTS = 50
 
 @dataclass(frozen=True)
 class ComparisonCounts:
-    """subject, cohort: (n,) numbers, of all templates in the order of the blocks; cohort -1: not known.
+    """Counts of comparisons.
 
-    labels: of the cohorts.  edges: (blocks + 1,) where each block begins.  photos: (people,) photos of each
-    that were said to show them, those without a template included; None: not known.  left_out: faces that
-    are no template, by reason.  warnings: of the ids of people.
+    subject, cohort: (n,) numbers, of all templates in the order of the blocks; cohort -1: not known. labels:
+    of the cohorts.  edges: (blocks + 1,) where each block begins.  photos: (people,) photos of each that were
+    said to show them, those without a template included; None: not known.  left_out: faces that are no
+    template, by reason.  warnings: of the ids of people.
     """
 
     subject: Indices
@@ -40,7 +41,7 @@ class ComparisonCounts:
 
     @classmethod
     def of(cls, source: LabelledSource) -> ComparisonCounts:
-        """Reads all of it. Raises ConfigError: too many cohorts, or no two templates."""
+        """Count by reading all of the source. Raises ConfigError: too many cohorts, or no two templates."""
         blocks = [source.people(number) for number in range(len(source.blocks))]
         subjects, cohorts = (_joined([getattr(b, name) for b in blocks]) for name in ("subject", "cohort"))
         if len(subjects) < 2:
@@ -66,7 +67,7 @@ class ComparisonCounts:
         return len(self.subject)
 
     def trials(self, cell: int | None, *, mated: bool) -> Indices:
-        """(people,) comparisons of each person in a cell; None: in all. Non-mated ones count for both."""
+        """Comparisons of each person, (people,), in a cell; None: in all. Non-mated ones count for both."""
         if cell is None:
             return _trials(self._counts(self.subject), mated)
         cohorts = [self._counts(self.subject[self.cohort == n]) for n in range(len(self.labels))]
@@ -80,13 +81,13 @@ class ComparisonCounts:
 
     @property
     def couple(self) -> int:
-        """Most comparisons of any one person with any other."""
+        """The most comparisons of any one person with any other."""
         most = np.sort(self._counts(self.subject))[-2:]
         return int(np.prod(most))
 
     @property
     def lost(self) -> tuple[int, int] | None:
-        """Mated, and non-mated, comparisons that a photo without a template took away; None: not known."""
+        """Comparisons, mated and non-mated, that a photo without a template took away; None: not known."""
         if self.photos is None:
             return None
         templates = self._counts(self.subject)
@@ -98,12 +99,12 @@ class ComparisonCounts:
 
 
 def pairs_of(counts: Indices | np.int64) -> int:
-    """Pairs within groups of so many."""
+    """The number of pairs within groups of so many."""
     return int(np.sum(counts * (counts - 1) // 2))
 
 
 def _trials(templates: Indices, mated: bool) -> Indices:
-    """(people,) from how many templates each has."""
+    """Comparisons of each person, (people,), by the number of templates of each."""
     pairs = templates * (templates - 1) // 2 if mated else templates * (templates.sum() - templates)
     return np.asarray(pairs, np.int64)
 

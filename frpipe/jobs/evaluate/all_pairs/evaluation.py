@@ -1,4 +1,4 @@
-"""What is reported of a comparison of all with all."""
+"""The evaluation of a comparison of all with all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluation_of(
     error: float,
     provenance: Mapping[str, Any],
 ) -> Evaluation:
-    """thresholds: as they were counted.  targets: FMRs.  error: of the scores."""
+    """Make the evaluation. thresholds: as they were counted.  targets: FMRs.  error: of the scores."""
     counts = totals.counts
     whole = CellNumbers(totals, counts, error)
     numbers = list(whole.numbers(thresholds, targets))

@@ -65,13 +65,13 @@ class AllPairs(Startable[AllPairsResult]):
     embedder: str | None = None
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         out = output_place(self.output)
         self._check()
         return out
 
     def ended(self, out: Folder) -> AllPairsResult | None:
-        """The stored result of a finished run of which a compaction has taken the gallery's version since.
+        """The stored result of a finished run whose gallery version a compaction has taken since.
 
         Without curves, and at the targets that it was sealed with.
         """
@@ -156,7 +156,7 @@ class AllPairs(Startable[AllPairsResult]):
         return tuple(sorted(set(self.thresholds or _of_card(spec.embedder_hash))))
 
     def _identity(self, name: dict[str, Any], thresholds: Sequence[float]) -> dict[str, Any]:
-        """What decides the content of an output. name: of what is compared."""
+        """The settings that decide the content of an output. name: of what is compared."""
         return {
             "job": _JOB,
             "version": _VERSION,
@@ -168,7 +168,7 @@ class AllPairs(Startable[AllPairsResult]):
 
 
 def _fitting(rows: int) -> int:
-    """Templates of a block, of so many in all."""
+    """The number of templates of a block, of so many in all."""
     return min(max(rows // _BLOCKS, _LEAST_BLOCK_ROWS), BLOCK_ROWS)
 
 

@@ -21,8 +21,9 @@ METHOD = "bounds of binning"
 
 @dataclass(frozen=True)
 class CellNumbers:
-    """cell: a cohort, pairs across cohorts, or, for None, all.  group: column and group, as numbers have it.
+    """The numbers of a cell.
 
+    cell: a cohort, pairs across cohorts, or, for None, all.  group: column and group, as numbers have it.
     error: no score that was counted is farther than this from the similarity.
     """
 
@@ -74,7 +75,7 @@ class CellNumbers:
 
 
 def failures(numbers: Sequence[Number], counts: ComparisonCounts) -> Iterator[Number]:
-    """FTA, and FAR and FRR: the rates of all, if comparisons with a failed photo count as rejections."""
+    """Failures: FTA, and FAR and FRR, which count comparisons with a failed photo as rejections."""
     if counts.photos is None or counts.lost is None:
         return
     templates = np.bincount(counts.subject, minlength=counts.people)
@@ -87,7 +88,7 @@ def failures(numbers: Sequence[Number], counts: ComparisonCounts) -> Iterator[Nu
 
 
 def _with_lost(number: Number, lost: int) -> Number:
-    """FAR of an FMR, FRR of an FNMR."""
+    """Count lost comparisons as rejections: FAR of an FMR, FRR of an FNMR."""
     mated = number.measure == "FNMR"
     count, trials = (number.count or 0) + lost * mated, (number.trials or 0) + lost
     return Number(

@@ -1,4 +1,4 @@
-"""A comparison of all with all, worked out, and carried out unit by unit."""
+"""Plan a comparison of all with all, and carry it out unit by unit."""
 
 from __future__ import annotations
 
@@ -44,8 +44,11 @@ _TABLES = (HISTOGRAMS, ERRORS)
 
 @dataclass
 class AllPairsPlan(Plan[Totals]):
-    """thresholds: similarities, ascending.  content: what decides the content.  compared: what of the source
-    the report says.  name, targets: of the evaluation.  workers: None takes one for each CPU."""
+    """A comparison of all with all, ready to be carried out.
+
+    thresholds: similarities, ascending.  content: what decides the content.  compared: what of the source the
+    report says.  name, targets: of the evaluation.  workers: None takes one for each CPU.
+    """
 
     source: LabelledSource
     spec: GallerySpec
@@ -61,7 +64,7 @@ class AllPairsPlan(Plan[Totals]):
 
     @cached_property
     def counts(self) -> ComparisonCounts:
-        """Who is compared. Reads all of the source once."""
+        """The counts of who is compared. Reads all of the source once."""
         return ComparisonCounts.of(self.source)
 
     @cached_property
@@ -72,12 +75,12 @@ class AllPairsPlan(Plan[Totals]):
 
     @property
     def comparisons(self) -> int:
-        """Pairs of templates."""
+        """The number of pairs of templates."""
         return self.counts.templates * (self.counts.templates - 1) // 2
 
     @property
     def error(self) -> float:
-        """No score that is counted is farther than this from the similarity."""
+        """The bound of error: no score that is counted is farther than this from the similarity."""
         zero = np.zeros((1, self.spec.dim), np.float32)
         return float(Blas().error(zero, zero)[0])
 
@@ -126,12 +129,12 @@ class AllPairsPlan(Plan[Totals]):
         return len(pending)
 
     def _scores(self, unit: tuple[int, int]) -> int:
-        """How many scores two blocks have with each other, or one with itself."""
+        """The number of scores that two blocks have with each other, or one with itself."""
         first, second = (int(self.counts.edges[each + 1] - self.counts.edges[each]) for each in unit)
         return first * (first - 1) // 2 if unit[0] == unit[1] else first * second
 
     def read_back(self, out: Folder) -> tuple[Totals, int]:
-        """What all units counted; a unit of which one file is damaged is done again."""
+        """Read back what all units counted; a unit of which one file is damaged is done again."""
         return self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read_own)
 
     def publish(self, out: Folder, found: Totals, launch: Launch) -> AllPairsResult:
@@ -139,7 +142,7 @@ class AllPairsPlan(Plan[Totals]):
         return self._sealed(out, self._evaluated(out, found))
 
     def stored(self, out: Folder, report: dict[str, Any]) -> AllPairsResult:
-        """The result, and the report anew if it is asked for other targets, or by another name."""
+        """The stored result, with a new report where it is asked for other targets, or by another name."""
         found, _ = self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read)
         result = AllPairsResult(self._evaluated(out, found))
         if json.loads(json.dumps(result.as_dict(), default=str)) == report:
@@ -172,7 +175,7 @@ class AllPairsPlan(Plan[Totals]):
     def _gathered(
         self, histograms: Units, errors: Units, read: Callable[[Units, int], pa.Table | None]
     ) -> tuple[Totals, int]:
-        """What all units counted, and how many of them lack a file or are damaged."""
+        """Add up what all units counted, and how many of them lack a file or are damaged."""
         found, damaged = Totals(self.counts, {}, {}), 0
         done = histograms.done() & errors.done()
         for unit, blocks in self.units.items():

@@ -1,4 +1,4 @@
-"""What came of a comparison of all with all, as data and as text."""
+"""The result of a comparison of all with all, as data and as text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from frpipe.evaluation.number import Number
 
 @dataclass(frozen=True, slots=True)
 class AllPairsResult:
-    """What came of a comparison of all with all."""
+    """The result of a comparison of all with all."""
 
     evaluation: Evaluation
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the curves."""
+        """The result as plain data, without the curves."""
         found = self.evaluation
         return {
             "name": found.name,
@@ -29,12 +29,12 @@ class AllPairsResult:
         }
 
     def text(self) -> str:
-        """The same for people."""
+        """The result as text for people."""
         return "\n".join(_lines(self.evaluation))
 
     @classmethod
     def stored(cls, report: dict[str, Any]) -> AllPairsResult:
-        """From `as_dict`, without the curves."""
+        """Read a result from what `as_dict` made, without the curves."""
         numbers = [Number(**number) for number in report["numbers"]]
         return cls(
             Evaluation(

@@ -1,4 +1,4 @@
-"""Who is compared with whom: the labelled templates of a gallery or of an enroll run, cut into blocks."""
+"""The labelled templates to compare, of a gallery or of an enroll run, cut into blocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from frpipe.jobs.subject_faces import SubjectPolicy, as_text, templates_of
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Of a block, without vectors. subject, cohort: (n,) strings, of its templates.
+    """The people of a block, without vectors. subject, cohort: (n,) strings, of its templates.
 
     photos: subject ids, one for each photo that is said to show somebody; None: a gallery knows of none.
     """
@@ -38,13 +38,13 @@ class People:
 
 
 class LabelledSource(Protocol):
-    """Sent to workers, who read blocks of it. left_out: faces that are no template, by reason."""
+    """A source of labelled templates, sent to workers. left_out: faces that are no template, by reason."""
 
     @property
     def block_rows(self) -> int: ...
 
     def in_blocks(self, block_rows: int) -> LabelledSource:
-        """The same in blocks of another size."""
+        """Cut the same templates into blocks of another size."""
 
     @property
     def left_out(self) -> Mapping[str, int]: ...
@@ -87,7 +87,7 @@ class LabelledGallery:
         return {}
 
     def in_blocks(self, block_rows: int) -> Self:
-        """The same in blocks of another size."""
+        """Cut the same templates into blocks of another size."""
         return replace(self, block_rows=block_rows)
 
     @property
@@ -96,22 +96,22 @@ class LabelledGallery:
         return self._templates.blocks
 
     def block(self, number: int) -> LabelledTemplates:
-        """A block, read anew. Raises GalleryError: the gallery has no such attribute."""
+        """Read a block anew. Raises GalleryError: the gallery has no such attribute."""
         table = self._table(number, vectors=True)
         return LabelledTemplates(*_labels(table, self._by), vectors_of(table))
 
     @property
     def gallery(self) -> str | None:
-        """Its address."""
+        """The address of the gallery."""
         return self.uri
 
     def with_cache(self, cache: CacheSpec | None) -> Self:
-        """The same, whose shards each node keeps."""
+        """Make the same source with shards that each node keeps."""
         return replace(self, cache=cache)
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Bytes of the shards of each block."""
+        """The bytes of the shards of each block."""
         return self._templates.sizes
 
     def check_cache(self) -> None:
@@ -119,12 +119,12 @@ class LabelledGallery:
         self._templates.check_cache()
 
     def people(self, number: int) -> People:
-        """Who is in a block."""
+        """The people of a block."""
         return People(*_labels(self._table(number, vectors=False), self._by))
 
     @property
     def _by(self) -> str | None:
-        """As a snapshot names it."""
+        """The attribute as a snapshot names it."""
         return canonical_text(self.by) if self.by else None
 
     @cached_property
@@ -139,7 +139,7 @@ class LabelledGallery:
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Of each photo of a finished enroll run whose subject is known the face that is its subject's.
+    """The subject's face of each photo of a finished enroll run, where the subject is known.
 
     chosen: by part, which of its faces are, as packed bits.  left_out: all other faces, by reason.
     """
@@ -156,7 +156,7 @@ class LabelledFeatures:
     def of(
         cls, found: FeatureRun, block_rows: int, by: str | None, policy: SubjectPolicy
     ) -> LabelledFeatures:
-        """Looks at all faces once. Raises ConfigError: the manifest had no such column."""
+        """Look at all faces once and choose. Raises ConfigError: the manifest had no such column."""
         chosen, left_out = {}, Counter[str]()
         parts = found.features.parts()
         for part, (images, faces) in zip(parts, found.features.tables(parts=parts), strict=True):
@@ -171,7 +171,7 @@ class LabelledFeatures:
         return cls(uri, found.created, block_rows, by, chosen, left_out, embedder)
 
     def in_blocks(self, block_rows: int) -> Self:
-        """The same in blocks of another size."""
+        """Cut the same templates into blocks of another size."""
         return replace(self, block_rows=block_rows)
 
     @cached_property
@@ -180,29 +180,29 @@ class LabelledFeatures:
         return FeatureSource(self.uri, self.created, self.block_rows).blocks
 
     def block(self, number: int) -> LabelledTemplates:
-        """A block, read anew."""
+        """Read a block anew."""
         table = pa.concat_tables(faces for _, faces in self._parts(number, [EMBEDDING]))
         return LabelledTemplates(*_labels(table, self.by), vectors_of(table))
 
     @property
     def gallery(self) -> str | None:
-        """None: features are of no gallery."""
+        """Nothing: features are of no gallery."""
         return None
 
     def with_cache(self, cache: CacheSpec | None) -> Self:
-        """The same: features are not cached."""
+        """The same source: features are not cached."""
         return self
 
     @property
     def sizes(self) -> Sequence[int]:
-        """None are told."""
+        """Nothing: no sizes are known."""
         return ()
 
     def check_cache(self) -> None:
         """Do nothing: features are not cached."""
 
     def people(self, number: int) -> People:
-        """Who is in a block, and in its photos."""
+        """The people of a block, and of its photos."""
         images, faces = zip(*self._parts(number, []), strict=True)
         photos = pc.drop_null(_text(pa.concat_tables(images)[SUBJECT_ID]))
         return People(*_labels(pa.concat_tables(faces), self.by), photos)
@@ -222,6 +222,6 @@ def _labels(table: pa.Table, by: str | None) -> tuple[pa.StringArray, pa.StringA
 
 
 def _text(column: pa.ChunkedArray) -> pa.StringArray:
-    """One array in Unicode NFC; an empty string says nothing."""
+    """Join chunks as one array in Unicode NFC; an empty string says nothing."""
     flat = canonical_column(pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks]))
     return pc.if_else(pc.equal(flat, ""), pa.scalar(None, pa.string()), flat)

@@ -1,4 +1,4 @@
-"""What came of a unit of comparisons, as the tables of its files."""
+"""The tables of a unit of comparisons, for its files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ERROR_SCHEMA = pa.schema(
 
 
 def histogram_table(cells: Mapping[int, Cell]) -> pa.Table:
-    """A row for each histogram that holds something, in the order of the cells."""
+    """Tabulate histograms, a row for each that holds something, in the order of the cells."""
     rows = [
         _row(cell, mated, histogram)
         for cell, found in sorted(cells.items())
@@ -52,7 +52,10 @@ def histogram_table(cells: Mapping[int, Cell]) -> pa.Table:
 
 
 def histograms_of(table: pa.Table) -> Iterator[tuple[int, bool, ScoreHistogram]]:
-    """Cell, whether mated, and the histogram. Raises OutputError: it is no such table."""
+    """Iterate over a table's histograms: cell, whether mated, histogram.
+
+    Raises OutputError: it is no such table.
+    """
     for row in range(table.num_rows):
         one = {name: table[name][row] for name in table.column_names}
         known = {"bins": str(one["bins"]), **{end: one[end].as_py().hex() for end in ("low", "high")}}
@@ -65,7 +68,7 @@ def histograms_of(table: pa.Table) -> Iterator[tuple[int, bool, ScoreHistogram]]
 
 
 def error_table(cells: Mapping[int, Cell]) -> pa.Table:
-    """A row for each template with an error, in the order of cells, thresholds and rows."""
+    """Tabulate errors, a row for each template with one, in the order of cells, thresholds and rows."""
     parts = [
         _rows(cell, threshold, mated, second, counts)
         for cell, found in sorted(cells.items())

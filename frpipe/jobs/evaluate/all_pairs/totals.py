@@ -1,4 +1,4 @@
-"""What all units counted, added up: integers, so that no order of them matters."""
+"""Totals of what all units counted: integers, so that no order of them matters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from frpipe.metrics.streaming import ScoreHistogram
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """scores: by cell, and whether mated.
+    """Totals. scores: by cell, and whether mated.
 
     errors: (people,) by cell, place of the threshold, and whether mated: misses of each person, or false
     matches, each of which counts for both.
@@ -34,7 +34,7 @@ class Totals:
         self._add_errors(errors, blocks)
 
     def histogram(self, cell: int | None, *, mated: bool) -> ScoreHistogram:
-        """Of a cell; None: of all."""
+        """The histogram of a cell; None: of all."""
         whole = ScoreHistogram()
         for (own, kind), histogram in self.scores.items():
             if kind == mated and cell in {None, own}:
@@ -42,7 +42,7 @@ class Totals:
         return whole
 
     def errors_at(self, threshold: int, cell: int | None, *, mated: bool) -> Indices:
-        """(people,) at a threshold, by its place; cell as above."""
+        """The errors of each person, (people,), at a threshold, by its place; cell as in `histogram`."""
         whole = np.zeros(self.counts.people, np.int64)
         for (own, place, kind), counts in self.errors.items():
             if (place, kind) == (threshold, mated) and cell in {None, own}:
@@ -50,7 +50,7 @@ class Totals:
         return whole
 
     def check(self, comparisons: int) -> None:
-        """Raises InvariantError where not every pair was counted once, or as mated where it is not."""
+        """Check that every pair was counted once, and as mated where it is. Raises InvariantError."""
         mated = self.histogram(None, mated=True).total
         counted = mated + self.histogram(None, mated=False).total
         expected = int(self.counts.trials(None, mated=True).sum())

@@ -1,4 +1,4 @@
-"""The workers that count all scores of a set of templates: pairs of blocks in, published histograms."""
+"""Count all scores of a set of templates in workers: pairs of blocks in, published histograms out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HELD = 2
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
-    """What every worker is told. metadata: for each file."""
+    """The specification of a count for workers. metadata: for each file."""
 
     source: Source
     output: str

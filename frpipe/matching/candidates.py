@@ -63,7 +63,7 @@ class CandidateBuffer:
         return Hits.joined(self._parts)
 
     def _persons_best(self, hits: Hits) -> tuple[Hits, NDArray[np.intp] | None]:
-        """The best hit of each (probe, person), and its index for each hit; None where each hit is its own."""
+        """The best hit of each (probe, person), and its index for each hit; None: each hit is its own."""
         if self.persons is None or not len(hits.probe):
             return hits, None
         pairs = hits.probe * len(self.subject_ids) + self.persons[hits.row]

@@ -253,7 +253,7 @@ class PhotoFolder:
         return canonical_text(self.paths.get(photo, photo.published_name))
 
     def manifest(self) -> pa.Table:
-        """Make a manifest of the photos that were found: image_id, image_uri, subject_id, in the order of ids."""
+        """Make the manifest of the photos that were found: image_id, image_uri, subject_id, by id."""
         base = self.folder.uri.rstrip("/")
         rows = sorted(
             (canonical_text(path), f"{base}/{path}", canonical_text(photo.subject))

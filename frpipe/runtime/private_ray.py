@@ -174,7 +174,7 @@ def _explained(error: Exception, folder: RayFolder) -> PlanError | StorageError 
 
 
 def _refuse_few_files(needed: int) -> None:
-    """Refuse a low hard limit of open files: Ray raises the soft one to it, and else ends in its own words."""
+    """Refuse a low hard limit of open files: Ray raises the soft one to it, or fails in its own words."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise _too_few_files()

@@ -33,7 +33,7 @@ class PadKit(ModelKit):
     @pytest.fixture(scope="class")
     @classmethod
     def attacks(cls, card: Card) -> Pixels | None:
-        """Attacks, (7 or more, side, side, 3) uint8 RGB: photos of photos, cut so; None for random weights."""
+        """Attacks, (7 or more, side, side, 3) uint8 RGB: photos of photos, cut so; None: random weights."""
         return None
 
     def rows(self, card: Card, session: Session, crops: Pixels, rows: int = 4) -> NDArray[np.float64]:

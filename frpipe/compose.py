@@ -1,4 +1,4 @@
-"""Faces in pipelines of your own: photos to faces by the batch, and outputs and galleries as Ray Datasets.
+"""Use faces in pipelines of your own: photos to faces by the batch, outputs and galleries as Ray Datasets.
 
     EmbedFaces    a callable for `map_batches`, or for a batch at hand: photos in, a row for each face out
     features      the faces of a finished enroll output
@@ -51,7 +51,7 @@ _NOT_OF_FACE = frozenset({"face_id", "face_policy", *MANIFEST_NAMES})
 
 
 class EmbedFaces:
-    """Finds, aligns and embeds the faces of photos, as the enroll job does with the same settings.
+    """Find, align and embed the faces of photos, as the enroll job does with the same settings.
 
     config: settings as an object, or as the `section.key=value` that `--set` takes; none: the defaults.
     photos: the column with the photos; None: `bytes` or `image`.
@@ -76,7 +76,7 @@ class EmbedFaces:
         return EmbedFaces, self._given
 
     def __call__(self, batch: Any) -> pa.Table:
-        """A row for each face, best first, in the order of the photos; one row for a photo without a face.
+        """Make a row for each face, best first, in the order of the photos; one for a photo without a face.
 
         batch: an Arrow table, a pandas frame, or NumPy arrays by name. A photo is a file's bytes, or
         (H, W, 3) uint8 RGB pixels, upright. Its other columns come first in each of its rows; behind them
@@ -137,7 +137,7 @@ class EmbedFaces:
 
 
 def features(uri: str, embedder: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
-    """The faces of a finished enroll output as a Ray Dataset, a part a task, read when they are wanted.
+    """Read the faces of a finished enroll output as a Ray Dataset, a part a task, when they are wanted.
 
     embedder: the further one whose `embedding` and `norm` the rows have, by the name of its card; None: the
     first.  columns: of `faces` (docs/outputs.md), in this order; None: all. Only files of the run are read;
@@ -156,7 +156,7 @@ def features(uri: str, embedder: str | None = None, columns: Sequence[str] | Non
 
 
 def templates(uri: str, version: int | None = None, columns: Sequence[str] | None = None) -> Dataset:
-    """The templates of a gallery that are not deleted, as a Ray Dataset, a shard a task, read when wanted.
+    """Read a gallery's templates that are not deleted as a Ray Dataset, a shard a task, when wanted.
 
     version: None: the newest; either way it stays the one that it was at this call.  columns: of
     `subject_id`, `face_id`, `image_uri`, `quality`, `enrolled_at`, `embedding` (float32, length 1) and the
@@ -190,7 +190,7 @@ def _shard(gallery: Gallery, version: VersionId, number: int, columns: Sequence[
 
 
 def _plan_columns(rows: int) -> dict[str, pa.Array]:
-    """Of photos that are in no manifest: each has its number for an id."""
+    """Make the columns of photos that are in no manifest: each has its number for an id."""
     nothing = pa.nulls(rows, pa.string())
     return {
         **dict.fromkeys(MANIFEST_NAMES, nothing),
@@ -199,7 +199,7 @@ def _plan_columns(rows: int) -> dict[str, pa.Array]:
 
 
 def _left_join(photos: int, owners: NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
-    """For each row of the result its photo, and its face or null.
+    """Join each row of the result with its photo, and its face or null.
 
     owners: of each face the photo, ascending.
     """
@@ -211,7 +211,7 @@ def _left_join(photos: int, owners: NDArray[np.int64]) -> tuple[pa.Array, pa.Arr
 
 
 def _of_photos(images: pa.Table) -> pa.Table:
-    """What is told of a photo in each of its rows: how it ended, and what stages found, but no times."""
+    """Choose the columns of a photo for each row: how it ended, and what stages found, but no times."""
     staged = [field.name for field in images.schema if _is_finding(field)]
     return images.select([*(name for name in _OF_PHOTO if name in images.column_names), *staged])
 
@@ -222,7 +222,7 @@ def _is_finding(field: pa.Field) -> bool:
 
 
 def _of_faces(faces: pa.Table) -> pa.Table:
-    """The columns of a face, all of which may be null."""
+    """Choose the columns of a face, all of which may be null."""
     fields = [
         pa.field(each.name, _nullable(each.type)) for each in faces.schema if each.name not in _NOT_OF_FACE
     ]
@@ -230,12 +230,12 @@ def _of_faces(faces: pa.Table) -> pa.Table:
 
 
 def _nullable(kind: pa.DataType) -> pa.DataType:
-    """A type whose lists may lie in a row that has none: their numbers are null there."""
+    """Make a type whose lists may lie in a row that has none: their numbers are null there."""
     return pa.list_(kind.value_type, kind.list_size) if pa.types.is_fixed_size_list(kind) else kind
 
 
 def _array(name: str, values: Any) -> pa.Array:
-    """A column of a batch of NumPy or pandas; arrays of several dimensions become lists of fixed size."""
+    """Make a column of a batch of NumPy or pandas; arrays of several dimensions become fixed-size lists."""
     try:
         if values.dtype == object and any(np.ndim(each) > 1 for each in values):
             values = np.stack(list(values))
@@ -253,7 +253,7 @@ def _array(name: str, values: Any) -> pa.Array:
 
 
 def _beside(*tables: pa.Table) -> pa.Table:
-    """Tables of the same rows as one."""
+    """Put tables of the same rows beside each other."""
     columns: dict[str, Any] = {}
     for table in tables:
         if taken := columns.keys() & {*table.column_names}:

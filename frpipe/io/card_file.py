@@ -1,4 +1,4 @@
-"""The bytes of a card of a threshold or a calibration, local or remote."""
+"""Read and write the bytes of a card of a threshold or a calibration, local or remote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def load(uri: str, what: str, parse: Callable[[bytes], T]) -> T:
-    """Read the card in a file. what: it is, in words.  Raises ConfigError: not there, or no such card."""
+    """Read the card in a file. what: its kind, in words.  Raises ConfigError: not there, or no such card."""
     folder, name = _place(uri)
     try:
         data = folder.read(name)

@@ -21,12 +21,12 @@ from frpipe.io.manifest.columns import ID, SUBJECT
 
 
 def subject_digest(key: str, subject_id: str) -> str:
-    """32 hex digits that stand for a person's id. key: up to 64 ASCII characters, of the run."""
+    """The digest that stands for a person's id: 32 hex digits. key: up to 64 ASCII characters, of the run."""
     return _digest(canonical_text(subject_id), key, b"subject")
 
 
 def image_digest(key: str, image_id: str) -> str:
-    """As `subject_digest`, for a photo's id: the same text gives another digest."""
+    """The digest of a photo's id, as `subject_digest`: the same text gives another digest."""
     return _digest(canonical_text(image_id), key, b"image")
 
 
@@ -65,14 +65,14 @@ class ErasedIds:
         return len(self.subjects) + len(self.images)
 
     def mask(self, table: pa.Table) -> np.ndarray:
-        """(rows,) bool: which rows are of these people. table: with `image_id` and `subject_id`, or one."""
+        """Mark the rows of these people, (rows,) bool. table: with `image_id` and `subject_id`, or one."""
         hit = np.zeros(table.num_rows, bool)
         for name, wanted, digest in self._columns(table):
             hit |= self._holds(table[name], wanted, digest)
         return hit
 
     def among(self, table: pa.Table) -> ErasedIds:
-        """The ids of these that a table names."""
+        """Reduce the ids to those that a table names."""
         found = {
             name: set().union(*(_digests(value, digest) & wanted for value in _distinct(table[name])))
             for name, wanted, digest in self._columns(table)

@@ -1,4 +1,4 @@
-"""State of an erasure from everywhere while it is under way, and its receipt.
+"""The state, from everywhere, of an erasure that is under way, and its receipt.
 
 RUNS/_erase/erasing.json   there from before the first change until the proof holds: no night runs meanwhile.
                            It holds the ids, as the files around it still may
@@ -43,16 +43,16 @@ class Pending:
 
     @classmethod
     def new(cls, reason: str, by: str) -> Pending:
-        """A new erasure, of nobody yet."""
+        """Make a new erasure, of nobody yet."""
         return cls(secrets.token_hex(16), secrets.token_hex(16), reason, by, frozenset(), frozenset())
 
     @property
     def ids(self) -> ErasedIds:
-        """Digests of the ids, under the key."""
+        """The digests of the ids, under the key."""
         return ErasedIds.of(self.key, self.subjects, self.images)
 
     def with_ids(self, subjects: Iterable[str], images: Iterable[str], needles: Iterable[Needle]) -> Pending:
-        """The erasure with more ids."""
+        """Add more ids to the erasure."""
         return replace(
             self,
             subjects=self.subjects.union(subjects),
@@ -62,7 +62,7 @@ class Pending:
 
 
 def pending_in(runs: Folder) -> Pending | None:
-    """The erasure that is under way or broke off; None where there is none."""
+    """Find the erasure that is under way or broke off; None where there is none."""
     try:
         data = json.loads(runs.read(PENDING))
         sets: dict[str, Any] = {name: frozenset(data[name]) for name in ("subjects", "images")}

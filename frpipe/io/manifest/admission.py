@@ -1,4 +1,4 @@
-"""The check of every row of a manifest before any work, and the normalised rows that come out of it."""
+"""Check every row of a manifest before any work, and normalise the rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def admitted(
     resolver: Resolver | None = None,
     survey: Survey | None = None,
 ) -> Iterator[pa.Table]:
-    """All rows of a manifest, normalised, in order, in batches.
+    """Iterate over all rows of a manifest, normalised, in order, in batches.
 
     resolver: one that counts.  survey: takes what is doubtful in the rows, and no fault.
 
@@ -72,7 +72,7 @@ class _Admission:
         self._schema = plan_schema(manifest)
 
     def normalise(self, batch: Batch) -> tuple[pa.Table, list[str]]:
-        """The rows as they go into the plan, and their ids (an empty text where one is missing)."""
+        """Normalise rows for the plan; they and their ids (an empty text where one is missing)."""
         rows = len(batch.rows)
         if self._columns.has_images:
             uris, locations = self._images(batch)
@@ -110,7 +110,7 @@ class _Admission:
         return locations
 
     def _images(self, batch: Batch) -> tuple[pa.Array, list[str]]:
-        """Addresses and locations of photos that are rows where they have bytes, or have no path either."""
+        """Find addresses and locations of photos, which are rows where they have bytes, or no path either."""
         paths, has_bytes = batch.text(URI).to_pylist(), batch.rows.column(HAS_BYTES).to_pylist()
         uris = [None if has else path or None for path, has in zip(paths, has_bytes, strict=True)]
         locations = self._references(batch)

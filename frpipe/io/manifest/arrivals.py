@@ -15,7 +15,7 @@ Answer = bytes | Reject
 
 
 class Arrivals:
-    """Answers with their numbers, as they come.
+    """Arrivals of answers with their numbers, as they come.
 
     hosts: of each photo.  start: begins to fetch one.  is_slow: whether the photos of a host are yielded as
     they come: no others wait for them.
@@ -84,7 +84,7 @@ class Arrivals:
                 self._late.append(number)
 
     def _ask(self) -> None:
-        """Ask for as many more as may be under way."""
+        """Ask for as many more photos as may be under way."""
         held = sum(len(answer) for answer in self._ready.values() if isinstance(answer, bytes))
         if held >= self._most_bytes:
             return

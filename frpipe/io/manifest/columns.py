@@ -1,4 +1,4 @@
-"""The columns of a manifest: which it must have, which it may have, and which types travel to the output."""
+"""The columns of a manifest: which are required, which allowed, and which types travel to the output."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
 
 
 def _refused(kind: pa.DataType) -> str:
-    """The type inside a column's type that cannot be carried to the output; None if there is none."""
+    """Find the type inside a column's type that cannot be carried to the output; None if there is none."""
     plain = (
         pa.types.is_uint64(kind)
         or pa.types.is_float16(kind)

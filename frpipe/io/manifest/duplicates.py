@@ -39,7 +39,7 @@ class Repeat(NamedTuple):
 
 
 class SeenIds:
-    """Collects the hashes of all ids, then reports those that occur twice. Use as a context manager.
+    """Collect the hashes of all ids, then report those that occur twice. Use as a context manager.
 
     Beyond `held_rows` they are spilled by their top bits to 256 files of a temporary folder: 100 million ids
     take 800 MB of disk, and 3 MB of memory at a time. Equal hashes are candidates only: confirm them with
@@ -106,7 +106,7 @@ class SeenIds:
 def confirmed(
     candidates: Hashes, batches: Iterable[tuple[int, int, Sequence[str | None]]]
 ) -> Iterator[Repeat]:
-    """The rows whose ids repeat an earlier one, in NFC, from a second pass over all ids.
+    """Confirm by a second pass over all ids, in NFC, which rows repeat an earlier one.
 
     candidates: sorted, from `SeenIds.candidates`, of ids in NFC.  batches: (file, number of the first row,
     ids as written). A missing id repeats nothing.

@@ -79,7 +79,7 @@ class Fetcher:
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """A fetcher, as a configuration says."""
+        """Make a fetcher, as a configuration says."""
         storage, resources = config.storage, config.resources
         return cls(
             storage.roots,
@@ -93,11 +93,11 @@ class Fetcher:
         )
 
     def fetch(self, location: str, folder: str | None = None) -> bytes:
-        """All bytes of a photo. folder: what bounds a local photo where there are no roots; None: nothing.
+        """Fetch all bytes of a photo.
 
-        Raises Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, BAD_ADDRESS, EMPTY,
-        TOO_MANY_BYTES, BAD_MEMBER; and StorageError where an object store has no credentials for us or cannot
-        be reached.
+        folder: what bounds a local photo where there are no roots; None: nothing. Raises Reject: NOT_FOUND,
+        ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, BAD_ADDRESS, EMPTY, TOO_MANY_BYTES, BAD_MEMBER; and
+        StorageError where an object store has no credentials for us or cannot be reached.
         """
         if location.startswith(BAD):
             raise Reject(Reason.BAD_ADDRESS, location.removeprefix(BAD))
@@ -114,7 +114,7 @@ class Fetcher:
         return self._sized(self._shards.member(shard, folder))
 
     def _tried(self, location: str, read: Callable[[], T]) -> T:
-        """What `read` gives, once it does not fail. location: of the file that it reads."""
+        """Call `read` until it does not fail. location: of the file that it reads."""
         if uris.is_web(self._allowed(location)):
             raise Reject(Reason.FETCH_FAILED, "shards are not read from web servers")
         for attempt in range(1, self._attempts + 1):
@@ -128,7 +128,7 @@ class Fetcher:
         raise AssertionError("the last attempt returns or raises")
 
     def _allowed(self, location: str) -> str:
-        """The same location. Raises Reject: OUTSIDE_ROOT."""
+        """Check a location, and return it. Raises Reject: OUTSIDE_ROOT."""
         if not uris.is_local(location) and not self._roots.allows(location):
             raise Reject(Reason.OUTSIDE_ROOT, "not in storage.roots")
         return location
@@ -162,7 +162,7 @@ class Fetcher:
     def _of_kind(
         self, kind: str, photos: Sequence[_Photo], threads: int, ahead: int
     ) -> Generator[bytes | Reject, None, None]:
-        """Photos of one kind (see `_kind`), in order."""
+        """Iterate over photos of one kind (see `_kind`), in order."""
         places = [location for location, _ in photos]
         if kind.startswith("row "):
             yield from self._bounded(embedded_photos([ref for at in places if (ref := RowRef.parse(at))]))
@@ -185,7 +185,7 @@ class Fetcher:
         ahead: int,
         folders: Sequence[str | None] | None = None,
     ) -> Iterator[tuple[int, bytes | Reject]]:
-        """The same with their numbers, in order but for photos of slow web servers.
+        """Iterate over photos with their numbers, as `stream`, in order but for those of slow web servers.
 
         They come when they are there, and the others do not wait for them; but where photos are read in one
         pass, too, all come in order.
@@ -254,7 +254,7 @@ class Fetcher:
 
     @contextmanager
     def _opened(self, location: str, folder: str | None) -> Iterator[BinaryIO]:
-        """A local file, open, and inside the roots or else its folder."""
+        """Open a local file inside the roots, or else inside its folder."""
         bounds, why = self._roots, "not in storage.roots"
         if not self._roots and folder is not None:
             with self._lock:
@@ -299,7 +299,7 @@ class Fetcher:
             return self._remotes[key]
 
     def _judge(self, error: Exception, location: str, last: bool) -> None:
-        """Raise or return what a failure means; returns if another try may help."""
+        """Raise what a failure means, unless another try may help."""
         kind = classify(error)
         scheme, _ = uris.split(location)
         if kind in _FINAL:
@@ -324,7 +324,7 @@ def _photo_of(answer: bytes | Reject) -> bytes:
 
 
 def sized(photo: bytes, max_bytes: int) -> bytes:
-    """The same photo. Raises Reject: EMPTY, TOO_MANY_BYTES."""
+    """Check the size of a photo, and return it. Raises Reject: EMPTY, TOO_MANY_BYTES."""
     if not photo:
         raise Reject(Reason.EMPTY, "no bytes")
     if len(photo) > max_bytes:
@@ -333,13 +333,13 @@ def sized(photo: bytes, max_bytes: int) -> bytes:
 
 
 def _held(pending: Iterable[Future[list[bytes | Reject]]]) -> int:
-    """Bytes of the photos that are fetched and wait to be used."""
+    """Count the bytes of the photos that are fetched and wait to be used."""
     photos = (photo for future in pending if future.done() for photo in future.result())
     return sum(len(photo) for photo in photos if isinstance(photo, bytes))
 
 
 def _kind(location: str) -> str:
-    """What photos share that are read in one pass: a file of rows, or a .tar.gz; empty: nothing."""
+    """The source that photos share if they are read in one pass: a file of rows, a .tar.gz; empty: none."""
     if ref := RowRef.parse(location):
         return f"row {ref.file}"
     shard = ShardRef.parse(location)

@@ -1,4 +1,4 @@
-"""Tables in the order of their image ids: sorted on disk, and walked side by side, in bounded memory.
+"""Sort tables by image ids on disk, and walk them side by side, in bounded memory.
 
 Ids are compared byte by byte, in UTF-8, as object stores list them.
 """
@@ -24,7 +24,7 @@ _RUN_ROWS = 1 << 19
 
 
 class RowSpool:
-    """Rows in a file without a name, on the disk of temporary files: it vanishes with the process."""
+    """A spool of rows in a file without a name, on the disk of temporary files; gone with the process."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
@@ -45,7 +45,7 @@ class RowSpool:
             self.rows += table.num_rows
 
     def tables(self) -> Iterator[pa.Table]:
-        """The rows in blocks, in the order in which they were written; nothing is added from now on."""
+        """Iterate over the rows in blocks, as they were written; nothing is added from now on."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -63,7 +63,7 @@ class RowSpool:
                 self._file.seek(at)
 
     def table(self) -> pa.Table:
-        """All rows at once: for what is known to be small."""
+        """Read all rows at once: for what is known to be small."""
         return pa.concat_tables([self.schema.empty_table(), *self.tables()])
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class RowSpool:
 
 
 class IdSort:
-    """Sorts rows of any number by `image_id`, and by `then` where ids are equal. Use it with `with`.
+    """Sort rows of any number by `image_id`, and by `then` where ids are equal. Use it with `with`.
 
     Rows that come in order cost no sorting, whatever their number.
     """
@@ -106,7 +106,7 @@ class IdSort:
             self._spill()
 
     def tables(self) -> Iterator[pa.Table]:
-        """All rows in order, in blocks; rows of one id are never in two of them."""
+        """Iterate over all rows in order, in blocks; rows of one id are never in two of them."""
         self._spill()
         for found in side_by_side([run.tables() for run in self._runs]):
             there = [table for table in found if table.num_rows]
@@ -126,7 +126,7 @@ class IdSort:
 
 
 def in_order_of(table: pa.Table, by: Sequence[str]) -> pa.Table:
-    """The rows in the order of some columns of texts; the same table where they are so already."""
+    """Order rows by some columns of texts; the same table where they are in order already."""
     ids = table[by[0]].combine_chunks()
     if len(by) == 1 or pc.count_distinct(ids).as_py() == len(ids):
         by = by[:1]
@@ -149,7 +149,7 @@ def side_by_side(sources: Sequence[Iterable[pa.Table]]) -> Iterator[list[pa.Tabl
 
 
 class _Head:
-    """What is next of one source: a table that ends where its last id ends."""
+    """The head of one source: the next table, which ends where its last id ends."""
 
     def __init__(self, source: Iterable[pa.Table]) -> None:
         self._source = iter(source)
@@ -172,7 +172,7 @@ class _Head:
         return True
 
     def take(self, bound: str) -> pa.Table:
-        """The rows up to an id, that included."""
+        """Take the rows up to an id, that included."""
         if self.rows is None:
             # A source without any row: its tables have no columns to speak of.
             return _NOTHING
@@ -193,7 +193,7 @@ def _ends(table: pa.Table) -> tuple[str, str]:
 
 
 def _count_up_to(ids: pa.ChunkedArray, bound: str) -> int:
-    """How many of the sorted ids are not above the bound."""
+    """Count the sorted ids that are not above the bound."""
     low, high = 0, len(ids)
     while low < high:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Photos in a column `struct<bytes, path>`, as the datasets library of Hugging Face writes its images.
+"""Read photos in a column `struct<bytes, path>`, as Hugging Face's datasets library writes images.
 
 A row with bytes is a photo of that content, named by its path. One without bytes lies where its path says, as
 an `image_uri` does. One without both has no photo. Readers see two columns in the place of the struct: the
@@ -19,7 +19,7 @@ _BATCH_ROWS, _PHOTOS = 1 << 14, 16
 
 
 def struct_column(schema: pa.Schema) -> str | None:
-    """The column of this type: the one named `image`, or the only one. None: photos lie elsewhere."""
+    """Find the column of this type: the one named `image`, or the only one. None: photos lie elsewhere."""
     names = [field.name for field in schema if _is_image(field.type)]
     if set(_OTHER_PHOTOS) & set(schema.names) or not names:
         return None
@@ -36,7 +36,7 @@ def as_read(schema: pa.Schema) -> pa.Schema:
 
 
 def batches(parquet: pq.ParquetFile, columns: Sequence[str], image: str) -> Iterator[pa.RecordBatch]:
-    """The rows in order, some of the columns of `as_read`.
+    """Iterate over the rows in order, some of the columns of `as_read`.
 
     The photos are read only where the file does not say how many of a row group's are null.
     """

@@ -1,4 +1,4 @@
-"""The files of a list: a single one, those of a folder, or those that a pattern names."""
+"""Find the files of a list: a single one, those of a folder, or those that a pattern names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """A file of a list. keys: what the folders `key=value` above it say; None is no value."""
+    """A file of a list. keys: values of the folders `key=value` above it; None is no value."""
 
     entry: Entry
     format: Format
@@ -45,23 +45,23 @@ class ListFile:
 
     @property
     def name(self) -> str:
-        """Its path in the folder of the list."""
+        """The file's path in the folder of the list."""
         return self.entry.name
 
     @property
     def shown(self) -> str:
-        """The same for messages, without the values of keys: they may be people."""
+        """The path for messages, without the values of keys: they may be people."""
         return re.sub(r"=[^/]*/", "=.../", self.name)
 
     def unpacked(self, file: BinaryIO) -> BinaryIO:
-        """The bytes of the file that is open, unpacked where it is packed."""
+        """Unpack the bytes of the open file where it is packed."""
         if self.codec is None:
             return file
         return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(file, mode="r"), self.codec))
 
 
 def find(uri: str, noun: str) -> tuple[Folder, tuple[ListFile, ...]]:
-    """The folder of a list and its files, in the order of their names.
+    """Find the folder of a list and its files, in the order of their names.
 
     uri: a file, a folder, or a pattern: `*`, `?` and `[...]` stay within one name, `**` is any number of
     folders. What is there as written is taken so.  noun: what the list is called in messages.
@@ -105,7 +105,7 @@ def _form(name: str) -> tuple[Format, Literal["gzip", "zstd"] | None] | None:
 
 
 def _listed(entries: Iterable[Entry]) -> list[ListFile]:
-    """Those that hold rows: neither `_name` nor below a folder `_name`, and `.json` only among its like."""
+    """Choose the files that hold rows: neither `_name` nor below such a folder; `.json` among its like."""
     found = []
     for entry in entries:
         form = _form(entry.name)
@@ -133,7 +133,7 @@ def _matched(place: str) -> tuple[Folder, list[ListFile]]:
 
 
 def _split(place: str) -> tuple[str, str]:
-    """The folder that a pattern starts from, and the pattern below; a folder that is there is no pattern."""
+    """Split a pattern into its folder and the pattern below; a folder that is there is no pattern."""
     if uris.split(place)[0] in uris.WEB:
         return place, ""
     segments = place.split("/")

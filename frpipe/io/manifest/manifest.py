@@ -48,7 +48,7 @@ class Manifest(RowList):
             yield batch.text(SUBJECT)
 
     def ids(self) -> Iterator[tuple[int, int, list[str | None]]]:
-        """(file, number of the first row, image ids) of all rows, once the rows are known to be readable."""
+        """Iterate over (file, number of the first row, image ids) of all rows, known to be readable."""
         key = self.columns.key
         for file, first_row, rows in self.batches([key]):
             written = rows.column(0).to_pylist()

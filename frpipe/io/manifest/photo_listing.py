@@ -1,4 +1,4 @@
-"""The photos below a folder or prefix, and what became of the links among them.
+"""List the photos below a folder or prefix, and follow or leave out the links among them.
 
 A link that leads to a place inside the folder is followed, unless that place is listed anyway: each file is
 listed once, under its own path, or else under that of the first link to it. One that leads out of the folder
@@ -48,7 +48,7 @@ class FolderLinks:
         }
 
     def behind(self, names: Sequence[str]) -> int:
-        """How many of the paths are, or lie below, a link that leads out."""
+        """Count the paths that are, or lie below, a link that leads out."""
         closed = set(self.outside)
         return (
             sum(any(str(part) in closed for part in _with_parents(name)) for name in names) if closed else 0
@@ -88,7 +88,7 @@ class PhotoListing:
         self._last: tuple[Cause, str] | None = None
 
     def names(self) -> Iterator[str]:
-        """Paths relative to the folder, mostly sorted; nothing is held but links."""
+        """Iterate over paths relative to the folder, mostly sorted; nothing is held but links."""
         if not self._folder.is_local:
             yield from filter(self._takes, self._folder.walk(hidden=True))
             return
@@ -96,7 +96,7 @@ class PhotoListing:
             yield from filter(self._matching, self._walked())
 
     def entries(self) -> Iterator[Entry]:
-        """The photos with size and version, mostly sorted by path; nothing is held but links."""
+        """Iterate over photos with size and version, mostly sorted by path; nothing is held but links."""
         if not self._folder.is_local:
             yield from (e for e in self._folder.walk_entries(hidden=True) if self._takes(e.name))
             return

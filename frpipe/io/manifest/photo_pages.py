@@ -57,7 +57,7 @@ class ParquetPhotos:
         self._is_flat = columns[self._number].max_repetition_level == 0
 
     def groups(self) -> Iterator[tuple[int, int, int]]:
-        """(first row, row after the last, number) of each row group."""
+        """Row groups, each as (first row, row after the last, number)."""
         start = 0
         for group in range(self._metadata.num_row_groups):
             end = start + self._metadata.row_group(group).num_rows
@@ -65,11 +65,11 @@ class ParquetPhotos:
             start = end
 
     def page(self, group: int, row: int) -> int:
-        """First row, in its row group, of the page that holds a row."""
+        """The first row, in its row group, of the page that holds a row."""
         return self._pages(group).first_row(row, self._read) if self._is_flat else 0
 
     def batches(self, group: int, first: int, size: int) -> Iterator[pa.Array]:
-        """Values of a row group, so many at a time, from the first row of a page on; of a struct its leaf."""
+        """Iterate over values of a row group from a page's first row on; of a struct over its leaf."""
         start, end = self._extent(group)
         at = jump = 0
         if first:
@@ -90,7 +90,7 @@ class ParquetPhotos:
             return pq.ParquetFile(file, metadata=self._metadata, buffer_size=self._buffer, pre_buffer=False)
 
     def _extent(self, group: int) -> tuple[int, int]:
-        """Where the pages of a row group begin and end."""
+        """The place where the pages of a row group begin, and where they end."""
         chunk = self._metadata.row_group(group).column(self._number)
         start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
         return start, start + chunk.total_compressed_size
@@ -101,7 +101,7 @@ class ParquetPhotos:
 
 @lru_cache(_CHUNKS_KNOWN)
 def _pages_of(key: str, group: int, start: int, end: int) -> _Pages:
-    """What this process knows of a column's pages: parts that follow begin where others ended."""
+    """Remember what this process knows of a column's pages: parts that follow begin where others ended."""
     return _Pages(start, end)
 
 
@@ -114,14 +114,14 @@ class _Pages:
         self._lock = Lock()
 
     def first_row(self, row: int, read: ReadRange) -> int:
-        """First row of the page that holds a row. Raises ManifestError: there is no such page."""
+        """The first row of the page that holds a row. Raises ManifestError: there is no such page."""
         with self._lock:
             while self._rows <= row:
                 self._follow(read)
             return self._firsts[bisect_right(self._firsts, row) - 1]
 
     def place(self, first: int) -> tuple[int, bool]:
-        """Where the page with this first row begins, and whether its values are numbers of a dictionary.
+        """The place of the page with this first row, and whether its values are numbers of a dictionary.
 
         Writers give a dictionary up when it is full, and do not come back to it.
         """
@@ -139,7 +139,7 @@ class _Pages:
 
 
 def _page_header(read: ReadRange, at: int, end: int) -> tuple[int, int, int, bool]:
-    """Length of a page's header, length and rows of the page behind it, and whether it uses a dictionary."""
+    """Read a page's header: its length, length and rows of the page, and whether a dictionary is used."""
     wanted = _HEADER_BYTES
     while True:
         data = read(at, min(at + wanted, end))
@@ -161,7 +161,7 @@ def _page_header(read: ReadRange, at: int, end: int) -> tuple[int, int, int, boo
 
 
 class _Compact:
-    """Reader of a struct in Thrift's compact protocol: integers and structs by their numbers.
+    """Read a struct in Thrift's compact protocol: integers and structs by their numbers.
 
     Raises IndexError where the data end before the struct does.
     """
@@ -220,7 +220,7 @@ class _Compact:
 
 
 class _Shortened(io.RawIOBase):
-    """A file in which, from `at` on, `jump` bytes are left out; what is left of `end` bytes ends there."""
+    """A file that leaves out `jump` bytes from `at` on, and ends after `end` bytes."""
 
     def __init__(self, read: ReadRange, size: int, at: int = 0, jump: int = 0, end: int = 0) -> None:
         self._range, self._size = read, size
@@ -273,7 +273,7 @@ def photo_column(schema: pa.Schema) -> str:
 
 
 def changed() -> ManifestError:
-    """What to raise where a file of the manifest is not what it was."""
+    """The error where a file of the manifest is not what it was."""
     return ManifestError(
         "a file of the manifest is gone or has changed since the run began",
         "put it back, or use another output",

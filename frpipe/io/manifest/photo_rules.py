@@ -1,4 +1,4 @@
-"""Rules for which files below a folder are photos of ours, and counts of what they leave out.
+"""Decide which files below a folder are photos of ours, and count those that are left out.
 
 The same rules hold for a local disk and an object store. They look at names alone. Folders that systems make
 hold thumbnails, deleted photos and copies: taken for photos, they would make people of their own.
@@ -55,7 +55,7 @@ _SHOWN = 5
 
 
 class Cause(Enum):
-    """Why a file or a folder is left out."""
+    """The cause for which a file or a folder is left out."""
 
     SYSTEM = "system"
     HIDDEN = "hidden"
@@ -120,7 +120,7 @@ class LeftOut:
         return {name: count for name, count in {**causes, **kinds}.items() if count}
 
     def lines(self, take: str) -> Iterator[str]:
-        """Lines for people. take: what has systems' folders and hidden ones taken."""
+        """Lines for people. take: the option that takes systems' folders and hidden ones."""
         if self.system:
             names = _most(self.system)
             yield f"{self.system.total():,} left out, as systems make them: {names} ({take} takes them)"
@@ -159,7 +159,7 @@ class PhotoRules:
         self._folder: tuple[str, tuple[Cause, str] | None] = "", None
 
     def of_folder(self, path: str) -> Cause | None:
-        """Why a folder is left out, those above it apart; None: it is not."""
+        """The cause to leave out a folder, those above it apart; None: it is taken."""
         if not self._system:
             if path.rpartition("/")[2].startswith("."):
                 return Cause.HIDDEN
@@ -168,7 +168,7 @@ class PhotoRules:
         return Cause.EXCLUDED if self._is_excluded(path) else None
 
     def of_file(self, path: str) -> Cause | None:
-        """Why a file is left out, the folders above it and the glob apart; None: it is not."""
+        """The cause to leave out a file, the folders above it and the glob apart; None: it is taken."""
         return self.of_folder(path) or (None if is_photo(path) else Cause.NO_PHOTO)
 
     def matches(self, path: str) -> bool:
@@ -176,7 +176,7 @@ class PhotoRules:
         return self._glob is None or self._glob.matches(canonical_text(path))
 
     def first(self, path: str, *, is_folder: bool = False) -> tuple[Cause, str] | None:
-        """The topmost part of a path that is left out, and why, the glob apart; None: there is none."""
+        """The topmost part of a path that is left out, and the cause, the glob apart; None: there is none."""
         if above := self._above(path.rpartition("/")[0]):
             return above
         cause = self.of_folder(path) if is_folder else self.of_file(path)
@@ -187,7 +187,7 @@ class PhotoRules:
         return self.first(path) is None and self.matches(path)
 
     def _above(self, folder: str) -> tuple[Cause, str] | None:
-        """As `first`, for a folder; a listing names the same folder many times in a row."""
+        """Find what `first` finds for a folder; a listing names one folder many times in a row."""
         if folder != self._folder[0]:
             end, found = 0, None
             while end < len(folder) and found is None:
@@ -225,7 +225,7 @@ def is_one_line(text: str) -> bool:
 
 
 def system_name(path: str) -> str | None:
-    """What names a file or folder as made by a system; None: it is not."""
+    """The name by which a file or folder shows that a system made it; None: none does."""
     above, _, name = path.rpartition("/")
     if above.lower().endswith(_LIBRARIES) and name.lower() not in _ORIGINALS:
         return f"*{above[above.rindex('.') :].lower()}/*"

@@ -1,4 +1,4 @@
-"""A sample of the photos of a manifest, opened to see how many are there and can be read."""
+"""Open a sample of the photos of a manifest, to see how many are there and can be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READABLE = "readable"
 
 
 class Probe:
-    """The photos whose ids have the least checksums: the same ones for the same list, in any order."""
+    """A sample: the photos whose ids have the least checksums, in whatever order they are listed."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -38,7 +38,7 @@ class Probe:
         self._chosen = sorted(self._chosen, key=lambda each: each[0])[: self._size]
 
     def look(self, config: Config) -> Counter[str]:
-        """Read the chosen photos and their headers; how many are readable, and why others are not.
+        """Read the chosen photos and their headers; count those readable, and why others are not.
 
         Raises StorageError where an object store cannot be reached at all.
         """

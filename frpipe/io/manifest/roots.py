@@ -1,4 +1,4 @@
-"""Rules that say which photos may be read, so that a manifest cannot name files it has no business with."""
+"""Roots: rules that say which photos may be read, so that a manifest cannot name just any file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Roots:
         return self.holds(location) if self else not needs_root(location)
 
     def real(self, path: str) -> str:
-        """The real path, as `os.path.realpath`.
+        """The real path, as `os.path.realpath` gives it.
 
         The folder's part is remembered, so a photo costs one lstat.
         """
@@ -99,7 +99,7 @@ BAD = "bad+"
 
 
 def misread(image_uri: str, folder: str) -> str:
-    """Why an address is none that is read here; an empty text where it is one.
+    """The reason why an address is none that is read here; an empty text where it is one.
 
     folder: what relative paths start from.
     """
@@ -125,7 +125,7 @@ def _is_there(folder: str, path: str) -> bool:
 
 
 class Resolver:
-    """Turns the address of a photo in a manifest into the absolute location that a worker reads.
+    """Turn the address of a photo in a manifest into the absolute location that a worker reads.
 
     manifest_folder: canonical URI of the folder that relative paths start from.
     count_links: also count in `linked` the local photos that are reached by links inside the bounds, and in

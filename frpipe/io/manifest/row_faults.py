@@ -1,4 +1,4 @@
-"""Faults of manifest rows, counted by kind. Rows are named by number, never by value."""
+"""Count faults of manifest rows by kind. Rows are named by number, never by value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 5
 
 
 class RowFault(Enum):
-    """(what to say of the rows, what to do about it)."""
+    """A kind of fault: (what to say of the rows, what to do about it)."""
 
     NO_URI = ("without image_uri", "give each row the path or URI of its photo")
     NO_ID = ("without image_id", "give each row an id, or leave the column out to use image_uri")
@@ -84,7 +84,7 @@ class RowTally:
         self._capped = True
 
     def raise_if_any(self) -> None:
-        """Raises ManifestError with the number of bad rows of each kind and the first few places."""
+        """Raise ManifestError with the number of bad rows of each kind and the first few places."""
         if not self._counts:
             return
         kinds = sorted(self._counts, key=lambda kind: -self._counts[kind].rows)

@@ -1,4 +1,4 @@
-"""A list of any kind, of photos or of pairs: its files read as one table, in batches and never whole."""
+"""Read a list of any kind, of photos or of pairs: its files as one table, in batches, never whole."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     rows: pa.RecordBatch
 
     def text(self, name: str) -> pa.Array:
-        """A column of texts. Raises ManifestError where it holds something else."""
+        """Take a column of texts. Raises ManifestError where it holds something else."""
         values = self.rows.column(name).cast(pa.string())
         try:
             values.validate(full=True)
@@ -50,20 +50,20 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of a list. columns: its own, as written, by their names.  types: as it is to be read."""
+    """A file of a list. columns: its own, as written, by their names.  types: to read it with."""
 
     file: ListFile
     columns: Mapping[str, str]
     types: pa.Schema
 
     def has(self, name: str) -> bool:
-        """Whether it has a column, or lies in a folder that says it."""
+        """Whether the file has a column, or lies in a folder that says it."""
         return name in self.columns or name in self.file.keys
 
 
 @dataclass(frozen=True, slots=True)
 class RowList:
-    """The parts of a list, and its columns: those of all parts together.
+    """A list: its parts, and the columns of all parts together.
 
     folder: what the names of files start from.  known: names of columns, by which separators are found.
     remarks: what was taken otherwise than it is written.
@@ -116,7 +116,7 @@ class RowList:
 
     @property
     def names(self) -> list[str]:
-        """Names of the files for messages."""
+        """The names of the files, for messages."""
         return [part.file.shown for part in self.parts]
 
     def require(self, *columns: str) -> None:
@@ -131,7 +131,7 @@ class RowList:
                     )
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
-        """All rows in order. columns: which, each once however often it is named; None: all."""
+        """Iterate over all rows in order. columns: which, each once however often named; None: all."""
         names = self.schema.names if columns is None else dict.fromkeys(columns)
         wanted = pa.schema([self.schema.field(name) for name in names])
         for number, part in enumerate(self.parts):
@@ -141,7 +141,7 @@ class RowList:
                 row += rows.num_rows
 
     def rows_estimate(self) -> int:
-        """The number of rows: exact for Parquet, else from the lines, or objects, in the first MiB."""
+        """Estimate the rows: exactly for Parquet, else from the lines, or objects, in the first MiB."""
         if self.format == "parquet":
             return sum(self._parquet_rows(part) for part in self.parts)
         first, lines, data = self.parts[0].file, 0, b"\n"
@@ -155,7 +155,7 @@ class RowList:
         return max(1, round(lines * total / max(read, 1)) - headers)
 
     def _rows_in(self, data: bytes) -> int:
-        """About how many rows begin in some text. An object names a known column once."""
+        """Estimate how many rows begin in some text. An object names a known column once."""
         names = self.known if self.format == "jsonl" else ()
         return max((data.count(f'"{name}"'.encode()) for name in names), default=0) or data.count(b"\n")
 
@@ -181,7 +181,7 @@ class RowList:
 
 
 def _smallest(part: Part) -> str:
-    """A column that holds no photos, if there is one."""
+    """Choose a column that holds no photos, if there is one."""
     kinds = {name: part.types.field(name).type for name in part.columns if name in part.types.names}
     plain = (name for name, kind in kinds.items() if not (pa.types.is_nested(kind) or is_binary(kind)))
     return next(plain, next(iter(part.columns)))
@@ -202,7 +202,7 @@ def _schema(folder: Folder, file: ListFile, known: frozenset[str]) -> pa.Schema:
 
 
 def _named(schema: pa.Schema, file: ListFile) -> pa.Schema:
-    """The same columns with names that have no blanks around them."""
+    """Take the blanks off the names of columns."""
     names = [name.strip().strip(_INVISIBLE).strip() for name in schema.names]
     # SQL engines read names without regard to case, so two that differ by case only would collide there.
     folded = [canonical_text(name.casefold()) for name in names]
@@ -221,7 +221,7 @@ def _named(schema: pa.Schema, file: ListFile) -> pa.Schema:
 
 
 def _merged(schemas: Sequence[pa.Schema], files: Sequence[ListFile], ids: frozenset[str]) -> pa.Schema:
-    """All columns of all files, as they come, each with the type that holds all its values."""
+    """Merge the columns of all files, as they come, each with the type that holds all its values."""
     types: dict[str, pa.DataType] = {}
     origin: dict[str, ListFile] = {}
     for schema, file in zip(schemas, files, strict=True):
@@ -244,7 +244,7 @@ def _merged(schemas: Sequence[pa.Schema], files: Sequence[ListFile], ids: frozen
 
 
 def _parsed_as(written: pa.Schema, named: pa.Schema, merged: pa.Schema) -> pa.Schema:
-    """The columns of a file as written, with types; where the file shows no value, the list's."""
+    """Types for the columns of a file as written; where the file shows no value, the list's."""
     return pa.schema(
         [
             pa.field(field.name, merged.field(name).type if has_null(field.type) else field.type)
@@ -254,7 +254,7 @@ def _parsed_as(written: pa.Schema, named: pa.Schema, merged: pa.Schema) -> pa.Sc
 
 
 def _laid_out(rows: pa.RecordBatch, part: Part, wanted: pa.Schema) -> pa.RecordBatch:
-    """The wanted columns in their order and types: those of the file, its keys, and nulls for the rest."""
+    """Lay out the wanted columns in order and type: the file's, its keys, and nulls for the rest."""
     for key, value in part.file.keys.items():
         if key in part.columns:
             _check_key(rows.column(key), key, value, part.file)
@@ -299,7 +299,7 @@ def _of_padded(files: Sequence[str]) -> tuple[str, ...]:
 
 
 def fingerprint(rows: RowList) -> tuple[str, list[dict[str, Any]]]:
-    """SHA-256, in hex, over all files of a list, and what went into it for each file."""
+    """Hash all files of a list (SHA-256, in hex), and say what went into it for each file."""
     files = [_of_file(rows.folder, entry) for entry in rows.entries]
     return canonical_hash({"folder": rows.folder.uri, "files": files}), files
 

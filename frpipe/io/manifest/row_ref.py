@@ -1,4 +1,4 @@
-"""References to photos embedded in a Parquet manifest, and the reading of such rows in order."""
+"""Refer to photos embedded in a Parquet manifest, and read such rows in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BATCH_ROWS = 16
 
 @dataclass(frozen=True, slots=True)
 class RowRef:
-    """Row `row` (from 0) of the Parquet file at `file`. As text: `row+FILE#ROW`."""
+    """A reference to row `row` (from 0) of the Parquet file at `file`. As text: `row+FILE#ROW`."""
 
     file: str
     row: int
@@ -41,9 +41,10 @@ class RowRef:
 
 
 def embedded_photos(refs: Sequence[RowRef]) -> Iterator[bytes | Reject]:
-    """The photos of some rows, in order. Each run of ascending rows of a file is one pass over its pages.
+    """Iterate over the photos of some rows, in order.
 
-    Pages that hold no wanted row are not read.
+    Each run of ascending rows of a file is one pass over its pages. Pages that hold no wanted row are not
+    read.
     """
     # Photos that are files of their own do without Arrow.
     from frpipe.io.manifest.photo_pages import ParquetPhotos, changed  # noqa: PLC0415
@@ -78,7 +79,7 @@ def _run(photos: ParquetPhotos, rows: Sequence[int]) -> Iterator[bytes | Reject]
 
 
 def _stretch(photos: ParquetPhotos, group: int, left: deque[int]) -> Iterator[bytes | Reject]:
-    """Rows of a row group from one page on, up to where pages that nobody wants can be skipped.
+    """Take rows of a row group from one page on, up to where pages that nobody wants can be skipped.
 
     left: rows of the group; is emptied from its left.
     """

@@ -32,7 +32,7 @@ _People = Callable[[str, str | None], str | None]
 
 @dataclass(slots=True)
 class Scan:
-    """Result of a scan.
+    """The result of a scan.
 
     depths: photos by the number of folders between the scanned one, or their shard, and the photo.  named:
     photos in shards whose person a file beside them names.  damaged: shards that are not whole, and why.
@@ -122,7 +122,7 @@ def _nothing(source: Folder, listing: PhotoListing) -> ManifestError:
 
 
 def _source(uri: str) -> tuple[Folder, str | None]:
-    """The folder to scan, and the shard that is all there is to it; None: it is a folder."""
+    """Find the folder to scan, and the shard that is all there is to it; None: it is a folder."""
     parent, name = uris.parent(uris.canonical(uri))
     if is_shard(name) and Folder.at(parent).exists(name):
         return Folder.at(parent), name
@@ -132,7 +132,7 @@ def _source(uri: str) -> tuple[Folder, str | None]:
 def _listed(
     source: Folder, listing: PhotoListing, rules: PhotoRules, found: Scan, shards: str | bool | None
 ) -> Iterator[tuple[str, str | None]]:
-    """Names of the photos that a manifest may hold, and whom a file beside them names.
+    """Iterate over photos that a manifest may hold, each with the person whom a file beside it names.
 
     shards: the only one, or whether to look into those of the folder; None: only where there are no others.
     """
@@ -177,7 +177,7 @@ def _spool(photos: Iterable[tuple[str, str | None]], names: Path, found: Scan) -
 
 
 def _place(line: str) -> str:
-    """What rows are sorted by: members of a shard keep its order, in which it is read."""
+    """The key that rows are sorted by: members of a shard keep its order, in which it is read."""
     name = line.partition("\0")[0]
     shard = ShardRef.parse(name)
     return shard.file if shard else name
@@ -190,7 +190,7 @@ def _path(name: str) -> str:
 
 
 def _people_rule(subject_from: SubjectFrom, found: Scan) -> _People | None:
-    """Whose a photo is, by its name and whom a file beside it names; None: nobody is known."""
+    """Choose the rule that names a photo's person by its path and a file beside it; None: nobody is known."""
     if subject_from == "auto" and found.named:
         return lambda _, person: person
     by_folder = subject_from == "folder" or (subject_from == "auto" and set(found.depths) == {1})

@@ -1,4 +1,4 @@
-"""List the photos in a shard, and whose they are by the files of the same key beside them.
+"""List the photos in a shard, and their persons by the files of the same key beside them.
 
 Members that follow each other and share a path up to the first dot of their name are one sample, as in
 WebDataset: `0001.jpg`, `0001.json`, `0001.cls`. The person is `subject_id` of its .json, else the text of
@@ -39,7 +39,7 @@ class ShardPhoto(NamedTuple):
 
 
 def photos_in(folder: Folder, shard: str, rules: PhotoRules, left_out: LeftOut) -> Iterator[ShardPhoto]:
-    """Photos of a shard that the rules take, in its order; of several with one name the first.
+    """Find the photos of a shard that the rules take, in its order; of several with one name the first.
 
     What the rules leave out is counted in `left_out`. Raises ShardFault where the shard is damaged, maybe
     after some.
@@ -69,7 +69,10 @@ def photos_in(folder: Folder, shard: str, rules: PhotoRules, left_out: LeftOut) 
 
 
 def _contents(folder: Folder, shard: str, faults: list[ShardFault]) -> Iterator[tuple[str, bytes | None]]:
-    """Names of the members, and what sidecars hold. faults: gets what ends it before its time."""
+    """Read the names of the members, and what sidecars hold.
+
+    faults: gets what ends it before its time.
+    """
     try:
         yield from _stream(folder, shard) if is_streamed(shard) else _ranges(folder, shard)
     except Reject as why:
@@ -124,6 +127,6 @@ def _suffix(name: str) -> str:
 
 
 def _key(name: str) -> str:
-    """The path up to the first dot of the name."""
+    """The key of a name: the path up to its first dot."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{last[:1]}{last[1:].partition('.')[0]}"

@@ -27,7 +27,7 @@ class _Tried(Protocol):
 
 
 class ShardReader:
-    """Reader of members; each shard is indexed once in its life.
+    """Read members of shards; each shard is indexed once in the reader's life.
 
     opened: a local file, inside what bounds it.  remote: the file system of a location.  tried: gives what a
     function reads of a location, or raises Reject.  most_held: bytes of photos that wait for their turn.
@@ -48,7 +48,7 @@ class ShardReader:
         self._indexing = Lock()
 
     def member(self, ref: ShardRef, folder: str | None) -> bytes:
-        """A member of a .tar or .zip. folder: what bounds a local shard, as in `Fetcher.fetch`."""
+        """Read a member of a .tar or .zip. folder: what bounds a local shard, as in `Fetcher.fetch`."""
         return self._tried(ref.file, partial(self._member, ref, folder))
 
     def _member(self, ref: ShardRef, folder: str | None) -> bytes:
@@ -61,7 +61,7 @@ class ShardReader:
             return extract(member, read, self._max_bytes)
 
     def stream(self, refs: Sequence[ShardRef], folder: str | None) -> Iterator[bytes | Reject]:
-        """Members of one .tar.gz, in the order of `refs`.
+        """Iterate over members of one .tar.gz, in the order of `refs`.
 
         That is one pass where the shard has them in the same order, or all of them may be held.
         """
@@ -107,7 +107,7 @@ class ShardReader:
 
     @contextmanager
     def _ranges(self, location: str, folder: str | None) -> Iterator[tuple[ReadRange, int]]:
-        """A function that reads ranges of a file, and the file's size."""
+        """Open a file: a function that reads ranges of it, and its size."""
         if uris.is_local(location):
             with self._opened(location, folder) as file:
                 handle, size = file.fileno(), os.fstat(file.fileno()).st_size

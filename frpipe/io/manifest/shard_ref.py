@@ -1,4 +1,4 @@
-"""Addresses of photos that are members of archives, `SHARD#MEMBER`, and which files are shards."""
+"""Addresses of photos that are members of archives, `SHARD#MEMBER`, and names of shards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MARK = re.compile(r"\.(?:tar|tar\.gz|tgz|zip)#", re.I)
 
 @dataclass(frozen=True, slots=True)
 class ShardRef:
-    """Member `member` of the archive at `file`. As text: `FILE#MEMBER`."""
+    """A reference to member `member` of the archive at `file`. As text: `FILE#MEMBER`."""
 
     file: str
     member: str
@@ -43,7 +43,7 @@ def is_streamed(path: str) -> bool:
 
 
 def clean_name(name: str) -> str:
-    """A member's name without the `./` that `tar -c .` puts before it."""
+    """Take the `./` that `tar -c .` puts before it off a member's name."""
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name

@@ -1,4 +1,4 @@
-"""Photos that are members of archives: .tar, .tar.gz and .zip, as `SHARD#MEMBER`.
+"""Read photos that are members of archives, .tar, .tar.gz and .zip, as `SHARD#MEMBER`.
 
 Nothing is unpacked to a disk. A .tar and a .zip are indexed once, and members are read by their ranges; a
 .tar.gz is read in one pass. A member is looked up by its name as written, which leads nowhere: one that would
@@ -38,7 +38,7 @@ _STREAM_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 class ShardFault(Exception):
-    """A shard that is none, or is damaged from some place on."""
+    """The error for a shard that is none, or is damaged from some place on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Member:
 
 @dataclass(slots=True)
 class ShardIndex:
-    """Members by name, the first of each. fault: why there may be more than these."""
+    """An index of members by name, the first of each. fault: why there may be more than these."""
 
     members: dict[str, Member] = field(default_factory=dict)
     fault: str = ""
@@ -77,7 +77,7 @@ class ShardIndex:
         return index
 
     def find(self, name: str) -> Member:
-        """A member. Raises Reject: NOT_FOUND; BAD_MEMBER where the shard is damaged before it."""
+        """Find a member. Raises Reject: NOT_FOUND; BAD_MEMBER where the shard is damaged before it."""
         if name in self.members:
             return self.members[name]
         raise _missing(self.fault)
@@ -89,7 +89,7 @@ class _File(Protocol):
 
 
 def members(path: str, file: WindowedFile, size: int) -> Iterator[Member]:
-    """The files in a .tar or .zip, as its headers say. Raises ShardFault, maybe after some."""
+    """Iterate over the files in a .tar or .zip, as its headers say. Raises ShardFault, maybe after some."""
     if path.lower().endswith(".zip"):
         yield from _zip_members(file)
     else:
@@ -97,7 +97,7 @@ def members(path: str, file: WindowedFile, size: int) -> Iterator[Member]:
 
 
 def extract(member: Member, read: ReadRange, max_bytes: int) -> bytes:
-    """The content of a member of a .tar or .zip. Raises Reject: BAD_MEMBER, TOO_MANY_BYTES."""
+    """Read the content of a member of a .tar or .zip. Raises Reject: BAD_MEMBER, TOO_MANY_BYTES."""
     _check(member, max_bytes)
     if member.crc is None:
         return _whole(read(member.offset, member.offset + member.size), member)
@@ -117,7 +117,7 @@ def extract(member: Member, read: ReadRange, max_bytes: int) -> bytes:
 def streamed(
     file: BinaryIO, size: int, wanted: Callable[[Member], bool], max_bytes: int
 ) -> Iterator[tuple[Member, bytes | Reject | None]]:
-    """The files in a .tar.gz in order, with the content of those that are wanted.
+    """Iterate over the files in a .tar.gz in order, with the content of those that are wanted.
 
     size: of the packed shard. Raises ShardFault, maybe after some; Reject TOO_MANY_BYTES where it unpacks to
     more than is reasonable.
@@ -138,7 +138,7 @@ def streamed(
 def photos_of_stream(
     file: BinaryIO, size: int, names: Collection[str], wants: Callable[[str], bool], max_bytes: int
 ) -> Iterator[tuple[str, bytes | Reject]]:
-    """Those of some members of a .tar.gz that are wanted when their turn comes, in the order of the shard.
+    """Iterate, in the order of a .tar.gz, over those of some members that are wanted when their turn comes.
 
     Each comes once. At the end come those that are not there, with the reason.
     """
@@ -185,7 +185,7 @@ def _whole(data: bytes, member: Member) -> bytes:
 
 
 def _stored(member: Member, read: ReadRange) -> bytes:
-    """The bytes of a member of a .zip, behind its own header, which is read along."""
+    """Read the bytes of a member of a .zip, behind its own header, which is read along."""
     start = member.offset
     name_bytes = len(member.name.encode(errors="replace"))
     data = read(start, start + _LOCAL.size + name_bytes + _SLACK + member.stored) if start >= 0 else b""
@@ -221,7 +221,7 @@ def _zip_members(file: WindowedFile) -> Iterator[Member]:
 
 
 def _tar_members(file: _File, size: int | None) -> Iterator[Member]:
-    """size: of the shard, where it is known."""
+    """Iterate over the members of a .tar. size: of the shard, where it is known."""
     at, name, pax = 0, "", dict[str, str]()
     while (info := _header(file, at)) is not None:
         data, length = at + _BLOCK, info.size
@@ -253,7 +253,7 @@ def _fault_in_tar(kind: bytes, name: str, pax: dict[str, str]) -> str:
 
 
 def _header(file: _File, at: int) -> tarfile.TarInfo | None:
-    """The header at a place; None at the end."""
+    """Read the header at a place; None at the end."""
     file.seek(at)
     block = file.read(_BLOCK)
     if (not block and at) or (len(block) == _BLOCK and not block.strip(b"\0")):
@@ -278,7 +278,7 @@ def _payload(file: _File, at: int, size: int) -> bytes:
 
 
 def _pax(payload: bytes) -> dict[str, str]:
-    """The records `LENGTH KEY=VALUE` of an extended header."""
+    """Parse the records `LENGTH KEY=VALUE` of an extended header."""
     found, at = {}, 0
     while at < len(payload) and payload[at : at + 1] != b"\0":
         length, _, _ = payload[at : at + 20].partition(b" ")
@@ -301,7 +301,7 @@ def _fault_of_name(name: str) -> str:
 
 
 class _Forward:
-    """What a gzip stream unpacks to, for reading forward only. most: bytes of it."""
+    """The unpacked content of a gzip stream, for reading forward only. most: bytes of it."""
 
     def __init__(self, file: BinaryIO, most: int) -> None:
         self._stream = gzip.GzipFile(fileobj=file, mode="rb")

@@ -1,4 +1,4 @@
-"""What is doubtful in the rows of a manifest, and no fault: counted while they are read, said afterwards."""
+"""Count what is doubtful in the rows of a manifest, and no fault; it is said afterwards."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Survey:
         return canonical_column(named)
 
     def lines(self, rows: int) -> Iterator[str]:
-        """How many people there are, where some are named. rows: of the whole manifest."""
+        """Say how many people there are, where some are named. rows: of the whole manifest."""
         if self._count:
             least = "at least " if self._full else ""
             people = len(np.unique(self._ids()[:, 1]))

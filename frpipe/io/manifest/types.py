@@ -1,4 +1,4 @@
-"""Types of one column in several files, and the type that holds the values of all."""
+"""Find the type that holds the values of one column in several files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = ("s", "ms", "us", "ns")
 
 
 def common(a: pa.DataType, b: pa.DataType, *, is_id: bool = False) -> pa.DataType | None:
-    """The type to which both can be brought without a change of any value; None: there is none.
+    """Find the type to which both can be brought without a change of any value; None: there is none.
 
     is_id: whole numbers become texts, as do all texts of other layouts.
     """
@@ -23,7 +23,7 @@ def common(a: pa.DataType, b: pa.DataType, *, is_id: bool = False) -> pa.DataTyp
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """The type of the same values without an encoding: no dictionaries, large or view layouts."""
+    """Find the type of the same values without an encoding: no dictionaries, large or view layouts."""
     if pa.types.is_dictionary(kind):
         return plain(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -55,7 +55,7 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 def _whole(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """The whole numbers that hold those of both; there is none for signed ones and 64 bits without a sign."""
+    """Find the whole numbers that hold those of both; none for signed ones and 64 bits without a sign."""
     signed = [pa.types.is_signed_integer(kind) for kind in (a, b)]
     if signed[0] == signed[1]:
         return max(a, b, key=lambda kind: kind.bit_width)

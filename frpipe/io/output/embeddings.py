@@ -1,4 +1,4 @@
-"""The embeddings of further embedders: in files of their own, one row for each row of `faces`.
+"""Keep the embeddings of further embedders in files of their own, a row for each row of `faces`.
 
 In memory they stand behind the columns of faces until a part is written, so that whatever takes, drops or
 merges rows of faces does the same with them.
@@ -24,7 +24,7 @@ def reserved(embedders: Iterable[str]) -> frozenset[str]:
 
 
 def behind(faces: pa.Table, embedder: str, vectors: pa.Array, norms: pa.Array) -> pa.Table:
-    """The faces with the unit vectors of a further embedder, and their lengths before, behind them."""
+    """Put the unit vectors of a further embedder, and their lengths before, behind the faces."""
     for column, values in ((_VECTOR, vectors), (_NORM, norms)):
         field = _field(embedder, column, values.type)
         faces = faces.append_column(field, values.cast(field.type))
@@ -41,7 +41,7 @@ def fields_behind(faces: pa.Schema) -> list[pa.Field]:
 
 
 def joined(faces: pa.Table, further: Mapping[str, pa.Table]) -> pa.Table:
-    """Faces with the embeddings of further files behind them. Raises InvariantError: these are of others."""
+    """Put the embeddings of further files behind faces. Raises InvariantError: these are of others."""
     for name, table in further.items():
         if not table["face_id"].equals(faces["face_id"]):
             raise InvariantError(f"the embeddings of {name} are not those of the faces", "keep the output")
@@ -50,13 +50,13 @@ def joined(faces: pa.Table, further: Mapping[str, pa.Table]) -> pa.Table:
 
 
 def split(faces: pa.Table, recipe: Recipe) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """The faces alone, and a table for each further embedder of the recipe, with the metadata of its file."""
+    """Split off a table for each further embedder of the recipe, with the metadata of its file."""
     further = {name: _table(faces, name, recipe) for name in recipe.further}
     return without_further(faces), further
 
 
 def without_further(faces: pa.Table) -> pa.Table:
-    """The faces without what stands behind them of further embedders."""
+    """Drop what stands behind faces of further embedders."""
     names = [field.name for field in faces.schema if _EMBEDDER in (field.metadata or {})]
     return faces.drop_columns(names) if names else faces
 

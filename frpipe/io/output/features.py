@@ -1,4 +1,4 @@
-"""The one reader of enroll outputs: which parts, which columns of images and faces, verified, in order.
+"""Read enroll outputs, here and nowhere else: parts, columns of images and faces, verified, in order.
 
 A finished run is read by its list of files: only the files that are listed, each compared with the SHA-256
 that stands there. A run that has not ended is read by its marks: the images file of a part says that the part
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class PartRows(NamedTuple):
-    """How many rows a part holds."""
+    """The numbers of rows of a part."""
 
     photos: int
     faces: int
@@ -69,11 +69,11 @@ class Features:
 
     @classmethod
     def at(cls, uri: str, embedder: str | None = None) -> Features:
-        """The parts of the output in a folder, given by its address."""
+        """Open the output in a folder, given by its address."""
         return cls(Folder.at(uri), embedder)
 
     def by_embedder(self) -> list[Features]:
-        """A reader for each embedder of the run, the first one first."""
+        """Make a reader for each embedder of the run, the first one first."""
         further = run.begun(self.folder).get("identity", {}).get("recipe", {}).get("embedders", {})
         return [Features(self.folder, name) for name in (None, *further)]
 
@@ -88,25 +88,25 @@ class Features:
         return any(stage.get("holds") for stage in stages.values())
 
     def by_vectors(self) -> list[Features]:
-        """A reader for each place where vectors of people stand: of each embedder, and of held faces."""
+        """Make a reader for each place where vectors of people stand: each embedder, and held faces."""
         return [*self.by_embedder(), *([Features(self.folder, held=True)] if self.holds else ())]
 
     def parts(self) -> list[int]:
-        """Numbers of the published parts, in order: as listed if the run has ended, else by their marks."""
+        """The numbers of the published parts, in order: as listed if the run has ended, or by their marks."""
         listed = run.recorded(self.folder)
         if not listed:
             return sorted(done_parts(self.folder))
         return sorted(_parts_of(listed, IMAGES))
 
     def some_parts(self) -> list[int]:
-        """As `parts`, but raises OutputError where there are none."""
+        """The numbers of the parts, as `parts`; raises OutputError where there are none."""
         parts = self.parts()
         if not parts:
             raise no_output(self.folder.uri)
         return parts
 
     def rows(self) -> dict[int, PartRows]:
-        """How many rows each part of a finished run holds, in order, as its list of files says."""
+        """The numbers of rows of each part of a finished run, in order, as its list of files says."""
         listed = {file.name: file for file in run.file_list(self.folder)}
         images, faces = (_parts_of(listed, table) for table in (IMAGES, FACES))
         return {part: PartRows(images[part].rows, faces[part].rows) for part in sorted(faces)}
@@ -118,7 +118,7 @@ class Features:
         return names
 
     def images(self, part: int, columns: Names = None) -> pa.Table:
-        """(photos, columns) the images of a part.
+        """Read the images of a part, (photos, columns).
 
         `held_instead` may be named of any run, and is left out of one whose stages hold no face back.
         """
@@ -128,7 +128,7 @@ class Features:
         return self._whole(_name(IMAGES, part), lambda data: as_table(data, wanted))
 
     def faces(self, part: int, columns: Names = None) -> pa.Table:
-        """(faces, columns) the faces of a part.
+        """Read the faces of a part, (faces, columns).
 
         A file is read whole and its SHA-256 compared, but for one of a finished run whose vectors are not
         wanted: of that the columns are read, and the checksums of their pages compared.
@@ -150,13 +150,13 @@ class Features:
         return pa.Table.from_arrays(columns_of, schema=pa.schema(fields, beside.schema.metadata))
 
     def part(self, part: int, images: Names = None, faces: Names = None) -> Tables:
-        """Images and faces of a part; of each the columns that are named."""
+        """Read images and faces of a part; of each the columns that are named."""
         return self.images(part, images), self.faces(part, faces)
 
     def tables(
         self, images: Names = None, faces: Names = None, parts: Sequence[int] | None = None
     ) -> Iterator[Tables]:
-        """Images and faces of each part in order, read ahead in threads.
+        """Iterate over images and faces of each part in order, read ahead in threads.
 
         parts: None: all that are published.  Memory: four parts where vectors are read, else sixteen.
         Raises OutputError also where there is no enroll output.
@@ -165,21 +165,21 @@ class Features:
         return in_order(lambda part: self.part(part, images, faces), each, _ahead(faces))
 
     def all_images(self, columns: Names = None, parts: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """The images of each part, as `tables`."""
+        """Iterate over the images of each part, as `tables`."""
         each = self.some_parts() if parts is None else parts
         return in_order(lambda part: self.images(part, columns), each)
 
     def all_faces(self, columns: Names = None) -> Iterator[pa.Table]:
-        """The faces of each part, as `tables`."""
+        """Iterate over the faces of each part, as `tables`."""
         return in_order(lambda part: self.faces(part, columns), self.some_parts(), _ahead(columns))
 
     def joined(self, parts: Sequence[int], images: Names = None, faces: Names = None) -> Tables:
-        """Images and faces of some parts, as one table each."""
+        """Join images and faces of some parts, as one table each."""
         tables = list(in_order(lambda part: self.part(part, images, faces), parts))
         return pa.concat_tables(pair[0] for pair in tables), pa.concat_tables(pair[1] for pair in tables)
 
     def vectors(self, parts: Sequence[int]) -> NDArray[np.float32]:
-        """(n, dim) unit vectors of all faces of some parts, in order."""
+        """Read the unit vectors, (n, dim), of all faces of some parts, in order."""
         column = pa.concat_tables(in_order(lambda part: self.faces(part, [_VECTORS]), parts))[_VECTORS]
         flat = column.combine_chunks()
         vectors: NDArray[np.float32] = flat.flatten().to_numpy(zero_copy_only=False)
@@ -192,7 +192,7 @@ class Features:
         return run.read_recorded(self.folder, name, read)
 
     def _data(self, sub: str, part: int, columns: list[str] | None) -> pa.Table:
-        """A file of data of a part: of `faces`, or of a further embedder's folder."""
+        """Read a file of data of a part: of `faces`, or of a further embedder's folder."""
         name = _name(sub, part)
 
         def use(data: bytes) -> pa.Table:
@@ -208,7 +208,7 @@ class Features:
         return run.read_recorded(self.folder, name, read)
 
     def _marked(self, sub: str, part: int, use: Callable[[bytes], T]) -> T:
-        """What `use` makes of a file of data, compared with its mark in the images of the part."""
+        """Read a file of data with `use`, compared with its mark in the images of the part."""
         name = _name(sub, part)
         mark = read_whole(self.folder, _name(IMAGES, part), marks_of).get(sub, "")
         try:

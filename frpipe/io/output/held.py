@@ -1,4 +1,4 @@
-"""Faces that are held back: in files of their own, with why behind the columns of faces.
+"""Keep faces that are held back in files of their own, with the reason behind the columns of faces.
 
 In memory they are rows of faces like the others until a part is written, so that whatever embeds, takes or
 merges faces does the same with them; there `held_reason` is null for a face that is not held.
@@ -20,12 +20,12 @@ _REASON = HELD_COLUMNS[0].name
 
 
 def held_fields(faces: pa.Schema) -> list[pa.Field]:
-    """The columns of held faces, as they are in memory, that a table of faces has: all, or none."""
+    """Find the columns of held faces, as they are in memory, in a table of faces: all, or none."""
     return [_field(column) for column in HELD_COLUMNS] if _marked(faces) else []
 
 
 def with_held(faces: pa.Table, columns: dict[str, list[str | float | None]]) -> pa.Table:
-    """The faces with the columns of held ones behind: of each name a value per face, null where not held."""
+    """Put the columns of held faces behind faces: of each name a value per face, null where not held."""
     for column in HELD_COLUMNS:
         field = _field(column)
         faces = faces.append_column(field, pa.array(columns[column.name], field.type))
@@ -33,7 +33,7 @@ def with_held(faces: pa.Table, columns: dict[str, list[str | float | None]]) -> 
 
 
 def is_held(faces: pa.Table) -> NDArray[np.bool_]:
-    """(faces,) which are held back."""
+    """Mark the faces that are held back, (faces,)."""
     if not _marked(faces.schema):
         return np.zeros(faces.num_rows, bool)
     held: NDArray[np.bool_] = pc.is_valid(faces[_REASON]).to_numpy()
@@ -41,7 +41,7 @@ def is_held(faces: pa.Table) -> NDArray[np.bool_]:
 
 
 def divided(faces: pa.Table) -> tuple[pa.Table, pa.Table | None]:
-    """The faces that are not held, and the held ones as they are written; None: no stage holds any back."""
+    """Divide faces into those not held, and the held as they are written; None: no stage holds any back."""
     if not _marked(faces.schema):
         return faces, None
     names = [column.name for column in HELD_COLUMNS]
@@ -54,7 +54,7 @@ def divided(faces: pa.Table) -> tuple[pa.Table, pa.Table | None]:
 
 
 def united(faces: pa.Table, held: pa.Table) -> pa.Table:
-    """The faces of a part with the held ones behind them, in the columns that they had in memory.
+    """Put the held faces of a part behind the others, in the columns that they had in memory.
 
     faces: with the embeddings of further embedders.  held: as it was written; it has none of these, and gets
     vectors of zeros, which are never written.

@@ -17,7 +17,7 @@ _HELD = 16
 
 
 class PartWriter:
-    """Writer of Parquet files in threads.
+    """Write Parquet files in threads.
 
     Leaving its context waits for all files, or raises the first failure.
     """

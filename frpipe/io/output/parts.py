@@ -60,7 +60,7 @@ def part_file(name: str, data: bytes) -> PartFile:
 
 
 def part_number(name: str) -> int | None:
-    """The part that a file of this name, with or without its folder, is of; None: of none."""
+    """The part of a file of this name, with or without its folder; None: it is of none."""
     found = _PART.fullmatch(name.rpartition("/")[2])
     return int(found[1]) if found else None
 
@@ -124,7 +124,7 @@ def replace_part(  # noqa: PLR0917 - as the files of a part are
 
 
 def data_of(images: pa.Schema) -> dict[str, str]:
-    """The files of data that the images of a part were written with: SHA-256 by folder, faces the last."""
+    """List the files of data that a part's images were written with: SHA-256 by folder, faces the last."""
     marks = images.metadata or {}
     further = {
         f"{EMBEDDINGS}/{key.removeprefix(_EMBEDDINGS_SHA).decode()}": value.decode()
@@ -136,7 +136,7 @@ def data_of(images: pa.Schema) -> dict[str, str]:
 
 
 def marks_of(images: bytes) -> dict[str, str]:
-    """As `data_of`, from the bytes of an images file, the checksum of every page compared."""
+    """List the files of data, as `data_of`, by the bytes of an images file, every page checked."""
     return data_of(as_table(images).schema)
 
 
@@ -201,7 +201,7 @@ def withdraw_part(out: Folder, part: int) -> None:
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """A whole Parquet file: strings dictionary coded, vectors plain, since they do not compress."""
+    """Write a whole Parquet file: strings dictionary coded, vectors plain, since they do not compress."""
     leaves = [leaf for field in table.schema for leaf in _leaves(field, field.name)]
     strings = [path for path, kind in leaves if pa.types.is_string(kind)]
     vectors = {f"{f.name}.list.element" for f in table.schema if pa.types.is_fixed_size_list(f.type)}
@@ -234,7 +234,7 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
 def _data_files(
     faces: pa.Table, metadata: Mapping[str, str], further: Further, held: pa.Table | None
 ) -> dict[str, bytes]:
-    """The files of data of a part by folder, faces the last."""
+    """Make the files of data of a part, by folder, faces the last."""
     data = {f"{EMBEDDINGS}/{name}": to_parquet(table, {}) for name, table in sorted(further.items())}
     if held is not None:
         data[HELD] = to_parquet(held, metadata)
@@ -242,7 +242,7 @@ def _data_files(
 
 
 def _marks(data: Mapping[str, bytes]) -> dict[str, str]:
-    """What the images say of the files of data."""
+    """The marks of the files of data, which the images hold."""
     keys = {sub: _EMBEDDINGS_SHA.decode() + sub.removeprefix(f"{EMBEDDINGS}/") for sub in data}
     keys |= {FACES: _FACES_SHA.decode(), HELD: _HELD_SHA.decode()}
     return {keys[sub]: hashlib.sha256(content).hexdigest() for sub, content in data.items()}

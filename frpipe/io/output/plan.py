@@ -1,4 +1,4 @@
-"""The plan of a run: the manifest checked, normalised and cut into parts, which are the units of work.
+"""Plan a run: the manifest checked, normalised and cut into parts, which are the units of work.
 
 _plan/part-000000.parquet ...   the rows of each part
 _plan/plan.json                 written last: without it the pass over the manifest is made again
@@ -46,7 +46,7 @@ _MOST_ROWS = 2048
 
 @dataclass(frozen=True, slots=True)
 class ManifestPlan:
-    """How the manifest was cut. `extra` are the manifest's own columns, which travel to the output.
+    """A manifest as it was cut. `extra` are its own columns, which travel to the output.
 
     rows: of the manifest, less those of people who were erased since.  erased: how many, by part.
     """
@@ -66,7 +66,7 @@ class ManifestPlan:
 
     @property
     def erased_rows(self) -> int:
-        """Rows of all parts that were erased."""
+        """The number of erased rows of all parts."""
         return sum(self.erased.values())
 
 
@@ -91,11 +91,11 @@ class Draft:
 
     @property
     def rows_estimate(self) -> int:
-        """About how many rows there are."""
+        """The estimated number of rows."""
         return self.manifest.rows_estimate()
 
     def part_rows(self, workers: int, roots: tuple[str, ...] = ()) -> int:
-        """The rows of a part, where they are left to us."""
+        """The number of rows of a part, where it is left to us."""
         return auto_part_rows(self.rows_estimate, workers, roots)
 
 
@@ -192,12 +192,12 @@ def read_part(out: Folder, part: int) -> pa.Table:
 
 
 def worth_while(rows: int) -> int:
-    """Workers for so many photos at most: to load its models takes each as long as a few photos."""
+    """The most workers worth starting: to load its models takes each as long as a few photos."""
     return max(1, rows // _ROWS_OF_A_START)
 
 
 def auto_part_rows(rows: int, workers: int, roots: tuple[str, ...] = ()) -> int:
-    """Rows per part, so that each of the workers does the same number of parts and of photos.
+    """Choose the rows of a part so that all workers do as many parts and photos.
 
     roots: parts are larger where web photos may be read.
 
@@ -240,7 +240,7 @@ def _existing(out: Folder) -> ManifestPlan | None:
 def _told(
     draft: Draft, roots: tuple[str, ...], survey: Survey, say: Callable[[str], None]
 ) -> Iterator[pa.Table]:
-    """The rows of the manifest, with a line now and then on how far the check of them is."""
+    """Pass on the rows of the manifest, with a line now and then on how far their check is."""
     pulse, rows, about = Pulse(say), 0, draft.rows_estimate
     for table in admitted(draft.manifest, roots, survey=survey):
         yield table

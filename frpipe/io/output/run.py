@@ -66,7 +66,7 @@ def claim(out: Folder, identity: dict[str, Any], facts: dict[str, Any]) -> dict[
 
 
 def begun(out: Folder) -> dict[str, Any]:
-    """The facts of the run that an output folder belongs to; empty if it belongs to no run.
+    """Read the facts of the run that an output folder belongs to; empty if it belongs to no run.
 
     Raises OutputError where that cannot be read.
     """
@@ -79,7 +79,7 @@ def begun(out: Folder) -> dict[str, Any]:
 
 
 def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The facts of the run that the folder belongs to, None if to nobody.
+    """Read the facts of the run that the folder belongs to; None if it belongs to none.
 
     Raises OutputError as `claim`, and where an erasure is under way: nobody may write beside it.
     """
@@ -103,7 +103,7 @@ def check_claim(out: Folder, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def erasure_under_way(out: Folder) -> tuple[str, str]:
-    """Message and remedy for an output whose erasure has not ended."""
+    """The message and the remedy for an output whose erasure has not ended."""
     return (
         "people are being taken out of this output, or that broke off",
         f"let it end, or run the same `frpipe erase {out.uri} ...` again; then this command",
@@ -129,7 +129,7 @@ def release(out: Folder) -> None:
 
 
 def complete(out: Folder) -> dict[str, Any] | None:
-    """The stored report if the run has ended and all its files are there, of the right size; else None.
+    """Read the report if the run has ended and all its files are there, of the right size; else None.
 
     No file is read but the list and the report: whether the others hold what was written their readers
     check, and `frpipe check`.
@@ -147,7 +147,7 @@ def complete(out: Folder) -> dict[str, Any] | None:
 
 
 def digest(out: Folder) -> str:
-    """SHA-256 of the file list of a finished run.
+    """Hash the file list of a finished run (SHA-256).
 
     The list holds the digests of all files, so it identifies the run.
     """
@@ -155,8 +155,10 @@ def digest(out: Folder) -> str:
 
 
 def file_list(out: Folder) -> list[PartFile]:
-    """What `files.json` says of each file. FileNotFoundError where there is none; FileDamaged where it is no
-    such list."""
+    """Read the list of files.
+
+    FileNotFoundError where there is none; FileDamaged where it is no such list.
+    """
     return read_if_there(out, FILES, _files_of)
 
 
@@ -174,7 +176,7 @@ def recorded(out: Folder) -> dict[str, PartFile]:
 
 
 def read_table(out: Folder, name: str) -> pa.Table:
-    """A Parquet file of any job's output, as the list of files has it if the run has ended.
+    """Read a Parquet file of any job's output, as the list of files has it if the run has ended.
 
     Raises FileDamaged, StorageError, OutOfMemory, OutputError.
     """
@@ -214,7 +216,7 @@ def reopen(out: Folder) -> None:
 
 
 def refuse_sealed(out: Folder) -> None:
-    """Raise OutputError where the run has ended: somebody else was faster, and nothing may be withdrawn."""
+    """Raise OutputError where another process has ended the run: nothing may be withdrawn."""
     if out.exists(SUCCESS):
         raise OutputError(
             f"{out.uri} was finished by another process while this one was at it",
@@ -281,7 +283,7 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedFiles:
-    """Files that are read only as listed. sha256: by name.  remedy: what to do where a file is another."""
+    """Files that are read only as listed. sha256: by name.  remedy: for a file that is another."""
 
     folder: Folder
     sha256: Mapping[str, str]
@@ -289,27 +291,27 @@ class ListedFiles:
 
     @classmethod
     def of(cls, folder: Folder, remedy: str = _CHANGED_REMEDY) -> ListedFiles:
-        """The files that a finished run lists."""
+        """Read the list of a finished run."""
         return cls(folder, {file.name: file.sha256 for file in file_list(folder)}, remedy)
 
     @classmethod
     def checked(cls, folder: Folder, files: Sequence[PartFile]) -> ListedFiles:
-        """The files of a list that has just been read back."""
+        """Take a list that has just been read back."""
         return cls(folder, {file.name: file.sha256 for file in files})
 
     def below(self, sub: str) -> list[str]:
-        """Names of the files of a folder, in order."""
+        """The names of the files of a folder, in order."""
         return sorted(name for name in self.sha256 if name.startswith(f"{sub}/"))
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file.
+        """Read all bytes of a file.
 
         Raises OutputError where they are not those of the list; never deletes anything.
         """
         return self._checked(name, bytes)
 
     def table(self, name: str) -> pa.Table:
-        """A Parquet file of the list as a table, without its key-value metadata."""
+        """Read a Parquet file of the list as a table, without its key-value metadata."""
         return self._checked(name, as_table).replace_schema_metadata(None)
 
     def _checked(self, name: str, use: Callable[[bytes], T]) -> T:

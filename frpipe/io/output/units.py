@@ -1,4 +1,4 @@
-"""Published results of a job other than enroll: one file per unit of work, whole and written once."""
+"""Publish results of a job other than enroll: one file per unit of work, whole and written once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Units:
     sub: str
 
     def done(self) -> set[int]:
-        """Numbers of the units that are published."""
+        """The numbers of the units that are published."""
         units = (part_number(entry.name) for entry in self.folder.list(self.sub))
         return {unit for unit in units if unit is not None}
 
@@ -52,7 +52,7 @@ class Units:
         return self.use_own(unit, as_table)
 
     def use_own(self, unit: int, use: Callable[[bytes], T]) -> T | None:
-        """What `use` makes of the bytes of a unit, as `read_own`; called again for a second read."""
+        """Read the bytes of a unit with `use`, as `read_own`; it is called again for a second read."""
         try:
             return read_whole(*self._place(unit), use)
         except FileDamaged:
@@ -61,15 +61,15 @@ class Units:
             return None
 
     def use(self, unit: int, use: Callable[[bytes], T]) -> T:
-        """What `use` makes of the bytes of a published unit of an unfinished run. Raises as `read`."""
+        """Read the bytes of a published unit of an unfinished run with `use`. Raises as `read`."""
         return read_whole(*self._place(unit), use)
 
     def tables(self) -> Iterator[pa.Table]:
-        """All published units, in their order."""
+        """Iterate over all published units, in their order."""
         return (self.read(unit) for unit in sorted(self.done()))
 
     def files(self) -> list[PartFile]:
-        """Every published file, read back and hashed. Raises FileDamaged where one is damaged."""
+        """Read every published file back and hash it. Raises FileDamaged where one is damaged."""
         return [read_whole(*self._place(unit), self._lister(unit)) for unit in sorted(self.done())]
 
     def _lister(self, unit: int) -> Callable[[bytes], PartFile]:

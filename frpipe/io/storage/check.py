@@ -1,4 +1,4 @@
-"""Try out a folder or an object store: whether it does what outputs, galleries and nights rest on.
+"""Try out whether a folder or an object store does what outputs, galleries and nights rest on.
 
 All that is tried is tried in a folder of its own, `frpipe-storage-check-*`, which is removed again.
 """
@@ -44,7 +44,10 @@ class StorageTrial:
 
 @dataclass(frozen=True, slots=True)
 class StorageCheck:
-    """Result of trying a store. store: its scheme, bucket and endpoint, or the type of its file system."""
+    """The result of trying a store.
+
+    store: its scheme, bucket and endpoint, or the type of its file system.
+    """
 
     uri: str
     store: str

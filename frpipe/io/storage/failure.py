@@ -13,7 +13,7 @@ from frpipe.core.errors import FrpipeError, StorageError
 
 
 class Failure(Enum):
-    """Kinds of failure: (what to say, what to do about it)."""
+    """A kind of failure: (what to say, what to do about it)."""
 
     MISSING = ("there is no such file, or a part of its path is no folder", "check the path")
     DENIED = (

@@ -1,4 +1,4 @@
-"""Types of mounted file systems that guarantee less than outputs and galleries rest on."""
+"""Recognise mounted file systems that guarantee less than outputs and galleries rest on."""
 
 from __future__ import annotations
 

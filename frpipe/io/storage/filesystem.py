@@ -9,7 +9,7 @@ from frpipe.io.storage import uri as uris
 
 
 def connect(uri: str) -> Any:
-    """The fsspec file system of a remote URI. Listings are never cached: others write at the same time.
+    """Open the fsspec file system of a remote URI. Listings are never cached: others write at the same time.
 
     Chained URIs (`zip://a::s3://b`) are not taken apart, so a chain cannot lead elsewhere.
     Raises StorageError: no such scheme, or its package is not installed.

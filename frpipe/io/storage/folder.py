@@ -1,4 +1,4 @@
-"""One interface to storage: a folder, local or remote, in which every file is seen whole or not at all."""
+"""Folders, local or remote, behind one interface: every file is seen whole or not at all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Folder:
 
     @classmethod
     def at(cls, uri: str) -> Folder:
-        """The folder at a local path or any fsspec URI; nothing is touched yet."""
+        """Make the folder at a local path or any fsspec URI; nothing is touched yet."""
         return cls(uris.canonical(uri))
 
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
@@ -68,7 +68,7 @@ class Folder:
         return uris.is_local(self.uri)
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file."""
+        """Read all bytes of a file."""
         with explained(self.uri):
             return self._store.read(_checked(name))
 
@@ -83,7 +83,7 @@ class Folder:
             self._store.publish(_checked(name), source)
 
     def draft(self, name: str) -> Path | None:
-        """A new empty private file on the disk of this folder, to fill and `adopt`; None where it is remote.
+        """Make an empty private file on this folder's disk, to fill and `adopt`; None where it is remote.
 
         It is hidden from `list`. What a killed writer leaves is removed by `sweep`.
         """
@@ -126,18 +126,18 @@ class Folder:
             self._store.prune(_checked(sub))
 
     def open(self, name: str) -> BinaryIO:
-        """A file for reading, with `seek`."""
+        """Open a file for reading, with `seek`."""
         with explained(self.uri):
             file = self._store.open(_checked(name))
         return file if self.is_local else cast(BinaryIO, ExplainedFile(file, self.uri))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """The bytes of a file from `start` up to `end`, which lie in it."""
+        """Read the bytes of a file from `start` up to `end`, which lie in it."""
         with explained(self.uri):
             return self._store.read_range(_checked(name), start, end)
 
     def list(self, sub: str = "", *, hidden: bool = False) -> list[Entry]:
-        """Every file below, sorted by name; hidden and temporary ones (`.name`) only with `hidden`.
+        """List every file below, sorted by name; hidden and temporary ones (`.name`) only with `hidden`.
 
         Names are relative to this folder, also where `sub` is given. A folder that is not there is empty.
         """
@@ -146,17 +146,17 @@ class Folder:
             return sorted(Entry(*each) for each in found)
 
     def walk(self, *, hidden: bool = False) -> Iterator[str]:
-        """The names of `list` one by one, in the order of the store: mostly sorted, and nothing is held."""
+        """Iterate over the names of `list` in the order of the store: mostly sorted, and nothing is held."""
         with explained(self.uri):
             yield from self._store.names("", hidden)
 
     def walk_entries(self, *, hidden: bool = False) -> Iterator[Entry]:
-        """As `walk`, with sizes and versions."""
+        """Iterate as `walk`, with sizes and versions."""
         with explained(self.uri):
             yield from (Entry(*each) for each in self._store.entries("", hidden))
 
     def everything(self) -> Iterator[tuple[str, bool]]:
-        """Every name below, hidden ones too, and whether it can be read as a file of this folder.
+        """Iterate over every name below, hidden too, and whether it can be read as a file of this folder.
 
         False: a link to a folder, which is not followed, or what is no file (a broken link, a socket).
         """
@@ -164,7 +164,7 @@ class Folder:
             yield from self._store.everything()
 
     def entry(self, name: str) -> Entry:
-        """Size and version of one file."""
+        """Read size and version of one file."""
         with explained(self.uri):
             return Entry(name, *self._store.stat(_checked(name)))
 
@@ -173,7 +173,7 @@ class Folder:
         return Folder(f"{self.uri.rstrip('/')}/{_checked(sub)}")
 
     def sweep(self, older_than_s: float = 3600.0) -> int:
-        """Remove temporary files that a killed writer left; how many there were."""
+        """Remove temporary files that a killed writer left; return how many there were."""
         with explained(self.uri):
             return self._store.sweep(older_than_s)
 

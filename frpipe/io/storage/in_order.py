@@ -1,4 +1,4 @@
-"""The same work for many files in threads, with its results in order: stores are slow to answer."""
+"""Do the same work for many files in threads, with results in order: stores are slow to answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AHEAD = 16
 
 
 def in_order(work: Callable[[S], T], items: Iterable[S], ahead: int = _AHEAD) -> Iterator[T]:
-    """What `work` gives for each item, in the order of the items.
+    """Iterate over the results of `work` for each item, in the order of the items.
 
     ahead: results that are worked on or held at a time, which bounds the memory.
     Raises what `work` raises, for the first item in order that it fails for.

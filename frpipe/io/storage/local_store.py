@@ -1,4 +1,4 @@
-"""A folder on a mounted file system. Files are private (0600), and seen whole or not at all."""
+"""Store files on a mounted file system. They are private (0600), and seen whole or not at all."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _sync(folder: Path) -> None:
 
 
 def _walk(folder: str, prefix: str, hidden: bool) -> Iterator[str]:
-    """Names of all files below, hidden ones if asked for, in the order of an object store's listing.
+    """Iterate over names of all files below, hidden ones if asked for, in an object store's order.
 
     Links to files are followed, links to folders are not: they could lead in circles.
     """

@@ -1,4 +1,4 @@
-"""A prefix in an object store, or a folder of any other file system that fsspec knows (for reading only)."""
+"""Store files below a prefix of an object store, or read them from any file system that fsspec knows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONFLICT_TRIES = 5
 
 
 class Conditional(Protocol):
-    """A store whose exclusive create is tried.
+    """A store whose exclusive create is to be tried.
 
     try_create: whether the file was created; False: it was there.
     """
@@ -178,7 +178,7 @@ class RemoteStore:
 
     @cached_property
     def _place(self) -> tuple[str, str, str]:
-        """Scheme, bucket and endpoint: the store that one proof holds for."""
+        """The store that one proof holds for: its scheme, bucket and endpoint."""
         endpoint = str(self._fs.s3.meta.endpoint_url) if self._scheme == "s3" else ""
         return self._scheme, self._root.partition("/")[0], endpoint
 
@@ -193,7 +193,7 @@ class RemoteStore:
         yield from sorted((path, info) for path, info in found.items() if path != folder)
 
     def _pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Keys of the store, a thousand at a time as S3 lists them: only one page is held."""
+        """Iterate over keys of the store, a thousand at a time as S3 lists them: only one page is held."""
         bucket, _, key = folder.partition("/")
         request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
         while True:

@@ -1,4 +1,4 @@
-"""URIs as this project reads them: a scheme, then a path that is taken as written (no percent decoding).
+"""Read URIs: a scheme, then a path that is taken as written (no percent decoding).
 
 A text without `scheme://` is a local path. `file://` and `local://` are local paths too.
 """
@@ -20,7 +20,7 @@ _ALIASES = {"s3a": "s3", "gcs": "gs"}
 
 
 def split(uri: str) -> tuple[str, str]:
-    """`s3a://bucket/key` -> ("s3", "bucket/key"); a local path -> ("", path)."""
+    """Split a URI: `s3a://bucket/key` -> ("s3", "bucket/key"); a local path -> ("", path)."""
     scheme, mark, rest = uri.partition("://")
     if not mark:
         return "", uri
@@ -50,7 +50,7 @@ def is_web(uri: str) -> bool:
 
 
 def parent(uri: str) -> tuple[str, str]:
-    """(folder, name) of a canonical URI of a file."""
+    """Split a file's canonical URI into (folder, name)."""
     folder, _, name = uri.rpartition("/")
     return folder or "/", name
 

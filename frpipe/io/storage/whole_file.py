@@ -57,7 +57,7 @@ def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str
 
 
 def bytes_of(folder: Folder, name: str) -> bytes:
-    """All bytes of a file. Raises FileDamaged where it is not there; StorageError; OutOfMemory."""
+    """Read all bytes of a file. Raises FileDamaged where it is not there; StorageError; OutOfMemory."""
     try:
         return folder.read(name)
     except FrpipeError:
@@ -107,7 +107,7 @@ def batches(data: bytes, columns: list[str] | None = None) -> Iterator[pa.Record
 
 
 def rows_in(data: bytes) -> int:
-    """How many rows a Parquet file has, the checksum of every page compared."""
+    """Count the rows of a Parquet file, the checksum of every page compared."""
     return sum(batch.num_rows for batch in batches(data))
 
 

@@ -1,4 +1,4 @@
-"""A file that is read by ranges, a window at a time: for the directories of files that lie in stores."""
+"""Read a file by ranges, a window at a time: for the directories of files that lie in stores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WindowedFile:
         return found
 
     def range(self, start: int, end: int) -> bytes:
-        """The bytes from `start` up to `end`."""
+        """Read the bytes from `start` up to `end`."""
         self.seek(start)
         return self.read(max(end - start, 0))
 

@@ -1,4 +1,4 @@
-"""Lists in CSV as RFC 4180 has it, a row a line. Separators: comma, semicolon, tab, pipe.
+"""Read lists in CSV as RFC 4180 has it, a row a line. Separators: comma, semicolon, tab, pipe.
 
 What programs read differently is refused with its line: a quote within a value or one that is not doubled or
 not closed, a line break in a value, a row of another length than the header.
@@ -30,7 +30,7 @@ _QUOTES = (
 
 
 class Header(NamedTuple):
-    """padded: blanks stand around names, and so around values, and are no part of either."""
+    """The header of a list. padded: blanks around names, and so around values, are no part of either."""
 
     names: list[str]
     separator: str
@@ -38,7 +38,7 @@ class Header(NamedTuple):
 
 
 class _Fault(Exception):
-    """What is wrong with a line, and with which of its values, from 0."""
+    """A fault of a line, and of which of its values, from 0."""
 
     def __init__(self, what: str, value: int, remedy: str = _QUOTES) -> None:
         super().__init__(what, value, remedy)
@@ -50,7 +50,7 @@ def _carriage_return() -> _Fault:
 
 
 def schema(file: BinaryIO, name: str, known: frozenset[str]) -> pa.Schema:
-    """The columns of the header, each of strings; metadata `padded` where it says so.
+    """The columns of the header, each of strings; metadata `padded` where the header is padded.
 
     known: names of columns, of which the right separator finds most.
     """
@@ -64,7 +64,7 @@ def schema(file: BinaryIO, name: str, known: frozenset[str]) -> pa.Schema:
 def batches(
     file: BinaryIO, name: str, known: frozenset[str], columns: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    """The rows in order, columns by their names as written, all strings; an empty value is null."""
+    """Iterate over the rows in order, columns as written, all strings; an empty value is null."""
     found, rest = _opened(file, name, known)
     if found is not None:
         options = _options(found, columns)
@@ -73,7 +73,7 @@ def batches(
 
 
 def _options(header: Header, columns: Sequence[str]) -> dict[str, Any]:
-    """How Arrow has to read blocks below the header, each as a whole."""
+    """Options with which Arrow reads blocks below the header, each as a whole."""
     names, separator, _ = header
     return {
         "read_options": pc.ReadOptions(use_threads=False, block_size=1 << 30, column_names=names),
@@ -91,7 +91,7 @@ def _options(header: Header, columns: Sequence[str]) -> dict[str, Any]:
 def _opened(
     file: BinaryIO, name: str, known: frozenset[str]
 ) -> tuple[Header | None, Iterator[tuple[int, bytes]]]:
-    """The header, and the blocks of lines below it."""
+    """Read the header, and iterate over the blocks of lines below it."""
     separators = "\t,;|" if ".tsv" in PurePosixPath(name.lower()).suffixes else "".join(_SPOKEN)
     lines = blocks(pieces(file, name), name)
     for first, block in lines:
@@ -108,7 +108,7 @@ def _opened(
 
 
 def _header(text: str, name: str, line: int, separators: str, known: frozenset[str]) -> Header:
-    """The header as the separator reads it that finds most of the known names; the first of equals."""
+    """Read the header with the separator that finds most of the known names; the first of equals."""
     best, most, fault = None, -1, _carriage_return()
     for separator in "" if "\r" in text else separators:
         try:
@@ -177,7 +177,7 @@ class _Block(NamedTuple):
         )
 
     def _rows(self) -> Iterator[list[str]]:
-        """The values of each line, one by one: slow, and exact about what is wrong."""
+        """Read the values of each line, one by one: slow, and exact about what is wrong."""
         names, separator, padded = self.header
         for number, line in enumerate(self.block.decode().split("\n"), self.first_line):
             text = line.removesuffix("\r")
@@ -222,7 +222,7 @@ def _row(text: str, separator: str, length: int, *, padded: bool) -> list[str]:
 
 
 def _values(text: str, separator: str, *, padded: bool) -> list[str]:
-    """The values of a line. padded: blanks around a value, quoted or not, are no part of it."""
+    """Split a line into values. padded: blanks around a value, quoted or not, are no part of it."""
     blanks = (" " if separator == "\t" else " \t") if padded else ""
     if '"' not in text:
         return [value.strip(blanks) if padded else value for value in text.split(separator)]
@@ -262,7 +262,7 @@ def _quoted(text: str, start: int, value: int) -> tuple[str, int]:
 
 
 def _stray(text: str, value: int, what: str) -> _Fault:
-    """What is wrong with a quote, with its likely cause where there is one."""
+    """Describe what is wrong with a quote, with its likely cause where there is one."""
     if '\\"' in text:
         what = "a quote is escaped by a backslash"
     elif text.lstrip().startswith('"') and text[0] != '"':

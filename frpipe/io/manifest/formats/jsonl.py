@@ -1,4 +1,4 @@
-"""Lists in JSON: one object a line, or an array of objects. The first block settles the columns' types."""
+"""Read lists in JSON: one object a line, or an array. The first block settles the columns' types."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def schema(file: BinaryIO, name: str) -> pa.Schema:
 def batches(
     file: BinaryIO, name: str, columns: Sequence[str], expected: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """The rows in order. Raises ManifestError with the line that does not fit `expected`."""
+    """Iterate over the rows in order. Raises ManifestError with the line that does not fit `expected`."""
     for block in _blocks(file, name):
         yield from block.parsed(expected).select(list(columns)).to_batches()
 
 
 def _as_written(inferred: pa.DataType) -> pa.DataType:
-    """The type with what Arrow takes for a time as the text that it is."""
+    """Turn a type back into text where Arrow would take a text for a time."""
     if pa.types.is_temporal(inferred):
         return pa.string()
     if pa.types.is_list(inferred):
@@ -56,7 +56,10 @@ def _as_written(inferred: pa.DataType) -> pa.DataType:
 
 
 class _Block(NamedTuple):
-    """Objects, one in each text; blank texts are none. first: number of the first, of its `unit`."""
+    """A block of objects, one in each text; blank texts are none.
+
+    first: number of the first, of its `unit`.
+    """
 
     name: str
     unit: str
@@ -73,7 +76,7 @@ class _Block(NamedTuple):
         return table
 
     def _object(self, number: int, line: str) -> dict[str, Any]:
-        """One object, which JSON has to know as such before Arrow may see it."""
+        """Parse one object, which JSON has to know as such before Arrow may see it."""
         if not line or line.isspace():
             return {}
         if line.count("{") + line.count("[") > _MOST_LEVELS and _levels(line) > _MOST_LEVELS:
@@ -101,7 +104,7 @@ class _Block(NamedTuple):
                     raise self._refused(number, what, "write long numbers as text")
 
     def _misfit(self, expected: pa.Schema | None) -> ManifestError:
-        """The last object of the shortest beginning of the block that does not parse."""
+        """Find the last object of the shortest beginning of the block that does not parse."""
         errors: dict[int, str] = {}
 
         def fails(count: int) -> bool:
@@ -144,7 +147,7 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[_Block]:
 
 
 def _items(data: Iterable[bytes], name: str) -> Iterator[_Block]:
-    """The objects of an array, in blocks."""
+    """Iterate over the objects of an array, in blocks."""
     texts: list[str] = []
     first, chars = 1, 0
     for item in _Array(data, name).items():
@@ -167,7 +170,7 @@ class _Array:
         self._held, self._at, self._number = "", 0, 0
 
     def items(self) -> Iterator[str]:
-        """The text of each item."""
+        """Iterate over the texts of the items."""
         mark = self._mark()
         if self._peek() == "]":
             mark = self._mark()
@@ -247,7 +250,7 @@ def _is_inexact(value: Any) -> bool:
 
 
 def _levels(line: str) -> int:
-    """How deep objects and lists lie in one another, what stands in strings left out."""
+    """Measure how deep objects and lists are nested, what stands in strings left out."""
     deepest = level = 0
     for mark in _MARKS.findall(_STRING.sub("", line)):
         level += 1 if mark in "{[" else -1

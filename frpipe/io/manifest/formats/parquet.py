@@ -1,4 +1,4 @@
-"""Manifests in Parquet."""
+"""Read manifests in Parquet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH_ROWS = 1 << 14
 
 
 def open_parquet(file: BinaryIO, name: str) -> pq.ParquetFile:
-    """A Parquet file for streaming. name: for messages.  Raises ManifestError if it is none."""
+    """Open a Parquet file for streaming. name: for messages.  Raises ManifestError if it is none."""
     with _refused(name):
         return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
@@ -39,7 +39,7 @@ def rows(file: BinaryIO, name: str) -> int:
 
 
 def batches(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows in order, some columns only."""
+    """Iterate over the rows in order, some columns only."""
     with _refused(name):
         parquet = open_parquet(file, name)
         if image := image_struct.struct_column(parquet.schema_arrow):

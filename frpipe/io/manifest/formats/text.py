@@ -1,4 +1,4 @@
-"""The lines of a text file in UTF-8, in blocks."""
+"""Read the lines of a text file in UTF-8, in blocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_TEXT = {
 
 
 def pieces(file: BinaryIO, name: str, blocks: int = 1) -> Iterator[bytes]:
-    """The bytes of a text file in order, without a byte order mark, some blocks of 256 KiB at a time.
+    """Iterate over the bytes of a text file, without a byte order mark, some blocks of 256 KiB at a time.
 
     name: of the file, for messages.  Raises ManifestError: it is of another kind, or damaged.
     """
@@ -40,7 +40,10 @@ def pieces(file: BinaryIO, name: str, blocks: int = 1) -> Iterator[bytes]:
 
 
 def blocks(data: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
-    """(number of its first line, block of whole lines). Raises ManifestError: no UTF-8, or no lines."""
+    """Iterate over (number of its first line, block of whole lines).
+
+    Raises ManifestError: no UTF-8, or no lines.
+    """
     rest, line = b"", 1
     for piece in data:
         end = piece.rfind(b"\n") + 1

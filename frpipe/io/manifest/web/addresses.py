@@ -16,7 +16,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class PrivateAddress(OSError):
-    """Raised where a connection would lead to an address that is not allowed."""
+    """The error where a connection would lead to an address that is not allowed."""
 
     def __init__(self) -> None:
         super().__init__("a private address")
@@ -60,7 +60,7 @@ def is_public(address: Address) -> bool:
 
 
 def written_address(host: str) -> Address | None:
-    """The address that a host's name is, in any spelling that the system takes: `127.1`, `0x7f000001`."""
+    """Read a host's name as an address, in any spelling that the system takes: `127.1`, `0x7f000001`."""
     try:
         return _inner(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
@@ -72,7 +72,7 @@ def written_address(host: str) -> Address | None:
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one leads to; else the same."""
+    """The IPv4 address that an IPv6 one leads to; else the address itself."""
     if isinstance(address, ipaddress.IPv4Address) or address.is_loopback or address.is_unspecified:
         return address
     if any(address in network for network in _CARRY_IPV4):

@@ -41,7 +41,7 @@ _AS_WRITTEN = "".join(map(chr, range(0x21, 0x7F)))
 
 @dataclass(frozen=True, slots=True)
 class WebLimits:
-    """What a photo may cost.
+    """Limits of what fetching a photo may cost.
 
     timeout_s: for the whole photo, with redirects, waits and further tries.  attempts: tries, beside those
     that a server itself asks for.  pause_s: wait before the second try, doubled for each further one.
@@ -166,7 +166,7 @@ class WebClient:
         raise AssertionError("the last try returns or raises")
 
     async def _followed(self, location: str, until: float) -> bytes:
-        """Ask, and go where the answer leads, inside the roots."""
+        """Ask, and follow the answer where it leads, inside the roots."""
         seen = [location]
         while True:
             found = await self._asked(seen[-1], until)
@@ -179,7 +179,7 @@ class WebClient:
             seen.append(found)
 
     async def _asked(self, location: str, until: float) -> bytes | str:
-        """The photo at a location, or the location that it has been moved to."""
+        """Ask for the photo at a location; it, or the location that it has been moved to."""
         with _told():
             async with self._session.get(_as_written(location), allow_redirects=False) as reply:
                 if reply.status in REDIRECTS and "Location" in reply.headers:
@@ -191,7 +191,7 @@ class WebClient:
                 )
 
     def _target(self, location: str, written: str) -> str:
-        """The location that a redirect leads to. Raises Reject where it may not."""
+        """Find the location that a redirect leads to. Raises Reject where it may not."""
         target = urljoin(location, written.strip()).partition("#")[0]
         scheme, rest = uris.split(target)
         if scheme not in uris.WEB:
@@ -226,7 +226,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _close(thread: threading.Thread, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
-    """End the thread. It may be this one, where it is the one that finds that nobody needs the client."""
+    """End a client's thread. It may be this one, if it is the one that drops the client."""
 
     async def end() -> None:
         await session.close()
@@ -261,7 +261,10 @@ def _told() -> Iterator[None]:
 
 
 def _as_written(location: str) -> URL:
-    """A location as it goes out: letter by letter, but for what HTTP cannot carry. Raises ValueError."""
+    """Write a location as it goes out: letter by letter, but for what HTTP cannot carry.
+
+    Raises ValueError.
+    """
     scheme, _, rest = location.partition("://")
     host = re.split("[/?#]", rest, maxsplit=1)[0]
     ascii_host = host if host.isascii() else host.encode("idna").decode()

@@ -1,4 +1,4 @@
-"""What is known of one web server, and how patient to be with it."""
+"""Keep what is known of one web server, and decide how patient to be with it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Host:
         self._resumes, self._asked = 0.0, ""
 
     def is_slow(self) -> bool:
-        """Whether others should not wait for its photos. May be asked in any thread."""
+        """Whether others should not wait for the server's photos. May be asked in any thread."""
         return bool(self._late or self.strikes or self.rest_s)
 
     @property
     def rest_s(self) -> float:
-        """The time that it still wants to be left alone."""
+        """The time for which the server still wants to be left alone."""
         return max(0.0, self._resumes - time.monotonic())
 
     @property
@@ -48,7 +48,7 @@ class Host:
         return bool(self.strikes) and self.strikes + self._late >= _TRUSTED
 
     def patience_s(self, whole_s: float) -> float:
-        """The time that its next photo is given: all of it, or less where the last ones came too late.
+        """The time that the next photo is given: all of it, or less where the last ones came too late.
 
         Of a host that is slow but answers, that is more than its slowest photo took.
         """
@@ -68,11 +68,11 @@ class Host:
 
     @property
     def said(self) -> str:
-        """That it wants to be left alone, if so."""
+        """The reason to leave the server alone now; empty where there is none."""
         return f"{self._asked}, and a longer wait asked for" if self.rest_s else ""
 
     def rest(self, time_s: float, said: str) -> None:
-        """Leave it alone for a while, as it asked for. said: by which reply."""
+        """Leave the server alone for a while, as it asked. said: by which reply."""
         self._resumes = max(self._resumes, time.monotonic() + time_s)
         self._asked = said
 

@@ -1,4 +1,4 @@
-"""What a web server's reply means: a photo, a redirect, a refusal, or a reason to ask again."""
+"""Judge a web server's reply: a photo, a redirect, a refusal, or a reason to ask again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HEAD = 4096
 
 
 class Again(Exception):
-    """Raised where another try may help. after_s: the wait that the server asks for, if any."""
+    """The error where another try may help. after_s: the wait that the server asks for, if any."""
 
     def __init__(self, detail: str, after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -39,7 +39,7 @@ class Again(Exception):
 
 
 class Room:
-    """Memory that photos which are under way may take, all together."""
+    """Memory that all photos under way may take together."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -61,13 +61,13 @@ class Room:
 
 
 class TooSlow(Exception):
-    """Raised where a photo does not come in time."""
+    """The error where a photo does not come in time."""
 
 
 async def photo_of(
     reply: ClientResponse, max_bytes: int, patience_s: float, room: Room, *, any_format: bool = True
 ) -> bytes:
-    """The photo in a reply that is no redirect; no more is read than a photo may have.
+    """Read the photo in a reply that is no redirect; no more is read than a photo may have.
 
     patience_s: of which a body that trickles is given no more than a quarter.  any_format: read what is large
     and of unknown length to its end, even if it does not begin as a format that is known.
@@ -104,7 +104,7 @@ async def _body(
     patience_s: float,
     let_in: Callable[[bytearray], Awaitable[None]],
 ) -> bytes:
-    """The photo itself. let_in: called once, where one of a length that was not announced is large."""
+    """Read the photo itself. let_in: called once, where one of unannounced length is large."""
     photo, loop = bytearray(), asyncio.get_running_loop()
     pace, grace_s = (
         max(_LEAST_RATE, (reply.content_length or 0) / patience_s / 2),

@@ -31,7 +31,7 @@ _ROUNDS = 3
 
 
 class Result(Protocol):
-    """What a job has done: for people, and for programs."""
+    """The result of a job: for people, and for programs."""
 
     def text(self) -> str: ...
 
@@ -40,17 +40,17 @@ class Result(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReportResult(Mapping[str, Any]):
-    """A report as it is stored, read by its keys. render: makes the text for people."""
+    """A stored report, read by its keys. render: makes the text for people."""
 
     report: Mapping[str, Any]
     render: Callable[[dict[str, Any]], str]
 
     def text(self) -> str:
-        """For people."""
+        """The text for people."""
         return self.render(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs; JSON can hold it."""
+        """The report for programs; JSON can hold it."""
         return dict(self.report)
 
     def __getitem__(self, key: str) -> Any:
@@ -65,7 +65,7 @@ class ReportResult(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What this launch did, of what may have taken several.
+    """The work of this launch, of what may have taken several.
 
     rows: what units held that were done.  wall_s: from the first unit to the end of the reading back.
     """
@@ -79,27 +79,27 @@ class Launch:
 
 
 class UnitWork(ABC, Generic[G]):
-    """Units of work in an output folder. G: what reading them back gives."""
+    """Units of work in an output folder. G: the result of reading them back."""
 
     unit: str = "units"
     """What they are called in messages."""
 
     @abstractmethod
     def work(self, out: Folder, executor: Executor) -> int:
-        """Do and publish the units that are not there; how many rows they hold."""
+        """Do and publish the units that are not there; return how many rows they hold."""
 
     @abstractmethod
     def read_back(self, out: Folder) -> tuple[G, int]:
-        """Read every published unit. Take back those that are damaged; how many these were."""
+        """Read every published unit, and take back the damaged ones; the result, and how many these were."""
 
 
 class Plan(UnitWork[G]):
-    """What a job will do, worked out."""
+    """The plan of a job, worked out."""
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What decides the content of the output, as JSON can hold it."""
+        """The settings that decide the content of the output, as JSON can hold them."""
 
     @property
     def small(self) -> bool:
@@ -108,24 +108,24 @@ class Plan(UnitWork[G]):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What an operator should know before the work."""
+        """Remarks for an operator, before the work."""
         return ()
 
     def check(self) -> None:
-        """Raise what speaks against the work. In a dry run too."""
+        """Raise an error where something speaks against the work. Called in a dry run too."""
 
     def before_claim(self) -> None:
-        """Do what may find that the output must not be claimed, and takes too long for a dry run."""
+        """Do work that may refuse the output before it is claimed, and takes too long for a dry run."""
 
     def settle(self, nodes: Sequence[Node]) -> None:
-        """Place the workers on what there is. Raises PlanError where they do not fit."""
+        """Place the workers on the machines. Raises PlanError where they do not fit."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What run.json says beside the identity."""
+        """The facts that run.json holds beside the identity."""
 
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
-        """Settle what the first launch on an output has fixed. facts: of its run.json."""
+        """Take over what the first launch on an output has fixed. facts: of its run.json."""
 
     @abstractmethod
     def publish(self, out: Folder, found: G, launch: Launch) -> Result:
@@ -137,15 +137,15 @@ class Plan(UnitWork[G]):
 
     @abstractmethod
     def describe(self) -> DryRun:
-        """What would be done."""
+        """Describe what would be done."""
 
     def estimate(self) -> Estimate:
-        """What that would take. For a dry run."""
+        """Estimate what the work would take, for a dry run."""
         return Estimate()
 
 
 class Job(Protocol[P_co]):
-    """What was asked. say: told of progress, line by line."""
+    """A job, as it was asked for. say: told of progress, line by line."""
 
     @property
     def say(self) -> Say: ...
@@ -154,38 +154,38 @@ class Job(Protocol[P_co]):
     def runtime(self) -> Runtime: ...
 
     def place(self) -> Folder:
-        """The output folder, once all has been refused that can be without a look at the sources."""
+        """The output folder. Refuses what can be refused without a look at the sources."""
 
     def ended(self, out: Folder) -> Result | None:
         """The result of a finished run that cannot be planned any more, as its sources have moved on."""
 
     def plan(self, out: Folder, *, dry: bool = False) -> P_co:
-        """What follows from what was asked. Where `dry`, nothing is written."""
+        """Plan the work. Where `dry`, nothing is written."""
 
 
 class Startable(Generic[R]):
-    """The two ways to start a `Job`, for its class to inherit. R: of its result."""
+    """The two ways to start a `Job`, for its class to inherit. R: the type of its result."""
 
     __slots__ = ()
 
     def run(self) -> R:
-        """Carry the job out, or what is left of it. Raises FrpipeError, with a remedy."""
+        """Run the job, resuming it if it was interrupted. Raises FrpipeError, with a remedy."""
         job: Any = self
         result: R = carry_out(job)
         return result
 
     def dry_run(self) -> DryRun:
-        """What the job would do. Nothing is written."""
+        """Describe what the job would do. Nothing is written."""
         job: Any = self
         return planned(job)
 
     def ended(self, _out: Folder) -> R | None:
-        """None, where the sources of a job stay as they are: see `Job`."""
+        """Nothing, where the sources of a job stay as they are; see `Job`."""
         return None
 
 
 def carry_out(job: Job[Any]) -> Any:
-    """Carry a job out, or what is left of it; its result.
+    """Carry a job out, resuming it if it was interrupted; its result.
 
     Raises OutputError where the output is another run's, or units come out damaged again and again; and the
     errors of the plan and of the workers.
@@ -222,7 +222,7 @@ def _stored(job: Job[Any], plan: Plan[Any], out: Folder, report: dict[str, Any])
 
 
 def until_whole(units: UnitWork[G], out: Folder, executor: Executor, say: Say) -> tuple[G, Launch]:
-    """Do the units that are missing and read all back; do those again that are damaged, a few times."""
+    """Do the units that are missing, read all back, and do damaged ones again, a few times."""
     start, rows = time.monotonic(), 0
     for _ in range(_ROUNDS):
         run.refuse_sealed(out)
@@ -235,7 +235,7 @@ def until_whole(units: UnitWork[G], out: Folder, executor: Executor, say: Say) -
 
 
 def planned(job: Job[Any]) -> DryRun:
-    """What a job would do, with the executor that it would choose. Nothing is written."""
+    """Describe what a job would do, with the executor that it would choose. Nothing is written."""
     out = job.place()
     plan = job.plan(out, dry=True)
     run.check_claim(out, plan.identity)
@@ -247,7 +247,7 @@ def planned(job: Job[Any]) -> DryRun:
 
 
 def _with_costs(dry: DryRun, estimate: Estimate, runtime: Runtime, *, small: bool) -> DryRun:
-    """The same dry run, with the executor named, and what the job would take."""
+    """Add the executor's name, and what the job would take, to a dry run."""
     executor = "local" if runtime.is_local(small=small) else "ray"
     lines = (*dry.lines, f"executor   {runtime.described(small=small)}", *estimate.lines())
     return DryRun(lines, {**dry.facts, "executor": executor, "estimate": estimate.as_dict()})

@@ -20,7 +20,7 @@ from frpipe.models.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class DemoPhoto:
-    """A photo inside a package of the Python registry, and who is on it if one person is meant."""
+    """A photo inside a package of the Python registry, and its person if one is meant."""
 
     name: str
     member: str
@@ -48,7 +48,7 @@ _SUBJECT_FACES = ("image_id", "subject_id", "embedding")
 
 
 def run_demo(output: Path, say: Callable[[str], None]) -> str:
-    """Enroll the demo's photos under `output` and draw the sheet; the tables to print."""
+    """Enroll the demo's photos under `output` and draw the sheet; return the tables to print."""
     photos = output / "photos"
     manifest = _write_photos(photos, say)
     features = str(output / "features")
@@ -110,7 +110,7 @@ def _found(features: str) -> Iterator[str]:
 
 
 def _compared(features: str) -> Iterator[str]:
-    """Each known photo, and the nearest stranger, against the first photo of the President."""
+    """Compare each known photo, and the nearest stranger, with the first photo of the President."""
     rows = [row for faces in Features.at(features).all_faces(_SUBJECT_FACES) for row in faces.to_pylist()]
     card = Registry.default().card_for("embedder", Config().embedder.model)
     limit = card.embedder.threshold.similarity if card.embedder and card.embedder.threshold else float("nan")

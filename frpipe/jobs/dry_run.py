@@ -1,4 +1,4 @@
-"""What a job would do, for people and for programs."""
+"""The result of a dry run, for people and for programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """lines: for people, one a fact.  facts: the same for programs; JSON can hold them."""
+    """The result of a dry run.
+
+    lines: for people, one a fact.  facts: the same for programs; JSON can hold them.
+    """
 
     lines: Sequence[str]
     facts: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Estimates of what a job will take, for its dry run: measured here, on a little of the work."""
+"""Estimate, for its dry run, what a job will take: measured here, on a little of the work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCALES = (1, 8, 64)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What a job takes with so many workers, each with a CPU, on one node. memory_mb: of them all."""
+    """The estimate for a number of workers, each with a CPU, on one node. memory_mb: of them all."""
 
     workers: int
     seconds: float | None
@@ -45,7 +45,7 @@ class Scale:
     read_bytes: int
 
     def text(self) -> str:
-        """For people."""
+        """The estimate for people."""
         took = "time not known here" if self.seconds is None else f"about {clock(self.seconds)}"
         return (
             f"{counted(self.workers, 'workers')}: {took}, {self.memory_mb / 1000:,.1f} GB of memory, "
@@ -55,7 +55,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a job will take. None: not known here.
+    """The estimate of a job. None: not known here.
 
     seconds: with all workers at work.  memory_mb: of one worker.  read_bytes: from the storage, by all.
     basis: what the time was measured on.  scales: with other numbers of workers, if they were on one node.
@@ -81,7 +81,7 @@ class Estimate:
         return f"estimate   {took}{memory}{read}{f' ({self.basis})' if self.basis else ''}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The estimate for programs."""
         return asdict(self)
 
 
@@ -99,7 +99,10 @@ class Comparing:
     read: Callable[[int], int]
 
     def estimate(self, workers: int, kernel: Choice) -> Estimate:
-        """What it takes. kernel: its trial, if there was one; else only the speed of float32 is measured."""
+        """Estimate the work.
+
+        kernel: its trial, if there was one; else only the speed of float32 is measured.
+        """
         if kernel.ns is not None:
             return self.at(workers, kernel.ns, "measured on a sample")
         if kernel.name == "fp32":
@@ -108,7 +111,7 @@ class Comparing:
         return self.at(workers, None, "")
 
     def at(self, workers: int, ns: float | None, basis: str) -> Estimate:
-        """The same of a measured time. ns: of a comparison, by one worker."""
+        """Estimate the work by a measured time. ns: of a comparison, by one worker."""
         scales = tuple(self._scale(some, ns) for some in SCALES)
         own = self._scale(max(1, workers), ns)
         return Estimate(own.seconds, WORKER_MB + self.memory_mb, own.read_bytes, basis, scales)
@@ -123,7 +126,7 @@ class Comparing:
 
 
 def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, memory_mb: float) -> Estimate:
-    """The estimate of a job that enrolls photos.
+    """Estimate a job that enrolls photos.
 
     locations: some of them, whose size stands for all.  make: makes what takes a table of `photos`, and
     returns one of `seconds`; it is tried on a few, where they lie on this machine.
@@ -146,12 +149,12 @@ def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, me
 
 
 def bytes_below(out: Folder, sub: str) -> int:
-    """Bytes of the files of a finished run below a folder."""
+    """Count the bytes of the files of a finished run below a folder."""
     return sum(file.bytes for file in run.file_list(out) if file.name.startswith(f"{sub}/"))
 
 
 def _products_per_s(dim: int) -> float:
-    """How many inner products one CPU computes in a second."""
+    """Measure how many inner products one CPU computes in a second."""
     block = np.random.default_rng(0).standard_normal((_BLOCK, dim), np.float32)
     with threadpool_limits(1):
         _ = block @ block.T

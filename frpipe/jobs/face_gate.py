@@ -1,4 +1,4 @@
-"""The gate between an enroll output and a gallery: which faces stay within the limits of their measures.
+"""The gate between an enroll output and a gallery, by limits of the measures of faces.
 
 It asks of the face that was chosen for a photo's person, after the choice: were faces that do not pass left
 out before, a bystander would become the person. `held/` is of faces that a stage refused at enroll; here are
@@ -57,7 +57,7 @@ class FaceGate:
 
     @classmethod
     def of(cls, gates: FaceGates) -> Self:
-        """The limits that are set, those of the preset where a setting is null."""
+        """Make a gate of the limits that are set, those of the preset where a setting is null."""
         own = {name: getattr(gates, name) for name in _LIMITS}
         preset = PRESETS[gates.preset] if gates.preset else {}
         given = {**preset, **{name: value for name, value in own.items() if value is not None}}
@@ -65,7 +65,7 @@ class FaceGate:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The gate that `str` has written."""
+        """Read the gate that `str` has written."""
         limits = {str(name): float(value) for name, value in json.loads(text or "{}").items()}
         allowed = bool(limits.pop(_ALLOWED, 0))
         return cls(limits, allowed)
@@ -82,7 +82,7 @@ class FaceGate:
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages whose columns it needs."""
+        """The names of the stages whose columns the gate needs."""
         return list(dict.fromkeys(_LIMITS[name].stage for name in self.limits))
 
     def check(self, faces: pa.Schema) -> None:
@@ -97,20 +97,20 @@ class FaceGate:
                 )
 
     def marked(self, templates: pa.Table, faces: pa.Table) -> pa.Table:
-        """The templates with the column GATED. faces: of the same part, those of the templates among them."""
+        """Add the column GATED to templates. faces: of the same part, those of the templates among them."""
         at = pc.index_in(templates[FACE_ID], value_set=canonical_column(faces[FACE_ID]).combine_chunks())
         reasons = self._reasons(faces.select([_LIMITS[name].column for name in self.limits]).take(at))
         return templates.append_column(pa.field(GATED, pa.string()), pa.array(reasons, pa.string()))
 
     def passing(self, templates: pa.Table, faces: pa.Table) -> pa.Table:
-        """The templates that it lets in."""
+        """Choose the templates that the gate lets in."""
         if not self:
             return templates
         marked = self.marked(templates, faces)
         return marked.filter(marked[GATED].is_null()).drop_columns([GATED])
 
     def _reasons(self, measures: pa.Table) -> list[str | None]:
-        """For each face the first limit that it does not meet, as `unmet` reads it; None: it meets all."""
+        """Find the first limit that each face does not meet, as `unmet` reads it; None: it meets all."""
         reasons: list[str | None] = [None] * measures.num_rows
         for name, number in reversed(list(self.limits.items())):
             column, sign = _LIMITS[name].column, _LIMITS[name].sign
@@ -126,7 +126,7 @@ class FaceGate:
 
 
 def unmet(reason: str) -> tuple[str, float | None, float]:
-    """Measure, value and limit, of a value of the column GATED."""
+    """Read a value of the column GATED: measure, value and limit."""
     measure, value, limit = json.loads(reason)
     return measure, value, limit
 

@@ -1,4 +1,4 @@
-"""Models loaded once and run on single photos, in this process: what jobs do, without Ray."""
+"""Run models, loaded once, on single photos in this process, as jobs do, without Ray."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class FacePipeline:
 
     @property
     def card(self) -> Card:
-        """Of the embedder."""
+        """The card of the embedder."""
         return self.embedder.card
 
     def locate(self, photos: Sequence[PhotoSource]) -> list[Located]:
-        """The outcome of each photo: a path, a URI, encoded bytes, or (H, W, 3) uint8 RGB pixels."""
+        """Locate the faces of photos: paths, URIs, encoded bytes, or (H, W, 3) uint8 RGB pixels."""
         with self.lock:
             outcomes = list(self.locator.locate(self.read(photo) for photo in photos))
             if self.chain is not None:
@@ -64,12 +64,12 @@ class FacePipeline:
         return outcomes
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """(n, dim) vectors of aligned crops, not of unit length."""
+        """Embed aligned crops as vectors, (n, dim), not of unit length."""
         with self.lock:
             return self.embedder.embed(np.stack(crops)).astype(np.float64)
 
     def read(self, photo: PhotoSource) -> bytes | Reject:
-        """The encoded photo, or why there is none."""
+        """Read the encoded photo, or say why there is none."""
         if isinstance(photo, np.ndarray):
             return encoded(photo)
         if isinstance(photo, bytes):
@@ -102,7 +102,7 @@ def _chain(models: Models) -> StageChain:
 
 
 def encoded(pixels: np.ndarray) -> bytes:
-    """Lossless PNG of RGB pixels, so that arrays take the same way as files.
+    """Encode RGB pixels as PNG, without loss, so that arrays take the same way as files.
 
     Raises FaceError: not (H, W, 3) uint8.
     """

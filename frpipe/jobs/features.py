@@ -1,4 +1,4 @@
-"""A finished enroll run as a source of templates: its recipe, when it was made, how many faces it holds."""
+"""Read a finished enroll run as a source of templates: its recipe, time and number of faces."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ _HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 
 @dataclass(frozen=True, slots=True)
 class FeatureRun:
-    """spec: of a gallery that can hold its features.  run_id: hash of the manifest's content, short.
+    """A finished enroll run.
+
+    spec: of a gallery that can hold its features.  run_id: hash of the manifest's content, short.
     created: when the run began.  faces: rows of `faces`.  embedder: the further one whose embeddings these
-    are; None: the first."""
+    are; None: the first.
+    """
 
     folder: Folder
     spec: GallerySpec
@@ -37,7 +40,7 @@ class FeatureRun:
 
     @classmethod
     def open(cls, uri: str, embedder: str | None = None) -> FeatureRun:
-        """The run in an output folder.
+        """Open the run in an output folder.
 
         embedder: by the name of its card; None: the first.  Raises OutputError where there is no run, it has
         not ended, or it has no such embedder.
@@ -73,12 +76,12 @@ class FeatureRun:
 
     @property
     def digest(self) -> str:
-        """What stands for these features: SHA-256 of the list of files, and the further embedder, if any."""
+        """The digest of these features: SHA-256 of the list of files, and the further embedder, if any."""
         digest = run.digest(self.folder)
         return digest if self.embedder is None else f"{digest} {self.embedder}"
 
     def remedy(self, gallery: GallerySpec) -> str:
-        """What to do where a gallery was made with another recipe: enroll the same photos again."""
+        """The remedy where a gallery was made with another recipe: enroll the same photos again."""
         again = self.again(gallery)
         return f"enroll the manifest again with the gallery's settings: {again}; or use another gallery"
 
@@ -91,12 +94,12 @@ class FeatureRun:
 
 
 def card_name(sha256: str) -> str | None:
-    """Name of the first card that pins these weights, if there is one."""
+    """The name of the first card that pins these weights, if there is one."""
     return next(iter(card_names(sha256)), None)
 
 
 def card_names(sha256: str) -> list[str]:
-    """Names of all cards that pin these weights: a card of one's own may be of the same file."""
+    """The names of all cards that pin these weights: a card of one's own may be of the same file."""
     try:
         cards = Registry.default().cards().values()
     except ModelError:
@@ -113,7 +116,7 @@ def stored_settings(uri: str) -> list[str]:
 
 
 def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested sections as dotted names; lists are values, and so are sections with nothing in them."""
+    """Flatten nested sections to dotted names; lists are values, and so are empty sections."""
     leaves: dict[str, Any] = {}
     for name, value in data.items():
         if isinstance(value, Mapping) and value:
@@ -124,7 +127,7 @@ def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _created(folder: Folder, facts: dict[str, Any]) -> datetime:
-    """When the run began: as run.json says, else as old as a local run.json is, else now."""
+    """The time when the run began: as run.json says, else as old as a local run.json is, else now."""
     if "created" in facts:
         return datetime.fromisoformat(str(facts["created"])).astimezone(UTC)
     version = folder.entry(run.RUN).version
@@ -151,7 +154,7 @@ def _further(uri: str, facts: dict[str, Any], embedder: str | None) -> str | Non
 
 
 def _recipe(features: Features, recipe: Mapping[str, Any] | None) -> GallerySpec:
-    """Dimension and hashes, as the first file of an embedder states them. recipe: as run.json has it."""
+    """Read dimension and hashes from the first file of an embedder. recipe: as run.json has it."""
     parts = features.parts()
     if not parts:
         raise no_output(features.folder.uri)

@@ -1,4 +1,4 @@
-"""Galleries as other files: the lecture's HDF5, and Parquet."""
+"""Exchange galleries with other files: the lecture's HDF5, and Parquet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LIST, _LIST_SUFFIX = "suppressed.json", ".suppressed.json"
 
 
 def export(gallery: Gallery, target: str, layout: Layout) -> int:
-    """Write the newest version as a file of the lecture or a folder of Parquet files; templates written.
+    """Write the newest version as the lecture's file or a folder of Parquet files; the templates written.
 
     The vectors are not encrypted there, whatever the gallery is. The suppression list comes along, where
     anybody is on it: in TARGET.suppressed.json, or in suppressed.json of the folder. Raises OutputError where
@@ -107,7 +107,7 @@ def _export_lecture(gallery: Gallery, target: str) -> int:
 
 @contextmanager
 def _draft(folder: Folder, name: str) -> Iterator[Path]:
-    """A private file to fill, beside the target where that is local; whatever happens, it is gone after."""
+    """Open a private file to fill, beside the target where that is local; removed whatever happens."""
     with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
         path = folder.draft(name) or Path(scratch) / "gallery.hdf"
         try:
@@ -150,7 +150,7 @@ def _there() -> OutputError:
 
 @contextmanager
 def _local_files(source: str) -> Iterator[tuple[list[Path], Layout, Suppressions | None]]:
-    """The files of a source on this machine; remote ones are copied to a private folder for the while.
+    """Bring the files of a source to this machine, remote ones into a private folder for the while.
 
     The last is the suppression list that came with them, if there is one.
     """
@@ -213,7 +213,7 @@ def _named_model(file: Path, layout: Layout) -> dict[str, str]:
 
 
 def _check_model(gallery: Gallery, named: dict[str, str], assume_model: bool) -> bool:
-    """Whether the model had to be assumed."""
+    """Check the models of a file, and say whether the model had to be assumed."""
     if not named and assume_model:
         return True
     if set(named) != set(HASHES):
@@ -228,7 +228,10 @@ def _check_model(gallery: Gallery, named: dict[str, str], assume_model: bool) ->
 
 
 def _tables(files: list[Path], layout: Layout, dim: int, tolerance: float | None) -> Iterator[pa.Table]:
-    """tolerance: how far a vector's length may be from 1, to be left as it is; None: as rounding makes it."""
+    """Iterate over a file's templates.
+
+    tolerance: how far a vector's length may be from 1, to be left as it is; None: as rounding makes it.
+    """
     now = datetime.now(UTC)
     for file in files:
         if layout == "lecture":

@@ -116,7 +116,7 @@ def _is_moved(gallery: Gallery, face_id: str, vector: NDArray[np.float32]) -> bo
 
 
 def _outcomes(face_ids: list[str]) -> RunPhotos | None:
-    """Photos whose older templates give way."""
+    """The photos whose older templates are replaced."""
     if not face_ids:
         return None
     photos = RunPhotos()
@@ -125,7 +125,7 @@ def _outcomes(face_ids: list[str]) -> RunPhotos | None:
 
 
 def _known(gallery: Gallery, subject_id: str, face_id: str) -> dict[str, str]:
-    """Attributes of a template that is there already."""
+    """Read the attributes of a template that is there already."""
     rows = gallery.snapshot().show(subject_id)
     row = rows.filter(pc.equal(rows[FACE_ID], face_id)).select(attributes_of(rows.schema)).to_pylist()
     return {name: value for name, value in row[0].items() if value is not None} if row else {}

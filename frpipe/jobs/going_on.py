@@ -1,4 +1,4 @@
-"""What was begun with other models, or with a single look at photos, goes on so unless told otherwise."""
+"""Continue what was begun with other models, or with a single look, in that way unless told otherwise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAID = (
 
 
 def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda _: None) -> Config:
-    """The configuration for an output whose run.json holds the recipe `begun`; None where nothing was begun.
+    """Make the configuration for an output whose run.json holds the recipe `begun`; None: a new output.
 
     Its detector, where the configuration names none. A recipe of a single look is kept where the
     configuration says nothing of turns, refinement or the size of faces. Where it does, it stays, and whoever
@@ -40,7 +40,7 @@ def going_on(config: Config, begun: Mapping[str, Any] | None, say: Say = lambda 
 
 
 def for_output(config: Config, uri: str, say: Say = lambda _: None) -> Config:
-    """As `going_on`, for the output at an address, begun or not."""
+    """Make the configuration for the output at an address, begun or not, as `going_on` does."""
     return going_on(config, run.begun(output_place(uri)).get("identity", {}).get("recipe"), say)
 
 
@@ -58,7 +58,7 @@ def columns_of(begun: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def with_detector_of(begun: Mapping[str, Any], config: Config, say: Say = lambda _: None) -> Config:
-    """The same configuration, with the detector of a recipe where it names none."""
+    """Take the detector of a recipe where the configuration names none."""
     name = begun["settings"]["detect"]["model"]
     if "model" in config.detect.model_fields_set or config.detect.model == name:
         return config
@@ -72,7 +72,7 @@ def with_detector_of(begun: Mapping[str, Any], config: Config, say: Say = lambda
 
 
 def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None) -> Config:
-    """The configuration for a gallery.
+    """Make the configuration for a gallery.
 
     The gallery's own models, where the configuration names none; and a single look, if that made its vectors
     and is not ruled out.
@@ -87,7 +87,7 @@ def for_gallery(config: Config, gallery: GallerySpec, say: Say = lambda _: None)
 
 
 def _with_models_of(gallery: GallerySpec, config: Config, say: Say) -> Config:
-    """The same configuration, with the models of a gallery for those that it does not name.
+    """Take the models of a gallery where the configuration names none.
 
     Of several cards with the gallery's weights, those by which its vectors are made.
     """
@@ -107,13 +107,13 @@ def _with_models_of(gallery: GallerySpec, config: Config, say: Say) -> Config:
 
 
 def _choice(section: DetectConfig | EmbedConfig, sha256: str) -> list[str]:
-    """Names of cards with a gallery's weights; or the configuration's, named or where no card has them."""
+    """The names of cards with a gallery's weights, or the configured one, if named or if there are none."""
     names = [] if "model" in section.model_fields_set else card_names(sha256)
     return sorted(names, key=lambda name: name != section.model) or [section.model]
 
 
 def _fits(config: Config, gallery: GallerySpec) -> bool:
-    """Whether the models are the gallery's: of the configuration as it is, or looking once."""
+    """Whether a configuration, as it is or with a single look, has the gallery's models."""
     own = spec_of(config)
     if (own.detector_hash, own.embedder_hash) != (gallery.detector_hash, gallery.embedder_hash):
         return False
@@ -125,12 +125,12 @@ def _makes(config: Config, gallery: GallerySpec) -> bool:
 
 
 def for_gallery_at(config: Config, uri: str, say: Say = lambda _: None) -> Config:
-    """As `for_gallery`; the configuration itself where there is no gallery yet."""
+    """Make the configuration for the gallery at an address; unchanged where there is none yet."""
     return for_gallery(config, Gallery.open(uri).spec, say) if Folder.at(uri).exists(GALLERY) else config
 
 
 def for_night(config: NightConfig, date: str, say: Say = lambda _: None) -> NightConfig:
-    """The configuration of a night: with the recipe that it, or the gallery of the nights, was begun with."""
+    """Make the configuration of a night: with the recipe that it, or the gallery, was begun with."""
     begun = run.begun(Folder.at(config.runs).child(date)).get("identity", {})
     if begun:
         settings = _as_begun(config.settings, begun.get("recipe", {}), say)
@@ -140,7 +140,7 @@ def for_night(config: NightConfig, date: str, say: Say = lambda _: None) -> Nigh
 
 
 def _as_begun(settings: Config, recipe: Mapping[str, Any], say: Say) -> Config:
-    """The settings of a night that was begun. recipe: the settings that decide its content."""
+    """Set a night's settings as it was begun. recipe: the settings that decide its content."""
     detect, embed = recipe.get("detect", {}), recipe.get("embed", {})
     detector, embedders = settings.detect.model, [each.model for each in settings.embed]
     if "model" not in settings.detect.model_fields_set:

@@ -1,4 +1,4 @@
-"""Whether the faces that come into a gallery fit their people: the threshold, and what there is to say."""
+"""Doubt faces that come into a gallery and do not fit their people: the threshold, and the text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 10
 
 
 def likeness_of(spec: GallerySpec, threshold: float | None = None, strict: bool = False) -> Likeness | None:
-    """When to doubt a face: below or above a similarity, the embedder card's unless one is given.
+    """Make the rule for doubting a face: a similarity, the embedder card's unless one is given.
 
     None where there is none. Raises ConfigError where one is needed (strict), or is out of range.
     """
@@ -30,7 +30,7 @@ def likeness_of(spec: GallerySpec, threshold: float | None = None, strict: bool 
 
 
 def doubts_text(doubts: Doubts | None) -> list[str]:
-    """Lines for people, with ids; none where all faces fit."""
+    """List the doubted faces for people, with ids; empty where all faces fit."""
     if doubts is None:
         return [
             "not looked at: whether the faces fit their people; the embedder has no threshold (--threshold)"

@@ -1,4 +1,4 @@
-"""A gallery's rows in the form of a kernel of few dimensions, stored beside its shards for all searches."""
+"""Store a gallery's rows, in the form of a kernel of few dimensions, beside its shards for all searches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def can_be_stored(gallery: Gallery) -> bool:
 
 
 def stored_forms(gallery: Gallery, snapshot: Snapshot) -> Stored:
-    """The forms of a version of a gallery that are stored: in the first basis that is there and whole."""
+    """Find the stored forms of a version of a gallery: in the first basis that is there and whole."""
     files = DerivedFiles(gallery.folder)
     names = files.names()
     for name in names:
@@ -63,7 +63,7 @@ def stored_forms(gallery: Gallery, snapshot: Snapshot) -> Stored:
 
 
 def _basis(found: Derived | None, name: str, dim: int) -> Basis | None:
-    """The basis that a file holds; None where it is none for vectors of `dim` numbers."""
+    """Read the basis that a file holds; None where it is none for vectors of `dim` numbers."""
     if found is None or found.array.dtype != np.float32 or len(found.array) != dim:
         return None
     if not np.isfinite(found.array).all() or basis_name(digest_of(found.array)) != name:
@@ -75,14 +75,14 @@ def _basis(found: Derived | None, name: str, dim: int) -> Basis | None:
 
 
 def store_basis(gallery: Gallery, refs: list[ShardRef], basis: Basis) -> bool:
-    """Store a basis that was measured on these shards, and goes with them; whether it is there."""
+    """Store a basis that was measured on these shards; whether it is there."""
     name = basis_name(digest_of(basis.matrix))
     files = DerivedFiles(gallery.folder)
     return files.write(name, refs, lambda: derived_from(refs, {}, basis.matrix))
 
 
 class LowForms:
-    """The stored forms of a version's shards, in a basis. What is not there is made, and stored.
+    """Stored forms of a version's shards, in a basis. What is not there is made, and stored.
 
     kernel: `name`'s, of few dimensions, in the basis.  most_bytes: of forms of some rows of a shard that are
     kept in memory.
@@ -153,7 +153,7 @@ class LowForms:
 
 
 def _lacking(snapshot: Snapshot, basis: str, names: set[str]) -> dict[str, float]:
-    """By kernel, the share of a version's rows whose form is not stored."""
+    """The share, by kernel, of a version's rows whose form is not stored."""
     shards = snapshot.version.shards
     found: dict[str, float] = {}
     for kind in LOW:
@@ -163,7 +163,7 @@ def _lacking(snapshot: Snapshot, basis: str, names: set[str]) -> dict[str, float
 
 
 def form_problems(gallery: Gallery) -> list[GalleryProblem]:
-    """Derived files of a gallery that are damaged, or are not the forms of the vectors of their shards.
+    """Find derived files that are damaged, or are not the forms of the vectors of their shards.
 
     Searches do without those that are damaged, and make them anew. Those of shards that the newest version
     does not have are read, and not compared.

@@ -1,4 +1,4 @@
-"""Settings of the cache of shards that jobs keep on each node, and its life: as long as the work of a job."""
+"""The cache of shards that jobs keep on each node: its settings, and its life, which is the job's work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Units = Mapping[int, tuple[int, int]]
 
 
 class Source(Protocol):
-    """What is cut into blocks. gallery: its address, if it is one.  sizes: of the blocks, in bytes."""
+    """A source that is cut into blocks.
+
+    gallery: its address, if it is one.  sizes: of the blocks, in bytes.
+    """
 
     @property
     def gallery(self) -> str | None: ...
@@ -31,7 +34,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeCache:
-    """most_mb: of all shards that a node keeps; 0: none.  place: a folder of each node; empty: its TMPDIR."""
+    """A cache.
+
+    most_mb: of all shards that a node keeps; 0: none.  place: a folder of each node; empty: TMPDIR.
+    """
 
     most_mb: int = DEFAULT_CACHE_MB
     place: str = ""
@@ -47,11 +53,11 @@ class NodeCache:
             )
 
     def bytes_of(self, gallery: str | None) -> int:
-        """How much of a gallery a node keeps at most; 0 for one that is mapped where it lies, or for none."""
+        """The most bytes of a gallery that a node keeps; 0 for a gallery mapped where it lies, or for none."""
         return 0 if gallery is None or uris.is_local(gallery) else self.most_mb << 20
 
     def ordered(self, units: Units, source: Source) -> Units:
-        """The units so that blocks come again while a node still keeps them.
+        """Order units so that blocks come again while a node still keeps them.
 
         Row by row where it keeps all, or none, for a worker holds one block of a row. Else in squares of as
         many blocks a side as fit twice, and in each row by row.
@@ -68,7 +74,7 @@ class NodeCache:
         return dict(sorted(units.items(), key=place))
 
     def read_by_units(self, gallery: str, size: int, units: int, workers: int, held: int) -> int:
-        """Bytes that a node fetches where each unit needs all of a gallery. held: bytes by each worker."""
+        """The bytes that a node fetches if each unit needs all of a gallery. held: bytes by each worker."""
         if uris.is_local(gallery):
             return size
         kept = min(size, self.bytes_of(gallery))
@@ -76,7 +82,7 @@ class NodeCache:
         return kept + workers * own + units * (size - kept - own)
 
     def read_by_pairs(self, source: Source, units: int, workers: int, block: int) -> int:
-        """Bytes that a node reads where each unit needs two blocks, of which a worker keeps one.
+        """The bytes that a node reads if each unit needs two blocks, of which a worker keeps one.
 
         block: bytes of one, where the source has no sizes.
         """
@@ -92,7 +98,7 @@ class NodeCache:
 
     @contextmanager
     def opened(self, gallery: str | None, executor: Executor) -> Iterator[CacheSpec | None]:
-        """The cache of a run for a gallery, removed from all nodes at the end; None where none is kept."""
+        """Open the cache of a run for a gallery, removed from all nodes at the end; None: none is kept."""
         most = self.bytes_of(gallery)
         if not most:
             yield None

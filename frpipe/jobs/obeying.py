@@ -1,4 +1,4 @@
-"""Which suppression lists an enroll job obeys."""
+"""Read the suppression lists that an enroll job obeys."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from frpipe.stages.obeyed import Obeyed
 
 
 def suppressions(uri: str) -> Suppressions:
-    """Who must not come back into a gallery; nobody where there is no gallery yet."""
+    """Read the suppression list of a gallery; an empty one where there is no gallery yet."""
     there = Folder.at(uri).exists(GALLERY)
     return Gallery.open(uri).suppressions.read() if there else Suppressions(())
 
 
 def obeyed_at(galleries: Iterable[str], into: str | None = None) -> Obeyed:
-    """The lists of galleries, and of the one that the faces are put into, if it is there yet.
+    """Read the lists of galleries, and of the one that the faces are put into, if it is there yet.
 
     Raises GalleryError where one of `galleries` is none, or a list cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Where a job reads from and writes to."""
+"""Check the places that a job reads from and writes to."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from frpipe.runtime.runtime import in_submitted_job
 
 
 def output_place(uri: str, own: str = "_plan/") -> Folder:
-    """The folder, if it may be written to. own: what the job may leave there before it claims it.
+    """The folder of an output, if it may be written to.
 
-    Raises ConfigError for a relative path in a submitted job; OutputError where the folder holds other files.
+    own: what the job may leave there before it claims it. Raises ConfigError for a relative path in a
+    submitted job; OutputError where the folder holds other files.
     """
     if _is_lost(uri):
         raise ConfigError(

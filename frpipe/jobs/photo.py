@@ -1,4 +1,4 @@
-"""One photo to one face vector, by the recipe of a gallery."""
+"""Make one face vector of one photo, by the recipe of a gallery."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PhotoFace:
 
 
 def face_of(photo: str, config: Config, policy: SubjectPolicy) -> PhotoFace:
-    """The face of a photo (path or URI) that the policy means.
+    """Find the face of a photo (path or URI) that the policy means.
 
     Raises FaceError where the photo cannot be read, shows no face, or several under `require-one`.
     """
@@ -72,7 +72,7 @@ def _refuse_faceless(located: Located) -> None:
 
 
 def spec_of(config: Config, embedder: str | None = None) -> GallerySpec:
-    """Of a gallery for vectors of this configuration.
+    """The specification of a gallery for vectors of this configuration.
 
     embedder: by its name or an alias; None: the first.  Raises ConfigError where it is not among them.
     """

@@ -1,4 +1,4 @@
-"""A line now and then on how far a long job is."""
+"""Lines now and then on how far a long job is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOK_S = 1.0
 
 
 class Progress:
-    """Counts what is done of a known total, and says so at most every few seconds and at the end.
+    """Count what is done of a known total, and say so at most every few seconds and at the end.
 
     Entered with `with`, it notes on an interrupt how far it was.
     work: in all, where what is counted differs in how long it takes; the time left goes by it.
@@ -57,7 +57,7 @@ class Progress:
 
 
 class PhotoProgress:
-    """Counts published parts, and photos in hand, and says so at most every few seconds and at the end.
+    """Count published parts, and photos in hand, and say so at most every few seconds and at the end.
 
     What is in hand is asked for between `with` and its end, and never for what must be right.
     """
@@ -89,12 +89,12 @@ class PhotoProgress:
 
     @property
     def done(self) -> int:
-        """Rows published so far."""
+        """The number of rows published so far."""
         return _photos(self._counts)
 
     @property
     def seconds(self) -> float:
-        """Time since the first row could have started."""
+        """The time since the first row could have started."""
         return time.monotonic() - self._start
 
     def watch(self, in_hand: Look) -> None:
@@ -114,7 +114,7 @@ class PhotoProgress:
             self._tell(at_once=self.done >= self._rows)
 
     def look(self) -> None:
-        """Count what is in hand now."""
+        """Count the photos that are in hand now."""
         parts = self._in_hand()
         with self._lock:
             self._held = {part: held for part, held in parts.items() if part not in self._published}
@@ -153,7 +153,7 @@ class PhotoProgress:
 
 
 def share_text(done: int, total: int, noun: str, seconds: float, left: float | None = None) -> str:
-    """How far and how fast: `1,024 of 4,096 probes  310/s  0:10 left`.
+    """Say how far and how fast: `1,024 of 4,096 probes  310/s  0:10 left`.
 
     left: seconds; None: by the rate so far.
     """
@@ -169,7 +169,7 @@ def _note(error: BaseException | None, done: int, total: int, noun: str) -> None
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any."""
+    """Write minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -22,7 +22,7 @@ LLR_COLUMN = Column(
 def calibration_for(
     spec: GallerySpec, card: CalibrationCard | None, threshold_card: ThresholdCard | None
 ) -> CalibrationMap | None:
-    """The calibration of vectors of this recipe; None: no card has one. Raises GalleryMismatch."""
+    """Choose the calibration of a recipe's vectors; None: no card has one. Raises GalleryMismatch."""
     return calibration_of(
         spec.embedder_hash,
         spec.detector_hash,
@@ -33,24 +33,24 @@ def calibration_for(
 
 
 def calibration_fact(calibration: CalibrationMap | None) -> dict[str, str]:
-    """What of a calibration decides the content of an output; nothing where there is none."""
+    """The fact of a calibration that decides the content of an output; empty where there is none."""
     return {"calibration": calibration.digest} if calibration else {}
 
 
 def calibration_metadata(calibration: CalibrationMap | None) -> dict[str, str]:
-    """The same, for the metadata of a file."""
+    """The same fact for the metadata of a file."""
     return {f"frpipe.{name}": value for name, value in calibration_fact(calibration).items()}
 
 
 def ratios_of(calibration: CalibrationMap, similarities: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """(n,) ratios of (n,) similarities; null where these are."""
+    """Compute ratios, (n,), of (n,) similarities; null where these are."""
     known = similarities.is_valid().to_numpy(zero_copy_only=False)
     values = similarities.fill_null(0).to_numpy()
     return pa.array(calibration.llr(values), pa.float64(), mask=~known)
 
 
 def with_ratios(table: pa.Table, calibration: CalibrationMap | None) -> pa.Table:
-    """A table of similarities with the column `llr` behind its others; as it is without a calibration."""
+    """Add the column `llr` behind a table of similarities; unchanged without a calibration."""
     if calibration is None:
         return table
     return table.append_column(LLR_COLUMN.field, ratios_of(calibration, table["similarity"]))

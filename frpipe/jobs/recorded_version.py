@@ -1,4 +1,4 @@
-"""The version of a gallery that an output names, told by its content: its number may come again."""
+"""Recognise the version of a gallery that an output names by its content: its number may come again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLAT = "gallery_"
 
 @dataclass(frozen=True, slots=True)
 class RecordedVersion:
-    """A version, and what else tells it where the output names it without a commit.
+    """A version, with what identifies it where the output names it without a commit.
 
     made: when the output was begun.  rows: templates that it counted; None where it has not ended, or a part
     of the gallery was compared.  output: where it lies.
@@ -32,7 +32,7 @@ class RecordedVersion:
 
     @classmethod
     def of(cls, out: Folder, job: str | None = None) -> RecordedVersion | None:
-        """From an output's `run.json`; None where it names none, or is of another job."""
+        """Read an output's `run.json`; None where it names no version, or is of another job."""
         begun = run.begun(out)
         identity = begun.get("identity", {})
         if job is not None and identity.get("job") != job:
@@ -45,16 +45,16 @@ class RecordedVersion:
         return cls(named, str(begun.get("created") or ""), rows, out.uri)
 
     def keeps(self, gallery: Gallery) -> bool:
-        """As `Gallery.keeps`."""
+        """Whether the gallery keeps this version; see `Gallery.keeps`."""
         return gallery.keeps(self.id, self.made, self.rows)
 
     def find(self, gallery: Gallery) -> Snapshot:
-        """As `Gallery.find`."""
+        """Find this version in the gallery; see `Gallery.find`."""
         return gallery.find(self.id, self.made, self.rows)
 
     @property
     def warning(self) -> str | None:
-        """What an operator should know where the output names a number alone."""
+        """A warning where the output names a number alone."""
         if self.id.commit is not None:
             return None
         held = "" if self.rows is None else f" and its {counted(self.rows, 'templates')}"
@@ -65,11 +65,11 @@ class RecordedVersion:
 
 
 def pinned(gallery: Gallery, asked: int | None, begun: RecordedVersion | None) -> tuple[Snapshot, VersionId]:
-    """The version asked for, else the one that an output was begun with, else the newest; and how the output
-    names it.
+    """Choose a version, and tell how the output names it.
 
-    Raises OutputError where the output was begun with another gallery or another version of that number;
-    GalleryError where a compaction has purged it.
+    It is the one asked for, else the one that the output was begun with, else the newest. Raises OutputError
+    where the output was begun with another gallery or another version of that number; GalleryError where a
+    compaction has purged it.
     """
     if begun is None or (asked is not None and asked != begun.id.number):
         found = gallery.snapshot(asked)

@@ -1,4 +1,4 @@
-"""Rejected photos of an enroll run: which were rejected, at which stage and why, and lists of them."""
+"""List rejected photos of an enroll run: which were rejected, at which stage and why."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _TOP = 3
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """causes: reasons for a rejection, and `no_face`."""
+    """A choice of photos. causes: reasons for a rejection, and `no_face`."""
 
     causes: frozenset[str]
 
     @classmethod
     def of(cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()) -> Choice:
-        """Choose by reasons: names, `no_face` among them; none at all means every reason.
+        """Choose by reasons: names, `no_face` among them; without any, every reason.
 
         staged: the reasons of the run's further stages (`stage_reasons`).
 
@@ -68,7 +68,7 @@ class Choice:
     def again(
         cls, reasons: Sequence[str] = (), no_face: bool = False, staged: Collection[str] = ()
     ) -> Choice:
-        """As `of`, for what is done again: none at all means every reason but `suppressed`."""
+        """Choose what is done again, as `of`; without any, every reason but `suppressed`."""
         return cls.of(reasons or sorted(_WORTH_IT | set(staged)), no_face, staged)
 
     def __str__(self) -> str:
@@ -77,18 +77,18 @@ class Choice:
         return ", ".join(sorted(self.causes))
 
     def mask(self, images: pa.Table) -> pa.ChunkedArray:
-        """(rows,) bool: which of the images are meant. images: at least `status` and `reason`."""
+        """Mark the images that are meant, (rows,) bool. images: at least `status` and `reason`."""
         return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
 
     def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
-        """The same of the images of a published part, and those of which a face is held back for a cause."""
+        """Mark the images of a published part that are meant, or have a face held back for such a cause."""
         images = run.images(part, ("image_id", "status", "reason"))
         if not run.holds:
             return self.mask(images)
         return self._with_held(images, Features(run.folder, held=True).faces(part, _HELD))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """The same of a part's tables. faces: held ones, with their reasons, among them."""
+        """Mark the images of a part's tables. faces: held ones, with their reasons, among them."""
         held = is_held(faces)
         return self._with_held(images, faces.filter(pa.array(held))) if held.any() else self.mask(images)
 
@@ -99,13 +99,13 @@ class Choice:
 
 
 def stage_reasons(out: Folder) -> dict[str, str]:
-    """Reasons for which the further stages of a run may leave out a face, each with its stage."""
+    """The reasons for which the further stages of a run may leave out a face, each with its stage."""
     recipe = run.begun(out).get("identity", {}).get("recipe", {})
     return {reason: name for name, stage in recipe.get("stages", {}).items() for reason in stage["reasons"]}
 
 
 def held_reasons(features: Features) -> Counter[str] | None:
-    """How many faces of an enroll output are held back, by reason; None where no stage of it holds any."""
+    """Count the held faces of an enroll output by reason; None where no stage of it holds any."""
     if not features.holds:
         return None
     back, counts = Features(features.folder, held=True), Counter[str]()
@@ -115,13 +115,15 @@ def held_reasons(features: Features) -> Counter[str] | None:
 
 
 def causes_of(images: pa.Table) -> pa.ChunkedArray:
-    """Why each row has no face of its own: its reason, `no_face`, or null where it is `ok`."""
+    """The cause why each row has no face of its own: its reason, `no_face`, or null where it is `ok`."""
     return pc.if_else(pc.equal(images["status"], NO_FACE), NO_FACE, images["reason"])
 
 
 @dataclass(slots=True)
 class Rejects:
-    """photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
+    """The chosen rows of a run, counted.
+
+    photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
     staged: the reasons of the run's further stages, each with its stage.  held: faces that are held back, by
     reason, also those of photos that have kept others; None where no stage holds any.
     """
@@ -227,7 +229,7 @@ def _chosen(features: Features, choice: Choice, may_be_local: bool) -> Iterator[
 
 
 def too_many_rejected(report: Report, limits: RunConfig) -> RejectRatioError | None:
-    """The error to raise, with what was rejected most, where a share is above its limit."""
+    """Make the error, with what was rejected most, where a share is above its limit."""
     broken = "; ".join(_broken(report, limits))
     if not broken:
         return None

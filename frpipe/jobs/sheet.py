@@ -32,7 +32,7 @@ _HELD = (
 
 
 def write_sheet(output: str, picture: Path, limit: int = 24, columns: int = 4, *, held: bool = False) -> int:
-    """Write a PNG of the first `limit` photos of an enroll output; the number of photos on it.
+    """Write a PNG of the first `limit` photos of an enroll output; return the number of photos on it.
 
     held: of the first faces that are held back, a tile each, and their number.  Shows faces: treat the
     picture as you treat the photos. Raises OutputError if there is no output, or no face of it is held back.
@@ -62,7 +62,7 @@ def _tiles(features: Features) -> Iterator[SheetTile]:
 
 
 def _held_tiles(features: Features) -> Iterator[SheetTile]:
-    """Faces that are held back, in order, each in its photo."""
+    """Draw faces that are held back, in order, each in its photo."""
     fetcher = Fetcher((), 1, DecodeConfig().max_bytes)
     back = Features(features.folder, held=True)
     for part in features.some_parts() if features.holds else ():
@@ -90,7 +90,7 @@ def _tile(image: dict[str, Any], faces: pa.Table, photo: Photo | None) -> SheetT
 
 
 def _marked(tile: SheetTile, faces: pa.Table, photo: Photo | None) -> SheetTile:
-    """The tile with its photo and the faces on it, where the photo can be read."""
+    """Draw the photo of a tile and the faces on it, where the photo can be read."""
     if photo is None:
         return tile
     boxes = np.stack([faces[f"box_{side}"].to_numpy() for side in ("x1", "y1", "x2", "y2")], axis=1)

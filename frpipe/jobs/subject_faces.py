@@ -1,4 +1,4 @@
-"""From faces to templates: which face of a photo is its subject's, and how good it is."""
+"""Make templates of faces: choose the subject's face of each photo, and say how good it is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def templates_of(
     candidates: bool = False,
     kept_as: str = "all",
 ) -> tuple[pa.Table, Counter[str]]:
-    """Templates of one part, and how many faces were left out by reason: their sum is the rows of `faces`.
+    """Make the templates of one part, and count the other faces by reason: together the rows of `faces`.
 
     Reasons: `no_subject` (the manifest names nobody), `another_face` (a bystander), `many_faces` (require-one
     and more than one face found), `held_face` (the face that is meant is held back by a stage, and no other
@@ -76,7 +76,7 @@ def templates_of(
 
 
 def weighed_by(kept_as: str, schema: pa.Schema) -> str:
-    """Name of the column of `faces` that a weighted mean weighs by. Raises OutputError: it is not there."""
+    """The column of `faces` that a weighted mean weighs by. Raises OutputError: it is not there."""
     name = WEIGHED_BY[kept_as]
     at = schema.get_field_index(name)
     if at < 0 or stage_of(schema.field(at)) != "quality":
@@ -96,7 +96,7 @@ def unweighed(kept_as: str, manifest: str = "MANIFEST") -> OutputError:
 def quality(
     score: NDArray[np.floating], eye_distance_px: NDArray[np.floating], sharpness: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """How usable a face is, in [0, 1]: its weakest side counts. It ranks faces, and decides nothing.
+    """Score how usable a face is, in [0, 1]: its weakest side counts. It ranks faces, and decides nothing.
 
     The least of: the detection score; eye distance over that of the aligned crop, at most 1; and
     `s / (s + 30)` of the sharpness.
@@ -125,14 +125,14 @@ def _subjects_faces(images: pa.Table, faces: pa.Table, policy: SubjectPolicy) ->
 
 
 def _own_columns(faces: pa.Table) -> dict[str, pa.ChunkedArray]:
-    """The manifest's own columns; one with the name of a column of the gallery is prefixed manifest_."""
+    """The manifest's own columns; one with a name of the gallery's is prefixed manifest_."""
     ours = {column.name for column in face_columns(1, later=())} | {*later_columns_of(faces.schema)}
     names = [field.name for field in faces.schema if field.name not in ours and stage_of(field) is None]
     return {f"manifest_{name}" if name in FIXED_COLUMNS else name: faces[name] for name in names}
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of any type as strings: numbers and times as Arrow writes them, nested values as JSON."""
+    """Write a column of any type as strings: numbers and times as Arrow does, nested values as JSON."""
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         values = [None if v is None else json.dumps(v, default=_plain) for v in column.to_pylist()]

@@ -1,4 +1,4 @@
-"""Templates of an enroll output without the photos that a gallery's suppression list names."""
+"""Make templates of an enroll output without the photos that a gallery's suppression list names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def templates_of(
     candidates: bool = False,
     kept_as: str = "all",
 ) -> tuple[pa.Table, Counter[str]]:
-    """As `subject_faces.templates_of`, with one more reason for a face that is left out: `suppressed`.
+    """Make templates as `subject_faces.templates_of`, with a further reason to leave out: `suppressed`.
 
     A face is suppressed with its person, or with its photo by id or content. images: at least IMAGE_NAMES.
     source: what the gallery has before the ids of these photos.  candidates, kept_as: as there.

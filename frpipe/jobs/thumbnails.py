@@ -19,14 +19,14 @@ _JPEG_QUALITY = 82
 
 
 class Thumbnails:
-    """locations: where photos can be read, under any key."""
+    """Small pictures by key. locations: where photos can be read, under any key."""
 
     def __init__(self, locations: Mapping[str, str]) -> None:
         self._locations, self._config = locations, DecodeConfig()
         self._fetcher = Fetcher((), 1, self._config.max_bytes)
 
     def of(self, key: str) -> bytes | None:
-        """A JPEG of at most 160 x 160 pixels; None where the photo cannot be read from here."""
+        """Draw a JPEG of at most 160 x 160 pixels; None where the photo cannot be read from here."""
         location = self._locations.get(key)
         try:
             return None if location is None else self._small(self._fetcher.fetch(location))

@@ -1,4 +1,4 @@
-"""Faces beyond limits, counted by measure."""
+"""Count faces beyond limits, by measure."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def by_measure(unmet: Iterable[Unmet]) -> list[dict[str, Any]]:
 
 
 def words(rows: Iterable[dict[str, Any]]) -> str:
-    """Measures, and how many faces each kept out."""
+    """Describe measures, and how many faces each kept out."""
     return ", ".join(f"{row['measure']} {row['faces']:,}" for row in rows)

@@ -1,4 +1,4 @@
-"""Check: hash every file of an output, say what is missing, damaged or not the run's, and take it back.
+"""Check an output: hash every file, say what is missing, damaged or not the run's, and take it back.
 
 An output is that of any job, or a folder of such: each `run.json` below it is a run of its own.
 """
@@ -48,7 +48,7 @@ _EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileProblem:
-    """A file of a run, what is wrong with it, and whether its job does it anew once it is taken back."""
+    """A problem of a file, and whether its job makes the file anew once it is taken back."""
 
     file: str
     what: str
@@ -57,7 +57,7 @@ class FileProblem:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
-    """Result of checking one run.
+    """The result of checking one run.
 
     bytes: read.  mended: whether what could be was withdrawn.  again: how to redo it.
     """
@@ -82,7 +82,7 @@ class CheckedRun:
         return not self.mended and any(each.mendable for each in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form of the result."""
+        """The JSON form of the result."""
         return {**asdict(self), "whole": self.whole}
 
 
@@ -135,7 +135,7 @@ class Check:
 
 
 class _Run:
-    """One run to check. names: of its files, without those of runs inside it."""
+    """A run to check. names: of its files, without those of runs inside it."""
 
     def __init__(self, out: Folder, names: Sequence[str], progress: _Progress) -> None:
         self.out, self.names, self.read, self._progress = out, names, 0, progress
@@ -143,11 +143,11 @@ class _Run:
 
     @cached_property
     def job(self) -> str:
-        """The name of the job; that of enroll does not say."""
+        """The name of the job, which run.json of enroll does not say."""
         return str(run.begun(self.out).get("identity", {}).get("job", ENROLL))
 
     def problems(self) -> Iterator[FileProblem]:
-        """Problems of the run, found file by file."""
+        """Iterate over problems of the run, found file by file."""
         if self.out.exists(run.ERASING):
             yield FileProblem(
                 run.ERASING, "says that people are being taken out of it, or that broke off", False
@@ -199,7 +199,7 @@ class _Run:
             return None
 
     def _published(self) -> Iterator[FileProblem]:
-        """Problems of a run that has not ended, by the marks and checksums that its files bear."""
+        """Iterate over problems of a run that has not ended, by the marks and checksums of its files."""
         if self.job == ENROLL:
             yield from self._each(self._look_at_part, sorted(done_parts(self.out)))
             return
@@ -259,7 +259,7 @@ class _Run:
 
 
 class _Progress:
-    """Reports every few seconds how much has been read."""
+    """Report every few seconds how much has been read."""
 
     def __init__(self, say: Say) -> None:
         self._say, self._said, self._files, self._bytes = say, time.monotonic(), 0, 0

@@ -1,4 +1,4 @@
-"""The face of a photo that agrees with the person's other photos, where that is not the rule's.
+"""Choose the face of a photo that agrees with the person's other photos, where that is not the rule's.
 
 Each photo of a person begins with its face by the rule (`frpipe.stages.subject_face`). A face is as like the
 person's other photos as the mean of its similarities to the faces that these have now. On each turn that face
@@ -41,7 +41,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Where the faces that agree are not the rule's.
+    """The counts of faces that agree and are not the rule's.
 
     photos: with several faces, of known people.  alone: those of them whose person has no other photo.
     differing: those whose face is not the rule's, of so many `people`.  shown: the first of them by ids.
@@ -64,7 +64,7 @@ class Agreement:
 
 
 class AgreeingFaces:
-    """Chooses among the faces of photos, and counts where the rule chooses otherwise.
+    """Choose among the faces of photos, and count where the rule chooses otherwise.
 
     told: gets the differences, table by table, in the columns of DIFFERENCES.
     """
@@ -76,12 +76,12 @@ class AgreeingFaces:
 
     @property
     def found(self) -> Agreement:
-        """What was counted so far."""
+        """The counts so far."""
         shown = tuple(dict(zip(DIFFERENCES.names, row, strict=True)) for row in self._shown)
         return Agreement(self._photos, self._alone, self._differing, self._people, shown)
 
     def of(self, table: pa.Table) -> pa.Table:
-        """One template of each photo.
+        """Choose one template of each photo.
 
         table: of all faces of the photos of its people, all of each person, with the column BY_RULE, which
         the result has no more.
@@ -101,7 +101,7 @@ class AgreeingFaces:
         return table.filter(pa.array(taken)).drop_columns([BY_RULE])
 
     def _open(self, edges: Ints, photos: Ints) -> Iterator[tuple[int, int]]:
-        """The rows of the people of whose photos one has several faces, and who have another."""
+        """Iterate over the rows of each person with another photo beside one of several faces."""
         for first, last in pairwise(edges.tolist()):
             faces = np.bincount(photos[first:last] - photos[first])
             several = int(np.count_nonzero(faces > 1))
@@ -126,7 +126,7 @@ class AgreeingFaces:
 
 
 def _sorted(table: pa.Table) -> tuple[Ints, Ints, pa.Table]:
-    """(rows,) numbers of the people and of the photos, both ascending, and the rows in that order."""
+    """Sort rows by person and photo; (rows,) numbers of both, ascending, and the rows."""
     table = table.append_column("photo", image_ids(table[FACE_ID]))
     keys = [(name, "ascending") for name in (SUBJECT_ID, "photo", FACE_ID)]
     table = table.sort_by(keys).combine_chunks()
@@ -136,7 +136,7 @@ def _sorted(table: pa.Table) -> tuple[Ints, Ints, pa.Table]:
 
 
 def _changes(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """(n,) where another value begins in a sorted column."""
+    """Mark, (n,), where another value begins in a sorted column."""
     codes = pc.dictionary_encode(column).combine_chunks().indices.to_numpy()
     return np.asarray(np.diff(codes, prepend=-1) != 0)
 
@@ -150,7 +150,7 @@ def _indices(table: pa.Table, first: int, last: int) -> Ints:
 def _chosen(
     vectors: NDArray[np.float32], photos: Ints, rule: NDArray[np.bool_], indices: Ints
 ) -> NDArray[np.bool_]:
-    """(faces,) bool: which face of each photo of one person is taken.
+    """Mark, (faces,) bool, the face of each photo of one person that is taken.
 
     vectors: (faces, dim) of unit length.  photos: ascending.  rule: the face of each photo that it takes.
     """

@@ -1,4 +1,4 @@
-"""The faces that a gate has kept out of a gallery: taken out of the templates, counted and listed by id."""
+"""Take the faces that a gate keeps out of a gallery out of the templates, counted and listed by id."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class GatedFaces:
-    """What a gate has kept out.
+    """The faces that a gate has kept out.
 
     limits: of the gate.  faces: how many.  measures: of these, as `by_measure`.  shown: the first by ids.
     """
@@ -42,7 +42,7 @@ class GatedFaces:
     shown: tuple[dict[str, Any], ...] = ()
 
     def counts(self) -> dict[str, Any]:
-        """The same without ids."""
+        """The counts, without ids."""
         return {"limits": self.limits, "faces": self.faces, "measures": self.measures}
 
     def lines(self) -> Iterator[str]:
@@ -52,7 +52,7 @@ class GatedFaces:
 
 
 class GateKeeper:
-    """Takes the faces that a gate keeps out, out of tables of templates, and counts them.
+    """Take the faces that a gate keeps out, out of tables of templates, and count them.
 
     told: gets them, table by table, in the columns of GATED_FACES.
     """
@@ -64,17 +64,17 @@ class GateKeeper:
 
     @property
     def faces(self) -> int:
-        """How many were kept out so far."""
+        """The number of faces that were kept out so far."""
         return len(self._unmet)
 
     @property
     def found(self) -> GatedFaces:
-        """What was kept out so far."""
+        """The faces that were kept out so far."""
         shown = tuple(dict(zip(GATED_FACES.names, row, strict=True)) for row in self._shown)
         return GatedFaces(dict(self._gate.limits), self.faces, by_measure(self._unmet), shown)
 
     def of(self, table: pa.Table) -> pa.Table:
-        """The templates that pass. table: with the column GATED, which the result has no more."""
+        """Choose the templates that pass. table: with the column GATED, which the result has no more."""
         out = table.filter(table[GATED].is_valid())
         if out.num_rows:
             self._take(out)
@@ -94,7 +94,7 @@ class GateKeeper:
 
 
 def sorted_faces(tables: Iterable[pa.Table]) -> pa.Table:
-    """All faces that were kept out, as one table in the order of their ids."""
+    """Tabulate all faces that were kept out, in the order of their ids."""
     table = pa.concat_tables([GATED_FACES.empty_table(), *tables])
     return table.sort_by([(name, "ascending") for name in ("subject_id", "image_id", "face_id")])
 

@@ -46,7 +46,10 @@ _EVERY_S = 5.0
 
 
 def check_gallery(uri: str, spec: GallerySpec) -> bool:
-    """Whether there is a gallery. Raises GalleryMismatch, both hashes named, if it is of another recipe."""
+    """Whether there is a gallery.
+
+    Raises GalleryMismatch, both hashes named, if it is of another recipe.
+    """
     if not Folder.at(uri).exists(GALLERY):
         return False
     Gallery.open(uri).spec.check_same(spec)
@@ -70,7 +73,7 @@ class _Count:
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
-    """Which output goes into which gallery, and how.
+    """A consolidation: which output goes into which gallery, and how.
 
     policy: what happens to a subject that is there already.  templates: what is kept of each subject's
     vectors; None: the weighted mean that the gallery was given last, else all.  faces: which face of a photo
@@ -155,7 +158,7 @@ class Consolidation:
         return replace(found, told=self.doubts_to) if found is not None else None
 
     def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
-        """The templates that the run gives; `photos` takes the photos that it speaks of."""
+        """Iterate over the templates that the run gives; `photos` takes the photos that it speaks of."""
         return self._tables(source, _Count(), photos, Suppressions(()))
 
     def _source(self) -> FeatureRun:
@@ -171,7 +174,7 @@ class Consolidation:
         return source
 
     def _keeping(self, gallery: Gallery, source: FeatureRun) -> Consolidation:
-        """This consolidation, with the kind of template that the gallery keeps to. Raises as `kept_kind`."""
+        """Set the kind of template that the gallery keeps to. Raises as `kept_kind`."""
         kind = kept_kind(gallery, self.templates, self.policy)
         if kind != self.templates:
             self.say(f"templates: {kind}, which the gallery has")
@@ -198,13 +201,13 @@ class Consolidation:
         self._check(source, count)
 
     def _agreeing(self, people: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:
-        """Of tables that hold all faces of each of their people, one of each photo."""
+        """Choose one face of each photo, in tables that hold all faces of each of their people."""
         choice = AgreeingFaces(self.differences_to)
         yield from map(choice.of, people)
         count.agreement = choice.found
 
     def _let_in(self, chosen: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:
-        """Of tables with one face of each photo, the faces that pass the gate."""
+        """Choose the faces that pass the gate, in tables with one face of each photo."""
         keeper = GateKeeper(self.gate, self.gated_to)
         yield from (table for table in map(keeper.of, chosen) if table.num_rows)
         count.gated = keeper.found

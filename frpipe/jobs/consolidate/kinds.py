@@ -1,4 +1,4 @@
-"""Which kind of templates a run may give to a gallery."""
+"""Decide which kind of templates a run may give to a gallery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from frpipe.jobs.subject_faces import unweighed
 
 
 def kept_kind(gallery: Gallery, asked: TemplatePolicy | None, policy: Policy) -> TemplatePolicy | None:
-    """The kind that a run gives: what is asked for, or the weighted mean that the gallery keeps to.
+    """Choose the kind that a run gives: what is asked for, or the weighted mean that the gallery keeps to.
 
     Raises GalleryError where the gallery has weighted means and others are asked for, and not replaced.
     """

@@ -39,7 +39,7 @@ def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
 
 
 def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
-    """The photos whose outcome the run reports, as far as a gallery is concerned.
+    """Collect the photos whose outcome the run reports, as far as a gallery is concerned.
 
     Not among them are photos that could not be read this time, for reasons that pass (PASSING), and photos
     with a face and without a person: nobody says whose it is. How many of each.
@@ -53,7 +53,7 @@ def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:
 
 
 def derived(table: pa.Table, how: TemplatePolicy, disputed: Counter[str] | None = None) -> pa.Table:
-    """Templates kept of each person, with the photos that each was derived from.
+    """Derive the templates kept of each person, with the photos that each was derived from.
 
     table: holds all rows of each of its people.  disputed: as `reduce_templates`.
     """

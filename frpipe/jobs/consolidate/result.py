@@ -1,4 +1,4 @@
-"""What a consolidation did, as a value and in words."""
+"""The result of a consolidation, as a value and in words."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from frpipe.jobs.likeness import doubts_text
 
 @dataclass(frozen=True, slots=True)
 class Consolidated:
-    """Counts of a consolidation. faces = used + the sum of left_out; templates were offered to the gallery.
+    """Counts of a consolidation.
 
-    superseded: older templates that are gone, because their photo has become something else.  incomplete:
-    those of them that were derived from photos beside, which the run does not hold.  unread: photos that
-    could not be read this time; unnamed: with a face, and nobody says whose. Of both the gallery keeps what
-    it has.  disputed: by attribute, people whose photos do not agree on it, so that their derived template
-    has none.  version: of the gallery afterwards; None of a dry run.  agreement: where faces are not the
-    rule's; None where the rule was to choose.  gated: the faces that a gate has kept out, which are `gate`
-    in left_out; None where there was no gate.
+    faces = used + the sum of left_out; templates were offered to the gallery. superseded: older templates
+    that are gone, because their photo has become something else.  incomplete: those of them that were derived
+    from photos beside, which the run does not hold.  unread: photos that could not be read this time;
+    unnamed: with a face, and nobody says whose. Of both the gallery keeps what it has.  disputed: by
+    attribute, people whose photos do not agree on it, so that their derived template has none.  version: of
+    the gallery afterwards; None of a dry run.  agreement: where faces are not the rule's; None where the rule
+    was to choose.  gated: the faces that a gate has kept out, which are `gate` in left_out; None where there
+    was no gate.
     """
 
     photos: int

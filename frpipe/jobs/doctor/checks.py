@@ -1,4 +1,4 @@
-"""Checks of a gallery for what earlier changes left in it. To add a check, add a function to CHECKS."""
+"""Check a gallery for what earlier changes left in it. To add a check, add a function to CHECKS."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ _DERIVED = f"(^|/)({'|'.join(('mean', 'quality-mean', *WEIGHED_BY))}):[0-9a-f]{{
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found. name: of the check.  what: in words.  rows: all templates that it is about, by
-    shard.  shown: the first of them: subject_id, face_id, image_uri.  mend: whether --mend takes them out."""
+    """The finding of a check.
+
+    name: of the check.  what: in words.  rows: all templates that it is about, by
+    shard.  shown: the first of them: subject_id, face_id, image_uri.  mend: whether --mend takes them out.
+    """
 
     name: str
     what: str
@@ -38,7 +41,7 @@ class Finding:
     rows: Rows = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form of the finding."""
+        """The JSON form of the finding."""
         return {name: getattr(self, name) for name in ("name", "what", "count", "mend", "shown")}
 
 
@@ -117,7 +120,7 @@ CHECKS: tuple[Check, ...] = (superseded, two_places, not_traceable, looks_twice)
 
 
 def listed(snapshot: Snapshot, rows: Rows, most: int) -> tuple[dict[str, Any], ...]:
-    """The first so many templates of some rows."""
+    """List the first so many templates of some rows."""
     found: list[dict[str, Any]] = []
     for ref in snapshot.version.shards:
         if ref.name in rows and len(found) < most:

@@ -19,7 +19,10 @@ from frpipe.jobs.doctor.runs import RunOfGallery, runs_of
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """version: that was examined, or that mending has made.  mended: templates that were taken out."""
+    """The diagnosis of a gallery.
+
+    version: that was examined, or that mending has made.  mended: templates that were taken out.
+    """
 
     version: int
     templates: int
@@ -29,11 +32,11 @@ class Diagnosis:
 
     @property
     def to_mend(self) -> int:
-        """Number of templates that --mend would remove."""
+        """The number of templates that --mend would remove."""
         return sum(each.count for each in self.findings if each.mend)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form of the diagnosis."""
+        """The JSON form of the diagnosis."""
         facts = {name: getattr(self, name) for name in ("version", "templates", "runs", "mended")}
         return {**facts, "findings": [each.as_dict() for each in self.findings]}
 
@@ -52,7 +55,7 @@ def examine(
 def mend(
     gallery: Gallery, uris: Sequence[str], most: int = 20, checks: Sequence[Check] = CHECKS
 ) -> Diagnosis:
-    """Remove superseded templates, in one version with a receipt; returns what was found, and how many went.
+    """Remove superseded templates in one version with a receipt; return what was found, and how many went.
 
     Killed at any moment it has done all or nothing. The vectors stay in the files until `compact`.
     """

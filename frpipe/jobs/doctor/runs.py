@@ -1,4 +1,4 @@
-"""Enroll runs that a doctor consults, oldest first, and how each was put into the gallery."""
+"""Open the enroll runs that a doctor consults, oldest first, with how each was put into the gallery."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NOTE = "consolidate "
 
 @dataclass(frozen=True, slots=True)
 class RunOfGallery:
-    """A run, and the settings that the gallery's log has for it; None: the log does not name it."""
+    """A run, and the settings that the gallery's log has for it; None where the log does not name it."""
 
     uri: str
     run: FeatureRun
     how: dict[str, Any] | None
 
     def templates(self, photos: RunPhotos) -> Iterator[pa.Table]:
-        """Templates of the run: subject_id, face_id and embedding; `photos` takes the photos it reports.
+        """Iterate over templates of the run: subject_id, face_id, embedding; `photos` takes those reported.
 
         Of a run that the log does not name any face of a photo may be its template.
         """
@@ -71,7 +71,7 @@ def runs_of(gallery: Gallery, uris: Sequence[str]) -> list[RunOfGallery]:
 
 
 def _of_gallery(uri: str, gallery: Gallery) -> FeatureRun:
-    """The run, with the embedder that made the gallery's vectors, if it is among its further ones."""
+    """Choose the run's embedder that made the gallery's vectors, if it is among its further ones."""
     run = FeatureRun.open(uri)
     each_of = (FeatureRun.open(uri, reader.embedder) for reader in run.features.by_embedder())
     fitting = (each for each in each_of if each.spec.embedder_hash == gallery.spec.embedder_hash)
@@ -79,13 +79,13 @@ def _of_gallery(uri: str, gallery: Gallery) -> FeatureRun:
 
 
 def _notes(gallery: Gallery) -> dict[str, dict[str, Any]]:
-    """The settings of the last time that each run was put into the gallery."""
+    """Find the settings of the last time that each run was put into the gallery."""
     found = {facts["run"]: facts for facts in consolidations(gallery)}
     return {run: facts for run, facts in found.items() if {"faces", "templates"} <= facts.keys()}
 
 
 def consolidations(gallery: Gallery) -> Iterator[dict[str, str]]:
-    """Log entries of the runs that were put into the gallery, oldest first: `run`, settings."""
+    """List log entries of the runs that were put into the gallery, oldest first: `run`, settings."""
     for entry in gallery.log():
         if entry.note.startswith(_NOTE):
             try:
@@ -98,7 +98,7 @@ def consolidations(gallery: Gallery) -> Iterator[dict[str, str]]:
 
 
 def sources_of(gallery: Gallery, runs: Sequence[Folder]) -> dict[str, set[str]]:
-    """By address of a run, the sources that it was put into the gallery under ("": none), as the log says."""
+    """Find, by address of a run, the sources that it was put into the gallery under ("": none)."""
     known: dict[str, set[str]] = {}
     for facts in consolidations(gallery):
         known.setdefault(facts["run"], set()).add(facts.get("source", ""))

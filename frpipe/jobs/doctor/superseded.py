@@ -20,8 +20,11 @@ from frpipe.jobs.doctor.runs import RunOfGallery
 
 @dataclass(slots=True)
 class _Rows:
-    """Templates in sight of one shard: of each the newest run that speaks of it (-1: none), and whether that
-    run gives it. keys: hashes of subject and face."""
+    """The templates in sight of one shard.
+
+    run, given: of each the newest run that speaks of it (-1: none), and whether that run gives it.  keys:
+    hashes of subject and face.
+    """
 
     rows: NDArray[np.int64]
     keys: NDArray[np.uint64]
@@ -30,7 +33,7 @@ class _Rows:
 
 
 def superseded_rows(snapshot: Snapshot, runs: Sequence[RunOfGallery]) -> dict[str, NDArray[np.int64]]:
-    """Rows by shard. runs: oldest first.
+    """Find superseded rows, by shard. runs: oldest first.
 
     A run speaks of a template if it is not older than the template and speaks of any of its photos. It has to
     give the template: the same person and face id, and the same face. Of a run that the log does not name,

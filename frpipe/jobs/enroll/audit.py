@@ -1,4 +1,4 @@
-"""Read a run's output back: is every row of the plan there, once, in a whole file?"""
+"""Read a run's output back: every row of the plan has to be there, once, in a whole file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ Checked = tuple[list[PartFile], pa.Table]
 
 @dataclass(slots=True)
 class Audit:
-    """tally: of all images.  files: all published files.  damaged: parts that must be done again."""
+    """The result of reading back.
+
+    tally: of all images.  files: all published.  damaged: parts to do again.
+    """
 
     tally: PhotoCounts = field(default_factory=PhotoCounts)
     files: list[PartFile] = field(default_factory=list)
@@ -67,23 +70,23 @@ def audit(out: Folder, plan: ManifestPlan, say: Say = lambda _: None) -> Audit:
 
 
 class PartWork(UnitWork[Audit]):
-    """The parts of an enroll output."""
+    """The parts of an enroll output as units of work."""
 
     unit = "parts"
 
     @property
     def told(self) -> Say:
-        """Who is told how far the reading back is."""
+        """The listener that is told how far the reading back is."""
         return lambda _: None
 
     @property
     @abstractmethod
     def cut(self) -> ManifestPlan:
-        """How the rows are cut into parts."""
+        """The plan by which the rows are cut into parts."""
 
     @abstractmethod
     def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
-        """Do and publish some parts; how many rows they hold."""
+        """Do and publish some parts; return how many rows they hold."""
 
     def work(self, out: Folder, executor: Executor) -> int:
         clear_orphans(out)

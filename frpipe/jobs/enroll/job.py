@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Enrollment(Startable[Report]):
-    """What to enroll, where to, and how. Everything but `say` and `runtime` decides the outcome.
+    """An enrollment: what, where to, and how. Everything but `say` and `runtime` decides the outcome.
 
     obeyed: whom and what to leave out. It may differ from launch to launch: parts that are done stay.
     """
@@ -66,7 +66,7 @@ class Enrollment(Startable[Report]):
         return output_place(self.output)
 
     def plan(self, out: Folder, *, dry: bool = False) -> EnrollPlan:
-        """What is done with the manifest; of an output that was begun, with the recipe that it began with."""
+        """Plan the work on the manifest; an output that was begun keeps the recipe that it began with."""
         begun = run.begun(out)
         recipe = begun.get("identity", {}).get("recipe")
         config = going_on(self.config, recipe, self.say)
@@ -158,7 +158,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
         return _described(self.job, self.spec, plan, self.pools)
 
     def estimate(self) -> Estimate:
-        """From the first part, once the plan is described."""
+        """Estimate by the first part, once the plan is described."""
         return estimate_of(self.spec, self.sample, self.cut.rows, self.pools)
 
     def _rows_of_part(self) -> int:
@@ -173,7 +173,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
 def run_spec(
     config: Config, output: str, obeyed: Obeyed = NOBODY, *, columns: tuple[str, ...] = LATER_COLUMNS
 ) -> RunSpec:
-    """Orders for the workers of a new launch. Raises ModelError where a model is not on this machine."""
+    """Make the orders for the workers of a new launch. Raises ModelError: a model is not on this machine."""
     models = Models.of(config)
     launch = uuid.uuid4().hex[:12]
     spec = RunSpec(output=output, launch=launch, obeyed=obeyed, columns=columns, **models._asdict())
@@ -193,7 +193,7 @@ def enroll_parts(
     *,
     say: Say,
 ) -> int:
-    """Do some parts of a plan; how many photos they held."""
+    """Do some parts of a plan; return how many photos they held."""
     if not pending:
         return 0
     todo = sum(plan.rows_of(part) for part in pending)
@@ -212,7 +212,7 @@ def is_small(spec: RunSpec, rows: int) -> bool:
 
 
 def estimate_of(spec: RunSpec, locations: Sequence[str], rows: int, pools: Pools) -> Estimate:
-    """What it takes to enroll so many photos. locations: of some of them."""
+    """Estimate what it takes to enroll so many photos. locations: of some of them."""
     weights = sum(Registry.default().find(card).stat().st_size for card in spec.models) / 1e6
     memory_mb = 3 * weights + spec.config.resources.window_mb
     on_cpu = all(pool.device == "cpu" for pool in pools)
@@ -221,7 +221,7 @@ def estimate_of(spec: RunSpec, locations: Sequence[str], rows: int, pools: Pools
 
 
 def _timer(config: Config, _host: Host) -> Work:
-    """Makes what tells how many seconds a photo takes to be located and embedded."""
+    """Make the function that measures the seconds to locate and embed a photo."""
     pipeline = pipeline_of(config)
 
     def located(photos: Sequence[str]) -> None:
@@ -240,7 +240,7 @@ def _timer(config: Config, _host: Host) -> Work:
 
 
 def report_facts(spec: RunSpec, plan: ManifestPlan, pools: Pools, launch: Launch) -> dict[str, Any]:
-    """What a report says beyond what is counted from the output."""
+    """Facts of a report beyond what is counted from the output."""
     return {
         "pools": [str(pool) for pool in pools],
         "models": {role: f"{card.name} {card.sha256[:12]}" for role, card in spec.named.items()},
@@ -254,7 +254,7 @@ def report_facts(spec: RunSpec, plan: ManifestPlan, pools: Pools, launch: Launch
 
 
 def _staged(spec: RunSpec, name: str) -> str:
-    """A further stage, its version, and its networks, those among them that it could have and has not."""
+    """Describe a further stage, its version, and its networks, with those that it could have and has not."""
     cards = spec.stage_cards.get(name, {})
     roles = (
         f"{setting}: {cards[setting].name if setting in cards else 'none'}"

@@ -1,4 +1,4 @@
-"""The steps of enroll, for an executor: parts in, receipts out."""
+"""Run the steps of enroll on an executor: parts in, receipts out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from frpipe.stages.run_spec import RunSpec
 def stream(
     spec: RunSpec, parts: Sequence[int], pools: Pools, executor: Executor, watch: Watch
 ) -> Iterator[dict[str, Any]]:
-    """Do some parts; yields a receipt for each as it is published, in the order that they finish.
+    """Do some parts; yield a receipt for each as it is published, in the order that they finish.
 
     watch: given what to call, meanwhile and in any thread, to see how far each part is.
     Raises the errors of the workers, and ClusterError where no part makes progress for `run.stall_timeout_s`.
@@ -44,7 +44,7 @@ _WORKERS: dict[str, Callable[[RunSpec, Host], Work]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """Makes a worker of a pool on its node. weights: by the card's name."""
+    """Make a worker of a pool on its node. weights: by the card's name."""
 
     pool: str
     spec: RunSpec

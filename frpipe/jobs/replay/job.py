@@ -57,14 +57,14 @@ _REPLAYED = "_replay"
 
 @dataclass(frozen=True, slots=True)
 class Rescan:
-    """Wish to look again at the photos of a run of a single look that this may change."""
+    """The choice of all photos of a run of a single look that a second look may change."""
 
     scope: Scope = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Replay(Startable[Report]):
-    """Which rows of which run are done again, how, and where to. source: the output of a finished run.
+    """A replay: which rows of which run, how, and where to. source: the output of a finished run.
 
     obeyed: as of an `Enrollment`, for the rows that are done again.
     """
@@ -81,12 +81,12 @@ class Replay(Startable[Report]):
         object.__setattr__(self, "runtime", self.runtime.choosing(self.config.run.executor))
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         refuse_relative("--replay", self.source)
         return output_place(self.output)
 
     def plan(self, out: Folder, *, dry: bool = False) -> ReplayPlan:
-        """Which rows are done again, and with what."""
+        """Plan which rows are done again, and with what."""
         return ReplayPlan(self, self._task(out))
 
     def _task(self, out: Folder) -> _Task:
@@ -107,7 +107,10 @@ class Replay(Startable[Report]):
         return _Task(source, out, replayed, spec, changes, identity, self.choice, source.recipe)
 
     def _rescan(self, wish: Rescan, source: ReplaySource, out: Folder, replayed: Folder) -> _Task:
-        """The output is of the recipe that looks again: what is carried over is what it would have found."""
+        """Make the task of a rescan.
+
+        The output is of the recipe that looks again: what is carried over is what it would have found.
+        """
         config = with_detector_of(source.identity["recipe"], self.config, self.say)
         affected = Affected.of(source.identity["recipe"], config, wish.scope)
         columns = columns_of(run.begun(out).get("identity", {}).get("recipe"))
@@ -131,8 +134,11 @@ class Replay(Startable[Report]):
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """spec: orders for the workers, whose output is `replayed`.  identity, recipe: of the new output.
-    carry: where the recipe is not that of the run."""
+    """The task of a replay.
+
+    spec: orders for the workers, whose output is `replayed`.  identity, recipe: of the new output. carry:
+    where the recipe is not that of the run.
+    """
 
     source: ReplaySource
     out: Folder
@@ -173,7 +179,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
 
     @cached_property
     def hits(self) -> dict[int, int]:
-        """How many rows of each part are done again. Raises ConfigError where there are none."""
+        """The number of rows of each part to do again. Raises ConfigError where there are none."""
         task = self.task
         hits = task.source.hits(task.selection)
         if not hits and task.carry is not None:
@@ -196,7 +202,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
         self.pools = allocate(self.job.config.resources, nodes)
 
     def facts(self) -> dict[str, Any]:
-        """For run.json. created: when the run began, since most of its vectors are of that time."""
+        """Facts for run.json. created: when the run began, since most of its vectors are of that time."""
         source = self.task.source
         return {
             "created": source.created.isoformat(timespec="seconds"),
@@ -304,13 +310,13 @@ class _Again(PartWork):
 
 
 def _parts(task: _Task, hits: dict[int, int]) -> str:
-    """What becomes of the parts of the run, in words."""
+    """Say what becomes of the parts of the run."""
     left = task.source.plan.parts - len(hits)
     return f"{len(hits):,} are merged, {left:,} {'carried over' if task.carry else 'copied as they are'}"
 
 
 def _carried(task: _Task, again: Audit, found: Audit) -> dict[str, Any] | None:
-    """What stands in the output as another recipe made it."""
+    """Facts of what another recipe made in the output."""
     if task.carry is None:
         return None
     return {

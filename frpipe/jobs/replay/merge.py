@@ -1,4 +1,4 @@
-"""Put a run and the replay of its rejected rows together, part by part, in a new output."""
+"""Merge a run with the replay of its rejected rows, part by part, in a new output."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Merge:
 
 
 def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> Tables:
-    """Rows of a part, with those of the mask taken from a replay; attempts add up.
+    """Merge rows of a part with those of the mask taken from a replay; attempts add up.
 
     recipe: whose hash all faces bear: what a replay may change decides which photos are taken, and no number
     of a face.
@@ -99,7 +99,7 @@ def merged(old: Tables, new: Tables, mask: pa.ChunkedArray, recipe: Recipe) -> T
 
 
 def _in_order(images: pa.Table, faces: pa.Table) -> pa.Table:
-    """The faces in the order of their photos, and of each photo as they were found."""
+    """Order the faces as their photos are, and those of a photo as they were found."""
     owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks())
     keys = [("photo", "ascending"), ("face", "ascending")]
     order = pc.sort_indices(pa.table({"photo": owners, "face": faces["face_index"]}), sort_keys=keys)
@@ -107,7 +107,7 @@ def _in_order(images: pa.Table, faces: pa.Table) -> pa.Table:
 
 
 def _face_schema(tables: Tables) -> pa.Schema:
-    """Schema as it was written.
+    """The schema of faces as it was written.
 
     Parquet renames the items of lists, and a part must come out as it would have.
     """

@@ -1,4 +1,4 @@
-"""The plan of a replay: the chosen rows of a run, in its order, cut into parts of their own."""
+"""Plan a replay: the chosen rows of a run, in its order, cut into parts of their own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PARTS, _LEAST_ROWS = 256, 16
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Some rows of a part of the replay: [start, stop)."""
+    """A span of rows of a part of the replay: [start, stop)."""
 
     part: int
     start: int
@@ -45,7 +45,7 @@ class Span:
 
 
 def spans_of(hits: Mapping[int, int], part_rows: int) -> dict[int, list[Span]]:
-    """Where the chosen rows of each part of the run are in the replay's parts of `part_rows`, in order."""
+    """Find the chosen rows of each part of the run in the replay's parts of `part_rows`, in order."""
     ends = list(accumulate(hits.values()))
     return {
         part: list(_spans(end - count, end, part_rows))

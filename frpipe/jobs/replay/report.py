@@ -13,7 +13,7 @@ from frpipe.core.report import PhotoCounts, Report
 
 @dataclass(frozen=True, slots=True)
 class ReplayRecord:
-    """Record of one replay. tried = ok + no_face + rejected.
+    """The record of one replay. tried = ok + no_face + rejected.
 
     source: the run that it began from.  when: it began.  choice: what was done again.  settings: what of the
     recipe changed for it.  reasons: of those that are rejected still.  carried: what of another recipe was
@@ -33,19 +33,19 @@ class ReplayRecord:
 
     @classmethod
     def of(cls, tally: PhotoCounts, **facts: Any) -> ReplayRecord:
-        """From the tally of the replayed rows alone."""
+        """Make a record from the tally of the replayed rows alone."""
         counts: dict[str, Any] = {status.value: tally.statuses[status.value] for status in Status}
         return cls(tried=tally.rows, reasons=dict(tally.reasons.most_common()), **counts, **facts)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport(Report):
-    """replays: records, oldest first. All else is of the new output as a whole."""
+    """The report of the new output as a whole. replays: records, oldest first."""
 
     replays: list[dict[str, Any]]
 
     def text(self) -> str:
-        """The report of the whole, then a line for each replay."""
+        """Write the report of the whole, then a line for each replay."""
         rows = (
             f"| {r['when'][:16]} | {r['choice']} | {r['tried']:,} | {r['ok']:,} | {r['no_face']:,} "
             f"| {r['rejected']:,} |"

@@ -10,14 +10,14 @@ from frpipe.io.output.features import Features
 
 
 class Selection(Protocol):
-    """Says in words, by `str`, what it selects."""
+    """A selection of rows; `str` says in words what it selects."""
 
     @property
     def causes(self) -> frozenset[str]:
-        """Causes for which rows are done again: they name the selection."""
+        """The causes for which rows are done again: they name the selection."""
 
     def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
-        """(rows,) bool: which images of a published part are meant; only the columns needed are read."""
+        """Mark the images of a published part that are meant, (rows,) bool; only needed columns are read."""
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """(rows,) bool: which images are meant, of tables that were read."""
+        """Mark the images that are meant, (rows,) bool, of tables that were read."""

@@ -31,8 +31,11 @@ _PLUGINS = "settings.decode.plugins"
 
 @dataclass(frozen=True, slots=True)
 class ReplaySource:
-    """digest: SHA-256 of its files.json, which stands for its content.  identity: as in its run.json.
-    replays: the records of earlier ones, oldest first."""
+    """The source of a replay.
+
+    digest: SHA-256 of its files.json, which stands for its content.  identity: as in its run.json.
+    replays: the records of earlier ones, oldest first.
+    """
 
     files: ListedFiles
     digest: str
@@ -44,7 +47,7 @@ class ReplaySource:
 
     @classmethod
     def open(cls, uri: str) -> ReplaySource:
-        """Raises OutputError where there is no finished enroll run."""
+        """Open a run. Raises OutputError where there is no finished enroll run."""
         found = FeatureRun.open(uri)
         return cls(
             files=ListedFiles.of(found.folder),
@@ -62,7 +65,7 @@ class ReplaySource:
         return Recipe.stored(self.identity["recipe"])
 
     def changes(self, recipe: Recipe) -> dict[str, Any]:
-        """Settings of another recipe that differ and may, by name.
+        """The settings of another recipe that differ and may, by name.
 
         Raises OutputError, naming what differs, where its vectors could not stand beside ours.
         """
@@ -86,7 +89,7 @@ class ReplaySource:
         return {name.removeprefix("settings."): ours[name] for name in differing}
 
     def hits(self, selection: Selection) -> dict[int, int]:
-        """Number of chosen rows of each part; parts without one are left out."""
+        """Count the chosen rows of each part; parts without one are left out."""
         features = Features(self.files.folder)
 
         def count(part: int) -> int:

@@ -1,4 +1,4 @@
-"""Photos of a run of a single look that are done again with second looks; the others are carried over."""
+"""Select photos of a run of a single look that second looks may change; the others are carried over."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ Tables = tuple[pa.Table, pa.Table]
 
 @dataclass(frozen=True)
 class Affected:
-    """criteria: which photos they are.  causes: those that count."""
+    """The selection of affected photos. criteria: which they are.  causes: those that count."""
 
     criteria: Criteria
     causes: frozenset[str]
 
     @classmethod
     def of(cls, run: Mapping[str, Any], config: Config, scope: Scope = "all") -> Self:
-        """run: the recipe of a run, as its run.json has it.  config: to look again with.
+        """Make a selection. run: the recipe of a run, as in its run.json.  config: to look again with.
 
         Raises OutputError where the run looked again already, or its detector cannot; ConfigError where the
         configuration leaves out the second looks.
@@ -88,11 +88,11 @@ class Affected:
         return f"affected by the single look{f', but for {left}' if left else ''}"
 
     def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
-        """(rows,) bool: which images of a published part are meant."""
+        """Mark the images of a published part that are meant, (rows,) bool."""
         return self.among(*run.part(part, IMAGE_NAMES, FACE_NAMES))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
-        """(rows,) bool: which images are meant, of tables that were read."""
+        """Mark the images that are meant, (rows,) bool, of tables that were read."""
         found = self.criteria.causes(images, faces)
         hits = [hit for cause, hit in found.items() if cause in self.causes]
         return pa.chunked_array([np.any(hits, axis=0)])
@@ -145,7 +145,7 @@ def settings_to_look_again(uri: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Carry:
-    """Carries rows of a single-look run over to the recipe that looks again; faces then bear its hash."""
+    """Carry rows of a single-look run over to the recipe that looks again; faces then bear its hash."""
 
     criteria: Criteria
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""Which photos of a run of a single look may end otherwise where photos are looked at again.
+"""Criteria for photos of a run of a single look that may end otherwise when they are looked at again.
 
 The rule is not a guess but a proof by cases (docs/adr/0019): a photo without a cause gets the same tensors,
 so the same faces; each of them is sure by its own score, large and upright, so that none is looked at again;
@@ -51,7 +51,7 @@ _REASONS_OF_PHOTOS = [reason.value for reason, stage in STAGE_OF.items() if stag
 
 
 class Cause(StrEnum):
-    """Causes for looking at a photo again, in the order in which they are shown."""
+    """The cause for looking at a photo again, in the order in which causes are shown."""
 
     LOW_SCORE = "low_score"
     SMALL = "small"
@@ -87,7 +87,7 @@ def of_scope(scope: Scope) -> frozenset[Cause]:
 
 
 class Seen(NamedTuple):
-    """How photos of one size were seen by the single look, and would be now.
+    """The way in which photos of one size were seen by the single look, and would be now.
 
     scale: pixels of the detector's input for one of the photo.  least_px: width of the smallest faces that
     are looked for now; proposes: whether faces may be proposed that the single look did not take.
@@ -102,7 +102,10 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Criteria:
-    """single: the `detect` section of the run's recipe.  detect: the settings to look again with."""
+    """The criteria.
+
+    single: the `detect` section of the run's recipe.  detect: the settings to look again with.
+    """
 
     card: Card
     single: Mapping[str, Any]
@@ -115,14 +118,14 @@ class Criteria:
 
     @property
     def sure_score(self) -> float | None:
-        """Score from which on a face is sure by itself; None where no score is enough."""
+        """The score from which on a face is sure by itself; None where no score is enough."""
         looks = self._looks
         if looks.sure_score is None or self.detect.not_photographs == "keep":
             return looks.sure_score
         return None if looks.clear_score is None else max(looks.sure_score, looks.clear_score)
 
     def causes(self, images: pa.Table, faces: pa.Table) -> dict[Cause, Bools]:
-        """Causes of each photo of a part. images, faces: at least IMAGE_NAMES and FACE_NAMES."""
+        """Find the causes of each photo of a part. images, faces: at least IMAGE_NAMES and FACE_NAMES."""
         status = images["status"]
         ok = _bools(pc.equal(status, Status.OK.value))
         seen = self._seen_by(images)
@@ -142,11 +145,11 @@ class Criteria:
         return {cause: found[cause] for cause in Cause}
 
     def scales(self, images: pa.Table) -> Floats:
-        """(rows,) pixels of the detector's input for one of each photo; 0 where it was not decoded."""
+        """Scales, (rows,): pixels of the detector's input for one of each photo; 0: it was not decoded."""
         return np.array([0.0 if each is None else each.scale for each in self._seen_by(images)])
 
     def least_px(self, images: pa.Table) -> list[float | None]:
-        """The width of the smallest faces that the single look of each photo is as good as a second for."""
+        """The width from which on faces are found by a single look as well as by a second, for each photo."""
         steady = self._looks.steady_face_px
         return [
             None if each is None else steady / each.scale if each.proposes else each.least_px
@@ -160,14 +163,14 @@ class Criteria:
         return self.card.looks
 
     def _seen_by(self, images: pa.Table) -> list[Seen | None]:
-        """How each photo was seen; None where it was not decoded."""
+        """Find how each photo was seen; None where it was not decoded."""
         sizes = zip(images["width"].to_pylist(), images["height"].to_pylist(), strict=True)
         return [None if not width or not height else self.seen(width, height) for width, height in sizes]
 
     def _of_faces(
         self, images: pa.Table, faces: pa.Table, seen: list[Seen | None]
     ) -> tuple[NDArray[np.intp], dict[Cause, Bools]]:
-        """The row of each face's photo, and what is wrong with each face."""
+        """Find the row of each face's photo, and what is wrong with each face."""
         owners = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks()).to_numpy()
         boxes = np.column_stack([faces[f"box_{name}"].to_numpy() for name in ("x1", "y1", "x2", "y2")])
         points = points_of(faces)
@@ -225,7 +228,7 @@ class Criteria:
 
 
 def points_of(faces: pa.Table) -> Floats:
-    """(n, 5, 2) landmarks of faces."""
+    """The landmarks of faces, (n, 5, 2)."""
     flat = faces["landmarks"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float64).reshape(-1, 5, 2)
 
@@ -239,6 +242,6 @@ def roll_or_none(points: Floats) -> float | None:
 
 
 def _bools(column: pa.ChunkedArray) -> Bools:
-    """Null is no."""
+    """Read a column of booleans; null is false."""
     found: Bools = np.asarray(pc.fill_null(column, False).to_numpy())
     return found

@@ -1,4 +1,4 @@
-"""List the photos of a finished run that second looks may change, and why."""
+"""List the photos of a finished run that second looks may change, and the causes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LIST = pa.schema([("image_id", pa.string()), ("image_uri", pa.string()), ("caus
 
 @dataclass(slots=True)
 class Listing:
-    """Result of the listing. photos: of the run.  counts: by cause; a photo may have several.
+    """The result of the listing. photos: of the run.  counts: by cause; a photo may have several.
 
     affected, found: photos of each scope.  seconds: of workers, that the affected ones took in the run.
     unjudged: whether no score of this detector is enough to know a face for sure.
@@ -51,7 +51,7 @@ class Listing:
 
     @property
     def causes(self) -> list[tuple[Cause, int, str]]:
-        """Each cause that occurs: its number of photos, and its meaning."""
+        """The causes that occur: of each its number of photos, and its meaning."""
         return [(cause, self.counts[cause], MEANING[cause]) for cause in Cause if self.counts[cause]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def rescan_of(uri: str, target: str | None = None) -> Listing:
 
 
 def _listed(features: Features, affected: Affected, found: Listing) -> Iterator[pa.Table]:
-    """The affected photos of each part, which are counted as they go by."""
+    """Iterate over the affected photos of each part, which are counted as they go by."""
     names = (*IMAGE_NAMES, "image_uri", *STAGES.values())
 
     def read(part: int) -> tuple[pa.Table, dict[Cause, np.ndarray]]:
@@ -116,7 +116,7 @@ def _listed(features: Features, affected: Affected, found: Listing) -> Iterator[
 
 
 def _seconds(images: pa.Table) -> np.ndarray:
-    """Worker time for each photo, in seconds."""
+    """The worker time for each photo, in seconds."""
     times = [pc.fill_null(images[name], 0.0).to_numpy() for name in STAGES.values()]
     found: np.ndarray = np.asarray(np.sum(times, axis=0, dtype=np.float64)) / 1000
     return found

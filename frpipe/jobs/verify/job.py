@@ -42,7 +42,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class PairVerification(Startable[Verified]):
-    """Which pairs of which output, and where to draw the line.
+    """A comparison of pairs: which, of which output, and at which threshold.
 
     faces: which face of a photo is compared.  threshold: a similarity; None takes the threshold card, and
     without one the embedder's card.  memory_mb: what the embeddings of all named photos may take.
@@ -67,16 +67,16 @@ class PairVerification(Startable[Verified]):
 
     @property
     def runtime(self) -> Runtime:
-        """This process: to look vectors up takes longer than to compare them."""
+        """The runtime, this process: to look vectors up takes longer than to compare them."""
         return Runtime(choice="local")
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Refuses what makes no sense."""
         refuse_relative("--features", self.features)
         return output_place(self.output)
 
     def plan(self, out: Folder, *, dry: bool = False) -> VerifyPlan:
-        """The comparison; the list of pairs is opened, and not read."""
+        """Plan the comparison; the list of pairs is opened, and not read."""
         source, pairs = FeatureRun.open(self.features, self.embedder), PairList.open(self.pairs)
         card = threshold_file.load(self.threshold_card) if self.threshold_card else None
         limit = self._limit(source, card)
@@ -109,7 +109,7 @@ class PairVerification(Startable[Verified]):
 
 @dataclass
 class VerifyPlan(Plan[PairCounts]):
-    """Which pairs are looked up where. content: what decides the content."""
+    """The pairs, and the output that they are looked up in. content: what decides the content."""
 
     job: PairVerification
     source: FeatureRun
@@ -128,7 +128,7 @@ class VerifyPlan(Plan[PairCounts]):
 
     @cached_property
     def names(self) -> PairNames:
-        """Who is named in the list. Reads it to its end."""
+        """The names in the list. Reads it to its end."""
         return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb)
 
     @property
@@ -136,7 +136,7 @@ class VerifyPlan(Plan[PairCounts]):
         return (*self.pairs.rows_of.remarks, *self.names.remarks())
 
     def check(self) -> None:
-        """Read the list: it may not be one, or name too many photos."""
+        """Read the list: it may be no list, or name too many photos."""
         _ = self.names
 
     def facts(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class VerifyPlan(Plan[PairCounts]):
         )
 
     def estimate(self) -> Estimate:
-        """Without its time, which is that of reading."""
+        """Estimate the work without its time, which is that of reading."""
         read = bytes_below(self.source.folder, "faces") + bytes_below(self.source.folder, "images")
         return Estimate(memory_mb=WORKER_MB + self.names.mb, read_bytes=read)
 
@@ -230,7 +230,7 @@ class VerifyPlan(Plan[PairCounts]):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What stands in every file of the result."""
+        """The metadata of every file of the result."""
         spec = self.source.spec
         hashes = {
             name: getattr(spec, name) for name in ("embedder_hash", "preprocessing_hash", "detector_hash")

@@ -1,4 +1,4 @@
-"""The faces that a list of pairs names: an embedding for each name, or why there is none."""
+"""Look up the faces that a list of pairs names: an embedding for each name, or why there is none."""
 
 from __future__ import annotations
 
@@ -56,14 +56,15 @@ class _Part:
 
 
 class NamedFaces:
-    """vectors: (n, dim) float32, row i for the name whose number is i; zeros where there is none.
+    """The faces of names.
 
-    A name is an image_id, else an image_uri (of several photos at one place the first), else a face_id. A
-    photo stands for the face that the policy means; a face_id for that face, whatever the policy.
+    vectors: (n, dim) float32, row i for the name whose number is i; zeros where there is none. A name is an
+    image_id, else an image_uri (of several photos at one place the first), else a face_id. A photo stands for
+    the face that the policy means; a face_id for that face, whatever the policy.
     """
 
     def __init__(self, names: Mapping[str, int], dim: int, policy: SubjectPolicy) -> None:
-        """names: in Unicode NFC, numbered from 0 without gaps."""
+        """Begin without faces. names: in Unicode NFC, numbered from 0 without gaps."""
         self._names, self._policy = names, policy
         # Pages of names that no photo has are never touched.
         self.vectors = np.zeros((len(names), dim), np.float32)
@@ -87,7 +88,7 @@ class NamedFaces:
         return mask
 
     def reasons(self, numbers: NDArray[np.int64]) -> pa.StringArray:
-        """Why there is none; null where there is one."""
+        """The reasons why there is no embedding, for some names; null where there is one."""
         return pa.array(self._reasons, pa.string()).take(pa.array(self._why[numbers]))
 
     def _add_photo(self, photo: dict[str, Any], part: _Part, rows: range) -> None:
@@ -102,7 +103,7 @@ class NamedFaces:
             self._settle(self._names[face_id], _FACE_ID, without if found is None else found, part)
 
     def _settle(self, name: int, rank: int, found: int | str, part: _Part) -> None:
-        """found: a row of the part, or why there is none."""
+        """Settle a name. found: a row of the part, or why there is none."""
         if rank <= self._rank[name]:
             return
         self._rank[name] = rank
@@ -115,7 +116,7 @@ class NamedFaces:
         self._why[name] = self._reasons.index(found)
 
     def _meant(self, photo: dict[str, Any], part: _Part, rows: range) -> int | str:
-        """The row of the face that the policy means, or why there is none."""
+        """Choose the row of the face that the policy means, or say why there is none."""
         why = _why_none(photo)
         if why is not None:
             return why
@@ -134,12 +135,12 @@ class NamedFaces:
 
 
 def _why_none(photo: dict[str, Any]) -> str | None:
-    """Why a photo has no face at all; None: it has one."""
+    """The reason why a photo has no face at all; None: it has one."""
     return None if photo["status"] == Status.OK else str(photo["reason"] or photo["status"])
 
 
 def _face_ids_by_photo(names: Mapping[str, int]) -> dict[str, list[str]]:
-    """Names of the form `image_id#number`, by their image_id."""
+    """Group names of the form `image_id#number` by their image_id."""
     found: dict[str, list[str]] = {}
     for name in names:
         photo, mark, number = name.rpartition("#")
@@ -151,7 +152,7 @@ def _face_ids_by_photo(names: Mapping[str, int]) -> dict[str, list[str]]:
 def compared(
     block: pa.Table, a: NDArray[np.int64], b: NDArray[np.int64], faces: NamedFaces, threshold: Threshold
 ) -> pa.Table:
-    """Some pairs of a list with what was found, as `pair_schema` says.
+    """Tabulate some pairs of a list with what was found, as `pair_schema` says.
 
     a, b: (n,) numbers of their names in `faces`.
     """

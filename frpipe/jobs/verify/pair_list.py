@@ -1,4 +1,4 @@
-"""The list of pairs to compare: a file or a folder of Parquet, CSV or JSON lines, read in blocks."""
+"""Read the list of pairs to compare in blocks: a file or a folder of Parquet, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MB = 10**6
 
 @dataclass(frozen=True, slots=True)
 class PairList:
-    """schema: the list's columns as they travel to the result; a and b as strings."""
+    """A list of pairs. schema: its columns as they travel to the result; a and b as strings."""
 
     rows_of: RowList
     schema: pa.Schema
@@ -48,15 +48,18 @@ class PairList:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the content of all files, wherever they lie."""
+        """Hash the content of all files (SHA-256), wherever they lie."""
         return canonical_hash({"files": fingerprint(self.rows_of)[1]})
 
     def blocks(self, rows: int) -> Iterator[pa.Table]:
-        """All pairs in order, so many a table; the last may be smaller."""
+        """Iterate over all pairs in order, so many a table; the last may be smaller."""
         return slices((table for _, _, table in self._tables()), rows)
 
     def checked(self) -> Iterator[pa.Table]:
-        """All pairs in order, and at the end ManifestError where rows cannot be used, with their numbers."""
+        """Iterate over all pairs in order.
+
+        At the end raises ManifestError where rows cannot be used, with their numbers.
+        """
         nulls = _Nulls()
         for file, first, table in self._tables():
             nulls.add(table, file, first, self.rows_of.names)
@@ -100,7 +103,7 @@ class _Nulls:
 
 @dataclass(frozen=True, slots=True)
 class PairNames:
-    """number: of each name, in NFC, from 0 without gaps.  pairs: rows of the list.  mb: memory for all.
+    """The names in a list. number: of each, in NFC, from 0 without gaps.  pairs: rows.  mb: memory for all.
 
     padded: how many values of a column of texts have blanks around them, where there are any.
     """
@@ -112,7 +115,7 @@ class PairNames:
 
     @classmethod
     def read(cls, pairs: PairList, dim: int, memory_mb: int) -> PairNames:
-        """Go through the whole list.
+        """Read the names of the whole list.
 
         Raises ManifestError: rows that cannot be used, or none; ConfigError, with the arithmetic: embeddings
         of `dim` numbers for all names do not fit.
@@ -135,12 +138,12 @@ class PairNames:
         return cls(number, rows, len(number) * _bytes_each(dim) / _MB, padded)
 
     def remarks(self) -> Iterator[str]:
-        """What is doubtful in the list, counted and never named."""
+        """Remarks on what is doubtful in the list, counted and never named."""
         for column, count in self.padded.items():
             yield f"warning: {counted(count, 'values')} of {shown(column)}: blanks around them count"
 
     def numbers(self, side: pa.ChunkedArray) -> NDArray[np.int64]:
-        """(n,) of the names in one side of some pairs."""
+        """The numbers, (n,), of the names in one side of some pairs."""
         try:
             names = canonical_column(side).to_pylist()
             return np.fromiter(map(self.number.__getitem__, names), np.int64, len(side))

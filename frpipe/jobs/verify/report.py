@@ -1,4 +1,4 @@
-"""What came of a verification job, as data and as text."""
+"""The result of a verification job, as data and as text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PairCounts:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """pairs = the sum of status; accepted + rejected = status["compared"].
+    """The result. pairs = the sum of status; accepted + rejected = status["compared"].
 
     threshold: see `Threshold`.  photos: names of photos or faces in the list.  feature_run: its short id.
     """
@@ -57,7 +57,7 @@ class Verified:
 
     @classmethod
     def of(cls, tally: PairCounts, threshold: Threshold, **facts: Any) -> Verified:
-        """From the counts and what else is known."""
+        """Make a result from the counts and what else is known."""
         return cls(
             pairs=tally.status.total(),
             status={name: tally.status[name] for name in STATUSES},
@@ -70,7 +70,7 @@ class Verified:
 
     @classmethod
     def stored(cls, data: dict[str, Any]) -> Verified:
-        """From `as_dict`. Raises OutputError where it is not what this version writes."""
+        """Read a result from what `as_dict` made. Raises OutputError: this version writes other fields."""
         try:
             return cls(**data)
         except TypeError:
@@ -79,7 +79,7 @@ class Verified:
             ) from None
 
     def raise_if_nothing(self) -> None:
-        """Raises NothingCompared where each pair lacks a side: the list hardly names photos of this run."""
+        """Raise NothingCompared where each pair lacks a side: the list hardly names photos of this run."""
         if not self.status["compared"]:
             raise NothingCompared(
                 f"the run is complete, but of {counted(self.pairs, 'pairs')} none could be compared: each "
@@ -91,7 +91,7 @@ class Verified:
         return asdict(self)
 
     def text(self) -> str:
-        """The same for people."""
+        """Write the result as text for people."""
         missing = {name: count for name, count in self.status.items() if name != "compared" and count}
         lines = [
             f"pairs      {self.pairs:,}: {self.status['compared']:,} compared, "
@@ -106,7 +106,10 @@ class Verified:
 
 
 def dry_run_of(**facts: Any) -> DryRun:
-    """What would be done. facts: `photos_mb` is the memory for the embeddings of all named photos."""
+    """Describe what would be done.
+
+    facts: `photos_mb` is the memory for the embeddings of all named photos.
+    """
     faces = f"{facts['faces']}, of {facts['photos']:,} named photos: {facts['photos_mb']:,.0f} MB of memory"
     lines = [
         f"pairs      {facts['pairs']:,}, in {counted(facts['files'], 'files')}",

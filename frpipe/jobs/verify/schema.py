@@ -36,7 +36,7 @@ UNKNOWN_FACE = "unknown_face"
 
 
 def pair_schema(given: pa.Schema) -> pa.Schema:
-    """Of the result: the list's columns, a and b without nulls, then what was found."""
+    """The schema of the result: the list's columns, a and b without nulls, then what was found."""
     sides = {column.name: column.field for column in GIVEN_COLUMNS}
     return pa.schema(
         [sides.get(field.name, field) for field in given] + [column.field for column in FOUND_COLUMNS]
@@ -86,7 +86,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_portable(kind: pa.DataType) -> bool:
-    """Whether every reader of Parquet knows it."""
+    """Whether every reader of Parquet knows a type."""
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     lacking = pa.types.is_uint64(kind) or pa.types.is_float16(kind)
     other = pa.types.is_boolean(kind) or pa.types.is_temporal(kind) or pa.types.is_null(kind)

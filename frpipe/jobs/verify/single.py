@@ -1,4 +1,4 @@
-"""Verification of two photos: are they of one person?"""
+"""Verify whether two photos are of one person."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT = Config.model_validate({"detect": {"policy": "centre-largest"}})
 
 @dataclass(frozen=True, slots=True)
 class FacialArea(Answer):
-    """Where the compared face lies, in pixels of the upright photo; the left eye is the person's own left."""
+    """The place of the compared face, in pixels of the upright photo; the left eye is the person's own."""
 
     x: float
     y: float
@@ -114,7 +114,7 @@ def verify(
 
 
 def _similarity(pipeline: FacePipeline, located: Sequence[Located]) -> float:
-    """Of the first face of each, to the bit as of the unit vectors (float32) that an enroll output holds."""
+    """The similarity of the first faces, to the bit that of an enroll output's unit vectors (float32)."""
     vectors = pipeline.embed([one.crops[0] for one in located])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (np.isfinite(lengths) & (lengths > 0)).all():

@@ -46,7 +46,7 @@ _OF_PHOTO = (
     *("status", "reason", "detail", "width", "height", "faces_detected", "turn_deg"),
     *("captured_at", "captured_at_zone"),
 )
-# Those of a manifest are the user's own columns here, and the policy is what he has set.
+# A manifest's columns are the user's own here, and the policy is a setting of his.
 _NOT_OF_FACE = frozenset({"face_id", "face_policy", *MANIFEST_NAMES})
 
 

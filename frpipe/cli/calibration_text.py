@@ -1,4 +1,4 @@
-"""Costs and calibration of comparisons, as they are asked for and said on a terminal."""
+"""Options and text of calibration, on a terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def application(text: str) -> Application:
 
 
 def calibration_lines(found: Calibrated, kind: Kind) -> list[str]:
-    """What calibration makes of scores of that kind: a table of costs, the line, and each group."""
+    """Lines on the calibration of scores of that kind: a table of costs, the line, and each group."""
     from frpipe.metrics.operating import Insufficient
 
     methods = found.methods

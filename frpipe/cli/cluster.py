@@ -51,7 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def amount(text: str) -> int:
-    """A number of things, for argparse: 200000, 200k, 10M, 1.5G."""
+    """Parse a number of things, for argparse: 200000, 200k, 10M, 1.5G."""
     number, unit = (text[:-1], _UNITS[text[-1].lower()]) if text[-1:].lower() in _UNITS else (text, 1)
     try:
         found = float(number.replace(",", "")) * unit

@@ -1,4 +1,4 @@
-"""Which faces a change was refused for: on standard output, for whoever asked for it. Errors name nobody."""
+"""Show the faces that a change was refused for on standard output, as was asked. Errors name nobody."""
 
 from __future__ import annotations
 

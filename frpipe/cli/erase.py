@@ -154,7 +154,7 @@ def _tables(
 
 
 def _looked(tables: TableErasure | None, options: argparse.Namespace) -> dict[str, Any] | None:
-    """What would go of tables; ends the command before anything is changed where copies stand there."""
+    """Count what would go of tables; end the command before anything is changed where copies stand there."""
     if tables is None:
         return None
     found = tables.check()
@@ -223,7 +223,7 @@ def _everywhere_lines(done: ErasedEverywhere, ids: int) -> Iterator[str]:
 
 
 def _lines(source: str | None) -> list[str]:
-    """Ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
+    """Read ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
     if source is None:
         return []
     try:

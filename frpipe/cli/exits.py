@@ -1,4 +1,4 @@
-"""From an exception to one line for the operator and an exit code."""
+"""Turn an exception into one line for the operator and an exit code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _flushed(command: Callable[[], int]) -> int:
 
 
 def stopped_line(number: int, *done: str) -> str:
-    """What is said where a signal has stopped the process. done: what is known of it."""
+    """The line where a signal has stopped the process. done: what is known of it."""
     facts = f": {'; '.join(done)}" if done else ""
     text = f"stopped by {signal.Signals(number).name}{facts}; the same command goes on from here"
     if os.environ.get(VARIABLE) != "json":
@@ -109,7 +109,7 @@ def _is_name(name: object) -> bool:
 
 
 def _unread() -> list[int]:
-    """Which of standard output and error have lost their reader."""
+    """The descriptors of standard output and error that have lost their reader."""
     poll = select.poll()
     poll.register(1, 0)
     poll.register(2, 0)
@@ -143,7 +143,7 @@ def _say(text: str) -> None:
 
 
 def _job() -> str:
-    """`enroll` for `python jobs/enroll.py` and for `frpipe run enroll`; else `frpipe`."""
+    """The name of the program: `enroll` for `python jobs/enroll.py` or `frpipe run enroll`; else `frpipe`."""
     words = Path(sys.argv[0]).stem.split()
     return words[-1] if words and words[-1] != "__main__" else "frpipe"
 

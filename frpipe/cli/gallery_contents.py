@@ -1,4 +1,4 @@
-"""`frpipe gallery create | enroll | delete | clear | compact`: what changes who is in a gallery."""
+"""`frpipe gallery create | enroll | delete | clear | compact`: changes of who is in a gallery."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def _suppressing(options: argparse.Namespace, gallery: Gallery, ids: list[str]) 
 
 
 def _lines(source: str) -> list[str]:
-    """Ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
+    """Read ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         text = data.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""What the commands of `frpipe gallery` share: how they are declared, and how they answer."""
+"""Shared parts of the commands of `frpipe gallery`: how they are declared, and how they answer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_photos(parser: argparse.ArgumentParser) -> None:
-    """Add what says whether photos are other ones than those of the same ids that the gallery has."""
+    """Add options that tell photos from others of the same ids that the gallery has."""
     parser.add_argument(
         "--source", default="", metavar="NAME", help="put NAME/ before the ids of these photos"
     )
@@ -69,7 +69,7 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
 
 
 def add_templates(parser: argparse.ArgumentParser, condition: str = "") -> None:
-    """Add what is kept of each person. condition: before the help."""
+    """Add --templates, which says what is kept of each person. condition: before the help."""
     parser.add_argument(
         "--templates",
         choices=TEMPLATES,
@@ -79,7 +79,7 @@ def add_templates(parser: argparse.ArgumentParser, condition: str = "") -> None:
 
 
 def add_subject_face(parser: argparse.ArgumentParser, condition: str = "") -> None:
-    """Add who has the last word on which face of a photo is its subject's. condition: before the help."""
+    """Add --subject-face, which says how a photo's subject is chosen. condition: before the help."""
     parser.add_argument(
         "--subject-face",
         choices=SUBJECT_FACES,
@@ -90,7 +90,7 @@ def add_subject_face(parser: argparse.ArgumentParser, condition: str = "") -> No
 
 
 def add_likeness(parser: argparse.ArgumentParser) -> None:
-    """Add which new faces are doubted, and what to do then."""
+    """Add options that say which new faces are doubted, and what to do then."""
     parser.add_argument(
         "--strict", action="store_true", help="write nothing where a new face does not fit its person"
     )
@@ -99,7 +99,7 @@ def add_likeness(parser: argparse.ArgumentParser) -> None:
 
 
 def add_gate(parser: argparse.ArgumentParser, condition: str = "") -> None:
-    """Add which faces are let in, by a preset or by number. condition: what it goes with."""
+    """Add limits of the faces that are let in, by a preset or by number. condition: what they go with."""
     group = parser.add_argument_group(
         "gate",
         f"{condition}a face that does not meet a limit gives no template, and what the gallery has of its "
@@ -124,7 +124,7 @@ def add_gate(parser: argparse.ArgumentParser, condition: str = "") -> None:
 
 
 def gate_of(options: argparse.Namespace) -> FaceGate:
-    """The gate that options ask for. Raises ConfigError for a limit that no measure can have."""
+    """Make the gate that options ask for. Raises ConfigError for a limit that no measure can have."""
     from pydantic import ValidationError
 
     from frpipe.core.face_gates import FaceGates
@@ -145,7 +145,7 @@ def gate_of(options: argparse.Namespace) -> FaceGate:
 def add_similarity(
     group: argparse._MutuallyExclusiveGroup, meaning: str, action: str | type[argparse.Action] = "store"
 ) -> None:
-    """Add --threshold, and --distance in its place: the similarity that it is ends in `threshold`."""
+    """Add --threshold, and --distance in its place, whose similarity ends in `threshold`."""
     group.add_argument(
         "--threshold", type=float, action=action, metavar="S", help=f"similarity, -1..1: {meaning}"
     )
@@ -159,17 +159,17 @@ def add_similarity(
 
 
 def positive(text: str) -> int:
-    """A count from 1 up, for argparse."""
+    """Parse a count from 1 up, for argparse."""
     return _from(1, text)
 
 
 def not_negative(text: str) -> int:
-    """A count from 0 up, for argparse."""
+    """Parse a count from 0 up, for argparse."""
     return _from(0, text)
 
 
 def hours(text: str) -> float:
-    """A length of time in hours, for argparse."""
+    """Parse a length of time in hours, for argparse."""
     try:
         value = float(text)
     except ValueError:
@@ -190,7 +190,7 @@ def _from(least: int, text: str) -> int:
 
 
 def similarity(text: str) -> float:
-    """The similarity that a distance is, for argparse."""
+    """Parse a distance as the similarity that it is, for argparse."""
     from frpipe.core.threshold import least_similarity
 
     try:
@@ -200,7 +200,10 @@ def similarity(text: str) -> float:
 
 
 def identifier(text: str) -> str:
-    """An id of a person in NFC, for argparse: any text that UTF-8 can hold. A shell may give other bytes."""
+    """Parse a person's id in NFC, for argparse: any text that UTF-8 can hold.
+
+    A shell may give other bytes.
+    """
     if not encodable(text):
         raise argparse.ArgumentTypeError("it is no UTF-8 text")
     return canonical_text(text)
@@ -212,13 +215,16 @@ def encodable(text: str) -> bool:
 
 
 def answer(options: argparse.Namespace, content: Mapping[str, Any], text: str) -> int:
-    """Print the result, as JSON on one line or as text; exit code 0."""
+    """Print the result, as JSON on one line or as text; return exit code 0."""
     print(json.dumps(content, ensure_ascii=False, default=str) if options.json else text)
     return 0
 
 
 def outcome_text(outcome: Outcome) -> str:
-    """What a change did, in one line: the counts that are not zero. Then the faces that are doubted."""
+    """Tell in one line what a change did: the counts that are not zero.
+
+    Then list the faces that are doubted.
+    """
     unshown = ("version", "shards", "doubts", "kept_until")
     counts = {name: value for name, value in outcome.as_dict().items() if name not in unshown}
     done = ", ".join(f"{value:,} {name}" for name, value in counts.items() if value) or "nothing to do"
@@ -234,7 +240,7 @@ def _doubts(outcome: Outcome) -> list[str]:
 
 
 def pairs(words: Sequence[str], flag: str) -> dict[str, str]:
-    """NAME=VALUE words as a mapping. Raises ConfigError for any other word."""
+    """Parse NAME=VALUE words as a mapping. Raises ConfigError for any other word."""
     found = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -99,7 +99,7 @@ _FIXED = ("subject_id", "templates", "face_id", "image_uri", "quality", "enrolle
 
 
 def _person(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its attributes, those that are known, in mappings of their own: they may have any name.
+    """Make a row a mapping, its known attributes in one of their own: they may have any name.
 
     attributes: those of which the person's templates have one value.  disputed: all values of the others.
     """

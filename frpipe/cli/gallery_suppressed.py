@@ -98,7 +98,7 @@ def _row(entry: SuppressionEntry) -> tuple[object, ...]:
 
 
 def _facts(entry: SuppressionEntry) -> dict[str, Any]:
-    """Digests alone: with their key, which is left out, ids could be tried."""
+    """The digests alone: with their key, which is left out, ids could be tried."""
     kinds = {kind: sorted(getattr(entry, kind)) for kind in ("subjects", "images", "contents")}
     return {"created": entry.created, "reason": entry.reason, "by": entry.by, **kinds}
 

@@ -114,7 +114,7 @@ def _verify(options: argparse.Namespace) -> int:
     from frpipe.jobs.low_forms import form_problems
 
     gallery = Gallery.open(options.gallery)
-    # What is derived from damaged shards says nothing.
+    # Files derived from damaged shards prove nothing.
     problems = lifecycle.verify(gallery) or form_problems(gallery)
     content = {"intact": not problems, "problems": [asdict(problem) for problem in problems]}
     lines = [f"{problem.file}: {problem.what}" for problem in problems]

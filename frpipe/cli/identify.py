@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _json(photos: Sequence[str], results: Sequence[Identification | FaceError]) -> str:
-    """The result of one photo; of several a list, in their order, each with its photo."""
+    """The result of one photo as JSON; of several a list, in their order, each with its photo."""
     each: list[dict[str, Any]] = [_plain(result) for result in results]
     named = [{"photo": photo, **one} for photo, one in zip(photos, each, strict=True)]
     return json.dumps(named if len(photos) > 1 else each[0], indent=1, ensure_ascii=False)
@@ -114,7 +114,7 @@ def _plain(result: Identification | FaceError) -> dict[str, Any]:
 
 
 def _text(photos: Sequence[str], results: Sequence[Identification | FaceError]) -> str:
-    """A section for each photo, and what is the same for all of them once."""
+    """Write a section for each photo, and what is the same for all of them once."""
     sections = [
         f"error [{result.code}]: {result}" if isinstance(result, FaceError) else _section(result)
         for result in results

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def job_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser for one job, called `enroll.py` or `frpipe run enroll`; description: the job's docstring."""
+    """Make the parser of a job, called `enroll.py` or `frpipe run enroll`. description: its docstring."""
     return argparse.ArgumentParser(
         prog=Path(sys.argv[0]).name,
         description=description,
@@ -30,7 +30,7 @@ def job_parser(description: str | None) -> argparse.ArgumentParser:
 def add_threshold(
     parser: argparse.ArgumentParser, meaning: str, action: str | type[argparse.Action] = "store"
 ) -> argparse._MutuallyExclusiveGroup:
-    """--threshold, --distance or --threshold-card; the group, for what excludes all.
+    """Add --threshold, --distance or --threshold-card; return the group, for what excludes all.
 
     meaning: of what reaches it.  action: of --threshold.
     """
@@ -43,7 +43,7 @@ def add_threshold(
 
 
 def add_calibration(parser: argparse.ArgumentParser) -> None:
-    """--calibration."""
+    """Add --calibration."""
     parser.add_argument(
         "--calibration",
         metavar="URI",
@@ -53,7 +53,7 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
 
 
 def calibration_card(options: argparse.Namespace) -> CalibrationCard | None:
-    """The card of `add_calibration`; None: none was named. Raises ConfigError."""
+    """Read the card of `add_calibration`; None: none was named. Raises ConfigError."""
     if not options.calibration:
         return None
     from frpipe.io import calibration_file  # stores, which other commands do without
@@ -62,7 +62,7 @@ def calibration_card(options: argparse.Namespace) -> CalibrationCard | None:
 
 
 def add_similarities(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """--threshold and --distance, each for several."""
+    """Add --threshold and --distance, each for several."""
     add = parser.add_argument
     add("--threshold", type=float, nargs="+", action="extend", default=[], metavar="S", help=meaning)
     add(
@@ -77,7 +77,7 @@ def add_similarities(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 
 def add_embedder(parser: argparse.ArgumentParser, of: str) -> None:
-    """--embedder. of: the option that names the enroll output."""
+    """Add --embedder. of: the option that names the enroll output."""
     parser.add_argument(
         "--embedder",
         metavar="NAME",
@@ -86,7 +86,7 @@ def add_embedder(parser: argparse.ArgumentParser, of: str) -> None:
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """How fast and where, never what: --kernel, --workers, --address; and --dry-run, --json."""
+    """Add --kernel, --workers, --address, --dry-run and --json: how fast and where, never what."""
     add = parser.add_argument
     add(
         "--kernel",
@@ -107,14 +107,14 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """--workers."""
+    """Add --workers."""
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)"
     )
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
-    """--cache-mb and --cache-dir."""
+    """Add --cache-mb and --cache-dir."""
     add = parser.add_argument
     add(
         "--cache-mb",
@@ -133,14 +133,14 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def cache_of(options: argparse.Namespace) -> NodeCache:
-    """What nodes keep of a gallery, from the options of `add_cache`."""
+    """Make the cache of a gallery on nodes, from the options of `add_cache`."""
     from frpipe.jobs.node_cache import NodeCache
 
     return NodeCache(options.cache_mb, options.cache_dir)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--address, --executor, --dry-run and --json."""
+    """Add --address, --executor, --dry-run and --json."""
     parser.add_argument(
         "--address",
         metavar="URL",
@@ -157,14 +157,14 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def runtime_of(options: argparse.Namespace, say: Callable[[str], None]) -> Runtime:
-    """Where the job is worked on, from the options of `add_run`."""
+    """Make the runtime of a job, from the options of `add_run`."""
     from frpipe.runtime.runtime import Runtime
 
     return Runtime(options.address, options.executor, say)
 
 
 def add_modes(parser: argparse.ArgumentParser) -> None:
-    """--dry-run and --json."""
+    """Add --dry-run and --json."""
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; write nothing"
     )
@@ -172,5 +172,5 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

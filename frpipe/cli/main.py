@@ -43,7 +43,7 @@ class Script(Protocol):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code. arguments: None where it is the program of this process."""
+    """Run the command line; return the exit code. arguments: None where it is the program of this process."""
     if arguments is None:
         return _program(lambda: _run(sys.argv[1:]))
     from frpipe.cli.exits import guarded

@@ -159,7 +159,7 @@ def _described(found: Scan, output: str) -> str:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    """The settings, with the roots that are given beside them."""
+    """Make the settings, with the roots that are given beside them."""
     from frpipe.core.config import load_config
 
     config = load_config(options.config, options.set)
@@ -209,7 +209,7 @@ def _of_addresses(resolver: Resolver, bounded: bool) -> Iterator[str]:
 
 
 def _of_probe(probe: Probe, config: Config) -> Iterator[str]:
-    """What is seen of a sample. A store that does not answer is no fault of the manifest."""
+    """Describe what is seen of a sample. A store that does not answer is no fault of the manifest."""
     from frpipe.core.errors import StorageError
     from frpipe.io.manifest.probe import READABLE
 

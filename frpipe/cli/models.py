@@ -247,7 +247,7 @@ def _cells(row: dict[str, Any], last: str) -> tuple[str, ...]:
 
 
 def _verdict(registry: Registry, card: Card) -> tuple[bool | None, str]:
-    """(True, False or None for missing, the line to print)."""
+    """Judge a model's file: (True, False or None for missing, the line to print)."""
     from frpipe.core.errors import ModelMismatch, ModelMissing
 
     try:

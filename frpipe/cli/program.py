@@ -1,4 +1,4 @@
-"""A command line as the program of a process: its streams, its signals, its end."""
+"""Run a command line as the program of a process: its streams, its signals, its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from frpipe.runtime.stop import Stopping, stoppable
 
 
 def program(main: Callable[[], int | None]) -> int:
-    """Run a command line to the end of this process; the exit code. It does not return after a signal."""
+    """Run a command line to the end of this process; return the exit code.
+
+    It does not return after a signal.
+    """
     _open_streams()
     code: int | None = None
     stopping: Stopping | None = None
@@ -35,7 +38,7 @@ def program(main: Callable[[], int | None]) -> int:
 
 
 def _open_streams() -> None:
-    """Have all three: a file must not get the number of a closed one, and what is printed into it.
+    """Open all three streams: else a file could get the number of a closed one, and what is printed.
 
     What an encoding does not have is printed as JSON writes it.
     """

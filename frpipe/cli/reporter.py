@@ -1,4 +1,4 @@
-"""What a job says while it works, on standard error: lines for a person, or JSON for a log store.
+"""Report what a job does, on standard error: lines for a person, or JSON for a log store.
 
 FRPIPE_LOG=json makes each line an object: `time` (UTC), `level`, `job`, `run`, `event` and `message`, and the
 numbers `done` and `total` where the event is `progress`. `run` is the same for all lines of a process: Ray's
@@ -25,7 +25,7 @@ _PROGRESS = re.compile(r"(?P<done>[\d,]+) of (?P<total>[\d,]+) ")
 
 
 class Speaker:
-    """Says the lines of one job. Raises ConfigError where FRPIPE_LOG is neither text nor json."""
+    """Say the lines of one job. Raises ConfigError where FRPIPE_LOG is neither text nor json."""
 
     def __init__(self, job: str) -> None:
         self._job = job
@@ -46,12 +46,12 @@ class Speaker:
         return form == "json"
 
     def tell(self, level: str, event: str, **fields: Any) -> None:
-        """One JSON line. The fields hold no names, vectors or pixels."""
+        """Write one JSON line. The fields hold no names, vectors or pixels."""
         _print(line_of(self._job, level, event, **fields))
 
 
 def line_of(job: str, level: str, event: str, **fields: Any) -> str:
-    """A line of the log of a job, as JSON."""
+    """Make a line of the log of a job, as JSON."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"time": now, "level": level, "job": job, "run": _run(), "event": event, **fields}
     return json.dumps(line, ensure_ascii=False)

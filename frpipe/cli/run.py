@@ -43,14 +43,14 @@ Main = Callable[[list[str]], "int | None"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job by its name. package: what brings it, with its version; empty for frpipe's own."""
+    """A job by its name. package: the one that brings it, with its version; empty for frpipe's own."""
 
     name: str
     entry: EntryPoint
     package: str = ""
 
     def load(self) -> Main:
-        """The function that runs it. Raises ConfigError."""
+        """Load the function that runs the job. Raises ConfigError."""
         try:
             found = self.entry.load()
         except Exception as error:
@@ -61,7 +61,7 @@ class Job:
         return main
 
     def line(self) -> str:
-        """What it does, in one line; or why it cannot be loaded."""
+        """Describe the job in one line, or say why it cannot be loaded."""
         try:
             main = self.load()
         except ConfigError as error:
@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _job(name: str) -> Job:
-    """The job of that name. Raises ConfigError where there is none, or two packages offer it."""
+    """Find the job of that name. Raises ConfigError where there is none, or two packages offer it."""
     if name in BUILT_IN:
         return own(name)
     offered = _offered()
@@ -124,12 +124,12 @@ def _listed() -> str:
 
 
 def own(name: str) -> Job:
-    """One of frpipe's jobs."""
+    """Make one of frpipe's jobs by its name."""
     return Job(name, EntryPoint(name, f"frpipe.cli.jobs.{name}:main", GROUP))
 
 
 def _offered() -> list[Job]:
-    """What installed packages add, but for names of frpipe's own jobs, which stay."""
+    """List jobs that installed packages add, but for names of frpipe's own, which stay."""
     found = {
         (entry.name, entry.value): Job(entry.name, entry, f"{entry.dist.name} {entry.dist.version}")
         for entry in entry_points(group=GROUP)

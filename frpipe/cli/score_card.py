@@ -1,4 +1,4 @@
-"""A calibration card from `frpipe metrics scores`."""
+"""Write a calibration card from `frpipe metrics scores`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_card(parser: argparse.ArgumentParser) -> None:
-    """--calibration-card, --made-by, --embedder and --calibrate."""
+    """Add --calibration-card, --made-by, --embedder and --calibrate."""
     add = parser.add_argument
     add(
         "--calibration-card",
@@ -47,7 +47,7 @@ def check_card(options: argparse.Namespace) -> None:
 
 
 def write_card(options: argparse.Namespace, given: ScoreList, ratios: Calibrated | None) -> str:
-    """Write it. Raises ConfigError: rows are searches; ScoresError: no cosines, or too few."""
+    """Write the card. Raises ConfigError: rows are searches; ScoresError: no cosines, or too few."""
     from frpipe.evaluation.calibration_cards import calibration_card
     from frpipe.io import calibration_file
     from frpipe.metrics.operating import Insufficient

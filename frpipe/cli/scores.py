@@ -170,7 +170,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _calibrated(
     given: ScoreList, found: Scored, applications: Sequence[Application] | None
 ) -> Calibrated | None:
-    """Of comparisons; searches are not calibrated."""
+    """Calibrate comparisons; searches are not calibrated."""
     from frpipe.evaluation.calibrated import APPLICATIONS, calibrated
 
     if given.right is not None:

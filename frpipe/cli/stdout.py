@@ -1,4 +1,4 @@
-"""Standard output for our result alone."""
+"""Keep standard output for our result alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def kept_clean() -> Iterator[None]:
-    """What libraries and their child processes print to standard output meanwhile goes to standard error.
+    """Send what libraries and their child processes print to standard output to standard error meanwhile.
 
     Ray's raylet reports lost workers there; a caller that parses our JSON must not find them in it.
     """

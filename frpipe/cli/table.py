@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns under their names; None is empty. East Asian wide characters count as two columns."""
+    """Lay out columns under their names; None is empty. East Asian wide characters count as two columns."""
     cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in [header, *rows]]
     widths = [max(_width(row[column]) for row in cells) for column in range(len(header))]
     lines = (
@@ -17,12 +17,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def size_text(count: int) -> str:
-    """Bytes for people: in kB below a tenth of a megabyte."""
+    """Write bytes for people: in kB below a tenth of a megabyte."""
     return f"{count / 1e3:,.1f} kB" if count < 100_000 else f"{count / 1e6:,.1f} MB"
 
 
 def printable(text: str) -> str:
-    """The text with what could steer a terminal escaped."""
+    """Escape what in a text could steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -130,7 +130,7 @@ class DetectConfig(Section):
         return bool(_LOOKS & self.model_fields_set)
 
     def single_look(self) -> Self:
-        """The same settings without what the first recipes do not know."""
+        """Drop the settings that the first recipes do not know."""
         return self.model_copy(
             update={
                 "turns": "off",
@@ -391,7 +391,7 @@ class Config(Section):
         return [reason for name in self.stages for reason in plugins.load(plugins.STAGES, name).reasons]
 
     def with_models(self, detector: str, embedders: Sequence[str]) -> Self:
-        """The same configuration with its models by these names. Raises ConfigError: two embedders of one."""
+        """Set the names of the models. Raises ConfigError: two embedders of one."""
         if detector == self.detect.model and [*embedders] == [each.model for each in self.embed]:
             return self
         named = (
@@ -418,7 +418,7 @@ class Config(Section):
         return plain
 
     def single_look(self) -> Self:
-        """The same configuration with the detection of the first recipes, which read no times of capture."""
+        """Set the detection of the first recipes, which also read no times of capture."""
         decode = self.decode.model_copy(update={"captured_at": False})
         return self.model_copy(update={"detect": self.detect.single_look(), "decode": decode})
 

@@ -51,7 +51,7 @@ PASSING = (
     Reason.HUNG_WORKER,
     Reason.EXHAUSTED_MEMORY,
 )
-"""What may be otherwise tomorrow: it lies with storage or workers, and says nothing of the content.
+"""Reasons that may be gone tomorrow: they lie with storage or workers, and say nothing of the content.
 
 Not among them is `suppressed`: a gallery then has nothing of the photo, as its list says."""
 

@@ -14,7 +14,7 @@ from frpipe.core.schema import LATER_COLUMNS, SCHEMA_VERSION, WITH_CAPTURE_TIMES
 # their own.
 SINGLE_LOOK, LOOKS_AGAIN = 1, 2
 
-# What decides which photos and faces are taken, or how fast, and changes no vector.
+# Settings that decide which photos and faces are taken, or how fast, and change no vector.
 _NO_VECTOR = {
     "decode": ("max_bytes", "max_pixels", "min_side_px", "truncated", "plugins", "captured_at"),
     "detect": ("policy", "max_faces", "not_photographs"),

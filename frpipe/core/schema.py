@@ -20,10 +20,9 @@ LATER_COLUMNS = (IS_SUBJECT,)
 """Columns of `faces` that outputs begun by older code go on without."""
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
-BYTES_NAME = "image_bytes"
 # In the metadata of a field: the further stage that wrote it, so that nobody takes it for the manifest's.
 _STAGE = b"frpipe.stage"
-# In that of a later column: that it is ours, though a manifest of before may have had one of its name.
+# In the metadata of a later column: the mark that it is ours, as a manifest may have had one of its name.
 _LATER = {b"frpipe.column": b"later"}
 
 

@@ -16,7 +16,6 @@ from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.scores import Scores
 
 Method = Literal["logistic", "isotonic"]
-METHODS: tuple[Method, ...] = ("logistic", "isotonic")
 
 
 def calibration_card(

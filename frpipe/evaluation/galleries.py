@@ -113,7 +113,7 @@ def _numbers(
     if not len(searches.rank) or not len(searches.strangers):
         yield Number.missing("FNIR_identification", "no mated, or no non-mated searches", **where)
         return
-    # Whose mate, or best candidate, stands beyond the list: of them it is known that they are below its end.
+    # A mate, or best candidate, beyond the list is known to be below its last similarity.
     mates, strangers = floor[trials.done_mated], floor[trials.done_strangers]
     hidden = np.concatenate(
         [mates[~searches.within(listed)], strangers[np.isneginf(searches.best_stranger)], [-np.inf]]

@@ -178,7 +178,7 @@ def _at_threshold(
         ("FPIR_all", rates.fpir_all, alarms, ~trials.mated),
     ):
         done = trials.done_mated if measure == "FNIR_all" else trials.done_strangers
-        # Those that failed: a miss, and no alarm.
+        # A search that failed is a miss, and no alarm.
         every = np.full(len(trials), measure == "FNIR_all")
         every[done] = errors
         of_rank = ranked if measure == "FNIR_all" else {}

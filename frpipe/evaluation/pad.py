@@ -27,7 +27,7 @@ from frpipe.metrics.presentation import (
 from frpipe.metrics.rate import Rate
 
 SPECIES = "attack species"
-"""What Number.column says of numbers of one species."""
+"""`Number.column` of numbers of one species."""
 CURVE = "pad_det"
 _POINTS = 1000
 
@@ -158,7 +158,7 @@ def _worst(measure: str, trials: PadTrials, errors: Mask, among: Mask, **rest: A
 def _rate(measure: str, trials: PadTrials, errors: Mask, among: Mask, **rest: Any) -> Number:
     rate = Rate(int(np.count_nonzero(errors & among)), int(np.count_nonzero(among)))
     if not rate.trials:
-        # What it would have been at is no news; that there are no trials is.
+        # Without trials the note says so, and nothing of how the rate would have been taken.
         return Number.rate(measure, rate, **{key: rest[key] for key in rest if key != "note"})
     return Number.rate(measure, rate, clustered_rate(errors[among], trials.person[among]), **rest)
 

@@ -24,7 +24,7 @@ from frpipe.metrics.scores import Doubles, Indices
 Better = Literal["high", "low", "zero"]
 Error = Literal["FNMR", "FNIR"]
 COLUMN = "quality measure"
-"""What Number.column says of numbers whose group is a measure."""
+"""`Number.column` of numbers whose group is a measure."""
 CURVE, IDEAL = "edc:", "edc_ideal"
 LIMITS = (0.2, 0.3)
 _FRACTIONS = (0.05, 0.1, 0.2, 0.3)

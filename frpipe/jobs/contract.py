@@ -82,7 +82,7 @@ class UnitWork(ABC, Generic[G]):
     """Units of work in an output folder. G: the result of reading them back."""
 
     unit: str = "units"
-    """What they are called in messages."""
+    """The name of the units in messages."""
 
     @abstractmethod
     def work(self, out: Folder, executor: Executor) -> int:

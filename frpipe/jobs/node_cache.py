@@ -53,7 +53,7 @@ class NodeCache:
             )
 
     def bytes_of(self, gallery: str | None) -> int:
-        """The most bytes of a gallery that a node keeps; 0 for a gallery mapped where it lies, or for none."""
+        """The most bytes of a gallery that a node keeps; 0 for none, or for one mapped where it lies."""
         return 0 if gallery is None or uris.is_local(gallery) else self.most_mb << 20
 
     def ordered(self, units: Units, source: Source) -> Units:

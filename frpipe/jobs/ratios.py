@@ -38,7 +38,7 @@ def calibration_fact(calibration: CalibrationMap | None) -> dict[str, str]:
 
 
 def calibration_metadata(calibration: CalibrationMap | None) -> dict[str, str]:
-    """The same fact for the metadata of a file."""
+    """The fact of a calibration, for the metadata of a file."""
     return {f"frpipe.{name}": value for name, value in calibration_fact(calibration).items()}
 
 

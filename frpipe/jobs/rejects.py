@@ -31,7 +31,7 @@ from frpipe.io.storage.in_order import in_order
 
 NO_FACE = Status.NO_FACE.value
 _EVERY_REASON = frozenset(reason.value for reason in Reason)
-# Who is suppressed is not done again unless that is asked for by name.
+# Photos that are suppressed are not done again unless that is asked for by name.
 _WORTH_IT = _EVERY_REASON - {Reason.SUPPRESSED.value}
 
 

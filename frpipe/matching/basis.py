@@ -11,7 +11,7 @@ from frpipe.matching.kernel import Doubles, Floats, Mask
 from frpipe.matching.sieve import finite_rows
 
 _UNIT_ROUNDOFF, _UNIT_ROUNDOFF_64 = 2.0**-24, 2.0**-53
-# Whoever sums n products is off by n roundings, relatively, and by this much more.
+# A sum of n products is off by n roundings, relatively, and by this much more.
 _MORE = 1.01
 # Covers products too small for float32.
 _UNDERFLOW = 1e-18

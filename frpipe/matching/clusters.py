@@ -115,10 +115,11 @@ def _in_order(labels: NDArray[np.integer]) -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class _Components:
-    """nodes: of all components, one after the other.  start, size: (c,) of each among these.
+    """The components of a graph, with their links.
 
-    order: of the links, by component.  first, amount: (c,) of each among these.  a, b: (l,) which node of its
-    component each link is of, in that order.  similarity: (l,).
+    nodes: of all components, one after the other.  start, size: (c,) of each among these. order: of the
+    links, by component.  first, amount: (c,) of each among these.  a, b: (l,) which node of its component
+    each link is of, in that order.  similarity: (l,).
     """
 
     nodes: Indices

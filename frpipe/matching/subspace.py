@@ -19,7 +19,7 @@ _UNIT_ROUNDOFF, _MORE = 2.0**-24, 1.01
 _UNDERFLOW = 1e-18
 # More than sums in float64 of numbers up to 1 are off by.
 _FLOAT64 = 1e-9
-# What bytes of rows have on top, see `Integers`.
+# The offset of the bytes of rows, see `Integers`.
 _ZERO = 128
 # Rows of a tile, and how much larger the numbers of one may be than those of most.
 _TILE_ROWS, _MOST_UNEVEN = 2048, 1.5

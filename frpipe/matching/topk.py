@@ -41,7 +41,7 @@ _ROUNDING = 2.0**-23
 _FIRST_PAIRS = 1 << 18
 # Candidates that are kept for each one asked for, before they are sorted out.
 _KEPT = 2
-# What is looked at to see whether a least similarity is rare.
+# The sample that tells whether a least similarity is rare.
 _SAMPLE_PROBES, _SAMPLE_ROWS = 64, 256
 
 

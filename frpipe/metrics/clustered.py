@@ -107,12 +107,15 @@ def _variance(wrong: NDArray[np.bool_], rate: float, pairing: Pairing) -> float:
 
 
 def shared_products(rest: Doubles, pairing: Pairing) -> tuple[float, Doubles]:
-    """Sum of the products of (n,) residuals over all pairs of comparisons that share a person, each with
-    itself too; and (people,) sums of the residuals of each person."""
+    """Sum the products of residuals over all pairs of comparisons that share a person.
+
+    Each comparison is paired with itself, too. rest: (n,) residuals. Returns also (people,) sums of the
+    residuals of each person.
+    """
     across = pairing.a != pairing.b
     sums: Doubles = np.bincount(pairing.a, rest, minlength=pairing.people).astype(np.float64)
     sums += np.bincount(pairing.b[across], rest[across], minlength=pairing.people)
-    # What two persons' comparisons have in common is in the sums of both: it has been counted twice.
+    # Comparisons of the same two persons are in the sums of both, so their products are counted twice.
     low, high = np.minimum(pairing.a, pairing.b)[across], np.maximum(pairing.a, pairing.b)[across]
     _, couple = np.unique(low * pairing.people + high, return_inverse=True)
     return float((sums**2).sum() - (np.bincount(couple, rest[across]) ** 2).sum()), sums

@@ -17,7 +17,7 @@ SAME, DIFFERENT = (0.99, 0.79, 0.89, 0.11, 0.92), (0.02, 0.11, 0.39, 0.21, 0.01)
 _ROUNDED = 1e-6
 _SPREAD = 0.5
 ENROLLED = ("A", "B", "C", "D", "E")
-# Who it is, whom the system names, and how alike they are.
+# Each search: the probe's person, the person whom the system names, and the similarity.
 SEARCHES = (
     ("A", "A", 0.99),
     ("B", "B", 0.61),

@@ -25,7 +25,7 @@ from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Doubles, Scores, finite
 
 FIXED_APCER = (0.1, 0.05, 0.01)
-"""Of BPCER10, BPCER20 and BPCER100."""
+"""The APCER of BPCER10, BPCER20 and BPCER100."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def reliability(
     ends = np.append(starts[1:], len(values)) - 1
     said = logit(_sums(total * expit(values), starts) / _sums(total, starts))
     shift = float(np.log(len(up)) - np.log(len(over)))
-    # What all say alike is said exactly, whatever the mean of the posteriors is rounded to.
+    # Equal ratios are reported exactly, whatever the mean of their posteriors is rounded to.
     said = np.where(starts == ends, values[starts], said)
     m, n = (np.add.reduceat(count, starts) for count in counts)
     came, low, high = (logit(share) - shift for share in (m / (m + n), *clopper_pearson(m, m + n, level)))

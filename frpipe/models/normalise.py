@@ -31,10 +31,11 @@ Array = np.ndarray[Any, Any]
 
 
 def fold(data: bytes) -> bytes:
-    """Rewrite an ONNX file: block-quantised constants become float32 initialisers, Dropout goes, no weight is
-    a graph input, the batch axis is free, and so are height and width of a fully convolutional graph.
+    """Rewrite an ONNX file for batches.
 
-    The same bytes give the same bytes. Raises ModelError: not ONNX, or built in a way not foreseen here.
+    Block-quantised constants become float32 initialisers, Dropout goes, no weight is a graph input, the batch
+    axis is free, and so are height and width of a fully convolutional graph. The same bytes give the same
+    bytes. Raises ModelError: not ONNX, or built in a way not foreseen here.
     """
     model = _parsed(data)
     graph = model.graph
@@ -53,8 +54,11 @@ def fold(data: bytes) -> bytes:
 
 
 def check_fold(original: bytes, folded: bytes) -> float:
-    """Largest absolute difference, on random pixels, of the folded model from the original, and of its batch
-    of two from two batches of one (at another size, if free). Raises ModelError above 1e-4."""
+    """Measure how far a folded model is from the original, on random pixels.
+
+    It is the largest absolute difference, also that of its batch of two from two batches of one (at another
+    size, if free). Raises ModelError above 1e-4.
+    """
     before, after = open_bytes(_runnable(original), "cpu"), open_bytes(folded, "cpu")
     shape = _image_shape(original)
     pixels = _pixels(1, *shape)
@@ -109,8 +113,11 @@ def _images(graph: Any) -> list[Any]:
 
 
 def _runnable(data: bytes) -> bytes:
-    """The same model without what ONNX Runtime refuses though it means nothing: `block_size` where one block
-    is the whole tensor, and inputs that no node reads (quantisation leaves the names of float weights)."""
+    """Drop what ONNX Runtime refuses though it means nothing.
+
+    That is `block_size` where one block is the whole tensor, and inputs that no node reads (quantisation
+    leaves the names of float weights).
+    """
     model = _parsed(data)
     inputs = _images(model.graph)
     del model.graph.input[:]

@@ -42,8 +42,11 @@ class Registry:
 
     @classmethod
     def default(cls) -> Registry:
-        """The cards of frpipe and of FRPIPE_CARD_DIR; weights of FRPIPE_MODEL_DIR and of the cache, which is
-        FRPIPE_CACHE or ~/.cache/frpipe. Both folders may be several, separated as in PATH."""
+        """Make the registry of this machine.
+
+        It has the cards of frpipe and of FRPIPE_CARD_DIR; weights of FRPIPE_MODEL_DIR and of the cache, which
+        is FRPIPE_CACHE or ~/.cache/frpipe. Both folders may be several, separated as in PATH.
+        """
         installed = _PACKAGE / "_data" / "models" / "cards"
         cards = installed if installed.is_dir() else _PACKAGE.parent / "models" / "cards"
         cache = os.environ.get("FRPIPE_CACHE") or Path.home() / ".cache" / "frpipe"

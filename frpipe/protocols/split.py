@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from frpipe.core.errors import ConfigError
 
 Few = Literal["leave-out", "gallery", "strangers"]
-# What becomes of a photo.
+# Roles of a photo.
 UNUSED, GALLERY, MATED, NONMATED = range(4)
 Roles = NDArray[np.int8]
 

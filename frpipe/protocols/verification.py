@@ -47,7 +47,7 @@ ERRATUM = Column(
     "only with `--errata`: `pair`: known that `mated` is wrong; `photo`: a side bears a wrong name",
     True,
 )
-# What spreadsheets and other tools write; jobs/metrics.py reads the same words.
+# Words that spreadsheets and other tools write; jobs/metrics.py reads the same.
 _TRUTH = dict.fromkeys(("true", "1", "yes", "mated", "same"), True)
 
 

@@ -23,7 +23,7 @@ _SPARE_CPUS, _SPARE_SHARE = 0.1, 0.02
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What one machine of the cluster offers to workers."""
+    """The CPUs and GPUs that one machine of the cluster offers."""
 
     cpus: float
     gpus: float = 0.0

@@ -17,7 +17,7 @@ from frpipe.runtime.allocation import Node, Pool
 from frpipe.runtime.host import Host
 
 Work = Callable[[pa.Table], pa.Table]
-"""What a worker does with a table of one row: a ticket, or what the step before made of it."""
+"""The work on a table of one row: a ticket, or what the step before made of it."""
 Maker = Callable[[Host], Work]
 """Makes a worker's `Work` in the process where it will run; can be pickled."""
 Look = Callable[[], Mapping[int, Mapping[str, int]]]

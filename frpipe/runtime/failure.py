@@ -10,7 +10,7 @@ import pyarrow as pa
 from frpipe.core.errors import FrpipeError
 
 FAILURE = "failure"
-# What storage and its libraries raise where nothing of ours has explained it.
+# Errors that storage and its libraries raise where nothing of ours has explained them.
 EXPECTED = (FrpipeError, OSError, pa.ArrowInvalid)
 
 

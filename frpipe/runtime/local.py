@@ -45,7 +45,10 @@ class LocalExecutor(Executor):
     name: ClassVar[str] = "local"
 
     def __init__(self, nodes: Sequence[Node] = ()) -> None:
-        """nodes: what is offered; empty for this machine, with the CPUs and GPUs of this process."""
+        """Offer machines to workers.
+
+        nodes: what is offered; empty for this machine, with the CPUs and GPUs of this process.
+        """
         self._nodes = nodes or [Node(float(usable_cpus()), float(len(_visible_gpus())))]
 
     @property
@@ -207,7 +210,7 @@ class _Crew:
             except OSError as error:
                 if not self._workers:
                     raise _too_few_processes(error) from None
-                # Those that there are do it all.
+                # The workers that have started do it all.
                 self._most = len(self._workers)
             else:
                 self._hand(worker)

@@ -28,7 +28,7 @@ _IN_FLIGHT_PER_ACTOR = 2
 _EVERYWHERE_S = 30.0
 # How Ray's report of a stall names an operator: `- MapBatches(Embed): 2 active task(s), 0 finished, ...`.
 _STALLED = re.compile(r"- MapBatches\((\w+)\): (\d+) active task\(s\), (\d+) finished")
-# What the store raises where the cluster does not answer.
+# Errors that the store raises where the cluster does not answer.
 _LOST = (ray.exceptions.RayError, RuntimeError, AssertionError, ValueError)
 
 Counts = Mapping[str, int]

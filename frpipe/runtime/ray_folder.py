@@ -33,7 +33,7 @@ class RayFolder:
 
     private: Path
     spilled: Path
-    """As `private`, unless that folder was too long a name for sockets: then it is the one asked for."""
+    """The folder of spilled objects: `private`, or the one asked for, if its name is too long for sockets."""
 
     @property
     def sessions(self) -> Path:

@@ -148,7 +148,7 @@ class Stopping:
             with suppress(Exception):
                 end()
         with suppress(Exception):
-            # Who does not read must not keep this process.
+            # A reader who does not read must not keep this process.
             if select.select([], [self._stderr], [], 0)[1]:
                 os.write(self._stderr, f"{self._word(first)}\n".encode(errors="backslashreplace"))
         os._exit(128 + first)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from frpipe.core.reasons import Reason, Status
 
 OTHER = "other"
-"""In place of a label's value that is not declared."""
+"""The value of a label where its own is not declared."""
 
 Stage = Literal["locate", "embed", "publish", "search", "dedup", "all_pairs"]
 _COMPARING = ("search", "dedup", "all_pairs")

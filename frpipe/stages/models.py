@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frpipe.core.recipe import Recipe
 
 StageCards = dict[str, dict[str, Card]]
-"""By stage, and by the setting that names the card."""
+"""Cards by stage, and by the setting that names the card."""
 
 
 class Models(NamedTuple):

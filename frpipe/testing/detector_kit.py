@@ -186,7 +186,7 @@ class DetectorKit(ModelKit):
                 assert iou(wanted.boxes[:, None], there.boxes[None]).max(axis=1).min() >= self.shift_iou
 
     def test_a_reduced_photo_is_mapped_back(self, card: Card, session: Session, photos: list[Pixels]) -> None:
-        """Of a photo with each pixel three times over, reduction by area restores the photo."""
+        """Reduction by area restores a photo with each pixel three times over."""
         for photo in [photo for photo in photos if max(photo.shape) >= 64][:4]:
             large = photo.repeat(3, axis=0).repeat(3, axis=1)
             detector = self.make(card, session, max_side_px=max(photo.shape[:2]))

@@ -79,7 +79,7 @@ class EmbedderKit(ModelKit):
         np.testing.assert_allclose(np.linalg.norm(both, axis=1), np.linalg.norm(total, axis=1), rtol=1e-3)
 
     def test_sees_the_colours_of_the_card(self, card: Card, session: Session, crops: Pixels) -> None:
-        """What reaches the graph is the crop in the card's order, and the order matters to it."""
+        """The graph gets the crop in the card's order of colours, and the order matters to it."""
         spy = Spy(session)
         vectors = Embedder(card, spy, len(crops)).embed(crops)
         ordered = crops if card.input.colour == "RGB" else crops[..., ::-1]

@@ -65,7 +65,7 @@ class QualityKit(ModelKit):
         assert len(np.unique(self.numbers(card, session, crops))) > len(crops) // 2
 
     def test_sees_the_colours_of_the_card(self, card: Card, session: Session, crops: Pixels) -> None:
-        """What reaches the graph is the crop in the card's order and size."""
+        """The graph gets the crop in the card's order and size."""
         spy = Spy(session)
         self.numbers(card, spy, crops[:1], 1)
         restored = spy.blobs[0].transpose(0, 2, 3, 1) * np.array(card.input.std) + np.array(card.input.mean)
@@ -76,7 +76,7 @@ class QualityKit(ModelKit):
         np.testing.assert_allclose(restored[0], wanted, atol=1e-3)
 
     def test_faces_made_worse_have_a_lower_number(self, card: Card, session: Session, crops: Pixels) -> None:
-        """Of at least nine faces in ten: strongly blurred, and reduced to an eighth."""
+        """At least nine faces in ten that are strongly blurred, or reduced to an eighth, have one."""
         if not self.knows_faces:
             pytest.skip("random weights know nothing of faces")
         before = self.numbers(card, session, crops)

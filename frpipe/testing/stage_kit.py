@@ -132,7 +132,7 @@ class StageKit:
     def test_crops_are_left_as_they_are(
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
     ) -> None:
-        """What changes them says so, and gives its own."""
+        """A stage that changes crops says so, and gives its own."""
         stage = self.make(models)
         batch = _batch(crops, stage)
         result = stage.process(batch)

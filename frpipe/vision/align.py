@@ -31,8 +31,10 @@ def align_photo(
 
 
 def grid_of(photo: Photo) -> tuple[int, int]:
-    """(x, y) of a pixel that starts a cell of `warp_square`: a scaled decode counts its cells from the corner
-    that was stored first, and so does a reduction after it."""
+    """The pixel (x, y) that starts a cell of `warp_square`.
+
+    A scaled decode counts its cells from the corner that was stored first, and so does a reduction after it.
+    """
     height, width = photo.pixels.shape[:2]
     return width if photo.orientation in FLIPS_X else 0, height if photo.orientation in FLIPS_Y else 0
 

@@ -53,7 +53,7 @@ _SAMPLES = 32
 
 
 class NotPhotograph(StrEnum):
-    """What a picture is if it is no photograph."""
+    """Kinds of pictures that are no photographs."""
 
     NEGATIVE = "negative"
     DRAWING = "drawing"
@@ -107,7 +107,7 @@ def pattern(crop: Pixels, grey: Pixels) -> Floats:
     """
     fine = cv2.resize(grey, (56, 56), interpolation=cv2.INTER_AREA).astype(np.float32)
     outside = fine == 0
-    # What lies outside the photo is black; it would be the strongest edge of the crop.
+    # Pixels outside the photo are black; they would be the strongest edge of the crop.
     if outside.any():
         fine[outside] = fine.sum() / max(1, fine.size - np.count_nonzero(outside))
     coarse = cv2.resize(fine, (28, 28), interpolation=cv2.INTER_AREA)

@@ -78,7 +78,7 @@ def _enroll(options: argparse.Namespace) -> int:
 
 
 def _stored(options: argparse.Namespace) -> list[str]:
-    """The settings of a run that is replayed, unless a whole configuration is given."""
+    """Read the settings of a run that is replayed, unless a whole configuration is given."""
     if options.replay is None or options.config is not None:
         return []
     from frpipe.jobs.features import stored_settings  # --help should not wait
@@ -124,7 +124,7 @@ def _planned(job: Enrollment | Replay, options: argparse.Namespace) -> str:
 def _run(
     job: Enrollment | Replay, config: Config, options: argparse.Namespace
 ) -> tuple[str, RejectRatioError | None]:
-    """What there is to say; and what makes the run a bad one, which then is kept out of the gallery."""
+    """Run the job; return what there is to say, and the error that makes the run a bad one."""
     from frpipe.jobs.rejects import too_many_rejected
 
     report = job.run()
@@ -140,7 +140,7 @@ def _run(
 
 
 def _fitting_gallery(options: argparse.Namespace, config: Config) -> Config:
-    """The settings, with the recipe of the gallery where that is an earlier one and none is asked for.
+    """Take the recipe of the gallery where that is an earlier one and none is asked for.
 
     Refuses before the work what would be refused after it: a gallery that was made for another recipe.
     """

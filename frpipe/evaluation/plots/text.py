@@ -10,7 +10,7 @@ from frpipe.evaluation.number import Number
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MOST_PLACES = 9
 LONG = 1e15
-"""From here on the digits of a number are no help: it is written with its power of ten."""
+"""The number from which on digits are no help, and a power of ten is written."""
 
 
 def places(half: float) -> int:

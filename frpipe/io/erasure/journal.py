@@ -26,9 +26,12 @@ ERASED = "erased.json"
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """Who was taken out. subject_digests, image_digests: of the ids that were found, keyed by the manifest's
-    fingerprint in run.json.  parts: numbers of those that held them.  copies: photos that were kept and show
-    the same.  needles: their vectors, until the proof holds; never in a receipt."""
+    """The record of an erasure.
+
+    subject_digests, image_digests: of the ids that were found, keyed by the manifest's fingerprint in
+    run.json.  parts: numbers of those that held them.  copies: photos that were kept and show the same.
+    needles: their vectors, until the proof holds; never in a receipt.
+    """
 
     number: str
     when: str

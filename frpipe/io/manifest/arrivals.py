@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 from frpipe.core.reasons import Reject
 
-# What is held up is looked at again after so long.
+# Seconds after which photos that are held up are looked at again.
 _LOOK_S = 0.1
 Answer = bytes | Reject
 

@@ -140,10 +140,11 @@ class Fetcher:
         ahead: int,
         folders: Sequence[str | None] | None = None,
     ) -> Iterator[bytes | Reject]:
-        """Photos, or why there is none, in the order of the locations; at most `ahead` are held, and no
-        more are asked for while those take 256 MiB. folders: of each photo, as in `fetch`.
+        """Iterate over photos, or why there is none, in the order of the locations.
 
-        Embedded photos of a file, and members of a .tar.gz, are read in one pass, whatever lies between them.
+        At most `ahead` are held, and no more are asked for while those take 256 MiB. folders: of each photo,
+        as in `fetch`. Embedded photos of a file, and members of a .tar.gz, are read in one pass, whatever
+        lies between them.
         """
         listed = list(locations)
         photos = list(zip(listed, folders or [None] * len(listed), strict=True))

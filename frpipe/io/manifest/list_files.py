@@ -19,7 +19,7 @@ from frpipe.io.storage.folder import Entry, Folder
 
 Format = Literal["parquet", "csv", "jsonl"]
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-"""Of lists that are written; more are read."""
+"""Suffixes of lists that are written; more are read."""
 
 _READ: dict[str, Format] = {**SUFFIXES, ".tsv": "csv", ".json": "jsonl"}
 _PACKED: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}

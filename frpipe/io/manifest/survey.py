@@ -15,7 +15,7 @@ from frpipe.core.counted import counted
 from frpipe.core.text import alike, canonical_text, likeness
 from frpipe.core.text_column import canonical_column
 
-# What programs write where nothing is known.
+# Words that programs write where nothing is known.
 _NOBODY = ("nan", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nat")
 _SHOWN = 5
 # Ids are compared by three hashes of eight bytes each: some 50 MB at most.

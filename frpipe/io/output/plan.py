@@ -156,8 +156,11 @@ def plan_of(
 
 
 def load_plan(out: Folder) -> ManifestPlan:
-    """The plan of an output folder. Raises FileNotFoundError: there is none; FileDamaged: it is damaged;
-    OutputError: it is of another version, or not understood."""
+    """Read the plan of an output folder.
+
+    Raises FileNotFoundError: there is none; FileDamaged: it is damaged; OutputError: it is of another
+    version, or not understood.
+    """
     try:
         index = read_json(out, f"{PLAN}/{_INDEX}")
         version = index["format_version"]

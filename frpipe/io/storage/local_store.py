@@ -94,7 +94,7 @@ class LocalStore:
                     folders.add(target.parent)
         finally:
             for folder in folders:
-                # Whoever empties the same folders may have removed this one.
+                # Another process that empties the same folders may have removed this one.
                 with suppress(FileNotFoundError):
                     _sync(folder)
 

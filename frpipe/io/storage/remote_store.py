@@ -68,7 +68,7 @@ def is_conditional(store: Conditional) -> bool:
             raise
         raise StorageError(f"{store.address} does not know If-None-Match on PUT", REMEDY) from error
     finally:
-        # Who may not delete leaves a byte under a hidden name: no reason to refuse the store.
+        # Without the right to delete, a byte stays under a hidden name: no reason to refuse the store.
         with suppress(Exception):
             store.delete([name])
 

@@ -23,7 +23,7 @@ from frpipe.io.storage.folder import Folder
 T = TypeVar("T")
 _READS = 2
 _BATCH_ROWS = 65_536
-# What libraries raise for bytes that they cannot make sense of.
+# Errors that libraries raise for bytes that they cannot make sense of.
 _SENSELESS = (pa.ArrowException, OSError, ValueError)
 
 

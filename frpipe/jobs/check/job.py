@@ -155,7 +155,7 @@ class _Run:
         if self.job == ENROLL:
             yield from self._plan()
         listed = self._list() if self.finished else None
-        # What a night has written of its own no command of its job writes anew, once later nights have ended.
+        # Once later nights have ended, no command of its job writes a night's own files anew.
         mendable = self.job != NIGHT
         if listed is None:
             if self.finished:

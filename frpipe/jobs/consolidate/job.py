@@ -197,7 +197,7 @@ class Consolidation:
         for table in chosen:
             count.templates += table.num_rows
             yield table
-        # Whoever reads to the end learns of a mismatch there: a gallery puts all aside before it commits.
+        # A mismatch is raised at the end: a gallery has committed nothing before it has read everything.
         self._check(source, count)
 
     def _agreeing(self, people: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:

@@ -30,7 +30,7 @@ _TITLES = {
     "identification": "Identification",
     "pad": "Presentation attack detection",
 }
-# What a report's text names, of each system.
+# Measures of each system that a report's text names.
 _HEADLINES = (
     "accuracy",
     "EER",
@@ -46,10 +46,10 @@ _HEADLINES = (
     "BPNRR",
     "IAPAR",
 )
-# The same of each group of these columns.
+# Measures that it names of each group of these columns.
 _OF_GROUPS = {SPECIES: ("APCER", "IAPAR"), QUALITY: ("EDC_gain",)}
 
-# Whose note says of which species they are.
+# Measures whose note names the species.
 _NOTED = ("APCER", "BPCER_fixed", "IAPAR")
 
 

@@ -158,7 +158,7 @@ def _enrolled(folder: Folder, columns: PadColumns) -> tuple[dict[str, Labels], l
     best = ordered[~ordered["image_id"].duplicated()].set_index("image_id")
     several = int(faces["image_id"].duplicated(keep=False).groupby(faces["image_id"]).any().sum())
     ids = texts(images["image_id"])
-    # What both have is the manifest's: of a photo without a face only `images` knows it.
+    # A column of both tables is the manifest's; only `images` has it for photos without a face.
     of_faces = [name for name in columns.needed if name == columns.score or name not in images.column_names]
     missing = [name for name in of_faces if name not in faces.columns]
     if missing:

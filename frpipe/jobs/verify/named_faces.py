@@ -30,7 +30,7 @@ FACE_NAMES = ["face_id", "image_id", *_BOX, EMBEDDING]
 # characters up to 250, and as much again for a face_id, which is looked up by its photo.
 NAME_BYTES = 500
 
-# What a name may be of a photo, in rising precedence.
+# Kinds of names of a photo, in rising precedence.
 _FACE_ID, _IMAGE_URI, _IMAGE_ID = 1, 2, 3
 
 

@@ -290,11 +290,11 @@ class Finder:
         before = [case.faces for case in again + found_turned]
         self._whole(again + found_turned)
         for case, faces in zip(again, before, strict=False):
-            # What told the turn is a face, whether or not the turned photo shows it.
+            # A face that told the turn is kept, whether or not the turned photo shows it.
             told = [face for face in faces if face.score >= self._detector.score_threshold]
             case.faces = case.faces + self._apart(told, case.faces)
         for case, faces in zip(found_turned, before[len(again) :], strict=True):
-            # What only the look from afar has shown, and a look turned so does not, was nothing.
+            # A turn that only the look from afar has shown, and a look turned so does not, was none.
             good = (face for face in case.faces if face.score >= self._detector.score_threshold)
             if all(map(case.lies_otherwise, good)):
                 case.turn_deg, case.faces = 0, faces

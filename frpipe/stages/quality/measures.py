@@ -40,7 +40,7 @@ from frpipe.vision.quality.pose import Pose, pose_component, pose_of_points
 from frpipe.vision.quality.single import second_face_share, single_face_component
 
 Raw = dict[str, Floats]
-"""Of each measure the value for each face; NaN where it could not be assessed."""
+"""Values by measure, one for each face; NaN where it could not be assessed."""
 
 LEARNED: Final = "learned_quality"
 

@@ -79,8 +79,10 @@ class WebClient:
         weakref.finalize(self, _close, thread, self._loop, self._session)
 
     def fetch(self, location: str) -> Future[bytes | Reject]:
-        """Ask for a photo. It may be a Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY,
-        TOO_MANY_BYTES, UNKNOWN_FORMAT.
+        """Ask for a photo.
+
+        It may be a Reject: NOT_FOUND, ACCESS_DENIED, FETCH_FAILED, OUTSIDE_ROOT, EMPTY, TOO_MANY_BYTES,
+        UNKNOWN_FORMAT.
         """
         return asyncio.run_coroutine_threadsafe(self._answer(location), self._loop)
 

@@ -33,8 +33,10 @@ _FEW = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class LabelledTemplates:
-    """Templates of known people. subject: (n,) strings.  cohort: (n,) strings or null.
-    vectors: (n, dim) float32, unit length."""
+    """Templates of known people.
+
+    subject: (n,) strings.  cohort: (n,) strings or null.  vectors: (n, dim) float32, unit length.
+    """
 
     subject: pa.StringArray
     cohort: pa.StringArray

@@ -58,7 +58,7 @@ class PairCheck:
 
     @property
     def note(self) -> str:
-        """The resolution of the error rate, in words, by the non-mated pairs that are scored."""
+        """Say what the non-mated pairs that are scored can show."""
         scored = self.folds[TEST] if self.threshold == "train-fold" else self.counts
         return resolution(scored["nonmated"], "non-mated pairs", "FMR")
 

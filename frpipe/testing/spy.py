@@ -12,7 +12,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Spy(Session):
-    """Runs another session and keeps a copy of every input tensor in `blobs`."""
+    """Run another session and keep a copy of every input tensor in `blobs`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

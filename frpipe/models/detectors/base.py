@@ -63,9 +63,10 @@ class _Fitted:
 
 
 class Detector:
-    """Finds the faces of photos. Not for use by several threads at once: it reuses its input memory.
+    """Find the faces of photos with any network.
 
-    fixed_batch: fill every batch up to `batch_rows`, for devices that prepare anew for each shape.
+    Not for use by several threads at once: it reuses its input memory. fixed_batch: fill every batch up to
+    `batch_rows`, for devices that prepare anew for each shape.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
     )
     add(
         "--at",
-        type=_operating,
+        type=operating,
         metavar="THRESHOLD",
         help="a number of the scores' kind, eer, or fmr=P (fpir=P) (default: eer)",
     )
@@ -95,7 +95,8 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def _operating(text: str) -> Operating:
+def operating(text: str) -> Operating:
+    """Of --at."""
     from frpipe.evaluation.scored import Operating
 
     name, is_target, value = text.strip().lower().partition("=")
@@ -113,10 +114,7 @@ def _operating(text: str) -> Operating:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.output and options.output.suffix.lower() not in (".png", ".html"):
-        raise ConfigError(
-            f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
-        )
+    check_output(options.output)
     from frpipe.evaluation.scored import Operating, scored
     from frpipe.jobs.evaluate.score_columns import ScoreColumns
     from frpipe.jobs.evaluate.score_list import ScoreList
@@ -131,14 +129,13 @@ def _run(options: argparse.Namespace) -> int:
         options.by,
     )
     given = ScoreList.read(options.list, columns)
-    operating = options.at or Operating()
     found = scored(
         given.columns.kind,
         given.mated,
         given.score,
         given.right,
-        operating,
-        people_known=bool(given.columns.subjects),
+        options.at or Operating(),
+        people=given.people,
     )
     ratios = _calibrated(given, found, options.cost)
     for remark in given.remarks:
@@ -147,9 +144,9 @@ def _run(options: argparse.Namespace) -> int:
         more = {"calibration": ratios.as_dict()} if ratios else {}
         print(json.dumps({"columns": _named(given.columns), **found.as_dict(), **more}, indent=1))
     else:
-        said = [*_said(found), *(calibration_lines(ratios, found.kind) if ratios else ())]
-        warned = _warned(found.warnings, ratios.warnings if ratios else [])
-        print("\n".join((_head(given, found), "", _table(found), *said, *warned)))
+        lines = [*said(found), *(calibration_lines(ratios, found.kind) if ratios else ())]
+        warnings = warned([*found.warnings, *(ratios.warnings if ratios else [])])
+        print("\n".join((_head(given, found), "", rate_table(found), *lines, *warnings)))
     if options.output:
         _write(options.output, given, found, ratios)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
@@ -188,7 +185,7 @@ def _write(path: Path, given: ScoreList, found: Scored, ratios: Calibrated | Non
         path.write_bytes(scores_png(found, name, ratios))
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [_head(given, found), *_said(found)]
+    lines = [_head(given, found), *said(found)]
     page = scores_page(found, lines, ratios, title=f"Scores: {name}", created=now)
     path.write_text(page, encoding="utf-8")
 
@@ -216,7 +213,8 @@ def _head(given: ScoreList, found: Scored) -> str:
     )
 
 
-def _table(found: Scored) -> str:
+def rate_table(found: Scored) -> str:
+    """Rates at round thresholds."""
     from frpipe.evaluation.plots.text import LONG
     from frpipe.evaluation.scored import RATES
 
@@ -232,9 +230,14 @@ def _table(found: Scored) -> str:
     )
 
 
-def _said(found: Scored) -> list[str]:
+def said(found: Scored) -> list[str]:
+    """Areas, equal errors, and the rates at the threshold."""
     areas = f"AUC on this grid {found.table.auc_grid:.4g}, exact {found.table.auc_exact:.4g}"
-    return [f"{areas}; EER {found.eer.value:.4g}", *_at(found, found.point)]
+    between = {name: f" [{one.low:.4g}, {one.high:.4g}]" for name, one in found.intervals.items()}
+    return [
+        f"{areas}{between.get('auc', '')}; EER {found.eer.value:.4g}{between.get('eer', '')}",
+        *_at(found, found.point),
+    ]
 
 
 def _at(found: Scored, point: Point) -> list[str]:
@@ -243,7 +246,7 @@ def _at(found: Scored, point: Point) -> list[str]:
     accept, reject, miss, alarm = RATES[found.task]
     chosen = f" ({point.chosen})" if point.chosen else ""
     wrong = [f"  named wrongly {point.wrong}"] if point.wrong else []
-    errors = point.accept.complement().value, point.reject.complement().value
+    errors = point.accept.rate.complement().value, point.reject.rate.complement().value
     return [
         f"at {found.accepted(point.threshold)}{chosen}:",
         f"  {accept} {point.accept}, {miss} {errors[0]:.4g}",
@@ -252,9 +255,20 @@ def _at(found: Scored, point: Point) -> list[str]:
     ]
 
 
-def _warned(*warnings: Sequence[str]) -> list[str]:
-    return [
-        f"{warning[:1].upper()}{warning[1:]}{'' if warning.endswith('?') else '.'}"
-        for some in warnings
-        for warning in some
-    ]
+def warned(warnings: Iterable[str]) -> list[str]:
+    """Warnings as sentences."""
+    return [f"{one[:1].upper()}{one[1:]}{'' if one.endswith('?') else '.'}" for one in warnings]
+
+
+def failed_score(text: str) -> float:
+    """Of --failed-score."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def check_output(path: Path | None) -> None:
+    """Raise ConfigError where curves cannot be written so."""
+    if path and path.suffix.lower() not in (".png", ".html"):
+        raise ConfigError(f"{path} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html")

@@ -18,7 +18,7 @@ from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.io.manifest.columns import shown
 from frpipe.io.manifest.row_list import Batch, RowList
 from frpipe.jobs.evaluate.score_columns import ScoreColumns
-from frpipe.metrics.scores import Doubles
+from frpipe.metrics.scores import Doubles, Indices
 
 _WORDS = "write true or false (also same and different, genuine and impostor, 1 and 0)"
 _LONGEST = 30
@@ -40,6 +40,13 @@ class ScoreList:
     right: Mask | None
     remarks: Sequence[str] = ()
     known: Known = field(default_factory=Known)
+
+    @property
+    def people(self) -> tuple[Indices, Indices] | None:
+        """(n,) numbers of the persons of both sides; of searches twice those of the probes."""
+        if self.known.a is None or self.known.b is None:
+            return None
+        return self.known.a, self.known.b
 
     @classmethod
     def read(cls, uri: str, columns: ScoreColumns) -> ScoreList:

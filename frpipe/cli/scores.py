@@ -17,6 +17,7 @@ from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from frpipe.evaluation.calibrated import Calibrated
+    from frpipe.evaluation.number import Number
     from frpipe.evaluation.scored import Operating, Point, Scored
     from frpipe.jobs.evaluate.score_columns import ScoreColumns
     from frpipe.jobs.evaluate.score_list import ScoreList
@@ -27,14 +28,18 @@ examples:
   frpipe metrics scores pairs.csv                                  columns by their usual names
   frpipe metrics scores pairs.csv --label GT --distance d -o page.html
   frpipe metrics scores pairs.parquet --at fmr=0.001 -o curves.png
-  frpipe metrics scores pairs.csv --subject left,right             calibrated by other people than compared
+  frpipe metrics scores pairs.csv --subject left,right             intervals by people, calibrated by others
   frpipe metrics scores pairs.csv --fold part --by site --cost 0.001,10,1
   frpipe metrics scores searches.csv --right correct               searches: TPIR and TNIR
 
 A row is a comparison: a label (same or different, true or false, 1 or 0), and a similarity or a distance.
 With a column right (--right COLUMN) a row is a search: the label says whether the person is in the gallery,
 the score is that of the first candidate, and right says whether that candidate is the person. An empty score
-is a trial that failed: it is counted, and in no rate.
+is a trial that failed, and so is one that --failed-score names: it is counted, and in no rate.
+
+With people (--subject) intervals take heed of whom comparisons, or searches, share; without, each row is
+taken for people of its own. With folds (--fold) there is the accuracy over folds, each at the threshold that
+the others choose.
 
 Thresholds are of the kind of the scores: accepted is similarity >= threshold, or distance <= threshold.
 
@@ -74,13 +79,26 @@ def add_parser(commands: Any) -> None:
         metavar="THRESHOLD",
         help="a number of the scores' kind, eer, or fmr=P (fpir=P) (default: eer)",
     )
-    add("--fold", metavar="COLUMN", help="any labels: each fold is calibrated by the others (default: fold)")
+    add(
+        "--failed-score",
+        type=failed_score,
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="says that a trial failed, as an empty score does; again for more; nan: NaN does",
+    )
+    add(
+        "--fold",
+        metavar="COLUMN",
+        help="any labels: accuracy over folds, and each is calibrated by the others (default: fold)",
+    )
     add(
         "--subject",
         type=_names,
         default=(),
         metavar="COLUMN[,COLUMN]",
-        help="the person of both sides, or of each (default: subject_a and subject_b, subject, ...)",
+        help="the person of both sides, or of each, or the probe's (default: subject_a and subject_b, "
+        "subject, ...)",
     )
     add("--by", metavar="COLUMN", help="labels of groups: errors and calibration of each")
     add(
@@ -128,7 +146,7 @@ def _run(options: argparse.Namespace) -> int:
         options.subject,
         options.by,
     )
-    given = ScoreList.read(options.list, columns)
+    given = ScoreList.read(options.list, columns, options.failed_score)
     found = scored(
         given.columns.kind,
         given.mated,
@@ -138,17 +156,23 @@ def _run(options: argparse.Namespace) -> int:
         people=given.people,
     )
     ratios = _calibrated(given, found, options.cost)
+    folds = _folds(given)
     for remark in given.remarks:
         print(remark, file=sys.stderr)
     if options.json:
-        more = {"calibration": ratios.as_dict()} if ratios else {}
+        more: dict[str, Any] = {"calibration": ratios.as_dict()} if ratios else {}
+        more |= {"folds": {number.measure: number.as_dict() for number in folds}} if folds else {}
         print(json.dumps({"columns": _named(given.columns), **found.as_dict(), **more}, indent=1))
     else:
-        lines = [*said(found), *(calibration_lines(ratios, found.kind) if ratios else ())]
+        lines = [
+            *said(found),
+            *map(_over_folds, folds),
+            *(calibration_lines(ratios, found.kind) if ratios else ()),
+        ]
         warnings = warned([*found.warnings, *(ratios.warnings if ratios else [])])
         print("\n".join((_head(given, found), "", rate_table(found), *lines, *warnings)))
     if options.output:
-        _write(options.output, given, found, ratios)
+        _write(options.output, given, found, ratios, folds)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
     return 0
 
@@ -177,7 +201,26 @@ def _calibrated(
     )
 
 
-def _write(path: Path, given: ScoreList, found: Scored, ratios: Calibrated | None) -> None:
+def _folds(given: ScoreList) -> list[Number]:
+    """Accuracies over folds, where there are any."""
+    from frpipe.evaluation.fold_accuracy import fold_accuracy
+
+    if given.known.fold is None:
+        return []
+    return fold_accuracy(given.columns.kind, given.mated, given.score, given.known.fold)
+
+
+def _over_folds(number: Number) -> str:
+    all_ = ", failed ones rejected" if number.measure == "folds_accuracy_all" else ""
+    if number.value is None:
+        return f"accuracy over folds: {number.note}"
+    between = "" if number.low is None else f" [{number.low:.4g}, {number.high:.4g}]"
+    return f"accuracy over folds{all_} {number.value:.4g}{between}, {number.note}"
+
+
+def _write(
+    path: Path, given: ScoreList, found: Scored, ratios: Calibrated | None, folds: Sequence[Number]
+) -> None:
     from frpipe.evaluation.report.scores_page import scores_page, scores_png
 
     name = Path(given.uri).name or given.uri
@@ -185,7 +228,7 @@ def _write(path: Path, given: ScoreList, found: Scored, ratios: Calibrated | Non
         path.write_bytes(scores_png(found, name, ratios))
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [_head(given, found), *said(found)]
+    lines = [_head(given, found), *said(found), *map(_over_folds, folds)]
     page = scores_page(found, lines, ratios, title=f"Scores: {name}", created=now)
     path.write_text(page, encoding="utf-8")
 

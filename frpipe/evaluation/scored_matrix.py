@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from frpipe.evaluation.evaluation import Evaluation, Series
-from frpipe.evaluation.scored import Operating, RateOf, Scored, SharedPeople, scored_trials
+from frpipe.evaluation.rate_of import RateOf
+from frpipe.evaluation.scored import Operating, Scored, SharedPeople, scored_trials
 from frpipe.evaluation.targets import usual
 from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.errors import ScoresError

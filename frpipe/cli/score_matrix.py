@@ -151,6 +151,7 @@ def _identified(found: Searched) -> list[str]:
     lost = searches.mated_lost + searches.nonmated_lost
     failed = f", {lost:,} failed" if lost else ""
     counts = f"{len(searches.rank):,} mated, {len(searches.strangers):,} non-mated searches{failed}"
+    ranked = [f"a mate within rank {found.rank} counts as found:"] if found.rank != 1 else []
     rows = [[rank, one, f"{one.complement().rate.value:.4g}"] for rank, one in found.within.items()]
     lines = [
         f"identification: {counts}",
@@ -160,7 +161,8 @@ def _identified(found: Searched) -> list[str]:
         return [*lines, f"{found.investigation_alone}."]
     named = f"FNIR({searches.gallery}, {found.rank}, T)"
     targets = [[f"{target:g}", *_at_target(found, target)] for target in found.at_targets]
-    return [*lines, table(("FPIR at most", found.scored.kind, named), targets), *said(found.scored)]
+    at_targets = table(("FPIR at most", found.scored.kind, named), targets)
+    return [*lines, *ranked, at_targets, *said(found.scored)]
 
 
 def _at_target(found: Searched, target: float) -> tuple[str, object]:

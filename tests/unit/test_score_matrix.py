@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import unicodedata
 from collections.abc import Sequence
@@ -116,6 +117,15 @@ def test_three_probes_by_hand(hand: str, capsys: pytest.CaptureFixture[str]) -> 
     assert many["FNIR_at_FPIR"][0]["insufficient"] == "1 non-mated trial, 0.1 needs 30"
 
 
+def test_the_rank_that_counts_is_said(hand: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metrics", "matrix", hand, "--rank", "2", "--at", "0.3"]) == 0
+    said = capsys.readouterr().out
+    assert "a mate within rank 2 counts as found" in said
+    assert "FNIR(3, 2, T)" in said
+    # Bob is second of his row, and his 0.5 is above 0.3.
+    assert "TPIR 1 [" in said
+
+
 def test_the_hand_matrix_is_printed(hand: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["metrics", "matrix", hand]) == 0
     said = capsys.readouterr().out
@@ -195,7 +205,9 @@ def test_nan_fails_where_it_is_asked_to(tmp_path: Path, capsys: pytest.CaptureFi
     assert "row 1, column 2 of nan.parquet" in _refused(capsys, str(tmp_path / "nan.parquet"))
 
 
-@pytest.mark.parametrize("form", ["tsv", "csv.gz", "parquet", "indexed", "npy", "fortran", "single"])
+@pytest.mark.parametrize(
+    "form", ["tsv", "semicolons", "csv.gz", "parquet", "indexed", "named", "npy", "fortran", "single"]
+)
 def test_every_form_says_the_same(
     form: str, hand: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +217,10 @@ def test_every_form_says_the_same(
     words: list[str] = []
     if form == "tsv":
         path = _csv(tmp_path / "m.tsv", HAND, "\t")
+    elif form == "semicolons":
+        path = str(tmp_path / "m.csv")
+        rows = [";".join(map(str, row)) for row in HAND]
+        Path(path).write_bytes(("\r\n".join(["\ufeff" + rows[0], *rows[1:]]) + "\r\n\r\n").encode())
     elif form == "csv.gz":
         path = str(tmp_path / "m.csv.gz")
         Path(path).write_bytes(gzip.compress(Path(hand).read_bytes()))
@@ -214,6 +230,9 @@ def test_every_form_says_the_same(
     elif form == "indexed":
         path = str(tmp_path / "m.parquet")
         pd.DataFrame(scores, index=probes, columns=gallery).to_parquet(path)
+    elif form == "named":
+        path = str(tmp_path / "m.parquet")
+        pd.DataFrame(scores, index=pd.Index(probes, name="probe"), columns=gallery).to_parquet(path)
     else:
         path, words = str(tmp_path / "m.npy"), []
         for name, ids in (("probes", probes), ("gallery", gallery)):
@@ -297,6 +316,11 @@ def test_numpy_needs_ids_that_fit(tmp_path: Path, capsys: pytest.CaptureFixture[
         np.save(path, array, allow_pickle=True)
         assert "m.npy holds" in _refused(capsys, path, *lists)
     whole = Path(path).read_bytes()
+    for shape in ((-3, -3), (0, 3)):
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        Path(path).write_bytes(head.getvalue() + bytes(8 * max(0, shape[0] * shape[1])))
+        assert "m.npy" in _refused(capsys, path, *lists)
     np.save(path, np.eye(3))
     Path(path).write_bytes(Path(path).read_bytes()[:-5])
     assert "its header says 72" in _refused(capsys, path, *lists)

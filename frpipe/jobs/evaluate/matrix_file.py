@@ -26,8 +26,6 @@ from frpipe.metrics.scores import Doubles, Kind
 _LONGEST = 30
 _SEPARATORS = ",;\t"
 _NUMBER = "write a finite number; a score that says that a comparison failed is named with --failed-score"
-# pandas writes the ids of rows last where the index has no name.
-_INDEX = "__index_level_0__"
 # Of Parquet that are read at once.
 _ROWS = 512
 
@@ -99,7 +97,7 @@ class MatrixFile:
                     cells = counted(len(row), "cells")
                     raise ManifestError(
                         f"row {number:,} of {name} has {cells}, and the first line {len(header):,}",
-                        "write a score for each id of the gallery",
+                        "give each row a score for each id of the first line, which begins with a cell above the probes",
                     )
                 probes.append(row[0])
                 scores.append(self._row(row[1:], number, name))
@@ -143,7 +141,7 @@ class MatrixFile:
                 f"{name} names nobody in the gallery",
                 "a column of probe ids, then one for each of the gallery",
             )
-        of_ids = len(fields) - 1 if fields[-1].name == _INDEX else 0
+        of_ids = _of_ids(file.schema_arrow)
         columns = [place for place in range(len(fields)) if place != of_ids]
         gallery = _ids([fields[place].name for place in columns], f"{name}: column", first=columns[0] + 1)
         _check_kinds(fields, of_ids, name)
@@ -219,6 +217,13 @@ class MatrixFile:
         single = np.issubdtype(of, np.floating) and np.dtype(of).itemsize < 8
         known = [*signs, *(float(of(value)) for value in signs if single)]
         return np.where(np.isin(numbers, known), np.nan, numbers)
+
+
+def _of_ids(schema: pa.Schema) -> int:
+    """The column of ids: the first, or what pandas says is the index, which it writes last."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    named = [name for name in index if isinstance(name, str)]
+    return schema.get_field_index(named[0]) if len(named) == 1 and named[0] in schema.names else 0
 
 
 def _check_kinds(fields: Sequence[pa.Field], of_ids: int, name: str) -> None:
@@ -317,12 +322,12 @@ def _array(file: BinaryIO, size: int, name: str) -> NDArray[Any]:
         shape, fortran, kind = read(file)
     except (ValueError, OSError, EOFError) as error:
         raise ManifestError(f"{name} is no .npy file: {error}", remedy) from None
-    if len(shape) != 2 or kind.kind not in "fiu":
+    if len(shape) != 2 or min(shape) < 0 or kind.kind not in "fiu":
         raise ManifestError(f"{name} holds {kind} of {counted(len(shape), 'dimensions')}", remedy)
     amount = shape[0] * shape[1] * kind.itemsize
     if size - file.tell() != amount:
         raise ManifestError(
             f"{name} holds {size - file.tell():,} bytes of scores, and its header says {amount:,}", remedy
         )
-    data = np.frombuffer(file.read(amount), kind)
+    data = np.frombuffer(file.read(amount), kind) if amount else np.empty(0, kind)
     return data.reshape(shape, order="F" if fortran else "C")

@@ -97,7 +97,7 @@ class MatrixFile:
                     cells = counted(len(row), "cells")
                     raise ManifestError(
                         f"row {number:,} of {name} has {cells}, and the first line {len(header):,}",
-                        "give each row a score for each id of the first line, which begins with a cell above the probes",
+                        "begin the first line with a cell above the probes' ids, and give all scores",
                     )
                 probes.append(row[0])
                 scores.append(self._row(row[1:], number, name))

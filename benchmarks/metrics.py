@@ -4,6 +4,7 @@
     python benchmarks/metrics.py --only count --scores 1e8  half a minute
     python benchmarks/metrics.py --only product
     python benchmarks/metrics.py --only identification      reports of up to 10,000 probes x 1,000,000 people
+    python benchmarks/metrics.py --only matrix              the report of a matrix of 3,000 x 3,000 scores
 
 Every ratio is `theirs / ours` of seconds: above 1 we are faster. docs/benchmarks.md says what is compared.
 """
@@ -21,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-SECTIONS = ("count", "memory", "agree", "product", "job", "identification")
+SECTIONS = ("count", "memory", "agree", "product", "job", "identification", "matrix")
 
 
 def main() -> None:
@@ -53,6 +54,7 @@ def _apart(options: argparse.Namespace, section: str) -> dict[str, Any]:
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     from metrics_count import agree, count, memory
     from metrics_identification import identification
+    from metrics_matrix import matrix
     from metrics_product import job, product
 
     sections: dict[str, Callable[[], dict[str, Any]]] = {
@@ -62,6 +64,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "product": lambda: product(options.rounds),
         "job": lambda: job(options.scores),
         "identification": identification,
+        "matrix": matrix,
     }
     return sections[options.only]()
 

@@ -10,6 +10,7 @@ from frpipe.cli.table import table
 
 if TYPE_CHECKING:
     from frpipe.evaluation.calibrated import Calibrated, Cost, Group
+    from frpipe.evaluation.rate_of import RateOf
     from frpipe.metrics.costs import Application
     from frpipe.metrics.scores import Kind
 
@@ -70,16 +71,22 @@ def _groups(groups: Sequence[Group]) -> list[str]:
     rows = [
         (
             group.label,
-            f"{group.fnmr.trials:,}",
-            _rate(group.fnmr.value),
-            f"{group.fmr.trials:,}",
-            _rate(group.fmr.value),
+            f"{group.fnmr.rate.trials:,}",
+            _between(group.fnmr),
+            f"{group.fmr.rate.trials:,}",
+            _between(group.fmr),
             _rate(group.cllr),
             _rate(group.min_cllr),
         )
         for group in groups
     ]
     return ["", table(header, rows)]
+
+
+def _between(one: RateOf) -> str:
+    if one.rate.value is None:
+        return ""
+    return f"{one.rate.value:.4g} [{one.interval.low:.3g}, {one.interval.high:.3g}]"
 
 
 def _rate(value: float | None) -> str:

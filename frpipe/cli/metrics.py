@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from frpipe.cli import scores
+from frpipe.cli import score_matrix, scores
 from frpipe.cli.table import table
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def add_parser(commands: Any) -> None:
     lecture.add_argument("--json", action="store_true", help="print JSON")
     lecture.set_defaults(run=_run)
     scores.add_parser(parts)
+    score_matrix.add_parser(parts)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from frpipe.evaluation.calibrated import Calibrated
+    from frpipe.evaluation.number import Number
     from frpipe.evaluation.scored import Operating, Point, Scored
     from frpipe.jobs.evaluate.score_columns import ScoreColumns
     from frpipe.jobs.evaluate.score_list import ScoreList
@@ -28,7 +29,7 @@ examples:
   frpipe metrics scores pairs.csv                                  columns by their usual names
   frpipe metrics scores pairs.csv --label GT --distance d -o page.html
   frpipe metrics scores pairs.parquet --at fmr=0.001 -o curves.png
-  frpipe metrics scores pairs.csv --subject left,right             calibrated by other people than compared
+  frpipe metrics scores pairs.csv --subject left,right             intervals by people, calibrated by others
   frpipe metrics scores pairs.csv --fold part --by site --cost 0.001,10,1
   frpipe metrics scores pairs.csv --calibration-card llr.json --made-by out/   for jobs: ratios beside scores
   frpipe metrics scores searches.csv --right correct               searches: TPIR and TNIR
@@ -36,7 +37,11 @@ examples:
 A row is a comparison: a label (same or different, true or false, 1 or 0), and a similarity or a distance.
 With a column right (--right COLUMN) a row is a search: the label says whether the person is in the gallery,
 the score is that of the first candidate, and right says whether that candidate is the person. An empty score
-is a trial that failed: it is counted, and in no rate.
+is a trial that failed, and so is one that --failed-score names: it is counted, and in no rate.
+
+With people (--subject) intervals take heed of whom comparisons, or searches, share; without, each row is
+taken for people of its own. With folds (--fold) there is the accuracy over folds, each at the threshold that
+the others choose.
 
 Thresholds are of the kind of the scores: accepted is similarity >= threshold, or distance <= threshold.
 
@@ -72,17 +77,30 @@ def add_parser(commands: Any) -> None:
     )
     add(
         "--at",
-        type=_operating,
+        type=operating,
         metavar="THRESHOLD",
         help="a number of the scores' kind, eer, or fmr=P (fpir=P) (default: eer)",
     )
-    add("--fold", metavar="COLUMN", help="any labels: each fold is calibrated by the others (default: fold)")
+    add(
+        "--failed-score",
+        type=failed_score,
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="says that a trial failed, as an empty score does; again for more; nan: NaN does",
+    )
+    add(
+        "--fold",
+        metavar="COLUMN",
+        help="any labels: accuracy over folds, and each is calibrated by the others (default: fold)",
+    )
     add(
         "--subject",
         type=_names,
         default=(),
         metavar="COLUMN[,COLUMN]",
-        help="the person of both sides, or of each (default: subject_a and subject_b, subject, ...)",
+        help="the person of both sides, or of each, or the probe's (default: subject_a and subject_b, "
+        "subject, ...)",
     )
     add("--by", metavar="COLUMN", help="labels of groups: errors and calibration of each")
     add(
@@ -98,7 +116,8 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def _operating(text: str) -> Operating:
+def operating(text: str) -> Operating:
+    """Of --at."""
     from frpipe.evaluation.scored import Operating
 
     name, is_target, value = text.strip().lower().partition("=")
@@ -116,10 +135,7 @@ def _operating(text: str) -> Operating:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.output and options.output.suffix.lower() not in (".png", ".html"):
-        raise ConfigError(
-            f"{options.output} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html"
-        )
+    check_output(options.output)
     check_card(options)
     from frpipe.evaluation.scored import Operating, scored
     from frpipe.jobs.evaluate.score_columns import ScoreColumns
@@ -134,31 +150,36 @@ def _run(options: argparse.Namespace) -> int:
         options.subject,
         options.by,
     )
-    given = ScoreList.read(options.list, columns)
-    operating = options.at or Operating()
+    given = ScoreList.read(options.list, columns, options.failed_score)
     found = scored(
         given.columns.kind,
         given.mated,
         given.score,
         given.right,
-        operating,
-        people_known=bool(given.columns.subjects),
+        options.at or Operating(),
+        people=given.people,
     )
     ratios = _calibrated(given, found, options.cost)
     card = write_card(options, given, ratios) if options.calibration_card else None
+    folds = _folds(given)
     for remark in given.remarks:
         print(remark, file=sys.stderr)
     if options.json:
-        more = {"calibration": ratios.as_dict()} if ratios else {}
+        more: dict[str, Any] = {"calibration": ratios.as_dict()} if ratios else {}
+        more |= {"folds": {number.measure: number.as_dict() for number in folds}} if folds else {}
         print(json.dumps({"columns": _named(given.columns), **found.as_dict(), **more}, indent=1))
     else:
-        said = [*_said(found), *(calibration_lines(ratios, found.kind) if ratios else ())]
-        warned = _warned(found.warnings, ratios.warnings if ratios else [])
-        print("\n".join((_head(given, found), "", _table(found), *said, *warned)))
+        lines = [
+            *said(found),
+            *map(_over_folds, folds),
+            *(calibration_lines(ratios, found.kind) if ratios else ()),
+        ]
+        warnings = warned([*found.warnings, *(ratios.warnings if ratios else [])])
+        print("\n".join((_head(given, found), "", rate_table(found), *lines, *warnings)))
     if card is not None:
         print(card, file=sys.stderr if options.json else sys.stdout)
     if options.output:
-        _write(options.output, given, found, ratios)
+        _write(options.output, given, found, ratios, folds)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
     return 0
 
@@ -187,7 +208,26 @@ def _calibrated(
     )
 
 
-def _write(path: Path, given: ScoreList, found: Scored, ratios: Calibrated | None) -> None:
+def _folds(given: ScoreList) -> list[Number]:
+    """Accuracies over folds, where there are any."""
+    from frpipe.evaluation.fold_accuracy import fold_accuracy
+
+    if given.known.fold is None:
+        return []
+    return fold_accuracy(given.columns.kind, given.mated, given.score, given.known.fold)
+
+
+def _over_folds(number: Number) -> str:
+    all_ = ", failed ones rejected" if number.measure == "folds_accuracy_all" else ""
+    if number.value is None:
+        return f"accuracy over folds: {number.note}"
+    between = "" if number.low is None else f" [{number.low:.4g}, {number.high:.4g}]"
+    return f"accuracy over folds{all_} {number.value:.4g}{between}, {number.note}"
+
+
+def _write(
+    path: Path, given: ScoreList, found: Scored, ratios: Calibrated | None, folds: Sequence[Number]
+) -> None:
     from frpipe.evaluation.report.scores_page import scores_page, scores_png
 
     name = Path(given.uri).name or given.uri
@@ -195,7 +235,7 @@ def _write(path: Path, given: ScoreList, found: Scored, ratios: Calibrated | Non
         path.write_bytes(scores_png(found, name, ratios))
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [_head(given, found), *_said(found)]
+    lines = [_head(given, found), *said(found), *map(_over_folds, folds)]
     page = scores_page(found, lines, ratios, title=f"Scores: {name}", created=now)
     path.write_text(page, encoding="utf-8")
 
@@ -223,7 +263,8 @@ def _head(given: ScoreList, found: Scored) -> str:
     )
 
 
-def _table(found: Scored) -> str:
+def rate_table(found: Scored) -> str:
+    """Rates at round thresholds."""
     from frpipe.evaluation.plots.text import LONG
     from frpipe.evaluation.scored import RATES
 
@@ -239,9 +280,14 @@ def _table(found: Scored) -> str:
     )
 
 
-def _said(found: Scored) -> list[str]:
+def said(found: Scored) -> list[str]:
+    """Areas, equal errors, and the rates at the threshold."""
     areas = f"AUC on this grid {found.table.auc_grid:.4g}, exact {found.table.auc_exact:.4g}"
-    return [f"{areas}; EER {found.eer.value:.4g}", *_at(found, found.point)]
+    between = {name: f" [{one.low:.4g}, {one.high:.4g}]" for name, one in found.intervals.items()}
+    return [
+        f"{areas}{between.get('auc', '')}; EER {found.eer.value:.4g}{between.get('eer', '')}",
+        *_at(found, found.point),
+    ]
 
 
 def _at(found: Scored, point: Point) -> list[str]:
@@ -250,7 +296,7 @@ def _at(found: Scored, point: Point) -> list[str]:
     accept, reject, miss, alarm = RATES[found.task]
     chosen = f" ({point.chosen})" if point.chosen else ""
     wrong = [f"  named wrongly {point.wrong}"] if point.wrong else []
-    errors = point.accept.complement().value, point.reject.complement().value
+    errors = point.accept.rate.complement().value, point.reject.rate.complement().value
     return [
         f"at {found.accepted(point.threshold)}{chosen}:",
         f"  {accept} {point.accept}, {miss} {errors[0]:.4g}",
@@ -259,9 +305,20 @@ def _at(found: Scored, point: Point) -> list[str]:
     ]
 
 
-def _warned(*warnings: Sequence[str]) -> list[str]:
-    return [
-        f"{warning[:1].upper()}{warning[1:]}{'' if warning.endswith('?') else '.'}"
-        for some in warnings
-        for warning in some
-    ]
+def warned(warnings: Iterable[str]) -> list[str]:
+    """Warnings as sentences."""
+    return [f"{one[:1].upper()}{one[1:]}{'' if one.endswith('?') else '.'}" for one in warnings]
+
+
+def failed_score(text: str) -> float:
+    """Of --failed-score."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def check_output(path: Path | None) -> None:
+    """Raise ConfigError where curves cannot be written so."""
+    if path and path.suffix.lower() not in (".png", ".html"):
+        raise ConfigError(f"{path} is neither a PNG nor an HTML page", "-o NAME.png or -o NAME.html")

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from frpipe.evaluation.pairs import Labels, Mask
+from frpipe.evaluation.rate_of import RateOf
 from frpipe.metrics.calibration import Calibration, Logistic, fit_isotonic, fit_logistic
+from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.costs import Application, act_dcf, cllr
 from frpipe.metrics.cross_fit import Parts, cross_fitted
 from frpipe.metrics.errors import ScoresError
@@ -58,8 +60,8 @@ class Group:
     """
 
     label: str
-    fnmr: Rate
-    fmr: Rate
+    fnmr: RateOf
+    fmr: RateOf
     cllr: float | None
     min_cllr: float | None
 
@@ -155,7 +157,12 @@ def calibrated(
     )
     accepted = oriented(score, kind) >= oriented(np.array([threshold]), kind)
     rows = _Rows(
-        kind, mated, score, accepted, None if isinstance(ratios, Insufficient) else ratios["logistic"]
+        kind,
+        mated,
+        score,
+        accepted,
+        None if isinstance(ratios, Insufficient) else ratios["logistic"],
+        None if known.a is None or known.b is None else (known.a[done], known.b[done]),
     )
     return Calibrated(
         how,
@@ -198,18 +205,29 @@ def _method(mated: Doubles, nonmated: Doubles, applications: Sequence[Applicatio
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Completed comparisons. llr: of the line, cross-fitted; None: there is no calibration."""
+    """Completed comparisons. llr: of the line, cross-fitted; None: there is no calibration.
+
+    people: (n,) of both sides; None: not known.
+    """
 
     kind: Kind
     mated: Mask
     score: Doubles
     accepted: Mask
     llr: Doubles | None
+    people: tuple[Labels, Labels] | None = None
+
+    def _rate(self, errors: Mask, among: Mask, *, mated: bool) -> RateOf:
+        rate = Rate(int((errors & among).sum()), int(among.sum()))
+        if self.people is None or not rate.trials:
+            return RateOf(rate)
+        a, b = (side[among] for side in self.people)
+        return RateOf(rate, clustered_rate(errors[among], a, a if mated else b))
 
     def group(self, label: str, own: Mask) -> Group:
         up, over = own & self.mated, own & ~self.mated
-        fnmr = Rate(int((up & ~self.accepted).sum()), int(up.sum()))
-        fmr = Rate(int((over & self.accepted).sum()), int(over.sum()))
+        fnmr = self._rate(~self.accepted, up, mated=True)
+        fmr = self._rate(self.accepted, over, mated=False)
         if not up.any() or not over.any():
             return Group(label, fnmr, fmr, None, None)
         least = Hull.of(Scores.of(self.score[up], self.score[over], kind=self.kind)).min_cllr()

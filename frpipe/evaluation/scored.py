@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -13,13 +13,18 @@ from frpipe.evaluation.evaluation import CurveName, Evaluation, Series, Task
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.pairs import Mask
 from frpipe.evaluation.plots.text import fixed, target
+from frpipe.evaluation.rate_of import RateOf, interval_dict
 from frpipe.metrics import identification, verification
+from frpipe.metrics.bootstrap import percentiles
+from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.errors import ScoresError
+from frpipe.metrics.intervals import Interval
 from frpipe.metrics.lecture import LectureTable, grid
+from frpipe.metrics.mated_slots import Metric, pair_replicates
 from frpipe.metrics.operating import EqualError, Insufficient, at_target, equal_error
 from frpipe.metrics.rate import Rate
-from frpipe.metrics.scores import Doubles, Kind, Scores
+from frpipe.metrics.scores import Doubles, Indices, Kind, Scores, oriented, oriented_threshold
 from frpipe.metrics.searches import Searches
 
 # The names of the rates: accepted and rejected rightly, and the errors that these are one less.
@@ -27,6 +32,45 @@ RATES: dict[Task, tuple[str, str, str, str]] = {
     "verification": ("TAR", "TRR", "FNMR", "FMR"),
     "identification": ("TPIR", "TNIR", "FNIR", "FPIR"),
 }
+
+
+class Sharing(Protocol):
+    """Trials whose people are known: intervals that take heed of whom they share."""
+
+    def mated_interval(self, threshold: float) -> Interval:
+        """Of FNMR (FNIR) at a threshold of the scores' kind."""
+
+    def nonmated_interval(self, threshold: float) -> Interval:
+        """Of FMR (FPIR) at a threshold of the scores' kind."""
+
+    def replicates(self, metrics: Sequence[Metric]) -> Doubles:
+        """(r, metrics) of a curve, with people drawn again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPeople:
+    """Trials as a list. mated: (m,), nonmated: (n,) oriented scores; minus infinity: never accepted.
+
+    persons: of the mated ones, and of both sides of the others.
+    """
+
+    kind: Kind
+    mated: Doubles
+    nonmated: Doubles
+    persons: tuple[Indices, Indices, Indices]
+
+    def mated_interval(self, threshold: float) -> Interval:
+        """Of FNMR (FNIR)."""
+        return clustered_rate(self.mated < oriented_threshold(threshold, self.kind), self.persons[0])
+
+    def nonmated_interval(self, threshold: float) -> Interval:
+        """Of FMR (FPIR)."""
+        alarms = self.nonmated >= oriented_threshold(threshold, self.kind)
+        return clustered_rate(alarms, *self.persons[1:])
+
+    def replicates(self, metrics: Sequence[Metric]) -> Doubles:
+        """(r, metrics)."""
+        return pair_replicates(self.kind, self.mated, self.nonmated, self.persons, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +82,8 @@ class Point:
     """
 
     threshold: float
-    accept: Rate
-    reject: Rate
+    accept: RateOf
+    reject: RateOf
     chosen: str = ""
     wrong: Rate | None = None
 
@@ -48,8 +92,8 @@ class Point:
 class Scored:
     """The evaluation of a list.
 
-    counts: of trials.  point: at the threshold.  scores: of mated trials and of others. people_known: the
-    list says who is compared.
+    counts: of trials.  point: at the threshold.  scores: of mated trials and of others.  people_known: it is
+    known who is compared.  intervals: of `auc` and `eer`, by people, where there are any.
     """
 
     task: Task
@@ -60,6 +104,7 @@ class Scored:
     point: Point
     scores: tuple[Doubles, Doubles]
     people_known: bool = False
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -75,9 +120,7 @@ class Scored:
         """Warnings about the rates, in sentences."""
         found = ["who is compared is not known: intervals take each row for people of its own"]
         if self.people_known:
-            found = [
-                "intervals take each row for people of its own: where rows share people, they are too narrow"
-            ]
+            found = []
         if self.table.auc_exact < 0.5:
             other = "distances" if self.kind == "similarity" else "similarities"
             found.append(f"the area is below one half: are these {other}, or are the labels turned round?")
@@ -104,13 +147,13 @@ class Scored:
         if self._cosines:
             parts = [1 - part if self._as_similarities else part for part in self.scores]
             curves |= {"mated": binned(parts[0]), "nonmated": binned(parts[1])}
-        numbers = [Number.scalar("AUC_exact", self.table.auc_exact)]
+        numbers = [Number.scalar("AUC_exact", self.table.auc_exact, self.intervals.get("auc"))]
         if self.task == "verification":
-            numbers.append(Number.scalar("EER", self.eer.value))
+            numbers.append(Number.scalar("EER", self.eer.value, self.intervals.get("eer")))
         *_, miss, alarm = RATES[self.task]
         rates = (miss, self.point.accept.complement()), (alarm, self.point.reject.complement())
         at = 1 - self.point.threshold if self._as_similarities else self.point.threshold
-        numbers += [Number.rate(measure, rate, at=at) for measure, rate in rates]
+        numbers += [Number.rate(measure, one.rate, one.between, at=at) for measure, one in rates]
         return Evaluation(name, self.task, self.counts, numbers, curves, {}, self.warnings)
 
     @property
@@ -138,6 +181,7 @@ class Scored:
             "auc_grid": self.table.auc_grid,
             "auc_exact": self.table.auc_exact,
             "eer": {"value": eer.value, "threshold": eer.threshold},
+            "intervals": {name: interval_dict(one) for name, one in self.intervals.items()},
             "at": {
                 "threshold": point.threshold,
                 "chosen": point.chosen or None,
@@ -164,50 +208,92 @@ def scored(
     right: Mask | None,
     operating: Operating,
     *,
-    people_known: bool = False,
+    people: tuple[Indices, Indices] | None = None,
 ) -> Scored:
     """Evaluate trials.
 
     mated: (n,).  score: (n,) of that kind; NaN: failed.  right: (n,) of searches, whether the first candidate
-    is the person; None: the trials are comparisons.
+    is the person; None: the trials are comparisons.  people: (n,) persons of both sides, of searches twice
+    those of the probes; None: not known.
     Raises ScoresError: there are not completed trials of both kinds, or too few for the target asked for.
     """
     done = ~np.isnan(score)
-    parts, lost = (
-        (score[mated & done], score[~mated & done]),
-        [int((of & ~done).sum()) for of in (mated, ~mated)],
-    )
-    if not len(parts[0]) or not len(parts[1]):
-        lacking = "non-mated" if len(parts[0]) else "mated"
+    up, over = mated & done, ~mated & done
+    parts, lost = (score[up], score[over]), [int((of & ~done).sum()) for of in (mated, ~mated)]
+    trials: Scores | Searches
+    if right is None:
+        trials = Scores.of(*parts, kind=kind, mated_lost=lost[0], nonmated_lost=lost[1])
+        hits = trials.mated
+    else:
+        trials = _searches(kind, *parts, right[up], lost)
+        hits = np.where(trials.within(1), trials.mate, -np.inf)
+    sharing: Sharing | None = None
+    if people is not None:
+        persons = people[0][up], people[0][over], people[1][over]
+        sharing = SharedPeople(kind, hits, oriented(parts[1], kind), persons)
+    return scored_trials(trials, parts, operating, sharing)
+
+
+def scored_trials(
+    trials: Scores | Searches,
+    scores: tuple[Doubles, Doubles],
+    operating: Operating,
+    sharing: Sharing | None = None,
+    rank: int = 1,
+) -> Scored:
+    """Compute what comparisons or searches say.
+
+    scores: of mated trials and of others, in their kind, for histograms.  sharing: who is in the trials;
+    None: not known.  rank: of searches, within which a mate counts as found.
+    Raises ScoresError: as `scored`.
+    """
+    if isinstance(trials, Searches):
+        task: Task = "identification"
+        found = len(trials.rank), len(trials.strangers)
+    else:
+        task = "verification"
+        found = len(trials.mated), len(trials.nonmated)
+    if not all(found):
+        lacking = "non-mated" if found[0] else "mated"
         raise ScoresError(
             f"no {lacking} trial has a score: rates of both kinds need both", "add some, or check the labels"
         )
-    trials: Scores | Searches
-    if right is None:
-        task: Task = "verification"
-        trials = Scores.of(*parts, kind=kind, mated_lost=lost[0], nonmated_lost=lost[1])
-        curve = verification.roc(trials.completed())
-    else:
-        task = "identification"
-        trials = _searches(kind, *parts, right[mated & done], lost)
-        curve = identification.roc(trials)
+    curve = (
+        identification.roc(trials, rank)
+        if isinstance(trials, Searches)
+        else verification.roc(trials.completed())
+    )
     eer = equal_error(curve)
     # The curve ends where all trials of both kinds are accepted, so the errors meet.
     assert isinstance(eer, EqualError)
-    counts = {"mated": len(parts[0]), "nonmated": len(parts[1])}
-    counts |= {
-        f"{name}_lost": count for name, count in zip(("mated", "nonmated"), lost, strict=True) if count
-    }
+    counts = dict(zip(("mated", "nonmated"), found, strict=True))
+    lost = ("mated_lost", trials.mated_lost), ("nonmated_lost", trials.nonmated_lost)
     return Scored(
         task,
         curve,
-        counts,
+        {**counts, **{name: count for name, count in lost if count}},
         LectureTable.of(curve, grid(curve)),
         eer,
-        _point(trials, curve, eer, operating),
-        parts,
-        people_known,
+        _point(trials, _threshold(curve, eer, operating, trials), sharing, rank),
+        scores,
+        sharing is not None,
+        _intervals(sharing) if sharing else {},
     )
+
+
+def _intervals(sharing: Sharing) -> dict[str, Interval]:
+    """Compute intervals of areas and equal errors.
+
+    None where all replicates are equal: they say nothing of other people.
+    """
+    found = sharing.replicates([Curve.auc, _equal])
+    between = {name: percentiles(column) for name, column in zip(("auc", "eer"), found.T, strict=True)}
+    return {name: one for name, one in between.items() if one.high > one.low}
+
+
+def _equal(curve: Curve) -> float:
+    found = equal_error(curve)
+    return found.value if isinstance(found, EqualError) else np.nan
 
 
 def _searches(kind: Kind, mates: Doubles, strangers: Doubles, right: Mask, lost: list[int]) -> Searches:
@@ -224,18 +310,26 @@ def _searches(kind: Kind, mates: Doubles, strangers: Doubles, right: Mask, lost:
     )
 
 
-def _point(trials: Scores | Searches, curve: Curve, eer: EqualError, operating: Operating) -> Point:
-    rate = "FPIR" if isinstance(trials, Searches) else "FMR"
-    threshold, chosen = _threshold(curve, eer, operating, rate)
+def _point(trials: Scores | Searches, at: tuple[float, str], sharing: Sharing | None, rank: int) -> Point:
+    threshold, chosen = at
+    between = (
+        (sharing.mated_interval(threshold), sharing.nonmated_interval(threshold)) if sharing else (None, None)
+    )
     if isinstance(trials, Searches):
-        rates = identification.at_threshold(trials, threshold)
-        return Point(threshold, rates.tpir, rates.tnir, chosen, rates.named_wrong)
-    pairs = verification.at_threshold(trials, threshold)
-    return Point(threshold, pairs.tar, pairs.trr, chosen)
+        searched = identification.at_threshold(trials, threshold, rank)
+        errors, wrong = (searched.fnir, searched.fpir), searched.named_wrong
+    else:
+        compared = verification.at_threshold(trials, threshold)
+        errors, wrong = (compared.fnmr, compared.fmr), None
+    accept, reject = (RateOf(*one).complement() for one in zip(errors, between, strict=True))
+    return Point(threshold, accept, reject, chosen, wrong)
 
 
-def _threshold(curve: Curve, eer: EqualError, operating: Operating, rate: str) -> tuple[float, str]:
+def _threshold(
+    curve: Curve, eer: EqualError, operating: Operating, trials: Scores | Searches
+) -> tuple[float, str]:
     """Choose the threshold, and say how it was chosen."""
+    rate = "FPIR" if isinstance(trials, Searches) else "FMR"
     if operating.by == "value":
         return operating.value, ""
     if operating.by == "eer":

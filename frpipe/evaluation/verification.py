@@ -241,9 +241,9 @@ def _by_folds(trials: PairTrials, chosen_on: PairTrials | None) -> Iterator[Numb
     scored, chooser = _columns(trials), _columns(chosen_on) if chosen_on is not None else None
     for rule, measure in _RULES:
         found = cross_validated(*scored, rule=rule, chosen_on=chooser)
-        yield _number(measure, found.accuracies)
+        yield accuracy_number(measure, found.accuracies)
         if rule == "accuracy":
-            yield _number("folds_accuracy_all", found.accuracies_all)
+            yield accuracy_number("folds_accuracy_all", found.accuracies_all)
 
 
 def _columns(trials: PairTrials) -> tuple[Doubles, Mask, Labels]:
@@ -256,10 +256,12 @@ def _columns(trials: PairTrials) -> tuple[Doubles, Mask, Labels]:
     return trials.similarity[some], trials.mated[some], trials.fold[some]
 
 
-def _number(measure: str, accuracies: Doubles) -> Number:
-    """Make a number with the interval by Student's t over the folds: too narrow where these share people.
+def accuracy_number(measure: str, accuracies: Doubles) -> Number:
+    """Make a number of the mean accuracy over folds, with the usual interval, by Student's t.
 
-    None where all folds are alike: that says nothing of the next one.
+    It is too narrow where folds share people.
+
+    No interval where all folds are alike: that says nothing of the next one.
     """
     folds, mean, error = len(accuracies), float(accuracies.mean()), standard_error(accuracies)
     reach = float(stdtrit(folds - 1, (1 + LEVEL) / 2)) * error

@@ -66,12 +66,25 @@ def clustered_rate(
     if known:
         return known
     rate = float(wrong.mean())
-    trials = min(len(wrong), rate * (1 - rate) / _variance(wrong, rate, pairing))
-    if pairing.people > 1:
+    rest: Doubles = wrong.astype(np.float64) - rate
+    return effective_interval(rate, len(wrong), shared_products(rest, pairing)[0], pairing.people, level)
+
+
+def effective_interval(
+    rate: float, trials: int, shared: float, people: int, level: float = LEVEL
+) -> Interval:
+    """Interval of a rate, above 0 and below 1, of so many comparisons.
+
+    shared: sum of the products of residuals over all pairs of comparisons that share one of the `people`,
+    each with itself too.  The variance is at least that of independent trials.
+    """
+    alone = trials * rate * (1 - rate)
+    effective = min(trials, rate * (1 - rate) / (max(shared, alone) / trials**2))
+    if people > 1:
         tail = (1 - level) / 2
-        trials *= float(ndtri(tail) / stdtrit(pairing.people - 1, tail)) ** 2
-    low, high = clopper_pearson(rate * trials, trials, level)
-    return Interval(float(low), float(high), level, f"clopper-pearson of {trials:.0f} effective trials")
+        effective *= float(ndtri(tail) / stdtrit(people - 1, tail)) ** 2
+    low, high = clopper_pearson(rate * effective, effective, level)
+    return Interval(float(low), float(high), level, f"clopper-pearson of {effective:.0f} effective trials")
 
 
 def paired(errors: ArrayLike, a: ArrayLike, b: ArrayLike | None) -> tuple[NDArray[np.bool_], Pairing]:
@@ -92,18 +105,13 @@ def certain(wrong: NDArray[np.bool_], pairing: Pairing, level: float) -> Interva
     """
     if wrong.any() and not wrong.all():
         return None
-    trials = pairing.independent()
-    low, high = clopper_pearson(trials if wrong.all() else 0, trials, level)
+    return certain_interval(bool(wrong.all()), pairing.independent(), level)
+
+
+def certain_interval(wrong: bool, trials: int, level: float = LEVEL) -> Interval:
+    """Interval where all comparisons are errors, or none, by how many share nobody."""
+    low, high = clopper_pearson(trials if wrong else 0, trials, level)
     return Interval(float(low), float(high), level, f"clopper-pearson of {trials} independent comparisons")
-
-
-def _variance(wrong: NDArray[np.bool_], rate: float, pairing: Pairing) -> float:
-    """Sum of the products of residuals over all pairs of comparisons that share a person, / n^2.
-
-    At least that of independent trials.
-    """
-    rest: Doubles = wrong.astype(np.float64) - rate
-    return max(shared_products(rest, pairing)[0], float((rest**2).sum())) / len(wrong) ** 2
 
 
 def shared_products(rest: Doubles, pairing: Pairing) -> tuple[float, Doubles]:

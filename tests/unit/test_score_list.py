@@ -290,6 +290,6 @@ def test_the_reader_stands_alone(pairs: str) -> None:
     assert (found.mated.sum(), found.score.dtype, found.right) == (5, np.float64, None)
     answer = scored("similarity", found.mated, found.score, None, Operating("value", 0.39))
     assert answer.point is not None
-    assert answer.point.accept.count == 4
+    assert answer.point.accept.rate.count == 4
     with pytest.raises(FrpipeError):
         ScoreList.read(pairs, ScoreColumns(similarity="score", distance="score"))

@@ -6,6 +6,7 @@
     frpipe run metrics all-pairs --gallery people.gallery --output report/
     frpipe run metrics pad --scores scores.csv --output report/
     frpipe run metrics scores pairs.csv --subject left,right -o page.html
+    frpipe run metrics matrix face.csv --failed-score -1
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/metrics.py verification --results s3://... --output s3://...
 
@@ -20,7 +21,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from frpipe.cli import scores
+from frpipe.cli import score_matrix, scores
 from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import FACES, not_negative, positive
 from frpipe.cli.job_options import (
@@ -240,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pad(tasks, _say)
     add_templates(tasks, _say)
     scores.add_parser(tasks)
+    score_matrix.add_parser(tasks)
     return parser
 
 

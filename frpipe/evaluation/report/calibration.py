@@ -7,9 +7,9 @@ from html import escape
 
 from frpipe.evaluation.calibrated import Calibrated, Cost, Group
 from frpipe.evaluation.plots.text import fixed
+from frpipe.evaluation.rate_of import RateOf
 from frpipe.evaluation.report.parts import table
 from frpipe.metrics.operating import Insufficient
-from frpipe.metrics.rate import Rate
 
 
 def calibration_section(found: Calibrated) -> str:
@@ -49,5 +49,5 @@ def _cost(cost: Cost) -> str:
     return escape(str(cost)) if isinstance(cost, Insufficient) else fixed(cost, 4)
 
 
-def _rate(rate: Rate) -> str:
+def _rate(rate: RateOf) -> str:
     return escape(str(rate))

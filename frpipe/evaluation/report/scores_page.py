@@ -42,6 +42,7 @@ def scores_page(
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     known = [*scored.warnings, *(ratios.warnings if ratios else [])]
     warnings = "".join(f"<li>{escape(line)}</li>" for line in known)
+    aside = f'<aside class="card warn"><h3>Before believing the numbers</h3><ul>{warnings}</ul></aside>'
     return document(
         title,
         created,
@@ -49,12 +50,11 @@ def scores_page(
             (
                 "summary",
                 "Summary",
-                f'<div class="card"><ul>{lines}</ul></div><aside class="card warn">'
-                f"<h3>Before believing the numbers</h3><ul>{warnings}</ul></aside>",
+                f'<div class="card"><ul>{lines}</ul></div>{aside if warnings else ""}',
             ),
             ("plots", "Plots", plots_section(scores_plots(scored, title, ratios))),
             *([("calibration", "Calibration", calibration_section(ratios))] if ratios else []),
-            ("table", "Rates at round thresholds", f'<div class="card">{_table(scored)}</div>'),
+            ("table", "Rates at round thresholds", f'<div class="card">{rates_table(scored)}</div>'),
         ],
     )
 
@@ -62,7 +62,13 @@ def scores_page(
 def scores_png(scored: Scored, name: str, ratios: Calibrated | None = None) -> bytes:
     """Draw the first three plots side by side as one PNG, with reliability where there is a calibration."""
     plots = scores_plots(scored, name, ratios)
-    plots = [plot for place, plot in enumerate(plots) if place < 3 or plot.name == "reliability"]
+    return in_one_picture(
+        [plot for place, plot in enumerate(plots) if place < 3 or plot.name == "reliability"]
+    )
+
+
+def in_one_picture(plots: Sequence[Plot]) -> bytes:
+    """Plots side by side as one PNG."""
     pictures = [Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in plots]
     height = max(picture.height for picture in pictures)
     whole = Image.new("RGB", (sum(picture.width for picture in pictures), height), "white")
@@ -75,7 +81,8 @@ def scores_png(scored: Scored, name: str, ratios: Calibrated | None = None) -> b
     return data.getvalue()
 
 
-def _table(scored: Scored) -> str:
+def rates_table(scored: Scored) -> str:
+    """HTML: rates at round thresholds."""
     accept, reject, *_ = RATES[scored.task]
     found = scored.table
     rows = zip(found.threshold, found.true_accept, found.true_reject, strict=True)

@@ -27,8 +27,9 @@ class ScoreColumns:
     """Names of columns; None: found by their usual names.
 
     label: whether a comparison is mated; of searches, whether the person is in the gallery.
-    right: of searches, whether the first candidate is that person.  Of comparisons, fold: any labels;
-    subjects: the person of both sides, or of the first and of the second; by: labels of groups, never usual.
+    right: of searches, whether the first candidate is that person.  subjects: the person of both sides, or of
+    the first and of the second; of searches that of the probe.  Of comparisons, fold: any labels; by: labels
+    of groups, never usual.
     """
 
     label: str | None = None
@@ -83,12 +84,16 @@ class ScoreColumns:
         """Add the folds and people of comparisons by their usual names."""
         if len(self.subjects) > 2:
             raise ConfigError("a comparison has two sides", "name one column of people, or two")
+        taken = (self.label, self.scores, self.right)
+        own = {name.casefold(): name for name in rows.schema.names if name not in taken}
         if self.right is not None:
-            if self.labels:
-                what = "folds, people and groups are of comparisons"
+            if self.fold or self.by or len(self.subjects) > 1:
+                what = "folds, groups and second people are of comparisons"
                 raise ConfigError(f"{what}, and {shown(self.right)} makes rows searches", "leave them out")
-            return self
-        own = {name.casefold(): name for name in rows.schema.names if name not in (self.label, self.scores)}
+            probe = next(
+                (own[name] for names in _PEOPLE for name in names if len(names) == 1 and name in own), None
+            )
+            return replace(self, subjects=self.subjects or ((probe,) if probe else ()))
         people = next((names for names in _PEOPLE if own.keys() >= {*names}), ())
         return replace(
             self,

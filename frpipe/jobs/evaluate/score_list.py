@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
 from frpipe.core.truths import truth
 from frpipe.evaluation.calibrated import Known
@@ -18,7 +19,7 @@ from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.io.manifest.columns import shown
 from frpipe.io.manifest.row_list import Batch, RowList
 from frpipe.jobs.evaluate.score_columns import ScoreColumns
-from frpipe.metrics.scores import Doubles
+from frpipe.metrics.scores import Doubles, Indices
 
 _WORDS = "write true or false (also same and different, genuine and impostor, 1 and 0)"
 _LONGEST = 30
@@ -41,19 +42,26 @@ class ScoreList:
     remarks: Sequence[str] = ()
     known: Known = field(default_factory=Known)
 
+    @property
+    def people(self) -> tuple[Indices, Indices] | None:
+        """(n,) numbers of the persons of both sides; of searches twice those of the probes."""
+        if self.known.a is None or self.known.b is None:
+            return None
+        return self.known.a, self.known.b
+
     @classmethod
-    def read(cls, uri: str, columns: ScoreColumns) -> ScoreList:
+    def read(cls, uri: str, columns: ScoreColumns, failed: Sequence[float] = ()) -> ScoreList:
         """Read a CSV, JSON lines or Parquet list, packed or in parts too, as all lists are read.
 
-        An empty score is a trial that failed. Raises ManifestError with the row: a score that is no finite
-        number, a label of neither kind, a search that is right and not mated, a fold or person that was
-        asked for and is missing; or there are no rows.
+        An empty score is a trial that failed, and so is one of `failed`; NaN among them: NaN is.
+        Raises ManifestError with the row: a score that is no finite number, a label of neither kind, a search
+        that is right and not mated, a fold or person that was asked for and is missing; or there are no rows.
         """
         rows = RowList.opened(uri, "list of scores", columns.names, frozenset())
         found = columns.found_in(rows)
         needed = {name for name in (columns.fold, *columns.subjects) if name}
         batches = (batch for batch in rows.batches(_read(found)) if batch.rows.num_rows)
-        parts = [_part(rows, batch, found, needed) for batch in batches]
+        parts = [_part(_Place(rows, batch, failed), found, needed) for batch in batches]
         if not parts:
             raise ManifestError(f"{rows.names[0]} has columns and no rows", "give a row for each trial")
         mated, score, right = (
@@ -62,6 +70,7 @@ class ScoreList:
         )
         labels = {name: np.concatenate([part.labels[name] for part in parts]) for name in found.labels}
         found, remarks = _without_gaps(found, labels)
+        remarks += _disputed(found, labels, mated)
         return cls(
             uri,
             found,
@@ -90,7 +99,8 @@ def _without_gaps(columns: ScoreColumns, labels: Mapping[str, Labels]) -> tuple[
     """Drop folds or people that some rows lack and nobody asked for; with remarks that say so."""
     gaps = {name for name in (columns.fold, *columns.subjects) if name and (labels[name] == "").any()}
     remarks = [
-        f"{shown(name)} is empty in some rows: calibration takes no heed of it" for name in sorted(gaps)
+        f"{shown(name)} is empty in some rows: calibration and intervals take no heed of it"
+        for name in sorted(gaps)
     ]
     return replace(
         columns,
@@ -113,10 +123,21 @@ def _known(columns: ScoreColumns, labels: Mapping[str, Labels]) -> Known:
     )
 
 
-def _part(rows: RowList, batch: Batch, columns: ScoreColumns, needed: Collection[str]) -> _Part:
+def _disputed(columns: ScoreColumns, labels: Mapping[str, Labels], mated: Mask) -> list[str]:
+    """Where two people are named, and the label says another thing."""
+    if len(columns.subjects) < 2:
+        return []
+    first, second = (labels[name] for name in columns.subjects)
+    count = int(((first == second) != mated).sum())
+    if not count:
+        return []
+    people = " and ".join(map(shown, columns.subjects))
+    return [f"{counted(count, 'rows')} of another label than {people} say: the label counts"]
+
+
+def _part(at: _Place, columns: ScoreColumns, needed: Collection[str]) -> _Part:
     assert columns.label is not None
     assert columns.scores is not None
-    at = _Place(rows, batch)
     mated = at.truths(columns.label)
     score = at.numbers(columns.scores)
     right = np.zeros(len(mated), bool)
@@ -128,10 +149,11 @@ def _part(rows: RowList, batch: Batch, columns: ScoreColumns, needed: Collection
 
 
 class _Place(NamedTuple):
-    """Some rows of a list, whose values are read."""
+    """Some rows of a list, whose values are read. failed: scores that say that a trial failed."""
 
     rows: RowList
     batch: Batch
+    failed: Sequence[float] = ()
 
     def truths(self, column: str, needed: Mask | None = None) -> Mask:
         """Read truths, (n,). needed: where a value has to be; else false where there is none."""
@@ -169,16 +191,28 @@ class _Place(NamedTuple):
         if pa.types.is_boolean(values.type):
             raise ManifestError(f"{shown(column)} holds true and false, no scores", "name the scores' column")
         numbers = _parsed(values)
-        absent = values.is_null().to_numpy(zero_copy_only=False)
+        absent = values.is_null().to_numpy(zero_copy_only=False) | self._signs(values, numbers)
         odd = ~absent & ~np.isfinite(numbers)
         if odd.any():
             word = str(values[int(np.flatnonzero(odd)[0])].as_py())[:_LONGEST]
             self.refuse(
                 odd,
                 f"holds {word!r} in {shown(column)}, which is no finite number",
-                "write a number, or nothing for a trial that failed: it is counted as such",
+                "write a number, or nothing for a trial that failed; --failed-score names what says so",
             )
-        return numbers
+        return np.where(absent, np.nan, numbers)
+
+    def _signs(self, values: pa.Array, numbers: Doubles) -> Mask:
+        """(n,): scores that say that the trial failed."""
+        single = pa.types.is_float32(values.type)
+        finite = [value for value in self.failed if not np.isnan(value)]
+        known = [*finite, *(float(np.float32(value)) for value in finite if single)]
+        found: Mask = np.isin(numbers, known)
+        if len(finite) < len(self.failed):
+            rows = np.flatnonzero(np.isnan(numbers))
+            texts = [str(values[int(row)].as_py()) for row in rows]
+            found[rows] = [text.strip().lower() == "nan" for text in texts]
+        return found
 
     def refuse(self, rows: Mask, what: str, remedy: str) -> None:
         """Raise ManifestError with the first of these rows, if there is one."""

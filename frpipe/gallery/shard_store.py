@@ -7,6 +7,7 @@ import io
 import mmap
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -84,13 +85,15 @@ class ShardStore:
         """Open a checked shard. Without `vectors` an object store is asked for the small columns alone.
 
         Without `vectors` a shard that has an index is not parsed, unless `by_index` is false: the index was
-        made of it after it was checked, and says which bytes are which column.
+        made of it after it was checked, and says which bytes are which column. Nor is an index fetched for a
+        shard whose bytes are on this machine anyway.
 
         A remote or encrypted shard that is read whole is checked by its SHA-256; a local one by size and
         structure, for to hash it takes ten times as long as to read it: that is what `verify` is for.
         """
         content, file, size, version = self._content(ref, vectors)
-        index = self.index(ref) if by_index and not vectors else None
+        is_here = not self._folder.is_local and not isinstance(content, Ranged)
+        index = self.index(ref) if by_index and not vectors and not is_here else None
         layout = index.layout if index is not None else self._layouts.get((ref.name, version))
         if layout is None:
             layout = self._check(file, size, ref.name, ref.rows)
@@ -122,15 +125,13 @@ class ShardStore:
 
     def index(self, ref: ShardRef) -> ShardIndex | None:
         """The index of a shard; None where it has none, or one that is not as it was written."""
-        if ref.name not in self._indexes:
-            try:
+        found = self._indexes.get(ref.name)
+        if found is None and ref.name not in self._indexes:
+            with suppress(FileNotFoundError, BrokenIndex):
                 found = ShardIndex.read(self._index_reader(ref), self._spec.dim, self._spec.stored_type)
-            except (FileNotFoundError, BrokenIndex):
-                found = None
             if len(self._indexes) >= _MOST_LAYOUTS:
                 self._indexes.clear()
             self._indexes[ref.name] = found
-        found = self._indexes[ref.name]
         # What it says holds for the file that it was made for, and for no other of that name.
         return (
             found if found is not None and (found.sha256, found.stored) == (ref.sha256, ref.bytes) else None
@@ -164,7 +165,7 @@ class ShardStore:
         except (FileNotFoundError, BrokenIndex):
             pass
         self._folder.write(*self._index_file(ref))
-        del self._indexes[ref.name]
+        self._indexes.pop(ref.name, None)
         return True
 
     def is_index_sound(self, ref: ShardRef) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -437,9 +438,10 @@ def test_a_damaged_form_goes_with_the_next_compaction(gallery: Gallery, probes: 
     assert not spoilt.exists()
 
 
+@pytest.mark.parametrize("grace", [timedelta(0), timedelta(microseconds=1)], ids=["at once", "grace"])
 @pytest.mark.parametrize("moment", ["before the draft", "while it is filled", "just before it is moved"])
 def test_a_form_that_is_written_while_its_shard_goes_never_stays(
-    moment: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    moment: str, grace: timedelta, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = gallery.snapshot().version.shards[0]
     files = DerivedFiles(gallery.folder)
@@ -448,7 +450,7 @@ def test_a_form_that_is_written_while_its_shard_goes_never_stays(
 
     def gone(*_: Any) -> Derived:
         lifecycle.clear(gallery)
-        lifecycle.compact(gallery)
+        lifecycle.compact(gallery, grace=grace)
         return made
 
     if moment == "before the draft":

@@ -203,7 +203,7 @@ def _parsed(content: memoryview) -> Derived | None:
         dtype, (rows, width) = header["dtype"], map(int, header["shape"])
         sources = {str(name): str(sha256) for name, sha256 in header["sources"].items()}
         facts = {str(name): float(value) for name, value in header["facts"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     data = body[start + length :]
     sound = dtype in _DTYPES and min(rows, width) > 0 and all(map(math.isfinite, facts.values()))

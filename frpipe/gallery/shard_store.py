@@ -94,7 +94,9 @@ class ShardStore:
         content, file, size, version = self._content(ref, vectors)
         is_here = not self._folder.is_local and not isinstance(content, Ranged)
         index = self.index(ref) if by_index and not vectors and not is_here else None
-        layout = index.layout if index is not None else self._layouts.get((ref.name, version))
+        # Every range of an index lies in the size that it tells.
+        told = index.layout if index is not None and index.size == size else None
+        layout = told or self._layouts.get((ref.name, version))
         if layout is None:
             layout = self._check(file, size, ref.name, ref.rows)
             if len(self._layouts) >= _MOST_LAYOUTS:

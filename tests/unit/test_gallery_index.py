@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -140,6 +143,38 @@ def test_a_damaged_index_is_none_and_verify_names_it(gallery: Gallery, at: int) 
     assert fresh.snapshot().show("p0007").num_rows == 2
     assert lifecycle.delete(fresh, ids(100)).subjects == 100
     assert {problem.file.rpartition(".")[2] for problem in lifecycle.verify(fresh)} == {"index"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"size": 1 << 40, "layout": {"numbers": [1 << 39] * 3, "texts": {}, "attributes": []}},
+        {"rows": 10**30},
+        {"rows": -1},
+        {"rows": float("inf")},
+        {"counts": {"subjects": 10**30, "photos": 0}},
+        {"counts": {"subjects": -(10**30), "photos": -1}},
+        {"layout": []},
+        {"sha256": None},
+        "[" * 10**5,
+    ],
+    ids=str,
+)
+def test_an_index_whose_head_is_nonsense_is_none(tmp_path: Path, told: dict[str, Any] | str) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(gallery, [people(ids(30))])
+    (path,) = (tmp_path / "g" / "shards").glob("*.index")
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<I", data, 16)
+    facts = data[20 : 20 + length]
+    (head,) = struct.unpack_from("<I", data, 8)
+    text = told.encode() if isinstance(told, str) else json.dumps({**json.loads(facts), **told}).encode()
+    body = struct.pack("<I", len(text)) + text + data[20 + length : head]
+    front = struct.pack("<8sII", data[:8], 16 + len(body), zlib.crc32(body))
+    path.write_bytes(front + body + data[head:])
+    found = Gallery.open(gallery.uri).snapshot()
+    assert (found.show("p0007").num_rows, found.subjects) == (1, 30)
+    assert persons(found, after="p0007", limit=2)["subject_id"].to_pylist() == ["p0008", "p0009"]
 
 
 def test_an_index_of_another_shard_is_none(gallery: Gallery) -> None:

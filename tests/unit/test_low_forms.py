@@ -371,6 +371,7 @@ def test_a_file_with_a_header_of_nonsense_is_nothing(tmp_path: Path) -> None:
         {"sources": {"a": "b"}, "facts": {}, "dtype": "|O", "shape": [1, 1]},
         {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [-1, -1]},
         {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [10**9, 10**9]},
+        {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [float("inf"), 1]},
         {"sources": {"a": "b"}, "facts": {"x": float("nan")}, "dtype": "<f4", "shape": [1, 1]},
         {"sources": {}, "facts": {}, "dtype": "<f4", "shape": [1, 1]},
         {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [1, 1], "more": 1},
@@ -383,6 +384,9 @@ def test_a_file_with_a_header_of_nonsense_is_nothing(tmp_path: Path) -> None:
         read.append(files.read(name) is not None)
     assert read == [False] * (len(headers) - 1) + [True]
     (tmp_path / name).write_bytes(b"FRPLOW01\xff\xff\xff\xff" + bytes(60))
+    assert files.read(name) is None
+    deep = b"FRPLOW01" + (10**5).to_bytes(4, "little") + b"[" * 10**5
+    (tmp_path / name).write_bytes(deep + hashlib.sha256(deep).digest())
     assert files.read(name) is None
 
 

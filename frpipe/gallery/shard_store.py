@@ -158,7 +158,10 @@ class ShardStore:
             return None
 
     def write_index(self, ref: ShardRef) -> bool:
-        """Write the index of a shard that has none, or one that is damaged; whether it was written."""
+        """Write the index of a shard that has none, or one that is damaged; whether it was written.
+
+        Raises Purged where a compaction has removed the shard.
+        """
         index = self.index(ref)
         try:
             if index is not None:
@@ -166,7 +169,11 @@ class ShardStore:
                 return False
         except (FileNotFoundError, BrokenIndex):
             pass
-        self._folder.write(*self._index_file(ref))
+        try:
+            name, data = self._index_file(ref)
+        except FileNotFoundError:
+            raise Purged.while_at_work() from None
+        self._write(name, data)
         self._indexes.pop(ref.name, None)
         return True
 
@@ -315,7 +322,7 @@ class ShardStore:
         finally:
             draft.unlink(missing_ok=True)
         ref = ShardRef(name, keys.num_rows, size, sha256, attributes)
-        self._folder.write(*self._index_file(ref, index_of(keys, layout, sha256, size, size)))
+        self._write(*self._index_file(ref, index_of(keys, layout, sha256, size, size)))
         return ref
 
     def _upload(self, name: str, image: io.BytesIO, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
@@ -323,14 +330,18 @@ class ShardStore:
         layout = self._check(image, len(view), name, keys.num_rows)
         cipher = self._vault()
         data = bytes(cipher.encrypt(name, view) if cipher else view)
+        self._write(name, data)
+        ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
+        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view))
+        self._write(*self._index_file(ref, index))
+        return ref
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Write a file. Raises Purged where a compaction takes its draft."""
         try:
             self._folder.write(name, data)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
-        ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
-        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view))
-        self._folder.write(*self._index_file(ref, index))
-        return ref
 
     def _check(self, file: Path | BinaryIO, size: int, name: str, rows: int) -> Layout:
         return read_layout(file, size, name=name, spec=self._spec, gallery_id=self._id, rows=rows)

@@ -18,13 +18,16 @@ import pytest
 from gallery_rows import content, files, ids, people, spec
 
 from frpipe.gallery import byte_ranges, lifecycle
+from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hash_spill import HashSpill
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.persons import persons
 from frpipe.gallery.photos import MADE_OF, RunPhotos, made_of
 from frpipe.gallery.search_view import SearchView
+from frpipe.gallery.shard_store import ShardStore
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.local_store import LocalStore
 
 KEY = "FRPIPE_GALLERY_KEY"
 
@@ -195,6 +198,50 @@ def test_an_index_goes_with_its_shard(gallery: Gallery) -> None:
     assert {path.stem for path in indexes} == shards
     if gallery.spec.encryption is None:
         assert not any(key in path.read_bytes() for path in indexes)
+
+
+@pytest.mark.parametrize("call", ["enroll", "compact"])
+def test_a_writer_whose_draft_of_an_index_is_taken_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(gallery, [people(ids(30))])
+    lifecycle.delete(gallery, ids(1))
+    make, taken = LocalStore._temporary, list[str]()
+
+    def swept(store: LocalStore, target: Path) -> tuple[int, Path]:
+        handle, path = make(store, target)
+        if target.suffix == ".index" and not taken:
+            taken.append(target.name)
+            path.unlink()
+        return handle, path
+
+    monkeypatch.setattr(LocalStore, "_temporary", swept)
+    if call == "enroll":
+        assert lifecycle.enroll(gallery, [people(["new"])], "append").added == 1
+    else:
+        assert lifecycle.compact(gallery).deleted == 1
+    assert taken and lifecycle.verify(gallery) == []
+
+
+def test_a_compaction_whose_shards_another_one_takes_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(gallery, [people(ids(30))])
+    write, taken = ShardStore.write_index, list[str]()
+
+    def late(store: ShardStore, ref: ShardRef) -> bool:
+        if not taken:
+            taken.append(ref.name)
+            other = Gallery.open(gallery.uri)
+            lifecycle.delete(other, ids(1))
+            lifecycle.compact(other)
+        return write(store, ref)
+
+    monkeypatch.setattr(ShardStore, "write_index", late)
+    lifecycle.compact(gallery)
+    assert taken and gallery.snapshot().rows == 29 and lifecycle.verify(gallery) == []
 
 
 def test_a_compaction_gives_old_shards_an_index(gallery: Gallery, tmp_path: Path) -> None:

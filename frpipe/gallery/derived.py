@@ -100,8 +100,8 @@ class DerivedFiles:
     def write(self, name: str, refs: Sequence[ShardRef], make: Callable[[], Derived | None]) -> bool:
         """Put a derived file in place; whether it was.
 
-        Not where one of its shards is gone, or `make` gives nothing, or the storage takes no more. Whoever has
-        removed shards calls `remove_orphans`: it takes drafts first and files then, so that a draft which was
+        Not where one of its shards is gone, or `make` gives nothing, or the storage takes no more. Whoever
+        has removed shards calls `remove_orphans`: it takes drafts first and files then. So a draft that was
         there before goes, or its file does, and one that comes later finds the shard gone.
         """
         try:

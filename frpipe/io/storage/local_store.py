@@ -157,7 +157,7 @@ class LocalStore:
         return handle, Path(path)
 
     def _target_name(self, temporary: Path) -> str:
-        """What a temporary file was to become: the name without dot, random part and suffix, if not too long."""
+        """What a temporary file was to become; a name of more than 100 characters is cut."""
         name = temporary.name[1:].removesuffix(_SUFFIX).rpartition(".")[0]
         return (temporary.parent.relative_to(self._root) / name).as_posix()
 

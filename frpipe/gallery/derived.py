@@ -101,8 +101,8 @@ class DerivedFiles:
         """Put a derived file in place; whether it was.
 
         Not where one of its shards is gone, or `make` gives nothing, or the storage takes no more. Whoever
-        removes shards removes drafts next, and derived files last (`remove_orphans`): so a draft that was
-        there before is removed or its file is, and one that comes later finds the shard gone.
+        has removed shards calls `remove_orphans`: it takes drafts first and files then. So a draft that was
+        there before goes, or its file does, and one that comes later finds the shard gone.
         """
         try:
             draft = self._folder.draft(name)
@@ -126,8 +126,9 @@ class DerivedFiles:
     def remove_orphans(self) -> int:
         """Remove derived files whose shards are not all there any more, and what is not whole; how many.
 
-        For whoever has just removed shards.
+        For whoever has just removed shards. Drafts of all go: a search that loses one does without.
         """
+        self._folder.child(SHARDS).sweep(0.0, lambda name: is_derived(f"{SHARDS}/{name}"))
         names = self.names()
         if not names:
             return 0
@@ -202,7 +203,7 @@ def _parsed(content: memoryview) -> Derived | None:
         dtype, (rows, width) = header["dtype"], map(int, header["shape"])
         sources = {str(name): str(sha256) for name, sha256 in header["sources"].items()}
         facts = {str(name): float(value) for name, value in header["facts"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     data = body[start + length :]
     sound = dtype in _DTYPES and min(rows, width) > 0 and all(map(math.isfinite, facts.values()))

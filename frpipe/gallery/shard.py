@@ -104,12 +104,11 @@ class Shard:
 
     def first_after(self, subject_id: str) -> int:
         """The first row whose id, as it is stored, is greater. Rows are in the order of their ids."""
-        low, high, given = 0, self.layout.rows, subject_id.encode()
-        extent = self.layout.texts[SUBJECT_ID]
+        low, high = 0, self.layout.rows
         while low < high:
             middle = (low + high) // 2
-            start, end = self._numbers(extent.offsets, middle, middle + 2).tolist()
-            if bytes(self._numbers(extent.data, start, end)) > given:
+            # Code points are in the order of their bytes in UTF-8.
+            if (self._stored_text(SUBJECT_ID, [(middle, middle + 1)])[0].as_py() or "") > subject_id:
                 high = middle
             else:
                 low = middle + 1

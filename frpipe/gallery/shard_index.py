@@ -124,12 +124,13 @@ class _Table:
 class ShardIndex:
     """Head of an index; blocks of its tables are read when they are needed.
 
-    sha256, stored: digest and size of the shard's file.
+    sha256, stored: digest and size of the shard's file.  size: of its plain bytes.
     ordered: whether rows are in the order of their ids in NFC.
     """
 
     sha256: str
     stored: int
+    size: int
     layout: Layout
     ordered: bool
     tables: dict[Kind, _Table]
@@ -146,7 +147,7 @@ class ShardIndex:
             if len(head) != size or zlib.crc32(head[_FRONT.size - 4 :]) != crc:
                 raise BrokenIndex
             return cls._parsed(head, length, dim, stored_type)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError):
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise BrokenIndex from None
 
     @classmethod
@@ -155,12 +156,15 @@ class ShardIndex:
         place, at, tables = _FRONT.size + length, len(head), dict[Kind, _Table]()
         for kind, columns in _COLUMNS.items():
             count = int(facts["counts"][kind])
+            if count < 0:
+                raise BrokenIndex
             blocks = len(_starts(count))
             numbers = np.frombuffer(head, _U4, blocks * (1 + columns), place)
             tables[kind] = _Table(at, count, numbers[:blocks], numbers[blocks:].reshape(columns, blocks))
             place, at = place + numbers.nbytes, at + 4 * columns * count
         layout = _layout(facts, dim, np.dtype(stored_type))
-        return cls(str(facts["sha256"]), int(facts["bytes"]), layout, bool(facts["ordered"]), tables)
+        sizes = int(facts["bytes"]), int(facts["size"])
+        return cls(str(facts["sha256"]), *sizes, layout, bool(facts["ordered"]), tables)
 
     def find(self, kind: Kind, wanted: NDArray[np.uint64], read: Read) -> Rows:
         """Rows, ascending, that may have one of these hashes, and all that have. Raises BrokenIndex."""
@@ -215,6 +219,8 @@ class ShardIndex:
         start, end = first * _BLOCK, min(last * _BLOCK, table.count)
         at = table.at + 4 * column * table.count
         data = memoryview(read(at + 4 * start, at + 4 * end))
+        if len(data) != 4 * (end - start):
+            raise BrokenIndex
         for number, begin in enumerate(range(0, 4 * (end - start), 4 * _BLOCK), first):
             if zlib.crc32(data[begin : begin + 4 * _BLOCK]) != table.sums[column, number]:
                 raise BrokenIndex

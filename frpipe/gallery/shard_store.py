@@ -7,6 +7,7 @@ import io
 import mmap
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -84,14 +85,18 @@ class ShardStore:
         """Open a checked shard. Without `vectors` an object store is asked for the small columns alone.
 
         Without `vectors` a shard that has an index is not parsed, unless `by_index` is false: the index was
-        made of it after it was checked, and says which bytes are which column.
+        made of it after it was checked, and says which bytes are which column. Nor is an index fetched for a
+        shard whose bytes are on this machine anyway.
 
         A remote or encrypted shard that is read whole is checked by its SHA-256; a local one by size and
         structure, for to hash it takes ten times as long as to read it: that is what `verify` is for.
         """
         content, file, size, version = self._content(ref, vectors)
-        index = self.index(ref) if by_index and not vectors else None
-        layout = index.layout if index is not None else self._layouts.get((ref.name, version))
+        is_here = not self._folder.is_local and not isinstance(content, Ranged)
+        index = self.index(ref) if by_index and not vectors and not is_here else None
+        # Every range of an index lies in the size that it tells.
+        told = index.layout if index is not None and index.size == size else None
+        layout = told or self._layouts.get((ref.name, version))
         if layout is None:
             layout = self._check(file, size, ref.name, ref.rows)
             if len(self._layouts) >= _MOST_LAYOUTS:
@@ -122,15 +127,13 @@ class ShardStore:
 
     def index(self, ref: ShardRef) -> ShardIndex | None:
         """The index of a shard; None where it has none, or one that is not as it was written."""
-        if ref.name not in self._indexes:
-            try:
+        found = self._indexes.get(ref.name)
+        if found is None and ref.name not in self._indexes:
+            with suppress(FileNotFoundError, BrokenIndex):
                 found = ShardIndex.read(self._index_reader(ref), self._spec.dim, self._spec.stored_type)
-            except (FileNotFoundError, BrokenIndex):
-                found = None
             if len(self._indexes) >= _MOST_LAYOUTS:
                 self._indexes.clear()
             self._indexes[ref.name] = found
-        found = self._indexes[ref.name]
         # What it says holds for the file that it was made for, and for no other of that name.
         return (
             found if found is not None and (found.sha256, found.stored) == (ref.sha256, ref.bytes) else None
@@ -155,7 +158,10 @@ class ShardStore:
             return None
 
     def write_index(self, ref: ShardRef) -> bool:
-        """Write the index of a shard that has none, or one that is damaged; whether it was written."""
+        """Write the index of a shard that has none, or one that is damaged; whether it was written.
+
+        Raises Purged where a compaction has removed the shard.
+        """
         index = self.index(ref)
         try:
             if index is not None:
@@ -163,8 +169,12 @@ class ShardStore:
                 return False
         except (FileNotFoundError, BrokenIndex):
             pass
-        self._folder.write(*self._index_file(ref))
-        del self._indexes[ref.name]
+        try:
+            name, data = self._index_file(ref)
+        except FileNotFoundError:
+            raise Purged.while_at_work() from None
+        self._write(name, data)
+        self._indexes.pop(ref.name, None)
         return True
 
     def is_index_sound(self, ref: ShardRef) -> bool:
@@ -312,7 +322,7 @@ class ShardStore:
         finally:
             draft.unlink(missing_ok=True)
         ref = ShardRef(name, keys.num_rows, size, sha256, attributes)
-        self._folder.write(*self._index_file(ref, index_of(keys, layout, sha256, size, size)))
+        self._write(*self._index_file(ref, index_of(keys, layout, sha256, size, size)))
         return ref
 
     def _upload(self, name: str, image: io.BytesIO, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
@@ -320,14 +330,18 @@ class ShardStore:
         layout = self._check(image, len(view), name, keys.num_rows)
         cipher = self._vault()
         data = bytes(cipher.encrypt(name, view) if cipher else view)
+        self._write(name, data)
+        ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
+        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view))
+        self._write(*self._index_file(ref, index))
+        return ref
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Write a file. Raises Purged where a compaction takes its draft."""
         try:
             self._folder.write(name, data)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
-        ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
-        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view))
-        self._folder.write(*self._index_file(ref, index))
-        return ref
 
     def _check(self, file: Path | BinaryIO, size: int, name: str, rows: int) -> Layout:
         return read_layout(file, size, name=name, spec=self._spec, gallery_id=self._id, rows=rows)

@@ -20,12 +20,11 @@ from frpipe.core.errors import ConfigError, GalleryMismatch, OutputError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.calibration_cards import calibration_card
 from frpipe.io import calibration_file, threshold_file
-from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.dedup.job import Dedup
-from frpipe.jobs.erase.results import _without_candidates
+from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.schema import CANDIDATE, PROBE_SCHEMA, RATIO
 from frpipe.jobs.ratios import ratios_of
@@ -269,7 +268,7 @@ def test_an_erased_candidate_leaves_no_ratio_behind() -> None:
         "decision": ["identified"] * 2,
         "threshold_similarity": [0.3] * 2,
     }
-    found, changed = _without_candidates(ErasedIds.of("00" * 32, ["ann"], []), pa.table(columns))
+    found, changed = without_candidates(pa.table(columns), lambda _: {"ann"})
     one, other = found.to_pylist()
     assert (changed, one["rank1_llr"], other["rank1_llr"]) == (2, -4, None)
     assert [each["llr"] for each in one["candidates"]] == [-4] and other["candidates"] == []

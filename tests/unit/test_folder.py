@@ -119,6 +119,15 @@ def test_open_seeks(folder: Folder) -> None:
         assert file.read() == bytes((199,))
 
 
+def test_a_range_has_no_more_than_the_file(folder: Folder) -> None:
+    folder.write("file", b"0123456789")
+    folder.write("empty", b"")
+    ranges = [("file", 2, 5), ("file", 8, 4096), ("file", 10, 20), ("file", 4096, 8192), ("empty", 0, 4096)]
+    assert [folder.read_range(*each) for each in ranges] == [b"234", b"89", b"", b"", b""]
+    with pytest.raises(FileNotFoundError):
+        folder.read_range("absent", 0, 10)
+
+
 def test_publish_uploads_a_finished_file(folder: Folder, tmp_path: Path) -> None:
     source = tmp_path / "finished"
     source.write_bytes(b"data" * 1000)

@@ -22,7 +22,7 @@ from frpipe.gallery.backups import restoring, taking
 from frpipe.gallery.backups.documents import BackupFolder
 from frpipe.gallery.backups.restoring import RESTORING, Restoration, Restored
 from frpipe.gallery.backups.taking import Keeping, back_up, check, remove
-from frpipe.gallery.catalog import subject_digest
+from frpipe.gallery.catalog import Catalog, subject_digest
 from frpipe.gallery.document import sealed
 from frpipe.gallery.encryption import KEY_FILE_VARIABLE, KEY_VARIABLE
 from frpipe.gallery.gallery import GALLERY, Gallery
@@ -168,6 +168,28 @@ def test_a_backup_under_a_busy_writer_is_of_one_version(
     else:
         assert taken.backup.version == 1
         assert _subjects(found) == set(ids(100))
+
+
+def test_a_backup_goes_on_where_a_compaction_takes_the_files_of_versions(
+    gallery: Gallery, dest: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retire, begun = Catalog.retire, list[int]()
+    monkeypatch.setattr(Catalog, "retire", lambda _, number: begun.append(number))
+    lifecycle.delete(gallery, ids(1))
+    lifecycle.compact(gallery)
+    assert begun
+    copied = taking.copy
+
+    def meanwhile(*what: Any) -> int:
+        for number in begun:
+            retire(gallery.catalog, number)
+        begun.clear()
+        return copied(*what)
+
+    monkeypatch.setattr(taking, "copy", meanwhile)
+    back_up(gallery, dest)
+    assert not begun
+    assert content(_restore(dest, tmp_path / "again")[0].snapshot()) == content(gallery.snapshot())
 
 
 def test_nobody_who_was_deleted_since_comes_back(gallery: Gallery, dest: Folder, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,13 +18,16 @@ import pytest
 from gallery_rows import content, files, ids, people, spec
 
 from frpipe.gallery import byte_ranges, lifecycle
+from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hash_spill import HashSpill
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.persons import persons
 from frpipe.gallery.photos import MADE_OF, RunPhotos, made_of
 from frpipe.gallery.search_view import SearchView
+from frpipe.gallery.shard_store import ShardStore
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.local_store import LocalStore
 
 KEY = "FRPIPE_GALLERY_KEY"
 
@@ -142,6 +148,38 @@ def test_a_damaged_index_is_none_and_verify_names_it(gallery: Gallery, at: int) 
     assert {problem.file.rpartition(".")[2] for problem in lifecycle.verify(fresh)} == {"index"}
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"size": 1 << 40, "layout": {"numbers": [1 << 39] * 3, "texts": {}, "attributes": []}},
+        {"rows": 10**30},
+        {"rows": -1},
+        {"rows": float("inf")},
+        {"counts": {"subjects": 10**30, "photos": 0}},
+        {"counts": {"subjects": -(10**30), "photos": -1}},
+        {"layout": []},
+        {"sha256": None},
+        "[" * 10**5,
+    ],
+    ids=str,
+)
+def test_an_index_whose_head_is_nonsense_is_none(tmp_path: Path, told: dict[str, Any] | str) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(gallery, [people(ids(30))])
+    (path,) = (tmp_path / "g" / "shards").glob("*.index")
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<I", data, 16)
+    facts = data[20 : 20 + length]
+    (head,) = struct.unpack_from("<I", data, 8)
+    text = told.encode() if isinstance(told, str) else json.dumps({**json.loads(facts), **told}).encode()
+    body = struct.pack("<I", len(text)) + text + data[20 + length : head]
+    front = struct.pack("<8sII", data[:8], 16 + len(body), zlib.crc32(body))
+    path.write_bytes(front + body + data[head:])
+    found = Gallery.open(gallery.uri).snapshot()
+    assert (found.show("p0007").num_rows, found.subjects) == (1, 30)
+    assert persons(found, after="p0007", limit=2)["subject_id"].to_pylist() == ["p0008", "p0009"]
+
+
 def test_an_index_of_another_shard_is_none(gallery: Gallery) -> None:
     first, second = sorted((Path(gallery.uri) / "shards").glob("*.index"))[:2]
     shutil.copyfile(first, second)
@@ -160,6 +198,50 @@ def test_an_index_goes_with_its_shard(gallery: Gallery) -> None:
     assert {path.stem for path in indexes} == shards
     if gallery.spec.encryption is None:
         assert not any(key in path.read_bytes() for path in indexes)
+
+
+@pytest.mark.parametrize("call", ["enroll", "compact"])
+def test_a_writer_whose_draft_of_an_index_is_taken_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(gallery, [people(ids(30))])
+    lifecycle.delete(gallery, ids(1))
+    make, taken = LocalStore._temporary, list[str]()
+
+    def swept(store: LocalStore, target: Path) -> tuple[int, Path]:
+        handle, path = make(store, target)
+        if target.suffix == ".index" and not taken:
+            taken.append(target.name)
+            path.unlink()
+        return handle, path
+
+    monkeypatch.setattr(LocalStore, "_temporary", swept)
+    if call == "enroll":
+        assert lifecycle.enroll(gallery, [people(["new"])], "append").added == 1
+    else:
+        assert lifecycle.compact(gallery).deleted == 1
+    assert taken and lifecycle.verify(gallery) == []
+
+
+def test_a_compaction_whose_shards_another_one_takes_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(gallery, [people(ids(30))])
+    write, taken = ShardStore.write_index, list[str]()
+
+    def late(store: ShardStore, ref: ShardRef) -> bool:
+        if not taken:
+            taken.append(ref.name)
+            other = Gallery.open(gallery.uri)
+            lifecycle.delete(other, ids(1))
+            lifecycle.compact(other)
+        return write(store, ref)
+
+    monkeypatch.setattr(ShardStore, "write_index", late)
+    lifecycle.compact(gallery)
+    assert taken and gallery.snapshot().rows == 29 and lifecycle.verify(gallery) == []
 
 
 def test_a_compaction_gives_old_shards_an_index(gallery: Gallery, tmp_path: Path) -> None:

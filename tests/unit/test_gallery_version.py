@@ -20,7 +20,7 @@ from undrawn import undrawn
 
 from frpipe.cli.main import main
 from frpipe.core.errors import GalleryDamaged, GalleryError, OutputError
-from frpipe.evaluation.cards import threshold_card
+from frpipe.evaluation.cards import Strangers, threshold_card
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import OtherVersion
@@ -359,5 +359,7 @@ def test_a_threshold_card_of_a_search_names_the_gallery_and_its_commit() -> None
     hashes = {"embedder_hash": "e" * 64, "preprocessing_hash": "p" * 64}
     scores = Scores(np.full(10, 0.9), np.arange(100) / 200)
     found = Evaluation("a", "identification", {"gallery": 3}, [], {}, {**named, **hashes})
-    card = threshold_card(found, Curve.of(scores), 0.5, datetime(2026, 5, 1, tzinfo=UTC))
+    people = np.arange(100)
+    strangers = Strangers(Curve.of(scores), people / 200, people, people)
+    card = threshold_card(found, strangers, 0.5, datetime(2026, 5, 1, tzinfo=UTC))
     assert card.source.endswith("; gallery g-1, version 2, commit c0ffee")

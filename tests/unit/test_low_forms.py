@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +371,7 @@ def test_a_file_with_a_header_of_nonsense_is_nothing(tmp_path: Path) -> None:
         {"sources": {"a": "b"}, "facts": {}, "dtype": "|O", "shape": [1, 1]},
         {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [-1, -1]},
         {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [10**9, 10**9]},
+        {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [float("inf"), 1]},
         {"sources": {"a": "b"}, "facts": {"x": float("nan")}, "dtype": "<f4", "shape": [1, 1]},
         {"sources": {}, "facts": {}, "dtype": "<f4", "shape": [1, 1]},
         {"sources": {"a": "b"}, "facts": {}, "dtype": "<f4", "shape": [1, 1], "more": 1},
@@ -382,6 +384,9 @@ def test_a_file_with_a_header_of_nonsense_is_nothing(tmp_path: Path) -> None:
         read.append(files.read(name) is not None)
     assert read == [False] * (len(headers) - 1) + [True]
     (tmp_path / name).write_bytes(b"FRPLOW01\xff\xff\xff\xff" + bytes(60))
+    assert files.read(name) is None
+    deep = b"FRPLOW01" + (10**5).to_bytes(4, "little") + b"[" * 10**5
+    (tmp_path / name).write_bytes(deep + hashlib.sha256(deep).digest())
     assert files.read(name) is None
 
 
@@ -437,9 +442,10 @@ def test_a_damaged_form_goes_with_the_next_compaction(gallery: Gallery, probes: 
     assert not spoilt.exists()
 
 
+@pytest.mark.parametrize("grace", [timedelta(0), timedelta(microseconds=1)], ids=["at once", "grace"])
 @pytest.mark.parametrize("moment", ["before the draft", "while it is filled", "just before it is moved"])
 def test_a_form_that_is_written_while_its_shard_goes_never_stays(
-    moment: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    moment: str, grace: timedelta, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = gallery.snapshot().version.shards[0]
     files = DerivedFiles(gallery.folder)
@@ -448,7 +454,7 @@ def test_a_form_that_is_written_while_its_shard_goes_never_stays(
 
     def gone(*_: Any) -> Derived:
         lifecycle.clear(gallery)
-        lifecycle.compact(gallery)
+        lifecycle.compact(gallery, grace=grace)
         return made
 
     if moment == "before the draft":

@@ -27,6 +27,7 @@ from frpipe.gallery import lifecycle, shard_cache
 from frpipe.gallery.byte_ranges import Ranged
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
+from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.gallery.spec import AES
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
@@ -210,12 +211,33 @@ def _templates(photos: list[Photo]) -> Any:
 def test_a_cache_for_a_part_of_the_gallery_is_used_for_what_it_holds(
     gallery: Gallery, tmp_path: Path, place: Path, fetched: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _dedup(gallery, tmp_path / "all", NodeCache(place=str(place))).run()
-    fetched()
-    monkeypatch.setattr(NodeCache, "bytes_of", lambda *_: 2 * _bytes(gallery) // SHARDS + 100)
-    _dedup(gallery, tmp_path / "some", NodeCache(place=str(place))).run()
-    assert _content(tmp_path / "some") == _content(tmp_path / "all")
-    assert fetched() < SHARDS * _bytes(gallery) / 2
+    # Of more workers, which is first decides what is fetched again.
+    _dedup(gallery, tmp_path / "without", NodeCache(0), 1).run()
+    without = fetched()
+    sizes = sorted(ref.bytes for ref in gallery.snapshot().version.shards)
+    monkeypatch.setattr(NodeCache, "bytes_of", lambda *_: sum(sizes[1:]))
+    _dedup(gallery, tmp_path / "some", NodeCache(place=str(place)), 1).run()
+    assert _bytes(gallery) <= fetched() < 1.6 * _bytes(gallery) < without
+    assert _content(tmp_path / "some") == _content(tmp_path / "without")
+
+
+def test_no_index_is_fetched_for_a_shard_that_the_node_has(
+    gallery: Gallery, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Gallery.open(gallery.uri, CacheSpec("a" * 16, 1 << 30, str(place)))
+    asked: list[str] = []
+    for ref in gallery.snapshot().version.shards:
+        other.snapshot().open(ref)
+    ranged = RemoteStore.read_range
+
+    def watched(store: RemoteStore, name: str, start: int, end: int) -> bytes:
+        asked.append(name)
+        return ranged(store, name, start, end)
+
+    monkeypatch.setattr(RemoteStore, "read_range", watched)
+    tables = [*other.snapshot().tables(vectors=False)]
+    assert sum(table.num_rows for table in tables) == SHARDS * SHARD_ROWS and not asked
+    assert [*gallery.snapshot().tables(vectors=False)] == tables and len(asked) == SHARDS
 
 
 def test_a_file_that_is_cut_while_workers_read_it_costs_a_worker_and_no_answer(

@@ -25,6 +25,6 @@ class _Undrawn:
     def write(self, _: object) -> list[Any]:
         return []
 
-    def publish(self, _: object) -> dict[str, Any]:
+    def publish(self, *_: object) -> dict[str, Any]:
         run.seal(self._out, [], {"drawn": False}, "")
         return {"drawn": False}

@@ -45,11 +45,16 @@ def with_state(gallery: Gallery, use: Callable[[State], T]) -> T:
         try:
             return use(_state(gallery, head))
         except FileNotFoundError as error:
-            if gallery.catalog.head().purged == head.purged:
+            if gallery.catalog.head().purged == head.purged and not _was_due(str(error), head):
                 raise damaged(str(error), "it is missing") from None
     raise GalleryConflict(
         f"compactions came in between, {_TRIES} times", "run again when the gallery is less busy"
     )
+
+
+def _was_due(name: str, head: Version) -> bool:
+    """Whether a file is that of a purged version, which the compaction had not come to yet."""
+    return any(name == f"{VERSIONS}/{number:09d}.json" for number in range(1, head.purged + 1))
 
 
 def _state(gallery: Gallery, head: Version) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -36,7 +36,7 @@ class _Store(Protocol):
     def names(self, sub: str, hidden: bool) -> Iterator[str]: ...
     def entries(self, sub: str, hidden: bool) -> Iterator[tuple[str, int, str]]: ...
     def stat(self, name: str) -> tuple[int, str]: ...
-    def sweep(self, older_than_s: float) -> int: ...
+    def sweep(self, older_than_s: float, of: Callable[[str], bool]) -> int: ...
     def prune(self, sub: str) -> None: ...
     def everything(self) -> Iterator[tuple[str, bool]]: ...
 
@@ -172,10 +172,13 @@ class Folder:
         """The folder of this name inside."""
         return Folder(f"{self.uri.rstrip('/')}/{_checked(sub)}")
 
-    def sweep(self, older_than_s: float = 3600.0) -> int:
-        """Remove temporary files that a killed writer left; return how many there were."""
+    def sweep(self, older_than_s: float = 3600.0, of: Callable[[str], bool] = lambda _: True) -> int:
+        """Remove temporary files that a killed writer left; return how many there were.
+
+        of: whether those of a file of this name go.
+        """
         with explained(self.uri):
-            return self._store.sweep(older_than_s)
+            return self._store.sweep(older_than_s, of)
 
     @cached_property
     def _store(self) -> _Store:

@@ -123,12 +123,12 @@ class LocalStore:
         stat = (self._root / name).stat()
         return stat.st_size, str(stat.st_mtime_ns)
 
-    def sweep(self, older_than_s: float) -> int:
+    def sweep(self, older_than_s: float, of: Callable[[str], bool]) -> int:
         limit = time.time() - older_than_s
         removed = 0
         for path in list(self._root.rglob(f".*{_SUFFIX}")):
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime <= limit:
+                if of(self._target_name(path)) and path.stat().st_mtime <= limit:
                     path.unlink()
                     removed += 1
         return removed
@@ -155,6 +155,11 @@ class LocalStore:
         _make(target.parent)
         handle, path = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=_SUFFIX, dir=target.parent)
         return handle, Path(path)
+
+    def _target_name(self, temporary: Path) -> str:
+        """What a temporary file was to become; a name of more than 100 characters is cut."""
+        name = temporary.name[1:].removesuffix(_SUFFIX).rpartition(".")[0]
+        return (temporary.parent.relative_to(self._root) / name).as_posix()
 
     @contextmanager
     def _finished(self, name: str, fill: Callable[[BinaryIO], object]) -> Iterator[tuple[Path, Path]]:

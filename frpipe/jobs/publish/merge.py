@@ -345,7 +345,7 @@ def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
     for _, table in photos.scan(head, [*_KEYS, "run_id", "vanished"]):
         hit = _is(table["source"], source) & _in(table["image_id"], keys)
         found.append(table.filter(pa.array(hit)))
-    schema = pa.schema([head.schema.field(name) for name in (*_KEYS, "run_id", "vanished")])
+    schema = pa.schema([photos.schema.field(name) for name in (*_KEYS, "run_id", "vanished")])
     return pa.concat_tables(found) if found else schema.empty_table()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.errors import ConfigError, ManifestError, OutputError
 from frpipe.core.night_config import NightConfig, load_night
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
@@ -304,3 +305,39 @@ def test_a_table_that_will_not_do_is_refused_by_name(tmp_path: Path) -> None:
         path.write_text(f"runs: r\ngallery: g\nphotos: {photo}\n")
         with pytest.raises(ConfigError, match=said):
             load_night(path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"name": "../../x"},
+        {"name": "/tmp/x"},
+        {"name": None},
+        {"parts": "a"},
+        {"parts": -1},
+        {"parts": 10**30},
+        {"rows": "many"},
+        {"seen": {"arrived": 5}},
+        {"seen": {"files": ["x"]}},
+        {"seen": []},
+    ],
+    ids=str,
+)
+def test_a_record_of_what_is_known_that_makes_no_sense_is_refused(
+    facts: dict[str, Any], tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path, {})
+    _write(tmp_path, "1.parquet", ["a1"])
+    nights.next()
+    path = tmp_path / "runs/2026-01-01/scan/known.json"
+    record = json.loads(path.read_text())
+    if "seen" in facts:
+        record |= facts
+    else:
+        record["levels"][0] |= facts
+    path.write_text(json.dumps(record))
+    with pytest.raises(OutputError, match=r"known\.json .* damaged"):
+        nights.next()
+    path.write_text("[" * 100_000)
+    with pytest.raises(OutputError, match=r"known\.json .* damaged"):
+        nights.next()

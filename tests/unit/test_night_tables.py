@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.errors import ConfigError, ManifestError, OutputError
 from frpipe.core.night_config import NightConfig, load_night
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
@@ -167,6 +168,53 @@ def test_arrivals_of_any_type_that_has_an_order(days: pa.Array, tmp_path: Path) 
     assert nights.found is not None and nights.found.facts()["files_read"] == 0
 
 
+def test_keys_that_are_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "batch"})
+    _write(tmp_path, "batch=8/p.parquet", ["a1"])
+    _write(tmp_path, "batch=9/p.parquet", ["b1"])
+    assert nights.next() == ["a1", "b1"]
+    _write(tmp_path, "batch=10/p.parquet", ["c1"])
+    assert [nights.next(), nights.next()] == [["c1"], []]
+    _write(tmp_path, "batch=11/p.parquet", ["d1"])
+    assert nights.next() == ["d1"]
+
+
+def test_numbers_that_are_none_do_not_say_when_a_row_arrived(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[1.0, float("nan")])
+    assert nights.next() == ["a1"]
+    assert nights.found is not None and nights.found.facts()["undated"] == 1
+    _write(tmp_path, "2.parquet", ["c1", "d1"], day=[2.0, float("nan")])
+    assert nights.next() == ["c1"]
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        (pa.array([100], pa.int8()), pa.array([1000], pa.int64())),
+        (pa.array([date(2026, 1, 1)]), pa.array([datetime(2026, 1, 2, 3)])),
+    ],
+    ids=["numbers", "dates"],
+)
+def test_a_column_of_arrival_may_get_a_wider_type(narrow: pa.Array, wide: pa.Array, tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["a1"], day=narrow)
+    assert nights.next() == ["a1"]
+    _write(tmp_path, "2.parquet", ["b1"], day=wide)
+    assert [nights.next(), nights.next()] == [["b1"], []]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"\xff"]), pa.array([timedelta(1)]), pa.array([True])],
+    ids=lambda values: str(values.type),
+)
+def test_a_column_that_has_no_order_is_refused_by_name(values: pa.Array, tmp_path: Path) -> None:
+    _write(tmp_path, "1.parquet", ["a1"], day=values)
+    with pytest.raises(ManifestError, match=r"day.* does not say when"):
+        Nights(tmp_path, {"new": "arrived", "arrived": "day"}).next()
+
+
 def test_rows_that_do_not_say_when_they_arrived_are_counted(tmp_path: Path) -> None:
     nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
     _write(tmp_path, "a.parquet", ["a1", "b1"], day=[1, None])
@@ -257,3 +305,39 @@ def test_a_table_that_will_not_do_is_refused_by_name(tmp_path: Path) -> None:
         path.write_text(f"runs: r\ngallery: g\nphotos: {photo}\n")
         with pytest.raises(ConfigError, match=said):
             load_night(path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"name": "../../x"},
+        {"name": "/tmp/x"},
+        {"name": None},
+        {"parts": "a"},
+        {"parts": -1},
+        {"parts": 10**30},
+        {"rows": "many"},
+        {"seen": {"arrived": 5}},
+        {"seen": {"files": ["x"]}},
+        {"seen": []},
+    ],
+    ids=str,
+)
+def test_a_record_of_what_is_known_that_makes_no_sense_is_refused(
+    facts: dict[str, Any], tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path, {})
+    _write(tmp_path, "1.parquet", ["a1"])
+    nights.next()
+    path = tmp_path / "runs/2026-01-01/scan/known.json"
+    record = json.loads(path.read_text())
+    if "seen" in facts:
+        record |= facts
+    else:
+        record["levels"][0] |= facts
+    path.write_text(json.dumps(record))
+    with pytest.raises(OutputError, match=r"known\.json .* damaged"):
+        nights.next()
+    path.write_text("[" * 100_000)
+    with pytest.raises(OutputError, match=r"known\.json .* damaged"):
+        nights.next()

@@ -22,10 +22,11 @@ from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.io.output.parts import part_file, to_parquet
 from frpipe.io.storage.folder import Folder
-from frpipe.io.tables.table import Change, PublishedTable, edited
+from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
 from frpipe.jobs.publish.job import Published, Publishing
+from frpipe.jobs.publish.merge import replace_rows
 from frpipe.jobs.publish.root import Root
-from frpipe.jobs.publish.schema import FACES, PHOTOS, TABLES
+from frpipe.jobs.publish.schema import FACES, MEMBERS, PHOTOS, TABLES
 from frpipe.jobs.publish.sources import result_at
 
 PHOTOS_A = [Photo("1.jpg", "anna", "a1"), Photo("2.jpg", "anna", "a2"), Photo("3.jpg", "bob", "b3")]
@@ -274,3 +275,27 @@ def test_times_are_those_of_the_run(tmp_path: Path) -> None:
     (row,) = _rows(tmp_path / "tables", "runs").to_dict("records")
     assert row["as_of"] == datetime(2026, 5, 1, tzinfo=UTC)
     assert row["photos"] == row["ok"] == row["faces"] == 3
+
+
+def test_rows_that_replace_others_are_made_anew_where_somebody_was_erased_meanwhile(tmp_path: Path) -> None:
+    out = made_run(tmp_path / "out", PHOTOS_A)
+    _publish(tmp_path / "tables", out)
+    root = Root.opened(str(tmp_path / "tables"))
+    assert root is not None
+    table, there = root.table(MEMBERS), ["anna", "bob"]
+
+    def made() -> pa.Table:
+        known = {"scope": "g", "cluster_id": "c", "run_id": "r"}
+        found = [{**known, "subject_id": name} for name in there]
+        if "anna" in there:
+            there.remove("anna")
+            # As an erasure commits, whoever is in the table.
+            table.transact(lambda base: Change(edited(base)))
+        rows = pa.Table.from_pylist(found)
+        times = {name: pa.array([datetime.now(UTC)] * len(rows)) for name in ("as_of", "processed_at")}
+        return conformed(
+            pa.table({**dict(zip(rows.column_names, rows.columns, strict=True)), **times}), table.schema
+        )
+
+    replace_rows(table, "scope", "g", made, result_at(out.uri, None))
+    assert list(_rows(tmp_path / "tables", "duplicate_members").subject_id) == ["bob"]

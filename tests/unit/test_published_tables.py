@@ -23,9 +23,10 @@ from frpipe.core.errors import OutputError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.lifecycle import Suppressing
+from frpipe.gallery.suppression import Names
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.erase.everywhere import EraseEverywhere
-from frpipe.jobs.nightly.published import nights_at
+from frpipe.jobs.nightly.published import nights_at, publishing
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.publish import schema
 from frpipe.jobs.publish.job import Publishing
@@ -428,3 +429,21 @@ def test_copies_that_only_the_tables_know_are_asked_about_before_anything_is_cha
     with pytest.raises(OutputError, match="the same as some that would go"):
         EraseEverywhere(mine.config(uri), frozenset({"p1"})).run()
     assert files(uri) == before
+
+
+def test_whom_the_list_names_goes_out_of_nights_that_named_their_photos_otherwise(tmp_path: Path) -> None:
+    with tiny_models(tmp_path):
+        place, uri = Place(tmp_path), str(tmp_path / "tables")
+        place.draw("p1/a.png", 1, 1)
+        place.draw("p2/a.png", 2, 1)
+        place.night("2026-03-01")
+        place.draw("p1/a.png", 1, 2)
+        album = f"{tmp_path}/album/"
+        place.night("2026-03-02", photos=album)
+        publishing(place.config(uri, photos=album), lambda _: None).run()
+        photos = _told(uri, "photos")
+        assert sorted(photos.image_id) == ["p1/a.png", "p2/a.png"], "one folder, however it is written"
+        Gallery.open(str(tmp_path / "people")).suppressions.suppress([Names(frozenset({"p2"}))])
+        publishing(place.config(uri, consolidate={"source": "cam"}), lambda _: None).run()
+        assert list(_told(uri, "photos").image_id) == ["p1/a.png"]
+        assert "p2" not in repr(rows(uri))

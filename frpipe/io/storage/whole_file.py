@@ -179,7 +179,7 @@ def _object(data: bytes) -> dict[str, Any]:
     """Parse a JSON object. Raises ValueError for bytes that are none."""
     try:
         return {**json.loads(data)}
-    except TypeError:
+    except (TypeError, RecursionError):
         raise ValueError from None
 
 

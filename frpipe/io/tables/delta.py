@@ -24,7 +24,7 @@ from frpipe.core.errors import FileDamaged, OutputError, StorageError
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json
-from frpipe.io.tables.state import NONE, DataFile, State, now_ms
+from frpipe.io.tables.state import NONE, DataFile, State, now_ms, verified
 from frpipe.io.tables.types import schema_json, schema_of
 
 LOG = "_delta_log"
@@ -39,6 +39,8 @@ _APP = "frpipe/"
 _TOMBSTONES_MS = 7 * 24 * 3600 * 1000
 _TRIES = 20
 _CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "0"}
+# What a document raises that is no log of ours.
+_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 Action = dict[str, Any]
 
 _TEXTS = pa.map_(pa.string(), pa.string())
@@ -109,11 +111,11 @@ class DeltaLog:
                 names = [_commit_name(each) for each in commits]
                 for number, data in zip(commits, in_order(self.folder.read, names), strict=True):
                     state = replace(_applied(state, _actions(data)), version=number)
+                return verified(state)
             except FileNotFoundError:
                 continue  # cleaned away since it was listed
-            except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowInvalid):
+            except _SENSELESS:
                 raise self._unreadable() from None
-            return state
         raise StorageError(
             f"the log of {self.folder.uri} is listed, and not found", "run again: nothing was changed"
         )
@@ -148,7 +150,11 @@ class DeltaLog:
         state = State(NONE, pa.schema([]))
         if checkpoint == NONE:
             return state
-        table = pq.read_table(pa.BufferReader(self.folder.read(_checkpoint_name(checkpoint))))
+        data = self.folder.read(_checkpoint_name(checkpoint))
+        try:
+            table = pq.read_table(pa.BufferReader(data))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError from error
         rows = ({name: value for name, value in row.items() if value is not None} for row in _rows(table))
         return replace(_applied(state, rows), version=checkpoint)
 

@@ -16,12 +16,14 @@ import pyarrow as pa
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
-from frpipe.io.tables.state import NONE, DataFile, State
+from frpipe.io.tables.state import NONE, DataFile, State, verified
 from frpipe.io.tables.types import schema_json, schema_of
 
 LISTS = "_files"
 FORMAT = 1
 _NAME = re.compile(rf"{LISTS}/(\d{{9}})\.json")
+# The greatest number that a name has room for.
+_LAST = 10**9 - 1
 _KEPT = 8
 _TRIES = 20
 
@@ -39,10 +41,10 @@ class FileLists:
             if not numbers:
                 return State(NONE, pa.schema([]))
             try:
-                return _state(read_json(self.folder, _name(numbers[-1])))
+                return _state(read_json(self.folder, _name(numbers[-1])), numbers[-1])
             except FileNotFoundError:
                 continue  # taken back by a writer that had slept
-            except (FileDamaged, KeyError, TypeError):
+            except (FileDamaged, KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 break
         raise OutputError(
             f"the list of files in {self.folder.uri} cannot be read",
@@ -90,16 +92,19 @@ def _name(number: int) -> str:
     return f"{LISTS}/{number:09d}.json"
 
 
-def _state(data: dict[str, Any]) -> State:
-    if data["format"] != FORMAT:
+def _state(data: dict[str, Any], number: int) -> State:
+    """The version of a document. Raises KeyError, TypeError or ValueError where it is none of that number."""
+    if data["format"] != FORMAT or data["version"] != number or number >= _LAST:
         raise KeyError
     files = [DataFile(**each) for each in data["files"]]
-    return State(
-        data["version"],
-        schema_of(data["schema"]),
-        tuple(data["partition_by"]),
-        {file.path: file for file in files},
-        data["removed"],
-        data["applied"],
-        data["table_id"],
+    return verified(
+        State(
+            number,
+            schema_of(data["schema"]),
+            tuple(data["partition_by"]),
+            {file.path: file for file in files},
+            data["removed"],
+            data["applied"],
+            data["table_id"],
+        )
     )

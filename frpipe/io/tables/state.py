@@ -6,12 +6,14 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import PurePosixPath
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 NONE = -1
 """Version of a table that is not there yet."""
+_MOST = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,44 @@ class State:
     def bytes(self) -> int:
         """Bytes of its files."""
         return sum(file.bytes for file in self.files.values())
+
+
+def verified(state: State) -> State:
+    """The version that a document of an untrusted store tells. Raises ValueError where it makes no sense."""
+    files = state.files.values()
+    whole = (
+        _is_count(state.version + 1)
+        and isinstance(state.table_id, str)
+        and all(isinstance(each, str) for each in state.partition_by)
+        and len({name.casefold() for name in state.schema.names}) == len(state.schema.names)
+        and all(is_data_file(file.path) and _is_count(file.bytes) and _is_count(file.rows) for file in files)
+        and all(_has(file.partition, str | None) for file in files)
+        and _has(state.removed, int)
+        and _has(state.applied, int)
+    )
+    if not whole:
+        raise ValueError
+    return state
+
+
+def is_data_file(path: Any) -> bool:
+    """Whether a path leads to a file of rows inside a table, and not to its log."""
+    if not isinstance(path, str) or not path or "\0" in path or not path.isprintable():
+        return False
+    parts = PurePosixPath(path).parts
+    return (
+        path.endswith(".parquet") and "/".join(parts) == path and not any(part[0] in "._/" for part in parts)
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
+
+
+def _has(values: Any, kind: Any) -> bool:
+    return isinstance(values, Mapping) and all(
+        isinstance(name, str) and isinstance(value, kind) for name, value in values.items()
+    )
 
 
 class Log(Protocol):

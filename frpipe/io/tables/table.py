@@ -23,7 +23,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_whole
 from frpipe.io.tables.delta import DeltaLog
 from frpipe.io.tables.file_lists import FileLists
-from frpipe.io.tables.state import NONE, DataFile, Log, State, fresh_name, now_ms
+from frpipe.io.tables.state import NONE, DataFile, Log, State, fresh_name, is_data_file, now_ms
 
 Layout = Literal["delta", "parquet"]
 TARGET_BYTES = 256 << 20
@@ -32,7 +32,7 @@ _LONGEST_PAUSE_S = 0.5
 _ROWS_OF_A_GROUP, _ROWS_WITH_VECTORS = 131_072, 16_384
 _OWN = re.compile(r"(?:[a-z_]+=[^/]+/)?part-[0-9a-f]{24}\.parquet")
 # Removed files stay in the lists for so long after they went.
-_FORGET_MS = 24 * 3600 * 1000
+_FORGET_MS = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,18 @@ class PublishedTable:
         return DeltaLog(self.folder) if self.layout == "delta" else FileLists(self.folder)
 
     def head(self) -> State:
-        """The newest version, with the columns of a new table where there is none."""
+        """The newest version, with the columns of a new table where there is none.
+
+        Raises OutputError as `Log.head`, and where a column is lacking that no row may lack.
+        """
         found = self.log.head()
         if found.version != NONE:
+            needed = [field for field in self.schema if not field.nullable]
+            if lacking := [field.name for field in needed if not _has(found.schema, field)]:
+                raise OutputError(
+                    f"the table in {self.folder.uri} has no column {lacking[0]}, or one of another type",
+                    "publish to another root, or bring the table back to a version that frpipe wrote",
+                )
             return found
         by = (self.partition_by,) if self.partition_by else ()
         return replace(found, schema=self.schema, partition_by=by, table_id=str(uuid.uuid4()))
@@ -94,12 +103,18 @@ class PublishedTable:
 
     def read(self, state: State, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of a file, with the columns of the version: those that it lacks are null."""
-        wanted = state.schema if columns is None else pa.schema([state.schema.field(c) for c in columns])
         if columns is None:
             table = read_whole(self.folder, file.path, as_table)
         else:
             table = self._columns(file, columns)
-        return conformed(table, wanted, file.partition)
+        return conformed(table, self._wanted(state, columns), file.partition)
+
+    def _wanted(self, state: State, columns: Sequence[str] | None) -> pa.Schema:
+        """Some columns of a version; one that it does not have yet is as in a new table."""
+        if columns is None:
+            return state.schema
+        there = {*state.schema.names}
+        return pa.schema([(state.schema if name in there else self.schema).field(name) for name in columns])
 
     def _columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
         """Those of some columns that a file has; where it cannot be read, it is read whole to tell why."""
@@ -124,8 +139,7 @@ class PublishedTable:
         """All rows of the newest version; for tables that fit into memory."""
         state = self.head()
         tables = [table for _, table in self.scan(state, columns)]
-        wanted = state.schema if columns is None else pa.schema([state.schema.field(c) for c in columns])
-        return pa.concat_tables(tables) if tables else wanted.empty_table()
+        return pa.concat_tables(tables) if tables else self._wanted(state, columns).empty_table()
 
     def write(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> list[DataFile]:
         """Write rows into new files, which no version names yet; sorted within each file.
@@ -176,12 +190,13 @@ class PublishedTable:
             return 0
         found = [entry.name for entry in self.folder.list()]
         head = self.head()
-        listed = [name for name in found if _OWN.fullmatch(name) or name in head.removed]
+        listed = [n for n in found if _OWN.fullmatch(n) or (n in head.removed and is_data_file(n))]
         if barrier or any(name not in head.files and name not in head.removed for name in listed):
             # Whoever wrote a file that is not named yet works from an older version, and writes it anew.
             head = self.transact(lambda base: Change(edited(base)))
         since = now_ms() - keep_ms
-        gone = [name for name in listed if name not in head.files and head.removed.get(name, 0) <= since]
+        # By whose clock they went is not known: where none stays, none stays for being of the future.
+        gone = [n for n in listed if n not in head.files and (not keep_ms or head.removed.get(n, 0) <= since)]
         self.folder.delete_all(gone)
         return len(gone)
 
@@ -237,7 +252,7 @@ def edited(
 ) -> State:
     """A version without some files, and with others."""
     out, now = set(gone), now_ms()
-    removed = {path: when for path, when in base.removed.items() if when > now - _FORGET_MS * 30}
+    removed = {path: when for path, when in base.removed.items() if when > now - _FORGET_MS}
     return replace(
         base,
         schema=schema or base.schema,
@@ -294,6 +309,10 @@ def encoded(table: pa.Table, ids: Sequence[str]) -> bytes:
         bloom_filter_options={name: {"ndv": ndv, "fpp": 0.01} for name in ids} if ids else None,
     )
     return bytes(sink.getvalue())
+
+
+def _has(schema: pa.Schema, field: pa.Field) -> bool:
+    return field.name in schema.names and bool(schema.field(field.name).type == field.type)
 
 
 def _is_vector(kind: pa.DataType) -> bool:

@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
 LEVEL = SCHEMA.append(pa.field(GONE, pa.bool_()))
 FORMAT = 1
 PART_ROWS = 1 << 18
+_MOST_ROWS = 1 << 48
 # A level that is up to so many times as large as what comes is written anew together with it.
 _RATIO = 4
 _AHEAD = 2
@@ -173,9 +174,11 @@ def read_known(folder: Folder) -> KnownPhotos:
         if facts["format"] != FORMAT:
             raise OutputError(f"{KNOWN} in {folder.uri} is of a newer frpipe", "use that, or a newer one")
         levels = [StoredLevel(store_of(folder), **level) for level in facts["levels"]]
-        return KnownPhotos(tuple(levels), seen=dict(facts["seen"]))
+        if all(map(_is_level, levels)) and _is_seen(facts["seen"]):
+            return KnownPhotos(tuple(levels), seen=facts["seen"])
     except (FileDamaged, KeyError, TypeError, ValueError):
-        raise OutputError(f"{KNOWN} in {folder.uri} is damaged", "move that night's folder away") from None
+        pass
+    raise OutputError(f"{KNOWN} in {folder.uri} is damaged", "move that night's folder away")
 
 
 def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Mapping[str, Any]) -> None:
@@ -226,6 +229,26 @@ def unused(store: Folder, nights: Iterable[Folder]) -> list[str]:
     used = {level.name for known in found for level in known.levels if isinstance(level, StoredLevel)}
     there = {entry.name.partition("/")[0] for entry in store.list()}
     return sorted(name for name in there - used if _LEVEL_NAME.fullmatch(name))
+
+
+def _is_level(level: StoredLevel) -> bool:
+    """Whether a record of an untrusted store may be that of a level."""
+    counts = (level.parts, level.rows)
+    return (
+        isinstance(level.name, str)
+        and _LEVEL_NAME.fullmatch(level.name) is not None
+        and all(isinstance(each, int) and 0 <= each < _MOST_ROWS for each in counts)
+    )
+
+
+def _is_seen(seen: Any) -> bool:
+    """Whether a record may be of how far a table was read: texts, and texts by name."""
+    return isinstance(seen, dict) and all(
+        isinstance(value, str | None)
+        or (isinstance(value, dict) and all(isinstance(each, str) for each in value.values()))
+        for name, value in seen.items()
+        if name != "table"
+    )
 
 
 def _levelled(levels: Sequence[Level]) -> Iterator[pa.Table]:

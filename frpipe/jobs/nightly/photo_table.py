@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -49,6 +50,19 @@ from frpipe.jobs.nightly.tables import read_table
 FILES, ARRIVED = "files", "arrived"
 # So many rows are looked up; more are compared with all that is known, in order.
 _FEW_ROWS = 50_000
+_LONGEST_NUMBER = 40
+# Types of a column of arrival: their values are read back from a text as they were.
+_ORDERED = (
+    pa.types.is_timestamp,
+    pa.types.is_date,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_null,
+)
+_WIDER = ((pa.types.is_integer, pa.int64()), (pa.types.is_date, pa.timestamp("us")))
 # Of a row, beside the columns of the table: one of these may be called `version`.
 _VERSION = "frpipe.version"
 
@@ -147,6 +161,13 @@ class _Table:
                 raise ManifestError(
                     f"the table has no column {how.arrived}, which photos.arrived names", "check the setting"
                 )
+            kind = None if how.arrived is None else manifest.columns.extra.field(how.arrived).type
+            if kind is not None and not any(is_kind(kind) for is_kind in _ORDERED):
+                raise ManifestError(
+                    f"{how.arrived}, which photos.arrived names, is {kind}: it does not say when a row "
+                    "arrived",
+                    "name a column of points in time, dates, numbers or texts",
+                )
         roots = config.settings.storage.roots
         found = cls(how, roots, files, frozenset(f.name for f in todo), manifest, last, seen)
         found.read |= {"files": len(files), "files_read": len(todo), "undated": 0}
@@ -186,13 +207,39 @@ class _Table:
 
     def _since(self, values: pa.Array) -> pa.Array:
         """(rows,) bool: which have arrived since the last look; notes the greatest."""
-        self.read["undated"] += values.null_count
-        newest = pc.max(values)
-        if newest.is_valid and (self.greatest is None or newest.as_py() > self.greatest.as_py()):
+        # A number that is none is greater than no other.
+        is_dated = pc.invert(pc.is_null(values, nan_is_null=True))
+        self.read["undated"] += len(values) - (pc.sum(is_dated).as_py() or 0)
+        newest = self._newest(values.filter(is_dated))
+        if newest is not None and (self.greatest is None or self._is_later(newest, self.greatest)):
             self.greatest = newest
         if self.last is None:
-            return pc.is_valid(values)
-        return pc.fill_null(pc.greater(values, _as_type(self.last, values.type, self.how)), False)
+            return is_dated
+        if self._is_key:
+            later = [
+                each is not None and _key_order(each) > _key_order(self.last) for each in values.to_pylist()
+            ]
+            return pa.array(later, pa.bool_())
+        return pc.and_(
+            is_dated, pc.greater(values, _as_type(self.last, values.type, self.how)).fill_null(False)
+        )
+
+    @property
+    def _is_key(self) -> bool:
+        """Whether a key of folders says when a row arrived."""
+        return any(self.how.arrived in file.keys for file in self.files)
+
+    def _newest(self, values: pa.Array) -> pa.Scalar | None:
+        if not len(values):
+            return None
+        if self._is_key:
+            return pa.scalar(max(values.unique().to_pylist(), key=_key_order))
+        return pc.max(values)
+
+    def _is_later(self, one: pa.Scalar, other: pa.Scalar) -> bool:
+        if self._is_key:
+            return _key_order(one.as_py()) > _key_order(other.as_py())
+        return bool(pc.greater(one, other).as_py())
 
     def seen(self) -> dict[str, Any]:
         """How far the table is read after tonight."""
@@ -203,7 +250,7 @@ class _Table:
             newest = self.last if self.greatest is None else self.greatest.cast(pa.string()).as_py()
             if self.last is not None and self.greatest is not None:
                 last = _as_type(self.last, self.greatest.type, self.how)
-                newest = newest if self.greatest.as_py() > last.as_py() else self.last
+                newest = newest if self._is_later(self.greatest, last) else self.last
             told[ARRIVED] = newest
         return told
 
@@ -245,7 +292,7 @@ def _is_due(
         return True
     if how.arrived in file.keys:
         value = file.keys[how.arrived]
-        return value is not None and value > last
+        return value is not None and _key_order(value) > _key_order(last)
     return file.format != "parquet" or _newest_in(folder, file, how, last)
 
 
@@ -267,21 +314,28 @@ def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bo
         return True  # whoever reads the file says what is wrong with it
     if not all(each is not None and each.has_min_max for each in told):
         return True
-    bound = _as_type(last, kind, how)
     try:
+        bound = _as_type(last, kind, how)
         return any(pc.greater(pa.scalar(each.max, kind), bound).as_py() for each in told)
-    except (pa.ArrowException, TypeError, ValueError):
+    except (ManifestError, pa.ArrowException, TypeError, ValueError):
         return True  # a footer that tells it in another type than the rows
 
 
+def _key_order(value: str) -> tuple[bool, int, str]:
+    """What values of a key are ordered by: numbers as numbers, before all other texts."""
+    is_number = value.isascii() and value.isdigit() and len(value) < _LONGEST_NUMBER
+    return (False, int(value), "") if is_number else (True, 0, value)
+
+
 def _as_type(text: str, kind: pa.DataType, how: PhotoTable) -> pa.Scalar:
-    try:
-        return pa.scalar(text, pa.string()).cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise ManifestError(
-            f"{how.arrived} is {kind}, and was of another type last night",
-            "write the column with one type; or take one night with photos.new: unseen",
-        ) from None
+    """A point of arrival in the type of some rows, or in the wider one that other files had."""
+    for wanted in (kind, *(wide for is_kind, wide in _WIDER if is_kind(kind))):
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return pa.scalar(text, pa.string()).cast(wanted)
+    raise ManifestError(
+        f"{how.arrived} is {kind}, and was of another type last night",
+        "write the column with one type; or take one night with photos.new: unseen",
+    )
 
 
 def _compare(

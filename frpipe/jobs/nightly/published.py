@@ -27,6 +27,7 @@ from frpipe.jobs.publish.sources import (
     Search,
     created_at,
     digest_of,
+    gallery_source,
     models_of,
     run_id,
     source_of,
@@ -65,8 +66,10 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     how = config.publish
     if how.tables is None:
         raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
-    source = config.consolidate.source
-    where = source or (config.photo_place if config.photos else "photos")
+    # Those of earlier nights, too: a configuration may have named its photos otherwise.
+    known = [night.identity for night in nights(Folder.at(config.runs))]
+    identities: list[Facts] = [*known, config.model_dump(mode="json", include={"photos", "consolidate"})]
+    sources = {source_of(each): gallery_source(each) for each in identities}
     settings: dict[str, Any] = {
         "layout": how.layout,
         "embeddings": how.embeddings,
@@ -76,7 +79,7 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     return Publishing(
         how.tables,
         lambda known: nights_at(config.runs, None, known),
-        Barred(suppressions(config.gallery), where, source or ""),
+        Barred(suppressions(config.gallery), sources),
         say=say,
         **{**settings, **options},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -242,18 +243,22 @@ class Publishing:
             "content": each.content,
             "recipe": root.recipe,
         }
-        table = pa.Table.from_pylist([row], columns.RUNS.schema())
-        self._wrote(columns.RUNS, replace_rows(root.table(columns.RUNS), "run_id", each.run_id, table, each))
+        table, fresh = root.table(columns.RUNS), pa.Table.from_pylist([row], columns.RUNS.schema())
+        self._wrote(columns.RUNS, replace_rows(table, "run_id", each.run_id, lambda: fresh, each))
 
     def _duplicates(self, root: Root, each: Publication, folder: Folder) -> None:
         source = run.begun(folder)["identity"].get("source") or {}
         scope = str(source.get("gallery_id") or source.get("features") or folder.uri)
-        clusters = run.read_table(folder, CLUSTERS)
-        clusters = clusters.filter(pa.array(~self.barred.list.mask(clusters)))
         tables = [root.table(spec) for spec in (columns.DUPLICATES, columns.MEMBERS)]
-        made = duplicate_rows(clusters, scope, each, (tables[0].schema, tables[1].schema))
-        for spec, table, fresh in zip((columns.DUPLICATES, columns.MEMBERS), tables, made, strict=True):
-            self._wrote(spec, replace_rows(table, "scope", scope, fresh, each))
+
+        def made(at: int) -> pa.Table:
+            clusters = run.read_table(folder, CLUSTERS)
+            clusters = clusters.filter(pa.array(~self.barred.list.mask(clusters)))
+            return duplicate_rows(clusters, scope, each, (tables[0].schema, tables[1].schema))[at]
+
+        for at, spec in enumerate((columns.DUPLICATES, columns.MEMBERS)):
+            rows = replace_rows(tables[at], "scope", scope, partial(made, at), each)
+            self._wrote(spec, rows)
 
     def _compact(self, root: Root) -> None:
         for spec in columns.TABLES:

@@ -6,7 +6,7 @@ with the row of its photo. Each change is one version of a table, made again whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
@@ -55,24 +55,29 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Barred:
-    """Who is suppressed. source: of whose rows; None: of all.  prefix: what the gallery has before the ids of
-    these photos."""
+    """Who is suppressed. sources: of whose rows, and what the gallery has before the ids of their photos;
+    None: of all rows, and nothing."""
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
-    source: str | None = None
-    prefix: str = ""
+    sources: Mapping[str, str] | None = None
 
     def mask(self, table: pa.Table) -> Mask:
         """(rows,) bool: rows of suppressed people and photos."""
         if not self.list:
             return np.zeros(len(table), bool)
+        if self.sources is None or "source" not in table.column_names:
+            return self._named(table, "")
+        hit = np.zeros(len(table), bool)
+        for source, prefix in self.sources.items():
+            hit |= _is(table["source"], source) & self._named(table, prefix)
+        return hit
+
+    def _named(self, table: pa.Table, prefix: str) -> Mask:
         there = [name for name in ("subject_id", "content_sha256") if name in table.column_names]
         named = table.select(there)
         if "image_id" in table.column_names:
-            named = named.append_column("image_id", sourced(table["image_id"], self.prefix))
+            named = named.append_column("image_id", sourced(table["image_id"], prefix))
         hit: Mask = self.list.mask(named)
-        if self.source is not None and "source" in table.column_names:
-            hit &= _is(table["source"], self.source)
         return hit
 
     def people(self, subjects: pa.Array) -> set[str]:
@@ -260,9 +265,17 @@ def remove_rows(
 
 
 def replace_rows(
-    table: PublishedTable, column: str, value: str, fresh: pa.Table, publication: Publication
+    table: PublishedTable,
+    column: str,
+    value: str,
+    made: Callable[[], pa.Table],
+    publication: Publication,
 ) -> Tally:
-    """Replace all rows that have a value in a column, unless those of a later publication stand there."""
+    """Replace all rows that have a value in a column, unless those of a later publication stand there.
+
+    made: gives the new rows; called for each attempt, after the version that is changed was read: whoever is
+    erased between is in neither.
+    """
     tally, name = Tally(), f"{publication.run_id}.{column}"
 
     def change(base: State) -> Change | None:
@@ -281,7 +294,7 @@ def replace_rows(
         edit = _Edit.of(table, base, columns, decide)
         if later:
             return None
-        return edit.change(iter((fresh,)), {name: publication.number}, tally)
+        return edit.change(iter((made(),)), {name: publication.number}, tally)
 
     table.transact(change)
     return tally
@@ -345,7 +358,7 @@ def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
     for _, table in photos.scan(head, [*_KEYS, "run_id", "vanished"]):
         hit = _is(table["source"], source) & _in(table["image_id"], keys)
         found.append(table.filter(pa.array(hit)))
-    schema = pa.schema([head.schema.field(name) for name in (*_KEYS, "run_id", "vanished")])
+    schema = pa.schema([photos.schema.field(name) for name in (*_KEYS, "run_id", "vanished")])
     return pa.concat_tables(found) if found else schema.empty_table()
 
 

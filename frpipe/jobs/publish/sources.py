@@ -117,8 +117,15 @@ def result_at(uri: str, source: str | None) -> Publication:
 
 def source_of(identity: Facts) -> str:
     """What the ids of a night's photos belong to: the name that the gallery has for it, else their place."""
-    named, photos = (identity.get("consolidate") or {}).get("source"), identity.get("photos")
-    return str(named or (photos["manifest"] if isinstance(photos, Mapping) else photos) or "photos")
+    photos = identity.get("photos")
+    place = str((photos["manifest"] if isinstance(photos, Mapping) else photos) or "photos")
+    # However its configuration writes it.
+    return gallery_source(identity) or place.rstrip("/") or place
+
+
+def gallery_source(identity: Facts) -> str:
+    """What the gallery has before the ids of a night's photos; empty where it has nothing."""
+    return str((identity.get("consolidate") or {}).get("source") or "")
 
 
 def run_id(folder: Folder) -> str:

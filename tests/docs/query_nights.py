@@ -35,7 +35,9 @@ def album(date: str) -> None:
     for name in (who, beside):
         draw(Path(f"album/{name}/{number}.png"), (name, number))
     both = draw(Path(f"album/{who}/both{number}.png"), (beside, number), (who, number))
-    draw(Path(f"album/{who}/three{number}.png"), ("anna", number + 4), ("bela", number + 4), (who, number + 4))
+    draw(
+        Path(f"album/{who}/three{number}.png"), ("anna", number + 4), ("bela", number + 4), (who, number + 4)
+    )
     Path(f"album/{beside}/spoilt{number}.png").write_bytes(b"no photo" * (number + 1))
     Path(f"album/{beside}/cut{number}.png").write_bytes(both.read_bytes()[:-400])
     if number == 2:

@@ -190,7 +190,9 @@ def test_columns_that_came_later_are_read_and_null_before(
     for _, names in _opened(engine):
         faces = names["table"]("faces")
         rows = pd.DataFrame(_records(faces))
-        (second,) = (name for name in rows.columns if re.fullmatch("embedding_edgeface_xs_q_[0-9a-f]{8}", name))
+        (second,) = (
+            name for name in rows.columns if re.fullmatch("embedding_edgeface_xs_q_[0-9a-f]{8}", name)
+        )
         assert rows.department.dropna().sort_values().unique().tolist() == ["of anna", "of bela", "of cleo"]
         later = rows[rows.department.notna()]
         assert {len(vector) for vector in later[second]} == {512}

@@ -29,7 +29,7 @@ def configure(path: str = "night.yaml", **settings: object) -> None:
 
 
 def album(date: str) -> None:
-    """What is new on a night: photos of one, two and three people, and two that are spoilt; the third lacks some."""
+    """What is new on a night: photos of up to three people, and two spoilt ones; the third lacks some."""
     number = [*NIGHTS].index(date)
     who, beside = NIGHTS[date]
     for name in (who, beside):

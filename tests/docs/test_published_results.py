@@ -19,7 +19,7 @@ NIGHT = [*NIGHTS][1]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Published nights; of one a replay in which a spoilt photo is whole, and a replay of that; results of both."""
+    """Nights; of one a replay in which a spoilt photo is whole, a replay of that, and results beside."""
     place = tmp_path_factory.mktemp("nights")
     with pytest.MonkeyPatch.context() as patch:
         in_this_process(patch, make_models(tmp_path_factory.mktemp("models")))
@@ -90,16 +90,15 @@ def test_the_enroll_output_of_a_night_is_refused_since_the_night_is_published_wh
     assert _rows(tables, PHOTOS) == before
 
 
-MATCHES = "FROM 'tables/matches/*/*.parquet' JOIN 'tables/photos/*/*.parquet' photos USING (source, image_id) WHERE true"
+MATCHES = """
+SELECT DISTINCT photo_run_id = photos.run_id, count(*) FROM 'tables/matches/*/*.parquet'
+JOIN 'tables/photos/*/*.parquet' photos USING (source, image_id) WHERE search != 'gallery' GROUP BY ALL"""
 
 
 @pytest.mark.parametrize("more", [(), ("--source", "album")])
 def test_a_search_of_a_replay_has_the_source_of_its_photos(tables: Path, more: tuple[object, ...]) -> None:
     _publish(tables, "replay", "found", "alike", more=more)
-    found = _rows(
-        tables,
-        f"SELECT DISTINCT photo_run_id = photos.run_id, count(*) {MATCHES} AND search != 'gallery' GROUP BY ALL",
-    )
+    found = _rows(tables, MATCHES)
     assert found == [(True, 9)]
     assert {row[0] for row in _rows(tables, "SELECT source FROM 'tables/matches/*/*.parquet'")} == {"album"}
     (alike,) = _rows(tables, "SELECT members, night FROM 'tables/duplicates/*.parquet'")

@@ -1,7 +1,8 @@
-"""The questions of docs/queries.md have the same answers in every engine, of both layouts, and after new columns."""
+"""Questions of docs/queries.md: the same answers in every engine, of both layouts, after new columns too."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from doc_blocks import ROOT, Block, blocks_of
 from doc_place import frpipe, in_this_process, make_models
@@ -40,8 +41,9 @@ def _heading(block: Block) -> str:
     return next(above).lstrip("# ")
 
 
-QUERIES = [block.text for block in BLOCKS if block.language == "sql" and "CREATE" not in block.text]
-VIEWS = [block.text for block in BLOCKS if block.language == "sql" and "CREATE" in block.text]
+SQL = [block.text for block in BLOCKS if block.language == "sql"]
+VIEWS = [text for text in SQL if "CREATE" in text]
+QUERIES = [block.text for block in BLOCKS if block.language == "sql" and _heading(block) == "In SQL"][1:]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,10 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture(scope="module")
 def ray_of_this_machine() -> Iterator[None]:
-    with cluster("local", lambda _: None):
+    """One that groups in few parts: each is a process."""
+    ray_data = pytest.importorskip("ray.data")
+    with cluster("local", lambda _: None), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_data.DataContext.get_current(), "default_hash_shuffle_parallelism", 2)
         yield
 
 
@@ -232,3 +237,37 @@ def test_spark_reads_every_value_of_every_table(spark: Any, place: Path) -> None
         frame = spark.read.option("mergeSchema", True).parquet(str(folder))
         assert sorted(frame.columns) == sorted(ours.columns), folder
         assert frame.count() == len(ours) > 0, folder
+
+
+# recipes
+
+
+def test_files_for_vector_databases_hold_each_face_once(
+    before: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(before)
+    con = duckdb.connect()
+    for text in (*VIEWS, *(block for block in SQL if "COPY" in block)):
+        con.execute(text)
+    faces = con.sql("SELECT face_id, embedding FROM faces WHERE vanished IS NULL ORDER BY ALL").fetchall()
+    points = con.sql("SELECT payload.face_id, vector FROM 'points.jsonl' ORDER BY ALL").fetchall()
+    assert [name for name, _ in points] == [name for name, _ in faces]
+    assert np.allclose([vector for _, vector in points], [vector for _, vector in faces], atol=1e-7)
+    assert con.sql("SELECT face_id, vector FROM 'points.parquet' ORDER BY ALL").fetchall() == faces
+    texts = con.sql("SELECT face_id, CAST(vector AS VARCHAR) FROM 'points.csv' ORDER BY ALL").fetchall()
+    assert [(name, np.array(json.loads(text), np.float32).tolist()) for name, text in texts] == faces
+    ids = con.sql("SELECT DISTINCT CAST(id AS VARCHAR) FROM 'points.jsonl'").fetchall()
+    assert len(ids) == len(faces)
+
+
+def test_an_index_proposes_what_exact_scores_confirm(before: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("lancedb", "faiss"):
+        pytest.importorskip(module, reason=f"{module} is not installed: make test-readers")
+    monkeypatch.chdir(before)
+    names: dict[str, Any] = {}
+    for block in _under("Approximate look-ups"):
+        exec(compile("\n" * (block.line - 1) + block.text, str(PAGE), "exec"), names)
+    vectors = names["vectors"].astype(np.float64)
+    exact = sorted(vectors @ vectors[0], reverse=True)[:5]
+    for found in (names["nearest"](names["vectors"][0], 5), names["best"]):
+        assert np.allclose([score for _, score in found], exact, atol=1e-6)

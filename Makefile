@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE =
 # Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
-.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs notebook wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-readers test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs notebook wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -66,6 +66,10 @@ test-faults: models photos  ## kills, a store on a bad day, full disks, hostile 
 test-spark: models photos  ## outputs in Spark: the same answers as in DuckDB; needs a Java, and half a gigabyte
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[spark]"
 	$(BIN)/pytest -m slow tests/docs/test_spark.py
+
+test-readers: models photos  ## queries over published tables in all engines; needs a Java, and a gigabyte
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[readers,spark]"
+	$(BIN)/pytest tests/docs/test_queries.py
 
 test-signals: models photos  ## SIGINT and SIGTERM at any moment, SIGNALS of them in real jobs: 200 take an hour on two cores
 	SIGNALS_A_JOB=$$(($(SIGNALS) / 2)) $(BIN)/pytest tests/contract/test_jobs.py -k signal

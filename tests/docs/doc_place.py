@@ -360,6 +360,12 @@ def _readme() -> None:
     )
 
 
+def _queries() -> None:
+    import query_nights
+
+    query_nights.nights()
+
+
 def _packed() -> None:
     """A folder of packed lists."""
     Path("s3/lists/2026").mkdir(parents=True)
@@ -380,6 +386,7 @@ NEEDS: dict[str, Callable[[], AbstractContextManager[object] | None]] = {
     "docs/operations.md": _operations,
     "docs/outputs.md": _outputs,
     "docs/protocols.md": _mine,
+    "docs/queries.md": _queries,
     "docs/recipes.md": _brackets,
     "docs/replay.md": _rejected,
     "docs/stages.md": lambda: installed.example(Path("installed")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from doc_blocks import ROOT, blocks_of
 from doc_place import enrolled, frpipe, gallery, in_this_process, make_models, make_place
+from spark_here import spark_session
 
 pytestmark = pytest.mark.slow
 BLOCKS = [block for block in blocks_of(ROOT / "docs/outputs.md") if block.why == "spark"]
@@ -49,24 +49,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    session = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: make test-spark")
-    if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
-        pytest.skip("Spark needs a Java")
-    settings = {
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": "1",
-        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-    }
-    builder = session.SparkSession.builder.master("local[1]")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    started = builder.getOrCreate()
-    started.sparkContext.setLogLevel("ERROR")
-    yield started
-    started.stop()
+    with spark_session(tmp_path_factory.mktemp("warehouse")) as session:
+        yield session
 
 
 def _here(text: str, place: Path) -> str:

@@ -99,13 +99,12 @@ def result_at(uri: str, source: str | None) -> Publication:
         )
     begun = run.begun(folder)
     when = created_at(begun, folder)
-    found = [_search(folder, str(report.get("gallery_id")), begun)] if job == "identify" else []
-    where = found[0].source if found else ""
+    found = [_search(folder, str(report.get("gallery_id")), begun, source)] if job == "identify" else []
     return Publication(
         run_id(folder),
         job,
         run.digest(folder),
-        source or where,
+        found[0].source if found else source or "",
         None,
         when,
         when,
@@ -146,14 +145,18 @@ def sorted_by_time(found: Sequence[Publication]) -> list[Publication]:
 def _enrolled(folder: Folder, source: str | None) -> Publication:
     features = FeatureRun.open(folder.uri)
     begun, report = run.begun(folder), run.complete(folder) or {}
-    again = begun.get("replayed")
+    again, night = begun.get("replayed"), _night_of(folder)
+    if night is not None and not again:
+        raise OutputError(
+            f"{folder.uri} is a step of a night, which is published whole", "give --nights with its folder"
+        )
     facts = {**_facts(report, folder), "replay_of": begun.get("replay_of"), **models_of(features, report)}
     return Publication(
         run_id(folder),
         "enroll",
         run.digest(folder),
-        source or features.manifest,
-        None,
+        source or (source_of(run.begun(night)["identity"]) if night else features.manifest),
+        date.fromisoformat(run.begun(night)["identity"]["date"]) if night else None,
         features.created,
         time_of(again) if again else features.created,
         features,
@@ -161,20 +164,26 @@ def _enrolled(folder: Folder, source: str | None) -> Publication:
     )
 
 
-def _search(folder: Folder, name: str, begun: Facts) -> Search:
+def _search(folder: Folder, name: str, begun: Facts, source: str | None) -> Search:
+    """A result of identify. source: of the probes' photos; None: of the run that found their faces."""
     probes = str(begun.get("probes") or "")
     place = Folder.at(probes) if probes else None
-    if place is not None and _job(place) == "enroll":
-        facts = run.begun(place)
-        night = _night_above(place)
-        if night is not None:
-            return Search(name, folder, source_of(run.begun(night)["identity"]), run_id(night))
-        return Search(name, folder, str(facts.get("manifest") or probes), run_id(place))
-    return Search(name, folder, probes or folder.uri, None)
+    if place is None or _job(place) != ENROLL:
+        return Search(name, folder, source or probes or folder.uri, None)
+    facts, night = run.begun(place), _night_of(place)
+    where = source_of(run.begun(night)["identity"]) if night else str(facts.get("manifest") or probes)
+    published = place if night is None or facts.get("replayed") else night
+    return Search(name, folder, source or where, run_id(published))
 
 
-def _night_above(place: Folder) -> Folder | None:
-    """The folder of the night that an enroll output is a step of."""
+def _night_of(place: Folder) -> Folder | None:
+    """The folder of the night that an enroll output is a step of, or a replay of such a step."""
+    seen: set[str] = set()
+    while replayed := run.begun(place).get("replay_of"):
+        if place.uri in seen:
+            return None
+        seen.add(place.uri)
+        place = Folder.at(str(replayed))
     above, _, name = place.uri.rpartition("/")
     if name != ENROLL or not above:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from frpipe.core.counted import counted
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.evaluation.targets import target_numbers
@@ -45,7 +46,8 @@ def gallery_numbers(
     odd = [size for size in sizes if not 1 <= size <= whole]
     if odd:
         raise ScoresError(
-            f"a gallery of {odd[0]:,} people, out of {whole:,}", f"ask for sizes from 1 to {whole:,}"
+            f"a gallery of {counted(odd[0], 'people')}, out of {whole:,}",
+            f"ask for sizes from 1 to {whole:,}",
         )
     people = pd.unique(np.concatenate([trials.enrolled.astype(object), trials.not_enrolled.astype(object)]))
     places = _places(people)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import StorageError
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vectors_of
@@ -152,7 +153,7 @@ def _check_space(wanted: int, rows: int, done: int) -> None:
     free = shutil.disk_usage(place).free
     if free < wanted + _SPARE_BYTES:
         raise StorageError(
-            f"{place} has {free >> 20:,} MB left, too little to sort more than these {done:,} rows",
+            f"{place} has {free >> 20:,} MB left, too little to sort more than {counted(done, 'rows')}",
             f"a row takes {wanted // rows:,} bytes there: let TMPDIR name a folder of a larger disk, or "
             "consolidate fewer runs at once",
         )

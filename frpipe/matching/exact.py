@@ -11,7 +11,9 @@ _PAIRS = 256
 
 
 def inner_products(a: Floats | Doubles, rows_a: Indices, b: Floats, rows_b: Indices) -> Doubles:
-    """(c,) float64: `a[rows_a[i]] . b[rows_b[i]]` of (n, dim) vectors; a of float64 spares their conversion.
+    """Inner products of pairs, (c,) float64: `a[rows_a[i]] . b[rows_b[i]]`.
+
+    a, b: (n, dim) vectors; a of float64 spares its conversion.  rows_a, rows_b: (c,) row numbers.
 
     Every pair is summed in the same order, so that equal vectors score equal wherever they lie.
     """

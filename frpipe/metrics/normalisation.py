@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from frpipe.core.counted import counted
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.scores import Doubles, Indices
 
@@ -50,7 +51,7 @@ class CohortScores:
         people = table.shape[1]
         if people < LEAST_COHORT or not top > 1:
             raise ScoresError(
-                f"a cohort of {people:,} people, of whom {top:,} are the most alike",
+                f"a cohort of {counted(people, 'people')}, of whom {top:,} are the most alike",
                 f"take {LEAST_COHORT} people or more, and some of them as the most alike",
             )
         top = min(top, people)

@@ -28,7 +28,7 @@ def test_a_disk_that_is_nearly_full_ends_it_in_time(monkeypatch: pytest.MonkeyPa
     with ExternalSort(8, "<f4", 50) as spill:
         spill.take([_rows(50)])
         free[0] = external_sort._SPARE_BYTES
-        with pytest.raises(StorageError, match="more than these 50 rows") as refused:
+        with pytest.raises(StorageError, match="more than 50 rows") as refused:
             spill.take([_rows(50)])
     assert "TMPDIR" in str(refused.value)
 

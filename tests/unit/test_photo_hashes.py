@@ -56,15 +56,15 @@ def test_rows_are_found_as_by_looking_at_each() -> None:
     derived = [None] * 300 + [made_of(photo[group], place[group]) for group in groups] + ["no list", "0" * 24]
     faces = [f"{name}#0" for name in ids] + [f"mean:{n:020x}" for n in range(42)]
     live = np.array(sorted(chance.sample(range(342), 250)))
-    found = told_rows(pa.array(faces), pa.array([*places, *[None] * 42]), pa.array(derived), run, live)
+    columns = (pa.array(faces), pa.array([*places, *[None] * 42]), pa.array(derived))
+    found = told_rows(*(column.take(pa.array(live)) for column in columns), run)
     members = [[n] for n in range(300)] + groups + [[], []]
-    seen = set(live.tolist())
-    for row, some in enumerate(members):
-        told = [n for n in some if ids[n] in spoken and row in seen]
-        assert found.rows[row] == bool(told)
-        assert found.elsewhere[row] == any(spoken[ids[n]] != places[n] for n in told)
-        assert found.lost[row] == (bool(told) and len(told) < len(some))
-    held = {n for row in seen for n in members[row] if ids[n] in spoken}
+    for at, row in enumerate(live.tolist()):
+        told = [n for n in members[row] if ids[n] in spoken]
+        assert found.rows[at] == bool(told)
+        assert found.elsewhere[at] == any(spoken[ids[n]] != places[n] for n in told)
+        assert found.lost[at] == (bool(told) and len(told) < len(members[row]))
+    held = {n for row in live.tolist() for n in members[row] if ids[n] in spoken}
     assert set(found.photos.tolist()) == set(photo[sorted(held)].tolist())
 
 

@@ -304,7 +304,7 @@ def test_numpy_needs_ids_that_fit(tmp_path: Path, capsys: pytest.CaptureFixture[
     Path(ids).write_text("ann\nbob\n", encoding="utf-8")
     lists = ("--probes", ids, "--gallery", ids)
     assert "--probes FILE --gallery FILE" in _refused(capsys, path)
-    assert "is 3 x 3, and there are 2 ids of probes and 2 of the gallery" in _refused(capsys, path, *lists)
+    assert "is 3 x 3, and there are 2 probe ids and 2 gallery ids" in _refused(capsys, path, *lists)
     Path(ids).write_text("ann\n\nbob\n", encoding="utf-8")
     assert "ids.txt: line 2 has no id" in _refused(capsys, path, *lists)
     Path(ids).write_text("ann\nbob\nann\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import canonical_text
 from frpipe.evaluation.pairs import Labels, PairTrials
@@ -94,7 +95,7 @@ class Derivations:
         for how in self.normalise:
             scores = np.full(len(trials), np.nan)
             scores[done] = normalised(trials.similarity[done], reference, probe, how)
-            words = f"{TITLES[how]} by {len(cohort.people):,} people of {uri}"
+            words = f"{TITLES[how]} by {counted(len(cohort.people), 'people')} of {uri}"
             yield Derived(f"{name}, {TITLES[how]}", _scored(found, scores, words, remarks), (name,))
 
 

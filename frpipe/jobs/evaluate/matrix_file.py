@@ -70,7 +70,9 @@ class MatrixFile:
     def _table(self) -> ScoreMatrix:
         folder, files = list_files.find(self.uri, "matrix of scores")
         if len(files) > 1:
-            raise ManifestError(f"{self.uri} is {len(files):,} files", "name the one that holds the matrix")
+            raise ManifestError(
+                f"{self.uri} is {counted(len(files), 'files')}", "name the one that holds the matrix"
+            )
         file = files[0]
         if file.format == "jsonl":
             raise ManifestError(f"{file.shown} is JSON", "write a matrix as CSV, Parquet or .npy")
@@ -175,8 +177,8 @@ class MatrixFile:
             array = _array(file, size, name)
         if array.shape != (len(ids[0]), len(ids[1])):
             raise ManifestError(
-                f"{name} is {array.shape[0]:,} x {array.shape[1]:,}, and there are {len(ids[0]):,} ids of "
-                f"probes and {len(ids[1]):,} of the gallery",
+                f"{name} is {array.shape[0]:,} x {array.shape[1]:,}, and there are {len(ids[0]):,} probe ids "
+                f"and {len(ids[1]):,} gallery ids",
                 "give an id for each row, and for each column",
             )
         scores = np.empty(array.shape)

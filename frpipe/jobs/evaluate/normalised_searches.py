@@ -61,7 +61,7 @@ def normalised_searches(
         )
     for one in how:
         scores = placed(normalised(similarity, sides, probes, one))
-        words = f"x / (1 + |x|) of x = {TITLES[one]} by {len(cohort.people):,} people of {uri}"
+        words = f"x / (1 + |x|) of x = {TITLES[one]} by {counted(len(cohort.people), 'people')} of {uri}"
         yield Derived(
             f"{name}, {TITLES[one]}",
             replace(

@@ -383,9 +383,7 @@ def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
     if not publication.vanished:
         return np.zeros(len(found), bool)
     gone = _in(found["image_id"], pa.array(publication.vanished, pa.string()))
-    older = pc.less_equal(found["as_of"], pa.scalar(publication.as_of, found["as_of"].type))
-    unmarked = pc.is_null(found["vanished"])
-    return mine & gone & _mask(older) & _mask(unmarked)
+    return mine & gone & ~_later(found, publication) & _mask(pc.is_null(found["vanished"]))
 
 
 def _later(found: pa.Table, publication: Publication) -> Mask:

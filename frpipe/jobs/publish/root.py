@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -20,6 +21,8 @@ from frpipe.jobs.publish.schema import TABLES, TableSpec
 
 TABLES_JSON = "tables.json"
 FORMAT = 1
+# A store may list a file of a rival a moment before it answers for it.
+_WAITS_S = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +83,14 @@ class Root:
         except FileNotFoundError:
             if next(folder.walk(), None) is None:
                 return None
-            if not folder.exists(TABLES_JSON):
-                raise OutputError(
-                    f"{uri} holds other files, and no published tables", "use a new or an empty folder"
-                ) from None
-            # Another publisher has made it since.
-            return cls.opened(uri, target_bytes)
+            for wait_s in _WAITS_S:
+                if folder.exists(TABLES_JSON):
+                    # Another publisher has made it since.
+                    return cls.opened(uri, target_bytes)
+                time.sleep(wait_s)
+            raise OutputError(
+                f"{uri} holds other files, and no published tables", "use a new or an empty folder"
+            ) from None
         except (FileDamaged, KeyError, TypeError):
             raise _unreadable(uri) from None
         if not known:

@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _people(uri: str, rows: int, before: Path | None) -> dict[str, Any]:
-    found = {"rows": rows, "made": _child("make", uri, rows)}
+    found: dict[str, Any] = {"rows": rows, "made": _child("make", uri, rows)}
     sides = {"after": None} | ({"before": before} if before else {})
     for side, code in sides.items():
         found[side] = _child("look", uri, rows, code)

@@ -35,6 +35,7 @@ from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.known_photos import LEVEL, write_known
 from frpipe.jobs.nightly.photo_table import taken
+from frpipe.jobs.nightly.tables import write_blocks
 
 FIRST, SECOND = "2026-01-01", "2026-01-02"
 PER_PERSON = 5
@@ -68,7 +69,7 @@ def build(runs: Folder, known: int) -> None:
     """Record a night that knows so many photos."""
     place = runs.child(f"{FIRST}/scan")
     write_known(place, [], MadeUp(known), {})
-    photos.write_blocks(place, photos.AGAIN, photos._AGAIN, [])
+    write_blocks(place, photos.AGAIN, photos._AGAIN, [])
 
 
 def plan(runs: Folder, known: int, new: int, mode: str, table: Path) -> dict[str, Any]:

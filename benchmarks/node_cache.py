@@ -106,8 +106,8 @@ def _counted(log: Path) -> Iterator[Path]:
         data = read(store, name)
         return count(data) if name.startswith("shards/") else data
 
-    RemoteStore.read = whole  # type: ignore[method-assign]
-    Ranged.read = lambda file, offset, size: count(ranged(file, offset, size))  # type: ignore[method-assign]
+    RemoteStore.read = whole  # type: ignore[method-assign, assignment]
+    Ranged.read = lambda file, offset, size: count(ranged(file, offset, size))  # type: ignore[method-assign, assignment]
     try:
         yield log
     finally:

@@ -104,4 +104,4 @@ def _content(gallery: Gallery) -> dict[str, Any]:
 
 
 def _shard_files(gallery: Gallery) -> set[str]:
-    return {f"shards/{path.name}" for path in (Path(gallery.uri) / "shards").iterdir()}
+    return {f"shards/{path.name}" for path in (Path(gallery.uri) / "shards").glob("*.h5")}

@@ -91,6 +91,7 @@ def test_a_history_of_nights_finds_what_a_plain_recomputation_finds(
         assert rows == sorted(model.listed.items())
 
 
+@pytest.mark.slow
 def test_few_levels_hold_many_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     album = {f"p/{number:04d}.jpg": (1, "v") for number in range(400)}
     monkeypatch.setattr(

@@ -44,6 +44,7 @@ _MOST_ROWS = 1 << 48
 _RATIO = 4
 _AHEAD = 2
 _LEVEL_NAME = re.compile(r"\d{4}-\d{2}-\d{2}-[a-z]+")
+_PLAIN_NAME = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 class Level(Protocol):
@@ -236,7 +237,7 @@ def _is_level(level: StoredLevel) -> bool:
     counts = (level.parts, level.rows)
     return (
         isinstance(level.name, str)
-        and _LEVEL_NAME.fullmatch(level.name) is not None
+        and _PLAIN_NAME.fullmatch(level.name) is not None
         and all(isinstance(each, int) and 0 <= each < _MOST_ROWS for each in counts)
     )
 

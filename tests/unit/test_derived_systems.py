@@ -250,6 +250,7 @@ def test_a_cohort_of_the_gallery_is_refused_for_searches(place: Path, found: Sea
         list(normalised_searches("x", found, ("s",), str(place / "features"), 20))
 
 
+@pytest.mark.slow
 def test_the_page_has_each_system_and_its_gain(report: Path) -> None:
     numbers, differences = _rows(report, "numbers"), _rows(report, "differences")
     names = [f"verified: {SECOND} alone", f"verified + {SECOND}", "verified, S-norm"]

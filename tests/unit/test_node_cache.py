@@ -263,6 +263,7 @@ def test_a_file_that_is_cut_while_workers_read_it_costs_a_worker_and_no_answer(
     assert _content(tmp_path / "cut") == _content(tmp_path / "calm")
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_removed_by_the_next(gallery: Gallery, tmp_path: Path, place: Path) -> None:
     out, words = tmp_path / "out", [sys.executable, "jobs/dedup.py", "--gallery", gallery.uri]
     words += ["--output", str(out), "--threshold", "0.5", "--block-rows", f"{SHARD_ROWS}"]

@@ -188,7 +188,11 @@ class _Table:
         """The rows that count, normalised. Addresses are those that a worker reads."""
         if self.manifest is None or not self.manifest.rows_estimate():
             return
-        manifest = self.manifest if self.how.arrived is None else _Arrived.of(self.manifest, self._since)
+        manifest = (
+            self.manifest
+            if self.how.arrived is None
+            else _Arrived.of(self.manifest, self.how.arrived, self._since)
+        )
         try:
             for rows in admitted(manifest, self.roots):
                 is_none = pc.starts_with(rows[LOCATION], BAD)
@@ -264,9 +268,9 @@ class _Arrived(Manifest):
     counted: list[int]
 
     @classmethod
-    def of(cls, manifest: Manifest, since: Any) -> _Arrived:
+    def of(cls, manifest: Manifest, column: str, since: Any) -> _Arrived:
         own = {each.name: getattr(manifest, each.name) for each in fields(manifest)}
-        return cls(**own, since=since, column=since.__self__.how.arrived, counted=[])
+        return cls(**own, since=since, column=column, counted=[])
 
     @property
     def passed(self) -> bool:

@@ -91,10 +91,14 @@ class OutputError(FrpipeError, RuntimeError):
 
 
 class FileDamaged(OutputError):
-    """A damaged file of an output. file: its name there; empty where the error comes from another process."""
+    """A damaged file of an output.
+
+    file: its name there; empty where the error comes from another process. absent: a read found none.
+    """
 
     code = "output_damaged"
     file = ""
+    absent = False
 
 
 class StorageError(FrpipeError, OSError):

@@ -59,13 +59,17 @@ def read_whole(folder: Folder, name: str, use: Callable[[bytes], T], sha256: str
 def bytes_of(folder: Folder, name: str) -> bytes:
     """Read all bytes of a file. Raises FileDamaged where it is not there; StorageError; OutOfMemory."""
     try:
-        return folder.read(name)
+        try:
+            return folder.read(name)
+        except FileNotFoundError:
+            if not folder.exists(name):
+                gone = damaged(folder, name, "is not there")
+                gone.absent = True
+                raise gone from None
+            # Another process may have put it in place since.
+            return folder.read(name)
     except FrpipeError:
         raise
-    except FileNotFoundError as error:
-        if folder.exists(name):
-            raise _flaky(folder, name, error) from error
-        raise damaged(folder, name, "is not there") from None
     except MemoryError as error:
         raise out_of_memory(name) from error
     except (*_SENSELESS, NotImplementedError) as error:
@@ -81,10 +85,11 @@ def read_if_there(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
     """Read a file as `read_whole`, but raise FileNotFoundError where there is none."""
     try:
         return read_whole(folder, name, use)
-    except FileDamaged:
-        if folder.exists(name):
-            raise
-        raise FileNotFoundError(name) from None
+    except FileDamaged as error:
+        # Whether it is there now says nothing of what the read met: another process may have made it since.
+        if error.absent or not folder.exists(name):
+            raise FileNotFoundError(name) from None
+        raise
 
 
 def as_table(data: bytes, columns: list[str] | None = None) -> pa.Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from frpipe.core.counted import counted
@@ -26,6 +28,7 @@ from frpipe.jobs.nightly.kept_out import held_facts, write_gated
 from frpipe.jobs.nightly.photo_table import taken
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Say, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
+from frpipe.jobs.publish.sources import gallery_source
 from frpipe.jobs.recorded_version import RecordedVersion
 from frpipe.jobs.rejects import too_many_rejected
 from frpipe.stages.obeyed import Obeyed
@@ -50,9 +53,13 @@ def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) ->
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
     before = last.folder.child(SCAN) if last else None
     known, source = photos.known_of(before, barred), source_of(config)
+    found: photos.PhotoScan
     if config.photo_table is not None:
-        return taken(config, before, known, barred, say, source=source)
+        found = taken(config, before, known, barred, say, source=source)
+        _refuse_other_ids(config, last, found)
+        return found
     found = photos.look(config.photo_place, config.scan, known, barred, source=source, roots=roots, say=say)
+    _refuse_other_ids(config, last, found)
     if known is None and not found.counts.listed:
         seen = "; ".join(found.left_out.lines("scan.system"))
         raise ManifestError(
@@ -60,6 +67,25 @@ def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) ->
             "check the settings photos, scan.glob and scan.exclude",
         )
     return found
+
+
+def _refuse_other_ids(config: NightConfig, last: Past | None, found: photos.PhotoScan) -> None:
+    """Raise ManifestError where a folder became a table, or the other way, and no id is known any more."""
+    was = last.identity.get("photos") if last else None
+    if last is None or was is None or isinstance(was, Mapping) == (config.photo_table is not None):
+        return
+    if gallery_source(last.identity) != source_of(config) or not found.has_other_ids():
+        return
+    then, now, remedy = (
+        ("a table", "folder", "name the folder below which the paths are the ids of the table")
+        if isinstance(was, Mapping)
+        else ("a folder", "table", "let image_id of the table be the path below that folder")
+    )
+    raise ManifestError(
+        f"photos was {then} until {last.date}, and of the {counted(found.counts.listed, 'photos')} of the "
+        f"{now} none is known by its id: the same photos would come twice",
+        f"{remedy}; where these are other photos, give them a consolidate.source, or `runs`, of their own",
+    )
 
 
 def source_of(config: NightConfig) -> str:
@@ -71,12 +97,14 @@ def scan_words(facts: Facts) -> str:
     """One line about the result of a scan."""
     left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
     suppressed = facts.get("suppressed")
+    repeated = counted(facts.get("repeated") or 0, "rows")
     return (
         f"{counted(facts['listed'], 'photos')}: {facts['new']:,} new, {facts['changed']:,} changed, "
         f"{facts['vanished']:,} vanished"
         f"{f' ({behind:,} of them behind links that lead out)' if behind else ''}"
         f"{f', {left_out:,} left out for their names' if left_out else ''}"
         f"{f', {suppressed:,} suppressed' if suppressed else ''}"
+        f"{f'; {repeated} left out, as there is a later one' if facts.get('repeated') else ''}"
     )
 
 

@@ -1,18 +1,24 @@
-"""Take the photos of a night from a manifest or a table, and only what has come since last night.
+"""Photos of a night from a manifest or a table: only what has come since last night.
 
-How far the table was read stands in `known.json` of the night as `seen`:
+How far the table was read is recorded as `seen` in `known.json` of the night:
 
-files     the digest of each file's name, with its version: `new: files` reads those that are not so yet
-arrived   the greatest value of the column `photos.arrived`: `new: arrived` reads what is greater
+files     the digest of each file's name, with its version: `new: files` reads those that are new or differ
+arrived   the greatest value of the column `photos.arrived`: `new: arrived` reads rows from this value on
+column    the name of that column: another one begins anew
+read      as `files`, with sizes, of the files that `new: arrived` has read: read again when they differ
 
-A row of a photo that is known is left alone, but where it has arrived anew, or names somebody where nobody
-was named. A table does not say which photos are gone: none vanishes.
+With `new: arrived` the `version` of a known photo is the value with which it arrived. So of the rows with the
+greatest value, those that were read before are told from those that came late.
+
+A row of a known photo is left alone, unless it has arrived anew, or names somebody where nobody was named. Of
+several rows of one id the latest is taken. A table does not say which photos are gone: none vanishes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -47,7 +53,7 @@ from frpipe.jobs.nightly.photos import (
 )
 from frpipe.jobs.nightly.tables import read_table
 
-FILES, ARRIVED = "files", "arrived"
+FILES, ARRIVED, COLUMN, READ = "files", "arrived", "column", "read"
 # So many rows are looked up; more are compared with all that is known, in order.
 _FEW_ROWS = 50_000
 _LONGEST_NUMBER = 40
@@ -65,6 +71,8 @@ _ORDERED = (
 _WIDER = ((pa.types.is_integer, pa.int64()), (pa.types.is_date, pa.timestamp("us")))
 # Of a row, beside the columns of the table: one of these may be called `version`.
 _VERSION = "frpipe.version"
+_RANK = "frpipe.rank"
+_COLUMN_TESTS = {operator.ge: pc.greater_equal, operator.eq: pc.equal}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,8 @@ def taken(
         old = _known_of(known, fresh, waiting)
         sources = [fresh.tables(), _fitted_all(waiting, schema), old]
         for rows, waits, then in side_by_side(sources):
-            _compare(scan, (rows, waits, then), barred, source, by_arrival=table.compares)
+            latest = table.latest(rows)
+            _compare(scan, (latest, waits, then), barred, source, by_arrival=table.compares)
             pulse.beat(counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known")
     scan.seen.update(table.seen())
     table.read["rows"] = fresh.rows
@@ -144,7 +153,8 @@ class _Table:
     @classmethod
     def opened(cls, config: NightConfig, how: PhotoTable, seen: Mapping[str, Any]) -> _Table:
         folder, files = find(how.manifest, "manifest")
-        last = seen[ARRIVED] if how.new == "arrived" and seen.get(ARRIVED) is not None else None
+        goes_on = how.arrived is not None and seen.get(COLUMN, how.arrived) == how.arrived
+        last = seen.get(ARRIVED) if goes_on else None
         due = in_order(lambda file: _is_due(folder, file, how, seen, last), files)
         todo = [file for file, is_due in zip(files, due, strict=True) if is_due]
         manifest = None
@@ -170,13 +180,16 @@ class _Table:
                 )
         roots = config.settings.storage.roots
         found = cls(how, roots, files, frozenset(f.name for f in todo), manifest, last, seen)
-        found.read |= {"files": len(files), "files_read": len(todo), "undated": 0}
+        found.read |= {"files": len(files), "files_read": len(todo), "undated": 0, "repeated": 0}
         return found
 
     @property
-    def compares(self) -> bool:
-        """Whether a known photo that comes again has changed: it has arrived since the last look."""
-        return self.last is not None
+    def compares(self) -> bool | None:
+        """Whether another arrival of a known photo means that it has changed; None: arrivals are not read.
+
+        False on the first night that reads the column: what is known has no arrival yet.
+        """
+        return None if self.how.arrived is None else self.last is not None
 
     @property
     def schema(self) -> pa.Schema:
@@ -193,21 +206,45 @@ class _Table:
             if self.how.arrived is None
             else _Arrived.of(self.manifest, self.how.arrived, self._since)
         )
-        try:
-            for rows in admitted(manifest, self.roots):
-                is_none = pc.starts_with(rows[LOCATION], BAD)
-                places = pc.if_else(is_none, rows[URI], rows[LOCATION])
-                versions = pa.array([""] * len(rows), pa.string())
-                if self.how.arrived is not None:
-                    versions = rows[self.how.arrived].cast(pa.string())
-                named = pa.table({ID: rows[ID], URI: places, SUBJECT: rows[SUBJECT]})
-                for name in self.manifest.columns.extra.names:
-                    named = named.append_column(name, rows[name])
-                yield named.append_column(_VERSION, versions)
-        except ManifestError:
-            if isinstance(manifest, _Arrived) and not manifest.passed:
-                return  # there were rows, and none of them has arrived since
-            raise
+        for rows in admitted(manifest, self.roots, whole=False):
+            is_none = pc.starts_with(rows[LOCATION], BAD)
+            places = pc.if_else(is_none, rows[URI], rows[LOCATION])
+            versions: Any = pa.array([""] * len(rows), pa.string())
+            if self.how.arrived is not None:
+                versions = rows[self.how.arrived].cast(pa.string())
+                if self.last is not None:
+                    # As it is recorded, in whatever type the column was then.
+                    is_last = self._holds(operator.eq, rows[self.how.arrived])
+                    versions = pc.if_else(is_last, self.last, versions)
+            named = pa.table({ID: rows[ID], URI: places, SUBJECT: rows[SUBJECT]})
+            for name in self.manifest.columns.extra.names:
+                named = named.append_column(name, rows[name])
+            yield named.append_column(_VERSION, versions)
+
+    def latest(self, rows: pa.Table) -> pa.Table:
+        """Choose one row of each id, the latest: of the greatest arrival, then the last that was read.
+
+        rows: by id, those of one id in the order in which they were read.
+        """
+        ids = rows[ID].combine_chunks()
+        if pc.count_distinct(ids).as_py() == len(ids):
+            return rows
+        if self.how.arrived is not None:
+            ranks = self._ranks(rows[self.how.arrived].combine_chunks())
+            at = pc.sort_indices(pa.table({ID: ids, _RANK: ranks}), [(ID, "ascending"), (_RANK, "ascending")])
+            rows, ids = rows.take(at), ids.take(at)
+        is_last = pa.concat_arrays([pc.not_equal(ids[:-1], ids[1:]), pa.array([True])])
+        chosen = rows.filter(is_last)
+        self.read["repeated"] += len(rows) - len(chosen)
+        return chosen
+
+    def _ranks(self, arrivals: pa.Array) -> pa.Array:
+        """(rows,) numbers in the order of arrivals; equal where these are."""
+        if self._is_key:
+            orders = [_key_order(each) for each in arrivals.to_pylist()]
+            ranks = {order: rank for rank, order in enumerate(sorted({*orders}))}
+            return pa.array([ranks[order] for order in orders])
+        return pc.rank(arrivals, tiebreaker="dense")
 
     def _since(self, values: pa.Array) -> pa.Array:
         """(rows,) bool: which have arrived since the last look; notes the greatest."""
@@ -217,16 +254,18 @@ class _Table:
         newest = self._newest(values.filter(is_dated))
         if newest is not None and (self.greatest is None or self._is_later(newest, self.greatest)):
             self.greatest = newest
-        if self.last is None:
-            return is_dated
+        return is_dated if self.last is None else self._holds(operator.ge, values)
+
+    def _holds(self, test: Callable[[Any, Any], Any], values: Any) -> Any:
+        """(rows,) bool: whether `test` holds between a value, if there is one, and the last one read."""
+        assert self.last is not None
         if self._is_key:
-            later = [
-                each is not None and _key_order(each) > _key_order(self.last) for each in values.to_pylist()
-            ]
-            return pa.array(later, pa.bool_())
-        return pc.and_(
-            is_dated, pc.greater(values, _as_type(self.last, values.type, self.how)).fill_null(False)
-        )
+            bound = _key_order(self.last)
+            keys = [key for key in values.unique().to_pylist() if key is not None]
+            passed = [key for key in keys if test(_key_order(key), bound)]
+            return pc.is_in(values, value_set=pa.array(passed, values.type))
+        bound = _as_type(self.last, values.type, self.how)
+        return pc.fill_null(_COLUMN_TESTS[test](values, bound), False)
 
     @property
     def _is_key(self) -> bool:
@@ -255,7 +294,11 @@ class _Table:
             if self.last is not None and self.greatest is not None:
                 last = _as_type(self.last, self.greatest.type, self.how)
                 newest = newest if self._is_later(self.greatest, last) else self.last
-            told[ARRIVED] = newest
+            before = self.before.get(READ, {})
+            read = {_digest(file.name): _state(file) for file in self.files if file.name in self.todo}
+            skipped = {_digest(f.name): _state(f) for f in self.files if f.name not in self.todo}
+            unchanged = {name: state for name, state in skipped.items() if before.get(name) == state}
+            told |= {ARRIVED: newest, COLUMN: self.how.arrived, READ: unchanged | read}
         return told
 
 
@@ -263,26 +306,18 @@ class _Table:
 class _Arrived(Manifest):
     """The rows of a manifest that pass a test of the column of arrival."""
 
-    since: Any
+    since: Callable[[pa.Array], pa.Array]
     column: str
-    counted: list[int]
 
     @classmethod
-    def of(cls, manifest: Manifest, column: str, since: Any) -> _Arrived:
+    def of(cls, manifest: Manifest, column: str, since: Callable[[pa.Array], pa.Array]) -> _Arrived:
         own = {each.name: getattr(manifest, each.name) for each in fields(manifest)}
-        return cls(**own, since=since, column=column, counted=[])
-
-    @property
-    def passed(self) -> bool:
-        """Whether any row has passed."""
-        return bool(self.counted)
+        return cls(**own, since=since, column=column)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         names = self.schema.names if columns is None else list(dict.fromkeys(columns))
         for batch in Manifest.batches(self, [*names, *({self.column} - {*names})]):
             rows = batch.rows.filter(self.since(batch.rows.column(self.column)))
-            if rows.num_rows:
-                self.counted.append(rows.num_rows)
             yield Batch(batch.file, batch.first_row, rows.select(names))
 
 
@@ -294,13 +329,15 @@ def _is_due(
         return bool(seen.get(FILES, {}).get(_digest(file.name)) != file.entry.version)
     if last is None or how.arrived is None:
         return True
+    if seen.get(READ, {}).get(_digest(file.name)) == _state(file):
+        return False
     if how.arrived in file.keys:
         value = file.keys[how.arrived]
-        return value is not None and _key_order(value) > _key_order(last)
-    return file.format != "parquet" or _newest_in(folder, file, how, last)
+        return value is not None and _key_order(value) >= _key_order(last)
+    return file.format != "parquet" or _may_hold(folder, file, how, last)
 
 
-def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bool:
+def _may_hold(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bool:
     """Whether the footer of a Parquet file leaves it open that a row has arrived since."""
     try:
         with folder.open(file.name) as opened:
@@ -320,7 +357,7 @@ def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bo
         return True
     try:
         bound = _as_type(last, kind, how)
-        return any(pc.greater(pa.scalar(each.max, kind), bound).as_py() for each in told)
+        return any(pc.greater_equal(pa.scalar(each.max, kind), bound).as_py() for each in told)
     except (ManifestError, pa.ArrowException, TypeError, ValueError):
         return True  # a footer that tells it in another type than the rows
 
@@ -348,11 +385,12 @@ def _compare(
     barred: Suppressions,
     source: str,
     *,
-    by_arrival: bool,
+    by_arrival: bool | None,
 ) -> None:
     """Take all rows of a range of ids.
 
     found: those that have come, those of last night's manifest that it could not try, what is known.
+    by_arrival: as `_Table.compares`.
     """
     counts, (rows, waits, then) = scan.counts, found
     rows = rows if rows.num_rows else scan.todo.schema.append(pa.field(_VERSION, pa.string())).empty_table()
@@ -384,7 +422,13 @@ def _compare(
     todo = there.filter(change.todo)
     counts.changed += len(todo) - change.new
     scan.todo.add(todo)
-    scan.fresh.add(level_rows(now.filter(change.todo), gone))
+    fresh = now.filter(change.todo)
+    if by_arrival is False:
+        # What is known gets its arrival, by which a later one is told.
+        left_alone = now.filter(pc.invert(change.todo))[ID].combine_chunks()
+        dated = _alike(then, now).filter(pc.is_in(then[ID], value_set=left_alone))
+        fresh = pa.concat_tables([fresh, dated.select(fresh.column_names)])
+    scan.fresh.add(level_rows(fresh, gone))
 
 
 def _alike(then: pa.Table, now: pa.Table) -> pa.Table:
@@ -439,6 +483,11 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _fitted_all(table: pa.Table, schema: pa.Schema) -> list[pa.Table]:
     return [_fitted(table, schema)]
+
+
+def _state(file: ListFile) -> str:
+    """What changes when a file does."""
+    return f"{file.entry.version} {file.entry.bytes}"
 
 
 def _digest(name: str) -> str:

@@ -113,6 +113,17 @@ class PhotoScan:
         """Whether any photo is a person's."""
         return self.counts.nobodys < self.counts.listed
 
+    def has_other_ids(self) -> bool:
+        """Whether photos are listed now and were before, and no id is of both."""
+        if not self.counts.listed or self.counts.new < self.counts.listed:
+            return False
+        listed_before = False
+        for now, then in side_by_side([self.todo.tables(), merged(self.before)]):
+            listed_before |= then.num_rows > 0
+            if now.num_rows and pc.any(pc.is_in(now[ID], value_set=then[ID].combine_chunks())).as_py():
+                return False
+        return listed_before
+
     def facts(self) -> dict[str, Any]:
         """Counts, for the report. people_without_photos: of those known before, who have none any more.
 

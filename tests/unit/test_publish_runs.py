@@ -19,12 +19,15 @@ from made_runs import Photo, made_run
 
 from frpipe.cli.main import main
 from frpipe.core.errors import OutputError
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.suppression import Names
 from frpipe.io.output import run
 from frpipe.io.output.parts import part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
 from frpipe.jobs.publish.job import Published, Publishing
-from frpipe.jobs.publish.merge import replace_rows
+from frpipe.jobs.publish.merge import Barred, replace_rows
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import FACES, MEMBERS, PHOTOS, TABLES
 from frpipe.jobs.publish.sources import result_at
@@ -80,6 +83,17 @@ def test_photos_of_two_sources_never_meet_and_of_one_they_replace_each_other(tmp
     photos = _rows(tmp_path / "one", "photos")
     assert photos.set_index("image_id").as_of.dt.day.to_dict() == {"1.jpg": 2, "2.jpg": 1, "3.jpg": 1}
     assert len(_rows(tmp_path / "one", "faces")) == 3
+
+
+def test_a_list_that_is_obeyed_knows_photos_by_the_ids_that_the_gallery_has(tmp_path: Path) -> None:
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg", "3.jpg"}))])
+    out = made_run(tmp_path / "out", PHOTOS_A)
+    for source, left in (("cam", ["2.jpg"]), ("site", ["1.jpg", "2.jpg"])):
+        _publish(tmp_path / source, out, source=source, barred=Barred(lists.read()))
+        assert sorted(_rows(tmp_path / source, "photos").image_id) == left
 
 
 @pytest.mark.parametrize("layout", ["delta", "parquet"])

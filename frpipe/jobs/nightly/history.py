@@ -47,7 +47,13 @@ def strike(runs: Folder, night: str) -> None:
 
 def nights(runs: Folder) -> list[Past]:
     """All nights on the list whose folders are ours, oldest first."""
-    return [found for name in sorted(_names(runs)) if (found := _past(runs, name)) is not None]
+    return [found for name in dates(runs) if (found := _past(runs, name)) is not None]
+
+
+def dates(runs: Folder) -> list[str]:
+    """Dates of all nights on the list, also of those whose folders are not ours; sorted."""
+    names = (entry.name.rpartition("/")[2] for entry in runs.list(NIGHTS))
+    return sorted(name for name in names if _is_date(name))
 
 
 def last_before(past: list[Past], night: str) -> Past | None:
@@ -61,10 +67,6 @@ def last_before(past: list[Past], night: str) -> Past | None:
         )
     earlier = [each for each in finished if each.date < night]
     return earlier[-1] if earlier else None
-
-
-def _names(runs: Folder) -> list[str]:
-    return [name for entry in runs.list(NIGHTS) if _is_date(name := entry.name.rpartition("/")[2])]
 
 
 def _past(runs: Folder, name: str) -> Past | None:

@@ -19,10 +19,11 @@ from frpipe.jobs.nightly.differences import differences, last_gallery
 from frpipe.jobs.nightly.drift import drift
 from frpipe.jobs.nightly.faces import changed, consolidate, enroll, gallery_version, scan
 from frpipe.jobs.nightly.gates import GateResult, broken, gate_error, judged
-from frpipe.jobs.nightly.history import Past, enter, last_before, nights
+from frpipe.jobs.nightly.history import Past, dates, enter, last_before, nights
 from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.known_photos import STORE, unused
 from frpipe.jobs.nightly.lease import Lease, lease
+from frpipe.jobs.nightly.photo_sources import sources_tonight
 from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.published import publish
 from frpipe.jobs.nightly.report import rejudged, write_report
@@ -85,9 +86,10 @@ class Night:
         last = last_before(known, self.date)
         newest = gallery_version(self.config.gallery)
         gallery = newest.as_dict("gallery_") if newest else {"gallery_version": None}
-        base = {"night": last.date if last else None, **gallery}
+        identity = self.config.identity()
+        base = {"night": last.date if last else None, **gallery, **sources_tonight(identity, last, known)}
         enter(runs, self.date)
-        journal = NightJournal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
+        journal = NightJournal.claim(runs.child(self.date), self.date, identity, base, held)
         return journal, [night for night in known if night.date < self.date]
 
     def _carried_out(self, journal: NightJournal, past: list[Past]) -> tuple[Facts, list[GateResult]]:
@@ -134,11 +136,9 @@ class Night:
             held.check()
             if remove(runs, night, self.say):
                 self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
-        store = runs.child(STORE)
-        left = unused(store, [night.folder.child(sub) for night in nights(runs) for sub in (SCAN, PROBES)])
-        for name in left:
+        for name in unused(runs, dates(runs), (SCAN, PROBES)):
             held.check()
-            store.clear(name)
+            runs.child(STORE).clear(name)
 
 
 def _last(journal: NightJournal, past: list[Past]) -> Past | None:

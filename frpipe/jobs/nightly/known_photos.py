@@ -221,15 +221,22 @@ def rewrite_part(store: Folder, name: str, table: pa.Table) -> None:
     store.write(name, bytes(sink.getvalue()))
 
 
-def unused(store: Folder, nights: Iterable[Folder]) -> list[str]:
-    """Levels that none of the nights' folders names; none where one of these cannot be read."""
+def unused(runs: Folder, dates: Iterable[str], subs: Sequence[str]) -> list[str]:
+    """Names of the levels that no folder RUNS/DATE/SUB records; none where one of these cannot be read.
+
+    dates: of the nights on the list. A folder that has written a level counts without it, as where the nights
+    were copied and the list was not.
+    """
+    names = {entry.name.partition("/")[0] for entry in runs.child(STORE).list()}
+    there = {name for name in names if _LEVEL_NAME.fullmatch(name)}
+    places = {f"{date}/{sub}" for date in dates for sub in subs} | {f"{n[:10]}/{n[11:]}" for n in there}
+    folders = [runs.child(place) for place in sorted(places)]
     try:
-        found = [read_known(folder) for folder in nights if folder.exists(KNOWN)]
+        found = [read_known(folder) for folder in folders if folder.exists(KNOWN)]
     except OutputError:
         return []
     used = {level.name for known in found for level in known.levels if isinstance(level, StoredLevel)}
-    there = {entry.name.partition("/")[0] for entry in store.list()}
-    return sorted(name for name in there - used if _LEVEL_NAME.fullmatch(name))
+    return sorted(there - used)
 
 
 def _is_level(level: StoredLevel) -> bool:

@@ -15,12 +15,14 @@ from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import Past, nights
 from frpipe.jobs.nightly.journal import NightJournal
+from frpipe.jobs.nightly.photo_sources import joined, published_sources, sources_of
 from frpipe.jobs.nightly.report import rewrite
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN, Say
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.publish.job import Publishing
 from frpipe.jobs.publish.merge import Barred
+from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.sources import (
     NIGHT,
     Publication,
@@ -66,10 +68,11 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     how = config.publish
     if how.tables is None:
         raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
-    # Those of earlier nights, too: a configuration may have named its photos otherwise.
-    known = [night.identity for night in nights(Folder.at(config.runs))]
-    identities: list[Facts] = [*known, config.model_dump(mode="json", include={"photos", "consolidate"})]
-    sources = {source_of(each): gallery_source(each) for each in identities}
+    runs, barred = Folder.at(config.runs), suppressions(config.gallery)
+    identity = config.model_dump(mode="json", include={"photos", "consolidate"})
+    sources = [sources_of(nights(runs)), {source_of(identity, {}): [gallery_source(identity)]}]
+    if barred and (root := Root.opened(how.tables)) is not None:
+        sources.append(published_sources(root, runs))
     settings: dict[str, Any] = {
         "layout": how.layout,
         "embeddings": how.embeddings,
@@ -79,7 +82,7 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     return Publishing(
         how.tables,
         lambda known: nights_at(config.runs, None, known),
-        Barred(suppressions(config.gallery), sources),
+        Barred(barred, joined(sources)),
         say=say,
         **{**settings, **options},
     )
@@ -120,7 +123,7 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
         # Its photos were taken away by hand since: what is published of it stays.
         content = published[mine]
     when = created_at(run.begun(folder), folder, night.date)
-    day, where = date.fromisoformat(night.date), source or source_of(night.identity)
+    day, where = date.fromisoformat(night.date), source or source_of(night.identity, night.base)
     if published.get(mine) == content:
         return Publication(mine, NIGHT, content, where, day, when, when)
     features = FeatureRun.open(enroll.uri) if enrolled else None
@@ -143,7 +146,7 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
 def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
     """Finished results of identify of a night."""
     probes = (night.identity.get("identify") or {}).get("probes")
-    where = str(probes) if probes else source or source_of(night.identity)
+    where = str(probes) if probes else source or source_of(night.identity, night.base)
     found = []
     for name, facts in (night.steps.get("identify") or {}).items():
         sub = night.folder.child(IDENTIFY).child(name)

@@ -1,0 +1,71 @@
+"""Sources of the photos of nights: what their ids belong to, in published tables and in the gallery.
+
+Nights know a photo by its id, wherever it lies. So a night has the source of the night before, unless
+`consolidate.source` names one. `run.json` of each night records all sources until then: older nights are
+removed, and the suppression list holds for what was published of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow.compute as pc
+
+from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.state import NONE
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.schema import MATCHES, RUNS
+from frpipe.jobs.publish.sources import NIGHT, gallery_source, source_of
+
+Facts = dict[str, Any]
+Sources = dict[str, list[str]]
+"""By source, what the gallery has before its ids: "" is nothing."""
+
+
+def sources_tonight(identity: Facts, last: Past | None, past: Iterable[Past]) -> Facts:
+    """Facts for the base of a night: its `source`, and the `sources` of all nights until then."""
+    base: Facts = {}
+    if last is not None and not gallery_source(identity) and not gallery_source(last.identity):
+        base["source"] = source_of(last.identity, last.base)
+    own = {source_of(identity, base): [gallery_source(identity)]}
+    return {"source": next(iter(own)), "sources": joined([sources_of(past), own])}
+
+
+def sources_of(past: Iterable[Past]) -> Sources:
+    """Sources of photos and probes of these nights, and of those before them."""
+    found: list[Mapping[str, Iterable[str]]] = []
+    for night in past:
+        probes = (night.identity.get("identify") or {}).get("probes")
+        found += [
+            night.base.get("sources") or {},
+            {source_of(night.identity, night.base): [gallery_source(night.identity)]},
+            {str(probes): [""]} if probes else {},
+        ]
+    return joined(found)
+
+
+def published_sources(root: Root, runs: Folder) -> Sources:
+    """Sources of the published nights of a folder, also of those that are there no more.
+
+    What the gallery has before their ids is not recorded: nothing, or the source itself.
+    """
+    told = root.table(RUNS).rows(["run_id", "kind", "source", "output"])
+    above = pc.replace_substring_regex(told["output"], "/[^/]*$", "")
+    mine = told.filter(pc.and_(pc.equal(told["kind"], NIGHT), pc.equal(above, runs.uri.rstrip("/"))))
+    names, ids = {*mine["source"].to_pylist()}, mine["run_id"].combine_chunks()
+    matches = root.table(MATCHES)
+    head = matches.head()
+    for _, rows in matches.scan(head, ["source", "run_id"]) if head.version != NONE else ():
+        names |= {*rows.filter(pc.is_in(rows["run_id"], value_set=ids))["source"].to_pylist()}
+    return {name: ["", name] for name in sorted(names - {None})}
+
+
+def joined(each: Iterable[Mapping[str, Iterable[str]]]) -> Sources:
+    """All sources of several records."""
+    found: dict[str, dict[str, None]] = {}
+    for sources in each:
+        for source, prefixes in sources.items():
+            found.setdefault(source, {}).update(dict.fromkeys(prefixes))
+    return {source: [*prefixes] for source, prefixes in found.items()}

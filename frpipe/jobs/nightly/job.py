@@ -56,7 +56,7 @@ class Night:
     say: Say = lambda _: None
 
     def run(self) -> tuple[Facts, Exception | None]:
-        """Run the night, or resume it: returns the report, and the error to raise if a gate does not hold.
+        """Run the night, or resume it; returns the report, and the error to raise if a gate does not hold.
 
         Raises LeaseError where another night is under way; OutputError where tonight was begun with another
         configuration; and whatever a step raises.
@@ -113,7 +113,7 @@ class Night:
         return self.runtime.choosing(self.config.execution.executor)
 
     def _stepped(self, work: Work) -> bool:
-        """Run the steps; returns whether all were done, and none held back."""
+        """Run the steps; returns whether all were done and none was held back."""
         for number, (name, do) in enumerate(STEPS, 1):
             if work.journal.facts(name) is not None:
                 work.say(f"step {number} of {len(STEPS)}, {name}: done already")
@@ -142,7 +142,7 @@ class Night:
 
 
 def _last(journal: NightJournal, past: list[Past]) -> Past | None:
-    """The night that tonight was based on."""
+    """Find the night that tonight is compared with. Raises OutputError where it is gone."""
     date = journal.base["night"]
     found = next((night for night in past if night.date == date and night.complete), None)
     if date is not None and found is None:
@@ -154,7 +154,7 @@ def _last(journal: NightJournal, past: list[Past]) -> Past | None:
 
 
 def _check_gallery(journal: NightJournal, uri: str) -> None:
-    """Raise OutputError where the gallery lacks what tonight began with, or has put into it."""
+    """Raise OutputError where the gallery lacks the version that tonight began with or has committed."""
     committed = VersionId.read(journal.facts("consolidate") or {})
     for recorded in (journal.gallery, RecordedVersion(committed) if committed else None):
         why = changed(uri, recorded)
@@ -166,7 +166,7 @@ def _check_gallery(journal: NightJournal, uri: str) -> None:
 
 
 def _off(name: str, work: Work) -> Facts:
-    """Facts of a step that is switched off; what was known of photos stays known."""
+    """Make the record of a step that is switched off; what is known of photos is carried over."""
     sub: dict[str, Any] = {"scan": SCAN, "identify": PROBES}
     if name in sub:
         photos.carry_known(work.before(sub[name]), work.folder.child(sub[name]))

@@ -21,11 +21,11 @@ from frpipe.jobs.publish.sources import NIGHT, gallery_source, source_of
 
 Facts = dict[str, Any]
 Sources = dict[str, list[str]]
-"""By source, what the gallery has before its ids: "" is nothing."""
+"""Prefixes of ids in the gallery, by source; "" is none."""
 
 
 def sources_tonight(identity: Facts, last: Past | None, past: Iterable[Past]) -> Facts:
-    """Facts for the base of a night: its `source`, and the `sources` of all nights until then."""
+    """Make the facts for the base of a night: its `source`, and all `sources` of nights until then."""
     base: Facts = {}
     if last is not None and not gallery_source(identity) and not gallery_source(last.identity):
         base["source"] = source_of(last.identity, last.base)
@@ -34,7 +34,7 @@ def sources_tonight(identity: Facts, last: Past | None, past: Iterable[Past]) ->
 
 
 def sources_of(past: Iterable[Past]) -> Sources:
-    """Sources of photos and probes of these nights, and of those before them."""
+    """Collect the sources of the photos and probes of these nights, and of those before them."""
     found: list[Mapping[str, Iterable[str]]] = []
     for night in past:
         probes = (night.identity.get("identify") or {}).get("probes")
@@ -47,9 +47,9 @@ def sources_of(past: Iterable[Past]) -> Sources:
 
 
 def published_sources(root: Root, runs: Folder) -> Sources:
-    """Sources of the published nights of a folder, also of those that are there no more.
+    """Read the sources of the published nights of a folder, also of nights that were removed.
 
-    What the gallery has before their ids is not recorded: nothing, or the source itself.
+    The prefix of their ids in the gallery is not recorded: it is none, or the source itself.
     """
     told = root.table(RUNS).rows(["run_id", "kind", "source", "output"])
     above = pc.replace_substring_regex(told["output"], "/[^/]*$", "")
@@ -63,7 +63,7 @@ def published_sources(root: Root, runs: Folder) -> Sources:
 
 
 def joined(each: Iterable[Mapping[str, Iterable[str]]]) -> Sources:
-    """All sources of several records."""
+    """Join records of sources."""
     found: dict[str, dict[str, None]] = {}
     for sources in each:
         for source, prefixes in sources.items():

@@ -54,10 +54,10 @@ from frpipe.jobs.nightly.photos import (
 from frpipe.jobs.nightly.tables import read_table
 
 FILES, ARRIVED, COLUMN, READ = "files", "arrived", "column", "read"
-# So many rows are looked up; more are compared with all that is known, in order.
+# Up to so many rows are looked up among the known photos; more are merged with all of them.
 _FEW_ROWS = 50_000
 _LONGEST_NUMBER = 40
-# Types of a column of arrival: their values are read back from a text as they were.
+# Types of a column of arrival, whose values survive being written as text.
 _ORDERED = (
     pa.types.is_timestamp,
     pa.types.is_date,
@@ -69,7 +69,7 @@ _ORDERED = (
     pa.types.is_null,
 )
 _WIDER = ((pa.types.is_integer, pa.int64()), (pa.types.is_date, pa.timestamp("us")))
-# Of a row, beside the columns of the table: one of these may be called `version`.
+# Columns beside those of the table, one of which may be called `version`.
 _VERSION = "frpipe.version"
 _RANK = "frpipe.rank"
 _COLUMN_TESTS = {operator.ge: pc.greater_equal, operator.eq: pc.equal}
@@ -77,12 +77,12 @@ _COLUMN_TESTS = {operator.ge: pc.greater_equal, operator.eq: pc.equal}
 
 @dataclass(frozen=True, slots=True)
 class TableScan(PhotoScan):
-    """As `PhotoScan`. read: how much of the table was read, for the report."""
+    """Result of reading a table of photos. read: counts of what was read, for the report."""
 
     read: dict[str, int] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Counts, for the report; what a table does not tell is zero."""
+        """Count the photos, for the report; zero for what a table does not tell."""
         told = super(TableScan, self).facts()
         return {**told, "strays": 0, **self.read}
 
@@ -98,8 +98,10 @@ def taken(
 ) -> TableScan:
     """Read what has come since last night, and compare it with what is known.
 
-    before: folder of last night's scan.  Raises ManifestError as `Manifest.open` and `admitted` do; where the
-    photos lie in the rows themselves; where the column of arrival is lacking, or nothing ever was there.
+    before: folder of last night's scan.
+
+    Raises ManifestError as `Manifest.open` and `admitted`; where the rows hold the photos themselves; where
+    the column of arrival is missing or has no order; where there never was a row.
     """
     how = config.photo_table
     assert how is not None
@@ -135,9 +137,10 @@ def taken(
 
 @dataclass(slots=True)
 class _Table:
-    """The part of a table that has not been read yet. files: those that are read, of all.
+    """The part of a table that has not been read yet.
 
-    last: the greatest arrival that was read before.  read: counts, for the report.
+    files: all files.  todo: names of those that are read.  last: the greatest arrival that was read before.
+    before: how far the table was read before.  read: counts, for the report.  greatest: arrival of tonight.
     """
 
     how: PhotoTable
@@ -185,20 +188,20 @@ class _Table:
 
     @property
     def compares(self) -> bool | None:
-        """Whether another arrival of a known photo means that it has changed; None: arrivals are not read.
+        """Whether a known photo with another arrival has changed; None: arrivals are not read.
 
-        False on the first night that reads the column: what is known has no arrival yet.
+        False on the first night that reads the column, when known photos have no arrival yet.
         """
         return None if self.how.arrived is None else self.last is not None
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of a row of tonight's manifest."""
+        """The columns of tonight's manifest."""
         extra = self.manifest.columns.extra if self.manifest else pa.schema([])
         return pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string()), *extra])
 
     def rows(self) -> Iterator[pa.Table]:
-        """The rows that count, normalised. Addresses are those that a worker reads."""
+        """Iterate over the rows that may be new, normalised, with the addresses that a worker reads."""
         if self.manifest is None or not self.manifest.rows_estimate():
             return
         manifest = (
@@ -213,7 +216,7 @@ class _Table:
             if self.how.arrived is not None:
                 versions = rows[self.how.arrived].cast(pa.string())
                 if self.last is not None:
-                    # As it is recorded, in whatever type the column was then.
+                    # As it was recorded, whatever type the column had then.
                     is_last = self._holds(operator.eq, rows[self.how.arrived])
                     versions = pc.if_else(is_last, self.last, versions)
             named = pa.table({ID: rows[ID], URI: places, SUBJECT: rows[SUBJECT]})
@@ -247,8 +250,8 @@ class _Table:
         return pc.rank(arrivals, tiebreaker="dense")
 
     def _since(self, values: pa.Array) -> pa.Array:
-        """(rows,) bool: which have arrived since the last look; notes the greatest."""
-        # A number that is none is greater than no other.
+        """(rows,) bool: which have not arrived before the last one read; the greatest of them is kept."""
+        # NaN is no arrival: it compares with nothing.
         is_dated = pc.invert(pc.is_null(values, nan_is_null=True))
         self.read["undated"] += len(values) - (pc.sum(is_dated).as_py() or 0)
         newest = self._newest(values.filter(is_dated))
@@ -257,7 +260,7 @@ class _Table:
         return is_dated if self.last is None else self._holds(operator.ge, values)
 
     def _holds(self, test: Callable[[Any, Any], Any], values: Any) -> Any:
-        """(rows,) bool: whether `test` holds between a value, if there is one, and the last one read."""
+        """(rows,) bool: whether `test` holds between a value and the last one read; false without a value."""
         assert self.last is not None
         if self._is_key:
             bound = _key_order(self.last)
@@ -285,7 +288,7 @@ class _Table:
         return bool(pc.greater(one, other).as_py())
 
     def seen(self) -> dict[str, Any]:
-        """How far the table is read after tonight."""
+        """Make the record of how far the table is read after tonight."""
         told: dict[str, Any] = {"table": True}
         if self.how.new == "files":
             told[FILES] = {_digest(file.name): file.entry.version for file in self.files}
@@ -324,7 +327,7 @@ class _Arrived(Manifest):
 def _is_due(
     folder: Folder, file: ListFile, how: PhotoTable, seen: Mapping[str, Any], last: str | None
 ) -> bool:
-    """Whether a file may hold rows that have come since the last look."""
+    """Whether a file may hold rows that have come since it was last read."""
     if how.new == "files":
         return bool(seen.get(FILES, {}).get(_digest(file.name)) != file.entry.version)
     if last is None or how.arrived is None:
@@ -338,7 +341,7 @@ def _is_due(
 
 
 def _may_hold(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bool:
-    """Whether the footer of a Parquet file leaves it open that a row has arrived since."""
+    """Whether a Parquet file may hold a row that has come since, by its footer."""
     try:
         with folder.open(file.name) as opened:
             found = pq.ParquetFile(opened)
@@ -352,24 +355,24 @@ def _may_hold(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> boo
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             told = [groups.row_group(group).column(leaf).statistics for group in range(groups.num_row_groups)]
     except (pa.ArrowException, OSError, ValueError):
-        return True  # whoever reads the file says what is wrong with it
+        return True  # reading the file will say what is wrong with it
     if not all(each is not None and each.has_min_max for each in told):
         return True
     try:
         bound = _as_type(last, kind, how)
         return any(pc.greater_equal(pa.scalar(each.max, kind), bound).as_py() for each in told)
     except (ManifestError, pa.ArrowException, TypeError, ValueError):
-        return True  # a footer that tells it in another type than the rows
+        return True  # statistics of another type than the column
 
 
 def _key_order(value: str) -> tuple[bool, int, str]:
-    """What values of a key are ordered by: numbers as numbers, before all other texts."""
+    """Make the sort key of a key of folders: numbers as numbers, before all other texts."""
     is_number = value.isascii() and value.isdigit() and len(value) < _LONGEST_NUMBER
     return (False, int(value), "") if is_number else (True, 0, value)
 
 
 def _as_type(text: str, kind: pa.DataType, how: PhotoTable) -> pa.Scalar:
-    """A point of arrival in the type of some rows, or in the wider one that other files had."""
+    """Parse a recorded arrival in the type of some rows, or in the wider type that other files had."""
     for wanted in (kind, *(wide for is_kind, wide in _WIDER if is_kind(kind))):
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return pa.scalar(text, pa.string()).cast(wanted)
@@ -387,9 +390,9 @@ def _compare(
     *,
     by_arrival: bool | None,
 ) -> None:
-    """Take all rows of a range of ids.
+    """Compare the rows of a range of ids with what is known, and add them to the scan.
 
-    found: those that have come, those of last night's manifest that it could not try, what is known.
+    found: rows that have come, rows of last night that could not be tried, what is known.
     by_arrival: as `_Table.compares`.
     """
     counts, (rows, waits, then) = scan.counts, found
@@ -408,7 +411,7 @@ def _compare(
         rows = in_order_of(pa.concat_tables([rows, again.select(rows.column_names)]), (ID,))
     is_barred = suppressed_rows(rows, barred, source)
     there, kept_out = rows.filter(pa.array(~is_barred)), rows.filter(pa.array(is_barred))
-    # As if they had never been there: they are not known either, once they are allowed.
+    # Suppressed photos are as if they had never been there: once allowed, they are new.
     gone = then.filter(pc.is_in(then[ID], value_set=kept_out[ID].combine_chunks()))
     counts.suppressed += len(rows) - len(there)
     counts.listed += len(there)
@@ -424,7 +427,7 @@ def _compare(
     scan.todo.add(todo)
     fresh = now.filter(change.todo)
     if by_arrival is False:
-        # What is known gets its arrival, by which a later one is told.
+        # Known photos get their arrivals, from which a later one will differ.
         left_alone = now.filter(pc.invert(change.todo))[ID].combine_chunks()
         dated = _alike(then, now).filter(pc.is_in(then[ID], value_set=left_alone))
         fresh = pa.concat_tables([fresh, dated.select(fresh.column_names)])
@@ -432,14 +435,14 @@ def _compare(
 
 
 def _alike(then: pa.Table, now: pa.Table) -> pa.Table:
-    """What was known, with the sizes and versions of now: the id alone says that a photo is known."""
+    """What was known, with the sizes and versions of now, so that the id alone decides."""
     at = pc.index_in(then[ID], value_set=now[ID].combine_chunks())
     columns = {name: now[name].take(at) if len(now) else then[name] for name in ("bytes", "version")}
     return pa.table([columns.get(name, then[name]) for name in then.column_names], schema=then.schema)
 
 
 def _known_of(known: KnownPhotos | None, fresh: IdSort, waiting: pa.Table) -> Iterator[pa.Table]:
-    """What is known of the photos that are read tonight, in order."""
+    """Iterate over what is known of the photos that are read tonight, by id."""
     if known is None:
         return iter(())
     if fresh.rows + waiting.num_rows > _FEW_ROWS:
@@ -458,13 +461,13 @@ def _waiting(before: Folder | None) -> pa.Table:
 
 
 def _todo_schema(fresh: pa.Schema, waiting: pa.Table) -> pa.Schema:
-    """Columns of tonight's manifest: of the table, or of what waits where nothing new has come."""
+    """The columns of tonight's manifest: of the table, and of rows that wait to be tried again."""
     own = (name for name in waiting.column_names if name not in fresh.names)
     return pa.schema([*fresh, *(waiting.schema.field(name) for name in own)])
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of a schema; null where a table lacks one."""
+    """Fit a table to a schema; null where it lacks a column. Raises ManifestError: another type."""
     columns = []
     for wanted in schema:
         if wanted.name not in table.column_names:
@@ -486,10 +489,10 @@ def _fitted_all(table: pa.Table, schema: pa.Schema) -> list[pa.Table]:
 
 
 def _state(file: ListFile) -> str:
-    """What changes when a file does."""
+    """A text that differs once the file has changed."""
     return f"{file.entry.version} {file.entry.bytes}"
 
 
 def _digest(name: str) -> str:
-    """What stands for the name of a file: it may hold the id of a person."""
+    """A digest for the name of a file, which may hold the id of a person."""
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Nights as they are published: all that a finished night holds, and what it cost."""
+"""Publish finished nights: all that each holds, and what it cost."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ Facts = dict[str, Any]
 
 
 def publish(config: NightConfig, journal: NightJournal, report: Facts, say: Say) -> Facts:
-    """Publish this finished night, and those before it that are not.
+    """Publish this finished night, and earlier ones that are not published yet.
 
-    Returns its report with what that cost.
+    Returns its report with the cost of publishing.
     """
     if journal.facts(_STEP) is not None:
         return report
@@ -64,7 +64,7 @@ def publish(config: NightConfig, journal: NightJournal, report: Facts, say: Say)
 
 
 def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
-    """The publication of all finished nights of a configuration; its gallery says who is suppressed."""
+    """Make the publication of all finished nights of a configuration, without whom its gallery suppresses."""
     how = config.publish
     if how.tables is None:
         raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
@@ -91,9 +91,9 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
 def nights_at(
     uri: str, source: str | None, published: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[Publication], list[str]]:
-    """The finished nights of a folder of nights, oldest first; and the dates of those that have not ended.
+    """Find the finished nights of a folder, oldest first, and the dates of those that have not ended.
 
-    published: content of each run that is published, by its id.
+    published: content of each published run, by its id.
     """
     known = nights(Folder.at(uri))
     if not known:
@@ -103,7 +103,7 @@ def nights_at(
 
 
 def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> Publication:
-    """A finished night; of one that is published as it is, no more than that.
+    """Make the publication of a finished night; of one that is published as it is, without its content.
 
     Raises OutputError: it is damaged.
     """
@@ -120,7 +120,7 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
     }
     content = digest_of(digests)
     if enrolled and ENROLL not in digests and mine in published:
-        # Its photos were taken away by hand since: what is published of it stays.
+        # Its photos were removed by hand since: what is published of it stays.
         content = published[mine]
     when = created_at(run.begun(folder), folder, night.date)
     day, where = date.fromisoformat(night.date), source or source_of(night.identity, night.base)
@@ -144,7 +144,7 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
 
 
 def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
-    """Finished results of identify of a night."""
+    """Find the finished results of identify of a night."""
     probes = (night.identity.get("identify") or {}).get("probes")
     where = str(probes) if probes else source or source_of(night.identity, night.base)
     found = []

@@ -26,11 +26,11 @@ Sources = dict[str, list[str]]
 
 def sources_tonight(identity: Facts, last: Past | None, past: Iterable[Past]) -> Facts:
     """Make the facts for the base of a night: its `source`, and all `sources` of nights until then."""
-    base: Facts = {}
-    if last is not None and not gallery_source(identity) and not gallery_source(last.identity):
-        base["source"] = source_of(last.identity, last.base)
-    own = {source_of(identity, base): [gallery_source(identity)]}
-    return {"source": next(iter(own)), "sources": joined([sources_of(past), own])}
+    goes_on = last is not None and not gallery_source(identity) and not gallery_source(last.identity)
+    before = _source_of(last.identity, last.base) if last is not None and goes_on else None
+    source = _source_of(identity, {"source": before})
+    own = {source: [gallery_source(identity)]} if source else {}
+    return {"source": source, "sources": joined([sources_of(past), own])}
 
 
 def sources_of(past: Iterable[Past]) -> Sources:
@@ -38,9 +38,10 @@ def sources_of(past: Iterable[Past]) -> Sources:
     found: list[Mapping[str, Iterable[str]]] = []
     for night in past:
         probes = (night.identity.get("identify") or {}).get("probes")
+        source = _source_of(night.identity, night.base)
         found += [
             night.base.get("sources") or {},
-            {source_of(night.identity, night.base): [gallery_source(night.identity)]},
+            {source: [gallery_source(night.identity)]} if source else {},
             {str(probes): [""]} if probes else {},
         ]
     return joined(found)
@@ -69,3 +70,9 @@ def joined(each: Iterable[Mapping[str, Iterable[str]]]) -> Sources:
         for source, prefixes in sources.items():
             found.setdefault(source, {}).update(dict.fromkeys(prefixes))
     return {source: [*prefixes] for source, prefixes in found.items()}
+
+
+def _source_of(identity: Facts, base: Facts) -> str | None:
+    """The source of a night; None where it names no photos, as without the step `scan`."""
+    named = base.get("source") or gallery_source(identity) or identity.get("photos")
+    return source_of(identity, base) if named else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -116,8 +117,6 @@ def test_new_partitions_of_a_table_are_read_and_old_ones_are_not(tmp_path: Path)
     old = tmp_path / "table/day=2026-01-01/part.parquet"
     facts = old.stat()
     old.write_bytes(b"x" * facts.st_size)
-    import os
-
     os.utime(old, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert nights.next(ends=False) == ["c1"]
     assert nights.next() == ["c1"], "a night that did not end has read nothing"
@@ -287,6 +286,38 @@ def test_of_many_rows_of_an_id_the_last_is_taken_however_they_are_sorted(
     nights = Nights(tmp_path, {})
     assert nights.next() == sorted(last)
     assert {row["image_id"]: row["number"] for row in _rows(nights, "image_id", "number")} == last
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_history_of_arrivals_finds_what_a_plain_recomputation_finds(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    files: dict[str, list[tuple[str, int]]] = {}
+    known: dict[str, int] = {}
+    failed: set[str] = set()
+    last = 0
+    for step in range(12):
+        for _ in range(chance.randrange(1, 3)):
+            name = f"{chance.randrange(step + 1)}.parquet"
+            rows = files.setdefault(name, [])
+            rows += [
+                (f"p{chance.randrange(9)}", max(1, last + chance.randrange(-1, 2)))
+                for _ in range(chance.randrange(1, 4))
+            ]
+            _write(tmp_path, name, [photo for photo, _ in rows], day=[day for _, day in rows])
+            # A clock that is too coarse would call two versions of a file one.
+            os.utime(tmp_path / "table" / name, ns=(step, step))
+        came: dict[str, int] = {}
+        for photo, day in (row for _, rows in sorted(files.items()) for row in rows):
+            if day >= max(last, came.get(photo, 0)):
+                came[photo] = day
+        todo = {photo for photo, day in came.items() if known.get(photo) != day} | failed
+        failing = {photo for photo in sorted(todo) if chance.random() < 0.3}
+        ends = chance.random() < 0.7
+        assert nights.next(failed=tuple(failing), ends=ends) == sorted(todo), step
+        if ends:
+            known |= {photo: came[photo] for photo in todo if photo in came}
+            failed, last = failing, max([last, *came.values()])
 
 
 def test_one_id_in_two_unicode_forms_is_one_photo(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ class Catalog:
 
     def _numbered(self, folder: str) -> list[int]:
         """Numbers of the files of a folder that are ours: others may lie there and mean nothing."""
-        matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
+        matches = map(_NUMBERED.fullmatch, self._folder.walk(folder))
         return sorted(int(match[1]) for match in matches if match)
 
     def _receipt(self, number: int) -> tuple[str, LogEntry]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +23,8 @@ from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 
-# How many shards of about one size are joined.
-_FACTOR = 4
+MOST_SMALL = 8
+"""How many small shards are left as they are, unless another number is given."""
 
 
 def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)) -> Outcome:
@@ -79,12 +81,12 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
     return Outcome(version.number, deleted=rows, shards=len(version.shards), kept_until=kept_until)
 
 
-def merge_shards(gallery: Gallery, most: int, *, note: str = "") -> Outcome:
+def merge_shards(gallery: Gallery, most: int = MOST_SMALL, *, note: str = "") -> Outcome:
     """Join small shards where there are more than `most` of them; older versions stay as they are.
 
-    Small is what is less than half full. Four of about one size become one, and so on up: a template is
-    written again once each time that its shard has become four times as large. Files of older versions go
-    with the next `compact`. Nothing is done, and no version made, where the shards are few enough.
+    Small is what is less than half full. Those of about one size become one, and so on up (see `tiers`).
+    Files of older versions go with the next `compact`. Nothing is done, and no version made, where the shards
+    are few enough.
     """
     written: set[str] = set()
 
@@ -107,48 +109,41 @@ def merge_shards(gallery: Gallery, most: int, *, note: str = "") -> Outcome:
 
 
 def tiers(shards: Sequence[ShardRef], most: int, full: int) -> list[list[ShardRef]]:
-    """Groups of small shards to join, so that at most `most` small ones are left; none where they are few."""
-    small = sorted((ref for ref in shards if 2 * ref.live_rows < full), key=lambda r: (r.live_rows, r.name))
-    if len(small) <= most:
-        return []
-    waiting: dict[int, list[list[ShardRef]]] = {}
-    for ref in small:
-        waiting.setdefault(_tier([ref]), []).append([ref])
+    """Groups of small shards to join, so that at most `most` small ones are left; none where they are few.
+
+    The smallest are joined, as many as are most alike in size, again and again. Who joins shards of one size
+    makes the most of each row that is written: so a row is written a few times in all.
+    """
+    small = [(ref.live_rows, [ref]) for ref in shards if 2 * ref.live_rows < full]
+    small.sort(key=lambda group: (group[0], group[1][0].name))
     joined: list[list[ShardRef]] = []
-    for tier in range(_tier(small) + 1):
-        here = waiting.get(tier, [])
-        if len(here) < _FACTOR:
-            continue
-        del waiting[tier]
-        for group in _packed([ref for some in here for ref in some], full):
-            if 2 * _rows(group) >= full:
-                joined.append(group)
-            else:
-                waiting.setdefault(max(tier + 1, _tier(group)), []).append(group)
-    left = sorted((group for some in waiting.values() for group in some), key=_rows)
-    while len(left) > most and _rows(left[0]) + _rows(left[1]) <= full:
-        left = sorted([left[0] + left[1], *left[2:]], key=_rows)
-    return joined + [group for group in left if len(group) > 1]
+    while len(small) > most:
+        taken = _most_alike([rows for rows, _ in small], full)
+        rows = sum(some for some, _ in small[:taken])
+        group = [ref for _, refs in small[:taken] for ref in refs]
+        del small[:taken]
+        if 2 * rows >= full:
+            joined.append(group)
+        else:
+            insort(small, (rows, group), key=itemgetter(0))
+    return joined + [group for _, group in small if len(group) > 1]
 
 
-def _packed(refs: list[ShardRef], full: int) -> Iterator[list[ShardRef]]:
-    """Shards in their order, in groups of up to a full one."""
-    group: list[ShardRef] = []
-    for ref in refs:
-        if group and _rows(group) + ref.live_rows > full:
-            yield group
-            group = []
-        group.append(ref)
-    if group:
-        yield group
+def _most_alike(sizes: Sequence[int], full: int) -> int:
+    """How many of the smallest sizes make the group whose shares have the greatest entropy; at least two.
 
-
-def _rows(group: list[ShardRef]) -> int:
-    return sum(ref.live_rows for ref in group)
-
-
-def _tier(group: list[ShardRef]) -> int:
-    return int(math.log(max(_rows(group), 1), _FACTOR))
+    sizes: ascending.  full: the greatest sum of a group.
+    """
+    best, taken = -1.0, 2
+    total, weighted = 0, 0.0
+    for count, size in enumerate(sizes, start=1):
+        total, weighted = total + size, weighted + size * math.log(size)
+        if total > full and count > 2:
+            break
+        entropy = math.log(total) - weighted / total
+        if count > 1 and entropy > best:
+            best, taken = entropy, count
+    return taken
 
 
 def _readable(gallery: Gallery, head: Version) -> list[Version]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -81,12 +82,12 @@ class Snapshot:
             found = hashes(self.open(ref, vectors=False).text(SUBJECT_ID))
         return found if rows is None else found[rows]
 
-    @property
+    @cached_property
     def attributes(self) -> list[str]:
         """Names of all attributes, sorted."""
         return union(map(canonical_text, ref.attributes) for ref in self.version.shards)
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """All columns but `embedding`: the fixed ones in their order, then the attributes."""
         return [name for name in FIXED_COLUMNS if name != EMBEDDING] + self.attributes
@@ -131,7 +132,8 @@ class Snapshot:
         """
         wanted, after = self._wanted(where), canonical_text(after)
         last: str | None = None
-        for ref in self.version.shards:
+        # The largest first: the more people it has, the fewer of the others' can be among the first.
+        for ref in sorted(self.version.shards, key=lambda ref: -ref.live_rows):
             index = self._shelf.index(ref)
             if index is None or not index.ordered:
                 yield _filtered(self.table_of(ref, vectors=False), wanted)
@@ -147,19 +149,26 @@ class Snapshot:
         self, ref: ShardRef, people: int, wanted: Mapping[str, str], after: str, last: str | None
     ) -> pa.Table:
         """The rows of the first people of a shard, with ids after one and up to another."""
-        start = self.open(ref, vectors=False).first_after(after) if after else 0
-        hidden, names, found = self.deleted_rows(ref), self._names(None), [self._empty(False)]
-        seen, size = 0, max(_FIRST_ROWS, 2 * people)
-        while start < ref.rows:
-            rows = np.setdiff1d(np.arange(start, min(start + size, ref.rows), dtype=np.int64), hidden)
-            table = self.table_of(ref, names, rows, vectors=False)
-            found.append(_filtered(table, wanted))
-            seen += len(found[-1][SUBJECT_ID].unique())
-            beyond = last is not None and table.num_rows and table[SUBJECT_ID][-1].as_py() > last
+        shard = self.open(ref, vectors=False)
+        start = shard.first_after(after) if after else 0
+        hidden, names, found = self.deleted_rows(ref), self._names(None), [self._none]
+        seen, size, beyond = 0, max(_FIRST_ROWS, 2 * people), False
+        while start < ref.rows and not beyond:
+            end = min(start + size, ref.rows)
+            if last is not None:
+                ids = shard.text(SUBJECT_ID, [(start, end)])
+                within = bisect_right(range(end - start), last, key=lambda at: ids[at].as_py())
+                beyond, end = start + within < end, start + within
+            rows = np.arange(start, end, dtype=np.int64)
+            rows = np.setdiff1d(rows, hidden) if hidden.size else rows
+            if rows.size:
+                found.append(_filtered(shard.table(names, rows), wanted))
+                seen += len(found[-1][SUBJECT_ID].unique())
             # One more than is asked for: of whoever is last there may be more rows.
-            if beyond or (seen > people and _people(found) > people):
+            if seen > people and _people(found) > people:
                 break
-            start, size = start + size, 2 * size
+            start, size = end, 2 * size
+        self.check_cache()
         return pa.concat_tables(found)
 
     def _wanted(self, where: Mapping[str, str] | None) -> dict[str, str]:
@@ -265,6 +274,11 @@ class Snapshot:
         if unknown and self.version.shards:
             raise GalleryError(f"there is no column {unknown[0]!r}", f"columns: {', '.join(known)}")
         return [name for name in columns if name != EMBEDDING]
+
+    @cached_property
+    def _none(self) -> pa.Table:
+        """No rows, without vectors."""
+        return self._empty(False)
 
     def _empty(self, vectors: bool) -> pa.Table:
         return template_schema(self._shelf.dim, self.attributes, vectors=vectors).empty_table()

@@ -146,6 +146,7 @@ class Restoration:
         hidden = self._obeyed(gallery, newer)
         if self.compacted:
             compact(gallery)
+        self._index(gallery)
         if not self.target.create(GALLERY, facts) and self.target.read(GALLERY) != facts:
             raise GalleryError(
                 "somebody made another gallery in this folder meanwhile", "restore into a new folder"
@@ -216,10 +217,18 @@ class Restoration:
 
     def _obeyed(self, gallery: Gallery, newer: int) -> int:
         """Hide who is on the list; returns the templates. Rows of an encrypted gallery need its key."""
-        blind = gallery.spec.encryption is not None and not key_is_given()
-        if blind and not newer and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
+        if _is_blind(gallery) and not newer and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
             return 0
         return obey(gallery, note="suppressed since the backup").deleted
+
+    def _index(self, gallery: Gallery) -> None:
+        """Write the indexes of the newest version's shards, which no backup has; not without the key."""
+        if _is_blind(gallery):
+            return
+        for ref in gallery.catalog.head().shards:
+            # Such as a shard that was damaged before it was backed up: it is read without, and `verify` tells.
+            with suppress(GalleryError):
+                gallery.shard_store.write_index(ref)
 
     # into a gallery that is there
 
@@ -268,6 +277,7 @@ class Restoration:
 
         done = transact(gallery, change)
         version = compact(gallery).version if self.compacted else done.number
+        self._index(gallery)
         return replace(found, version=version, hidden=hidden, documents=newer)
 
     def _brought(
@@ -309,6 +319,11 @@ def _digests(gallery: Gallery, snapshot: Snapshot) -> set[str]:
         people = snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique().to_pylist()
         found.update(subject_digest(gallery.gallery_id, who) for who in people)
     return found
+
+
+def _is_blind(gallery: Gallery) -> bool:
+    """Whether a gallery is encrypted and its key is not given."""
+    return gallery.spec.encryption is not None and not key_is_given()
 
 
 def _is_readable(gallery: Gallery) -> bool:

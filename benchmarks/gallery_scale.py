@@ -53,7 +53,9 @@ def main() -> int:
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--before", type=Path, help="a checkout of earlier code to compare with")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--child", nargs=4, metavar=("WHAT", "GALLERY", "COUNT", "DIM"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--child", nargs=4, metavar=("WHAT", "GALLERY", "COUNT", "DIM"), help=argparse.SUPPRESS
+    )
     args = parser.parse_args()
     if args.child:
         what, uri, count, dim = args.child

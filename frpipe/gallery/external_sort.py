@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from frpipe.core.counted import counted
 from frpipe.core.errors import StorageError
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vectors_of
+from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vector_array, vectors_of
 from frpipe.io.storage.failure import storage_error
 
 _SPAN = 1 << 64
@@ -110,6 +110,14 @@ class ExternalSort:
                 texts.append(_texts_of(mapped, run).slice(start, end - start))
                 parts.append(self._vectors_of(run, start, end))
         return Bucket(_united(texts), parts) if texts else Bucket(pa.table({}), [])
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Read all rows, a bucket at a time, with their vectors: those of a subject are in one table."""
+        for number in range(self.buckets):
+            bucket = self.bucket(number)
+            if bucket.parts:
+                vectors = vector_array(bucket.vectors(np.arange(len(bucket.texts))))
+                yield bucket.texts.append_column(EMBEDDING, vectors)
 
     def __enter__(self) -> Self:
         return self

@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.errors import GalleryError
+from frpipe.gallery.persons import agreed_attributes
 from frpipe.gallery.schema import (
     EMBEDDING,
     ENROLLED,
@@ -51,29 +52,26 @@ MAX_TEXT, MAX_FEATURES, MAX_ATTRIBUTES = 1 << 16, 10_000, 256
 _TEXT = h5py.string_dtype("utf-8")
 
 
-def write_lecture(
-    path: Path,
-    people: Mapping[str, Mapping[str, str]],
-    tables: Iterable[pa.Table],
-    root: Mapping[str, str | int],
-) -> int:
+def write_lecture(path: Path, tables: Iterable[pa.Table], root: Mapping[str, str | int]) -> int:
     """Write a new file in the lecture's form; returns the number of persons.
 
-    people: all, by subject id, each with what their templates agree on.
-    tables: templates tables, of any size and in any order.  root: attributes of the file.
+    tables: templates, all of a person in one table; a table is in memory at a time.  root: attributes of the
+    file.
     Raises GalleryError for what a reader would refuse: a text with a NUL or above 64 KiB, a person of more
     than 256 attributes or 10,000 templates; and for a time that no calendar has.
     """
+    count = 0
     with h5py.File(path, "w") as file:
         for name, value in root.items():
             file.attrs[name] = value
         for table in tables:
-            vectors = vectors_of(table)
+            people, vectors = agreed_attributes(table), vectors_of(table)
+            count += len(people)
             for row, vector in zip(_rows(table), vectors, strict=True):
                 shared = people[row[SUBJECT_ID]]
                 group = _group(file, row[SUBJECT_ID], shared)
                 _write_feature(group, row, shared, vector)
-    return len(people)
+    return count
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -60,9 +60,9 @@ def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def agreed_attributes(snapshot: Snapshot) -> dict[str, dict[str, str]]:
-    """All people by id, each with the attributes of which their templates have one value."""
-    table = _people(snapshot)
+def agreed_attributes(templates: pa.Table) -> dict[str, dict[str, str]]:
+    """People of a table by id, each with the attributes of which their templates there have one value."""
+    table = _counted(templates)
     names = table.column_names[_FACTS:]
     ids, *lists = (table.column(at).to_pylist() for at in (0, *range(_FACTS, table.num_columns)))
     return {

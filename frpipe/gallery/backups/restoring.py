@@ -217,7 +217,8 @@ class Restoration:
 
     def _obeyed(self, gallery: Gallery, newer: int) -> int:
         """Hide who is on the list; returns the templates. Rows of an encrypted gallery need its key."""
-        if _is_blind(gallery) and not newer and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
+        is_blind = _is_blind(gallery) and not newer
+        if is_blind and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
             return 0
         return obey(gallery, note="suppressed since the backup").deleted
 
@@ -226,7 +227,7 @@ class Restoration:
         if _is_blind(gallery):
             return
         for ref in gallery.catalog.head().shards:
-            # Such as a shard that was damaged before it was backed up: it is read without, and `verify` tells.
+            # Such as one that was damaged before the backup: it is read without, and `verify` tells.
             with suppress(GalleryError):
                 gallery.shard_store.write_index(ref)
 

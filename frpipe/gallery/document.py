@@ -27,7 +27,7 @@ def read_sealed(folder: Folder, name: str) -> dict[str, Any]:
 
 
 def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
-    """Read a file with `use`. If that finds damage, read again before it is believed.
+    """Read a file and parse it with `use`; read it again if that finds damage.
 
     Raises GalleryDamaged where both reads gave the same bytes; StorageError where each gave others.
     """
@@ -45,9 +45,9 @@ def read_twice(folder: Folder, name: str, use: Callable[[bytes], T]) -> T:
 
 
 def _bytes(folder: Folder, name: str) -> bytes:
-    """All bytes of a file; FileNotFoundError where there is none.
+    """Read all bytes of a file. FileNotFoundError if there is none.
 
-    Raises StorageError where it is there and no read finds it: who waits for it to go would wait for ever.
+    Raises StorageError if it is listed and cannot be read twice: a caller that waits for it would never end.
     """
     try:
         return folder.read(name)

@@ -4,17 +4,17 @@
     /0/Name, /0/Department   scalar variable-length UTF-8 strings, one dataset per attribute of the person
     /0/Feature Map/feature_1 ... feature_k   (dim,) float32
 
-Every person has a `Name`. Where none is known, or templates do not agree on it, it is the id, and an HDF5
-attribute of the dataset says so: a reader of ours takes it for no name.
+Every person has a `Name`. If none is known, or the templates disagree, it is the id, and an HDF5 attribute
+of the dataset marks it, so that frpipe does not read it as a name.
 
-A dataset says what all templates of the person that have the attribute agree on; where they do not agree
-there is none. Beyond what is taught the file carries HDF5 attributes, so that nothing is lost on the way
-back: hashes of the model at the root, and at each feature face_id, image_uri, quality and enrolled_at. A
-template that is not as a dataset says has `attribute:NAME` at its feature: its value, or a null dataspace for
-none.
+A dataset holds the value on which all templates of the person that have the attribute agree; if they
+disagree, there is no dataset. HDF5 attributes, which the lecture does not have, carry the rest, so that an
+import restores everything: hashes of the model at the root, and at each feature face_id, image_uri, quality
+and enrolled_at. A template that differs from a dataset has `attribute:NAME` at its feature: its value, or a
+null dataspace for none.
 An id, or the name of an attribute, that is no name in HDF5 (it holds a slash) is written percent-encoded.
 
-It is for people and small galleries: a person takes 3 to 5 KB and about a millisecond.
+It is meant for human readers and small galleries: a person takes 3 to 5 KB and about a millisecond.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from frpipe.gallery.schema import (
 )
 
 FEATURES, NAME = "Feature Map", "Name"
-# HDF5 attribute of a `Name` that is the id.
+# HDF5 attribute that marks a `Name` which is the id.
 IS_ID = "is_subject_id"
-# What one template has of its own: the prefix of the HDF5 attribute's name, at a feature.
+# Prefix of the HDF5 attributes, at a feature, for values in which one template differs from its person.
 OWN = "attribute:"
-# What a person may have: a reader refuses more, for anybody may have written the file.
+# Limits for a person. A reader refuses more, since anybody may have written the file.
 MAX_TEXT, MAX_FEATURES, MAX_ATTRIBUTES = 1 << 16, 10_000, 256
 _TEXT = h5py.string_dtype("utf-8")
 
@@ -124,7 +124,7 @@ def _write_feature(
 
 
 def dataset_name(attribute: str) -> str:
-    """Name of an attribute's dataset: its own, percent-encoded where HDF5 or we could not take it."""
+    """Name of an attribute's dataset: its own, percent-encoded if HDF5 or this layout cannot hold it."""
     if re.search(r"[/%\x00]", attribute) or attribute in ("", ".", "..", FEATURES):
         return quote(attribute, safe=" ").replace(".", "%2E").replace("Feature Map", "Feature%20Map") or "%"
     return attribute

@@ -1,8 +1,8 @@
 """Check a shard file before anything of it is used, and locate its columns.
 
 A shard is HDF5, and HDF5 files can name other files (external links, external storage, virtual datasets),
-run plug-ins (filters) and point back into themselves (soft links, references). Ours do none of that: a fixed
-set of hard-linked, contiguous, plain datasets, so that each is an extent of bytes in the file.
+run plug-ins (filters) and point back into themselves (soft links, references). Shards do none of that: they
+are a fixed set of hard-linked, contiguous, plain datasets, so that each is an extent of bytes in the file.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Layout:
 
 
 def facts_of(spec: GallerySpec, gallery_id: str, created: str, rows: int) -> dict[str, Any]:
-    """The root attributes of a shard."""
+    """Root attributes of a shard."""
     return {
         "format_version": np.int64(FORMAT_VERSION),
         "gallery_id": np.bytes_(gallery_id),
@@ -93,7 +93,7 @@ def facts_of(spec: GallerySpec, gallery_id: str, created: str, rows: int) -> dic
 def read_layout(
     file: Path | BinaryIO, size: int, *, name: str, spec: GallerySpec, gallery_id: str, rows: int
 ) -> Layout:
-    """Check a shard of `size` bytes and say where its columns lie.
+    """Check a shard of `size` bytes and locate its columns.
 
     Raises GalleryDamaged where the file is not exactly of the expected form, GalleryMismatch where it was
     made with another model; GalleryError where another program has it; StorageError, OutOfMemory.
@@ -115,7 +115,7 @@ def read_layout(
 
 
 def _access() -> h5p.PropFAID:
-    """How a file is opened: without a lock, and closed with all that was opened of it."""
+    """Options for opening a file: without a lock; closing it also closes all objects in it."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_file_locking(False, False)
@@ -123,7 +123,7 @@ def _access() -> h5p.PropFAID:
 
 
 class _Checker:
-    """Checks of an open file, in the low-level calls of h5py: its objects take three times as long."""
+    """Checks of an open file, by low-level calls: h5py's high-level objects take three times as long."""
 
     def __init__(self, file: h5f.FileID, size: int, name: str, spec: GallerySpec) -> None:
         self._root, self._size, self._name, self._spec = h5o.open(file, b"/"), size, name, spec
@@ -153,7 +153,7 @@ class _Checker:
         expected, found = facts_of(self._spec, gallery_id, "", rows), dict[str, Any]()
         for key, value in expected.items():
             attribute = h5a.open(self._root, key.encode())
-            # Before it is read: a string of variable length lies in a heap, and a forged heap can hang.
+            # Checked before it is read: strings of variable length lie in a heap, and a forged heap can hang.
             if attribute.shape != () or attribute.dtype.kind != value.dtype.kind:
                 raise self._bad(f"its root attribute {key} is not plain")
             found[key] = _value(attribute)

@@ -15,7 +15,7 @@ from frpipe.gallery.snapshot import Snapshot
 
 TEMPLATES = "templates"
 _FACTS = 3
-# Rows that are counted at once.
+# Rows to collect before they are counted.
 _TOGETHER = 1 << 15
 
 
@@ -38,7 +38,7 @@ def persons(
 def _people(
     snapshot: Snapshot, where: Mapping[str, str] | None = None, after: str = "", limit: int | None = None
 ) -> pa.Table:
-    """As `persons`. The number of templates has no name, which no attribute can have."""
+    """List as `persons`. The column of the number of templates is called "", which no attribute can be."""
     pages: list[pa.Table] = []
     for table in snapshot.list(where) if limit is None else _joined(snapshot.list_first(limit, where, after)):
         last = _last(pages[0], limit) if pages else None
@@ -49,7 +49,7 @@ def _people(
 
 
 def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in fewer tables: to count a few rows takes as long as to count thousands."""
+    """Join small tables: counting a few rows takes as long as counting thousands."""
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)
@@ -81,7 +81,7 @@ def _within(table: pa.Table, after: str, last: str | None) -> pa.Table:
 
 
 def _last(page: pa.Table, limit: int | None) -> str | None:
-    """The last id of a page that is full: nothing after it can enter."""
+    """Last id of a full page, after which no person can enter it; None if it is not full."""
     full = limit is not None and page.num_rows >= limit > 0
     return str(page[SUBJECT_ID][-1].as_py()) if full else None
 
@@ -99,7 +99,7 @@ def _merged(pages: list[pa.Table]) -> pa.Table:
 def _united(rows: pa.Table) -> pa.Table:
     """Concatenate rows of people.
 
-    Attributes are texts, or lists of them. Columns go by number: any name is possible.
+    Attributes are texts, or lists of texts. Columns are addressed by number, since any name is possible.
     """
     names = rows.column_names
     # Columns of a mapped file may lie at any address; group_by wants aligned ones, which a copy has.

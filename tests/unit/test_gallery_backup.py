@@ -520,10 +520,10 @@ def test_a_crash_of_a_backup_at_every_operation(
             break
         assert all(check(at, backup) == [] for backup in BackupFolder(at).read().backups)
         done(at)
-        shelf = BackupFolder(at).read()
-        assert [b.version for b in shelf.backups] == ([1, 3] if work == "take" else [3])
-        assert all(check(at, backup) == [] for backup in shelf.backups)
-        assert shelf.backups[-1].contents == back_up(small, at).backup.contents
+        listed = BackupFolder(at).read()
+        assert [b.version for b in listed.backups] == ([1, 3] if work == "take" else [3])
+        assert all(check(at, backup) == [] for backup in listed.backups)
+        assert listed.backups[-1].contents == back_up(small, at).backup.contents
         remove(small, at, Keeping(newest=1))
         assert BackupFolder(at).present().keys() == BackupFolder(at).read().stored.keys()
         shutil.rmtree(at.uri)

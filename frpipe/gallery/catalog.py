@@ -195,16 +195,16 @@ class Catalog:
     def head(self) -> Version:
         """The newest version. Raises GalleryDamaged where its file, or the only file, is damaged or lost."""
         for _ in range(_LOOKS):
-            numbers = self.numbers()
-            if not numbers:
+            newest = self._newest()
+            if newest is None:
                 # A listing during a compaction may show neither: list again before it is believed.
                 if not self.logged():
                     return self._origin
-                if not self.numbers():
+                if self._newest() is None:
                     raise damaged(VERSIONS, "there is none, and the log says that there were some")
                 continue
             try:
-                return self.read(numbers[-1])
+                return self.read(newest)
             except FileNotFoundError:  # a newer one was committed and this one purged between two looks
                 continue
         raise _never_there(VERSIONS)
@@ -292,6 +292,11 @@ class Catalog:
             version = self.read(number)
             found.setdefault(number, (version.commit, version.entry))
         return [found[number] for number in sorted(found)]
+
+    def _newest(self) -> int | None:
+        """Number of the newest version file; None if there is none."""
+        names = sorted(self._folder.walk(VERSIONS), reverse=True)
+        return next((int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match), None)
 
     def _numbered(self, folder: str) -> list[int]:
         """Numbers of the files of a folder, ascending; files with other names are ignored."""

@@ -148,7 +148,7 @@ class _People:
 
     def centroids(self, some: slice) -> Floats:
         """Directions of the means of some people's vectors: (n, dim), unit vectors."""
-        unit: Floats = self.sums[some] / np.maximum(self.lengths[some, None], _TINY)
+        unit: Floats = self.sums[some] / self.lengths[some, None].clip(_TINY)
         return unit
 
     def nearest(self, vectors: Floats, codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats]:

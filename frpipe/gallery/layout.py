@@ -7,6 +7,7 @@ are a fixed set of hard-linked, contiguous, plain datasets, so that each is an e
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -188,10 +189,9 @@ class _Checker:
 
     def _text(self, group: h5g.GroupID, rows: int, *, nulls: bool) -> TextExtent:
         names = self._members(group, {"offsets", "data"}, frozenset({"valid"} if nulls else ()))
-        data = self._dataset(group, "data")
         return TextExtent(
             self._extent(group, "offsets", "<u4", (rows + 1,)),
-            self._extent(group, "data", "|u1", (int(np.prod(data.shape)),)),
+            self._extent(group, "data", "|u1", None),
             self._extent(group, "valid", "|u1", (rows,)) if "valid" in names else None,
         )
 
@@ -220,14 +220,16 @@ class _Checker:
             raise self._bad(f"{name} is not a plain dataset")
         return found
 
-    def _extent(self, parent: h5g.GroupID, name: str, dtype: str, shape: tuple[int, ...]) -> Extent:
+    def _extent(self, parent: h5g.GroupID, name: str, dtype: str, shape: tuple[int, ...] | None) -> Extent:
+        """Check a dataset. shape: None: of one dimension, any length."""
         dataset = self._dataset(parent, name)
-        kind, plan = np.dtype(dtype), dataset.get_create_plist()
+        kind, plan, found = np.dtype(dtype), dataset.get_create_plist(), dataset.shape
         if plan.get_layout() != h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
             raise self._bad(f"{name} is chunked, filtered, virtual or stored elsewhere")
-        if not dataset.get_type().equal(_hdf5_type(dtype)) or dataset.shape != shape:
+        is_shape = len(found) == 1 if shape is None else found == shape
+        if not dataset.get_type().equal(_hdf5_type(dtype)) or not is_shape:
             raise self._bad(f"{name} has another type or shape")
-        count = int(np.prod(shape))
+        count = math.prod(found)
         offset = dataset.get_offset() if count else 0
         if offset is None or offset + count * kind.itemsize > self._size:
             raise self._bad(f"{name} ends beyond the file")

@@ -40,7 +40,12 @@ def _people(
 ) -> pa.Table:
     """List as `persons`. The column of the number of templates is called "", which no attribute can be."""
     pages: list[pa.Table] = []
-    for table in snapshot.list(where) if limit is None else _joined(snapshot.list_first(limit, where, after)):
+    if limit is None:
+        tables = snapshot.list(where)
+    else:
+        columns = [SUBJECT_ID, ENROLLED, *filter(is_shown, snapshot.attributes)]
+        tables = _joined(snapshot.list_first(limit, where, after, columns))
+    for table in tables:
         last = _last(pages[0], limit) if pages else None
         pages.append(_counted(_within(table, after, last)))
         if limit is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,16 @@ from frpipe.gallery.shard_store import ShardStore
 
 # Rows of a shard to read first for a list of its first people.
 _FIRST_ROWS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a page of a list takes: columns, and the first so many people after an id, with attributes."""
+
+    names: Sequence[str]
+    people: int
+    wanted: Mapping[str, str]
+    after: str
 
 
 class Snapshot:
@@ -123,35 +133,40 @@ class Snapshot:
             yield _filtered(table, wanted)
 
     def list_first(
-        self, people: int, where: Mapping[str, str] | None = None, after: str = ""
+        self,
+        people: int,
+        where: Mapping[str, str] | None = None,
+        after: str = "",
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
         """Iterate as `list` over rows that include those of the first so many people with ids after `after`.
 
-        Of a shard with an index at most a few times as many rows are read.
+        Of a shard with an index at most a few times as many rows are read. columns: those to read, beside
+        those of `where`.
         """
-        wanted, after = self._wanted(where), canonical_text(after)
+        wanted = self._wanted(where)
+        names = [name for name in self.columns if columns is None or name in {*columns, *wanted}]
+        page = _Page(names, people, wanted, canonical_text(after))
         last: str | None = None
         # Largest shard first: the more people it has, the fewer of the others can be among the first.
         for ref in sorted(self.version.shards, key=lambda ref: -ref.live_rows):
             index = self._store.index(ref)
             if index is None or not index.ordered:
-                yield _filtered(self.table_of(ref, vectors=False), wanted)
+                yield _filtered(self.table_of(ref, names, vectors=False), wanted)
                 continue
-            table = self._first(ref, people, wanted, after, last)
+            table = self._first(ref, page, last)
             if table.num_rows:
                 yield table
                 ids = table[SUBJECT_ID].unique()
                 full = ids[people - 1].as_py() if len(ids) >= people > 0 else None
                 last = min(filter(None, (last, full)), default=None)
 
-    def _first(
-        self, ref: ShardRef, people: int, wanted: Mapping[str, str], after: str, last: str | None
-    ) -> pa.Table:
-        """Read the rows of the first people of a shard, with ids greater than `after` and up to `last`."""
+    def _first(self, ref: ShardRef, page: _Page, last: str | None) -> pa.Table:
+        """Read the rows of the first people of a shard, with ids after `page.after` and up to `last`."""
         shard = self.open(ref, vectors=False)
-        start = shard.first_after(after) if after else 0
-        hidden, names, found = self.deleted_rows(ref), self._names(None), [self._none]
-        seen, size, beyond = 0, max(_FIRST_ROWS, 2 * people), False
+        start = shard.first_after(page.after) if page.after else 0
+        hidden, found = self.deleted_rows(ref), [self._none.select(page.names)]
+        seen, size, beyond = 0, max(_FIRST_ROWS, 2 * page.people), False
         while start < ref.rows and not beyond:
             end = min(start + size, ref.rows)
             if last is not None:
@@ -161,10 +176,10 @@ class Snapshot:
             rows = np.arange(start, end, dtype=np.int64)
             rows = np.setdiff1d(rows, hidden) if hidden.size else rows
             if rows.size:
-                found.append(_filtered(shard.table(names, rows), wanted))
+                found.append(_filtered(shard.table(page.names, rows), page.wanted))
                 seen += len(found[-1][SUBJECT_ID].unique())
             # One person more than is asked for: of the last one there may be further rows.
-            if seen > people and _people(found) > people:
+            if seen > page.people and _people(found) > page.people:
                 break
             start, size = end, 2 * size
         self.check_cache()

@@ -94,7 +94,7 @@ def _add_compact(commands: Commands[argparse.ArgumentParser]) -> None:
         "--most",
         type=positive,
         metavar="N",
-        help="with --keep-history: small shards (less than half full) that may be left (default: 32)",
+        help="with --keep-history: small shards (less than half full) that may be left (default: 8)",
     )
 
 
@@ -336,7 +336,7 @@ def _compact(options: argparse.Namespace) -> int:
     if options.most is not None and not options.keep_history:
         raise ConfigError("--most goes with --keep-history", "add --keep-history, or leave it out")
     if options.keep_history:
-        outcome = lifecycle.merge_shards(gallery, options.most or 32)
+        outcome = lifecycle.merge_shards(gallery, options.most or lifecycle.MOST_SMALL)
         text = f"{counted(outcome.shards, 'shards')}; every version stays; version {outcome.version}"
         return answer(options, outcome.as_dict(), text)
     outcome = lifecycle.compact(gallery, grace=timedelta(hours=options.grace))

@@ -93,7 +93,7 @@ class ConsolidateStep(Step):
     strict: bool = Field(False, description="end with an error where a new face does not fit its person")
     gates: FaceGates = FaceGates()
     merge_shards_over: int | None = Field(
-        32, ge=8, description="join small shards of the gallery where there are more; null: never"
+        8, ge=4, description="join small shards of the gallery where there are more; null: never"
     )
 
 

@@ -54,9 +54,9 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.weights import merged_note
 
-# A bucket of up to this many times rows_per_shard stays one shard: the hash does not deal evenly.
+# Hashes distribute unevenly: a bucket of up to this many times rows_per_shard stays one shard.
 _SLACK = 1.25
-# In the log also where they are 0.
+# Counts that the log has even if they are 0.
 _ALWAYS = frozenset({"added", "replaced", "skipped", "unchanged", "deleted"})
 
 
@@ -73,18 +73,18 @@ def enroll(
 ) -> Outcome:
     """Add templates (see `schema`), in tables of any size and order; one new version, or none.
 
-    policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds the rows with
-    new face ids and replaces those with another content; `replace` deletes what is not given anew. With all
-    but `replace` rows that are replaced keep the attributes that are not given anew. What is
-    there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
-    key in the same call are one: the latest. Rows that the suppression list names are left out and counted.
-    Rows are put aside in temporary files (TMPDIR) without a name.
+    policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds rows with new
+    face ids and replaces rows whose content differs; `replace` also deletes rows that are not given anew.
+    Except with `replace`, a row that is replaced keeps attributes that are not given anew. Rows that are
+    there already with the same content stay unchanged, so that enrolling twice equals enrolling once. Of
+    several rows with one key in the same call the latest counts. Rows that the suppression list names are
+    left out and counted. Rows are spilled to temporary files (TMPDIR) without a name.
 
-    photos: those of which this call says what became of them; it may be filled while the tables are read.
-    What the gallery has of them and is not given anew goes, under any subject and policy; `skip` leaves the
-    other photos of known subjects out.  same_photos: photos that lay at another place before, with other
-    faces, are the same ones.  likeness: which new faces to doubt.  tolerance: how far the length of a vector
-    may be from 1: UNIT_TOLERANCE for what a gallery has given out.
+    photos: the photos whose outcome this call reports; it may be filled while the tables are read. Templates
+    that the gallery has of them and that are not given anew are removed, under any subject and policy; `skip`
+    leaves out the other photos of known subjects.  same_photos: treat photos that lay at another place
+    before, with other faces, as the same photos.  likeness: rule for doubting new faces.  tolerance: how far
+    the length of a vector may be from 1; UNIT_TOLERANCE for vectors that come from a gallery.
 
     Raises GalleryError for a table that no gallery can hold, for photos with the ids of others (unless
     same_photos), and DoubtError where the likeness is strict. Nothing is written then.
@@ -107,7 +107,7 @@ def merge(
 
     The other's suppression list is taken over first, as `adopt_list` does.
 
-    source: what to put before the ids of its photos; same_photos, likeness: as for `enroll`.
+    source: prefix of the ids of its photos; same_photos, likeness: as for `enroll`.
 
     Raises GalleryMismatch where the other was made for another recipe, GalleryError where the other is
     encrypted and this one is not, where runs gave one weighted means and the other templates of another kind,
@@ -122,7 +122,7 @@ def merge(
         )
     adopt_list(gallery, other.suppressions.read(), source)
     tables = (with_source(table, source) for table in other.snapshot().tables())
-    # Of a gallery that stores float16 they are what rounding has left.
+    # Vectors of a gallery that stores float16 are rounded.
     wish = _Wish("append", "merge", note, None, same_photos, likeness, UNIT_TOLERANCE)
     return _enroll(gallery, tables, wish)
 
@@ -153,7 +153,7 @@ def _enroll(gallery: Gallery, tables: Iterable[pa.Table], wish: _Wish) -> Outcom
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """Visible rows of a shard whose subject's hash is among those given, or of whose photo the run speaks.
+    """Visible rows of a shard whose subject may be among those given, or whose photo the run reports.
 
     Sorted by the hash of the subject.  told, elsewhere, lost: (n,) as `photos.Told` has them.
     """
@@ -187,7 +187,7 @@ class _Enrollment:
 
     def __init__(self, gallery: Gallery, spill: ExternalSort, wish: _Wish) -> None:
         self._gallery, self._spill, self._wish = gallery, spill, wish
-        # Shards of attempts that lost, by their content: good until a compaction takes them for orphans.
+        # Shards of attempts that lost, by content: valid until a compaction removes them as orphans.
         self._written: dict[bytes, Future[ShardRef]] = {}
         self._written_at = 0
         self._names: set[str] = set()
@@ -218,7 +218,7 @@ class _Enrollment:
     def _proposal(self, snapshot: Snapshot) -> Proposal | None:
         if snapshot.version.purged >= self._written_at:
             self._written, self._written_at = {}, snapshot.number
-        # After the snapshot: who is deleted in between is on the list by then, or this attempt loses.
+        # Read after the snapshot: whoever is deleted in between is on the list, or this attempt loses.
         barred = self._gallery.suppressions.read()
         if barred.documents != self._barred.documents:
             self._written = {}
@@ -226,11 +226,11 @@ class _Enrollment:
         judged = self._judged(snapshot)
         if judged.apart and not self._wish.same_photos:
             raise self._others_photos(judged)
-        with ShardWriter(self._gallery.shard_store) as sink:
+        with ShardWriter(self._gallery.shard_store) as writer:
             added = [
                 written
                 for number, kept in enumerate(judged.kept)
-                for written in self._write(number, kept, snapshot, judged.filled_from[number], sink)
+                for written in self._write(number, kept, snapshot, judged.filled_from[number], writer)
             ]
         new = [future.result() for future in added]
         self._names |= {ref.name for ref in new}
@@ -246,7 +246,7 @@ class _Enrollment:
         return Proposal([*old, *new], entry)
 
     def _judged(self, snapshot: Snapshot) -> _Judged:
-        """Judge all rows, and look at the new faces. Raises DoubtError."""
+        """Judge all rows, and examine the new faces. Raises DoubtError."""
         self._counts[:] = 0
         self._superseded = self._incomplete = 0
         found, gone = _Judged(), dict[str, list[NDArray[np.int64]]]()
@@ -334,7 +334,7 @@ class _Enrollment:
         return filled(bucket, known)
 
     def _sightings(self, snapshot: Snapshot) -> tuple[list[_Sighting], Hashes]:
-        """The gallery's rows that matter, and the sorted hashes of the photos it has templates of."""
+        """Find the rows that the change may concern, and hashes of the photos that have templates."""
         photos = self._wish.photos
         found: list[_Sighting] = []
         held = [np.zeros(0, np.uint64)]
@@ -368,7 +368,7 @@ class _Enrollment:
     def _known(
         self, number: int, snapshot: Snapshot, sightings: list[_Sighting]
     ) -> tuple[Known | None, list[tuple[_Sighting, NDArray[np.int64]]]]:
-        """The gallery's rows of a bucket's subjects, and where they lie."""
+        """The gallery's rows of a bucket's subjects, and their positions in shards."""
         tables, places = [], []
         bounds = self._spill.bounds(number) if self._spill.rows else (0, 1 << 64)
         for seen in sightings:
@@ -391,11 +391,11 @@ class _Enrollment:
         kept: NDArray[np.int64],
         snapshot: Snapshot,
         filled_from: list[tuple[_Sighting, NDArray[np.int64]]],
-        sink: ShardWriter,
+        writer: ShardWriter,
     ) -> list[Future[ShardRef]]:
         if not len(kept):
             return []
-        # Judged before, and read again: a bucket is in memory at a time.
+        # The bucket was judged before and is read again: one bucket is in memory at a time.
         known = [snapshot.table_of(seen.ref, None, seen.rows[at], vectors=False) for seen, at in filled_from]
         bucket = self._filled(self._bucket(number), pa.concat_tables(known) if known else None)
         size = self._gallery.spec.rows_per_shard
@@ -404,13 +404,13 @@ class _Enrollment:
         for rows in np.array_split(kept, pieces):
             key = hashlib.sha256(number.to_bytes(8, "little") + rows.tobytes() + bucket.filled).digest()
             if key not in self._written:
-                self._written[key] = sink.add(bucket.texts.take(pa.array(rows)), bucket.vectors(rows))
+                self._written[key] = writer.add(bucket.texts.take(pa.array(rows)), bucket.vectors(rows))
             written.append(self._written[key])
         return written
 
 
 def _faces(bucket: Bucket, known: Known | None, verdict: RowFates) -> tuple[pa.Table, pa.Table]:
-    """The new rows, and the other rows that their people have afterwards: the key, and `embedding`."""
+    """New rows of a bucket, and the other rows that their people will have: the key, and `embedding`."""
     key = [SUBJECT_ID, FACE_ID]
     if not len(verdict.kept):
         empty = template_schema(1).empty_table().select([*key, EMBEDDING])

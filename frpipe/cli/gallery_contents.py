@@ -13,6 +13,7 @@ from frpipe.cli.gallery_parser import (
     POLICIES,
     Commands,
     add_config,
+    add_forms,
     add_gate,
     add_likeness,
     add_photos,
@@ -157,6 +158,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     add_subject_face(parser, "with --features: ")
     add_gate(parser, "with --features: ")
+    add_forms(parser, "with --features: ")
     add_photos(parser)
     add_likeness(parser)
     add_config(parser)
@@ -214,6 +216,8 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
     if options.subject_face is not None:
         raise ConfigError("--subject-face goes with --features", "choose with --faces")
+    if options.forms:
+        raise ConfigError("--forms goes with --features", "searches store the forms of single photos")
     if gate_of(options):
         raise ConfigError(
             "a gate goes with --features", "for --photo, have the stage judge: --set quality.policy=reject"
@@ -258,6 +262,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         embedder=options.embedder,
         subject_face=options.subject_face or "rule",
         gate=gate_of(options),
+        forms=options.forms,
     )
     with doubts_shown():
         done = job.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -252,6 +253,8 @@ def test_a_file_that_is_cut_while_workers_read_it_costs_a_worker_and_no_answer(
         except FileExistsError:
             return work(worker, table)
         worker._block(0, keep=0)
+        # Killed on purpose: pytest has every signal's stack written into its own output.
+        faulthandler.disable()
         for path in place.glob("*/" + "[0-9a-f]" * 64):
             path.chmod(0o600)
             os.truncate(path, 10)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +21,7 @@ from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.search_view import SearchView
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
@@ -38,7 +38,7 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
-from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
+from frpipe.jobs.low_forms import evenly, store_basis, stored_forms, typical_rows, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata, with_ratios
@@ -56,6 +56,7 @@ from frpipe.matching.choice import (
     worth_a_look,
 )
 from frpipe.matching.clusters import BestLinks
+from frpipe.matching.kernel import Floats
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -264,7 +265,7 @@ class DedupPlan(Plan[Found]):
         return DryRun(tuple(self._lines()), facts)
 
     def _chosen(self) -> Choice:
-        """The kernel, on a sample of the first block and the last."""
+        """The kernel, on a sample."""
         if not worth_a_look(self.kernel, self.products):
             return named(self.kernel)
         return choose(self.kernel, *self._trial(), stored=self._stored())
@@ -285,31 +286,32 @@ class DedupPlan(Plan[Found]):
         return work.estimate(self.pool.workers, choice)
 
     def _trial(self) -> tuple[Sample, Task]:
-        """A sample of the first block and the last, and what is looked for in it."""
-        ends = sorted({0, len(self.source.blocks) - 1})
-        rows = [self.source.block(number).vectors for number in ends]
-        each = SAMPLE_ROWS // len(rows)
-        sample = Sample(
-            np.concatenate([spread(some, each) for some in rows]), spread(rows[0][1::2], SAMPLE_PROBES)
-        )
-        return sample, Task(self.source.rows, None, self.limit.similarity, max(map(len, rows)))
+        """A sample of what is searched, and what is looked for in it."""
+        rows = self._sampled()
+        largest = max((size for size, _ in self._sizes), default=0)
+        task = Task(self.source.rows, None, self.limit.similarity, largest)
+        return Sample(rows, spread(rows[1::2], SAMPLE_PROBES)), task
+
+    def _sampled(self) -> Floats:
+        """Sample the templates of typical shards, or the faces of the first block and the last."""
+        if isinstance(self.source, GallerySource):
+            return typical_rows(SearchView(self.source.snapshot, {}))
+        numbers = range(len(self.source.blocks))
+        ends = sorted({*numbers[:1], *numbers[-1:]})
+        return evenly([self.source.block(number).vectors for number in ends], SAMPLE_ROWS)
 
     def _stored(self) -> Stored | None:
         """What forms of the gallery are stored, or can be; None: this search makes its own."""
         if not self.forms or not isinstance(self.source, GallerySource):
             return None
-        gallery = Gallery.open(self.source.uri)
-        return stored_forms(gallery, self.source.snapshot) if can_be_stored(gallery) else None
+        return stored_forms(Gallery.open(self.source.uri), self.source.snapshot)
 
     def _are_stored(self) -> bool:
         """Whether workers are to use stored forms; the basis of the choice is stored if it can be."""
-        stored = self._stored()
-        if self.choice.stored or stored is None or self.choice.basis is None or stored.basis is not None:
-            return self.choice.stored
-        assert isinstance(self.source, GallerySource)
-        ends = {0, len(self.source.blocks) - 1}
-        refs = [ref for number in sorted(ends) for ref in self.source.blocks[number]]
-        return store_basis(Gallery.open(self.source.uri), refs, self.choice.basis)
+        if not isinstance(self.source, GallerySource):
+            return False
+        refs = typical_shards(self.source.snapshot.version.shards)
+        return store_basis(Gallery.open(self.source.uri), self.choice, self._stored(), refs)
 
     @property
     def _facts(self) -> dict[str, Any]:

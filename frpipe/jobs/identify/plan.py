@@ -11,7 +11,6 @@ from typing import Any
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
-from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
@@ -27,7 +26,7 @@ from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
-from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
+from frpipe.jobs.low_forms import store_basis, stored_forms, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata
@@ -57,7 +56,6 @@ class IdentifyPlan(Plan[ProbeCounts]):
     cache: NodeCache = DEFAULT_CACHE
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
-    _typical: list[ShardRef] = field(init=False, default_factory=list)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -100,8 +98,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     def settle(self, nodes: Sequence[Node]) -> None:
         self.pool = search_pool(self.search_plan, self.workers, nodes)
-        choice, self._typical = self._chosen()
-        self.choice = choice.beside(sum(node.gpus for node in nodes))
+        self.choice = self._chosen().beside(sum(node.gpus for node in nodes))
         spec = replace(self.search_plan.spec, kernel=self.choice.name, basis=self.choice.basis)
         self.search_plan = replace(self.search_plan, spec=spec)
 
@@ -208,8 +205,8 @@ class IdentifyPlan(Plan[ProbeCounts]):
         shape = Shape(self.search_plan.search_view.rows, self.source.faces, self.source.faces)
         return tried(self.search_plan.spec, self.choice, (self.source.features, parts), shape)
 
-    def _chosen(self) -> tuple[Choice, list[ShardRef]]:
-        """The kernel, on a sample, and the shards that this is of.
+    def _chosen(self) -> Choice:
+        """The kernel, on a sample.
 
         What a row costs in the form of a kernel is shared by the units of a worker.
         """
@@ -223,19 +220,16 @@ class IdentifyPlan(Plan[ProbeCounts]):
     def _stored(self) -> Stored | None:
         """What forms of the gallery are stored, or can be; None: this search makes its own."""
         gallery, spec = self.search_plan.gallery, self.search_plan.spec
-        if not spec.forms or spec.score == "mean" or not can_be_stored(gallery):
+        if not spec.forms or spec.score == "mean":
             return None
         found = stored_forms(gallery, self.search_plan.search_view.snapshot)
         # What is measured on a part of the people is not for all.
-        return None if found.basis is None and spec.where else found
+        return None if found is not None and found.basis is None and spec.where else found
 
     def _store_basis(self) -> None:
         """Store the basis with the gallery, so that forms in it can be; workers are told whether it is."""
-        spec, gallery = self.search_plan.spec, self.search_plan.gallery
-        there = self.choice.stored
-        stored = self._stored()
-        if not there and self.choice.basis is not None and stored is not None and stored.basis is None:
-            there = store_basis(gallery, self._typical, self.choice.basis)
+        spec, refs = self.search_plan.spec, typical_shards(self.search_plan.search_view.shards)
+        there = store_basis(self.search_plan.gallery, self.choice, self._stored(), refs)
         self.search_plan = replace(self.search_plan, spec=replace(spec, forms=there))
 
     def _slices(self, units: int) -> list[slice]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frpipe.cli.doubts import doubts_shown
@@ -29,6 +28,7 @@ from frpipe.cli.gallery_parser import (
     positive,
 )
 from frpipe.cli.gallery_suppressed import add_reason
+from frpipe.cli.id_file import ids_in
 from frpipe.cli.job_options import add_embedder
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
@@ -273,7 +273,7 @@ def _delete(options: argparse.Namespace) -> int:
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
 
-    ids = [*options.ids, *(_lines(options.source) if options.source else [])]
+    ids = [*options.ids, *ids_in(options.source)]
     if not ids:
         raise ConfigError("no ids are given", "give them as arguments, or in a file with --from")
     gallery = Gallery.open(options.gallery)
@@ -307,16 +307,6 @@ def _suppressing(options: argparse.Namespace, gallery: Gallery, ids: list[str]) 
             file=sys.stderr,
         )
     return Suppressing(options.reason, options.by, known.by_subject)
-
-
-def _lines(source: str) -> list[str]:
-    """Read ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError("the file of --from cannot be read as UTF-8 text", "check its path") from None
-    return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
 
 
 def _clear(options: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -42,16 +41,6 @@ class Block:
         if len(rows) == len(self.vectors):
             return self.vectors, self.ready
         return self.vectors[rows], None if self.ready is None else self.ready.taken(rows)
-
-
-class Source(Protocol):
-    """Where workers get the blocks from; it is sent to each of them."""
-
-    def block(self, number: int) -> Block:
-        """A block, read anew."""
-
-    def check_cache(self) -> None:
-        """Raise StorageError where what a block is read from was changed while the block is in use."""
 
 
 @dataclass(frozen=True, slots=True)

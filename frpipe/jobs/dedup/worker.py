@@ -14,10 +14,11 @@ from frpipe.core.kernel_names import Name
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
+from frpipe.jobs.dedup.blocks import Block, Counts, Rule, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.source import GallerySource
 from frpipe.jobs.low_forms import LowForms
+from frpipe.jobs.node_cache import BlockSource
 from frpipe.jobs.ratios import with_ratios
 from frpipe.matching.basis import Basis
 from frpipe.matching.kernels import kernel_of
@@ -41,7 +42,7 @@ class DedupSpec:
     ratios: beside similarities; None: none.
     """
 
-    source: Source
+    source: BlockSource[Block]
     output: str
     rule: Rule
     kernel: Name

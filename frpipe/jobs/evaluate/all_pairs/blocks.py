@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,16 +41,6 @@ class LabelledTemplates:
     subject: pa.StringArray
     cohort: pa.StringArray
     vectors: Floats
-
-
-class Source(Protocol):
-    """The source from which workers get the blocks; it is sent to each of them."""
-
-    def block(self, number: int) -> LabelledTemplates:
-        """Read a block anew."""
-
-    def check_cache(self) -> None:
-        """Raise StorageError where what a block is read from was changed while the block is in use."""
 
 
 @dataclass(frozen=True, slots=True)

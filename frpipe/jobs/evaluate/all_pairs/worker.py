@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, Source, scored
+from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, scored
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table
+from frpipe.jobs.node_cache import BlockSource
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Executor, Step
 from frpipe.runtime.host import Host
@@ -30,7 +31,7 @@ _HELD = 2
 class ScoreSpec:
     """The specification of a count for workers. metadata: for each file."""
 
-    source: Source
+    source: BlockSource[LabelledTemplates]
     output: str
     counting: Counting
     metadata: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""A search for duplicates, worked out, and carried out unit by unit."""
+"""Plan a search for duplicates, and carry it out unit by unit."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class FoundUnit:
-    """What a file of pairs holds; the pairs themselves are not kept."""
+    """Facts about a file of pairs, without the pairs."""
 
     counts: Counts
     rows: int
@@ -80,7 +80,7 @@ class FoundUnit:
 
 @dataclass
 class Found:
-    """What all units found. carried: pairs that come from an older result.  rows: of all files."""
+    """The sum of what all units found. carried: pairs of an older result.  rows: of all files."""
 
     counts: Counts = field(default_factory=Counts)
     carried: int = 0
@@ -106,12 +106,12 @@ class Found:
 
 @dataclass
 class DedupPlan(Plan[Found]):
-    """A search, worked out. searched: what of the source and of `since` the report says.
+    """The plan of a search for duplicates.
 
-    before: the result of another night whose pairs are carried over, if it is to be complete.
-    content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
-    forms: whether rows in the form of the kernel may be stored with the gallery.  ratios: beside
-    similarities; None: none.
+    searched: facts of the source and of `since`, for the report.  before: an older result whose pairs are
+    carried over; None: none.  content: the facts that decide the content.  most: pairs, beyond which the job
+    ends.  workers: None takes one for each CPU (or GPU).  forms: whether rows in the form of the kernel may
+    be stored with the gallery.  ratios: beside similarities; None: none.
     """
 
     source: GallerySource | FeatureSource
@@ -133,7 +133,7 @@ class DedupPlan(Plan[Found]):
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:
-        """Pairs of blocks that have a fresh template in one of them, in order."""
+        """Pairs of blocks with a fresh template in at least one, in order."""
         numbers = range(len(self.source.blocks))
         fresh = [self.source.has_fresh(number) for number in numbers]
         pairs = ((i, j) for i in numbers for j in numbers[i:] if fresh[i] or fresh[j])
@@ -141,12 +141,12 @@ class DedupPlan(Plan[Found]):
 
     @property
     def products(self) -> int:
-        """Pairs of templates that have to be compared: those with a fresh one."""
+        """The number of comparisons: pairs of templates with a fresh one."""
         rows, fresh = self.source.rows, self.source.fresh_rows
         return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
 
     def _products_of(self, unit: tuple[int, int]) -> int:
-        """Pairs of templates of two blocks, or of one with itself, that have to be compared."""
+        """The number of comparisons of two blocks, or within one."""
         (rows, fresh), (others, fresh_others) = (self._sizes[number] for number in unit)
         if unit[0] == unit[1]:
             return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
@@ -154,7 +154,7 @@ class DedupPlan(Plan[Found]):
 
     @cached_property
     def _sizes(self) -> list[tuple[int, int]]:
-        """Templates of each block, and how many of them are fresh."""
+        """The numbers of templates of each block, and of fresh ones."""
         return [self.source.size(number) for number in range(len(self.source.blocks))]
 
     @property
@@ -174,7 +174,7 @@ class DedupPlan(Plan[Found]):
         return {"created": created, "block_rows": self.source.block_rows, **self.searched}
 
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
-        """Another driver may have been first, and numbered the units by blocks of its own."""
+        """Take the blocks of the first launch, by which units are numbered."""
         self.source = replace(self.source, block_rows=int(facts["block_rows"]))
         for name in ("units", "_sizes"):
             self.__dict__.pop(name, None)
@@ -205,7 +205,7 @@ class DedupPlan(Plan[Found]):
                 forms=self._are_stored(),
                 ratios=self.ratios,
             )
-            # Ray complains at length of a flow that is given up and not closed.
+            # Ray complains at length of a stream that is abandoned and not closed.
             with closing(dedup(spec, ordered, self.pool, executor)) as receipts:
                 for receipt in receipts:
                     pairs += receipt["pairs"]
@@ -215,7 +215,7 @@ class DedupPlan(Plan[Found]):
         return len(pending)
 
     def read_back(self, out: Folder) -> tuple[Found, int]:
-        """All counts, how many pairs were carried over, and whose they are."""
+        """Read back what all units found; a damaged unit is done again."""
         units, found, damaged = Units(out, PAIRS), Found(), 0
         for unit in sorted(units.done()):
             one = units.use_own(unit, FoundUnit.of)
@@ -265,7 +265,7 @@ class DedupPlan(Plan[Found]):
         return DryRun(tuple(self._lines()), facts)
 
     def _chosen(self) -> Choice:
-        """The kernel, on a sample."""
+        """Choose the kernel on a sample."""
         if not worth_a_look(self.kernel, self.products):
             return named(self.kernel)
         return choose(self.kernel, *self._trial(), stored=self._stored())
@@ -286,7 +286,7 @@ class DedupPlan(Plan[Found]):
         return work.estimate(self.pool.workers, choice)
 
     def _trial(self) -> tuple[Sample, Task]:
-        """A sample of what is searched, and what is looked for in it."""
+        """The sample and the task of a trial of kernels."""
         rows = self._sampled()
         largest = max((size for size, _ in self._sizes), default=0)
         task = Task(self.source.rows, None, self.limit.similarity, largest)
@@ -301,13 +301,13 @@ class DedupPlan(Plan[Found]):
         return evenly([self.source.block(number).vectors for number in ends], SAMPLE_ROWS)
 
     def _stored(self) -> Stored | None:
-        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        """The forms of the gallery that are stored, or can be; None: this search makes its own."""
         if not self.forms or not isinstance(self.source, GallerySource):
             return None
         return stored_forms(Gallery.open(self.source.uri), self.source.snapshot)
 
     def _are_stored(self) -> bool:
-        """Whether workers are to use stored forms; the basis of the choice is stored if it can be."""
+        """Store the basis of the choice, if forms may be; whether workers use stored forms."""
         if not isinstance(self.source, GallerySource):
             return False
         refs = typical_shards(self.source.snapshot.version.shards)
@@ -335,7 +335,7 @@ class DedupPlan(Plan[Found]):
         }
 
     def _carry_over(self, units: Units, done: dict[int, int]) -> None:
-        """Publish what of the older result still holds, file by file, behind the units."""
+        """Publish the pairs of the older result that still hold, file by file, numbered behind the units."""
         if self.before is None or not isinstance(self.source, GallerySource):
             return
         carried = Carried(self.before, self.source)

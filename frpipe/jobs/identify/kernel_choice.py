@@ -24,7 +24,7 @@ from frpipe.matching.kernel import Floats
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Size of a search: templates, probes, and with how many of these a worker compares a template."""
+    """The size of a search. rows: templates.  uses: probes that a worker compares with each of them."""
 
     rows: int
     probes: int
@@ -37,10 +37,10 @@ def chosen(
     shape: Shape,
     stored: Stored | None,
 ) -> Choice:
-    """The kernel of a search that is to be carried out as `spec` says.
+    """Choose the kernel of a search.
 
-    probes: with their parts, in order.  stored: see `choose`.
-    Raises ConfigError: the kernel that is asked for cannot be had.
+    probes: with their parts, in order.  stored: as of `choose`.
+    Raises ConfigError: this machine cannot run the kernel that is asked for.
     """
     if not worth_a_look(spec.kernel, shape.probes * shape.rows):
         return named(spec.kernel)
@@ -49,7 +49,7 @@ def chosen(
 
 
 def tried(spec: SearchSpec, choice: Choice, probes: tuple[Features, Sequence[int]], shape: Shape) -> Choice:
-    """A kernel that was named, with the time of a comparison on a sample, where it is worth that."""
+    """Time a kernel that was named, on a sample, if the search is large enough for that."""
     if not worth_a_look("auto", shape.probes * shape.rows):
         return choice
     return timed(choice, _sample(spec, probes), Task(shape.rows, spec.k, spec.at_least, shape.uses))

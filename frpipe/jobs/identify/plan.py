@@ -1,4 +1,4 @@
-"""A search of a gallery, worked out, and carried out unit by unit."""
+"""Plan a search of a gallery, and carry it out unit by unit."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
-# Of a unit, each in its worker.
+# Candidates of a unit, which its worker holds, and bytes of one.
 MOST_CANDIDATES, _CANDIDATE_BYTES = 50_000_000, 300
 
 
 @dataclass
 class IdentifyPlan(Plan[ProbeCounts]):
-    """Which probes meet which gallery, in units of at least `probe_rows` probes.
+    """The plan of a search, in units of at least `probe_rows` probes.
 
-    probes: as they were named.  workers: None takes one for each CPU (or GPU).
+    probes: their URI, as it was given.  workers: None takes one for each CPU (or GPU).
     """
 
     source: FeatureRun
@@ -59,7 +59,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the content."""
+        """The facts that decide the content."""
         return self.search_plan.identity(self.source.digest)
 
     @property
@@ -78,13 +78,13 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     @cached_property
     def units(self) -> list[Parts]:
-        """The parts of the probes, in bundles."""
+        """The units: bundles of parts of the probes."""
         return probe_units(self.parts, self.probe_rows)
 
     def check(self) -> None:
-        """Raise ConfigError, with the arithmetic, where no worker should hold the candidates of a unit."""
+        """Raise ConfigError where a unit has more candidates than a worker should hold."""
         faces = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
-        # To count the people takes a look at all ids.
+        # Counting the people reads all ids.
         if faces * self.search_plan.spec.k <= MOST_CANDIDATES:
             return
         listed = min(self.search_plan.spec.k, self.search_plan.search_view.subjects)
@@ -200,15 +200,15 @@ class IdentifyPlan(Plan[ProbeCounts]):
         return work.estimate(self.pool.workers, self.choice)
 
     def _sampled(self) -> Choice:
-        """The kernel that was named, tried on a sample."""
+        """The kernel that was named, with its time on a sample."""
         parts = [part for unit in self.units for part in unit]
         shape = Shape(self.search_plan.search_view.rows, self.source.faces, self.source.faces)
         return tried(self.search_plan.spec, self.choice, (self.source.features, parts), shape)
 
     def _chosen(self) -> Choice:
-        """The kernel, on a sample.
+        """Choose the kernel on a sample.
 
-        What a row costs in the form of a kernel is shared by the units of a worker.
+        The cost of bringing a row into the form of a kernel is shared by the units of a worker.
         """
         faces, workers = self.source.faces, self.pool.workers
         rows = self.search_plan.search_view.rows
@@ -218,24 +218,24 @@ class IdentifyPlan(Plan[ProbeCounts]):
         return chosen(self.search_plan.spec, probes, shape, self._stored())
 
     def _stored(self) -> Stored | None:
-        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        """The forms of the gallery that are stored, or can be; None: this search makes its own."""
         gallery, spec = self.search_plan.gallery, self.search_plan.spec
         if not spec.forms or spec.score == "mean":
             return None
         found = stored_forms(gallery, self.search_plan.search_view.snapshot)
-        # What is measured on a part of the people is not for all.
+        # A basis that is measured on a part of the people does not suit all of them.
         return None if found is not None and found.basis is None and spec.where else found
 
     def _store_basis(self) -> None:
-        """Store the basis with the gallery, so that forms in it can be; workers are told whether it is."""
+        """Store the basis with the gallery, if forms may be, and tell workers whether it is there."""
         spec, refs = self.search_plan.spec, typical_shards(self.search_plan.search_view.shards)
         there = store_basis(self.search_plan.gallery, self.choice, self._stored(), refs)
         self.search_plan = replace(self.search_plan, spec=replace(spec, forms=there))
 
     def _slices(self, units: int) -> list[slice]:
-        """How the gallery's shards are shared out, where there are fewer units than workers.
+        """Slices of the gallery's shards, several where there are fewer units than workers.
 
-        A mean needs all of it.
+        Means of people need all shards at once.
         """
         shards = len(self.search_plan.search_view.shards)
         shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(self.pool.workers / units)
@@ -264,5 +264,5 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
 
 def search_pool(search_plan: SearchPlan, workers: int | None, nodes: Sequence[Node]) -> Pool:
-    """The workers of a search that the nodes have room for. workers: None takes one for each CPU, or GPU."""
+    """Allocate the workers of a search on the nodes. workers: None takes one for each CPU, or GPU."""
     return allocate_one("search", workers, nodes, gpu=search_plan.spec.kernel == "cuda")

@@ -21,7 +21,7 @@ from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 HISTOGRAMS, ERRORS = "histograms", "errors"
-"""Where the result lies under the output. A unit's histograms come last, and mark that it is done."""
+"""Folders of the result under the output. A unit's histograms come last, and mark that it is done."""
 
 # Units come row by row, so that the one block stays while the others pass.
 _HELD = 2
@@ -46,7 +46,7 @@ def count_scores(
 
 
 class ScoreCounter:
-    """Does one unit after another; holds two blocks."""
+    """A worker that does one unit after another, and holds two blocks."""
 
     def __init__(self, spec: ScoreSpec, _host: Host) -> None:
         # A worker has one CPU.

@@ -45,7 +45,7 @@ class Held:
 
 
 class Ranged:
-    """An open file that is read by range; only what is asked for is transferred."""
+    """An open file that is read by range; little more is transferred than what is asked for."""
 
     in_memory = False
 

@@ -22,7 +22,7 @@ from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARDS, ROWS, DIM = 8, 2000, 128
+SHARDS, ROWS, DIM = 8, 2000, 512
 
 
 @pytest.fixture

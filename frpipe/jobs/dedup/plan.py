@@ -276,7 +276,7 @@ class DedupPlan(Plan[Found]):
         work = Comparing(
             self.products,
             self.spec.dim,
-            units,
+            lambda _: units,
             2 * block / 1e6,
             lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
         )

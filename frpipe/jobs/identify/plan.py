@@ -18,7 +18,7 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.estimate import SCALES, Comparing, Estimate, bytes_below
+from frpipe.jobs.estimate import Comparing, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.kernel_choice import Shape, chosen, tried
 from frpipe.jobs.identify.probe_source import Parts, probe_units
@@ -26,11 +26,13 @@ from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
-from frpipe.jobs.low_forms import store_basis, stored_forms, typical_shards
+from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata
 from frpipe.matching.choice import Choice, Stored
+from frpipe.matching.kernels import kernel_of
+from frpipe.matching.sieve import Sieve
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -38,6 +40,8 @@ from frpipe.runtime.runtime import LOCAL_COMPARISONS
 Say = Callable[[str], None]
 # Candidates of a unit, which its worker holds, and bytes of one.
 MOST_CANDIDATES, _CANDIDATE_BYTES = 50_000_000, 300
+# What it takes the driver to join a candidate of one slice of the gallery with those of the others.
+_JOIN_S = 5e-7
 
 
 @dataclass
@@ -172,32 +176,47 @@ class IdentifyPlan(Plan[ProbeCounts]):
         executor: Executor,
         cache: CacheSpec | None,
     ) -> Iterator[Searched]:
-        spec, slices = replace(self.search_plan.spec, cache=cache), self._slices(len(pending))
+        spec = replace(self.search_plan.spec, cache=cache)
+        slices = self._slices(len(pending), self.pool.workers)
         return search(spec, publication, pending, slices, pool=self.pool, executor=executor)
 
     def estimate(self) -> Estimate:
         view, spec, faces = self.search_plan.search_view, self.search_plan.spec, self.source.faces
         largest = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
         dim = self.search_plan.gallery.spec.dim
-        candidates = largest * min(spec.k, view.subjects) * _CANDIDATE_BYTES
+        listed = min(spec.k, view.subjects)
         size = sum(shard.bytes for shard in view.shards)
         gallery, units = self.search_plan.gallery, max(1, len(self.units))
         # Of an encrypted gallery the driver reads all, to count the people.
         own = bytes_below(self.source.folder, "faces") + (size if gallery.spec.encryption else 0)
-        # Fewer units than workers are shared out by shards.
-        cut = spec.score != "mean" and len(self.units) < SCALES[-1]
+
+        def slices(workers: int) -> int:
+            return len(self._slices(units, workers))
+
+        def joined(workers: int) -> int:
+            return slices(workers) if slices(workers) > 1 else 0
+
         work = Comparing(
             faces * view.rows,
             dim,
-            units * max(1, len(view.shards)) if cut else units,
-            (candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
+            lambda workers: units * slices(workers),
+            (_CANDIDATE_BYTES * listed * largest + 4 * dim * largest + self._held_bytes(size)) / 1e6,
             lambda workers: (
                 own + self.cache.read_by_units(gallery.uri, size, units, workers, spec.hold_mb << 20)
             ),
+            lambda workers: _JOIN_S * faces * listed * joined(workers),
         )
         if self.choice.ns is None:
             return work.estimate(self.pool.workers, replace(self.choice, ns=self._sampled().ns))
         return work.estimate(self.pool.workers, self.choice)
+
+    def _held_bytes(self, size: int) -> int:
+        """The bytes of a gallery that a worker keeps: decrypted or fetched ones, and the kernel's forms."""
+        gallery, spec, choice = self.search_plan.gallery, self.search_plan.spec, self.choice
+        kernel = None if choice.name in ("fp32", "cuda") else kernel_of(choice.name, choice.basis)
+        row_bytes = kernel.row_bytes(gallery.spec.dim) if isinstance(kernel, Sieve) else 0
+        kept = (0 if can_be_stored(gallery) else size, self.search_plan.search_view.rows * row_bytes)
+        return sum(min(spec.hold_mb << 20, each) for each in kept)
 
     def _sampled(self) -> Choice:
         """The kernel that was named, with its time on a sample."""
@@ -232,13 +251,13 @@ class IdentifyPlan(Plan[ProbeCounts]):
         there = store_basis(self.search_plan.gallery, self.choice, self._stored(), refs)
         self.search_plan = replace(self.search_plan, spec=replace(spec, forms=there))
 
-    def _slices(self, units: int) -> list[slice]:
+    def _slices(self, units: int, workers: int) -> list[slice]:
         """Slices of the gallery's shards, several where there are fewer units than workers.
 
         Means of people need all shards at once.
         """
         shards = len(self.search_plan.search_view.shards)
-        shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(self.pool.workers / units)
+        shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(workers / units)
         step = max(1, math.ceil(shards / shares))
         return [slice(first, first + step) for first in range(0, max(1, shards), step)]
 

@@ -206,7 +206,7 @@ class AllPairsPlan(Plan[Totals]):
         work = Comparing(
             self.comparisons,
             self.spec.dim,
-            units,
+            lambda _: units,
             2 * block / 1e6,
             lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
         )

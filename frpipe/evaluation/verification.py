@@ -16,7 +16,7 @@ from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.quality import Judged, QualityMeasure, chosen_threshold
-from frpipe.evaluation.sample import Estimate, at_target, auc, eer
+from frpipe.evaluation.sample import CurveMeasure, at_target, auc, eer
 from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
 from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.errors import ScoresError
@@ -47,7 +47,7 @@ class VerificationQuestion:
     chosen_on: PairTrials | None = None
     quality: Sequence[QualityMeasure] = ()
 
-    def estimates(self) -> list[Estimate]:
+    def estimates(self) -> list[CurveMeasure]:
         """The estimates that a curve gives."""
         return [auc(), eer(), *(at_target("TAR", target) for target in self.targets)]
 

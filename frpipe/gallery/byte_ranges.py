@@ -45,7 +45,7 @@ class Held:
 
 
 class Ranged:
-    """Byte ranges of an open file; only the ranges that are read are transferred."""
+    """An open file that is read by range; little more is transferred than what is asked for."""
 
     in_memory = False
 

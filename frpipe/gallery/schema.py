@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError, GalleryMismatch
+from frpipe.core.schema import vector_type
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 
@@ -49,11 +50,6 @@ def template_schema(dim: int, attributes: Iterable[str] = (), *, vectors: bool =
     if vectors:
         fields.append(pa.field(EMBEDDING, vector_type(dim), False))
     return pa.schema(fields + [pa.field(name, pa.string()) for name in attributes])
-
-
-def vector_type(dim: int) -> pa.DataType:
-    """Type of `embedding`: a fixed-size list of non-null float32."""
-    return pa.list_(pa.field("item", pa.float32(), False), dim)
 
 
 def attributes_of(schema: pa.Schema) -> list[str]:

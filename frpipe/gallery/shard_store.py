@@ -36,6 +36,8 @@ from frpipe.io.storage.folder import Folder
 DELETED = "deleted"
 INDEX = ".index"
 _MOST_LAYOUTS = 4096
+# Columns of a shard lie side by side: what is read of one takes the next with it, and no vectors.
+_AHEAD = 1 << 18
 
 
 class ShardStore:
@@ -252,11 +254,11 @@ class ShardStore:
             return Held(data), io.BytesIO(data), len(data), ref.sha256
         entry = self._folder.entry(ref.name)
         _check_size(ref, entry.bytes)
-        file = self._opened(ref.name)
+        file = self._opened(ref.name, _AHEAD)
         return Ranged(file), file, ref.bytes, entry.version
 
-    def _opened(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, ExplainedFile(self._folder.open(name), self._folder.uri))
+    def _opened(self, name: str, ahead: int | None = None) -> BinaryIO:
+        return cast(BinaryIO, ExplainedFile(self._folder.open(name, ahead), self._folder.uri))
 
     def _decrypted(self, ref: ShardRef) -> bytearray:
         return cast(Cipher, self._cipher()).decrypt(ref.name, self._whole(ref))

@@ -20,6 +20,7 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import (
     FACES,
     POLICIES,
+    add_forms,
     add_gate,
     add_likeness,
     add_photos,
@@ -72,6 +73,7 @@ def _consolidate(options: argparse.Namespace) -> int:
         differences_to=found.append if options.differences is not None else None,
         gate=gate,
         gated_to=kept_out.append if options.gated is not None else None,
+        forms=options.forms,
     )
     with doubts_shown():
         done = job.dry_run() if options.dry_run else job.run()
@@ -117,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_photos(parser)
     add_likeness(parser)
+    add_forms(parser)
     parser.add_argument("--dry-run", action="store_true", help="read and count everything; change no gallery")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -35,6 +35,7 @@ from frpipe.jobs.consolidate.result import Consolidated
 from frpipe.jobs.face_gate import GATE, FaceGate
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.likeness import likeness_of
+from frpipe.jobs.low_forms import make_forms
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.subject_faces import BY_RULE, SubjectPolicy
 from frpipe.jobs.suppressed_faces import templates_of
@@ -86,7 +87,8 @@ class Consolidation:
     subject_face: the rule's (`faces`), or the one that agrees with the person's other photos in the run
     (`frpipe.jobs.consolidate.agreeing`); differences_to: gets the photos where that is not the rule's.
     gate: what the face of a photo must meet, once it is chosen; of a photo whose face does not, the gallery
-    gets no template, and keeps none.  gated_to: gets the faces that are kept out.
+    gets no template, and keeps none.  gated_to: gets the faces that are kept out.  forms: whether templates
+    are stored in the form of the kernels that search them, too, once they are committed.
     """
 
     features: str
@@ -106,6 +108,7 @@ class Consolidation:
     differences_to: Callable[[pa.Table], None] | None = None
     gate: FaceGate = NO_GATE
     gated_to: Callable[[pa.Table], None] | None = None
+    forms: bool = False
 
     def run(self) -> Consolidated:
         """Consolidate the run into the gallery, in one commit.
@@ -133,7 +136,9 @@ class Consolidation:
             same_photos=self.same_photos,
             likeness=self._likeness(gallery.spec),
         )
-        return self._result(count, outcome, outcome.version)
+        # Behind the commit: what is not made now, or by the same command again, a search makes.
+        forms = make_forms(gallery) if self.forms else None
+        return replace(self._result(count, outcome, outcome.version), forms=forms)
 
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""

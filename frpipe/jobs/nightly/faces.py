@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -214,18 +215,22 @@ def consolidate(work: Work) -> Facts:
         doubts_to=lambda doubts: write_doubts(work.folder, doubts),
         gate=gate,
         gated_to=kept_out.append,
+        forms=how.forms,
     )
     done = job.run()
     work.say(
         f"gallery: {counted(done.added, 'templates')} added, {done.superseded:,} "
         f"superseded, version {done.version}"
     )
-    apart = ("gallery", "doubts", "gated")
+    apart = ("gallery", "doubts", "gated", "forms")
     facts = {name: value for name, value in done.as_dict().items() if name not in apart}
     if done.gated is not None:
         write_gated(work.folder, kept_out)
         facts["gated"] = done.gated.counts()
         work.say("".join(done.gated.lines()))
+    if done.forms is not None:
+        facts["forms"] = asdict(done.forms)
+        work.say(done.forms.line())
     facts |= _committed(work.config.gallery, done.version)
     facts["doubted"] = done.doubts.counts() if done.doubts is not None else None
     if not done.added + done.replaced + done.superseded:

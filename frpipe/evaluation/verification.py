@@ -23,7 +23,7 @@ from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.folds import cross_validated, standard_error
 from frpipe.metrics.intervals import LEVEL, Interval
 from frpipe.metrics.rate import Rate
-from frpipe.metrics.scores import Doubles
+from frpipe.metrics.scores import Doubles, Kind
 from frpipe.metrics.verification import Rule, best_threshold, d_prime, roc
 
 _WORST = 12
@@ -271,3 +271,19 @@ def accuracy_number(measure: str, accuracies: Doubles) -> Number:
     return Number.scalar(
         measure, mean, interval if error else None, note=f"standard error {error:.4f} over {folds} folds"
     )
+
+
+def fold_accuracy(kind: Kind, mated: Mask, score: Doubles, fold: Labels) -> list[Number]:
+    """Accuracy over folds, each at the threshold that the others choose.
+
+    Of completed comparisons, and with failed ones as rejections where there are any.
+    mated, score, fold: (n,); NaN: failed.  Where folds carry no accuracy, a number without a value says why.
+    """
+    try:
+        found = cross_validated(score, mated, fold, kind=kind)
+    except ScoresError as error:
+        return [Number.missing("folds_accuracy", f"no threshold for a fold: {error.message}")]
+    numbers = [accuracy_number("folds_accuracy", found.accuracies)]
+    if (found.accuracies != found.accuracies_all).any():
+        numbers.append(accuracy_number("folds_accuracy_all", found.accuracies_all))
+    return numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -579,6 +579,11 @@ def test_photos_of_other_ids_are_refused_where_a_table_becomes_a_folder(tmp_path
     with pytest.raises(
         ManifestError, match=r"a table until 2026-01-01, and of the 2 photos .* none is known"
     ):
+        nights.next()
+    # A night that read no photos, when its configuration named the folder already.
+    assert nights.last is not None
+    nights.last = replace(nights.last, identity=nights.config.identity())
+    with pytest.raises(ManifestError, match="none is known"):
         nights.next()
     nights.source = "album"
     assert nights.next() == ["a/1.jpg", "b/1.jpg"], "photos of another source are others"

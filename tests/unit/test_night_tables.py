@@ -218,12 +218,16 @@ def test_known_photos_without_an_arrival_are_left_alone_where_an_older_frpipe_ha
     assert nights.next() == ["c1"]
 
 
-def test_files_that_do_not_say_when_their_rows_arrived_stop_no_night(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [{"day": [None]}, {}], ids=["no value", "no column"])
+def test_files_that_do_not_say_when_their_rows_arrived_stop_no_night(
+    told: dict[str, Any], tmp_path: Path
+) -> None:
     nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
-    _write(tmp_path, "1.parquet", ["a1"], day=[9])
-    assert nights.next() == ["a1"]
-    _write(tmp_path, "2.parquet", ["b1"], day=[None])
-    assert nights.next() == []
+    _write(tmp_path, "1.parquet", ["a1", "a2"], day=[9, 9])
+    assert nights.next(failed=("a2",)) == ["a1", "a2"]
+    _write(tmp_path, "2.parquet", ["b1"], **told)
+    assert nights.next() == ["a2"]
+    assert [row["day"] for row in _rows(nights, "day")] == [9]
     assert _facts(nights)["undated"] == 1
     _write(tmp_path, "3.parquet", ["c1"], day=[10])
     assert nights.next() == ["c1"]

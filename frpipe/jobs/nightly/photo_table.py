@@ -20,7 +20,7 @@ import hashlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -178,6 +178,8 @@ class _Table:
                     "the photos lie in the rows of the table, which a night does not list again",
                     "enroll such a table with jobs/enroll.py, or write the photos to files",
                 )
+            if how.arrived is not None and last is not None and len(todo) < len(files):
+                manifest = _with_column(manifest, how.arrived)
             if how.arrived is not None and how.arrived not in manifest.columns.extra.names:
                 raise ManifestError(
                     f"the table has no column {how.arrived}, which photos.arrived names", "check the setting"
@@ -333,6 +335,15 @@ class _Arrived(Manifest):
         for batch in Manifest.batches(self, [*names, *({self.column} - {*names})]):
             rows = batch.rows.filter(self.since(batch.rows.column(self.column)))
             yield Batch(batch.file, batch.first_row, rows.select(names))
+
+
+def _with_column(manifest: Manifest, name: str) -> Manifest:
+    """Give some files of a table a column of nulls that only its other files have."""
+    if name in manifest.schema.names:
+        return manifest
+    extra = pa.field(name, pa.null())
+    columns = replace(manifest.columns, extra=manifest.columns.extra.append(extra))
+    return replace(manifest, schema=manifest.schema.append(extra), columns=columns)
 
 
 def _is_due(

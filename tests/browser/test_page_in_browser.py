@@ -24,6 +24,11 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless_shell")
 PHONE, DESKTOP = 390, 1280
+SCREENS = [
+    ("light", DESKTOP),
+    ("dark", PHONE),
+    *(pytest.param(*each, marks=pytest.mark.slow) for each in (("light", PHONE), ("dark", DESKTOP))),
+]
 
 # Text whose contrast with what lies behind it is below the 4.5 of WCAG 2 (AA).
 FAINT = """() => {
@@ -91,14 +96,12 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("width", [DESKTOP, PHONE])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), SCREENS)
 def test_scores_are_whole_quiet_and_legible(browser: Any, scores: Path, width: int, scheme: str) -> None:
     _whole_quiet_and_legible(browser, scores, width, scheme, plots=5)
 
 
-@pytest.mark.parametrize("width", [DESKTOP, PHONE])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), SCREENS)
 def test_it_is_whole_quiet_and_legible(browser: Any, file: Path, width: int, scheme: str) -> None:
     _whole_quiet_and_legible(browser, file, width, scheme, plots=6)
 

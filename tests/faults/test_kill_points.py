@@ -37,6 +37,7 @@ def output(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "role", "victim", "share"),
     [("enroll", "worker", "node", 0.5), ("consolidate", "driver", "driver", 0.7)],

@@ -21,6 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
         yield found
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_executor(home: Frozen, tmp_path: Path) -> None:
     settings = [*frozen.settings(), "detect.not_photographs=keep", "stages.dim.least=112"]
     words = [word for each in settings for word in ("--set", each)]

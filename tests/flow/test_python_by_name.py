@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from enrollment import enroll, write_manifest
+from enrollment import enroll_here, write_manifest
 
 import frpipe
 from frpipe import Gallery
@@ -164,7 +164,7 @@ def test_the_keywords_of_deepface_are_taken(anna: Photos, tmp_path: Path) -> Non
 
 
 def test_features_of_an_output_are_one_table(anna: Photos, tmp_path: Path) -> None:
-    enroll(write_manifest(tmp_path / "m.csv", anna), tmp_path / "out")
+    enroll_here(write_manifest(tmp_path / "m.csv", anna), tmp_path / "out")
     table = frpipe.read_features(str(tmp_path / "out"), ["face_id", "embedding"])
     assert isinstance(table, pa.Table)
     assert table.num_rows >= len(anna)

@@ -104,7 +104,7 @@ def test_a_part_that_gets_through_is_tried_once_with_photos_fetched_ahead(
     assert tried == [False]
 
 
-@pytest.mark.parametrize("dies_again", [False, True])
+@pytest.mark.parametrize("dies_again", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_photo_is_condemned_only_if_it_does_it_twice_alone(
     folder: Path, photos: list[Path], dies_again: bool
 ) -> None:

@@ -30,7 +30,7 @@ def whole(jobs: dict[str, Command], tmp_path_factory: pytest.TempPathFactory) ->
     "stop",
     [
         Stop(signal.SIGINT, "claimed", 0.0, group=True),
-        Stop(signal.SIGTERM, "first part", 0.0, group=True),
+        pytest.param(Stop(signal.SIGTERM, "first part", 0.0, group=True), marks=pytest.mark.slow),
         Stop(signal.SIGTERM, "midway", 0.0, again_s=0.02),
     ],
     ids=str,

@@ -695,7 +695,7 @@ else:
     ("which", "moment"),
     [
         ("identify", "basis"),
-        ("identify", "half"),
+        pytest.param("identify", "half", marks=pytest.mark.slow),
         ("identify", "moved"),
         ("dedup", "half"),
         ("dedup", "unmoved"),

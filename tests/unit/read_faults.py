@@ -146,8 +146,8 @@ class Fault:
         return read
 
     def _open(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def opened(store: LocalStore, name: str) -> Any:
-            file = real(store, name)
+        def opened(store: LocalStore, name: str, ahead: int | None) -> Any:
+            file = real(store, name, ahead)
             return _Spoilt(file, self.spoil) if self._hits(store, name) and not self.of_arrow else file
 
         return opened

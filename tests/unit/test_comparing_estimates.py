@@ -32,7 +32,7 @@ def test_time_goes_by_turns_and_memory_by_workers() -> None:
         "8",
         "workers:",
         "about",
-        "0:00,",
+        "0:01,",
         "8.0",
         "GB",
         "of",

@@ -1,4 +1,4 @@
-"""On a Ray cluster the workers of a node fetch a gallery from a real S3 server once, and leave nothing."""
+"""On a real Ray the workers of a node fetch a gallery from a real S3 server once, and leave nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from cluster import Cluster, ray_cluster
 from proxy import Proxy, proxied
 from s3server import S3, forget_clients, s3  # noqa: F401 - a fixture
 
@@ -35,13 +34,6 @@ def counting(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:  # noq
     forget_clients()
 
 
-@pytest.fixture
-def own_cluster(counting: Proxy) -> Iterator[Cluster]:
-    """A cluster whose workers find the server through the proxy."""
-    with ray_cluster() as running:
-        yield running
-
-
 def _gallery(uri: str) -> Gallery:
     gallery = Gallery.create(uri, GallerySpec(DIM, "e" * 64, "p" * 64, "d" * 64, rows_per_shard=ROWS))
     vectors = np.random.default_rng(0).standard_normal((SHARDS * ROWS, DIM), np.float32)
@@ -56,7 +48,6 @@ def _gallery(uri: str) -> Gallery:
 def test_two_workers_of_a_node_fetch_a_gallery_once(
     s3: S3,  # noqa: F811
     counting: Proxy,
-    own_cluster: Cluster,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -67,7 +58,7 @@ def test_two_workers_of_a_node_fetch_a_gallery_once(
         """Bytes of shards that a dedup asks the server for, as a multiple of the gallery."""
         words = ["--gallery", gallery.uri, "--output", str(tmp_path / f"{cache_mb}"), "--threshold", "0.4"]
         words += ["--kernel", "fp32", "--block-rows", f"{ROWS}", "--workers", "2"]
-        words += ["--address", own_cluster.address, "--cache-mb", f"{cache_mb}", "--cache-dir", str(place)]
+        words += ["--executor", "ray", "--cache-mb", f"{cache_mb}", "--cache-dir", str(place)]
         counting.sent.clear()
         command = [sys.executable, "jobs/dedup.py", *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -239,20 +239,19 @@ class PassTicket:
 
     def hashes(self, setting: PassSetting) -> tuple[int, int]:
         """The range of hashes of its subjects, the second exclusive."""
-        buckets = buckets_of(setting.rows, setting.gallery.spec.rows_per_shard)
+        buckets = max(1, buckets_of(setting.rows, setting.gallery.spec.rows_per_shard))
         first, last = self.buckets
         return bounds_of(first, buckets)[0], bounds_of(last - 1, buckets)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class PassOutcome:
-    """What a pass has done. rows: that it was given.  scratch: bytes that it has put aside."""
+    """What a pass has done. rows: that it was given."""
 
     number: int
     verdict: Verdict
     shards: Written
     rows: int
-    scratch: int
 
 
 class Passes(Protocol):
@@ -303,7 +302,7 @@ def enroll_pass(
         verdict = Verdict(None if likeness is None else Examination(likeness, spec.dim, setting.most))
         work.judge(range(*ticket.buckets), verdict)
         shards = work.write(ticket.written)
-        return PassOutcome(ticket.number, verdict, shards, spill.rows, spill.bytes)
+        return PassOutcome(ticket.number, verdict, shards, spill.rows)
 
 
 def _snapshot_of(setting: PassSetting) -> Snapshot:

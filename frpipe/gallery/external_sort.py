@@ -102,11 +102,6 @@ class ExternalSort:
         """The range of hashes of a bucket: from the first number up to the second, exclusive."""
         return bounds_of(number, self.buckets)
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of the two files."""
-        return self._texts.tell() + self._vectors.tell()
-
     def bucket(self, number: int) -> Bucket:
         """Read one bucket, by views of the files where possible."""
         if not self._runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from frpipe.gallery.compact import compact, merge_shards
 from frpipe.gallery.delete import Suppressing, adopt_list, clear, delete, obey, rollback
 from frpipe.gallery.diff import GalleryDifference, diff
-from frpipe.gallery.enroll import enroll, enroll_in_passes, merge
+from frpipe.gallery.enroll import enroll, merge
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.verify import GalleryProblem, verify
 
@@ -20,7 +20,6 @@ __all__ = [
     "delete",
     "diff",
     "enroll",
-    "enroll_in_passes",
     "merge",
     "merge_shards",
     "obey",

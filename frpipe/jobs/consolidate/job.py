@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, Out
 from frpipe.core.sizing import consolidate_bytes, spill_bytes
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery import lifecycle
+from frpipe.gallery.enroll import enroll_in_passes
 from frpipe.gallery.external_sort import buckets_of
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import Doubts, Likeness
@@ -43,7 +44,7 @@ from frpipe.jobs.consolidate.reading import (
     subject_hashes,
 )
 from frpipe.jobs.consolidate.result import Consolidated
-from frpipe.jobs.consolidate.room import PassPlan, Room, default_limit
+from frpipe.jobs.consolidate.room import MOST_WORKERS, PassPlan, Room, default_limit
 from frpipe.jobs.consolidate.survey import Survey
 from frpipe.jobs.face_gate import GATE, GATED, FaceGate
 from frpipe.jobs.features import FeatureRun
@@ -112,8 +113,8 @@ class Consolidation:
     gets no template, and keeps none.  gated_to: gets the faces that are kept out.
 
     runtime: where passes are done at the same time; None: one after the other, in this process.  workers: at
-    most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None: half of
-    what is free. None of these changes what the gallery gets.
+    most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None:
+    four fifths of what is free. None of these changes what the gallery gets.
     """
 
     features: str
@@ -206,7 +207,7 @@ class Consolidation:
                 )
                 return self._result(count, outcome, outcome.version)
             passes = self._passes(source, spec, count, photos, barred, room)
-            outcome = lifecycle.enroll_in_passes(
+            outcome = enroll_in_passes(
                 gallery,
                 passes,
                 self.policy,
@@ -343,19 +344,19 @@ class Consolidation:
         self, source: FeatureRun, spec: GallerySpec, barred: Suppressions, *, dry: bool = False
     ) -> Iterator[Room | None]:
         """Find the room for passes; None: all goes at once, in this process."""
-        limit = self._limit
-        runtime, shards = self.runtime, buckets_of(source.faces, spec.rows_per_shard)
-        asked = runtime is not None and (runtime.choice != "auto" or source.faces > ALONE_FACES)
-        if runtime is None or not asked or min(shards, self.workers or shards) < 2:
-            fits = self._most_bytes(source, spec, barred, limit) <= limit
-            yield None if fits else Room.alone(limit)
-            return
-        if dry:
-            # Forked processes of this machine, unless there is a cluster already.
-            yield Room.spread(limit, self.workers, shards, runtime.nodes(small=True), None)
-            return
-        with runtime.open(small=True) as executor:
-            yield Room.spread(limit, self.workers, shards, executor.nodes, executor)
+        limit, runtime = self._limit, self.runtime
+        most = min(buckets_of(source.faces, spec.rows_per_shard), self.workers or MOST_WORKERS)
+        is_large = source.faces > ALONE_FACES or (runtime is not None and runtime.choice != "auto")
+        with ExitStack() as stack:
+            room = None
+            if runtime is not None and is_large and most > 1:
+                # Forked processes of this machine, unless there is a cluster already.
+                executor = None if dry else stack.enter_context(runtime.open(small=True))
+                nodes = executor.nodes if executor is not None else runtime.nodes(small=True)
+                room = Room.spread(limit, self.workers, most, nodes, executor)
+            if room is None and self._most_bytes(source, spec, barred, limit) > limit:
+                room = Room.alone(limit)
+            yield room
 
     def _most_bytes(self, source: FeatureRun, spec: GallerySpec, barred: Suppressions, limit: int) -> float:
         """Bytes that all faces take in temporary files at most, about."""
@@ -415,7 +416,7 @@ class Consolidation:
         passes.ranges, most = survey.ranges(rows, spec.rows_per_shard, room.pass_bytes, room.workers)
         memory = consolidate_bytes(count.photos, rows, spec.dim)
         count.plan = PassPlan(len(passes.ranges), room.workers, most, room.limit, memory)
-        self.say(count.plan.line())
+        self.say(f"passes: {count.plan.line()}")
         return passes
 
     def _plan(self, source: FeatureRun, spec: GallerySpec, count: _Count) -> PassPlan:

@@ -31,6 +31,7 @@ from frpipe.runtime.host import Host
 # A row is sorted, judged and written.
 _STEPS = 3
 _LOOK_S = 1.0
+_SHORT_S = 5.0
 _ROWS = "rows"
 Say = Callable[[str], None]
 
@@ -102,8 +103,7 @@ class PassMaker:
 class RunPasses:
     """The templates of a run in passes, as `frpipe.gallery.enroll_pass.Passes` wants them.
 
-    rows: templates of all passes.  executor: None: this process.  found: of the last attempt, and what its
-    largest pass has put aside.
+    rows: templates of all passes.  executor: None: this process.  found: in the last attempt.
     """
 
     maker: PassMaker
@@ -115,7 +115,6 @@ class RunPasses:
     executor: Executor | None = None
     pool: Pool | None = None
     found: Findings = field(init=False)
-    scratch_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.found = self.maker.findings()
@@ -124,9 +123,12 @@ class RunPasses:
         """Iterate over the templates of all passes, without putting them into a gallery."""
         self.found = self.maker.findings()
         buckets = max(1, buckets_of(self.rows, self.bucket_rows))
-        for first, last in self.ranges:
-            people = self.survey.range_of(bounds_of(first, buckets)[0], bounds_of(last - 1, buckets)[1])
-            yield from self.maker.tables(people, self.found)
+        with Progress(self.rows, "templates", self.say) as progress:
+            for first, last in self.ranges:
+                people = self.survey.range_of(bounds_of(first, buckets)[0], bounds_of(last - 1, buckets)[1])
+                for table in self.maker.tables(people, self.found):
+                    progress.add(table.num_rows)
+                    yield table
 
     def subject_hashes(self) -> Hashes:
         return self.survey.people()
@@ -135,10 +137,8 @@ class RunPasses:
         found: dict[int, Findings] = {}
         heard = _PassProgress(self.rows, self.say)
         work = self._here if self.executor is None else self._spread
-        self.scratch_bytes = 0
         for outcome, findings in work(setting, tickets, heard):
             found[outcome.number] = findings
-            self.scratch_bytes = max(self.scratch_bytes, outcome.scratch)
             yield outcome
         self.found = self.maker.findings()
         for number in sorted(found):
@@ -223,17 +223,22 @@ class PassWorker:
 
 
 class EnrollProgress:
-    """Say how far an enrollment at once is, when all its rows are put aside."""
+    """Say how far an enrollment at once is, when all its rows are put aside; nothing where it is short."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
         self._progress: _PassProgress | None = None
+        self._begun, self._waiting = 0.0, 0
 
     def __call__(self, rows: int, total: int) -> None:
         """Count rows that are judged, and later written, of `total`."""
         if self._progress is None:
             self._progress = _PassProgress(total, self._say, steps=2)
-        self._progress.add(0, rows)
+            self._begun = time.monotonic()
+        self._waiting += rows
+        if time.monotonic() - self._begun >= _SHORT_S:
+            self._progress.add(0, self._waiting)
+            self._waiting = 0
 
 
 class _PassProgress:

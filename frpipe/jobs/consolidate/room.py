@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from frpipe.core.counted import counted
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 
 # Of the disk of temporary files, where nothing else is said.
-_SHARE = 0.5
+_SHARE = 0.8
+MOST_WORKERS = 8
+"""Passes at once, where nothing else is said: each of them reads all parts, and a store answers them all."""
+_LEAST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,16 @@ class PassPlan:
 
     def line(self) -> str:
         """The line for people."""
-        at_once = f", {self.workers} at once" if self.workers > 1 else ""
+        how = f", {self.workers} at once" if self.workers > 1 else ", one after the other"
         return (
-            f"{counted(self.passes, 'passes')}{at_once}, each with up to {_gb(self.scratch_bytes)} in TMPDIR "
-            f"(limit {_gb(self.limit_bytes)}) and about {_gb(self.memory_bytes)} of memory"
+            f"{self.passes:,}{f'{how}, each' if self.passes > 1 else ','} with up to "
+            f"{_gb(self.scratch_bytes)} of temporary files (at most {_gb(self.limit_bytes)} on a machine) "
+            f"and about {_gb(self.memory_bytes)} of memory"
         )
 
 
 def default_limit() -> int:
-    """Half of what is free on the disk of temporary files."""
+    """Four fifths of what is free on the disk of temporary files."""
     return int(_SHARE * shutil.disk_usage(tempfile.gettempdir()).free)
 
 
@@ -70,11 +74,17 @@ class Room:
     @classmethod
     def spread(
         cls, limit: int, workers: int | None, most: int, nodes: Sequence[Node], executor: Executor | None
-    ) -> Room:
-        """Room on the machines of an executor. workers: None: as many as they hold.  most: passes."""
-        pool = allocate_one("consolidate", workers, nodes)
-        count = min(pool.workers, most)
-        return cls(limit, count, limit // -(-count // len(nodes)), executor, replace(pool, workers=count))
+    ) -> Room | None:
+        """Room on the machines of an executor; None: they hold one worker or none.
+
+        workers: None: as many as they hold.  most: of them.
+        """
+        held = sum(math.floor(node.cpus) for node in nodes)
+        count = min(held if workers is None else workers, most)
+        if count < _LEAST:
+            return None
+        pool = allocate_one("consolidate", count, nodes)
+        return cls(limit, count, limit // -(-count // len(nodes)), executor, pool)
 
 
 def _gb(size: int) -> str:

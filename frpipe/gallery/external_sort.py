@@ -73,6 +73,7 @@ class ExternalSort:
         self._runs: list[_Run] = []
         # What was written, by views of the two files: texts of each run, and (rows, dim) vectors.
         self._read: tuple[list[pa.Table], NDArray[Any]] | None = None
+        self._maps: list[mmap.mmap] = []
         self.rows = 0
 
     def take(self, tables: Iterable[pa.Table]) -> None:
@@ -147,13 +148,21 @@ class ExternalSort:
         self.rows += len(order)
 
     def _views(self) -> tuple[list[pa.Table], NDArray[Any]]:
-        """Map the two files, once: a map of each run would take an open file each."""
+        """Map the two files, once: a map of each run would take an open file each.
+
+        Pages of buckets that were read before are given back: they would count as memory of this process.
+        """
         if self._read is None:
             self._texts.flush()
             self._vectors.flush()
-            mapped = pa.py_buffer(mmap.mmap(self._texts.fileno(), 0, access=mmap.ACCESS_READ))
-            vectors = np.asarray(np.memmap(self._vectors, self._type, "r", 0, (self.rows, self._dim)))
-            self._read = [_texts_of(mapped, run) for run in self._runs], vectors
+            self._maps = [
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in (self._texts, self._vectors)
+            ]
+            texts, vectors = map(pa.py_buffer, self._maps)
+            flat = np.frombuffer(vectors, self._type).reshape(self.rows, self._dim)
+            self._read = [_texts_of(texts, run) for run in self._runs], flat
+        for mapped in self._maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
         return self._read
 
 

@@ -3,7 +3,8 @@
     python benchmarks/passes.py [--faces 200000] [--dim 512] [--passes 4 16] [--turns 3] [--before CHECKOUT]
 
 The enroll output is synthetic: one face and one person a photo, random unit vectors, in no order of people.
-Each way goes into a new gallery of shards of 8,192 templates, in a process of its own, in turns; memory is
+A pass has at least one shard, so that more passes than are asked for may be needed. Each way goes into a new
+gallery of shards of 8,192 templates, in a process of its own, in turns; memory is
 that of all its processes together (pages that they share are counted once a process), disk that of its files
 without a name. Bare: the bytes of the output copied, each file flushed to the disk; and all vectors read with
 PyArrow, sorted in memory by a hash of their people, and written, flushed likewise. The last line is one JSON

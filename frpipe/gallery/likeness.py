@@ -166,7 +166,8 @@ class Examination:
                 subjects[other].as_py(),
                 faces[other].as_py(),
             )
-            heapq.heappush(self._worst, (-doubt.similarity, -self._unlike - n, doubt))
+            # No two doubts have one number: of equals the first is shown.
+            heapq.heappush(self._worst, (-doubt.similarity, len(unlike) - self._unlike - n, doubt))
             if len(self._worst) > _SHOWN:
                 heapq.heappop(self._worst)
 

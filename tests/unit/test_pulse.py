@@ -36,10 +36,10 @@ def test_where_the_end_is_known_the_time_left_is_told_by_the_rate_of_this_work(
     clock, said = [0.0], list[str]()
     monkeypatch.setattr(pulse.time, "monotonic", lambda: clock[0])
     told = Pulse(said.append)
-    clock[0] = 1000.0
+    clock[0] = 25.0
     told.beat(0, "{} of 400,000 rows", 400_000)
-    clock[0] = 1010.0
+    clock[0] = 35.0
     told.beat(100_000, "{} of 400,000 rows", 400_000)
-    clock[0] = 1020.0
+    clock[0] = 45.0
     told.beat(400_000, "{} of 400,000 rows", 400_000)
     assert said == ["100,000 of 400,000 rows  0:30 left", "400,000 of 400,000 rows"]

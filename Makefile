@@ -9,7 +9,7 @@ BIN     = $(VENV)/bin
 # Hundreds of processes of the tests import frpipe: it is compiled once, also where the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
 # Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
-WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 2 : 4)))
 
 .PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-readers test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs notebook wheel hooks clean
 

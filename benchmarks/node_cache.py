@@ -39,7 +39,7 @@ _WORKERS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
-class _Processes(Runtime):
+class Processes(Runtime):
     """Worker processes of this machine, however many CPUs it has."""
 
     choice: ExecutorChoice = "local"
@@ -70,7 +70,7 @@ def main() -> None:
             for workers in _WORKERS:
                 log.write_text("")
                 execution = DedupExecution(None, "fp32", options.rows, cache=NodeCache(cache_mb, place))
-                runtime, out = _Processes(cpus=workers), f"{place}/{cache_mb}-{workers}"
+                runtime, out = Processes(cpus=workers), f"{place}/{cache_mb}-{workers}"
                 Dedup(out, gallery=gallery.uri, threshold=0.9, execution=execution, runtime=runtime).run()
                 ratio = sum(map(int, log.read_text().split())) / size
                 found[f"{cache_mb} MB, {workers} workers"] = round(ratio, 2)

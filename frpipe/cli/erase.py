@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.exits import EXIT_NO
 from frpipe.cli.gallery_parser import identifier
 from frpipe.cli.gallery_suppressed import add_reason
+from frpipe.cli.id_file import ids_in
 from frpipe.cli.reporter import Speaker
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
@@ -116,8 +115,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(options: argparse.Namespace) -> int:
     if options.subjects_from == "-" == options.images_from:
         raise ConfigError("standard input can be read once", "give one of the two lists as a file")
-    subjects = frozenset([*options.subject, *_lines(options.subjects_from)])
-    images = frozenset([*options.image, *_lines(options.images_from)])
+    subjects = frozenset([*options.subject, *ids_in(options.subjects_from)])
+    images = frozenset([*options.image, *ids_in(options.images_from)])
     if not subjects | images:
         raise ConfigError("no ids are given", "say --subjects-from FILE or --images-from FILE")
     if bool(options.runs) == bool(options.everywhere) and not (options.tables and not options.everywhere):
@@ -220,18 +219,6 @@ def _everywhere_lines(done: ErasedEverywhere, ids: int) -> Iterator[str]:
         yield f"{done.absent:,} of {ids:,} ids occur nowhere"
     yield "not reached by this command:"
     yield from (f"  {each}" for each in NIGHTS_NOT_REACHED)
-
-
-def _lines(source: str | None) -> list[str]:
-    """Read ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
-    if source is None:
-        return []
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError("a file of ids cannot be read as UTF-8 text", "check its path") from None
-    return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
 
 
 def _end(options: argparse.Namespace, done: Sequence[Erased], ids: int, tables: dict[str, Any] | None) -> int:

@@ -169,8 +169,8 @@ def _backups(options: argparse.Namespace) -> int:
     from frpipe.io.storage.folder import Folder
 
     folder = Folder.at(options.dest)
-    shelf = BackupFolder(folder).read()
-    chosen = shelf.backups if options.backup is None else (shelf.find(options.backup),)
+    listed = BackupFolder(folder).read()
+    chosen = listed.backups if options.backup is None else (listed.find(options.backup),)
     bad = {each.number: check(folder, each) for each in chosen} if options.check else {}
     rows = [
         (b.number, b.created, b.version, b.version_commit[:12], b.templates, size_text(b.bytes), b.note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frpipe.cli.doubts import doubts_shown
@@ -13,6 +12,7 @@ from frpipe.cli.gallery_parser import (
     POLICIES,
     Commands,
     add_config,
+    add_forms,
     add_gate,
     add_likeness,
     add_photos,
@@ -28,6 +28,7 @@ from frpipe.cli.gallery_parser import (
     positive,
 )
 from frpipe.cli.gallery_suppressed import add_reason
+from frpipe.cli.id_file import ids_in
 from frpipe.cli.job_options import add_embedder
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
@@ -94,7 +95,7 @@ def _add_compact(commands: Commands[argparse.ArgumentParser]) -> None:
         "--most",
         type=positive,
         metavar="N",
-        help="with --keep-history: small shards (less than half full) that may be left (default: 32)",
+        help="with --keep-history: small shards (less than half full) that may be left (default: 8)",
     )
 
 
@@ -157,6 +158,7 @@ def _add_enroll(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     add_subject_face(parser, "with --features: ")
     add_gate(parser, "with --features: ")
+    add_forms(parser, "with --features: ")
     add_photos(parser)
     add_likeness(parser)
     add_config(parser)
@@ -214,6 +216,8 @@ def _enroll_photo(options: argparse.Namespace) -> int:
         raise ConfigError("--embedder goes with --features", "choose with --set embed.model=NAME")
     if options.subject_face is not None:
         raise ConfigError("--subject-face goes with --features", "choose with --faces")
+    if options.forms:
+        raise ConfigError("--forms goes with --features", "searches store the forms of single photos")
     if gate_of(options):
         raise ConfigError(
             "a gate goes with --features", "for --photo, have the stage judge: --set quality.policy=reject"
@@ -258,6 +262,7 @@ def _enroll_features(options: argparse.Namespace) -> int:
         embedder=options.embedder,
         subject_face=options.subject_face or "rule",
         gate=gate_of(options),
+        forms=options.forms,
     )
     with doubts_shown():
         done = job.run()
@@ -268,7 +273,7 @@ def _delete(options: argparse.Namespace) -> int:
     from frpipe.gallery import lifecycle
     from frpipe.gallery.gallery import Gallery
 
-    ids = [*options.ids, *(_lines(options.source) if options.source else [])]
+    ids = [*options.ids, *ids_in(options.source)]
     if not ids:
         raise ConfigError("no ids are given", "give them as arguments, or in a file with --from")
     gallery = Gallery.open(options.gallery)
@@ -304,16 +309,6 @@ def _suppressing(options: argparse.Namespace, gallery: Gallery, ids: list[str]) 
     return Suppressing(options.reason, options.by, known.by_subject)
 
 
-def _lines(source: str) -> list[str]:
-    """Read ids, one a line. Only a line feed ends a line: an id may hold any other separator."""
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError("the file of --from cannot be read as UTF-8 text", "check its path") from None
-    return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
-
-
 def _clear(options: argparse.Namespace) -> int:
     if not options.yes:
         raise ConfigError("clear takes everybody out of the gallery", "say --yes if that is meant")
@@ -336,7 +331,7 @@ def _compact(options: argparse.Namespace) -> int:
     if options.most is not None and not options.keep_history:
         raise ConfigError("--most goes with --keep-history", "add --keep-history, or leave it out")
     if options.keep_history:
-        outcome = lifecycle.merge_shards(gallery, options.most or 32)
+        outcome = lifecycle.merge_shards(gallery, options.most or lifecycle.MOST_SMALL)
         text = f"{counted(outcome.shards, 'shards')}; every version stays; version {outcome.version}"
         return answer(options, outcome.as_dict(), text)
     outcome = lifecycle.compact(gallery, grace=timedelta(hours=options.grace))

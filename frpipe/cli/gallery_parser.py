@@ -123,6 +123,16 @@ def add_gate(parser: argparse.ArgumentParser, condition: str = "") -> None:
     )
 
 
+def add_forms(parser: argparse.ArgumentParser, condition: str = "") -> None:
+    """Add whether forms of the templates are made at once. condition: what it goes with."""
+    parser.add_argument(
+        "--forms",
+        action="store_true",
+        help=f"{condition}store templates in the form of the kernels that search them, too, before a search "
+        "does (docs/identify.md)",
+    )
+
+
 def gate_of(options: argparse.Namespace) -> FaceGate:
     """Make the gate that options ask for. Raises ConfigError for a limit that no measure can have."""
     from pydantic import ValidationError

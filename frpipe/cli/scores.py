@@ -210,7 +210,7 @@ def _calibrated(
 
 def _folds(given: ScoreList) -> list[Number]:
     """Accuracies over folds, where there are any."""
-    from frpipe.evaluation.fold_accuracy import fold_accuracy
+    from frpipe.evaluation.verification import fold_accuracy
 
     if given.known.fold is None:
         return []

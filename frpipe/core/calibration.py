@@ -11,13 +11,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
-from frpipe.core.card_part import CardPart, Hash, first_error, format_of
-from frpipe.core.errors import ConfigError
+from frpipe.core.card_part import Card, CardPart, Hash
 
 FORMAT: Literal["frpipe-calibration/1"] = "frpipe-calibration/1"
-REMEDY = "see docs/thresholds.md for the form of a calibration card"
 
 
 class CalibrationMap(CardPart):
@@ -69,13 +67,14 @@ def without_ratio(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if not (name == "llr" and value is None)}
 
 
-class CalibrationCard(CardPart):
+class CalibrationCard(Card):
     """A calibration card. map: from similarities to log-likelihood ratios, in nats.
 
     mated, nonmated: comparisons that it was fitted on.  cllr: what its cross-fitted ratios cost, in bits;
     min_cllr: the least possible for these scores.
     """
 
+    KIND = "calibration card"
     format: Literal["frpipe-calibration/1"] = FORMAT
     embedder_hash: Hash
     detector_hash: Hash | None = Field(None, description="None: whatever the detector")
@@ -87,17 +86,6 @@ class CalibrationCard(CardPart):
     min_cllr: float | None = Field(None, ge=0)
     source: str = Field(min_length=1, description="on what data, and how")
     created: AwareDatetime
-
-    @classmethod
-    def parse(cls, text: str | bytes) -> Self:
-        """Read a card. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
-        try:
-            found = format_of(text)
-            if found != FORMAT:
-                raise ConfigError(f"the calibration card is of format {found!r}, not {FORMAT!r}", REMEDY)
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise ConfigError(f"the calibration card: {first_error(error)}", REMEDY) from None
 
     def json_text(self) -> str:
         """The card as JSON, as `parse` reads it."""

@@ -1,10 +1,12 @@
-"""Parts that cards of thresholds and of calibrations share: strict fields, hashes, errors in words."""
+"""Parts that cards of thresholds and of calibrations share: strict fields, hashes, reading."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from frpipe.core.errors import ConfigError
 
 # As a gallery takes them: SHA-256 in hex, as a rule.
 Hash = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
@@ -22,12 +24,26 @@ class _Format(BaseModel):
     format: str
 
 
-def format_of(text: str | bytes) -> str:
-    """The format that a card's JSON names. Raises ValidationError."""
-    return _Format.model_validate_json(text).format
+class Card(CardPart):
+    """A file of one format, which its field `format` names. KIND: what it is, in words."""
+
+    KIND: ClassVar[str]
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """Read a card. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
+        remedy = f"see docs/thresholds.md for the form of a {cls.KIND}"
+        wanted = cls.model_fields["format"].default
+        try:
+            found = _Format.model_validate_json(text).format
+            if found != wanted:
+                raise ConfigError(f"the {cls.KIND} is of format {found!r}, not {wanted!r}", remedy)
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"the {cls.KIND}: {_first_error(error)}", remedy) from None
 
 
-def first_error(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     """The first thing that is wrong with a card, in words."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":

@@ -42,7 +42,7 @@ _NOT_CONTENT: dict[str, Any] = {
     **dict.fromkeys(
         ("runs", "publish", "gates", "lease", "retention", "cost", "execution", "report", "settings"), True
     ),
-    "consolidate": {"merge_shards_over"},
+    "consolidate": {"merge_shards_over", "forms"},
 }
 
 
@@ -93,7 +93,12 @@ class ConsolidateStep(Step):
     strict: bool = Field(False, description="end with an error where a new face does not fit its person")
     gates: FaceGates = FaceGates()
     merge_shards_over: int | None = Field(
-        32, ge=8, description="join small shards of the gallery where there are more; null: never"
+        8, ge=4, description="join small shards of the gallery where there are more; null: never"
+    )
+    forms: bool = Field(
+        False,
+        description="whether tonight's templates are stored in the form of `subspace` and its like at once, "
+        "and not by the first search",
     )
 
 

@@ -12,7 +12,7 @@ from frpipe.core.errors import ConfigError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-STAGES = "frpipe.stages"
+STAGES, DETECTORS = "frpipe.stages", "frpipe.detectors"
 # frpipe's own, by group and name.
 BUILT_IN = {STAGES: {"pad": "frpipe.stages.pad.stage:Pad", "quality": "frpipe.stages.quality.stage:Quality"}}
 

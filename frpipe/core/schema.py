@@ -138,7 +138,7 @@ _FACE_COLUMNS_TAIL = (
 
 
 def vector_type(dim: int) -> pa.DataType:
-    """The type of vectors of `dim` numbers."""
+    """The type of vectors of `dim` numbers: a fixed-size list of non-null float32."""
     return pa.list_(pa.field("item", pa.float32(), False), dim)
 
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from frpipe.core.calibration import CalibrationMap
-from frpipe.core.card_part import CardPart, Hash, first_error, format_of
+from frpipe.core.card_part import Card, CardPart, Hash
 from frpipe.core.errors import ConfigError
 
 FORMAT: Literal["frpipe-threshold/1"] = "frpipe-threshold/1"
-REMEDY = "see docs/thresholds.md for the form of a threshold card"
 
 Kind = Literal["similarity", "distance"]
 Purpose = Literal["verification", "identification"]
@@ -99,9 +98,10 @@ class Target(CardPart):
     value: float = Field(ge=0, le=1)
 
 
-class ThresholdCard(CardPart):
+class ThresholdCard(Card):
     """A threshold card: accept when similarity >= `similarity`, which is distance <= `distance`."""
 
+    KIND = "threshold card"
     format: Literal["frpipe-threshold/1"] = FORMAT
     embedder_hash: Hash
     preprocessing_hash: Hash | None = Field(None, description="None: whatever the preprocessing")
@@ -124,17 +124,6 @@ class ThresholdCard(CardPart):
     def distance(self) -> float:
         """The threshold as a cosine distance, in [0, 2]: accept up to here."""
         return self.value if self.kind == "distance" else 1 - self.value
-
-    @classmethod
-    def parse(cls, text: str | bytes) -> Self:
-        """Read a card. Raises ConfigError: another format, an unknown field, a wrong type, out of range."""
-        try:
-            found = format_of(text)
-            if found != FORMAT:
-                raise ConfigError(f"the threshold card is of format {found!r}, not {FORMAT!r}", REMEDY)
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise ConfigError(f"the threshold card: {first_error(error)}", REMEDY) from None
 
     def json_text(self) -> str:
         """The card as JSON, as `parse` reads it; without a calibration in a form that older readers know."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from frpipe.evaluation.difference import Difference
-from frpipe.evaluation.sample import Estimate, Sample
+from frpipe.evaluation.sample import CurveMeasure, TrialSample
 from frpipe.metrics.bootstrap import percentiles
 from frpipe.metrics.curve import ROUNDING, Curve
 from frpipe.metrics.intervals import LEVEL
@@ -20,7 +20,10 @@ _NONE = "insufficient data"
 
 
 def differences(
-    first: tuple[str, Sample], second: tuple[str, Sample], estimates: Sequence[Estimate], compared: int = 1
+    first: tuple[str, TrialSample],
+    second: tuple[str, TrialSample],
+    estimates: Sequence[CurveMeasure],
+    compared: int = 1,
 ) -> Iterator[Difference]:
     """Differences of each measure, second less first.
 
@@ -69,7 +72,7 @@ def judged(found: Sequence[Difference], level: float = LEVEL) -> list[Difference
     return results
 
 
-def _is_target(one: Estimate) -> bool:
+def _is_target(one: CurveMeasure) -> bool:
     return one.measure in {"TAR", "TPIR"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from frpipe.evaluation.evaluation import Series
-from frpipe.evaluation.sample import Sample, at_target
+from frpipe.evaluation.sample import TrialSample, at_target
 from frpipe.metrics.bootstrap import percentiles
 from frpipe.metrics.curve import Curve
 from frpipe.metrics.scores import Doubles, Indices
@@ -17,7 +17,7 @@ _BAND_POINTS = 24
 _BINS = 200
 
 
-def roc_series(curve: Curve, sample: Sample, targets: Sequence[float]) -> Series:
+def roc_series(curve: Curve, sample: TrialSample, targets: Sequence[float]) -> Series:
     """Make the ROC, TAR over FMR (TPIR over FPIR), with a band of confidence.
 
     The band begins at the smallest rate that was measured.
@@ -58,7 +58,7 @@ def kept(curve: Curve) -> Indices:
     return kept
 
 
-def _band(curve: Curve, sample: Sample, x: Doubles) -> tuple[Doubles, Doubles]:
+def _band(curve: Curve, sample: TrialSample, x: Doubles) -> tuple[Doubles, Doubles]:
     """The band, pointwise, at rates evenly spread on a logarithmic scale; straight lines between them."""
     rates = np.geomspace(1 / curve.nonmated_trials, 1, _BAND_POINTS)
     found = sample.replicates([at_target("TAR", rate).of for rate in rates])

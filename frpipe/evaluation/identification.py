@@ -15,7 +15,7 @@ from frpipe.evaluation.galleries import gallery_numbers
 from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.quality import Judged, QualityMeasure, chosen_threshold
-from frpipe.evaluation.sample import NO_SCORE, Estimate, at_target, auc
+from frpipe.evaluation.sample import NO_SCORE, CurveMeasure, at_target, auc
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
 from frpipe.metrics.clustered import clustered_rate
@@ -46,10 +46,10 @@ class IdentificationQuestion:
     galleries: Sequence[int] = ()
     least: float = -np.inf
 
-    def estimates(self) -> list[Estimate]:
+    def estimates(self) -> list[CurveMeasure]:
         """The estimates that a curve gives."""
         found = [auc(), *(at_target("TPIR", target) for target in self.targets)]
-        return [*found, Estimate("CMC", self.rank, lambda curve: float(1 - curve.at([NO_SCORE])[1][0]))]
+        return [*found, CurveMeasure("CMC", self.rank, lambda curve: float(1 - curve.at([NO_SCORE])[1][0]))]
 
     def answer(
         self, name: str, trials: SearchTrials, provenance: dict[str, Any], warnings: Sequence[str] = ()

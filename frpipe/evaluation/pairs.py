@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frpipe.evaluation.sample import Sample, numbered
+from frpipe.evaluation.sample import TrialSample, numbered
 from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Doubles, Indices, Scores
 
@@ -82,10 +82,10 @@ class PairTrials:
             nonmated_lost=int(np.count_nonzero(~self.mated & ~done)),
         )
 
-    def sample(self) -> Sample:
+    def sample(self) -> TrialSample:
         """The sample of the completed comparisons."""
         mated, other = self.mated & self.completed, ~self.mated & self.completed
-        return Sample(
+        return TrialSample(
             self.scores().completed(), self.person_a[mated], self.person_a[other], self.person_b[other]
         )
 

@@ -19,7 +19,7 @@ NO_SCORE = -1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CurveMeasure:
     """A measure that a curve gives.  at: target or rank."""
 
     measure: str
@@ -28,7 +28,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TrialSample:
     """A sample.
 
     scores: without failures.  mated: (m,) persons of the mated scores.  a, b: (n,) of the others.
@@ -56,19 +56,19 @@ class Sample:
         )
 
 
-def auc() -> Estimate:
+def auc() -> CurveMeasure:
     """The estimate of the exact area under the ROC."""
-    return Estimate("AUC_exact", None, Curve.auc)
+    return CurveMeasure("AUC_exact", None, Curve.auc)
 
 
-def eer() -> Estimate:
+def eer() -> CurveMeasure:
     """The estimate of the equal error rate; NaN where the curve has none."""
-    return Estimate("EER", None, _eer)
+    return CurveMeasure("EER", None, _eer)
 
 
-def at_target(measure: str, target: float) -> Estimate:
+def at_target(measure: str, target: float) -> CurveMeasure:
     """The estimate of TAR at an FMR, or TPIR at an FPIR."""
-    return Estimate(measure, target, lambda curve: _accepted(curve, target))
+    return CurveMeasure(measure, target, lambda curve: _accepted(curve, target))
 
 
 def _accepted(curve: Curve, target: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frpipe.evaluation.sample import Sample
+from frpipe.evaluation.sample import TrialSample
 from frpipe.metrics.rate import Rate
 from frpipe.metrics.scores import Doubles, Indices, Scores
 from frpipe.metrics.search_ids import SearchIds
@@ -112,13 +112,13 @@ class SearchTrials:
         """Numbers, (p,), of the truths, in the order of their ids."""
         return self.ids.truth
 
-    def sample(self) -> Sample:
+    def sample(self) -> TrialSample:
         """The sample of completed searches: scores of mates within the rank, each stranger's best."""
         found, persons = self.searches(), self.persons()
         mates = np.where(found.within(self.rank), found.mate, _MISS)
         best = np.maximum(found.best_stranger, _NOBODY)
         strangers = persons[self.done_strangers]
-        return Sample(Scores(mates, best), persons[self.done_mated], strangers, strangers)
+        return TrialSample(Scores(mates, best), persons[self.done_mated], strangers, strangers)
 
     def failures(self) -> tuple[Rate, Rate]:
         """FTA of probes and FTE of people."""

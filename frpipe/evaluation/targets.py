@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from frpipe.evaluation.number import Number
-from frpipe.evaluation.sample import Estimate, Sample, at_target
+from frpipe.evaluation.sample import CurveMeasure, TrialSample, at_target
 from frpipe.metrics import operating
 from frpipe.metrics.bootstrap import percentiles
 from frpipe.metrics.clustered import clustered_rate
@@ -22,7 +22,7 @@ _EQUAL = "no interval: people drawn again give the same value every time"
 
 
 def curve_numbers(
-    curve: Curve, sample: Sample, estimates: Sequence[Estimate], **where: Any
+    curve: Curve, sample: TrialSample, estimates: Sequence[CurveMeasure], **where: Any
 ) -> Iterator[Number]:
     """Numbers of a curve, one a measure; no value where the curve has none.
 
@@ -42,7 +42,7 @@ def curve_numbers(
 def target_numbers(
     measure: str,
     curve: Curve,
-    sample: Sample,
+    sample: TrialSample,
     targets: Sequence[float],
     distinct: int | None = None,
     **where: Any,
@@ -68,7 +68,7 @@ def target_numbers(
         )
 
 
-def _certain(tar: Rate, sample: Sample) -> Interval | None:
+def _certain(tar: Rate, sample: TrialSample) -> Interval | None:
     """The interval where no mated trial, or every one, is accepted: drawing says nothing; None elsewhere."""
     if 0 < tar.count < tar.trials:
         return None
@@ -92,7 +92,7 @@ def grid_number(curve: Curve, **where: Any) -> Number:
     return Number.scalar("AUC_grid", LectureTable.of(curve, places).auc_grid, note=words, **where)
 
 
-def intervals(sample: Sample, estimates: Sequence[Estimate]) -> list[Interval | None]:
+def intervals(sample: TrialSample, estimates: Sequence[CurveMeasure]) -> list[Interval | None]:
     """Intervals of each estimate; None: there are not two people to draw."""
     if not estimates or not sample.drawable:
         return [None] * len(estimates)

@@ -16,14 +16,14 @@ from frpipe.evaluation.groups import by_group, ratios
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.quality import Judged, QualityMeasure, chosen_threshold
-from frpipe.evaluation.sample import Estimate, at_target, auc, eer
+from frpipe.evaluation.sample import CurveMeasure, at_target, auc, eer
 from frpipe.evaluation.targets import curve_numbers, grid_number, target_numbers
 from frpipe.metrics.clustered import clustered_rate
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.folds import cross_validated, standard_error
 from frpipe.metrics.intervals import LEVEL, Interval
 from frpipe.metrics.rate import Rate
-from frpipe.metrics.scores import Doubles
+from frpipe.metrics.scores import Doubles, Kind
 from frpipe.metrics.verification import Rule, best_threshold, d_prime, roc
 
 _WORST = 12
@@ -47,7 +47,7 @@ class VerificationQuestion:
     chosen_on: PairTrials | None = None
     quality: Sequence[QualityMeasure] = ()
 
-    def estimates(self) -> list[Estimate]:
+    def estimates(self) -> list[CurveMeasure]:
         """The estimates that a curve gives."""
         return [auc(), eer(), *(at_target("TAR", target) for target in self.targets)]
 
@@ -271,3 +271,19 @@ def accuracy_number(measure: str, accuracies: Doubles) -> Number:
     return Number.scalar(
         measure, mean, interval if error else None, note=f"standard error {error:.4f} over {folds} folds"
     )
+
+
+def fold_accuracy(kind: Kind, mated: Mask, score: Doubles, fold: Labels) -> list[Number]:
+    """Accuracy over folds, each at the threshold that the others choose.
+
+    Of completed comparisons, and with failed ones as rejections where there are any.
+    mated, score, fold: (n,); NaN: failed.  Where folds carry no accuracy, a number without a value says why.
+    """
+    try:
+        found = cross_validated(score, mated, fold, kind=kind)
+    except ScoresError as error:
+        return [Number.missing("folds_accuracy", f"no threshold for a fold: {error.message}")]
+    numbers = [accuracy_number("folds_accuracy", found.accuracies)]
+    if (found.accuracies != found.accuracies_all).any():
+        numbers.append(accuracy_number("folds_accuracy_all", found.accuracies_all))
+    return numbers

@@ -1,9 +1,9 @@
 """Attributes of templates; a person has an attribute where their templates agree on it.
 
 A person has an attribute's value if all their templates that have the attribute have this value. Where they
-disagree, lists give all values, and what holds one value a person (a derived template, the dataset of a
-person in an HDF5 export) gives none. A template that is enrolled again keeps the attributes that are not
-given anew; a derived one says itself on what its photos do not agree.
+disagree, lists show all values, and whatever holds one value for each person (a derived template, the dataset
+of a person in an HDF5 export) holds none. A template that is enrolled again keeps the attributes that are not
+given anew; a derived template itself lacks the attributes on which its photos disagree.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def agreed(values: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def filled(bucket: Bucket, known: pa.Table) -> Bucket:
-    """Rows of a bucket, with missing attributes filled from the gallery's rows.
+    """Fill missing attributes of a bucket's rows from the gallery's rows.
 
-    Of a row with the same key, else of one of the same person and photo (`IMAGE_ID#INDEX`). A derived
-    template that is given without its photos keeps those of the same key, as the key is made of them. An
-    attribute that is given, and that a derived template does not have, is one that its photos do not agree
-    on, or do not have.
+    They are taken from a row with the same key, else from a row of the same person and photo
+    (`IMAGE_ID#INDEX`). A derived template that is given without its list of photos keeps the list of the row
+    with the same key, since the key is made from them. If a derived template lacks an attribute that is
+    given, its photos disagree on it or do not have it: it is not filled.
     known: rows of the gallery, without vectors.
     """
     names = [
@@ -86,7 +86,7 @@ def filled(bucket: Bucket, known: pa.Table) -> Bucket:
 
 
 def _counterparts(texts: pa.Table, known: pa.Table) -> pa.Array:
-    """(n,) rows of `known`, null where there is none."""
+    """Row of `known` that matches each row of `texts`: (n,), null where there is none."""
     exact, by_photo = _keys(texts), _keys(texts, photo=True)
     there = {key: row for row, key in enumerate(_keys(known))}
     photos = {key: row for row, key in enumerate(_keys(known, photo=True))}

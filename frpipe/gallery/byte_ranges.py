@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 
 class Bytes(Protocol):
-    """A file of known size that gives its bytes by range. in_memory: whether this process has a copy."""
+    """A file that is read by byte range. in_memory: whether this process holds a copy of it."""
 
     @property
     def in_memory(self) -> bool: ...
@@ -17,12 +17,12 @@ class Bytes(Protocol):
 
 
 class Mapped:
-    """A file mapped into memory; its ranges are views that stay valid when this object is gone."""
+    """Byte ranges of a memory-mapped file: views, which stay valid after this object is gone."""
 
     in_memory = False
 
     def __init__(self, file: Path | mmap.mmap) -> None:
-        """file: to be mapped, or mapped already."""
+        """Map a file, or take a map of it."""
         if isinstance(file, Path):
             with file.open("rb") as opened:
                 file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -45,7 +45,7 @@ class Held:
 
 
 class Ranged:
-    """An open file that is read by range; only what is asked for is transferred."""
+    """An open file that is read by range; little more is transferred than what is asked for."""
 
     in_memory = False
 
@@ -58,7 +58,7 @@ class Ranged:
 
 
 class Guarded:
-    """Bytes whose file may vanish while they are read: `gone` makes the error to raise then."""
+    """Byte ranges of a file that may be removed meanwhile: `gone` makes the error to raise then."""
 
     def __init__(self, content: Bytes, gone: Callable[[], Exception]) -> None:
         self._content, self._gone = content, gone

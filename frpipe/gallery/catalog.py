@@ -22,10 +22,10 @@ from frpipe.io.storage.folder import Folder
 VERSIONS = "versions"
 LOG = "log"
 SHORT = 12
-"""Digits of a commit that people are shown."""
-# Digests of subjects that one entry lists; beyond it, one digest of all of them.
+"""Number of digits of a commit that are shown to people."""
+# Most digests of subjects in one entry; if there are more, it has one digest of all of them.
 _MOST_DIGESTS = 10_000
-# How often files are looked for that come and go.
+# How often to look again for files that other processes add and remove.
 _LOOKS = 100
 _NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
 _SHARD_NAME = re.compile(r"shards/[0-9a-f]{20}\.h5")
@@ -52,7 +52,7 @@ class Purged(GalleryError):
 class OtherVersion(GalleryError):
     """Error: the version that a record names is not in the gallery, or another one bears its number.
 
-    So it is after a gallery was restored from a backup, copied, or made anew.
+    This happens after a gallery was restored from a backup, copied, or made anew.
     """
 
     code = "gallery_other_version"
@@ -62,9 +62,9 @@ class OtherVersion(GalleryError):
 class VersionId:
     """Identity of a version's content.
 
-    A number comes again with other content where a gallery is restored or copied; a commit does not. The
-    empty version 0 has the commit "": its gallery's id tells it.
-    commit: None in a record of a number alone, as they were written before commits were recorded.
+    After a gallery is restored or copied, a number may stand for other content; a commit never does. The
+    empty version 0 has the commit "": its gallery's id identifies it.
+    commit: None in records from before commits were recorded, which have a number alone.
     """
 
     gallery_id: str
@@ -97,7 +97,7 @@ class VersionId:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The deleted rows of a shard: a file in `deleted/`."""
+    """Reference to the list of a shard's deleted rows, a file in `deleted/`."""
 
     name: str
     rows: int
@@ -106,7 +106,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class ShardRef:
-    """A shard as one version sees it. `rows` counts all rows of the file, `deleted` those out of sight."""
+    """Reference to a shard in one version. rows: all rows of the file.  deleted: those that are hidden."""
 
     name: str
     rows: int
@@ -122,11 +122,11 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A line of the audit log: what was done, never to whom.
+    """Entry of the audit log: what was done, without ids.
 
-    subjects: digests of the people of whom a template went out of sight (delete, clear, rollback, or replaced
-    by an enrolment), keyed by the gallery's id; empty where they are more than 10,000. subjects_sha256: of
-    those digests, sorted, one a line.
+    subjects: digests, keyed by the gallery's id, of the people who lost a template (by delete, clear,
+    rollback, or an enrolment that replaced it); empty if they are more than 10,000. subjects_sha256: SHA-256
+    of those digests, sorted, one on each line.
     """
 
     version: int
@@ -141,10 +141,10 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One state of the gallery. `commit` is random and tells this version from a rival of the same number.
+    """One state of the gallery. commit: random; distinguishes it from a rival version of the same number.
 
-    purged: versions up to this number have gone with the files that only they named.  suppressed: documents
-    of the suppression list that were there before: with fewer the list is damaged.
+    purged: versions up to this number are removed, with the files that only they named.  suppressed: number
+    of documents of the suppression list at that time: a list that has fewer is damaged.
     """
 
     number: int
@@ -160,7 +160,7 @@ class Version:
         return sum(shard.live_rows for shard in self.shards)
 
     def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purged: int = 0) -> Version:
-        """The next version, with shards of which no row is left taken out."""
+        """Make the next version; shards without a visible row are left out."""
         number = self.number + 1
         kept = tuple(shard for shard in shards if shard.live_rows)
         gone = max(purged, self.purged)
@@ -170,7 +170,7 @@ class Version:
 def entry_of(
     action: str, note: str, counts: dict[str, int], *, policy: str = "", digests: Iterable[str] = ()
 ) -> LogEntry:
-    """A log entry dated now; its number comes with the commit.
+    """Make a log entry dated now; the commit sets its number.
 
     Raises GalleryError for a note that is no UTF-8.
     """
@@ -183,7 +183,7 @@ def entry_of(
 
 
 class Catalog:
-    """Files `versions/` and `log/` of a gallery.
+    """The versions and the audit log of a gallery, in `versions/` and `log/`.
 
     Version 0 is the empty gallery as it was made; it has no file.
     """
@@ -195,16 +195,16 @@ class Catalog:
     def head(self) -> Version:
         """The newest version. Raises GalleryDamaged where its file, or the only file, is damaged or lost."""
         for _ in range(_LOOKS):
-            numbers = self.numbers()
-            if not numbers:
-                # What is listed while files come and go may lack both: a second look tells.
+            newest = self._newest()
+            if newest is None:
+                # A listing during a compaction may show neither: list again before it is believed.
                 if not self.logged():
                     return self._origin
-                if not self.numbers():
+                if self._newest() is None:
                     raise damaged(VERSIONS, "there is none, and the log says that there were some")
                 continue
             try:
-                return self.read(numbers[-1])
+                return self.read(newest)
             except FileNotFoundError:  # a newer one was committed and this one purged between two looks
                 continue
         raise _never_there(VERSIONS)
@@ -218,7 +218,7 @@ class Catalog:
         return self._numbered(LOG)
 
     def read(self, number: int) -> Version:
-        """A version by its number. FileNotFoundError where it has no file."""
+        """Read a version by its number. FileNotFoundError if it has no file."""
         if number == 0:
             return self._origin
         name = _name(VERSIONS, number)
@@ -232,10 +232,10 @@ class Catalog:
         return version
 
     def commit(self, version: Version) -> bool:
-        """Make a version the head if its number is still free. Exactly one of any number of rivals gets True.
+        """Make a version the head if its number is still free. Of any number of rivals exactly one gets True.
 
         A number may look free because its version has been purged: the log has it then, and the commit is
-        withdrawn. A store that loses its answer is asked whose the version is.
+        withdrawn. If a store loses its answer, the version's commit is read back.
         """
         name = _name(VERSIONS, version.number)
         created = self._folder.create(name, sealed(_content(version)))
@@ -293,9 +293,14 @@ class Catalog:
             found.setdefault(number, (version.commit, version.entry))
         return [found[number] for number in sorted(found)]
 
+    def _newest(self) -> int | None:
+        """Number of the newest version file; None if there is none."""
+        names = sorted(self._folder.walk(VERSIONS), reverse=True)
+        return next((int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match), None)
+
     def _numbered(self, folder: str) -> list[int]:
-        """Numbers of the files of a folder that are ours: others may lie there and mean nothing."""
-        matches = (_NUMBERED.fullmatch(entry.name) for entry in self._folder.list(folder))
+        """Numbers of the files of a folder, ascending; files with other names are ignored."""
+        matches = map(_NUMBERED.fullmatch, self._folder.walk(folder))
         return sorted(int(match[1]) for match in matches if match)
 
     def _receipt(self, number: int) -> tuple[str, LogEntry]:
@@ -320,7 +325,7 @@ class Catalog:
 
 
 def subject_digest(gallery_id: str, subject_id: str) -> str:
-    """What the log says instead of a subject's id: 32 hex digits, keyed by the gallery's id."""
+    """Digest that the log has in place of a subject's id: 32 hex digits, keyed by the gallery's id."""
     return hashlib.blake2b(subject_id.encode(), digest_size=16, key=gallery_id.encode()).hexdigest()
 
 
@@ -346,7 +351,7 @@ def _name(folder: str, number: int) -> str:
 
 
 def _content(version: Version) -> dict[str, Any]:
-    """JSON content of a version. `parent` is for people: it is always the number before."""
+    """JSON content of a version. `parent` is for human readers: it is always the previous number."""
     return {"format_version": 1, "parent": version.number - 1, **_plain(asdict(version))}
 
 
@@ -374,7 +379,7 @@ def entry_from(content: Mapping[str, Any]) -> LogEntry:
 def _shard(content: dict[str, Any]) -> ShardRef:
     """Parse a shard reference.
 
-    Raises ValueError for a name that is not ours, so no version can lead out of the gallery.
+    Raises ValueError for any name that a gallery does not use, so that no version can point outside of it.
     """
     deleted = Deleted(**content["deleted"]) if content["deleted"] else None
     ref = ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})

@@ -1,4 +1,4 @@
-"""The one way to change a gallery: from the head to the next version, or start again. See ADR 8."""
+"""Commit changes to a gallery: from the head to the next version, or start again. See ADR 8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A proposed next version: its shards and its log entry. purged: versions up to it go with it."""
+    """A proposed next version: its shards and its log entry. purged: it purges versions up to this number."""
 
     shards: list[ShardRef]
     entry: LogEntry
@@ -58,9 +58,9 @@ def transact(gallery: Gallery, change: Callable[[Snapshot], Proposal | None]) ->
 def hide_rows(
     snapshot: Snapshot, shard_store: ShardStore, gone: Mapping[str, NDArray[np.int64]]
 ) -> list[ShardRef]:
-    """The shards of a snapshot with further rows deleted. gone: row numbers, by the shard's name.
+    """Hide further rows of a snapshot; returns its shards. gone: row numbers, by the shard's name.
 
-    A shard of which nothing is left is left out.
+    A shard without a visible row is left out.
     """
     shards = []
     for ref in snapshot.version.shards:
@@ -74,10 +74,10 @@ def hide_rows(
 
 
 def gone_digests(gallery_id: str, snapshot: Snapshot, after: Iterable[ShardRef]) -> set[str]:
-    """Digests of the subjects who have a row visible in the snapshot and not in the shards `after`.
+    """Digests of the subjects with a row that is visible in the snapshot and not in the shards `after`.
 
-    Reads the ids of the shards that differ. A row is told by its shard and number, so a shard that was
-    rewritten counts as gone whole.
+    Reads the ids of the shards that differ. Rows are identified by shard and number, so all rows of a shard
+    that was rewritten count as gone.
     """
     later = {ref.name: ref for ref in after}
     digests: set[str] = set()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +23,20 @@ from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 
-# How many shards of about one size are joined.
-_FACTOR = 4
+MOST_SMALL = 8
+"""How many small shards are left as they are, unless another number is given."""
 
 
 def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)) -> Outcome:
     """Rewrite shards that have deleted rows, join small ones, then purge all that the result does not need.
 
-    Without `grace`, after it no file of the gallery holds a byte of a deleted vector or id, and no older
+    Without `grace`, no file of the gallery holds a byte of a deleted vector or id afterwards, and no older
     version can be read; the log keeps a receipt. Readers of older versions get a GalleryError. A writer at
     work loses its attempt and starts again. After a crash, the same call finishes.
 
-    grace: versions that were the newest within this time stay, with all their files, so that who reads one
-    can end; so do files that no version names, since a writer may be about to. `Outcome.kept_until` is when
-    the last of them is due: the same call goes on then.
+    grace: versions that were the newest within this time stay, with all their files, so that their readers
+    can finish; so do files that no version names, since a writer may be about to name them.
+    `Outcome.kept_until` is when the last of them is due: the same call then removes them.
     """
     stale: set[str] = set()
     rows = 0
@@ -42,8 +44,8 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
 
     def change(snapshot: Snapshot) -> Proposal | None:
         nonlocal rows, kept_until
-        # The order matters: what is listed here was there before the commit below, so that a writer that
-        # wrote it without naming it has a base that is older than this commit, and will write it anew.
+        # List before the commit below: the writer of a listed file that no version names has an older base
+        # than this commit, so its own commit fails and it writes the file again.
         present = gallery.shard_store.names()
         before = _readable(gallery, snapshot.version)
         shards, rewritten = _rewritten(gallery, snapshot)
@@ -54,7 +56,7 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
         stale.clear()
         stale.update(_stale(gallery, present, before, shards, purged) if grace else ())
         stale.update(gallery.shard_store.strays(present, shards) if not grace else ())
-        # A version that purges leaves one before it: with the same files it waits for the next.
+        # A compaction leaves one version before its own. If that has the same files, the next one takes it.
         older = [each for each in before[:-1] if each.number <= purged]
         if grace:
             older = [each for each in older if each.shards != snapshot.version.shards]
@@ -67,7 +69,7 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
 
     version = transact(gallery, change)
     if grace:
-        # Files first: which of them are stale only the versions that go can tell after a crash.
+        # Files first: after a crash only the versions that go still tell which files are stale.
         gallery.shard_store.remove(stale)
         gallery.shard_store.derived.remove_orphans()
     for number in gallery.catalog.numbers():
@@ -79,12 +81,12 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
     return Outcome(version.number, deleted=rows, shards=len(version.shards), kept_until=kept_until)
 
 
-def merge_shards(gallery: Gallery, most: int, *, note: str = "") -> Outcome:
+def merge_shards(gallery: Gallery, most: int = MOST_SMALL, *, note: str = "") -> Outcome:
     """Join small shards where there are more than `most` of them; older versions stay as they are.
 
-    Small is what is less than half full. Four of about one size become one, and so on up: a template is
-    written again once each time that its shard has become four times as large. Files of older versions go
-    with the next `compact`. Nothing is done, and no version made, where the shards are few enough.
+    Small is what is less than half full. Those of about one size become one, and so on up (see `tiers`).
+    Files of older versions go with the next `compact`. Nothing is done, and no version made, where the shards
+    are few enough.
     """
     written: set[str] = set()
 
@@ -93,8 +95,8 @@ def merge_shards(gallery: Gallery, most: int, *, note: str = "") -> Outcome:
         if not groups:
             return None
         merged = {ref.name for group in groups for ref in group}
-        with ShardWriter(gallery.shard_store) as sink:
-            futures = [_rewrite(snapshot, group, sink) for group in groups]
+        with ShardWriter(gallery.shard_store) as writer:
+            futures = [_rewrite(snapshot, group, writer) for group in groups]
         new = [future.result() for future in futures]
         written.update(ref.name for ref in new)
         counts = {"rows": sum(ref.rows for ref in new), "merged": len(merged), "shards": len(new)}
@@ -107,52 +109,45 @@ def merge_shards(gallery: Gallery, most: int, *, note: str = "") -> Outcome:
 
 
 def tiers(shards: Sequence[ShardRef], most: int, full: int) -> list[list[ShardRef]]:
-    """Groups of small shards to join, so that at most `most` small ones are left; none where they are few."""
-    small = sorted((ref for ref in shards if 2 * ref.live_rows < full), key=lambda r: (r.live_rows, r.name))
-    if len(small) <= most:
-        return []
-    waiting: dict[int, list[list[ShardRef]]] = {}
-    for ref in small:
-        waiting.setdefault(_tier([ref]), []).append([ref])
+    """Groups of small shards to join, so that at most `most` small ones are left; none where they are few.
+
+    The smallest are joined, as many as are most alike in size, again and again. Who joins shards of one size
+    makes the most of each row that is written: so a row is written a few times in all.
+    """
+    small = [(ref.live_rows, [ref]) for ref in shards if 2 * ref.live_rows < full]
+    small.sort(key=lambda group: (group[0], group[1][0].name))
     joined: list[list[ShardRef]] = []
-    for tier in range(_tier(small) + 1):
-        here = waiting.get(tier, [])
-        if len(here) < _FACTOR:
-            continue
-        del waiting[tier]
-        for group in _packed([ref for some in here for ref in some], full):
-            if 2 * _rows(group) >= full:
-                joined.append(group)
-            else:
-                waiting.setdefault(max(tier + 1, _tier(group)), []).append(group)
-    left = sorted((group for some in waiting.values() for group in some), key=_rows)
-    while len(left) > most and _rows(left[0]) + _rows(left[1]) <= full:
-        left = sorted([left[0] + left[1], *left[2:]], key=_rows)
-    return joined + [group for group in left if len(group) > 1]
+    while len(small) > most:
+        taken = _most_alike([rows for rows, _ in small], full)
+        rows = sum(some for some, _ in small[:taken])
+        group = [ref for _, refs in small[:taken] for ref in refs]
+        del small[:taken]
+        if 2 * rows >= full:
+            joined.append(group)
+        else:
+            insort(small, (rows, group), key=itemgetter(0))
+    return joined + [group for _, group in small if len(group) > 1]
 
 
-def _packed(refs: list[ShardRef], full: int) -> Iterator[list[ShardRef]]:
-    """Shards in their order, in groups of up to a full one."""
-    group: list[ShardRef] = []
-    for ref in refs:
-        if group and _rows(group) + ref.live_rows > full:
-            yield group
-            group = []
-        group.append(ref)
-    if group:
-        yield group
+def _most_alike(sizes: Sequence[int], full: int) -> int:
+    """How many of the smallest sizes make the group whose shares have the greatest entropy; at least two.
 
-
-def _rows(group: list[ShardRef]) -> int:
-    return sum(ref.live_rows for ref in group)
-
-
-def _tier(group: list[ShardRef]) -> int:
-    return int(math.log(max(_rows(group), 1), _FACTOR))
+    sizes: ascending.  full: the greatest sum of a group.
+    """
+    best, taken = -1.0, 2
+    total, weighted = 0, 0.0
+    for count, size in enumerate(sizes, start=1):
+        total, weighted = total + size, weighted + size * math.log(size)
+        if total > full and count > 2:
+            break
+        entropy = math.log(total) - weighted / total
+        if count > 1 and entropy > best:
+            best, taken = entropy, count
+    return taken
 
 
 def _readable(gallery: Gallery, head: Version) -> list[Version]:
-    """Versions whose files are there, oldest first, up to the head; also of those purged by decree alone."""
+    """Versions whose documents are there, oldest first, up to the head; also those that `purged` names."""
     found = []
     for number in gallery.catalog.numbers():
         if number < head.number:
@@ -162,14 +157,14 @@ def _readable(gallery: Gallery, head: Version) -> list[Version]:
 
 
 def _outlived(versions: list[Version], head: Version, grace: timedelta) -> int:
-    """The newest version that was followed by another at least `grace` ago, or has been purged."""
+    """Number of the newest version that was followed by another at least `grace` ago, or is purged."""
     now = datetime.now(UTC)
     ends = {old.number: _created(new) for old, new in pairwise(versions)}
     return max([head.purged, *(number for number, end in ends.items() if end + grace <= now)])
 
 
 def _due(versions: list[Version], head: Version, purged: int, grace: timedelta, *, changed: bool) -> str:
-    """When the last version that is kept is due; empty where none is."""
+    """Time at which the last version that is kept may be purged; empty if none is kept."""
     ends = [_created(new) for old, new in pairwise(versions) if old.number > purged]
     if changed and head.number > 0:
         ends.append(datetime.now(UTC))
@@ -191,16 +186,16 @@ def _stale(
 
 
 def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], int]:
-    """The shards of a compact gallery, and how many of the old ones were rewritten for it."""
+    """Rewrite shards; returns those of the compact gallery, and how many old ones were rewritten."""
     shards: list[ShardRef] = []
     futures, rewritten = [], 0
-    with ShardWriter(gallery.shard_store) as sink:
+    with ShardWriter(gallery.shard_store) as writer:
         for group in _groups(snapshot.version.shards, gallery.spec.rows_per_shard):
             if len(group) == 1 and group[0].deleted is None:
                 shards.append(group[0])
                 gallery.shard_store.write_index(group[0])
                 continue
-            futures.append(_rewrite(snapshot, group, sink))
+            futures.append(_rewrite(snapshot, group, writer))
             rewritten += len(group)
     return [*shards, *(future.result() for future in futures)], rewritten
 
@@ -223,10 +218,10 @@ def _groups(shards: tuple[ShardRef, ...], full: int) -> Iterator[list[ShardRef]]
         yield group
 
 
-def _rewrite(snapshot: Snapshot, group: list[ShardRef], sink: ShardWriter) -> Future[ShardRef]:
+def _rewrite(snapshot: Snapshot, group: list[ShardRef], writer: ShardWriter) -> Future[ShardRef]:
     """Write the visible rows of some shards as one shard. The table is freed before the next."""
     table = _joined(snapshot, group)
-    return sink.add(table.drop_columns([EMBEDDING]), vectors_of(table))
+    return writer.add(table.drop_columns([EMBEDDING]), vectors_of(table))
 
 
 def _joined(snapshot: Snapshot, group: list[ShardRef]) -> pa.Table:

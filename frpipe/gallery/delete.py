@@ -24,10 +24,10 @@ from frpipe.gallery.suppression import IMAGES, Names, Suppressions, digest, imag
 
 @dataclass(frozen=True, slots=True)
 class Suppressing:
-    """Option to put deleted people on the suppression list.  reason, by: for the list.
+    """Option to put deleted people on the suppression list.  reason, by: recorded in the list.
 
-    photos: what is known of each subject's photos beside their templates. A gallery does not know the SHA-256
-    of its photos' files; enroll outputs do, and with it no copy under another name returns.
+    photos: what is known about each subject's photos, beside their templates. A gallery does not know the
+    SHA-256 of photo files; enroll outputs do, and it also keeps out copies under other names.
     """
 
     reason: str = ""
@@ -44,10 +44,10 @@ def delete(
 ) -> Outcome:
     """Delete all templates of some people; ids that are not there are counted as unknown.
 
-    Readers that open the gallery from now on do not see them. Who is deleted goes on the suppression list
-    first, with the photos that their templates are from, so that nothing brings them back until
-    `SuppressionList.allow`. The vectors stay in the files until `compact`. suppress: None deletes without it;
-    then `rollback` and the next enrolment bring them back.
+    Readers that open the gallery from now on do not see them. They are put on the suppression list first,
+    with the photos that their templates come from, so that nothing brings them back until
+    `SuppressionList.allow`. The vectors stay in the files until `compact`. suppress: None leaves the list
+    alone; then `rollback` and the next enrolment bring them back.
     """
     given = set(subject_ids)
     check_text(given)
@@ -81,7 +81,7 @@ def delete(
 
 
 def clear(gallery: Gallery, *, note: str = "", suppress: Suppressing | None = None) -> Outcome:
-    """Delete everybody, to fill the gallery anew: nobody is suppressed unless that is asked for.
+    """Delete everybody, to fill the gallery anew; nobody is suppressed unless `suppress` is given.
 
     As with `delete`, the files keep the vectors until `compact`.
     """
@@ -105,9 +105,9 @@ def clear(gallery: Gallery, *, note: str = "", suppress: Suppressing | None = No
 
 
 def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
-    """Make the content of an older version the newest one: a new version, so that this can be undone too.
+    """Commit the content of an older version as a new version, so that this can be undone too.
 
-    Templates of it that are suppressed since stay out of sight, and are counted. Raises GalleryError for a
+    Its templates that have been suppressed since stay hidden, and are counted. Raises GalleryError for a
     version that has been purged or never was.
     """
 
@@ -132,10 +132,10 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
 
 
 def obey(gallery: Gallery, *, note: str = "") -> Outcome:
-    """Hide what the suppression list names: in a restored copy, say, whose list was renewed.
+    """Hide the templates that the suppression list names, for example in a restored copy with a newer list.
 
-    Where nobody is in sight there is a new version nevertheless, if the newest does not know of the whole
-    list: without it a document that is lost later would not be missed.
+    If there are none, a version is committed all the same unless the newest one counts the whole list:
+    otherwise nobody would notice that a document was lost later.
     """
     rows = subjects = 0
 
@@ -158,10 +158,10 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
 def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
     """Take over another gallery's suppression list; returns the number of new entries.
 
-    Entries that name somebody who is in this gallery are left out, and ids of photos that are: ids of another
-    gallery may be other people's, and other photos'. `obey` after `SuppressionList.adopt` takes them over,
-    and deletes who is there.  source: what the other's photos get before their ids here; no id of a photo is
-    taken over then, as it would be that of another photo. People and contents are.
+    Entries that name people or photos of this gallery are left out: another gallery may use the same ids for
+    other people and photos. To take those over too, and delete the people, call `SuppressionList.adopt` and
+    then `obey`.  source: prefix of the other gallery's photo ids here; ids of photos are not taken over then,
+    since they would name other photos; people and contents are.
     """
     here: set[int] = set()
     named: dict[str, set[str]] = {}
@@ -186,9 +186,9 @@ def adopt_list(gallery: Gallery, other: Suppressions, source: str = "") -> int:
 
 
 def names_of(gallery: Gallery, subject_ids: Iterable[str]) -> list[Names]:
-    """People, each with the photos that their visible templates come from.
+    """Names of people, each with the photos that their visible templates come from.
 
-    People without any are left out.
+    People without a visible template are left out.
     """
     wanted, found = sorted(set(map(canonical_text, subject_ids))), set[str]()
     snapshot = gallery.snapshot()
@@ -218,7 +218,7 @@ def _names(
 ) -> list[Names]:
     """Names to suppress: the people of some rows, each with their photos.
 
-    But for photos that people who stay are on too: their templates would be named with them.
+    Photos that also show people who stay are left out, as those people's templates would be suppressed too.
     """
     faces: dict[str, list[str]] = {}
     for ref in snapshot.version.shards:
@@ -232,7 +232,7 @@ def _names(
 
 
 def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], photos: set[str]) -> set[str]:
-    """The photos, of those given, that a row that stays visible is of."""
+    """Those of the given photos that a row which stays visible comes from."""
     values, shared = pa.array(sorted(photos), pa.string()), set[str]()
     wanted = hashes(values)
     for ref in snapshot.version.shards:

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from frpipe.gallery.schema import EMBEDDING, ENROLLED, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
 
-# A row's subject and content as digests of 16 bytes: the memory that a comparison takes is 32 bytes a row.
+# A row's subject and content, as digests of 16 bytes: a comparison takes 32 bytes of memory for each row.
 _DIGEST = np.dtype([("subject", "S16"), ("content", "S16")])
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryDifference:
-    """Ids of people, sorted. changed: there in both, with other templates or attributes."""
+    """Difference of two versions: ids of people, sorted. changed: with other templates or attributes."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
 
     def as_dict(self) -> dict[str, tuple[str, ...]]:
-        """For JSON."""
+        """JSON form of the difference."""
         return asdict(self)
 
 
@@ -61,7 +61,7 @@ def _digests(table: pa.Table) -> NDArray[np.void]:
 
 
 def _digest(data: bytes) -> bytes:
-    """A digest of 16 bytes whose last is never 0: numpy's byte strings would lose it."""
+    """Digest of 16 bytes whose last byte is never 0: NumPy's byte strings drop trailing zeros."""
     digest = hashlib.blake2b(data, digest_size=16).digest()
     return digest if digest[-1] else digest[:-1] + b"\1"
 

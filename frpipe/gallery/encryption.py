@@ -31,7 +31,7 @@ _SALT_BYTES = 16
 _TAG_BYTES = 16
 _CHUNK_BYTES = 1 << 20
 _KEY_BYTES = 32
-# How Ray names the folder into which it unpacks what a job has uploaded.
+# Name of the folder into which Ray unpacks the files that a job has uploaded.
 _UPLOADED = "_ray_pkg_"
 
 
@@ -51,7 +51,7 @@ class Cipher:
         return cls(gallery_id, _key())
 
     def check_value(self) -> str:
-        """32 hex digits that tell the right key from a wrong one, and nothing else about it."""
+        """Check value of the key: 32 hex digits that reveal only whether a key is the right one."""
         return hmac.new(self._key, b"frpipe key check " + self._context, hashlib.sha256).hexdigest()[:32]
 
     def check(self, expected: str) -> None:

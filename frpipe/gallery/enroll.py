@@ -48,7 +48,7 @@ from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.suppression import Suppressions
 from frpipe.gallery.weights import merged_note
 
-# In the log also where they are 0.
+# Counts that the log has even if they are 0.
 _ALWAYS = frozenset({"added", "replaced", "skipped", "unchanged", "deleted"})
 
 
@@ -66,19 +66,19 @@ def enroll(
 ) -> Outcome:
     """Add templates (see `schema`), in tables of any size and order; one new version, or none.
 
-    policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds the rows with
-    new face ids and replaces those with another content; `replace` deletes what is not given anew. With all
-    but `replace` rows that are replaced keep the attributes that are not given anew. What is
-    there already with the same content is unchanged, so to enroll twice is to enroll once. Two rows of one
-    key in the same call are one: the latest. Rows that the suppression list names are left out and counted.
-    Rows are put aside in temporary files (TMPDIR) without a name.
+    policy, for a subject that is there already: `skip` leaves the subject alone; `append` adds rows with new
+    face ids and replaces rows whose content differs; `replace` also deletes rows that are not given anew.
+    Except with `replace`, a row that is replaced keeps attributes that are not given anew. Rows that are
+    there already with the same content stay unchanged, so that enrolling twice equals enrolling once. Of
+    several rows with one key in the same call the latest counts. Rows that the suppression list names are
+    left out and counted. Rows are spilled to temporary files (TMPDIR) without a name.
 
-    photos: those of which this call says what became of them; it may be filled while the tables are read.
-    What the gallery has of them and is not given anew goes, under any subject and policy; `skip` leaves the
-    other photos of known subjects out.  same_photos: photos that lay at another place before, with other
-    faces, are the same ones.  likeness: which new faces to doubt.  tolerance: how far the length of a vector
-    may be from 1: UNIT_TOLERANCE for what a gallery has given out.  heard: told, after all are read, of some
-    rows that they are judged, and once more that they are written; and how many rows there are.
+    photos: the photos whose outcome this call reports; it may be filled while the tables are read. Templates
+    that the gallery has of them and that are not given anew are removed, under any subject and policy; `skip`
+    leaves out the other photos of known subjects.  same_photos: treat photos that lay at another place
+    before, with other faces, as the same photos.  likeness: rule for doubting new faces.  tolerance: how far
+    the length of a vector may be from 1; UNIT_TOLERANCE for vectors that come from a gallery.  heard: told,
+    after all tables are read, of rows that are judged, and again of rows that are written; and of how many.
 
     Raises GalleryError for a table that no gallery can hold, for photos with the ids of others (unless
     same_photos), and DoubtError where the likeness is strict. Nothing is written then.
@@ -122,7 +122,7 @@ def merge(
 
     The other's suppression list is taken over first, as `adopt_list` does.
 
-    source: what to put before the ids of its photos; same_photos, likeness: as for `enroll`.
+    source: prefix of the ids of its photos; same_photos, likeness: as for `enroll`.
 
     Raises GalleryMismatch where the other was made for another recipe, GalleryError where the other is
     encrypted and this one is not, where runs gave one weighted means and the other templates of another kind,
@@ -137,7 +137,7 @@ def merge(
         )
     adopt_list(gallery, other.suppressions.read(), source)
     tables = (with_source(table, source) for table in other.snapshot().tables())
-    # Of a gallery that stores float16 they are what rounding has left.
+    # Vectors of a gallery that stores float16 are rounded.
     wish = _Wish("append", "merge", note, None, same_photos, likeness, UNIT_TOLERANCE)
     return _enroll(gallery, tables, wish)
 
@@ -221,7 +221,7 @@ class _Enrollment(ABC):
     def _proposal(self, snapshot: Snapshot) -> Proposal | None:
         if snapshot.version.purged >= self._written_at:
             self._written, self._written_at = {}, snapshot.number
-        # After the snapshot: who is deleted in between is on the list by then, or this attempt loses.
+        # Read after the snapshot: whoever is deleted in between is on the list, or this attempt loses.
         barred = self._gallery.suppressions.read()
         if barred.documents != self._barred.documents:
             self._written = {}

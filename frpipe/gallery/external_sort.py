@@ -1,11 +1,11 @@
-"""Sort rows of any number and order by subject on disk and return them in buckets, in bounded memory."""
+"""Sort any number of rows by subject on disk, and read them in buckets, in bounded memory."""
 
 from __future__ import annotations
 
 import mmap
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from frpipe.core.counted import counted
 from frpipe.core.errors import StorageError
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vectors_of
+from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vector_array, vectors_of
 from frpipe.io.storage.failure import storage_error
 
 _SPAN = 1 << 64
-# What is left to others on the disk of temporary files.
+# Space to leave free on the disk of temporary files.
 _SPARE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Rows sorted by the hash of their subject: where their texts lie, and the first of their vectors."""
+    """A sorted run: hashes of its subjects, offset of its texts, and row of its first vector."""
 
     hashes: NDArray[np.uint64]
     texts_at: int
@@ -39,7 +39,7 @@ class _Run:
 class Bucket:
     """All rows of some subjects. texts: without `embedding`; parts: the vectors, in pieces.
 
-    filled: a digest of what the texts have been filled with since they were given; empty: nothing.
+    filled: digest of the values with which missing attributes were filled; empty: none were.
     """
 
     texts: pa.Table
@@ -47,7 +47,7 @@ class Bucket:
     filled: bytes = b""
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
-        """(len(rows), dim) vectors of some rows, in that order: the only copy of them that is made."""
+        """Copy the vectors of some rows, in that order: (len(rows), dim)."""
         out = np.empty((len(rows), self.parts[0].shape[1]), self.parts[0].dtype)
         start = 0
         for part in self.parts:
@@ -58,11 +58,11 @@ class Bucket:
 
 
 class ExternalSort:
-    """Collects tables, then returns buckets. Its two files have no name: they vanish with the process.
+    """External sort of tables by subject. Its files have no name: they vanish with the process.
 
-    They lie in the folder of temporary files, TMPDIR. Before that disk is full it ends with StorageError.
+    They lie in the folder of temporary files, TMPDIR. Raises StorageError before that disk is full.
 
-    total: rows of the whole of which these are a part, whose buckets are numbered; None: these are all.
+    total: rows of the whole that these are a part of, by which buckets are numbered; None: these are all.
     """
 
     def __init__(self, dim: int, stored_type: str, bucket_rows: int, total: int | None = None) -> None:
@@ -117,6 +117,14 @@ class ExternalSort:
                 parts.append(all_vectors[run.first + start : run.first + end])
         return Bucket(_united(texts), parts) if texts else Bucket(pa.table({}), [])
 
+    def tables(self) -> Iterator[pa.Table]:
+        """Read all rows, a bucket at a time, with their vectors: those of a subject are in one table."""
+        for number in range(self.buckets):
+            bucket = self.bucket(number)
+            if bucket.parts:
+                vectors = vector_array(bucket.vectors(np.arange(len(bucket.texts))))
+                yield bucket.texts.append_column(EMBEDDING, vectors)
+
     def __enter__(self) -> Self:
         return self
 
@@ -167,7 +175,7 @@ class ExternalSort:
 
 
 def _check_space(wanted: int, rows: int, done: int) -> None:
-    """Raise StorageError where so many bytes of some rows would fill the disk. done: rows that are there."""
+    """Raise StorageError if `wanted` bytes would fill the disk. rows: their number.  done: rows before."""
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
     if free < wanted + _SPARE_BYTES:

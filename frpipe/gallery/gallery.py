@@ -24,13 +24,13 @@ GALLERY = "gallery.json"
 
 @dataclass(frozen=True)
 class Gallery:
-    """A gallery's files.
+    """A gallery, as a handle on its files.
 
     Make one with `create`, `open` or `ensure`; change it with `frpipe.gallery.lifecycle`.
 
-    It holds no state of its own: each `snapshot()` looks for the newest version. Pickled, it takes no key
-    with it; where it is unpickled, the key is read from that machine's environment. cache: of the node's
-    disk, for the shards of an object store; it is not pickled.
+    It holds no state: each `snapshot()` looks for the newest version. A pickled gallery has no key in it; the
+    key is read from the environment of the machine that unpickles it. cache: of the node's disk, for the
+    shards of an object store; it is not pickled.
     """
 
     folder: Folder
@@ -52,7 +52,7 @@ class Gallery:
     def open(cls, uri: str, cache: CacheSpec | None = None) -> Gallery:
         """Open the gallery of a folder, by its address. Raises GalleryError where there is none.
 
-        cache: in which this node keeps shards of an object store; None: it keeps none.
+        cache: where this node keeps shards of an object store; None: nowhere.
         """
         found = cls.at(Folder.at(uri))
         if cache is None or found.folder.is_local:
@@ -72,7 +72,7 @@ class Gallery:
 
     @classmethod
     def read(cls, folder: Folder, content: dict[str, Any]) -> Gallery:
-        """The gallery of a folder that `gallery.json` of this content describes. Raises GalleryError."""
+        """Make the gallery of a folder from the content of `gallery.json`. Raises GalleryError."""
         form = content.get("format_version")
         if form != FORMAT_VERSION or content.get("normalisation") != NORMALISATION:
             raise GalleryError(
@@ -80,7 +80,7 @@ class Gallery:
                 "use the frpipe that the gallery was made with, or a newer one",
             )
         try:
-            same = {SAME_VECTORS: tuple(content.get(SAME_VECTORS, ()))}  # not in galleries of before
+            same = {SAME_VECTORS: tuple(content.get(SAME_VECTORS, ()))}  # not in older galleries
             spec = GallerySpec(**{each.name: (content | same)[each.name] for each in fields(GallerySpec)})
             return cls(folder, spec, content["gallery_id"], content["created"], content["key_check"])
         except (KeyError, TypeError):
@@ -109,7 +109,7 @@ class Gallery:
     def snapshot(self, version: int | None = None, commit: str | None = None) -> Snapshot:
         """Open the newest version, or an older one that has not been purged: a snapshot never changes.
 
-        commit: of the version that is meant. Raises OtherVersion where that number has another one.
+        commit: of the version that is meant. Raises OtherVersion if that number has another one.
         """
         found = self._snapshot(version)
         if commit is not None and found.version.commit != commit:
@@ -119,11 +119,11 @@ class Gallery:
     def keeps(self, named: VersionId, made: str = "", rows: int | None = None) -> bool:
         """Whether the version that a record names can still be read; False: a compaction has purged it.
 
-        made, rows: when the record was made (ISO, UTC), and the templates that it counted. They are all there
-        is to tell a version by where the record has no commit: one that is younger than the record, or has
-        another number of templates, is another one.
-        Raises OtherVersion where it is another one, never was here, or is of another gallery; GalleryDamaged
-        where its file is lost.
+        made, rows: when the record was made (ISO, UTC), and how many templates it counted. A record without a
+        commit is checked by these alone: a version that is younger, or has another number of templates, is
+        another one.
+        Raises OtherVersion if it is another version, was never here, or is of another gallery; GalleryDamaged
+        if its file is lost.
         """
         if named.gallery_id and named.gallery_id != self.gallery_id:
             raise OtherVersion(
@@ -151,12 +151,12 @@ class Gallery:
         return True
 
     def find(self, named: VersionId, made: str = "", rows: int | None = None) -> Snapshot:
-        """The version that a record names, checked as in `keeps`. Raises GalleryError where it was purged."""
+        """Open the version that a record names, checked by `keeps`. Raises GalleryError if it was purged."""
         self.keeps(named, made, rows)
         return self.snapshot(named.number, named.commit)
 
     def newest(self) -> VersionId:
-        """The name of the newest version."""
+        """Identity of the newest version."""
         return self.snapshot().id
 
     def _other(self, named: VersionId, commit: str) -> OtherVersion:
@@ -202,7 +202,7 @@ class Gallery:
 
     def cipher(self) -> Cipher | None:
         """Cipher of an encrypted gallery, or None. Raises GalleryError where the key is missing or wrong."""
-        return self._vault
+        return self._cipher
 
     def __reduce__(self) -> tuple[type[Gallery], tuple[Any, ...]]:
         return Gallery, (self.folder, self.spec, self.gallery_id, self.created, self.key_check)
@@ -224,7 +224,7 @@ class Gallery:
         }
 
     @cached_property
-    def _vault(self) -> Cipher | None:
+    def _cipher(self) -> Cipher | None:
         if self.spec.encryption is None:
             return None
         cipher = Cipher.from_environment(self.gallery_id)

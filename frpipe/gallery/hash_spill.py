@@ -1,4 +1,4 @@
-"""Hashes of any number of rows, put aside on disk and compared range by range, in bounded memory."""
+"""Spill hashes of any number of rows to disk, and compare them range by range, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-# What one range holds at most, if hashes are spread evenly: 32 MB.
+# Hashes in one range at most, if they are spread evenly: 32 MB.
 _MOST = 1 << 22
 
 
 class HashSpill:
-    """Collects arrays of hashes, then gives them back in ranges. Its file has no name."""
+    """Arrays of hashes in a temporary file without a name, to be read in ranges."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._file = tempfile.TemporaryFile(prefix="frpipe-")  # noqa: SIM115 - closed by __exit__
@@ -24,12 +24,12 @@ class HashSpill:
         self._most = most
 
     def add(self, hashes: Hashes) -> None:
-        """Put an array aside. Memory: its own, twice."""
+        """Add an array. Memory: twice its size."""
         self._file.write(np.sort(hashes).astype("<u8", copy=False).data)
         self._counts.append(len(hashes))
 
     def ranges(self) -> Iterator[list[Hashes]]:
-        """All hashes, each range in turn: of each array that was added the part in the range, sorted."""
+        """Iterate over ranges of hashes: for each range, the part of each array that is in it, sorted."""
         self._file.flush()
         ranges = -(-sum(self._counts) // self._most)
         for number in range(ranges):

@@ -4,17 +4,17 @@
     /0/Name, /0/Department   scalar variable-length UTF-8 strings, one dataset per attribute of the person
     /0/Feature Map/feature_1 ... feature_k   (dim,) float32
 
-Every person has a `Name`. Where none is known, or templates do not agree on it, it is the id, and an HDF5
-attribute of the dataset says so: a reader of ours takes it for no name.
+Every person has a `Name`. If none is known, or the templates disagree, it is the id, and an HDF5 attribute
+of the dataset marks it, so that frpipe does not read it as a name.
 
-A dataset says what all templates of the person that have the attribute agree on; where they do not agree
-there is none. Beyond what is taught the file carries HDF5 attributes, so that nothing is lost on the way
-back: hashes of the model at the root, and at each feature face_id, image_uri, quality and enrolled_at. A
-template that is not as a dataset says has `attribute:NAME` at its feature: its value, or a null dataspace for
-none.
+A dataset holds the value on which all templates of the person that have the attribute agree; if they
+disagree, there is no dataset. HDF5 attributes, which the lecture does not have, carry the rest, so that an
+import restores everything: hashes of the model at the root, and at each feature face_id, image_uri, quality
+and enrolled_at. A template that differs from a dataset has `attribute:NAME` at its feature: its value, or a
+null dataspace for none.
 An id, or the name of an attribute, that is no name in HDF5 (it holds a slash) is written percent-encoded.
 
-It is for people and small galleries: a person takes 3 to 5 KB and about a millisecond.
+It is meant for human readers and small galleries: a person takes 3 to 5 KB and about a millisecond.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.errors import GalleryError
+from frpipe.gallery.persons import agreed_attributes
 from frpipe.gallery.schema import (
     EMBEDDING,
     ENROLLED,
@@ -42,38 +43,35 @@ from frpipe.gallery.schema import (
 )
 
 FEATURES, NAME = "Feature Map", "Name"
-# HDF5 attribute of a `Name` that is the id.
+# HDF5 attribute that marks a `Name` which is the id.
 IS_ID = "is_subject_id"
-# What one template has of its own: the prefix of the HDF5 attribute's name, at a feature.
+# Prefix of the HDF5 attributes, at a feature, for values in which one template differs from its person.
 OWN = "attribute:"
-# What a person may have: a reader refuses more, for anybody may have written the file.
+# Limits for a person. A reader refuses more, since anybody may have written the file.
 MAX_TEXT, MAX_FEATURES, MAX_ATTRIBUTES = 1 << 16, 10_000, 256
 _TEXT = h5py.string_dtype("utf-8")
 
 
-def write_lecture(
-    path: Path,
-    people: Mapping[str, Mapping[str, str]],
-    tables: Iterable[pa.Table],
-    root: Mapping[str, str | int],
-) -> int:
+def write_lecture(path: Path, tables: Iterable[pa.Table], root: Mapping[str, str | int]) -> int:
     """Write a new file in the lecture's form; returns the number of persons.
 
-    people: all, by subject id, each with what their templates agree on.
-    tables: templates tables, of any size and in any order.  root: attributes of the file.
+    tables: templates, all of a person in one table; a table is in memory at a time.  root: attributes of the
+    file.
     Raises GalleryError for what a reader would refuse: a text with a NUL or above 64 KiB, a person of more
     than 256 attributes or 10,000 templates; and for a time that no calendar has.
     """
+    count = 0
     with h5py.File(path, "w") as file:
         for name, value in root.items():
             file.attrs[name] = value
         for table in tables:
-            vectors = vectors_of(table)
+            people, vectors = agreed_attributes(table), vectors_of(table)
+            count += len(people)
             for row, vector in zip(_rows(table), vectors, strict=True):
                 shared = people[row[SUBJECT_ID]]
                 group = _group(file, row[SUBJECT_ID], shared)
                 _write_feature(group, row, shared, vector)
-    return len(people)
+    return count
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -126,7 +124,7 @@ def _write_feature(
 
 
 def dataset_name(attribute: str) -> str:
-    """Name of an attribute's dataset: its own, percent-encoded where HDF5 or we could not take it."""
+    """Name of an attribute's dataset: its own, percent-encoded if HDF5 or this layout cannot hold it."""
     if re.search(r"[/%\x00]", attribute) or attribute in ("", ".", "..", FEATURES):
         return quote(attribute, safe=" ").replace(".", "%2E").replace("Feature Map", "Feature%20Map") or "%"
     return attribute

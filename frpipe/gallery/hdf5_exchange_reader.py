@@ -1,6 +1,6 @@
-"""Read a lecture's gallery file that anybody may have written, and trust nothing in it.
+"""Read a lecture's gallery file that anybody may have written, without trusting any of it.
 
-Followed are hard links alone, to exactly the groups and datasets of the layout. Refused, before a value is
+Only hard links are followed, to exactly the groups and datasets of the layout. Refused before any value is
 read: soft and external links, external storage, virtual datasets, filters other than gzip, shuffle and
 Fletcher-32, types and shapes of another kind, and sizes beyond what a person can have. Texts of variable
 length pass through the HDF5 library, which a forged heap may crash: the process ends, and no gallery has
@@ -58,8 +58,8 @@ def read_lecture(
 ) -> Iterator[pa.Table]:
     """Read the templates of a file, in tables: unit vectors, persons in the order of their numbers.
 
-    dim: what the gallery's vectors have.  enrolled_at: for features that do not say when.  tolerance: a
-    vector that is so near to length 1 stays as it is, to the last bit; others are brought to it.
+    dim: of the gallery's vectors.  enrolled_at: for features without a time.  tolerance: a vector whose
+    length is this near to 1 is kept to the last bit; others are scaled to length 1.
     Raises GalleryError where the file is not of the layout, or a vector is not finite, zero or of another
     dimension.
     """
@@ -79,7 +79,7 @@ def read_lecture(
 
 
 def read_root(path: Path) -> dict[str, str]:
-    """Text attributes of the root: an exported file names its model there."""
+    """Read the text attributes of the root: an exported file names its model there."""
     with _opened(path) as file:
         texts = {name: _attribute(file, name) for name in list(file.attrs)[:MAX_ATTRIBUTES]}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
@@ -89,7 +89,7 @@ def read_root(path: Path) -> dict[str, str]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; every fault that the HDF5 library finds in it is a GalleryError.
 
-    That another program has it, that it may not be read or storage fails, is no fault of the file.
+    A lock of another program, missing permission and failing storage are no fault of the file.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -104,7 +104,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _at_root(file: h5py.File, names: list[str], people: list[str]) -> dict[str, str]:
-    """Texts beside the groups, where the lecture's own lines put them: of the one person that there is."""
+    """Texts at the root, where the lecture's own code puts them: those of the only person."""
     _refuse(bool(names) and not people, "a text is at the root, and there is no group of a person")
     _refuse(bool(names) and len(people) > 1, "a text at the root is of one person, and there are several")
     _refuse(len(names) > MAX_ATTRIBUTES, "a person has too many attributes")
@@ -114,7 +114,7 @@ def _at_root(file: h5py.File, names: list[str], people: list[str]) -> dict[str, 
 def _person(
     group: Any, known: dict[str, str], dim: int, enrolled_at: datetime, tolerance: float
 ) -> Iterator[dict[str, Any]]:
-    """known: what the file says of the person outside of the group."""
+    """Read a person. known: texts that the file has about them outside of the group."""
     _refuse(not isinstance(group, h5py.Group), "the file holds something beside groups of persons")
     names = _links(group, "a person's group")
     _refuse(FEATURES not in names, f"a person's group has no {FEATURES}")
@@ -123,7 +123,7 @@ def _person(
     person = {**known, **({SUBJECT_ID: subject} if isinstance(subject, str) else {})}
     for name in (name for name in names if name != FEATURES):
         text = _text(group[name])
-        # What we wrote for want of a name is none, unless somebody has since written one over it.
+        # An id that was written in place of a name is none, unless somebody has written a name over it since.
         if _attribute(group[name], IS_ID) is None or text != person[SUBJECT_ID]:
             person[_column(name)] = text
     yield from _features(group[FEATURES], person, dim, enrolled_at, tolerance)
@@ -153,9 +153,9 @@ def _features(
 
 
 def _face_id(vector: NDArray[np.float32]) -> str:
-    """Face id made of the content.
+    """Make a face id from the content.
 
-    `feature_1` of two files is two faces, one file read twice is the same faces.
+    `feature_1` of two files gives two faces, and one file read twice gives the same faces.
     """
     return f"feature:{hashlib.sha256(vector.astype('<f4').tobytes()).hexdigest()[:20]}"
 
@@ -211,7 +211,7 @@ def _check_dataset(dataset: Any) -> None:
 
 
 def _links(group: h5py.Group, where: str) -> list[str]:
-    """Names in a group; all of them must be hard links."""
+    """Names of the members of a group, all of which must be hard links."""
     names = [name.decode("utf-8", "surrogateescape") for name in group.id]
     for name in names:
         kind = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type
@@ -221,7 +221,7 @@ def _links(group: h5py.Group, where: str) -> list[str]:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """A scalar attribute as str, float or int; None where there is none or it is of another kind."""
+    """Read a scalar attribute as str, float or int; None if there is none or it is of another kind."""
     if not isinstance(owner, (h5py.Group, h5py.Dataset)) or name not in owner.attrs:
         return None
     raw = owner.attrs.get_id(name)

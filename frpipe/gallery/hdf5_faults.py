@@ -10,7 +10,7 @@ from frpipe.io.storage.failure import storage_error
 from frpipe.io.storage.whole_file import out_of_memory
 
 _IN_USE = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK, errno.EBUSY, errno.ETXTBSY})
-# Others, like EINVAL for an offset beyond all bounds, may come from a file that is damaged.
+# Other errors, such as EINVAL for an offset out of bounds, may come from a damaged file.
 _OF_STORAGE = frozenset(
     {
         errno.EACCES,
@@ -40,9 +40,9 @@ _IN_USE_REMEDY = "close it there, then run the same command again: nothing was c
 
 
 def not_of_content(error: Exception, name: str, file: Path | None) -> FrpipeError | None:
-    """The error to raise where a complaint is not about what a file holds; None where it is, or may be.
+    """Error for a failure that the content of a file did not cause; None if the content may have caused it.
 
-    name: of the file, for people.  file: where it is, if on a disk.
+    name: of the file, for messages.  file: its path, if it is on a disk.
     """
     if isinstance(error, MemoryError):
         return out_of_memory(name)
@@ -65,7 +65,7 @@ def in_writing(name: str) -> GalleryError:
 
 
 def is_open_for_writing(file: Path) -> bool:
-    """Whether an HDF5 file says that a program is writing to it. Older forms of HDF5 never do."""
+    """Whether an HDF5 file is marked as open for writing. Older forms of HDF5 have no such mark."""
     try:
         with file.open("rb") as opened:
             head = opened.read(_FLAGS + 1)

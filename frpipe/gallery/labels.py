@@ -9,12 +9,15 @@ Everything is exact, by centroids (the direction of the mean of a person's unit 
 - a person is suspect where their photos are on average nearer to the centroid of another person than to their
   own, or so near (the threshold) that the two pass for one: one person under two ids, or a copied photo.
 
-The cost is 2 dim N (N + P) operations for N persons and P templates, and 4 dim N bytes of memory.
+The cost is 2 dim N (N + P) operations for N persons and P templates. Memory: a shard, 64 MB, and about 100
+bytes a person; the sums of their vectors are 4 dim N bytes in a temporary file (TMPDIR) without a name.
 """
 
 from __future__ import annotations
 
 import heapq
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,12 +29,16 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import ConfigError
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, URI, vectors_of
+from frpipe.io.storage.failure import storage_error
 
 Floats = NDArray[np.float32]
 Tables = Callable[[], Iterable[pa.Table]]
 # Two or three minutes on two cores; at 512 numbers, some 70,000 persons of one photo.
 MAX_OPERATIONS = 10**13
-_BLOCK_NUMBERS = 1 << 24
+# Photos, and people, that are compared at once: 32 MB of similarities.
+_ROWS, _PEOPLE = 2048, 4096
+# Least length to divide a sum by.
+_TINY = np.float32(1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +99,18 @@ def examine(
     """
     people = _People.of(tables, dim)
     _check_cost(people, dim, force)
-    own, photos = _photos(tables, people, threshold)
-    pairs = list(_pairs(people, own, threshold))
+    own, suspect_photos, photos = _photos(tables, people, threshold, limit)
+    suspect_pairs, pairs = _pairs(people, own, threshold, limit)
     known = np.flatnonzero(people.counts > 1)
     widest = known[np.argsort(own[known], kind="stable")][:limit]
     spreads = [Spread(people.name(i), int(people.counts[i]), 1 - float(own[i])) for i in widest]
     return Labels(
         subjects=len(people.ids),
         templates=int(people.counts.sum()),
-        suspect_photos=len(photos),
-        suspect_pairs=len(pairs),
-        photos=heapq.nsmallest(limit, photos, key=_margin),
-        pairs=heapq.nsmallest(limit, pairs, key=lambda pair: (-pair.similarity, pair.subject_id)),
+        suspect_photos=suspect_photos,
+        suspect_pairs=suspect_pairs,
+        photos=photos,
+        pairs=pairs,
         spreads=spreads,
     )
 
@@ -112,101 +119,140 @@ def examine(
 class _People:
     """Arrays over people.
 
-    ids: sorted.  counts: templates of each.  sums: (N, dim), of their vectors.  centroids: unit.
+    ids: sorted.  counts: templates of each.  sums: (N, dim), of their vectors, in a file.  lengths: of sums.
     """
 
     ids: pa.Array
     counts: NDArray[np.int64]
     sums: Floats
-    centroids: Floats
+    lengths: Floats
 
     @classmethod
     def of(cls, tables: Tables, dim: int) -> _People:
-        found: set[str] = set()
-        for table in tables():
-            found.update(pc.unique(table[SUBJECT_ID]).to_pylist())
-        ids = pa.array(sorted(found), pa.string())
-        counts, sums = np.zeros(len(ids), np.int64), np.zeros((len(ids), dim), np.float32)
-        for table in tables():
-            codes = _codes(table, ids)
-            counts += np.bincount(codes, minlength=len(ids))
+        parts = [pc.unique(table[SUBJECT_ID]) for table in tables()]
+        found = pa.chunked_array(parts, pa.string()).unique()
+        ids = found.take(pc.sort_indices(found))
+        counts, sums = np.zeros(len(ids), np.int64), _zeros(len(ids), dim)
+        for codes, table in _pieces(tables, ids):
+            np.add.at(counts, codes, 1)
             order = np.argsort(codes, kind="stable")
             starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-            if len(starts):
-                sums[codes[order][starts]] += np.add.reduceat(vectors_of(table)[order], starts, axis=0)
-        return cls(ids, counts, sums, _unit(sums))
+            sums[codes[order][starts]] += np.add.reduceat(vectors_of(table)[order], starts, axis=0)
+        lengths = np.zeros(len(ids), np.float32)
+        for some in _slices(len(ids), _PEOPLE):
+            lengths[some] = np.linalg.norm(sums[some], axis=1)
+        return cls(ids, counts, sums, lengths)
 
     def name(self, index: int | np.integer[Any]) -> str:
         return str(self.ids[int(index)].as_py())
 
+    def centroids(self, some: slice) -> Floats:
+        """Directions of the means of some people's vectors: (n, dim), unit vectors."""
+        unit: Floats = self.sums[some] / self.lengths[some, None].clip(_TINY)
+        return unit
 
-def _photos(tables: Tables, people: _People, threshold: float | None) -> tuple[Floats, list[SuspectPhoto]]:
-    """Mean `own` of each person (NaN for one photo), and the suspect photos."""
+    def nearest(self, vectors: Floats, codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats]:
+        """Nearest centroid of another person and its similarity; -2 where there is nobody else.
+
+        codes: (n,) the people whom the (n, dim) vectors are of.
+        """
+        at, best = np.zeros(len(codes), np.intp), np.full(len(codes), -2, np.float32)
+        for some in _slices(len(self.ids), _PEOPLE):
+            scores = vectors @ self.centroids(some).T
+            own = np.flatnonzero((codes >= some.start) & (codes < some.stop))
+            scores[own, codes[own] - some.start] = -2
+            nearest = scores.argmax(axis=1)
+            value = scores[np.arange(len(codes)), nearest]
+            nearer = value > best
+            at[nearer], best[nearer] = nearest[nearer] + some.start, value[nearer]
+        return at, best
+
+
+def _photos(
+    tables: Tables, people: _People, threshold: float | None, limit: int
+) -> tuple[Floats, int, list[SuspectPhoto]]:
+    """Mean `own` of each person (NaN for one photo), how many photos are suspect, and the worst of them."""
     totals = np.zeros(len(people.ids), np.float64)
-    suspects: list[SuspectPhoto] = []
-    for table in tables():
-        codes, vectors = _codes(table, people.ids), vectors_of(table)
+    count, worst = 0, list[SuspectPhoto]()
+    for codes, table in _pieces(tables, people.ids):
+        vectors = vectors_of(table)
         rows = np.flatnonzero(people.counts[codes] > 1)
-        for some in _blocks(rows, len(people.ids)):
-            own = _own(vectors[some], people.sums[codes[some]])
-            np.add.at(totals, codes[some], own)
-            nearest, value = _nearest(vectors[some], codes[some], people.centroids)
-            odd = (own < value) | (own < (-2 if threshold is None else threshold))
-            for at in np.flatnonzero(odd):
-                row = table.select([SUBJECT_ID, FACE_ID, URI]).slice(some[at], 1).to_pylist()[0]
-                other = people.name(nearest[at]) if value[at] > -2 else None
-                score = None if other is None else float(value[at])
-                suspects.append(SuspectPhoto(**row, own=float(own[at]), nearest_id=other, nearest=score))
+        own = _own(vectors[rows], people.sums[codes[rows]])
+        np.add.at(totals, codes[rows], own)
+        nearest, value = people.nearest(vectors[rows], codes[rows])
+        odd = np.flatnonzero((own < value) | (own < (-2 if threshold is None else threshold)))
+        count += len(odd)
+        # As in `_margin`: of a piece no more are made than can be among the worst.
+        margins = own[odd].astype(np.float64) - np.where(value[odd] > -2, value[odd], -1)
+        if len(odd) > limit > 0:
+            odd = odd[margins <= np.partition(margins, limit - 1)[limit - 1]]
+        for at in odd:
+            row = table.select([SUBJECT_ID, FACE_ID, URI]).slice(rows[at], 1).to_pylist()[0]
+            other = people.name(nearest[at]) if value[at] > -2 else None
+            score = None if other is None else float(value[at])
+            worst.append(SuspectPhoto(**row, own=float(own[at]), nearest_id=other, nearest=score))
+        worst = heapq.nsmallest(limit, worst, key=_margin)
     mean = np.where(people.counts > 1, totals / np.maximum(people.counts, 1), np.nan)
-    return mean.astype(np.float32), suspects
+    return mean.astype(np.float32), count, worst
 
 
-def _pairs(people: _People, own: Floats, threshold: float | None) -> Iterator[Pair]:
-    """Each suspect pair once, from the side that is nearer to the other."""
-    lengths = np.linalg.norm(people.sums, axis=1) / np.maximum(people.counts, 1)
-    found: dict[tuple[int, int], Pair] = {}
-    for some in _blocks(np.arange(len(people.ids)), len(people.ids)):
-        nearest, value = _nearest(people.centroids[some], some, people.centroids)
-        likeness = lengths[some] * value
-        odd = (likeness > own[some]) | (likeness >= (2 if threshold is None else threshold))
-        for at in np.flatnonzero(odd & (value > -2)):
-            one, other = int(some[at]), int(nearest[at])
-            self_likeness = None if np.isnan(own[one]) else float(own[one])
-            pair = Pair(people.name(one), people.name(other), float(likeness[at]), self_likeness)
-            key = (min(one, other), max(one, other))
-            if key not in found or found[key].similarity < pair.similarity:
-                found[key] = pair
-    yield from found.values()
+def _pairs(people: _People, own: Floats, threshold: float | None, limit: int) -> tuple[int, list[Pair]]:
+    """How many pairs are suspect, each once, and the worst, from the side that is nearer to the other."""
+    others = np.zeros(len(people.ids), np.intp)
+    likeness = np.full(len(people.ids), -2, np.float64)
+    for some in _slices(len(people.ids), _ROWS):
+        every = np.arange(some.start, some.stop)
+        others[some], value = people.nearest(people.centroids(some), every)
+        score = people.lengths[some] / people.counts[some] * value
+        odd = (score > own[some]) | (score >= (2 if threshold is None else threshold))
+        likeness[some] = np.where(odd & (value > -2), score, -2)
+    ones = np.flatnonzero(likeness > -2)
+    low, high = np.minimum(ones, others[ones]), np.maximum(ones, others[ones])
+    order = np.lexsort((ones, -likeness[ones], high, low))
+    is_first = np.diff(low[order], prepend=-1).astype(bool) | np.diff(high[order], prepend=-1).astype(bool)
+    kept = ones[order[is_first]]
+    # People are numbered in the order of their ids.
+    shown = kept[np.lexsort((kept, -likeness[kept]))][:limit]
+    return len(kept), [
+        Pair(
+            people.name(one),
+            people.name(others[one]),
+            float(likeness[one]),
+            None if np.isnan(own[one]) else float(own[one]),
+        )
+        for one in shown
+    ]
 
 
 def _own(vectors: Floats, sums: Floats) -> Floats:
     others = sums - vectors
-    own: Floats = (vectors * _unit(others)).sum(axis=1)
+    own: Floats = (vectors * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1), _TINY)
     return own
 
 
-def _nearest(vectors: Floats, codes: NDArray[np.intp], centroids: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Nearest centroid of another person and its similarity; -2 where there is nobody else."""
-    scores = vectors @ centroids.T
-    scores[np.arange(len(codes)), codes] = -2
-    nearest = scores.argmax(axis=1)
-    return nearest, scores[np.arange(len(codes)), nearest]
+def _zeros(rows: int, dim: int) -> Floats:
+    """An array in a temporary file without a name, which vanishes with the array. Raises StorageError."""
+    if not rows:
+        return np.zeros((0, dim), np.float32)
+    try:
+        with tempfile.TemporaryFile(prefix="frpipe-") as file:
+            # Now: a disk that is full later would kill the process.
+            os.posix_fallocate(file.fileno(), 0, 4 * rows * dim)
+            return np.asarray(np.memmap(file, np.float32, "r+", shape=(rows, dim)))
+    except OSError as error:
+        raise storage_error(error, tempfile.gettempdir()) from error
 
 
-def _blocks(rows: NDArray[np.intp], people: int) -> Iterator[NDArray[np.intp]]:
-    size = max(1, _BLOCK_NUMBERS // max(1, people))
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _pieces(tables: Tables, ids: pa.Array) -> Iterator[tuple[NDArray[np.intp], pa.Table]]:
+    """Rows of a pass, some at a time, and the number of the person of each."""
+    for table in tables():
+        codes = pc.index_in(table[SUBJECT_ID], value_set=ids).to_numpy().astype(np.intp)
+        for some in _slices(table.num_rows, _ROWS):
+            yield codes[some], table.slice(some.start, _ROWS)
 
 
-def _codes(table: pa.Table, ids: pa.Array) -> NDArray[np.intp]:
-    codes: NDArray[np.intp] = pc.index_in(table[SUBJECT_ID], value_set=ids).to_numpy().astype(np.intp)
-    return codes
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-6))
-    return unit
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _margin(photo: SuspectPhoto) -> tuple[float, str, str]:

@@ -1,19 +1,23 @@
 """Check a shard file before anything of it is used, and locate its columns.
 
 A shard is HDF5, and HDF5 files can name other files (external links, external storage, virtual datasets),
-run plug-ins (filters) and point back into themselves (soft links, references). Ours do none of that: a fixed
-set of hard-linked, contiguous, plain datasets, so that each is an extent of bytes in the file.
+run plug-ins (filters) and point back into themselves (soft links, references). Shards do none of that: they
+are a fixed set of hard-linked, contiguous, plain datasets, so that each is an extent of bytes in the file.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5p, h5t
 
 from frpipe.core.errors import FrpipeError, GalleryDamaged, GalleryMismatch
 from frpipe.gallery.document import damaged
@@ -74,7 +78,7 @@ class Layout:
 
 
 def facts_of(spec: GallerySpec, gallery_id: str, created: str, rows: int) -> dict[str, Any]:
-    """The root attributes of a shard."""
+    """Root attributes of a shard."""
     return {
         "format_version": np.int64(FORMAT_VERSION),
         "gallery_id": np.bytes_(gallery_id),
@@ -90,16 +94,20 @@ def facts_of(spec: GallerySpec, gallery_id: str, created: str, rows: int) -> dic
 def read_layout(
     file: Path | BinaryIO, size: int, *, name: str, spec: GallerySpec, gallery_id: str, rows: int
 ) -> Layout:
-    """Check a shard of `size` bytes and say where its columns lie.
+    """Check a shard of `size` bytes and locate its columns.
 
     Raises GalleryDamaged where the file is not exactly of the expected form, GalleryMismatch where it was
     made with another model; GalleryError where another program has it; StorageError, OutOfMemory.
     """
     try:
-        with (
-            h5py.File(file, "r", locking=False) if isinstance(file, Path) else h5py.File(file, "r") as opened
-        ):
+        if not isinstance(file, Path):
+            with h5py.File(file, "r") as opened:
+                return _Checker(opened.id, size, name, spec).layout(gallery_id, rows)
+        opened = h5f.open(os.fsencode(file), h5f.ACC_RDONLY, fapl=_access())
+        try:
             return _Checker(opened, size, name, spec).layout(gallery_id, rows)
+        finally:
+            opened.close()
     except (FrpipeError, FileNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - h5py raises any of six classes for a damaged file
@@ -107,114 +115,158 @@ def read_layout(
         raise other or damaged(name, f"it cannot be read as HDF5 ({type(error).__name__})") from None
 
 
+def _access() -> h5p.PropFAID:
+    """Options for opening a file: without a lock; closing it also closes all objects in it."""
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_file_locking(False, False)
+    return access
+
+
 class _Checker:
-    def __init__(self, file: h5py.File, size: int, name: str, spec: GallerySpec) -> None:
-        self._file, self._size, self._name, self._spec = file, size, name, spec
+    """Checks of an open file, by low-level calls: h5py's high-level objects take three times as long."""
+
+    def __init__(self, file: h5f.FileID, size: int, name: str, spec: GallerySpec) -> None:
+        self._root, self._size, self._name, self._spec = h5o.open(file, b"/"), size, name, spec
 
     def layout(self, gallery_id: str, rows: int) -> Layout:
         self._facts(gallery_id, rows)
-        self._members(self._file, {VECTORS, QUALITY, ENROLLED, *TEXT_GROUPS, ATTRIBUTES}, ())
-        texts = {name: self._text(name, rows, nulls=name not in _NO_NULLS) for name in TEXT_GROUPS}
+        self._members(self._root, {VECTORS, QUALITY, ENROLLED, *TEXT_GROUPS, ATTRIBUTES})
+        texts = {
+            name: self._text(self._group(self._root, name), rows, nulls=name not in _NO_NULLS)
+            for name in TEXT_GROUPS
+        }
         attributes = list(self._attributes(rows))
         if len({name for name, _ in attributes}) != len(attributes):
             raise self._bad("an attribute comes twice")
         return Layout(
             rows=rows,
-            vectors=self._extent(VECTORS, self._spec.stored_type, (rows, self._spec.dim)),
-            quality=self._extent(QUALITY, "<f4", (rows,)),
-            enrolled=self._extent(ENROLLED, "<i8", (rows,)),
+            vectors=self._extent(self._root, VECTORS, self._spec.stored_type, (rows, self._spec.dim)),
+            quality=self._extent(self._root, QUALITY, "<f4", (rows,)),
+            enrolled=self._extent(self._root, ENROLLED, "<i8", (rows,)),
             texts=texts | dict(attributes),
             attributes=tuple(name for name, _ in attributes),
         )
 
     def _facts(self, gallery_id: str, rows: int) -> None:
-        attributes = self._file.attrs
-        if set(attributes) != _FACTS:
+        if _attribute_names(self._root) != _FACTS:
             raise self._bad("its root attributes are not the expected ones")
-        expected = facts_of(self._spec, gallery_id, "", rows)
+        expected, found = facts_of(self._spec, gallery_id, "", rows), dict[str, Any]()
         for key, value in expected.items():
-            # Before it is read: a string of variable length lies in a heap, and a forged heap can hang.
-            kind = attributes.get_id(key)
-            if kind.shape != () or kind.dtype.kind != value.dtype.kind:
+            attribute = h5a.open(self._root, key.encode())
+            # Checked before it is read: strings of variable length lie in a heap, and a forged heap can hang.
+            if attribute.shape != () or attribute.dtype.kind != value.dtype.kind:
                 raise self._bad(f"its root attribute {key} is not plain")
+            found[key] = _value(attribute)
         for key in ("embedder_hash", "preprocessing_hash", "dim"):
-            if attributes[key] != expected[key]:
-                its, own = _shown(attributes[key]), _shown(expected[key])
+            if found[key] != expected[key]:
+                its, own = _shown(found[key]), _shown(expected[key])
                 raise GalleryMismatch(
                     f"{self._name}: {key} is {its}, the gallery's is {own}",
                     "the file belongs to another gallery: restore the right one from a copy",
                 )
-        if any(attributes[key] != expected[key] for key in _FACTS - {"created"}):
+        if any(found[key] != expected[key] for key in _FACTS - {"created"}):
             raise self._bad("its root attributes are not the gallery's")
 
     def _attributes(self, rows: int) -> Iterator[tuple[str, TextExtent]]:
-        group = self._group(ATTRIBUTES)
-        names = sorted(group.keys())
-        self._members(group, {f"{number:04d}" for number in range(len(names))}, ())
+        group = self._group(self._root, ATTRIBUTES)
+        names = sorted(_link_types(group))
+        self._members(group, {f"{number:04d}" for number in range(len(names))})
         for number in names:
-            path = f"{ATTRIBUTES}/{number}"
-            yield self._attribute_name(path), self._text(path, rows, nulls=True)
+            member = self._group(group, number)
+            yield self._attribute_name(member, number), self._text(member, rows, nulls=True)
 
-    def _attribute_name(self, path: str) -> str:
-        attrs = self._group(path).attrs
-        if set(attrs) != {NAME}:
-            raise self._bad(f"{path} has no name of its own")
-        kind = attrs.get_id(NAME)
-        if kind.dtype.kind != "S" or kind.shape != ():
-            raise self._bad(f"the name of {path} is not plain text")
-        name = bytes(attrs[NAME]).decode("utf-8")
+    def _attribute_name(self, group: h5g.GroupID, number: str) -> str:
+        if _attribute_names(group) != {NAME}:
+            raise self._bad(f"{ATTRIBUTES}/{number} has no name of its own")
+        attribute = h5a.open(group, NAME.encode())
+        if attribute.dtype.kind != "S" or attribute.shape != ():
+            raise self._bad(f"the name of {ATTRIBUTES}/{number} is not plain text")
+        name = bytes(_value(attribute)).decode("utf-8")
         if not name or name in FIXED_COLUMNS:
-            raise self._bad(f"the name of {path} is taken")
+            raise self._bad(f"the name of {ATTRIBUTES}/{number} is taken")
         return name
 
-    def _text(self, path: str, rows: int, *, nulls: bool) -> TextExtent:
-        group = self._group(path)
-        self._members(group, {"offsets", "data"}, ("valid",) if nulls else ())
-        data = self._dataset(f"{path}/data")
-        valid = self._extent(f"{path}/valid", "|u1", (rows,)) if "valid" in group else None
+    def _text(self, group: h5g.GroupID, rows: int, *, nulls: bool) -> TextExtent:
+        names = self._members(group, {"offsets", "data"}, frozenset({"valid"} if nulls else ()))
         return TextExtent(
-            self._extent(f"{path}/offsets", "<u4", (rows + 1,)),
-            self._extent(f"{path}/data", "|u1", (int(np.prod(data.shape)),)),
-            valid,
+            self._extent(group, "offsets", "<u4", (rows + 1,)),
+            self._extent(group, "data", "|u1", None),
+            self._extent(group, "valid", "|u1", (rows,)) if "valid" in names else None,
         )
 
-    def _members(self, group: h5py.Group, needed: set[str], optional: tuple[str, ...]) -> None:
-        names = set(group.keys())
-        if not needed <= names <= needed | set(optional):
+    def _members(
+        self, group: h5g.GroupID, needed: set[str], optional: frozenset[str] = frozenset()
+    ) -> set[str]:
+        """Names of the members of a group. Raises GalleryDamaged unless they are these, and no links."""
+        kinds = _link_types(group)
+        if not needed <= kinds.keys() <= needed | optional:
             raise self._bad("it holds other objects than expected")
-        if group.name != "/" and set(group.attrs) - {NAME}:
+        if group is not self._root and _attribute_names(group) - {NAME}:
             raise self._bad("it holds other attributes than expected")
-        for name in names:
-            if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-                raise self._bad("it holds links to elsewhere")
+        if any(kind != h5l.TYPE_HARD for kind in kinds.values()):
+            raise self._bad("it holds links to elsewhere")
+        return {*kinds}
 
-    def _group(self, path: str) -> h5py.Group:
-        found = self._file[path]
-        if not isinstance(found, h5py.Group):
-            raise self._bad(f"{path} is not a group")
+    def _group(self, parent: h5g.GroupID, name: str) -> h5g.GroupID:
+        found = h5o.open(parent, name.encode())
+        if not isinstance(found, h5g.GroupID):
+            raise self._bad(f"{name} is not a group")
         return found
 
-    def _dataset(self, path: str) -> h5py.Dataset:
-        found = self._file[path]
-        if not isinstance(found, h5py.Dataset) or len(found.attrs):
-            raise self._bad(f"{path} is not a plain dataset")
+    def _dataset(self, parent: h5g.GroupID, name: str) -> h5d.DatasetID:
+        found = h5o.open(parent, name.encode())
+        if not isinstance(found, h5d.DatasetID) or h5a.get_num_attrs(found):
+            raise self._bad(f"{name} is not a plain dataset")
         return found
 
-    def _extent(self, path: str, dtype: str, shape: tuple[int, ...]) -> Extent:
-        dataset = self._dataset(path)
-        kind, plan = np.dtype(dtype), dataset.id.get_create_plist()
-        if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
-            raise self._bad(f"{path} is chunked, filtered, virtual or stored elsewhere")
-        if not dataset.id.get_type().equal(h5py.h5t.py_create(kind)) or dataset.shape != shape:
-            raise self._bad(f"{path} has another type or shape")
-        count = int(np.prod(shape))
-        offset = dataset.id.get_offset() if count else 0
+    def _extent(self, parent: h5g.GroupID, name: str, dtype: str, shape: tuple[int, ...] | None) -> Extent:
+        """Check a dataset. shape: None: of one dimension, any length."""
+        dataset = self._dataset(parent, name)
+        kind, plan, found = np.dtype(dtype), dataset.get_create_plist(), dataset.shape
+        if plan.get_layout() != h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
+            raise self._bad(f"{name} is chunked, filtered, virtual or stored elsewhere")
+        is_shape = len(found) == 1 if shape is None else found == shape
+        if not dataset.get_type().equal(_hdf5_type(dtype)) or not is_shape:
+            raise self._bad(f"{name} has another type or shape")
+        count = math.prod(found)
+        offset = dataset.get_offset() if count else 0
         if offset is None or offset + count * kind.itemsize > self._size:
-            raise self._bad(f"{path} ends beyond the file")
+            raise self._bad(f"{name} ends beyond the file")
         return Extent(int(offset), kind, count)
 
     def _bad(self, what: str) -> GalleryDamaged:
         return damaged(self._name, what)
+
+
+def _link_types(group: h5g.GroupID) -> dict[str, int]:
+    """Kind of link of each member of a group, by name."""
+    found: dict[str, int] = {}
+    group.links.iterate(lambda name, info: found.update({_decoded(name): info.type}), info=True)
+    return found
+
+
+def _attribute_names(group: h5g.GroupID) -> set[str]:
+    """Names of the HDF5 attributes of a group."""
+    found: set[str] = set()
+    h5a.iterate(group, lambda name: found.add(_decoded(name)))
+    return found
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _value(attribute: h5a.AttrID) -> Any:
+    """Value of a scalar HDF5 attribute of plain type."""
+    value = np.empty((), attribute.dtype)
+    attribute.read(value)
+    return value[()]
+
+
+@cache
+def _hdf5_type(dtype: str) -> h5t.TypeID:
+    return h5t.py_create(np.dtype(dtype))
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frpipe.gallery.compact import compact, merge_shards
+from frpipe.gallery.compact import MOST_SMALL, compact, merge_shards
 from frpipe.gallery.delete import Suppressing, adopt_list, clear, delete, obey, rollback
 from frpipe.gallery.diff import GalleryDifference, diff
 from frpipe.gallery.enroll import enroll, merge
@@ -10,6 +10,7 @@ from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.verify import GalleryProblem, verify
 
 __all__ = [
+    "MOST_SMALL",
     "GalleryDifference",
     "GalleryProblem",
     "Outcome",

@@ -1,4 +1,4 @@
-"""Find faces that fit their person badly: unlike all others of theirs, or very like somebody else's."""
+"""Find new faces that fit their person badly: unlike all their other faces, or like another person's."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from frpipe.gallery.snapshot import Snapshot
 
 Floats = NDArray[np.float32]
 Kind = Literal["unlike_own", "like_another"]
-# Some twenty seconds on two cores: 1,000 new faces of 512 numbers against two million templates.
+# About twenty seconds on two cores: 1,000 new faces of 512 numbers against two million templates.
 MAX_OPERATIONS = 2 * 10**12
 DOUBTED = ("unlike_own", "like_another", "not_compared_with_others")
-"""Counts of an enrolment's line in the log."""
+"""Names of the counts in an enrolment's log entry."""
 _SHOWN = 20
 _BLOCK_ROWS, _PIECE_ROWS = 2048, 8192
-# Up to this many templates of a person are compared by shifts of one sorted array, person by person beyond.
+# People with up to this many templates are compared by shifts of one sorted array, others one by one.
 _FEW = 16
 
 
@@ -32,8 +32,8 @@ _FEW = 16
 class Likeness:
     """Rule for doubting a new face. threshold: similarity of one person.  strict: refuse the change then.
 
-    fmr: how often two strangers reach the threshold, where that is known.  told: gets what was found, before
-    the change is committed or refused; again, where another writer was first.
+    fmr: how often two strangers reach the threshold, if that is known.  told: is called with the doubts
+    before the change is committed or refused, and again if another writer was first.
     """
 
     threshold: float
@@ -44,7 +44,7 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A new face that is doubted, and the template that it is most like: of its person, or of another."""
+    """A doubted new face, and the template most like it, of its own person or of another."""
 
     kind: Kind
     subject_id: str
@@ -56,10 +56,10 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """unlike_own, like_another: how many new faces; shown: the worst of each.
+    """Doubts about the new faces of a change. unlike_own, like_another: how many; shown: the worst of each.
 
-    like_another is None where that was not looked for: see `MAX_OPERATIONS`.  comparisons: with templates of
-    others.
+    like_another is None if that was not examined: see `MAX_OPERATIONS`.  comparisons: with templates of other
+    people.
     """
 
     threshold: float
@@ -78,10 +78,10 @@ class Doubts:
 
 @dataclass(slots=True)
 class Examination:
-    """Collects the new faces of one change, person by person, then examines them.
+    """Examination of the new faces of one change, collected person by person.
 
-    most: templates that there will be at most. New faces are held while they can be compared with all others:
-    by MAX_OPERATIONS that is 90 MB at most of 512 numbers.
+    most: greatest number of templates afterwards. New faces are held as long as they can be compared with all
+    others: by MAX_OPERATIONS that is at most 90 MB of 512 numbers.
     """
 
     likeness: Likeness
@@ -93,7 +93,7 @@ class Examination:
     _held: list[pa.Table] | None = field(default_factory=list)
 
     def take(self, new: pa.Table, others: pa.Table) -> None:
-        """Take the new rows of people, and all other rows they will have.
+        """Add new rows of people, with all other rows that they will have.
 
         Columns: the key and `embedding`.
         """
@@ -173,7 +173,7 @@ class Examination:
 
 
 def nearest_own(codes: NDArray[np.integer[Any]], vectors: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """For each row the best similarity to another row of its code, and that row: -2 and -1 for none.
+    """Nearest other row with the same code: best similarity and row number; -2 and -1 if there is none.
 
     codes: (n,) from 0 up.  vectors: (n, dim) unit vectors.
     """
@@ -205,7 +205,7 @@ def nearest_own(codes: NDArray[np.integer[Any]], vectors: Floats) -> tuple[Float
 
 
 class _Search:
-    """New faces, each with the nearest template of another person that reaches the threshold."""
+    """Search for the nearest template of another person, for each new face, that reaches the threshold."""
 
     def __init__(self, held: Sequence[pa.Table], threshold: float) -> None:
         self.table = pa.concat_tables(held).combine_chunks() if held else None
@@ -246,7 +246,7 @@ class _Search:
 
 
 def _others(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], search: _Search) -> Iterable[pa.Table]:
-    """All templates after the change, in pieces: those of the snapshot that stay, then the new ones."""
+    """Iterate, in pieces, over all templates after the change: those that stay, then the new ones."""
     for ref in snapshot.version.shards:
         live = snapshot.live_rows(ref)
         rows = np.arange(ref.rows) if live is None else live

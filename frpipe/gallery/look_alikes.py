@@ -1,7 +1,7 @@
 """Find ids that a gallery stores in several Unicode forms, which look the same.
 
-A gallery takes ids in NFC, but one from before it did so may hold a person twice: under the id in NFC and in
-the form that macOS writes into names of files. A snapshot shows such a person as one.
+A gallery stores ids in NFC. One that was filled by older code may hold a person twice: under the id in NFC,
+and under the form that macOS uses in file names. A snapshot shows such a person as one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StoredForms:
 
 
 def stored_forms(snapshot: Snapshot) -> list[StoredForms]:
-    """People of a version who have an id that is not stored in NFC, by id; empty if all are.
+    """Find the people of a version with an id that is not stored in NFC; sorted by id.
 
     Reads the ids twice. Memory: a shard, and the ids of the people who are found.
     """

@@ -15,7 +15,7 @@ from frpipe.gallery.snapshot import Snapshot
 
 TEMPLATES = "templates"
 _FACTS = 3
-# Rows that are counted at once.
+# Rows to collect before they are counted.
 _TOGETHER = 1 << 15
 
 
@@ -38,9 +38,14 @@ def persons(
 def _people(
     snapshot: Snapshot, where: Mapping[str, str] | None = None, after: str = "", limit: int | None = None
 ) -> pa.Table:
-    """As `persons`. The number of templates has no name, which no attribute can have."""
+    """List as `persons`. The column of the number of templates is called "", which no attribute can be."""
     pages: list[pa.Table] = []
-    for table in snapshot.list(where) if limit is None else _joined(snapshot.list_first(limit, where, after)):
+    if limit is None:
+        tables = snapshot.list(where)
+    else:
+        columns = [SUBJECT_ID, ENROLLED, *filter(is_shown, snapshot.attributes)]
+        tables = _joined(snapshot.list_first(limit, where, after, columns))
+    for table in tables:
         last = _last(pages[0], limit) if pages else None
         pages.append(_counted(_within(table, after, last)))
         if limit is not None:
@@ -49,7 +54,7 @@ def _people(
 
 
 def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in fewer tables: to count a few rows takes as long as to count thousands."""
+    """Join small tables: counting a few rows takes as long as counting thousands."""
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)
@@ -60,9 +65,9 @@ def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def agreed_attributes(snapshot: Snapshot) -> dict[str, dict[str, str]]:
-    """All people by id, each with the attributes of which their templates have one value."""
-    table = _people(snapshot)
+def agreed_attributes(templates: pa.Table) -> dict[str, dict[str, str]]:
+    """People of a table by id, each with the attributes of which their templates there have one value."""
+    table = _counted(templates)
     names = table.column_names[_FACTS:]
     ids, *lists = (table.column(at).to_pylist() for at in (0, *range(_FACTS, table.num_columns)))
     return {
@@ -81,7 +86,7 @@ def _within(table: pa.Table, after: str, last: str | None) -> pa.Table:
 
 
 def _last(page: pa.Table, limit: int | None) -> str | None:
-    """The last id of a page that is full: nothing after it can enter."""
+    """Last id of a full page, after which no person can enter it; None if it is not full."""
     full = limit is not None and page.num_rows >= limit > 0
     return str(page[SUBJECT_ID][-1].as_py()) if full else None
 
@@ -99,7 +104,7 @@ def _merged(pages: list[pa.Table]) -> pa.Table:
 def _united(rows: pa.Table) -> pa.Table:
     """Concatenate rows of people.
 
-    Attributes are texts, or lists of them. Columns go by number: any name is possible.
+    Attributes are texts, or lists of texts. Columns are addressed by number, since any name is possible.
     """
     names = rows.column_names
     # Columns of a mapped file may lie at any address; group_by wants aligned ones, which a copy has.

@@ -1,4 +1,4 @@
-"""Photos of templates, and photos that a run speaks of.
+"""Photos of templates, and photos whose outcome a run reports.
 
 The face id `IMAGE_ID#INDEX` names a photo. A template that was derived from several names them in the column
 MADE_OF, by digests: 16 hex digits of the photo's id and 8 of its place each, separated by blanks.
@@ -22,7 +22,7 @@ from frpipe.gallery.schema import FACE_ID
 from frpipe.io.storage import uri as uris
 
 MADE_OF = "frpipe.made_of"
-"""A column that is no attribute of a person. It travels as attributes do, and lists do not show it."""
+"""Column that is stored and exported like an attribute, but is none: lists do not show it."""
 
 _FACE_INDEX = "#[0-9]+$"
 _LIST = "^[0-9a-f]{24}( [0-9a-f]{24})*$"
@@ -34,12 +34,12 @@ Mask = NDArray[np.bool_]
 
 
 def image_ids(face_ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Ids of the photos that faces are on; a face id without an index stays as it is."""
+    """Ids of the photos that show some faces; a face id without an index stays as it is."""
     return pc.replace_substring_regex(face_ids, _FACE_INDEX, "")
 
 
 def place_hashes(places: pa.Array | pa.ChunkedArray) -> Hashes:
-    """(n,) hashes of canonical places; 0 where a place is null, empty or relative, and so not known."""
+    """Hash canonical places: (n,); 0 if a place is null, empty or relative, and so unknown."""
     column = places.combine_chunks() if isinstance(places, pa.ChunkedArray) else places
     known = pc.fill_null(is_absolute(column), False).to_numpy(zero_copy_only=False)
     found = np.full(len(column), _NOWHERE)
@@ -62,8 +62,8 @@ def made_of(photos: Hashes, places: Hashes) -> str:
 class RunPhotos:
     """Photos whose outcome a run reports, and where they lie. 16 bytes of memory a photo.
 
-    Two photos are told apart by 64 bits of their ids: of ten million against a hundred million, one chance in
-    20,000 that any two are confused.
+    Photos are distinguished by 64 bits of their ids: between ten million and a hundred million, the chance
+    that any two are confused is one in 20,000.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class RunPhotos:
         self._sorted = False
 
     def add(self, ids: pa.Array | pa.ChunkedArray, places: pa.Array | pa.ChunkedArray) -> None:
-        """Take more photos: their ids, and where they lie; null where that is not known."""
+        """Add photos: their ids, and their places; null if unknown."""
         self._photos.append(hashes(ids))
         self._places.append(place_hashes(places))
         self._sorted = False
@@ -116,8 +116,8 @@ class RunPhotos:
 class Told:
     """Rows of a gallery whose photos a run reports.
 
-    rows: (n,) bool.  elsewhere: (n,) bool, those of them whose photo lay at another place.  photos: hashes of
-    the photos that these rows are of.  lost: (n,) bool, those made of other photos too.
+    rows: (n,) bool.  elsewhere: (n,) bool, those whose photo lay at another place.  photos: hashes of the
+    photos of these rows.  lost: (n,) bool, those that were derived from other photos too.
     """
 
     rows: Mask
@@ -184,7 +184,7 @@ def sourced(ids: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
 def with_source(table: pa.Table, source: str) -> pa.Table:
     """A templates table whose photo ids are prefixed with `source/`.
 
-    A derived template says no more what it was made of: digests cannot be given a source.
+    A derived template loses the list of its photos: digests cannot be prefixed.
     """
     if not source:
         return table
@@ -203,13 +203,13 @@ def check_source(source: str) -> None:
 
 
 def members_of(derived: pa.StringArray) -> Iterable[tuple[NDArray[np.int64], Hashes]]:
-    """Rows of a column MADE_OF, one for each photo of each list, and the hashes of these photos."""
+    """Photos in a column MADE_OF: the row of each, and its hash."""
     for of, members in _members(derived):
         yield of, members["photo"].astype(np.uint64)
 
 
 def _members(derived: pa.StringArray | None) -> Iterable[tuple[NDArray[np.int64], NDArray[np.void]]]:
-    """(row, member) pairs of a column MADE_OF; a text that is no such list has none."""
+    """Iterate over (row, member) pairs of a column MADE_OF; texts that are no such list are skipped."""
     if derived is None:
         return
     rows = np.flatnonzero(pc.fill_null(pc.match_substring_regex(derived, _LIST), False).to_numpy(False))

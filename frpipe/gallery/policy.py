@@ -1,4 +1,4 @@
-"""Decide what becomes of rows given to a gallery that may know their subjects already."""
+"""Decide what happens to given rows whose subjects the gallery may have already."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from frpipe.gallery.schema import ENROLLED, FACE_ID, QUALITY, SUBJECT_ID, URI
 Policy = Literal["skip", "replace", "append"]
 POLICIES: tuple[Policy, ...] = ("skip", "replace", "append")
 SAME_FACE = 0.999
-"""Similarity of two vectors of one face on one photo, computed on different machines, at least."""
+"""Least similarity of two vectors of one face on one photo, computed on different machines."""
 
 
 class Fate(IntEnum):
-    """What becomes of a given row."""
+    """What happens to a given row."""
 
     ADDED = 0
     REPLACED = 1
@@ -35,7 +35,7 @@ class Fate(IntEnum):
 class Known:
     """Rows of the gallery whose subjects may be in a bucket. vectors: (n, dim) in the stored type.
 
-    told: (n,) bool, whether the run speaks of the row's photo.  elsewhere: those of them whose photo lay at
+    told: (n,) bool, whether the run reports the row's photo.  elsewhere: (n,) bool, those whose photo lay at
     another place.
     """
 
@@ -47,12 +47,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class RowFates:
-    """Decision on a bucket.
+    """Decision on the rows of a bucket.
 
     fates: (n,) of its rows.  kept: rows to be written, by key.  gone: rows of `Known`.
 
-    superseded: those of `gone` that the run, which speaks of their photo, does not give.  apart: rows of
-    `Known` whose photo came from another place with another face, or none.
+    superseded: those of `gone` whose photo the run reports without giving them.  apart: rows of `Known` whose
+    photo came from another place with another face, or none.
     """
 
     fates: NDArray[np.int8]
@@ -68,8 +68,8 @@ _NONE = np.zeros(0, np.int64)
 def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | None = None) -> RowFates:
     """Compare a bucket with the gallery's rows of its subjects.
 
-    A row is the same if its vector, photo, quality and attributes are; when it was enrolled does not count.
-    A row of `known` of whose photo the run speaks goes, under every policy, unless it is given anew.
+    A row is the same if its vector, photo, quality and attributes are; the time of enrolment does not count.
+    A row of `known` whose photo the run reports is removed, under every policy, unless it is given anew.
     held: hashes of the photos that the gallery has templates of, sorted: their rows are not skipped.
     """
     if not bucket.parts:
@@ -89,8 +89,8 @@ def judge(bucket: Bucket, known: Known | None, policy: Policy, held: Hashes | No
 def sorted_unique(bucket: Bucket) -> NDArray[np.int64]:
     """Rows of a bucket in the order of their keys, each key once.
 
-    Of rows with the same key the one enrolled last stays, then the one of best quality, then the one whose
-    content is greatest: a choice that the order of the input cannot change.
+    Of rows with the same key the one enrolled last is kept, then the one of best quality, then the one with
+    the greatest content: a choice that does not depend on the order of the input.
     """
     keys = [(SUBJECT_ID, "ascending"), (FACE_ID, "ascending")]
     order: NDArray[np.int64] = pc.sort_indices(bucket.texts, sort_keys=keys).to_numpy().astype(np.int64)
@@ -128,14 +128,14 @@ def _compared(
     held: Hashes | None,
     fates: NDArray[np.int8],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Set the fates of the rows that are ADDED so far; and the rows of `known` as in `RowFates`."""
+    """Set the fates of rows that are ADDED so far; returns the rows of `known` as in `RowFates`."""
     unique = np.flatnonzero(fates == Fate.ADDED)
     mine, its, twins = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)
     left = np.setdiff1d(np.flatnonzero(known.told), its)
     here = known.texts.column(SUBJECT_ID)
     if policy == "skip":
-        # Whoever has nothing left but what is given is not there.
+        # A person of whom only the given rows would be left counts as not there.
         here = here.take(pa.array(np.setdiff1d(np.arange(len(here)), left)))
     subjects = pc.is_in(bucket.texts.column(SUBJECT_ID), value_set=pc.unique(here))
     familiar = unique[subjects.to_numpy()[unique]]
@@ -162,9 +162,9 @@ def _compared(
 def _taken(
     bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np.int64], held: Hashes | None
 ) -> NDArray[np.bool_]:
-    """(rows,) bool: rows that `skip` takes of people already there: those of photos already there.
+    """Rows that `skip` accepts for people already there, those of photos already there: (rows,) bool.
 
-    And a derived template that does not say yet what it was made of, and does now.
+    It also accepts a derived template whose list of photos the gallery lacks.
     """
     column = bucket.texts.column(MADE_OF) if MADE_OF in bucket.texts.column_names else None
     taken = photos_of(bucket.texts.column(FACE_ID), column, np.zeros(0, np.uint64) if held is None else held)
@@ -182,14 +182,14 @@ def _apart(
     its: NDArray[np.int64],
     same: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """The rows of `its` that are of another place, and show another face, than the rows of `mine`."""
+    """Rows of `its` that come from another place, and show another face, than the rows of `mine`."""
     mine, its = mine[~same], its[~same]
     left, right = bucket.vectors(mine).astype(np.float32), known.vectors[its].astype(np.float32)
     other = np.einsum("ij,ij->i", left, right) < SAME_FACE
     new, old = (table.take(pa.array(rows)) for table, rows in ((bucket.texts, mine), (known.texts, its)))
     elsewhere = known.elsewhere[its] | differ(place_hashes(new[URI]), place_hashes(old[URI]))
     if MADE_OF in new.column_names and MADE_OF in old.column_names:
-        # The face id of a derived template is of its photos' ids: they are the same, and so differ in places.
+        # The face id of a derived template is made from its photos' ids: only their places can differ.
         others = pc.fill_null(pc.not_equal(new[MADE_OF], old[MADE_OF]), False).to_numpy()
         elsewhere |= others & ~known.told[its]
     return np.asarray(its[other & elsewhere])
@@ -202,9 +202,9 @@ def _values(texts: pa.Table) -> pa.Array:
 def _matches(
     texts: pa.Table, known: pa.Table, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of rows of both tables with the same key; and further rows of `known` with a key of these.
+    """Pairs of rows of both tables with the same key, and further rows of `known` with such a key.
 
-    The latter are of a gallery that stores one key in several Unicode forms.
+    The latter come from a gallery that stores one key in several Unicode forms.
     """
     theirs = _keys(known)
     where = {key: row for row, key in enumerate(theirs)}
@@ -219,7 +219,7 @@ def _matches(
 
 
 def _of_keys(known: pa.Table, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows, of those given, whose keys other rows have too."""
+    """Those of some rows whose keys other rows have too."""
     if not len(rows):
         return rows
     keys = set(_keys(known.take(pa.array(others))))
@@ -233,7 +233,7 @@ def _keys(texts: pa.Table) -> list[tuple[str, str]]:
 
 
 def _same(bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(len(mine),) whether the contents of two rows are the same; a column that is missing is null."""
+    """Whether the contents of two rows are the same: (len(mine),); a missing column counts as null."""
     left, right = bucket.texts.take(pa.array(mine)), known.texts.take(pa.array(its))
     same: NDArray[np.bool_] = np.all(bucket.vectors(mine) == known.vectors[its], axis=1)
     for name in {*left.column_names, *right.column_names} - {ENROLLED, SUBJECT_ID, FACE_ID}:
@@ -249,7 +249,7 @@ def _same(bucket: Bucket, known: Known, mine: NDArray[np.int64], its: NDArray[np
 
 
 def _same_place(new: pa.ChunkedArray, old: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """(n,) whether an older address is relative, as manifests have them, and the new one ends in it."""
+    """Whether an older address is relative, as in manifests, and the new one ends in it: (n,)."""
     found = np.zeros(len(new), bool)
     for row in np.flatnonzero(pc.fill_null(pc.invert(is_absolute(old)), False).to_numpy()):
         relative = os.path.normpath(old[int(row)].as_py())

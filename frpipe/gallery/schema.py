@@ -1,4 +1,4 @@
-"""Schema of templates tables, in which templates enter and leave a gallery. One row is one feature vector.
+"""Schema of templates tables, in which templates enter and leave a gallery: one row for each vector.
 
 A row's key is (subject_id, face_id). Every column that is not named here is an attribute of the row: text,
 null allowed, under any name (Name, Department, ...). Ids, names of attributes and their values are in Unicode
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.errors import GalleryError, GalleryMismatch
+from frpipe.core.schema import vector_type
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 
@@ -31,7 +32,7 @@ TEXTS = (SUBJECT_ID, FACE_ID, URI)
 TIME = pa.timestamp("us", tz="UTC")
 # How far a vector's length may be from 1: room for float32 arithmetic, and for rounding to float16 (2**-11).
 UNIT_TOLERANCE = 1e-3
-# Of vectors that are given: what is off by this and then rounded to float16 is still within the above.
+# For given vectors: with this error, and rounded to float16, they are still within the above.
 INPUT_TOLERANCE = 5e-4
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -49,11 +50,6 @@ def template_schema(dim: int, attributes: Iterable[str] = (), *, vectors: bool =
     if vectors:
         fields.append(pa.field(EMBEDDING, vector_type(dim), False))
     return pa.schema(fields + [pa.field(name, pa.string()) for name in attributes])
-
-
-def vector_type(dim: int) -> pa.DataType:
-    """Type of `embedding`: a fixed-size list of non-null float32."""
-    return pa.list_(pa.field("item", pa.float32(), False), dim)
 
 
 def attributes_of(schema: pa.Schema) -> list[str]:
@@ -184,7 +180,7 @@ def _checked_vectors(table: pa.Table, dim: int, tolerance: float) -> NDArray[np.
             f"the vectors have {kind.list_size} numbers, the gallery's have {dim}",
             "enroll the photos again with the gallery's model, or use another gallery",
         )
-    # First: the values of a null do not have to be there, so that the rest would be counted wrongly.
+    # Check nulls first: they may have no values, so that all later values would be misplaced.
     missing = table.column(EMBEDDING).null_count > 0
     if missing or not is_unit(vectors := vectors_of(table), tolerance):
         raise GalleryError("a vector is missing or not of length 1", "divide each vector by its length")

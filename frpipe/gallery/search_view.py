@@ -27,11 +27,11 @@ Located = tuple[ShardRef, Rows | None, Block]
 
 
 class Means:
-    """Mean vectors of people. Those of people within one block come at once, those of others at the end.
+    """Mean vectors of people: at once for people within one block, at the end for others.
 
     The inner product with a mean is the mean of the inner products: a mean is not made a unit vector.
-    spanning: hashes of the ids that may come in several blocks, ascending. Their sums are held to the end:
-    8 bytes a number, so 4 KB a person of 512.
+    spanning: hashes of the ids that may be in several blocks, ascending. Their sums are held to the end:
+    8 bytes for each number, so 4 KB for each person at 512.
     """
 
     def __init__(self, spanning: NDArray[np.uint64]) -> None:
@@ -58,11 +58,11 @@ class Means:
 
     @property
     def waiting(self) -> bool:
-        """Whether people are left for the end."""
+        """Whether people with templates in several blocks are left."""
         return bool(self._sums)
 
     def rest(self) -> Block:
-        """Means of the people who were left for the end."""
+        """Means of the people with templates in several blocks."""
         means = [total / count for total, count in self._sums.values()]
         ids = pa.array(list(self._sums), pa.string())
         return ids, np.array(means, np.float32).reshape(len(ids), self._dim)
@@ -73,14 +73,12 @@ class Means:
 
 
 class SearchView:
-    """The templates to search: blocks of subject ids and unit vectors, a shard each.
-
-    Shards with nobody wanted give none.
+    """Templates to search: blocks of subject ids and unit vectors, one for each shard with any of them.
 
     where: attributes that a template must have.  score: what a person scores: the best of their templates, or
     the mean of all; for the latter a block holds one vector a person, the mean of theirs, not of length 1.
-    hold_bytes: blocks of which this process has a copy anyway (fetched without a cache of the node, or
-    decrypted) are kept up to so much.
+    hold_bytes: size up to which to keep blocks of which this process has a copy anyway (fetched without a
+    cache of the node, or decrypted).
 
     Memory: two blocks, those that are held, and 8 bytes a template where some are deleted or not wanted.
     Raises GalleryError for an attribute that no template has.
@@ -118,16 +116,16 @@ class SearchView:
         return self._census[0]
 
     def blocks(self, some: slice = slice(None)) -> Iterator[Block]:
-        """Blocks of some shards, or all; the next is fetched while one is used."""
+        """Iterate over the blocks of some shards, or all; the next is fetched while one is used."""
         return (block for _, block in self.named_blocks(some))
 
     def named_blocks(
         self, some: slice = slice(None), *, backward: bool = False
     ) -> Iterator[tuple[Hashable, Block]]:
-        """The same, each with a name that it has in every search of these shards; None: it has none.
+        """Iterate over blocks with names, the same in every search of these shards; None: no name.
 
-        backward: the last shard first, but with means. Who goes to and fro begins with what was read last, so
-        that less is fetched again where not all is kept.
+        backward: start with the last shard, except with means. A search that alternates starts with the
+        shards that were read last, so that less is fetched again if not all is kept.
         """
         refs = self.shards[some]
         if self._score == "max":
@@ -143,7 +141,7 @@ class SearchView:
             yield (some.start, some.stop), means.rest()
 
     def located(self, refs: Sequence[ShardRef]) -> Iterator[Located]:
-        """Templates of some shards, a block each, in this order; the next is fetched while one is used."""
+        """Iterate over some shards in this order, a block each; the next is fetched while one is used."""
         for ref, block in self._ahead(refs):
             if block is not None:
                 yield ref, self._rows(ref), block
@@ -154,7 +152,7 @@ class SearchView:
         return self._snapshot
 
     def _ahead(self, refs: Sequence[ShardRef]) -> Iterator[tuple[ShardRef, Block | None]]:
-        with ThreadPoolExecutor(1, "lineup") as pool:
+        with ThreadPoolExecutor(1, "search_view") as pool:
             waiting = [pool.submit(self._block, ref) for ref in refs[:1]]
             for number, ref in enumerate(refs):
                 block = waiting.pop().result()
@@ -173,9 +171,9 @@ class SearchView:
         if rows is not None:
             ids, stored = ids.take(pa.array(rows)), stored[rows]
         vectors = stored.astype(np.float32, copy=False)
-        # As long as the shard is mapped: of a copy nobody could tell later.
+        # Check while the shard is mapped: a copy could not be checked later.
         self._snapshot.check_cache()
-        # What is not a copy of some rows is a view, and keeps the whole file.
+        # A block that is no copy of some rows is a view, which keeps the whole file in memory.
         size = ids.nbytes + vectors.nbytes if rows is not None else ref.bytes
         size += vectors.nbytes if rows is None and vectors is not stored else 0
         if shard.content.in_memory and size <= self._room:
@@ -199,7 +197,7 @@ class SearchView:
 
     @cached_property
     def _census(self) -> tuple[int, NDArray[np.uint64]]:
-        """The number of people, and the sorted hashes of those who come in more than one shard."""
+        """Number of people, and sorted hashes of those with templates in several shards."""
         people, spanning = 0, [np.zeros(0, np.uint64)]
         with HashSpill() as spill:
             for ref in self.shards:

@@ -31,10 +31,10 @@ from frpipe.gallery.schema import (
     vector_array,
 )
 
-# Metadata of this form carries checksums, so that a damaged file is an error and never a wild pointer.
+# Metadata of this HDF5 form has checksums, so that damage is an error and never a wild pointer.
 _HDF5_FORM = ("v110", "v110")
 _ALIGNMENT = 64
-# Rows this near are read at once, and all where an eighth of them is wanted.
+# Rows this near to each other are read at once; if an eighth of all is wanted, all are read.
 _NEAR, _MANY = 64, 8
 
 Spans = Sequence[tuple[int, int]]
@@ -45,7 +45,7 @@ def write_shard(
 ) -> None:
     """Write a shard. texts: the rows without `embedding`; vectors: theirs, (n, dim), in the stored type.
 
-    The small columns come first and the vectors last: a reader of the columns alone reads one piece.
+    The small columns come first and the vectors last, so that the columns alone can be read in one piece.
     """
     options = {"libver": _HDF5_FORM, "alignment_threshold": _ALIGNMENT, "alignment_interval": _ALIGNMENT}
     with h5py.File(target, "w", **options) as file:
@@ -78,9 +78,9 @@ def _write(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A checked shard, open for reading. Its arrays are views of the file where the file is mapped.
+    """A checked shard, open for reading. Its arrays are views if the file is mapped.
 
-    canonical: whether texts, and names of attributes, are given in Unicode NFC; `image_uri` is as stored.
+    canonical: whether to return texts and names of attributes in Unicode NFC; `image_uri` is as stored.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Shard:
         return self._numbers(self.layout.vectors).reshape(self.layout.rows, self.dim)
 
     def text(self, name: str, spans: Spans | None = None) -> pa.StringArray:
-        """A text column, of all rows or those of some spans; all null where the shard does not have it."""
+        """Read a text column, of all rows or some spans; all null if the shard does not have it."""
         if not self.canonical or name == URI:
             return self._stored_text(name, spans)
         # Names of attributes that were stored before texts were brought to NFC.
@@ -103,11 +103,11 @@ class Shard:
         return canonical_column(pc.coalesce(*columns) if forms else columns[0])
 
     def first_after(self, subject_id: str) -> int:
-        """The first row whose id, as it is stored, is greater. Rows are in the order of their ids."""
+        """Find the first row whose stored id is greater. Rows must be in the order of their ids."""
         low, high = 0, self.layout.rows
         while low < high:
             middle = (low + high) // 2
-            # Code points are in the order of their bytes in UTF-8.
+            # The order of code points is that of bytes in UTF-8.
             if (self._stored_text(SUBJECT_ID, [(middle, middle + 1)])[0].as_py() or "") > subject_id:
                 high = middle
             else:
@@ -126,7 +126,7 @@ class Shard:
         return parts[0] if len(parts) == 1 else pa.concat_arrays([pa.array([], pa.string()), *parts])
 
     def _packed(self, extent: TextExtent, start: int, end: int) -> PackedStrings:
-        """Rows of a text column. Raises ValueError where it is not as it was written."""
+        """Read rows of a text column. Raises ValueError if it is not as it was written."""
         valid = self._numbers(extent.valid, start, end) if extent.valid else None
         offsets = self._numbers(extent.offsets, start, end + 1)
         whole = end - start == self.layout.rows
@@ -139,7 +139,7 @@ class Shard:
     def table(
         self, columns: Sequence[str], rows: NDArray[np.int64] | None = None, *, vectors: bool = False
     ) -> pa.Table:
-        """Some columns (never `embedding`: say `vectors`), of some rows or all, in schema order."""
+        """Read columns (for `embedding` use `vectors`) of some rows or all, in schema order."""
         if rows is None:
             arrays = {name: self._column(name, None) for name in columns}
         else:
@@ -169,14 +169,14 @@ class Shard:
         return np.concatenate([np.zeros(0, extent.dtype), *parts])
 
     def _numbers(self, extent: Extent, start: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Numbers of a column from `start` up to `end`, or to its end."""
+        """Read the numbers of a column from `start` up to `end`, or to its end."""
         count, size = (extent.count if end is None else end) - start, extent.dtype.itemsize
         data = self.content.read(extent.offset + start * size, count * size)
         return np.frombuffer(data, extent.dtype, count)
 
 
 def _spans(rows: NDArray[np.int64], count: int) -> Spans:
-    """Spans of rows to read for some rows, ascending: near ones in one, and all where there are many."""
+    """Spans to read for some rows, ascending: one for near rows, and one of all rows if many are wanted."""
     if not len(rows):
         return []
     if _MANY * len(rows) >= count:
@@ -188,7 +188,7 @@ def _spans(rows: NDArray[np.int64], count: int) -> Spans:
 
 
 def _places(rows: NDArray[np.int64], spans: Spans) -> NDArray[np.int64]:
-    """Where the rows are once only the spans are there."""
+    """Positions of rows within the concatenated spans."""
     if not spans:
         return np.zeros(0, np.int64)
     starts, ends = np.array(spans, np.int64).T

@@ -1,8 +1,8 @@
 """Cache of a remote gallery's shard files on a node's disk: fetched once, mapped by all workers of the node.
 
-A folder for each run on each node, for its owner alone. A file is named by the SHA-256 of the shard, as it
-is stored: an encrypted shard stays encrypted. All files are whole: they are written under a hidden name and
-moved. See ADR 45.
+There is a folder for each run on each node, private to its owner. A file is named by the SHA-256 of the shard
+as it is stored: an encrypted shard stays encrypted. Files are always whole: they are written under a hidden
+name and moved. See ADR 45.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from frpipe.core.errors import StorageError
 
 _FREE_SHARE = 0.1
-"""Of the disk, what is left free for others."""
+"""Share of the disk to leave free."""
 _PATIENCE_S, _KNOCK_S = 300.0, 0.05
 """How long a process waits for another that fetches the same shard, before it fetches it for itself."""
 _LOCK = ".lock"
@@ -41,9 +41,9 @@ Stored = bytes | mmap.mmap
 
 @dataclass(frozen=True, slots=True)
 class CacheSpec:
-    """Of one run, the same on every node. run: names it.  most_bytes: of all files on a node.
+    """Specification of a run's caches. run: its name.  most_bytes: size of all files on a node.
 
-    place: the folder to make it in; empty: TMPDIR of the node, or /tmp.
+    place: parent folder; empty: TMPDIR of the node, or /tmp.
     """
 
     run: str
@@ -52,21 +52,21 @@ class CacheSpec:
 
     @classmethod
     def new(cls, most_bytes: int, place: str = "") -> CacheSpec:
-        """That of a run that begins."""
+        """Make the specification for a new run."""
         return cls(secrets.token_hex(8), most_bytes, place)
 
     @property
     def folder(self) -> Path:
-        """Where it lies on this node."""
+        """Folder of the cache on this node."""
         return self._place / f"{_prefix()}{self.run}"
 
     def remove(self) -> None:
-        """Remove it from this node, and what killed runs left. What is mapped stays mapped to its end."""
+        """Remove the cache from this node, and those that killed runs left. Mapped files stay mapped."""
         shutil.rmtree(self.folder, ignore_errors=True)
         _sweep(self._place)
 
     def opened(self) -> ShardCache | None:
-        """The cache of this node; None where no private folder can be made there."""
+        """Open the cache of this node; None if no private folder can be made."""
         try:
             self._place.mkdir(parents=True, exist_ok=True)
             _sweep(self._place, self.folder)
@@ -82,25 +82,25 @@ class CacheSpec:
 class ShardCache:
     """The shard files of one run on this node; any number of processes use it at once.
 
-    An open one holds a shared lock on its folder, which the kernel takes back when the process dies, however
-    it dies: a folder without one is a leftover.
+    While it is open it holds a shared lock on its folder, which the kernel releases when the process dies in
+    any way: a folder without a lock is a leftover.
     """
 
     def __init__(self, folder: Path, lock: int, most_bytes: int) -> None:
-        """lock: the folder, open and locked; it is closed with this object."""
+        """Take over a folder. lock: the folder, open and locked; it is closed with this object."""
         self._folder, self._most = folder, most_bytes
         self._mapped: weakref.WeakSet[_Map] = weakref.WeakSet()
         self._close = weakref.finalize(self, os.close, lock)
 
     def close(self) -> None:
-        """Give up the lock; for tests, since the end of a process does it too."""
+        """Release the lock; the end of the process does it too."""
         self._close()
 
     def file(self, sha256: str, size: int, fetch: Fetch) -> Stored:
-        """A shard file: mapped where it is there, else fetched, kept if there is room, and mapped.
+        """Map a shard file; if it is not cached, fetch it first, and keep it if there is room.
 
-        Of any number of processes that ask at once one fetches, and the others wait. fetch: returns bytes of
-        this digest and size.
+        If several processes ask at once, one fetches and the others wait. fetch: returns bytes of this digest
+        and size.
         """
         known = self.found(sha256, size)
         if known is not None:
@@ -109,7 +109,7 @@ class ShardCache:
             try:
                 lock = held.enter_context(self._alone(sha256))
             except OSError:
-                # Such as a folder that was removed: the gallery can be read without it.
+                # For example, the folder was removed: the gallery can be read without it.
                 lock = None
             if lock is None:
                 return fetch()
@@ -129,7 +129,7 @@ class ShardCache:
             )
 
     def found(self, sha256: str, size: int) -> mmap.mmap | None:
-        """The file mapped, if it is there and has not been touched since it was written."""
+        """Map a file if it is cached and unchanged since it was written; else None."""
         path, lock = self._folder / sha256, self._folder / f"{sha256}{_LOCK}"
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -141,7 +141,7 @@ class ShardCache:
                 return None
             mapped = _Map(file, size, access=mmap.ACCESS_READ)
             mapped.watch(os.dup(file), found)
-            # When it was used last; the file's own times say whether it was changed.
+            # The lock's time is that of the last use; the file's own times tell whether it was changed.
             os.utime(lock)
         except (OSError, ValueError):
             return None
@@ -151,7 +151,7 @@ class ShardCache:
         return mapped
 
     def _kept(self, sha256: str, data: bytes, lock: int) -> mmap.mmap | None:
-        """Write a file that this process alone writes, and map it; None where there is no room."""
+        """Write a file, whose lock this process has, and map it; None if there is no room."""
         path, draft = self._folder / sha256, self._folder / f".{sha256}"
         try:
             for each in (draft, path):
@@ -164,7 +164,7 @@ class ShardCache:
                 target.write(data)
             draft.chmod(0o400)
             draft.rename(path)
-            # Last: a file without its stamp is not believed.
+            # Last: a file without a stamp is not used.
             os.pwrite(lock, _stamp(path.lstat()).encode(), 0)
         except OSError:
             for each in (draft, path):
@@ -174,7 +174,7 @@ class ShardCache:
         return self.found(sha256, len(data))
 
     def _reserved(self, draft: Path, size: int) -> int | None:
-        """A new private file that has its room on the disk; None where there is none for it."""
+        """Make a private file with its space allocated; None if there is no room."""
         with self._locked(_ROOM):
             if not self._make_room(size):
                 return None
@@ -187,7 +187,7 @@ class ShardCache:
             return file
 
     def _make_room(self, size: int) -> bool:
-        """Remove what was used longest ago until so much more fits."""
+        """Remove the files that were used longest ago until so much more fits."""
         if size > self._most:
             return False
         files = list(self._files())
@@ -215,7 +215,7 @@ class ShardCache:
 
     @contextmanager
     def _alone(self, sha256: str) -> Iterator[int | None]:
-        """Hold the lock of a shard; None where somebody else has it for too long."""
+        """Hold the lock of a shard; None if another process has it for too long."""
         lock = os.open(self._folder / f"{sha256}{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             yield lock if _waited(lock, _PATIENCE_S) else None
@@ -233,25 +233,25 @@ class ShardCache:
 
 
 class _Map(mmap.mmap):
-    """A mapped file that knows how it was; also when it has lost its name."""
+    """A mapped file that can tell whether it was changed, even after it was unlinked."""
 
     _file: int
     _was: os.stat_result
 
     def watch(self, file: int, was: os.stat_result) -> None:
-        """Watch the file, open for this map alone: it is closed with it."""
+        """Watch a file that is open for this map alone, and is closed with it."""
         self._file, self._was = file, was
         weakref.finalize(self, os.close, file)
 
     def has_changed(self) -> bool:
-        """Whether anything but the loss of its name came to the file."""
+        """Whether the file was changed, other than by being unlinked."""
         now = os.fstat(self._file)
         return now.st_size != self._was.st_size or now.st_mtime_ns != self._was.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """used: when last, in ns."""
+    """A cached file. used: time of its last use, in ns."""
 
     path: Path
     bytes: int
@@ -259,7 +259,7 @@ class _File:
     lock: Path
 
     def is_removed(self) -> bool:
-        """Remove it; False where its writer is at work. Its pages stay with those who have mapped it."""
+        """Remove the file; False if its writer is at work. Processes that have mapped it keep its pages."""
         if self.path.name.startswith("."):
             lock = os.open(self.lock, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -273,12 +273,12 @@ class _File:
 
 
 def _stamp(found: os.stat_result) -> str:
-    """What of a file no writer leaves as it was: not even one who sets its times back."""
+    """Stamp of a file that every write changes, even if the writer sets its times back."""
     return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _waited(lock: int, patience_s: float) -> bool:
-    """Whether the lock was got."""
+    """Wait for a lock; returns whether it was acquired."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -301,25 +301,25 @@ def _allocate(file: int, size: int) -> None:
 
 
 def _prefix() -> str:
-    """Of folders that processes of this machine made: others may share the disk, but not the locks."""
+    """Prefix of this machine's folders: other machines may share the disk, but not the locks."""
     return f"frpipe-shards-{zlib.crc32(socket.gethostname().encode()):08x}-{os.geteuid()}-"
 
 
 def _locked(folder: Path) -> int:
-    """A folder of this user alone, made if need be, open and with a shared lock. Raises OSError."""
+    """Open a folder that is private to this user, made if need be, with a shared lock. Raises OSError."""
     while True:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         try:
             lock = os.open(folder, _FOLDER_FLAGS)
-        except FileNotFoundError:  # a sweep was between the two
+        except FileNotFoundError:  # a sweep came in between
             continue
         try:
             found = _own(lock)
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if os.path.samestat(found, folder.lstat()):
                 return lock
-        except (BlockingIOError, FileNotFoundError):  # a sweep has it, and removes it
+        except (BlockingIOError, FileNotFoundError):  # a sweep holds it, and removes it
             time.sleep(_KNOCK_S)
         except BaseException:
             os.close(lock)
@@ -328,7 +328,7 @@ def _locked(folder: Path) -> int:
 
 
 def _own(folder: int) -> os.stat_result:
-    """The facts of an open folder. Raises OSError unless it is this user's, and nobody else may enter it."""
+    """Status of an open folder. Raises OSError unless it is this user's and private."""
     found = os.fstat(folder)
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != 0o700:
         raise PermissionError(errno.EPERM, "the folder is not this user's own")
@@ -336,7 +336,7 @@ def _own(folder: int) -> os.stat_result:
 
 
 def _sweep(place: Path, own: Path | None = None) -> None:
-    """Remove folders of dead runs of this user: nobody has a lock on them. own: that of a run at work."""
+    """Remove folders of this user's dead runs, which nobody has locked. own: folder to leave."""
     for path in set(place.glob(f"{_prefix()}*")) - {own}:
         with suppress(OSError):
             lock = os.open(path, _FOLDER_FLAGS)

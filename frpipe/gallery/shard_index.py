@@ -5,8 +5,8 @@ File: magic (8) | bytes of the head (4) | CRC-32 of the rest of the head (4) | b
 
 A table holds one entry a key and row, sorted by the key: a 64-bit hash of the id in Unicode NFC. Its columns
 lie one after the other, little-endian uint32: the upper half of the hash, the row, and for people the lower
-half. A look-up reads the blocks in which its keys may be. It finds candidates: who uses them compares the ids
-themselves. An index is made of its shard alone, may be missing, and goes with it. See ADR 50.
+half. A look-up reads the blocks in which its keys may be. It finds candidates, whose ids the caller compares.
+An index is made from its shard alone, may be missing, and is removed with it. See ADR 50.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Rows = NDArray[np.int64]
 _MAGIC = b"FRPIDX01"
 _FRONT = struct.Struct("<8sIII")
 _BLOCK = 1024
-# What is read at once to have the head: that of a full shard.
+# Bytes to read at once for the head; they hold that of a full shard.
 _HEAD = 4096
 _COLUMNS: dict[Kind, int] = {"subjects": 3, "photos": 2}
 _U4 = np.dtype("<u4")
@@ -46,7 +46,7 @@ class BrokenIndex(Exception):
 
 
 def index_of(texts: pa.Table, layout: Layout, sha256: str, file_bytes: int, size: int) -> bytes:
-    """The index of a shard.
+    """Build the index of a shard.
 
     texts: ids of its rows, in order.  sha256, file_bytes: of its file.  size: of its plain bytes.
     """
@@ -67,7 +67,7 @@ def index_of(texts: pa.Table, layout: Layout, sha256: str, file_bytes: int, size
         "bytes": file_bytes,
         "size": size,
         "rows": layout.rows,
-        # Rows are sorted as texts are stored: in the order of ids where these are all in NFC.
+        # Rows are sorted by stored texts, which is the order of ids if these are all in NFC.
         "ordered": subjects is stored,
         "layout": _plain(layout),
         "counts": {kind: table.shape[1] for kind, table in tables.items()},
@@ -81,7 +81,7 @@ def index_of(texts: pa.Table, layout: Layout, sha256: str, file_bytes: int, size
 
 
 def _table(keys: NDArray[np.uint64], rows: Rows, columns: int) -> NDArray[np.uint32]:
-    """(columns, n): upper half of the key, row, lower half; sorted by the key."""
+    """Table of keys and rows, sorted by the key: (columns, n); upper half of the key, row, lower half."""
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     parts = (keys >> np.uint64(32), rows[order], keys & np.uint64(0xFFFFFFFF))
@@ -109,7 +109,7 @@ def _plain(layout: Layout) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Where a table lies: bytes from `at`, `count` entries.  fences: the first key of each block.
+    """Position of a table: offset `at`, `count` entries.  fences: the first key of each block.
 
     sums: (columns, blocks) check sums.
     """
@@ -167,7 +167,7 @@ class ShardIndex:
         return cls(str(facts["sha256"]), *sizes, layout, bool(facts["ordered"]), tables)
 
     def find(self, kind: Kind, wanted: NDArray[np.uint64], read: Read) -> Rows:
-        """Rows, ascending, that may have one of these hashes, and all that have. Raises BrokenIndex."""
+        """Find all rows with one of these hashes, ascending, and perhaps some others. Raises BrokenIndex."""
         table = self.tables[kind]
         keys = np.unique((wanted >> np.uint64(32)).astype(_U4))
         low = np.maximum(np.searchsorted(table.fences, keys, "left") - 1, 0)
@@ -186,7 +186,7 @@ class ShardIndex:
         return np.unique(np.concatenate(found))
 
     def check(self, read: Read) -> None:
-        """Read all of it. Raises BrokenIndex."""
+        """Check all blocks. Raises BrokenIndex."""
         for kind, columns in _COLUMNS.items():
             table = self.tables[kind]
             for column in range(columns):
@@ -204,7 +204,7 @@ class ShardIndex:
         return rows
 
     def subjects(self, read: Read) -> NDArray[np.uint64]:
-        """(rows,) hashes of the people of all rows, in the order of rows. Raises BrokenIndex."""
+        """Read the hashes of the people of all rows: (rows,), in the order of rows. Raises BrokenIndex."""
         table = self.tables["subjects"]
         upper, rows, lower = (self._column(table, each, 0, len(table.fences), read) for each in range(3))
         if len(rows) != self.layout.rows or (rows.size and rows.max() >= len(rows)):
@@ -215,7 +215,7 @@ class ShardIndex:
 
     @staticmethod
     def _column(table: _Table, column: int, first: int, last: int, read: Read) -> NDArray[np.uint32]:
-        """Blocks of a column of a table, checked."""
+        """Read blocks of a column of a table, checked."""
         start, end = first * _BLOCK, min(last * _BLOCK, table.count)
         at = table.at + 4 * column * table.count
         data = memoryview(read(at + 4 * start, at + 4 * end))
@@ -236,7 +236,7 @@ def _runs(numbers: Rows) -> Iterator[tuple[int, int]]:
 
 
 def _layout(facts: dict[str, Any], dim: int, stored: np.dtype[Any]) -> Layout:
-    """The layout that an index tells, every range within the shard's file. Raises BrokenIndex, KeyError."""
+    """Layout in an index, with every range within the shard's file. Raises BrokenIndex, KeyError."""
     rows, size, told = int(facts["rows"]), int(facts["size"]), facts["layout"]
 
     def extent(offset: int, kind: str | np.dtype[Any], count: int) -> Extent:

@@ -1,4 +1,4 @@
-"""Store of a gallery's shard files: built and checked before they are seen, opened and checked before use."""
+"""Store of a gallery's shard files, which are checked before they are published and before they are used."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ from frpipe.io.storage.folder import Folder
 DELETED = "deleted"
 INDEX = ".index"
 _MOST_LAYOUTS = 4096
+# Columns of a shard lie side by side: what is read of one takes the next with it, and no vectors.
+_AHEAD = 1 << 18
 
 
 class ShardStore:
-    """Reads and writes `shards/` and `deleted/`. Names are random, files never change."""
+    """Store of the files in `shards/` and `deleted/`. Names are random, and files never change."""
 
     def __init__(
         self,
@@ -49,24 +51,24 @@ class ShardStore:
         cipher: Callable[[], Cipher | None],
         cache: ShardCache | None = None,
     ) -> None:
-        """cache: of the shards that are remote; None: each process fetches them for itself."""
-        self._folder, self._spec, self._id, self._vault = folder, spec, gallery_id, cipher
+        """Make the store. cache: for remote shards; None: each process fetches them for itself."""
+        self._folder, self._spec, self._id, self._cipher = folder, spec, gallery_id, cipher
         self._cache = None if folder.is_local else cache
         self.dim = spec.dim
-        # Shards do not change: one that was checked need not be parsed again while its file is the same.
+        # Shards never change: one that was checked is not parsed again while its file is the same.
         self._layouts: dict[tuple[str, str], Layout] = {}
-        # None: the shard has none that can be used.
+        # None: the shard has no usable index.
         self._indexes: dict[str, ShardIndex | None] = {}
 
     def begin(self, texts: pa.Table, vectors: NDArray[np.floating], created: str) -> Callable[[], ShardRef]:
-        """Write a shard out of sight; the function it returns checks, hashes and publishes it.
+        """Write a shard as a draft; the function that is returned checks, hashes and publishes it.
 
         texts: rows sorted by key, without `embedding`; vectors: (n, dim) float, theirs.
         """
         name = f"{SHARDS}/{secrets.token_hex(10)}.h5"
         facts = facts_of(self._spec, self._id, created, texts.num_rows)
         stored = vectors.astype(self._spec.stored_type, copy=False)
-        # The call holds on to no vectors: several wait while the next shard is made.
+        # The function must not hold the vectors: several wait while the next shard is made.
         known = [column for column in (SUBJECT_ID, FACE_ID, MADE_OF) if column in texts.column_names]
         keys, attributes = texts.select(known), tuple(attributes_of(texts.schema))
         draft = self._folder.draft(name) if self._spec.encryption is None else None
@@ -82,19 +84,19 @@ class ShardStore:
         return lambda: self._adopt(name, draft, keys, attributes)
 
     def open(self, ref: ShardRef, *, vectors: bool = True, by_index: bool = True) -> Shard:
-        """Open a checked shard. Without `vectors` an object store is asked for the small columns alone.
+        """Open a checked shard. Without `vectors`, only the small columns are fetched from an object store.
 
-        Without `vectors` a shard that has an index is not parsed, unless `by_index` is false: the index was
-        made of it after it was checked, and says which bytes are which column. Nor is an index fetched for a
-        shard whose bytes are on this machine anyway.
+        Without `vectors`, a shard with an index is not parsed, unless `by_index` is false: the index was made
+        after the shard was checked, and locates its columns. No index is fetched for a shard whose bytes are
+        on this machine anyway.
 
-        A remote or encrypted shard that is read whole is checked by its SHA-256; a local one by size and
-        structure, for to hash it takes ten times as long as to read it: that is what `verify` is for.
+        A remote or encrypted shard that is read whole is checked by its SHA-256, a local one by size and
+        structure: hashing takes ten times as long as reading, and is left to `verify`.
         """
         content, file, size, version = self._content(ref, vectors)
         is_here = not self._folder.is_local and not isinstance(content, Ranged)
         index = self.index(ref) if by_index and not vectors and not is_here else None
-        # Every range of an index lies in the size that it tells.
+        # Every range in an index lies within the size that it states.
         told = index.layout if index is not None and index.size == size else None
         layout = told or self._layouts.get((ref.name, version))
         if layout is None:
@@ -107,7 +109,7 @@ class ShardStore:
         return Shard(ref.name, layout, content, self._spec.dim)
 
     def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
-        """Row numbers of the shard that are deleted, ascending."""
+        """Read the numbers of a shard's deleted rows, ascending."""
         if ref.deleted is None:
             return np.zeros(0, np.int64)
         name = ref.deleted.name
@@ -126,7 +128,7 @@ class ShardStore:
         return Deleted(name, len(rows), hashlib.sha256(data).hexdigest())
 
     def index(self, ref: ShardRef) -> ShardIndex | None:
-        """The index of a shard; None where it has none, or one that is not as it was written."""
+        """Read the index of a shard; None if it has none, or a damaged one."""
         found = self._indexes.get(ref.name)
         if found is None and ref.name not in self._indexes:
             with suppress(FileNotFoundError, BrokenIndex):
@@ -134,13 +136,13 @@ class ShardStore:
             if len(self._indexes) >= _MOST_LAYOUTS:
                 self._indexes.clear()
             self._indexes[ref.name] = found
-        # What it says holds for the file that it was made for, and for no other of that name.
+        # An index is valid only for the file that it was made from, not for another file of that name.
         return (
             found if found is not None and (found.sha256, found.stored) == (ref.sha256, ref.bytes) else None
         )
 
     def find(self, ref: ShardRef, kind: Kind, wanted: NDArray[np.uint64]) -> Rows | None:
-        """Rows of a shard, ascending, that may have one of these hashes, and all that have; None: any may."""
+        """Find all rows of a shard with one of these hashes, and perhaps others; None: no index, any may."""
         index = self.index(ref)
         try:
             return None if index is None else index.find(kind, wanted, self._index_reader(ref))
@@ -149,7 +151,7 @@ class ShardStore:
             return None
 
     def subject_hashes(self, ref: ShardRef) -> NDArray[np.uint64] | None:
-        """(rows,) hashes of the people of all rows; None where there is no index."""
+        """Read the hashes of the people of all rows: (rows,); None if there is no index."""
         index = self.index(ref)
         try:
             return None if index is None else index.subjects(self._index_reader(ref))
@@ -158,7 +160,7 @@ class ShardStore:
             return None
 
     def write_index(self, ref: ShardRef) -> bool:
-        """Write the index of a shard that has none, or one that is damaged; whether it was written.
+        """Write the index of a shard if it has none, or a damaged one; returns whether it was written.
 
         Raises Purged where a compaction has removed the shard.
         """
@@ -178,7 +180,7 @@ class ShardStore:
         return True
 
     def is_index_sound(self, ref: ShardRef) -> bool:
-        """Whether the index of a shard is missing, or exactly what the shard gives."""
+        """Whether the index of a shard is missing, or exactly what is built from the shard."""
         try:
             found = self._whole_index(ref)
         except FileNotFoundError:
@@ -194,22 +196,22 @@ class ShardStore:
 
     @staticmethod
     def strays(names: Iterable[str], refs: Iterable[ShardRef]) -> set[str]:
-        """Those of `names` that belong to none of these shards: neither theirs, nor made of one."""
+        """Names of files that belong to none of these shards, nor were made from one."""
         named = {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
         stems = {_stem(name) for name in named}
         return {name for name in names if _stem(name) not in stems}
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files that no version names any more, and with a shard what was made of it."""
+        """Remove files that no version names any more, and with a shard the files made from it."""
         gone = set(names)
         stems = {_stem(name) for name in gone if name.startswith(f"{SHARDS}/")}
         beside = {name for name in self.names() if _stem(name) in stems} if stems else set()
-        # What was made of a shard goes last: so it is never left without one that names it stale.
+        # Files made from a shard go last: after a kill they are still found by its name, or have no shard.
         for name in [*sorted(gone), *sorted(beside - gone)]:
             self._folder.delete(name)
 
     def sweep(self) -> int:
-        """Remove half-written files of killed writers, then what was derived from shards that are gone.
+        """Remove drafts of killed writers, then files derived from shards that are gone.
 
         A writer at work starts again.
         """
@@ -218,15 +220,15 @@ class ShardStore:
 
     @property
     def derived(self) -> DerivedFiles:
-        """What was derived from the shards."""
+        """Files derived from the shards."""
         return DerivedFiles(self._folder)
 
     def is_open_for_writing(self, name: str) -> bool:
-        """Whether a shard says of itself that a program is writing to it."""
+        """Whether a shard is marked as open for writing."""
         return self._folder.is_local and is_open_for_writing(Path(self._folder.uri) / name)
 
     def check_cache(self) -> None:
-        """Raise StorageError where a cached shard that is in use is not any more what was fetched."""
+        """Raise StorageError if a cached shard that is in use has been changed."""
         if self._cache is not None:
             self._cache.check()
 
@@ -236,7 +238,7 @@ class ShardStore:
             return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
     def _content(self, ref: ShardRef, vectors: bool) -> tuple[Bytes, Path | BinaryIO, int, str]:
-        """The bytes, the file for h5py, its size, and what changes when the file does."""
+        """Bytes of a shard, the file for h5py, its size, and a text that changes when the file does."""
         if self._spec.encryption is not None:
             plain = self._decrypted(ref)
             return Held(plain), io.BytesIO(plain), len(plain), ref.sha256
@@ -252,14 +254,14 @@ class ShardStore:
             return Held(data), io.BytesIO(data), len(data), ref.sha256
         entry = self._folder.entry(ref.name)
         _check_size(ref, entry.bytes)
-        file = self._opened(ref.name)
+        file = self._opened(ref.name, _AHEAD)
         return Ranged(file), file, ref.bytes, entry.version
 
-    def _opened(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, ExplainedFile(self._folder.open(name), self._folder.uri))
+    def _opened(self, name: str, ahead: int | None = None) -> BinaryIO:
+        return cast(BinaryIO, ExplainedFile(self._folder.open(name, ahead), self._folder.uri))
 
     def _decrypted(self, ref: ShardRef) -> bytearray:
-        return cast(Cipher, self._vault()).decrypt(ref.name, self._whole(ref))
+        return cast(Cipher, self._cipher()).decrypt(ref.name, self._whole(ref))
 
     def _whole(self, ref: ShardRef) -> Stored:
         def fetch() -> bytes:
@@ -268,11 +270,11 @@ class ShardStore:
         return self._cache.file(ref.sha256, ref.bytes, fetch) if self._cache else fetch()
 
     def _cached(self, ref: ShardRef) -> mmap.mmap | None:
-        """A shard that this node has already."""
+        """Map a shard that is in this node's cache; else None."""
         return self._cache.found(ref.sha256, ref.bytes) if self._cache else None
 
     def _hashed(self, name: str, sha256: str, fault: str) -> bytes:
-        """All bytes of a file, whose digest must be this one."""
+        """Read all bytes of a file, which must have this digest."""
 
         def checked(data: bytes) -> bytes:
             if hashlib.sha256(data).hexdigest() != sha256:
@@ -282,23 +284,23 @@ class ShardStore:
         return read_twice(self._folder, name, checked)
 
     def _index_reader(self, ref: ShardRef) -> Callable[[int, int], bytes | memoryview]:
-        """A reader of ranges of the index's file."""
+        """Reader of byte ranges of an index."""
         if self._spec.encryption is None:
             return partial(self._folder.read_range, index_name(ref.name))
         view = memoryview(self._whole_index(ref))
         return lambda start, end: view[start:end]
 
     def _whole_index(self, ref: ShardRef) -> bytes | bytearray:
-        """The plain bytes of the index of a shard. FileNotFoundError where it has none; BrokenIndex."""
+        """Read the plain bytes of a shard's index. FileNotFoundError if it has none; BrokenIndex."""
         name = index_name(ref.name)
-        data, cipher = self._folder.read(name), self._vault() if self._spec.encryption is not None else None
+        data, cipher = self._folder.read(name), self._cipher() if self._spec.encryption is not None else None
         try:
             return cipher.decrypt(name, data) if cipher else data
         except GalleryDamaged:
             raise BrokenIndex from None
 
     def _index_data(self, ref: ShardRef) -> bytes:
-        """The index of a shard, made of its file."""
+        """Build the index of a shard from its file."""
         content, file, size, _ = self._content(ref, vectors=False)
         shard = Shard(ref.name, self._check(file, size, ref.name, ref.rows), content, self._spec.dim)
         known = [name for name in (SUBJECT_ID, FACE_ID, MADE_OF) if name in shard.layout.texts]
@@ -308,7 +310,7 @@ class ShardStore:
     def _index_file(self, ref: ShardRef, data: bytes | None = None) -> tuple[str, bytes]:
         """Name and bytes of the index of a shard, as they are stored."""
         name, data = index_name(ref.name), self._index_data(ref) if data is None else data
-        cipher = self._vault() if self._spec.encryption is not None else None
+        cipher = self._cipher() if self._spec.encryption is not None else None
         return name, bytes(cipher.encrypt(name, memoryview(data))) if cipher else data
 
     def _adopt(self, name: str, draft: Path, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
@@ -328,7 +330,7 @@ class ShardStore:
     def _upload(self, name: str, image: io.BytesIO, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
         view = image.getbuffer()
         layout = self._check(image, len(view), name, keys.num_rows)
-        cipher = self._vault()
+        cipher = self._cipher()
         data = bytes(cipher.encrypt(name, view) if cipher else view)
         self._write(name, data)
         ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
@@ -337,7 +339,7 @@ class ShardStore:
         return ref
 
     def _write(self, name: str, data: bytes) -> None:
-        """Write a file. Raises Purged where a compaction takes its draft."""
+        """Write a file. Raises Purged if a compaction removes its draft."""
         try:
             self._folder.write(name, data)
         except FileNotFoundError:
@@ -348,7 +350,7 @@ class ShardStore:
 
 
 def _stem(name: str) -> str:
-    """What a shard and the files that were made of it have in common."""
+    """Common part of the names of a shard and the files made from it."""
     return name.partition(".")[0]
 
 
@@ -363,13 +365,13 @@ def _check_size(ref: ShardRef, size: int) -> None:
 
 
 def _file_of(mapped: mmap.mmap) -> BinaryIO:
-    """The file for h5py, which reads some small pieces of it."""
+    """File object for h5py, which reads small pieces of it."""
     mapped.seek(0)
     return cast(BinaryIO, mapped)
 
 
 def _digest_of(path: Path) -> str:
-    """SHA-256 of a file that is not empty, through a map: a copy would cost a quarter of the time."""
+    """SHA-256 of a file that is not empty. It is mapped: copying would take a quarter of the time."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         content.madvise(mmap.MADV_SEQUENTIAL)
         return hashlib.sha256(content).hexdigest()

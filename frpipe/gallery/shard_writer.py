@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.shard_store import ShardStore
 
-# Two are hashed or wait for the disk while a third is begun: two left the disk idle a tenth of the time.
+# Shards that are hashed or wait for the disk at once: with two, the disk was idle a tenth of the time.
 _FINISHERS = 3
 
 
 class ShardWriter:
-    """Writer of shards in the background. Leaving its context waits for all of them."""
+    """Writer of shards in the background. Leaving its context waits for all shards."""
 
     def __init__(self, shard_store: ShardStore) -> None:
-        self._shelf = shard_store
+        self._store = shard_store
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
         self._pool = ThreadPoolExecutor(_FINISHERS, "shard")
         self._waiting: deque[Future[ShardRef]] = deque()
@@ -32,7 +32,7 @@ class ShardWriter:
         """Write the rows as one shard. texts: sorted by key, without `embedding`; vectors: (n, dim)."""
         while len(self._waiting) >= _FINISHERS:
             self._waiting.popleft().result()
-        future = self._pool.submit(self._shelf.begin(texts, vectors, self._created))
+        future = self._pool.submit(self._store.begin(texts, vectors, self._created))
         self._waiting.append(future)
         return future
 

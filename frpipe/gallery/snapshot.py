@@ -1,9 +1,10 @@
-"""A snapshot of a gallery: one version, whole, from the first row to the last."""
+"""Snapshot of a gallery: one version, which later changes do not affect."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,28 +33,37 @@ from frpipe.gallery.shard import Shard
 from frpipe.gallery.shard_index import Kind
 from frpipe.gallery.shard_store import ShardStore
 
-# Rows of a shard that a list of its first people reads at first.
+# Rows of a shard to read first for a list of its first people.
 _FIRST_ROWS = 128
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a page of a list takes: columns, and the first so many people after an id, with attributes."""
+
+    names: Sequence[str]
+    people: int
+    wanted: Mapping[str, str]
+    after: str
+
+
 class Snapshot:
-    """An immutable view: later changes to the gallery do not show. Get one from `Gallery.snapshot`.
+    """An immutable view of one version of a gallery. Get one from `Gallery.snapshot`.
 
     Memory: one shard at a time. Rows within a shard are sorted by (subject_id, face_id); a person's
-    templates may lie in several shards. Where a compaction takes files away under a reader, reading raises
-    GalleryError.
+    templates may lie in several shards. If a compaction removes files meanwhile, reading raises GalleryError.
 
-    Texts are in Unicode NFC, but for `image_uri`. A gallery whose writer stored them as they came may hold
-    two forms of one id, which is one id here; its rows are sorted as they are stored.
+    Texts are in Unicode NFC, except `image_uri`. A gallery of older code may store one id in two forms: that
+    is one id here, and its rows are sorted as they are stored.
     """
 
     def __init__(self, catalog: Catalog, shard_store: ShardStore, gallery_id: str, version: Version) -> None:
-        self._catalog, self._shelf, self._gallery_id = catalog, shard_store, gallery_id
+        self._catalog, self._store, self._gallery_id = catalog, shard_store, gallery_id
         self.version = version
 
     @property
     def number(self) -> int:
-        """The version's number."""
+        """Number of the version."""
         return self.version.number
 
     @property
@@ -75,24 +85,24 @@ class Snapshot:
             return sum(len(np.unique(np.concatenate(parts))) for parts in spill.ranges())
 
     def subject_hashes(self, ref: ShardRef, rows: NDArray[np.int64] | None) -> NDArray[np.uint64]:
-        """Hashes of the people of some rows of a shard; None: of all."""
-        found = self._shelf.subject_hashes(ref)
+        """Read the hashes of the people of some rows of a shard; None: of all rows."""
+        found = self._store.subject_hashes(ref)
         if found is None:
             found = hashes(self.open(ref, vectors=False).text(SUBJECT_ID))
         return found if rows is None else found[rows]
 
-    @property
+    @cached_property
     def attributes(self) -> list[str]:
         """Names of all attributes, sorted."""
         return union(map(canonical_text, ref.attributes) for ref in self.version.shards)
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """All columns but `embedding`: the fixed ones in their order, then the attributes."""
         return [name for name in FIXED_COLUMNS if name != EMBEDDING] + self.attributes
 
     def tables(self, columns: Sequence[str] | None = None, *, vectors: bool = True) -> Iterator[pa.Table]:
-        """Visible templates, one table a shard, with all attributes of the gallery or `columns`.
+        """Iterate over visible templates, one table for each shard, with all attributes or `columns`.
 
         vectors: whether `embedding` comes along (float32; read as float16 where so stored). Without it the
         vectors are not read.
@@ -102,9 +112,9 @@ class Snapshot:
             yield self.table_of(ref, names, vectors=vectors)
 
     def vectors(self) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
-        """Subject ids and their (n, dim) float32 unit vectors for matching, one pair a shard.
+        """Iterate over shards: subject ids, and their (n, dim) float32 unit vectors for matching.
 
-        Vectors are a view of the mapped file where the shard has no deletions and holds float32.
+        Vectors are a view of the mapped file if the shard has no deletions and holds float32.
         """
         for ref in self.version.shards:
             shard, rows = self.open(ref), self.live_rows(ref)
@@ -114,7 +124,7 @@ class Snapshot:
             yield ids, vectors.astype(np.float32, copy=False)
 
     def list(self, where: Mapping[str, str] | None = None) -> Iterator[pa.Table]:
-        """All columns but the vector, one row a template, those whose attributes equal `where`; streamed.
+        """Iterate over the templates whose attributes equal `where`: all columns except the vector.
 
         Raises GalleryError for a name that no template of this version has.
         """
@@ -123,47 +133,60 @@ class Snapshot:
             yield _filtered(table, wanted)
 
     def list_first(
-        self, people: int, where: Mapping[str, str] | None = None, after: str = ""
+        self,
+        people: int,
+        where: Mapping[str, str] | None = None,
+        after: str = "",
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
-        """As `list`, and of each shard at least the rows of its first so many people with ids after `after`.
+        """Iterate as `list` over rows that include those of the first so many people with ids after `after`.
 
-        Of a shard that has an index no more than a few times these rows are read.
+        Of a shard with an index at most a few times as many rows are read. columns: those to read, beside
+        those of `where`.
         """
-        wanted, after = self._wanted(where), canonical_text(after)
+        wanted = self._wanted(where)
+        names = [name for name in self.columns if columns is None or name in {*columns, *wanted}]
+        page = _Page(names, people, wanted, canonical_text(after))
         last: str | None = None
-        for ref in self.version.shards:
-            index = self._shelf.index(ref)
+        # Largest shard first: the more people it has, the fewer of the others can be among the first.
+        for ref in sorted(self.version.shards, key=lambda ref: -ref.live_rows):
+            index = self._store.index(ref)
             if index is None or not index.ordered:
-                yield _filtered(self.table_of(ref, vectors=False), wanted)
+                yield _filtered(self.table_of(ref, names, vectors=False), wanted)
                 continue
-            table = self._first(ref, people, wanted, after, last)
+            table = self._first(ref, page, last)
             if table.num_rows:
                 yield table
                 ids = table[SUBJECT_ID].unique()
                 full = ids[people - 1].as_py() if len(ids) >= people > 0 else None
                 last = min(filter(None, (last, full)), default=None)
 
-    def _first(
-        self, ref: ShardRef, people: int, wanted: Mapping[str, str], after: str, last: str | None
-    ) -> pa.Table:
-        """The rows of the first people of a shard, with ids after one and up to another."""
-        start = self.open(ref, vectors=False).first_after(after) if after else 0
-        hidden, names, found = self.deleted_rows(ref), self._names(None), [self._empty(False)]
-        seen, size = 0, max(_FIRST_ROWS, 2 * people)
-        while start < ref.rows:
-            rows = np.setdiff1d(np.arange(start, min(start + size, ref.rows), dtype=np.int64), hidden)
-            table = self.table_of(ref, names, rows, vectors=False)
-            found.append(_filtered(table, wanted))
-            seen += len(found[-1][SUBJECT_ID].unique())
-            beyond = last is not None and table.num_rows and table[SUBJECT_ID][-1].as_py() > last
-            # One more than is asked for: of whoever is last there may be more rows.
-            if beyond or (seen > people and _people(found) > people):
+    def _first(self, ref: ShardRef, page: _Page, last: str | None) -> pa.Table:
+        """Read the rows of the first people of a shard, with ids after `page.after` and up to `last`."""
+        shard = self.open(ref, vectors=False)
+        start = shard.first_after(page.after) if page.after else 0
+        hidden, found = self.deleted_rows(ref), [self._none.select(page.names)]
+        seen, size, beyond = 0, max(_FIRST_ROWS, 2 * page.people), False
+        while start < ref.rows and not beyond:
+            end = min(start + size, ref.rows)
+            if last is not None:
+                ids = shard.text(SUBJECT_ID, [(start, end)])
+                within = bisect_right(range(end - start), last, key=lambda at: ids[at].as_py())
+                beyond, end = start + within < end, start + within
+            rows = np.arange(start, end, dtype=np.int64)
+            rows = np.setdiff1d(rows, hidden) if hidden.size else rows
+            if rows.size:
+                found.append(_filtered(shard.table(page.names, rows), page.wanted))
+                seen += len(found[-1][SUBJECT_ID].unique())
+            # One person more than is asked for: of the last one there may be further rows.
+            if seen > page.people and _people(found) > page.people:
                 break
-            start, size = start + size, 2 * size
+            start, size = end, 2 * size
+        self.check_cache()
         return pa.concat_tables(found)
 
     def _wanted(self, where: Mapping[str, str] | None) -> dict[str, str]:
-        """What rows must have, in NFC. Raises GalleryError for a name that no template has."""
+        """Attributes that rows must have, in NFC. Raises GalleryError for a name that no template has."""
         wanted = canonical_where(where or {})
         unknown = sorted(wanted.keys() - {*self.attributes, *FIXED_COLUMNS})
         if unknown and self.version.shards:
@@ -174,7 +197,7 @@ class Snapshot:
         return wanted
 
     def show(self, subject_id: str, *, vectors: bool = False) -> pa.Table:
-        """All templates of a person; a table of no rows where there is none."""
+        """Read all templates of a person; a table without rows if there is none."""
         check_text([subject_id])
         subject_id = canonical_text(subject_id)
         names = self._names(None)
@@ -185,7 +208,7 @@ class Snapshot:
         return pa.concat_tables(found) if found else self._empty(vectors)
 
     def rows_of_subjects(self, subject_ids: pa.Array) -> Iterator[tuple[ShardRef, NDArray[np.int64]]]:
-        """Visible rows of some people, ascending, of each shard that has any. Ids: in NFC."""
+        """Find the visible rows of some people, ascending, in each shard that has any. Ids: in NFC."""
         wanted = hashes(subject_ids)
         for ref in self.version.shards:
             rows = self.candidates(ref, "subjects", wanted)
@@ -196,27 +219,27 @@ class Snapshot:
                 yield ref, rows
 
     def candidates(self, ref: ShardRef, kind: Kind, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Visible rows of a shard, ascending, that may be of people or photos whose ids have these hashes.
+        """Find all visible rows of a shard, ascending, of people or photos whose ids have these hashes.
 
-        All that are; of a shard without an index all rows.
+        There may be others among them; without an index these are all rows.
         """
-        rows = self._shelf.find(ref, kind, wanted)
+        rows = self._store.find(ref, kind, wanted)
         if rows is None:
             live = self.live_rows(ref)
             return np.arange(ref.rows, dtype=np.int64) if live is None else live
         return rows if ref.deleted is None or not rows.size else np.setdiff1d(rows, self.deleted_rows(ref))
 
     def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
-        """A shard of this version, all rows."""
+        """Open a shard of this version."""
         try:
-            shard = self._shelf.open(ref, vectors=vectors)
+            shard = self._store.open(ref, vectors=vectors)
         except FileNotFoundError:
             raise self._gone(ref.name) from None
         return replace(shard, content=Guarded(shard.content, lambda: self._gone(ref.name)), canonical=True)
 
     def check_cache(self) -> None:
-        """Raise StorageError where a shard of the node's cache was changed while it is in use."""
-        self._shelf.check_cache()
+        """Raise StorageError if a shard in the node's cache was changed while it is in use."""
+        self._store.check_cache()
 
     def live_rows(self, ref: ShardRef) -> NDArray[np.int64] | None:
         """Row numbers of a shard that are visible, ascending; None: all."""
@@ -231,7 +254,7 @@ class Snapshot:
         vectors: bool,
         as_stored: bool = False,
     ) -> pa.Table:
-        """Some rows of a shard, or all visible ones. as_stored: texts in whatever Unicode form."""
+        """Read some rows of a shard, or all visible ones. as_stored: leave texts in their Unicode form."""
         names = self._names(None) if columns is None else columns
         taken = self.live_rows(ref) if rows is None else rows
         shard = replace(self.open(ref, vectors=vectors), canonical=not as_stored)
@@ -240,19 +263,19 @@ class Snapshot:
         return table
 
     def stored_keys(self) -> Iterator[pa.Table]:
-        """Keys of the visible templates, a shard each, in whatever Unicode form they are stored."""
+        """Iterate over the keys of visible templates, a shard each, in their stored Unicode form."""
         for ref in self.version.shards:
             yield self.table_of(ref, [SUBJECT_ID, FACE_ID], vectors=False, as_stored=True)
 
     def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
         """Row numbers of a shard that are hidden, ascending."""
         try:
-            return self._shelf.deleted_rows(ref)
+            return self._store.deleted_rows(ref)
         except FileNotFoundError:
             raise self._gone(ref.deleted.name if ref.deleted else ref.name) from None
 
     def _gone(self, name: str) -> GalleryError:
-        """The error for a file that is not there: a compaction removed it, or it is damaged."""
+        """Error for a missing file: a compaction removed it, or the gallery is damaged."""
         if self._catalog.head().purged >= self.number:
             return Purged.while_read(self.number)
         return damaged(name, "it is missing")
@@ -266,8 +289,13 @@ class Snapshot:
             raise GalleryError(f"there is no column {unknown[0]!r}", f"columns: {', '.join(known)}")
         return [name for name in columns if name != EMBEDDING]
 
+    @cached_property
+    def _none(self) -> pa.Table:
+        """A table without rows and vectors."""
+        return self._empty(False)
+
     def _empty(self, vectors: bool) -> pa.Table:
-        return template_schema(self._shelf.dim, self.attributes, vectors=vectors).empty_table()
+        return template_schema(self._store.dim, self.attributes, vectors=vectors).empty_table()
 
 
 def _people(tables: Sequence[pa.Table]) -> int:

@@ -3,8 +3,8 @@
 suppressed/000000001.json ...   sealed documents, created once and never changed: `suppress` adds entries,
                                 `allow` lifts digests of earlier ones
 
-A digest is BLAKE2b, 16 bytes, of an id in Unicode NFC. Its key is random and lies in the document, of an
-encrypted gallery encrypted with the gallery's key. Entries that came from another gallery keep their key.
+A digest is BLAKE2b, 16 bytes, of an id in Unicode NFC. Its key is random and lies in the document; in an
+encrypted gallery it is encrypted with the gallery's key. Entries from another gallery keep their key.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ SUBJECTS, IMAGES, CONTENTS = KINDS = ("subjects", "images", "contents")
 _COLUMNS = {SUBJECT_ID: SUBJECTS, IMAGE_ID: IMAGES, FACE_ID: IMAGES, CONTENT: CONTENTS}
 _NAME = re.compile(rf"{SUPPRESSED}/(\d{{9}})\.json")
 _FACE_NUMBER = re.compile(r"#[0-9]+\Z")
-# The face id of a photo that was enrolled by itself: the first 20 hex digits of its SHA-256.
-# One that came by a merge may have a source before it: it is the same file.
+# The face id of a photo that was enrolled alone: the first 20 hex digits of its SHA-256. After a merge it may
+# be prefixed with a source: it is the same file.
 _OF_PHOTO = re.compile(r"(?:^|/)photo:([0-9a-f]{20})\Z")
 _CONTENT_DIGITS = 20
 _KEY_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{32}\Z")
-# Digests of one document: some 700 KB.
+# Most digests in one document: about 700 KB.
 _MOST_DIGESTS = 20_000
 _TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names to suppress, in the clear.  contents: SHA-256 of photos' files, in hex."""
+    """Names to suppress, as plain text.  contents: SHA-256 of photo files, in hex."""
 
     subjects: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
@@ -97,12 +97,12 @@ class SuppressionEntry:
         return len(self.subjects) + len(self.images) + len(self.contents)
 
     def without(self, lifted: Mapping[str, set[str]]) -> SuppressionEntry:
-        """The entry without what was lifted. lifted: digests of each kind."""
+        """The entry without lifted digests. lifted: digests of each kind."""
         return replace(self, **{kind: getattr(self, kind) - lifted[kind] for kind in KINDS})
 
 
 class Suppressions:
-    """The entries of a suppression list that are in force. Falsy where there are none."""
+    """The entries of a suppression list that are in force. Falsy if there are none."""
 
     def __init__(self, entries: Iterable[SuppressionEntry], documents: int = 0) -> None:
         self.entries = [entry for entry in entries if len(entry)]
@@ -160,7 +160,7 @@ class Suppressions:
 
 
 def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
-    """(rows,) bool: rows for which a test holds; each value is tested once, and a null fails."""
+    """Rows for which a test holds: (rows,) bool; each value is tested once, and null fails."""
     values = column.unique().to_pylist()
     barred = [value for value in values if value is not None and holds(value)]
     found = pc.is_in(column, value_set=pa.array(barred, column.type)).to_numpy(zero_copy_only=False)
@@ -169,7 +169,7 @@ def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """One file of the list. commit: random; tells it from a rival's of the same number."""
+    """A document of the list. commit: random; distinguishes it from a rival of the same number."""
 
     number: int
     commit: str
@@ -180,7 +180,7 @@ class _Document:
 
 @dataclass
 class SuppressionList:
-    """Files of a gallery's suppression list.
+    """Suppression list of a gallery, as documents in a folder.
 
     cipher: of an encrypted gallery; its key is read when first needed.
 
@@ -233,7 +233,7 @@ class SuppressionList:
     def allow(self, names: Names, reason: str = "", by: str = "") -> int:
         """Lift names: persons with all that was suppressed with them; returns the number of digests.
 
-        What another entry suppresses too stays suppressed.
+        Digests that another entry has too stay suppressed.
         """
         lifted: list[SuppressionEntry] = []
 
@@ -247,7 +247,7 @@ class SuppressionList:
     def adopt(self, other: Suppressions) -> int:
         """Add the entries of another gallery's list under their own keys; returns the number of new ones.
 
-        What was on this list once, also if it was allowed since, is left as it is.
+        Digests that were ever on this list are left as they are, even if they were allowed since.
         """
         added = 0
         for key in sorted({entry.key for entry in other.entries}):
@@ -271,7 +271,7 @@ class SuppressionList:
     def _append(
         self, action: str, change: Callable[[Suppressions, str], list[SuppressionEntry]], own: bool = True
     ) -> None:
-        """Write documents until nothing is missing: each is created once, and a rival's counts too."""
+        """Write documents until none is missing: each is created once, and documents of rivals count too."""
         for _ in range(_TRIES):
             now = self.read()
             key = next((d.entries[0].key for d in self._documents() if d.own and d.entries), None)
@@ -292,7 +292,7 @@ class SuppressionList:
             name = _name(number)
             if not self.folder.create(name, sealed(self._content(document, name))):
                 try:
-                    # A store that loses its answer is asked whose the file is.
+                    # If a store loses its answer, the file's commit is read back.
                     if self._document(number).commit != document.commit:
                         return False
                 except FileNotFoundError:

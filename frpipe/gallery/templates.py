@@ -40,14 +40,14 @@ TemplatePolicy = Literal["all", "mean", "quality-mean", "quality-score-mean", "p
 TEMPLATE_POLICIES: tuple[str, ...] = get_args(TemplatePolicy)
 _COMPUTED = frozenset({FACE_ID, EMBEDDING, URI})
 _AGGREGATES = {QUALITY: "mean", ENROLLED: "max"}
-# Below this length a sum of unit vectors has no direction worth the name.
+# Below this length a sum of unit vectors has no meaningful direction.
 _NO_DIRECTION = 1e-6
 
 
 def reduce_templates(
     table: pa.Table, policy: TemplatePolicy, disputed: Counter[str] | None = None
 ) -> pa.Table:
-    """The templates of a table that holds all rows of each of its persons; sorted by subject and face id.
+    """Reduce a table, with all rows of each of its persons, to templates; sorted by subject and face id.
 
     `quality` of a mean is the mean of the known qualities; `enrolled_at` the latest; `image_uri` null; an
     attribute what the photos that have it agree on, and null where they do not. A mean without a direction is

@@ -38,8 +38,8 @@ def verify(gallery: Gallery) -> list[GalleryProblem]:
     vectors finite and of length 1, its rows sorted and each key once, that deleted rows are rows, that no
     version is missing, that no template is twice in the newest version, and the suppression list.
 
-    Where a compaction takes files away meanwhile, it starts over; GalleryConflict after ten times. The newest
-    version's file, where it is lost and nothing was compacted since, cannot be missed: see the format.
+    If a compaction removes files meanwhile, it starts again; GalleryConflict after ten times. If the newest
+    version's file is lost and nothing was compacted since, that cannot be found: see the format.
     """
     for _ in range(_TRIES):
         purged = _purged(gallery)
@@ -52,7 +52,7 @@ def verify(gallery: Gallery) -> list[GalleryProblem]:
 
 
 def _purged(gallery: Gallery) -> int | None:
-    """State that changes when a compaction was there; None where the newest version is damaged."""
+    """State that every compaction changes; None if the newest version is damaged."""
     try:
         return gallery.catalog.head().purged
     except GalleryError:
@@ -111,7 +111,7 @@ def _suppression_problems(gallery: Gallery) -> Iterator[GalleryProblem]:
 
 
 def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) -> Iterator[GalleryProblem]:
-    """Problems of the shards. digests: of the files hashed before, for a shard is in many versions."""
+    """Problems of a shard. digests: of files that were hashed before, as a shard may be in many versions."""
     try:
         if ref.name not in digests:
             digests[ref.name] = _digest(gallery, ref)
@@ -139,7 +139,7 @@ def _shard_problems(gallery: Gallery, ref: ShardRef, digests: dict[str, str]) ->
 
 
 def _digest(gallery: Gallery, ref: ShardRef) -> str:
-    """SHA-256 of a shard; read again before it is called different."""
+    """SHA-256 of a shard; it is read twice before a difference is reported."""
     found = gallery.shard_store.digest(ref.name)
     return found if found == ref.sha256 else gallery.shard_store.digest(ref.name)
 
@@ -169,7 +169,7 @@ def _key_problems(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
 
 
 def _twice(gallery: Gallery, head: Version) -> Iterator[GalleryProblem]:
-    """Keys that two shards of the newest version both have, found by 64-bit hash, then compared in full."""
+    """Find keys that are twice in the newest version: by 64-bit hash, then compared in full."""
     snapshot = gallery.snapshot(head.number)
     twice = [np.zeros(0, np.uint64)]
     with HashSpill() as spill:

@@ -1,6 +1,6 @@
-"""Weigh the faces of a person's weighted mean by columns of the stage `quality`, and keep a gallery to it.
+"""Weights of faces in weighted means, from columns of the stage `quality`, and the kind that a gallery keeps.
 
-Which kind of templates a gallery was given last, its log says, in the notes of consolidations and merges.
+The log of a gallery tells which kind of templates it was given last, in notes of consolidations and merges.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WEIGHED_BY: Final[Mapping[str, str]] = {
 }
 """By kind of template, the column of `faces` that its weights come from."""
 WEIGHT = "frpipe.weight"
-"""A column of faces that become a weighted mean: float64, null where not known. No gallery has it."""
+"""Column of weights of faces that become a weighted mean: float64, null if unknown. No gallery has it."""
 _CONSOLIDATED = "consolidate "
 _MERGED = re.compile("(?:^|; )templates ([a-z-]+)$")
 
 
 def weights_of(policy: str, values: pa.ChunkedArray) -> pa.Array:
-    """(n,) float64 weights from the column that WEIGHED_BY names; null and NaN are null, as not known.
+    """Compute weights from the column that WEIGHED_BY names: (n,) float64; null and NaN stay null.
 
     quality-score-mean: the score over 100, kept within 0 and 1.  pose-mean: cos² of the yaw, which is
     in degrees; 0 from 90 on, where a face is seen from behind.
@@ -43,16 +43,16 @@ def weights_of(policy: str, values: pa.ChunkedArray) -> pa.Array:
 
 
 def weighted_kind(gallery: Gallery) -> str | None:
-    """The kind of weighted mean that a gallery was given last; None: templates of another kind, or none.
+    """Kind of weighted mean that a gallery was given last; None: templates of another kind, or none.
 
-    A gallery that holds nobody keeps to nothing.
+    An empty gallery has no kind.
     """
     last = _last_kind(gallery)
     return last if last in WEIGHED_BY else None
 
 
 def merged_note(note: str, gallery: Gallery, other: Gallery) -> str:
-    """The note of a merge: what is given, and the kind of weighted mean that the gallery has from then on.
+    """Make the note of a merge: the given note, and the kind of weighted mean that the gallery then has.
 
     Raises GalleryError where runs gave one of them weighted means and the other templates of another kind.
     """

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from frpipe.core.errors import GalleryError, GalleryMismatch, OutputError, StorageError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.document import read_twice
+from frpipe.gallery.external_sort import ExternalSort
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hdf5_exchange import write_lecture
 from frpipe.gallery.hdf5_exchange_reader import ROUNDED, read_lecture, read_root
 from frpipe.gallery.likeness import Likeness
 from frpipe.gallery.outcome import Outcome
-from frpipe.gallery.persons import agreed_attributes
 from frpipe.gallery.photos import check_source, with_source
 from frpipe.gallery.policy import Policy
 from frpipe.gallery.schema import INPUT_TOLERANCE, UNIT_TOLERANCE
@@ -34,6 +34,8 @@ from frpipe.io.storage.whole_file import out_of_memory
 Layout = Literal["lecture", "parquet"]
 HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 _BATCH_ROWS = 16_384
+# Templates that an export to HDF5 holds at once.
+_BUCKET_ROWS = 8192
 _LIST, _LIST_SUFFIX = "suppressed.json", ".suppressed.json"
 
 
@@ -95,10 +97,11 @@ def _export_lecture(gallery: Gallery, target: str) -> int:
     if folder.exists(name):
         raise _there()
     snapshot = gallery.snapshot()
-    people = agreed_attributes(snapshot)
     root: dict[str, str | int] = {**_model(gallery), **snapshot.id.as_dict("gallery_")}
-    with _draft(folder, name) as path:
-        write_lecture(path, people, snapshot.tables(), root)
+    dim, stored_type = gallery.spec.dim, gallery.spec.stored_type
+    with _draft(folder, name) as path, ExternalSort(dim, stored_type, _BUCKET_ROWS) as by_person:
+        by_person.take(snapshot.tables())
+        write_lecture(path, by_person.tables(), root)
         # First: a file of people without the list of those who must not come back would be a false one.
         _write_list(gallery, folder, f"{name}{_LIST_SUFFIX}")
         folder.adopt(name, path)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from frpipe.core.counted import counted
+from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.core.kernel_names import Name
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.derived import (
@@ -17,10 +22,21 @@ from frpipe.gallery.derived import (
     form_name,
 )
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.search_view import SearchView
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.verify import GalleryProblem
 from frpipe.matching.basis import Basis
-from frpipe.matching.choice import Stored
+from frpipe.matching.choice import (
+    SAMPLE_PROBES,
+    SAMPLE_ROWS,
+    Choice,
+    Sample,
+    Stored,
+    Task,
+    choose,
+    spread,
+    worth_a_look,
+)
 from frpipe.matching.kernel import Floats, Indices, Kernel
 from frpipe.matching.kernels import kernel_of
 from frpipe.matching.sieve import Packed
@@ -39,6 +55,10 @@ _TRIED = 16
 _MOST_DEFECT = 0.01
 # Rows at a time, in float64.
 _PIECE = 4096
+# Large shards whose rows stand for all: where they are not mapped, each is fetched whole.
+_SAMPLED = 2
+# The search that forms are made for before there is one: a unit of an identification, by its defaults.
+_CANDIDATES, _UNIT = 10, 4096
 _NOT_TRUE = "it was derived from a shard and is not as it should be: delete it, searches make it anew"
 
 
@@ -51,8 +71,13 @@ def can_be_stored(gallery: Gallery) -> bool:
     return gallery.folder.is_local and gallery.spec.encryption is None
 
 
-def stored_forms(gallery: Gallery, snapshot: Snapshot) -> Stored:
-    """Find the stored forms of a version of a gallery: in the first basis that is there and whole."""
+def stored_forms(gallery: Gallery, snapshot: Snapshot) -> Stored | None:
+    """Find the stored forms of a version of a gallery: in the first basis that is there and whole.
+
+    None where the gallery may have none.
+    """
+    if not can_be_stored(gallery):
+        return None
     files = DerivedFiles(gallery.folder)
     names = files.names()
     for name in names:
@@ -74,11 +99,42 @@ def _basis(found: Derived | None, name: str, dim: int) -> Basis | None:
     return basis if basis.defect < _MOST_DEFECT else None
 
 
-def store_basis(gallery: Gallery, refs: list[ShardRef], basis: Basis) -> bool:
-    """Store a basis that was measured on these shards; whether it is there."""
-    name = basis_name(digest_of(basis.matrix))
-    files = DerivedFiles(gallery.folder)
+def store_basis(gallery: Gallery, choice: Choice, stored: Stored | None, refs: Sequence[ShardRef]) -> bool:
+    """Store the basis of a choice that was made on a sample of these shards, where none is stored yet.
+
+    stored: what is there now.  Returns whether forms in the basis of the choice are stored or can be.
+    """
+    basis = choice.basis
+    if choice.stored or basis is None or stored is None or stored.basis is not None:
+        return choice.stored
+    files, name = DerivedFiles(gallery.folder), basis_name(digest_of(basis.matrix))
     return files.write(name, refs, lambda: derived_from(refs, {}, basis.matrix))
+
+
+def typical_shards(refs: Sequence[ShardRef]) -> list[ShardRef]:
+    """Choose some large shards, which stand for all.
+
+    Compactions join them with no others, so that what is measured on them stays.
+    """
+    most = max((ref.live_rows for ref in refs), default=0)
+    large = [ref for ref in refs if 2 * ref.live_rows >= most]
+    places = sorted({len(large) * place // _SAMPLED for place in range(_SAMPLED)}) if large else []
+    return [large[place] for place in places]
+
+
+def typical_rows(view: SearchView) -> Floats:
+    """Sample the templates of typical shards, which stand for all."""
+    refs = typical_shards(view.shards)
+    return evenly([block[1] for _, _, block in view.located(refs)], SAMPLE_ROWS)
+
+
+def evenly(parts: Iterable[Floats], count: int) -> Floats:
+    """Choose about `count` vectors, as many of each part as of any other, evenly spread."""
+    known = [part for part in parts if len(part)]
+    each = -(-count // max(1, len(known)))
+    if not known:
+        return np.zeros((0, 1), np.float32)
+    return np.concatenate([spread(part, each) for part in known])
 
 
 class LowForms:
@@ -124,13 +180,16 @@ class LowForms:
             self._taken[ref.name] = taken
         return taken
 
+    def store(self, ref: ShardRef) -> bool:
+        """Make the forms of all rows of a shard, and store them; whether they are there now."""
+        if ref.rows * self._row_bytes * 4 > _MOST_BYTES:
+            return False
+        name = form_name(ref, self._basis, self._kind)
+        return self._files.write(name, [ref], lambda: self._made(ref))
+
     def _stored(self, ref: ShardRef) -> ReadyRows | None:
         found = self._read(ref)
-        if found is None and ref.rows * self._row_bytes * 4 <= _MOST_BYTES:
-            name = form_name(ref, self._basis, self._kind)
-            if self._files.write(name, [ref], lambda: self._made(ref)):
-                found = self._read(ref)
-        return found
+        return self._read(ref) if found is None and self.store(ref) else found
 
     def _read(self, ref: ShardRef) -> ReadyRows | None:
         found = self._files.of_shards(form_name(ref, self._basis, self._kind), [ref])
@@ -150,6 +209,75 @@ class LowForms:
 
     def _vectors(self, ref: ShardRef, rows: Indices | slice = slice(None)) -> Floats:
         return self._snapshot.open(ref).vectors()[rows].astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeForms:
+    """Forms that were made before a search asked for them.
+
+    kernels: whose forms the gallery keeps.  made: files of forms.  lacking: files that are left for a search
+    to make.  why: for people, where none are kept.
+    """
+
+    kernels: tuple[Name, ...] = ()
+    made: int = 0
+    lacking: int = 0
+    why: str = ""
+
+    def line(self) -> str:
+        """The result for people."""
+        if not self.kernels:
+            return f"forms      none are kept: {self.why}"
+        left = f", {self.lacking:,} left for a search to make" if self.lacking else ""
+        return f"forms      {counted(self.made, 'files')} of {' and '.join(self.kernels)} made{left}"
+
+
+def make_forms(gallery: Gallery) -> MadeForms:
+    """Make the forms that shards of the newest version lack, for the kernels whose forms are stored already.
+
+    Where none are stored yet, a trial on a sample chooses the kernel, as a search of 4,096 probes for the
+    best 10 does, and its basis is stored. What cannot be stored is left to searches.
+    """
+    snapshot = gallery.snapshot()
+    stored = stored_forms(gallery, snapshot)
+    if stored is None:
+        return MadeForms(why="the gallery is encrypted or in an object store, where they would not pay")
+    kinds = tuple(kind for kind in LOW if stored.lacking.get(kind, 1) < 1)
+    if kinds:
+        return _made(gallery, snapshot, kinds, cast("Basis", stored.basis))
+    try:
+        choice, refs = _chosen(snapshot, stored), typical_shards(snapshot.version.shards)
+    except GalleryError as error:
+        return MadeForms(why=error.message)
+    if choice.basis is None or not store_basis(gallery, choice, stored, refs):
+        return MadeForms(why="their basis cannot be stored" if choice.basis else choice.why)
+    return _made(gallery, snapshot, (choice.name,), choice.basis)
+
+
+def _chosen(snapshot: Snapshot, stored: Stored) -> Choice:
+    """Choose the kernel whose forms are made, on a sample of the gallery, half of it as probes."""
+    if not worth_a_look("auto", snapshot.rows * _UNIT):
+        return Choice("fp32", "so few templates that searches do without")
+    rows = typical_rows(SearchView(snapshot, {}))
+    sample = Sample(rows[::2], spread(rows[1::2], SAMPLE_PROBES))
+    return choose("auto", sample, Task(snapshot.rows, _CANDIDATES, -1, _UNIT), stored=stored)
+
+
+def _made(gallery: Gallery, snapshot: Snapshot, kinds: tuple[Name, ...], basis: Basis) -> MadeForms:
+    """Make what is not there; a compaction that takes shards away meanwhile ends it."""
+    there, digest = set(DerivedFiles(gallery.folder).names()), digest_of(basis.matrix)
+    made = lacking = 0
+    for kind in kinds:
+        wanted = [ref for ref in snapshot.version.shards if form_name(ref, digest, kind) not in there]
+        before, lacking = made, lacking + len(wanted)
+        # What this machine cannot make is for others: the templates are in the gallery.
+        with suppress(ConfigError, GalleryError):
+            kernel = kernel_of(kind, basis)
+            forms = LowForms(gallery, snapshot, kernel, basis, name=kind, most_bytes=0)
+            for ref in wanted:
+                made += forms.store(ref)
+        lacking -= made - before
+    return MadeForms(kinds, made, lacking)
 
 
 def _lacking(snapshot: Snapshot, basis: str, names: set[str]) -> dict[str, float]:

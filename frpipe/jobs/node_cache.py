@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.errors import ConfigError
@@ -19,7 +19,20 @@ Units = Mapping[int, tuple[int, int]]
 """Pairs of blocks, by number."""
 
 
-class Source(Protocol):
+BlockT_co = TypeVar("BlockT_co", covariant=True)
+
+
+class BlockSource(Protocol[BlockT_co]):
+    """A source from which workers get blocks; it is sent to each of them."""
+
+    def block(self, number: int) -> BlockT_co:
+        """Read a block anew."""
+
+    def check_cache(self) -> None:
+        """Raise StorageError where what a block is read from was changed while the block is in use."""
+
+
+class SizedBlocks(Protocol):
     """A source that is cut into blocks.
 
     gallery: its address, if it is one.  sizes: of the blocks, in bytes.
@@ -56,7 +69,7 @@ class NodeCache:
         """The most bytes of a gallery that a node keeps; 0 for none, or for one mapped where it lies."""
         return 0 if gallery is None or uris.is_local(gallery) else self.most_mb << 20
 
-    def ordered(self, units: Units, source: Source) -> Units:
+    def ordered(self, units: Units, source: SizedBlocks) -> Units:
         """Order units so that blocks come again while a node still keeps them.
 
         Row by row where it keeps all, or none, for a worker holds one block of a row. Else in squares of as
@@ -81,7 +94,7 @@ class NodeCache:
         own = min(size - kept, held)
         return kept + workers * own + units * (size - kept - own)
 
-    def read_by_pairs(self, source: Source, units: int, workers: int, block: int) -> int:
+    def read_by_pairs(self, source: SizedBlocks, units: int, workers: int, block: int) -> int:
         """The bytes that a node reads if each unit needs two blocks, of which a worker keeps one.
 
         block: bytes of one, where the source has no sizes.

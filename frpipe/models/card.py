@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from frpipe.core import plugins
 
 BONA_FIDE = "bona_fide"
+FAMILIES = ("yunet", "scrfd", "retinaface")
+"""Families of detectors that frpipe reads itself, each by the module of its name in `models/detectors`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -75,13 +79,22 @@ class InputSpec(_Part):
 class DetectorSpec(_Part):
     """Reading of a detector. Outputs are named by their position in the graph."""
 
-    family: Literal["yunet", "scrfd", "retinaface"]
+    family: str = Field(
+        description="yunet, scrfd, retinaface, or a name of the entry point group `frpipe.detectors`"
+    )
     outputs: dict[str, tuple[int, ...]] = Field(
         description="role -> positions, one per stride in the order of `strides` (retinaface: one each)"
     )
     strides: tuple[int, ...] = (8, 16, 32)
     score_threshold: float = Field(ge=0, le=1)
     nms_iou: float = Field(gt=0, le=1)
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, family: str) -> str:
+        if family not in FAMILIES and family not in plugins.names(plugins.DETECTORS):
+            raise ValueError(f"no installed package brings the family {family!r} ({plugins.DETECTORS})")
+        return family
 
 
 class LooksSpec(_Part):

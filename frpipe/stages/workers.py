@@ -8,8 +8,15 @@ Enroll   all three, one after the other
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,18 +31,95 @@ from frpipe.io.output.held import divided
 from frpipe.io.output.parts import write_part
 from frpipe.io.output.plan import read_part
 from frpipe.io.storage.folder import Folder
-from frpipe.runtime.host import ALONE, Host
+from frpipe.runtime.host import ALONE, LOCATED, Host, Report
 from frpipe.runtime.telemetry import record, record_photos, timed
 from frpipe.stages.chain import StageChain
 from frpipe.stages.embedders import Embedders
-from frpipe.stages.headway import Headway, told
 from frpipe.stages.locate import Located, locator_of
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.quarantine.attempts import AttemptLog, Poison
 from frpipe.stages.quarantine.sandbox import find_poison
 from frpipe.stages.run_spec import RunSpec
-from frpipe.stages.tabulate import tabulate
-from frpipe.stages.watchdog import Watchdog
+from frpipe.stages.tabulate import ROW, tabulate
+
+T = TypeVar("T")
+_EVERY_S = 1.0
+STALLED_EXIT = 75
+
+
+def told(part: int, outcomes: Iterable[T], report: Report, count: int = 0) -> Iterator[T]:
+    """Pass outcomes on, and tell how many there were: with the first, now and then, and at the end.
+
+    count: of those before them.
+    """
+    said = -math.inf
+    for outcome in outcomes:
+        count += 1
+        if time.monotonic() - said >= _EVERY_S:
+            said = time.monotonic()
+            report(part, {LOCATED: count})
+        yield outcome
+    report(part, {LOCATED: count})
+
+
+class Headway:
+    """Count the embedded faces of a part, and tell now and then how its photos ended.
+
+    A photo has ended when its last face is embedded, and those before it.
+    """
+
+    def __init__(self, part_batch: PartBatch, report: Report) -> None:
+        self._part, self._report = part_batch.part, report
+        self._statuses = part_batch.images["status"]
+        self._rows: np.ndarray = part_batch.faces[ROW].to_numpy()
+        self._said = -math.inf
+
+    def __call__(self, faces: int) -> None:
+        if time.monotonic() - self._said < _EVERY_S:
+            return
+        self._said = time.monotonic()
+        photos = len(self._statuses)
+        ended = int(self._rows[faces]) if faces < len(self._rows) else photos
+        counts = Counter(self._statuses.slice(0, ended).to_pylist())
+        self._report(self._part, {**counts, LOCATED: photos, "faces": faces})
+
+
+class Watchdog:
+    """End this process if nothing happens for `timeout_s` between `with` and its end.
+
+    Native code that loops can be ended in no other way. Ray then starts the worker anew (see `attempts`).
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._fed = time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.feed()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+
+    def feed(self) -> None:
+        """Note that something has happened."""
+        self._fed = time.monotonic()
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on, and note each as something that has happened."""
+        for item in items:
+            self.feed()
+            yield item
+        self.feed()
+
+    def _watch(self) -> None:
+        while not self._over.wait(max(0.0, self._fed + self._timeout_s - time.monotonic())):
+            if time.monotonic() - self._fed >= self._timeout_s:
+                os._exit(STALLED_EXIT)
 
 
 def attempt_log_of(spec: RunSpec, pool: str, host: Host) -> AttemptLog:

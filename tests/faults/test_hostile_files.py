@@ -14,7 +14,8 @@ import pytest
 from enrollment import content, enroll, write_manifest
 from kill_points import Bench
 
-SEED = 2026
+SEED, MANY = 2026, 1000
+LOCAL = ("--executor", "local")
 
 
 def statuses(output: Path) -> list[dict[str, Any]]:
@@ -28,8 +29,9 @@ def statuses(output: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutated_photos_cost_no_worker_and_no_other_photo(
-    count: int, photos: list[Path], bench: Bench, tmp_path: Path
+    count: int, photos: list[Path], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """Many in a cluster, a few in the processes of this machine."""
     from mutants import mutants
 
     originals = [photo.read_bytes() for photo in photos]
@@ -37,7 +39,11 @@ def test_mutated_photos_cost_no_worker_and_no_other_photo(
     table = pa.table({"image_id": [f"m{n:05d}" for n in range(len(data))], "image_bytes": data})
     pq.write_table(table, tmp_path / "m.parquet")
     parts = f"resources.part_rows={max(50, count // 20)}"
-    done = enroll(tmp_path / "m.parquet", tmp_path / "out", "--set", parts, **bench.environment)
+    if count > MANY:
+        bench: Bench = request.getfixturevalue("bench")
+        done = enroll(tmp_path / "m.parquet", tmp_path / "out", "--set", parts, **bench.environment)
+    else:
+        done = enroll(tmp_path / "m.parquet", tmp_path / "out", "--set", parts, *LOCAL)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     rows = statuses(tmp_path / "out")
@@ -51,7 +57,7 @@ def test_mutated_photos_cost_no_worker_and_no_other_photo(
 
 
 def test_files_that_are_no_photos_are_rejected_and_nothing_leads_out(
-    photos: list[Path], bench: Bench, tmp_path: Path
+    photos: list[Path], tmp_path: Path
 ) -> None:
     from awkward import lay_out, links_out
 
@@ -66,7 +72,7 @@ def test_files_that_are_no_photos_are_rejected_and_nothing_leads_out(
 
     def run(some: list[Path]) -> subprocess.CompletedProcess[str]:
         manifest = write_manifest(tmp_path / "m.csv", some)
-        return enroll(manifest, tmp_path / "out", *words, **bench.environment)
+        return enroll(manifest, tmp_path / "out", *words, *LOCAL)
 
     refused = run([*files, *links_out(root, outside)])
     assert refused.returncode == 3

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clean_runs import Clean
+from enrollment import job_here
 from faulty_jobs import Job, check_run
 from kill_points import same
 from proxy import PASSING, Faults, Kind, Proxy, proxied
@@ -96,6 +97,19 @@ def templates(uri: str) -> pa.Table:
     return pa.concat_tables(tables).sort_by("face_id").combine_chunks()
 
 
+@pytest.fixture(scope="module")
+def whole(disturbed: dict[str, Job], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An enroll output and its gallery, which need no cluster."""
+    features, gallery = (tmp_path_factory.mktemp("whole") / name for name in ("features", "gallery"))
+    for name, *words in (
+        ("enroll", *disturbed["enroll"].words, "--output", features),
+        ("consolidate", "--features", features, "--gallery", gallery),
+    ):
+        done = job_here(name, *words)
+        assert done.returncode == 0, done.stderr
+    return features, gallery
+
+
 @pytest.mark.parametrize(
     "faults",
     [
@@ -109,18 +123,18 @@ def test_a_gallery_is_changed_whole_or_not_at_all(
     s3: S3,  # noqa: F811
     proxy: Proxy,
     environment: dict[str, str],
-    clean: Clean,
+    whole: tuple[Path, Path],
     disturbed: dict[str, Job],
 ) -> None:
-    clean.events("consolidate")
-    upload(clean.output("enroll"), f"{s3.uri}/features")
+    features, gallery = whole
+    upload(features, f"{s3.uri}/features")
     job = replace(disturbed["consolidate"], words=("--features", f"{s3.uri}/features"))
     code = disturb(job, f"{s3.uri}/G", faults, proxy, environment)
     assert code == 7 or faults is not EXPIRED
     if Folder.at(f"{s3.uri}/G").list("versions"):
-        same(templates(f"{s3.uri}/G"), job.content(clean.output("consolidate")))
+        same(templates(f"{s3.uri}/G"), job.content(gallery))
     calm(job, f"{s3.uri}/G", environment)
-    same(templates(f"{s3.uri}/G"), job.content(clean.output("consolidate")))
+    same(templates(f"{s3.uri}/G"), job.content(gallery))
 
 
 @pytest.mark.parametrize(("form", "kind"), [("csv", "503"), ("parquet", "torn"), ("jsonl", "403")])

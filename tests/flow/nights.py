@@ -77,11 +77,14 @@ class Place:
         return ["--config", str(path), "--date", date]
 
     def launch(
-        self, cluster: Cluster, date: str, output: Any = subprocess.PIPE, **sections: Any
+        self, cluster: Cluster | None, date: str, output: Any = subprocess.PIPE, **sections: Any
     ) -> subprocess.Popen[str]:
-        """`python jobs/nightly.py`, under way; output: where all that it says goes."""
+        """`python jobs/nightly.py`, under way, without a cluster on this machine's processes.
+
+        output: where all that it says goes.
+        """
         command = [sys.executable, "jobs/nightly.py", *self.words(date, **sections)]
-        environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+        environment = {**os.environ, **({"RAY_ADDRESS": cluster.address} if cluster else {})}
         out = subprocess.STDOUT
         return subprocess.Popen(command, stdout=output, stderr=out, text=True, cwd=ROOT, env=environment)
 

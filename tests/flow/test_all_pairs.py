@@ -31,6 +31,7 @@ from frpipe.metrics.operating import AtTarget, EqualError
 from frpipe.metrics.scores import Scores
 from frpipe.metrics.verification import at_threshold, auc_exact, eer, tar_at_fmr
 from frpipe.runtime.runtime import Runtime
+from frpipe.testing.executors import InThisProcess
 
 THRESHOLD, TARGET = 0.35, 0.01
 PEOPLE, PART = 60, 16
@@ -240,13 +241,13 @@ def test_neither_blocks_nor_a_kill_change_what_is_counted(
         )
 
 
-def test_a_gallery_is_compared_at_its_version(faces: Faces, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_gallery_is_compared_at_its_version(faces: Faces, tmp_path: Path) -> None:
     table = templates_of([f"{name}-{n}" for n, name in enumerate(faces.subject)], faces.vectors)
     table = table.set_column(table.column_names.index("subject_id"), "subject_id", pa.array(faces.subject))
     table = table.append_column("city", pa.array(faces.city, pa.string()))
     make_gallery(tmp_path / "G", [table])
     words = {"gallery": str(tmp_path / "G"), "by": "city", "thresholds": (THRESHOLD,), "block_rows": 60}
-    found = AllPairs(str(tmp_path / "R"), runtime=Runtime(cluster.address), **words).run().evaluation
+    found = AllPairs(str(tmp_path / "R"), runtime=InThisProcess(), **words).run().evaluation
     exact, number = at_threshold(faces.scores(), THRESHOLD), found.number("FMR", THRESHOLD)
     assert number is not None and (number.count, number.trials) == (exact.fmr.count, exact.fmr.trials)
     assert found.provenance["version"] == 1

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from cluster import Cluster
 from dedup_runs import THRESHOLD, dedup, dedup_job, make_gallery, read_pairs, templates_of, unit_vectors
-from enrollment import ROOT, enroll_here, write_manifest
+from enrollment import ROOT, enroll_here, job_here, write_manifest
 
+from frpipe.cli.main import main
 from frpipe.jobs.consolidate.job import Consolidation
 
 # One photo under two names, as the set's list of errata says.
@@ -56,12 +57,8 @@ def test_known_duplicates_are_found_and_are_shown(real: Path, cluster: Cluster, 
     assert page.stat().st_mode & 0o077 == 0
 
 
-def test_a_finished_enroll_run_is_searched_by_its_bytes_too(
-    features: Path, cluster: Cluster, tmp_path: Path
-) -> None:
-    done = dedup_job(
-        cluster, "--features", features, "--output", tmp_path / "R", "--block-rows", 16, "--json"
-    )
+def test_a_finished_enroll_run_is_searched_by_its_bytes_too(features: Path, tmp_path: Path) -> None:
+    done = job_here("dedup", "--features", features, "--output", tmp_path / "R", "--block-rows", 16, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     faces = json.loads((features / "report.json").read_text())["faces"]
@@ -113,11 +110,10 @@ def test_the_queries_of_the_documentation_run(real: Path, tmp_path: Path) -> Non
     ],
 )
 def test_what_cannot_be_done_is_one_clear_error(
-    words: list[str], code: int, cluster: Cluster, tmp_path: Path
+    words: list[str], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused = dedup_job(cluster, *words, "--output", tmp_path / "R")
-    assert refused.returncode == code
-    assert "Traceback" not in refused.stderr
+    assert main(["run", "dedup", *words, "--output", str(tmp_path / "R")]) == code
+    assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "R").exists()
 
 

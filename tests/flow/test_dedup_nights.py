@@ -23,7 +23,7 @@ from dedup_runs import (
     read_clusters,
     read_pairs,
 )
-from enrollment import ROOT, until
+from enrollment import ROOT, job_here, until
 
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
@@ -115,9 +115,7 @@ def test_nobody_who_is_deleted_is_in_the_result(synthetic: Path, night: Path, tm
     assert read_pairs(tmp_path / "back").equals(read_pairs(night))
 
 
-def test_only_new_pairs_are_found_since_a_version(
-    synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
-) -> None:
+def test_only_new_pairs_are_found_since_a_version(synthetic: Path, night: Path, tmp_path: Path) -> None:
     gallery = Gallery.open(str(shutil.copytree(synthetic, tmp_path / "G")))
     lifecycle.enroll(gallery, [people_of(300, 40, 2)], "append")
     dedup(tmp_path / "new", gallery.uri, since_version=1)
@@ -128,7 +126,7 @@ def test_only_new_pairs_are_found_since_a_version(
     assert new == every - old
     assert new
     # Such a result is not a whole one, and cannot be brought up to date.
-    refused = dedup_job(cluster, *command_words(gallery.uri, tmp_path / "x"), "--since", tmp_path / "new")
+    refused = job_here("dedup", *command_words(gallery.uri, tmp_path / "x"), "--since", tmp_path / "new")
     assert refused.returncode == 6
     assert "since" in refused.stderr
 
@@ -160,7 +158,7 @@ def test_a_kill_costs_no_row(
 
 
 def test_a_run_goes_on_with_the_version_that_it_began_with(
-    synthetic: Path, night: Path, cluster: Cluster, tmp_path: Path
+    synthetic: Path, night: Path, tmp_path: Path
 ) -> None:
     gallery, output = Gallery.open(str(shutil.copytree(synthetic, tmp_path / "G"))), tmp_path / "R"
     shutil.copytree(night, output)
@@ -169,7 +167,7 @@ def test_a_run_goes_on_with_the_version_that_it_began_with(
     damaged = output / "pairs/part-000005.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-9])
     lifecycle.enroll(gallery, [people_of(300, 40, 2)], "append")
-    done = dedup_job(cluster, *command_words(gallery.uri, output))
+    done = job_here("dedup", *command_words(gallery.uri, output))
     assert done.returncode == 0, done.stderr
     assert "begun with 1" in done.stderr
     assert read_pairs(output).equals(read_pairs(night))
@@ -188,10 +186,8 @@ def test_too_many_pairs_are_an_error_and_a_larger_limit_goes_on(
     assert read_pairs(tmp_path / "R").equals(read_pairs(night))
 
 
-def test_a_dry_run_says_the_work_and_writes_nothing(
-    synthetic: Path, cluster: Cluster, tmp_path: Path
-) -> None:
-    plan = dedup_job(cluster, *command_words(synthetic, tmp_path / "R"), "--dry-run")
+def test_a_dry_run_says_the_work_and_writes_nothing(synthetic: Path, tmp_path: Path) -> None:
+    plan = job_here("dedup", *command_words(synthetic, tmp_path / "R"), "--dry-run")
     assert plan.returncode == 0, plan.stderr
     assert "44,850 pairs" in plan.stdout
     assert not (tmp_path / "R").exists()

@@ -119,6 +119,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(manifest: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_configuration_that_would_hang_is_refused(manifest: Path, cluster: Cluster, tmp_path: Path) -> None:
     refused = enroll(
         manifest, tmp_path / "out", "--set", "resources.locate.num_cpus=3", RAY_ADDRESS=cluster.address
@@ -263,8 +264,9 @@ def test_a_photo_that_kills_its_worker_is_rejected_and_the_others_kept(
     assert images[5]["attempts"] == 3
 
 
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_photos_in_hand_are_said_while_a_part_takes_long(
-    photos: list[Path], cluster: Cluster, tmp_path: Path
+    executor: str, photos: list[Path], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """The part is held up by a photo that waits for the line which says that some before it are located."""
     heard = tmp_path / "heard"
@@ -272,10 +274,14 @@ def test_photos_in_hand_are_said_while_a_part_takes_long(
     slow.write_bytes(b"POISON" + os.fsencode(heard) + b" waits")
     manifest = write_manifest(tmp_path / "m.csv", [*photos[:10], slow])
     settings = ("resources.part_rows=11", "resources.window_rows=2", "decode.plugins=[poison:decode]")
+    words = [word for each in settings for word in ("--set", each)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    if executor == "ray":
+        environment["RAY_ADDRESS"] = request.getfixturevalue("cluster").address
     job = subprocess.Popen(
-        command(manifest, tmp_path / "out", *(word for each in settings for word in ("--set", each))),
+        command(manifest, tmp_path / "out", *words, "--executor", executor),
         cwd=ROOT,
-        env={**os.environ, "RAY_ADDRESS": cluster.address, "PYTHONPATH": str(Path(__file__).parent)},
+        env=environment,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -290,9 +296,9 @@ def test_photos_in_hand_are_said_while_a_part_takes_long(
     assert any(line.startswith("11 of 11 photos") and "more located" not in line for line in lines)
 
 
-def test_awkward_files_each_end_in_exactly_one_status(shared: Path, cluster: Cluster, tmp_path: Path) -> None:
+def test_awkward_files_each_end_in_exactly_one_status(shared: Path, tmp_path: Path) -> None:
     files = sorted(path.resolve() for path in (shared / "data/awkward").rglob("*.*") if path.suffix != ".tsv")
-    done = enroll(write_manifest(tmp_path / "m.csv", files), tmp_path / "out", RAY_ADDRESS=cluster.address)
+    done = enroll(write_manifest(tmp_path / "m.csv", files), tmp_path / "out", *LOCAL)
     assert done.returncode == 0, done.stderr
     images = content(tmp_path / "out", "images").to_pylist()
     assert len(images) == len(files) >= 79

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import runpy
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import frozen
 import pytest
 import ray
 from cluster import Cluster
-from enrollment import ROOT
+from enrollment import job_here
 from frozen import NIGHTS, THRESHOLD, Frozen, holds, same_keys
 
+from frpipe.cli.main import script
 from frpipe.core.config import load_config
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.dedup.job import Dedup
@@ -24,11 +23,10 @@ from frpipe.jobs.features import stored_settings
 from frpipe.jobs.identify.job import Identifying
 from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.job import Replay
+from frpipe.testing.executors import InThisProcess
 
 # Numbers of the same model on another machine.
 NEAR = 1e-3
-
-Job = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +56,8 @@ def finished(home: Frozen) -> str:
     words = ["--manifest", str(home / "photos.csv"), "--output", str(home / "enroll-half")]
     words += [word for setting in frozen.settings() for word in ("--set", setting)]
     before = (home / "enroll-half/images/part-000000.parquet").read_bytes()
-    assert _job("enroll")(words) == 0
+    enroll: Callable[[list[str]], int] = script("enroll")
+    assert enroll(words) == 0
     assert (home / "enroll-half/images/part-000000.parquet").read_bytes() == before
     return json.dumps(json.loads((home / "enroll-half/report.json").read_text()))
 
@@ -106,9 +105,10 @@ def test_new_searches_of_a_frozen_gallery_find_what_the_old_ones_found(
 ) -> None:
     plain, probes = str(home / "gallery-plain"), str(home / "enroll-probes")
     secret = str(home / "gallery-encrypted")
-    Identifying(probes, plain, str(home / "identify-again"), version=2, threshold=THRESHOLD).run()
+    how: dict[str, Any] = {"threshold": THRESHOLD, "runtime": InThisProcess()}
+    Identifying(probes, plain, str(home / "identify-again"), version=2, **how).run()
     holds(frozen.identified(home / "identify-again"), known["identify"])
-    Identifying(probes, secret, str(home / "identify-secret"), version=1, threshold=THRESHOLD).run()
+    Identifying(probes, secret, str(home / "identify-secret"), version=1, **how).run()
     found, wanted = frozen.identified(home / "identify-secret"), known["identify"]
     assert {name: row["decision"] for name, row in found.items()} == {
         name: row["decision"] for name, row in wanted.items()
@@ -121,10 +121,9 @@ def test_the_duplicates_of_a_gallery_that_has_grown_are_carried_on(
     shutil.copytree(home / "gallery-plain", home / "grown")
     grown = str(home / "grown")
     assert Consolidation(str(home / "enroll-probes"), grown, policy="append").run().version == 3
-    report = Dedup(
-        str(home / "dedup-since"), gallery=grown, threshold=THRESHOLD, since=str(home / "dedup")
-    ).run()
-    Dedup(str(home / "dedup-anew"), gallery=grown, threshold=THRESHOLD).run()
+    how: dict[str, Any] = {"gallery": grown, "threshold": THRESHOLD, "runtime": InThisProcess()}
+    report = Dedup(str(home / "dedup-since"), since=str(home / "dedup"), **how).run()
+    Dedup(str(home / "dedup-anew"), **how).run()
     assert report["carried_pairs"] == len(known["dedup"]["pairs"]) == 2
     found = frozen.duplicates(home / "dedup-since")
     holds(found, known["dedup"])
@@ -134,14 +133,13 @@ def test_the_duplicates_of_a_gallery_that_has_grown_are_carried_on(
 def test_the_night_that_was_cut_short_is_finished_and_the_next_one_goes_on_from_it(
     home: Frozen, known: dict[str, Any]
 ) -> None:
-    nightly, config = _job("nightly"), str(home / "night.yaml")
     part = home / "nights" / NIGHTS[1] / "enroll/images/part-000000.parquet"
     before = part.read_bytes()
-    assert nightly(["--config", config, "--date", NIGHTS[1]]) == 0
+    _night(home, NIGHTS[1])
     assert part.read_bytes() == before
     _same_night(home, NIGHTS[1], known)
     home.third_night()
-    assert nightly(["--config", config, "--date", NIGHTS[2]]) == 0
+    _night(home, NIGHTS[2])
     _same_night(home, NIGHTS[2], known)
     _same_night(home, NIGHTS[0], known)
     people = frozen.gallery(home / "people.gallery")
@@ -155,7 +153,6 @@ def _same_night(home: Frozen, date: str, known: dict[str, Any]) -> None:
     same_keys(found["enroll"], wanted["enroll"])
 
 
-def _job(name: str) -> Job:
-    """A job as its script runs it, in this process."""
-    found: Job = runpy.run_path(str(Path(ROOT) / f"jobs/{name}.py"))["main"]
-    return found
+def _night(home: Frozen, date: str) -> None:
+    done = job_here("nightly", "--config", home / "night.yaml", "--date", date)
+    assert done.returncode == 0, done.stderr

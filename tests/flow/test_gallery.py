@@ -182,11 +182,9 @@ def test_features_of_another_recipe_are_refused_with_both_hashes(
     assert "enroll the manifest again" in err
 
 
-def test_enroll_can_go_on_into_a_gallery(
-    manifest: Path, features: Path, whole: Path, cluster: Cluster, tmp_path: Path
-) -> None:
-    words = ("--set", "resources.part_rows=8", "--gallery", str(tmp_path / "G"))
-    done = enroll(manifest, features, *words, RAY_ADDRESS=cluster.address)
+def test_enroll_can_go_on_into_a_gallery(manifest: Path, features: Path, whole: Path, tmp_path: Path) -> None:
+    words = ("--set", "resources.part_rows=8", "--gallery", tmp_path / "G")
+    done = job_here("enroll", "--manifest", manifest, "--output", features, *words)
     assert done.returncode == 0, done.stderr
     assert _rows(tmp_path / "G").equals(_rows(whole))
 
@@ -200,6 +198,7 @@ def test_enroll_refuses_a_gallery_of_another_recipe_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_submitted_to_a_cluster_it_does_the_same(
     features: Path, whole: Path, cluster: Cluster, tmp_path: Path
 ) -> None:

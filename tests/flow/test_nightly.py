@@ -1,4 +1,4 @@
-"""Nights on a real cluster: what is new each night, kills, a second night at the same time, and gates."""
+"""Nights, one ended on a real cluster: what is new each night, kills, two at the same time, and gates."""
 
 from __future__ import annotations
 
@@ -181,16 +181,16 @@ def third(
     calm = Place(tmp_path_factory.mktemp("calm") / "copy")
     shutil.copytree(place.root, calm.root)
     calm.run(THIRD)
-    said = [_killed(place, cluster, line) for line in (_AMID, _BETWEEN)]
+    said = [_killed(place, line) for line in (_AMID, _BETWEEN)]
     report, bad = place.run(THIRD, cluster)
     assert bad is None
     assert report["cost"]["spent_s"] > 0
     return place, calm, said
 
 
-def _killed(place: Place, cluster: Cluster, line: str) -> str:
+def _killed(place: Place, line: str) -> str:
     """Launch the job and kill it with SIGKILL once it has said this; what it has said."""
-    process = place.launch(cluster, THIRD)
+    process = place.launch(None, THIRD)
     assert process.stdout is not None
     heard = ""
     for each in process.stdout:

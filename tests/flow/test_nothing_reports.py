@@ -48,6 +48,7 @@ class Watched:
             "strace",
             "-f",
             "-qq",
+            "--seccomp-bpf",
             "-e",
             "trace=connect,sendto,sendmsg,sendmmsg",
             "-o",

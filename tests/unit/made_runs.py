@@ -51,7 +51,8 @@ def made_run(place: Path, photos: Sequence[Photo], manifest: Path | None = None)
     identity = {"schema_version": SCHEMA_VERSION, "manifest": cut.fingerprint, "recipe": {}}
     run.claim(out, identity, facts)
     images = pa.Table.from_pylist([_image(photo) for photo in photos], image_schema(_NOTHING))
-    faces = pa.Table.from_pylist([_face(photo) for photo in photos], face_schema(DIM, _NOTHING))
+    dim = len(photos[0].vector) if photos else DIM
+    faces = pa.Table.from_pylist([_face(photo) for photo in photos], face_schema(dim, _NOTHING))
     write_part(out, 0, images, faces, METADATA)
     *files, table = check_part(out, 0)
     tally = PhotoCounts()

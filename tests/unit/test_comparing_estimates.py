@@ -21,11 +21,11 @@ class Blocks:
 
 
 def test_time_goes_by_turns_and_memory_by_workers() -> None:
-    work = Comparing(10**9, 512, 10, 750.0, lambda workers: workers)
+    work = Comparing(10**9, 512, lambda _: 10, 750.0, lambda workers: workers)
     found = work.estimate(3, Choice("int8", "", ns=2.0))
-    assert (found.seconds, found.memory_mb, found.read_bytes) == (pytest.approx(0.8), 1000.0, 3)
+    assert (found.seconds, found.memory_mb, found.read_bytes) == (pytest.approx(1.3), 1000.0, 3)
     assert [scale.workers for scale in found.scales] == [1, 8, 64]
-    assert [scale.seconds for scale in found.scales] == pytest.approx([2.0, 0.4, 0.2])
+    assert [scale.seconds for scale in found.scales] == pytest.approx([2.5, 0.9, 0.7])
     assert [scale.memory_mb for scale in found.scales] == [1000, 8000, 10_000]
     assert found.as_dict()["scales"][1]["workers"] == 8
     assert found.lines()[2].split() == [

@@ -21,7 +21,7 @@ from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.threshold import ThresholdCard
 from frpipe.evaluation.differentials import ALL, differential_numbers
 from frpipe.io import calibration_file
-from frpipe.jobs.evaluate.cohort import Cohort
+from frpipe.jobs.evaluate.cohort import ImpostorCohort
 from frpipe.jobs.evaluate.derived import Derivations
 from frpipe.jobs.evaluate.normalised_searches import normalised_searches
 from frpipe.jobs.evaluate.pair_results import PairColumns, PairResults
@@ -117,7 +117,7 @@ def test_an_embedder_is_not_fused_with_itself_or_with_one_that_is_not_there(resu
 
 
 def test_normalisation_by_hand(place: Path, results: PairResults) -> None:
-    cohort = Cohort.open(str(place / "cohort"), FeatureRun.open(str(place / "features")).spec)
+    cohort = ImpostorCohort.open(str(place / "cohort"), FeatureRun.open(str(place / "features")).spec)
     kept, words = cohort.without(results.people)
     assert kept.people == OTHERS and "7 people" in words[0]
     (found,) = Derivations(normalise=("z",), cohort=str(place / "cohort")).of("x", results)
@@ -193,7 +193,7 @@ def found(
 
 
 def test_searches_are_normalised_by_hand(place: Path, found: SearchResults) -> None:
-    cohort = Cohort.open(str(place / "cohort"), FeatureRun.open(str(place / "features")).spec)
+    cohort = ImpostorCohort.open(str(place / "cohort"), FeatureRun.open(str(place / "features")).spec)
     kept, _ = cohort.without(set(PEOPLE))
     (z, t) = normalised_searches("x", found, ("z", "t"), str(place / "cohort"), 20)
     best = found.provenance["score"] == "max"

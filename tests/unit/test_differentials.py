@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_they_have_a_picture_and_a_table_and_are_no_groups(numbers: list[Number]
     evaluation = Evaluation("x", "verification", {}, numbers, {}, {})
     (plot,) = matrix_plots([evaluation])
     assert len(plot.rows) == 3 and "colour" in plot.title
-    assert plot.svg() == plot.svg() and "<image" not in plot.svg()
+    assert plot.svg() == replace(plot).svg() and "<image" not in plot.svg()
     assert "GARBE" in differentials_section([evaluation])
     assert cohorts([evaluation]) == []
 

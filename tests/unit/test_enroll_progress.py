@@ -14,14 +14,14 @@ import pytest
 from ray.exceptions import RpcError
 
 from frpipe.jobs import progress as module
-from frpipe.jobs.enroll import runner
+from frpipe.jobs.enroll import job
 from frpipe.jobs.nightly.lease import LeaseError
 from frpipe.jobs.progress import PhotoProgress
 from frpipe.runtime import ray_executor
 from frpipe.runtime.host import ALONE
-from frpipe.stages import headway
-from frpipe.stages.headway import Headway, told
+from frpipe.stages import workers
 from frpipe.stages.part_batch import PartBatch
+from frpipe.stages.workers import Headway, told
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between lines."""
     monkeypatch.setattr(module, "_EVERY_S", 0.0)
     monkeypatch.setattr(module, "_LOOK_S", 0.01)
-    monkeypatch.setattr(headway, "_EVERY_S", 0.0)
+    monkeypatch.setattr(workers, "_EVERY_S", 0.0)
 
 
 def _receipt(part: int, ok: int, no_face: int = 0) -> dict[str, int]:
@@ -140,7 +140,7 @@ def test_a_worker_has_opencv_work_in_one_thread() -> None:
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
-        runner._Maker("publish", spec, {})(ALONE)
+        job._Maker("publish", spec, {})(ALONE)
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)

@@ -175,6 +175,19 @@ def test_who_is_listed_and_was_never_enrolled_goes_too(config: NightConfig, tmp_
     assert barred.holds("images", "emil/broken.png")
 
 
+def test_photos_are_suppressed_under_every_source_that_the_nights_had(
+    config: NightConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "nights" / DONE / "run.json"
+    facts = json.loads(path.read_text())
+    facts["base"]["sources"] = {"site": ["site"]}
+    path.write_text(json.dumps(facts))
+    how = config.consolidate.model_copy(update={"source": "cam"})
+    _erase(config.model_copy(update={"consolidate": how}), "anna")
+    found = Gallery.open(config.gallery).suppressions.read()
+    assert all(found.holds("images", f"{source}anna/1.png") for source in ("", "site/", "cam/"))
+
+
 def test_a_held_back_night_says_what_is_left_of_it(config: NightConfig) -> None:
     folder = Folder.at(config.runs).child(DONE)
     record = json.loads(folder.read("night.json"))

@@ -46,3 +46,21 @@ def test_a_disk_that_others_fill_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(spool, "_writer", SimpleNamespace(write_table=full))
     with pytest.raises(StorageError, match="no space left"):
         spool.add(rows)
+
+
+def test_a_subject_comes_whole_and_a_bucket_at_a_time() -> None:
+    rows = _rows(100)
+    with ExternalSort(8, "<f2", 10) as spill:
+        spill.take([rows, rows.slice(20), rows.slice(50, 7)])
+        tables = list(spill.tables())
+    assert max(table.num_rows for table in tables) < 40
+    people = [set(table[SUBJECT_ID].to_pylist()) for table in tables]
+    assert sum(map(len, people)) == len(set().union(*people)) == 100
+    assert sum(table.num_rows for table in tables) == 187
+    assert {table.schema.field(EMBEDDING).type for table in tables} == {rows.schema.field(EMBEDDING).type}
+
+
+def test_of_no_rows_there_is_no_table() -> None:
+    with ExternalSort(8, "<f4", 10) as spill:
+        spill.take([_rows(0)])
+        assert list(spill.tables()) == []

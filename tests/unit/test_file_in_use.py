@@ -82,7 +82,7 @@ def test_what_hdf5_complains_of_is_told_apart(
 def test_too_little_memory_is_no_damage(
     file: Path, gallery: Gallery, empty: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(h5py, "File", _raising(MemoryError()))
+    monkeypatch.setattr(h5py.h5f, "open", _raising(MemoryError()))
     for use in (
         lambda: import_file(empty, str(file)),
         lambda: list(Gallery.open(gallery.uri).snapshot().tables()),

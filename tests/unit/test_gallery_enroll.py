@@ -12,9 +12,10 @@ import pytest
 from gallery_rows import DIM, NOW, content, ids, people, spec, unit
 
 from frpipe.core.errors import GalleryError, GalleryMismatch
+from frpipe.core.schema import vector_type
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.schema import TIME, vector_array, vector_type
+from frpipe.gallery.schema import TIME, vector_array
 
 
 @pytest.fixture

@@ -97,6 +97,24 @@ def test_a_page_is_that_of_the_whole_list(
     assert page.to_pylist() == whole.slice(0, limit).to_pylist()
 
 
+@pytest.mark.parametrize("where", [None, {"Name": "b"}])
+def test_a_page_of_people_who_are_spread_over_shards_of_any_size(
+    tmp_path: Path, where: dict[str, str] | None
+) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    shuffled = np.random.default_rng(3).permutation(600).tolist()
+    for size in (1, 280, 9, 150, 160):
+        some, shuffled = [f"p{number:04d}" for number in shuffled[:size]], shuffled[size:]
+        lifecycle.enroll(gallery, [people(some, faces=2, Name=["a", "b"] * size)], "append")
+    lifecycle.enroll(gallery, [people(ids(4, 100), seed=9)], "append")
+    lifecycle.delete(gallery, ids(10, 40))
+    for after in ("", "p0033", "p0100x", "p0599"):
+        whole = persons(gallery.snapshot(), where, after)
+        for limit in (1, 3, 70, 200):
+            page = persons(gallery.snapshot(), where, after, limit)
+            assert page.to_pylist() == whole.slice(0, limit).to_pylist()
+
+
 @contextmanager
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Bytes that are asked of the files of a gallery."""

@@ -12,6 +12,7 @@ import pytest
 from gallery_rows import content, files_with, ids, people, spec, vector_of
 
 from frpipe.cli.main import main
+from frpipe.core.night_config import NightConfig
 from frpipe.gallery import compact as compaction
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import Purged, ShardRef
@@ -69,14 +70,16 @@ def _ref(number: int, rows: int) -> ShardRef:
     return ShardRef(f"{number:04d}", rows, 1, "", ())
 
 
-@pytest.mark.parametrize(("most", "writes"), [(32, 3), (16, 3)])
+@pytest.mark.parametrize("sizes", [[20], [200], [1, 3000], [5000, 20, 20, 300]], ids=str)
+@pytest.mark.parametrize(("most", "writes"), [(32, 3), (8, 6)])
 def test_ten_years_of_nights_are_few_shards_and_each_row_is_written_a_few_times(
-    most: int, writes: int
+    most: int, writes: int, sizes: list[int]
 ) -> None:
     shards: list[ShardRef] = []
-    written = 0
+    given = written = 0
     for night in range(3650):
-        shards.append(_ref(night, 20))
+        given += sizes[night % len(sizes)]
+        shards.append(_ref(night, sizes[night % len(sizes)]))
         groups = tiers(shards, most, 65_536)
         for number, group in enumerate(groups):
             rows = sum(ref.rows for ref in group)
@@ -84,7 +87,16 @@ def test_ten_years_of_nights_are_few_shards_and_each_row_is_written_a_few_times(
             written += rows
             shards = [ref for ref in shards if ref not in group] + [_ref(10_000 * night + number, rows)]
         assert sum(2 * ref.rows < 65_536 for ref in shards) <= most
-    assert written <= (writes + 1) * 3650 * 20
+    assert sum(ref.rows for ref in shards) == given
+    assert len(shards) <= most + 2 * -(-given // 65_536)
+    assert written <= writes * given
+
+
+def test_a_night_leaves_no_more_than_eight_small_shards_unasked(tmp_path: Path) -> None:
+    gallery = nights(tmp_path / "g", 10)
+    assert lifecycle.merge_shards(gallery).shards <= 8
+    config = NightConfig.model_validate({"photos": "p", "runs": "r", "gallery": "g"})
+    assert config.consolidate.merge_shards_over == 8
 
 
 CALLS: dict[str, Callable[[Gallery], object]] = {

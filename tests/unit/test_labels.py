@@ -86,6 +86,30 @@ def test_a_limit_cuts_the_lists_and_not_the_counts() -> None:
     assert found.suspect_photos == 40
 
 
+@pytest.mark.parametrize("limit", [1, 4, 100])
+def test_however_few_are_compared_at_once_the_answer_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    rows = _photos(20, 3, noise=3)
+    rows += [("same", "f0", rows[4][2]), ("same", "f1", rows[4][2]), ("alone", "f0", rows[9][2])]
+    whole = examine(lambda: _tables(rows, 1000), DIM, threshold=0.4, limit=limit)
+    monkeypatch.setattr(labels, "_ROWS", 5)
+    monkeypatch.setattr(labels, "_PEOPLE", 3)
+    found = examine(lambda: _tables(rows, 8), DIM, threshold=0.4, limit=limit)
+    assert whole.suspect_photos > 4 < whole.suspect_pairs
+    for each, other in zip(_flat(found), _flat(whole), strict=True):
+        assert each == (pytest.approx(other, abs=1e-5) if isinstance(other, float) else other)
+
+
+def _flat(found: object) -> list[object]:
+    """All numbers and texts of an answer, in order."""
+    if isinstance(found, labels.Labels):
+        found = found.as_dict()
+    if isinstance(found, dict):
+        found = list(found.values())
+    return [leaf for each in found for leaf in _flat(each)] if isinstance(found, list) else [found]
+
+
 def test_an_empty_gallery_and_a_single_person_are_no_error() -> None:
     assert examine(list, DIM).subjects == 0
     alone = examine(lambda: _tables(_photos(1, 3)), DIM, threshold=0.5)

@@ -346,15 +346,40 @@ def test_gzip_and_shuffle_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(vectors_of(table)[0], data)
 
 
+def test_however_few_templates_are_held_at_once_the_file_is_the_same(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night, room in enumerate(["1", "2", "2"]):
+        more = [("0", f"n{night}#0", {"Name": "김지수", "Room": room}), (f"{night}", f"m{night}#0", {})]
+        lifecycle.enroll(gallery, [_rows(*more)], "append")
+    found = []
+    for rows in (1, 3, 1000):
+        monkeypatch.setattr("frpipe.jobs.gallery_files._BUCKET_ROWS", rows)
+        export(gallery, str(tmp_path / f"{rows}.hdf"), "lecture")
+        with h5py.File(tmp_path / f"{rows}.hdf") as file:
+            everything: dict[str, object] = {}
+            file.visititems(lambda name, item, to=everything: to.update({name: _told(item)}))  # type: ignore[misc]
+        found.append(everything)
+    assert found[0] == found[1] == found[2]
+    assert found[0]["0/Name"] and "0/Room" not in found[0]
+
+
+def _told(item: h5py.Group | h5py.Dataset) -> object:
+    """What an object of a file says."""
+    value = item[()].tobytes() if isinstance(item, h5py.Dataset) and item.shape else None
+    text = item.asstr()[()] if isinstance(item, h5py.Dataset) and not item.shape else None
+    return value, text, sorted((name, str(each)) for name, each in item.attrs.items())
+
+
 def test_a_text_with_nul_is_refused_at_export(tmp_path: Path) -> None:
     table = _rows(("0", "a", {"Name": "x\x00y"}))
     with pytest.raises(GalleryError, match="NUL"):
-        write_lecture(tmp_path / "g.hdf", {"0": {}}, [table], {})
+        write_lecture(tmp_path / "g.hdf", [table], {})
 
 
 def test_an_id_with_nul_is_refused_at_export(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="NUL"):
-        write_lecture(tmp_path / "g.hdf", {"x\x00y": {}}, [_rows(("x\x00y", "a", {}))], {})
+        write_lecture(tmp_path / "g.hdf", [_rows(("x\x00y", "a", {}))], {})
 
 
 def test_a_time_of_no_calendar_is_refused_at_export(tmp_path: Path) -> None:
@@ -362,4 +387,4 @@ def test_a_time_of_no_calendar_is_refused_at_export(tmp_path: Path) -> None:
     at = table.schema.get_field_index("enrolled_at")
     far = pa.array([2**62], table.schema.field(at).type)
     with pytest.raises(GalleryError, match="enrolled_at"):
-        write_lecture(tmp_path / "g.hdf", {"0": {}}, [table.set_column(at, "enrolled_at", far)], {})
+        write_lecture(tmp_path / "g.hdf", [table.set_column(at, "enrolled_at", far)], {})

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_runs import Photo, made_run
 
 from frpipe.cli.main import main as frpipe
 from frpipe.core.kernel_names import Wish
@@ -33,11 +34,14 @@ from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.consolidate.job import Consolidation
+from frpipe.jobs.consolidate.result import Consolidated
 from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.jobs.erase.everywhere import GalleryProof
 from frpipe.jobs.erase.proof import ErasureError
 from frpipe.jobs.identify.job import Identifying, SearchExecution
 from frpipe.jobs.low_forms import LowForms, form_problems, stored_forms
+from frpipe.matching.choice import Stored, choose
 from frpipe.matching.subspace import Subspace
 from frpipe.testing.executors import InThisProcess
 
@@ -258,6 +262,125 @@ def test_a_gallery_that_takes_no_files_is_searched_all_the_same(
     ] == []
 
 
+# Made when faces are put into the gallery
+
+
+class _Face(Photo):
+    """A photo whose vector lies in the few dimensions that those of the gallery fill."""
+
+    @property
+    def vector(self) -> np.ndarray:
+        return _vectors(1, int(self.content))[0]
+
+
+def _enrolled(place: Path, people: int = 5) -> str:
+    """A finished run of new people."""
+    return made_run(place, [_Face(f"new-{n}.jpg", f"new-{n}", f"{n}") for n in range(people)]).uri
+
+
+def _consolidated(gallery: str, features: str, **how: Any) -> Consolidated:
+    return Consolidation(features, gallery, forms=how.pop("forms", True), **how).run()
+
+
+@pytest.fixture
+def low(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few templates are worth a trial, and it finds that integers in few dimensions are the quickest."""
+    monkeypatch.setattr("frpipe.matching.choice._FEW_PAIRS", 0)
+    monkeypatch.setattr("frpipe.jobs.low_forms.choose", _always_low)
+
+
+def _always_low(_: Wish, *sample: Any, **stored: Any) -> Any:
+    return choose("subspace-int8", *sample, **stored)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_new_templates_get_the_forms_that_are_stored_and_no_search_makes_them(
+    kernel: Wish, gallery: Gallery, probes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _found(gallery, probes, tmp_path / "first", kernel)
+    features, stored = _enrolled(tmp_path / "new"), _derived(gallery)
+    done = _consolidated(gallery.uri, features)
+    assert done.as_dict()["forms"] == {"kernels": (kernel,), "made": 1, "lacking": 0, "why": ""}
+    assert f"forms      1 file of {kernel} made\n" in done.text()
+    assert len(_derived(gallery)) == len(stored) + 1 and stored.items() < _derived(gallery).items()
+    assert form_problems(gallery) == []
+    monkeypatch.setattr(Subspace, "packed", _never)
+    monkeypatch.setattr("frpipe.jobs.identify.kernel_choice.choose", _chosen_as_stored)
+    plain = _found(gallery, probes, tmp_path / "plain", "fp32")
+    assert _found(gallery, probes, tmp_path / "second", kernel) == plain
+    assert _consolidated(gallery.uri, features).forms.made == 0
+
+
+def test_the_first_forms_are_those_of_the_kernel_that_a_trial_finds(
+    low: None, tmp_path: Path, gallery: Gallery
+) -> None:
+    features = _enrolled(tmp_path / "new")
+    assert _consolidated(gallery.uri, features, forms=False).forms is None
+    assert not _derived(gallery)
+    done, shards = _consolidated(gallery.uri, features), len(gallery.snapshot().version.shards)
+    assert done.forms is not None and (done.forms.kernels, done.forms.made) == (
+        ("subspace-int8",),
+        shards,
+    )
+    assert len(_derived(gallery)) == 1 + shards
+    assert lifecycle.verify(gallery) == [] == form_problems(gallery)
+    lifecycle.clear(gallery)
+    lifecycle.compact(gallery)
+    assert not _derived(gallery)
+
+
+def test_where_forms_would_not_pay_none_are_made_and_it_is_said(
+    tmp_path: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = _enrolled(tmp_path / "new")
+    assert "forms      none are kept: so few templates" in _consolidated(gallery.uri, features).text()
+    monkeypatch.setenv("FRPIPE_GALLERY_KEY", KEY)
+    secret = _gallery(tmp_path / "S", encryption="aes-256-gcm")
+    assert "encrypted" in _consolidated(secret.uri, features).text()
+    assert not _derived(gallery) and not _derived(secret)
+
+
+def test_a_gallery_that_takes_no_forms_takes_templates_all_the_same(
+    low: None, tmp_path: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frpipe.gallery.derived._fill", full)
+    done = _consolidated(gallery.uri, _enrolled(tmp_path / "new"))
+    assert (done.added, done.forms.made) == (5, 0) and "none are kept" in done.text()
+    assert not _derived(gallery)
+
+
+def test_a_compaction_in_between_leaves_no_form_without_its_shard(
+    gallery: Gallery, probes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _found(gallery, probes, tmp_path / "first")
+    features, store = _enrolled(tmp_path / "new"), LowForms.store
+
+    def late(forms: LowForms, ref: ShardRef) -> bool:
+        lifecycle.clear(gallery)
+        lifecycle.compact(gallery)
+        return store(forms, ref)
+
+    monkeypatch.setattr(LowForms, "store", late)
+    done = _consolidated(gallery.uri, features)
+    assert done.forms is not None and (done.forms.made, done.forms.lacking) == (0, 1)
+    assert "1 left for a search" in done.text()
+    assert [*Path(gallery.uri).glob("shards/*")] == [*Path(gallery.uri).glob("shards/.*")] == []
+
+
+def test_the_command_makes_forms_where_it_is_told(
+    gallery: Gallery, probes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _found(gallery, probes, tmp_path / "first")
+    words = ["run", "consolidate", "--features", _enrolled(tmp_path / "new"), "--gallery", gallery.uri]
+    assert frpipe([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forms"] is None
+    assert frpipe([*words, "--forms", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forms"]["made"] == 1
+
+
 # None is believed blindly
 
 
@@ -339,7 +462,7 @@ def test_a_basis_that_is_none_is_nothing_though_its_file_is_whole(
     refs = list(gallery.snapshot().version.shards)
     files, name = DerivedFiles(gallery.folder), basis_name(digest_of(matrix))
     assert files.write(name, refs, lambda: derived_from(refs, {}, matrix))
-    assert stored_forms(gallery, gallery.snapshot()).basis is None
+    assert stored_forms(gallery, gallery.snapshot()) == Stored()
     assert [problem.file for problem in form_problems(gallery)] == [name]
     assert _found(gallery, probes, tmp_path / "low") == _found(gallery, probes, tmp_path / "plain", "fp32")
 
@@ -427,6 +550,16 @@ def test_a_compaction_that_takes_nobody_leaves_forms_and_basis(
     assert _derived(gallery) == left
 
 
+def test_the_basis_is_of_large_shards_whichever_job_stores_it(gallery: Gallery, tmp_path: Path) -> None:
+    """The small ones of last night are joined with others by the next compaction."""
+    for night in range(2):
+        lifecycle.enroll(gallery, [_people(5, 500 + 100 * night, seed=8 + night)], "append")
+        _pairs(gallery, tmp_path / f"{night}")
+        basis = next(name for name in _derived(gallery) if name.endswith(".basis"))
+    lifecycle.compact(gallery)
+    assert basis in _derived(gallery)
+
+
 def test_clear_and_compact_leave_nothing(gallery: Gallery, probes: Path, tmp_path: Path) -> None:
     _found(gallery, probes, tmp_path / "first")
     lifecycle.clear(gallery)
@@ -480,7 +613,6 @@ def test_a_gallery_compacted_under_a_search_says_so(gallery: Gallery) -> None:
     from frpipe.matching.kernels import kernel_of
 
     basis = Spectrum.of(_vectors(100, 1)).leading(20)
-    assert stored_forms(gallery, gallery.snapshot()).basis is None
     kernel = kernel_of("subspace-int8", basis)
     snapshot = gallery.snapshot()
     forms = LowForms(gallery, snapshot, kernel, basis, name="subspace-int8", most_bytes=0)
@@ -524,6 +656,8 @@ from pathlib import Path
 from frpipe.gallery import derived
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs import low_forms
+from frpipe.matching import choice
 import test_low_forms as job
 
 gallery, probes, out, which, moment = sys.argv[1:]
@@ -549,8 +683,11 @@ def adopted(self, name, source):
 derived._fill, Folder.adopt = filled, adopted
 if which == "identify":
     job._found(Gallery.open(gallery), Path(probes), Path(out))
-else:
+elif which == "dedup":
     job._pairs(Gallery.open(gallery), Path(out))
+else:
+    choice._FEW_PAIRS, low_forms.choose = 0, job._always_low
+    job._consolidated(gallery, out)
 """
 
 
@@ -572,11 +709,7 @@ def test_killed_while_a_form_is_written_the_same_command_gives_the_same_rows(
             return _found(gallery, probes, tmp_path / name, kernel)
         return _pairs(gallery, tmp_path / name, kernel)
 
-    here = str(Path(__file__).parent)
-    words = [sys.executable, "-c", _KILLED, gallery.uri, str(probes), str(tmp_path / "out"), which, moment]
-    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    _kill(gallery, probes, tmp_path / "out", which, moment)
     plain = again("plain", "fp32")
     assert again("out") == plain
     assert again("other") == plain
@@ -584,3 +717,28 @@ def test_killed_while_a_form_is_written_the_same_command_gives_the_same_rows(
     assert len(_lows(gallery)) == len(gallery.snapshot().version.shards)
     lifecycle.compact(gallery)
     assert [*Path(gallery.uri).glob("shards/.*")] == []
+
+
+@pytest.mark.parametrize("moment", ["basis", "half"])
+def test_killed_while_it_makes_forms_consolidate_makes_the_rest_when_it_is_run_again(
+    moment: str, low: None, gallery: Gallery, probes: Path, tmp_path: Path
+) -> None:
+    features = _enrolled(tmp_path / "new")
+    _kill(gallery, probes, Path(features), "consolidate", moment)
+    version, left = gallery.snapshot().number, len(_derived(gallery))
+    assert left < 1 + len(gallery.snapshot().version.shards)
+    done = _consolidated(gallery.uri, features)
+    assert (done.version, done.added) == (version, 0) and done.forms is not None
+    assert len(_derived(gallery)) == 1 + len(gallery.snapshot().version.shards) == left + done.forms.made
+    assert form_problems(gallery) == []
+    lifecycle.compact(gallery)
+    assert [*Path(gallery.uri).glob("shards/.*")] == []
+
+
+def _kill(gallery: Gallery, probes: Path, out: Path, which: str, moment: str) -> None:
+    """Run a job in another process, which is killed at this moment."""
+    here = str(Path(__file__).parent)
+    words = [sys.executable, "-c", _KILLED, gallery.uri, str(probes), str(out), which, moment]
+    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()

@@ -86,9 +86,16 @@ def test_a_history_of_nights_finds_what_a_plain_recomputation_finds(
         before, model = place, Model(now, failed)
         if chance.random() < 0.3 and model.listed:
             _erase(chance.choice(sorted(model.listed)), folders, model)
-        store = runs.child(known_photos.STORE)
-        for level in unused(store, folders):
-            store.clear(level)
+        if chance.random() < 0.3:
+            # Retention keeps the newest night that has finished, and what came after it.
+            for each in folders[: folders.index(before)]:
+                runs.clear(_date(each))
+            folders = folders[folders.index(before) :]
+        dates = [_date(each) for each in folders]
+        if chance.random() < 0.3:
+            dates.clear()  # the nights were copied, and the list of them was not
+        for level in unused(runs, dates, ["scan"]):
+            runs.child(known_photos.STORE).clear(level)
         rows = [(r["image_id"], (r["bytes"], r["version"], r["subject_id"])) for r in _rows(before)]
         assert rows == sorted(model.listed.items())
 
@@ -111,6 +118,10 @@ def test_few_levels_hold_many_nights(tmp_path: Path, monkeypatch: pytest.MonkeyP
     # What is as it was is not written anew: the first level stays that of the first night.
     assert {each[0] for each in levels} == {levels[0][0]}
     assert photos.listing_of(place).table().num_rows == 425
+
+
+def _date(place: Folder) -> str:
+    return place.uri.split("/")[-2]
 
 
 def _live(album: dict[str, Photo], chance: random.Random) -> None:

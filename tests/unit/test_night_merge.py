@@ -44,7 +44,10 @@ def test_where_there_is_no_gallery_yet_nothing_is_joined(tmp_path: Path) -> None
     join_shards(_night(tmp_path / "none", 8)[0])
 
 
-def test_how_many_shards_may_be_left_is_no_part_of_a_nights_identity(tmp_path: Path) -> None:
-    one, other = (_night(tmp_path / "g", most)[0].config.identity() for most in (8, None))
+def test_how_shards_are_kept_is_no_part_of_a_nights_identity(tmp_path: Path) -> None:
+    settings = {"photos": "p", "runs": "r", "gallery": str(tmp_path / "g")}
+    one, other = (
+        NightConfig.model_validate({**settings, "consolidate": how}).identity()
+        for how in ({}, {"merge_shards_over": None, "forms": True})
+    )
     assert one == other
-    assert "merge_shards_over" not in one["consolidate"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import os
+import random
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,14 @@ from frpipe.core.night_config import NightConfig, load_night
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names
+from frpipe.io.manifest import id_order
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.output.parts import write_part
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.faces import looked
 from frpipe.jobs.nightly.history import Past
-from frpipe.jobs.nightly.photo_table import TableScan
+from frpipe.jobs.nightly.photos import PhotoScan
 from frpipe.jobs.nightly.tables import read_table
 
 SPEC = GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
@@ -31,19 +35,25 @@ SPEC = GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
 
 @dataclass
 class Nights:
-    """Nights over one table, without models: an enroll output is made up for each."""
+    """Nights over one table, or over the folder `album`, without models: enroll outputs are made up.
+
+    how: settings of the table; None: photos are those of the folder.
+    """
 
     root: Path
-    how: dict[str, Any]
+    how: dict[str, Any] | None
     last: Past | None = None
     count: int = 0
-    found: TableScan | None = field(default=None)
+    found: PhotoScan | None = None
+    source: str | None = None
 
     @property
     def config(self) -> NightConfig:
         places = {"runs": str(self.root / "runs"), "gallery": str(self.root / "gallery")}
+        table = None if self.how is None else {"manifest": str(self.root / "table"), **self.how}
+        photos = table or str(self.root / "album")
         return NightConfig.model_validate(
-            {**places, "photos": {"manifest": str(self.root / "table"), **self.how}}
+            {**places, "photos": photos, "consolidate": {"source": self.source}}
         )
 
     def next(
@@ -52,9 +62,7 @@ class Nights:
         """Ids that a night takes; it ends unless told otherwise."""
         self.count += 1
         folder = Folder.at(str(self.root / f"runs/2026-01-{self.count:02d}"))
-        found = looked(self.config, self.last)
-        assert isinstance(found, TableScan)
-        self.found = found
+        found = self.found = looked(self.config, self.last)
         place = folder.child("scan")
         found.write(place)
         names: list[str] = read_table(place, photos.MANIFEST)["image_id"].to_pylist()
@@ -72,7 +80,7 @@ class Nights:
         before = self.last.folder.child("scan") if self.last else None
         photos.write_again(place, out if names else None, before)
         if ends:
-            self.last = Past(folder.uri[-10:], folder, {}, {}, True, {})
+            self.last = Past(folder.uri[-10:], folder, self.config.identity(), {}, True, {})
         return names
 
 
@@ -109,8 +117,6 @@ def test_new_partitions_of_a_table_are_read_and_old_ones_are_not(tmp_path: Path)
     old = tmp_path / "table/day=2026-01-01/part.parquet"
     facts = old.stat()
     old.write_bytes(b"x" * facts.st_size)
-    import os
-
     os.utime(old, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert nights.next(ends=False) == ["c1"]
     assert nights.next() == ["c1"], "a night that did not end has read nothing"
@@ -141,6 +147,195 @@ def test_what_has_arrived_since_last_night_is_taken(tmp_path: Path, keyed: bool)
     assert (facts["new"], facts["changed"]) == (1, 1), "a photo that arrives anew has changed"
     assert nights.next() == []
     assert nights.found.facts()["files_read"] == 0
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_row_that_comes_late_with_the_newest_arrival_is_taken(tmp_path: Path, keyed: bool) -> None:
+    def write(name: str, day: str, ids: list[str]) -> None:
+        if keyed:
+            _write(tmp_path, f"day={day}/{name}.parquet", ids)
+        else:
+            _write(tmp_path, f"{name}.parquet", ids, day=[int(day)] * len(ids))
+
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    write("old", "8", ["a1", "a2"])
+    assert nights.next() == ["a1", "a2"]
+    write("1", "9", ["b1", "b2"])
+    assert nights.next(failed=("b2",)) == ["b1", "b2"]
+    write("2", "9", ["c1", "b1"])
+    assert nights.next(ends=False) == ["b2", "c1"], "b1 has come with this arrival before"
+    assert nights.next() == ["b2", "c1"], "a night that did not end has read nothing"
+    write("3", "9", ["a1"])
+    assert nights.next() == ["a1"], "a known photo that arrived anew has changed"
+    write("late", "8", ["z1"])
+    assert nights.next() == [], "it arrived before what was read"
+    write("1", "9", ["b1", "b2", "d1"])
+    assert nights.next() == ["d1"]
+    assert nights.next() == []
+    assert nights.found is not None and nights.found.facts()["files_read"] == 0
+    write("new", "10", ["e1"])
+    assert nights.next() == ["e1"]
+    assert nights.found.facts()["files_read"] == 1
+
+
+@pytest.mark.parametrize("before", [{}, {"new": "files"}], ids=["unseen", "files"])
+def test_photos_that_are_known_are_left_alone_when_their_arrival_is_first_read(
+    tmp_path: Path, before: dict[str, str]
+) -> None:
+    nights = Nights(tmp_path, before)
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[9, 9])
+    assert nights.next() == ["a1", "b1"]
+    nights.how = {"new": "arrived", "arrived": "day"}
+    assert nights.next() == []
+    _write(tmp_path, "2.parquet", ["b1", "c1"], day=[9, 9], subject_id=[None, "c"])
+    assert nights.next() == ["c1"]
+    _write(tmp_path, "3.parquet", ["a1"], day=[10])
+    assert nights.next() == ["a1"]
+
+
+def test_a_newest_arrival_of_another_type_is_the_same_arrival(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["a1"], day=[date(2026, 1, 9)])
+    assert nights.next() == ["a1"]
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[datetime(2026, 1, 9)] * 2)
+    assert nights.next() == ["b1"]
+
+
+def test_another_column_of_arrival_begins_anew_and_leaves_known_photos_alone(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[9, 9], batch=[1, 2])
+    assert nights.next() == ["a1", "b1"]
+    nights.how = {"new": "arrived", "arrived": "batch"}
+    _write(tmp_path, "2.parquet", ["c1"], day=[10], batch=[3])
+    assert nights.next() == ["c1"]
+    _write(tmp_path, "3.parquet", ["a1"], day=[10], batch=[4])
+    assert [nights.next(), nights.next()] == [["a1"], []]
+
+
+def _facts(nights: Nights) -> dict[str, Any]:
+    assert nights.found is not None
+    return nights.found.facts()
+
+
+def _rows(nights: Nights, *columns: str) -> list[dict[str, Any]]:
+    place = Folder.at(str(nights.root / f"runs/2026-01-{nights.count:02d}/scan"))
+    found: list[dict[str, Any]] = read_table(place, photos.MANIFEST).select([*columns]).to_pylist()
+    return found
+
+
+_MOMENTS = [datetime(2026, 1, 10, 0, 0, 2), datetime(2026, 1, 9), datetime(2026, 1, 10)]
+
+
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        pa.array([10, 9, 8]),
+        pa.array([0.5, -1.5, 0.25]),
+        pa.array(["b", "a", "a"]).dictionary_encode(),
+        pa.array([*map(Decimal, ("10.5", "9.5", "1.5"))], pa.decimal128(5, 1)),
+        pa.array(_MOMENTS, pa.timestamp("ns")),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_of_a_photo_that_arrived_twice_the_row_of_the_greatest_arrival_is_taken(
+    arrivals: pa.Array, tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["b1", "a1", "b1"], day=arrivals, note=["b1", "a1", "b1 before"])
+    assert nights.next() == ["a1", "b1"]
+    assert _rows(nights, "image_id", "note") == [{"image_id": n, "note": n} for n in ("a1", "b1")]
+    assert (_facts(nights)["rows"], _facts(nights)["listed"], _facts(nights)["repeated"]) == (3, 2, 1)
+    assert nights.next() == []
+
+
+def test_keys_of_folders_that_are_numbers_say_as_numbers_which_row_is_the_latest(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "batch"})
+    _write(tmp_path, "batch=10/p.parquet", ["a1", "b1"])
+    _write(tmp_path, "batch=9/p.parquet", ["a1", "c1"])
+    assert nights.next() == ["a1", "b1", "c1"]
+    assert [row["batch"] for row in _rows(nights, "batch")] == ["10", "10", "9"]
+
+
+@pytest.mark.parametrize("how", [{}, {"new": "files"}, {"new": "arrived", "arrived": "day"}], ids=str)
+def test_of_rows_that_arrived_alike_the_last_by_file_and_row_is_taken(
+    how: dict[str, str], tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path, how)
+    lists = Gallery.ensure(str(tmp_path / "gallery"), SPEC).suppressions
+    lists.suppress([Names(frozenset({"z"}))])
+    _write(tmp_path, "1.parquet", ["a1", "b1"], day=[9, 9], note=["first", "first"])
+    _write(tmp_path, "2.parquet", ["z1", "a1", "z1", "a1"], day=[9] * 4, note=["z", "second", "z", "third"])
+    assert nights.next() == ["a1", "b1"]
+    assert [row["note"] for row in _rows(nights, "note")] == ["third", "first"]
+    facts = _facts(nights)
+    assert (facts["rows"], facts["listed"], facts["suppressed"], facts["repeated"]) == (6, 2, 1, 3)
+    assert nights.next() == []
+
+
+def test_of_many_rows_of_an_id_the_last_is_taken_however_they_are_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(id_order, "_RUN_ROWS", 7)
+    chosen = random.Random(8)
+    last: dict[str, int] = {}
+    for file in range(6):
+        ids = [f"p{chosen.randrange(20):02d}" for _ in range(20)]
+        numbers = [100 * file + row for row in range(20)]
+        last |= dict(zip(ids, numbers, strict=True))
+        _write(tmp_path, f"{file}.parquet", ids, number=numbers)
+    nights = Nights(tmp_path, {})
+    assert nights.next() == sorted(last)
+    assert {row["image_id"]: row["number"] for row in _rows(nights, "image_id", "number")} == last
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_history_of_arrivals_finds_what_a_plain_recomputation_finds(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    files: dict[str, list[tuple[str, int]]] = {}
+    known: dict[str, int] = {}
+    failed: set[str] = set()
+    last = 0
+    for step in range(12):
+        for _ in range(chance.randrange(1, 3)):
+            name = f"{chance.randrange(step + 1)}.parquet"
+            rows = files.setdefault(name, [])
+            rows += [
+                (f"p{chance.randrange(9)}", max(1, last + chance.randrange(-1, 2)))
+                for _ in range(chance.randrange(1, 4))
+            ]
+            _write(tmp_path, name, [photo for photo, _ in rows], day=[day for _, day in rows])
+            # A clock that is too coarse would call two versions of a file one.
+            os.utime(tmp_path / "table" / name, ns=(step, step))
+        came: dict[str, int] = {}
+        for photo, day in (row for _, rows in sorted(files.items()) for row in rows):
+            if day >= max(last, came.get(photo, 0)):
+                came[photo] = day
+        todo = {photo for photo, day in came.items() if known.get(photo) != day} | failed
+        failing = {photo for photo in sorted(todo) if chance.random() < 0.3}
+        ends = chance.random() < 0.7
+        assert nights.next(failed=tuple(failing), ends=ends) == sorted(todo), step
+        if ends:
+            known |= {photo: came[photo] for photo in todo if photo in came}
+            failed, last = failing, max([last, *came.values()])
+
+
+def test_one_id_in_two_unicode_forms_is_one_photo(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {})
+    _write(tmp_path, "1.parquet", ["zoe\u0301", "zo\u00e9"], note=["before", "last"])
+    assert nights.next() == ["zo\u00e9"]
+    assert _rows(nights, "note") == [{"note": "last"}]
+
+
+def test_a_file_that_cannot_be_read_stops_the_night_though_no_row_has_come(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    path = tmp_path / "table/1.csv"
+    path.parent.mkdir()
+    path.write_text("image_id,image_uri,day\na1,a1.jpg,9\n")
+    assert nights.next() == ["a1"]
+    path.write_text("image_id,image_uri,day\na1,a1.jpg,8\nb1,b1.jpg,9,surplus\n")
+    with pytest.raises(ManifestError):
+        nights.next()
 
 
 _ZONED = datetime(2026, 1, 9, 23, 59, 59, 999_999, UTC)
@@ -274,21 +469,77 @@ def test_whom_the_list_names_is_in_no_list_of_the_night(tmp_path: Path) -> None:
     ].to_pylist() == ["a1"]
 
 
-def test_a_folder_that_becomes_a_table_keeps_what_is_known(tmp_path: Path) -> None:
-    for name in ("a1", "b1"):
-        (tmp_path / "album").mkdir(exist_ok=True)
-        (tmp_path / f"album/{name}.jpg").write_text("x")
-    nights = Nights(tmp_path, {})
-    place = Folder.at(str(tmp_path / "runs/2025-12-31/scan"))
-    photos.look(str(tmp_path / "album"), nights.config.scan, None).write(place)
-    out = place.child("out")
-    images = pa.table({"image_id": ["a1.jpg", "b1.jpg"], "reason": pa.nulls(2, pa.string())})
-    images = images.append_column("content_sha256", pa.nulls(2, pa.string()))
-    write_part(out, 0, images, images.select(["image_id"]).slice(0, 0), {})
-    photos.write_again(place, out)
-    nights.last = Past("2025-12-31", Folder.at(str(tmp_path / "runs/2025-12-31")), {}, {}, True, {})
-    _write(tmp_path, "1.parquet", ["a1.jpg", "b1.jpg", "c1.jpg"], subject_id=[None, None, "c"])
+def _album(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+
+
+@pytest.mark.parametrize("how", [{}, {"new": "files"}, {"new": "arrived", "arrived": "day"}], ids=str)
+def test_a_folder_that_becomes_a_table_keeps_what_is_known(tmp_path: Path, how: dict[str, str]) -> None:
+    _album(tmp_path, "a1.jpg", "b1.jpg")
+    nights = Nights(tmp_path, None)
+    assert nights.next() == ["a1.jpg", "b1.jpg"]
+    nights.how = how
+    ids = ["a1.jpg", "b1.jpg", "c1.jpg"]
+    _write(tmp_path, "1.parquet", ids, subject_id=[None, None, "c"], day=[1, 1, 1])
     assert nights.next() == ["c1.jpg"]
+    _write(tmp_path, "2.parquet", ["d1.jpg"], day=[1])
+    assert [nights.next(), nights.next()] == [["d1.jpg"], []]
+
+
+def test_a_table_that_becomes_a_folder_finds_all_photos_changed_and_none_vanished(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, {})
+    _write(tmp_path, "1.parquet", ["a/1.jpg", "b/1.jpg"])
+    nights.next()
+    nights.how = None
+    _album(tmp_path, "a/1.jpg", "b/1.jpg", "c/1.jpg")
+    nights.next()
+    facts = _facts(nights)
+    assert (facts["new"], facts["changed"], facts["vanished"]) == (1, 2, 0)
+    assert nights.next() == []
+
+
+def test_photos_of_other_ids_are_refused_where_a_folder_becomes_a_table(tmp_path: Path) -> None:
+    _album(tmp_path, "a/1.jpg", "b/1.jpg")
+    nights = Nights(tmp_path, None)
+    assert nights.next(failed=("a/1.jpg", "b/1.jpg")) == ["a/1.jpg", "b/1.jpg"]
+    _write(tmp_path, "1.parquet", ["0001", "0002"])
+    nights.how = {}
+    with pytest.raises(
+        ManifestError, match=r"a folder until 2026-01-01, and of the 2 photos .* none is known"
+    ):
+        nights.next()
+    _write(tmp_path, "1.parquet", ["a/1.jpg", "b/1.jpg", "b/2.jpg"])
+    assert nights.next() == ["a/1.jpg", "b/1.jpg", "b/2.jpg"], "known ids, of photos that were not read yet"
+    _write(tmp_path, "1.parquet", ["0001", "0002"])
+    assert nights.next() == ["0001", "0002"], "a table may name other photos every night"
+
+
+def test_photos_of_other_ids_are_refused_where_a_table_becomes_a_folder(tmp_path: Path) -> None:
+    _write(tmp_path, "1.parquet", ["0001", "0002"])
+    nights = Nights(tmp_path, {})
+    nights.next()
+    _album(tmp_path, "a/1.jpg", "b/1.jpg")
+    nights.how = None
+    with pytest.raises(
+        ManifestError, match=r"a table until 2026-01-01, and of the 2 photos .* none is known"
+    ):
+        nights.next()
+    nights.source = "album"
+    assert nights.next() == ["a/1.jpg", "b/1.jpg"], "photos of another source are others"
+
+
+def test_a_first_row_of_a_table_is_no_reason_to_refuse_it_where_nothing_is_known(tmp_path: Path) -> None:
+    _album(tmp_path, "a1.jpg")
+    nights = Nights(tmp_path, None)
+    nights.next()
+    (tmp_path / "album/a1.jpg").unlink()
+    assert nights.next() == []
+    nights.how = {}
+    _write(tmp_path, "1.parquet", ["b1"])
+    assert nights.next() == ["b1"]
 
 
 def test_a_table_that_will_not_do_is_refused_by_name(tmp_path: Path) -> None:

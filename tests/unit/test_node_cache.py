@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pytest
 from gallery_rows import people, spec
 from made_runs import Photo, made_run
-from s3server import S3, s3  # noqa: F401 - a fixture
+from proxy import proxied
+from s3server import S3, forget_clients, s3  # noqa: F401 - a fixture
 
 from frpipe.core.config import ExecutorChoice
 from frpipe.core.errors import ConfigError
@@ -28,7 +30,7 @@ from frpipe.gallery.byte_ranges import Ranged
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.shard_cache import CacheSpec
-from frpipe.gallery.spec import AES
+from frpipe.gallery.spec import AES, GallerySpec
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.remote_store import RemoteStore
@@ -240,6 +242,27 @@ def test_no_index_is_fetched_for_a_shard_that_the_node_has(
     assert [*gallery.snapshot().tables(vectors=False)] == tables and len(asked) == SHARDS
 
 
+def test_who_looks_at_columns_of_a_remote_shard_is_sent_no_vectors(
+    s3: S3,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, dim = 2000, 512
+    gallery = Gallery.create(f"{s3.uri}/wide", GallerySpec(dim, "e" * 64, "p" * 64, "d" * 64))
+    ids = [f"p{number:04d}" for number in range(rows)]
+    vectors = np.eye(rows, dim, dtype=np.float32) + np.eye(rows, dim, -dim, dtype=np.float32)
+    vectors[2 * dim :, 0] = 1
+    columns = {"subject_id": ids, "face_id": ids, "embedding": vector_array(vectors)}
+    lifecycle.enroll(gallery, [pa.table(columns)])
+    with proxied(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        forget_clients()
+        snapshot = Gallery.open(gallery.uri).snapshot()
+        assert sum(table.num_rows for table in snapshot.tables(vectors=False)) == rows
+        sent = sum(size for path, size in proxy.sent.items() if "/shards/" in path)
+    forget_clients()
+    assert sent < snapshot.version.shards[0].bytes / 4
+
+
 def test_a_file_that_is_cut_while_workers_read_it_costs_a_worker_and_no_answer(
     gallery: Gallery, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +275,8 @@ def test_a_file_that_is_cut_while_workers_read_it_costs_a_worker_and_no_answer(
         except FileExistsError:
             return work(worker, table)
         worker._block(0, keep=0)
+        # Killed on purpose: pytest has every signal's stack written into its own output.
+        faulthandler.disable()
         for path in place.glob("*/" + "[0-9a-f]" * 64):
             path.chmod(0o600)
             os.truncate(path, 10)

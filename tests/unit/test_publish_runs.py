@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,27 @@ from made_runs import Photo, made_run
 
 from frpipe.cli.main import main
 from frpipe.core.errors import OutputError
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.suppression import Names
 from frpipe.io.output import run
 from frpipe.io.output.parts import part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
 from frpipe.jobs.publish.job import Published, Publishing
-from frpipe.jobs.publish.merge import replace_rows
+from frpipe.jobs.publish.merge import Barred, replace_rows
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import FACES, MEMBERS, PHOTOS, TABLES
-from frpipe.jobs.publish.sources import result_at
+from frpipe.jobs.publish.sources import Publication, result_at
 
 PHOTOS_A = [Photo("1.jpg", "anna", "a1"), Photo("2.jpg", "anna", "a2"), Photo("3.jpg", "bob", "b3")]
 
 
 def _publish(root: Path, *outputs: Folder, source: str | None = None, **options: Any) -> Published:
-    found = [result_at(out.uri, source) for out in outputs]
+    return _published(root, *(result_at(out.uri, source) for out in outputs), **options)
+
+
+def _published(root: Path, *found: Publication, **options: Any) -> Published:
     return Publishing(str(root), lambda _: (found, ()), **options).run()
 
 
@@ -82,6 +88,17 @@ def test_photos_of_two_sources_never_meet_and_of_one_they_replace_each_other(tmp
     assert len(_rows(tmp_path / "one", "faces")) == 3
 
 
+def test_a_list_that_is_obeyed_knows_photos_by_the_ids_that_the_gallery_has(tmp_path: Path) -> None:
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg", "3.jpg"}))])
+    out = made_run(tmp_path / "out", PHOTOS_A)
+    for source, left in (("cam", ["2.jpg"]), ("site", ["1.jpg", "2.jpg"])):
+        _publish(tmp_path / source, out, source=source, barred=Barred(lists.read()))
+        assert sorted(_rows(tmp_path / source, "photos").image_id) == left
+
+
 @pytest.mark.parametrize("layout", ["delta", "parquet"])
 def test_the_order_of_publication_does_not_matter(tmp_path: Path, layout: Any) -> None:
     old = made_run(tmp_path / "old", PHOTOS_A)
@@ -93,6 +110,26 @@ def test_the_order_of_publication_does_not_matter(tmp_path: Path, layout: Any) -
         there, back = (_rows(tmp_path / each, name).to_dict("records") for each in ("there", "back"))
         assert sorted(map(repr, there)) == sorted(map(repr, back)), name
     assert set(_rows(tmp_path / "back", "faces").month) == {"2026-05", "2026-06"}
+
+
+def test_a_photo_that_came_back_in_the_second_in_which_it_was_missed_has_not_vanished(tmp_path: Path) -> None:
+    first, back = (
+        replace(result_at(made_run(tmp_path / name, PHOTOS_A).uri, "album"), night=date(2026, 5, day))
+        for name, day in (("first", 1), ("back", 3))
+    )
+    same = {name: getattr(first, name) for name in ("source", "as_of", "processed_at")}
+    missed = Publication("missed", "night", "ab" * 32, night=date(2026, 5, 2), vanished=("1.jpg",), **same)
+    assert back.as_of == missed.as_of == first.as_of
+    for number, order in enumerate(([first, missed, back], [first, back, missed], [back, missed, first])):
+        for each in order:
+            _published(tmp_path / str(number), each)
+        for name in ("photos", "faces"):
+            rows = _rows(tmp_path / str(number), name)
+            assert set(rows.night.astype(str)) == {"2026-05-03"}
+            assert rows.vanished.isna().all(), (name, order)
+    _published(tmp_path / "gone", first, missed)
+    gone = _rows(tmp_path / "gone", "photos").set_index("image_id").vanished
+    assert gone.notna().to_dict() == {"1.jpg": True, "2.jpg": False, "3.jpg": False}
 
 
 def test_a_replay_stands_in_the_place_of_its_run_and_not_of_a_later_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import deltalake
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +28,7 @@ from frpipe.gallery.lifecycle import Suppressing
 from frpipe.gallery.suppression import Names
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.erase.everywhere import EraseEverywhere
+from frpipe.jobs.nightly import history
 from frpipe.jobs.nightly.published import nights_at, publishing
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.publish import schema
@@ -447,3 +450,66 @@ def test_whom_the_list_names_goes_out_of_nights_that_named_their_photos_otherwis
         publishing(place.config(uri, consolidate={"source": "cam"}), lambda _: None).run()
         assert list(_told(uri, "photos").image_id) == ["p1/a.png"]
         assert "p2" not in repr(rows(uri))
+
+
+def _without_record(place: Place, date: str) -> None:
+    """A night as an older frpipe has written it."""
+    path = place.root / "nights" / date / "run.json"
+    facts = json.loads(path.read_text())
+    for name in ("source", "sources"):
+        facts["base"].pop(name, None)
+    path.write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_whom_the_list_names_goes_out_of_sources_that_only_removed_nights_had(
+    tmp_path: Path, older: bool
+) -> None:
+    with tiny_models(tmp_path):
+        place, uri = Place(tmp_path), str(tmp_path / "tables")
+        place.draw("p1/a.png", 1, 1)
+        place.draw("p2/a.png", 2, 1)
+        place.draw("../asked/p2/b.png", 2, 2)
+        retention = {"nights": 1}
+        probes = {"probes": f"{tmp_path}/asked", "gallery": {"threshold": 0.97}}
+        place.night("2026-03-01", tables=uri, identify=probes, retention=retention)
+        place.night("2026-03-02", tables=uri, consolidate={"source": "site"}, retention=retention)
+        if older:
+            _without_record(place, "2026-03-02")
+        now = {"consolidate": {"source": "cam"}, "retention": retention}
+        place.night("2026-03-03", tables=uri, **now)
+        assert [each.date for each in history.nights(Folder.at(f"{tmp_path}/nights"))] == ["2026-03-03"]
+        assert "p2" in repr(rows(uri)["photos"]) and "p2" in repr(rows(uri)["matches"])
+        if not older:
+            # The record lies with the nights: it goes with them to another place.
+            (tmp_path / "nights").rename(tmp_path / "moved")
+            now["runs"] = f"{tmp_path}/moved"
+        gallery = Gallery.open(str(tmp_path / "people"))
+        gallery.suppressions.suppress([Names(frozenset({"p2"}))])
+        publishing(place.config(uri, **now), lambda _: None).run()
+        assert "p2" not in repr(rows(uri))
+        assert list(_told(uri, "photos").image_id) == ["p1/a.png"]
+
+
+def test_photos_keep_their_source_where_their_folder_moves_or_becomes_a_table(tmp_path: Path) -> None:
+    with tiny_models(tmp_path):
+        place, uri = Place(tmp_path), str(tmp_path / "tables")
+        for person in (1, 2):
+            place.draw(f"p{person}/a.png", person, 1)
+        place.night("2026-03-01", tables=uri)
+        (tmp_path / "album").rename(tmp_path / "moved")
+        (tmp_path / "moved/p2/a.png").unlink()
+        place.night("2026-03-02", tables=uri, photos=f"{tmp_path}/moved")
+        place.draw("../moved/p1/b.png", 1, 2)
+        listed = [f"p1/{name}.png" for name in "ab"]
+        uris = [f"{tmp_path}/moved/{name}" for name in listed]
+        manifest = pa.table({"image_id": listed, "image_uri": uris, "subject_id": ["p1", "p1"]})
+        pq.write_table(manifest, tmp_path / "photos.parquet")
+        table = {"photos": {"manifest": f"{tmp_path}/photos.parquet"}}
+        report = place.night("2026-03-03", tables=uri, **table)
+        assert report["steps"]["scan"]["new"] == 1
+        photos = _told(uri, "photos")
+        assert sorted(photos.image_id) == ["p1/a.png", "p1/b.png", "p2/a.png"]
+        assert set(photos.source) == {f"{tmp_path}/album"}
+        gone = photos[photos.image_id == "p2/a.png"].iloc[0]
+        assert str(gone.vanished) == "2026-03-02"

@@ -28,6 +28,18 @@ PUBLISHED = [
 ]
 
 
+def rotation_of(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
+    """The rotation (3, 3) of a pose, degrees; what `pose_of_rotations` undoes."""
+    (sy, cy), (sp, cp), (sr, cr) = (
+        (np.sin(angle), np.cos(angle)) for angle in np.radians([-yaw_deg, pitch_deg, roll_deg])
+    )
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    turned: np.ndarray = about_z @ about_y @ about_x
+    return turned
+
+
 @pytest.mark.parametrize(("component", "pairs"), PUBLISHED, ids=[f.__name__ for f, _ in PUBLISHED])
 def test_components_are_those_that_are_published(
     component: Callable[[object], np.ndarray], pairs: list[tuple[float, int]]
@@ -81,7 +93,7 @@ def test_every_component_lies_within_0_and_100_and_what_is_not_known_stays_so() 
 
 
 def _projected(yaw: float, pitch: float, roll: float, scale: float = 40, shift: float = 100) -> np.ndarray:
-    return scale * (poses.HEAD @ poses.rotation_of(yaw, pitch, roll).T)[:, :2] + shift
+    return scale * (poses.HEAD @ rotation_of(yaw, pitch, roll).T)[:, :2] + shift
 
 
 @pytest.mark.parametrize("yaw", [-80, -30, 0, 12, 65])
@@ -119,7 +131,7 @@ def test_points_that_span_nothing_have_no_pose() -> None:
 
 
 def test_rotations_of_a_network_and_at_a_yaw_of_90_degrees() -> None:
-    turned = poses.pose_of_rotations(np.stack([poses.rotation_of(-20, 5, 60), poses.rotation_of(90, 30, 0)]))
+    turned = poses.pose_of_rotations(np.stack([rotation_of(-20, 5, 60), rotation_of(90, 30, 0)]))
     assert [each[0] for each in turned] == pytest.approx([-20, 5, 60])
     assert [each[1] for each in turned] == pytest.approx([90, 30, 0])
 

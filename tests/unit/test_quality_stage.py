@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from frozen import Frozen, copied
 from staged_runs import config, dry_run, enrolled, table
+from test_quality_measures import rotation_of
 
 from frpipe.core.config import load_config
 from frpipe.core.errors import ConfigError, ModelMissing
@@ -24,7 +25,7 @@ from frpipe.stages.stage import FaceBatch, stage_class
 from frpipe.stages.stage_docs import stage_tables
 from frpipe.stages.tabulate import tabulate
 from frpipe.testing.faces import located_faces, plan_of
-from frpipe.vision.quality.pose import HEAD, rotation_of
+from frpipe.vision.quality.pose import HEAD
 
 TIMES = ("fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms")
 

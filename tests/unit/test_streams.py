@@ -40,7 +40,7 @@ def _shell(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_full_disk_is_said_of_standard_output(command: str, unbuffered: str, gallery: str) -> None:
     done = _shell(f"{_FRPIPE} {command.format(g=gallery)} > /dev/full", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 7
@@ -50,8 +50,10 @@ def test_a_full_disk_is_said_of_standard_output(command: str, unbuffered: str, g
     ]
 
 
-def test_where_nothing_can_be_said_the_exit_code_says_it() -> None:
-    assert _shell(f"{_FRPIPE} models list > /dev/full 2> /dev/full").returncode == 7
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_where_nothing_can_be_said_the_exit_code_says_it(unbuffered: str) -> None:
+    done = _shell(f"{_FRPIPE} models list > /dev/full 2> /dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 7
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
@@ -82,7 +84,10 @@ def test_where_nobody_reads_any_more_it_ends_as_cat_does() -> None:
     assert (process.returncode, said) == (141, b"")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "ascii:strict"])
+_MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "cp1252", "utf-8")]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", *_MORE])
 def test_what_an_encoding_does_not_have_is_escaped(encoding: str, gallery: str) -> None:
     def listed(*form: str) -> str:
         words = [*_FRPIPE.split(), "gallery", "list", gallery, *form]

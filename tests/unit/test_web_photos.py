@@ -307,7 +307,7 @@ class TestStatus:
         with web_server(p=at_last) as server:
             assert _fetcher(server).fetch(f"{server.url}/p") == PHOTO
 
-    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize("status", [429, pytest.param(503, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("form", ["seconds", "date", "date by its own clock"])
     def test_the_wait_that_a_server_asks_for_is_kept(self, status: int, form: str) -> None:
         """By both forms; it may ask more often than a photo has tries."""

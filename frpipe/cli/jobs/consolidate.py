@@ -20,6 +20,7 @@ from frpipe.cli.exits import guarded
 from frpipe.cli.gallery_parser import (
     FACES,
     POLICIES,
+    add_forms,
     add_gate,
     add_likeness,
     add_photos,
@@ -73,6 +74,7 @@ def _consolidate(options: argparse.Namespace) -> int:
         differences_to=found.append if options.differences is not None else None,
         gate=gate,
         gated_to=kept_out.append if options.gated is not None else None,
+        forms=options.forms,
         runtime=runtime_of(options, _say),
         workers=options.workers,
         scratch_bytes=None if options.scratch_gb is None else round(options.scratch_gb * 1e9),
@@ -121,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_photos(parser)
     add_likeness(parser)
+    add_forms(parser)
     parser.add_argument(
         "--scratch-gb",
         type=gigabytes,

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         metavar="NAME",
         help="what the ids of the photos belong to: those of two sources never meet (default: the manifest; "
-        "of nights consolidate.source, else their folder of photos)",
+        "of nights consolidate.source, else the folder of the first)",
     )
     add(
         "--obey",

@@ -41,7 +41,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Cohort:
+class GroupedColumn:
     """The groups of one column.
 
     place: among the columns.  labels: of all groups.  shown: of those with most trials, sorted. parts: of
@@ -72,13 +72,13 @@ class Cohort:
         return [part for part in self.parts if (part.measure, part.turn) not in drawn]
 
 
-def cohorts(evaluations: Sequence[Evaluation]) -> list[Cohort]:
+def cohorts(evaluations: Sequence[Evaluation]) -> list[GroupedColumn]:
     """Gather a cohort for each column that any of the evaluations is split by."""
     columns = sorted({str(n.column) for e in evaluations for n in e.numbers if _of_group(n)})
     return [_cohort(evaluations, column, place) for place, column in enumerate(columns, 1)]
 
 
-def _cohort(evaluations: Sequence[Evaluation], column: str, place: int) -> Cohort:
+def _cohort(evaluations: Sequence[Evaluation], column: str, place: int) -> GroupedColumn:
     mine = [_keyed(e, column) for e in evaluations]
     keys = sorted({key for found in mine for key in found}, key=lambda key: (_ORDER[key[0]], key[1]))
     weight: dict[str, int] = {}
@@ -87,7 +87,7 @@ def _cohort(evaluations: Sequence[Evaluation], column: str, place: int) -> Cohor
         weight[label] = max(weight.get(label, 0), number.trials or 0)
     heaviest = sorted(weight, key=lambda label: (-weight[label], label))[:_MOST_SHOWN]
     parts = [_part(evaluations, mine, key, sorted(weight)) for key in keys]
-    return Cohort(column, place, sorted(weight), sorted(heaviest), parts)
+    return GroupedColumn(column, place, sorted(weight), sorted(heaviest), parts)
 
 
 def _of_group(number: Number) -> bool:

@@ -14,7 +14,7 @@ from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.measures import BY_NAME
 from frpipe.evaluation.number import Number
 from frpipe.evaluation.plots.axes import legend, legend_height
-from frpipe.evaluation.plots.cohorts import Cohort, cohorts
+from frpipe.evaluation.plots.cohorts import GroupedColumn, cohorts
 from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.style import DIM, canvas, look
 from frpipe.evaluation.plots.text import between, shown, target
@@ -74,7 +74,7 @@ def _bars(groups: Sequence[_Group]) -> str:
     return "bounds that hold the exact value" if bounds else "intervals of confidence"
 
 
-def _cohort(found: Cohort, names: Sequence[str]) -> Plot:
+def _cohort(found: GroupedColumn, names: Sequence[str]) -> Plot:
     panels = [
         _Panel(part.label, [_Group(g, part.groups[g]) for g in found.shown], part.overall)
         for part in found.drawn

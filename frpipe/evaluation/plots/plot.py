@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from matplotlib.figure import Figure
 
@@ -14,7 +15,7 @@ from frpipe.evaluation.plots.style import settings
 _PNG_DPI = 144
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plot:
     """A plot.
 
@@ -31,6 +32,10 @@ class Plot:
 
     def svg(self) -> str:
         """Write an SVG document in light colours; the same input gives the same text."""
+        return self._svg
+
+    @cached_property
+    def _svg(self) -> str:
         with settings():
             buffer = io.StringIO()
             self.draw().savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -8,7 +8,7 @@ from html import escape
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.measures import BY_NAME, MEASURES
 from frpipe.evaluation.number import Number
-from frpipe.evaluation.plots.cohorts import Cohort, Part, cohorts
+from frpipe.evaluation.plots.cohorts import GroupedColumn, Part, cohorts
 from frpipe.evaluation.plots.text import between, score, shown, taken_at, threshold
 from frpipe.evaluation.report.parts import by_system
 
@@ -33,7 +33,7 @@ def cohorts_section(evaluations: Sequence[Evaluation]) -> str:
     return "".join(f'<div class="card">{_cohort(cohort, names)}</div>' for cohort in cohorts(evaluations))
 
 
-def _cohort(cohort: Cohort, names: Sequence[str]) -> str:
+def _cohort(cohort: GroupedColumn, names: Sequence[str]) -> str:
     """Write the measures that are drawn, and the others to be opened."""
     drawn, rest = (
         "".join(_part(cohort, part, names) for part in parts) for parts in (cohort.drawn, cohort.rest)
@@ -43,7 +43,7 @@ def _cohort(cohort: Cohort, names: Sequence[str]) -> str:
     return f'{drawn}<details class="more"><summary>Other measures of these groups</summary>{rest}</details>'
 
 
-def _part(cohort: Cohort, part: Part, names: Sequence[str]) -> str:
+def _part(cohort: GroupedColumn, part: Part, names: Sequence[str]) -> str:
     """Write one measure of the groups. The caption names a threshold that all share: cells need not."""
     rows = [
         (escape(label), *(cell(number, known=part.at) for number in part.groups[label]))

@@ -8,13 +8,14 @@ from html import escape
 
 from PIL import Image
 
-from frpipe.evaluation.calibrated import Calibrated
+from frpipe.evaluation.calibrated import Calibrated, Cost, Group
 from frpipe.evaluation.plots.area import area_plots
 from frpipe.evaluation.plots.plot import Plot
 from frpipe.evaluation.plots.rates import rate_curves
 from frpipe.evaluation.plots.reliability import reliability_plot
 from frpipe.evaluation.plots.scores import score_histograms
-from frpipe.evaluation.report.calibration import calibration_section
+from frpipe.evaluation.plots.text import fixed
+from frpipe.evaluation.rate_of import RateOf
 from frpipe.evaluation.report.page import document, plots_section
 from frpipe.evaluation.report.parts import table
 from frpipe.evaluation.scored import RATES, Scored
@@ -91,3 +92,44 @@ def rates_table(scored: Scored) -> str:
         (f"{scored.kind} threshold", accept, reject),
         [[f"{value:.4g}" for value in row] for row in rows],
     )
+
+
+def calibration_section(found: Calibrated) -> str:
+    """Write, as HTML, costs of each calibration and the least possible, and the groups, if there are any."""
+    methods = found.methods
+    rows = [
+        ["least possible", fixed(found.min_cllr, 4), *map(_cost, found.min_dcf)],
+    ]
+    if not isinstance(methods, Insufficient):
+        rows[:0] = [
+            [name, fixed(method.cllr, 4), *map(_cost, method.dcf)] for name, method in methods.items()
+        ]
+        caption = f"Log-likelihood ratios, cross-fitted {found.how}. EER on the hull {fixed(found.eer, 4)}"
+    else:
+        caption = f"No calibration, {methods}. EER on the hull {fixed(found.eer, 4)}"
+    columns = "calibration", "Cllr, bits", *(f"DCF at {each}" for each in found.applications)
+    return f'<div class="card">{table(caption, columns, rows)}</div>{_groups(found.groups)}'
+
+
+def _groups(groups: Sequence[Group]) -> str:
+    if not groups:
+        return ""
+    rows = [
+        [
+            escape(group.label),
+            _rate(group.fnmr),
+            _rate(group.fmr),
+            *("" if value is None else fixed(value, 4) for value in (group.cllr, group.min_cllr)),
+        ]
+        for group in groups
+    ]
+    columns = "group", "FNMR", "FMR", "Cllr, bits", "min Cllr, bits"
+    return f'<div class="card">{table("Groups, at the threshold of all", columns, rows)}</div>'
+
+
+def _cost(cost: Cost) -> str:
+    return escape(str(cost)) if isinstance(cost, Insufficient) else fixed(cost, 4)
+
+
+def _rate(rate: RateOf) -> str:
+    return escape(str(rate))

@@ -24,7 +24,7 @@ _TAKEN, _REMOVED = "backup", "remove"
 _LOOKS = 100
 _NUMBERED = re.compile(rf"{BACKUPS}/(\d{{9}})\.json")
 _STORED = re.compile(rf"{FILES}/(\d{{9}})/([0-9a-f]{{64}})")
-# A document of a hostile store leads nowhere else.
+# Names that a document may have: one from a hostile store must not point elsewhere.
 _OF_GALLERY = re.compile(
     r"gallery\.json|(?:versions|log|suppressed)/\d{9}\.json|shards/[0-9a-f]{20}\.h5|deleted/[0-9a-f]{20}\.bin"
 )
@@ -80,10 +80,10 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """The backups of a folder at one moment, oldest first.
+class BackupList:
+    """List of the backups of a folder at one moment, oldest first.
 
-    head: number of the newest document.  removal: that of the newest removal, or 0.
+    head: number of the newest document.  removal: number of the newest removal, or 0.
     """
 
     head: int
@@ -117,15 +117,14 @@ class Shelf:
 class BackupFolder:
     """A folder of backups of one gallery, local or in an object store.
 
-    A document is created once and never changed; its creation is the commit. A removal is a document too, so
-    that a backup which was under way meanwhile loses its number, starts again, and relies on no file that the
-    removal takes away.
+    A document is created once and never changed; its creation is the commit. A removal is a document too: a
+    concurrent backup then loses its number, starts again, and relies on no file that is removed.
     """
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
 
-    def read(self) -> Shelf:
+    def read(self) -> BackupList:
         """The backups that are listed. Raises GalleryDamaged where a document is not as it was written."""
         for _ in range(_LOOKS):
             try:
@@ -134,12 +133,12 @@ class BackupFolder:
                 continue
         raise GalleryConflict("backups were being removed all the time", "run again")
 
-    def commit(self, document: Backup | tuple[int, ...], shelf: Shelf) -> bool:
-        """Add a backup, or a removal of all but the backups of these numbers, after what the shelf shows.
+    def commit(self, document: Backup | tuple[int, ...], listed: BackupList) -> bool:
+        """Add a backup, or a removal of all but the backups of these numbers, after those in the list.
 
         False where another document was first.
         """
-        commit, number = secrets.token_hex(16), shelf.head + 1
+        commit, number = secrets.token_hex(16), listed.head + 1
         if isinstance(document, Backup):
             content = {"action": _TAKEN, **asdict(replace(document, number=number, commit=commit))}
         else:
@@ -151,7 +150,7 @@ class BackupFolder:
         created = self.folder.create(name, sealed({"format_version": 1, **content}))
         if not created:
             try:
-                # A store that loses its answer is asked whose the document is.
+                # If a store loses its answer, the document's commit is read back.
                 return bool(read_sealed(self.folder, name).get("commit") == commit)
             except FileNotFoundError:
                 return False
@@ -165,19 +164,21 @@ class BackupFolder:
         """Size of each stored file, by name."""
         return {e.name: e.bytes for e in self.folder.list(FILES) if _STORED.fullmatch(e.name)}
 
-    def sweep(self, shelf: Shelf) -> tuple[int, int]:
-        """Take away what the newest removal has given up; returns how many files, and their bytes.
+    def sweep(self, listed: BackupList) -> tuple[int, int]:
+        """Remove the files that the newest removal gave up; returns how many, and their bytes.
 
         Files below its number and later ones may be those of a backup under way, and stay.
         """
-        gone = [number for number in self._numbers() if number < shelf.removal and not shelf.lists(number)]
+        gone = [number for number in self._numbers() if number < listed.removal and not listed.lists(number)]
         self.folder.delete_all(map(_name, gone))
-        stored = shelf.stored
-        loose = {n: size for n, size in self.present().items() if n not in stored and _era(n) < shelf.removal}
+        stored = listed.stored
+        loose = {
+            n: size for n, size in self.present().items() if n not in stored and _era(n) < listed.removal
+        }
         self.folder.delete_all(loose)
         return len(loose), sum(loose.values())
 
-    def _read(self) -> Shelf:
+    def _read(self) -> BackupList:
         numbers, removal, kept, backups = self._numbers(), 0, frozenset[int](), []
         head = numbers[-1] if numbers else 0
         for number in reversed(numbers):
@@ -188,20 +189,20 @@ class BackupFolder:
                 backups.append(document)
             else:
                 removal, kept = number, frozenset(document)
-        return Shelf(head, removal, tuple(reversed(backups)), kept)
+        return BackupList(head, removal, tuple(reversed(backups)), kept)
 
     def _numbers(self) -> list[int]:
         matches = (_NUMBERED.fullmatch(entry.name) for entry in self.folder.list(BACKUPS))
         return sorted(int(match[1]) for match in matches if match)
 
 
-def stored_name(sha256: str, shelf: Shelf) -> str:
-    """Where a file of this content is put from now on."""
-    return f"{FILES}/{shelf.removal:09d}/{sha256}"
+def stored_name(sha256: str, listed: BackupList) -> str:
+    """Name under which to store a file of this content."""
+    return f"{FILES}/{listed.removal:09d}/{sha256}"
 
 
 def now() -> str:
-    """The time, ISO, UTC, in seconds."""
+    """Current time, ISO, UTC, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -225,7 +226,7 @@ def _name(number: int) -> str:
 
 
 def _parsed(content: dict[str, Any], number: int) -> Backup | tuple[int, ...]:
-    """A backup, or the numbers that a removal keeps."""
+    """Parse a document: a backup, or the numbers that a removal keeps."""
     if content.pop("format_version", None) != 1:
         raise GalleryError(
             f"{_name(number)} has a format that this frpipe does not read", "use a newer frpipe"
@@ -244,7 +245,7 @@ def _parsed(content: dict[str, Any], number: int) -> Backup | tuple[int, ...]:
 
 
 def _checked(backup: Backup) -> Backup:
-    """The backup. Raises ValueError where a field has another type than it should."""
+    """Check the types of a backup's fields. Raises ValueError."""
     counts = (backup.version, backup.templates, backup.suppressed)
     texts = (backup.commit, backup.note, backup.gallery_id, backup.source, backup.version_commit)
     _expect(all(type(each) is int and each >= 0 for each in counts))

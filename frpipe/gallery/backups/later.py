@@ -1,4 +1,4 @@
-"""What happened in a gallery after a backup: suppression documents, and who was deleted."""
+"""Changes of a gallery after a backup: suppression documents, and deleted people."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def deletions_of(folder: Folder, backup: Backup, after: int) -> Deletions:
 
 
 def content_of(folder: Folder, file: BackupFile) -> bytes:
-    """A small file of a backup. Raises GalleryDamaged where it is missing or has another SHA-256."""
+    """Read a small file of a backup. Raises GalleryDamaged if it is missing or has another SHA-256."""
     if not is_whole(folder, file.stored, file.sha256):
         raise changed(folder, file.stored)
     return folder.read(file.stored)
 
 
 def documents(its: SuppressionList) -> list[bytes]:
-    """The documents of a list as they lie there. Raises GalleryDamaged where one is damaged or missing."""
+    """Read the documents of a list as they are stored. Raises GalleryDamaged if one is damaged or missing."""
 
     def whole(name: str) -> Callable[[bytes], bytes]:
         def checked(data: bytes) -> bytes:
@@ -75,10 +75,10 @@ def documents(its: SuppressionList) -> list[bytes]:
 
 
 def renew(gallery: Gallery, gallery_id: str, other_list: SuppressionList) -> int:
-    """Add to a gallery's suppression list what another one has; returns the number of documents added.
+    """Add another gallery's suppressions to a gallery's list; returns the number of documents added.
 
-    A list that goes on where this one ends is taken over document by document, what was allowed since
-    included, and without a key. Of any other, the entries that are not here are added, as `suppress --like`.
+    A list that continues this one is taken over document by document, with what was allowed since, and
+    without a key. From any other list the entries that are missing here are added, as `suppress --like` does.
     """
     mine, names, theirs = documents(gallery.suppressions), other_list.names(), documents(other_list)
     before = len(mine)
@@ -93,7 +93,7 @@ def renew(gallery: Gallery, gallery_id: str, other_list: SuppressionList) -> int
 
 @contextmanager
 def list_of(folder: Folder, backup: Backup, gallery: Gallery) -> Iterator[SuppressionList]:
-    """The suppression list of a backup, in a folder for as long as it is needed."""
+    """Copy the suppression list of a backup into a temporary folder, and open it."""
     with tempfile.TemporaryDirectory(prefix="frpipe-") as place:
         here = Folder.at(place)
         for file in backup.named(SUPPRESSED):
@@ -105,7 +105,7 @@ def list_of(folder: Folder, backup: Backup, gallery: Gallery) -> Iterator[Suppre
 
 
 def live_list(gallery: Gallery) -> SuppressionList:
-    """The list of a gallery that may be damaged: with its versions lost, all documents that there are."""
+    """Suppression list of a gallery that may be damaged: all its documents, if its versions are lost."""
     try:
         gallery.catalog.head()
     except GalleryDamaged:

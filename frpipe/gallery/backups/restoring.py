@@ -58,7 +58,7 @@ class Restored:
     """A restored gallery.  version: its newest.  files, bytes: of the backup.
 
     hidden: templates of suppressed people that the backup shows and the gallery does not.
-    documents: of the suppression list that are newer than the backup.  lists: galleries whose lists hold.
+    documents: of the suppression list that are newer than the backup.  lists: galleries whose lists apply.
     was_there: the gallery had the backup's version already.
     """
 
@@ -77,10 +77,10 @@ class Restored:
 class Restoration:
     """One restore: of a backup in `source` into `target`.
 
-    number: of the backup; None is the newest.  live: galleries whose newer suppression lists hold, beside the
-    one that the backup is of, where that is still at its address.
-    over: whether a gallery that is there gets the backup's templates as its next version.
-    compacted: whether the vectors of those who are kept out go from the files, older versions with them.
+    number: of the backup; None: the newest.  live: galleries whose newer suppression lists apply, beside the
+    gallery of the backup, if that is still at its address.
+    over: whether to make the backup's templates the next version of a gallery that is there.
+    compacted: whether to remove the vectors of people who are kept out from the files, with older versions.
     """
 
     source: Folder
@@ -92,10 +92,10 @@ class Restoration:
     say: Say = lambda _: None
 
     def run(self, *, dry_run: bool = False) -> Restored:
-        """Restore. After a kill the same call goes on and ends alike."""
-        shelf = BackupFolder(self.source).read()
-        backup = shelf.find(self.number)
-        newest = shelf.newest or backup
+        """Restore. After a kill the same call continues, with the same result."""
+        listed = BackupFolder(self.source).read()
+        backup = listed.find(self.number)
+        newest = listed.newest or backup
         deletions = deletions_of(self.source, newest, backup.version)
         live = self._living(newest)
         for gallery in live:
@@ -116,9 +116,9 @@ class Restoration:
         return found if dry_run else self._fill(found, newest, live)
 
     def _living(self, newest: Backup) -> list[Gallery]:
-        """The galleries whose lists hold: those given, and the one that was backed up, if it can be read.
+        """Galleries whose lists apply: those given, and the one that was backed up, if it can be read.
 
-        Where it cannot, it may be what the restore is for.
+        If it cannot, that may be why it is restored.
         """
         given = [*self.live]
         known = {self.target.uri, *(gallery.uri for gallery in given)}
@@ -139,13 +139,14 @@ class Restoration:
         self.target.create(RESTORING, sealed(_mark(backup)))
         self._check_mark(backup)
         gallery = Gallery.read(self.target, unsealed(facts, GALLERY))
-        # A version that the backup has not is one of ours, in which the suppressed are hidden already.
+        # A version that the backup lacks was made here, and the suppressed are hidden in it already.
         if max(gallery.catalog.numbers(), default=0) <= backup.version:
             self._copy_all([file for file in backup.files if file.name != GALLERY])
         newer = self._renewed(gallery, newest, live)
         hidden = self._obeyed(gallery, newer)
         if self.compacted:
             compact(gallery)
+        self._index(gallery)
         if not self.target.create(GALLERY, facts) and self.target.read(GALLERY) != facts:
             raise GalleryError(
                 "somebody made another gallery in this folder meanwhile", "restore into a new folder"
@@ -175,7 +176,7 @@ class Restoration:
         return not self.over and trace is not None and trace[0] == backup.version_commit
 
     def _finished(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
-        """Do what is left for a gallery that has the version: newer lists hold, and the mark goes."""
+        """Finish a gallery that has the version already: apply newer lists, and remove the mark."""
         newer = self._renewed(gallery, newest, live)
         hidden = self._obeyed(gallery, newer)
         if self.target.exists(RESTORING):
@@ -215,11 +216,20 @@ class Restoration:
         return added
 
     def _obeyed(self, gallery: Gallery, newer: int) -> int:
-        """Hide who is on the list; returns the templates. Rows of an encrypted gallery need its key."""
-        blind = gallery.spec.encryption is not None and not key_is_given()
-        if blind and not newer and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
+        """Hide people on the list; returns the number of templates. An encrypted gallery needs its key."""
+        is_blind = _is_blind(gallery) and not newer
+        if is_blind and gallery.catalog.head().suppressed == len(gallery.suppressions.names()):
             return 0
         return obey(gallery, note="suppressed since the backup").deleted
+
+    def _index(self, gallery: Gallery) -> None:
+        """Write the indexes of the newest version's shards, which no backup has; not without the key."""
+        if _is_blind(gallery):
+            return
+        for ref in gallery.catalog.head().shards:
+            # Such as one that was damaged before the backup: it is read without, and `verify` tells.
+            with suppress(GalleryError):
+                gallery.shard_store.write_index(ref)
 
     # into a gallery that is there
 
@@ -238,8 +248,8 @@ class Restoration:
     def _over(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
         """Make the backup's templates the newest version, but for those of suppressed people.
 
-        The gallery's own list, log and older versions stay. What is copied gets new names, as a compaction
-        may take away what no version names yet.
+        The gallery's own list, log and older versions stay. Copied shards get new names, as a compaction may
+        remove files that no version names yet.
         """
         backup = found.backup
         newer = self._renewed(gallery, newest, live)
@@ -268,12 +278,13 @@ class Restoration:
 
         done = transact(gallery, change)
         version = compact(gallery).version if self.compacted else done.number
+        self._index(gallery)
         return replace(found, version=version, hidden=hidden, documents=newer)
 
     def _brought(
         self, gallery: Gallery, backup: Backup, ref: ShardRef, known: dict[str, ShardRef]
     ) -> ShardRef:
-        """A shard of the backup in the gallery: the one that it has already, or a copy under a new name."""
+        """Shard of the gallery for one of the backup: the same one, or a copy under a new name."""
         mine = known.get(ref.name)
         if mine is not None and mine.sha256 == ref.sha256:
             brought = replace(ref, deleted=None)
@@ -291,7 +302,7 @@ class Restoration:
         if cipher is None:
             self._copy(file, name)
             return replace(ref, name=name)
-        # The name is bound to the bytes: under a new one they are encrypted anew.
+        # The name is authenticated with the bytes: under a new name they are encrypted anew.
         plain = cipher.decrypt(ref.name, content_of(self.source, file))
         data = bytes(cipher.encrypt(name, memoryview(plain)))
         gallery.folder.write(name, data)
@@ -303,12 +314,17 @@ def _view(gallery: Gallery, version: Version) -> Snapshot:
 
 
 def _digests(gallery: Gallery, snapshot: Snapshot) -> set[str]:
-    """Digests of all people in sight."""
+    """Digests of all people with visible templates."""
     found: set[str] = set()
     for ref in snapshot.version.shards:
         people = snapshot.table_of(ref, [SUBJECT_ID], vectors=False)[SUBJECT_ID].unique().to_pylist()
         found.update(subject_digest(gallery.gallery_id, who) for who in people)
     return found
+
+
+def _is_blind(gallery: Gallery) -> bool:
+    """Whether a gallery is encrypted and its key is not given."""
+    return gallery.spec.encryption is not None and not key_is_given()
 
 
 def _is_readable(gallery: Gallery) -> bool:

@@ -1,4 +1,4 @@
-"""One consistent state of a gallery as files: a version, and all that a copy of it needs."""
+"""Files of one consistent state of a gallery: a version, and everything that a copy of it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """A file of a state. bytes, sha256: as recorded, or as read where it records its own digest."""
+    """A file of a state. bytes, sha256: as recorded, or as read if the file has its own digest."""
 
     name: str
     bytes: int
@@ -35,7 +35,7 @@ class State:
 
 
 def with_state(gallery: Gallery, use: Callable[[State], T]) -> T:
-    """Call a function with the newest state, and again with a newer one where a compaction took its files.
+    """Call a function with the newest state, and again if a compaction removed files of that state.
 
     `use` raises FileNotFoundError, of its name alone, for a file that is gone. Raises GalleryDamaged where no
     compaction took it, GalleryConflict where compactions came in between ten times. No key is needed.
@@ -53,14 +53,14 @@ def with_state(gallery: Gallery, use: Callable[[State], T]) -> T:
 
 
 def _was_due(name: str, head: Version) -> bool:
-    """Whether a file is that of a purged version, which the compaction had not come to yet."""
+    """Whether a file is that of a purged version, which the compaction had not removed yet."""
     return any(name == f"{VERSIONS}/{number:09d}.json" for number in range(1, head.purged + 1))
 
 
 def _state(gallery: Gallery, head: Version) -> State:
-    """The files of a version: those of all that can be read, the log of those that cannot, and the list.
+    """Files of all versions that can be read, the log of those that cannot, and the suppression list.
 
-    Documents of the suppression list are there before the version that counts them: later ones come along.
+    The list may have more documents than the version counts, as they are written first.
     """
     found = {GALLERY: _document(gallery, GALLERY)}
     for number in range(1, head.number + 1):
@@ -81,7 +81,7 @@ def _state(gallery: Gallery, head: Version) -> State:
 
 
 def _purged(gallery: Gallery, receipt: str, version: str) -> StateFile:
-    """The receipt of a purged version, or its file where the compaction has not come to it yet."""
+    """Receipt of a purged version, or its file if the compaction has not removed it yet."""
     for name in (receipt, version, receipt):
         try:
             return _document(gallery, name)

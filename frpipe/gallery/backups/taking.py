@@ -1,4 +1,4 @@
-"""Take a backup of a gallery: what is new is copied, then the backup is listed, whole."""
+"""Take a backup of a gallery: new files are copied, then the backup is listed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from frpipe.gallery.backups.documents import (
     Backup,
     BackupFile,
     BackupFolder,
-    Shelf,
+    BackupList,
     now,
     retried,
     stored_name,
@@ -26,14 +26,14 @@ from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 
 Say = Callable[[str], None]
-# Copies under way at once: a store answers slowly, and a disk is not slowed by these.
+# Concurrent copies: stores answer slowly, and so few do not slow a disk.
 _AT_ONCE = 4
 _SAID_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A backup that is listed now, or would be.  copied, copied_bytes: of files that were not there.
+    """A backup that was listed, or would be.  copied, copied_bytes: of files that were not there.
 
     is_new: False where the newest backup was of this state already.
     """
@@ -48,7 +48,7 @@ class Taken:
 class Removal:
     """Backups that were removed, and the files that no other one needs.
 
-    elsewhere: backups that stayed as the gallery does not have their version: it was restored since.
+    elsewhere: backups that were kept because the gallery, restored since, does not have their version.
     """
 
     backups: tuple[int, ...] = ()
@@ -59,9 +59,9 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Rule for the backups to keep: the newest so many, and those that are younger. None is no such rule.
+    """Rule for the backups to keep: the newest so many, and those that are younger. None: no such rule.
 
-    compacted: none of a version that the gallery has purged by a compaction, whatever else is said.
+    compacted: keep no backup of a version that the gallery has purged, whatever the other rules say.
     """
 
     newest: int | None = None
@@ -71,24 +71,24 @@ class Keeping:
     def __bool__(self) -> bool:
         return self.newest is not None or self.days is not None or self.compacted
 
-    def kept(self, shelf: Shelf, gallery: Gallery) -> tuple[set[int], int]:
+    def kept(self, listed: BackupList, gallery: Gallery) -> tuple[set[int], int]:
         """Numbers of the backups to keep, and how many of them are of another history of the gallery."""
-        numbers = {backup.number for backup in shelf.backups}
+        numbers = {backup.number for backup in listed.backups}
         if self.newest is not None or self.days is not None:
             since = datetime.now(UTC) - timedelta(days=self.days or 0)
-            young = {b.number for b in shelf.backups if datetime.fromisoformat(b.created) >= since}
-            latest = {b.number for b in shelf.backups[-self.newest :]} if self.newest else set()
+            young = {b.number for b in listed.backups if datetime.fromisoformat(b.created) >= since}
+            latest = {b.number for b in listed.backups[-self.newest :]} if self.newest else set()
             numbers = latest | (young if self.days is not None else set())
         elsewhere = 0
         if self.compacted:
             purged = gallery.catalog.head().purged
-            for backup in shelf.backups:
+            for backup in listed.backups:
                 trace = gallery.catalog.trace(backup.version)
                 if trace is None or trace[0] != backup.version_commit:
                     elsewhere += backup.number in numbers
                 elif 0 < backup.version <= purged:
                     numbers.discard(backup.number)
-        return numbers | ({shelf.newest.number} if shelf.newest else set()), elsewhere
+        return numbers | ({listed.newest.number} if listed.newest else set()), elsewhere
 
 
 def back_up(
@@ -114,12 +114,12 @@ def back_up(
     taken: list[Taken] = []
 
     def attempt(state: State) -> bool:
-        shelf = store.read()
-        _check_same(shelf, gallery)
-        files, missing = _planned(store, shelf, state, check, say)
-        newest, size = shelf.newest, sum(each.bytes for each in missing)
+        listed = store.read()
+        _check_same(listed, gallery)
+        files, missing = _planned(store, listed, state, check, say)
+        newest, size = listed.newest, sum(each.bytes for each in missing)
         backup = Backup(
-            number=shelf.head + 1,
+            number=listed.head + 1,
             commit="",
             created=now(),
             note=note,
@@ -136,7 +136,7 @@ def back_up(
         if not dry_run:
             _copy_all(gallery.folder, store.folder, missing, say)
         taken[:] = [Taken(backup if is_new or newest is None else newest, len(missing), size, is_new)]
-        return dry_run or not is_new or store.commit(backup, shelf)
+        return dry_run or not is_new or store.commit(backup, listed)
 
     retried(lambda: with_state(gallery, attempt))
     return taken[0]
@@ -153,15 +153,15 @@ def remove(gallery: Gallery, folder: Folder, rule: Keeping) -> Removal:
 
     def attempt() -> bool:
         nonlocal elsewhere
-        shelf = store.read()
-        _check_same(shelf, gallery)
-        keeps, elsewhere = rule.kept(shelf, gallery)
-        dropped = {backup.number for backup in shelf.backups} - keeps
-        # What killed backups left lies below the newest removal: only a further one gives it up.
-        loose = store.present().keys() - shelf.stored.keys()
+        listed = store.read()
+        _check_same(listed, gallery)
+        keeps, elsewhere = rule.kept(listed, gallery)
+        dropped = {backup.number for backup in listed.backups} - keeps
+        # Files of killed backups lie below the newest removal: only a further removal gives them up.
+        loose = store.present().keys() - listed.stored.keys()
         if not dropped and not loose:
             return True
-        done = store.commit(tuple(sorted(keeps)), shelf)
+        done = store.commit(tuple(sorted(keeps)), listed)
         if done:
             gone.update(dropped)
         return done
@@ -179,16 +179,16 @@ def check(folder: Folder, backup: Backup) -> list[BackupFile]:
 
 
 def _planned(
-    store: BackupFolder, shelf: Shelf, state: State, check: bool, say: Say
+    store: BackupFolder, listed: BackupList, state: State, check: bool, say: Say
 ) -> tuple[list[BackupFile], list[BackupFile]]:
     """The files of a backup with their places, and those that have to be copied.
 
-    A file that is lost from its place is put there again, so that older backups have it back. Of files that
-    no backup names, only those below the newest removal may be relied on.
+    A file that is lost is put back in its place, so that older backups have it again. Of files that no backup
+    names, only those below the newest removal may be used.
     """
     present = store.present()
-    places = {file.sha256: file.stored for file in shelf.stored.values()}
-    files = [_placed(each, places, shelf) for each in state.files]
+    places = {file.sha256: file.stored for file in listed.stored.values()}
+    files = [_placed(each, places, listed) for each in state.files]
     unique = {file.stored: file for file in files}
     missing = [file for stored, file in unique.items() if present.get(stored) != file.bytes]
     if check:
@@ -200,8 +200,8 @@ def _planned(
     return files, missing
 
 
-def _placed(file: StateFile, places: dict[str, str], shelf: Shelf) -> BackupFile:
-    stored = places.get(file.sha256) or stored_name(file.sha256, shelf)
+def _placed(file: StateFile, places: dict[str, str], listed: BackupList) -> BackupFile:
+    stored = places.get(file.sha256) or stored_name(file.sha256, listed)
     return BackupFile(file.name, stored, file.bytes, file.sha256)
 
 
@@ -219,8 +219,8 @@ def _copy_all(source: Folder, target: Folder, files: list[BackupFile], say: Say)
             raise
 
 
-def _check_same(shelf: Shelf, gallery: Gallery) -> None:
-    other = next((b for b in shelf.backups if b.gallery_id != gallery.gallery_id), None)
+def _check_same(listed: BackupList, gallery: Gallery) -> None:
+    other = next((b for b in listed.backups if b.gallery_id != gallery.gallery_id), None)
     if other is not None:
         raise GalleryMismatch(
             f"the folder has backups of the gallery {other.gallery_id}, this is {gallery.gallery_id}",

@@ -1,4 +1,4 @@
-"""Copies of files from one folder into another, whole and with the SHA-256 that was recorded."""
+"""Copy files from one folder into another, whole and with the recorded SHA-256."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def copy(source: Folder, name: str, target: Folder, to: str, sha256: str) -> int
 
 
 def is_whole(folder: Folder, name: str, sha256: str) -> bool:
-    """Whether a file has this SHA-256. It is read again before it is called different."""
+    """Whether a file has this SHA-256. It is read twice before a difference is reported."""
     try:
         return any(_digest(folder, name) == sha256 for _ in range(_READS))
     except FileNotFoundError:
@@ -52,9 +52,9 @@ def changed(folder: Folder, name: str) -> GalleryDamaged:
 
 
 def _copied(source: Folder, name: str, target: Folder, to: str, sha256: str) -> tuple[str, int]:
-    """SHA-256 and size of what was read; it is in place if the digest is right.
+    """Copy once; returns the SHA-256 and size of what was read. It is put in place if the digest is right.
 
-    To a store a file goes through memory: vectors that are not encrypted are left on no other disk.
+    A file for a store goes through memory, so that no plain vectors are left on another disk.
     """
     draft = target.draft(to)
     if draft is None:

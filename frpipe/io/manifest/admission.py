@@ -36,10 +36,13 @@ def admitted(
     roots: tuple[str, ...],
     resolver: Resolver | None = None,
     survey: Survey | None = None,
+    *,
+    whole: bool = True,
 ) -> Iterator[pa.Table]:
     """Iterate over all rows of a manifest, normalised, in order, in batches.
 
-    resolver: one that counts.  survey: takes what is doubtful in the rows, and no fault.
+    resolver: one that counts.  survey: takes what is doubtful in the rows, and no fault.  whole: false for a
+    part of a table, in which ids may repeat, and which may have no row.
 
     After a bad row nothing more comes out; the rest is read for the count, and the iteration ends with
     ManifestError. Only an iteration that ends without one has checked the manifest.
@@ -53,12 +56,13 @@ def admitted(
         for batch in manifest.batches(manifest.columns.read):
             table, ids = admission.normalise(batch)
             rows += len(ids)
-            seen.add(hashes_of(ids))
+            if whole:
+                seen.add(hashes_of(ids))
             if not tally:
                 yield table
         _count_duplicates(manifest, seen, tally)
     tally.raise_if_any()
-    if not rows:
+    if whole and not rows:
         raise ManifestError("the manifest has no rows", "list at least one photo")
 
 

@@ -74,11 +74,13 @@ class RowSpool:
 class IdSort:
     """Sort rows of any number by `image_id`, and by `then` where ids are equal. Use it with `with`.
 
+    Rows that are equal in both come out in the order in which they were added.
+
     Rows that come in order cost no sorting, whatever their number.
     """
 
-    def __init__(self, schema: pa.Schema, then: Sequence[str] = (), run_rows: int = _RUN_ROWS) -> None:
-        self._schema, self._by, self._run_rows = schema, (ID, *then), run_rows
+    def __init__(self, schema: pa.Schema, then: Sequence[str] = ()) -> None:
+        self._schema, self._by = schema, (ID, *then)
         self._held: list[pa.Table] = []
         self._held_rows = 0
         self._runs: list[RowSpool] = []
@@ -102,7 +104,7 @@ class IdSort:
         """Take some rows."""
         self._held.append(table)
         self._held_rows += table.num_rows
-        if self._held_rows >= self._run_rows:
+        if self._held_rows >= _RUN_ROWS:
             self._spill()
 
     def tables(self) -> Iterator[pa.Table]:

@@ -14,8 +14,8 @@ from enum import Enum
 from functools import lru_cache
 
 from frpipe.core.counted import counted
+from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
-from frpipe.io.manifest.globs import Glob
 from frpipe.io.manifest.shard_ref import ShardRef, is_shard
 
 _NAMES = "jpg jpeg jpe jfif png webp bmp dib tif tiff gif heic heif avif jp2 j2k jxl ppm pgm pnm"
@@ -52,6 +52,10 @@ _SYSTEM_PATTERNS = {
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
 _ORIGINALS = frozenset(("originals", "masters"))
 _SHOWN = 5
+# Of a pattern: what stands for something, and what it stands for.
+_TOKEN = re.compile(r"(?<![^/])\*\*/|\*\*+|\*|\?|\[[!^]?\]?[^]/]*\]|.", re.DOTALL)
+_MEANING = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+_SET_OPERATORS = re.compile(r"[\\\[\]^&~|]")
 
 
 class Cause(Enum):
@@ -252,3 +256,37 @@ def _shown_suffix(path: str) -> str:
 def _most(counts: Counter[str]) -> str:
     shown = ", ".join(f"{count:,} {name or 'without one'}" for name, count in counts.most_common(_SHOWN))
     return shown + (", ..." if len(counts) > _SHOWN else "")
+
+
+class Glob:
+    """A pattern for whole paths, relative and with `/` between segments.
+
+    `*` and `?` stay in their folder, `**` does not, `[...]` is one character of a set; `**/` also stands for
+    no folder at all. A character that means something is taken as it is inside brackets: `[[]`, `[*]`, `[?]`.
+    A `[` that nothing closes is a bracket. Paths and patterns are compared in Unicode NFC.
+    Raises ConfigError: no pattern.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        try:
+            self._regex = re.compile("".join(map(_translated, _TOKEN.findall(canonical_text(pattern)))), re.S)
+        except re.error:
+            raise ConfigError(
+                f"{pattern} is no pattern for paths", "write ranges as [a-z]; a bracket itself is [[]"
+            ) from None
+
+    def matches(self, path: str) -> bool:
+        """Whether a path, already in NFC, matches as a whole."""
+        return self._regex.fullmatch(path) is not None
+
+
+def _translated(token: str) -> str:
+    if token in _MEANING:
+        return _MEANING[token]
+    if token.startswith("**"):
+        return ".*"
+    if len(token) == 1:
+        return re.escape(token)
+    is_negated = token[1] in "!^"
+    members = _SET_OPERATORS.sub(lambda found: f"\\{found[0]}", token[1 + is_negated : -1])
+    return f"(?!/)[{'^' * is_negated}{members}]"

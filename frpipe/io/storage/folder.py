@@ -31,7 +31,7 @@ class _Store(Protocol):
     def create(self, name: str, data: bytes) -> bool: ...
     def exists(self, name: str) -> bool: ...
     def delete(self, names: Iterable[str]) -> None: ...
-    def open(self, name: str) -> BinaryIO: ...
+    def open(self, name: str, ahead: int | None) -> BinaryIO: ...
     def read_range(self, name: str, start: int, end: int) -> bytes: ...
     def names(self, sub: str, hidden: bool) -> Iterator[str]: ...
     def entries(self, sub: str, hidden: bool) -> Iterator[tuple[str, int, str]]: ...
@@ -125,10 +125,13 @@ class Folder:
         with explained(self.uri):
             self._store.prune(_checked(sub))
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading, with `seek`."""
+    def open(self, name: str, ahead: int | None = None) -> BinaryIO:
+        """Open a file for reading, with `seek`.
+
+        ahead: bytes that a store is asked for beyond those that are read; None: many, for a reader of all.
+        """
         with explained(self.uri):
-            file = self._store.open(_checked(name))
+            file = self._store.open(_checked(name), ahead)
         return file if self.is_local else cast(BinaryIO, ExplainedFile(file, self.uri))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
@@ -145,10 +148,13 @@ class Folder:
             found = self._store.entries(_checked(sub) if sub else "", hidden)
             return sorted(Entry(*each) for each in found)
 
-    def walk(self, *, hidden: bool = False) -> Iterator[str]:
-        """Iterate over the names of `list` in the order of the store: mostly sorted, and nothing is held."""
+    def walk(self, sub: str = "", *, hidden: bool = False) -> Iterator[str]:
+        """Iterate over the names of `list` in the order of the store: mostly sorted, and nothing is held.
+
+        Local files are not asked for their sizes, which takes most of the time of `list`.
+        """
         with explained(self.uri):
-            yield from self._store.names("", hidden)
+            yield from self._store.names(_checked(sub) if sub else "", hidden)
 
     def walk_entries(self, *, hidden: bool = False) -> Iterator[Entry]:
         """Iterate as `walk`, with sizes and versions."""

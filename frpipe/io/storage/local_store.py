@@ -98,7 +98,7 @@ class LocalStore:
                 with suppress(FileNotFoundError):
                     _sync(folder)
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str, _ahead: int | None = None) -> BinaryIO:
         return (self._root / name).open("rb")
 
     def read_range(self, name: str, start: int, end: int) -> bytes:

@@ -140,8 +140,8 @@ class RemoteStore:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(self._writable(name))
 
-    def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
+    def open(self, name: str, ahead: int | None = None) -> BinaryIO:
+        return cast(BinaryIO, self._fs.open(self._path(name), "rb", block_size=ahead))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         try:

@@ -49,6 +49,7 @@ from frpipe.jobs.consolidate.survey import Survey
 from frpipe.jobs.face_gate import GATE, GATED, FaceGate
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.likeness import likeness_of
+from frpipe.jobs.low_forms import make_forms
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.subject_faces import BY_RULE, SubjectPolicy
@@ -110,7 +111,8 @@ class Consolidation:
     subject_face: the rule's (`faces`), or the one that agrees with the person's other photos in the run
     (`frpipe.jobs.consolidate.agreeing`); differences_to: gets the photos where that is not the rule's.
     gate: what the face of a photo must meet, once it is chosen; of a photo whose face does not, the gallery
-    gets no template, and keeps none.  gated_to: gets the faces that are kept out.
+    gets no template, and keeps none.  gated_to: gets the faces that are kept out.  forms: whether templates
+    are stored in the form of the kernels that search them, too, once they are committed.
 
     runtime: where passes are done at the same time; None: one after the other, in this process.  workers: at
     most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None:
@@ -134,6 +136,7 @@ class Consolidation:
     differences_to: Callable[[pa.Table], None] | None = None
     gate: FaceGate = NO_GATE
     gated_to: Callable[[pa.Table], None] | None = None
+    forms: bool = False
     runtime: Runtime | None = None
     workers: int | None = None
     scratch_bytes: int | None = None
@@ -153,7 +156,9 @@ class Consolidation:
         except GalleryMismatch as error:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         job = self._keeping(gallery, source)
-        return job._put(gallery, source)
+        done = job._put(gallery, source)
+        # Behind the commit: what is not made now, or by the same command again, a search makes.
+        return replace(done, forms=make_forms(gallery) if self.forms else None)
 
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""

@@ -1,10 +1,9 @@
-"""Which templates of two blocks are alike: arrays and tables in, rows of the result out; free of Ray."""
+"""Find the pairs of similar templates in two blocks: tables in, rows of the result out; free of Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +26,13 @@ NEAR_IDENTICAL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some templates. rows: subject_id, face_id, image_uri; photo, a digest of the photo's bytes, or null;
-    face_index, which of that photo's faces it is, or null.  vectors: (n, dim) float32, unit length.
-    fresh: (n,), False for templates whose pairs with one another are known already.  ready: the rows in the
-    form of the kernel, where it is stored."""
+    """A block of templates.
+
+    rows: subject_id, face_id, image_uri; photo, a digest of the photo's bytes, or null; face_index, which of
+    that photo's faces it is, or null.  vectors: (n, dim) float32, unit length.  fresh: (n,), False for
+    templates whose pairs with each other are known already.  ready: the rows in the form of the kernel, where
+    it is stored.
+    """
 
     rows: pa.Table
     vectors: Floats
@@ -38,25 +40,15 @@ class Block:
     ready: Ready | None = None
 
     def rows_of(self, rows: Indices) -> tuple[Floats, Ready | None]:
-        """Some rows' vectors, and their form where it is stored."""
+        """Select the vectors of some rows, and their stored form."""
         if len(rows) == len(self.vectors):
             return self.vectors, self.ready
         return self.vectors[rows], None if self.ready is None else self.ready.taken(rows)
 
 
-class Source(Protocol):
-    """Where workers get the blocks from; it is sent to each of them."""
-
-    def block(self, number: int) -> Block:
-        """A block, read anew."""
-
-    def check_cache(self) -> None:
-        """Raise StorageError where what a block is read from was changed while the block is in use."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """threshold: a similarity.  most: pairs of one unit beyond which the job is given up."""
+    """The rule of a pair. threshold: a similarity.  most: pairs of one unit, beyond which the job ends."""
 
     threshold: float
     most: int
@@ -64,7 +56,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Counts:
-    """Of a unit: products of two templates, and what reached the threshold: kept by kind, and left out."""
+    """Counts of a unit: comparisons, pairs kept by kind, and pairs left out."""
 
     compared: int = 0
     same_photo: int = 0
@@ -74,21 +66,21 @@ class Counts:
 
     @property
     def pairs(self) -> int:
-        """Rows of the result."""
+        """The number of rows of the result."""
         return self.same_photo + self.same_person
 
     def add(self, other: Counts) -> None:
-        """Count another unit too."""
+        """Add the counts of another unit."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
 
     def metadata(self) -> dict[str, str]:
-        """For a Parquet file."""
+        """The counts as metadata of a Parquet file."""
         return {f"frpipe.{name}": str(value) for name, value in asdict(self).items()}
 
     @classmethod
     def of(cls, table: pa.Table) -> Counts:
-        """From a file that was written with `metadata`. Raises OutputError where it was not."""
+        """Read counts from a file written with `metadata`. Raises OutputError: it was not."""
         found = table.schema.metadata or {}
         try:
             return cls(**{name: int(found[f"frpipe.{name}".encode()]) for name in asdict(cls())})
@@ -97,7 +89,7 @@ class Counts:
 
 
 def too_many(most: int) -> OutputError:
-    """More pairs than the operator wants to have."""
+    """Make the error for more pairs than the operator allows."""
     return OutputError(
         f"more than {counted(most, 'pairs')} reach the threshold",
         "raise --threshold: duplicates are few, and a threshold for one-to-one comparison lets strangers "
@@ -106,10 +98,10 @@ def too_many(most: int) -> OutputError:
 
 
 def alike(a: Block, b: Block | None, rule: Rule, kernel: Kernel) -> tuple[pa.Table, Counts]:
-    """The pairs of two blocks, or of one with itself, of which at least one template is fresh.
+    """Find the pairs of two blocks, or within one, with at least one fresh template, in the order of ids.
 
-    Rows in the order of their ids; left out are pairs of one subject, and of two faces of one photo.
-    Raises OutputError for more than `rule.most`.
+    Pairs of one subject, and of two faces of one photo, are left out.
+    Raises OutputError: there are more than `rule.most`.
     """
     other = a if b is None else b
     who, counts = _Who.of(a.rows, other.rows), Counts()
@@ -125,7 +117,7 @@ def alike(a: Block, b: Block | None, rule: Rule, kernel: Kernel) -> tuple[pa.Tab
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Rows of the one against rows of the other, or each pair of the rows of the one once."""
+    """A part of the pairs: rows of one block against rows of the other, or each pair within one once."""
 
     left: Indices
     right: Indices | None
@@ -136,7 +128,7 @@ class _Piece:
         return rows * (rows - 1) // 2 if self.right is None else rows * len(self.right)
 
     def pairs(self, a: Block, b: Block, threshold: float, kernel: Kernel) -> Iterator[Pairs]:
-        """By the rows of the whole blocks."""
+        """Find pairs, numbered by the rows of the whole blocks."""
         left, left_ready = a.rows_of(self.left)
         if self.right is None:
             found = pairs_within(left, threshold, kernel, ready=left_ready)
@@ -145,13 +137,13 @@ class _Piece:
         if len(left) <= len(right):
             found = pairs_between(left, right, threshold, kernel, ready=right_ready)
             return (Pairs(self.left[p.a], self.right[p.b], p.similarity) for p in found)
-        # Probes are brought into the form of a kernel with more care than rows: better the few.
+        # A probe costs more than a row to bring into the form of a kernel: the smaller side is probes.
         found = pairs_between(right, left, threshold, kernel, ready=left_ready)
         return (Pairs(self.left[p.b], self.right[p.a], p.similarity) for p in found)
 
 
 def _pieces(a: Block, b: Block | None) -> list[_Piece]:
-    """All but what is known already: the old rows of the one against the old ones of the other."""
+    """The parts to compare: all pairs but those of two old rows, which are known already."""
     fresh, old = np.flatnonzero(a.fresh), np.flatnonzero(~a.fresh)
     if b is None:
         return [_Piece(fresh, None), _Piece(fresh, old)]
@@ -160,9 +152,9 @@ def _pieces(a: Block, b: Block | None) -> list[_Piece]:
 
 @dataclass(frozen=True, slots=True)
 class _Who:
-    """Numbers that are equal where subjects, and photos, are: of the one block, and of the other.
+    """Numbers of subjects and photos in both blocks, equal where the subjects or photos are.
 
-    A photo that is not known has a negative number, which is no photo's.
+    An unknown photo has a negative number.
     """
 
     subject: tuple[Indices, Indices]
@@ -176,7 +168,7 @@ class _Who:
         return cls(_codes(a, b, "subject_id"), _codes(a, b, "photo"), (one, other))
 
     def kept(self, pairs: Pairs, counts: Counts) -> Pairs:
-        """What belongs to the result; all are counted."""
+        """Select the pairs that belong to the result, and count all."""
         same_subject = self.subject[0][pairs.a] == self.subject[1][pairs.b]
         copies = self.of_one_photo(pairs)
         same_image = copies & (self.face[0][pairs.a] != self.face[1][pairs.b]) & ~same_subject
@@ -187,13 +179,13 @@ class _Who:
         return kept
 
     def of_one_photo(self, pairs: Pairs) -> Mask:
-        """Whether the photos have the same bytes."""
+        """Mark the pairs whose photos have the same bytes."""
         photo = self.photo[0][pairs.a]
         same: Mask = (photo == self.photo[1][pairs.b]) & (photo >= 0)
         return same
 
     def same_photo(self, pairs: Pairs) -> Mask:
-        """Whether the pair is one photo, by its bytes or because two photos are not so alike."""
+        """Mark the pairs of one photo: of the same bytes, or at least NEAR_IDENTICAL."""
         same: Mask = self.of_one_photo(pairs) | (pairs.similarity >= NEAR_IDENTICAL)
         return same
 

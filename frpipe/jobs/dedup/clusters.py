@@ -1,4 +1,4 @@
-"""From pairs of templates to clusters of subjects, and the one of each that should stay."""
+"""Cluster the subjects of pairs of templates, and choose the subject of each cluster to keep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEVER = np.iinfo(np.int64).max
 
 
 LINK_COLUMNS = ["subject_a", "subject_b", "similarity"]
-"""Columns of pairs that clusters are made of."""
+"""Columns of pairs that clusters are made from."""
 
 
 def clusters_of(
@@ -29,10 +29,10 @@ def clusters_of(
     threshold: float,
     before: Mapping[str, Sequence[str]],
 ) -> pa.Table:
-    """A row for each subject of the pairs; clusters in the order of their smallest ids.
+    """Tabulate a row for each subject of the pairs, clusters in the order of their smallest ids.
 
-    subjects: of the pairs, sorted.  links: of their numbers.  facts: subject_id, quality, enrolled_at of all
-    templates.  before: the subjects of each cluster of the night before, whose ids go on.
+    subjects: of the pairs, sorted.  links: between their numbers.  facts: subject_id, quality, enrolled_at of
+    all templates.  before: the subjects of each cluster of the previous result, whose ids are kept.
     """
     grouping = grouped(len(subjects), links, threshold)
     quality, enrolled = _best(subjects, facts)
@@ -54,14 +54,14 @@ def clusters_of(
 
 
 class Subjects:
-    """All ids of pairs that come some at a time, each once."""
+    """The distinct ids of pairs that come some at a time."""
 
     def __init__(self) -> None:
         self._chunks: list[pa.Array] = []
         self._fresh = self._known = 0
 
     def add(self, ids: pa.Array | pa.ChunkedArray) -> None:
-        """Add some ids, with repeats."""
+        """Add ids, which may repeat."""
         ids = ids.unique()
         self._chunks.append(ids)
         self._fresh += len(ids)
@@ -69,7 +69,7 @@ class Subjects:
             self._reduce()
 
     def sorted(self) -> pa.StringArray:
-        """All of them."""
+        """Sort the ids."""
         self._reduce()
         return self._chunks[0].sort()
 
@@ -79,9 +79,9 @@ class Subjects:
 
 
 def subjects_in(data: bytes) -> pa.StringArray:
-    """The ids of a file of pairs, each once."""
+    """Read the distinct ids of a file of pairs, sorted."""
     found = Subjects()
-    # All columns, for their checksums.
+    # All columns are read, so that their checksums are compared.
     for batch in batches(data):
         for side in LINK_COLUMNS[:2]:
             found.add(batch.column(side))
@@ -89,12 +89,12 @@ def subjects_in(data: bytes) -> pa.StringArray:
 
 
 def links_in(data: bytes, subjects: pa.StringArray) -> Links:
-    """The best links of a file of pairs, by numbers of subjects."""
+    """Read the best links of a file of pairs, by numbers of subjects."""
     return links_of(batches(data, LINK_COLUMNS), subjects)
 
 
 def links_of(pairs: Iterable[pa.RecordBatch | pa.Table], subjects: pa.StringArray) -> Links:
-    """The best links of pairs that come some at a time, by numbers of subjects."""
+    """Collect the best links of pairs that come some at a time, by numbers of subjects."""
     found = BestLinks(len(subjects))
     for some in pairs:
         a, b = (_numbers(some.column(side), subjects) for side in LINK_COLUMNS[:2])
@@ -108,7 +108,7 @@ def _numbers(column: pa.Array | pa.ChunkedArray, subjects: pa.StringArray) -> In
 
 
 def _best(subjects: pa.StringArray, facts: Iterable[pa.Table]) -> tuple[np.ndarray, Indices]:
-    """(n,) each: the best quality of a subject's templates, minus infinity where unknown; the first time."""
+    """The best quality of each subject, (n,), -inf where unknown, and the first time of enrolment, (n,)."""
     quality = np.full(len(subjects), -np.inf, np.float32)
     enrolled = np.full(len(subjects), _NEVER, np.int64)
     for table in facts if len(subjects) else ():
@@ -121,7 +121,7 @@ def _best(subjects: pa.StringArray, facts: Iterable[pa.Table]) -> tuple[np.ndarr
 
 
 def _keepers(grouping: Grouping, quality: np.ndarray, enrolled: Indices) -> np.ndarray:
-    """The best quality, then who was there first, then the smallest id."""
+    """Mark the subject to keep: of the best quality, then enrolled first, then of the smallest id."""
     order = np.lexsort((np.arange(len(quality)), enrolled, -quality, grouping.cluster))
     keeper = np.zeros(len(quality), bool)
     keeper[order[np.flatnonzero(np.diff(grouping.cluster[order], prepend=-1))]] = True
@@ -140,7 +140,7 @@ def _cluster_ids(groups: Indices, names: Sequence[str], before: Mapping[str, Seq
 def _fresh(
     prefix: str, groups: Indices, names: Sequence[str], taken: set[str], skip: Iterable[int] = ()
 ) -> list[str]:
-    """An id for each group, of its smallest member. Nodes are in the order of ids."""
+    """Make an id for each group from its smallest member. Nodes are in the order of ids."""
     _, first = np.unique(groups, return_index=True)
     leave = set(skip)
     return [

@@ -35,17 +35,17 @@ Say = Callable[[str], None]
 JOB = "dedup"
 _COMPLETE = "this run is complete already: nothing to do"
 MAX_PAIRS = 10_000_000
-# Two blocks of 512 numbers a vector are 256 MB in a worker, and a minute's work of a core.
+# Two blocks of 512 numbers a vector take 256 MB of a worker, and a minute of a core.
 BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class DedupExecution:
-    """How fast and where, never what.
+    """Settings of execution: how fast and where, never what.
 
     workers: None takes one for each CPU (or GPU) of the cluster.  block_rows: templates of a block, unless a
     shard has more; fixed by the first run on an output.  forms: whether rows in the form of the kernel are
-    stored beside the gallery's shards, and those that are, are used.
+    stored beside the gallery's shards, and stored ones used.
     """
 
     workers: int | None = None
@@ -58,11 +58,11 @@ class DedupExecution:
 
 @dataclass(frozen=True)
 class Dedup(Startable[ReportResult]):
-    """Which gallery or which features, and from where on two templates are alike.
+    """A search for duplicates: in which gallery or features, and at which threshold.
 
-    since: the result of another night, to be brought up to date; since_version: only pairs with a template
-    that this version of the gallery does not have.  embedder: of the features; None: their first.
-    calibration: whose ratios stand beside similarities; None takes the threshold card's, where it has one.
+    since: an older result to bring up to date.  since_version: only pairs with a template that this version
+    of the gallery does not have.  embedder: of the features; None: their first.  calibration: for the ratios
+    beside similarities; None takes the threshold card's, where it has one.
 
     `run` raises OutputError: the output is another run's, the enroll run or `since` has not ended, or more
     pairs than `max_pairs` are found; GalleryError; ConfigError: no threshold.
@@ -83,13 +83,13 @@ class Dedup(Startable[ReportResult]):
     calibration: CalibrationCard | None = None
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Raises ConfigError for settings that contradict each other."""
         out = output_place(self.output)
         self._check()
         return out
 
     def ended(self, out: Folder) -> ReportResult | None:
-        """The report of a finished run of which a compaction has taken the gallery's version since."""
+        """The report of a finished run whose gallery version a compaction has removed since."""
         stored, begun = run.complete(out), RecordedVersion.of(out, JOB)
         if self.gallery is None or stored is None or begun is None:
             return None
@@ -105,7 +105,7 @@ class Dedup(Startable[ReportResult]):
         return ReportResult(stored, report_text)
 
     def plan(self, out: Folder, *, dry: bool = False) -> DedupPlan:
-        """The search, with what the output was begun with."""
+        """Plan the search, in the blocks and of the version that the output was begun with."""
         begun = run.begun(out)
         block_rows = int(begun.get("block_rows", self.execution.block_rows))
         if self.features is not None:
@@ -166,7 +166,7 @@ class Dedup(Startable[ReportResult]):
         return replace(plan, source=with_fresh(source, older), searched=searched)
 
     def _older(self, gallery: Gallery, before: OldResult | None) -> Snapshot | None:
-        """The version whose templates are not new; None where all are."""
+        """The older version, whose templates are not fresh; None: all are fresh."""
         if before is None and self.since_version is None:
             return None
         try:
@@ -184,7 +184,7 @@ class Dedup(Startable[ReportResult]):
     def _since_name(
         self, gallery: Gallery, named: VersionId, before: OldResult | None
     ) -> dict[str, Any] | None:
-        """Since when templates are new, as the output names it. named: the version that is searched."""
+        """The older version or result as the output names it. named: the version that is searched."""
         if before is not None:
             return {"version": before.version.id.number, "result": before.digest}
         if self.since_version is None:
@@ -227,7 +227,7 @@ class Dedup(Startable[ReportResult]):
         )
 
     def _limit(self, spec: GallerySpec, source: GallerySource | FeatureSource | None = None) -> Threshold:
-        """source: None where only the threshold is asked for, not whether it fits what is searched."""
+        """The threshold. source: None where nobody asks whether it suits the size of the search."""
         name = card_name(spec.embedder_hash)
         return threshold_of(
             spec.embedder_hash,
@@ -240,13 +240,13 @@ class Dedup(Startable[ReportResult]):
         )
 
     def _subjects(self, source: GallerySource | FeatureSource) -> int | None:
-        """People, where a card says for how many it is; None: not wanted, or not known."""
+        """The number of people, if the card is for a number of them; None: not needed, or not known."""
         wanted = self.card is not None and self.card.purpose == "identification"
         return source.snapshot.subjects if wanted and isinstance(source, GallerySource) else None
 
 
 def _identity(source: dict[str, Any], limit: Threshold, since: dict[str, Any] | None) -> dict[str, Any]:
-    """What decides the content of an output."""
+    """The facts that decide the content of an output."""
     return {
         "job": JOB,
         "schema_version": DEDUP_VERSION,

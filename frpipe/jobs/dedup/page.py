@@ -1,4 +1,4 @@
-"""The look of the page to review duplicates: data in, HTML out. All texts are escaped."""
+"""Render the page to review duplicates: data in, HTML out. All texts are escaped."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ li i { font-style: normal; margin-left: auto; white-space: nowrap; font-variant-
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A subject. picture: a JPEG in base64; None where there is none to show."""
+    """A subject of a cluster. picture: a JPEG in base64; None where there is none."""
 
     subject_id: str
     quality: float | None
@@ -76,7 +76,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ShownCluster:
-    """A cluster. members and links may be fewer than it has: size and more_links tell."""
+    """A cluster as it is shown. members, links: some of them; size and more_links count the others."""
 
     cluster_id: str
     size: int
@@ -88,18 +88,18 @@ class ShownCluster:
 
     @property
     def to_judge(self) -> bool:
-        """Whether it links different photos."""
+        """Whether the cluster links different photos."""
         return any(link.kind == SAME_PERSON for link in self.links)
 
     @property
     def best(self) -> float:
-        """What it is sorted by: of different photos, if it has any."""
+        """The similarity to sort by: the best of different photos, or else of one photo."""
         some = [link.similarity for link in self.links if (link.kind == SAME_PERSON) == self.to_judge]
         return max(some, default=0.0)
 
 
 def page(report: dict[str, Any], groups: Sequence[ShownCluster]) -> str:
-    """The whole page; nothing is loaded from elsewhere."""
+    """Render the whole page, which loads nothing from elsewhere."""
     return "\n".join(_page(report, groups))
 
 

@@ -1,4 +1,4 @@
-"""A search for duplicates, worked out, and carried out unit by unit."""
+"""Plan a search for duplicates, and carry it out unit by unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +21,7 @@ from frpipe.core.kernel_names import Wish
 from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.search_view import SearchView
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
@@ -38,7 +38,7 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
-from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
+from frpipe.jobs.low_forms import evenly, store_basis, stored_forms, typical_rows, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata, with_ratios
@@ -56,6 +56,7 @@ from frpipe.matching.choice import (
     worth_a_look,
 )
 from frpipe.matching.clusters import BestLinks
+from frpipe.matching.kernel import Floats
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
@@ -65,7 +66,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class FoundUnit:
-    """What a file of pairs holds; the pairs themselves are not kept."""
+    """Facts about a file of pairs, without the pairs."""
 
     counts: Counts
     rows: int
@@ -79,7 +80,7 @@ class FoundUnit:
 
 @dataclass
 class Found:
-    """What all units found. carried: pairs that come from an older result.  rows: of all files."""
+    """The sum of what all units found. carried: pairs of an older result.  rows: of all files."""
 
     counts: Counts = field(default_factory=Counts)
     carried: int = 0
@@ -105,12 +106,12 @@ class Found:
 
 @dataclass
 class DedupPlan(Plan[Found]):
-    """A search, worked out. searched: what of the source and of `since` the report says.
+    """The plan of a search for duplicates.
 
-    before: the result of another night whose pairs are carried over, if it is to be complete.
-    content: what decides the content.  most: pairs at most.  workers: None takes one for each CPU (or GPU).
-    forms: whether rows in the form of the kernel may be stored with the gallery.  ratios: beside
-    similarities; None: none.
+    searched: facts of the source and of `since`, for the report.  before: an older result whose pairs are
+    carried over; None: none.  content: the facts that decide the content.  most: pairs, beyond which the job
+    ends.  workers: None takes one for each CPU (or GPU).  forms: whether rows in the form of the kernel may
+    be stored with the gallery.  ratios: beside similarities; None: none.
     """
 
     source: GallerySource | FeatureSource
@@ -132,7 +133,7 @@ class DedupPlan(Plan[Found]):
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:
-        """Pairs of blocks that have a fresh template in one of them, in order."""
+        """Pairs of blocks with a fresh template in at least one, in order."""
         numbers = range(len(self.source.blocks))
         fresh = [self.source.has_fresh(number) for number in numbers]
         pairs = ((i, j) for i in numbers for j in numbers[i:] if fresh[i] or fresh[j])
@@ -140,12 +141,12 @@ class DedupPlan(Plan[Found]):
 
     @property
     def products(self) -> int:
-        """Pairs of templates that have to be compared: those with a fresh one."""
+        """The number of comparisons: pairs of templates with a fresh one."""
         rows, fresh = self.source.rows, self.source.fresh_rows
         return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
 
     def _products_of(self, unit: tuple[int, int]) -> int:
-        """Pairs of templates of two blocks, or of one with itself, that have to be compared."""
+        """The number of comparisons of two blocks, or within one."""
         (rows, fresh), (others, fresh_others) = (self._sizes[number] for number in unit)
         if unit[0] == unit[1]:
             return fresh * (fresh - 1) // 2 + fresh * (rows - fresh)
@@ -153,7 +154,7 @@ class DedupPlan(Plan[Found]):
 
     @cached_property
     def _sizes(self) -> list[tuple[int, int]]:
-        """Templates of each block, and how many of them are fresh."""
+        """The numbers of templates of each block, and of fresh ones."""
         return [self.source.size(number) for number in range(len(self.source.blocks))]
 
     @property
@@ -173,7 +174,7 @@ class DedupPlan(Plan[Found]):
         return {"created": created, "block_rows": self.source.block_rows, **self.searched}
 
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
-        """Another driver may have been first, and numbered the units by blocks of its own."""
+        """Take the blocks of the first launch, by which units are numbered."""
         self.source = replace(self.source, block_rows=int(facts["block_rows"]))
         for name in ("units", "_sizes"):
             self.__dict__.pop(name, None)
@@ -204,7 +205,7 @@ class DedupPlan(Plan[Found]):
                 forms=self._are_stored(),
                 ratios=self.ratios,
             )
-            # Ray complains at length of a flow that is given up and not closed.
+            # Ray complains at length of a stream that is abandoned and not closed.
             with closing(dedup(spec, ordered, self.pool, executor)) as receipts:
                 for receipt in receipts:
                     pairs += receipt["pairs"]
@@ -214,7 +215,7 @@ class DedupPlan(Plan[Found]):
         return len(pending)
 
     def read_back(self, out: Folder) -> tuple[Found, int]:
-        """All counts, how many pairs were carried over, and whose they are."""
+        """Read back what all units found; a damaged unit is done again."""
         units, found, damaged = Units(out, PAIRS), Found(), 0
         for unit in sorted(units.done()):
             one = units.use_own(unit, FoundUnit.of)
@@ -264,7 +265,7 @@ class DedupPlan(Plan[Found]):
         return DryRun(tuple(self._lines()), facts)
 
     def _chosen(self) -> Choice:
-        """The kernel, on a sample of the first block and the last."""
+        """Choose the kernel on a sample."""
         if not worth_a_look(self.kernel, self.products):
             return named(self.kernel)
         return choose(self.kernel, *self._trial(), stored=self._stored())
@@ -275,7 +276,7 @@ class DedupPlan(Plan[Found]):
         work = Comparing(
             self.products,
             self.spec.dim,
-            units,
+            lambda _: units,
             2 * block / 1e6,
             lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
         )
@@ -285,31 +286,32 @@ class DedupPlan(Plan[Found]):
         return work.estimate(self.pool.workers, choice)
 
     def _trial(self) -> tuple[Sample, Task]:
-        """A sample of the first block and the last, and what is looked for in it."""
-        ends = sorted({0, len(self.source.blocks) - 1})
-        rows = [self.source.block(number).vectors for number in ends]
-        each = SAMPLE_ROWS // len(rows)
-        sample = Sample(
-            np.concatenate([spread(some, each) for some in rows]), spread(rows[0][1::2], SAMPLE_PROBES)
-        )
-        return sample, Task(self.source.rows, None, self.limit.similarity, max(map(len, rows)))
+        """The sample and the task of a trial of kernels."""
+        rows = self._sampled()
+        largest = max((size for size, _ in self._sizes), default=0)
+        task = Task(self.source.rows, None, self.limit.similarity, largest)
+        return Sample(rows, spread(rows[1::2], SAMPLE_PROBES)), task
+
+    def _sampled(self) -> Floats:
+        """Sample the templates of typical shards, or the faces of the first block and the last."""
+        if isinstance(self.source, GallerySource):
+            return typical_rows(SearchView(self.source.snapshot, {}))
+        numbers = range(len(self.source.blocks))
+        ends = sorted({*numbers[:1], *numbers[-1:]})
+        return evenly([self.source.block(number).vectors for number in ends], SAMPLE_ROWS)
 
     def _stored(self) -> Stored | None:
-        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        """The forms of the gallery that are stored, or can be; None: this search makes its own."""
         if not self.forms or not isinstance(self.source, GallerySource):
             return None
-        gallery = Gallery.open(self.source.uri)
-        return stored_forms(gallery, self.source.snapshot) if can_be_stored(gallery) else None
+        return stored_forms(Gallery.open(self.source.uri), self.source.snapshot)
 
     def _are_stored(self) -> bool:
-        """Whether workers are to use stored forms; the basis of the choice is stored if it can be."""
-        stored = self._stored()
-        if self.choice.stored or stored is None or self.choice.basis is None or stored.basis is not None:
-            return self.choice.stored
-        assert isinstance(self.source, GallerySource)
-        ends = {0, len(self.source.blocks) - 1}
-        refs = [ref for number in sorted(ends) for ref in self.source.blocks[number]]
-        return store_basis(Gallery.open(self.source.uri), refs, self.choice.basis)
+        """Store the basis of the choice, if forms may be; whether workers use stored forms."""
+        if not isinstance(self.source, GallerySource):
+            return False
+        refs = typical_shards(self.source.snapshot.version.shards)
+        return store_basis(Gallery.open(self.source.uri), self.choice, self._stored(), refs)
 
     @property
     def _facts(self) -> dict[str, Any]:
@@ -333,7 +335,7 @@ class DedupPlan(Plan[Found]):
         }
 
     def _carry_over(self, units: Units, done: dict[int, int]) -> None:
-        """Publish what of the older result still holds, file by file, behind the units."""
+        """Publish the pairs of the older result that still hold, file by file, numbered behind the units."""
         if self.before is None or not isinstance(self.source, GallerySource):
             return
         carried = Carried(self.before, self.source)

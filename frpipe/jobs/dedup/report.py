@@ -1,4 +1,4 @@
-"""What came of a search for duplicates, as data and as text."""
+"""The report of a search for duplicates, as data and as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from frpipe.jobs.dedup.blocks import NEAR_IDENTICAL, Counts
 
 
 def report_of(counts: Counts, clusters: pa.Table, threshold: Threshold, **facts: Any) -> dict[str, Any]:
-    """pairs = same_photo + same_person, found or carried over from the night before."""
+    """Make the report. Its pairs are same_photo + same_person, found now or carried over."""
     return {
         **facts,
         "pairs_compared": counts.compared,
@@ -29,7 +29,7 @@ def report_of(counts: Counts, clusters: pa.Table, threshold: Threshold, **facts:
 
 
 def cluster_counts(clusters: pa.Table) -> dict[str, int]:
-    """clusters: of two subjects and more.  alone: subjects that the split left without one."""
+    """Count clusters of two subjects and more, and subjects that the split left alone."""
     sizes, keepers = clusters["size"].to_numpy(), clusters["keeper"].to_numpy()
     weak = clusters["weak"].to_numpy()
     return {
@@ -43,7 +43,7 @@ def cluster_counts(clusters: pa.Table) -> dict[str, int]:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """The same for people."""
+    """The report as text for people."""
     left_out = report["left_out"]
     lines = [
         f"searched   {source_text(report)}",
@@ -60,7 +60,7 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def source_text(report: dict[str, Any]) -> str:
-    """What was searched."""
+    """What was searched, for people."""
     source = report["source"]
     if "gallery" in source:
         return f"{counted(report['templates'], 'templates')}, {VersionId.read(source)} of {source['gallery']}"
@@ -68,7 +68,7 @@ def source_text(report: dict[str, Any]) -> str:
 
 
 def since_text(report: dict[str, Any]) -> str:
-    """What was not, and why."""
+    """Which pairs were compared, for people; empty where all were."""
     since = report["since"]
     if since is None:
         return ""

@@ -1,4 +1,4 @@
-"""A page to review duplicates: the photos of the clusters that are most alike, in one HTML file."""
+"""Write a page to review duplicates: the photos of the most similar clusters, in one HTML file."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.output_place import refuse_relative
 from frpipe.jobs.thumbnails import Thumbnails
 
-# Of a cluster; the others are counted.
+# Members and links of a cluster that are shown; the others are counted.
 _MEMBERS, _LINKS = 12, 8
 
 
 def write_page(output: str, file: str, limit: int = 60) -> int:
-    """Write the page of a finished result, a private file; how many clusters it shows.
+    """Write the page of a finished result as a private file, and return the number of clusters shown.
 
-    limit: at most so many of each kind.
-    First the clusters that link different photos, the most alike on top, for these need a person's eye; then
-    those of one photo under several ids. It shows faces: treat the file as you treat the photos.
+    limit: the most of each kind. Clusters that link different photos come first, the most similar on top, as
+    a person has to judge them; then those of one photo under several ids. The page shows faces: treat it as
+    you treat the photos.
     Raises OutputError where the result has not ended; ConfigError as `check_page`.
     """
     check_page(file)
@@ -59,15 +59,17 @@ def check_page(file: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A cluster. members: rows of clusters, the keeper first.  pairs: rows of pairs, best first, one for each
-    two subjects."""
+    """A cluster with its rows.
+
+    members: rows of clusters, the keeper first.  pairs: rows of pairs, best first, one for each two subjects.
+    """
 
     members: list[dict[str, Any]]
     pairs: list[dict[str, Any]]
 
 
 def _cases(out: Folder, limit: int) -> list[_Case]:
-    """The most alike of each kind, those with different photos first."""
+    """The most similar clusters of each kind, those of different photos first."""
     clusters = run.read_table(out, CLUSTERS)
     clusters = clusters.filter(pa.array(clusters["size"].to_numpy() > 1))
     units = Units(out, PAIRS)
@@ -85,7 +87,7 @@ def _cases(out: Folder, limit: int) -> list[_Case]:
 
 
 def _chosen(units: Units, clusters: pa.Table, limit: int) -> list[str]:
-    """Ids of the clusters to show: by their most similar pair of different photos, if they have any."""
+    """The ids of the clusters to show, by their most similar pair, of different photos if there is one."""
     names = clusters["cluster_id"].unique()
     best = {kind: np.full(len(names), -np.inf) for kind in (SAME_PERSON, SAME_PHOTO)}
     for table, homes in _inside(units, clusters):
@@ -103,7 +105,7 @@ def _chosen(units: Units, clusters: pa.Table, limit: int) -> list[str]:
 
 
 def _inside(units: Units, clusters: pa.Table) -> Iterator[tuple[pa.Table, pa.Array]]:
-    """The pairs of subjects of one of these clusters, file by file, and the cluster of each."""
+    """Iterate, file by file, over the pairs within one of these clusters, and the cluster of each."""
     subjects, ids = clusters["subject_id"].combine_chunks(), clusters["cluster_id"].combine_chunks()
     for table in units.tables():
         homes = [ids.take(pc.index_in(table[f"subject_{s}"], value_set=subjects)) for s in "ab"]
@@ -112,7 +114,7 @@ def _inside(units: Units, clusters: pa.Table) -> Iterator[tuple[pa.Table, pa.Arr
 
 
 def _best_pairs(units: Units, clusters: pa.Table) -> dict[str, dict[tuple[str, str], dict[str, Any]]]:
-    """By cluster and by two subjects of it: their most similar pair."""
+    """The most similar pair of each two subjects, by cluster."""
     best: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
     for table, homes in _inside(units, clusters):
         for pair, cluster in zip(table.to_pylist(), homes.to_pylist(), strict=True):
@@ -142,7 +144,7 @@ def _group(case: _Case, pictures: _Pictures) -> ShownCluster:
 
 
 def _face_of(subject: str, case: _Case) -> str:
-    """The face of a subject that takes part in the most similar pair."""
+    """The face of a subject in its most similar pair."""
     for pair in case.pairs:
         for side in "ab":
             if pair[f"subject_{side}"] == subject:
@@ -151,7 +153,7 @@ def _face_of(subject: str, case: _Case) -> str:
 
 
 class _Pictures:
-    """Small JPEGs of the photos that some faces are on."""
+    """Thumbnails of the photos of some faces."""
 
     def __init__(self, report: dict[str, Any], cases: Sequence[_Case]) -> None:
         uris = {
@@ -163,7 +165,7 @@ class _Pictures:
         self._thumbnails = Thumbnails(_source(report["source"]).locations(uris))
 
     def of(self, face: str) -> str | None:
-        """As base64; None where the photo cannot be read from here."""
+        """The thumbnail in base64; None where the photo cannot be read."""
         data = self._thumbnails.of(face)
         return None if data is None else base64.b64encode(data).decode()
 

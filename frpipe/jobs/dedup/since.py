@@ -1,4 +1,4 @@
-"""What is new in a gallery since an older version, and what of an older result still holds."""
+"""Find the templates that are new since an older version, and the pairs of its result that still hold."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class OldResult:
-    """The finished result of another night: it is read, and never changed."""
+    """An older finished result, which is read and never changed."""
 
     files: ListedFiles
     identity: dict[str, Any]
 
     @classmethod
     def open(cls, uri: str) -> OldResult:
-        """Raises OutputError where there is none, or it has not ended, or is of another job or damaged."""
+        """Open a result. Raises OutputError: none is there, or it is unfinished, damaged or another job's."""
         folder = Folder.at(uri)
         identity = run.begun(folder).get("identity", {})
         if identity.get("job") != "dedup" or run.complete(folder) is None:
@@ -54,7 +54,7 @@ class OldResult:
 
     @property
     def version(self) -> RecordedVersion:
-        """The gallery's version that it is about. Raises OutputError where it is of an enroll run."""
+        """The gallery version of the result. Raises OutputError: it is of an enroll run."""
         version = RecordedVersion.of(self.files.folder)
         if version is None:
             raise OutputError("the result given as --since is not of a gallery", "leave --since out")
@@ -62,11 +62,11 @@ class OldResult:
 
     @property
     def digest(self) -> str:
-        """Of its files."""
+        """The digest of its files."""
         return run.digest(self.files.folder)
 
     def check(self, identity: dict[str, Any]) -> None:
-        """Raise OutputError unless its pairs are those that a run of this identity would find."""
+        """Raise OutputError unless a run of this identity would find the same pairs."""
         names = ("schema_version", "threshold_similarity")
         differs = [name for name in names if identity[name] != self.identity.get(name)]
         if self.identity["source"].get("gallery_id") != identity["source"]["gallery_id"]:
@@ -81,15 +81,15 @@ class OldResult:
             )
 
     def pairs(self) -> list[str]:
-        """Names of its files of pairs, in order."""
+        """The names of its files of pairs, in order."""
         return self.files.below(PAIRS)
 
     def read(self, name: str) -> pa.Table:
-        """One of its files. Raises OutputError where it is damaged."""
+        """Read one of its files. Raises OutputError: it is damaged."""
         return self.files.table(name)
 
     def clusters(self) -> dict[str, list[str]]:
-        """Subjects of each cluster, by its id."""
+        """The subjects of each cluster, by its id."""
         members: dict[str, list[str]] = {}
         table = self.read(CLUSTERS)
         ids, subjects = table["cluster_id"].to_pylist(), canonical_column(table["subject_id"]).to_pylist()
@@ -99,10 +99,10 @@ class OldResult:
 
 
 def with_fresh(source: GallerySource, before: Snapshot) -> GallerySource:
-    """The source with the templates marked that the older version does not have, or not the same.
+    """Mark the templates of a source that the older version lacks or has otherwise.
 
-    A template is the same where subject, face, photo and vector are. Shards do not change: of one that both
-    versions name no row is read, unless it was hidden in the one and is in sight in the other.
+    A template is the same if subject, face, photo and vector are. Shards do not change: of a shard that both
+    versions name, only rows that are hidden in one of them and in sight in the other are read.
     """
     now = source.snapshot
     moved = _moved(before, now)
@@ -121,7 +121,7 @@ def with_fresh(source: GallerySource, before: Snapshot) -> GallerySource:
 
 
 def _moved(before: Snapshot, now: Snapshot) -> set[bytes]:
-    """Digests of what the older version has and the newer has no longer, or elsewhere."""
+    """Digests of templates that the newer version does not have, or has in another shard."""
     new = {ref.name: ref for ref in now.version.shards}
     found: set[bytes] = set()
     for ref in before.version.shards:
@@ -146,21 +146,21 @@ def _digests(snapshot: Snapshot, ref: ShardRef, rows: Rows) -> Iterator[bytes]:
 
 
 class Carried:
-    """Pairs of an older result of which both templates are there, and are not fresh."""
+    """The pairs of an older result whose templates are both there and not fresh."""
 
     def __init__(self, result: OldResult, source: GallerySource) -> None:
         self._result, self._source = result, source
         self._known: pa.Array | None = None
 
     def table(self, name: str) -> pa.Table:
-        """Those of a file of the older result."""
+        """Select the pairs of a file of the older result that still hold."""
         pairs = _canonical(self._result.read(name))
         known = self._still_there()
         keep = [pc.is_in(_keys(pairs, f"subject_{s}", f"face_{s}"), value_set=known) for s in "ab"]
         return pairs.filter(pc.and_(*keep))
 
     def _still_there(self) -> pa.Array:
-        """Keys of the templates in question that are not fresh. Memory: those of the older result's pairs."""
+        """The keys of templates of the older result that are not fresh. Memory: the keys of its pairs."""
         if self._known is None:
             named = [
                 _keys(table, f"subject_{side}", f"face_{side}").unique()
@@ -181,7 +181,7 @@ class Carried:
 
 
 def _canonical(pairs: pa.Table) -> pa.Table:
-    """The ids as a snapshot gives them: an older result has them as its gallery held them."""
+    """Bring ids into the form of a snapshot: an older result has them as its gallery held them."""
     for name in (f"{kind}_{side}" for kind in ("subject", "face") for side in "ab"):
         at = pairs.column_names.index(name)
         pairs = pairs.set_column(at, pairs.field(at), canonical_column(pairs[name]))
@@ -189,5 +189,5 @@ def _canonical(pairs: pa.Table) -> pa.Table:
 
 
 def _keys(table: pa.Table, subject: str, face: str) -> pa.ChunkedArray:
-    """Ids hold no NUL."""
+    """Join subject and face to a key. Ids hold no NUL."""
     return pc.binary_join_element_wise(table[subject], table[face], "\0")

@@ -1,4 +1,4 @@
-"""What is searched for duplicates: a version of a gallery, or a finished enroll run, cut into blocks."""
+"""The templates to search for duplicates, of a gallery or of an enroll run, cut into blocks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 
 
 class _Plain:
-    """Sent to workers as it was made, without what has been read since."""
+    """A base for what is sent to workers as it was made, without cached properties."""
 
     def __reduce__(self) -> tuple[type[Any], tuple[Any, ...]]:
         return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
@@ -40,10 +40,10 @@ class _Plain:
 
 @dataclass(frozen=True)
 class GallerySource(_Plain):
-    """The templates in sight. A block is a shard, or several small ones that follow each other.
+    """The templates in sight of a version of a gallery. A block is a shard, or several small neighbours.
 
-    fresh: by shard, which of its templates in sight are fresh, as packed bits; shards that have none are
-    left out. None: all are.  commit: of the version, so that no worker reads another one of that number;
+    fresh: by shard, which of its templates in sight are fresh, as packed bits; shards without any are left
+    out; None: all are fresh.  commit: of the version, so that no worker reads another one of that number;
     None: not compared.  cache: of shards, on each node.
     """
 
@@ -66,16 +66,16 @@ class GallerySource(_Plain):
 
     @property
     def rows(self) -> int:
-        """Templates in sight."""
+        """The number of templates in sight."""
         return self.snapshot.rows
 
     @property
     def fresh_rows(self) -> int:
-        """How many of them are fresh."""
+        """The number of fresh templates."""
         return sum(int(self.fresh_of(ref).sum()) for ref in self._shards)
 
     def fresh_of(self, ref: ShardRef) -> Mask:
-        """Which of the templates in sight of a shard are fresh."""
+        """Mark the fresh ones of the templates in sight of a shard."""
         if self.fresh is None:
             return np.ones(ref.live_rows, bool)
         packed = self.fresh.get(ref.name)
@@ -84,18 +84,18 @@ class GallerySource(_Plain):
         return np.unpackbits(np.frombuffer(packed, np.uint8), count=ref.live_rows).astype(bool)
 
     def has_fresh(self, number: int) -> bool:
-        """Whether any template of a block is."""
+        """Whether a block has a fresh template."""
         return self.fresh is None or any(ref.name in self.fresh for ref in self.blocks[number])
 
     def size(self, number: int) -> tuple[int, int]:
-        """Templates in sight of a block, and how many of them are fresh. Reads nothing."""
+        """The numbers of templates in sight of a block, and of fresh ones. Reads no shard."""
         refs = self.blocks[number]
         return sum(ref.live_rows for ref in refs), sum(int(self.fresh_of(ref).sum()) for ref in refs)
 
     def block(self, number: int) -> Block:
-        """A block, read anew."""
+        """Read a block anew."""
         refs = self.blocks[number]
-        # First: what a node then keeps has the columns too.
+        # Vectors first: then the node keeps whole shards, with the columns.
         vectors = [self._vectors(ref) for ref in refs]
         tables = [self.snapshot.table_of(ref, KEYS, vectors=False) for ref in refs]
         rows = pa.concat_tables(tables)
@@ -107,16 +107,16 @@ class GallerySource(_Plain):
 
     @property
     def gallery(self) -> str | None:
-        """Its address."""
+        """The address of the gallery."""
         return self.uri
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Bytes of the shards of each block."""
+        """The bytes of the shards of each block."""
         return [sum(ref.bytes for ref in block) for block in self.blocks]
 
     def with_cache(self, cache: CacheSpec | None) -> Self:
-        """The same, whose shards each node keeps."""
+        """Make the same source with shards that each node keeps."""
         return replace(self, cache=cache)
 
     def check_cache(self) -> None:
@@ -124,16 +124,16 @@ class GallerySource(_Plain):
         self.snapshot.check_cache()
 
     def shard(self, number: int) -> tuple[ShardRef, NDArray[np.int64] | None] | None:
-        """The shard that a block is, and which of its rows, ascending (None: all); None: it is several."""
+        """The shard of a block, and its rows in sight, ascending (None: all); None: a block of several."""
         refs = self.blocks[number]
         return (refs[0], self.snapshot.live_rows(refs[0])) if len(refs) == 1 else None
 
     def facts(self) -> Iterator[pa.Table]:
-        """Subject, face, quality and time of all templates, some at a time."""
+        """Iterate over subject, face, quality and time of all templates, some at a time."""
         return self.snapshot.tables(FACTS, vectors=False)
 
     def locations(self, uris: Mapping[str, str | None]) -> dict[str, str]:
-        """Where the photos of some faces can be read, by face id: as the gallery says."""
+        """The locations of the photos of some faces, by face id, as the gallery has them."""
         return {face: uri for face, uri in uris.items() if uri}
 
     @property
@@ -150,10 +150,10 @@ class GallerySource(_Plain):
 
 @dataclass(frozen=True)
 class FeatureSource(_Plain):
-    """The faces of a finished enroll run. A block is some parts that follow each other.
+    """The faces of a finished enroll run. A block is several neighbouring parts.
 
-    The face of a photo that is its subject's is chosen as consolidate does; every other face, and each where
-    no subject is known, is a subject of its own, whose id is that of the face.
+    The subject's face of a photo is chosen as consolidate does. Every other face, and each of a photo without
+    a subject, is a subject of its own, with the face's id.
     """
 
     uri: str
@@ -173,12 +173,12 @@ class FeatureSource(_Plain):
 
     @cached_property
     def rows(self) -> int:
-        """Faces."""
+        """The number of faces."""
         return FeatureRun.open(self.uri).faces
 
     @property
     def fresh_rows(self) -> int:
-        """Number of fresh faces: all of them."""
+        """The number of fresh faces: all."""
         return self.rows
 
     def has_fresh(self, number: int) -> bool:
@@ -186,12 +186,12 @@ class FeatureSource(_Plain):
         return True
 
     def size(self, number: int) -> tuple[int, int]:
-        """Faces of a block, and how many of them are fresh: all."""
+        """The numbers of faces of a block, and of fresh ones: all."""
         faces = sum(self._parts[part].faces for part in self.blocks[number])
         return faces, faces
 
     def block(self, number: int) -> Block:
-        """A block, read anew."""
+        """Read a block anew."""
         tables, vectors = [], []
         for images, faces in self._features.tables(parts=self.blocks[number]):
             photo = images["content_sha256"].take(pc.index_in(faces["image_id"], images["image_id"]))
@@ -204,23 +204,23 @@ class FeatureSource(_Plain):
 
     @property
     def gallery(self) -> str | None:
-        """None: features are of no gallery."""
+        """Nothing: features are of no gallery."""
         return None
 
     @property
     def sizes(self) -> Sequence[int]:
-        """None are told."""
+        """Nothing: no sizes are known."""
         return ()
 
     def with_cache(self, cache: CacheSpec | None) -> Self:
-        """The same: features are not cached."""
+        """The same source: features are not cached."""
         return self
 
     def check_cache(self) -> None:
         """Do nothing: features are not cached."""
 
     def facts(self) -> Iterator[pa.Table]:
-        """Subject, face, quality and time of all faces, some at a time."""
+        """Iterate over subject, face, quality and time of all faces, some at a time."""
         for images, faces in self._features.tables():
             sides = (faces[name].to_numpy() for name in ("score", "eye_distance_px", "sharpness"))
             columns = [
@@ -232,7 +232,7 @@ class FeatureSource(_Plain):
             yield pa.table(columns, names=FACTS)
 
     def locations(self, uris: Mapping[str, str | None]) -> dict[str, str]:
-        """Where the photos of some faces can be read, by face id: as the run's plan says."""
+        """The locations of the photos of some faces, by face id, as the run's plan has them."""
         owners = {face: face.rpartition("#")[0] for face in uris}
         wanted = set(owners.values())
         found: dict[str, str] = {}
@@ -256,7 +256,7 @@ def _columns(table: pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray
 
 
 def _bundled(items: Sequence[Any], rows: Sequence[int], most: int) -> list[list[Any]]:
-    """Neighbours together as long as they have no more than so many rows; what has more stands alone."""
+    """Bundle neighbours up to `most` rows; an item of more rows is a bundle of its own."""
     bundles: list[list[Any]] = []
     room = 0
     for item, count in zip(items, rows, strict=True):

@@ -1,4 +1,4 @@
-"""The workers of a deduplication: pairs of blocks in, published pairs of templates."""
+"""Find duplicates in workers: pairs of blocks in, published pairs of templates out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from frpipe.core.kernel_names import Name
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.dedup.blocks import Block, Counts, Rule, Source, alike
+from frpipe.jobs.dedup.blocks import Block, Counts, Rule, alike
 from frpipe.jobs.dedup.schema import SAME_PERSON, SAME_PHOTO
 from frpipe.jobs.dedup.source import GallerySource
 from frpipe.jobs.low_forms import LowForms
+from frpipe.jobs.node_cache import BlockSource
 from frpipe.jobs.ratios import with_ratios
 from frpipe.matching.basis import Basis
 from frpipe.matching.kernels import kernel_of
@@ -27,21 +28,21 @@ from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 PAIRS = "pairs"
-"""Where the result lies under the output."""
+"""Folder of the pairs under the output."""
 
-# Units come row by row, so that the one block stays while the others pass.
+# Blocks that a worker holds: units come row by row, so that one of two blocks stays.
 _HELD = 2
 
 
 @dataclass(frozen=True, slots=True)
 class DedupSpec:
-    """What every worker is told.
+    """The specification of a search for workers.
 
     metadata: for each file.  forms: whether rows in the form of the kernel are stored with the gallery.
     ratios: beside similarities; None: none.
     """
 
-    source: Source
+    source: BlockSource[Block]
     output: str
     rule: Rule
     kernel: Name
@@ -60,7 +61,7 @@ def dedup(
 
 
 class Deduplicator:
-    """Does one unit after another; holds two blocks."""
+    """A worker that does one unit after another, and holds two blocks."""
 
     def __init__(self, spec: DedupSpec, _host: Host) -> None:
         self._spec = spec
@@ -100,7 +101,7 @@ class Deduplicator:
         source, basis, kernel = self._spec.source, self._spec.basis, self._kernel
         if not self._spec.forms or basis is None or not isinstance(source, GallerySource):
             return None
-        # Of some rows of a shard nothing is kept: a block is held as long as it is needed.
+        # Forms of some rows of a shard are not kept here: the block is held as long as it is needed.
         gallery, name = Gallery.open(source.uri), self._spec.kernel
         return LowForms(gallery, source.snapshot, kernel, basis, name=name, most_bytes=0)
 

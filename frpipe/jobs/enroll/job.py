@@ -5,17 +5,18 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import cv2
 import pyarrow as pa
 
 from frpipe.core.config import Config
 from frpipe.core.counted import counted
-from frpipe.core.errors import ConfigError, InvariantError, ManifestError
+from frpipe.core.errors import ConfigError, InvariantError, ManifestError, ModelMismatch, ModelMissing
 from frpipe.core.report import Report
 from frpipe.core.schema import LATER_COLUMNS
 from frpipe.io.output import run
@@ -24,17 +25,18 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, Startable
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.audit import Audit, PartWork
-from frpipe.jobs.enroll.runner import stream
 from frpipe.jobs.estimate import Estimate, enrolling
 from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.jobs.going_on import columns_of, going_on
 from frpipe.jobs.output_place import output_place
 from frpipe.jobs.progress import PhotoProgress
+from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
-from frpipe.runtime.executor import Executor, Work
+from frpipe.runtime.executor import Executor, Read, Step, Watch, Work
 from frpipe.runtime.host import Host
 from frpipe.runtime.runtime import LOCAL_PHOTOS, Runtime
+from frpipe.stages import workers
 from frpipe.stages.models import Models
 from frpipe.stages.obeyed import NOBODY, Obeyed
 from frpipe.stages.quarantine.attempts import clear_attempts
@@ -42,6 +44,13 @@ from frpipe.stages.run_spec import RunSpec
 from frpipe.stages.stage import stage_class
 
 Say = Callable[[str], None]
+_WORKERS: dict[str, Callable[[RunSpec, Host], Work]] = {
+    "enroll": workers.Enroll,
+    "locate": workers.Locate,
+    "embed": workers.Embed,
+    # A task would do, but Ray ends idle task processes and starts new ones for the next, at seconds each.
+    "publish": workers.Publish,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +212,50 @@ def enroll_parts(
         for receipt in stream(spec, pending, pools, executor, progress.watch):
             progress.add(receipt)
     return progress.done
+
+
+def stream(
+    spec: RunSpec, parts: Sequence[int], pools: Pools, executor: Executor, watch: Watch
+) -> Iterator[dict[str, Any]]:
+    """Do some parts; yield a receipt for each as it is published, in the order that they finish.
+
+    watch: given what to call, meanwhile and in any thread, to see how far each part is.
+    Raises the errors of the workers, and ClusterError where no part makes progress for `run.stall_timeout_s`.
+    """
+    weights = {card.name: executor.share(partial(_weights, card)) for card in spec.models}
+    steps = [Step(pool.name, pool, _Maker(pool.name, spec, weights)) for pool in pools]
+    tickets = [{"part": part} for part in parts]
+    return executor.stream(tickets, steps, stall_timeout_s=spec.config.run.stall_timeout_s, watch=watch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Make a worker of a pool on its node. weights: by the card's name."""
+
+    pool: str
+    spec: RunSpec
+    weights: dict[str, Read]
+
+    def __call__(self, host: Host) -> Work:
+        # What OpenCV does is spread over photos, not threads: these would take the CPUs of other workers.
+        cv2.setNumThreads(1)
+        for card in self.spec.models_of(self.pool):
+            _bring(card, self.weights[card.name])
+        return _WORKERS[self.pool](self.spec, host)
+
+
+def _weights(card: Card) -> bytes:
+    return Registry.default().find(card).read_bytes()
+
+
+def _bring(card: Card, weights: Read) -> None:
+    """Make sure that a model's weights lie on this node; the driver's copy is taken if they do not."""
+    registry = Registry.default()
+    try:
+        registry.find(card)
+    except (ModelMissing, ModelMismatch):
+        registry.admit(card, weights())
+        registry.find(card)
 
 
 def is_small(spec: RunSpec, rows: int) -> bool:

@@ -46,6 +46,7 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import NIGHTS, Past, nights
 from frpipe.jobs.nightly.known_photos import STORE
 from frpipe.jobs.nightly.lease import LEASES, Lease, lease
+from frpipe.jobs.nightly.photo_sources import sources_of
 from frpipe.jobs.nightly.tables import table_blocks
 from frpipe.jobs.nightly.work import ENROLL, PROBES, SCAN
 from frpipe.jobs.publish.root import Root
@@ -269,6 +270,12 @@ class EraseEverywhere:
             check,
         )
 
+    @cached_property
+    def _prefixes(self) -> set[str]:
+        """What the gallery has before the ids of the nights' photos, or had."""
+        told = {prefix for prefixes in sources_of(nights(self.runs)).values() for prefix in prefixes}
+        return {*told, self.config.consolidate.source or ""} - {""}
+
     def _templates(self, pending: Pending) -> int:
         assert self.gallery is not None
         tables = self.gallery.snapshot().tables(["subject_id", "face_id"], vectors=False)
@@ -288,10 +295,11 @@ class EraseEverywhere:
         names = [known.by_subject.get(who, Names(frozenset({who}))) for who in sorted(pending.subjects)]
         told = frozenset[str]().union(*(each.images for each in names))
         names.append(Names(images=pending.images - told) | Names(contents=known.alone.contents))
-        source = self.config.consolidate.source
-        if source:
-            # The gallery has the nights' photos under these ids.
-            names = [each | Names(images=frozenset(f"{source}/{i}" for i in each.images)) for each in names]
+        # The gallery has, or had, the photos of the nights under these ids.
+        names = [
+            each | Names(images=frozenset(f"{source}/{i}" for source in self._prefixes for i in each.images))
+            for each in names
+        ]
         held.check()
         added = gallery.suppressions.suppress(names, pending.reason, pending.by)
         snapshot = gallery.snapshot()

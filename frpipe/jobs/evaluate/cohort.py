@@ -24,7 +24,7 @@ from frpipe.metrics.normalisation import LEAST_COHORT
 
 
 @dataclass(frozen=True, slots=True)
-class Cohort:
+class ImpostorCohort:
     """A cohort.
 
     people: (c,) ids, sorted.  vectors: (c, dim) float32, of the first template of each, by face id.
@@ -34,7 +34,7 @@ class Cohort:
     vectors: NDArray[np.float32]
 
     @classmethod
-    def open(cls, uri: str, spec: GallerySpec) -> Cohort:
+    def open(cls, uri: str, spec: GallerySpec) -> ImpostorCohort:
         """Open an enroll output with subject_id, or the newest version of a gallery.
 
         spec: of the vectors that are compared.  Raises GalleryMismatch: it is of another recipe;
@@ -62,7 +62,7 @@ class Cohort:
         folder = Folder.at(uri)
         return run.digest(folder) if run.begun(folder) else str(Gallery.open(uri).snapshot().id)
 
-    def without(self, tested: Collection[str]) -> tuple[Cohort, list[str]]:
+    def without(self, tested: Collection[str]) -> tuple[ImpostorCohort, list[str]]:
         """Leave out the people who are among the tested, and say in words how many were.
 
         Raises ConfigError: fewer than 30 are left.
@@ -75,7 +75,9 @@ class Cohort:
             )
         shared = len(self.people) - len(kept)
         words = f"{counted(shared, 'people')} of the cohort are tested too: they were left out of it"
-        return Cohort([self.people[number] for number in kept], self.vectors[kept]), [words] * bool(shared)
+        return ImpostorCohort([self.people[number] for number in kept], self.vectors[kept]), [words] * bool(
+            shared
+        )
 
 
 def _opened(uri: str, spec: GallerySpec) -> tuple[GallerySpec, Iterator[pa.Table]]:

@@ -12,7 +12,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import canonical_text
 from frpipe.evaluation.pairs import Labels, PairTrials
-from frpipe.jobs.evaluate.cohort import Cohort
+from frpipe.jobs.evaluate.cohort import ImpostorCohort
 from frpipe.jobs.evaluate.pair_results import PairResults
 from frpipe.jobs.evaluate.search_results import SearchResults
 from frpipe.jobs.features import FeatureRun
@@ -65,7 +65,7 @@ class Derivations:
         found: dict[str, Any] = {"fuse_with": [*self.fuse_with]} if self.fuse_with else {}
         if self.cohort is not None:
             found["normalise"] = [*self.normalise]
-            found["cohort"] = Cohort.digest(self.cohort)
+            found["cohort"] = ImpostorCohort.digest(self.cohort)
             found["cohort_top"] = self.top
         return found
 
@@ -84,7 +84,7 @@ class Derivations:
 
     def _normalised(self, name: str, found: PairResults, sides: _Sides, uri: str) -> Iterator[Derived]:
         source = _own_source(found)
-        cohort, remarks = Cohort.open(uri, source.spec).without(found.people)
+        cohort, remarks = ImpostorCohort.open(uri, source.spec).without(found.people)
         if found.anonymous:
             remarks.append("of some photos it is not known who is on them: they may be in the cohort")
         faces = sides.faces(source)

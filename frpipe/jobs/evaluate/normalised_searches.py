@@ -14,7 +14,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, InvariantError, OutputError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import SearchView
-from frpipe.jobs.evaluate.cohort import Cohort
+from frpipe.jobs.evaluate.cohort import ImpostorCohort
 from frpipe.jobs.evaluate.derived import TITLES, Derived, placed
 from frpipe.jobs.evaluate.pair_results import finished, listed_rows, texts
 from frpipe.jobs.evaluate.search_results import SearchResults
@@ -42,7 +42,7 @@ def normalised_searches(
     gallery = Gallery.open(report["gallery"])
     trials, spec = found.trials, gallery.spec
     tested = {*trials.truth.tolist(), *trials.enrolled.tolist(), *trials.not_enrolled.tolist()}
-    cohort, remarks = Cohort.open(uri, spec).without(tested)
+    cohort, remarks = ImpostorCohort.open(uri, spec).without(tested)
     table = listed_rows(folder, PROBES)
     table = table.filter(table["probe_subject_id"].is_valid())
     probe, similarity = _candidates(table)

@@ -15,7 +15,6 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.text import alike
 from frpipe.core.text_column import canonical_column
-from frpipe.core.truths import truth
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.quality import QualityMeasure
 from frpipe.evaluation.sample import numbered
@@ -24,6 +23,7 @@ from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.evaluate.face_measures import FaceMeasures
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
+from frpipe.jobs.evaluate.score_columns import truth
 from frpipe.jobs.verify.job import PAIRS
 from frpipe.jobs.verify.schema import UNKNOWN_FACE, UNKNOWN_IMAGE
 from frpipe.metrics.discard import pair_quality

@@ -1,4 +1,4 @@
-"""Columns of a list of scores, by what they hold."""
+"""Columns of a list of scores, by what they hold, and the words of its labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from frpipe.io.manifest.columns import shown
 from frpipe.io.manifest.row_list import RowList
 from frpipe.metrics.scores import Kind
 
+# Words that people write for the two kinds of trial.
+MATED = frozenset({"true", "1", "1.0", "yes", "t", "y", "mated", "same", "genuine", "positive"})
+NONMATED = frozenset(
+    {"false", "0", "0.0", "-1", "no", "f", "n", "non-mated", "nonmated", "different", "impostor", "negative"}
+)
 # Names that columns have elsewhere, by what they hold.
 _USUAL = {
     "label": ("label", "mated", "same", "is_same", "gt", "genuine", "target", "y_true"),
@@ -125,3 +130,9 @@ def _one(rows: RowList, names: Sequence[str], what: str, option: str) -> None:
             f"{rows.names[0]} has several columns that may hold {what}: {', '.join(map(shown, names))}",
             f"say which with {option}",
         )
+
+
+def truth(word: str) -> bool | None:
+    """The truth value of a word, whatever its case and the blanks around it; None for any other word."""
+    folded = word.strip().casefold()
+    return True if folded in MATED else False if folded in NONMATED else None

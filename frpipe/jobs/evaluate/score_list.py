@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ManifestError
-from frpipe.core.truths import truth
 from frpipe.evaluation.calibrated import Known
 from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.io.manifest.columns import shown
 from frpipe.io.manifest.row_list import Batch, RowList
-from frpipe.jobs.evaluate.score_columns import ScoreColumns
+from frpipe.jobs.evaluate.score_columns import ScoreColumns, truth
 from frpipe.metrics.scores import Doubles, Indices
 
 _WORDS = "write true or false (also same and different, genuine and impostor, 1 and 0)"

@@ -13,7 +13,7 @@ from frpipe.evaluation.difference import Difference
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.pairs import Labels, Mask, PairTrials
 from frpipe.evaluation.presentations import PadTrials
-from frpipe.evaluation.sample import Estimate, numbered
+from frpipe.evaluation.sample import CurveMeasure, numbered
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.jobs.dedup.source import FeatureSource
 from frpipe.jobs.evaluate.output import file_name
@@ -35,7 +35,7 @@ class System:
 
     evaluation: Evaluation
     trials: Trials | PadTrials
-    estimates: Sequence[Estimate]
+    estimates: Sequence[CurveMeasure]
     features: str
     bases: Sequence[str] = ()
 

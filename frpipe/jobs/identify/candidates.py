@@ -1,4 +1,4 @@
-"""Results of identify without some people among the candidates."""
+"""Remove people from the candidates in the results of identify."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FOUND = [
 
 
 def without_candidates(table: pa.Table, people: Callable[[pa.Array], set[str]]) -> tuple[pa.Table, int]:
-    """Remove people from the candidates of probes and decide these anew; returns how many rows changed.
+    """Remove people from the candidates of probes, decide these anew, and return how many rows changed.
 
-    people: says who of some subjects goes. The next candidate comes first; none is searched for behind the
-    last.
+    people: returns those of some subjects who are to be removed. The next candidate becomes the first; no new
+    one is searched for.
     """
     candidates = table["candidates"].combine_chunks()
     listed = candidates.flatten().field("subject_id") if len(table) else pa.array([], pa.string())
@@ -47,7 +47,7 @@ def without_candidates(table: pa.Table, people: Callable[[pa.Array], set[str]]) 
 
 
 def _decision(threshold: float | None, similarity: float | None) -> str | None:
-    """Decision on a probe; a closed set has no threshold, and the nearest is named, if there is anybody."""
+    """The decision on a probe. threshold: None in a closed set, where the nearest is named, if any."""
     if threshold is None:
         return None if similarity is None else "identified"
     return "identified" if similarity is not None and similarity >= threshold else "stranger"

@@ -1,4 +1,4 @@
-"""Bulk identification: every face of an enroll output against a version of a gallery, exactly."""
+"""Identify in bulk: search every face of an enroll output in a version of a gallery, exactly."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _COMPLETE = "this run is complete already: nothing to do"
 
 @dataclass(frozen=True, slots=True)
 class SearchExecution:
-    """How fast and where, never what.
+    """Settings of execution: how fast and where, never what.
 
     workers: None takes one for each CPU (or GPU) of the cluster.  probe_rows: probes that a worker searches
-    at once, fixed by the first run on an output.  hold_mb: what a worker keeps of a gallery that is remote
-    or encrypted, so as not to fetch or to decrypt it again; and of its rows in the form of the kernel.
-    cache: of the shards of an object store, on each node.  forms: whether rows in the form of the kernel are
-    stored beside the gallery's shards, and those that are, are used.
+    at once, fixed by the first run on an output.  hold_mb: memory in which a worker keeps what it has fetched
+    or decrypted of a gallery, and its rows in the form of the kernel.  cache: of the shards of an object
+    store, on each node.  forms: whether rows in the form of the kernel are stored beside the gallery's
+    shards, and stored ones used.
     """
 
     workers: int | None = None
@@ -57,12 +57,12 @@ class SearchExecution:
 
 @dataclass(frozen=True)
 class Identifying(Startable[ReportResult]):
-    """Which probes, which gallery, and what makes a decision.
+    """An identification: which probes, in which gallery, and how it is decided.
 
     probes: the output of an enroll run, or a manifest, which is then enrolled into `OUTPUT/features` with
-    `config`.  closed: always name the nearest; else below the threshold is a stranger.
-    embedder: of an enroll run; None: its first.  min_similarity: candidates below it are not listed, and
-    the search is the faster for it; None: all of the k best are.  calibration: whose ratios stand beside
+    `config`.  closed: the nearest is always named; otherwise a probe below the threshold is a stranger.
+    embedder: of an enroll run; None: its first.  min_similarity: candidates below it are not listed, which
+    makes the search faster; None: all of the k best are listed.  calibration: for the ratios beside
     similarities; None takes the threshold card's, where it has one.
     """
 
@@ -85,7 +85,7 @@ class Identifying(Startable[ReportResult]):
     calibration: CalibrationCard | None = None
 
     def dry_run(self) -> DryRun:
-        """The plan. Nothing is written; a manifest of probes is checked, and not enrolled."""
+        """Plan the search without writing; a manifest of probes is checked and not enrolled."""
         if not self._from_manifest:
             return planned(self)
         out = self.place()
@@ -101,7 +101,7 @@ class Identifying(Startable[ReportResult]):
         return DryRun(lines, facts)
 
     def ended(self, out: Folder) -> ReportResult | None:
-        """The report of a finished run of which a compaction has taken the gallery's version since."""
+        """The report of a finished run whose gallery version a compaction has removed since."""
         self._check_recipe()
         gallery, begun = Gallery.open(self.gallery), RecordedVersion.of(out, JOB)
         stored = run.complete(out)
@@ -122,7 +122,7 @@ class Identifying(Startable[ReportResult]):
         return ReportResult(stored, report_text)
 
     def plan(self, out: Folder, *, dry: bool = False) -> IdentifyPlan:
-        """The search; a manifest of probes is enrolled first, so that there is no dry plan of one."""
+        """Plan the search. A manifest of probes is enrolled first, so it has no dry plan."""
         if dry and self._from_manifest:
             raise InvariantError("a manifest of probes is planned by `dry_run`")
         self._check_recipe()
@@ -130,7 +130,7 @@ class Identifying(Startable[ReportResult]):
         if self._from_manifest:
             enrollment = self._enrollment(out)
             enrollment.run()
-            # To enroll takes its time, and the gallery may have moved on.
+            # Enrolling takes time, and the gallery may have a newer version by now.
             probes, search_plan = enrollment.output, self._search_plan(out)
         probe_rows = int(run.begun(out).get("probe_rows", self.execution.probe_rows))
         source, workers = FeatureRun.open(probes, self.embedder), self.execution.workers
@@ -143,11 +143,11 @@ class Identifying(Startable[ReportResult]):
 
     @cached_property
     def _settings(self) -> Config:
-        """Of a manifest of probes: with the recipe that the gallery was made with, unless told otherwise."""
+        """Settings to enroll a manifest of probes: the gallery's recipe, unless told otherwise."""
         return for_gallery(self.config, Gallery.open(self.gallery).spec, self.say)
 
     def place(self) -> Folder:
-        """The output folder, if what was asked makes sense."""
+        """The output folder. Raises ConfigError for settings that contradict each other."""
         if min(self.k, self.execution.probe_rows, self.execution.workers or 1) < 1:
             raise ConfigError("candidates, probe rows and workers are counts from 1 up", "give larger ones")
         if self.closed and (self.threshold is not None or self.card is not None):
@@ -188,7 +188,7 @@ class Identifying(Startable[ReportResult]):
 
     @property
     def _spec(self) -> SearchSpec:
-        """But for the version."""
+        """The specification without the version."""
         gallery, how = Folder.at(self.gallery).uri, self.execution
         least = -1.0 if self.min_similarity is None else self.min_similarity
         return SearchSpec(

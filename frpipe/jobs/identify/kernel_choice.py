@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from frpipe.gallery.catalog import ShardRef
 from frpipe.io.output.features import Features
 from frpipe.jobs.identify.worker import SearchSpec
+from frpipe.jobs.low_forms import evenly, typical_rows
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
-    SAMPLE_ROWS,
     Choice,
     Sample,
     Stored,
     Task,
     choose,
     named,
-    spread,
     timed,
     worth_a_look,
 )
 from frpipe.matching.kernel import Floats
 
-# Shards that stand for all: where they are not mapped, each is fetched whole.
-_SHARDS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Size of a search: templates, probes, and with how many of these a worker compares a template."""
+    """The size of a search. rows: templates.  uses: probes that a worker compares with each of them."""
 
     rows: int
     probes: int
@@ -43,55 +36,33 @@ def chosen(
     probes: tuple[Features, Sequence[int]],
     shape: Shape,
     stored: Stored | None,
-) -> tuple[Choice, list[ShardRef]]:
-    """The kernel of a search that is to be carried out as `spec` says, and the shards that it was tried on.
+) -> Choice:
+    """Choose the kernel of a search.
 
-    probes: with their parts, in order.  stored: see `choose`.
-    Raises ConfigError: the kernel that is asked for cannot be had.
+    probes: with their parts, in order.  stored: as of `choose`.
+    Raises ConfigError: this machine cannot run the kernel that is asked for.
     """
     if not worth_a_look(spec.kernel, shape.probes * shape.rows):
-        return named(spec.kernel), []
-    refs, rows = _rows(spec)
+        return named(spec.kernel)
     task = Task(shape.rows, spec.k, spec.at_least, shape.uses)
-    return choose(spec.kernel, Sample(rows, _probes(*probes)), task, stored=stored), refs
+    return choose(spec.kernel, _sample(spec, probes), task, stored=stored)
 
 
 def tried(spec: SearchSpec, choice: Choice, probes: tuple[Features, Sequence[int]], shape: Shape) -> Choice:
-    """A kernel that was named, with the time of a comparison on a sample, where it is worth that."""
+    """Time a kernel that was named, on a sample, if the search is large enough for that."""
     if not worth_a_look("auto", shape.probes * shape.rows):
         return choice
-    sample = Sample(_rows(spec)[1], _probes(*probes))
-    return timed(choice, sample, Task(shape.rows, spec.k, spec.at_least, shape.uses))
+    return timed(choice, _sample(spec, probes), Task(shape.rows, spec.k, spec.at_least, shape.uses))
 
 
-def _rows(spec: SearchSpec) -> tuple[list[ShardRef], Floats]:
-    """Templates of some shards that stand for all, and these shards."""
+def _sample(spec: SearchSpec, probes: tuple[Features, Sequence[int]]) -> Sample:
+    """Sample the templates that are searched, and the probes."""
     # Means of people have about the directions of their templates, and these are there without a count.
     view = replace(spec, score="max", hold_mb=0).search_view()
-    refs = typical(view.shards)
-    return refs, _spread([block[1] for _, _, block in view.located(refs)], SAMPLE_ROWS)
-
-
-def typical(refs: Sequence[ShardRef]) -> list[ShardRef]:
-    """Some large shards, which stand for all, and which compactions join with no others."""
-    most = max((ref.live_rows for ref in refs), default=0)
-    large = [ref for ref in refs if 2 * ref.live_rows >= most]
-    places = sorted({len(large) * place // _SHARDS for place in range(_SHARDS)}) if large else []
-    return [large[place] for place in places]
-
-
-def _probes(probes: Features, parts: Sequence[int]) -> Floats:
+    features, parts = probes
     found: list[Floats] = []
     for part in parts:
         if sum(map(len, found)) >= SAMPLE_PROBES:
             break
-        found.append(probes.vectors([part]))
-    return _spread(found, SAMPLE_PROBES)
-
-
-def _spread(parts: Iterable[Floats | None], count: int) -> Floats:
-    known = [part for part in parts if part is not None and len(part)]
-    each = -(-count // max(1, len(known)))
-    if not known:
-        return np.zeros((0, 1), np.float32)
-    return np.concatenate([spread(part, each) for part in known])
+        found.append(features.vectors([part]))
+    return Sample(typical_rows(view), evenly(found, SAMPLE_PROBES))

@@ -1,4 +1,4 @@
-"""A search of a gallery, worked out, and carried out unit by unit."""
+"""Plan a search of a gallery, and carry it out unit by unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
-from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
@@ -19,7 +18,7 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.estimate import SCALES, Comparing, Estimate, bytes_below
+from frpipe.jobs.estimate import Comparing, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.kernel_choice import Shape, chosen, tried
 from frpipe.jobs.identify.probe_source import Parts, probe_units
@@ -27,25 +26,29 @@ from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
-from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms
+from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata
 from frpipe.matching.choice import Choice, Stored
+from frpipe.matching.kernels import kernel_of
+from frpipe.matching.sieve import Sieve
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
-# Of a unit, each in its worker.
+# Candidates of a unit, which its worker holds, and bytes of one.
 MOST_CANDIDATES, _CANDIDATE_BYTES = 50_000_000, 300
+# What it takes the driver to join a candidate of one slice of the gallery with those of the others.
+_JOIN_S = 5e-7
 
 
 @dataclass
 class IdentifyPlan(Plan[ProbeCounts]):
-    """Which probes meet which gallery, in units of at least `probe_rows` probes.
+    """The plan of a search, in units of at least `probe_rows` probes.
 
-    probes: as they were named.  workers: None takes one for each CPU (or GPU).
+    probes: their URI, as it was given.  workers: None takes one for each CPU (or GPU).
     """
 
     source: FeatureRun
@@ -57,11 +60,10 @@ class IdentifyPlan(Plan[ProbeCounts]):
     cache: NodeCache = DEFAULT_CACHE
     pool: Pool = field(init=False)
     choice: Choice = field(init=False)
-    _typical: list[ShardRef] = field(init=False, default_factory=list)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the content."""
+        """The facts that decide the content."""
         return self.search_plan.identity(self.source.digest)
 
     @property
@@ -80,13 +82,13 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     @cached_property
     def units(self) -> list[Parts]:
-        """The parts of the probes, in bundles."""
+        """The units: bundles of parts of the probes."""
         return probe_units(self.parts, self.probe_rows)
 
     def check(self) -> None:
-        """Raise ConfigError, with the arithmetic, where no worker should hold the candidates of a unit."""
+        """Raise ConfigError where a unit has more candidates than a worker should hold."""
         faces = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
-        # To count the people takes a look at all ids.
+        # Counting the people reads all ids.
         if faces * self.search_plan.spec.k <= MOST_CANDIDATES:
             return
         listed = min(self.search_plan.spec.k, self.search_plan.search_view.subjects)
@@ -100,8 +102,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
     def settle(self, nodes: Sequence[Node]) -> None:
         self.pool = search_pool(self.search_plan, self.workers, nodes)
-        choice, self._typical = self._chosen()
-        self.choice = choice.beside(sum(node.gpus for node in nodes))
+        self.choice = self._chosen().beside(sum(node.gpus for node in nodes))
         spec = replace(self.search_plan.spec, kernel=self.choice.name, basis=self.choice.basis)
         self.search_plan = replace(self.search_plan, spec=spec)
 
@@ -175,43 +176,58 @@ class IdentifyPlan(Plan[ProbeCounts]):
         executor: Executor,
         cache: CacheSpec | None,
     ) -> Iterator[Searched]:
-        spec, slices = replace(self.search_plan.spec, cache=cache), self._slices(len(pending))
+        spec = replace(self.search_plan.spec, cache=cache)
+        slices = self._slices(len(pending), self.pool.workers)
         return search(spec, publication, pending, slices, pool=self.pool, executor=executor)
 
     def estimate(self) -> Estimate:
         view, spec, faces = self.search_plan.search_view, self.search_plan.spec, self.source.faces
         largest = max((sum(self.parts[part].faces for part in unit) for unit in self.units), default=0)
         dim = self.search_plan.gallery.spec.dim
-        candidates = largest * min(spec.k, view.subjects) * _CANDIDATE_BYTES
+        listed = min(spec.k, view.subjects)
         size = sum(shard.bytes for shard in view.shards)
         gallery, units = self.search_plan.gallery, max(1, len(self.units))
         # Of an encrypted gallery the driver reads all, to count the people.
         own = bytes_below(self.source.folder, "faces") + (size if gallery.spec.encryption else 0)
-        # Fewer units than workers are shared out by shards.
-        cut = spec.score != "mean" and len(self.units) < SCALES[-1]
+
+        def slices(workers: int) -> int:
+            return len(self._slices(units, workers))
+
+        def joined(workers: int) -> int:
+            return slices(workers) if slices(workers) > 1 else 0
+
         work = Comparing(
             faces * view.rows,
             dim,
-            units * max(1, len(view.shards)) if cut else units,
-            (candidates + 4 * dim * largest) / 1e6 + spec.hold_mb,
+            lambda workers: units * slices(workers),
+            (_CANDIDATE_BYTES * listed * largest + 4 * dim * largest + self._held_bytes(size)) / 1e6,
             lambda workers: (
                 own + self.cache.read_by_units(gallery.uri, size, units, workers, spec.hold_mb << 20)
             ),
+            lambda workers: _JOIN_S * faces * listed * joined(workers),
         )
         if self.choice.ns is None:
             return work.estimate(self.pool.workers, replace(self.choice, ns=self._sampled().ns))
         return work.estimate(self.pool.workers, self.choice)
 
+    def _held_bytes(self, size: int) -> int:
+        """The bytes of a gallery that a worker keeps: decrypted or fetched ones, and the kernel's forms."""
+        gallery, spec, choice = self.search_plan.gallery, self.search_plan.spec, self.choice
+        kernel = None if choice.name in ("fp32", "cuda") else kernel_of(choice.name, choice.basis)
+        row_bytes = kernel.row_bytes(gallery.spec.dim) if isinstance(kernel, Sieve) else 0
+        kept = (0 if can_be_stored(gallery) else size, self.search_plan.search_view.rows * row_bytes)
+        return sum(min(spec.hold_mb << 20, each) for each in kept)
+
     def _sampled(self) -> Choice:
-        """The kernel that was named, tried on a sample."""
+        """The kernel that was named, with its time on a sample."""
         parts = [part for unit in self.units for part in unit]
         shape = Shape(self.search_plan.search_view.rows, self.source.faces, self.source.faces)
         return tried(self.search_plan.spec, self.choice, (self.source.features, parts), shape)
 
-    def _chosen(self) -> tuple[Choice, list[ShardRef]]:
-        """The kernel, on a sample, and the shards that this is of.
+    def _chosen(self) -> Choice:
+        """Choose the kernel on a sample.
 
-        What a row costs in the form of a kernel is shared by the units of a worker.
+        The cost of bringing a row into the form of a kernel is shared by the units of a worker.
         """
         faces, workers = self.source.faces, self.pool.workers
         rows = self.search_plan.search_view.rows
@@ -221,30 +237,27 @@ class IdentifyPlan(Plan[ProbeCounts]):
         return chosen(self.search_plan.spec, probes, shape, self._stored())
 
     def _stored(self) -> Stored | None:
-        """What forms of the gallery are stored, or can be; None: this search makes its own."""
+        """The forms of the gallery that are stored, or can be; None: this search makes its own."""
         gallery, spec = self.search_plan.gallery, self.search_plan.spec
-        if not spec.forms or spec.score == "mean" or not can_be_stored(gallery):
+        if not spec.forms or spec.score == "mean":
             return None
         found = stored_forms(gallery, self.search_plan.search_view.snapshot)
-        # What is measured on a part of the people is not for all.
-        return None if found.basis is None and spec.where else found
+        # A basis that is measured on a part of the people does not suit all of them.
+        return None if found is not None and found.basis is None and spec.where else found
 
     def _store_basis(self) -> None:
-        """Store the basis with the gallery, so that forms in it can be; workers are told whether it is."""
-        spec, gallery = self.search_plan.spec, self.search_plan.gallery
-        there = self.choice.stored
-        stored = self._stored()
-        if not there and self.choice.basis is not None and stored is not None and stored.basis is None:
-            there = store_basis(gallery, self._typical, self.choice.basis)
+        """Store the basis with the gallery, if forms may be, and tell workers whether it is there."""
+        spec, refs = self.search_plan.spec, typical_shards(self.search_plan.search_view.shards)
+        there = store_basis(self.search_plan.gallery, self.choice, self._stored(), refs)
         self.search_plan = replace(self.search_plan, spec=replace(spec, forms=there))
 
-    def _slices(self, units: int) -> list[slice]:
-        """How the gallery's shards are shared out, where there are fewer units than workers.
+    def _slices(self, units: int, workers: int) -> list[slice]:
+        """Slices of the gallery's shards, several where there are fewer units than workers.
 
-        A mean needs all of it.
+        Means of people need all shards at once.
         """
         shards = len(self.search_plan.search_view.shards)
-        shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(self.pool.workers / units)
+        shares = 1 if self.search_plan.spec.score == "mean" else math.ceil(workers / units)
         step = max(1, math.ceil(shards / shares))
         return [slice(first, first + step) for first in range(0, max(1, shards), step)]
 
@@ -270,5 +283,5 @@ class IdentifyPlan(Plan[ProbeCounts]):
 
 
 def search_pool(search_plan: SearchPlan, workers: int | None, nodes: Sequence[Node]) -> Pool:
-    """The workers of a search that the nodes have room for. workers: None takes one for each CPU, or GPU."""
+    """Allocate the workers of a search on the nodes. workers: None takes one for each CPU, or GPU."""
     return allocate_one("search", workers, nodes, gpu=search_plan.spec.kernel == "cuda")

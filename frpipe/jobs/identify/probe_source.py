@@ -1,4 +1,4 @@
-"""Probes from a finished enroll output, or from a manifest that is enrolled first."""
+"""Read probes from a finished enroll output, or from a manifest that is enrolled first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
 
 FEATURES = "features"
-"""Where probes of a manifest are enrolled to, under the output."""
-
+"""Folder under the output into which a manifest of probes is enrolled."""
 
 Parts = tuple[int, ...]
-"""Parts of the probes that are searched for together: a unit of work."""
-# Photos without a face make rows too: a unit ends at so many photos for each probe that it may hold.
+"""A unit of work: parts of the probes that are searched together."""
+# Photos without a face make rows too: the most photos of a unit, for each probe that it may hold.
 _PHOTOS_PER_PROBE = 16
 
 
 def probe_units(parts: Mapping[int, PartRows], rows: int) -> list[Parts]:
-    """The parts in bundles of at least `rows` faces, but for the last; each in one, in order."""
+    """Bundle the parts, in order, into units of at least `rows` faces; only the last may have fewer."""
     units: list[Parts] = []
     bundle: list[int] = []
     photos = faces = 0

@@ -1,4 +1,4 @@
-"""What an identification run did: counted from its published rows, never from what workers said."""
+"""The report of an identification, counted from its published rows and not from what workers said."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from frpipe.jobs.identify.search_plan import SearchPlan, least_fact, least_text
 
 @dataclass(slots=True)
 class ProbeCounts:
-    """Sums over published units. damaged: units that were, and have been taken back."""
+    """Counts over published units. damaged: units that were damaged and have been withdrawn."""
 
     rows: int = 0
     damaged: int = 0
@@ -30,7 +30,7 @@ class ProbeCounts:
 
     @classmethod
     def of(cls, done: Units) -> ProbeCounts:
-        """Read all of them, as the run's own driver."""
+        """Count all published units, as the run's own driver."""
         tally = cls()
         for unit in sorted(done.done()):
             table = done.read_own(unit)
@@ -41,7 +41,7 @@ class ProbeCounts:
         return tally
 
     def add(self, table: pa.Table) -> None:
-        """Count the rows of one."""
+        """Add the rows of a unit."""
         self.rows += table.num_rows
         self.statuses.update(_counts(table["status"]))
         self.decisions.update(_counts(table["decision"]))
@@ -57,7 +57,7 @@ class ProbeCounts:
             )
 
     def report(self, search_plan: SearchPlan, **facts: Any) -> dict[str, Any]:
-        """Counts, the threshold, what was searched, then the facts."""
+        """Make the report: counts, threshold, gallery, and further facts."""
         own = search_plan.gallery.spec
         return {
             "rows": self.rows,
@@ -83,7 +83,7 @@ class ProbeCounts:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """A report, for people."""
+    """The report as text for people."""
     limit = report["threshold"]
     accepted = f"{both_forms(limit['similarity'])}: {limit['source']}" if limit else "always the nearest"
     warned = f"warning    {limit['warning']}\n" if limit and limit["warning"] else ""

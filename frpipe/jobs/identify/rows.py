@@ -1,4 +1,4 @@
-"""From candidates to the rows that identification publishes."""
+"""Tabulate the rows that identification publishes from candidates."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FACE_NAMES = ("image_id", "face_id", "face_index", "image_uri", "subject_id")
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """How candidates become decisions. threshold: a similarity; None: a closed set, always the nearest.
+    """The rule by which candidates become decisions.
 
-    facts: of the gallery, the same in every row.  calibration: for the ratios beside similarities; None: no
-    such columns.
+    threshold: a similarity; None: a closed set, where the nearest is named.  facts: of the gallery, the same
+    in every row.  calibration: for the ratios beside similarities; None: no such columns.
     """
 
     threshold: float | None
@@ -32,11 +32,11 @@ class Verdicts:
     calibration: CalibrationMap | None = None
 
     def table(self, images: pa.Table, faces: pa.Table, ranking: Ranking) -> pa.Table:
-        """The rows of a unit, in the order of its photos. ranking: of its faces, by `Ranking.top`."""
+        """Tabulate a unit, in the order of its photos. ranking: of its faces, by `Ranking.top`."""
         candidates = _candidates(ranking, faces.num_rows, self.calibration)
         rank1 = _firsts(ranking, faces.num_rows)
         failures = images.filter(pc.equal(images["faces"], 0))
-        # Of each row: its face, or null; its photo.
+        # For each row the number of its face, or null, and that of its photo.
         face = pa.array([*range(faces.num_rows), *[None] * failures.num_rows], pa.int64())
         photo_ids = pa.concat_arrays(
             [faces["image_id"].combine_chunks(), failures["image_id"].combine_chunks()]
@@ -94,7 +94,7 @@ def _candidates(ranking: Ranking, probes: int, calibration: CalibrationMap | Non
 
 
 def _firsts(ranking: Ranking, probes: int) -> dict[str, pa.Array]:
-    """Of each probe its best candidate; null where there is none."""
+    """The best candidate of each probe; null where there is none."""
     edges = _edges(ranking, probes)
     first = pa.array(edges[:-1], mask=np.diff(edges) == 0)
     similarity = pa.array(ranking.similarity).take(first)

@@ -1,4 +1,4 @@
-"""The columns that identification writes: one row a probe, and one for each photo that gave none."""
+"""The columns that identification writes: a row for each probe, and for each photo without one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ RATIO_COLUMN = Column(
 
 
 def calibrated_schema() -> pa.Schema:
-    """Of a run with a calibration."""
+    """The schema of a run with a calibration."""
     candidates = pa.list_(pa.field("item", pa.struct([*CANDIDATE, RATIO]), False))
     place = PROBE_SCHEMA.get_field_index("candidates")
     found = PROBE_SCHEMA.set(place, PROBE_SCHEMA.field(place).with_type(candidates))

@@ -1,4 +1,4 @@
-"""What identification searches, and where strangers begin: all that is known before there are probes."""
+"""Plan what an identification searches and at which threshold, before there are probes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JOB = "identify"
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """One version of a gallery, who of it is compared and how.
+    """A search of one version of a gallery: which templates are compared, and how it is decided.
 
     version: as the output names it.  limit: None in a closed set.  calibration: None: no ratios are given.
     """
@@ -49,8 +49,11 @@ class SearchPlan:
         closed: bool,
         calibration: CalibrationCard | None = None,
     ) -> SearchPlan:
-        """Raises GalleryError: no such version or attribute. ConfigError: no threshold. GalleryMismatch: a
-        card of another embedder."""
+        """Open the gallery and find the threshold.
+
+        Raises GalleryError: no such version or attribute; ConfigError: no threshold; GalleryMismatch: a card
+        of another embedder.
+        """
         gallery, search_view = Gallery.open(spec.gallery), spec.search_view()
         limit = None if closed else _threshold(gallery, search_view, spec, threshold, card)
         return cls(
@@ -58,17 +61,17 @@ class SearchPlan:
         )
 
     def identity(self, probes: str) -> dict[str, Any]:
-        """What decides the content of the output. probes: digest of the probes' files."""
+        """The facts that decide the content of the output. probes: digest of the probes' files."""
         similarity = self.limit.similarity if self.limit else None
         return identity_of(self.version, self.spec, similarity, probes, self.calibration)
 
     @property
     def searched(self) -> VersionId:
-        """The version with its commit, also where the output's name of it has none."""
+        """The version with its commit, also where the output was begun without one."""
         return VersionId(self.gallery.gallery_id, self.spec.version, self.spec.commit)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The plan as lines for people."""
         where = " and ".join(f"{name} = {value}" for name, value in self.spec.where.items())
         accepted = (
             f"{both_forms(self.limit.similarity)}: {self.limit.source}"
@@ -85,7 +88,7 @@ class SearchPlan:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """For programs."""
+        """The plan for programs."""
         return {
             "gallery": self.gallery.uri,
             "gallery_version": self.spec.version,
@@ -99,7 +102,7 @@ class SearchPlan:
         }
 
     def remarks(self) -> list[str]:
-        """What an operator should know before the work."""
+        """Remarks that an operator should read before the work."""
         found = (
             []
             if self.search_view.rows
@@ -120,7 +123,7 @@ def identity_of(
     probes: str,
     calibration: CalibrationMap | None = None,
 ) -> dict[str, Any]:
-    """What decides the content of an output. similarity: the threshold; None in a closed set."""
+    """The facts that decide the content of an output. similarity: the threshold; None in a closed set."""
     return {
         "job": JOB,
         "schema_version": IDENTIFY_VERSION,
@@ -129,7 +132,7 @@ def identity_of(
         "candidates": spec.k,
         "score": spec.score,
         "where": spec.where,
-        # Outputs of before there was one have none.
+        # Outputs of earlier code have no such fact.
         **least_fact(spec.at_least),
         **calibration_fact(calibration),
         "threshold_similarity": similarity,
@@ -137,7 +140,7 @@ def identity_of(
 
 
 def least_fact(at_least: float) -> dict[str, float]:
-    """The least similarity of candidates, for programs; nothing where all are listed."""
+    """The least similarity of candidates, for programs; empty where all are listed."""
     return {"min_similarity": at_least} if at_least > -1 else {}
 
 
@@ -149,7 +152,7 @@ def least_text(at_least: float) -> str:
 def similarity_of(
     gallery: GallerySpec, threshold: float | None, card: ThresholdCard | None, *, closed: bool
 ) -> float | None:
-    """The threshold of a search without a look at who is searched; None in a closed set."""
+    """The threshold of a search, found without reading the gallery; None in a closed set."""
     if closed:
         return None
     return threshold_of(
@@ -162,7 +165,7 @@ def similarity_of(
 
 
 def pinned(spec: SearchSpec, version: int | None, out: Folder) -> tuple[VersionId, SearchSpec]:
-    """With the version asked for, else the one that the output was begun with, else the newest."""
+    """Set the version: the one asked for, else the one that the output was begun with, else the newest."""
     begun = RecordedVersion.of(out, JOB)
     found, named = pinned_version(Gallery.open(spec.gallery), version, begun)
     return named, replace(spec, version=found.number, commit=found.version.commit)

@@ -1,4 +1,4 @@
-"""Identify: who of a gallery is on a photo, or nobody."""
+"""Identify the person on a single photo in a gallery."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Candidate(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Identification(Answer):
-    """The answer: `subject_id`, or None for a stranger, with all that it rests on.
+    """The answer for a photo: `subject_id`, or None for a stranger, with the facts behind it.
 
-    expected_fpir: chance that a stranger is taken for somebody here, `1 - (1 - FMR)^templates`, as if the
+    expected_fpir: probability that a stranger is identified as somebody, `1 - (1 - FMR)^templates`, as if
     comparisons were independent; None where the FMR is unknown.
     """
 
@@ -66,7 +66,7 @@ class Identification(Answer):
 
     @property
     def stranger(self) -> bool:
-        """Whether nobody of the gallery is near enough."""
+        """Whether nobody in the gallery reaches the threshold."""
         return self.subject_id is None
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,11 +86,11 @@ def identify_each(
     faces: SubjectPolicy = "centre-largest",
     calibration: CalibrationCard | None = None,
 ) -> list[Identification | FaceError]:
-    """Search a whole gallery, exactly, at one version and in one pass, for the face of each of some photos.
+    """Search for the face of each photo in one version of a gallery, exactly and in one pass.
 
     threshold: a similarity; None takes the threshold card, and without one the embedder's, which is meant for
-    one-to-one comparison.  calibration: for `llr`; None takes the threshold card's.  A photo that gives no
-    face has its FaceError in its place, and stops no other.
+    one-to-one comparison.  calibration: for `llr`; None takes the threshold card's.  A photo without a face
+    has its FaceError in its place and does not stop the others.
     Raises GalleryMismatch; ConfigError where there is no threshold.
     """
     config = for_gallery(config, gallery.spec)
@@ -115,7 +115,7 @@ def _face_or_error(photo: str, config: Config, faces: SubjectPolicy) -> PhotoFac
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What the answers to several photos share."""
+    """The facts that the answers for several photos share."""
 
     gallery: Gallery
     snapshot: Snapshot
@@ -125,7 +125,7 @@ class _Search:
     ratios: CalibrationMap | None
 
     def answer(self, face: PhotoFace, matches: Sequence[Match]) -> Identification:
-        """The answer to one photo. matches: the best people, best first."""
+        """Make the answer for one photo. matches: the best people, best first."""
         candidates = []
         for match in matches:
             rows = self.snapshot.show(match.subject_id)

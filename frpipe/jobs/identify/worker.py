@@ -1,4 +1,4 @@
-"""The workers of an identification: units of probes in, published rows out."""
+"""Search for units of probes in workers: units in, published rows out."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 PROBES = "probes"
-"""Where the result lies under the output."""
+"""Folder of the result under the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSpec:
-    """What every worker of a search is told.
+    """The specification of a search for workers.
 
     commit: of the version, so that no worker searches another one of that number; None: not compared.
-    hold_mb: how much of a gallery a worker may keep that it has to decrypt, or to fetch for itself; and,
-    wherever it lies, of its rows in the form of the kernel.  at_least: the similarity from which persons are
-    candidates.  kernel: workers want one that is chosen, with the basis that it needs.  cache: of shards, on
-    each node.  forms: whether rows in the form of the kernel may be stored with the gallery; to workers,
-    whether they are, in this basis.
+    hold_mb: memory in which a worker keeps what it has fetched or decrypted of a gallery, and, wherever the
+    gallery lies, its rows in the form of the kernel.  at_least: the least similarity of candidates.  kernel:
+    of a worker never "auto".  basis: that the kernel needs.  cache: of shards, on each node.  forms: whether
+    rows in the form of the kernel may be stored with the gallery; for workers, whether they are, in this
+    basis.
     """
 
     gallery: str
@@ -63,7 +63,7 @@ class SearchSpec:
     forms: bool = False
 
     def search_view(self) -> SearchView:
-        """What is searched."""
+        """Open the templates to search."""
         gallery = Gallery.open(self.gallery, self.cache)
         slow = not gallery.folder.is_local or gallery.spec.encryption is not None
         hold_bytes = (self.hold_mb << 20) * slow
@@ -72,7 +72,7 @@ class SearchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """How the candidates of a unit become rows, and where these lie. metadata: for each file."""
+    """The way in which candidates of a unit become published rows. metadata: for each file."""
 
     probes: Features
     output: Folder
@@ -80,7 +80,7 @@ class Publication:
     metadata: Mapping[str, str]
 
     def publish(self, unit: int, parts: Parts, ranking: Ranking) -> int:
-        """Write a unit; how many probes it has."""
+        """Publish a unit, and return its number of probes."""
         images, faces = self.probes.joined(parts, IMAGE_NAMES, FACE_NAMES)
         table = self.verdicts.table(images, faces, ranking)
         Units(self.output, PROBES).publish(unit, table, self.metadata)
@@ -89,7 +89,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What a ticket did: probes that are published, and comparisons."""
+    """Counts of a ticket that is done: probes published, and comparisons."""
 
     probes: int
     comparisons: int
@@ -104,10 +104,10 @@ def search(
     pool: Pool,
     executor: Executor,
 ) -> Iterator[Searched]:
-    """Search and publish; what each ticket did, in the order that they are done.
+    """Search and publish all units; yields the counts of each ticket as it is done.
 
-    slices: of the gallery's shards, each searched by itself; together they are all of it. Where there is one,
-    a worker publishes what it has found; else it is put together here.
+    slices: of the gallery's shards, all of them together, each searched apart. With a single slice workers
+    publish what they find; with several the rankings are joined and published here.
     """
     tickets = [
         {"unit": unit, "parts": list(parts), "first": some.start, "last": some.stop}
@@ -130,9 +130,9 @@ def search(
 
 
 class Searcher:
-    """Searches one unit after another.
+    """A worker that searches one unit after another.
 
-    whole: whether each ticket is of the whole gallery, so that what is found can be published.
+    whole: whether each ticket covers the whole gallery, so that the worker publishes its result.
     """
 
     def __init__(self, spec: SearchSpec, publication: Publication, whole: bool, _host: Host) -> None:
@@ -157,17 +157,17 @@ class Searcher:
                 record("frpipe_comparisons", len(vectors) * len(block), stage="search")
                 compared += len(vectors) * len(block)
         if self._whole:
-            # Of means there are fewer than of templates, by which the work is known before.
+            # With means fewer are compared, but the work was announced by the number of templates.
             compared = len(vectors) * self._lineup.rows
             published = self._publication.publish(unit, parts, found.result())
             return _receipt(unit, compared, published=published)
         return _receipt(unit, compared, ranking=_packed(found.result()))
 
     def _blocks(self, shards: slice, unit: int) -> Iterator[tuple[Hashable, Block, Ready | None]]:
-        """Blocks of some shards, with the rows in the form of the kernel where that is stored.
+        """Iterate over blocks of some shards, with their stored rows in the form of the kernel, if any.
 
-        Where it is, each unit begins with another shard: so workers that begin together make the forms of
-        different shards, and find those that others have made.
+        With stored forms, each unit begins with another shard: workers that start together then make the
+        forms of different shards, and find those that others have made.
         """
         if self._forms is None:
             self._backward = not self._backward

@@ -1,6 +1,6 @@
-"""Differences from last night: people of the gallery, their photos, and clusters of duplicates.
+"""Compare the people of the gallery, their photos and the clusters of duplicates with last night's.
 
-differences/changes.parquet holds the ids: `kind` (person_new, person_gone, person_without_photos,
+The ids are in differences/changes.parquet: `kind` (person_new, person_gone, person_without_photos,
 cluster_new, cluster_grown, cluster_gone) and `id`.
 """
 
@@ -30,7 +30,7 @@ Changes = dict[str, list[str]]
 
 
 def differences(work: Work) -> Facts:
-    """Count what has changed, None where there is nothing to compare with; the ids go to CHANGES."""
+    """Count the changes, None where there is nothing to compare with, and write their ids to CHANGES."""
     people, since = _people(work)
     clusters = _clusters(work)
     changes = {**(people or {}), **(clusters or {})}
@@ -51,7 +51,7 @@ def differences(work: Work) -> Facts:
 
 
 def last_gallery(last: Past | None) -> RecordedVersion | None:
-    """Version of the gallery at the end of a night; None where it had none."""
+    """Read the version of the gallery at the end of a night; None where it had none."""
     facts = (last.steps.get("differences", {}).get("gallery") or {}) if last else {}
     named = VersionId.read(facts)
     if last is None or named is None:
@@ -60,9 +60,10 @@ def last_gallery(last: Past | None) -> RecordedVersion | None:
 
 
 def people_between(before: Snapshot, after: Snapshot) -> tuple[list[str], list[str]]:
-    """People visible in only one of two versions: (added, removed), sorted. Ids are read, and no vectors.
+    """Find the people who are visible in only one of two versions: (added, removed), sorted.
 
-    Shards do not change, so people of shards that both versions show alike are neither.
+    Only ids are read, no vectors. A shard never changes, so people of shards that both versions show alike
+    are in neither list.
     """
     old, new = ({(ref.name, ref.deleted): ref for ref in each.version.shards} for each in (before, after))
     both = [ref for key, ref in new.items() if key in old]
@@ -76,7 +77,7 @@ def people_between(before: Snapshot, after: Snapshot) -> tuple[list[str], list[s
 
 
 def cluster_changes(before: dict[str, list[str]], after: dict[str, list[str]]) -> Changes:
-    """Ids of clusters of two and more subjects that are new, have grown by a subject, or are gone."""
+    """Find the clusters of two or more subjects that are new, have gained a subject, or are gone, by id."""
     old, new = ({name: {*who} for name, who in each.items() if len(who) > 1} for each in (before, after))
     return {
         "cluster_new": sorted(new.keys() - old.keys()),
@@ -86,8 +87,11 @@ def cluster_changes(before: dict[str, list[str]], after: dict[str, list[str]]) -
 
 
 def _people(work: Work) -> tuple[Changes | None, VersionId | None]:
-    """Since the gallery of last night's end; where that version is gone by a compaction, or the gallery was
-    restored or made anew, since tonight's begin."""
+    """Compare the people of the gallery with those at the end of last night.
+
+    Where that version was compacted away, or the gallery was restored or made anew, with those at the start
+    of tonight.
+    """
     after = opened(work.config.gallery, _version(work))
     for recorded in (last_gallery(work.last), work.journal.gallery):
         before = opened(work.config.gallery, recorded)
@@ -110,18 +114,18 @@ def _clusters(work: Work) -> Changes | None:
     try:
         before = OldResult.open(last.folder.child(DEDUP).uri).clusters()
     except OutputError:
-        # Somebody may have had to delete it: it names people.
+        # It names people, so somebody may have had to delete it.
         work.say(f"warning: the duplicates of {last.date} are gone or damaged: tonight's are not compared")
         return None
     return cluster_changes(before, after)
 
 
 def _version(work: Work) -> RecordedVersion | None:
-    """Version of the gallery at the end of tonight, the same at every launch."""
+    """The version of the gallery at the end of tonight, the same in every launch."""
     facts = work.journal.facts("consolidate") or {}
     now = VersionId.read(facts) if facts.get("version") else gallery_version(work.config.gallery)
     found = work.journal.pin("end_version", now.as_dict() if now else None)
-    # A number alone: as nights pinned it before commits were recorded.
+    # Nights pinned a number alone before commits were recorded.
     named = VersionId.read(found if isinstance(found, dict) else {"version": found})
     return RecordedVersion(named, str(work.journal.record.get("saved") or "")) if named else None
 

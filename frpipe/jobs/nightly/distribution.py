@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# Order statistics that are kept of a night: what is read off them is off by less than 1 / 2000 of a share.
+# Order statistics kept of a night: a share read from them is off by less than 1 / 2000.
 KEPT = 2000
-# sqrt(-ln(0.001 / 2) / 2): Smirnov's limit law. Equal distributions lie further apart once in 1000.
+# sqrt(-ln(0.001 / 2) / 2): by Smirnov's limit law, equal distributions are further apart once in 1000 times.
 _ONE_IN_1000 = 1.9495
 _BINS = 24
 
@@ -22,7 +22,7 @@ _BINS = 24
 class NightSample:
     """Sample of a measure.
 
-    values: (n,), ascending, each of `weight` values that were seen.  count: of all those.
+    values: (n,), ascending.  weights: (n,), how many observed values each stands for.  count: of all these.
     """
 
     values: Floats
@@ -30,10 +30,7 @@ class NightSample:
 
     @classmethod
     def of(cls, values: Sequence[float] | NDArray[Any]) -> NightSample:
-        """Sample of some values; more than KEPT are thinned out evenly.
-
-        Values that are not finite are left out.
-        """
+        """Make a sample of some values: finite ones, thinned out evenly to KEPT."""
         found = np.asarray(values, np.float64)
         found = np.sort(found[np.isfinite(found)])
         if len(found) <= KEPT:
@@ -43,9 +40,9 @@ class NightSample:
 
     @classmethod
     def of_share(cls, hits: int, trials: int) -> NightSample:
-        """Sample of a yes-or-no measure: 1 for each hit, else 0.
+        """Make a sample of a yes-or-no measure: 1 for each hit, else 0.
 
-        The distance of two is the difference of the shares.
+        The distance between two of them is the difference of their shares.
         """
         return cls(np.array([0.0, 1.0]), np.array([trials - hits, hits], np.float64))
 
@@ -64,7 +61,7 @@ class NightSample:
         return round(float(self.weights.sum()))
 
     def summary(self) -> dict[str, float | int | None]:
-        """Summary: count, mean, and the quartiles."""
+        """Summarise the sample: count, mean and quartiles."""
         if not self.count:
             return {"count": 0, "mean": None, "p25": None, "median": None, "p75": None}
         below = np.cumsum(self.weights) / self.weights.sum()
@@ -74,7 +71,7 @@ class NightSample:
         return {"count": self.count, "mean": mean, "p25": low, "median": middle, "p75": high}
 
     def shares(self, edges: Floats) -> list[float]:
-        """Share of the sample between each edge and the next."""
+        """Compute the share of the sample between each two neighbouring edges."""
         if not self.count:
             return [0.0] * (len(edges) - 1)
         counts = np.histogram(self.values, edges, weights=self.weights)[0]
@@ -82,20 +79,23 @@ class NightSample:
 
 
 def distance(one: NightSample, other: NightSample) -> float:
-    """Two-sample Kolmogorov-Smirnov distance, in [0, 1]: the largest gap of the distribution functions."""
+    """Compute the two-sample Kolmogorov-Smirnov distance, 0 to 1: the largest gap of the two functions."""
     at = np.union1d(one.values, other.values)
     gaps = _below(one, at) - _below(other, at)
     return float(np.abs(gaps).max(initial=0.0))
 
 
 def chance(one: NightSample, other: NightSample) -> float:
-    """Distance that equal distributions exceed once in 1000, for so many independent values: at most 1."""
+    """Compute the distance, at most 1, that samples of equal distributions exceed once in 1000 times.
+
+    It holds for independent values.
+    """
     n, m = one.count, other.count
     return min(1.0, _ONE_IN_1000 * math.sqrt((n + m) / (n * m))) if n and m else 1.0
 
 
 def edges_of(one: NightSample, other: NightSample) -> Floats:
-    """Edges of equal bins that hold both samples."""
+    """Compute the edges of equally wide bins over both samples."""
     both = np.concatenate([one.values, other.values])
     low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
     return np.linspace(low, high if high > low else low + 1.0, _BINS + 1)

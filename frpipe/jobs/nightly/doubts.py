@@ -1,4 +1,4 @@
-"""New faces of a night that do not fit their people: differences/doubts.parquet, for the page."""
+"""Table of the new faces that do not fit their people, for the page: differences/doubts.parquet."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SCHEMA = pa.schema(
 
 
 def write_doubts(night: Folder, doubts: Doubts) -> None:
-    """Write the worst doubts. A launch that finds no new face keeps the list of the one before."""
+    """Write the worst doubts; a launch that finds no new face keeps those of the launch before."""
     if doubts.new:
         rows = [asdict(doubt) for doubt in doubts.shown]
         write_table(night, DOUBTS, pa.Table.from_pylist(rows, _SCHEMA))
 
 
 def doubted(night: Folder) -> dict[str, list[str]]:
-    """Texts of the doubts that the page lists, by kind."""
+    """Describe the doubts for the page, by kind."""
     found: dict[str, list[str]] = {}
     if night.exists(DOUBTS):
         for row in read_table(night, DOUBTS).to_pylist():
@@ -43,7 +43,7 @@ def doubted(night: Folder) -> dict[str, list[str]]:
 
 
 def still_doubted(night: Folder, lists: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The lists of a page, without doubts that no longer exist."""
+    """Filter the lists of a page: without doubts that are in the table no more."""
     now = doubted(night)
     return {
         kind: [words for words in told if words in now.get(kind, ())] if kind.startswith(_KIND) else told

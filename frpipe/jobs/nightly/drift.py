@@ -32,7 +32,7 @@ def drift(work: Work) -> Facts:
 
 
 def window(past: Sequence[Past], nights: int, recipe: Facts | None = None) -> list[Past]:
-    """The newest finished nights that have samples and the same recipe."""
+    """Choose the newest finished nights that have samples and the same recipe."""
     alike = [
         night
         for night in past
@@ -44,8 +44,9 @@ def window(past: Sequence[Past], nights: int, recipe: Facts | None = None) -> li
 def compare(tonight: NightSample, nights: Sequence[Samples], name: str, how: DriftStep) -> Facts:
     """Compare one measure: both summaries, the distance, its chance level, a verdict, and bins to draw.
 
-    verdict: `insufficient data` with fewer than `least_values` on either side; `moved` where the distance is
-    more than equal distributions show once in 1000, and more than `least_distance`; else `steady`.
+    The verdict is `insufficient data` with fewer than `least_values` on either side; `moved` where the
+    distance exceeds both `least_distance` and what equal distributions exceed once in 1000 times; else
+    `steady`.
     """
     before = NightSample.pooled(samples[name] for samples in nights if name in samples)
     apart, by_chance, edges = distance(tonight, before), chance(tonight, before), edges_of(tonight, before)

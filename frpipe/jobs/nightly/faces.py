@@ -1,6 +1,9 @@
-"""The first steps of a night: scan photos, enroll them, put their faces into the gallery."""
+"""The first steps of a night: scan the photos, enroll the new ones, put their faces into the gallery."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -26,6 +29,7 @@ from frpipe.jobs.nightly.kept_out import held_facts, write_gated
 from frpipe.jobs.nightly.photo_table import taken
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Say, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
+from frpipe.jobs.publish.sources import gallery_source
 from frpipe.jobs.recorded_version import RecordedVersion
 from frpipe.jobs.rejects import too_many_rejected
 from frpipe.stages.obeyed import Obeyed
@@ -35,7 +39,7 @@ _REPORTED_LOOKS = ("faces_refused", "photos_turned", "least_face_px")
 
 
 def scan(work: Work) -> Facts:
-    """List the photos, and write the manifest of tonight's. Raises ManifestError as `looked`."""
+    """List the photos, and write the manifest of those to enroll. Raises ManifestError as `looked`."""
     found = looked(work.config, work.last, work.say)
     found.write(work.folder.child(SCAN))
     facts = found.facts()
@@ -46,13 +50,20 @@ def scan(work: Work) -> Facts:
 
 
 def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) -> photos.PhotoScan:
-    """Compare the photos with those of last night. Raises ManifestError where there never were any."""
+    """Compare the photos with those of last night.
+
+    Raises ManifestError where there never were any, or none has an id that is known; and as `taken`, `look`.
+    """
     roots, barred = config.settings.storage.roots, suppressions(config.gallery)
     before = last.folder.child(SCAN) if last else None
     known, source = photos.known_of(before, barred), source_of(config)
+    found: photos.PhotoScan
     if config.photo_table is not None:
-        return taken(config, before, known, barred, say, source=source)
+        found = taken(config, before, known, barred, say, source=source)
+        _refuse_other_ids(config, last, found)
+        return found
     found = photos.look(config.photo_place, config.scan, known, barred, source=source, roots=roots, say=say)
+    _refuse_other_ids(config, last, found)
     if known is None and not found.counts.listed:
         seen = "; ".join(found.left_out.lines("scan.system"))
         raise ManifestError(
@@ -62,26 +73,47 @@ def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) ->
     return found
 
 
+def _refuse_other_ids(config: NightConfig, last: Past | None, found: photos.PhotoScan) -> None:
+    """Raise ManifestError where a folder became a table, or the other way, and no id is known any more."""
+    was = last.identity.get("photos") if last else None
+    if last is None or was is None or isinstance(was, Mapping) == (config.photo_table is not None):
+        return
+    if gallery_source(last.identity) != source_of(config) or not found.has_other_ids():
+        return
+    then, now, remedy = (
+        ("a table", "folder", "name the folder below which the paths are the ids of the table")
+        if isinstance(was, Mapping)
+        else ("a folder", "table", "let image_id of the table be the path below that folder")
+    )
+    raise ManifestError(
+        f"photos was {then} until {last.date}, and of the {counted(found.counts.listed, 'photos')} of the "
+        f"{now} none is known by its id: the same photos would come twice",
+        f"{remedy}; where these are other photos, give them a consolidate.source, or `runs`, of their own",
+    )
+
+
 def source_of(config: NightConfig) -> str:
-    """Prefix of the photos' ids in the gallery."""
+    """The prefix that the ids of the photos have in the gallery."""
     return config.consolidate.source or ""
 
 
 def scan_words(facts: Facts) -> str:
-    """One line about the result of a scan."""
+    """Describe the result of a scan in a line."""
     left_out, behind = facts.get("unreadable_names"), facts.get("vanished_behind_links")
     suppressed = facts.get("suppressed")
+    repeated = counted(facts.get("repeated") or 0, "rows")
     return (
         f"{counted(facts['listed'], 'photos')}: {facts['new']:,} new, {facts['changed']:,} changed, "
         f"{facts['vanished']:,} vanished"
         f"{f' ({behind:,} of them behind links that lead out)' if behind else ''}"
         f"{f', {left_out:,} left out for their names' if left_out else ''}"
         f"{f', {suppressed:,} suppressed' if suppressed else ''}"
+        f"{f'; {repeated} left out, as the photo has a later one' if facts.get('repeated') else ''}"
     )
 
 
 def say_left_out(work: Work, found: photos.PhotoScan) -> None:
-    """Report what was left out, and why: links, what systems make, files that are no photos."""
+    """Tell what the scan left out, and why: links, files made by systems, files that are no photos."""
     links = found.links.lines("settings.storage.roots", named=False)
     for line in (*links, *found.left_out.lines("scan.system")):
         work.say(line)
@@ -143,9 +175,11 @@ def enroll(work: Work) -> Facts:
 def enrolled(work: Work, place: Folder, out: Folder, uri: str | None, source: str = "") -> Report:
     """Enroll the photos that a scan has listed in `place` into `out`; returns the report.
 
-    uri: the folder of these photos; None: a table names them. Without `storage.roots` it is the root, so that
-    a photo which became a link out of it after the look is not read.  source: what the gallery has before
-    their ids.
+    uri: the folder of these photos; None: a table names them.  source: the prefix of their ids in the
+    gallery.
+
+    Without `storage.roots` the folder is the root, so that a photo is not read which became a link out of it
+    after the scan.
     """
     manifest = f"{place.uri}/{photos.MANIFEST}"
     settings = work.config.settings
@@ -157,12 +191,12 @@ def enrolled(work: Work, place: Folder, out: Folder, uri: str | None, source: st
 
 
 def consolidate(work: Work) -> Facts:
-    """Put the faces of tonight's photos into the gallery, and remove those of vanished ones if asked to."""
+    """Put the faces of tonight's photos into the gallery; remove those of vanished ones if so configured."""
     how = work.config.consolidate
     vanished = photos.vanished_at(work.folder.child(SCAN), work.config) if how.vanished == "remove" else None
     if not work.did("enroll"):
         return _without(work, vanished)
-    # What is committed cannot be taken back: once more, with a look into the storage.
+    # A commit cannot be undone, so the lease is checked in the storage.
     work.journal.lease.check()
     join_shards(work)
     features, gate = work.folder.child(ENROLL).uri, FaceGate.of(how.gates)
@@ -182,18 +216,22 @@ def consolidate(work: Work) -> Facts:
         gate=gate,
         gated_to=kept_out.append,
         runtime=work.runtime,
+        forms=how.forms,
     )
     done = job.run()
     work.say(
         f"gallery: {counted(done.added, 'templates')} added, {done.superseded:,} "
         f"superseded, version {done.version}"
     )
-    apart = ("gallery", "doubts", "gated", "plan")
+    apart = ("gallery", "doubts", "gated", "forms", "plan")
     facts = {name: value for name, value in done.as_dict().items() if name not in apart}
     if done.gated is not None:
         write_gated(work.folder, kept_out)
         facts["gated"] = done.gated.counts()
         work.say("".join(done.gated.lines()))
+    if done.forms is not None:
+        facts["forms"] = asdict(done.forms)
+        work.say(done.forms.line())
     facts |= _committed(work.config.gallery, done.version)
     facts["doubted"] = done.doubts.counts() if done.doubts is not None else None
     if not done.added + done.replaced + done.superseded:
@@ -202,7 +240,7 @@ def consolidate(work: Work) -> Facts:
 
 
 def join_shards(work: Work) -> None:
-    """Join what many nights have left in small shards. Before tonight's faces: the night ends with theirs."""
+    """Join the small shards of many nights. The commit of tonight's faces comes after it, as the last."""
     most = work.config.consolidate.merge_shards_over
     if most is None or gallery_version(work.config.gallery) is None:
         return
@@ -214,7 +252,7 @@ def join_shards(work: Work) -> None:
 
 
 def _counted_before(work: Work, run_id: str) -> Facts:
-    """Counts of an earlier launch of tonight that was killed after its commit, from the log."""
+    """Read from the log the counts of an earlier launch of tonight that was killed after its commit."""
     since = work.journal.base.get("gallery_version") or 0
     for entry in reversed(Gallery.open(work.config.gallery).log()):
         if entry.version > since and entry.note.startswith(f'consolidate {{"run": "{run_id}"'):
@@ -225,7 +263,7 @@ def _counted_before(work: Work, run_id: str) -> Facts:
 
 
 def _without(work: Work, vanished: pa.Table | None) -> Facts:
-    """Remove the templates of vanished photos when nothing was enrolled, if there are any."""
+    """Remove the templates of vanished photos, if there are any, where nothing was enrolled."""
     if vanished is None or not vanished.num_rows or gallery_version(work.config.gallery) is None:
         return nothing_done("nothing was enrolled")
     work.journal.lease.check()
@@ -240,14 +278,14 @@ def _without(work: Work, vanished: pa.Table | None) -> Facts:
 
 
 def gallery_version(uri: str) -> VersionId | None:
-    """Newest version of a gallery; None where there is no gallery."""
+    """Find the newest version of a gallery; None where there is no gallery."""
     return Gallery.open(uri).newest() if Folder.at(uri).exists(GALLERY) else None
 
 
 def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
-    """Reason why a gallery is not the one whose version was recorded: restored, copied, made anew or gone.
+    """Say why a gallery is not the one whose version was recorded: restored, copied, made anew or gone.
 
-    None where it is, though a compaction may have taken the version.
+    None where it is the same, also if the version was compacted away.
     """
     if recorded is None:
         return None
@@ -261,10 +299,7 @@ def changed(uri: str, recorded: RecordedVersion | None) -> str | None:
 
 
 def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
-    """Open a version of a gallery.
-
-    None where there is none, it was purged, or another one bears its number.
-    """
+    """Open a version of a gallery; None where that is purged, or another one, or there is no gallery."""
     if recorded is None:
         return None
     try:
@@ -276,7 +311,7 @@ def opened(uri: str, recorded: RecordedVersion | None) -> Snapshot | None:
 
 
 def _committed(uri: str, version: int | None) -> Facts:
-    """Identity of a version that was just committed, beside its number."""
+    """Read the identity of a version that was just committed, beside its number."""
     gallery = Gallery.open(uri)
     trace = None if version is None else gallery.catalog.trace(version)
     return {} if trace is None else {"gallery_id": gallery.gallery_id, "commit": trace[0]}

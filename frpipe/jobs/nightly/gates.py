@@ -1,4 +1,4 @@
-"""Gates of a night: limits in the configuration that tell a good night from a bad one."""
+"""Gates of a night: configured limits that a good night keeps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from frpipe.jobs.nightly.drift import MOVED
 from frpipe.jobs.nightly.measures import unsuppressed
 
 KEEP_OUT = ("max_reject_ratio", "max_no_face_ratio", "max_vanished_ratio")
-"""Gates that keep a night from the gallery: they speak of photos or storage that went wrong."""
+"""Gates that keep a night from the gallery: they show that photos or storage are broken."""
 
 
 class GateError(FrpipeError, RuntimeError):
@@ -26,7 +26,8 @@ class GateError(FrpipeError, RuntimeError):
 class GateResult:
     """Result of one gate.
 
-    value: None where there is nothing to judge.  keeps_out: nothing reached the gallery.
+    value: None where there is nothing to judge.  keeps_out: whether a broken gate keeps faces from the
+    gallery.
     """
 
     gate: str
@@ -50,21 +51,21 @@ def shown(number: float | None) -> str:
 
 
 def judged(gates: Gates, steps: Mapping[str, Any]) -> list[GateResult]:
-    """Judge all gates that are set, by the records of a night's steps."""
+    """Judge the gates that are set, by the records of a night's steps."""
     values = _values(steps)
     limits = {name: limit for name, limit in gates.model_dump().items() if limit is not None}
     return [_verdict(name, limit, values[name]) for name, limit in limits.items()]
 
 
 def broken(verdicts: list[GateResult], *, keep_out: bool = False) -> list[GateResult]:
-    """The gates that do not hold; keep_out: only those that keep a night from the gallery."""
+    """Choose the gates that do not hold; keep_out: only those that keep a night from the gallery."""
     return [each for each in verdicts if not each.holds and (each.keeps_out or not keep_out)]
 
 
 def gate_error(verdicts: list[GateResult], report: str, *, held_back: bool) -> GateError | None:
-    """The error to raise once the report is written; None where all gates hold.
+    """Make the error to raise once the report is written; None where all gates hold.
 
-    held_back: whether the night stopped before the gallery; a gate may be set after it got there.
+    held_back: whether the night stopped before the gallery; a gate may be set after the night passed it.
     """
     bad = broken(verdicts)
     if not bad:
@@ -103,7 +104,7 @@ def _share(facts: Mapping[str, Any], part: str, whole: str) -> float | None:
 
 
 def _drift(facts: Mapping[str, Any]) -> float | None:
-    """Largest distance of the measures that have moved; 0 where all that could be compared are steady."""
+    """Find the largest distance of the measures that have moved; 0 where all compared ones are steady."""
     measures = [each for each in facts.get("measures", {}).values() if each["distance"] is not None]
     if not measures:
         return None

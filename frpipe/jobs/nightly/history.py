@@ -1,4 +1,4 @@
-"""List of the nights of a folder: `_nights/DATE` names each, so that nobody has to list all their files."""
+"""The list of the nights of a folder: a file `_nights/DATE` for each, so that no others are listed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ NIGHTS = "_nights"
 class Past:
     """A night on the list.
 
-    identity, base: as its `run.json` says.  complete: it has ended, with nothing held back.
-
-    steps: what its finished steps have recorded.
+    identity, base: of its `run.json`.  complete: whether it has ended with nothing held back.  steps: records
+    of its finished steps.
     """
 
     date: str
@@ -46,12 +45,18 @@ def strike(runs: Folder, night: str) -> None:
 
 
 def nights(runs: Folder) -> list[Past]:
-    """All nights on the list whose folders are ours, oldest first."""
-    return [found for name in sorted(_names(runs)) if (found := _past(runs, name)) is not None]
+    """Read all nights on the list whose folders are ours, oldest first."""
+    return [found for name in dates(runs) if (found := _past(runs, name)) is not None]
+
+
+def dates(runs: Folder) -> list[str]:
+    """Read the dates on the list, sorted, also of nights whose folders are not ours."""
+    names = (entry.name.rpartition("/")[2] for entry in runs.list(NIGHTS))
+    return sorted(name for name in names if _is_date(name))
 
 
 def last_before(past: list[Past], night: str) -> Past | None:
-    """The newest finished night before this one. Raises ConfigError where a later one has finished."""
+    """Find the newest finished night before this one. Raises ConfigError where a later one has finished."""
     finished = [each for each in past if each.complete]
     if finished and finished[-1].date > night:
         raise ConfigError(
@@ -61,10 +66,6 @@ def last_before(past: list[Past], night: str) -> Past | None:
         )
     earlier = [each for each in finished if each.date < night]
     return earlier[-1] if earlier else None
-
-
-def _names(runs: Folder) -> list[str]:
-    return [name for entry in runs.list(NIGHTS) if _is_date(name := entry.name.rpartition("/")[2])]
 
 
 def _past(runs: Folder, name: str) -> Past | None:

@@ -19,10 +19,11 @@ from frpipe.jobs.nightly.differences import differences, last_gallery
 from frpipe.jobs.nightly.drift import drift
 from frpipe.jobs.nightly.faces import changed, consolidate, enroll, gallery_version, scan
 from frpipe.jobs.nightly.gates import GateResult, broken, gate_error, judged
-from frpipe.jobs.nightly.history import Past, enter, last_before, nights
+from frpipe.jobs.nightly.history import Past, dates, enter, last_before, nights
 from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.known_photos import STORE, unused
 from frpipe.jobs.nightly.lease import Lease, lease
+from frpipe.jobs.nightly.photo_sources import sources_tonight
 from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.published import publish
 from frpipe.jobs.nightly.report import rejudged, write_report
@@ -55,7 +56,7 @@ class Night:
     say: Say = lambda _: None
 
     def run(self) -> tuple[Facts, Exception | None]:
-        """Run the night, or resume it: returns the report, and the error to raise if a gate does not hold.
+        """Run the night, or resume it; returns the report, and the error to raise if a gate does not hold.
 
         Raises LeaseError where another night is under way; OutputError where tonight was begun with another
         configuration; and whatever a step raises.
@@ -85,9 +86,10 @@ class Night:
         last = last_before(known, self.date)
         newest = gallery_version(self.config.gallery)
         gallery = newest.as_dict("gallery_") if newest else {"gallery_version": None}
-        base = {"night": last.date if last else None, **gallery}
+        identity = self.config.identity()
+        base = {"night": last.date if last else None, **gallery, **sources_tonight(identity, last, known)}
         enter(runs, self.date)
-        journal = NightJournal.claim(runs.child(self.date), self.date, self.config.identity(), base, held)
+        journal = NightJournal.claim(runs.child(self.date), self.date, identity, base, held)
         return journal, [night for night in known if night.date < self.date]
 
     def _carried_out(self, journal: NightJournal, past: list[Past]) -> tuple[Facts, list[GateResult]]:
@@ -111,7 +113,7 @@ class Night:
         return self.runtime.choosing(self.config.execution.executor)
 
     def _stepped(self, work: Work) -> bool:
-        """Run the steps; returns whether all were done, and none held back."""
+        """Run the steps; returns whether all were done and none was held back."""
         for number, (name, do) in enumerate(STEPS, 1):
             if work.journal.facts(name) is not None:
                 work.say(f"step {number} of {len(STEPS)}, {name}: done already")
@@ -134,15 +136,13 @@ class Night:
             held.check()
             if remove(runs, night, self.say):
                 self.say(f"the night of {night.date} is removed: no rule of retention keeps it")
-        store = runs.child(STORE)
-        left = unused(store, [night.folder.child(sub) for night in nights(runs) for sub in (SCAN, PROBES)])
-        for name in left:
+        for name in unused(runs, dates(runs), (SCAN, PROBES)):
             held.check()
-            store.clear(name)
+            runs.child(STORE).clear(name)
 
 
 def _last(journal: NightJournal, past: list[Past]) -> Past | None:
-    """The night that tonight was based on."""
+    """Find the night that tonight is compared with. Raises OutputError where it is gone."""
     date = journal.base["night"]
     found = next((night for night in past if night.date == date and night.complete), None)
     if date is not None and found is None:
@@ -154,7 +154,7 @@ def _last(journal: NightJournal, past: list[Past]) -> Past | None:
 
 
 def _check_gallery(journal: NightJournal, uri: str) -> None:
-    """Raise OutputError where the gallery lacks what tonight began with, or has put into it."""
+    """Raise OutputError where the gallery lacks the version that tonight began with or has committed."""
     committed = VersionId.read(journal.facts("consolidate") or {})
     for recorded in (journal.gallery, RecordedVersion(committed) if committed else None):
         why = changed(uri, recorded)
@@ -166,7 +166,7 @@ def _check_gallery(journal: NightJournal, uri: str) -> None:
 
 
 def _off(name: str, work: Work) -> Facts:
-    """Facts of a step that is switched off; what was known of photos stays known."""
+    """Make the record of a step that is switched off; what is known of photos is carried over."""
     sub: dict[str, Any] = {"scan": SCAN, "identify": PROBES}
     if name in sub:
         photos.carry_known(work.before(sub[name]), work.folder.child(sub[name]))

@@ -1,6 +1,8 @@
-"""What a night has done so far. Its folder is a run's folder (`run.json` says whose), and beside it:
+"""The record of what a night has done so far.
 
-night.json    {"steps": {name: facts of a finished step}, "pins": what a step settled before it began,
+The folder of a night is that of a run, with `run.json`, and holds this file too:
+
+night.json    {"steps": {name: facts of a finished step}, "pins": values that a step settled before it began,
               "spent_s", "saved", "nodes": for the cost}; written whole after each step
 """
 
@@ -43,10 +45,11 @@ def read_record(folder: Folder) -> Facts:
 
 @dataclass(slots=True)
 class NightJournal:
-    """Record of one night's finished steps. Nothing is written without the lease.
+    """Record of the finished steps of a night. Nothing is written without the lease.
 
-    base: what tonight is compared with: `night`, the last finished one, and `gallery_version`, as tonight
-    began, with its `gallery_id` and `gallery_commit`; each may be None.  created: when tonight began.
+    base: what tonight is compared with: `night`, the last finished one, and `gallery_version` at the start of
+    tonight with its `gallery_id` and `gallery_commit`, each of which may be None; and the `source` of the
+    photos with all `sources` until then (see `photo_sources`).  created: when tonight began.
     """
 
     folder: Folder
@@ -76,19 +79,19 @@ class NightJournal:
         record = {**empty, **read_record(folder)}
         before = lease.before
         if before is not None and before.night == date:
-            # What the last launch did after it wrote, or if it never did, counts to its last heartbeat.
+            # The last launch counts from its last record, if it wrote one, to its last heartbeat.
             start = max(record["saved"], before.since)
             record["spent_s"] += max(0.0, _seconds(start, before.beat))
         return cls(folder, claimed["base"], lease, record, str(claimed.get("created") or ""))
 
     @property
     def gallery(self) -> RecordedVersion | None:
-        """Version of the gallery as tonight began; None where there was no gallery."""
+        """The version of the gallery at the start of tonight; None where there was no gallery."""
         named = VersionId.read(self.base, "gallery_")
         return RecordedVersion(named, self.created) if named else None
 
     def facts(self, step: str) -> Facts | None:
-        """Facts that a finished step has recorded; None where it is not finished."""
+        """Read the facts that a finished step has recorded; None where it is not finished."""
         found: Facts | None = self.record["steps"].get(step)
         return found
 
@@ -105,7 +108,7 @@ class NightJournal:
         return self.record["pins"][name]
 
     def note_nodes(self, nodes: int) -> None:
-        """Record the number of nodes of the cluster: the most of all launches counts."""
+        """Record the number of nodes of the cluster; the largest of all launches counts."""
         self.record["nodes"] = max(nodes, self.record["nodes"] or 0)
 
     def _write(self) -> None:
@@ -117,7 +120,7 @@ class NightJournal:
 
 
 def untouched(folder: Folder) -> bool:
-    """Whether a night was claimed here and stopped before it left anything else."""
+    """Whether the folder holds the claim of a night and nothing else."""
     return list(islice(folder.walk(), 2)) == [run.RUN]
 
 

@@ -1,7 +1,7 @@
-"""Faces of a night that did not reach the gallery for their measures: held back by a stage, or by the gate.
+"""Faces of a night that their measures keep from the gallery: held back by a stage, or kept out by the gate.
 
-The held ones stand in `enroll/held/`; those that the gate of `consolidate` kept out in GATED. Counts go into
-the record of the night, ids to its page alone.
+Those that a stage held back are in `enroll/held/`, those that the gate of `consolidate` kept out in GATED.
+Counts go into the record of the night, ids only onto its page.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _Row = tuple[str, str, float | None, float]
 
 
 def write_gated(night: Folder, tables: Iterable[pa.Table]) -> None:
-    """Write the faces that the gate kept out, over those of an earlier launch."""
+    """Write the faces that the gate kept out, replacing those of an earlier launch."""
     write_table(night, GATED, sorted_faces(tables))
 
 
 def held_facts(enrolled: Folder) -> Facts:
-    """Counts of the faces that stages held back; nothing where no stage of the run does so.
+    """Count the faces that stages held back; empty where no stage of the run does so.
 
     faces_held: all; held: by reason; held_measures: by measure, as `by_measure`.
     """
@@ -53,13 +53,13 @@ def held_facts(enrolled: Folder) -> Facts:
 
 
 def gated_facts(night: Folder) -> Facts:
-    """Counts of the faces that the gate kept out, as its table has them now."""
+    """Count the faces that are in the table of the gate now."""
     rows = _gated(night)
     return {"faces": len(rows), "measures": by_measure(row[1:] for row in rows)}
 
 
 def kept_out(night: Folder) -> dict[str, list[str]]:
-    """Texts of the faces that the page lists, by kind: those of a measure together, the worst first."""
+    """Describe the faces for the page, by kind: those of a measure together, the worst first."""
     held = [
         row
         for table in _held(night.child(ENROLL), ["face_id", *_WHY])
@@ -70,7 +70,7 @@ def kept_out(night: Folder) -> dict[str, list[str]]:
 
 
 def still_kept_out(night: Folder, lists: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The lists of a page, without faces that are there no more."""
+    """Filter the lists of a page: without faces that are in the tables no more."""
     now = kept_out(night)
     return {
         kind: [words for words in told if words in now.get(kind, ())]

@@ -1,12 +1,12 @@
-"""The photos that nights know, on storage: sorted by id, in levels of which each night adds one at most.
+"""Stored list of the photos that nights know: sorted by id, in levels, of which a night adds at most one.
 
 RUNS/_known/DATE-SUB/part-000000.parquet ...   a level: photos that are new or have changed since the levels
-                                               before it, and with `gone` those that are there no more
+                                               before it; `gone`: those that are there no more
 RUNS/DATE/SUB/known.json                       the levels of a night, oldest first; written last
 
-A level does not change but by an erasure. A night writes what has changed, together with newer levels that
-are not much larger: so there are few, and a photo is written anew a few times only, however many nights come.
-Everything is read in order of ids, block by block: memory does not depend on the number of photos.
+Only an erasure changes a level. A night writes what has changed, merged with newer levels that are not much
+larger. So there are few levels, and a photo is rewritten only a few times, however many nights come.
+Everything is read in order of ids, block by block, so that memory does not depend on the number of photos.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LEVEL = SCHEMA.append(pa.field(GONE, pa.bool_()))
 FORMAT = 1
 PART_ROWS = 1 << 18
 _MOST_ROWS = 1 << 48
-# A level that is up to so many times as large as what comes is written anew together with it.
+# A level up to so many times as large as what comes is merged with it.
 _RATIO = 4
 _AHEAD = 2
 _LEVEL_NAME = re.compile(r"\d{4}-\d{2}-\d{2}-[a-z]+")
@@ -57,7 +57,7 @@ class Level(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredLevel:
-    """A level in the folder STORE. rows: as it was written, before any erasure."""
+    """A level in the folder STORE. rows: when it was written, before any erasure."""
 
     store: Folder
     name: str
@@ -65,24 +65,24 @@ class StoredLevel:
     rows: int
 
     def tables(self) -> Iterator[pa.Table]:
-        """All rows, in blocks. Raises OutputError where a part is damaged or gone."""
+        """Iterate over all rows in blocks. Raises OutputError where a part is damaged or gone."""
         for table in in_order(self.part, range(self.parts), _AHEAD):
             for start in range(0, table.num_rows, BLOCK_ROWS):
                 yield table.slice(start, BLOCK_ROWS)
 
     def part(self, number: int) -> pa.Table:
-        """The rows of a part."""
+        """Read the rows of a part. Raises OutputError where it is damaged or gone."""
         try:
             return read_whole(self.store, self.file(number), as_table).replace_schema_metadata(None)
         except FileDamaged:
             raise self._damaged(number) from None
 
     def file(self, number: int) -> str:
-        """Name of a part below the store."""
+        """The name of a part below the store."""
         return f"{self.name}/{part_name(number)}"
 
     def find(self, ids: pa.Array) -> pa.Table:
-        """The rows of some ids; read are only row groups whose range of ids holds one. ids: sorted."""
+        """Find the rows of some sorted ids; only row groups are read whose range holds one of them."""
         found = list(in_order(lambda number: self._found(number, ids), range(self.parts)))
         return pa.concat_tables([LEVEL.empty_table(), *found])
 
@@ -95,7 +95,7 @@ class StoredLevel:
         except FrpipeError:
             raise
         except (pa.ArrowException, OSError, ValueError):
-            # Read whole, it is told whether the file is damaged or the read has failed.
+            # Reading the file whole tells a damaged file from a failed read.
             table = self.part(number)
         return table.filter(pc.is_in(table[ID], value_set=ids))
 
@@ -111,7 +111,7 @@ class StoredLevel:
 class KnownPhotos:
     """The photos that a night has listed. levels: oldest first.
 
-    again: ids, sorted, of those that do not count as known.  seen: how far a table of photos was read.
+    again: sorted ids of those that do not count as known.  seen: how far a table of photos was read.
     """
 
     levels: tuple[Level, ...] = ()
@@ -119,14 +119,14 @@ class KnownPhotos:
     seen: Mapping[str, Any] = field(default_factory=dict)
 
     def tables(self) -> Iterator[pa.Table]:
-        """The photos, sorted by id, in blocks of SCHEMA and TRIED: false does not count as known."""
+        """Iterate over the photos by id, in blocks of SCHEMA and TRIED: false where they are not known."""
         for listed, again in side_by_side([merged(self.levels), self.again]):
             if listed.num_rows:
                 failed = pc.is_in(listed[ID], value_set=again[ID].combine_chunks())
                 yield listed.append_column(TRIED, pc.invert(failed))
 
     def find(self, ids: pa.Array) -> pa.Table:
-        """The photos of some ids, as `tables` has them. ids: sorted."""
+        """Find the photos of some sorted ids, with the columns of `tables`."""
         found = [
             level.find(ids) if isinstance(level, StoredLevel) else _all(level, ids) for level in self.levels
         ]
@@ -137,12 +137,12 @@ class KnownPhotos:
         return listed.append_column(TRIED, pc.invert(failed))
 
     def table(self) -> pa.Table:
-        """All photos that are listed, of the columns of SCHEMA, at once: for what is known to be small."""
+        """Read all listed photos at once, with the columns of SCHEMA: for lists known to be small."""
         return pa.concat_tables([SCHEMA.empty_table(), *merged(self.levels)])
 
 
 def merged(levels: Sequence[Level], *, gone: bool = False) -> Iterator[pa.Table]:
-    """The newest row of each id, in order. levels: oldest first.  gone: of photos that are gone, too."""
+    """Iterate over the newest row of each id, in order. levels: oldest first.  gone: with those gone."""
     for found in side_by_side([level.tables() for level in levels]):
         rows = newest(found, gone=gone)
         if rows.num_rows:
@@ -150,7 +150,7 @@ def merged(levels: Sequence[Level], *, gone: bool = False) -> Iterator[pa.Table]
 
 
 def newest(found: Sequence[pa.Table], *, gone: bool = False) -> pa.Table:
-    """The newest row of each id, in order. found: of each level, oldest first, the rows of some ids."""
+    """Choose the newest row of each id, in order. found: the rows of some ids in each level, oldest first."""
     there = [table for table in reversed(found) if table.num_rows] or [LEVEL.empty_table()]
     kept = there[:1]
     for table in there[1:]:
@@ -161,12 +161,12 @@ def newest(found: Sequence[pa.Table], *, gone: bool = False) -> pa.Table:
 
 
 def store_of(folder: Folder) -> Folder:
-    """Where the levels of a night's folder RUNS/DATE/SUB lie."""
+    """The folder of the levels that a night's folder RUNS/DATE/SUB names."""
     return Folder.at(uris.parent(uris.parent(folder.uri)[0])[0]).child(STORE)
 
 
 def read_known(folder: Folder) -> KnownPhotos:
-    """The photos that a night has listed, all of them tried.
+    """Read the photos that a night has listed; all count as tried.
 
     Raises FileNotFoundError: none are recorded there; OutputError: the record is damaged.
     """
@@ -183,9 +183,9 @@ def read_known(folder: Folder) -> KnownPhotos:
 
 
 def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Mapping[str, Any]) -> None:
-    """Record the photos of a night: those of earlier levels, and what is fresh since.
+    """Record the photos of a night: earlier levels, and what is fresh since.
 
-    A kill anywhere leaves no record, and files that another call writes over.
+    A kill leaves no record, and only files that the next call overwrites.
     """
     store, name = store_of(folder), "-".join(folder.uri.rsplit("/", 2)[1:])
     kept, rows, joined = list(levels), fresh.rows, [fresh]
@@ -194,7 +194,7 @@ def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Map
         joined.insert(0, kept.pop())
         rows += joined[0].rows
     if len(joined) > 1 or fresh.rows or not kept:
-        # Below the oldest level there is nothing that a photo could be gone from.
+        # The oldest level needs no rows of photos that are gone: there is nothing below it.
         tables = _levelled(joined) if not kept else merged(joined, gone=True)
         kept.append(_stored(store, name, tables))
     told = [
@@ -207,7 +207,7 @@ def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Map
 
 
 def rewrite_part(store: Folder, name: str, table: pa.Table) -> None:
-    """Write a part of a level anew."""
+    """Write a part of a level, replacing what is there."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.select(LEVEL.names),
@@ -221,19 +221,26 @@ def rewrite_part(store: Folder, name: str, table: pa.Table) -> None:
     store.write(name, bytes(sink.getvalue()))
 
 
-def unused(store: Folder, nights: Iterable[Folder]) -> list[str]:
-    """Levels that none of the nights' folders names; none where one of these cannot be read."""
+def unused(runs: Folder, dates: Iterable[str], subs: Sequence[str]) -> list[str]:
+    """Find the levels that no folder RUNS/DATE/SUB names; none where one of these cannot be read.
+
+    dates: of the nights on the list. A folder that has written a level counts without it, as where the nights
+    were copied and the list was not.
+    """
+    names = {entry.name.partition("/")[0] for entry in runs.child(STORE).list()}
+    there = {name for name in names if _LEVEL_NAME.fullmatch(name)}
+    places = {f"{date}/{sub}" for date in dates for sub in subs} | {f"{n[:10]}/{n[11:]}" for n in there}
+    folders = [runs.child(place) for place in sorted(places)]
     try:
-        found = [read_known(folder) for folder in nights if folder.exists(KNOWN)]
+        found = [read_known(folder) for folder in folders if folder.exists(KNOWN)]
     except OutputError:
         return []
     used = {level.name for known in found for level in known.levels if isinstance(level, StoredLevel)}
-    there = {entry.name.partition("/")[0] for entry in store.list()}
-    return sorted(name for name in there - used if _LEVEL_NAME.fullmatch(name))
+    return sorted(there - used)
 
 
 def _is_level(level: StoredLevel) -> bool:
-    """Whether a record of an untrusted store may be that of a level."""
+    """Whether a record from an untrusted store can be that of a level."""
     counts = (level.parts, level.rows)
     return (
         isinstance(level.name, str)
@@ -243,7 +250,7 @@ def _is_level(level: StoredLevel) -> bool:
 
 
 def _is_seen(seen: Any) -> bool:
-    """Whether a record may be of how far a table was read: texts, and texts by name."""
+    """Whether a record can say how far a table was read: texts, and texts by name."""
     return isinstance(seen, dict) and all(
         isinstance(value, str | None)
         or (isinstance(value, dict) and all(isinstance(each, str) for each in value.values()))
@@ -262,7 +269,7 @@ def _stored(store: Folder, name: str, tables: Iterable[pa.Table]) -> StoredLevel
     for table in slices(tables, PART_ROWS):
         rewrite_part(store, f"{name}/{part_name(parts)}", table)
         parts, rows = parts + 1, rows + table.num_rows
-    # Of an earlier launch of the same night, which was killed or found more.
+    # Parts of an earlier launch of the same night, which was killed or found more.
     left = {entry.name for entry in store.list(name)} - {f"{name}/{part_name(part)}" for part in range(parts)}
     store.delete_all(sorted(left))
     return StoredLevel(store, name, parts, rows)

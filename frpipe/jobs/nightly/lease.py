@@ -1,12 +1,13 @@
-"""Lease with a heartbeat, so that one night runs at a time, on anything that can create a file exclusively.
+"""Lease with a heartbeat: one night runs at a time, on any storage that can create a file exclusively.
 
-Leases are numbered files, and the highest number holds. To take one over is to create the next number, which
-one of any number of rivals can do; so a number is a fencing token too: who finds a higher one has lost.
+Leases are numbered files, and the highest number holds. A rival takes over by creating the next number, and
+only one of any number of rivals can do so. A number is also a fencing token: a holder that finds a higher one
+has lost.
 
-No two clocks are compared. A holder rewrites its file every sixth of `expires_s`. A rival watches the file by
-its own clock: if it changes, the holder is alive and the rival gives up; if it stands still for `expires_s`,
-the holder's own where that is longer, the holder is dead. A holder that could not write for so long takes
-itself for dead.
+Clocks of different machines are never compared. A holder rewrites its file every sixth of `expires_s`. A
+rival watches the file by its own clock. If it changes, the holder is alive and the rival gives up; if it
+stays the same for `expires_s` (the longer of both settings), the holder is dead. A holder that cannot write
+for so long takes itself for dead.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _BEATS = 6
 class Holder:
     """Identity of a process that holds a lease.
 
-    born: when the process began, in ticks of its machine, since process ids are used again.  machine: kernel
-    and process namespace, in which an id names one process; empty: unknown.  since, beat: UTC.  expires_s: as
-    the holder's configuration says; 0: of a version that did not tell.
+    born: when the process began, in ticks of its machine, as process ids are reused.  machine: kernel and
+    process namespace, in which an id names one process; empty: unknown.  since, beat: UTC.  expires_s: of the
+    holder's configuration; 0: written by a version that did not record it.
     """
 
     night: str
@@ -60,7 +61,7 @@ class Holder:
 
     @property
     def known_dead(self) -> bool:
-        """Whether it was a process of this machine that no longer exists."""
+        """Whether the holder was a process of this machine that no longer exists."""
         return bool(self.machine) and self.machine == _machine() and _born(self.pid) != self.born
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ class Holder:
 
 
 def now() -> str:
-    """Current time, UTC, fine enough to tell one heartbeat from the next."""
+    """The current time, UTC, fine enough to tell one heartbeat from the next."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -102,7 +103,7 @@ class LeaseError(FrpipeError, RuntimeError):
 
 
 class Lease:
-    """A lease that is held. before: who held it last, with the last heartbeat; None where nobody ever did."""
+    """A lease that is held. before: the last holder, with its last heartbeat; None where there was none."""
 
     def __init__(self, place: Folder, number: int, holder: Holder, expires_s: float, before: Holder | None):
         self._place, self._number, self._holder, self._expires_s = place, number, holder, expires_s
@@ -114,15 +115,15 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise LeaseError where the lease is not ours any more. Looks into the storage."""
+        """Raise LeaseError where the lease is lost, by a look into the storage."""
         if self._lost_to is None and _highest(self._place) > self._number:
             self._lost_to = "another night has taken over"
         self.check_known()
 
     def check_known(self) -> None:
-        """Check the lease by what is known without reading the storage.
+        """Raise LeaseError where the lease is known to be lost, without reading the storage.
 
-        Cheap enough for every line of progress.
+        It is cheap enough for every line of progress.
         """
         if self._lost_to is None and time.monotonic() - self._beaten > self._expires_s:
             self._lost_to = "no heartbeat could be written for too long"
@@ -133,7 +134,7 @@ class Lease:
             )
 
     def guarded(self, say: Say) -> Say:
-        """A `say` function that fails once the lease is lost, so that a long step ends there."""
+        """Make a `say` that raises LeaseError once the lease is lost, so that a long step ends there."""
 
         def checked(line: str) -> None:
             self.check_known()
@@ -151,7 +152,7 @@ class Lease:
     def _beat(self) -> None:
         while not self._ended.wait(self._expires_s / _BEATS):
             begun = time.monotonic()
-            # Storage that is away for a moment may come back; `check` judges by the last beat that worked.
+            # Storage may be away for a moment; `check_known` judges by the last beat that was written.
             with suppress(FrpipeError, OSError):
                 self._write(replace(self._holder, beat=now()))
                 if _highest(self._place) > self._number:
@@ -165,7 +166,7 @@ class Lease:
 
 @contextmanager
 def lease(runs: Folder, night: str, expires_s: float, say: Say = lambda _: None) -> Iterator[Lease]:
-    """Hold the lease of a folder of nights; LeaseError where another night is alive."""
+    """Hold the lease of a folder of nights. Raises LeaseError where another night is alive."""
     place = runs.child(LEASES)
     held = _taken(place, Holder.me(night, expires_s), expires_s, say)
     try:
@@ -180,8 +181,8 @@ def _taken(place: Folder, me: Holder, expires_s: float, say: Say) -> Lease:
         live = holder is not None and not (holder.released or holder.known_dead)
         if holder is not None and live and not _stands_still(place, number, holder, expires_s, say):
             continue
-        # A store that loses its answer may say no although the file is ours; and a slow rival may create
-        # again a number that has come and gone meanwhile.
+        # A store that loses its answer may say no although the file is ours, and a slow rival may create a
+        # number again that has come and gone meanwhile. So the file is read back.
         place.create(_name(number + 1), me.encoded())
         if _newest(place) == (number + 1, me):
             for old in _numbers(place):
@@ -191,11 +192,11 @@ def _taken(place: Folder, me: Holder, expires_s: float, say: Say) -> Lease:
 
 
 def _stands_still(place: Folder, number: int, holder: Holder, expires_s: float, say: Say) -> bool:
-    """Watch a holder: True once it is dead, False if it has gone meanwhile. Raises LeaseError if it lives."""
+    """Watch a holder: True once it is dead, False if it has left. Raises LeaseError if it is alive."""
     say(f"{holder}, holds the lease; watching for its heartbeat")
     patience_s = max(expires_s, holder.expires_s)
     deadline, looked = time.monotonic() + patience_s, 0.0
-    # The last look must begin after the deadline: one that took long, or was frozen, saw what was before.
+    # The last look must begin after the deadline: one that took long, or was frozen, saw an earlier state.
     while looked < deadline:
         time.sleep(patience_s / _BEATS / 4)
         looked = time.monotonic()
@@ -212,7 +213,7 @@ def _stands_still(place: Folder, number: int, holder: Holder, expires_s: float, 
 
 
 def _newest(place: Folder) -> tuple[int, Holder | None]:
-    """Highest number and its holder; 0 and None where there was none yet."""
+    """Read the highest number and its holder; 0 and None where there was none yet."""
     while numbers := _numbers(place):
         try:
             return max(numbers), Holder(**json.loads(place.read(_name(max(numbers)))))

@@ -1,4 +1,4 @@
-"""Measures of a night's photos, to be compared with those of the nights before."""
+"""Measures of the photos of a night, for comparison with the nights before."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from frpipe.jobs.nightly.work import ENROLL, IDENTIFY, Work
 from frpipe.jobs.subject_faces import IMAGE_NAMES, quality, templates_of
 
 Samples = dict[str, NightSample]
-# People whose old templates are held at once: 100 MB at ten templates of 512 numbers.
+# People whose older templates are held at once: 100 MB at ten templates of 512 numbers each.
 _MOST_PEOPLE = 5000
 _FACE_NAMES = ["score", "eye_distance_px", "sharpness"]
 _OF_STAGES = {"quality_score": "quality", "pose_yaw_deg": "quality", "pad_score": "pad"}
-"""Columns of stages that are watched, where a run has them. `quality` is the older measure, 0 to 1."""
+"""Columns of stages that are measured where a run has them. The measure `quality`, 0 to 1, is older."""
 
 
 def measured(work: Work) -> Samples:
-    """Samples by name: of faces, of columns of stages, of similarities, and shares of failed photos."""
+    """Sample the measures of tonight, by name: of faces, stages, similarities and failed photos."""
     facts = unsuppressed(work.journal.facts("enroll") or {})
     samples = {
         "rejected": NightSample.of_share(facts["rejected"], facts["rows"]),
@@ -56,7 +56,7 @@ def measured(work: Work) -> Samples:
 
 
 def unsuppressed(enroll: Facts) -> Facts:
-    """Facts of the step `enroll` as if suppressed photos had not been there."""
+    """Make the facts of the step `enroll` without suppressed photos."""
     count = enroll.get("reasons", {}).get(Reason.SUPPRESSED.value, 0)
     return {**enroll, **{name: enroll[name] - count for name in ("rows", "rejected") if name in enroll}}
 
@@ -75,9 +75,9 @@ def _of_faces(work: Work) -> Samples:
 
 
 def _of_stages(run: Features) -> Samples:
-    """Of the columns that stages of the run have written, all faces that were found, held ones among them.
+    """Sample the columns that stages of the run have written, over all faces, also those that were held back.
 
-    Without the held ones a gate would cut off what is to be watched.
+    Without these a gate would cut off the part of the distribution that is to be watched.
     """
     schema = run.faces(run.some_parts()[0]).schema
     names = [
@@ -93,7 +93,7 @@ def _of_stages(run: Features) -> Samples:
 
 
 def _mated(work: Work, before: Snapshot) -> Iterator[float]:
-    """Best similarity of each of tonight's templates to an older one of the same person, exactly."""
+    """Iterate over the best similarity of each new template to an older one of the same person, exactly."""
     people = _known_people(work, before)
     old = _templates_of(before, people)
     for table in _tonights(work):
@@ -106,7 +106,7 @@ def _mated(work: Work, before: Snapshot) -> Iterator[float]:
 
 
 def _known_people(work: Work, before: Snapshot) -> pa.Array:
-    """People of tonight whom the gallery knew; of many, an even choice that is the same every time."""
+    """Choose people of tonight whom the gallery knew: evenly where they are many, and always the same."""
     features = Features(work.folder.child(ENROLL))
     seen = [faces[SUBJECT_ID].unique() for faces in features.all_faces([SUBJECT_ID])]
     tonight = canonical_column(pa.chunked_array(seen, pa.string())).unique().drop_null()
@@ -130,7 +130,7 @@ def _templates_of(before: Snapshot, people: pa.Array) -> dict[str, list[tuple[st
 
 
 def _tonights(work: Work) -> Iterator[pa.Table]:
-    """Templates of tonight, chosen as for the gallery."""
+    """Iterate over the templates of tonight, chosen as for the gallery."""
     source, how = FeatureRun.open(work.folder.child(ENROLL).uri), work.config.consolidate
     gate = FaceGate.of(how.gates)
     for images, faces in source.features.tables(IMAGE_NAMES):

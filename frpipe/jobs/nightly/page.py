@@ -1,6 +1,6 @@
 """Render the page of a night: its report in, HTML out.
 
-All texts are escaped; nothing is loaded from elsewhere.
+All texts are escaped, and the page loads nothing.
 """
 
 from __future__ import annotations
@@ -354,7 +354,7 @@ def measure(name: str, facts: dict[str, Any]) -> str:
 
 
 def _share(tonight: dict[str, Any], before: dict[str, Any]) -> str:
-    """Render two bars: a share has no distribution to draw."""
+    """Render a share as two bars, tonight and before: it has no distribution to draw."""
     most = max(tonight["mean"] or 0, before["mean"] or 0, 1e-9)
     rows = []
     for y, style, each in ((8, "then", before), (38, "tonight", tonight)):

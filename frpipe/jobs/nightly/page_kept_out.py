@@ -1,4 +1,4 @@
-"""Render the faces of a night that did not reach the gallery for their measures."""
+"""Render the faces of a night that their measures keep from the gallery."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _HEADS = ("measure", "#limit", "#faces", "#worst", "#not assessed", "where")
 
 
 def kept_out_section(report: Facts) -> Iterator[str]:
-    """Render what was held back by stages and kept out by the gate, by measure, and how to look at it.
+    """Render the faces held back by stages and kept out by the gate, by measure, and how to look at them.
 
-    Nothing where no face was held back and no gate was set.
+    Empty where no face was held back and no gate is set.
     """
     enroll, done = (report["steps"].get(step, {}) for step in ("enroll", "consolidate"))
     held, gated = enroll.get("held_measures"), done.get("gated")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Render a table. Heads that begin with # are of numbers. Cells are HTML."""
+    """Render a table. Cells are HTML; a head that begins with # is of a column of numbers."""
     numbers = [head.startswith("#") for head in heads]
     top = "".join(_cell("th", head.lstrip("#"), is_n) for head, is_n in zip(heads, numbers, strict=True))
     body = "".join(

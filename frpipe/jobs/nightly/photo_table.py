@@ -1,18 +1,24 @@
-"""Take the photos of a night from a manifest or a table, and only what has come since last night.
+"""Photos of a night from a manifest or a table: only what has come since last night.
 
-How far the table was read stands in `known.json` of the night as `seen`:
+How far the table was read is recorded as `seen` in `known.json` of the night:
 
-files     the digest of each file's name, with its version: `new: files` reads those that are not so yet
-arrived   the greatest value of the column `photos.arrived`: `new: arrived` reads what is greater
+files     the digest of each file's name, with its version: `new: files` reads those that are new or differ
+arrived   the greatest value of the column `photos.arrived`: `new: arrived` reads rows from this value on
+column    the name of that column: another one begins anew
+read      as `files`, with sizes, of the files that `new: arrived` has read: read again when they differ
 
-A row of a photo that is known is left alone, but where it has arrived anew, or names somebody where nobody
-was named. A table does not say which photos are gone: none vanishes.
+With `new: arrived` the `version` of a known photo is the value with which it arrived. So of the rows with the
+greatest value, those that were read before are told from those that came late.
+
+A row of a known photo is left alone, unless it has arrived anew, or names somebody where nobody was named. Of
+several rows of one id the latest is taken. A table does not say which photos are gone: none vanishes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -47,11 +53,11 @@ from frpipe.jobs.nightly.photos import (
 )
 from frpipe.jobs.nightly.tables import read_table
 
-FILES, ARRIVED = "files", "arrived"
-# So many rows are looked up; more are compared with all that is known, in order.
+FILES, ARRIVED, COLUMN, READ = "files", "arrived", "column", "read"
+# Up to so many rows are looked up among the known photos; more are merged with all of them.
 _FEW_ROWS = 50_000
 _LONGEST_NUMBER = 40
-# Types of a column of arrival: their values are read back from a text as they were.
+# Types of a column of arrival, whose values survive being written as text.
 _ORDERED = (
     pa.types.is_timestamp,
     pa.types.is_date,
@@ -63,18 +69,20 @@ _ORDERED = (
     pa.types.is_null,
 )
 _WIDER = ((pa.types.is_integer, pa.int64()), (pa.types.is_date, pa.timestamp("us")))
-# Of a row, beside the columns of the table: one of these may be called `version`.
+# Columns beside those of the table, one of which may be called `version`.
 _VERSION = "frpipe.version"
+_RANK = "frpipe.rank"
+_COLUMN_TESTS = {operator.ge: pc.greater_equal, operator.eq: pc.equal}
 
 
 @dataclass(frozen=True, slots=True)
 class TableScan(PhotoScan):
-    """As `PhotoScan`. read: how much of the table was read, for the report."""
+    """Result of reading a table of photos. read: counts of what was read, for the report."""
 
     read: dict[str, int] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Counts, for the report; what a table does not tell is zero."""
+        """Count the photos, for the report; zero for what a table does not tell."""
         told = super(TableScan, self).facts()
         return {**told, "strays": 0, **self.read}
 
@@ -90,8 +98,10 @@ def taken(
 ) -> TableScan:
     """Read what has come since last night, and compare it with what is known.
 
-    before: folder of last night's scan.  Raises ManifestError as `Manifest.open` and `admitted` do; where the
-    photos lie in the rows themselves; where the column of arrival is lacking, or nothing ever was there.
+    before: folder of last night's scan.
+
+    Raises ManifestError as `Manifest.open` and `admitted`; where the rows hold the photos themselves; where
+    the column of arrival is missing or has no order; where there never was a row.
     """
     how = config.photo_table
     assert how is not None
@@ -117,7 +127,8 @@ def taken(
         old = _known_of(known, fresh, waiting)
         sources = [fresh.tables(), _fitted_all(waiting, schema), old]
         for rows, waits, then in side_by_side(sources):
-            _compare(scan, (rows, waits, then), barred, source, by_arrival=table.compares)
+            latest = table.latest(rows)
+            _compare(scan, (latest, waits, then), barred, source, by_arrival=table.compares)
             pulse.beat(counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known")
     scan.seen.update(table.seen())
     table.read["rows"] = fresh.rows
@@ -126,9 +137,10 @@ def taken(
 
 @dataclass(slots=True)
 class _Table:
-    """The part of a table that has not been read yet. files: those that are read, of all.
+    """The part of a table that has not been read yet.
 
-    last: the greatest arrival that was read before.  read: counts, for the report.
+    files: all files.  todo: names of those that are read.  last: the greatest arrival that was read before.
+    before: how far the table was read before.  read: counts, for the report.  greatest: arrival of tonight.
     """
 
     how: PhotoTable
@@ -144,7 +156,8 @@ class _Table:
     @classmethod
     def opened(cls, config: NightConfig, how: PhotoTable, seen: Mapping[str, Any]) -> _Table:
         folder, files = find(how.manifest, "manifest")
-        last = seen[ARRIVED] if how.new == "arrived" and seen.get(ARRIVED) is not None else None
+        goes_on = how.arrived is not None and seen.get(COLUMN, how.arrived) == how.arrived
+        last = seen.get(ARRIVED) if goes_on else None
         due = in_order(lambda file: _is_due(folder, file, how, seen, last), files)
         todo = [file for file, is_due in zip(files, due, strict=True) if is_due]
         manifest = None
@@ -170,22 +183,25 @@ class _Table:
                 )
         roots = config.settings.storage.roots
         found = cls(how, roots, files, frozenset(f.name for f in todo), manifest, last, seen)
-        found.read |= {"files": len(files), "files_read": len(todo), "undated": 0}
+        found.read |= {"files": len(files), "files_read": len(todo), "undated": 0, "repeated": 0}
         return found
 
     @property
-    def compares(self) -> bool:
-        """Whether a known photo that comes again has changed: it has arrived since the last look."""
-        return self.last is not None
+    def compares(self) -> bool | None:
+        """Whether a known photo with another arrival has changed; None: arrivals are not read.
+
+        False on the first night that reads the column, when known photos have no arrival yet.
+        """
+        return None if self.how.arrived is None else self.last is not None
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of a row of tonight's manifest."""
+        """The columns of tonight's manifest."""
         extra = self.manifest.columns.extra if self.manifest else pa.schema([])
         return pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string()), *extra])
 
     def rows(self) -> Iterator[pa.Table]:
-        """The rows that count, normalised. Addresses are those that a worker reads."""
+        """Iterate over the rows that may be new, normalised, with the addresses that a worker reads."""
         if self.manifest is None or not self.manifest.rows_estimate():
             return
         manifest = (
@@ -193,40 +209,66 @@ class _Table:
             if self.how.arrived is None
             else _Arrived.of(self.manifest, self.how.arrived, self._since)
         )
-        try:
-            for rows in admitted(manifest, self.roots):
-                is_none = pc.starts_with(rows[LOCATION], BAD)
-                places = pc.if_else(is_none, rows[URI], rows[LOCATION])
-                versions = pa.array([""] * len(rows), pa.string())
-                if self.how.arrived is not None:
-                    versions = rows[self.how.arrived].cast(pa.string())
-                named = pa.table({ID: rows[ID], URI: places, SUBJECT: rows[SUBJECT]})
-                for name in self.manifest.columns.extra.names:
-                    named = named.append_column(name, rows[name])
-                yield named.append_column(_VERSION, versions)
-        except ManifestError:
-            if isinstance(manifest, _Arrived) and not manifest.passed:
-                return  # there were rows, and none of them has arrived since
-            raise
+        for rows in admitted(manifest, self.roots, whole=False):
+            is_none = pc.starts_with(rows[LOCATION], BAD)
+            places = pc.if_else(is_none, rows[URI], rows[LOCATION])
+            versions: Any = pa.array([""] * len(rows), pa.string())
+            if self.how.arrived is not None:
+                versions = rows[self.how.arrived].cast(pa.string())
+                if self.last is not None:
+                    # As it was recorded, whatever type the column had then.
+                    is_last = self._holds(operator.eq, rows[self.how.arrived])
+                    versions = pc.if_else(is_last, self.last, versions)
+            named = pa.table({ID: rows[ID], URI: places, SUBJECT: rows[SUBJECT]})
+            for name in self.manifest.columns.extra.names:
+                named = named.append_column(name, rows[name])
+            yield named.append_column(_VERSION, versions)
+
+    def latest(self, rows: pa.Table) -> pa.Table:
+        """Choose one row of each id, the latest: of the greatest arrival, then the last that was read.
+
+        rows: by id, those of one id in the order in which they were read.
+        """
+        ids = rows[ID].combine_chunks()
+        if pc.count_distinct(ids).as_py() == len(ids):
+            return rows
+        if self.how.arrived is not None:
+            ranks = self._ranks(rows[self.how.arrived].combine_chunks())
+            at = pc.sort_indices(pa.table({ID: ids, _RANK: ranks}), [(ID, "ascending"), (_RANK, "ascending")])
+            rows, ids = rows.take(at), ids.take(at)
+        is_last = pa.concat_arrays([pc.not_equal(ids[:-1], ids[1:]), pa.array([True])])
+        chosen = rows.filter(is_last)
+        self.read["repeated"] += len(rows) - len(chosen)
+        return chosen
+
+    def _ranks(self, arrivals: pa.Array) -> pa.Array:
+        """(rows,) numbers in the order of arrivals; equal where these are."""
+        if self._is_key:
+            orders = [_key_order(each) for each in arrivals.to_pylist()]
+            ranks = {order: rank for rank, order in enumerate(sorted({*orders}))}
+            return pa.array([ranks[order] for order in orders])
+        return pc.rank(arrivals, tiebreaker="dense")
 
     def _since(self, values: pa.Array) -> pa.Array:
-        """(rows,) bool: which have arrived since the last look; notes the greatest."""
-        # A number that is none is greater than no other.
+        """(rows,) bool: which have not arrived before the last one read; the greatest of them is kept."""
+        # NaN is no arrival: it compares with nothing.
         is_dated = pc.invert(pc.is_null(values, nan_is_null=True))
         self.read["undated"] += len(values) - (pc.sum(is_dated).as_py() or 0)
         newest = self._newest(values.filter(is_dated))
         if newest is not None and (self.greatest is None or self._is_later(newest, self.greatest)):
             self.greatest = newest
-        if self.last is None:
-            return is_dated
+        return is_dated if self.last is None else self._holds(operator.ge, values)
+
+    def _holds(self, test: Callable[[Any, Any], Any], values: Any) -> Any:
+        """(rows,) bool: whether `test` holds between a value and the last one read; false without a value."""
+        assert self.last is not None
         if self._is_key:
-            later = [
-                each is not None and _key_order(each) > _key_order(self.last) for each in values.to_pylist()
-            ]
-            return pa.array(later, pa.bool_())
-        return pc.and_(
-            is_dated, pc.greater(values, _as_type(self.last, values.type, self.how)).fill_null(False)
-        )
+            bound = _key_order(self.last)
+            keys = [key for key in values.unique().to_pylist() if key is not None]
+            passed = [key for key in keys if test(_key_order(key), bound)]
+            return pc.is_in(values, value_set=pa.array(passed, values.type))
+        bound = _as_type(self.last, values.type, self.how)
+        return pc.fill_null(_COLUMN_TESTS[test](values, bound), False)
 
     @property
     def _is_key(self) -> bool:
@@ -246,7 +288,7 @@ class _Table:
         return bool(pc.greater(one, other).as_py())
 
     def seen(self) -> dict[str, Any]:
-        """How far the table is read after tonight."""
+        """Make the record of how far the table is read after tonight."""
         told: dict[str, Any] = {"table": True}
         if self.how.new == "files":
             told[FILES] = {_digest(file.name): file.entry.version for file in self.files}
@@ -255,7 +297,11 @@ class _Table:
             if self.last is not None and self.greatest is not None:
                 last = _as_type(self.last, self.greatest.type, self.how)
                 newest = newest if self._is_later(self.greatest, last) else self.last
-            told[ARRIVED] = newest
+            before = self.before.get(READ, {})
+            read = {_digest(file.name): _state(file) for file in self.files if file.name in self.todo}
+            skipped = {_digest(f.name): _state(f) for f in self.files if f.name not in self.todo}
+            unchanged = {name: state for name, state in skipped.items() if before.get(name) == state}
+            told |= {ARRIVED: newest, COLUMN: self.how.arrived, READ: unchanged | read}
         return told
 
 
@@ -263,45 +309,39 @@ class _Table:
 class _Arrived(Manifest):
     """The rows of a manifest that pass a test of the column of arrival."""
 
-    since: Any
+    since: Callable[[pa.Array], pa.Array]
     column: str
-    counted: list[int]
 
     @classmethod
-    def of(cls, manifest: Manifest, column: str, since: Any) -> _Arrived:
+    def of(cls, manifest: Manifest, column: str, since: Callable[[pa.Array], pa.Array]) -> _Arrived:
         own = {each.name: getattr(manifest, each.name) for each in fields(manifest)}
-        return cls(**own, since=since, column=column, counted=[])
-
-    @property
-    def passed(self) -> bool:
-        """Whether any row has passed."""
-        return bool(self.counted)
+        return cls(**own, since=since, column=column)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         names = self.schema.names if columns is None else list(dict.fromkeys(columns))
         for batch in Manifest.batches(self, [*names, *({self.column} - {*names})]):
             rows = batch.rows.filter(self.since(batch.rows.column(self.column)))
-            if rows.num_rows:
-                self.counted.append(rows.num_rows)
             yield Batch(batch.file, batch.first_row, rows.select(names))
 
 
 def _is_due(
     folder: Folder, file: ListFile, how: PhotoTable, seen: Mapping[str, Any], last: str | None
 ) -> bool:
-    """Whether a file may hold rows that have come since the last look."""
+    """Whether a file may hold rows that have come since it was last read."""
     if how.new == "files":
         return bool(seen.get(FILES, {}).get(_digest(file.name)) != file.entry.version)
     if last is None or how.arrived is None:
         return True
+    if seen.get(READ, {}).get(_digest(file.name)) == _state(file):
+        return False
     if how.arrived in file.keys:
         value = file.keys[how.arrived]
-        return value is not None and _key_order(value) > _key_order(last)
-    return file.format != "parquet" or _newest_in(folder, file, how, last)
+        return value is not None and _key_order(value) >= _key_order(last)
+    return file.format != "parquet" or _may_hold(folder, file, how, last)
 
 
-def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bool:
-    """Whether the footer of a Parquet file leaves it open that a row has arrived since."""
+def _may_hold(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bool:
+    """Whether a Parquet file may hold a row that has come since, by its footer."""
     try:
         with folder.open(file.name) as opened:
             found = pq.ParquetFile(opened)
@@ -315,24 +355,24 @@ def _newest_in(folder: Folder, file: ListFile, how: PhotoTable, last: str) -> bo
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             told = [groups.row_group(group).column(leaf).statistics for group in range(groups.num_row_groups)]
     except (pa.ArrowException, OSError, ValueError):
-        return True  # whoever reads the file says what is wrong with it
+        return True  # reading the file will say what is wrong with it
     if not all(each is not None and each.has_min_max for each in told):
         return True
     try:
         bound = _as_type(last, kind, how)
-        return any(pc.greater(pa.scalar(each.max, kind), bound).as_py() for each in told)
+        return any(pc.greater_equal(pa.scalar(each.max, kind), bound).as_py() for each in told)
     except (ManifestError, pa.ArrowException, TypeError, ValueError):
-        return True  # a footer that tells it in another type than the rows
+        return True  # statistics of another type than the column
 
 
 def _key_order(value: str) -> tuple[bool, int, str]:
-    """What values of a key are ordered by: numbers as numbers, before all other texts."""
+    """Make the sort key of a key of folders: numbers as numbers, before all other texts."""
     is_number = value.isascii() and value.isdigit() and len(value) < _LONGEST_NUMBER
     return (False, int(value), "") if is_number else (True, 0, value)
 
 
 def _as_type(text: str, kind: pa.DataType, how: PhotoTable) -> pa.Scalar:
-    """A point of arrival in the type of some rows, or in the wider one that other files had."""
+    """Parse a recorded arrival in the type of some rows, or in the wider type that other files had."""
     for wanted in (kind, *(wide for is_kind, wide in _WIDER if is_kind(kind))):
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return pa.scalar(text, pa.string()).cast(wanted)
@@ -348,11 +388,12 @@ def _compare(
     barred: Suppressions,
     source: str,
     *,
-    by_arrival: bool,
+    by_arrival: bool | None,
 ) -> None:
-    """Take all rows of a range of ids.
+    """Compare the rows of a range of ids with what is known, and add them to the scan.
 
-    found: those that have come, those of last night's manifest that it could not try, what is known.
+    found: rows that have come, rows of last night that could not be tried, what is known.
+    by_arrival: as `_Table.compares`.
     """
     counts, (rows, waits, then) = scan.counts, found
     rows = rows if rows.num_rows else scan.todo.schema.append(pa.field(_VERSION, pa.string())).empty_table()
@@ -370,7 +411,7 @@ def _compare(
         rows = in_order_of(pa.concat_tables([rows, again.select(rows.column_names)]), (ID,))
     is_barred = suppressed_rows(rows, barred, source)
     there, kept_out = rows.filter(pa.array(~is_barred)), rows.filter(pa.array(is_barred))
-    # As if they had never been there: they are not known either, once they are allowed.
+    # Suppressed photos are as if they had never been there: once allowed, they are new.
     gone = then.filter(pc.is_in(then[ID], value_set=kept_out[ID].combine_chunks()))
     counts.suppressed += len(rows) - len(there)
     counts.listed += len(there)
@@ -384,18 +425,24 @@ def _compare(
     todo = there.filter(change.todo)
     counts.changed += len(todo) - change.new
     scan.todo.add(todo)
-    scan.fresh.add(level_rows(now.filter(change.todo), gone))
+    fresh = now.filter(change.todo)
+    if by_arrival is False:
+        # Known photos get their arrivals, from which a later one will differ.
+        left_alone = now.filter(pc.invert(change.todo))[ID].combine_chunks()
+        dated = _alike(then, now).filter(pc.is_in(then[ID], value_set=left_alone))
+        fresh = pa.concat_tables([fresh, dated.select(fresh.column_names)])
+    scan.fresh.add(level_rows(fresh, gone))
 
 
 def _alike(then: pa.Table, now: pa.Table) -> pa.Table:
-    """What was known, with the sizes and versions of now: the id alone says that a photo is known."""
+    """What was known, with the sizes and versions of now, so that the id alone decides."""
     at = pc.index_in(then[ID], value_set=now[ID].combine_chunks())
     columns = {name: now[name].take(at) if len(now) else then[name] for name in ("bytes", "version")}
     return pa.table([columns.get(name, then[name]) for name in then.column_names], schema=then.schema)
 
 
 def _known_of(known: KnownPhotos | None, fresh: IdSort, waiting: pa.Table) -> Iterator[pa.Table]:
-    """What is known of the photos that are read tonight, in order."""
+    """Iterate over what is known of the photos that are read tonight, by id."""
     if known is None:
         return iter(())
     if fresh.rows + waiting.num_rows > _FEW_ROWS:
@@ -414,13 +461,13 @@ def _waiting(before: Folder | None) -> pa.Table:
 
 
 def _todo_schema(fresh: pa.Schema, waiting: pa.Table) -> pa.Schema:
-    """Columns of tonight's manifest: of the table, or of what waits where nothing new has come."""
+    """The columns of tonight's manifest: of the table, and of rows that wait to be tried again."""
     own = (name for name in waiting.column_names if name not in fresh.names)
     return pa.schema([*fresh, *(waiting.schema.field(name) for name in own)])
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of a schema; null where a table lacks one."""
+    """Fit a table to a schema; null where it lacks a column. Raises ManifestError: another type."""
     columns = []
     for wanted in schema:
         if wanted.name not in table.column_names:
@@ -441,6 +488,11 @@ def _fitted_all(table: pa.Table, schema: pa.Schema) -> list[pa.Table]:
     return [_fitted(table, schema)]
 
 
+def _state(file: ListFile) -> str:
+    """A text that differs once the file has changed."""
+    return f"{file.entry.version} {file.entry.bytes}"
+
+
 def _digest(name: str) -> str:
-    """What stands for the name of a file: it may hold the id of a person."""
+    """A digest for the name of a file, which may hold the id of a person."""
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()

@@ -1,16 +1,15 @@
-"""Find the photos that tonight has to do.
+"""Find the photos of a folder that tonight has to enroll: those that are new or have changed.
 
-SUB/known.json        every photo below the folder: image_id, bytes, version, subject_id (see `known_photos`)
-SUB/manifest.parquet  those of tonight: new, changed, or to be tried again
+SUB/known.json        all photos below the folder: image_id, bytes, version, subject_id (see `known_photos`)
+SUB/manifest.parquet  those to enroll tonight: new, changed, or to be tried again
 SUB/vanished.parquet  those known before that are there no more
-SUB/again.parquet     those of the listing that do not count as known tomorrow: they could not be tried; with
-                      a content_sha256, those that were suppressed by it: not known once it is allowed
-SUB/waiting.parquet   rows of the manifest of those, where photos come from a table (see `photo_table`)
-SUB/listing.parquet   instead of known.json, where an older frpipe has written the night
+SUB/again.parquet     those listed that will not count as known tomorrow: they could not be tried, or were
+                      suppressed by their content_sha256 and are not known once that is allowed
+SUB/waiting.parquet   rows of the manifest of those in again.parquet, of photos from a table (see
+`photo_table`) SUB/listing.parquet   instead of known.json, in a night that an older frpipe has written
 
-A photo is known by its path, size and version (ETag, or time of change). Memory: that of some blocks of
-photos, and of the photos that have vanished. Ids are paths in Unicode NFC; the manifest leads to files by
-their paths as they are.
+A photo is known by its path, size and version (ETag, or time of change). Memory: some blocks of photos, and
+the photos that have vanished. Ids are paths in Unicode NFC; the manifest has the paths as they are.
 """
 
 from __future__ import annotations
@@ -67,12 +66,12 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class PhotoCounts:
-    """Counts of a scan. new + changed: photos of tonight; one to be tried again counts as new.
+    """Counts of a scan. new + changed: photos to enroll; one that is tried again counts as new.
 
     unreadable: photos whose names no manifest can hold, or differ from another's only in Unicode form.
-    suppressed: photos that are there, and in no list, as the gallery's suppression list names them or their
-    people.  no_longer_taken: photos known before that the rules leave out now, and that have not vanished.
-    nobodys: photos that are nobody's.
+    suppressed: photos left out of all lists, as the gallery's suppression list names them or their people.
+    no_longer_taken: known photos that the rules leave out now; they have not vanished.  nobodys: photos of no
+    person.
     """
 
     listed: int = 0
@@ -87,11 +86,11 @@ class PhotoCounts:
 
 @dataclass(frozen=True, slots=True)
 class PhotoScan:
-    """Result of listing the photos; its rows lie on the disk of temporary files.
+    """Result of listing the photos; its rows are in temporary files.
 
-    before: the levels of last night's listing.  fresh: what differs from it: rows of `LEVEL`.  todo: rows of
+    before: the levels of last night's listing.  fresh: differences from it, rows of `LEVEL`.  todo: rows of
     tonight's manifest.  gone: rows of photos that have vanished.  links: what became of links below the
-    folder.  left_out: what the rules leave out.  seen: how far a table of photos was read.
+    folder. left_out: what the rules leave out.  seen: how far a table of photos was read.
     """
 
     counts: PhotoCounts
@@ -110,14 +109,25 @@ class PhotoScan:
 
     @property
     def names_people(self) -> bool:
-        """Whether any photo is a person's."""
+        """Whether any photo is of a person."""
         return self.counts.nobodys < self.counts.listed
 
-    def facts(self) -> dict[str, Any]:
-        """Counts, for the report. people_without_photos: of those known before, who have none any more.
+    def has_other_ids(self) -> bool:
+        """Whether photos are listed now and were before, but no id is in both lists."""
+        if not self.counts.listed or self.counts.new < self.counts.listed:
+            return False
+        listed_before = False
+        for now, then in side_by_side([self.todo.tables(), merged(self.before)]):
+            listed_before |= then.num_rows > 0
+            if now.num_rows and pc.any(pc.is_in(now[ID], value_set=then[ID].combine_chunks())).as_py():
+                return False
+        return listed_before
 
-        vanished_behind_links: of the vanished, those that lie behind links that lead out.  strays: photos of
-        nobody, where folders are people.
+    def facts(self) -> dict[str, Any]:
+        """Count the photos, for the report.
+
+        people_without_photos: people known before who have none any more.  vanished_behind_links: vanished
+        photos that lie behind links that lead out.  strays: photos of nobody, where folders are people.
         """
         counts = self.counts
         people = _without_photos(self.gone.tables(), self.listing)
@@ -139,7 +149,7 @@ class PhotoScan:
         }
 
     def write(self, folder: Folder) -> None:
-        """Write the tables to the folder RUNS/DATE/SUB of a night, and what is known beside the nights."""
+        """Write the tables into the folder RUNS/DATE/SUB of a night, and what is known beside the nights."""
         write_blocks(folder, VANISHED, SCHEMA, self.gone.tables())
         named = [name for name in self.todo.schema.names if name != SUBJECT or self.names_people]
         schema = pa.schema([self.todo.schema.field(name) for name in named])
@@ -159,11 +169,12 @@ def look(
 ) -> PhotoScan:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
-    barred: whose photos, and which, are taken as if they were not there and never had been.  source:
-    what the gallery has before their ids.  roots: where links may lead out to.
-    Where `auto` named people before, folders stay people's: a photo that does not lie one folder down is
-    nobody's. Raises ManifestError where no photo lies so any more: all faces would be left out of the
-    gallery, tonight and for ever.
+    barred: photos and people to treat as if they had never been there.  source: prefix of the ids in the
+    gallery. roots: where links may lead out to.
+
+    Where `auto` named people before, folders stay people's: a photo that does not lie one folder down is of
+    nobody. Raises ManifestError where no photo lies one folder down any more: no face would reach the
+    gallery, tonight or later.
     """
     rules = PhotoRules(how.glob, how.exclude, system=how.system)
     photos = PhotoListing(Folder.at(uri), rules, roots)
@@ -198,7 +209,7 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """Compares the photos that are there with those of last night, range of ids after range."""
+    """Comparison of the photos that are there with those of last night, by ranges of ids."""
 
     found: PhotoScan
     rules: PhotoRules
@@ -208,7 +219,7 @@ class _Comparison:
     base: str
 
     def add(self, listed: pa.Table, before: pa.Table) -> None:
-        """Take all photos of a range of ids. listed: rows of _FOUND.  before: as `KnownPhotos.tables`."""
+        """Compare the photos of a range of ids. listed: rows of _FOUND.  before: of `KnownPhotos.tables`."""
         counts = self.found.counts
         there = self._named(_each_once(listed)) if listed.num_rows else _NAMED.empty_table()
         counts.unreadable += listed.num_rows - there.num_rows
@@ -231,7 +242,7 @@ class _Comparison:
         self.found.fresh.add(level_rows(stays.filter(change.differs), before.filter(is_gone)))
 
     def _count_gone(self, gone: pa.Table) -> None:
-        """Count known photos that are there no more; those that the rules leave out have not vanished."""
+        """Count the known photos that are there no more; those that the rules leave out have not vanished."""
         vanished = gone.filter(
             pa.array([self.rules.takes(name) for name in gone[ID].to_pylist()], pa.bool_())
         )
@@ -251,8 +262,10 @@ _BEFORE = SCHEMA.append(pa.field(TRIED, pa.bool_()))
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What has become of photos since last night, by row. todo: new or changed.  differs: from the row of
-    last night's listing, in anything.  new: how many of todo are new."""
+    """Changes of photos since last night, by row.
+
+    todo: new or changed.  differs: from the row of last night's listing, in anything.  new: how many are new.
+    """
 
     todo: pa.ChunkedArray
     differs: pa.ChunkedArray
@@ -260,9 +273,9 @@ class Change:
 
 
 def compared(now: pa.Table, before: pa.Table, known: pa.Array) -> Change:
-    """Compare photos with those of last night. before: all that were listed.  known: which of these count.
+    """Compare photos with those of last night. before: all that were listed.  known: which of them are known.
 
-    A photo of nobody whose folder names somebody by now has changed.
+    A photo that was of nobody and is of a person now has changed.
     """
     at = pc.index_in(now[ID], value_set=before[ID].combine_chunks())
     was_known = pc.fill_null(_taken(known, at), False)
@@ -279,12 +292,12 @@ def compared(now: pa.Table, before: pa.Table, known: pa.Array) -> Change:
 
 
 def _taken(values: Any, at: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values at some places, null where a place is."""
+    """Take the values at some places; null where a place is null."""
     return values.take(at) if len(values) else pa.chunked_array([pa.nulls(len(at), values.type)])
 
 
 def level_rows(there: pa.Table, gone: pa.Table) -> pa.Table:
-    """Rows of a level: those that are there, and those that are gone, in order of ids."""
+    """Make the rows of a level, in order of ids: photos that are there, and photos that are gone."""
     tables = []
     for table, is_gone in ((there, False), (gone, True)):
         marks = pa.nulls(table.num_rows, pa.bool_()).fill_null(is_gone)
@@ -293,12 +306,12 @@ def level_rows(there: pa.Table, gone: pa.Table) -> pa.Table:
 
 
 def people_without_photos(folder: Folder) -> list[str]:
-    """People who were known before and have no photo any more; sorted."""
+    """Find the people who were known before and have no photo any more; sorted."""
     return sorted(_without_photos(table_blocks(folder, VANISHED), listing_of(folder)))
 
 
 def strays(folder: Folder, most: int | None = None) -> list[str]:
-    """Photos of nobody, where folders are people; sorted, at most so many."""
+    """Find the photos of nobody where folders are people; sorted, at most `most`."""
     listing = listing_of(folder)
     if not _names_people(listing):
         return []
@@ -307,7 +320,7 @@ def strays(folder: Folder, most: int | None = None) -> list[str]:
 
 
 def counted_listing(folder: Folder) -> tuple[int, int]:
-    """How many photos a night has listed, and how many of them are strays."""
+    """Count the photos that a night has listed, and the strays among them."""
     listed = nobodys = 0
     for table in merged(listing_of(folder).levels):
         listed += table.num_rows
@@ -316,7 +329,7 @@ def counted_listing(folder: Folder) -> tuple[int, int]:
 
 
 def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
-    """image_id and image_uri of the photos that have vanished; None where nothing was looked at."""
+    """Read image_id and image_uri of the photos that have vanished; None where none were listed."""
     if not folder.exists(VANISHED):
         return None
     names = read_table(folder, VANISHED, [ID])[ID]
@@ -324,9 +337,9 @@ def vanished_at(folder: Folder, config: NightConfig) -> pa.Table | None:
 
 
 def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> KnownPhotos | None:
-    """Photos that a night has left as known; None where it has left none. Raises OutputError: damaged.
+    """Read the photos that a night has left as known; None: it has left none. Raises OutputError: damaged.
 
-    barred: files that stay known as suppressed; those of them that were allowed since are not known.
+    barred: a photo that was suppressed by its content stays known only while the list names that.
     """
     if folder is None or not folder.exists(AGAIN):
         return None
@@ -334,7 +347,7 @@ def known_of(folder: Folder | None, barred: Suppressions = _NOBODY) -> KnownPhot
 
 
 def listing_of(folder: Folder) -> KnownPhotos:
-    """All photos that a night has listed."""
+    """Read all photos that a night has listed."""
     return read_known(folder) if folder.exists(KNOWN) else KnownPhotos((_OldListing(folder),))
 
 
@@ -344,7 +357,7 @@ def has_listing(folder: Folder) -> bool:
 
 
 def carry_known(before: Folder | None, folder: Folder) -> None:
-    """Copy what was known of photos to tonight, when nothing is scanned."""
+    """Copy what is known of photos to tonight, where nothing is scanned."""
     if before is not None and before.exists(AGAIN):
         for name in (LISTING, WAITING, KNOWN, AGAIN):
             if before.exists(name):
@@ -352,12 +365,12 @@ def carry_known(before: Folder | None, folder: Folder) -> None:
 
 
 def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None = None) -> int:
-    """Write which photos will be tried again, and which once they are allowed.
+    """Write which photos will be tried again tomorrow, and which once they are allowed.
 
-    Returns the number of the first.
+    Returns the number of those to be tried again tomorrow.
 
-    enrolled: the finished enroll output of the manifest; None: it was not enrolled, so it is not known.
-    before: what the last night has left, of which photos that were suppressed by content stay so.
+    enrolled: the finished enroll output of the manifest; None: it was not enrolled, so its photos are not
+    known. before: of last night, whose photos that were suppressed by content stay so.
     """
     again, tried_again = RowSpool(_AGAIN), 0
     for table in _untried(folder) if enrolled is None else _ended_early(enrolled):
@@ -366,37 +379,37 @@ def write_again(folder: Folder, enrolled: Folder | None, before: Folder | None =
     held = _still_suppressed(before, folder)
     if listing_of(folder).seen:
         _write_waiting(folder, again, before, held)
-    # Its existence says that the night has left photos as known: it comes last.
+    # Written last: its existence says that the night has left photos as known.
     write_blocks(folder, AGAIN, _AGAIN, (*again.tables(), held))
     return tried_again
 
 
 def tried_again(folder: Folder) -> int:
-    """Number of photos that a night has listed to be tried again tomorrow."""
+    """Count the photos of a night that will be tried again tomorrow."""
     if not folder.exists(AGAIN):
         return 0
     return sum(table[CONTENT].null_count for table in again_rows(folder))
 
 
 def suppressed_rows(table: pa.Table, barred: Suppressions, source: str) -> np.ndarray:
-    """(rows,) bool: photos that the list names, or whose people it names."""
+    """(rows,) bool: photos that the suppression list names, or whose people it names."""
     if not barred:
         return np.zeros(table.num_rows, bool)
     return barred.mask(pa.table({ID: sourced(table[ID], source), SUBJECT: table[SUBJECT]}))
 
 
 def again_rows(folder: Folder) -> Iterator[pa.Table]:
-    """What a night has written of photos that do not count as known, in blocks."""
+    """Iterate, in blocks, over the photos of a night that do not count as known."""
     for table in table_blocks(folder, AGAIN):
         rows = _canonical(table)
-        if CONTENT not in rows.column_names:  # of a night from before contents were looked at
+        if CONTENT not in rows.column_names:  # written before contents were looked at
             rows = rows.append_column(_AGAIN.field(CONTENT), pa.nulls(len(rows), pa.string()))
         yield rows.select(_AGAIN.names)
 
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """Ids, sorted, of photos that do not count as known. barred: contents of those that do after all."""
+    """Sorted ids of photos that do not count as known. barred: a content that it names counts as known."""
 
     folder: Folder
     barred: Suppressions
@@ -433,7 +446,7 @@ def _untried(folder: Folder) -> Iterator[pa.Table]:
 
 
 def _ended_early(enrolled: Folder) -> Iterator[pa.Table]:
-    """Photos that could not be tried, and suppressed ones, with their content where it was hashed."""
+    """Iterate over photos that could not be tried, and suppressed ones with their content if known."""
     passing = pa.array([reason.value for reason in PASSING])
     for images in Features(enrolled).all_images([ID, "reason", CONTENT]):
         suppressed = pc.equal(images["reason"], Reason.SUPPRESSED.value)
@@ -443,7 +456,7 @@ def _ended_early(enrolled: Folder) -> Iterator[pa.Table]:
 
 
 def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
-    """Photos that last night knew as suppressed by content, and that are there unchanged."""
+    """Find the photos that last night knew as suppressed by content and that are there unchanged."""
     if before is None or not before.exists(AGAIN):
         return _AGAIN.empty_table()
     held = pa.concat_tables(
@@ -459,7 +472,7 @@ def _still_suppressed(before: Folder | None, folder: Folder) -> pa.Table:
 
 
 def _write_waiting(folder: Folder, again: RowSpool, before: Folder | None, held: pa.Table) -> None:
-    """Write the rows of the manifest that tomorrow needs: a table gives each row once."""
+    """Write the rows of the manifest that tomorrow needs, as a row of a table is read only once."""
     waiting: list[pa.Table] = []
     with IdSort(_AGAIN) as ordered:
         for table in again.tables():
@@ -476,7 +489,7 @@ def _write_waiting(folder: Folder, again: RowSpool, before: Folder | None, held:
 
 
 def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
-    """Addresses of photos. uri: of their folder."""
+    """Make the addresses of photos. uri: of their folder."""
     return pc.binary_join_element_wise(pa.scalar(Folder.at(uri).uri.rstrip("/")), names, "/")
 
 
@@ -486,7 +499,7 @@ def _blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
 
 
 def _table(entries: Sequence[Entry]) -> pa.Table:
-    """Photos by their ids; path: as it is, where that is not the id."""
+    """Make a table of photos by id; path: null where it is the id."""
     paths = [entry.name for entry in entries]
     ids = [canonical_text(path) for path in paths]
     differing = [path if path != name else None for path, name in zip(paths, ids, strict=True)]
@@ -495,7 +508,7 @@ def _table(entries: Sequence[Entry]) -> pa.Table:
 
 
 def _each_once(table: pa.Table) -> pa.Table:
-    """One photo of each id: that whose path is in NFC, or else the first. table: by id, then by path."""
+    """Choose one photo of each id: with the path in NFC, or else the first. table: by id, then by path."""
     ids = table[ID].combine_chunks()
     if pc.count_distinct(ids).as_py() == len(ids):
         return table
@@ -507,7 +520,7 @@ def _each_once(table: pa.Table) -> pa.Table:
 
 
 def _people_rule(astray: int, listed: int, how: ScanStep, known: KnownPhotos | None) -> Callable[[str], bool]:
-    """Whether the folder of a photo is a person, by the photo's path. astray: photos not one folder down."""
+    """Make the test whether a path's folder is a person. astray: number of photos not one folder down."""
     if how.subject_from != "auto":
         return lambda _: how.subject_from == "folder"
     if not astray:
@@ -528,12 +541,12 @@ def _is_one_down(name: str) -> bool:
 
 
 def _person(name: str) -> str | None:
-    """Name of the folder that a photo lies in."""
+    """The name of the folder that a photo lies in; None where that is the root."""
     return canonical_text(name.rpartition("/")[0].rpartition("/")[2]) or None
 
 
 def _canonical(table: pa.Table) -> pa.Table:
-    """A night's table with ids in NFC, which nights of older versions did not write."""
+    """Bring the ids of a table to NFC, as older versions did not write them so."""
     for name in {ID, SUBJECT} & {*table.column_names}:
         at = table.column_names.index(name)
         table = table.set_column(at, table.field(at), canonical_column(table[name]))
@@ -541,7 +554,7 @@ def _canonical(table: pa.Table) -> pa.Table:
 
 
 def _without_photos(gone: Iterable[pa.Table], listing: KnownPhotos) -> set[str]:
-    """People of vanished photos who have none any more."""
+    """Find the people of vanished photos who have no photo any more."""
     people = {name for table in gone for name in table[SUBJECT].unique().to_pylist() if name is not None}
     for table in merged(listing.levels) if people else ():
         people -= {*table[SUBJECT].unique().to_pylist()}
@@ -551,5 +564,5 @@ def _without_photos(gone: Iterable[pa.Table], listing: KnownPhotos) -> set[str]:
 
 
 def _names_people(known: KnownPhotos) -> bool:
-    """Whether any of the photos that count as known is a person's."""
+    """Whether any known photo is of a person."""
     return any(pc.any(pc.and_(t[TRIED], pc.is_valid(t[SUBJECT]))).as_py() for t in known.tables())

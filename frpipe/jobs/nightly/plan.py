@@ -1,4 +1,4 @@
-"""Dry run of a night: what it would do, in words. Nothing is written, no lease taken, no cluster joined."""
+"""Describe what a night would do. Nothing is written, no lease is taken, no cluster is joined."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OWN = "tonight's photos"
 def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> DryRun:
     """Describe what each step would do. The photos are listed, models and galleries are checked.
 
-    say: told how far the list of photos is.
+    say: told how far the listing of photos is.
 
     Raises OutputError where the date was begun with another configuration, and what `preflight.check` and the
     scan raise.
@@ -71,7 +71,7 @@ def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> Dry
 
 
 def _words(config: NightConfig, date: str, past: list[Past], last: Past | None, say: Say) -> dict[str, str]:
-    """For each step that is switched on, what it would do."""
+    """Describe each step that is switched on."""
     version = gallery_version(config.gallery)
     gallery = f"{config.gallery}, {'to be made' if version is None else version}"
     since = newest_dedup([night for night in past if night.date < date])
@@ -113,7 +113,7 @@ def _enroll_words(config: NightConfig) -> str:
 
 
 def _with_tonight(config: NightConfig, date: str, past: list[Past]) -> list[Past]:
-    """All nights as they will be once tonight has ended well."""
+    """Make the list of nights as it will be once tonight has ended well."""
     steps = {name: {} if config.on(name) else nothing_done("switched off") for name in NAMES}
     tonight = Past(date, Folder.at(config.runs).child(date), config.identity(), {"night": None}, True, steps)
     return [*(night for night in past if night.date < date), tonight]

@@ -1,4 +1,4 @@
-"""Checks before a night begins, so that it does not fail after hours of work."""
+"""Check a configuration before the night begins, so that it does not fail after hours of work."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from frpipe.matching.threshold import threshold_of
 
 
 def check(config: NightConfig) -> None:
-    """Raise for places that a submitted job would lose or that do not go together, a missing model, a gallery
-    of another recipe or with weighted means of another kind, a step that has no threshold, or a gate without
-    its measures."""
+    """Refuse a configuration with which the night would fail.
+
+    That is one with places that a submitted job would lose or that do not go together, a missing model, a
+    gallery of another recipe or with another kind of weighted means, a step without a threshold, or a gate on
+    measures that no stage takes. Raises ConfigError, GalleryError or ModelError.
+    """
     watched = config.identify.watch_list.uri if config.identify.enabled else None
     places = {
         "runs": config.runs,
@@ -51,7 +54,7 @@ def check(config: NightConfig) -> None:
 
 
 def _check_kind(config: NightConfig, there: bool) -> None:
-    """Refuse weighted means that nothing would weigh, and others than those that the gallery keeps to."""
+    """Refuse weighted means without a stage that weighs them, and another kind than the gallery has."""
     how = config.consolidate
     if not (config.enroll.enabled and how.enabled):
         return

@@ -1,4 +1,4 @@
-"""Nights as they are published: all that a finished night holds, and what it cost."""
+"""Publish finished nights: all that each holds, and what it cost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import Past, nights
 from frpipe.jobs.nightly.journal import NightJournal
+from frpipe.jobs.nightly.photo_sources import joined, published_sources, sources_of
 from frpipe.jobs.nightly.report import rewrite
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN, Say
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.publish.job import Publishing
 from frpipe.jobs.publish.merge import Barred
+from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.sources import (
     NIGHT,
     Publication,
@@ -38,9 +40,9 @@ Facts = dict[str, Any]
 
 
 def publish(config: NightConfig, journal: NightJournal, report: Facts, say: Say) -> Facts:
-    """Publish this finished night, and those before it that are not.
+    """Publish this finished night, and earlier ones that are not published yet.
 
-    Returns its report with what that cost.
+    Returns its report with the cost of publishing.
     """
     if journal.facts(_STEP) is not None:
         return report
@@ -62,14 +64,15 @@ def publish(config: NightConfig, journal: NightJournal, report: Facts, say: Say)
 
 
 def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
-    """The publication of all finished nights of a configuration; its gallery says who is suppressed."""
+    """Make the publication of all finished nights of a configuration, without whom its gallery suppresses."""
     how = config.publish
     if how.tables is None:
         raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
-    # Those of earlier nights, too: a configuration may have named its photos otherwise.
-    known = [night.identity for night in nights(Folder.at(config.runs))]
-    identities: list[Facts] = [*known, config.model_dump(mode="json", include={"photos", "consolidate"})]
-    sources = {source_of(each): gallery_source(each) for each in identities}
+    runs, barred = Folder.at(config.runs), suppressions(config.gallery)
+    identity = config.model_dump(mode="json", include={"photos", "consolidate"})
+    sources = [sources_of(nights(runs)), {source_of(identity, {}): [gallery_source(identity)]}]
+    if barred and (root := Root.opened(how.tables)) is not None:
+        sources.append(published_sources(root, runs))
     settings: dict[str, Any] = {
         "layout": how.layout,
         "embeddings": how.embeddings,
@@ -79,7 +82,7 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     return Publishing(
         how.tables,
         lambda known: nights_at(config.runs, None, known),
-        Barred(suppressions(config.gallery), sources),
+        Barred(barred, joined(sources)),
         say=say,
         **{**settings, **options},
     )
@@ -88,9 +91,9 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
 def nights_at(
     uri: str, source: str | None, published: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[Publication], list[str]]:
-    """The finished nights of a folder of nights, oldest first; and the dates of those that have not ended.
+    """Find the finished nights of a folder, oldest first, and the dates of those that have not ended.
 
-    published: content of each run that is published, by its id.
+    published: content of each published run, by its id.
     """
     known = nights(Folder.at(uri))
     if not known:
@@ -100,7 +103,7 @@ def nights_at(
 
 
 def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> Publication:
-    """A finished night; of one that is published as it is, no more than that.
+    """Make the publication of a finished night; of one that is published as it is, without its content.
 
     Raises OutputError: it is damaged.
     """
@@ -117,10 +120,10 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
     }
     content = digest_of(digests)
     if enrolled and ENROLL not in digests and mine in published:
-        # Its photos were taken away by hand since: what is published of it stays.
+        # Its photos were removed by hand since: what is published of it stays.
         content = published[mine]
     when = created_at(run.begun(folder), folder, night.date)
-    day, where = date.fromisoformat(night.date), source or source_of(night.identity)
+    day, where = date.fromisoformat(night.date), source or source_of(night.identity, night.base)
     if published.get(mine) == content:
         return Publication(mine, NIGHT, content, where, day, when, when)
     features = FeatureRun.open(enroll.uri) if enrolled else None
@@ -141,9 +144,9 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
 
 
 def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
-    """Finished results of identify of a night."""
+    """Find the finished results of identify of a night."""
     probes = (night.identity.get("identify") or {}).get("probes")
-    where = str(probes) if probes else source or source_of(night.identity)
+    where = str(probes) if probes else source or source_of(night.identity, night.base)
     found = []
     for name, facts in (night.steps.get("identify") or {}).items():
         sub = night.folder.child(IDENTIFY).child(name)

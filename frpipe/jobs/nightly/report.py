@@ -38,7 +38,7 @@ _TABLES = (
 def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
     """Write the report for people and for programs.
 
-    whole: nothing was held back; the night is then complete.
+    whole: whether nothing was held back; the night is then complete.
     """
     folder.write(PAGE, page(report).encode())
     if whole:
@@ -50,7 +50,7 @@ def write_report(folder: Folder, report: Facts, *, whole: bool) -> None:
 
 
 def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[GateResult]]:
-    """The stored report of a finished night, judged by the present gates."""
+    """Read the report of a finished night, and judge it by the gates as they are now."""
     try:
         report: Facts = read_json(folder, run.REPORT)
     except (FileNotFoundError, FileDamaged):
@@ -64,14 +64,14 @@ def rejudged(folder: Folder, gates: Gates) -> tuple[Facts, list[GateResult]]:
 
 
 def rewrite(folder: Folder, report: Facts) -> None:
-    """Write the report of a finished night anew."""
+    """Write the report of a finished night, replacing the one that is there."""
     folder.write(PAGE, page(report).encode())
     folder.write(run.REPORT, encoded(report))
     folder.write(run.REPORT_TEXT, report_text(report).encode())
 
 
 def report_text(report: Facts) -> str:
-    """A few lines of the report, for people."""
+    """Render the report as a few lines of text."""
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -120,7 +120,7 @@ def _lines(report: Facts) -> Iterator[str]:
 
 
 def held_words(enroll: Facts) -> str:
-    """Why faces are held back, and how many for each reason."""
+    """List the reasons why faces are held back, with counts."""
     return ", ".join(f"{reason} {count:,}" for reason, count in enroll["held"].items())
 
 
@@ -134,6 +134,8 @@ def _photo_lines(scan: Facts) -> Iterator[str]:
         yield f"left out   {counted(left_out, 'photos')}: their names cannot stand in a manifest"
     if others := scan.get("left_out"):
         yield f"left out   {', '.join(f'{name} {count:,}' for name, count in others.items())}"
+    if repeated := scan.get("repeated"):
+        yield f"left out   {counted(repeated, 'rows')}, as the photo has a later one"
     if strays := scan.get("strays"):
         yield f"nobody's   {counted(strays, 'photos')} in no person's folder, kept out of the gallery"
     if no_longer := scan.get("no_longer_taken"):

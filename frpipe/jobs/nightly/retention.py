@@ -1,4 +1,4 @@
-"""Choose the folders of older nights to remove, and remove them whole."""
+"""Choose the folders of older nights to remove, and remove each whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OWN_FILES = (run.RUN, NIGHT, run.FILES, run.REPORT, run.REPORT_TEXT, "report.ht
 
 
 def expired(past: Sequence[Past], tonight: str, config: NightConfig) -> list[Past]:
-    """Nights that no rule keeps and nobody needs, oldest first. past: all nights, tonight's among them."""
+    """Choose the nights that no rule keeps and nobody needs, oldest first. past: all, also tonight's."""
     rules = config.retention
     if rules.nights is None and rules.days is None:
         return []
@@ -35,8 +35,10 @@ def expired(past: Sequence[Past], tonight: str, config: NightConfig) -> list[Pas
 
 
 def remove(runs: Folder, night: Past, say: Say) -> bool:
-    """Remove a night's folder, its `run.json` last: what is left of a removal that was cut short is a night
-    that can be removed. False, and nothing is removed, where it holds files that are not a night's."""
+    """Remove the folder of a night; False, and nothing is removed, where it holds other files.
+
+    `run.json` goes last, so that a removal that was cut short leaves a night that can be removed.
+    """
     names = [entry.name for entry in night.folder.list()]
     foreign = [name for name in names if not _is_own(name)]
     if foreign:
@@ -53,9 +55,10 @@ def remove(runs: Folder, night: Past, say: Say) -> bool:
 
 
 def _needed(past: Sequence[Past], kept: Iterable[str], config: NightConfig) -> set[str]:
-    """Nights that are needed.
+    """Choose the nights that are needed.
 
-    The newest finished one, what the next compares with, what unfinished ones began with.
+    These are the newest finished one, those that the next one compares with, and those that unfinished ones
+    began with.
     """
     finished = [night for night in past if night.complete]
     needed = {night.date for night in finished[-1:]}

@@ -1,4 +1,4 @@
-"""Steps of a night that compare: duplicates in the gallery, and who is on the probes."""
+"""Steps of a night that compare: find duplicates in the gallery, and identify the probes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def dedup(work: Work) -> Facts:
     """Find all duplicates of the gallery as it is now; only pairs that are new are compared."""
     out = work.folder.child(DEDUP)
     begun = RecordedVersion.of(out)
-    # Pinned before it began, a version that a compaction takes meanwhile would keep the night from ending.
+    # If it were pinned before it is begun, a compaction between could take it and keep the night from ending.
     version = begun.id if begun else gallery_version(work.config.gallery)
     if version is None:
         return nothing_done("there is no gallery yet")
@@ -62,14 +62,14 @@ def dedup(work: Work) -> Facts:
 def identify(work: Work) -> Facts:
     """Search the gallery as it was before tonight's photos, and the watch list, for the probes.
 
-    Where that version is gone, by a compaction or because the gallery was restored, the gallery is left out:
-    tonight's photos are in the newest.
+    Where that version was compacted away, or the gallery was restored, the gallery is not searched, as its
+    newest version holds tonight's photos.
     """
     how, facts = work.config.identify, {}
     probes = _probes(work)
     if probes is None:
         return nothing_done("no new probes")
-    # Tonight's own photos would find themselves in the gallery as it is by now.
+    # Tonight's own photos would find themselves in the newest version.
     own = how.probes is None
     newest = gallery_version(work.config.gallery)
     before = (
@@ -92,12 +92,12 @@ def identify(work: Work) -> Facts:
 
 
 def newest_dedup(past: Sequence[Past]) -> Past | None:
-    """Newest finished night that has looked for duplicates."""
+    """Find the newest finished night that has looked for duplicates."""
     return next((night for night in reversed(past) if night.complete and night.did("dedup")), None)
 
 
 def _since(work: Work, out: Folder) -> Past | None:
-    """Night whose result is carried on; a run that was begun keeps the one it was begun with."""
+    """Find the night whose result is carried on; a run that was begun keeps its own."""
     newest, begun = newest_dedup(work.past), run.begun(out)
     date = work.journal.pin("dedup_since", newest.date if newest else None)
     if begun and begun["identity"]["since"] is None:
@@ -127,7 +127,7 @@ def _duplicates(work: Work, out: Folder, version: int, since: Past | None) -> Re
 
 
 def _probes(work: Work) -> Folder | None:
-    """Enroll output that is searched for; None where there is nothing new."""
+    """Enroll the probes, and return their output; None where there are no new ones."""
     uri, place = work.config.identify.probes, work.folder.child(PROBES)
     before = work.before(PROBES)
     if uri is None:
@@ -184,11 +184,12 @@ def card_of(chosen: ThresholdSettings) -> ThresholdCard | None:
 
 
 def version_before_tonight(work: Work, base: RecordedVersion | None) -> RecordedVersion | None:
-    """Version in which tonight's photos are searched for, the same for all launches of tonight.
+    """Find the version to search for tonight's photos, the same in all launches of tonight.
 
-    base: the version as tonight began. Photos of an unfinished night come again tonight; where they had
-    reached the gallery, it is the version before, so that they do not find themselves. But not where anything
-    else was done to the gallery since: who was deleted must not be found, and who was enrolled must be.
+    base: the version at the start of tonight. Photos of an unfinished night come again tonight. Where they
+    had reached the gallery, the version before that is searched, so that they do not find themselves. But not
+    where the gallery was changed otherwise since: who was deleted must not be found, and who was enrolled
+    must be.
     """
     if base is None or not base.id.number or changed(work.config.gallery, base):
         return base
@@ -221,7 +222,7 @@ def _before(work: Work, base: int) -> int:
 
 
 def _run_of(night: Past) -> str | None:
-    """Run id, in a gallery's log, of the photos of an unfinished night; None where they were not enrolled."""
+    """The run id of the photos of an unfinished night, as a gallery's log has it; None: not enrolled."""
     if night.complete or not night.did("enroll"):
         return None
     try:
@@ -231,7 +232,7 @@ def _run_of(night: Past) -> str | None:
 
 
 def _source(entry: LogEntry) -> str | None:
-    """Enroll run whose faces a version holds, where `consolidate` made it."""
+    """Read the enroll run whose faces a version added; None where `consolidate` did not make it."""
     kind, _, facts = entry.note.partition(" ")
     if entry.action != "enroll" or kind != "consolidate":
         return None

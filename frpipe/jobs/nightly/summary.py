@@ -1,4 +1,4 @@
-"""Report of a night as data: what happened, against the night before."""
+"""Make the report of a night as data: what happened, compared with the night before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from frpipe.jobs.nightly.photos import VANISHED, strays
 from frpipe.jobs.nightly.tables import read_table, table_blocks
 from frpipe.jobs.nightly.work import SCAN
 
-# What a step counts, and its time: (rows, seconds, word). `took_s` is of the last launch, with all around it.
+# Names of what a step counts and of its time, and the unit. `took_s`: all of the step, in the last launch.
 _RATES = {
     "scan": ("listed", "took_s", "photos"),
     "enroll": ("launch_rows", "wall_s", "photos"),
@@ -29,7 +29,7 @@ _RATES = {
 def summary(
     config: NightConfig, date: str, journal: NightJournal, last: Past | None, verdicts: list[GateResult]
 ) -> Facts:
-    """All data for the page, the text and another launch; at most `report.ids` ids of each list."""
+    """Collect all data for page, text and later launches; at most `report.ids` ids of each list."""
     steps = journal.record["steps"]
     before = last.steps if last else {}
     return {
@@ -48,7 +48,7 @@ def summary(
 
 
 def since_last_night(why: str) -> str:
-    """Message for a gallery that is not last night's any more, and what to do."""
+    """Make the message for a gallery that is not last night's any more, and what to do."""
     return (
         f"the gallery is not the one of last night: {why}; faces that later nights put into it are missing: "
         "give jobs/consolidate.py the enroll/ of each night since"
@@ -56,7 +56,7 @@ def since_last_night(why: str) -> str:
 
 
 def notes(steps: Facts) -> list[str]:
-    """Notes on the gallery that a reader should see before the numbers."""
+    """Make the notes on the gallery that a reader should see before the numbers."""
     other = steps.get("differences", {}).get("gallery_changed")
     refused = steps.get("dedup", {}).get("since_refused")
     found = [since_last_night(other)] if other else []
@@ -64,12 +64,12 @@ def notes(steps: Facts) -> list[str]:
 
 
 def throughput(steps: Facts) -> list[Facts]:
-    """Work and speed of each step; `not_done` says why it did nothing."""
+    """Compute work and speed of each step; `not_done` says why it did nothing."""
     return [_rate(name, steps.get(name)) for name in STEPS]
 
 
 def cost(config: NightConfig, record: Facts, steps: Facts) -> Facts | None:
-    """Node hours of all launches of the night, their price, and that for a million of its photos."""
+    """Compute the node hours of all launches of the night, their price, and the price of a million photos."""
     price, photos = config.cost.node_hour, steps.get("enroll", {}).get("rows")
     nodes = record["nodes"] or 1
     hours = nodes * record["spent_s"] / 3600
@@ -113,7 +113,7 @@ def _timed(found: Facts, count: int, seconds: float, word: str) -> Facts:
 
 
 def rejected_by_reason(tonight: Facts, last: Facts) -> list[Facts]:
-    """Rejected photos by reason, tonight and last night, most first."""
+    """Count the rejected photos by reason, tonight and last night, most first."""
     now, then = tonight.get("reasons", {}), last.get("reasons", {})
     names = sorted(now.keys() | then.keys(), key=lambda name: (-now.get(name, 0), name))
     return [{"reason": name, "tonight": now.get(name, 0), "last": then.get(name, 0)} for name in names]

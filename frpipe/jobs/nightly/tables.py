@@ -19,12 +19,12 @@ from frpipe.io.storage.whole_file import as_table, read_if_there, read_whole
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
-    """Write a table, over an older one."""
+    """Write a table, replacing an older one."""
     folder.write(name, to_parquet(table, {"frpipe.job": "night"}))
 
 
 def write_blocks(folder: Folder, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write a table that comes in blocks, over an older one; a block is held at a time."""
+    """Write a table that comes in blocks, replacing an older one; one block is held at a time."""
     with tempfile.TemporaryDirectory(prefix="frpipe-") as scratch:
         path = Path(scratch) / "table"
         with pq.ParquetWriter(
@@ -36,7 +36,7 @@ def write_blocks(folder: Folder, name: str, schema: pa.Schema, tables: Iterable[
 
 
 def table_blocks(folder: Folder, name: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of a table, in blocks. Raises as `read_table`."""
+    """Iterate over the rows of a table in blocks. Raises as `read_table`."""
     try:
         with folder.open(name) as opened:
             file = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
@@ -45,7 +45,7 @@ def table_blocks(folder: Folder, name: str, columns: list[str] | None = None) ->
     except (FrpipeError, FileNotFoundError):
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        # Read whole, it is told whether the file is damaged or the read has failed.
+        # Reading the file whole tells a damaged file from a failed read.
         read_table(folder, name, columns)
         raise storage_error(error, f"{folder.uri}: {name}") from error
 
@@ -60,5 +60,5 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
 
 
 def as_file(folder: Folder, name: str) -> PartFile:
-    """Entry of a table in the list of files."""
+    """Make the entry of a table in the list of files."""
     return read_whole(folder, name, partial(part_file, name))

@@ -20,8 +20,8 @@ SCAN, ENROLL, DEDUP, IDENTIFY, PROBES = "scan", "enroll", "dedup", "identify", "
 class Work:
     """A night under way.
 
-    past: all nights before it, oldest first.  last: the newest of them that has finished.  runtime: keeps a
-    Ray that a step has opened for those that follow.
+    past: all nights before it, oldest first.  last: the newest of them that has finished.  runtime: keeps the
+    Ray that a step has opened open for those that follow.
     """
 
     config: NightConfig
@@ -33,11 +33,11 @@ class Work:
 
     @property
     def folder(self) -> Folder:
-        """Folder of tonight."""
+        """The folder of tonight."""
         return self.journal.folder
 
     def before(self, sub: str) -> Folder | None:
-        """Folder of the newest finished night before; None where there is none."""
+        """The same folder of the newest finished night before; None where there is none."""
         return self.last.folder.child(sub) if self.last else None
 
     def did(self, step: str) -> bool:
@@ -46,5 +46,5 @@ class Work:
 
 
 def nothing_done(why: str) -> Facts:
-    """The facts of a step that had nothing to do."""
+    """Make the record of a step that had nothing to do."""
     return {"not_done": why}

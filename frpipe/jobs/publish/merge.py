@@ -6,7 +6,7 @@ with the row of its photo. Each change is one version of a table, made again whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
@@ -55,21 +55,29 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Barred:
-    """Who is suppressed. sources: of whose rows, and what the gallery has before the ids of their photos;
-    None: of all rows, and nothing."""
+    """Who is suppressed.
+
+    sources: of whose rows, and all that the gallery may have before the ids of their photos; None: of all
+    rows, and nothing or the source, as of nights with `consolidate.source`.
+    """
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
-    sources: Mapping[str, str] | None = None
+    sources: Mapping[str, Collection[str]] | None = None
 
     def mask(self, table: pa.Table) -> Mask:
         """(rows,) bool: rows of suppressed people and photos."""
         if not self.list:
             return np.zeros(len(table), bool)
-        if self.sources is None or "source" not in table.column_names:
+        if "source" not in table.column_names:
             return self._named(table, "")
+        sources = self.sources
+        if sources is None:
+            sources = {each: ("", each) for each in table["source"].unique().to_pylist()}
         hit = np.zeros(len(table), bool)
-        for source, prefix in self.sources.items():
-            hit |= _is(table["source"], source) & self._named(table, prefix)
+        for source, prefixes in sources.items():
+            mine = _is(table["source"], source)
+            for prefix in prefixes if mine.any() else ():
+                hit |= mine & self._named(table, prefix)
         return hit
 
     def _named(self, table: pa.Table, prefix: str) -> Mask:

@@ -114,8 +114,14 @@ def result_at(uri: str, source: str | None) -> Publication:
     )
 
 
-def source_of(identity: Facts) -> str:
-    """What the ids of a night's photos belong to: the name that the gallery has for it, else their place."""
+def source_of(identity: Facts, base: Facts) -> str:
+    """What the ids of a night's photos belong to.
+
+    identity, base: of its `run.json`. An older frpipe has recorded no source: then it is the name that the
+    gallery has for it, else the place of the photos.
+    """
+    if base.get("source"):
+        return str(base["source"])
     photos = identity.get("photos")
     place = str((photos["manifest"] if isinstance(photos, Mapping) else photos) or "photos")
     # However its configuration writes it.
@@ -125,6 +131,11 @@ def source_of(identity: Facts) -> str:
 def gallery_source(identity: Facts) -> str:
     """What the gallery has before the ids of a night's photos; empty where it has nothing."""
     return str((identity.get("consolidate") or {}).get("source") or "")
+
+
+def _source_at(night: Folder) -> str:
+    facts = run.begun(night)
+    return source_of(facts["identity"], facts.get("base") or {})
 
 
 def run_id(folder: Folder) -> str:
@@ -155,7 +166,7 @@ def _enrolled(folder: Folder, source: str | None) -> Publication:
         run_id(folder),
         "enroll",
         run.digest(folder),
-        source or (source_of(run.begun(night)["identity"]) if night else features.manifest),
+        source or (_source_at(night) if night else features.manifest),
         date.fromisoformat(run.begun(night)["identity"]["date"]) if night else None,
         features.created,
         time_of(again) if again else features.created,
@@ -171,7 +182,7 @@ def _search(folder: Folder, name: str, begun: Facts, source: str | None) -> Sear
     if place is None or _job(place) != ENROLL:
         return Search(name, folder, source or probes or folder.uri, None)
     facts, night = run.begun(place), _night_of(place)
-    where = source_of(run.begun(night)["identity"]) if night else str(facts.get("manifest") or probes)
+    where = _source_at(night) if night else str(facts.get("manifest") or probes)
     published = place if night is None or facts.get("replayed") else night
     return Search(name, folder, source or where, run_id(published))
 

@@ -42,8 +42,7 @@ from frpipe.jobs.rejects import Choice
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut, spans_of
 from frpipe.jobs.replay.report import ReplayRecord, ReplayReport
-from frpipe.jobs.replay.selection import Selection
-from frpipe.jobs.replay.source import ReplaySource
+from frpipe.jobs.replay.source import ReplaySource, Selection
 from frpipe.jobs.rescan.affected import Affected, Carry
 from frpipe.jobs.rescan.criteria import Scope
 from frpipe.runtime.allocation import Node, Pools, allocate, most_workers

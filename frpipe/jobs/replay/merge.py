@@ -22,7 +22,7 @@ from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.replay.plan import Span
-from frpipe.jobs.replay.selection import Selection
+from frpipe.jobs.replay.source import Selection
 from frpipe.jobs.rescan.affected import Carry
 
 # Parts of a replay are often shared by neighbouring parts of the run.

@@ -26,8 +26,7 @@ from frpipe.io.output.plan import (
 )
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
-from frpipe.jobs.replay.selection import Selection
-from frpipe.jobs.replay.source import ReplaySource
+from frpipe.jobs.replay.source import ReplaySource, Selection
 
 _INDEX = f"{PLAN}/plan.json"
 # Rejected rows may each cost a worker and a search, so that parts are smaller than those of a large run:

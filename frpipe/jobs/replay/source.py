@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
@@ -17,7 +18,6 @@ from frpipe.io.output.plan import ManifestPlan, load_plan
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.features import FeatureRun, flat
-from frpipe.jobs.replay.selection import Selection
 from frpipe.stages.stage import stage_classes
 
 MAY_CHANGE = frozenset(
@@ -27,6 +27,20 @@ MAY_CHANGE = frozenset(
 
 The gates of the run's stages (`FaceStage.gates`) are such settings, too."""
 _PLUGINS = "settings.decode.plugins"
+
+
+class Selection(Protocol):
+    """A selection of rows; `str` says in words what it selects."""
+
+    @property
+    def causes(self) -> frozenset[str]:
+        """The causes for which rows are done again: they name the selection."""
+
+    def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
+        """Mark the images of a published part that are meant, (rows,) bool; only needed columns are read."""
+
+    def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
+        """Mark the images that are meant, (rows,) bool, of tables that were read."""
 
 
 @dataclass(frozen=True, slots=True)

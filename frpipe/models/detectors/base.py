@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from frpipe.core import plugins
 from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, DetectConfig
 from frpipe.core.errors import ModelError
+from frpipe.models import card as cards
 from frpipe.models.blob import to_blob
 from frpipe.models.card import Card
-from frpipe.models.detectors import retinaface, scrfd, yunet
 from frpipe.models.detectors.faces import Candidates, Faces, rescale
 from frpipe.models.detectors.head import Head
 from frpipe.models.detectors.nms import suppress
@@ -32,9 +34,7 @@ Side = tuple[int, int]
 Decode = Callable[[Head, float], Candidates]
 
 FAMILIES: dict[str, Decode] = {
-    "yunet": yunet.decode,
-    "scrfd": scrfd.decode,
-    "retinaface": retinaface.decode,
+    name: import_module(f"frpipe.models.detectors.{name}").decode for name in cards.FAMILIES
 }
 
 
@@ -76,7 +76,8 @@ class Detector:
             raise ModelError(f"{card.name} is not a detector", "choose one with `frpipe models list`")
         self.card = card
         self._spec = card.detector
-        self._decode = FAMILIES[card.detector.family]
+        family = card.detector.family
+        self._decode: Decode = FAMILIES.get(family) or plugins.load(plugins.DETECTORS, family)
         self._session = session
         self._most = settings.max_faces
         self._threshold = _first(settings.score_threshold, card.detector.score_threshold)

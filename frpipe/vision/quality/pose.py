@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from frpipe.vision.quality.component import Floats, whole
 
@@ -60,18 +60,6 @@ def pose_of_rotations(rotations: ArrayLike) -> Pose:
     pitch = np.where(upright, np.arctan2(r[:, 2, 1], r[:, 2, 2]), np.arctan2(-r[:, 1, 2], r[:, 1, 1]))
     roll = np.where(upright, np.arctan2(r[:, 1, 0], r[:, 0, 0]), 0.0)
     return Pose(*(np.degrees(angle) for angle in (np.arctan2(r[:, 2, 0], level), pitch, roll)))
-
-
-def rotation_of(yaw_deg: float, pitch_deg: float, roll_deg: float) -> NDArray[np.float64]:
-    """The rotation (3, 3) of a pose, degrees; undoes `pose_of_rotations`."""
-    (sy, cy), (sp, cp), (sr, cr) = (
-        (np.sin(angle), np.cos(angle)) for angle in np.radians([-yaw_deg, pitch_deg, roll_deg])
-    )
-    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    turned: NDArray[np.float64] = about_z @ about_y @ about_x
-    return turned
 
 
 def pose_component(degrees: ArrayLike) -> Floats:

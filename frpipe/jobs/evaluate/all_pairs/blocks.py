@@ -1,4 +1,4 @@
-"""Count all scores of two blocks of templates and let them go: arrays in, histograms out; free of Ray."""
+"""Count all scores of two blocks of templates without keeping them: arrays in, histograms out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,16 +41,6 @@ class LabelledTemplates:
     subject: pa.StringArray
     cohort: pa.StringArray
     vectors: Floats
-
-
-class Source(Protocol):
-    """The source from which workers get the blocks; it is sent to each of them."""
-
-    def block(self, number: int) -> LabelledTemplates:
-        """Read a block anew."""
-
-    def check_cache(self) -> None:
-        """Raise StorageError where what a block is read from was changed while the block is in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +83,7 @@ class Cell:
 
 
 def scored(a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> dict[int, Cell]:
-    """Score every template of the one with every one of the other; without another, each pair once.
+    """Score every template of one block with every one of another; without another, each pair once.
 
     Cells by the number of their cohort. Raises ScoresError: a vector is not finite.
     """
@@ -118,7 +108,7 @@ def measured_ns(dim: int, counting: Counting) -> float:
 
 
 class _Counter:
-    """A count under way. Blocks are ordered by cohort, so that all scores of a tile belong to one cell."""
+    """A count of two blocks, ordered by cohort, so that all scores of a tile belong to one cell."""
 
     def __init__(self, a: LabelledTemplates, b: LabelledTemplates | None, counting: Counting) -> None:
         self._counting, self._within = counting, b is None

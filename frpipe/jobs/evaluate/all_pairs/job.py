@@ -1,4 +1,4 @@
-"""Evaluate on all pairs: every template of known people with every other one, counted and not kept."""
+"""Evaluate all pairs: score every template of known people with every other, counted and not kept."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class AllPairs(Startable[AllPairsResult]):
     embedder: str | None = None
 
     def place(self) -> Folder:
-        """The output folder. Refuses what makes no sense."""
+        """The output folder. Raises ConfigError for settings that contradict each other."""
         out = output_place(self.output)
         self._check()
         return out
 
     def ended(self, out: Folder) -> AllPairsResult | None:
-        """The stored result of a finished run whose gallery version a compaction has taken since.
+        """The stored result of a finished run whose gallery version a compaction has removed since.
 
         Without curves, and at the targets that it was sealed with.
         """

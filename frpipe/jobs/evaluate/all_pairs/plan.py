@@ -122,7 +122,7 @@ class AllPairsPlan(Plan[Totals]):
         ordered = self.cache.ordered(pending, self.source)
         with progress, self.cache.opened(self.source.gallery, executor) as cache:
             spec = ScoreSpec(self.source.with_cache(cache), out.uri, counting, self._metadata)
-            # Ray complains at length of a flow that is given up and not closed.
+            # Ray complains at length of a stream that is abandoned and not closed.
             with closing(count_scores(spec, ordered, self.pool, executor)) as receipts:
                 for receipt in receipts:
                     progress.add(receipt["scores"])
@@ -206,7 +206,7 @@ class AllPairsPlan(Plan[Totals]):
         work = Comparing(
             self.comparisons,
             self.spec.dim,
-            units,
+            lambda _: units,
             2 * block / 1e6,
             lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
         )

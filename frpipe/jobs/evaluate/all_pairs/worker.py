@@ -12,15 +12,16 @@ import pyarrow as pa
 
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, Source, scored
+from frpipe.jobs.evaluate.all_pairs.blocks import Counting, LabelledTemplates, scored
 from frpipe.jobs.evaluate.all_pairs.tables import error_table, histogram_table
+from frpipe.jobs.node_cache import BlockSource
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Executor, Step
 from frpipe.runtime.host import Host
 from frpipe.runtime.telemetry import record, timed
 
 HISTOGRAMS, ERRORS = "histograms", "errors"
-"""Where the result lies under the output. A unit's histograms come last, and mark that it is done."""
+"""Folders of the result under the output. A unit's histograms come last, and mark that it is done."""
 
 # Units come row by row, so that the one block stays while the others pass.
 _HELD = 2
@@ -30,7 +31,7 @@ _HELD = 2
 class ScoreSpec:
     """The specification of a count for workers. metadata: for each file."""
 
-    source: Source
+    source: BlockSource[LabelledTemplates]
     output: str
     counting: Counting
     metadata: Mapping[str, str]
@@ -45,7 +46,7 @@ def count_scores(
 
 
 class ScoreCounter:
-    """Does one unit after another; holds two blocks."""
+    """A worker that does one unit after another, and holds two blocks."""
 
     def __init__(self, spec: ScoreSpec, _host: Host) -> None:
         # A worker has one CPU.

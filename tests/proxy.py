@@ -50,11 +50,12 @@ class Faults:
 
 @dataclass
 class Proxy:
-    """Where it listens, and what it has done."""
+    """Where it listens, and what it has done. sent: bytes of the answers to GET, by path."""
 
     endpoint: str
     faults: Faults = Faults()
     met: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
     _seen: Counter[str] = field(default_factory=Counter)
     _matched: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,6 +66,11 @@ class Proxy:
             self.faults, self._matched = faults, 0
             self.met.clear()
             self._seen.clear()
+
+    def count(self, path: str, size: int) -> None:
+        """Count an answer."""
+        with self._lock:
+            self.sent[path] += size
 
     def verdict(self, line: str) -> Kind | None:
         """What befalls the request of this line."""
@@ -129,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             if kind == "lost":
                 self._hang_up()
             else:
+                if self.command == "GET" and status < 300:
+                    self.proxy.count(urlsplit(self.path).path, len(answer))
                 self._answer(status, headers, answer, torn=kind == "torn")
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _serve  # noqa: N815 - named by http.server

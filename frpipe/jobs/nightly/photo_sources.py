@@ -1,0 +1,78 @@
+"""Sources of the photos of nights: what their ids belong to, in published tables and in the gallery.
+
+Nights know a photo by its id, wherever it lies. So a night has the source of the night before, unless
+`consolidate.source` names one. `run.json` of each night records all sources until then: older nights are
+removed, and the suppression list holds for what was published of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow.compute as pc
+
+from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.state import NONE
+from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.schema import MATCHES, RUNS
+from frpipe.jobs.publish.sources import NIGHT, gallery_source, source_of
+
+Facts = dict[str, Any]
+Sources = dict[str, list[str]]
+"""Prefixes of ids in the gallery, by source; "" is none."""
+
+
+def sources_tonight(identity: Facts, last: Past | None, past: Iterable[Past]) -> Facts:
+    """Make the facts for the base of a night: its `source`, and all `sources` of nights until then."""
+    goes_on = last is not None and not gallery_source(identity) and not gallery_source(last.identity)
+    before = _source_of(last.identity, last.base) if last is not None and goes_on else None
+    source = _source_of(identity, {"source": before})
+    own = {source: [gallery_source(identity)]} if source else {}
+    return {"source": source, "sources": joined([sources_of(past), own])}
+
+
+def sources_of(past: Iterable[Past]) -> Sources:
+    """Collect the sources of the photos and probes of these nights, and of those before them."""
+    found: list[Mapping[str, Iterable[str]]] = []
+    for night in past:
+        probes = (night.identity.get("identify") or {}).get("probes")
+        source = _source_of(night.identity, night.base)
+        found += [
+            night.base.get("sources") or {},
+            {source: [gallery_source(night.identity)]} if source else {},
+            {str(probes): [""]} if probes else {},
+        ]
+    return joined(found)
+
+
+def published_sources(root: Root, runs: Folder) -> Sources:
+    """Read the sources of the published nights of a folder, also of nights that were removed.
+
+    The prefix of their ids in the gallery is not recorded: it is none, or the source itself.
+    """
+    told = root.table(RUNS).rows(["run_id", "kind", "source", "output"])
+    above = pc.replace_substring_regex(told["output"], "/[^/]*$", "")
+    mine = told.filter(pc.and_(pc.equal(told["kind"], NIGHT), pc.equal(above, runs.uri.rstrip("/"))))
+    names, ids = {*mine["source"].to_pylist()}, mine["run_id"].combine_chunks()
+    matches = root.table(MATCHES)
+    head = matches.head()
+    for _, rows in matches.scan(head, ["source", "run_id"]) if head.version != NONE else ():
+        names |= {*rows.filter(pc.is_in(rows["run_id"], value_set=ids))["source"].to_pylist()}
+    return {name: ["", name] for name in sorted(names - {None})}
+
+
+def joined(each: Iterable[Mapping[str, Iterable[str]]]) -> Sources:
+    """Join records of sources."""
+    found: dict[str, dict[str, None]] = {}
+    for sources in each:
+        for source, prefixes in sources.items():
+            found.setdefault(source, {}).update(dict.fromkeys(prefixes))
+    return {source: [*prefixes] for source, prefixes in found.items()}
+
+
+def _source_of(identity: Facts, base: Facts) -> str | None:
+    """The source of a night; None where it names no photos, as without the step `scan`."""
+    named = base.get("source") or gallery_source(identity) or identity.get("photos")
+    return source_of(identity, base) if named else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -201,6 +201,59 @@ def test_a_newest_arrival_of_another_type_is_the_same_arrival(tmp_path: Path) ->
     assert nights.next() == ["b1"]
 
 
+def test_known_photos_without_an_arrival_are_left_alone_where_an_older_frpipe_has_read_them(
+    tmp_path: Path,
+) -> None:
+    nights = Nights(tmp_path, {})
+    _write(tmp_path, "1.parquet", ["a1", "b1", "c1"], day=[8, 9, 9])
+    assert nights.next() == ["a1", "b1", "c1"]
+    # As it was recorded on its first night with a column of arrival: known photos got no arrival.
+    record = tmp_path / "runs/2026-01-01/scan/known.json"
+    facts = json.loads(record.read_text())
+    record.write_text(json.dumps({**facts, "seen": {"table": True, "arrived": "9"}}))
+    nights.how = {"new": "arrived", "arrived": "day"}
+    _write(tmp_path, "2.parquet", ["d1"], day=[9])
+    assert [nights.next(), nights.next()] == [["d1"], []]
+    _write(tmp_path, "3.parquet", ["b1", "c1"], day=[9, 10])
+    assert nights.next() == ["c1"]
+
+
+@pytest.mark.parametrize("told", [{"day": [None]}, {}], ids=["no value", "no column"])
+def test_files_that_do_not_say_when_their_rows_arrived_stop_no_night(
+    told: dict[str, Any], tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    _write(tmp_path, "1.parquet", ["a1", "a2"], day=[9, 9])
+    assert nights.next(failed=("a2",)) == ["a1", "a2"]
+    _write(tmp_path, "2.parquet", ["b1"], **told)
+    assert nights.next() == ["a2"]
+    assert [row["day"] for row in _rows(nights, "day")] == [9]
+    assert _facts(nights)["undated"] == 1
+    _write(tmp_path, "3.parquet", ["c1"], day=[10])
+    assert nights.next() == ["c1"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["x"], [None]), ([["x"]], [None]), ([1.5], [2])],
+    ids=["no text", "no list", "whole numbers"],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_photos_that_wait_have_columns_of_which_tonights_files_show_another_type(
+    before: list[Any], after: list[Any], suffix: str, tmp_path: Path
+) -> None:
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    for name, note, taken in (("a1", before, ["a1"]), ("b1", after, ["a1", "b1"])):
+        row = {"image_id": name, "image_uri": name, "subject_id": name[0], "day": int(name == "b1")}
+        if suffix == "parquet":
+            _write(tmp_path, f"{name}.parquet", [name], day=[row["day"]], note=note)
+        else:
+            (tmp_path / "table").mkdir(exist_ok=True)
+            (tmp_path / f"table/{name}.jsonl").write_text(json.dumps({**row, "note": note[0]}) + "\n")
+        assert nights.next(failed=("a1",)) == taken
+    assert [row["note"] for row in _rows(nights, "note")] == [*before, *after]
+
+
 def test_another_column_of_arrival_begins_anew_and_leaves_known_photos_alone(tmp_path: Path) -> None:
     nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
     _write(tmp_path, "1.parquet", ["a1", "b1"], day=[9, 9], batch=[1, 2])
@@ -384,18 +437,22 @@ def test_numbers_that_are_none_do_not_say_when_a_row_arrived(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("narrow", "wide"),
+    ("before", "after"),
     [
         (pa.array([100], pa.int8()), pa.array([1000], pa.int64())),
+        (pa.array([1.5]), pa.array([2])),
         (pa.array([date(2026, 1, 1)]), pa.array([datetime(2026, 1, 2, 3)])),
+        (pa.array([datetime(2026, 1, 1, 0, 0, 0, 1)]), pa.array([datetime(2026, 1, 2)], pa.timestamp("s"))),
     ],
-    ids=["numbers", "dates"],
+    ids=["numbers", "whole numbers", "dates", "seconds"],
 )
-def test_a_column_of_arrival_may_get_a_wider_type(narrow: pa.Array, wide: pa.Array, tmp_path: Path) -> None:
+def test_a_column_of_arrival_may_get_another_type_that_compares(
+    before: pa.Array, after: pa.Array, tmp_path: Path
+) -> None:
     nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
-    _write(tmp_path, "1.parquet", ["a1"], day=narrow)
+    _write(tmp_path, "1.parquet", ["a1"], day=before)
     assert nights.next() == ["a1"]
-    _write(tmp_path, "2.parquet", ["b1"], day=wide)
+    _write(tmp_path, "2.parquet", ["b1"], day=after)
     assert [nights.next(), nights.next()] == [["b1"], []]
 
 
@@ -526,6 +583,11 @@ def test_photos_of_other_ids_are_refused_where_a_table_becomes_a_folder(tmp_path
     with pytest.raises(
         ManifestError, match=r"a table until 2026-01-01, and of the 2 photos .* none is known"
     ):
+        nights.next()
+    # A night that read no photos, when its configuration named the folder already.
+    assert nights.last is not None
+    nights.last = replace(nights.last, identity=nights.config.identity())
+    with pytest.raises(ManifestError, match="none is known"):
         nights.next()
     nights.source = "album"
     assert nights.next() == ["a/1.jpg", "b/1.jpg"], "photos of another source are others"

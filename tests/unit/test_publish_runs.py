@@ -99,6 +99,22 @@ def test_a_list_that_is_obeyed_knows_photos_by_the_ids_that_the_gallery_has(tmp_
         assert sorted(_rows(tmp_path / source, "photos").image_id) == left
 
 
+def test_a_list_that_is_obeyed_holds_for_nights_whatever_source_they_are_published_as(tmp_path: Path) -> None:
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg"}))])
+    _publish(tmp_path / "lake", made_run(tmp_path / "out", PHOTOS_A), source="lake")
+    identity = {"job": "night", "date": "2026-05-01", "photos": "/album", "consolidate": {"source": "cam"}}
+    nights = Folder.at(str(tmp_path / "nights"))
+    nights.write("_nights/2026-05-01", b"")
+    nights.write("2026-05-01/run.json", json.dumps({"identity": identity, "base": {}}).encode())
+    given = {"tables": "lake", "nights": "nights", "obey": "gallery"}
+    paths = [text for name, place in given.items() for text in (f"--{name}", str(tmp_path / place))]
+    assert main(["run", "publish", *paths, "--source", "lake"]) == 0
+    assert sorted(_rows(tmp_path / "lake", "photos").image_id) == ["2.jpg", "3.jpg"]
+
+
 @pytest.mark.parametrize("layout", ["delta", "parquet"])
 def test_the_order_of_publication_does_not_matter(tmp_path: Path, layout: Any) -> None:
     old = made_run(tmp_path / "old", PHOTOS_A)

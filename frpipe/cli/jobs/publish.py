@@ -100,10 +100,15 @@ def _found(
 def _barred(options: argparse.Namespace) -> Barred:
     from frpipe.gallery.gallery import Gallery
     from frpipe.gallery.suppression import Suppressions
+    from frpipe.io.storage.folder import Folder
+    from frpipe.jobs.nightly.history import nights
+    from frpipe.jobs.nightly.photo_sources import prefixes_of
     from frpipe.jobs.publish.merge import Barred
 
     entries = [entry for uri in options.obey for entry in Gallery.open(uri).suppressions.read().entries]
-    return Barred(Suppressions(entries))
+    # Whatever name --source gives to the photos of nights.
+    known = nights(Folder.at(options.nights)) if entries and options.nights else ()
+    return Barred(Suppressions(entries), prefixes=prefixes_of(known))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,7 +46,7 @@ from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import NIGHTS, Past, nights
 from frpipe.jobs.nightly.known_photos import STORE
 from frpipe.jobs.nightly.lease import LEASES, Lease, lease
-from frpipe.jobs.nightly.photo_sources import sources_of
+from frpipe.jobs.nightly.photo_sources import prefixes_of
 from frpipe.jobs.nightly.tables import table_blocks
 from frpipe.jobs.nightly.work import ENROLL, PROBES, SCAN
 from frpipe.jobs.publish.root import Root
@@ -273,8 +273,7 @@ class EraseEverywhere:
     @cached_property
     def _prefixes(self) -> set[str]:
         """What the gallery has before the ids of the nights' photos, or had."""
-        told = {prefix for prefixes in sources_of(nights(self.runs)).values() for prefix in prefixes}
-        return {*told, self.config.consolidate.source or ""} - {""}
+        return {*prefixes_of(nights(self.runs)), self.config.consolidate.source or ""} - {""}
 
     def _templates(self, pending: Pending) -> int:
         assert self.gallery is not None

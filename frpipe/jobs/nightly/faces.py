@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from frpipe.jobs.nightly.doubts import write_doubts
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts
 from frpipe.jobs.nightly.kept_out import held_facts, write_gated
+from frpipe.jobs.nightly.known_photos import KnownPhotos
 from frpipe.jobs.nightly.photo_table import taken
 from frpipe.jobs.nightly.work import ENROLL, SCAN, Say, Work, nothing_done
 from frpipe.jobs.obeying import suppressions
@@ -60,10 +60,10 @@ def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) ->
     found: photos.PhotoScan
     if config.photo_table is not None:
         found = taken(config, before, known, barred, say, source=source)
-        _refuse_other_ids(config, last, found)
+        _refuse_other_ids(config, last, known, found)
         return found
     found = photos.look(config.photo_place, config.scan, known, barred, source=source, roots=roots, say=say)
-    _refuse_other_ids(config, last, found)
+    _refuse_other_ids(config, last, known, found)
     if known is None and not found.counts.listed:
         seen = "; ".join(found.left_out.lines("scan.system"))
         raise ManifestError(
@@ -73,16 +73,21 @@ def looked(config: NightConfig, last: Past | None, say: Say = lambda _: None) ->
     return found
 
 
-def _refuse_other_ids(config: NightConfig, last: Past | None, found: photos.PhotoScan) -> None:
+def _refuse_other_ids(
+    config: NightConfig, last: Past | None, known: KnownPhotos | None, found: photos.PhotoScan
+) -> None:
     """Raise ManifestError where a folder became a table, or the other way, and no id is known any more."""
-    was = last.identity.get("photos") if last else None
-    if last is None or was is None or isinstance(was, Mapping) == (config.photo_table is not None):
+    if last is None or known is None:
+        return
+    # Of the last night that read photos: in one without `scan` the configuration may have changed already.
+    was_table = bool(known.seen)
+    if was_table == (config.photo_table is not None):
         return
     if gallery_source(last.identity) != source_of(config) or not found.has_other_ids():
         return
     then, now, remedy = (
         ("a table", "folder", "name the folder below which the paths are the ids of the table")
-        if isinstance(was, Mapping)
+        if was_table
         else ("a folder", "table", "let image_id of the table be the path below that folder")
     )
     raise ManifestError(

@@ -47,6 +47,11 @@ def sources_of(past: Iterable[Past]) -> Sources:
     return joined(found)
 
 
+def prefixes_of(past: Iterable[Past]) -> set[str]:
+    """Collect what the gallery may have before the ids of these nights' photos; "" is nothing."""
+    return {"", *(prefix for prefixes in sources_of(past).values() for prefix in prefixes)}
+
+
 def published_sources(root: Root, runs: Folder) -> Sources:
     """Read the sources of the published nights of a folder, also of nights that were removed.
 

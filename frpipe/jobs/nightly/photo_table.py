@@ -20,7 +20,7 @@ import hashlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ from frpipe.io.manifest.list_files import ListFile, find
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.manifest.roots import BAD
 from frpipe.io.manifest.row_list import Batch
+from frpipe.io.manifest.types import common
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.jobs.enroll.job import run_spec
@@ -68,10 +69,17 @@ _ORDERED = (
     pa.types.is_large_string,
     pa.types.is_null,
 )
-_WIDER = ((pa.types.is_integer, pa.int64()), (pa.types.is_date, pa.timestamp("us")))
+_WIDER = (
+    (pa.types.is_integer, pa.int64()),
+    (pa.types.is_integer, pa.float64()),
+    (pa.types.is_date, pa.timestamp("us")),
+)
+_FINER = ("ms", "us", "ns")
 # Columns beside those of the table, one of which may be called `version`.
 _VERSION = "frpipe.version"
 _RANK = "frpipe.rank"
+# What is recorded of a photo when its row arrives.
+_DATED = ("bytes", "version")
 _COLUMN_TESTS = {operator.ge: pc.greater_equal, operator.eq: pc.equal}
 
 
@@ -128,7 +136,7 @@ def taken(
         sources = [fresh.tables(), _fitted_all(waiting, schema), old]
         for rows, waits, then in side_by_side(sources):
             latest = table.latest(rows)
-            _compare(scan, (latest, waits, then), barred, source, by_arrival=table.compares)
+            _compare(scan, (latest, waits, then), barred, source, table)
             pulse.beat(counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known")
     scan.seen.update(table.seen())
     table.read["rows"] = fresh.rows
@@ -170,6 +178,8 @@ class _Table:
                     "the photos lie in the rows of the table, which a night does not list again",
                     "enroll such a table with jobs/enroll.py, or write the photos to files",
                 )
+            if how.arrived is not None and last is not None and len(todo) < len(files):
+                manifest = _with_column(manifest, how.arrived)
             if how.arrived is not None and how.arrived not in manifest.columns.extra.names:
                 raise ManifestError(
                     f"the table has no column {how.arrived}, which photos.arrived names", "check the setting"
@@ -267,6 +277,9 @@ class _Table:
             keys = [key for key in values.unique().to_pylist() if key is not None]
             passed = [key for key in keys if test(_key_order(key), bound)]
             return pc.is_in(values, value_set=pa.array(passed, values.type))
+        if pa.types.is_null(values.type):
+            # No row of these files says when it arrived.
+            return pa.array([False] * len(values), pa.bool_())
         bound = _as_type(self.last, values.type, self.how)
         return pc.fill_null(_COLUMN_TESTS[test](values, bound), False)
 
@@ -324,6 +337,15 @@ class _Arrived(Manifest):
             yield Batch(batch.file, batch.first_row, rows.select(names))
 
 
+def _with_column(manifest: Manifest, name: str) -> Manifest:
+    """Give some files of a table a column of nulls that only its other files have."""
+    if name in manifest.schema.names:
+        return manifest
+    extra = pa.field(name, pa.null())
+    columns = replace(manifest.columns, extra=manifest.columns.extra.append(extra))
+    return replace(manifest, schema=manifest.schema.append(extra), columns=columns)
+
+
 def _is_due(
     folder: Folder, file: ListFile, how: PhotoTable, seen: Mapping[str, Any], last: str | None
 ) -> bool:
@@ -373,7 +395,9 @@ def _key_order(value: str) -> tuple[bool, int, str]:
 
 def _as_type(text: str, kind: pa.DataType, how: PhotoTable) -> pa.Scalar:
     """Parse a recorded arrival in the type of some rows, or in the wider type that other files had."""
-    for wanted in (kind, *(wide for is_kind, wide in _WIDER if is_kind(kind))):
+    wider = [wide for is_kind, wide in _WIDER if is_kind(kind)]
+    wider += [pa.timestamp(unit, kind.tz) for unit in _FINER if pa.types.is_timestamp(kind)]
+    for wanted in (kind, *wider):
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return pa.scalar(text, pa.string()).cast(wanted)
     raise ManifestError(
@@ -387,13 +411,11 @@ def _compare(
     found: tuple[pa.Table, pa.Table, pa.Table],
     barred: Suppressions,
     source: str,
-    *,
-    by_arrival: bool | None,
+    table: _Table,
 ) -> None:
     """Compare the rows of a range of ids with what is known, and add them to the scan.
 
     found: rows that have come, rows of last night that could not be tried, what is known.
-    by_arrival: as `_Table.compares`.
     """
     counts, (rows, waits, then) = scan.counts, found
     rows = rows if rows.num_rows else scan.todo.schema.append(pa.field(_VERSION, pa.string())).empty_table()
@@ -420,25 +442,42 @@ def _compare(
         [there[ID], pa.array([0] * len(there), pa.int64()), there[_VERSION], there[SUBJECT]], schema=SCHEMA
     )
     known = pc.and_(then[TRIED], pa.array(~suppressed_rows(then, barred, source)))
-    change = compared(now, then if by_arrival else _alike(then, now), known)
+    alike = _alike(then, now, table)
+    change = compared(now, alike, known)
     counts.new += change.new
     todo = there.filter(change.todo)
     counts.changed += len(todo) - change.new
     scan.todo.add(todo)
     fresh = now.filter(change.todo)
-    if by_arrival is False:
+    if table.compares is not None:
         # Known photos get their arrivals, from which a later one will differ.
         left_alone = now.filter(pc.invert(change.todo))[ID].combine_chunks()
-        dated = _alike(then, now).filter(pc.is_in(then[ID], value_set=left_alone))
-        fresh = pa.concat_tables([fresh, dated.select(fresh.column_names)])
+        is_dated = pc.and_(pc.is_in(then[ID], value_set=left_alone), _differ(alike, then))
+        fresh = pa.concat_tables([fresh, alike.filter(is_dated).select(fresh.column_names)])
     scan.fresh.add(level_rows(fresh, gone))
 
 
-def _alike(then: pa.Table, now: pa.Table) -> pa.Table:
-    """What was known, with the sizes and versions of now, so that the id alone decides."""
+def _alike(then: pa.Table, now: pa.Table, table: _Table) -> pa.Table:
+    """What is known, with the sizes and versions of now where the id alone decides.
+
+    Where arrivals are compared, it decides for photos without one whose rows arrived with the greatest value
+    that was read: nights of an older frpipe have read that value, and recorded it of new photos alone.
+    """
+    if not len(now) or not len(then):
+        return then
     at = pc.index_in(then[ID], value_set=now[ID].combine_chunks())
-    columns = {name: now[name].take(at) if len(now) else then[name] for name in ("bytes", "version")}
-    return pa.table([columns.get(name, then[name]) for name in then.column_names], schema=then.schema)
+    taken = {name: now[name].take(at) for name in _DATED}
+    if table.compares:
+        undated = pc.or_(pc.equal(then["version"], ""), pc.greater(then["bytes"], 0))
+        same = pc.fill_null(pc.and_(undated, pc.equal(taken["version"], table.last)), False)
+        taken = {name: pc.if_else(same, column, then[name]) for name, column in taken.items()}
+    return pa.table([taken.get(name, then[name]) for name in then.column_names], schema=then.schema)
+
+
+def _differ(one: pa.Table, other: pa.Table) -> pa.ChunkedArray:
+    """(rows,) bool: photos whose size or version differs. Tables of the same photos."""
+    same = pc.and_(*(pc.equal(one[name], other[name]) for name in _DATED))
+    return pc.invert(pc.fill_null(same, False))
 
 
 def _known_of(known: KnownPhotos | None, fresh: IdSort, waiting: pa.Table) -> Iterator[pa.Table]:
@@ -462,15 +501,26 @@ def _waiting(before: Folder | None) -> pa.Table:
 
 def _todo_schema(fresh: pa.Schema, waiting: pa.Table) -> pa.Schema:
     """The columns of tonight's manifest: of the table, and of rows that wait to be tried again."""
-    own = (name for name in waiting.column_names if name not in fresh.names)
-    return pa.schema([*fresh, *(waiting.schema.field(name) for name in own)])
+    old = waiting.column_names
+    shared = [pa.field(f.name, _type_of_both(f.type, waiting[f.name])) if f.name in old else f for f in fresh]
+    own = (name for name in old if name not in fresh.names)
+    return pa.schema([*shared, *(waiting.schema.field(name) for name in own)])
+
+
+def _type_of_both(fresh: pa.DataType, waiting: pa.ChunkedArray) -> pa.DataType:
+    """Choose the type of a column of the table and of rows that wait, which other files may have told."""
+    wider = common(fresh, waiting.type)
+    if wider is None:
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return waiting.cast(fresh).type
+    return wider or waiting.type
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Fit a table to a schema; null where it lacks a column. Raises ManifestError: another type."""
+    """Fit a table to a schema; null where it has no value. Raises ManifestError: another type."""
     columns = []
     for wanted in schema:
-        if wanted.name not in table.column_names:
+        if wanted.name not in table.column_names or table[wanted.name].null_count == len(table):
             columns.append(pa.nulls(len(table), wanted.type))
             continue
         try:

@@ -58,11 +58,12 @@ class Barred:
     """Who is suppressed.
 
     sources: of whose rows, and all that the gallery may have before the ids of their photos; None: of all
-    rows, and nothing or the source, as of nights with `consolidate.source`.
+    rows, and the source, as of nights with `consolidate.source`, or one of the prefixes.
     """
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
     sources: Mapping[str, Collection[str]] | None = None
+    prefixes: Collection[str] = ("",)
 
     def mask(self, table: pa.Table) -> Mask:
         """(rows,) bool: rows of suppressed people and photos."""
@@ -72,7 +73,7 @@ class Barred:
             return self._named(table, "")
         sources = self.sources
         if sources is None:
-            sources = {each: ("", each) for each in table["source"].unique().to_pylist()}
+            sources = {each: {*self.prefixes, each} for each in table["source"].unique().to_pylist()}
         hit = np.zeros(len(table), bool)
         for source, prefixes in sources.items():
             mine = _is(table["source"], source)

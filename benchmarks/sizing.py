@@ -82,7 +82,7 @@ def _record(result: dict[str, Any]) -> None:
 def measured(place: Path, photos: int, dim: int) -> dict[str, Any]:
     """Peaks in MB and spilled bytes, each with what the formula says."""
     manifest = place / "manifest.parquet"
-    pq.write_table(_manifest(photos), manifest)
+    pq.write_table(manifest_of(photos), manifest)
     words = ["enroll", "--manifest", str(manifest), "--output", str(place / "new"), "--dry-run"]
     enroll_mb, _ = _peak(words, place)
     features = made_output(place / "features", manifest, photos, dim)
@@ -136,7 +136,8 @@ def _names(numbers: range) -> dict[str, pa.Array]:
     }
 
 
-def _manifest(photos: int) -> pa.Table:
+def manifest_of(photos: int) -> pa.Table:
+    """The manifest of `made_output`."""
     return pa.table(_names(range(photos)))
 
 

@@ -178,6 +178,17 @@ def not_negative(text: str) -> int:
     return _from(0, text)
 
 
+def gigabytes(text: str) -> float:
+    """Parse a size in gigabytes (10**9 bytes), above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1e9:
+        raise argparse.ArgumentTypeError("it is a number of gigabytes above 0")
+    return value
+
+
 def hours(text: str) -> float:
     """Parse a length of time in hours, for argparse."""
     try:

@@ -6,20 +6,37 @@ import time
 from collections.abc import Callable
 
 _EVERY_S, _FIRST_S = 5.0, 1.0
-# Less is over before anybody wonders.
-_LEAST = 20_000
+# Less is over before anybody wonders, unless it has taken a while already.
+_LEAST, _LONG_S = 20_000, 30.0
 
 
 class Pulse:
-    """Say how far work is: for the first time in its first second or so, then every few seconds."""
+    """Say how far work is: for the first time in its first seconds, then every few seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._next = time.monotonic() + _FIRST_S
+        self._begun = time.monotonic()
+        self._next = self._begun + _FIRST_S
+        # By line, when work of its kind began, and how much was done by then.
+        self._starts: dict[str, tuple[float, int]] = {}
 
-    def beat(self, done: int, line: str) -> None:
-        """Say that so many are done, if it is time to. line: with {} for their number."""
+    def beat(self, done: int, line: str, total: int = 0) -> None:
+        """Say that so many are done, if it is time to.
+
+        line: with {} for their number.  total: how many there will be, for the time left; 0: nobody knows.
+        """
         now = time.monotonic()
-        if now >= self._next and done >= _LEAST:
+        start, before = self._starts.setdefault(line, (now, done))
+        if now >= self._next and (done >= _LEAST or now >= self._begun + _LONG_S):
             self._next = now + _EVERY_S
-            self._say(line.format(f"{done:,}"))
+            left = ""
+            if total > done > before:
+                left = f"  {clock((total - done) * (now - start) / (done - before))} left"
+            self._say(f"{line.format(f'{done:,}')}{left}")
+
+
+def clock(seconds: float) -> str:
+    """Write minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -27,12 +27,12 @@ _SPARE_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A sorted run: hashes of its subjects, and offsets of its texts and vectors in the two files."""
+    """A sorted run: hashes of its subjects, offset of its texts, and row of its first vector."""
 
     hashes: NDArray[np.uint64]
     texts_at: int
     texts_bytes: int
-    vectors_at: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,19 @@ class ExternalSort:
     """External sort of tables by subject. Its files have no name: they vanish with the process.
 
     They lie in the folder of temporary files, TMPDIR. Raises StorageError before that disk is full.
+
+    total: rows of the whole that these are a part of, by which buckets are numbered; None: these are all.
     """
 
-    def __init__(self, dim: int, stored_type: str, bucket_rows: int) -> None:
+    def __init__(self, dim: int, stored_type: str, bucket_rows: int, total: int | None = None) -> None:
         self._dim, self._type, self._bucket_rows = dim, np.dtype(stored_type), bucket_rows
+        self._total = total
         self._texts = tempfile.TemporaryFile(prefix="frpipe-")  # noqa: SIM115 - closed by __exit__
         self._vectors = tempfile.TemporaryFile(prefix="frpipe-")  # noqa: SIM115
         self._runs: list[_Run] = []
+        # What was written, by views of the two files: texts of each run, and (rows, dim) vectors.
+        self._read: tuple[list[pa.Table], NDArray[Any]] | None = None
+        self._maps: list[mmap.mmap] = []
         self.rows = 0
 
     def take(self, tables: Iterable[pa.Table]) -> None:
@@ -87,7 +93,7 @@ class ExternalSort:
     @property
     def buckets(self) -> int:
         """The number of buckets, each of about `bucket_rows` rows."""
-        return -(-self.rows // self._bucket_rows)
+        return buckets_of(self.rows if self._total is None else self._total, self._bucket_rows)
 
     def subject_hashes(self) -> NDArray[np.uint64]:
         """Hashes of all subjects, sorted, each once."""
@@ -95,20 +101,20 @@ class ExternalSort:
 
     def bounds(self, number: int) -> tuple[int, int]:
         """The range of hashes of a bucket: from the first number up to the second, exclusive."""
-        return number * _SPAN // self.buckets, (number + 1) * _SPAN // self.buckets
+        return bounds_of(number, self.buckets)
 
     def bucket(self, number: int) -> Bucket:
         """Read one bucket, by views of the files where possible."""
+        if not self._runs:
+            return Bucket(pa.table({}), [])
         low, high = self.bounds(number)
         texts, parts = [], []
-        self._texts.flush()
-        self._vectors.flush()
-        mapped = pa.py_buffer(mmap.mmap(self._texts.fileno(), 0, access=mmap.ACCESS_READ))
-        for run in self._runs:
+        all_texts, all_vectors = self._views()
+        for run, table in zip(self._runs, all_texts, strict=True):
             start, end = between(run.hashes, low, high)
             if end > start:
-                texts.append(_texts_of(mapped, run).slice(start, end - start))
-                parts.append(self._vectors_of(run, start, end))
+                texts.append(table.slice(start, end - start))
+                parts.append(all_vectors[run.first + start : run.first + end])
         return Bucket(_united(texts), parts) if texts else Bucket(pa.table({}), [])
 
     def tables(self) -> Iterator[pa.Table]:
@@ -140,19 +146,32 @@ class ExternalSort:
         given = Bucket(texts, [vectors_of(table) for table in tables])
         keys = hashes(texts.column(SUBJECT_ID))
         order = np.argsort(keys, kind="stable")
-        at = self._texts.tell(), self._vectors.tell()
+        self._read, at = None, self._texts.tell()
         with pa.ipc.new_stream(pa.PythonFile(self._texts, "w"), texts.schema) as stream:
             stream.write_table(texts.take(pa.array(order)))
         for start in range(0, len(order), 4096):
             block = given.vectors(order[start : start + 4096]).astype(self._type, copy=False)
             self._vectors.write(block.view(np.uint8).data)
-        self._runs.append(_Run(keys[order], at[0], self._texts.tell() - at[0], at[1]))
+        self._runs.append(_Run(keys[order], at, self._texts.tell() - at, self.rows))
         self.rows += len(order)
 
-    def _vectors_of(self, run: _Run, start: int, end: int) -> NDArray[Any]:
-        row_bytes = self._dim * self._type.itemsize
-        at = run.vectors_at + start * row_bytes
-        return np.memmap(self._vectors, self._type, "r", at, (end - start, self._dim))
+    def _views(self) -> tuple[list[pa.Table], NDArray[Any]]:
+        """Map the two files, once: a map of each run would take an open file each.
+
+        Pages of buckets that were read before are given back: they would count as memory of this process.
+        """
+        if self._read is None:
+            self._texts.flush()
+            self._vectors.flush()
+            self._maps = [
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in (self._texts, self._vectors)
+            ]
+            texts, vectors = map(pa.py_buffer, self._maps)
+            flat = np.frombuffer(vectors, self._type).reshape(self.rows, self._dim)
+            self._read = [_texts_of(texts, run) for run in self._runs], flat
+        for mapped in self._maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return self._read
 
 
 def _check_space(wanted: int, rows: int, done: int) -> None:
@@ -169,6 +188,16 @@ def _check_space(wanted: int, rows: int, done: int) -> None:
 
 def _texts_of(mapped: pa.Buffer, run: _Run) -> pa.Table:
     return pa.ipc.open_stream(mapped.slice(run.texts_at, run.texts_bytes)).read_all()
+
+
+def buckets_of(rows: int, bucket_rows: int) -> int:
+    """The number of buckets of so many rows."""
+    return -(-rows // bucket_rows)
+
+
+def bounds_of(number: int, buckets: int) -> tuple[int, int]:
+    """The range of hashes of a bucket: from the first number up to the second, exclusive."""
+    return number * _SPAN // buckets, (number + 1) * _SPAN // buckets
 
 
 def between(ordered: NDArray[np.uint64], low: int, high: int) -> tuple[int, int]:

@@ -106,6 +106,17 @@ class Examination:
         else:
             self._held = None
 
+    def add(self, other: Examination) -> None:
+        """Take over what another of the same change has collected, after what this one has."""
+        found = [*self._worst, *((key, at - self._unlike, doubt) for key, at, doubt in other._worst)]
+        self._worst = heapq.nlargest(_SHOWN, found, key=lambda entry: entry[:2])
+        heapq.heapify(self._worst)
+        self.new += other.new
+        self._unlike += other._unlike
+        few = 2 * self.dim * self.new * self.most <= MAX_OPERATIONS
+        both = self._held is not None and other._held is not None and few
+        self._held = [*(self._held or ()), *(other._held or ())] if both else None
+
     def end(self, snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]]) -> Doubts:
         """Compare with everybody else. gone: rows of the snapshot that this change hides.
 
@@ -155,7 +166,8 @@ class Examination:
                 subjects[other].as_py(),
                 faces[other].as_py(),
             )
-            heapq.heappush(self._worst, (-doubt.similarity, -self._unlike - n, doubt))
+            # No two doubts have one number: of equals the first is shown.
+            heapq.heappush(self._worst, (-doubt.similarity, len(unlike) - self._unlike - n, doubt))
             if len(self._worst) > _SHOWN:
                 heapq.heappop(self._worst)
 

@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_limits
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import FrpipeError
+from frpipe.core.pulse import clock
 from frpipe.io.output import run
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.progress import clock
 from frpipe.matching.choice import Choice
 from frpipe.runtime.allocation import Pool
 from frpipe.runtime.executor import Maker, Step

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from frpipe.core.pulse import clock
 from frpipe.core.reasons import Status
 from frpipe.runtime.executor import Look
 from frpipe.runtime.host import LOCATED
@@ -166,13 +167,6 @@ def share_text(done: int, total: int, noun: str, seconds: float, left: float | N
 def _note(error: BaseException | None, done: int, total: int, noun: str) -> None:
     if isinstance(error, KeyboardInterrupt):
         error.add_note(f"{done:,} of {total:,} {noun} are done")
-
-
-def clock(seconds: float) -> str:
-    """Write minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _photos(counts: Mapping[str, int]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,10 +20,12 @@ from frpipe.core.errors import ConfigError
 from frpipe.core.face_gates import FaceGates
 from frpipe.core.schema import Column
 from frpipe.gallery.gallery import Gallery
+from frpipe.jobs.consolidate.gated import sorted_faces
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.result import Consolidated
 from frpipe.jobs.doctor.job import examine
 from frpipe.jobs.face_gate import GATED, FaceGate, unmet
+from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.unmet_limits import by_measure
 from frpipe.stages.quality.settings import PRESETS
 
@@ -250,3 +253,24 @@ def test_what_cannot_be_asked_for_is_a_clear_error(
     assert main(["run", "consolidate", *words]) == 2
     shown = capsys.readouterr().err
     assert said in shown and "Traceback" not in shown
+
+
+def test_in_passes_the_same_faces_are_kept_out(measured: Path, tmp_path: Path, median: float) -> None:
+    found, shards, tables = [], [], list[pa.Table]()
+    for name, scratch in (("once", None), ("passes", 2000)):
+        uri = str(tmp_path / name)
+        Gallery.create(uri, replace(FeatureRun.open(str(measured)).spec, rows_per_shard=1))
+        kept_out: list[pa.Table] = []
+        how = {"subject_face": "agreeing", "scratch_bytes": scratch, "gated_to": kept_out.append}
+        found.append(_run(measured, Path(uri), median, **how))
+        tables.append(sorted_faces(kept_out))
+        snapshot = Gallery.open(uri).snapshot()
+        shards.append([snapshot.table_of(ref, vectors=True).to_pylist() for ref in snapshot.version.shards])
+    once, passes = found
+    assert passes.plan is not None
+    assert passes.plan.passes > 1
+    assert (once.gated, once.left_out, once.used) == (passes.gated, passes.left_out, passes.used)
+    assert once.gated is not None
+    assert once.gated.faces > 0
+    assert shards[0] == shards[1]
+    assert tables[0] == tables[1]

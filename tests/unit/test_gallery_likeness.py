@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from gallery_rows import content, people, spec
 from frpipe.cli.main import main
 from frpipe.gallery import lifecycle, likeness
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.likeness import DoubtError, Likeness, nearest_own
+from frpipe.gallery.likeness import DoubtError, Examination, Likeness, nearest_own
 from frpipe.gallery.schema import vector_array
 from frpipe.jobs.consolidate.job import Consolidation
 
@@ -137,3 +138,25 @@ def test_every_way_in_says_it_on_standard_output(
         lifecycle.delete(gallery, ["carl"], suppress=None)
     done = Consolidation(out, gallery.uri).run()
     assert "not looked at: whether the faces fit" in done.text()
+
+
+def test_doubts_of_equal_similarity_are_told_apart() -> None:
+    def rows(person: str, axes: list[int]) -> pa.Table:
+        vectors = np.eye(4, dtype=np.float32)[axes]
+        faces = [f"{person}/{axis}#0" for axis in axes]
+        ids = [pa.array(names, pa.string()) for names in ([person] * len(axes), faces)]
+        return pa.table([*ids, vector_array(vectors)], names=["subject_id", "face_id", "embedding"])
+
+    def looked(*people: str) -> Examination:
+        found = Examination(Likeness(0.5), 4, 100)
+        for person in people:
+            new = [0, 1] if person == "anna" else [2]
+            found.take(rows(person, new), rows(person, [3] if person != "anna" else []))
+        return found
+
+    both = looked("anna")
+    both.add(looked("bert", "carl"))
+    at_once = looked("anna", "bert", "carl")
+    snapshot = SimpleNamespace(version=SimpleNamespace(shards=[]))
+    assert both.end(snapshot, {}) == at_once.end(snapshot, {})  # type: ignore[arg-type]
+    assert both.new == 4

@@ -27,8 +27,9 @@ from frpipe.cli.gallery_parser import (
     add_subject_face,
     add_templates,
     gate_of,
+    gigabytes,
 )
-from frpipe.cli.job_options import add_embedder, job_parser
+from frpipe.cli.job_options import add_embedder, add_run, add_workers, job_parser, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.core.errors import ConfigError
 
@@ -74,6 +75,9 @@ def _consolidate(options: argparse.Namespace) -> int:
         gate=gate,
         gated_to=kept_out.append if options.gated is not None else None,
         forms=options.forms,
+        runtime=runtime_of(options, _say),
+        workers=options.workers,
+        scratch_bytes=None if options.scratch_gb is None else round(options.scratch_gb * 1e9),
     )
     with doubts_shown():
         done = job.dry_run() if options.dry_run else job.run()
@@ -120,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
     add_photos(parser)
     add_likeness(parser)
     add_forms(parser)
-    parser.add_argument("--dry-run", action="store_true", help="read and count everything; change no gallery")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--scratch-gb",
+        type=gigabytes,
+        metavar="GB",
+        help="temporary files (TMPDIR) of one machine at most: what needs more is done in passes, each of "
+        "some people; the gallery is the same (default: four fifths of what is free)",
+    )
+    add_workers(parser)
+    add_run(parser)
     return parser

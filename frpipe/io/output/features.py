@@ -36,7 +36,8 @@ from frpipe.io.storage.whole_file import as_table, damaged, read_columns, read_w
 
 # Most of the bytes of a file of faces.
 _VECTORS = "embedding"
-_OF_EMBEDDER = frozenset({"embedding", "norm", "embedder_hash", "preprocessing_hash"})
+OF_EMBEDDER = frozenset({"embedding", "norm", "embedder_hash", "preprocessing_hash"})
+"""Columns of faces that are of one embedder."""
 # Parts that are held at a time: their vectors are some MB each.
 _AHEAD, _AHEAD_WITH_VECTORS = 16, 4
 Names = Sequence[str] | None
@@ -136,15 +137,15 @@ class Features:
         wanted = _listed(columns)
         if self.held:
             return self._data(HELD, part, wanted)
-        if self.embedder is None or (wanted is not None and _OF_EMBEDDER.isdisjoint(wanted)):
+        if self.embedder is None or (wanted is not None and OF_EMBEDDER.isdisjoint(wanted)):
             return self._data(FACES, part, wanted)
-        others = None if wanted is None else ["face_id", *({*wanted} - _OF_EMBEDDER - {"face_id"})]
+        others = None if wanted is None else ["face_id", *({*wanted} - OF_EMBEDDER - {"face_id"})]
         sub = f"{EMBEDDINGS}/{self.embedder}"
         faces, beside = self._data(FACES, part, others), self._data(sub, part, None)
         if not beside["face_id"].equals(faces["face_id"]):
             raise damaged(self.folder, _name(sub, part), "is not of the faces beside it")
         names = faces.column_names if wanted is None else wanted
-        sources = [beside if name in _OF_EMBEDDER else faces for name in names]
+        sources = [beside if name in OF_EMBEDDER else faces for name in names]
         fields = [source.schema.field(name) for name, source in zip(names, sources, strict=True)]
         columns_of = [source[name] for name, source in zip(names, sources, strict=True)]
         return pa.Table.from_arrays(columns_of, schema=pa.schema(fields, beside.schema.metadata))

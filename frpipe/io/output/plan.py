@@ -248,7 +248,7 @@ def _told(
     for table in admitted(draft.manifest, roots, survey=survey):
         yield table
         rows += table.num_rows
-        pulse.beat(rows, f"{{}} of {about:,} rows of the manifest checked")
+        pulse.beat(rows, f"{{}} of {about:,} rows of the manifest checked", about)
 
 
 def _write_parts(tables: Iterable[pa.Table], folder: Folder, size: int) -> tuple[int, int]:

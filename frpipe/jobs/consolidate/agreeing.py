@@ -80,6 +80,14 @@ class AgreeingFaces:
         shown = tuple(dict(zip(DIFFERENCES.names, row, strict=True)) for row in self._shown)
         return Agreement(self._photos, self._alone, self._differing, self._people, shown)
 
+    def add(self, other: AgreeingFaces) -> None:
+        """Take over the counts of another, of other people."""
+        self._photos += other._photos
+        self._alone += other._alone
+        self._differing += other._differing
+        self._people += other._people
+        self._shown = heapq.nsmallest(_SHOWN, (*self._shown, *other._shown))
+
     def of(self, table: pa.Table) -> pa.Table:
         """Choose one template of each photo.
 

@@ -73,6 +73,11 @@ class GateKeeper:
         shown = tuple(dict(zip(GATED_FACES.names, row, strict=True)) for row in self._shown)
         return GatedFaces(dict(self._gate.limits), self.faces, by_measure(self._unmet), shown)
 
+    def add(self, other: GateKeeper) -> None:
+        """Take over the faces that another has kept out."""
+        self._unmet += other._unmet
+        self._shown = heapq.nsmallest(_SHOWN, (*self._shown, *other._shown), key=lambda row: row[:3])
+
     def of(self, table: pa.Table) -> pa.Table:
         """Choose the templates that pass. table: with the column GATED, which the result has no more."""
         out = table.filter(table[GATED].is_valid())

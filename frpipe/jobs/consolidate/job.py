@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
+from frpipe.core.sizing import consolidate_bytes, spill_bytes
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery import lifecycle
+from frpipe.gallery.enroll import enroll_in_passes
+from frpipe.gallery.external_sort import buckets_of
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.likeness import Doubts, Likeness
 from frpipe.gallery.outcome import Outcome
@@ -30,20 +34,35 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.agreeing import AgreeingFaces, Agreement
 from frpipe.jobs.consolidate.gated import GatedFaces, GateKeeper
 from frpipe.jobs.consolidate.kinds import kept_kind, refuse_unweighed
-from frpipe.jobs.consolidate.reading import derived, grouped, photos_and_faces, spoken_of
+from frpipe.jobs.consolidate.passes import EnrollProgress, Findings, PassMaker, RunPasses
+from frpipe.jobs.consolidate.reading import (
+    SubjectRange,
+    derived,
+    grouped,
+    photos_and_faces,
+    spoken_of,
+    subject_hashes,
+)
 from frpipe.jobs.consolidate.result import Consolidated
-from frpipe.jobs.face_gate import GATE, FaceGate
+from frpipe.jobs.consolidate.room import MOST_WORKERS, PassPlan, Room, default_limit
+from frpipe.jobs.consolidate.survey import Survey
+from frpipe.jobs.face_gate import GATE, GATED, FaceGate
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.likeness import likeness_of
 from frpipe.jobs.low_forms import make_forms
 from frpipe.jobs.output_place import refuse_relative
+from frpipe.jobs.progress import Progress
 from frpipe.jobs.subject_faces import BY_RULE, SubjectPolicy
 from frpipe.jobs.suppressed_faces import templates_of
+from frpipe.runtime.runtime import Runtime
 
 Say = Callable[[str], None]
 SubjectFace = Literal["rule", "agreeing"]
 NO_GATE = FaceGate({})
-_EVERY_S = 5.0
+ALONE_FACES = 1_000_000
+"""Up to so many faces `auto` works in the process of the job alone."""
+# More than the texts of a template take, but for manifests of many long columns.
+_LONG_TEXTS = 2000
 
 
 def check_gallery(uri: str, spec: GallerySpec) -> bool:
@@ -70,6 +89,11 @@ class _Count:
     disputed: Counter[str] = field(default_factory=Counter)
     agreement: Agreement | None = None
     gated: GatedFaces | None = None
+    plan: PassPlan | None = None
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,10 @@ class Consolidation:
     gate: what the face of a photo must meet, once it is chosen; of a photo whose face does not, the gallery
     gets no template, and keeps none.  gated_to: gets the faces that are kept out.  forms: whether templates
     are stored in the form of the kernels that search them, too, once they are committed.
+
+    runtime: where passes are done at the same time; None: one after the other, in this process.  workers: at
+    most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None:
+    four fifths of what is free. None of these changes what the gallery gets.
     """
 
     features: str
@@ -96,7 +124,7 @@ class Consolidation:
     policy: Policy = "skip"
     templates: TemplatePolicy | None = None
     faces: SubjectPolicy = "centre-largest"
-    say: Say = lambda _: None
+    say: Say = _silent
     source: str = ""
     same_photos: bool = False
     strict: bool = False
@@ -109,6 +137,9 @@ class Consolidation:
     gate: FaceGate = NO_GATE
     gated_to: Callable[[pa.Table], None] | None = None
     forms: bool = False
+    runtime: Runtime | None = None
+    workers: int | None = None
+    scratch_bytes: int | None = None
 
     def run(self) -> Consolidated:
         """Consolidate the run into the gallery, in one commit.
@@ -124,21 +155,10 @@ class Consolidation:
             gallery = Gallery.ensure(self.gallery, source.spec)
         except GalleryMismatch as error:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
-        count = _Count()
-        photos = _vanished(self.vanished, self.source)
         job = self._keeping(gallery, source)
-        outcome = lifecycle.enroll(
-            gallery,
-            job._tables(source, count, photos, gallery.suppressions.read()),
-            self.policy,
-            note=job._note(source),
-            photos=photos,
-            same_photos=self.same_photos,
-            likeness=self._likeness(gallery.spec),
-        )
+        done = job._put(gallery, source)
         # Behind the commit: what is not made now, or by the same command again, a search makes.
-        forms = make_forms(gallery) if self.forms else None
-        return replace(self._result(count, outcome, outcome.version), forms=forms)
+        return replace(done, forms=make_forms(gallery) if self.forms else None)
 
     def dry_run(self) -> Consolidated:
         """Read and count everything; the gallery is checked if it is there, and nothing is written."""
@@ -149,14 +169,22 @@ class Consolidation:
             raise GalleryMismatch(error.message, source.remedy(self._wanted())) from None
         if not there:
             self.say("the gallery is not there yet: it would be made")
-        count = _Count()
-        barred, job = Suppressions(()), self
+        barred, job, spec = Suppressions(()), self, source.spec
         if there:
             gallery = Gallery.open(self.gallery)
-            barred, job = gallery.suppressions.read(), self._keeping(gallery, source)
-        for _ in job._tables(source, count, RunPhotos(), barred):
-            pass
-        return self._result(count, Outcome(0), None)
+            barred, job, spec = gallery.suppressions.read(), self._keeping(gallery, source), gallery.spec
+        count = _Count()
+        with job._room(source, spec, barred, dry=True) as room:
+            if room is None:
+                for _ in job._tables(source, count, RunPhotos(), barred):
+                    pass
+            else:
+                passes = job._passes(source, spec, count, RunPhotos(), barred, room)
+                for _ in passes.read():
+                    pass
+                job._take(passes, count)
+        plan = job._plan(source, spec, count) if room is None else count.plan
+        return self._result(count, Outcome(0), None, plan)
 
     def _likeness(self, spec: GallerySpec) -> Likeness | None:
         found = likeness_of(spec, self.threshold, self.strict)
@@ -165,6 +193,36 @@ class Consolidation:
     def templates_of_run(self, source: FeatureRun, photos: RunPhotos) -> Iterator[pa.Table]:
         """Iterate over the templates that the run gives; `photos` takes the photos that it speaks of."""
         return self._tables(source, _Count(), photos, Suppressions(()))
+
+    def _put(self, gallery: Gallery, source: FeatureRun) -> Consolidated:
+        count, photos = _Count(), _vanished(self.vanished, self.source)
+        barred, spec = gallery.suppressions.read(), gallery.spec
+        note, likeness = self._note(source), self._likeness(spec)
+        with self._room(source, spec, barred) as room:
+            if room is None:
+                outcome = lifecycle.enroll(
+                    gallery,
+                    self._tables(source, count, photos, barred),
+                    self.policy,
+                    note=note,
+                    photos=photos,
+                    same_photos=self.same_photos,
+                    likeness=likeness,
+                    heard=EnrollProgress(self.say),
+                )
+                return self._result(count, outcome, outcome.version)
+            passes = self._passes(source, spec, count, photos, barred, room)
+            outcome = enroll_in_passes(
+                gallery,
+                passes,
+                self.policy,
+                note=note,
+                photos=photos,
+                same_photos=self.same_photos,
+                likeness=likeness,
+            )
+            self._take(passes, count)
+            return self._result(count, outcome, outcome.version, count.plan)
 
     def _source(self) -> FeatureRun:
         refuse_relative("--features", self.features)
@@ -189,68 +247,198 @@ class Consolidation:
     def _tables(
         self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
     ) -> Iterator[pa.Table]:
-        chosen = self._chosen(source, count, photos, barred)
-        agreeing, kept = self.subject_face == "agreeing", self._kind
-        if agreeing or kept != "all":
-            chosen = grouped(chosen, source.spec.dim)
-        if agreeing:
-            chosen = self._agreeing(chosen, count)
-        if self.gate:
-            chosen = self._let_in(chosen, count)
-        if kept != "all":
-            chosen = (derived(table, kept, count.disputed) for table in chosen)
-        for table in chosen:
+        found = Findings(
+            AgreeingFaces(self.differences_to), GateKeeper(self.gate, self.gated_to), count.disputed
+        )
+        chosen = (table for table in self._chosen(source, count, photos, barred) if table.num_rows)
+        for table in self._reduced(source, chosen, found):
             count.templates += table.num_rows
             yield table
+        self._count_found(found, count)
         # A mismatch is raised at the end: a gallery has committed nothing before it has read everything.
         self._check(source, count)
 
-    def _agreeing(self, people: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:
-        """Choose one face of each photo, in tables that hold all faces of each of their people."""
-        choice = AgreeingFaces(self.differences_to)
-        yield from map(choice.of, people)
-        count.agreement = choice.found
+    def templates_of_people(
+        self, source: FeatureRun, barred: Suppressions, of: SubjectRange, found: Findings
+    ) -> Iterator[pa.Table]:
+        """Iterate over the templates that the run gives of some people."""
+        chosen = (self._made(source, *both, barred)[0] for both in photos_and_faces(source, of))
+        return self._reduced(source, (table for table in chosen if table.num_rows), found)
 
-    def _let_in(self, chosen: Iterator[pa.Table], count: _Count) -> Iterator[pa.Table]:
-        """Choose the faces that pass the gate, in tables with one face of each photo."""
-        keeper = GateKeeper(self.gate, self.gated_to)
-        yield from (table for table in map(keeper.of, chosen) if table.num_rows)
-        count.gated = keeper.found
-        count.used -= keeper.faces
-        count.left_out += +Counter({GATE: keeper.faces})
+    @property
+    def _agrees(self) -> bool:
+        return self.subject_face == "agreeing"
+
+    @property
+    def _grouped(self) -> bool:
+        """Whether a person's faces are looked at together."""
+        return self._agrees or self._kind != "all"
+
+    def _reduced(self, source: FeatureRun, chosen: Iterator[pa.Table], found: Findings) -> Iterator[pa.Table]:
+        """Make the templates of faces that were chosen photo by photo, all of each of their people."""
+        kept = self._kind
+        if self._grouped:
+            chosen = grouped(chosen, source.spec.dim)
+        if self._agrees:
+            chosen = map(found.choice.of, chosen)
+        if self.gate:
+            chosen = (table for table in map(found.keeper.of, chosen) if table.num_rows)
+        if kept != "all":
+            chosen = (derived(table, kept, found.disputed) for table in chosen)
+        return chosen
+
+    def _count_found(self, found: Findings, count: _Count) -> None:
+        if self._agrees:
+            count.agreement = found.choice.found
+        if self.gate:
+            count.gated = found.keeper.found
+            count.used -= found.keeper.faces
+            count.left_out += +Counter({GATE: found.keeper.faces})
 
     def _chosen(
-        self, source: FeatureRun, count: _Count, photos: RunPhotos, barred: Suppressions
+        self,
+        source: FeatureRun,
+        count: _Count,
+        photos: RunPhotos,
+        barred: Suppressions,
+        *,
+        vectors: bool = True,
     ) -> Iterator[pa.Table]:
-        said = time.monotonic()
-        for images, faces in photos_and_faces(source):
-            table, left_out = templates_of(
-                images,
-                faces,
-                self.faces,
-                source.created,
-                barred,
-                source=self.source,
-                candidates=self.subject_face == "agreeing",
-                kept_as=self._kind,
-            )
-            told, unread, unnamed = spoken_of(images)
-            photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
-            if self.gate:
-                table = self.gate.marked(table, faces)
-            table = with_source(table, self.source)
-            count.unread += unread
-            count.unnamed += unnamed
-            count.photos += images.num_rows
-            count.photos_without_face += images["faces"].to_pylist().count(0)
-            count.faces += faces.num_rows
-            count.used += len(table[BY_RULE].drop_null()) if BY_RULE in table.column_names else table.num_rows
-            count.left_out += left_out
-            if time.monotonic() - said >= _EVERY_S or count.faces == source.faces:
-                said = time.monotonic()
-                self.say(f"{count.faces:,} of {source.faces:,} faces read")
-            if table.num_rows:
+        """Choose faces photo by photo: a table of each part. vectors: as `photos_and_faces`."""
+        with Progress(source.faces, "faces read", self.say) as progress:
+            for images, faces in photos_and_faces(source, vectors=vectors):
+                table, left_out = self._made(source, images, faces, barred)
+                told, unread, unnamed = spoken_of(images)
+                photos.add(sourced(canonical_column(told[ID]), self.source), told[URI])
+                count.unread += unread
+                count.unnamed += unnamed
+                count.photos += images.num_rows
+                count.photos_without_face += images["faces"].to_pylist().count(0)
+                count.faces += faces.num_rows
+                count.used += (
+                    len(table[BY_RULE].drop_null()) if BY_RULE in table.column_names else table.num_rows
+                )
+                count.left_out += left_out
+                progress.add(faces.num_rows)
                 yield table
+
+    def _made(
+        self, source: FeatureRun, images: pa.Table, faces: pa.Table, barred: Suppressions
+    ) -> tuple[pa.Table, Counter[str]]:
+        """Make templates of some photos, and count the faces that are left out."""
+        table, left_out = templates_of(
+            images,
+            faces,
+            self.faces,
+            source.created,
+            barred,
+            source=self.source,
+            candidates=self._agrees,
+            kept_as=self._kind,
+        )
+        if self.gate:
+            table = self.gate.marked(table, faces)
+        return with_source(table, self.source), left_out
+
+    @property
+    def _limit(self) -> int:
+        return default_limit() if self.scratch_bytes is None else self.scratch_bytes
+
+    @contextmanager
+    def _room(
+        self, source: FeatureRun, spec: GallerySpec, barred: Suppressions, *, dry: bool = False
+    ) -> Iterator[Room | None]:
+        """Find the room for passes; None: all goes at once, in this process."""
+        limit, runtime = self._limit, self.runtime
+        most = min(buckets_of(source.faces, spec.rows_per_shard), self.workers or MOST_WORKERS)
+        is_large = source.faces > ALONE_FACES or (runtime is not None and runtime.choice != "auto")
+        with ExitStack() as stack:
+            room = None
+            if runtime is not None and is_large and most > 1:
+                # Forked processes of this machine, unless there is a cluster already.
+                executor = None if dry else stack.enter_context(runtime.open(small=True))
+                nodes = executor.nodes if executor is not None else runtime.nodes(small=True)
+                room = Room.spread(limit, self.workers, most, nodes, executor)
+            if room is None and self._most_bytes(source, spec, barred, limit) > limit:
+                room = Room.alone(limit)
+            yield room
+
+    def _most_bytes(self, source: FeatureRun, spec: GallerySpec, barred: Suppressions, limit: int) -> float:
+        """Bytes that all faces take in temporary files at most, about."""
+        survey = self._empty_survey(spec)
+        most = source.faces * (survey.vector_bytes + _LONG_TEXTS)
+        if most <= limit:
+            return most
+        part = SubjectRange(0, 1 << 64, source.features.some_parts()[:1])
+        (first,) = photos_and_faces(source, part, vectors=False)
+        return source.faces * survey.row_bytes(self._made(source, *first, barred)[0])
+
+    def _empty_survey(self, spec: GallerySpec) -> Survey:
+        return Survey(spec.dim, np.dtype(spec.stored_type).itemsize, self._grouped)
+
+    def _passes(  # noqa: PLR0917
+        self,
+        source: FeatureRun,
+        spec: GallerySpec,
+        count: _Count,
+        photos: RunPhotos,
+        barred: Suppressions,
+        room: Room,
+    ) -> RunPasses:
+        """Look at all faces without their vectors, and cut what they give into passes."""
+        survey, rows, people = self._empty_survey(spec), 0, [np.zeros(0, np.uint64)]
+        tables = self._chosen(source, count, photos, barred, vectors=False)
+        for part, table in zip(source.features.some_parts(), tables, strict=True):
+            passing = table.filter(table[GATED].is_null()) if self.gate else table
+            given = passing.filter(passing[BY_RULE].is_valid()) if self._agrees else passing
+            survey.take(part, table if self._grouped else given)
+            rows += given.num_rows
+            if self._kind != "all":
+                people.append(np.unique(subject_hashes(given)))
+        self._check(source, count)
+        if self._kind != "all":
+            rows = len(np.unique(np.concatenate(people)))
+        plain = replace(
+            self,
+            say=_silent,
+            vanished=None,
+            doubts_to=None,
+            differences_to=None,
+            gated_to=None,
+            runtime=None,
+        )
+        told = self.differences_to is not None, self.gated_to is not None
+        maker = PassMaker(plain, source, barred, *told)
+        passes = RunPasses(
+            maker, survey, survey.rows, spec.rows_per_shard, [], self.say, room.executor, room.pool
+        )
+        if self._agrees and self.gate:
+            # Which face a photo has depends on vectors, and so does whether it passes the gate.
+            self.say("the faces that agree and pass the gate are counted first, pass by pass")
+            passes.ranges, _ = survey.ranges(survey.rows, spec.rows_per_shard, room.pass_bytes)
+            rows = sum(table.num_rows for table in passes.read())
+        passes.rows = rows
+        passes.ranges, most = survey.ranges(rows, spec.rows_per_shard, room.pass_bytes, room.workers)
+        memory = consolidate_bytes(count.photos, rows, spec.dim)
+        count.plan = PassPlan(len(passes.ranges), room.workers, most, room.limit, memory)
+        self.say(f"passes: {count.plan.line()}")
+        return passes
+
+    def _plan(self, source: FeatureRun, spec: GallerySpec, count: _Count) -> PassPlan:
+        """The plan of a consolidation that goes at once."""
+        sorts = 2 if self._grouped else 1
+        memory = consolidate_bytes(count.photos, count.templates, spec.dim)
+        return PassPlan(1, 1, sorts * spill_bytes(source.faces, spec.dim), self._limit, memory)
+
+    def _take(self, passes: RunPasses, count: _Count) -> None:
+        """Take what the passes have found out."""
+        found = passes.found
+        count.templates, count.disputed = passes.rows, found.disputed
+        self._count_found(found, count)
+        for tables, to in ((found.differences, self.differences_to), (found.gated, self.gated_to)):
+            for table in tables or ():
+                if to is not None:
+                    to(table)
 
     def _check(self, source: FeatureRun, count: _Count) -> None:
         if count.faces != source.faces:
@@ -283,7 +471,9 @@ class Consolidation:
     def _wanted(self) -> GallerySpec:
         return Gallery.open(self.gallery).spec
 
-    def _result(self, count: _Count, outcome: Outcome, version: int | None) -> Consolidated:
+    def _result(
+        self, count: _Count, outcome: Outcome, version: int | None, plan: PassPlan | None = None
+    ) -> Consolidated:
         return Consolidated(
             photos=count.photos,
             photos_without_face=count.photos_without_face,
@@ -299,6 +489,7 @@ class Consolidation:
             doubts=outcome.doubts,
             agreement=count.agreement,
             gated=count.gated,
+            plan=plan,
             **{name: getattr(outcome, name) for name in COUNTED},
         )
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from frpipe.core.reasons import PASSING
+from frpipe.core.text_column import canonical_column
 from frpipe.gallery.external_sort import ExternalSort
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, place_hashes
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI, vector_array
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.io.manifest.columns import ID, LOCATION
+from frpipe.io.output.features import OF_EMBEDDER
 from frpipe.io.output.plan import read_part
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.suppressed_faces import IMAGE_NAMES
@@ -27,15 +31,55 @@ _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
 _BUCKET_ROWS = 32_768
 
 
-def photos_and_faces(source: FeatureRun) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Iterate over (images, faces) of each part. Addresses are absolute, as the plan of the run has them."""
-    parts = source.features.some_parts()
-    for part, (images, faces) in zip(parts, source.features.tables(_NAMES, parts=parts), strict=True):
+@dataclass(frozen=True, slots=True)
+class SubjectRange:
+    """People whose ids have hashes from `low` up to `high`, exclusive, and the parts that may hold any."""
+
+    low: int
+    high: int
+    parts: Sequence[int]
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """The rows of these people."""
+        found = subject_hashes(table)
+        inside = found >= np.uint64(self.low)
+        if self.high < 1 << 64:
+            inside &= found < np.uint64(self.high)
+        return table.filter(pa.array(inside))
+
+
+def subject_hashes(table: pa.Table) -> NDArray[np.uint64]:
+    """(n,) hashes of the people of rows, as a gallery sorts them; of nobody, that of an empty id."""
+    return hashes(canonical_column(pc.fill_null(table[SUBJECT_ID], "")))
+
+
+def photos_and_faces(
+    source: FeatureRun, of: SubjectRange | None = None, *, vectors: bool = True
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Iterate over (images, faces) of each part. Addresses are absolute, as the plan of the run has them.
+
+    of: only what is of these people.  vectors: whether they are read; else `embedding` is of one number, 0.
+    """
+    parts = source.features.some_parts() if of is None else of.parts
+    columns = None if vectors else _small_columns(source)
+    tables = source.features.tables(_NAMES, columns, parts=parts)
+    for part, (images, faces) in zip(parts, tables, strict=True):
+        if of is not None:
+            images, faces = of.of(images), of.of(faces)  # noqa: PLW2901
+        if not vectors:
+            zeros = vector_array(np.zeros((faces.num_rows, 1), np.float32))
+            faces = faces.append_column(EMBEDDING, zeros)  # noqa: PLW2901
         if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
             plan = read_part(source.folder, part)
             yield _located(images, plan), _located(faces, plan)
         else:
             yield images, faces
+
+
+def _small_columns(source: FeatureRun) -> list[str]:
+    """The columns of faces that are not of an embedder."""
+    names: list[str] = source.features.faces(source.features.some_parts()[0]).column_names
+    return [name for name in names if name not in OF_EMBEDDER]
 
 
 def spoken_of(images: pa.Table) -> tuple[pa.Table, int, int]:

@@ -10,6 +10,7 @@ from frpipe.core.counted import counted
 from frpipe.gallery.likeness import Doubts
 from frpipe.jobs.consolidate.agreeing import Agreement
 from frpipe.jobs.consolidate.gated import GatedFaces
+from frpipe.jobs.consolidate.room import PassPlan
 from frpipe.jobs.likeness import doubts_text
 from frpipe.jobs.low_forms import MadeForms
 
@@ -25,7 +26,8 @@ class Consolidated:
     attribute, people whose photos do not agree on it, so that their derived template has none.  version: of
     the gallery afterwards; None of a dry run.  agreement: where faces are not the rule's; None where the rule
     was to choose.  gated: the faces that a gate has kept out, which are `gate` in left_out; None where there
-    was no gate.  forms: None where none were asked for, and of a dry run.
+    was no gate.  forms: None where none were asked for, and of a dry run.  plan: of passes; None where a run
+    went at once.
     """
 
     photos: int
@@ -50,6 +52,7 @@ class Consolidated:
     agreement: Agreement | None = None
     gated: GatedFaces | None = None
     forms: MadeForms | None = None
+    plan: PassPlan | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,6 +80,8 @@ class Consolidated:
             )
         if self.forms is not None:
             lines.append(self.forms.line())
+        if self.plan is not None:
+            lines.append(f"passes     {self.plan.line()}")
         last = "dry run: nothing was written" if self.version is None else f"version {self.version}"
         return "\n".join((*lines, f"gallery    {self.gallery}: {last}"))
 

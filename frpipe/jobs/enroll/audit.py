@@ -63,7 +63,7 @@ def audit(out: Folder, plan: ManifestPlan, say: Say = lambda _: None) -> Audit:
             parts = range(start, min(start + _AT_ONCE, plan.parts))
             for part, checked in zip(parts, threads.map(_checker(out), parts), strict=True):
                 _add(result, part, checked, plan.rows_of(part))
-            pulse.beat(result.tally.rows, f"{{}} of {plan.rows:,} photos read back")
+            pulse.beat(result.tally.rows, f"{{}} of {plan.rows:,} photos read back", plan.rows)
     if not result.damaged and result.tally.rows != plan.rows:
         raise _unbalanced("the run")
     return result

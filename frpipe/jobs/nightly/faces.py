@@ -220,6 +220,7 @@ def consolidate(work: Work) -> Facts:
         doubts_to=lambda doubts: write_doubts(work.folder, doubts),
         gate=gate,
         gated_to=kept_out.append,
+        runtime=work.runtime,
         forms=how.forms,
     )
     done = job.run()
@@ -227,7 +228,7 @@ def consolidate(work: Work) -> Facts:
         f"gallery: {counted(done.added, 'templates')} added, {done.superseded:,} "
         f"superseded, version {done.version}"
     )
-    apart = ("gallery", "doubts", "gated", "forms")
+    apart = ("gallery", "doubts", "gated", "forms", "plan")
     facts = {name: value for name, value in done.as_dict().items() if name not in apart}
     if done.gated is not None:
         write_gated(work.folder, kept_out)

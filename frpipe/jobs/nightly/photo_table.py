@@ -137,7 +137,9 @@ def taken(
         for rows, waits, then in side_by_side(sources):
             latest = table.latest(rows)
             _compare(scan, (latest, waits, then), barred, source, table)
-            pulse.beat(counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known")
+            pulse.beat(
+                counts.listed, f"{{}} of {fresh.rows:,} photos compared with what is known", fresh.rows
+            )
     scan.seen.update(table.seen())
     table.read["rows"] = fresh.rows
     return scan

@@ -201,7 +201,9 @@ def look(
         sources = [there.tables(), known.tables() if known else ()]
         for listed, before in side_by_side(sources):
             comparison.add(listed, before)
-            pulse.beat(found.counts.listed, f"{{}} of {there.rows:,} photos compared with last night's")
+            pulse.beat(
+                found.counts.listed, f"{{}} of {there.rows:,} photos compared with last night's", there.rows
+            )
     return found
 
 

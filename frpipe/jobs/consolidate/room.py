@@ -1,0 +1,91 @@
+"""Room for a consolidation: how much disk a pass may take, and how many passes are at work at once."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from frpipe.runtime.allocation import Node, Pool, allocate_one
+from frpipe.runtime.executor import Executor
+
+# Of the disk of temporary files, where nothing else is said.
+_SHARE = 0.8
+MOST_WORKERS = 8
+"""Passes at once, where nothing else is said: each of them reads all parts, and a store answers them all."""
+_LEAST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PassPlan:
+    """The passes of a consolidation.
+
+    workers: passes at once; 1: in the process of the job.  scratch_bytes: that a pass puts aside at most, as
+    far as can be told before.  limit_bytes: of all passes on one machine together.  memory_bytes: of a worker
+    about.
+    """
+
+    passes: int
+    workers: int
+    scratch_bytes: int
+    limit_bytes: int
+    memory_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for programs."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """The line for people."""
+        how = f", {self.workers} at once" if self.workers > 1 else ", one after the other"
+        return (
+            f"{self.passes:,}{f'{how}, each' if self.passes > 1 else ','} with up to "
+            f"{_gb(self.scratch_bytes)} of temporary files (at most {_gb(self.limit_bytes)} on a machine) "
+            f"and about {_gb(self.memory_bytes)} of memory"
+        )
+
+
+def default_limit() -> int:
+    """Four fifths of what is free on the disk of temporary files."""
+    return int(_SHARE * shutil.disk_usage(tempfile.gettempdir()).free)
+
+
+@dataclass(slots=True)
+class Room:
+    """Room for passes. limit: bytes of temporary files on one machine.  executor: None: this process.
+
+    pass_bytes: what a pass may put aside, where so many are at work on a machine at once.
+    """
+
+    limit: int
+    workers: int = 1
+    pass_bytes: int = 0
+    executor: Executor | None = None
+    pool: Pool | None = None
+
+    @classmethod
+    def alone(cls, limit: int) -> Room:
+        """Room for one pass after the other."""
+        return cls(limit, 1, limit)
+
+    @classmethod
+    def spread(
+        cls, limit: int, workers: int | None, most: int, nodes: Sequence[Node], executor: Executor | None
+    ) -> Room | None:
+        """Room on the machines of an executor; None: they hold one worker or none.
+
+        workers: None: as many as they hold.  most: of them.
+        """
+        held = sum(math.floor(node.cpus) for node in nodes)
+        count = min(held if workers is None else workers, most)
+        if count < _LEAST:
+            return None
+        pool = allocate_one("consolidate", count, nodes)
+        return cls(limit, count, limit // -(-count // len(nodes)), executor, pool)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 50_000_000 else f"{size / 1e6:,.1f} MB"

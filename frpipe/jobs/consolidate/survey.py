@@ -1,0 +1,105 @@
+"""A look at all faces of a run without their vectors: what a consolidation in passes must know before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from frpipe.gallery.external_sort import bounds_of, buckets_of
+from frpipe.gallery.schema import EMBEDDING
+from frpipe.jobs.consolidate.reading import SubjectRange, subject_hashes
+
+# A part says in so many bits of whom it has faces: of people whose hashes begin with the same 12 bits.
+_BINS = 1 << 12
+_BIN_BITS = 52
+_FLOAT = 4
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(slots=True)
+class Survey:
+    """The people of the faces that may become templates.
+
+    dim: of a vector, `stored`: bytes of a number in the gallery, `grouped`: whether the faces are sorted once
+    more before, as a person's faces are looked at together.  rows: faces.
+    """
+
+    dim: int
+    stored: int
+    grouped: bool
+    rows: int = 0
+    _bytes: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BINS))
+    _people: list[Hashes] = field(default_factory=list)
+    _parts: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def take(self, part: int, table: pa.Table) -> None:
+        """Take the templates of a part, whose vectors are of any number of dimensions."""
+        if not table.num_rows:
+            return
+        found = subject_hashes(table)
+        bins = (found >> np.uint64(_BIN_BITS)).astype(np.int64)
+        counts = np.bincount(bins, minlength=_BINS)
+        self.rows += table.num_rows
+        self._bytes += counts * self.row_bytes(table)
+        self._people.append(np.unique(found))
+        self._parts[part] = np.packbits(counts > 0)
+
+    def row_bytes(self, table: pa.Table) -> float:
+        """Bytes that each of these rows takes in temporary files at most, in the mean."""
+        texts: float = table.drop_columns([EMBEDDING]).nbytes / max(1, table.num_rows)
+        return self.vector_bytes + texts * (2 if self.grouped else 1)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes that a vector takes in temporary files."""
+        return self.dim * (self.stored + (_FLOAT if self.grouped else 0))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that all rows take in temporary files at most."""
+        return int(self._bytes.sum())
+
+    def people(self) -> Hashes:
+        """Hashes of all people, sorted, each once."""
+        self._people = [np.unique(np.concatenate([np.zeros(0, np.uint64), *self._people]))]
+        return self._people[0]
+
+    def range_of(self, low: int, high: int) -> SubjectRange:
+        """The people of a range of hashes, and the parts that may have faces of them."""
+        some = slice(low >> _BIN_BITS, -(-high >> _BIN_BITS))
+        parts = [part for part, bits in self._parts.items() if np.unpackbits(bits)[some].any()]
+        return SubjectRange(low, high, parts)
+
+    def bytes_between(self, edges: Sequence[int]) -> NDArray[np.float64]:
+        """Bytes between edges, which are hashes, ascending: as if rows lay evenly in each bin."""
+        below = np.concatenate([[0.0], np.cumsum(self._bytes)])
+        at = np.array([edge / (1 << _BIN_BITS) for edge in edges])
+        return np.diff(np.interp(at, np.arange(_BINS + 1), below))
+
+    def ranges(
+        self, rows: int, bucket_rows: int, most_bytes: int, least: int = 1
+    ) -> tuple[list[tuple[int, int]], int]:
+        """Cut the buckets of so many rows into passes of about `most_bytes` at most, and at least `least`.
+
+        Of each pass the first bucket and the one behind the last; and the bytes of the largest pass, which
+        are more than `most_bytes` where a bucket, or a person, has more alone.
+        """
+        buckets = max(1, buckets_of(rows, bucket_rows))
+        edges = [bounds_of(number, buckets)[0] for number in range(buckets)] + [1 << 64]
+        ends = np.cumsum(self.bytes_between(edges))
+        total = float(ends[-1])
+        passes = min(buckets, max(least, -(-int(total) // max(1, most_bytes))))
+        while True:
+            targets = [total * (n / passes) * (1 - 1e-9) for n in range(1, passes)]
+            inner = np.searchsorted(ends, targets) + 1 if passes < buckets else np.arange(1, buckets)
+            cuts = np.unique(np.concatenate([[0], inner, [buckets]]).clip(0, buckets))
+            sizes = np.diff(np.concatenate([[0.0], ends])[cuts])
+            if passes >= buckets or bool(((sizes <= most_bytes) | (np.diff(cuts) == 1)).all()):
+                break
+            passes = min(buckets, passes + max(1, passes // 16))
+        pairs = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
+        return pairs, int(sizes.max(initial=0))

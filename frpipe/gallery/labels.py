@@ -9,8 +9,8 @@ Everything is exact, by centroids (the direction of the mean of a person's unit 
 - a person is suspect where their photos are on average nearer to the centroid of another person than to their
   own, or so near (the threshold) that the two pass for one: one person under two ids, or a copied photo.
 
-The cost is 2 dim N (N + P) operations for N persons and P templates. Memory: a shard, 64 MB, and about 100
-bytes a person; the sums of their vectors are 4 dim N bytes in a temporary file (TMPDIR) without a name.
+The cost is 2 dim N (N + P) operations for N persons and P templates. Memory: a shard, some 50 MB, and about
+100 bytes a person; the sums of their vectors are 4 dim N bytes in a temporary file (TMPDIR) without a name.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Floats = NDArray[np.float32]
 Tables = Callable[[], Iterable[pa.Table]]
 # Two or three minutes on two cores; at 512 numbers, some 70,000 persons of one photo.
 MAX_OPERATIONS = 10**13
-# Photos, and people, that are compared at once: 32 MB of similarities.
-_ROWS, _PEOPLE = 2048, 4096
+# Photos, and people, that are compared at once: 16 MB of similarities.
+_ROWS, _PEOPLE = 2048, 2048
 # Least length to divide a sum by.
 _TINY = np.float32(1e-6)
 

@@ -35,7 +35,7 @@ Layout = Literal["lecture", "parquet"]
 HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 _BATCH_ROWS = 16_384
 # Templates that an export to HDF5 holds at once.
-_BUCKET_ROWS = 8192
+_BUCKET_ROWS = 4096
 _LIST, _LIST_SUFFIX = "suppressed.json", ".suppressed.json"
 
 

@@ -69,6 +69,7 @@ test-spark: models photos  ## outputs in Spark: the same answers as in DuckDB; n
 
 test-readers: models photos  ## queries over published tables in all engines; needs a Java, and a gigabyte
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[readers,spark]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps daft
 	$(BIN)/pytest tests/docs/test_queries.py
 
 test-signals: models photos  ## SIGINT and SIGTERM at any moment, SIGNALS of them in real jobs: 200 take an hour on two cores

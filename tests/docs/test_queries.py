@@ -85,10 +85,12 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture(scope="module")
 def ray_of_this_machine() -> Iterator[None]:
-    """One that groups in few parts: each is a process."""
+    """One that groups in tasks, and in few of them: hashing starts processes of its own for each question."""
     ray_data = pytest.importorskip("ray.data")
     with cluster("local", lambda _: None), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_data.DataContext.get_current(), "default_hash_shuffle_parallelism", 2)
+        context = ray_data.DataContext.get_current()
+        strategy = ray_data.context.ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+        patch.setattr(context, "shuffle_strategy", strategy)
         yield
 
 

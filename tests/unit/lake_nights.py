@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import frozen
@@ -17,13 +20,18 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from frpipe.core.config import load_config
 from frpipe.core.night_config import NightConfig
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.features import FeatureRun, stored_settings
 from frpipe.jobs.nightly.job import Night
 from frpipe.jobs.nightly.published import publishing
 from frpipe.jobs.publish import schema
 from frpipe.jobs.publish.job import Published
 from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.sources import Publication, result_at
+from frpipe.jobs.rejects import Choice
+from frpipe.jobs.replay.job import Replay
 from frpipe.testing.executors import InThisProcess
 
 # Of the place where a run was done, and not of what it found.
@@ -63,7 +71,7 @@ class Place:
             "identify": {"gallery": {"threshold": 0.97}},
             "drift": {"enabled": False},
             "gates": {"max_vanished_ratio": None},
-            "lease": {"expires_s": 5},
+            "lease": {"expires_s": 6000},
             "settings": settings,
         }
         if tables:
@@ -75,8 +83,30 @@ class Place:
         assert bad is None
         return report
 
-    def publish(self, tables: str, **options: Any) -> Published:
-        return publishing(self.config(tables), lambda _: None, **options).run()
+    def publish(
+        self, tables: str, sections: Mapping[str, Any] = MappingProxyType({}), **options: Any
+    ) -> Published:
+        """Publish the nights, and the outputs of them that were processed again."""
+        job = publishing(self.config(tables, **sections), lambda _: None, **options)
+
+        def found(known: Mapping[str, str]) -> tuple[list[Publication], Sequence[str]]:
+            nights, unfinished = job.found(known)
+            return [*nights, *(result_at(str(path), None) for path in self.replays())], unfinished
+
+        return replace(job, found=found).run()
+
+    def replay(self, date: str) -> None:
+        """Process again what was rejected on a night."""
+        source, output = (str(self.root / name) for name in (f"nights/{date}/enroll", f"replays/{date}"))
+        # Outputs tell their times in seconds.
+        while datetime.now(UTC) < FeatureRun.open(source).created + timedelta(seconds=1):
+            time.sleep(0.05)
+        Replay(
+            source, Choice.again(), output, load_config(None, stored_settings(source)), InThisProcess()
+        ).run()
+
+    def replays(self) -> list[Path]:
+        return sorted((self.root / "replays").glob("*"))
 
 
 @contextmanager

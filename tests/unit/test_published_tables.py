@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ FIRST = date(2026, 3, 1)
 NIGHTS = int(os.environ.get("FRPIPE_LAKE_NIGHTS", "3"))
 KILLS = int(os.environ.get("FRPIPE_LAKE_KILLS", "2"))
 RIVALS = int(os.environ.get("FRPIPE_LAKE_RIVALS", "3"))
+AGAIN = (0, NIGHTS // 2)
+"""Nights whose output is processed again after all of them."""
 
 
 def _dates(count: int) -> list[str]:
@@ -52,8 +55,11 @@ def _album(place: Place, number: int) -> None:
     for person in (3 * number + 1, 3 * number + 2, 3 * number + 3):
         place.draw(f"p{person}/a.png", person, 1)
     place.draw(f"p{3 * number + 1}/black.png")
-    place.spoil(f"p{3 * number + 2}/broken.png")
+    for name in ("broken", "late"):
+        place.spoil(f"p{3 * number + 2}/{name}.png")
     if number:
+        # What was spoilt last night is whole by now: a night takes it as changed.
+        place.draw(f"p{3 * number - 1}/late.png", 3 * number - 1, 4)
         before = 3 * number - 2
         place.draw(f"p{before}/b.png", before, 2)
         place.draw(f"p{before + 1}/a.png", before + 1, 3)
@@ -72,18 +78,37 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         for number, night in enumerate(_dates(NIGHTS)):
             _album(place, number)
             place.night(night)
+        for number in AGAIN:
+            # Whole since the last night: no night has seen that.
+            place.draw(f"p{3 * number + 2}/broken.png", 3 * number + 2, 5)
+            place.replay(_dates(NIGHTS)[number])
         yield place
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A publication of everything at once: all rows, and how often it changed a file."""
+
+    rows: dict[str, list[str]]
+    changes: int
+
+
 @pytest.fixture(scope="module")
-def whole(nights: Place) -> dict[str, dict[str, list[str]]]:
-    """All rows, published at once."""
+def published(nights: Place) -> dict[str, Whole]:
+    """By layout."""
     found = {}
     for layout in LAYOUTS:
         uri = str(nights.root / f"whole-{layout}")
-        nights.publish(uri, layout=layout)
-        found[layout] = rows(uri, times=True)
+        with at_change(None) as changes:
+            nights.publish(uri, layout=layout)
+        found[layout] = Whole(rows(uri, times=True), changes[0])
     return found
+
+
+@pytest.fixture(scope="module")
+def whole(published: dict[str, Whole]) -> dict[str, dict[str, list[str]]]:
+    """All rows, published at once."""
+    return {layout: found.rows for layout, found in published.items()}
 
 
 def _expected(place: Place, count: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -116,6 +141,12 @@ def test_both_layouts_hold_the_same_rows_and_those_that_are_reckoned_by_hand(
     stands, vanished = _expected(nights, NIGHTS)
     photos = _told(str(nights.root / "whole-delta"), "photos")
     assert dict(zip(photos.image_id, photos.night.astype(str), strict=True)) == stands
+    again = {_dates(NIGHTS)[number] for number in AGAIN}
+    replayed = {name for name, night in stands.items() if night in again}
+    assert set(photos[photos.processed_at > photos.as_of].image_id) == replayed
+    status = dict(zip(photos.image_id, photos.status, strict=True))
+    assert {status[f"p{3 * number + 2}/broken.png"] for number in AGAIN} == {"ok"}
+    assert stands["p2/late.png"] == _dates(NIGHTS)[1]
     gone = photos[photos.vanished.notna()]
     assert dict(zip(gone.image_id, gone.vanished.astype(str), strict=True)) == vanished
     faces = _told(str(nights.root / "whole-delta"), "faces")
@@ -131,7 +162,7 @@ def test_both_layouts_hold_the_same_rows_and_those_that_are_reckoned_by_hand(
     assert set(zip(matches.image_id, matches.photo_run_id, strict=True)) <= known
     members = _told(str(nights.root / "whole-delta"), "duplicate_members")
     assert {"twin1", "p1"} <= set(members.subject_id)
-    assert len(_told(str(nights.root / "whole-delta"), "runs")) == NIGHTS
+    assert len(_told(str(nights.root / "whole-delta"), "runs")) == NIGHTS + len(AGAIN)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -143,10 +174,11 @@ def test_night_by_night_or_at_once_and_again_give_the_same(
         shown = _some_nights(nights, tmp_path, count)
         done = shown.publish(uri, layout=layout)
         assert (done.nights, done.known) == (1, count - 1)
+    assert nights.publish(uri).runs == len(AGAIN)
     assert rows(uri, times=True) == whole[layout]
     before = files(uri)
     again = nights.publish(uri)
-    assert (again.nights, again.known, again.written) == (0, NIGHTS, {})
+    assert (again.nights, again.known, again.written) == (0, NIGHTS + len(AGAIN), {})
     assert files(uri) == before
 
 
@@ -177,18 +209,16 @@ class _At(Place):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_killed_at_any_change_the_same_command_ends_alike(
-    nights: Place, whole: dict[str, dict[str, list[str]]], tmp_path: Path, layout: str
+    nights: Place, published: dict[str, Whole], tmp_path: Path, layout: str
 ) -> None:
-    with at_change(None) as changes:
-        nights.publish(str(tmp_path / "count"), layout=layout)
-    for moment in random.Random(5).sample(range(1, changes[0] + 1), KILLS):
+    for moment in random.Random(5).sample(range(1, published[layout].changes + 1), KILLS):
         uri = str(tmp_path / f"killed-{moment}")
         for later in (0, 9):
             with at_change(moment + later), pytest.raises(Killed):
                 nights.publish(uri, layout=layout)
                 raise Killed
         nights.publish(uri, layout=layout)
-        assert rows(uri, times=True) == whole[layout], moment
+        assert rows(uri, times=True) == published[layout].rows, moment
         if layout == "parquet":
             assert _globbed(uri) == _listed(uri), moment
 
@@ -312,7 +342,7 @@ def _told_files(uri: str) -> dict[str, int]:
 @pytest.fixture
 def mine(nights: Place, tmp_path: Path) -> Place:
     """A copy of the nights, with their gallery, to take people out of."""
-    for name in ("nights", "people", "album"):
+    for name in ("nights", "people", "album", "replays"):
         shutil.copytree(nights.root / name, tmp_path / name)
     return _Copy(tmp_path, nights.root)
 

@@ -2,7 +2,7 @@
 
 TABLE/_delta_log/00000000000000000012.json                what version 12 adds and removes; created once
 TABLE/_delta_log/00000000000000000020.checkpoint.parquet  all of version 20, so that nobody reads older ones
-TABLE/_delta_log/_last_checkpoint                         which is the newest
+TABLE/_delta_log/_last_checkpoint                         the number of the newest checkpoint
 
 A version is created exclusively: of any number of writers one gets it, also in a store, and no table of locks
 is needed. Statistics count rows and name no values: the ids of people are in no log.
@@ -32,14 +32,14 @@ _READER, _WRITER = 1, 2
 _LAST = f"{LOG}/_last_checkpoint"
 _COMMIT = re.compile(rf"{LOG}/(\d{{20}})\.json")
 _CHECKPOINT = re.compile(rf"{LOG}/(\d{{20}})\.checkpoint\.parquet")
-# A reader lists and reads so many commits at most.
+# The most commits that a reader has to list and read.
 _CHECKPOINT_EVERY = 20
 _APP = "frpipe/"
-# As long as Delta Lake keeps the names of removed files.
+# How long Delta Lake keeps the names of removed files.
 _TOMBSTONES_MS = 7 * 24 * 3600 * 1000
 _TRIES = 20
 _CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "0"}
-# What a document raises that is no log of ours.
+# The errors of parsing a document that is no log of ours.
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 Action = dict[str, Any]
 
@@ -95,12 +95,12 @@ _CHECKPOINT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class DeltaLog:
-    """Log of a Delta table."""
+    """The log of a Delta table."""
 
     folder: Folder
 
     def head(self) -> State:
-        """As `Log.head`.
+        """Read the newest version, as `Log.head`.
 
         Raises OutputError where another program has changed the table so that we must not write to it.
         """
@@ -113,7 +113,7 @@ class DeltaLog:
                     state = replace(_applied(state, _actions(data)), version=number)
                 return verified(state)
             except FileNotFoundError:
-                continue  # cleaned away since it was listed
+                continue  # removed since it was listed
             except _SENSELESS:
                 raise self._unreadable() from None
         raise StorageError(
@@ -121,7 +121,7 @@ class DeltaLog:
         )
 
     def commit(self, base: State, new: State, *, compaction: bool = False) -> bool:
-        """As `Log.commit`. Every twentieth version gets a checkpoint."""
+        """Create the next version, as `Log.commit`. Every twentieth version gets a checkpoint."""
         number, mine = base.version + 1, secrets.token_hex(8)
         actions = [_info(mine, compaction=compaction), *_changes(base, new, compaction=compaction)]
         data = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in actions).encode()
@@ -133,7 +133,7 @@ class DeltaLog:
         return True
 
     def _listed(self) -> tuple[int, list[int]]:
-        """The newest checkpoint, NONE without one, and the commits after it.
+        """List the newest checkpoint, NONE without one, and the commits after it.
 
         Raises OutputError where one is missing.
         """
@@ -159,7 +159,7 @@ class DeltaLog:
         return replace(_applied(state, rows), version=checkpoint)
 
     def _checkpoint(self, state: State) -> None:
-        """Write a checkpoint of a version. One that is cut short leaves the table as it was."""
+        """Write a checkpoint of a version. A kill in the middle of it leaves the table as it was."""
         actions = [{"protocol": _protocol()}, {"metaData": _metadata(state)}]
         actions += [_txn(run, number) for run, number in state.applied.items()]
         actions += [_add(file, data_change=False) for file in state.files.values()]
@@ -205,7 +205,7 @@ def _actions(data: bytes) -> Iterator[Action]:
 
 
 def _applied(state: State, actions: Iterable[Action]) -> State:
-    """The state after some actions. Raises KeyError or ValueError for a feature that is not known here."""
+    """Apply some actions to a state. Raises KeyError or ValueError for a feature that is not known here."""
     files, removed, applied = dict(state.files), dict(state.removed), dict(state.applied)
     for action in actions:
         for kind, value in action.items():

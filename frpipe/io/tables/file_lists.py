@@ -1,6 +1,6 @@
 """The log of the layout `parquet`: for each version a document with the whole list of files.
 
-TABLE/_files/000000012.json   created once; the newest number is the table. Others go once they are not needed
+TABLE/_files/000000012.json   created once; the newest number is the table. Older lists are removed
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from frpipe.io.tables.types import schema_json, schema_of
 LISTS = "_files"
 FORMAT = 1
 _NAME = re.compile(rf"{LISTS}/(\d{{9}})\.json")
-# The greatest number that a name has room for.
+# The greatest number that a name can hold.
 _LAST = 10**9 - 1
 _KEPT = 8
 _TRIES = 20
@@ -30,12 +30,12 @@ _TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class FileLists:
-    """Lists of the files of a table."""
+    """The lists of the files of a table."""
 
     folder: Folder
 
     def head(self) -> State:
-        """As `Log.head`. Raises OutputError where the newest list cannot be read."""
+        """Read the newest version, as `Log.head`. Raises OutputError where its list cannot be read."""
         for _ in range(_TRIES):
             numbers = self._numbers()
             if not numbers:
@@ -43,7 +43,7 @@ class FileLists:
             try:
                 return _state(read_json(self.folder, _name(numbers[-1])), numbers[-1])
             except FileNotFoundError:
-                continue  # taken back by a writer that had slept
+                continue  # removed by its writer, who had paused before it was listed
             except (FileDamaged, KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 break
         raise OutputError(
@@ -52,7 +52,7 @@ class FileLists:
         )
 
     def commit(self, base: State, new: State, *, compaction: bool = False) -> bool:
-        """As `Log.commit`."""
+        """Create the next version, as `Log.commit`."""
         number, mine = base.version + 1, secrets.token_hex(8)
         document = {
             "format": FORMAT,
@@ -71,7 +71,7 @@ class FileLists:
             return False
         numbers = self._numbers()
         if numbers and numbers[-1] > number + _KEPT // 2:
-            # We slept so long that the list of this number had been removed.
+            # This writer paused for so long that the list of this number had been removed.
             self.folder.delete(_name(number))
             return False
         self.folder.delete_all(_name(each) for each in numbers if each <= number - _KEPT)
@@ -93,7 +93,7 @@ def _name(number: int) -> str:
 
 
 def _state(data: dict[str, Any], number: int) -> State:
-    """The version of a document. Raises KeyError, TypeError or ValueError where it is none of that number."""
+    """Parse a document. Raises KeyError, TypeError or ValueError where it is no version of that number."""
     if data["format"] != FORMAT or data["version"] != number or number >= _LAST:
         raise KeyError
     files = [DataFile(**each) for each in data["files"]]

@@ -1,4 +1,4 @@
-"""One version of a published table: which files hold its rows, and which runs are in it."""
+"""A version of a published table: the files that hold its rows, and the runs that are in it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 NONE = -1
-"""Version of a table that is not there yet."""
+"""The version of a table that does not exist yet."""
 _MOST = 10**15
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A Parquet file of a table. partition: values of the columns that its folder says, and not its rows."""
+    """A Parquet file of a table. partition: values of the columns that only its folder names."""
 
     path: str
     bytes: int
@@ -28,8 +28,11 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A version of a table. files: by path.  removed: files of older versions, when they went (ms).
-    applied: for each run that is in it, a number that stands for the run's content."""
+    """A version of a table.
+
+    files: by path.  removed: for each file of older versions, when it was removed from the table, in ms.
+    applied: for each run that is in it, a number that stands for the run's content.
+    """
 
     version: int
     schema: pa.Schema
@@ -41,17 +44,17 @@ class State:
 
     @property
     def rows(self) -> int:
-        """Rows of the version."""
+        """The number of rows of the version."""
         return sum(file.rows for file in self.files.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes of its files."""
+        """The number of bytes of its files."""
         return sum(file.bytes for file in self.files.values())
 
 
 def verified(state: State) -> State:
-    """The version that a document of an untrusted store tells. Raises ValueError where it makes no sense."""
+    """Check a version that was read from an untrusted store. Raises ValueError where it makes no sense."""
     files = state.files.values()
     whole = (
         _is_count(state.version + 1)
@@ -69,7 +72,7 @@ def verified(state: State) -> State:
 
 
 def is_data_file(path: Any) -> bool:
-    """Whether a path leads to a file of rows inside a table, and not to its log."""
+    """Whether a path is that of a file of rows inside a table, and not of its log."""
     if not isinstance(path, str) or not path or "\0" in path or not path.isprintable():
         return False
     parts = PurePosixPath(path).parts
@@ -92,21 +95,21 @@ class Log(Protocol):
     """The documents of a table's versions, each created once."""
 
     def head(self) -> State:
-        """The newest version; of version NONE where there is no table yet."""
+        """Read the newest version; its number is NONE where there is no table yet."""
 
     def commit(self, base: State, new: State, *, compaction: bool = False) -> bool:
-        """Create the version after `base`. False where another writer was first: nothing is changed.
+        """Create the version after `base`. Returns False where another writer was first: nothing is changed.
 
-        compaction: the rows are the same.
+        compaction: whether the rows are the same.
         """
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970, as logs have them."""
+    """The time in milliseconds since 1970, as logs have it."""
     return int(time.time() * 1000)
 
 
 def fresh_name(folder: str) -> str:
-    """Path of a new data file: no two writers make the same."""
+    """Make the path of a new data file, which no other writer makes."""
     name = f"part-{secrets.token_hex(12)}.parquet"
     return f"{folder}/{name}" if folder else name

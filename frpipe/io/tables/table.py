@@ -1,7 +1,7 @@
 """A published table: rows in immutable Parquet files, changed by exclusive creation of the next version.
 
 A change is made of the newest version and committed after it, or made again from a newer one. Files that no
-version names are removed behind a commit, so that a writer who is still at work with them has to begin again.
+version names are removed after a commit, so that a writer that is still using them has to begin again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _TRIES = 200
 _LONGEST_PAUSE_S = 0.5
 _ROWS_OF_A_GROUP, _ROWS_WITH_VECTORS = 131_072, 16_384
 _OWN = re.compile(r"(?:[a-z_]+=[^/]+/)?part-[0-9a-f]{24}\.parquet")
-# Removed files stay in the lists for so long after they went.
+# How long removed files stay in the lists.
 _FORGET_MS = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a new version has: files that stay, new ones, and which runs are in it."""
+    """A proposed next version: the files that stay, new ones, and the runs that are in it."""
 
     state: State
     compaction: bool = False
@@ -45,8 +45,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """A table in a folder of its own. sort_by: order of the rows of a file.  ids: columns with bloom filters.
-    partition_by: None or one column of text, that files do not hold."""
+    """A table in a folder of its own.
+
+    sort_by: the order of the rows of a file.  ids: columns with Bloom filters.  partition_by: None, or a
+    column of text that the files do not hold.
+    """
 
     folder: Folder
     layout: Layout
@@ -58,13 +61,13 @@ class PublishedTable:
 
     @property
     def log(self) -> Log:
-        """Documents of its versions."""
+        """The documents of its versions."""
         return DeltaLog(self.folder) if self.layout == "delta" else FileLists(self.folder)
 
     def head(self) -> State:
-        """The newest version, with the columns of a new table where there is none.
+        """Read the newest version; where there is none, it has the columns of a new table.
 
-        Raises OutputError as `Log.head`, and where a column is lacking that no row may lack.
+        Raises OutputError as `Log.head`, and where a column is missing that no row may lack.
         """
         found = self.log.head()
         if found.version != NONE:
@@ -81,8 +84,8 @@ class PublishedTable:
     def transact(self, change: Callable[[State], Change | None]) -> State:
         """Apply a change to the newest version and commit it; returns the version that then holds.
 
-        `change` is called again with the newer version each time that another writer was first. None: nothing
-        is to be done. Raises StorageError where others were always first.
+        `change` is called again with the newer version each time that another writer was first; it returns
+        None where nothing has to be done. Raises StorageError where other writers were always first.
         """
         for attempt in range(_TRIES):
             base = self.head()
@@ -93,7 +96,7 @@ class PublishedTable:
                 if self.log.commit(base, made.state, compaction=made.compaction):
                     return replace(made.state, version=base.version + 1)
             except (FileNotFoundError, StorageError, OutputError):
-                # Files of an older version go after a newer one is there.
+                # Files of an older version are removed once there is a newer one.
                 if self.head().version == base.version:
                     raise
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.005 * 2 ** min(attempt, 8))))
@@ -102,7 +105,7 @@ class PublishedTable:
         )
 
     def read(self, state: State, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of a file, with the columns of the version: those that it lacks are null."""
+        """Read the rows of a file, with the columns of the version: those that the file lacks are null."""
         if columns is None:
             table = read_whole(self.folder, file.path, as_table)
         else:
@@ -110,14 +113,14 @@ class PublishedTable:
         return conformed(table, self._wanted(state, columns), file.partition)
 
     def _wanted(self, state: State, columns: Sequence[str] | None) -> pa.Schema:
-        """Some columns of a version; one that it does not have yet is as in a new table."""
+        """Select columns of a version; one that it does not have yet is as in a new table."""
         if columns is None:
             return state.schema
         there = {*state.schema.names}
         return pa.schema([(state.schema if name in there else self.schema).field(name) for name in columns])
 
     def _columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
-        """Those of some columns that a file has; where it cannot be read, it is read whole to tell why."""
+        """Read those of some columns that a file has. One that cannot be read is read whole, to tell why."""
         try:
             with self.folder.open(file.path) as opened:
                 parquet = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
@@ -131,20 +134,29 @@ class PublishedTable:
         return read_whole(self.folder, file.path, as_table)
 
     def scan(self, state: State, columns: Sequence[str] | None = None) -> Iterator[tuple[DataFile, pa.Table]]:
-        """The files of a version with their rows, one at a time."""
+        """Iterate over the files of a version with their rows."""
         for path in sorted(state.files):
             yield state.files[path], self.read(state, state.files[path], columns)
 
+    def files_there(self, state: State) -> Iterator[DataFile]:
+        """Iterate over the files of rows in the folder, those of older versions and of killed writers too."""
+        for entry in self.folder.list():
+            if entry.name in state.files:
+                yield state.files[entry.name]
+            elif _OWN.fullmatch(entry.name) or (entry.name in state.removed and is_data_file(entry.name)):
+                name, _, value = entry.name.rpartition("/")[0].partition("=")
+                yield DataFile(entry.name, entry.bytes, 0, {name: value} if name else {})
+
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows of the newest version; for tables that fit into memory."""
+        """Read all rows of the newest version; for tables that fit into memory."""
         state = self.head()
         tables = [table for _, table in self.scan(state, columns)]
         return pa.concat_tables(tables) if tables else self._wanted(state, columns).empty_table()
 
     def write(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> list[DataFile]:
-        """Write rows into new files, which no version names yet; sorted within each file.
+        """Write rows to new files, sorted within each file; no version names them yet.
 
-        Memory: one file. The partition is that of the first row of each table.
+        Memory: one file.
         """
         found: list[DataFile] = []
         held: dict[str, list[pa.Table]] = {}
@@ -160,7 +172,7 @@ class PublishedTable:
     def compact(self, least_files: int = 2) -> tuple[int, int]:
         """Merge small files into larger ones; returns how many were merged, and into how many.
 
-        least_files: of a partition, to be worth it.  Memory: the rows of one large file.
+        least_files: partitions with fewer small files stay as they are.  Memory: the rows of one large file.
         """
         counts = [0, 0]
 
@@ -179,11 +191,11 @@ class PublishedTable:
         return counts[0], counts[1]
 
     def vacuum(self, keep_ms: int = 0, *, barrier: bool = False) -> int:
-        """Remove files that the newest version does not name; how many.
+        """Remove files that the newest version does not name; returns how many.
 
-        keep_ms: how long files of older versions stay.  barrier: a version is committed in any case, so that
-        whoever works from an older one has to begin again. Of files that others wrote only those go that were
-        replaced.
+        keep_ms: how long files of older versions stay.  barrier: whether a version is committed in any case,
+        so that a writer that works from an older one has to begin again. Of the files that other programs
+        wrote, only those are removed that were replaced.
         """
         head = self.head()
         if head.version == NONE:
@@ -192,10 +204,10 @@ class PublishedTable:
         head = self.head()
         listed = [n for n in found if _OWN.fullmatch(n) or (n in head.removed and is_data_file(n))]
         if barrier or any(name not in head.files and name not in head.removed for name in listed):
-            # Whoever wrote a file that is not named yet works from an older version, and writes it anew.
+            # The writer of a file that is not named yet works from an older version: it will write it anew.
             head = self.transact(lambda base: Change(edited(base)))
         since = now_ms() - keep_ms
-        # By whose clock they went is not known: where none stays, none stays for being of the future.
+        # The clock of another machine may be ahead: where no file is to stay, its times do not count.
         gone = [n for n in listed if n not in head.files and (not keep_ms or head.removed.get(n, 0) <= since)]
         self.folder.delete_all(gone)
         return len(gone)
@@ -219,7 +231,7 @@ class PublishedTable:
                 yield group
 
     def _parts(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-        """Rows by the folder of their partition."""
+        """Split rows by the folder of their partition."""
         if not table.num_rows:
             return
         if self.partition_by is None:
@@ -250,7 +262,7 @@ def edited(
     applied: Mapping[str, int] | None = None,
     schema: pa.Schema | None = None,
 ) -> State:
-    """A version without some files, and with others."""
+    """Make the next version: without the files `gone`, with the files `fresh`."""
     out, now = set(gone), now_ms()
     removed = {path: when for path, when in base.removed.items() if when > now - _FORGET_MS}
     return replace(
@@ -266,7 +278,7 @@ def edited(
 
 
 def conformed(table: pa.Table, schema: pa.Schema, partition: Mapping[str, str] | None = None) -> pa.Table:
-    """A table with the columns and types of a schema. Columns that it lacks are null.
+    """Convert a table to the columns and types of a schema. Columns that it lacks are null.
 
     Raises OutputError where a value does not fit the type.
     """
@@ -283,14 +295,14 @@ def conformed(table: pa.Table, schema: pa.Schema, partition: Mapping[str, str] |
 
 
 def unified(old: pa.Schema, new: pa.Schema) -> pa.Schema:
-    """The columns of a table, and behind them those that are new; these may be null."""
+    """Append the columns of `new` that a table lacks; these may be null."""
     there = {name.casefold() for name in old.names}
     fresh = [field.with_nullable(True) for field in new if field.name.casefold() not in there]
     return pa.schema([*old, *fresh])
 
 
 def encoded(table: pa.Table, ids: Sequence[str]) -> bytes:
-    """A Parquet file: vectors plain, without compression and statistics; ids with bloom filters."""
+    """Encode a table as Parquet: vectors without compression and statistics, ids with Bloom filters."""
     vectors = [field.name for field in table.schema if _is_vector(field.type)]
     leaves = [(path, kind) for field in table.schema for path, kind in _leaves(field, field.name)]
     plain = {path for path, _ in leaves if path.split(".")[0] in vectors}
@@ -303,7 +315,7 @@ def encoded(table: pa.Table, ids: Sequence[str]) -> bytes:
         compression={path: "NONE" if path in plain else "ZSTD" for path, _ in leaves},
         use_dictionary=[path for path, kind in leaves if pa.types.is_string(kind)],
         write_statistics=[path for path, _ in leaves if path not in plain],
-        # With an index of pages, and so no vector across two pages.
+        # With an index of pages no vector lies across two pages.
         write_page_index=True,
         write_page_checksum=True,
         bloom_filter_options={name: {"ndv": ndv, "fpp": 0.01} for name in ids} if ids else None,

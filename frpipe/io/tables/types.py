@@ -1,7 +1,7 @@
-"""Types that every reader of open tables knows, and their form in JSON, which is that of Delta Lake.
+"""The types that every reader of open tables knows, and their JSON form, which is that of Delta Lake.
 
 Fixed-size lists become lists, unsigned integers the next larger signed ones, and points in time without a
-zone are labelled as UTC. What has no such type is refused by name.
+zone are taken as UTC. A column that has no such type is refused by name.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _AS = {
     pa.null(): pa.string(),
 }
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
-# No table of Delta Lake may have them in the name of a column.
+# Characters that the name of a column of Delta Lake must not have.
 _REFUSED = re.compile(r"[ ,;{}()\n\t=]")
 
 
 def portable(kind: pa.DataType, column: str) -> pa.DataType:  # noqa: PLR0911 - one for each kind
-    """The type that a column of some type is published with. Raises OutputError where there is none."""
+    """Map a type to the one that it is published with. Raises OutputError where there is none."""
     if kind in _NAMES:
         return kind
     if kind in _AS:
@@ -70,18 +70,18 @@ def portable(kind: pa.DataType, column: str) -> pa.DataType:  # noqa: PLR0911 - 
 
 
 def column_name(name: str, taken: Collection[str]) -> str:
-    """The name that a column of a manifest or a stage has in the tables. taken: folded names of ours."""
+    """Map the name of a manifest's or stage's column to that in the tables. taken: folded names of ours."""
     plain = _REFUSED.sub("_", name)
     return f"manifest_{plain}" if plain.casefold() in taken else plain
 
 
 def schema_json(schema: pa.Schema) -> dict[str, Any]:
-    """A schema as JSON. Raises OutputError for a type that tables cannot hold."""
+    """Convert a schema to JSON. Raises OutputError for a type that tables cannot hold."""
     return {"type": "struct", "fields": [_field_json(field) for field in schema]}
 
 
 def schema_of(data: dict[str, Any]) -> pa.Schema:
-    """The schema of its JSON. Raises OutputError for a type that is not known here."""
+    """Parse a schema from JSON. Raises OutputError for a type that is not known here."""
     return pa.schema([_field(each) for each in data["fields"]])
 
 

@@ -16,7 +16,7 @@ _RANKED, _CANDIDATES = "rank1_subject_id", "candidates"
 
 
 def rows_of(ids: ErasedIds, table: pa.Table) -> np.ndarray:
-    """(rows,) bool: which rows are of these people or photos. Candidates of others' rows do not count."""
+    """Mark the rows of these people or photos, (rows,) bool. Candidates in rows of others do not count."""
     hit = np.zeros(table.num_rows, bool)
     for names, kind in ((_SUBJECTS, SUBJECT), (_IMAGES, ID), (_FACES, ID)):
         for name in names:
@@ -27,8 +27,10 @@ def rows_of(ids: ErasedIds, table: pa.Table) -> np.ndarray:
 
 
 def names_any(ids: ErasedIds, table: pa.Table) -> bool:
-    """Whether a row is of these people or photos, or has them among its candidates. table: texts of any type
-    that Arrow has for them."""
+    """Whether a row is of these people or photos, or has them among its candidates.
+
+    table: texts of any type that Arrow has for them.
+    """
     texts = {
         name: table[name].cast(pa.string())
         for name in (*_SUBJECTS, *_IMAGES, *_FACES, _RANKED)
@@ -46,19 +48,19 @@ def names_any(ids: ErasedIds, table: pa.Table) -> bool:
 
 
 def without(ids: ErasedIds, table: pa.Table) -> pa.Table:
-    """The rows of a table that are not of these people or photos."""
+    """Remove the rows of these people or photos from a table."""
     hit = rows_of(ids, table)
     return table.filter(pa.array(~hit)) if hit.any() else table
 
 
 def people_of(ids: ErasedIds, subjects: pa.Array) -> set[str]:
-    """Those of some subjects who are erased."""
+    """Select those of some subjects who are erased."""
     hit = ids.mask(pa.table({SUBJECT: subjects}))
     return set(subjects.filter(pa.array(hit)).to_pylist())
 
 
 def named(ids: ErasedIds, values: list[str]) -> list[bool]:
-    """(n,) whether each text is the id of one of these people or photos."""
+    """Mark the texts that are ids of these people or photos, (n,) bool."""
     column = pa.array(values, pa.string())
     found: list[bool] = (ids.mask(pa.table({SUBJECT: column})) | ids.mask(pa.table({ID: column}))).tolist()
     return found

@@ -1,8 +1,8 @@
 """Erase people from all that a night configuration knows: gallery, outputs, results, reports, records.
 
-The order lets it be killed anywhere: a mark that keeps nights away and holds what was found, then the
-suppression list, so that nobody comes back meanwhile, the gallery and its compaction, night after night, the
-proof over every file, the receipt, and the mark goes.
+Its order lets it be killed anywhere: write a mark that keeps nights away and holds what was found; suppress
+the people, so that they do not come back meanwhile; delete them from the gallery and compact it; erase night
+after night; prove it over every file; write the receipt; remove the mark.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ErasedEverywhere:
     photos, faces: of enroll outputs.  templates: of the gallery.  results: of nights, changed.
     suppressed: new entries of the list.  shared: contents of other people's photos too, not suppressed.
     tables: rows of published tables.
-    absent: ids that occur nowhere, and were never erased.  searched: what the proof has read.
+    absent: ids that occur nowhere, and were never erased.  searched: the scope of the proof.
     """
 
     nights: int
@@ -92,13 +92,13 @@ class ErasedEverywhere:
     tables: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form: counts, and no id."""
+        """The JSON form: counts, and no id."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class EraseEverywhere:
-    """Erasure of people from all that a night configuration knows. reason, by: for list and receipt."""
+    """An erasure of people from all that a night configuration knows. reason, by: for list and receipt."""
 
     config: NightConfig
     subjects: frozenset[str]
@@ -137,14 +137,17 @@ class EraseEverywhere:
         return Gallery.open(self.config.gallery) if there else None
 
     def _run(self, held: Lease) -> ErasedEverywhere:
-        # A mark that was half written when it was killed holds ids, too.
+        # A mark that was half written at a kill holds ids, too.
         self.runs.child(marks.FOLDER).sweep(0)
         pending, known = self._gathered()
         for night in nights(self.runs):
-            # Before anything is changed: a result that cannot be read, or copies, end it here.
+            # A result that cannot be read, or copies, end it here, before anything is changed.
             self._of_night(night, pending, held.check).dry_run()
         if tables := self._tables(pending):
             tables.check()
+            if self.copies != "keep":
+                # Vectors of nights that were removed since stand in the tables alone.
+                pending = replace(pending, needles=frozenset(tables.needles()))
         held.check()
         marks.write_pending(self.runs, pending)
         suppressed, templates = self._out_of_gallery(pending, known, held)
@@ -173,7 +176,7 @@ class EraseEverywhere:
         return done
 
     def _out_of_tables(self, pending: Pending) -> tuple[int, Searched]:
-        """Erase from the tables that the nights are published to; how many rows, and what the proof read."""
+        """Erase from the tables that the nights are published to; returns rows and the scope of the proof."""
         erasure = self._tables(pending)
         return erasure.run() if erasure else (0, Searched())
 
@@ -185,9 +188,9 @@ class EraseEverywhere:
         return TableErasure.at(uri, *whom, copies=self.copies, say=self.say, known=pending.needles)
 
     def _gathered(self) -> tuple[Pending, KnownPhotos]:
-        """Ids, contents and vectors to look for.
+        """Gather the ids, contents and vectors to look for.
 
-        Named ones, what is known of them, and what an interrupted erasure had.
+        They are those that are named, what is known of them, and those of an interrupted erasure.
         """
         pending = marks.pending_in(self.runs) or Pending.new(self.reason, self.by)
         subjects, images = self.subjects | pending.subjects, self.images | pending.images
@@ -228,7 +231,7 @@ class EraseEverywhere:
         return [folder for folder in found if run.begun(folder)]
 
     def _listed(self, subjects: frozenset[str], images: frozenset[str]) -> Iterator[tuple[str, str | None]]:
-        """Photos of these people that the nights' lists name, also those that were never enrolled."""
+        """Iterate over the photos of these people in the nights' lists, those never enrolled among them."""
         people, ids = (pa.array(sorted(each), pa.string()) for each in (subjects, images))
         for table in self._lists():
             theirs = pc.is_in(table["subject_id"], value_set=people)
@@ -236,7 +239,7 @@ class EraseEverywhere:
             yield from zip(*(column.to_pylist() for column in mine.columns), strict=True)
 
     def _lists(self) -> Iterator[pa.Table]:
-        """Ids and people of all photos that nights list: what they know together, once."""
+        """Iterate over ids and people of all photos that nights list; those known to all nights come once."""
         columns = ["image_id", "subject_id"]
         yield from KnownErasure(self.runs.child(STORE), ErasedIds("")).tables(columns)
         for night in nights(self.runs):
@@ -249,7 +252,7 @@ class EraseEverywhere:
     def _rows_of(
         gallery: Gallery, subjects: frozenset[str], images: frozenset[str]
     ) -> Iterator[tuple[str, list[str]]]:
-        """Visible face ids of these people, or of these photos, by person and shard."""
+        """Iterate over the visible face ids of these people, or of these photos, by person and shard."""
         people = pa.array(sorted(subjects), pa.string())
         for table in gallery.snapshot().tables(["subject_id", "face_id"], vectors=False):
             own = pc.is_in(table["subject_id"], value_set=people).to_pylist()
@@ -294,7 +297,7 @@ class EraseEverywhere:
         names = [known.by_subject.get(who, Names(frozenset({who}))) for who in sorted(pending.subjects)]
         told = frozenset[str]().union(*(each.images for each in names))
         names.append(Names(images=pending.images - told) | Names(contents=known.alone.contents))
-        # The gallery has, or had, the photos of the nights under these ids.
+        # In the gallery the photos of the nights have, or had, these ids.
         names = [
             each | Names(images=frozenset(f"{source}/{i}" for source in self._prefixes for i in each.images))
             for each in names
@@ -303,7 +306,7 @@ class EraseEverywhere:
         added = gallery.suppressions.suppress(names, pending.reason, pending.by)
         snapshot = gallery.snapshot()
         gone = suppressed_rows(snapshot, gallery.suppressions.read())
-        # Once they are out of sight nobody finds their vectors any more: the proof must know them.
+        # Deleted rows are not found any more: the proof must know their vectors before.
         needles = needles_of(snapshot, gone, gallery.spec.stored_type)
         if needles:
             marks.write_pending(self.runs, pending.with_ids((), (), needles))
@@ -355,7 +358,7 @@ def _told(receipts: list[dict[str, Any]], kind: str, value: str) -> bool:
 
 
 def needles_of(snapshot: Snapshot, rows: Mapping[str, NDArray[np.int64]], stored: str) -> set[Needle]:
-    """Vectors of some rows, by shard, as they are stored and as float32."""
+    """Digest the vectors of some rows, by shard, as they are stored and as float32."""
     needles: set[Needle] = set()
     for ref in snapshot.version.shards:
         if ref.name in rows:
@@ -366,7 +369,7 @@ def needles_of(snapshot: Snapshot, rows: Mapping[str, NDArray[np.int64]], stored
 
 @dataclass(frozen=True, slots=True)
 class GalleryProof:
-    """Proof for a gallery; see `Proof`. Shards of an encrypted gallery are decrypted and read as rows."""
+    """The proof for a gallery; see `Proof`. Shards of an encrypted gallery are decrypted and read as rows."""
 
     gallery: Gallery
     ids: ErasedIds
@@ -382,7 +385,7 @@ class GalleryProof:
             raise _failed(
                 f"{counted(len(strays), 'files')} of shards that the newest version does not name are there"
             )
-        # No vector stands in them as it is: what they were made of says whose they are.
+        # They hold no vector as it is: the shard that they were made of says whose they are.
         derived = self.gallery.shard_store.derived.strays(snapshot.version.shards)
         if derived:
             raise _failed(f"{counted(len(derived), 'files')} derived from shards that have gone are there")

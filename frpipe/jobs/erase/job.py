@@ -1,7 +1,8 @@
 """Erase people from a finished run, file by file, and prove that they are gone.
 
-The order lets it be killed anywhere: a mark that keeps others away, then the plan, so that nothing is done
-again, then faces and images, the file list, the report, the mark of success, the proof (docs/adr/0016).
+Its order lets it be killed anywhere: write a mark that keeps others away; rewrite the plan, so that
+nothing is enrolled again; then faces and images, the file list, the report and the mark of success; prove it
+(docs/adr/0016).
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ CopyPolicy = Literal["refuse", "erase", "keep"]
 
 @dataclass(frozen=True, slots=True)
 class EraseTarget:
-    """key: of the digests of ids; the fingerprint of the run's manifest.  report: as it was stored."""
+    """A run to erase from.
+
+    key: of the digests of ids; the fingerprint of the run's manifest.  report: as it was stored.
+    """
 
     out: Folder
     key: str
@@ -72,7 +76,7 @@ class Erased:
 
     images, faces, parts: erased, or that would be.  copies: rows that stay and show the same faces.
     earlier: ids that were erased before.  absent: ids that were never there, as (kind, id).
-    searched: what the proof has read; nothing of a dry run.
+    searched: the scope of the proof; empty for a dry run.
     """
 
     run: str
@@ -87,7 +91,7 @@ class Erased:
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form: counts, and no id."""
+        """The JSON form: counts, and no id."""
         shown = ("run", "images", "faces", "parts", "of_parts", "copies", "earlier", "dry_run")
         return {
             **{name: getattr(self, name) for name in shown},
@@ -99,10 +103,10 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Erasure of people from one run.
+    """An erasure of people from one run.
 
-    copies: what to do with the same photos under other ids.  take_over: whether an erasure of other people
-    that broke off is ended with this one.
+    copies: what to do with the same photos under other ids.  take_over: whether this one also ends an
+    erasure of other people that was interrupted.
     """
 
     uri: str
@@ -162,7 +166,7 @@ class Erase:
 
     def _strike(self, target: EraseTarget, journal: ErasureJournal) -> None:
         out, ids = target.out, ids_of(target.key, journal.pending)
-        # As texts, as far as they are given here: an erasure that goes on has digests alone.
+        # The ids that are given here as texts: an erasure that is resumed has digests alone.
         ids |= ids & ErasedIds.of(target.key, self.subjects, self.images)
         parts = sorted({part for each in journal.pending for part in each.parts})
         run.reopen(out)

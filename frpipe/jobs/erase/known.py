@@ -1,4 +1,4 @@
-"""Erase people from what all nights know of photos: once, whatever the number of nights."""
+"""Erase people from the known photos of all nights: once, whatever the number of nights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class KnownErasure:
-    """Erasure from the levels of known photos. Killed anywhere, it is completed by running it again.
+    """An erasure from the levels of known photos. Killed anywhere, it is completed by running it again.
 
     store: their folder.  check: raises where the lease is lost.
     """
@@ -30,8 +30,8 @@ class KnownErasure:
     check: Callable[[], None] = lambda: None
 
     def run(self) -> int:
-        """Write the parts anew that name these people; returns the number of rows that are gone."""
-        # What killed writers left half written may name anybody.
+        """Rewrite the parts that name these people; returns the number of rows removed."""
+        # Files that killed writers left half written may name these people.
         self.store.sweep(0)
         gone = 0
         for name, table in zip(self._names(), in_order(self._read, self._names(), _AHEAD), strict=True):
@@ -43,7 +43,7 @@ class KnownErasure:
         return gone
 
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Some columns of all parts, those of photos that are gone too."""
+        """Iterate over some columns of all parts, those of vanished photos too."""
         for table in in_order(self._read, self._names(), _AHEAD):
             yield table.select(columns)
 

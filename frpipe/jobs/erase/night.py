@@ -53,7 +53,7 @@ _SEARCHED = ("rows", "probes", "identified", "strangers")
 class Struck:
     """Counts of an erasure from a night.
 
-    results: changed.  begun: steps that had not ended, removed whole.
+    results: those that were changed.  begun: steps that had not ended, and were removed whole.
     """
 
     photos: int = 0
@@ -65,7 +65,7 @@ class Struck:
 
 @dataclass(frozen=True)
 class NightErasure:
-    """Erasure from a night that nobody works on. Killed anywhere, it is completed by running it again.
+    """An erasure from a night that no process works on. Killed anywhere, it is completed by running it again.
 
     ids: digests.  check: raises where the lease is lost.
     """
@@ -80,7 +80,7 @@ class NightErasure:
 
     @property
     def folder(self) -> Folder:
-        """Folder of the night."""
+        """The folder of the night."""
         return self.night.folder
 
     def dry_run(self) -> Struck:
@@ -102,7 +102,7 @@ class NightErasure:
         Raises OutputError: a result of the night is damaged; ErasureError: a proof fails.
         """
         self.check()
-        # What killed writers left half written: it may name anybody, and nobody writes here now.
+        # Files that killed writers left half written may name these people; nothing else writes here now.
         self.folder.sweep(0)
         struck = Struck(begun=self._begun())
         for sub in struck.begun:
@@ -123,20 +123,20 @@ class NightErasure:
         return struck
 
     def _enrolled(self) -> list[str]:
-        """Folders of enroll outputs that were begun."""
+        """List the folders of enroll outputs that were begun."""
         return [sub for sub in (ENROLL, f"{PROBES}/{ENROLL}") if run.begun(self.folder.child(sub))]
 
     def _results(self) -> list[str]:
-        """Folders of results that were begun."""
+        """List the folders of results that were begun."""
         names = {e.name.split("/")[1] for e in self.folder.list(IDENTIFY) if e.name.count("/") > 1}
         subs = (DEDUP, *(f"{IDENTIFY}/{name}" for name in sorted(names)))
         return [sub for sub in subs if run.begun(self.folder.child(sub))]
 
     def _begun(self) -> list[str]:
-        """Steps that had not ended and must start again: the next launch of the night does so.
+        """List the steps that had not ended and must start again, with the next launch of the night.
 
-        Enroll where it holds somebody, as its manifest is another without them; what compares in any case, as
-        the compaction takes the version that it was begun with.
+        Enroll must where it holds one of these people, as its manifest is another without them; a comparison
+        must in any case, as the compaction removes the version that it was begun with.
         """
         enrolling = [sub for sub in (ENROLL, f"{PROBES}/{ENROLL}") if self._holds(sub)]
         comparing = [sub for sub in (DEDUP, IDENTIFY) if self.folder.list(sub)]
@@ -150,7 +150,7 @@ class NightErasure:
         return any(in_order(self._names_any, names))
 
     def _remove(self, sub: str) -> None:
-        """Remove a folder whole; one that was cut short is known by its mark, and has no published part."""
+        """Remove a folder whole; if that is interrupted, it has a mark, and no published part."""
         mark = f"{sub}/{run.ERASING}"
         self.folder.create(mark, b"{}")
         self.folder.clear(f"{sub}/{IMAGES}")
@@ -258,12 +258,12 @@ class NightErasure:
                     told.update({kind: counts[kind] for kind in told})
 
     def _scanned(self, sub: str, facts: Facts) -> Facts:
-        """Counts of a scan, as if the erased people had not been there."""
+        """Count a scan as if the erased people had not been there."""
         place = self.folder.child(sub)
         todo, vanished = (self._rows(f"{sub}/{name}") for name in (photos.MANIFEST, photos.VANISHED))
         changed = min(facts["changed"], todo)
         if photos.listing_of(place).seen:
-            # A table tells what was read of it, and no more: what was known is not counted.
+            # The counts of a table are of the rows that were read: known photos are not among them.
             return {"new": todo - changed, "changed": changed}
         listed, strays = photos.counted_listing(place)
         return {
@@ -281,7 +281,7 @@ class NightErasure:
         return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
 
     def _report(self, sub: str) -> dict[str, Any]:
-        """Report of a step; empty where its folder was deleted."""
+        """Read the report of a step; empty where its folder was deleted."""
         return run.complete(self.folder.child(sub)) or {}
 
     def _put(self, name: str, data: bytes) -> None:

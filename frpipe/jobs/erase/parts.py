@@ -1,4 +1,4 @@
-"""Remove rows from the files of a run. Each step finds out what is left to do, and may be repeated."""
+"""Remove rows from the files of a run. Each step finds what is left to do, and may be repeated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json, read_whole
 
 _INDEX = f"{PLAN}/plan.json"
-# What a run leaves there only if it died between its last steps.
+# Folders that a run leaves only if it was killed between its last steps.
 _SCRATCH = ("_replay", "_attempts")
 
 Check = Callable[[], None]
@@ -59,9 +59,9 @@ def strike_plan(out: Folder, plan: ManifestPlan, ids: ErasedIds, parts: Sequence
 
 
 def strike_parts(out: Folder, ids: ErasedIds, parts: Sequence[int], check: Check) -> None:
-    """Remove rows from faces, held faces and images. A damaged part is withdrawn: it may hold anything.
+    """Remove rows from faces, held faces and images. A damaged part is withdrawn, as it may hold anything.
 
-    Raises StorageError, OutOfMemory or OutputError where it cannot be told: it stays, and so does the mark.
+    Raises StorageError, OutOfMemory or OutputError where a part cannot be judged: it stays, as does the mark.
     """
     listed = run.listed_files(out)
 
@@ -91,7 +91,7 @@ def clear_scratch(out: Folder) -> None:
 
 
 def as_written(data: bytes) -> pa.Table:
-    """Read a Parquet file with the names of list items that it was written with: Parquet has its own."""
+    """Read a Parquet file with the names of list items that it was written with, in place of Parquet's."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     table = file.read(use_threads=False)
     stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
@@ -108,7 +108,7 @@ def _plan_rows(out: Folder, part: int) -> pa.Table:
 def _read(
     out: Folder, part: int, listed: Mapping[str, str]
 ) -> tuple[pa.Table, pa.Table, pa.Table | None, dict[str, pa.Table], bool]:
-    """Images, faces, held faces, the embeddings beside faces, and whether they belong together."""
+    """Read images, faces, held faces and the embeddings beside faces, and whether they belong together."""
     images = _whole(out, f"{IMAGES}/{part_name(part)}", listed)[0]
     read = {sub: _whole(out, f"{sub}/{part_name(part)}", listed) for sub in data_of(images.schema)}
     further = {
@@ -119,12 +119,12 @@ def _read(
 
 
 def _of_faces(table: pa.Table, faces: pa.Table) -> pa.Table:
-    """The embeddings of some faces."""
+    """Select the embeddings of some faces."""
     return table.filter(pc.is_in(table["face_id"], value_set=faces["face_id"].combine_chunks()))
 
 
 def _whole(out: Folder, name: str, listed: Mapping[str, str]) -> tuple[pa.Table, bytes]:
-    """listed: SHA-256 before the erasure. What it has written since has its own checksums."""
+    """Read a file whole, with its bytes. listed: SHA-256 before the erasure."""
     try:
         return read_whole(out, name, lambda data: (as_written(data), data))
     except FileDamaged:

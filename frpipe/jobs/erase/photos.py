@@ -22,8 +22,9 @@ _COLUMNS = ("image_id", "subject_id", "content_sha256")
 
 @dataclass(slots=True)
 class KnownPhotos:
-    """by_subject: ids and contents of people's photos.  alone: of photos that were named themselves.
+    """The photos of some people, and some photos.
 
+    by_subject: ids and contents of people's photos.  alone: of photos that were named themselves.
     copies: ids of other photos with the same content.  shared: contents that are also photos of other people,
     as group photos are; they are not among the above.  needles: the vectors of all these photos, where they
     were asked for.  kept: vectors of the copies.
@@ -38,7 +39,7 @@ class KnownPhotos:
 
     @property
     def images(self) -> frozenset[str]:
-        """Ids of all photos."""
+        """The ids of all photos."""
         found = self.alone.images
         return found.union(*(names.images for names in self.by_subject.values()))
 
@@ -53,8 +54,8 @@ def photos_of(
 ) -> KnownPhotos:
     """Find the photos of some people, and some photos, in enroll outputs; in bounded memory.
 
-    Ids are compared in Unicode NFC.  sources: by address of a run, what its photos have before their ids
-    where they are to be known; "" for nothing.
+    Ids are compared in Unicode NFC.  sources: by the address of a run, the prefixes of the ids of its photos
+    in galleries; "" for none.
 
     Reads ids and digests of all parts twice, and vectors of the parts that hold any. Raises OutputError where
     a part is damaged.
@@ -84,7 +85,7 @@ class _Wanted:
     images: pa.Array
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray:
-        """(rows,) bool: which rows are of these people, or these photos."""
+        """Mark the rows of these people, or these photos, (rows,) bool."""
         theirs = pc.is_in(canonical_column(table["subject_id"]), value_set=self.subjects)
         return pc.or_(theirs, pc.is_in(canonical_column(table["image_id"]), value_set=self.images))
 

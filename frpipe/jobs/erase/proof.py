@@ -28,7 +28,7 @@ from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import bytes_of, read_whole
 from frpipe.jobs.erase.columns import names_any
 
-# A shorter id may well be a word, a number, or a part of one: it is looked for where ids stand alone.
+# A shorter id may be a word, a number, or a part of one: it is looked for in columns of ids alone.
 LONG_BYTES = 8
 _OWN = re.compile(
     r"(images|faces|held|embeddings/[a-z0-9_.]+|_plan)/part-\d{6,}\.parquet|_plan/plan\.json|"
@@ -37,23 +37,26 @@ _OWN = re.compile(
     )
 )
 _SHOWN = 5
-# Looked at by kind: the id of a person may well be that of a photo, too.
+# These are searched by kind: the id of a person may be that of a photo, too.
 _BY_KIND = frozenset({"image_id", "subject_id", "face_id"})
-# What may stand beside an id and make it a part of another.
+# Characters that make an id beside them a part of another one.
 _WORD = rb"[\w\x80-\xff-]"
 _WORDS = re.compile(_WORD + rb"+")
 
 
 class ErasureError(OutputError):
-    """Error: data of people who were erased are left below a run."""
+    """An error: data of erased people are left below a run."""
 
     code = "erasure"
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What a proof has read.  others: files that are not frpipe's, of them `hidden` with a name that begins
-    with a dot.  unread: links to folders and what is no file: these were not searched."""
+    """The files that a proof has read.
+
+    others: files that are not frpipe's, of them `hidden` with a name that begins with a dot.  unread: links
+    to folders and what is no file: these were not searched.
+    """
 
     files: int = 0
     others: int = 0
@@ -69,7 +72,7 @@ class Searched:
         )
 
     def text(self) -> str:
-        """The scope of the proof: what it covers, and what it does not."""
+        """Describe the scope of the proof: what it covers, and what it does not."""
         hidden = f", {self.hidden:,} of them hidden" if self.hidden else ""
         text = f"{counted(self.files, 'files')} read{hidden}"
         if not self.unread:
@@ -81,9 +84,12 @@ class Searched:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is looked for.  ids: in the columns of ids, by digest.  texts: the same ids, as far as they are
-    known; the long ones are looked for everywhere.  vectors: in the bytes of every file.  own: names of
-    frpipe's files.  but: names that are not looked at.  Hidden files are searched too."""
+    """A proof that erased people are in no file of a folder.
+
+    ids: looked for in the columns of ids, by digest.  texts: the same ids, as far as they are known; the long
+    ones are looked for everywhere.  vectors: looked for in the bytes of every file.  own: names of frpipe's
+    files.  but: names that are not searched.  Hidden files are searched too.
+    """
 
     out: Folder
     ids: ErasedIds
@@ -120,7 +126,7 @@ class Proof:
     def _look(self, name: str) -> Iterator[str]:
         try:
             data = bytes_of(self.out, name)
-        except FileDamaged:  # it has gone since it was listed
+        except FileDamaged:  # removed since it was listed
             return
         own = self.own.fullmatch(name) is not None
         if not own and self._stands_in(os.fsencode(name)):
@@ -163,9 +169,9 @@ class Proof:
 
     @cached_property
     def _by_word(self) -> dict[bytes, list[bytes]]:
-        """Long ids by the longest of their words: where an id stands alone, so does each word of it.
+        """The long ids by the longest of their words: where an id stands alone, so does each word of it.
 
-        So the time for a file does not depend on how many ids are looked for.
+        So the time for a file does not depend on the number of ids.
         """
         found: dict[bytes, list[bytes]] = {}
         for text in (each.encode() for each in self._long):
@@ -192,7 +198,7 @@ class Proof:
 
 
 def _text_columns(data: bytes) -> tuple[list[str], pa.Table]:
-    """Names of the columns with text in them, and the columns."""
+    """Read the columns with text in them, and their names."""
     file = pq.ParquetFile(pa.BufferReader(data))
     names = [field.name for field in file.schema_arrow if "string" in str(field.type)]
     return names, file.read(columns=names, use_threads=False)
@@ -207,7 +213,7 @@ def _origin(name: str) -> str:
 
 
 def _texts_of(name: str, data: bytes) -> Iterator[bytes]:
-    """A file as it is; of JSON also its texts, in which characters may have been escaped."""
+    """Iterate over a file as it is, and of JSON also over its texts, which may have been escaped."""
     yield data
     if name.endswith(".json"):
         with suppress(ValueError, UnicodeError):
@@ -223,7 +229,7 @@ def _leaves(value: Any) -> Iterator[str]:
 
 
 def _strings(array: pa.Array) -> Iterator[pa.Array]:
-    """The columns of text inside a column."""
+    """Iterate over the columns of text inside a column."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         yield from _strings(array.dictionary)

@@ -35,7 +35,7 @@ _FACTS = ["subject_id", "quality", "enrolled_at"]
 def erase_result(out: Folder, ids: ErasedIds, check: Callable[[], None] = lambda: None) -> bool:
     """Erase people from a finished result; returns whether it named any.
 
-    A kill anywhere is mended by another call.
+    Killed anywhere, it is completed by another call.
 
     check: called before writes. Raises OutputError where the result is not finished or a file is damaged.
     """
@@ -64,7 +64,7 @@ def erase_result(out: Folder, ids: ErasedIds, check: Callable[[], None] = lambda
 
 
 class _Result:
-    """A folder of units, its list of files and its report."""
+    """A finished result: a folder of units, its list of files and its report."""
 
     sub = ""
 
@@ -80,11 +80,11 @@ class _Result:
         return any(self.struck(table)[1] for table in map(self.read, self.names))
 
     def struck(self, table: pa.Table) -> tuple[pa.Table, int]:
-        """The table without the people, and the number of rows that changed."""
+        """Remove the people from a table; returns it, and the number of rows that changed."""
         raise NotImplementedError
 
     def rewritten(self, check: Callable[[], None]) -> Iterator[pa.Table]:
-        """All units without the people, rewritten on disk too."""
+        """Iterate over all units without the people, and rewrite them on disk."""
         for name in self.names:
             table, changed = self.struck(self.read(name))
             if changed:
@@ -97,7 +97,7 @@ class _Result:
         raise NotImplementedError
 
     def read(self, name: str) -> pa.Table:
-        """A file with its metadata. Raises OutputError where it cannot be read; deletes nothing."""
+        """Read a file with its metadata. Raises OutputError where it cannot be read; deletes nothing."""
         try:
             return as_written(self.out.read(name))
         except FrpipeError:
@@ -108,7 +108,7 @@ class _Result:
             ) from None
 
     def listed(self, names: list[str]) -> list[PartFile]:
-        """Files as the list of a run has them."""
+        """Make the entries of some files for the list of a run."""
         files = []
         for name in names:
             data = self.out.read(name)
@@ -117,7 +117,7 @@ class _Result:
         return files
 
     def report(self) -> dict[str, Any]:
-        """Report as it is stored; `erased` counts what was erased before."""
+        """Read the report as it is stored; `erased` counts what was erased before."""
         try:
             stored: dict[str, Any] = json.loads(self.out.read(run.REPORT))
         except (FileNotFoundError, ValueError):
@@ -167,7 +167,7 @@ class _Duplicates(_Result):
         return kept, changed
 
     def strike(self, check: Callable[[], None]) -> None:
-        """Make the clusters anew from the pairs that are left; they keep their ids."""
+        """Recompute the clusters from the pairs that are left; they keep their ids."""
         report = self.report()
         counts, pairs, subjects = Counts(), [], Subjects()
         for table in self.rewritten(check):

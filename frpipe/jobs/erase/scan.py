@@ -24,10 +24,10 @@ _FACES = ["image_id", "subject_id", "embedding"]
 
 @dataclass(slots=True)
 class FoundRows:
-    """Rows to erase.
+    """The rows to erase.
 
-    ids: those that some row bears.  faces: held ones among them.  contents: SHA-256 of photos with
-    a face.  needles: their vectors.
+    ids: those that occur in a row.  faces: their number, held ones among them.  contents: SHA-256 of photos
+    with a face.  needles: their vectors.
     """
 
     ids: ErasedIds
@@ -41,7 +41,9 @@ class FoundRows:
 @dataclass(slots=True)
 class Copies:
     """Rows that stay and show what is erased: the same file, or the same vector, under another photo's id.
-    shared: vectors of theirs that are looked for."""
+
+    shared: those of their vectors that are looked for.
+    """
 
     ids: ErasedIds
     images: int = 0
@@ -49,7 +51,7 @@ class Copies:
 
 
 def scan(out: Folder, plan: ManifestPlan, wanted: ErasedIds, pending: ErasedIds) -> FoundRows:
-    """Find the rows that bear one of the ids `wanted`, and none whose erasure is under way.
+    """Find the rows with one of the ids `wanted`, but for those whose erasure is under way.
 
     Reads ids of all parts, and vectors where there are such rows. Raises OutputError: a part is damaged.
     """
@@ -110,7 +112,7 @@ def copies_of(out: Folder, found: FoundRows, erased: ErasedIds) -> Copies:
 
 
 def _images(features: Features, part: int) -> pa.Table:
-    """The images of a part, with how many faces of each stand anywhere: those that are held count too."""
+    """Read the images of a part, with the number of faces of each, those that are held among them."""
     if not features.holds:
         images = features.images(part, _IMAGES)
         return images.append_column(_ALL, images["faces"])
@@ -119,7 +121,7 @@ def _images(features: Features, part: int) -> pa.Table:
 
 
 def _unpublished(out: Folder, part: int) -> pa.Table:
-    """Rows of a part that is in the plan alone: its files were damaged, and withdrawn."""
+    """Read the rows of a part from the plan alone: its files were damaged, and withdrawn."""
     rows = read_part(out, part).select(["image_id", "subject_id"])
     nothing = {"content_sha256": pa.nulls(len(rows), pa.string()), _ALL: np.zeros(len(rows), np.int32)}
     return pa.table({"image_id": rows["image_id"], "subject_id": rows["subject_id"], **nothing})

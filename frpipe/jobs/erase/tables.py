@@ -1,10 +1,11 @@
-"""Erase people from published tables: rows, files of older versions, and a proof over every file."""
+"""Erase people from published tables and from their older versions, and prove it over every file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.erasure.needles import Haystack, Needle
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.state import NONE
 from frpipe.jobs.erase.columns import people_of, rows_of
 from frpipe.jobs.erase.proof import Proof, Searched
+from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.publish.merge import Mask
 from frpipe.jobs.publish.root import TABLES_JSON, Root
-from frpipe.jobs.publish.schema import EMBEDDING, FACES, PHOTOS, TABLES
+from frpipe.jobs.publish.schema import FACES, PHOTOS, TABLES, vector_columns
 from frpipe.jobs.publish.strike import Leaving, strike
 
+_IDS = ["image_id", "subject_id", "face_id"]
 _NAMES = "|".join(spec.name for spec in TABLES)
 _OWN = re.compile(
     rf"{TABLES_JSON}|(?:{_NAMES})/(?:_files/\d{{9}}\.json|(?:month=[^/]+/)?part-[0-9a-f]{{24}}\.parquet)"
@@ -34,11 +37,10 @@ _LOGS = re.compile(rf"(?:{_NAMES})/_delta_log/.+")
 
 @dataclass(frozen=True)
 class TableErasure:
-    """Erasure of people from the tables below an address.
+    """An erasure of people from the tables below an address, in all sources.
 
-    copies: rows of the same photo under another id: erase takes them too, keep leaves them, and refuse ends
-    it before anything is changed.  known: vectors of theirs that are looked for, too. An id is looked for in
-    all sources.
+    copies: what to do with rows of the same photo under another id; `refuse` ends the erasure before anything
+    is changed.  known: further vectors to look for.
     """
 
     root: Root
@@ -50,14 +52,14 @@ class TableErasure:
 
     @classmethod
     def at(cls, uri: str, subjects: frozenset[str], images: frozenset[str], **how: Any) -> TableErasure:
-        """Of the tables below an address. Raises OutputError where there are none."""
+        """Make the erasure for the tables below an address. Raises OutputError where there are none."""
         root = Root.opened(uri)
         if root is None:
             raise OutputError(f"{uri} holds no published tables", "give the --tables of frpipe run publish")
         return cls(root, subjects, images, **how)
 
     def check(self) -> int:
-        """How many rows of `photos` would go. Raises OutputError where copies stand under other ids."""
+        """Count the rows of `photos` to erase. Raises OutputError where there are copies under other ids."""
         leaving, kept = self._leaving()
         if kept and self.copies == "refuse":
             raise OutputError(
@@ -70,18 +72,20 @@ class TableErasure:
         return sum(int(leaving.rows(found).sum()) for _, found in table.scan(table.head(), names))
 
     def run(self) -> tuple[int, Searched]:
-        """Erase the people; how many rows, and what the proof has read. Killed anywhere, run it again.
+        """Erase the people; returns the number of rows, and the scope of the proof.
 
-        Raises OutputError as `check`; ErasureError: the proof fails.
+        Killed anywhere, it is completed by running it again. Raises OutputError as `check`; ErasureError: the
+        proof fails.
         """
         self.check()
         leaving, _ = self._leaving()
-        needles = self._needles(leaving)
-        folder = self.root.folder
-        # What killed writers left half written: it may name anybody.
+        needles = self.needles()
+        folder, faces = self.root.folder, self.root.table(FACES).folder
+        # Files that killed writers left half written may name these people.
         folder.sweep(0)
         gone = strike(self.root, leaving, barrier=True)
-        for table in self.root.tables():
+        # Faces last: after a kill before that, their older files still tell which vectors are to go.
+        for table in sorted(self.root.tables(), key=lambda each: each.folder == faces):
             table.vacuum(barrier=True)
         self.say(f"{counted(gone, 'rows')} are out of the tables; reading every file back")
         ids = ErasedIds.of("tables", self.subjects, self.images)
@@ -89,7 +93,7 @@ class TableErasure:
         return gone, replace(searched, others=searched.others - _logs(folder))
 
     def _leaving(self) -> tuple[Leaving, int]:
-        """Whose rows go; and how many photos stay that are the same as some that go."""
+        """Say whose rows go; and count the photos that stay and are the same as some that go."""
         ids = ErasedIds.of("tables", self.subjects, self.images)
         contents, named = self._contents(ids)
         same = pa.array(sorted(contents), pa.string())
@@ -105,10 +109,11 @@ class TableErasure:
             for _, found in table.scan(table.head(), ["content_sha256", "faces"]):
                 with_face = found.filter(pc.greater(found["faces"], 0))
                 kept += pc.sum(pc.is_in(with_face["content_sha256"], value_set=same)).as_py() or 0
-        return Leaving(rows, lambda who: people_of(ids, who)), max(0, kept - named) if contents else 0
+        leaving = Leaving(rows, lambda found: without_candidates(found, partial(people_of, ids)))
+        return leaving, max(0, kept - named) if contents else 0
 
     def _contents(self, ids: ErasedIds) -> tuple[set[str], int]:
-        """Contents of photos with a face that go by their ids, and how many rows have them."""
+        """Collect the contents of photos with a face that go by their ids, and count their rows."""
         table, contents, rows = self.root.table(PHOTOS), set[str](), 0
         head = table.head()
         names = ["image_id", "subject_id", "content_sha256", "faces"]
@@ -119,29 +124,40 @@ class TableErasure:
             rows += len(mine)
         return contents, rows
 
-    def _needles(self, leaving: Leaving) -> set[Needle]:
-        """Vectors of the faces that go, less those that faces that stay have too."""
+    def needles(self) -> set[Needle]:
+        """Digest the vectors of the faces to erase, by each embedder, but for those of faces that stay.
+
+        Files of older versions are read, too: the newest lacks the rows if an earlier call was killed.
+        """
+        leaving, _ = self._leaving()
         table, needles = self.root.table(FACES), set(self.known)
         head = table.head()
-        if not self.root.embeddings or head.version == NONE:
-            return needles
-        names = ["image_id", "subject_id", "face_id", EMBEDDING]
-        for file, found in table.scan(head, names[:-1]):
-            hit = leaving.rows(found)
-            if hit.any():
-                whole = table.read(head, file, names).filter(pa.array(hit))
-                needles.update(Needle.of(_vectors(whole)))
-        if self.copies == "keep" and needles:
-            for _, found in table.scan(head, names):
-                stays = found.filter(pa.array(~leaving.rows(found)))
-                needles -= Haystack(needles).found_in(_vectors(stays).tobytes())
+        vectors = vector_columns(head.schema) if head.version != NONE else []
+        earlier: set[Needle] = set()
+        for file in table.files_there(head) if vectors else ():
+            try:
+                hit = leaving.rows(table.read(head, file, _IDS))
+                theirs = table.read(head, file, vectors).filter(pa.array(hit)) if hit.any() else pa.table({})
+            except FileDamaged:
+                if file.path in head.files:
+                    raise
+                continue
+            found = {needle for values in _vectors(theirs) for needle in Needle.of(values)}
+            (needles if file.path in head.files else earlier).update(found)
+        needles |= earlier
+        if vectors and (earlier or (needles and self.copies == "keep")):
+            for _, rows in table.scan(head, [*_IDS, *vectors]):
+                for values in _vectors(rows.filter(pa.array(~leaving.rows(rows))).select(vectors)):
+                    needles -= Haystack(needles).found_in(values.tobytes())
         return needles
 
 
-def _vectors(table: pa.Table) -> np.ndarray:
-    column = table[EMBEDDING].combine_chunks()
-    values: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(table), -1) if len(table) else values.reshape(0, 1)
+def _vectors(table: pa.Table) -> Iterator[np.ndarray]:
+    """Iterate over columns of vectors, each as (n, dim) of the rows that have one."""
+    for column in table.columns:
+        there = column.drop_null().combine_chunks()
+        if len(there):
+            yield there.flatten().to_numpy(zero_copy_only=False).reshape(len(there), -1)
 
 
 def _logs(folder: Folder) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from types import MappingProxyType
 from typing import Any
 
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.night_config import NightConfig
+from frpipe.gallery.gallery import GALLERY as GALLERY_JSON
+from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.suppression import Suppressions
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
@@ -17,6 +20,7 @@ from frpipe.jobs.nightly.history import Past, nights
 from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.photo_sources import joined, published_sources, sources_of
 from frpipe.jobs.nightly.report import rewrite
+from frpipe.jobs.nightly.searches import GALLERY
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN, Say
 from frpipe.jobs.obeying import suppressions
@@ -69,8 +73,8 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     if how.tables is None:
         raise ConfigError("the configuration names no tables", "set publish.tables, or give --tables")
     runs, barred = Folder.at(config.runs), suppressions(config.gallery)
-    identity = config.model_dump(mode="json", include={"photos", "consolidate"})
-    sources = [sources_of(nights(runs)), {source_of(identity, {}): [gallery_source(identity)]}]
+    identity, past = config.model_dump(mode="json", include={"photos", "consolidate"}), nights(runs)
+    sources = [sources_of(past), {source_of(identity, {}): [gallery_source(identity)]}]
     if barred and (root := Root.opened(how.tables)) is not None:
         sources.append(published_sources(root, runs))
     settings: dict[str, Any] = {
@@ -82,10 +86,28 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     return Publishing(
         how.tables,
         lambda known: nights_at(config.runs, None, known),
-        Barred(barred, joined(sources)),
+        Barred(barred, joined(sources), galleries=_lists(config, past)),
         say=say,
         **{**settings, **options},
     )
+
+
+def _lists(config: NightConfig, past: Sequence[Past]) -> dict[str, Suppressions]:
+    """Read the suppression lists of the galleries that nights search, by the gallery's id.
+
+    One that lay at the gallery's place on an earlier night, under another id, obeys the list that is there.
+    """
+    found = {}
+    for uri in (config.identify.watch_list.uri, config.gallery):
+        if uri and Folder.at(uri).exists(GALLERY_JSON):
+            found[Gallery.open(uri).gallery_id] = suppressions(uri)
+    own = suppressions(config.gallery)
+    for night in past:
+        searched = (night.steps.get(IDENTIFY) or {}).get(GALLERY)
+        for facts in (night.steps.get(DEDUP), searched):
+            if isinstance(facts, dict) and facts.get("gallery_id"):
+                found.setdefault(facts["gallery_id"], own)
+    return found
 
 
 def nights_at(

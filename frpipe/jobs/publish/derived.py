@@ -1,4 +1,4 @@
-"""Tables that are made of others: people of photos, and clusters with their members of a result of dedup."""
+"""The tables that are derived: people from photos, clusters and members from a result of dedup."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUMS = [
 
 
 def make_people(people: PublishedTable, photos: PublishedTable) -> Tally:
-    """Bring `people` up to the newest version of `photos`. Whoever was killed between, the next does it."""
+    """Bring `people` up to the newest version of `photos`. After a kill between them the next call does."""
     tally = Tally()
 
     def change(base: State) -> Change | None:
@@ -72,7 +72,7 @@ def _summed(table: pa.Table) -> pa.Table:
 def duplicate_rows(
     clusters: pa.Table, scope: str, publication: Publication, schemas: tuple[pa.Schema, pa.Schema]
 ) -> tuple[pa.Table, pa.Table]:
-    """Rows of `duplicates` and of `duplicate_members`. clusters: of a result of dedup."""
+    """Make the rows of `duplicates` and of `duplicate_members`. clusters: of a result of dedup."""
     columns = {name: plain(clusters[name], name) for name in clusters.column_names}
     members = pa.table({"scope": pa.repeat(scope, len(clusters)), **columns})
     members = with_run(members, publication, "")

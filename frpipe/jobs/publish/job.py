@@ -1,4 +1,4 @@
-"""Publish finished runs and nights into tables that data engineers query; what that costs."""
+"""Publish finished runs and nights into tables that data engineers query, and report what that cost."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ from frpipe.jobs.publish.merge import (
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
-from frpipe.jobs.publish.sources import Publication, sorted_by_time
+from frpipe.jobs.publish.sources import NIGHT, Publication, sorted_by_time
 from frpipe.jobs.publish.strike import obey
 
 Say = Callable[[str], None]
 Found = Callable[[Mapping[str, str]], tuple[Sequence[Publication], Sequence[str]]]
 KEEP_HOURS = {"delta": 168.0, "parquet": 0.0}
-"""How long replaced files stay: readers of Delta may be at them, readers of a folder would count them."""
+"""Hours that replaced files stay: readers of Delta may use them, readers of a folder would count them."""
 _AUTO_COMPACT_FILES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publication did. runs, nights: published now.  known: published before.  unfinished: left out.
+    """The result of a publication.
 
-    written: by table.  rows, files, bytes: of the tables as they are now.
+    runs, nights: published now.  known: published before.  unfinished: left out.  written: by table.
+    tables: rows, files and bytes of each table as it is now.
     """
 
     root: str
@@ -62,15 +63,15 @@ class Published:
     seconds: float
 
     def text(self) -> str:
-        """For people."""
+        """The form for people."""
         return "\n".join(self._lines())
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """The form for programs."""
         return {**asdict(self), "unfinished": list(self.unfinished)}
 
     def cost(self) -> dict[str, Any]:
-        """Rows, files and bytes that were written, and seconds: for the report of a night."""
+        """The rows, files and bytes that were written, and the seconds, for the report of a night."""
         each = self.written.values()
         return {
             "rows": sum(t.rows for t in each),
@@ -102,13 +103,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Publishing:
-    """What to publish, and where.
+    """A publication: what, and where to.
 
-    found: finds the finished runs and nights, and names of what is left out; told the content of each run
-    that is published, by its id.  barred: whose rows do not come in, and go.  embeddings, layout: settled by
-    the first publication; None: as it is, or with vectors, as Delta.  without: columns of manifests that are
-    left out.  keep_hours: how long files of older versions stay; None: 168 with Delta, else 0.  compact:
-    merge small files now, and not only where there are many.
+    found: finds the finished runs and nights, and the names of those that are left out; it is given the
+    content of each run that is published, by its id.  barred: the people whose rows are kept out and removed.
+    embeddings, layout: settled by the first publication; None: as they are, or with vectors, as Delta.
+    without: columns of manifests to leave out.  keep_hours: how long files of older versions stay; None: 168
+    with Delta, else 0.  compact: whether to merge small files now, and not only where there are many.
 
     `run` raises OutputError: a result is not finished, of another recipe, or has columns that do not fit.
     """
@@ -126,7 +127,7 @@ class Publishing:
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def run(self) -> Published:
-        """Publish what is not published yet. Killed anywhere, the same command goes on."""
+        """Publish what is not published yet. Killed anywhere, it is completed by running it again."""
         start = time.monotonic()
         todo, known, unfinished = self._todo()
         root = self._root(todo)
@@ -143,8 +144,8 @@ class Publishing:
         return Published(
             root.folder.uri,
             root.layout,
-            sum(each.night is None for each in todo),
-            sum(each.night is not None for each in todo),
+            sum(each.kind != NIGHT for each in todo),
+            sum(each.kind == NIGHT for each in todo),
             known,
             unfinished,
             suppressed,
@@ -155,7 +156,7 @@ class Publishing:
         )
 
     def dry_run(self) -> DryRun:
-        """What would be published. Nothing is written."""
+        """Report what would be published; nothing is written."""
         todo, known, unfinished = self._todo()
         root = Root.opened(self.root, self.target_bytes)
         if root is not None:
@@ -182,7 +183,7 @@ class Publishing:
         return DryRun(lines, facts)
 
     def _todo(self) -> tuple[list[Publication], int, list[str]]:
-        """What is to be published, in its order; how much was before; which nights have not ended."""
+        """List what is to be published, in order; count what was before; name the unfinished nights."""
         root = Root.opened(self.root, self.target_bytes)
         there = published(root) if root is not None else {}
         found, unfinished = self.found(there)
@@ -216,7 +217,7 @@ class Publishing:
                 )
 
     def _publish(self, root: Root, each: Publication) -> None:
-        """Put one publication into all tables; into `runs` last."""
+        """Merge one publication into all tables, into `runs` last."""
         rows = RunRows(each, root.recipe, root.embeddings, self.without)
         photos = root.table(columns.PHOTOS)
         if each.features is not None:
@@ -253,7 +254,8 @@ class Publishing:
 
         def made(at: int) -> pa.Table:
             clusters = run.read_table(folder, CLUSTERS)
-            clusters = clusters.filter(pa.array(~self.barred.list.mask(clusters)))
+            theirs = self.barred.mask(clusters.append_column("scope", pa.repeat(scope, len(clusters))))
+            clusters = clusters.filter(pa.array(~theirs))
             return duplicate_rows(clusters, scope, each, (tables[0].schema, tables[1].schema))[at]
 
         for at, spec in enumerate((columns.DUPLICATES, columns.MEMBERS)):
@@ -278,13 +280,13 @@ class Publishing:
 
 
 def published(root: Root) -> dict[str, str]:
-    """Content of each run that is in all tables, by run id."""
+    """Read the content of each run that is in all tables, by run id."""
     table = root.table(columns.RUNS).rows(["run_id", "content"])
     return dict(zip(table["run_id"].to_pylist(), table["content"].to_pylist(), strict=True))
 
 
 def sizes(root: Root) -> dict[str, dict[str, int]]:
-    """Rows, files and bytes of each table as it is now."""
+    """Count the rows, files and bytes of each table as it is now."""
     found = {}
     for spec in columns.TABLES:
         head = root.table(spec).head()

@@ -1,7 +1,8 @@
-"""Merge a publication into tables, exactly once, whatever was killed, repeated or raced.
+"""Merge a publication into tables exactly once, after kills, repeats and races too.
 
-`photos` decides: of two rows of a photo that of the later publication stands. A row of another table stands
-with the row of its photo. Each change is one version of a table, made again where another writer was first.
+`photos` decides: of two rows of a photo the one of the later publication stands. A row of another table
+stands if the row of its photo does. Each change is one version of a table; it is made again if another
+writer was first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -28,15 +30,15 @@ from frpipe.jobs.publish.sources import Publication, Search
 
 Mask = NDArray[np.bool_]
 Decide = Callable[[pa.Table], tuple[Mask, Mask]]
-"""Which rows of a file go, and which are marked as vanished."""
+"""Marks the rows of a file to remove, and those to mark as vanished."""
 Gone = Callable[[pa.Table], Mask]
 _KEYS = ["source", "image_id"]
-_ORDER = ["as_of", "processed_at", "night", "run_id"]
+_ORDER = ["as_of", "night", "processed_at", "run_id"]
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was written. rows: new ones.  gone: rows that were replaced or removed."""
+    """Counts of a change. rows: new ones.  gone: rows that were replaced or removed."""
 
     rows: int = 0
     gone: int = 0
@@ -44,7 +46,7 @@ class Tally:
     bytes: int = 0
 
     def clear(self) -> None:
-        """Begin anew: another writer was first."""
+        """Count anew: another writer was first."""
         self.rows = self.gone = self.files = self.bytes = 0
 
     def __iadd__(self, other: Tally) -> Tally:
@@ -55,47 +57,74 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Barred:
-    """Who is suppressed.
+    """Suppressed people and photos.
 
-    sources: of whose rows, and all that the gallery may have before the ids of their photos; None: of all
-    rows, and the source, as of nights with `consolidate.source`, or one of the prefixes.
+    list: of the gallery that the photos go to.  sources: the sources that it speaks for, with all prefixes
+    that the gallery may have before the ids of their photos; None: all sources, and as prefixes the source
+    itself and `prefixes`.  galleries: by the id of a gallery, the list that its people obey as candidates and
+    in clusters; None: `list`, in every gallery.
     """
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
     sources: Mapping[str, Collection[str]] | None = None
     prefixes: Collection[str] = ("",)
+    galleries: Mapping[str, Suppressions] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.list) or any((self.galleries or {}).values())
 
     def mask(self, table: pa.Table) -> Mask:
-        """(rows,) bool: rows of suppressed people and photos."""
-        if not self.list:
-            return np.zeros(len(table), bool)
-        if "source" not in table.column_names:
-            return self._named(table, "")
+        """Mark the rows of suppressed people and photos, (rows,) bool. table: by source, or by scope."""
+        if self.galleries is not None and "scope" in table.column_names:
+            scopes, lists = table["scope"], self.galleries.items()
+            return _any(table, [_is(scopes, name) & _named(barred, table) for name, barred in lists])
+        if not self.list or "source" not in table.column_names:
+            return _named(self.list, table)
         sources = self.sources
         if sources is None:
             sources = {each: {*self.prefixes, each} for each in table["source"].unique().to_pylist()}
-        hit = np.zeros(len(table), bool)
+        marks = []
         for source, prefixes in sources.items():
             mine = _is(table["source"], source)
-            for prefix in prefixes if mine.any() else ():
-                hit |= mine & self._named(table, prefix)
-        return hit
+            marks += [mine & _named(self.list, table, prefix) for prefix in prefixes if mine.any()]
+        return _any(table, marks)
 
-    def _named(self, table: pa.Table, prefix: str) -> Mask:
-        there = [name for name in ("subject_id", "content_sha256") if name in table.column_names]
-        named = table.select(there)
-        if "image_id" in table.column_names:
-            named = named.append_column("image_id", sourced(table["image_id"], prefix))
-        hit: Mask = self.list.mask(named)
-        return hit
+    def candidates(self, table: pa.Table) -> tuple[pa.Table, int]:
+        """Remove suppressed people from the candidates of `matches`; returns how many rows changed."""
+        if self.galleries is None:
+            return without_candidates(table, partial(_people, self.list))
+        changed = 0
+        for gallery, barred in self.galleries.items():
+            mine = _is(table["gallery_id"], gallery)
+            if barred and mine.any():
+                fixed, count = without_candidates(table.filter(pa.array(mine)), partial(_people, barred))
+                table = pa.concat_tables([table.filter(pa.array(~mine)), fixed])
+                changed += count
+        return table, changed
 
-    def people(self, subjects: pa.Array) -> set[str]:
-        """Those of some subjects who are suppressed."""
-        return {who for who in subjects.to_pylist() if who and self.list.holds(SUBJECTS, who)}
+
+def _named(barred: Suppressions, table: pa.Table, prefix: str = "") -> Mask:
+    """Mark the rows that a list names. prefix: what it has before the ids of photos."""
+    if not barred:
+        return np.zeros(len(table), bool)
+    named = table.select([n for n in ("subject_id", "content_sha256") if n in table.column_names])
+    if "image_id" in table.column_names:
+        named = named.append_column("image_id", sourced(table["image_id"], prefix))
+    hit: Mask = barred.mask(named)
+    return hit
+
+
+def _any(table: pa.Table, masks: list[Mask]) -> Mask:
+    hit: Mask = np.logical_or.reduce([np.zeros(len(table), bool), *masks])
+    return hit
+
+
+def _people(barred: Suppressions, subjects: pa.Array) -> set[str]:
+    return {who for who in subjects.to_pylist() if who and barred.holds(SUBJECTS, who)}
 
 
 def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
-    """Put the photos of a publication into `photos`."""
+    """Merge the photos of a publication into `photos`."""
     publication = rows.publication
     keys, tally = rows.keys(), Tally()
     applied = {publication.run_id: publication.number}
@@ -113,9 +142,11 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
             own = mine & _is(found["run_id"], publication.run_id)
             later = hit & _later(found, publication)
             newer.append(found["image_id"].filter(pa.array(later)).combine_chunks())
-            marked = found.filter(pa.array(own)).select(["image_id", "vanished"]).to_pylist()
-            marks.update({row["image_id"]: row["vanished"] for row in marked if row["vanished"]})
             gone = (hit & ~later) | own
+            # A row in the place of another, as of a replay, keeps the mark that a later night has made.
+            since = _mask(pc.fill_null(pc.greater(found["vanished"], publication.day), False))
+            marked = found.filter(pa.array(gone & since)).select(["image_id", "vanished"]).to_pylist()
+            marks.update({row["image_id"]: row["vanished"] for row in marked})
             return gone, _vanishes(found, mine & ~gone, publication)
 
         columns = [*_KEYS, *_ORDER, "vanished"]
@@ -139,7 +170,7 @@ def merge_dependent(
     rows: RunRows,
     made: Callable[[], Iterator[pa.Table]],
 ) -> Tally:
-    """Put rows of a publication into a table whose rows stand with those of their photos."""
+    """Merge rows of a publication into a table whose rows stand with those of their photos."""
     publication = rows.publication
     keys, tally = rows.keys(), Tally()
     applied = {publication.run_id: publication.number}
@@ -148,7 +179,7 @@ def merge_dependent(
         tally.clear()
         if base.applied.get(publication.run_id) == publication.number:
             return None
-        # Read after the version of this table: whoever changes photos since will come to this table, too.
+        # Read after the version of this table: a later writer of `photos` will come to this table, too.
         current = _current(photos, publication.source, keys)
         winners = current.filter(_as(current["run_id"], publication.run_id))["image_id"].combine_chunks()
         marked = current.filter(pc.is_valid(current["vanished"]))
@@ -182,12 +213,13 @@ def merge_search(  # noqa: PLR0917
     recipe: str,
     barred: Barred,
 ) -> Tally:
-    """Put a result of identify into `matches`.
+    """Merge a result of identify into `matches`.
 
-    Its rows stand until their photo is processed again, or searched for again.
+    Its rows stand until their photo is processed again, or searched for again in the same gallery.
     """
     tally, units = Tally(), Units(search.folder, PROBES)
-    keys = _joined([each["image_id"].unique() for each in units.tables()])
+    named = [(each["image_id"].unique(), each["gallery_id"].unique()) for each in units.tables()]
+    keys, galleries = (_joined([pair[at] for pair in named]) for at in (0, 1))
     name = f"{publication.run_id}.{search.name}"
 
     def change(base: State) -> Change | None:
@@ -199,13 +231,14 @@ def merge_search(  # noqa: PLR0917
 
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
             mine = _is(found["source"], search.source) & _is(found["search"], search.name)
+            mine &= _in(found["gallery_id"], galleries)
             hit = mine & _in(found["image_id"], keys)
             own = mine & _is(found["run_id"], publication.run_id)
             later = hit & _later(found, publication)
             newer.append(found["image_id"].filter(pa.array(later)).combine_chunks())
             return (hit & ~later) | own, np.zeros(len(found), bool)
 
-        edit = _Edit.of(table, base, [*_KEYS, "search", *_ORDER], decide)
+        edit = _Edit.of(table, base, [*_KEYS, "search", "gallery_id", *_ORDER], decide)
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -224,7 +257,7 @@ def merge_search(  # noqa: PLR0917
                 )
                 out = _in(found["image_id"], losers) | _stale(found, current)
                 out |= barred.mask(found.rename_columns({"probe_subject_id": "subject_id"}))
-                yield without_candidates(found.filter(pa.array(~out)), barred.people)[0]
+                yield barred.candidates(found.filter(pa.array(~out)))[0]
 
         return edit.change(fresh(), {name: publication.number}, tally)
 
@@ -233,7 +266,7 @@ def merge_search(  # noqa: PLR0917
 
 
 def remove_stale(table: PublishedTable, photos: PublishedTable, rows: RunRows) -> int:
-    """Remove matches of photos that this publication, or another, has processed again; how many."""
+    """Remove matches of photos that were processed again, by whichever publication; returns how many."""
     publication, keys = rows.publication, rows.keys()
 
     def chosen() -> Gone:
@@ -250,10 +283,10 @@ def remove_stale(table: PublishedTable, photos: PublishedTable, rows: RunRows) -
 def remove_rows(
     table: PublishedTable, columns: list[str], chosen: Callable[[], Gone], *, barrier: bool = False
 ) -> int:
-    """Remove rows; how many.
+    """Remove rows; returns how many.
 
-    chosen: called for each attempt; gives what says which rows of a file go.  barrier: a version is committed
-    in any case, so that nobody goes on from an older one.
+    chosen: called for each attempt; returns the function that marks the rows of a file to remove.  barrier:
+    whether a version is committed in any case, so that no writer goes on from an older one.
     """
     tally = Tally()
 
@@ -282,8 +315,8 @@ def replace_rows(
 ) -> Tally:
     """Replace all rows that have a value in a column, unless those of a later publication stand there.
 
-    made: gives the new rows; called for each attempt, after the version that is changed was read: whoever is
-    erased between is in neither.
+    made: returns the new rows; called for each attempt, after the version that is changed was read, so that
+    people who are erased in between are in neither.
     """
     tally, name = Tally(), f"{publication.run_id}.{column}"
 
@@ -311,7 +344,7 @@ def replace_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    """Files of a version that change. edits: of each, which rows go, and which are marked as vanished."""
+    """The files of a version that change. edits: the rows of each to remove, and to mark as vanished."""
 
     table: PublishedTable
     base: State
@@ -319,7 +352,7 @@ class _Edit:
 
     @classmethod
     def of(cls, table: PublishedTable, base: State, columns: list[str], decide: Decide) -> _Edit:
-        """What `decide` says of each file. columns: those that it looks at."""
+        """Ask `decide` about each file. columns: those that it reads."""
         edits = {}
         for file, found in table.scan(base, columns):
             gone, marked = decide(found)
@@ -334,7 +367,7 @@ class _Edit:
         tally: Tally,
         night: date | None = None,
     ) -> Change:
-        """The next version: what is left of these files in new ones, and fresh rows."""
+        """Make the next version: new files with what is left of these, and with fresh rows."""
         first = next(fresh, None)
         schema = self.base.schema if first is None else unified(self.base.schema, first.schema)
 
@@ -361,7 +394,7 @@ class _Edit:
 
 
 def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
-    """Of each of some photos of a source, whose row stands."""
+    """Read the rows of some photos of a source that stand, with their runs."""
     head = photos.head()
     found = []
     for _, table in photos.scan(head, [*_KEYS, "run_id", "vanished"]):
@@ -372,7 +405,7 @@ def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
 
 
 def _agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
-    """Whether rows are of the run whose row of their photo stands."""
+    """Mark the rows of the run whose row of their photo stands, (rows,) bool."""
     at = pc.index_in(found["image_id"], value_set=current["image_id"].combine_chunks())
     stands = current["run_id"].combine_chunks().take(at.combine_chunks())
     same: Mask = pc.fill_null(pc.equal(found[name].combine_chunks(), stands), False).to_numpy(
@@ -382,13 +415,13 @@ def _agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
 
 
 def _stale(found: pa.Table, current: pa.Table) -> Mask:
-    """Rows of photos of which another run's row stands than that which found their faces."""
+    """Mark the rows whose faces are of another run than the row of their photo, (rows,) bool."""
     known = _in(found["image_id"], current["image_id"].combine_chunks())
     return known & _mask(pc.is_valid(found["photo_run_id"])) & ~_agrees(found, "photo_run_id", current)
 
 
 def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
-    """Rows of photos that a night did not find, and that were not marked before."""
+    """Mark the rows of photos that a night did not find and that are not marked yet, (rows,) bool."""
     if not publication.vanished:
         return np.zeros(len(found), bool)
     gone = _in(found["image_id"], pa.array(publication.vanished, pa.string()))
@@ -396,7 +429,7 @@ def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
 
 
 def _later(found: pa.Table, publication: Publication) -> Mask:
-    """Rows that are of a later publication."""
+    """Mark the rows of later publications, (rows,) bool."""
     later, equal = np.zeros(len(found), bool), np.ones(len(found), bool)
     for name, value in zip(_ORDER, publication.order, strict=True):
         scalar, column = pa.scalar(value, found[name].type), found[name]

@@ -1,4 +1,4 @@
-"""The folder of published tables, and what is settled for all of them by the first publication.
+"""The folder of published tables, and the settings that their first publication fixes for all of them.
 
 ROOT/tables.json   layout, embeddings or not, and the recipe; created once
 ROOT/TABLE/        each table
@@ -21,13 +21,13 @@ from frpipe.jobs.publish.schema import TABLES, TableSpec
 
 TABLES_JSON = "tables.json"
 FORMAT = 1
-# A store may list a file of a rival a moment before it answers for it.
+# A store may list the file of another publisher a moment before it can be read.
 _WAITS_S = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """Published tables. spec: of the one recipe that all their vectors are of."""
+    """The published tables of a folder. spec: the one recipe of all their vectors."""
 
     folder: Folder
     layout: Layout
@@ -37,12 +37,12 @@ class Root:
 
     @property
     def recipe(self) -> str:
-        """16 digits that stand for the recipe."""
+        """The name of the recipe: 16 digits of a hash."""
         text = f"{self.spec.embedder_hash} {self.spec.preprocessing_hash}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def table(self, spec: TableSpec) -> PublishedTable:
-        """One of the tables."""
+        """Make the table of a specification."""
         return PublishedTable(
             self.folder.child(spec.name),
             self.layout,
@@ -54,11 +54,11 @@ class Root:
         )
 
     def tables(self) -> list[PublishedTable]:
-        """All of them, in the order in which a run gets into them."""
+        """List all tables, in the order in which a run is merged into them."""
         return [self.table(spec) for spec in TABLES]
 
     def refuse_other_recipe(self, other: GallerySpec, name: str) -> None:
-        """Raise OutputError where vectors of another recipe would come among these."""
+        """Raise OutputError for vectors of another recipe."""
         try:
             self.spec.check_same(other)
         except GalleryMismatch as error:
@@ -70,7 +70,7 @@ class Root:
 
     @classmethod
     def opened(cls, uri: str, target_bytes: int = TARGET_BYTES) -> Root | None:
-        """The tables below an address; None where there are none.
+        """Open the tables below an address; None where there are none.
 
         Raises OutputError where they cannot be read, or the folder holds something else.
         """
@@ -98,7 +98,7 @@ class Root:
         return found
 
     def settled(self) -> Root:
-        """These tables, or those that another publisher has made here meanwhile."""
+        """Create the tables, or open those that another publisher has created meanwhile."""
         recipe = {
             name: getattr(self.spec, name)
             for name in ("dim", "embedder_hash", "preprocessing_hash", "detector_hash", "same_vectors")

@@ -1,4 +1,4 @@
-"""From the parts of a run to rows of tables."""
+"""Convert the parts of a run to rows of tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from frpipe.core.schema import face_columns, image_columns
 from frpipe.io.output.features import Features
 from frpipe.io.tables.types import column_name, portable
-from frpipe.jobs.publish.schema import EMBEDDING, OWN_NAMES, REJECTS, VECTOR
+from frpipe.jobs.publish.schema import EMBEDDING, OWN_NAMES, REJECTS, VECTOR, further_column
 from frpipe.jobs.publish.sources import Publication
 
 _HASHES = ("detector_hash", "embedder_hash", "preprocessing_hash")
@@ -22,7 +22,7 @@ Keep = Callable[[pa.Table], pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class RunRows:
-    """Rows of a publication. recipe: of the tables.  without: columns of its manifest that are left out."""
+    """The rows of a publication. recipe: of the tables.  without: columns of its manifest to leave out."""
 
     publication: Publication
     recipe: str
@@ -31,31 +31,31 @@ class RunRows:
 
     @property
     def features(self) -> Features:
-        """The reader of its parts."""
+        """The reader of the parts of its run."""
         assert self.publication.features is not None
         return self.publication.features.features
 
     def keys(self) -> pa.Array:
-        """Ids of its photos."""
+        """Read the ids of its photos."""
         if self.publication.features is None:
             return pa.array([], pa.string())
         found = [table["image_id"] for table in self.features.all_images(["image_id"])]
         return pa.chunked_array([c for each in found for c in each.chunks], pa.string()).combine_chunks()
 
     def photos(self) -> Iterator[pa.Table]:
-        """Rows of `photos`, part by part."""
+        """Iterate over the rows of `photos`, part by part."""
         for table in self.features.all_images() if self.publication.features else ():
             yield self._whole(table, self._spec_hashes())
 
     def rejects(self) -> Iterator[pa.Table]:
-        """Rows of `rejects`, part by part."""
+        """Iterate over the rows of `rejects`, part by part."""
         names = {column.name for column in REJECTS.columns}
         for table in self.photos():
             mine = table.filter(pc.equal(table["status"], "rejected"))
             yield mine.select([name for name in mine.column_names if name in names])
 
     def faces(self) -> Iterator[pa.Table]:
-        """Rows of `faces`, part by part. Vectors of further embedders are columns behind."""
+        """Iterate over the rows of `faces`, part by part; vectors of further embedders come last."""
         if self.publication.features is None:
             return
         first, *further = self.features.by_embedder()
@@ -71,7 +71,7 @@ class RunRows:
             yield table
 
     def _whole(self, table: pa.Table, hashes: Mapping[str, str]) -> pa.Table:
-        """Columns under the names that tables have, with types that every reader knows, and the run's."""
+        """Convert columns to the names and types of the tables, and append those of the run."""
         columns: dict[str, Any] = {}
         for name, column in zip(table.column_names, table.columns, strict=True):
             ours = name in _OURS
@@ -88,7 +88,7 @@ class RunRows:
 def with_run(
     table: pa.Table, publication: Publication, recipe: str, *, source: str | None = None
 ) -> pa.Table:
-    """A table with the columns of its run behind. source: None: of the publication."""
+    """Append the columns of a run to a table. source: None: that of the publication."""
     facts = {
         "source": publication.source if source is None else source,
         "run_id": publication.run_id,
@@ -109,17 +109,17 @@ def with_run(
 
 
 def _beside(table: pa.Table, other: Features, part: int) -> pa.Table:
-    """Faces with the vectors of a further embedder; its recipe is in the names of the columns."""
+    """Append the vectors of a further embedder to faces; its recipe is in the names of the columns."""
     beside = other.faces(part, [EMBEDDING, "norm", "embedder_hash", "preprocessing_hash"])
     metadata = beside.schema.metadata or {}
-    known = [metadata.get(f"frpipe.{name}".encode(), b"").decode()[:4] for name in _HASHES[1:]]
-    name = f"{other.embedder}_{''.join(known)}"
-    table = table.append_column(f"embedding_{name}", beside[EMBEDDING].cast(VECTOR))
-    return table.append_column(f"norm_{name}", beside["norm"])
+    hashes = [metadata.get(f"frpipe.{name}".encode(), b"").decode() for name in _HASHES[1:]]
+    vectors, norms = (further_column(name, str(other.embedder), hashes) for name in (EMBEDDING, "norm"))
+    table = table.append_column(vectors, beside[EMBEDDING].cast(VECTOR))
+    return table.append_column(norms, beside["norm"])
 
 
 def plain(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """A column with a type that every reader of tables knows. Raises OutputError where there is none."""
+    """Convert a column to a type that all readers of tables know. Raises OutputError where there is none."""
     kind = portable(column.type, name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -39,7 +41,7 @@ _OF_REJECTS = ("image_id", "image_uri", "subject_id", "reason", "detail", "attem
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table: its columns, the order of the rows in a file, and the ids with bloom filters."""
+    """The specification of a table: columns, order of the rows in a file, and ids with Bloom filters."""
 
     name: str
     doc: str
@@ -49,17 +51,17 @@ class TableSpec:
 
     @property
     def partition_by(self) -> str | None:
-        """The column that is a folder."""
+        """The column whose values are folders; None where there is none."""
         return MONTH if _PARTITION in self.columns else None
 
     def schema(self, *, embeddings: bool = True) -> pa.Schema:
-        """The columns of a new table; without embeddings where these are not wanted."""
+        """Make the schema of a new table."""
         kept = (each for each in self.columns if embeddings or each.name != EMBEDDING)
         return pa.schema([pa.field(each.name, each.type, each.nullable) for each in kept])
 
 
 def _ours(columns: tuple[Column, ...], *needed: str) -> tuple[Column, ...]:
-    """Columns of an output as tables have them. needed: those that no output lacks."""
+    """Convert columns of an output to those of tables. needed: those that no output lacks."""
     return tuple(
         Column(
             each.name,
@@ -202,5 +204,17 @@ RUNS = TableSpec(
     ("run_id",),
 )
 TABLES = (PHOTOS, FACES, REJECTS, MATCHES, DUPLICATES, MEMBERS, PEOPLE, RUNS)
+_FURTHER = re.compile(rf"{EMBEDDING}_.+_[0-9a-z]{{8}}")
 OWN_NAMES = frozenset(column.name.casefold() for spec in TABLES[:3] for column in spec.columns)
 """Names that columns of manifests and stages may not have in `photos` and `faces`."""
+
+
+def further_column(name: str, embedder: str, hashes: Sequence[str]) -> str:
+    """Name a column of a further embedder. name: that of the first.  hashes: of embedder and input."""
+    return f"{name}_{embedder}_{''.join(each[:4] for each in hashes)}"
+
+
+def vector_columns(schema: pa.Schema) -> list[str]:
+    """Names of the columns of `faces` with vectors of embedders, the first one's first."""
+    further = [field.name for field in schema if _FURTHER.fullmatch(field.name) and field.type == VECTOR]
+    return [*(name for name in (EMBEDDING,) if name in schema.names), *further]

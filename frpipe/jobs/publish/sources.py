@@ -1,4 +1,4 @@
-"""What can be published: finished runs and nights, and what is known of each."""
+"""The finished runs and nights that can be published, and the facts of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _MADE = (ENROLL, "identify", "dedup")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A finished result of identify. source: of the probes' photos.  photo_run_id: that found the faces."""
+    """A finished result of identify. source: of the probes' photos.  photo_run_id: the run that found their
+    faces.
+    """
 
     name: str
     folder: Folder
@@ -33,7 +35,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A run or a night to publish, whole.
+    """A run or a night to publish.
 
     content: SHA-256 that stands for all that is published of it.  features: its photos and faces, if any.
     vanished: ids of photos that a night did not find.  facts: its row of `runs`, as far as it is known.
@@ -53,33 +55,38 @@ class Publication:
     facts: Facts = field(default_factory=dict)
 
     @property
-    def order(self) -> tuple[datetime, datetime, date, str]:
-        """Of two rows of a photo that of the later publication stands."""
-        return self.as_of, self.processed_at, self.night or date.min, self.run_id
+    def order(self) -> tuple[datetime, date, datetime, str]:
+        """The key that orders publications: of two rows of a photo the one of the later stands."""
+        return self.as_of, self.night or date.min, self.processed_at, self.run_id
+
+    @property
+    def day(self) -> date:
+        """The day of the state of the photos: the night, or else that of `as_of`."""
+        return self.night or self.as_of.date()
 
     @property
     def month(self) -> str:
-        """The partition of its rows."""
-        return (self.night or self.as_of).strftime("%Y-%m")
+        """The month that its rows are partitioned by."""
+        return self.day.strftime("%Y-%m")
 
     @property
     def number(self) -> int:
-        """A number that stands for the content, as logs of tables keep it."""
+        """The number that stands for the content in logs of tables."""
         return int(self.content[:15], 16)
 
     @property
     def photos(self) -> int:
-        """Photos that it processed."""
+        """The number of photos that it processed."""
         return int(self.facts.get("photos") or 0)
 
     @property
     def name(self) -> str:
-        """What messages call it."""
-        return f"the night of {self.night}" if self.night else str(self.facts.get("output"))
+        """The name for messages."""
+        return f"the night of {self.night}" if self.kind == NIGHT else str(self.facts.get("output"))
 
 
 def result_at(uri: str, source: str | None) -> Publication:
-    """A finished output of enroll (a replay too), identify or dedup.
+    """Open a finished output of enroll (a replay too), identify or dedup.
 
     Raises OutputError: it has not ended, or is of another job.
     """
@@ -115,7 +122,7 @@ def result_at(uri: str, source: str | None) -> Publication:
 
 
 def source_of(identity: Facts, base: Facts) -> str:
-    """What the ids of a night's photos belong to.
+    """The source of a night's photos.
 
     identity, base: of its `run.json`. An older frpipe has recorded no source: then it is the name that the
     gallery has for it, else the place of the photos.
@@ -124,12 +131,12 @@ def source_of(identity: Facts, base: Facts) -> str:
         return str(base["source"])
     photos = identity.get("photos")
     place = str((photos["manifest"] if isinstance(photos, Mapping) else photos) or "photos")
-    # However its configuration writes it.
+    # A configuration may write the same place with a slash at its end.
     return gallery_source(identity) or place.rstrip("/") or place
 
 
 def gallery_source(identity: Facts) -> str:
-    """What the gallery has before the ids of a night's photos; empty where it has nothing."""
+    """The prefix of the ids of a night's photos in the gallery; empty where there is none."""
     return str((identity.get("consolidate") or {}).get("source") or "")
 
 
@@ -139,7 +146,7 @@ def _source_at(night: Folder) -> str:
 
 
 def run_id(folder: Folder) -> str:
-    """The name of a run: of its claim, or of the bytes of its run.json where that is older."""
+    """The name of a run: its claim, or a digest of its run.json where that is older."""
     claim = run.begun(folder).get(run.CLAIM)
     if claim:
         return str(claim)
@@ -147,7 +154,7 @@ def run_id(folder: Folder) -> str:
 
 
 def sorted_by_time(found: Sequence[Publication]) -> list[Publication]:
-    """Oldest first: those that others rest on come before them. One that is named twice counts once."""
+    """Sort publications, oldest first, enroll outputs and nights before searches; each comes once."""
     rank = {"enroll": 0, "night": 0, "identify": 1, "dedup": 1}
     by_id = {each.run_id: each for each in found}
     return sorted(by_id.values(), key=lambda each: (rank[each.kind], each.order))
@@ -176,7 +183,7 @@ def _enrolled(folder: Folder, source: str | None) -> Publication:
 
 
 def _search(folder: Folder, name: str, begun: Facts, source: str | None) -> Search:
-    """A result of identify. source: of the probes' photos; None: of the run that found their faces."""
+    """Open a result of identify. source: of the probes; None: that of the run that found their faces."""
     probes = str(begun.get("probes") or "")
     place = Folder.at(probes) if probes else None
     if place is None or _job(place) != ENROLL:
@@ -188,7 +195,7 @@ def _search(folder: Folder, name: str, begun: Facts, source: str | None) -> Sear
 
 
 def _night_of(place: Folder) -> Folder | None:
-    """The folder of the night that an enroll output is a step of, or a replay of such a step."""
+    """Find the folder of the night that an enroll output is a step of, or a replay of such a step."""
     seen: set[str] = set()
     while replayed := run.begun(place).get("replay_of"):
         if place.uri in seen:
@@ -219,7 +226,7 @@ def _facts(report: Facts, folder: Folder) -> dict[str, Any]:
 
 
 def models_of(features: FeatureRun, report: Facts) -> dict[str, Any]:
-    """Names and hashes of the models of a run. report: of the run."""
+    """The names and hashes of the models of a run. report: of the run."""
     models = report.get("models") or {}
     return {
         "detector": models.get("detector"),
@@ -232,7 +239,7 @@ def models_of(features: FeatureRun, report: Facts) -> dict[str, Any]:
 
 
 def created_at(begun: Facts, folder: Folder, night: str = "") -> datetime:
-    """When a run was begun. night: its date, where it is one."""
+    """The time when a run was begun. night: its date, where it is a night."""
     if begun.get("created"):
         return time_of(str(begun["created"]))
     if night:
@@ -243,11 +250,11 @@ def created_at(begun: Facts, folder: Folder, night: str = "") -> datetime:
 
 
 def time_of(text: str) -> datetime:
-    """A point in time; without a zone it is of UTC."""
+    """Parse a point in time; without a zone it is taken as UTC."""
     found = datetime.fromisoformat(text)
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def digest_of(data: Any) -> str:
-    """SHA-256 of what JSON can hold."""
+    """Compute the SHA-256 of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Take people and photos out of published tables: those who are suppressed, and those who are erased."""
+"""Remove suppressed and erased people and photos from published tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from frpipe.io.tables.state import NONE, State
 from frpipe.io.tables.table import Change, PublishedTable, edited
-from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.publish import schema as columns
 from frpipe.jobs.publish.derived import make_people
 from frpipe.jobs.publish.merge import Barred, Mask, remove_rows
@@ -22,17 +21,21 @@ _IDS = ["source", "image_id", "face_id", "subject_id", "content_sha256"]
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Who goes. rows: says which rows of a table are theirs.  people: who of some subjects goes."""
+    """The people and photos to remove.
+
+    rows: marks the rows of a table that are theirs.  candidates: removes them from the candidates of
+    `matches`, and counts the rows that changed.
+    """
 
     rows: Callable[[pa.Table], Mask]
-    people: Callable[[pa.Array], set[str]]
+    candidates: Callable[[pa.Table], tuple[pa.Table, int]]
 
 
 def strike(root: Root, leaving: Leaving, *, barrier: bool = False) -> int:
-    """Remove rows from all tables; how many. Killed anywhere, the same call ends it.
+    """Remove rows from all tables; returns how many. Killed anywhere, it is completed by the same call.
 
-    `photos` is the last that loses rows, as it alone knows the content of photos. barrier: a version of each
-    table is committed in any case: who works from an older one has to begin again, and finds them gone.
+    `photos` loses its rows last, as it alone knows the content of photos. barrier: whether a version of each
+    table is committed in any case: a writer that works from an older one has to begin again, without them.
     """
     photos = root.table(columns.PHOTOS)
     theirs = _photos_of(photos, leaving)
@@ -45,12 +48,12 @@ def strike(root: Root, leaving: Leaving, *, barrier: bool = False) -> int:
         return hit
 
     count = 0
-    # Rows that stand with those of their photos: `photos` would name whom they name.
+    # These tables name nobody whom `photos` does not name.
     for spec in (columns.FACES, columns.REJECTS) if theirs or barrier else ():
         count += remove_rows(root.table(spec), _IDS, lambda: gone, barrier=barrier)
     count += _rewrite(root.table(columns.MATCHES), lambda t: _matches(t, gone, leaving), barrier=barrier)
     members = root.table(columns.MEMBERS)
-    count += remove_rows(members, _IDS, lambda: leaving.rows, barrier=barrier)
+    count += remove_rows(members, [*_IDS, "scope"], lambda: leaving.rows, barrier=barrier)
     _rewrite(root.table(columns.DUPLICATES), lambda t: _clusters(t, members), barrier=barrier)
     count += remove_rows(photos, _IDS, lambda: gone, barrier=barrier)
     make_people(root.table(columns.PEOPLE), photos)
@@ -58,9 +61,8 @@ def strike(root: Root, leaving: Leaving, *, barrier: bool = False) -> int:
 
 
 def obey(root: Root, barred: Barred) -> int:
-    """Remove the rows of suppressed people and photos; how many."""
-
-    return strike(root, Leaving(barred.mask, barred.people)) if barred.list else 0
+    """Remove the rows of suppressed people and photos; returns how many."""
+    return strike(root, Leaving(barred.mask, barred.candidates)) if barred else 0
 
 
 def _photos_of(photos: PublishedTable, leaving: Leaving) -> set[tuple[str, str]]:
@@ -75,7 +77,7 @@ def _photos_of(photos: PublishedTable, leaving: Leaving) -> set[tuple[str, str]]
 
 
 def _rewrite(table: PublishedTable, fix: Callable[[pa.Table], tuple[pa.Table, int]], *, barrier: bool) -> int:
-    """Rewrite the files of a table that `fix` changes; how many rows it changed."""
+    """Rewrite the files of a table that `fix` changes; returns how many rows it changed."""
     counts = [0]
 
     def change(base: State) -> Change | None:
@@ -100,12 +102,12 @@ def _matches(table: pa.Table, gone: Callable[[pa.Table], Mask], leaving: Leaving
         ["source", "image_id", "face_id", "subject_id"]
     )
     kept = table.filter(pa.array(~gone(named)))
-    fixed, changed = without_candidates(kept, leaving.people)
+    fixed, changed = leaving.candidates(kept)
     return fixed, len(table) - len(kept) + changed
 
 
 def _clusters(table: pa.Table, members: PublishedTable) -> tuple[pa.Table, int]:
-    """Clusters with the members that are left; those without any go."""
+    """Recompute clusters from the members that are left; those without any are removed."""
     left = members.rows(["scope", "cluster_id", "subject_id", "keeper"])
     keys = list(zip(left["scope"].to_pylist(), left["cluster_id"].to_pylist(), strict=True))
     keepers = {

@@ -1,0 +1,151 @@
+"""The vectors that an erasure looks for: those of each embedder, wherever a copy of them lies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from embedded_runs import SECOND, drawn_run
+from frozen import DETECTOR, EMBEDDER
+from lake_nights import Place, tiny_models
+
+from frpipe.cli.main import main
+from frpipe.io.output.features import Features
+from frpipe.io.storage.folder import Folder
+from frpipe.jobs.erase.everywhere import EraseEverywhere
+from frpipe.jobs.erase.proof import ErasureError
+from frpipe.jobs.erase.tables import TableErasure
+from frpipe.jobs.publish.job import Publishing
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.schema import FACES, vector_columns
+from frpipe.jobs.publish.sources import result_at
+from frpipe.testing.kills import Killed
+from frpipe.testing.tiny import tiny_embedder
+
+OTHER = "tiny_other"
+BOTH = {"detect": {"model": DETECTOR, "not_photographs": "keep"}, "resources": {"part_rows": 4}}
+BOTH["embed"] = [{"model": EMBEDDER}, {"model": OTHER}]  # type: ignore[assignment]
+WHO = "anna"
+
+
+def _vectors(out: Folder, embedder: str | None) -> list[bytes]:
+    """Bytes of the vectors of a person by an embedder."""
+    found = Features(out, embedder).joined(Features(out).parts(), [], ["subject_id", "embedding"])[1]
+    rows = found.to_pylist()
+    return [np.asarray(row["embedding"], "<f4").tobytes() for row in rows if row["subject_id"] == WHO]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output of two embedders, and tables of both layouts with it."""
+    root = tmp_path_factory.mktemp("drawn")
+    out = result_at(drawn_run(root / "out", [WHO, "bela"]).uri, None)
+    for layout in ("delta", "parquet"):
+        Publishing(str(root / layout), lambda _: ([out], ()), layout=layout).run()  # type: ignore[arg-type]
+    return root
+
+
+@pytest.mark.parametrize("layout", ["delta", "parquet"])
+@pytest.mark.parametrize("embedder", [None, SECOND])
+def test_a_vector_of_each_embedder_is_found_in_any_file_below_the_tables(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, embedder: str | None
+) -> None:
+    shutil.copytree(published / layout, tmp_path / "tables")
+    (vector, *_) = _vectors(Folder.at(str(published / "out")), embedder)
+    log = tmp_path / "tables/faces" / ("_delta_log" if layout == "delta" else "_files") / "notes"
+    log.write_bytes(b"notes " + vector)
+    words = ["erase", "--tables", str(tmp_path / "tables"), "--subject", WHO]
+    assert main(words) == 6
+    assert "(a vector)" in capsys.readouterr().err
+    log.unlink()
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("embedder", [None, SECOND])
+def test_a_vector_of_each_embedder_is_found_in_any_file_of_an_output(
+    published: Path, tmp_path: Path, embedder: str | None
+) -> None:
+    out = Path(shutil.copytree(published / "out", tmp_path / "out"))
+    (vector, *_) = _vectors(Folder.at(str(out)), embedder)
+    (out / "notes").write_bytes(vector)
+    words = ["erase", str(out), "--subject", WHO]
+    assert main(words) == 6
+    (out / "notes").unlink()
+    assert main(words) == 0
+
+
+def test_an_erasure_that_was_killed_still_knows_the_vectors_of_rows_that_have_gone(
+    published: Path, tmp_path: Path
+) -> None:
+    """Up to the moment at which the files of older versions go, which hold these vectors."""
+    vectors = [_vectors(Folder.at(str(published / "out")), embedder)[0] for embedder in (None, SECOND)]
+    for number, vector in enumerate(vectors):
+        tables = tmp_path / f"tables-{number}"
+        shutil.copytree(published / "delta", tables)
+        erasure = TableErasure.at(str(tables), frozenset({WHO}), frozenset())
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("frpipe.io.tables.table.PublishedTable.vacuum", _dies)
+            erasure.run()
+        (tables / "notes").write_bytes(vector)
+        with pytest.raises(ErasureError, match="a vector"):
+            erasure.run()
+
+
+def test_columns_of_manifests_are_not_taken_for_vectors(published: Path) -> None:
+    root = Root.opened(str(published / "delta"))
+    assert root is not None
+    first, second = vector_columns(root.table(FACES).head().schema)
+    assert first == "embedding"
+    assert second.startswith(f"embedding_{SECOND}_")
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Two nights of two embedders, published."""
+    root = tmp_path_factory.mktemp("nights")
+    with tiny_models(root):
+        card = tiny_embedder(root / f"fixtures/models/{OTHER}.onnx", dim=8, seed=7)
+        facts = {**card.model_dump(mode="json"), "name": OTHER}
+        (root / f"fixtures/cards/{OTHER}.yaml").write_text(yaml.safe_dump(facts))
+        place = Place(root)
+        for number, night in enumerate(("2026-03-01", "2026-03-02")):
+            place.draw(f"{WHO}/{number}.png", 1, number)
+            place.draw(f"bela/{number}.png", 2, number)
+            place.night(night, settings=BOTH)
+        place.publish(str(root / "tables"), {"settings": BOTH})
+        yield place
+
+
+@pytest.mark.parametrize("embedder", [None, OTHER])
+@pytest.mark.parametrize("where", ["nights/2026-03-02/notes", "people/notes", "tables/matches/notes"])
+def test_a_vector_of_each_embedder_is_found_wherever_nights_lie(
+    nights: Place, tmp_path: Path, where: str, embedder: str | None
+) -> None:
+    for name in ("nights", "people", "tables", "album"):
+        shutil.copytree(nights.root / name, tmp_path / name)
+    (vector, *_) = _vectors(Folder.at(f"{nights.root}/nights/2026-03-01/enroll"), embedder)
+    # A night that retention has removed: its vectors stand in the tables alone.
+    shutil.rmtree(tmp_path / "nights/2026-03-01")
+    (tmp_path / "nights/_nights/2026-03-01").unlink()
+    (tmp_path / where).write_bytes(vector)
+    config = Place(tmp_path).config(str(tmp_path / "tables"), settings=BOTH)
+    erasure = EraseEverywhere(config, frozenset({WHO}))
+    for _ in range(2):
+        with pytest.raises(ErasureError, match="a vector"):
+            erasure.run()
+    (tmp_path / where).unlink()
+    assert EraseEverywhere(config, frozenset({WHO})).run().absent == 0
+    assert not [
+        path
+        for name in ("nights", "people", "tables")
+        for path in (tmp_path / name).rglob("*")
+        if path.is_file() and vector in path.read_bytes()
+    ]
+
+
+def _dies(*_: object, **__: object) -> None:
+    raise Killed

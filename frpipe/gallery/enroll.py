@@ -406,8 +406,8 @@ class _InPasses(_Enrollment):
         rows = sum(outcome.rows for outcome in found.values())
         if rows != self._rows or len(found) != len(self._passes.ranges):
             raise GalleryError(
-                f"{self._rows:,} templates were announced, and {rows:,} came: what they are made of has "
-                "changed meanwhile; nothing was written",
+                f"{counted(self._rows, 'templates were')} announced, and {rows:,} came: what they are made "
+                "of has changed meanwhile; nothing was written",
                 "run the same command again",
             )
         for number in sorted(found):

@@ -115,7 +115,7 @@ def test_faces_that_are_missing_from_the_output_commit_nothing(
     images, faces = _part(("a", "s", CENTRE))
     for name, value in (("image_uri", "/a"), ("subject_id", "s"), ("status", "ok"), ("reason", None)):
         images = images.append_column(name, pa.array([value], pa.string()))
-    monkeypatch.setattr(consolidate, "photos_and_faces", lambda _: [(images, faces)])
+    monkeypatch.setattr(consolidate, "photos_and_faces", lambda *_, **__: [(images, faces)])
     job = consolidate.Consolidation("out", str(tmp_path / "G"))
     with pytest.raises(OutputError, match="holds 1 face, its report says 2"):
         job.run()

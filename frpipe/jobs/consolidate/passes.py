@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.progress import Progress
 from frpipe.runtime.allocation import Pool
+from frpipe.runtime.between_processes import packed, unpacked
 from frpipe.runtime.executor import Executor, Look, Read, Step
 from frpipe.runtime.host import Host
 
@@ -158,10 +158,9 @@ class RunPasses:
         self, setting: PassSetting, tickets: Sequence[PassTicket], heard: _PassProgress
     ) -> Iterator[tuple[PassOutcome, Findings]]:
         assert self.executor is not None and self.pool is not None
-        # Between processes of one job, as Ray does with whatever it is given.
-        task = pickle.dumps(_Task(self.maker, setting))
+        task = packed(_Task(self.maker, setting))
         rows = [
-            {"part": each.number, "task": pickle.dumps((each, self.survey.range_of(*each.hashes(setting))))}
+            {"part": each.number, "task": packed((each, self.survey.range_of(*each.hashes(setting))))}
             for each in tickets
         ]
         step = Step("consolidate", self.pool, partial(PassWorker, self.executor.share(lambda: task)))
@@ -169,7 +168,7 @@ class RunPasses:
             for row in self.executor.stream(rows, [step], watch=heard.watch):
                 if row["outcome"] is None:
                     raise Purged.while_at_work()
-                outcome, findings = pickle.loads(row["outcome"])
+                outcome, findings = unpacked(row["outcome"])
                 heard.end(outcome.number, outcome.rows)
                 yield outcome, findings
 
@@ -200,12 +199,12 @@ class PassWorker:
     """Does one pass after another."""
 
     def __init__(self, read: Read, host: Host) -> None:
-        self._task: _Task = pickle.loads(read())
+        self._task: _Task = unpacked(read())
         self._host = host
 
     def __call__(self, table: pa.Table) -> pa.Table:
         row = table.to_pylist()[0]
-        ticket, people = pickle.loads(row["task"])
+        ticket, people = unpacked(row["task"])
         done, said = 0, time.monotonic()
 
         def heard(rows: int) -> None:
@@ -216,7 +215,7 @@ class PassWorker:
                 self._host.report(row["part"], {_ROWS: done})
 
         try:
-            outcome = pickle.dumps(self._task.done(ticket, people, heard))
+            outcome = packed(self._task.done(ticket, people, heard))
         except Purged:
             outcome = None
         return pa.table({"part": [row["part"]], "outcome": pa.array([outcome], pa.large_binary())})

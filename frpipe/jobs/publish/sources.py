@@ -57,7 +57,8 @@ class Publication:
     @property
     def order(self) -> tuple[datetime, date, datetime, str]:
         """The key that orders publications: of two rows of a photo the one of the later stands."""
-        return self.as_of, self.night or date.min, self.processed_at, self.run_id
+        # A replay whose night is not known has the time of that night, and stands in its place.
+        return self.as_of, self.night or date.max, self.processed_at, self.run_id
 
     @property
     def day(self) -> date:

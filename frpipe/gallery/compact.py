@@ -117,7 +117,7 @@ def tiers(shards: Sequence[ShardRef], most: int, full: int) -> list[list[ShardRe
     small = [(ref.live_rows, [ref]) for ref in shards if 2 * ref.live_rows < full]
     small.sort(key=lambda group: (group[0], group[1][0].name))
     joined: list[list[ShardRef]] = []
-    while len(small) > most:
+    while len(small) > max(1, most):
         taken = _most_alike([rows for rows, _ in small], full)
         rows = sum(some for some, _ in small[:taken])
         group = [ref for _, refs in small[:taken] for ref in refs]

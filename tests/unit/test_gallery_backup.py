@@ -106,6 +106,14 @@ def test_an_empty_gallery_comes_back(dest: Folder, tmp_path: Path) -> None:
     assert (found.snapshot().rows, found.versions()) == (0, [0])
 
 
+def test_the_empty_gallery_becomes_the_next_version(dest: Folder, tmp_path: Path) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    back_up(gallery, dest)
+    lifecycle.enroll(gallery, [people(["new"])])
+    done = Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    assert (done.version, gallery.snapshot().rows) == (2, 0)
+
+
 def test_a_folder_is_of_one_gallery(gallery: Gallery, dest: Folder, tmp_path: Path) -> None:
     back_up(gallery, dest)
     other = Gallery.create(str(tmp_path / "h"), spec())

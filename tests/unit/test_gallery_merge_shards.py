@@ -66,6 +66,12 @@ def test_few_or_full_shards_are_left_alone(tmp_path: Path) -> None:
     assert lifecycle.merge_shards(gallery, 1).version == gallery.snapshot().number == 13
 
 
+def test_the_last_small_shard_can_be_joined_with_no_other() -> None:
+    shards = [_ref(number, 1) for number in range(3)]
+    assert tiers(shards, 0, 1000) == [shards]
+    assert tiers(shards[:1], 0, 1000) == []
+
+
 def _ref(number: int, rows: int) -> ShardRef:
     return ShardRef(f"{number:04d}", rows, 1, "", ())
 

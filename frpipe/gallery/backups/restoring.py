@@ -253,8 +253,11 @@ class Restoration:
         """
         backup = found.backup
         newer = self._renewed(gallery, newest, live)
-        content = unsealed(content_of(self.source, _file(backup, _version_name(backup))), "the backup")
-        shards = version_from(content).shards if backup.version else ()
+        shards: tuple[ShardRef, ...] = ()
+        # The empty gallery as it was made has no file of its version.
+        if backup.version:
+            content = content_of(self.source, _file(backup, _version_name(backup)))
+            shards = version_from(unsealed(content, "the backup")).shards
         hidden, note = 0, f"backup {backup.number}, commit {backup.version_commit[:SHORT]}"
 
         def change(snapshot: Snapshot) -> Proposal | None:

@@ -383,6 +383,42 @@ def test_the_backup_becomes_the_next_version_of_its_gallery(
     assert Restoration(dest, Folder.at(gallery.uri), over=True).run().version == version + 3
 
 
+def test_a_restore_that_loses_its_number_leaves_no_shard(
+    gallery: Gallery, dest: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(gallery, dest)
+    lifecycle.clear(gallery)
+    lifecycle.compact(gallery)
+    real, done = type(gallery.catalog).commit, list[int]()
+
+    def commit(self: object, version: object) -> bool:
+        if not done:
+            done.append(1)
+            lifecycle.enroll(Gallery.open(gallery.uri), [people(["first"])])
+        return real(self, version)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(gallery.catalog), "commit", commit)
+    Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    _only_what_versions_name(gallery)
+
+
+def test_a_shard_of_suppressed_people_alone_is_not_left(gallery: Gallery, dest: Folder) -> None:
+    lifecycle.enroll(gallery, [people(["gone"], seed=9)])
+    vector = vector_of(gallery, "gone").tobytes()
+    back_up(gallery, dest)
+    lifecycle.delete(gallery, ["gone"])
+    lifecycle.compact(gallery)
+    Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    assert not files_with(Path(gallery.uri), vector)
+    _only_what_versions_name(gallery)
+
+
+def _only_what_versions_name(gallery: Gallery) -> None:
+    there = {name for name in gallery.shard_store.names() if name.endswith(".h5")}
+    versions = [gallery.snapshot(number).version for number in gallery.versions()]
+    assert there == {ref.name for version in versions for ref in version.shards}
+
+
 def _another_history(gallery: Gallery, dest: Folder, tmp_path: Path) -> Path:
     """A copy of the gallery without the version of the newest backup, as one from an older state."""
     copied = Path(shutil.copytree(gallery.uri, tmp_path / "other"))

@@ -293,6 +293,10 @@ def test_what_was_kept_out_can_go_from_the_files(gallery: Gallery, dest: Folder,
     assert files_with(Path(found.uri), vector, b"p0001") == []
     assert _subjects(found) == set(ids(100)) - {"p0001"}
     assert lifecycle.verify(found) == []
+    # Also where the version is there already.
+    found, done = _restore(dest, tmp_path / "plain", live=[gallery], compacted=True)
+    assert done.was_there and done.version == found.snapshot().number
+    assert files_with(Path(found.uri), vector, b"p0001") == []
 
 
 def test_backups_after_an_erasure_hold_no_byte_of_the_erased(

@@ -176,9 +176,11 @@ class Restoration:
         return not self.over and trace is not None and trace[0] == backup.version_commit
 
     def _finished(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
-        """Finish a gallery that has the version already: apply newer lists, and remove the mark."""
+        """Finish a gallery that has the version already: apply newer lists, compact, and remove the mark."""
         newer = self._renewed(gallery, newest, live)
         hidden = self._obeyed(gallery, newer)
+        if self.compacted:
+            compact(gallery)
         if self.target.exists(RESTORING):
             self.target.delete(RESTORING)
         return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=newer)

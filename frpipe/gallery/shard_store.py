@@ -202,7 +202,10 @@ class ShardStore:
         return {name for name in names if _stem(name) not in stems}
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files that no version names any more, and with a shard the files made from it."""
+        """Remove files that no version names any more, and with a shard its index.
+
+        Files derived from it are removed by `DerivedFiles.remove_orphans`.
+        """
         gone = set(names)
         stems = {_stem(name) for name in gone if name.startswith(f"{SHARDS}/")}
         beside = {name for name in self.names() if _stem(name) in stems} if stems else set()

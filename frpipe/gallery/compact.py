@@ -39,6 +39,7 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
     `Outcome.kept_until` is when the last of them is due: the same call then removes them.
     """
     stale: set[str] = set()
+    written: set[str] = set()
     rows = 0
     kept_until = ""
 
@@ -50,6 +51,7 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
         before = _readable(gallery, snapshot.version)
         shards, rewritten = _rewritten(gallery, snapshot)
         changed = rewritten > 0
+        written.update({ref.name for ref in shards} - {ref.name for ref in snapshot.version.shards})
         rows = sum(ref.deleted.rows for ref in snapshot.version.shards if ref.deleted)
         purged = snapshot.number if not grace else _outlived(before, snapshot.version, grace)
         kept_until = _due(before, snapshot.version, purged, grace, changed=changed) if grace else ""
@@ -70,7 +72,7 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
     version = transact(gallery, change)
     if grace:
         # Files first: after a crash only the versions that go still tell which files are stale.
-        gallery.shard_store.remove(stale)
+        gallery.shard_store.remove(stale | (written - {ref.name for ref in version.shards}))
         gallery.shard_store.derived.remove_orphans()
     for number in gallery.catalog.numbers():
         if number <= version.purged:
@@ -117,7 +119,7 @@ def tiers(shards: Sequence[ShardRef], most: int, full: int) -> list[list[ShardRe
     small = [(ref.live_rows, [ref]) for ref in shards if 2 * ref.live_rows < full]
     small.sort(key=lambda group: (group[0], group[1][0].name))
     joined: list[list[ShardRef]] = []
-    while len(small) > most:
+    while len(small) > max(1, most):
         taken = _most_alike([rows for rows, _ in small], full)
         rows = sum(some for some, _ in small[:taken])
         group = [ref for _, refs in small[:taken] for ref in refs]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from frpipe.core.errors import GalleryDamaged
+from frpipe.core.errors import FrpipeError, GalleryDamaged, StorageError
 from frpipe.gallery.byte_ranges import Bytes, Held, Mapped, Ranged
 from frpipe.gallery.catalog import Deleted, Purged, ShardRef
 from frpipe.gallery.derived import SHARDS, DerivedFiles, is_derived
@@ -202,7 +202,10 @@ class ShardStore:
         return {name for name in names if _stem(name) not in stems}
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files that no version names any more, and with a shard the files made from it."""
+        """Remove files that no version names any more, and with a shard its index.
+
+        Files derived from it are removed by `DerivedFiles.remove_orphans`.
+        """
         gone = set(names)
         stems = {_stem(name) for name in gone if name.startswith(f"{SHARDS}/")}
         beside = {name for name in self.names() if _stem(name) in stems} if stems else set()
@@ -324,8 +327,7 @@ class ShardStore:
         finally:
             draft.unlink(missing_ok=True)
         ref = ShardRef(name, keys.num_rows, size, sha256, attributes)
-        self._write(*self._index_file(ref, index_of(keys, layout, sha256, size, size)))
-        return ref
+        return self._indexed(ref, index_of(keys, layout, sha256, size, size))
 
     def _upload(self, name: str, image: io.BytesIO, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
         view = image.getbuffer()
@@ -334,8 +336,16 @@ class ShardStore:
         data = bytes(cipher.encrypt(name, view) if cipher else view)
         self._write(name, data)
         ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
-        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view))
-        self._write(*self._index_file(ref, index))
+        return self._indexed(ref, index_of(keys, layout, ref.sha256, ref.bytes, len(view)))
+
+    def _indexed(self, ref: ShardRef, index: bytes) -> ShardRef:
+        """Write the index of a new shard; if that fails the shard is removed, as no version will name it."""
+        try:
+            self._write(*self._index_file(ref, index))
+        except FrpipeError:
+            with suppress(StorageError):
+                self.remove([ref.name])
+            raise
         return ref
 
     def _write(self, name: str, data: bytes) -> None:

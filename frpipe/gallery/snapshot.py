@@ -141,8 +141,8 @@ class Snapshot:
     ) -> Iterator[pa.Table]:
         """Iterate as `list` over rows that include those of the first so many people with ids after `after`.
 
-        Of a shard with an index at most a few times as many rows are read. columns: those to read, beside
-        those of `where`.
+        Of a shard with an index at most a few times as many rows are read, unless `where` leaves most out.
+        columns: those to read, beside those of `where`.
         """
         wanted = self._wanted(where)
         names = [name for name in self.columns if columns is None or name in {*columns, *wanted}]

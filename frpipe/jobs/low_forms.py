@@ -114,7 +114,7 @@ def store_basis(gallery: Gallery, choice: Choice, stored: Stored | None, refs: S
 def typical_shards(refs: Sequence[ShardRef]) -> list[ShardRef]:
     """Choose some large shards, which stand for all.
 
-    Compactions join them with no others, so that what is measured on them stays.
+    Where one is full, compactions join them with no others, so that what is measured on them stays.
     """
     most = max((ref.live_rows for ref in refs), default=0)
     large = [ref for ref in refs if 2 * ref.live_rows >= most]

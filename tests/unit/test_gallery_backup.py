@@ -106,6 +106,14 @@ def test_an_empty_gallery_comes_back(dest: Folder, tmp_path: Path) -> None:
     assert (found.snapshot().rows, found.versions()) == (0, [0])
 
 
+def test_the_empty_gallery_becomes_the_next_version(dest: Folder, tmp_path: Path) -> None:
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    back_up(gallery, dest)
+    lifecycle.enroll(gallery, [people(["new"])])
+    done = Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    assert (done.version, gallery.snapshot().rows) == (2, 0)
+
+
 def test_a_folder_is_of_one_gallery(gallery: Gallery, dest: Folder, tmp_path: Path) -> None:
     back_up(gallery, dest)
     other = Gallery.create(str(tmp_path / "h"), spec())
@@ -285,6 +293,10 @@ def test_what_was_kept_out_can_go_from_the_files(gallery: Gallery, dest: Folder,
     assert files_with(Path(found.uri), vector, b"p0001") == []
     assert _subjects(found) == set(ids(100)) - {"p0001"}
     assert lifecycle.verify(found) == []
+    # Also where the version is there already.
+    found, done = _restore(dest, tmp_path / "plain", live=[gallery], compacted=True)
+    assert done.was_there and done.version == found.snapshot().number
+    assert files_with(Path(found.uri), vector, b"p0001") == []
 
 
 def test_backups_after_an_erasure_hold_no_byte_of_the_erased(
@@ -373,6 +385,42 @@ def test_the_backup_becomes_the_next_version_of_its_gallery(
     assert _subjects(gallery) == {"new"}
     assert Restoration(dest, Folder.at(gallery.uri), over=True).run().version == version + 3
     assert Restoration(dest, Folder.at(gallery.uri), over=True).run().version == version + 3
+
+
+def test_a_restore_that_loses_its_number_leaves_no_shard(
+    gallery: Gallery, dest: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(gallery, dest)
+    lifecycle.clear(gallery)
+    lifecycle.compact(gallery)
+    real, done = type(gallery.catalog).commit, list[int]()
+
+    def commit(self: object, version: object) -> bool:
+        if not done:
+            done.append(1)
+            lifecycle.enroll(Gallery.open(gallery.uri), [people(["first"])])
+        return real(self, version)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(gallery.catalog), "commit", commit)
+    Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    _only_what_versions_name(gallery)
+
+
+def test_a_shard_of_suppressed_people_alone_is_not_left(gallery: Gallery, dest: Folder) -> None:
+    lifecycle.enroll(gallery, [people(["gone"], seed=9)])
+    vector = vector_of(gallery, "gone").tobytes()
+    back_up(gallery, dest)
+    lifecycle.delete(gallery, ["gone"])
+    lifecycle.compact(gallery)
+    Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    assert not files_with(Path(gallery.uri), vector)
+    _only_what_versions_name(gallery)
+
+
+def _only_what_versions_name(gallery: Gallery) -> None:
+    there = {name for name in gallery.shard_store.names() if name.endswith(".h5")}
+    versions = [gallery.snapshot(number).version for number in gallery.versions()]
+    assert there == {ref.name for version in versions for ref in version.shards}
 
 
 def _another_history(gallery: Gallery, dest: Folder, tmp_path: Path) -> Path:

@@ -18,6 +18,8 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import Purged, ShardRef
 from frpipe.gallery.compact import tiers
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.shard_store import index_name
+from frpipe.io.storage.folder import Folder
 from frpipe.testing.kills import Killed, at_change
 
 DAY = timedelta(hours=24)
@@ -64,6 +66,12 @@ def test_every_version_stays_readable(tmp_path: Path) -> None:
 def test_few_or_full_shards_are_left_alone(tmp_path: Path) -> None:
     gallery = nights(tmp_path / "g", rows=4)
     assert lifecycle.merge_shards(gallery, 1).version == gallery.snapshot().number == 13
+
+
+def test_the_last_small_shard_can_be_joined_with_no_other() -> None:
+    shards = [_ref(number, 1) for number in range(3)]
+    assert tiers(shards, 0, 1000) == [shards]
+    assert tiers(shards[:1], 0, 1000) == []
 
 
 def _ref(number: int, rows: int) -> ShardRef:
@@ -188,6 +196,50 @@ def test_a_writer_that_is_about_to_commit_is_not_robbed(
     lifecycle.enroll(gallery, [people(["late"])])
     assert gallery.snapshot().show("late").num_rows == 1
     assert lifecycle.verify(gallery) == []
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_shard_whose_attempt_a_compaction_ends_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """A compaction takes the draft of an index; the shards that are there already are named by nobody."""
+    gallery = nights(tmp_path / "g", 6, rows=8)
+    real, seen = Folder.write, list[str]()
+
+    def write(self: Folder, name: str, data: bytes) -> None:
+        if name.endswith(".index"):
+            seen.append(name)
+            if len(seen) == which:
+                raise FileNotFoundError(name)
+        real(self, name, data)
+
+    monkeypatch.setattr(Folder, "write", write)
+    lifecycle.merge_shards(gallery, 1)
+    assert len(seen) > 2
+    _only_what_versions_name(gallery)
+
+
+def test_a_compaction_with_a_grace_that_loses_its_number_leaves_no_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = nights(tmp_path / "g", 3)
+    real, done = type(gallery.catalog).commit, list[int]()
+
+    def commit(self: object, version: object) -> bool:
+        if not done:
+            done.append(1)
+            lifecycle.enroll(Gallery.open(gallery.uri), [people(["first"])])
+        return real(self, version)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(gallery.catalog), "commit", commit)
+    lifecycle.compact(gallery, grace=DAY)
+    _only_what_versions_name(gallery)
+
+
+def _only_what_versions_name(gallery: Gallery) -> None:
+    shards = {ref.name for number in gallery.versions() for ref in gallery.snapshot(number).version.shards}
+    there = {name for name in gallery.shard_store.names() if name.startswith("shards/")}
+    assert there == shards | {index_name(name) for name in shards}
 
 
 def test_the_command_says_what_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,9 +176,11 @@ class Restoration:
         return not self.over and trace is not None and trace[0] == backup.version_commit
 
     def _finished(self, gallery: Gallery, found: Restored, newest: Backup, live: list[Gallery]) -> Restored:
-        """Finish a gallery that has the version already: apply newer lists, and remove the mark."""
+        """Finish a gallery that has the version already: apply newer lists, compact, and remove the mark."""
         newer = self._renewed(gallery, newest, live)
         hidden = self._obeyed(gallery, newer)
+        if self.compacted:
+            compact(gallery)
         if self.target.exists(RESTORING):
             self.target.delete(RESTORING)
         return replace(found, version=gallery.snapshot().number, hidden=hidden, documents=newer)
@@ -253,16 +255,23 @@ class Restoration:
         """
         backup = found.backup
         newer = self._renewed(gallery, newest, live)
-        content = unsealed(content_of(self.source, _file(backup, _version_name(backup))), "the backup")
-        shards = version_from(content).shards if backup.version else ()
+        shards: tuple[ShardRef, ...] = ()
+        # The empty gallery as it was made has no file of its version.
+        if backup.version:
+            content = content_of(self.source, _file(backup, _version_name(backup)))
+            shards = version_from(unsealed(content, "the backup")).shards
         hidden, note = 0, f"backup {backup.number}, commit {backup.version_commit[:SHORT]}"
+        copied: set[str] = set()
 
         def change(snapshot: Snapshot) -> Proposal | None:
             nonlocal hidden
             if (snapshot.version.entry.action, snapshot.version.entry.note) == (_RESTORE, note):
                 return None
             known = {ref.name: ref for ref in snapshot.version.shards}
-            back = [self._brought(gallery, backup, ref, known) for ref in shards]
+            back: list[ShardRef] = []
+            for ref in shards:
+                back.append(self._brought(gallery, backup, ref, known))
+                copied.update({back[-1].name} - known.keys())
             view = _view(gallery, replace(snapshot.version, shards=tuple(back)))
             barred = suppressed_rows(view, gallery.suppressions.read())
             hidden = sum(map(len, barred.values()))
@@ -277,6 +286,8 @@ class Restoration:
             return Proposal(after, entry_of(_RESTORE, note, counts, digests=digests))
 
         done = transact(gallery, change)
+        # Copies of attempts that lost, and those of which every person is suppressed.
+        gallery.shard_store.remove(copied - {ref.name for ref in done.shards})
         version = compact(gallery).version if self.compacted else done.number
         self._index(gallery)
         return replace(found, version=version, hidden=hidden, documents=newer)

@@ -24,13 +24,14 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import LogEntry
 from frpipe.gallery.external_sort import ExternalSort
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vector_array
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vector_array
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.output.features import Features
 from frpipe.jobs.consolidate import passes as passes_module
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.result import Consolidated
 from frpipe.jobs.consolidate.survey import Survey
+from frpipe.jobs.face_gate import GATED, FaceGate
 from frpipe.runtime.runtime import Runtime
 from frpipe.testing.executors import InThisProcess
 
@@ -141,6 +142,26 @@ def test_what_is_told_of_faces_is_the_same(tmp_path: Path, album: Path) -> None:
         return [before, *(pa.concat_tables(tables).sort_by("face_id") for _ in tables[:1])]
 
     assert told("once") == told("passes", scratch_bytes=LITTLE)
+
+
+def test_parts_of_faces_that_are_all_kept_out_are_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def marked(_: FaceGate, templates: pa.Table, __: pa.Table) -> pa.Table:
+        reason = json.dumps(["pose_yaw_deg", 60.0, 40.0])
+        why = [reason if "3" <= name[0] < "8" else None for name in templates[FACE_ID].to_pylist()]
+        return templates.append_column(GATED, pa.array(why, pa.string()))
+
+    monkeypatch.setattr(FaceGate, "check", lambda *_: None)
+    monkeypatch.setattr(FaceGate, "marked", marked)
+    # A part is of three photos: the second one has nobody whom the gate lets in, the third has some.
+    out = enrolled(tmp_path / "run", {f"{n}.jpg": Shot(f"p{n}", [face(n)]) for n in range(10)})
+    gate, tables = FaceGate({"max_yaw_deg": 40.0}), list[pa.Table]()
+    once = Consolidation(out, _gallery(tmp_path, "once"), gate=gate).run()
+    job = Consolidation(out, _gallery(tmp_path, "passes"), gate=gate, scratch_bytes=1, gated_to=tables.append)
+    done = job.run()
+    assert _told(done) == _told(once)
+    assert sum(table.num_rows for table in tables) == 5 == done.left_out["gate"]
 
 
 def test_no_pass_puts_aside_more_than_its_share(

@@ -391,7 +391,10 @@ class Consolidation:
         for part, table in zip(source.features.some_parts(), tables, strict=True):
             passing = table.filter(table[GATED].is_null()) if self.gate else table
             given = passing.filter(passing[BY_RULE].is_valid()) if self._agrees else passing
-            survey.take(part, table if self._grouped else given)
+            if self._grouped:
+                survey.take(part, table)
+            else:
+                survey.take(part, given, table.filter(table[GATED].is_valid()) if self.gate else None)
             rows += given.num_rows
             if self._kind != "all":
                 people.append(np.unique(subject_hashes(given)))

@@ -30,8 +30,10 @@ from frpipe.io.output.features import Features
 from frpipe.jobs.consolidate import passes as passes_module
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.result import Consolidated
+from frpipe.jobs.consolidate.room import Room
 from frpipe.jobs.consolidate.survey import Survey
 from frpipe.jobs.face_gate import GATED, FaceGate
+from frpipe.runtime.allocation import Node
 from frpipe.runtime.runtime import Runtime
 from frpipe.testing.executors import InThisProcess
 
@@ -337,6 +339,16 @@ def test_ranges_keep_to_the_limit_and_leave_out_nobody() -> None:
         part for low in range(0, 1 << 64, 1 << 60) for part in survey.range_of(low, low + (1 << 60)).parts
     }
     assert parts == {*range(40)}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "together"), [([16], 8), ([0, 16], 8), ([2, 16], 6), ([4, 4], 4), ([16, 16, 16], 3)]
+)
+def test_workers_of_one_machine_share_its_limit(cpus: list[int], together: int) -> None:
+    # The head of a cluster often has no CPU for workers.
+    room = Room.spread(1000, None, 8, [Node(float(each)) for each in cpus], None)
+    assert room is not None
+    assert (room.workers, room.pass_bytes) == (8, 1000 // together)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it is not known how many files are open")

@@ -84,7 +84,15 @@ class Room:
         if count < _LEAST:
             return None
         pool = allocate_one("consolidate", count, nodes)
-        return cls(limit, count, limit // -(-count // len(nodes)), executor, pool)
+        return cls(limit, count, limit // _most_on_one(count, nodes), executor, pool)
+
+
+def _most_on_one(workers: int, nodes: Sequence[Node]) -> int:
+    """How many of so many workers one machine has, where they are dealt evenly and each machine has room."""
+    most, room = 0, [math.floor(node.cpus) for node in nodes]
+    while most < workers and sum(min(most, each) for each in room) < workers:
+        most += 1
+    return most
 
 
 def _gb(size: int) -> str:

@@ -185,6 +185,15 @@ def test_no_pass_puts_aside_more_than_its_share(
     assert max(aside) < all_rows / 2
 
 
+def test_a_run_that_begins_with_photos_of_nobody_keeps_to_the_limit_too(tmp_path: Path) -> None:
+    shots = {f"{n:02d}.jpg": Shot(f"p{n}" if n >= 3 else None, [face(n)]) for n in range(20)}
+    run, uri = enrolled(tmp_path / "run", shots), _gallery(tmp_path, "g")
+    # A little more than the vectors alone.
+    done = Consolidation(run, uri, scratch_bytes=len(shots) * 4 * len(face(0)) + 10).run()
+    assert done.plan is not None
+    assert done.plan.passes > 1
+
+
 def test_a_pass_reads_the_vectors_of_parts_that_have_its_people_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

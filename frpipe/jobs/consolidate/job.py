@@ -369,9 +369,12 @@ class Consolidation:
         most = source.faces * (survey.vector_bytes + _LONG_TEXTS)
         if most <= limit:
             return most
-        part = SubjectRange(0, 1 << 64, source.features.some_parts()[:1])
-        (first,) = photos_and_faces(source, part, vectors=False)
-        return source.faces * survey.row_bytes(self._made(source, *first, barred)[0])
+        for part in source.features.some_parts():
+            (both,) = photos_and_faces(source, SubjectRange(0, 1 << 64, [part]), vectors=False)
+            table, _ = self._made(source, *both, barred)
+            if table.num_rows:
+                return source.faces * survey.row_bytes(table)
+        return 0.0
 
     def _empty_survey(self, spec: GallerySpec) -> Survey:
         return Survey(spec.dim, np.dtype(spec.stored_type).itemsize, self._grouped)

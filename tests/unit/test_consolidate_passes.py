@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from frpipe.cli.jobs.consolidate import main
 from frpipe.core.errors import FrpipeError, GalleryError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import LogEntry
-from frpipe.gallery.external_sort import ExternalSort
+from frpipe.gallery.external_sort import SPARE_BYTES, ExternalSort
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vector_array
 from frpipe.gallery.snapshot import Snapshot
@@ -30,7 +32,7 @@ from frpipe.io.output.features import Features
 from frpipe.jobs.consolidate import passes as passes_module
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.result import Consolidated
-from frpipe.jobs.consolidate.room import Room
+from frpipe.jobs.consolidate.room import Room, default_limit
 from frpipe.jobs.consolidate.survey import Survey
 from frpipe.jobs.face_gate import GATED, FaceGate
 from frpipe.runtime.allocation import Node
@@ -348,6 +350,19 @@ def test_ranges_keep_to_the_limit_and_leave_out_nobody() -> None:
         part for low in range(0, 1 << 64, 1 << 60) for part in survey.range_of(low, low + (1 << 60)).parts
     }
     assert parts == {*range(40)}
+
+
+def test_a_small_disk_is_sorted_on_in_passes_that_leave_it_what_a_sort_must(
+    tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SPARE_BYTES + LITTLE
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    done = Consolidation(str(album / "first"), _gallery(tmp_path, "g")).run()
+    assert done.plan is not None
+    assert done.plan.passes > 2
+    assert default_limit() == LITTLE
+    free = SPARE_BYTES // 2
+    assert default_limit() == 0
 
 
 @pytest.mark.parametrize(

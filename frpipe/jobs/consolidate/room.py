@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from frpipe.gallery.external_sort import SPARE_BYTES
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 
@@ -49,8 +50,9 @@ class PassPlan:
 
 
 def default_limit() -> int:
-    """Four fifths of what is free on the disk of temporary files."""
-    return int(_SHARE * shutil.disk_usage(tempfile.gettempdir()).free)
+    """Four fifths of what is free on the disk of temporary files, less where a sort must leave more free."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    return max(0, min(int(_SHARE * free), free - SPARE_BYTES))
 
 
 @dataclass(slots=True)

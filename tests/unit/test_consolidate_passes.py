@@ -32,7 +32,7 @@ from frpipe.io.output.features import Features
 from frpipe.jobs.consolidate import passes as passes_module
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.result import Consolidated
-from frpipe.jobs.consolidate.room import Room, default_limit
+from frpipe.jobs.consolidate.room import PassPlan, Room, default_limit
 from frpipe.jobs.consolidate.survey import Survey
 from frpipe.jobs.face_gate import GATED, FaceGate
 from frpipe.runtime.allocation import Node
@@ -329,6 +329,12 @@ def test_a_dry_run_says_passes_disk_and_memory(
     assert "GB of memory" in told
     assert "one after the other" in told
     assert Gallery.open(uri).snapshot().number == 0
+
+
+def test_a_limit_that_is_not_kept_to_is_said() -> None:
+    kept = PassPlan(4, 1, 2_000_000, 2_500_000, 2 * 10**9)
+    assert "2.0 MB of temporary files (at most 2.5 MB on a machine)" in kept.line()
+    assert "(more than the limit, 1.0 MB: a shard, or" in replace(kept, limit_bytes=10**6).line()
 
 
 def test_ranges_keep_to_the_limit_and_leave_out_nobody() -> None:

@@ -434,7 +434,8 @@ class Consolidation:
         """The plan of a consolidation that goes at once."""
         sorts = 2 if self._grouped else 1
         memory = consolidate_bytes(count.photos, count.templates, spec.dim)
-        return PassPlan(1, 1, sorts * spill_bytes(source.faces, spec.dim), self._limit, memory)
+        limit = self._limit
+        return PassPlan(1, 1, min(limit, sorts * spill_bytes(source.faces, spec.dim)), limit, memory)
 
     def _take(self, passes: RunPasses, count: _Count) -> None:
         """Take what the passes have found out."""

@@ -42,9 +42,12 @@ class PassPlan:
     def line(self) -> str:
         """The line for people."""
         how = f", {self.workers} at once" if self.workers > 1 else ", one after the other"
+        limit = f"at most {_gb(self.limit_bytes)} on a machine"
+        if self.scratch_bytes > self.limit_bytes:
+            limit = f"more than the limit, {_gb(self.limit_bytes)}: a shard, or a person, is not cut"
         return (
             f"{self.passes:,}{f'{how}, each' if self.passes > 1 else ','} with up to "
-            f"{_gb(self.scratch_bytes)} of temporary files (at most {_gb(self.limit_bytes)} on a machine) "
+            f"{_gb(self.scratch_bytes)} of temporary files ({limit}) "
             f"and about {_gb(self.memory_bytes)} of memory"
         )
 

@@ -21,8 +21,8 @@ from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vector_array, vectors_o
 from frpipe.io.storage.failure import storage_error
 
 _SPAN = 1 << 64
-# Space to leave free on the disk of temporary files.
-_SPARE_BYTES = 256 << 20
+SPARE_BYTES = 256 << 20
+"""Space to leave free on the disk of temporary files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _check_space(wanted: int, rows: int, done: int) -> None:
     """Raise StorageError if `wanted` bytes would fill the disk. rows: their number.  done: rows before."""
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
-    if free < wanted + _SPARE_BYTES:
+    if free < wanted + SPARE_BYTES:
         raise StorageError(
             f"{place} has {free >> 20:,} MB left, too little to sort more than {counted(done, 'rows')}",
             f"a row takes {wanted // rows:,} bytes there: let TMPDIR name a folder of a larger disk, or "

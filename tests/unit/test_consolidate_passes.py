@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,15 +24,18 @@ from frpipe.cli.jobs.consolidate import main
 from frpipe.core.errors import FrpipeError, GalleryError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import LogEntry
-from frpipe.gallery.external_sort import ExternalSort
+from frpipe.gallery.external_sort import SPARE_BYTES, ExternalSort
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vector_array
+from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vector_array
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.output.features import Features
 from frpipe.jobs.consolidate import passes as passes_module
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.consolidate.result import Consolidated
+from frpipe.jobs.consolidate.room import PassPlan, Room, default_limit
 from frpipe.jobs.consolidate.survey import Survey
+from frpipe.jobs.face_gate import GATED, FaceGate
+from frpipe.runtime.allocation import Node
 from frpipe.runtime.runtime import Runtime
 from frpipe.testing.executors import InThisProcess
 
@@ -143,6 +148,26 @@ def test_what_is_told_of_faces_is_the_same(tmp_path: Path, album: Path) -> None:
     assert told("once") == told("passes", scratch_bytes=LITTLE)
 
 
+def test_parts_of_faces_that_are_all_kept_out_are_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def marked(_: FaceGate, templates: pa.Table, __: pa.Table) -> pa.Table:
+        reason = json.dumps(["pose_yaw_deg", 60.0, 40.0])
+        why = [reason if "3" <= name[0] < "8" else None for name in templates[FACE_ID].to_pylist()]
+        return templates.append_column(GATED, pa.array(why, pa.string()))
+
+    monkeypatch.setattr(FaceGate, "check", lambda *_: None)
+    monkeypatch.setattr(FaceGate, "marked", marked)
+    # A part is of three photos: the second one has nobody whom the gate lets in, the third has some.
+    out = enrolled(tmp_path / "run", {f"{n}.jpg": Shot(f"p{n}", [face(n)]) for n in range(10)})
+    gate, tables = FaceGate({"max_yaw_deg": 40.0}), list[pa.Table]()
+    once = Consolidation(out, _gallery(tmp_path, "once"), gate=gate).run()
+    job = Consolidation(out, _gallery(tmp_path, "passes"), gate=gate, scratch_bytes=1, gated_to=tables.append)
+    done = job.run()
+    assert _told(done) == _told(once)
+    assert sum(table.num_rows for table in tables) == 5 == done.left_out["gate"]
+
+
 def test_no_pass_puts_aside_more_than_its_share(
     tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +185,15 @@ def test_no_pass_puts_aside_more_than_its_share(
     Consolidation(str(album / "first"), _gallery(tmp_path, "passes"), scratch_bytes=LITTLE).run()
     assert sum(aside) == all_rows
     assert max(aside) < all_rows / 2
+
+
+def test_a_run_that_begins_with_photos_of_nobody_keeps_to_the_limit_too(tmp_path: Path) -> None:
+    shots = {f"{n:02d}.jpg": Shot(f"p{n}" if n >= 3 else None, [face(n)]) for n in range(20)}
+    run, uri = enrolled(tmp_path / "run", shots), _gallery(tmp_path, "g")
+    # A little more than the vectors alone.
+    done = Consolidation(run, uri, scratch_bytes=len(shots) * 4 * len(face(0)) + 10).run()
+    assert done.plan is not None
+    assert done.plan.passes > 1
 
 
 def test_a_pass_reads_the_vectors_of_parts_that_have_its_people_alone(
@@ -297,6 +331,12 @@ def test_a_dry_run_says_passes_disk_and_memory(
     assert Gallery.open(uri).snapshot().number == 0
 
 
+def test_a_limit_that_is_not_kept_to_is_said() -> None:
+    kept = PassPlan(4, 1, 2_000_000, 2_500_000, 2 * 10**9)
+    assert "2.0 MB of temporary files (at most 2.5 MB on a machine)" in kept.line()
+    assert "(more than the limit, 1.0 MB: a shard, or" in replace(kept, limit_bytes=10**6).line()
+
+
 def test_ranges_keep_to_the_limit_and_leave_out_nobody() -> None:
     rng = np.random.default_rng(4)
     survey = Survey(8, 4, grouped=False)
@@ -316,6 +356,29 @@ def test_ranges_keep_to_the_limit_and_leave_out_nobody() -> None:
         part for low in range(0, 1 << 64, 1 << 60) for part in survey.range_of(low, low + (1 << 60)).parts
     }
     assert parts == {*range(40)}
+
+
+def test_a_small_disk_is_sorted_on_in_passes_that_leave_it_what_a_sort_must(
+    tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SPARE_BYTES + LITTLE
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    done = Consolidation(str(album / "first"), _gallery(tmp_path, "g")).run()
+    assert done.plan is not None
+    assert done.plan.passes > 2
+    assert default_limit() == LITTLE
+    free = SPARE_BYTES // 2
+    assert default_limit() == 0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "together"), [([16], 8), ([0, 16], 8), ([2, 16], 6), ([4, 4], 4), ([16, 16, 16], 3)]
+)
+def test_workers_of_one_machine_share_its_limit(cpus: list[int], together: int) -> None:
+    # The head of a cluster often has no CPU for workers.
+    room = Room.spread(1000, None, 8, [Node(float(each)) for each in cpus], None)
+    assert room is not None
+    assert (room.workers, room.pass_bytes) == (8, 1000 // together)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it is not known how many files are open")

@@ -23,11 +23,11 @@ def _rows(count: int) -> pa.Table:
 
 
 def test_a_disk_that_is_nearly_full_ends_it_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    free = [external_sort._SPARE_BYTES + 10_000]
+    free = [external_sort.SPARE_BYTES + 10_000]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
     with ExternalSort(8, "<f4", 50) as spill:
         spill.take([_rows(50)])
-        free[0] = external_sort._SPARE_BYTES
+        free[0] = external_sort.SPARE_BYTES
         with pytest.raises(StorageError, match="more than 50 rows") as refused:
             spill.take([_rows(50)])
     assert "TMPDIR" in str(refused.value)

@@ -369,9 +369,12 @@ class Consolidation:
         most = source.faces * (survey.vector_bytes + _LONG_TEXTS)
         if most <= limit:
             return most
-        part = SubjectRange(0, 1 << 64, source.features.some_parts()[:1])
-        (first,) = photos_and_faces(source, part, vectors=False)
-        return source.faces * survey.row_bytes(self._made(source, *first, barred)[0])
+        for part in source.features.some_parts():
+            (both,) = photos_and_faces(source, SubjectRange(0, 1 << 64, [part]), vectors=False)
+            table, _ = self._made(source, *both, barred)
+            if table.num_rows:
+                return source.faces * survey.row_bytes(table)
+        return 0.0
 
     def _empty_survey(self, spec: GallerySpec) -> Survey:
         return Survey(spec.dim, np.dtype(spec.stored_type).itemsize, self._grouped)
@@ -391,7 +394,10 @@ class Consolidation:
         for part, table in zip(source.features.some_parts(), tables, strict=True):
             passing = table.filter(table[GATED].is_null()) if self.gate else table
             given = passing.filter(passing[BY_RULE].is_valid()) if self._agrees else passing
-            survey.take(part, table if self._grouped else given)
+            if self._grouped:
+                survey.take(part, table)
+            else:
+                survey.take(part, given, table.filter(table[GATED].is_valid()) if self.gate else None)
             rows += given.num_rows
             if self._kind != "all":
                 people.append(np.unique(subject_hashes(given)))
@@ -428,7 +434,8 @@ class Consolidation:
         """The plan of a consolidation that goes at once."""
         sorts = 2 if self._grouped else 1
         memory = consolidate_bytes(count.photos, count.templates, spec.dim)
-        return PassPlan(1, 1, sorts * spill_bytes(source.faces, spec.dim), self._limit, memory)
+        limit = self._limit
+        return PassPlan(1, 1, min(limit, sorts * spill_bytes(source.faces, spec.dim)), limit, memory)
 
     def _take(self, passes: RunPasses, count: _Count) -> None:
         """Take what the passes have found out."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from frpipe.gallery.external_sort import SPARE_BYTES
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 
@@ -41,16 +42,20 @@ class PassPlan:
     def line(self) -> str:
         """The line for people."""
         how = f", {self.workers} at once" if self.workers > 1 else ", one after the other"
+        limit = f"at most {_gb(self.limit_bytes)} on a machine"
+        if self.scratch_bytes > self.limit_bytes:
+            limit = f"more than the limit, {_gb(self.limit_bytes)}: a shard, or a person, is not cut"
         return (
             f"{self.passes:,}{f'{how}, each' if self.passes > 1 else ','} with up to "
-            f"{_gb(self.scratch_bytes)} of temporary files (at most {_gb(self.limit_bytes)} on a machine) "
+            f"{_gb(self.scratch_bytes)} of temporary files ({limit}) "
             f"and about {_gb(self.memory_bytes)} of memory"
         )
 
 
 def default_limit() -> int:
-    """Four fifths of what is free on the disk of temporary files."""
-    return int(_SHARE * shutil.disk_usage(tempfile.gettempdir()).free)
+    """Four fifths of what is free on the disk of temporary files, less where a sort must leave more free."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    return max(0, min(int(_SHARE * free), free - SPARE_BYTES))
 
 
 @dataclass(slots=True)
@@ -84,7 +89,15 @@ class Room:
         if count < _LEAST:
             return None
         pool = allocate_one("consolidate", count, nodes)
-        return cls(limit, count, limit // -(-count // len(nodes)), executor, pool)
+        return cls(limit, count, limit // _most_on_one(count, nodes), executor, pool)
+
+
+def _most_on_one(workers: int, nodes: Sequence[Node]) -> int:
+    """How many of so many workers one machine has, where they are dealt evenly and each machine has room."""
+    most, room = 0, [math.floor(node.cpus) for node in nodes]
+    while most < workers and sum(min(most, each) for each in room) < workers:
+        most += 1
+    return most
 
 
 def _gb(size: int) -> str:

@@ -36,17 +36,21 @@ class Survey:
     _people: list[Hashes] = field(default_factory=list)
     _parts: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
-    def take(self, part: int, table: pa.Table) -> None:
-        """Take the templates of a part, whose vectors are of any number of dimensions."""
-        if not table.num_rows:
-            return
+    def take(self, part: int, table: pa.Table, kept_out: pa.Table | None = None) -> None:
+        """Take the templates of a part, whose vectors are of any number of dimensions.
+
+        kept_out: faces that are no templates, which the passes of their people count.
+        """
         found = subject_hashes(table)
-        bins = (found >> np.uint64(_BIN_BITS)).astype(np.int64)
-        counts = np.bincount(bins, minlength=_BINS)
-        self.rows += table.num_rows
-        self._bytes += counts * self.row_bytes(table)
-        self._people.append(np.unique(found))
-        self._parts[part] = np.packbits(counts > 0)
+        counts = np.bincount(_bins_of(found), minlength=_BINS)
+        if table.num_rows:
+            self.rows += table.num_rows
+            self._bytes += counts * self.row_bytes(table)
+            self._people.append(np.unique(found))
+        if kept_out is not None:
+            counts = counts + np.bincount(_bins_of(subject_hashes(kept_out)), minlength=_BINS)
+        if counts.any():
+            self._parts[part] = np.packbits(counts > 0)
 
     def row_bytes(self, table: pa.Table) -> float:
         """Bytes that each of these rows takes in temporary files at most, in the mean."""
@@ -103,3 +107,7 @@ class Survey:
             passes = min(buckets, passes + max(1, passes // 16))
         pairs = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
         return pairs, int(sizes.max(initial=0))
+
+
+def _bins_of(found: Hashes) -> NDArray[np.int64]:
+    return (found >> np.uint64(_BIN_BITS)).astype(np.int64)

@@ -272,8 +272,8 @@ def test_a_store_that_fails_midway_is_a_storage_error(
     real = Folder.open
 
     def failing(after: int, error: Exception) -> None:
-        def opened(self: Folder, name: str) -> object:
-            file, left = real(self, name), iter(range(after))
+        def opened(self: Folder, name: str, ahead: int | None = None) -> object:
+            file, left = real(self, name, ahead), iter(range(after))
             read = file.read
 
             def once_more(count: int = -1) -> bytes:

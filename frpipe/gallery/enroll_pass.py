@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.errors import GalleryError
 from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, VersionId
 from frpipe.gallery.external_sort import Bucket, ExternalSort, between, bounds_of, buckets_of
@@ -307,9 +308,12 @@ def enroll_pass(
 
 def _snapshot_of(setting: PassSetting) -> Snapshot:
     version = setting.version
-    if setting.gallery.catalog.head().purged >= version.number > 0:
-        raise Purged.while_read(version.number)
-    return setting.gallery.snapshot(version.number, version.commit)
+    try:
+        return setting.gallery.snapshot(version.number, version.commit)
+    except GalleryError:
+        if setting.gallery.catalog.head().purged >= version.number > 0:
+            raise Purged.while_read(version.number) from None
+        raise
 
 
 def _count(

@@ -290,6 +290,26 @@ def test_who_writes_meanwhile_loses_nothing(
     assert {f"shards/{file.name}" for file in Path(uri).rglob("*.h5")} == named
 
 
+def test_a_compaction_while_a_pass_opens_its_version_is_no_error(
+    tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, snapshot, purged = _gallery(tmp_path, "g"), Gallery.snapshot, list[int]()
+    Consolidation(str(album / "first"), uri).run()
+    lifecycle.delete(Gallery.open(uri), ["person-3"])
+
+    def late(gallery: Gallery, version: int | None = None, commit: str | None = None) -> Snapshot:
+        if version is not None and not purged:
+            purged.append(version)
+            lifecycle.compact(Gallery.open(uri))
+        return snapshot(gallery, version, commit)
+
+    monkeypatch.setattr(Gallery, "snapshot", late)
+    done = Consolidation(str(album / "first"), uri, "append", scratch_bytes=LITTLE).run()
+    assert purged == [2]
+    assert done.version == 3
+    assert done.added == 0
+
+
 @pytest.mark.parametrize("ways", [{}, {"runtime": InThisProcess(choice="local")}], ids=["here", "spread"])
 def test_a_refusal_leaves_no_shard(tmp_path: Path, album: Path, ways: dict[str, Any]) -> None:
     uri = _gallery(tmp_path, "g")

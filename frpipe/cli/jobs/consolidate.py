@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         type=gigabytes,
         metavar="GB",
         help="temporary files (TMPDIR) of one machine at most: what needs more is done in passes, each of "
-        "some people; the gallery is the same (default: four fifths of what is free)",
+        "some people; the gallery is the same (default: at most four fifths of what is free)",
     )
     add_workers(parser)
     add_run(parser)

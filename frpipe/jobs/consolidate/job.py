@@ -116,7 +116,7 @@ class Consolidation:
 
     runtime: where passes are done at the same time; None: one after the other, in this process.  workers: at
     most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None:
-    four fifths of what is free. None of these changes what the gallery gets.
+    at most four fifths of what is free. None of these changes what the gallery gets.
     """
 
     features: str

@@ -104,7 +104,7 @@ def _night(place: Place, cluster: Cluster, number: int, chance: random.Random, l
         seconds=time.monotonic() - begin,
         peak_mb=max(peak, used),
         nights_bytes=_bytes(place.root / "nights"),
-        gallery_bytes=_bytes(place.root / "people"),
+        gallery_bytes=_shard_bytes(place.gallery),
         kept=len(kept),
     )
 
@@ -155,6 +155,11 @@ def _check(place: Place, nights: list[Night]) -> None:
     )
     assert photos == listed + gone
     assert nights[-1].steps["dedup"]["clusters"] == len(nights)
+
+
+def _shard_bytes(gallery: Gallery) -> int:
+    """The bytes that the newest version needs. What nights have joined stays beside it, for older ones."""
+    return sum(ref.bytes for ref in gallery.snapshot().version.shards)
 
 
 def _explained(nights: list[Night]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import deltalake
 import numpy as np
@@ -74,6 +75,18 @@ def _rewritten(out: Folder, path: str, name: str, values: pa.Array) -> None:
 def _listed(out: Folder) -> list[dict[str, Any]]:
     names = [f"{sub}/part-000000.parquet" for sub in ("images", "faces")]
     return [asdict(part_file(name, out.read(name))) for name in names]
+
+
+def test_a_call_that_is_killed_before_people_are_counted_leaves_them_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = made_run(tmp_path / "run", PHOTOS_A)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("frpipe.jobs.publish.job.make_people", Mock(side_effect=KeyboardInterrupt))
+        _publish(tmp_path / "tables", out)
+    assert len(_rows(tmp_path / "tables", "people")) == 0
+    _publish(tmp_path / "tables", out)
+    assert sorted(_rows(tmp_path / "tables", "people").subject_id) == ["anna", "bob"]
 
 
 def test_photos_of_two_sources_never_meet_and_of_one_they_replace_each_other(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.io.tables.state import State
+from frpipe.io.tables.state import NONE, State
 from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
 from frpipe.jobs.publish.merge import Tally
 from frpipe.jobs.publish.rows import plain, with_run
@@ -29,7 +29,7 @@ def make_people(people: PublishedTable, photos: PublishedTable) -> Tally:
     def change(base: State) -> Change | None:
         tally.clear()
         head = photos.head()
-        if base.applied.get(_PHOTOS) == head.version:
+        if head.version in (NONE, base.applied.get(_PHOTOS)):
             return None
         fresh = _people(photos, head)
         written = people.write(base.schema, [fresh])

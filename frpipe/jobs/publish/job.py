@@ -137,8 +137,8 @@ class Publishing:
                 self._publish(root, each)
                 self.say(f"{each.name} is published")
                 progress.add(each.photos)
-        if todo or suppressed:
-            self._wrote(columns.PEOPLE, make_people(root.table(columns.PEOPLE), root.table(columns.PHOTOS)))
+        # Also where nothing is to do: a call that was killed before this has left it.
+        self._wrote(columns.PEOPLE, make_people(root.table(columns.PEOPLE), root.table(columns.PHOTOS)))
         self._compact(root)
         removed = self._vacuum(root)
         return Published(

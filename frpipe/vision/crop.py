@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from frpipe.core.reasons import Reason, Reject
 from frpipe.vision.warp import warp_square
 
+# A pixel, as far as corners that are rounded can say it.
+_MIN_SIDE_PX = 0.999
 _MAX_SIDE_PX = 1e6
 
 
@@ -24,7 +26,7 @@ def square_crop(
     low, high = np.asarray(box, np.float64).reshape(2, 2)
     check_box(low, high, pixels.shape[1::-1])
     side = float((high - low).max()) * (1 + margin)
-    if not 1 <= side <= _MAX_SIDE_PX:
+    if not _MIN_SIDE_PX <= side <= _MAX_SIDE_PX:
         raise Reject(Reason.BOX_OUTSIDE, "the square is smaller than a pixel or larger than any photo")
     scale = size / side
     shift = (size - 1) / 2 - scale * (low + high) / 2

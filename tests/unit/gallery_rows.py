@@ -1,4 +1,4 @@
-"""Small templates tables, and the content of a gallery in a form that can be compared."""
+"""Small tables of templates, the content of a gallery in a form that can be compared, and a rival writer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import TIME, template_schema, vector_array
+from frpipe.gallery.shard_store import index_name
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.gallery.spec import GallerySpec
 
@@ -82,3 +85,23 @@ def vector_of(gallery: Gallery, subject: str) -> np.ndarray:
     """(dim,) float32 of the first template of a person."""
     shown = gallery.snapshot().show(subject, vectors=True)
     return np.array(shown.column("embedding")[0].as_py(), np.float32)
+
+
+def rival_commits_first(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another writer enroll somebody just before the next commit, which so loses its number."""
+    real, done = type(gallery.catalog).commit, list[int]()
+
+    def commit(self: object, version: object) -> bool:
+        if not done:
+            done.append(1)
+            lifecycle.enroll(Gallery.open(gallery.uri), [people(["first"])])
+        return real(self, version)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(gallery.catalog), "commit", commit)
+
+
+def only_what_versions_name(gallery: Gallery) -> None:
+    """Assert that there is no shard, and no index of one, that no version names."""
+    shards = {ref.name for number in gallery.versions() for ref in gallery.snapshot(number).version.shards}
+    there = {name for name in gallery.shard_store.names() if name.startswith("shards/")}
+    assert there == shards | {index_name(name) for name in shards}

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 from crashing_folder import Crash, CrashingFolderDouble
-from gallery_rows import content, files, files_with, ids, people, spec, vector_of
+from gallery_rows import (
+    content,
+    files,
+    files_with,
+    ids,
+    only_what_versions_name,
+    people,
+    rival_commits_first,
+    spec,
+    vector_of,
+)
 
 from frpipe.cli.main import main
 from frpipe.core.errors import ConfigError, GalleryDamaged, GalleryError, GalleryMismatch
@@ -393,17 +403,9 @@ def test_a_restore_that_loses_its_number_leaves_no_shard(
     back_up(gallery, dest)
     lifecycle.clear(gallery)
     lifecycle.compact(gallery)
-    real, done = type(gallery.catalog).commit, list[int]()
-
-    def commit(self: object, version: object) -> bool:
-        if not done:
-            done.append(1)
-            lifecycle.enroll(Gallery.open(gallery.uri), [people(["first"])])
-        return real(self, version)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(type(gallery.catalog), "commit", commit)
+    rival_commits_first(gallery, monkeypatch)
     Restoration(dest, Folder.at(gallery.uri), over=True).run()
-    _only_what_versions_name(gallery)
+    only_what_versions_name(gallery)
 
 
 def test_a_shard_of_suppressed_people_alone_is_not_left(gallery: Gallery, dest: Folder) -> None:
@@ -414,13 +416,7 @@ def test_a_shard_of_suppressed_people_alone_is_not_left(gallery: Gallery, dest: 
     lifecycle.compact(gallery)
     Restoration(dest, Folder.at(gallery.uri), over=True).run()
     assert not files_with(Path(gallery.uri), vector)
-    _only_what_versions_name(gallery)
-
-
-def _only_what_versions_name(gallery: Gallery) -> None:
-    there = {name for name in gallery.shard_store.names() if name.endswith(".h5")}
-    versions = [gallery.snapshot(number).version for number in gallery.versions()]
-    assert there == {ref.name for version in versions for ref in version.shards}
+    only_what_versions_name(gallery)
 
 
 def _another_history(gallery: Gallery, dest: Folder, tmp_path: Path) -> Path:

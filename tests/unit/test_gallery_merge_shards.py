@@ -9,7 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from gallery_rows import content, files_with, ids, people, spec, vector_of
+from gallery_rows import (
+    content,
+    files_with,
+    ids,
+    only_what_versions_name,
+    people,
+    rival_commits_first,
+    spec,
+    vector_of,
+)
 
 from frpipe.cli.main import main
 from frpipe.core.night_config import NightConfig
@@ -18,7 +27,6 @@ from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import Purged, ShardRef
 from frpipe.gallery.compact import tiers
 from frpipe.gallery.gallery import Gallery
-from frpipe.gallery.shard_store import index_name
 from frpipe.io.storage.folder import Folder
 from frpipe.testing.kills import Killed, at_change
 
@@ -216,30 +224,16 @@ def test_a_shard_whose_attempt_a_compaction_ends_is_not_left(
     monkeypatch.setattr(Folder, "write", write)
     lifecycle.merge_shards(gallery, 1)
     assert len(seen) > 2
-    _only_what_versions_name(gallery)
+    only_what_versions_name(gallery)
 
 
 def test_a_compaction_with_a_grace_that_loses_its_number_leaves_no_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = nights(tmp_path / "g", 3)
-    real, done = type(gallery.catalog).commit, list[int]()
-
-    def commit(self: object, version: object) -> bool:
-        if not done:
-            done.append(1)
-            lifecycle.enroll(Gallery.open(gallery.uri), [people(["first"])])
-        return real(self, version)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(type(gallery.catalog), "commit", commit)
+    rival_commits_first(gallery, monkeypatch)
     lifecycle.compact(gallery, grace=DAY)
-    _only_what_versions_name(gallery)
-
-
-def _only_what_versions_name(gallery: Gallery) -> None:
-    shards = {ref.name for number in gallery.versions() for ref in gallery.snapshot(number).version.shards}
-    there = {name for name in gallery.shard_store.names() if name.startswith("shards/")}
-    assert there == shards | {index_name(name) for name in shards}
+    only_what_versions_name(gallery)
 
 
 def test_the_command_says_what_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,8 @@ import pyarrow.parquet as pq
 from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.gallery.suppression import Suppressions
 from frpipe.io.manifest.id_order import BLOCK_ROWS
-from frpipe.io.storage.folder import Entry, Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.listed import LISTED
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.known_photos import LEVEL, write_known
 from frpipe.jobs.nightly.photo_table import taken
@@ -76,7 +77,7 @@ def plan(runs: Folder, known: int, new: int, mode: str, table: Path) -> dict[str
     """Plan the night after it; returns what it found."""
     before = runs.child(f"{FIRST}/scan")
     if mode == "folder":
-        Folder.walk_entries = lambda *_, **__: _entries(known, new)  # type: ignore[method-assign]
+        Folder.walk_blocks = lambda *_, **__: _listed(known, new)  # type: ignore[method-assign]
         found: photos.PhotoScan = photos.look("memory://album", ScanStep(), photos.known_of(before))
     else:
         where = {"runs": runs.uri, "gallery": f"{runs.uri}/none"}
@@ -86,11 +87,14 @@ def plan(runs: Folder, known: int, new: int, mode: str, table: Path) -> dict[str
     return found.facts()
 
 
-def _entries(known: int, new: int) -> Iterator[Entry]:
+def _listed(known: int, new: int) -> Iterator[pa.Table]:
+    """A simulated listing: what a store lists, of files that are nowhere."""
     for block in MadeUp(known).tables():
-        names, sizes, versions = (block[at].to_pylist() for at in (0, 1, 2))
-        yield from map(Entry, names, sizes, versions)
-    yield from (Entry(f"q{number:09d}/0.jpg", 1, "v") for number in range(new))
+        yield pa.table(block.columns[:3], schema=LISTED)
+    for start in range(0, new, BLOCK_ROWS):
+        some = range(start, min(start + BLOCK_ROWS, new))
+        names = [f"q{number:09d}/0.jpg" for number in some]
+        yield pa.table([names, [1] * len(some), ["v"] * len(some)], schema=LISTED)
 
 
 def _table(path: Path, new: int) -> None:

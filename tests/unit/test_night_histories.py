@@ -15,7 +15,9 @@ from frpipe.core.night_config import ScanStep
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.manifest import id_order
 from frpipe.io.output.parts import write_part
-from frpipe.io.storage.folder import Entry, Folder
+from frpipe.io.storage import listed
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.listed import in_blocks
 from frpipe.jobs.erase.columns import without
 from frpipe.jobs.erase.known import KnownErasure
 from frpipe.jobs.nightly import known_photos, photos
@@ -41,8 +43,9 @@ class Model:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few photos fill many blocks, parts and runs."""
-    for module in (id_order, known_photos, photos):
+    for module in (id_order, known_photos):
         monkeypatch.setattr(module, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(listed, "BLOCK_FILES", 3)
     monkeypatch.setattr(known_photos, "PART_ROWS", 5)
     monkeypatch.setattr(id_order, "_RUN_ROWS", 4)
 
@@ -55,7 +58,7 @@ def test_a_history_of_nights_finds_what_a_plain_recomputation_finds(
 ) -> None:
     chance = random.Random(seed)
     album: dict[str, Photo] = {}
-    monkeypatch.setattr(Folder, "walk_entries", lambda *_, **__: _entries(album, chance))
+    monkeypatch.setattr(Folder, "walk_blocks", lambda *_: _listed(album, chance))
     runs = Folder.at(str(tmp_path / "runs"))
     before: Folder | None = None
     model, folders = Model(), []
@@ -103,9 +106,7 @@ def test_a_history_of_nights_finds_what_a_plain_recomputation_finds(
 @pytest.mark.slow
 def test_few_levels_hold_many_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     album = {f"p/{number:04d}.jpg": (1, "v") for number in range(400)}
-    monkeypatch.setattr(
-        Folder, "walk_entries", lambda *_, **__: iter([Entry(n, *f) for n, f in album.items()])
-    )
+    monkeypatch.setattr(Folder, "walk_blocks", lambda *_: in_blocks((n, *f) for n, f in album.items()))
     before, levels = None, []
     for night in range(25):
         album[f"q/{night:04d}.jpg"] = (1, "v")
@@ -143,10 +144,12 @@ def _person(name: str) -> str | None:
     return name.partition("/")[0] if "/" in name else None
 
 
-def _entries(album: dict[str, Photo], chance: random.Random) -> Iterator[Entry]:
-    names = list(album)
-    chance.shuffle(names)
-    return iter([Entry(name, *album[name]) for name in names])
+def _listed(album: dict[str, Photo], chance: random.Random) -> Iterator[pa.Table]:
+    """A store that lists in order, as most do, or in none."""
+    names = sorted(album)
+    if chance.random() < 0.5:
+        chance.shuffle(names)
+    return in_blocks([(name, *album[name]) for name in names])
 
 
 def _killed(

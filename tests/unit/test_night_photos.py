@@ -14,7 +14,8 @@ from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import ScanStep
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.output.parts import write_part
-from frpipe.io.storage.folder import Entry, Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.listed import in_blocks
 from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.known_photos import KnownPhotos
 from frpipe.jobs.nightly.tables import read_table, write_table
@@ -163,7 +164,7 @@ def test_a_name_that_no_manifest_takes_costs_its_own_photo_alone(
     facts = _looked(album, folder).facts()
     assert (facts["listed"], facts["unreadable_names"]) == (5, 1)
     names = ["ann/1.jpg", "ann/a::b.jpg", "ann/../b.jpg", "ann//c.jpg"]
-    monkeypatch.setattr(Folder, "walk_entries", lambda *_, **__: (Entry(name, 1, "v") for name in names))
+    monkeypatch.setattr(Folder, "walk_blocks", lambda *_: in_blocks((name, 1, "v") for name in names))
     found = photos.look("memory://album", ScanStep(), None)
     assert found.listing.table()["image_id"].to_pylist() == ["ann//c.jpg", "ann/1.jpg"]
     assert (found.counts.unreadable, found.left_out.hidden) == (1, 1)

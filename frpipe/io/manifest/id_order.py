@@ -117,7 +117,7 @@ class IdSort:
     def _spill(self) -> None:
         if not self._held_rows:
             return
-        table = in_order_of(pa.concat_tables(self._held), self._by)
+        table = in_order_of(pa.concat_tables(self._held).combine_chunks(), self._by)
         self._held, self._held_rows = [], 0
         first, last = _ends(table)
         # Strictly above: rows of one id stay in one run, next to each other.
@@ -130,6 +130,8 @@ class IdSort:
 def in_order_of(table: pa.Table, by: Sequence[str]) -> pa.Table:
     """Order rows by some columns of texts; the same table where they are in order already."""
     ids = table[by[0]].combine_chunks()
+    if pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py():
+        return table
     if len(by) == 1 or pc.count_distinct(ids).as_py() == len(ids):
         by = by[:1]
         if len(ids) < 2 or pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py():

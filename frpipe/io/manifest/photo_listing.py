@@ -13,11 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from frpipe.io.manifest.photo_rules import Cause, LeftOut, PhotoRules
+import numpy as np
+import pyarrow as pa
+
+from frpipe.io.manifest.photo_rules import Cause, LeftOut, PhotoRules, are_plain, may_be_listed
 from frpipe.io.manifest.roots import Roots
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import explained
-from frpipe.io.storage.folder import Entry, Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.listed import NAME, in_blocks
 
 _SHOWN = 5
 
@@ -76,12 +80,14 @@ class FolderLinks:
 class PhotoListing:
     """The photos below a folder that its rules take.
 
-    roots: where links may lead out to.  links and left_out are filled while the listing is read.
+    roots: where links may lead out to.  links and left_out are filled while the listing is read, and
+    unreadable: by `blocks`, photos whose names no manifest can hold.
     """
 
     def __init__(self, folder: Folder, rules: PhotoRules | None = None, roots: tuple[str, ...] = ()) -> None:
         self.links = FolderLinks()
         self.left_out = LeftOut()
+        self.unreadable = 0
         self._folder = folder
         self._rules = rules or PhotoRules()
         self._roots = Roots(roots)
@@ -95,12 +101,50 @@ class PhotoListing:
         with explained(self._folder.uri):
             yield from filter(self._matching, self._walked())
 
-    def entries(self) -> Iterator[Entry]:
-        """Iterate over photos with size and version, mostly sorted by path; nothing is held but links."""
-        if not self._folder.is_local:
-            yield from (e for e in self._folder.walk_entries(hidden=True) if self._takes(e.name))
+    def blocks(self, guesses: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Iterate over photos that a manifest may hold, as blocks of `LISTED`, mostly sorted by path.
+
+        guesses: as of `Folder.walk_blocks`.  Nothing is held but links.
+        """
+        if self._folder.is_local:
+            yield from in_blocks(self._stated())
             return
-        yield from (entry for name in self.names() if (entry := self._entry(name)) is not None)
+        for block in self._folder.walk_blocks(guesses):
+            yield block if (takes := self._taken(block[NAME])) is None else block.filter(takes)
+
+    def _stated(self) -> Iterator[tuple[str, int, str]]:
+        """Iterate over photos of a local disk, with size and version; one that is gone by then is left out."""
+        root = uris.split(self._folder.uri)[1]
+        with explained(self._folder.uri):
+            for name in self.names():
+                if not may_be_listed(name, is_local=True):
+                    self.unreadable += 1
+                    continue
+                try:
+                    found = os.stat(f"{root}/{name}")  # noqa: PTH116 - a Path takes longer than all the rest
+                except FileNotFoundError:
+                    continue
+                yield name, found.st_size, str(found.st_mtime_ns)
+
+    def _taken(self, names: pa.ChunkedArray) -> pa.Array | None:
+        """(rows,) bool: photos that are taken; None: all are. Those that are plain are not asked one by one."""
+        plain = are_plain(names).to_numpy()
+        asked = np.ones_like(plain) if self._rules.has_patterns else ~plain
+        if not asked.any():
+            return None
+        takes, rows = ~asked, np.flatnonzero(asked)
+        for row, name in zip(rows.tolist(), names.take(pa.array(rows)).to_pylist(), strict=True):
+            is_ours = plain[row] and not self._rules.excludes
+            takes[row] = self._matching(name) if is_ours else self._takes_listable(name)
+        return pa.array(takes)
+
+    def _takes_listable(self, name: str) -> bool:
+        """Whether the rules take a file of a store, and a manifest may hold its name."""
+        if not self._takes(name):
+            return False
+        is_listable = may_be_listed(name, is_local=False)
+        self.unreadable += not is_listable
+        return is_listable
 
     def _walked(self) -> Iterator[str]:
         root = uris.split(self._folder.uri)[1]
@@ -115,12 +159,6 @@ class PhotoListing:
             self._last = left_out
             self.left_out.add(*left_out)
         return False
-
-    def _entry(self, name: str) -> Entry | None:
-        try:
-            return self._folder.entry(name)
-        except FileNotFoundError:
-            return None
 
     def _matching(self, name: str) -> bool:
         matches = self._rules.matches(name)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
@@ -52,6 +55,18 @@ _SYSTEM_PATTERNS = {
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
 _ORIGINALS = frozenset(("originals", "masters"))
 _SHOWN = 5
+# For whole columns: what is surely a photo, and what may be anything but an ordinary one.
+_IS_PHOTO = rf"(?i)[^/.]\.(?:{'|'.join(_NAMES.split())})\z"
+_IS_ODD = "|".join(
+    (
+        r"(?is)[\n\r\x00]|::|\.(?:tar|tar\.gz|tgz|zip)#",
+        rf"(?:{'|'.join(map(re.escape, _LIBRARIES))})/",
+        r"(?:^|/)(?:\.",
+        *map(re.escape, sorted(_SYSTEM | _SYSTEM_ANY_CASE)),
+        *(pattern.pattern for pattern in _SYSTEM_PATTERNS.values()),
+    )
+)
+_IS_ODD += ")"
 # Of a pattern: what stands for something, and what it stands for.
 _TOKEN = re.compile(r"(?<![^/])\*\*/|\*\*+|\*|\?|\[[!^]?\]?[^]/]*\]|.", re.DOTALL)
 _MEANING = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
@@ -162,6 +177,16 @@ class PhotoRules:
         self._system = system
         self._folder: tuple[str, tuple[Cause, str] | None] = "", None
 
+    @property
+    def excludes(self) -> bool:
+        """Whether there are patterns of files and folders to leave out."""
+        return bool(self._paths or self._names)
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether there is a glob, or there are patterns to leave out."""
+        return self._glob is not None or self.excludes
+
     def of_folder(self, path: str) -> Cause | None:
         """The cause to leave out a folder, those above it apart; None: it is taken."""
         if not self._system:
@@ -202,11 +227,20 @@ class PhotoRules:
         return self._folder[1]
 
     def _is_excluded(self, path: str) -> bool:
-        if not (self._paths or self._names):
+        if not self.excludes:
             return False
         path = canonical_text(path)
         name = path.rpartition("/")[2]
         return any(g.matches(path) for g in self._paths) or any(g.matches(name) for g in self._names)
+
+
+def are_plain(paths: pa.Array) -> pa.Array:
+    """(paths,) bool: photos that any manifest takes, and any rules but those with patterns.
+
+    Of the others nothing is said.
+    """
+    is_photo = pc.match_substring_regex(paths, _IS_PHOTO)
+    return pc.and_not(is_photo, pc.match_substring_regex(paths, _IS_ODD))
 
 
 def is_photo(path: str) -> bool:

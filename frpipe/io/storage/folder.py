@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast
+
+import pyarrow as pa
 
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import ExplainedFile, explained
@@ -38,6 +40,7 @@ class _Store(Protocol):
     def stat(self, name: str) -> tuple[int, str]: ...
     def sweep(self, older_than_s: float, of: Callable[[str], bool]) -> int: ...
     def prune(self, sub: str) -> None: ...
+    def blocks(self, guesses: Sequence[str] | None) -> Iterator[pa.Table]: ...
     def everything(self) -> Iterator[tuple[str, bool]]: ...
 
 
@@ -156,10 +159,14 @@ class Folder:
         with explained(self.uri):
             yield from self._store.names(_checked(sub) if sub else "", hidden)
 
-    def walk_entries(self, *, hidden: bool = False) -> Iterator[Entry]:
-        """Iterate as `walk`, with sizes and versions."""
+    def walk_blocks(self, guesses: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Iterate as `walk`, hidden files too, over blocks of `LISTED`: names, sizes and versions.
+
+        guesses: sorted names, such as were there before, from which a store may be asked for names while
+        those before them are read; None: none are known. They change nothing about what comes, nor its order.
+        """
         with explained(self.uri):
-            yield from (Entry(*each) for each in self._store.entries("", hidden))
+            yield from self._store.blocks(guesses)
 
     def everything(self) -> Iterator[tuple[str, bool]]:
         """Iterate over every name below, hidden too, and whether it can be read as a file of this folder.

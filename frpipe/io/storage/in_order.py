@@ -13,17 +13,19 @@ _THREADS = 8
 _AHEAD = 16
 
 
-def in_order(work: Callable[[S], T], items: Iterable[S], ahead: int = _AHEAD) -> Iterator[T]:
+def in_order(
+    work: Callable[[S], T], items: Iterable[S], ahead: int = _AHEAD, threads: int = _THREADS
+) -> Iterator[T]:
     """Iterate over the results of `work` for each item, in the order of the items.
 
     ahead: results that are worked on or held at a time, which bounds the memory.
     Raises what `work` raises, for the first item in order that it fails for.
     """
     pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(min(_THREADS, ahead), "in-order") as threads:
+    with ThreadPoolExecutor(min(threads, ahead), "in-order") as pool:
         try:
             for item in items:
-                pending.append(threads.submit(work, item))
+                pending.append(pool.submit(work, item))
                 if len(pending) >= ahead:
                     yield pending.popleft().result()
             while pending:

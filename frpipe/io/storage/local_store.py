@@ -7,13 +7,16 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from frpipe.core.errors import StorageError
 from frpipe.io.storage.failure import Failure
+from frpipe.io.storage.listed import in_blocks
 
 _SUFFIX = ".tmp"
 # What link(2) gives where the file system has no hard links.
@@ -118,6 +121,9 @@ class LocalStore:
             except FileNotFoundError:
                 continue
             yield name, stat.st_size, str(stat.st_mtime_ns)
+
+    def blocks(self, _guesses: Sequence[str] | None) -> Iterator[pa.Table]:
+        yield from in_blocks(self.entries("", hidden=True))
 
     def stat(self, name: str) -> tuple[int, str]:
         stat = (self._root / name).stat()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from frpipe.core.errors import StorageError
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import Failure, classify, codes_of, says_present
 from frpipe.io.storage.filesystem import connect
+from frpipe.io.storage.listed import NAME, in_blocks, joined
+from frpipe.io.storage.s3_listing import S3Listing
+from frpipe.io.storage.s3_page import version_of
 
 PROBE_PREFIX = ".frpipe-probe-"
 REMEDY = (
@@ -159,24 +165,27 @@ class RemoteStore:
             yield name
 
     def entries(self, sub: str, hidden: bool = False) -> Iterator[tuple[str, int, str]]:
-        start = len(self._root) + 1
-        for path, info in self._found(self._path(sub) if sub else self._root):
-            name = path[start:]
-            is_shown = hidden or not any(segment.startswith(".") for segment in name.split("/"))
-            if name and not name.endswith("/") and is_shown:
-                yield name, int(info["size"] or 0), _version(info)
+        for name, size, version in self._found(sub):
+            if hidden or not any(segment.startswith(".") for segment in name.split("/")):
+                yield name, size, version
+
+    def blocks(self, guesses: Sequence[str] | None) -> Iterator[pa.Table]:
+        if self._scheme != "s3":
+            yield from in_blocks(self._found(""))
+            return
+        listing = self._listing("")
+        found = listing.blocks(listing.folders() if guesses is None else guesses)
+        yield from joined(self._below_root(each) for each in found)
 
     def everything(self) -> Iterator[tuple[str, bool]]:
-        start = len(self._root) + 1
-        for path, _ in self._found(self._root):
-            if path[start:] and not path.endswith("/"):
-                yield path[start:], True
+        for name, _, _ in self._found(""):
+            yield name, True
 
     def stat(self, name: str) -> tuple[int, str]:
         info = self._fs.info(self._path(name))
         if info["type"] != "file":
             raise FileNotFoundError(name)
-        return int(info["size"] or 0), _version(info)
+        return int(info["size"] or 0), version_of(info)
 
     def sweep(self, older_than_s: float, of: Callable[[str], bool]) -> int:
         return 0
@@ -190,27 +199,33 @@ class RemoteStore:
         endpoint = str(self._fs.s3.meta.endpoint_url) if self._scheme == "s3" else ""
         return self._scheme, self._root.partition("/")[0], endpoint
 
-    def _found(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _found(self, sub: str) -> Iterator[tuple[str, int, str]]:
+        """Iterate over files: name, size, version."""
         if self._scheme == "s3":
-            yield from self._pages(folder)
+            for page in self._listing(sub).one_by_one():
+                files = self._below_root(page)
+                yield from zip(*(column.to_pylist() for column in files.columns), strict=True)
             return
+        folder, start = self._path(sub) if sub else self._root, len(self._root) + 1
         try:
             found = self._fs.find(folder, detail=True)
         except FileNotFoundError:
             return
-        yield from sorted((path, info) for path, info in found.items() if path != folder)
+        for path, info in sorted((path, info) for path, info in found.items() if path != folder):
+            if path[start:] and not path.endswith("/"):
+                yield path[start:], int(info["size"] or 0), version_of(info)
 
-    def _pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Iterate over keys of the store, a thousand at a time as S3 lists them: only one page is held."""
-        bucket, _, key = folder.partition("/")
-        request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
-        while True:
-            page = self._fs.call_s3("list_objects_v2", **request)
-            for item in page.get("Contents", ()):
-                yield f"{bucket}/{item['Key']}", {**item, "size": item["Size"]}
-            if not page.get("IsTruncated"):
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+    def _listing(self, sub: str) -> S3Listing:
+        bucket, _, key = (self._path(sub) if sub else self._root).partition("/")
+        return S3Listing(self._fs, bucket, f"{key}/" if key else "")
+
+    def _below_root(self, files: pa.Table) -> pa.Table:
+        """Name files of a bucket from the root on; objects that stand for folders are left out."""
+        key = self._root.partition("/")[2]
+        names = pc.utf8_slice_codeunits(files[NAME], len(key) + 1) if key else files[NAME]
+        files = files.set_column(0, NAME, names)
+        is_none = pc.or_(pc.equal(names, ""), pc.ends_with(names, "/"))
+        return files.filter(pc.invert(is_none)) if pc.any(is_none, min_count=0).as_py() else files
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -223,9 +238,3 @@ class RemoteStore:
             )
         return self._path(name)
 
-
-def _version(info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
-        if info.get(key):
-            return str(info[key]).strip('"')
-    return ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
     [(ID, pa.string()), ("bytes", pa.int64()), ("version", pa.string()), (SUBJECT, pa.string())]
 )
 LEVEL = SCHEMA.append(pa.field(GONE, pa.bool_()))
+_TRIED = pa.field(TRIED, pa.bool_())
 FORMAT = 1
 PART_ROWS = 1 << 18
 _MOST_ROWS = 1 << 48
@@ -86,6 +88,21 @@ class StoredLevel:
         found = list(in_order(lambda number: self._found(number, ids), range(self.parts)))
         return pa.concat_tables([LEVEL.empty_table(), *found])
 
+    def spread(self, rows: int) -> list[str]:
+        """Find ids as `KnownPhotos.spread`, by the ranges that footers name; damaged ones name none."""
+        every = max(1, rows // BLOCK_ROWS)
+        firsts = [each for some in in_order(self._firsts, range(self.parts)) for each in some]
+        return sorted({*firsts[every::every]})
+
+    def _firsts(self, number: int) -> list[str]:
+        """The first id of each row group of a part."""
+        with suppress(FrpipeError, pa.ArrowException, OSError, ValueError):
+            with self.store.open(self.file(number)) as opened:
+                found = pq.ParquetFile(opened).metadata
+            told = [found.row_group(group).column(0).statistics for group in range(found.num_row_groups)]
+            return [each.min for each in told if each is not None and each.has_min_max]
+        return []
+
     def _found(self, number: int, ids: pa.Array) -> pa.Table:
         try:
             with self.store.open(self.file(number)) as opened:
@@ -121,9 +138,16 @@ class KnownPhotos:
     def tables(self) -> Iterator[pa.Table]:
         """Iterate over the photos by id, in blocks of SCHEMA and TRIED: false where they are not known."""
         for listed, again in side_by_side([merged(self.levels), self.again]):
-            if listed.num_rows:
+            if listed.num_rows and not again.num_rows:
+                yield listed.append_column(_TRIED, pa.nulls(len(listed), pa.bool_()).fill_null(True))
+            elif listed.num_rows:
                 failed = pc.is_in(listed[ID], value_set=again[ID].combine_chunks())
-                yield listed.append_column(TRIED, pc.invert(failed))
+                yield listed.append_column(_TRIED, pc.invert(failed))
+
+    def spread(self, rows: int) -> list[str]:
+        """Find sorted ids with about so many photos between two that follow each other; none where unknown."""
+        stored = [level for level in self.levels if isinstance(level, StoredLevel)]
+        return max(stored, key=lambda level: level.rows).spread(rows) if stored else []
 
     def find(self, ids: pa.Array) -> pa.Table:
         """Find the photos of some sorted ids, with the columns of `tables`."""
@@ -134,7 +158,7 @@ class KnownPhotos:
         failed = pa.nulls(len(listed), pa.bool_()).fill_null(False)
         for again in self.again:
             failed = pc.or_(failed, pc.is_in(listed[ID], value_set=again[ID].combine_chunks()))
-        return listed.append_column(TRIED, pc.invert(failed))
+        return listed.append_column(_TRIED, pc.invert(failed))
 
     def table(self) -> pa.Table:
         """Read all listed photos at once, with the columns of SCHEMA: for lists known to be small."""

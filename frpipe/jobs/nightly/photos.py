@@ -14,7 +14,7 @@ the photos that have vanished. Ids are paths in Unicode NFC; the manifest has th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -28,17 +28,18 @@ from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.core.pulse import Pulse
 from frpipe.core.reasons import PASSING, Reason
-from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import CONTENT, Suppressions
 from frpipe.io.manifest.columns import ID, SUBJECT, URI
-from frpipe.io.manifest.id_order import BLOCK_ROWS, IdSort, RowSpool, in_order_of, side_by_side
+from frpipe.io.manifest.id_order import IdSort, RowSpool, in_order_of, side_by_side
 from frpipe.io.manifest.photo_listing import FolderLinks, PhotoListing
-from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules, may_be_listed
+from frpipe.io.manifest.photo_rules import LeftOut, PhotoRules
 from frpipe.io.output.features import Features
 from frpipe.io.storage import uri as uris
-from frpipe.io.storage.folder import Entry, Folder
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.listed import BYTES, NAME, VERSION
+from frpipe.io.storage.s3_listing import STRETCH_KEYS
 from frpipe.jobs.nightly.known_photos import (
     GONE,
     KNOWN,
@@ -62,6 +63,8 @@ _FOUND = pa.schema([*SCHEMA.remove(SCHEMA.get_field_index(SUBJECT)), (_PATH, pa.
 _TODO = pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string())])
 _NOBODY = Suppressions(())
 Say = Callable[[str], None]
+People = Callable[[pa.Array], pa.Array]
+"""Tells whose photos are, by their ids."""
 
 
 @dataclass(slots=True)
@@ -180,15 +183,13 @@ def look(
     photos = PhotoListing(Folder.at(uri), rules, roots)
     pulse = Pulse(say)
     with IdSort(_FOUND, then=(_PATH,)) as there:
-        astray = unreadable = 0
-        for entries in _blocks(photos.entries()):
-            taken = [entry for entry in entries if may_be_listed(entry.name, uris.is_local(uri))]
-            unreadable += len(entries) - len(taken)
-            astray += sum(not _is_one_down(entry.name) for entry in taken)
-            there.add(_table(taken))
+        astray = 0
+        for block in photos.blocks(_guesses(uri, known)):
+            astray += len(block) - _count(_is_one_down(block[NAME]))
+            there.add(_by_id(block))
             pulse.beat(there.rows, "{} photos listed")
         found = PhotoScan(
-            PhotoCounts(unreadable=unreadable),
+            PhotoCounts(unreadable=photos.unreadable),
             known.levels if known else (),
             RowSpool(LEVEL),
             RowSpool(_TODO),
@@ -213,7 +214,7 @@ class _Comparison:
 
     found: PhotoScan
     rules: PhotoRules
-    whose: Callable[[str], bool]
+    whose: People
     barred: Suppressions
     source: str
     base: str
@@ -225,6 +226,10 @@ class _Comparison:
         counts.unreadable += listed.num_rows - there.num_rows
         if not before.num_rows:
             before = _BEFORE.empty_table()
+        elif not self.barred and _are_the_same(there, before):
+            counts.listed += there.num_rows
+            counts.nobodys += there[SUBJECT].null_count
+            return
         stays = there.filter(pa.array(~suppressed_rows(there, self.barred, self.source)))
         counts.suppressed += there.num_rows - stays.num_rows
         counts.listed += stays.num_rows
@@ -251,13 +256,23 @@ class _Comparison:
         self.found.gone.add(vanished)
 
     def _named(self, table: pa.Table) -> pa.Table:
-        paths = pc.coalesce(table[_PATH], table[ID]).to_pylist()
-        people = [_person(path) if self.whose(path) else None for path in paths]
-        return table.append_column(SUBJECT, pa.array(people, pa.string()))
+        return table.append_column(SCHEMA.field(SUBJECT), self.whose(table[ID].combine_chunks()))
 
 
 _NAMED = _FOUND.append(SCHEMA.field(SUBJECT))
 _BEFORE = SCHEMA.append(pa.field(TRIED, pa.bool_()))
+
+
+def _are_the_same(there: pa.Table, before: pa.Table) -> bool:
+    """Whether photos are those of last night, all known, in each column: so it is of most ranges of ids.
+
+    there: rows of _NAMED.  before: of _BEFORE.
+    """
+    return (
+        there.num_rows == before.num_rows
+        and all(there[name].equals(before[name]) for name in SCHEMA.names)
+        and pc.all(before[TRIED], min_count=0).as_py()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,24 +508,25 @@ def _places(names: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(pa.scalar(Folder.at(uri).uri.rstrip("/")), names, "/")
 
 
-def _blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    while block := list(islice(entries, BLOCK_ROWS)):
-        yield block
+def _guesses(uri: str, known: KnownPhotos | None) -> list[str] | None:
+    """Find ids from which a store may be asked for photos at once; None where none are known."""
+    return known.spread(STRETCH_KEYS) or None if known and not uris.is_local(uri) else None
 
 
-def _table(entries: Sequence[Entry]) -> pa.Table:
-    """Make a table of photos by id; path: null where it is the id."""
-    paths = [entry.name for entry in entries]
-    ids = [canonical_text(path) for path in paths]
-    differing = [path if path != name else None for path, name in zip(paths, ids, strict=True)]
-    columns = [ids, [entry.bytes for entry in entries], [entry.version for entry in entries], differing]
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, _FOUND, strict=True)], schema=_FOUND)
+def _by_id(block: pa.Table) -> pa.Table:
+    """Make a table of photos by id, rows of _FOUND; path: null where it is the id. block: of `LISTED`."""
+    paths = block[NAME]
+    ids = canonical_column(paths)
+    differing = pa.nulls(len(paths), pa.string())
+    if ids is not paths:
+        differing = pc.if_else(pc.equal(ids, paths), differing, paths)
+    return pa.table([ids, block[BYTES], block[VERSION], differing], schema=_FOUND)
 
 
 def _each_once(table: pa.Table) -> pa.Table:
     """Choose one photo of each id: with the path in NFC, or else the first. table: by id, then by path."""
     ids = table[ID].combine_chunks()
-    if pc.count_distinct(ids).as_py() == len(ids):
+    if pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py():
         return table
     stays: dict[str, int] = {}
     for row, (name, path) in enumerate(zip(ids.to_pylist(), table[_PATH].to_pylist(), strict=True)):
@@ -519,30 +535,46 @@ def _each_once(table: pa.Table) -> pa.Table:
     return table.take(pa.array(sorted(stays.values()), pa.int64()))
 
 
-def _people_rule(astray: int, listed: int, how: ScanStep, known: KnownPhotos | None) -> Callable[[str], bool]:
-    """Make the test whether a path's folder is a person. astray: number of photos not one folder down."""
+def _people_rule(astray: int, listed: int, how: ScanStep, known: KnownPhotos | None) -> People:
+    """Choose how folders name people. astray: number of photos not one folder down."""
     if how.subject_from != "auto":
-        return lambda _: how.subject_from == "folder"
+        return _folders if how.subject_from == "folder" else _nobody
     if not astray:
-        return lambda _: True
+        return _folders
     if known is None or not _names_people(known):
-        return lambda _: False
+        return _nobody
     if astray == listed:
         raise ManifestError(
             f"of {counted(astray, 'photos')} none lies one folder down, so that folders are not taken "
             "for people any more, as they were before",
             "check the setting photos, or say in scan.subject_from what folders mean",
         )
-    return _is_one_down
+    return _folders_of_the_root
 
 
-def _is_one_down(name: str) -> bool:
-    return name.count("/") == 1
+def _nobody(ids: pa.Array) -> pa.Array:
+    return pa.nulls(len(ids), pa.string())
 
 
-def _person(name: str) -> str | None:
-    """The name of the folder that a photo lies in; None where that is the root."""
-    return canonical_text(name.rpartition("/")[0].rpartition("/")[2]) or None
+def _folders_of_the_root(ids: pa.Array) -> pa.Array:
+    return pc.if_else(_is_one_down(ids), _folders(ids), _nobody(ids))
+
+
+def _folders(ids: pa.Array) -> pa.Array:
+    """The name of the folder that each photo lies in; null where that is the root, or has no name."""
+    whole = pc.list_element(pc.split_pattern(ids, "/", max_splits=1, reverse=True), 0)
+    parts = pc.split_pattern(whole, "/", max_splits=1, reverse=True)
+    names = parts.flatten().take(pc.subtract(parts.offsets[1:], 1))
+    return pc.if_else(pc.and_(pc.greater(pc.count_substring(ids, "/"), 0), pc.not_equal(names, "")), names, None)
+
+
+def _is_one_down(names: Any) -> Any:
+    return pc.equal(pc.count_substring(names, "/"), 1)
+
+
+def _count(marks: Any) -> int:
+    """Count those that are true."""
+    return pc.sum(marks, min_count=0).as_py() or 0
 
 
 def _canonical(table: pa.Table) -> pa.Table:

@@ -1,0 +1,135 @@
+"""List a prefix of S3 from several places at once.
+
+S3 gives a thousand keys a request, and says only with them where the next ones begin: 100 million keys are
+100,000 requests, one behind the other. So stretches of the listing are read ahead, each from a key that is
+guessed. A guess is only where to begin: a stretch counts once the listing, read from its beginning, comes to
+the very key that the stretch begins with. Elsewhere it goes on without it. So what is listed, and its order,
+is what one request behind the other would give, whatever was guessed and however the store sorts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from frpipe.io.storage.in_order import in_order
+from frpipe.io.storage.listed import NAME
+from frpipe.io.storage.s3_page import Page, common_prefixes, read_page
+
+STRETCH_KEYS = 1 << 15
+"""Keys between two guesses, so that requests are few to what lies between."""
+
+_AT_ONCE = 16
+# Pages of a stretch that are read ahead and held, a tenth of a MB each.
+_MOST_PAGES = 64
+# Folders that hold nothing but one folder.
+_MOST_LEVELS = 8
+# A store of this kind sorts by nothing, and begins at no given key.
+_UNSORTED = "--x-s3"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Pages in a row, at least one."""
+
+    pages: list[Page]
+
+    @property
+    def first(self) -> str | None:
+        return self.pages[0].first
+
+
+class S3Listing:
+    """The keys of a bucket below a prefix."""
+
+    def __init__(self, fs: Any, bucket: str, prefix: str) -> None:
+        self._fs, self._bucket, self._prefix = fs, bucket, prefix
+        self._request = {"Bucket": bucket, "Prefix": prefix}
+
+    def blocks(self, guesses: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """Iterate over all keys, a page at a time, in the order of the store.
+
+        guesses: keys, below the prefix, from which to read ahead; in the order of their characters.
+        """
+        starts = self._starts(guesses)
+        ends = [*starts[1:], None]
+        stretches = in_order(self._stretch, zip(starts, ends, strict=True), _AT_ONCE, _AT_ONCE)
+        for page in self._followed(stretches) if len(starts) > 1 else self._behind(None):
+            yield page.files
+
+    def one_by_one(self) -> Iterator[pa.Table]:
+        """Iterate as `blocks`, one request behind the other: for who may not want all of them."""
+        return (page.files for page in self._behind(None))
+
+    def _starts(self, guesses: Sequence[str]) -> list[str | None]:
+        if self._bucket.endswith(_UNSORTED):
+            return [None]
+        return [None, *sorted({f"{self._prefix}{each}" for each in guesses})]
+
+    def folders(self) -> list[str]:
+        """Find where folders right below the prefix begin, as guesses; none where they are thousands."""
+        found = [self._prefix]
+        for _ in range(_MOST_LEVELS):
+            found = common_prefixes(self._fs, {**self._request, "Prefix": found[0]})
+            if len(found) != 1:
+                break
+        return [each[len(self._prefix) :] for each in found if each.startswith(self._prefix)]
+
+    def _stretch(self, bounds: tuple[str | None, str | None]) -> _Stretch:
+        """Read pages from behind a key until one has keys behind another, or until there are too many."""
+        start, end = bounds
+        pages: list[Page] = []
+        for page in self._behind(None, start):
+            pages.append(page)
+            is_over = end is not None and page.last is not None and page.last > end
+            if is_over or len(pages) >= _MOST_PAGES:
+                break
+        return _Stretch(pages)
+
+    def _behind(self, token: str | None, start: str | None = None) -> Iterator[Page]:
+        """Iterate over the pages from a token, or from behind a key, or from the beginning."""
+        place = {"ContinuationToken": token} if token else {"StartAfter": start} if start else {}
+        while True:
+            page = read_page(self._fs, {**self._request, **place})
+            yield page
+            if page.token is None:
+                return
+            place = {"ContinuationToken": page.token}
+
+    def _rest(self, stretch: _Stretch) -> Iterator[Page]:
+        yield from stretch.pages
+        token = stretch.pages[-1].token
+        if token is not None:
+            yield from self._behind(token)
+
+    def _followed(self, stretches: Iterator[_Stretch]) -> Iterator[Page]:
+        """Follow the listing from its beginning, over to each stretch whose first key it comes to."""
+        here = self._rest(next(stretches))
+        ahead = _next(stretches)
+        page = next(here, None)
+        while page is not None:
+            at = -1
+            while ahead is not None and at < 0 and _has_passed(page, ahead):
+                at = pc.index(page.files[NAME], ahead.first).as_py()
+                if at < 0:
+                    ahead = _next(stretches)
+            if at < 0 or ahead is None:
+                yield page
+            else:
+                yield Page(page.files.slice(0, at), None)
+                here, ahead = self._rest(ahead), _next(stretches)
+            page = next(here, None)
+
+
+def _next(stretches: Iterator[_Stretch]) -> _Stretch | None:
+    """The next stretch that has a key."""
+    return next((each for each in stretches if each.first is not None), None)
+
+
+def _has_passed(page: Page, ahead: _Stretch) -> bool:
+    """Whether a listing in order of keys would have come to a stretch by the end of this page."""
+    return page.last is not None and ahead.first is not None and page.last >= ahead.first

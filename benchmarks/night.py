@@ -2,10 +2,14 @@
 
     python benchmarks/night.py --known 1000000 10000000 --new 1000
 
-The photos are made up: nothing is read but their metadata. `folder` lists all of them, as in a bucket, and
-compares them with what is known; `table` reads the new file of a table. Each is measured in its own process;
-seconds are of its CPU, without imports. The last line is one JSON object; `exponent` says how the seconds
-grow with the number of known photos between the smallest and the largest.
+The photos are made up: nothing is read but their metadata. `build` writes what is known, as the first night
+does; `listing` only makes up a listing of all photos, as a bucket gives it, with the new ones among them;
+`folder` makes it up too, and compares the photos with what is known; `table` reads the new file of a table.
+Each is measured in its own process; seconds are of its CPU, without imports. `spool_mb` is the most that
+temporary files held, `known_mb` what lies in `_known/`. The last line is one JSON object; `exponent` says how
+the seconds grow with the number of known photos between the smallest and the largest.
+
+What a real store takes to list photos: `benchmarks/listing.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +39,9 @@ from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.gallery.suppression import Suppressions
 from frpipe.io.manifest.id_order import BLOCK_ROWS
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.listed import LISTED
+from frpipe.io.storage.listed import LISTED, NAME
 from frpipe.jobs.nightly import photos
-from frpipe.jobs.nightly.known_photos import LEVEL, write_known
+from frpipe.jobs.nightly.known_photos import LEVEL, STORE, write_known
 from frpipe.jobs.nightly.photo_table import taken
 from frpipe.jobs.nightly.tables import write_blocks
 
@@ -88,13 +95,51 @@ def plan(runs: Folder, known: int, new: int, mode: str, table: Path) -> dict[str
 
 
 def _listed(known: int, new: int) -> Iterator[pa.Table]:
-    """A simulated listing: what a store lists, of files that are nowhere."""
+    """A simulated listing: what a store lists, of files that are nowhere. New photos lie far apart."""
+    people = -(-known // PER_PERSON)
+    every = max(people // new, 1) if new else people + 1
+    at = 0
     for block in MadeUp(known).tables():
-        yield pa.table(block.columns[:3], schema=LISTED)
-    for start in range(0, new, BLOCK_ROWS):
-        some = range(start, min(start + BLOCK_ROWS, new))
-        names = [f"q{number:09d}/0.jpg" for number in some]
-        yield pa.table([names, [1] * len(some), ["v"] * len(some)], schema=LISTED)
+        rows = pa.table(block.columns[:3], schema=LISTED)
+        here, at = range(at, at + rows.num_rows), at + rows.num_rows
+        # A person's new photo comes behind those that are known, with the last of them.
+        due = [n // PER_PERSON for n in here if n % PER_PERSON == PER_PERSON - 1] if new else []
+        names = [f"p{person:09d}/new.jpg" for person in due if person % every == 0 and person // every < new]
+        if names:
+            fresh = pa.table([names, [1] * len(names), ["v"] * len(names)], schema=LISTED)
+            rows = pa.concat_tables([rows, fresh]).sort_by(NAME)
+        yield rows
+
+
+class Spool:
+    """The most that this process has held in temporary files, by looking now and then."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Spool:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self.most = max(self.most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        """Bytes on disk of open files in the folder of temporary ones, without a name or with one."""
+        found, place = 0, os.path.realpath(tempfile.gettempdir())
+        for entry in os.scandir("/proc/self/fd"):
+            with suppress(OSError):
+                if str(Path(entry.path).readlink()).startswith(f"{place}/"):
+                    found += Path(entry.path).stat().st_blocks * 512
+        return found
 
 
 def _table(path: Path, new: int) -> None:
@@ -109,14 +154,19 @@ def _measured(options: argparse.Namespace) -> None:
     runs = Folder.at(options.place)
     (known,), start, cpu = options.known, time.monotonic(), time.process_time()
     facts: dict[str, Any] = {}
-    if options.measure == "build":
-        build(runs, known)
-    else:
-        facts = plan(runs, known, options.new, options.measure, Path(options.place) / "table")
-        assert (facts["new"], facts["changed"], facts["vanished"]) == (options.new, 0, 0), facts
+    with Spool() as spool:
+        if options.measure == "build":
+            build(runs, known)
+        elif options.measure == "listing":
+            assert sum(map(len, _listed(known, options.new))) == known + options.new
+        else:
+            facts = plan(runs, known, options.new, options.measure, Path(options.place) / "table")
+            assert (facts["new"], facts["changed"], facts["vanished"]) == (options.new, 0, 0), facts
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     spent = {"cpu_s": round(time.process_time() - cpu, 2), "wall_s": round(time.monotonic() - start, 2)}
-    print(json.dumps({**spent, "peak_mb": round(peak)}))
+    stored = sum(entry.bytes for entry in runs.child(STORE).list())
+    sizes = {"peak_mb": round(peak), "spool_mb": round(spool.most / 1e6), "known_mb": round(stored / 1e6)}
+    print(json.dumps({**spent, **sizes}))
 
 
 def main() -> None:
@@ -126,8 +176,9 @@ def main() -> None:
     )
     parser.add_argument("--known", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--new", type=int, default=1_000)
-    parser.add_argument("--modes", nargs="+", default=["folder", "table"], choices=["folder", "table"])
-    parser.add_argument("--measure", choices=["build", "folder", "table"], help=argparse.SUPPRESS)
+    modes = ["listing", "folder", "table"]
+    parser.add_argument("--modes", nargs="+", default=modes, choices=modes)
+    parser.add_argument("--measure", choices=["build", *modes], help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

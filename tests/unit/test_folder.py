@@ -11,10 +11,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from proxy import proxied
 from s3server import S3, forget_clients, s3  # noqa: F401
 
 from frpipe.core.errors import StorageError
-from frpipe.io.storage import local_store
+from frpipe.io.storage import local_store, s3_listing
 from frpipe.io.storage.folder import Folder
 
 
@@ -142,12 +143,22 @@ def test_names_cannot_leave_the_folder(folder: Folder, name: str) -> None:
         folder.write(name, b"")
 
 
-def test_listing_goes_on_past_a_page(s3: S3) -> None:  # noqa: F811
+def test_listing_goes_on_past_a_page(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     folder = Folder.at(s3.uri)
     names = [f"p/{n:04d}" for n in range(1005)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: folder.write(name, b"x"), names))
     assert [entry.name for entry in folder.list()] == names
+    # From several places at once, some of them no names, where each request fails once.
+    monkeypatch.setattr(s3_listing, "_MOST_PAGES", 1)
+    with proxied(s3.endpoint) as bad:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", bad.endpoint)
+        forget_clients()
+        seen: set[str] = set()
+        monkeypatch.setattr(bad, "verdict", lambda line: None if line in seen else seen.add(line) or "503")
+        blocks = Folder.at(s3.uri).walk_blocks(["p/0100", "p/0300x", "p/0700", "q"])
+        assert [name for block in blocks for name in block["name"].to_pylist()] == names
+        assert len(seen) >= 5
 
 
 def test_wrong_credentials_are_explained(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -123,6 +123,26 @@ def test_a_stray_photo_is_nobodys_and_the_others_stay_their_peoples(album: Path,
     assert not photos.look(str(album), ScanStep(), None).names_people
 
 
+@pytest.mark.parametrize("how", ["folder", "auto"])
+def test_a_photo_is_of_the_folder_that_it_lies_in(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = {
+        "0.jpg": None,
+        "/1.jpg": None,
+        "ann//2.jpg": None,
+        "ann/3.jpg": "ann",
+        "all/ann/4.jpg": "ann",
+        "all/a b/zoe\u0308/5.jpg": "zoë",
+        "zoë/6.jpg": "zoë",
+    }
+    if how == "auto":
+        people = {name: whom for name, whom in people.items() if name.count("/") == 1}
+    monkeypatch.setattr(Folder, "walk_blocks", lambda *_: in_blocks((name, 1, "v") for name in people))
+    found = photos.look("memory://album", ScanStep(subject_from=how), None)
+    rows = found.listing.table()
+    named = {unicodedata.normalize("NFC", name): whom for name, whom in people.items()}
+    assert dict(zip(rows["image_id"].to_pylist(), rows["subject_id"].to_pylist(), strict=True)) == named
+
+
 def test_where_no_folder_names_anybody_any_more_the_night_is_refused(album: Path) -> None:
     known = photos.look(str(album), ScanStep(), None).listing
     (album / "all").mkdir()

@@ -27,6 +27,8 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
+from frpipe.jobs.nightly.tables import write_table
+from frpipe.jobs.nightly.vanished_photos import VanishedPhotos
 from frpipe.jobs.publish.job import Published, Publishing
 from frpipe.jobs.publish.merge import Barred, replace_rows
 from frpipe.jobs.publish.root import Root
@@ -147,7 +149,11 @@ def test_a_photo_that_came_back_in_the_second_in_which_it_was_missed_has_not_van
         for name, day in (("first", 1), ("back", 3))
     )
     same = {name: getattr(first, name) for name in ("source", "as_of", "processed_at")}
-    missed = Publication("missed", "night", "ab" * 32, night=date(2026, 5, 2), vanished=("1.jpg",), **same)
+    write_table(
+        scan := Folder.at(str(tmp_path / "scan")), "vanished.parquet", pa.table({"image_id": ["1.jpg"]})
+    )
+    gone_then = VanishedPhotos.of(scan)
+    missed = Publication("missed", "night", "ab" * 32, night=date(2026, 5, 2), vanished=gone_then, **same)
     assert back.as_of == missed.as_of == first.as_of
     for number, order in enumerate(([first, missed, back], [first, back, missed], [back, missed, first])):
         for each in order:

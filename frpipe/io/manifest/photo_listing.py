@@ -113,7 +113,7 @@ class PhotoListing:
             yield block if (takes := self._taken(block[NAME])) is None else block.filter(takes)
 
     def _stated(self) -> Iterator[tuple[str, int, str]]:
-        """Iterate over photos of a local disk, with size and version; one that is gone by then is left out."""
+        """Iterate over photos of a local disk, with size and version; those that are gone by then are not."""
         root = uris.split(self._folder.uri)[1]
         with explained(self._folder.uri):
             for name in self.names():
@@ -127,7 +127,7 @@ class PhotoListing:
                 yield name, found.st_size, str(found.st_mtime_ns)
 
     def _taken(self, names: pa.ChunkedArray) -> pa.Array | None:
-        """(rows,) bool: photos that are taken; None: all are. Those that are plain are not asked one by one."""
+        """(rows,) bool: photos that are taken; None: all are. Of the plain ones none is looked at alone."""
         plain = are_plain(names).to_numpy()
         asked = np.ones_like(plain) if self._rules.has_patterns else ~plain
         if not asked.any():

@@ -53,7 +53,7 @@ class Page:
 def read_page(fs: Any, request: Mapping[str, str]) -> Page:
     """Read one page. fs: an `s3fs` file system.  request: of ListObjectsV2, without a delimiter."""
     fs.s3.meta.events.register(_EVENT, _take_keys, unique_id=_HANDLER)
-    # Other listings of the same file system go on as they are. The answer is read in the context of this call.
+    # Other listings of the same file system go on as they are: an answer is read in the context of its call.
     before = _asked.set(True)
     try:
         answer = fs.call_s3("list_objects_v2", **request)
@@ -94,12 +94,12 @@ def _take_keys(response_dict: dict[str, Any], customized_response_dict: dict[str
     if start < 0 or end <= start or b"<!" in body:
         return
     found = _OBJECT.findall(body, start, end)
-    whole, keys, sizes, versions, _ = zip(*found, strict=True) if found else ((),) * 5
-    # All that lies between is objects, and each has all three.
-    if sum(map(len, whole)) != end - start or not (all(keys) and all(sizes) and all(versions)):
+    # All that lies between is objects, and each has a key, a size and a version.
+    if sum(len(each[0]) for each in found) != end - start or not all(all(each[1:4]) for each in found):
         return
     with suppress(pa.ArrowInvalid):  # not UTF-8
-        columns = [pa.array(each, pa.binary()).cast(pa.string()) for each in (keys, sizes, versions)]
+        parts = ([each[at] for each in found] for at in (1, 2, 3))
+        columns = [pa.array(each, pa.binary()).cast(pa.string()) for each in parts]
         table = pa.table({NAME: columns[0], BYTES: columns[1].cast(pa.int64()), VERSION: columns[2]})
         customized_response_dict[_TAKEN] = table.cast(LISTED)
         response_dict["body"] = body[:start] + body[end:]

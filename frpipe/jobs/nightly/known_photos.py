@@ -145,7 +145,7 @@ class KnownPhotos:
                 yield listed.append_column(_TRIED, pc.invert(failed))
 
     def spread(self, rows: int) -> list[str]:
-        """Find sorted ids with about so many photos between two that follow each other; none where unknown."""
+        """Find sorted ids with about so many photos from each to the next; none where they are not stored."""
         stored = [level for level in self.levels if isinstance(level, StoredLevel)]
         return max(stored, key=lambda level: level.rows).spread(rows) if stored else []
 

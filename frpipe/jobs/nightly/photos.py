@@ -565,7 +565,9 @@ def _folders(ids: pa.Array) -> pa.Array:
     whole = pc.list_element(pc.split_pattern(ids, "/", max_splits=1, reverse=True), 0)
     parts = pc.split_pattern(whole, "/", max_splits=1, reverse=True)
     names = parts.flatten().take(pc.subtract(parts.offsets[1:], 1))
-    return pc.if_else(pc.and_(pc.greater(pc.count_substring(ids, "/"), 0), pc.not_equal(names, "")), names, None)
+    return pc.if_else(
+        pc.and_(pc.greater(pc.count_substring(ids, "/"), 0), pc.not_equal(names, "")), names, None
+    )
 
 
 def _is_one_down(names: Any) -> Any:

@@ -15,13 +15,12 @@ from frpipe.gallery.suppression import Suppressions
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.nightly import photos
 from frpipe.jobs.nightly.history import Past, nights
 from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.photo_sources import joined, published_sources, sources_of
 from frpipe.jobs.nightly.report import rewrite
 from frpipe.jobs.nightly.searches import GALLERY
-from frpipe.jobs.nightly.tables import read_table
+from frpipe.jobs.nightly.vanished_photos import VanishedPhotos
 from frpipe.jobs.nightly.work import DEDUP, ENROLL, IDENTIFY, PROBES, SCAN, Say
 from frpipe.jobs.obeying import suppressions
 from frpipe.jobs.publish.job import Publishing
@@ -133,12 +132,12 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
     enroll, dedup = folder.child(ENROLL), folder.child(DEDUP)
     enrolled = night.did("enroll")
     has_dedup = night.did("dedup") and run.complete(dedup) is not None
-    vanished = _vanished(folder)
+    vanished = VanishedPhotos.of(folder.child(SCAN))
     digests = {
         **({ENROLL: run.digest(enroll)} if enrolled and run.begun(enroll) else {}),
         **{f"{IDENTIFY}/{each.name}": run.digest(each.folder) for each in searches},
         **({DEDUP: run.digest(dedup)} if has_dedup else {}),
-        **({SCAN: digest_of(sorted(vanished))} if vanished else {}),
+        **({SCAN: vanished.digest} if vanished else {}),
     }
     content = digest_of(digests)
     if enrolled and ENROLL not in digests and mine in published:
@@ -158,10 +157,10 @@ def night_of(night: Past, source: str | None, published: Mapping[str, str]) -> P
         when,
         when,
         features,
-        tuple(vanished),
+        vanished,
         searches,
         dedup if has_dedup else None,
-        _night_facts(night, features, len(vanished)),
+        _night_facts(night, features, vanished.count if vanished else 0),
     )
 
 
@@ -176,14 +175,6 @@ def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
             of = night.folder.child(PROBES).child(ENROLL) if probes else night.folder
             found.append(Search(name, sub, where, run_id(of) if run.begun(of) else None))
     return tuple(found)
-
-
-def _vanished(folder: Folder) -> list[str]:
-    name = f"{SCAN}/{photos.VANISHED}"
-    if not folder.exists(name):
-        return []
-    found: list[str] = read_table(folder, name, ["image_id"])["image_id"].to_pylist()
-    return found
 
 
 def _night_facts(night: Past, features: FeatureRun | None, vanished: int) -> dict[str, Any]:

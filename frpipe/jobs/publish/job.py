@@ -222,7 +222,7 @@ class Publishing:
         photos = root.table(columns.PHOTOS)
         if each.features is not None:
             root.refuse_other_recipe(each.features.spec, each.name)
-        if each.features is not None or each.vanished:
+        if each.features is not None or each.vanished is not None:
             self._wrote(columns.PHOTOS, merge_photos(photos, rows, self.barred))
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
                 self._wrote(spec, merge_dependent(root.table(spec), photos, rows, made))

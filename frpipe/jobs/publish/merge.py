@@ -422,10 +422,12 @@ def _stale(found: pa.Table, current: pa.Table) -> Mask:
 
 def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
     """Mark the rows of photos that a night did not find and that are not marked yet, (rows,) bool."""
-    if not publication.vanished:
-        return np.zeros(len(found), bool)
-    gone = _in(found["image_id"], pa.array(publication.vanished, pa.string()))
-    return mine & gone & ~_later(found, publication) & _mask(pc.is_null(found["vanished"]))
+    marks = np.zeros(len(found), bool)
+    if publication.vanished is not None:
+        asked = mine & ~_later(found, publication) & _mask(pc.is_null(found["vanished"]))
+        rows = np.flatnonzero(asked)
+        marks[rows] = _mask(publication.vanished.among(found["image_id"].take(pa.array(rows))))
+    return marks
 
 
 def _later(found: pa.Table, publication: Publication) -> Mask:

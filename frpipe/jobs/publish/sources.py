@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Protocol
+
+import pyarrow as pa
 
 from frpipe.core.errors import OutputError
 from frpipe.gallery.gallery import GALLERY
@@ -33,12 +35,20 @@ class Search:
     photo_run_id: str | None
 
 
+class Vanished(Protocol):
+    """The photos that a night did not find. Their number has no bound, so nobody holds them all."""
+
+    def among(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """(rows,) bool: which of some ids are theirs."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """A run or a night to publish.
 
     content: SHA-256 that stands for all that is published of it.  features: its photos and faces, if any.
-    vanished: ids of photos that a night did not find.  facts: its row of `runs`, as far as it is known.
+    vanished: photos that a night did not find, if any.  facts: its row of `runs`, as far as it is known.
     """
 
     run_id: str
@@ -49,7 +59,7 @@ class Publication:
     as_of: datetime
     processed_at: datetime
     features: FeatureRun | None = None
-    vanished: tuple[str, ...] = ()
+    vanished: Vanished | None = None
     searches: tuple[Search, ...] = ()
     dedup: Folder | None = None
     facts: Facts = field(default_factory=dict)

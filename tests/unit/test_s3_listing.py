@@ -1,0 +1,141 @@
+"""What S3 lists comes whole and in its order, wherever a listing is begun at the same time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from careless_s3 import careless_s3
+from s3server import forget_clients
+
+from frpipe.io.storage import s3_listing, s3_page
+from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.s3_listing import S3Listing
+
+
+@dataclass
+class Store:
+    """A store with three keys a page. order: of its keys.  failing: requests, by number, that fail."""
+
+    order: list[str]
+    requests: list[dict[str, str]] = field(default_factory=list)
+    failing: frozenset[int] = frozenset()
+    begins: bool = True
+
+    @property
+    def s3(self) -> Any:
+        events = SimpleNamespace(register=lambda *_, **__: None)
+        return SimpleNamespace(meta=SimpleNamespace(events=events))
+
+    def call_s3(self, _: str, **request: str) -> dict[str, Any]:
+        self.requests.append(request)
+        if len(self.requests) in self.failing:
+            raise OSError("a bad day")
+        keys = [key for key in self.order if key.startswith(request["Prefix"])]
+        at = int(request.get("ContinuationToken", 0))
+        if self.begins and (after := request.get("StartAfter")):
+            # A store that does not sort by bytes goes on from where the key stands, or would stand.
+            at = sum(_folders_first(key) <= _folders_first(after) for key in keys)
+        if "Delimiter" in request:
+            cut = len(request["Prefix"])
+            below = sorted({f"{key[:cut]}{key[cut:].partition('/')[0]}/" for key in keys if "/" in key[cut:]})
+            return {"IsTruncated": False, "CommonPrefixes": [{"Prefix": each} for each in below]}
+        page = [{"Key": key, "Size": len(key), "ETag": f'"{key}"'} for key in keys[at : at + 3]]
+        return {"Contents": page, "IsTruncated": at + 3 < len(keys), "NextContinuationToken": str(at + 3)}
+
+
+def _folders_first(key: str) -> list[str]:
+    """A store that keeps folders sorts them by their names: `a/1` before `a-b/1`."""
+    return key.split("/")
+
+
+def _listed(store: Store, guesses: list[str]) -> list[str]:
+    blocks = S3Listing(store, "photos", "album/").blocks(guesses)
+    return [key for block in blocks for key in block["name"].to_pylist()]
+
+
+def _album(chance: random.Random) -> list[str]:
+    names = {f"album/{chance.choice(['a', 'a-b', 'b', 'ü'])}/{chance.randrange(60):02d}" for _ in range(80)}
+    return sorted(names)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_guesses_change_nothing_about_what_is_listed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_listing, "_MOST_PAGES", 4)
+    chance = random.Random(seed)
+    keys = _album(chance)
+    for order in (keys, sorted(keys, key=_folders_first)):
+        known = [key.removeprefix("album/") for key in keys]
+        guesses = [*chance.sample(known, chance.randrange(12)), "", "a", "a-b/1", "zz", "a/99", "é"]
+        assert _listed(Store(order), guesses) == order
+    assert _listed(Store([]), ["a", "b"]) == []
+
+
+def test_a_store_that_begins_at_no_given_key_is_listed_once() -> None:
+    keys = _album(random.Random(1))
+    assert _listed(Store(keys, begins=False), ["a/20", "b/20"]) == keys
+    express = Store(keys)
+    blocks = S3Listing(express, "photos--use1-az4--x-s3", "album/").blocks(["a/20", "b/20"])
+    assert sum(map(len, blocks)) == len(keys)
+    assert not any("StartAfter" in request for request in express.requests)
+
+
+def test_stretches_are_read_at_once_and_no_page_twice_but_where_they_meet() -> None:
+    keys = [f"album/{number:03d}" for number in range(90)]
+    store = Store(keys)
+    assert _listed(store, [f"{number:03d}" for number in range(9, 90, 10)]) == keys
+    # Without guesses there are 30 pages; each stretch ends with a page that the next one has, too.
+    assert len(store.requests) <= 30 + 2 * 10
+    assert len([request for request in store.requests if "StartAfter" in request]) == 9
+
+
+def test_folders_below_the_root_are_guesses_where_nothing_is_known() -> None:
+    listing = S3Listing(Store(["album/all/ann/1", "album/all/bob/1"]), "photos", "album/")
+    assert listing.folders() == ["all/ann/", "all/bob/"]
+    assert S3Listing(Store(["album/1"]), "photos", "album/").folders() == []
+
+
+def test_a_request_that_fails_ends_the_listing_and_the_next_one_is_whole() -> None:
+    keys = _album(random.Random(2))
+    store = Store(keys, failing=frozenset({9}))
+    guesses = ["a/10", "a/30", "b/10", "b/30"]
+    with pytest.raises(OSError, match="bad day"):
+        _listed(store, guesses)
+    assert _listed(store, guesses) == keys
+
+
+KEYS = (
+    "a/1.jpg",
+    "a/&2.jpg",
+    "a/<3>.jpg",
+    "a/%34.jpg",
+    "a/5+5 5.jpg",
+    "b/u\u0308.jpg",
+    "b/ü.jpg",
+    "b/",
+    ".c/1.jpg",
+)
+
+
+@pytest.mark.parametrize("by_botocore", [True, False])
+def test_keys_are_read_as_they_are_written(by_botocore: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    keys = [key for key in KEYS if by_botocore or not {"&", "<"} & {*key}]
+    if not by_botocore:
+        monkeypatch.setattr(s3_page, "_of_botocore", lambda _: pytest.fail("read by botocore"))
+    forget_clients()
+    with careless_s3("honoured") as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        for key in keys:
+            store.objects[f"/photos/album/{key}"] = key.encode()
+        folder = Folder.at("s3://photos/album")
+        rows = [row for block in folder.walk_blocks() for row in block.to_pylist()]
+        assert [row["name"] for row in rows] == sorted(key for key in keys if not key.endswith("/"))
+        assert [row["bytes"] for row in rows] == [len(row["name"].encode()) for row in rows]
+        assert {len(row["version"]) for row in rows} == {32}
+        assert [entry.name for entry in folder.list(hidden=True)] == [row["name"] for row in rows]
+        assert [entry.version for entry in folder.list(hidden=True)] == [row["version"] for row in rows]

@@ -18,7 +18,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frpipe.core.night_config import NightConfig, ScanStep
@@ -58,19 +56,36 @@ class MadeUp:
     def tables(self) -> Iterator[pa.Table]:
         for start in range(0, self.rows, BLOCK_ROWS):
             numbers = np.arange(start, min(start + BLOCK_ROWS, self.rows))
-            people = pc.binary_join_element_wise("p", _padded(numbers // PER_PERSON, 9), "")
-            ids = pc.binary_join_element_wise(people, _padded(numbers % PER_PERSON, 1), "/")
-            columns = [pc.binary_join_element_wise(ids, ".jpg", ""), pa.array(numbers % 90_000 + 10_000)]
-            columns += [
-                _padded(numbers * 2_654_435_761 % 10**15, 32),
-                people,
-                pa.array([False] * len(numbers)),
+            people, photos = _digits(numbers // PER_PERSON, 3), _digits(numbers % PER_PERSON, 1)[:, 2:]
+            columns = [
+                _texts(b"p", people, b"/", photos, b".jpg"),
+                pa.array(numbers % 90_000 + 10_000),
+                _texts(b"0" * 17, _digits(numbers * 2_654_435_761 % 10**15, 5)),
+                _texts(b"p", people),
+                pa.array(np.zeros(len(numbers), bool)),
             ]
             yield pa.table(columns, schema=LEVEL)
 
 
-def _padded(numbers: np.ndarray, width: int) -> pa.Array:
-    return pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width, "0")
+_THREE_DIGITS = np.array([[*f"{number:03d}".encode()] for number in range(1000)], np.uint8)
+
+
+def _digits(numbers: np.ndarray, groups: int) -> np.ndarray:
+    """(rows, 3 groups) uint8: the digits of numbers, with zeros before them."""
+    found = np.empty((len(numbers), groups, 3), np.uint8)
+    for group in reversed(range(groups)):
+        numbers, rest = np.divmod(numbers, 1000)
+        found[:, group] = _THREE_DIGITS[rest]
+    return found.reshape(len(numbers), -1)
+
+
+def _texts(*parts: bytes | np.ndarray) -> pa.Array:
+    """Texts of one length, from what all begin or end with, and from what each has of its own."""
+    (rows,) = {len(part) for part in parts if isinstance(part, np.ndarray)}
+    spread = [np.frombuffer(p, np.uint8)[None].repeat(rows, 0) if isinstance(p, bytes) else p for p in parts]
+    texts = np.hstack(spread)
+    starts = np.arange(rows + 1, dtype=np.int32) * texts.shape[1]
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(starts), pa.py_buffer(np.ascontiguousarray(texts)))
 
 
 def build(runs: Folder, known: int) -> None:
@@ -101,10 +116,10 @@ def _listed(known: int, new: int) -> Iterator[pa.Table]:
     at = 0
     for block in MadeUp(known).tables():
         rows = pa.table(block.columns[:3], schema=LISTED)
-        here, at = range(at, at + rows.num_rows), at + rows.num_rows
         # A person's new photo comes behind those that are known, with the last of them.
-        due = [n // PER_PERSON for n in here if n % PER_PERSON == PER_PERSON - 1] if new else []
-        names = [f"p{person:09d}/new.jpg" for person in due if person % every == 0 and person // every < new]
+        due = range(at // PER_PERSON, (at + rows.num_rows) // PER_PERSON) if new else range(0)
+        at += rows.num_rows
+        names = [f"p{n:09d}/new.jpg" for n in due[-due.start % every :: every] if n // every < new]
         if names:
             fresh = pa.table([names, [1] * len(names), ["v"] * len(names)], schema=LISTED)
             rows = pa.concat_tables([rows, fresh]).sort_by(NAME)
@@ -162,7 +177,9 @@ def _measured(options: argparse.Namespace) -> None:
         else:
             facts = plan(runs, known, options.new, options.measure, Path(options.place) / "table")
             assert (facts["new"], facts["changed"], facts["vanished"]) == (options.new, 0, 0), facts
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not `ru_maxrss`, which is never less than what the process held that began this one.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     spent = {"cpu_s": round(time.process_time() - cpu, 2), "wall_s": round(time.monotonic() - start, 2)}
     stored = sum(entry.bytes for entry in runs.child(STORE).list())
     sizes = {"peak_mb": round(peak), "spool_mb": round(spool.most / 1e6), "known_mb": round(stored / 1e6)}

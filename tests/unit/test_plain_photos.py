@@ -56,7 +56,6 @@ def test_what_is_plain_is_taken_by_the_rules_and_by_manifests() -> None:
 @pytest.mark.parametrize("rules", _PATTERNS)
 def test_a_block_is_taken_as_its_names_are(rules: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Folder, "walk_blocks", lambda *_: in_blocks((path, 1, "v") for path in _PATHS))
-    monkeypatch.setattr(Folder, "walk", lambda *_, **__: iter(_PATHS))
     listing, alone = (PhotoListing(Folder.at("memory://album"), PhotoRules(**rules)) for _ in range(2))  # type: ignore[arg-type]
     found = [name for block in listing.blocks() for name in block["name"].to_pylist()]
     taken = list(alone.names())

@@ -52,8 +52,8 @@ def _folders_first(key: str) -> list[str]:
     return key.split("/")
 
 
-def _listed(store: Store, guesses: list[str]) -> list[str]:
-    blocks = S3Listing(store, "photos", "album/").blocks(guesses)
+def _listed(store: Store, guesses: list[str] | None) -> list[str]:
+    blocks = S3Listing(store, "photos", "album/").at_once(guesses)
     return [key for block in blocks for key in block["name"].to_pylist()]
 
 
@@ -78,7 +78,7 @@ def test_a_store_that_begins_at_no_given_key_is_listed_once() -> None:
     keys = _album(random.Random(1))
     assert _listed(Store(keys, begins=False), ["a/20", "b/20"]) == keys
     express = Store(keys)
-    blocks = S3Listing(express, "photos--use1-az4--x-s3", "album/").blocks(["a/20", "b/20"])
+    blocks = S3Listing(express, "photos--use1-az4--x-s3", "album/").at_once(["a/20", "b/20"])
     assert sum(map(len, blocks)) == len(keys)
     assert not any("StartAfter" in request for request in express.requests)
 
@@ -92,10 +92,18 @@ def test_stretches_are_read_at_once_and_no_page_twice_but_where_they_meet() -> N
     assert len([request for request in store.requests if "StartAfter" in request]) == 9
 
 
-def test_folders_below_the_root_are_guesses_where_nothing_is_known() -> None:
-    listing = S3Listing(Store(["album/all/ann/1", "album/all/bob/1"]), "photos", "album/")
-    assert listing.folders() == ["all/ann/", "all/bob/"]
-    assert S3Listing(Store(["album/1"]), "photos", "album/").folders() == []
+def test_folders_below_the_root_are_guesses_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_MOST_PAGES", 4), ("STRETCH_KEYS", 6)):
+        monkeypatch.setattr(s3_listing, name, value)
+    keys = [f"album/all/{folder}/{number}" for folder in "abcdefghij" for number in range(4)]
+    store = Store(keys)
+    assert _listed(store, None) == keys
+    # Twelve keys in three folders: so every second folder, where some pages are between.
+    begun = [request["StartAfter"] for request in store.requests if "StartAfter" in request]
+    assert sorted(begun) == ["album/all/d/", "album/all/f/", "album/all/h/", "album/all/j/"]
+    few = Store(keys[:9])
+    assert _listed(few, None) == keys[:9]
+    assert len(few.requests) == 3
 
 
 def test_a_request_that_fails_ends_the_listing_and_the_next_one_is_whole() -> None:

@@ -96,7 +96,8 @@ class PhotoListing:
     def names(self) -> Iterator[str]:
         """Iterate over paths relative to the folder, mostly sorted; nothing is held but links."""
         if not self._folder.is_local:
-            yield from filter(self._takes, self._folder.walk(hidden=True))
+            names = (name for block in self._folder.walk_blocks() for name in block[NAME].to_pylist())
+            yield from filter(self._takes, names)
             return
         with explained(self._folder.uri):
             yield from filter(self._matching, self._walked())

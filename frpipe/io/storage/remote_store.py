@@ -173,9 +173,7 @@ class RemoteStore:
         if self._scheme != "s3":
             yield from in_blocks(self._found(""))
             return
-        listing = self._listing("")
-        found = listing.blocks(listing.folders() if guesses is None else guesses)
-        yield from joined(self._below_root(each) for each in found)
+        yield from joined(self._below_root(each) for each in self._listing("").at_once(guesses))
 
     def everything(self) -> Iterator[tuple[str, bool]]:
         for name, _, _ in self._found(""):

@@ -9,8 +9,10 @@ is what one request behind the other would give, whatever was guessed and howeve
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +20,7 @@ import pyarrow.compute as pc
 
 from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.listed import NAME
-from frpipe.io.storage.s3_page import Page, common_prefixes, read_page
+from frpipe.io.storage.s3_page import Page, common_prefixes, read_page, take_keys
 
 STRETCH_KEYS = 1 << 15
 """Keys between two guesses, so that requests are few to what lies between."""
@@ -47,37 +49,46 @@ class S3Listing:
     """The keys of a bucket below a prefix."""
 
     def __init__(self, fs: Any, bucket: str, prefix: str) -> None:
+        take_keys(fs)
         self._fs, self._bucket, self._prefix = fs, bucket, prefix
         self._request = {"Bucket": bucket, "Prefix": prefix}
 
-    def blocks(self, guesses: Sequence[str] = ()) -> Iterator[pa.Table]:
-        """Iterate over all keys, a page at a time, in the order of the store.
-
-        guesses: keys, below the prefix, from which to read ahead; in the order of their characters.
-        """
-        starts = self._starts(guesses)
-        ends = [*starts[1:], None]
-        stretches = in_order(self._stretch, zip(starts, ends, strict=True), _AT_ONCE, _AT_ONCE)
-        for page in self._followed(stretches) if len(starts) > 1 else self._behind(None):
-            yield page.files
-
     def one_by_one(self) -> Iterator[pa.Table]:
-        """Iterate as `blocks`, one request behind the other: for who may not want all of them."""
+        """Iterate over all keys in the order of the store, a page at a time, one request behind the other."""
         return (page.files for page in self._behind(None))
 
-    def _starts(self, guesses: Sequence[str]) -> list[str | None]:
+    def at_once(self, guesses: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Iterate as `one_by_one`, with stretches read ahead.
+
+        guesses: keys, below the prefix, from which to read; None: from folders, if there are many keys.
+        """
         if self._bucket.endswith(_UNSORTED):
-            return [None]
-        return [None, *sorted({f"{self._prefix}{each}" for each in guesses})]
+            yield from self.one_by_one()
+            return
+        begun = self._stretch((None, None)) if guesses is None else None
+        behind = self._folders_behind(begun) if begun else {f"{self._prefix}{each}" for each in guesses or ()}
+        starts: list[str | None] = [*([] if begun else [None]), *sorted(behind)]
+        ahead = in_order(self._stretch, zip(starts, [*starts[1:], None], strict=False), _AT_ONCE, _AT_ONCE)
+        for page in self._followed(chain([begun] if begun else (), ahead)):
+            yield page.files
 
     def folders(self) -> list[str]:
-        """Find where folders right below the prefix begin, as guesses; none where they are thousands."""
+        """Find where folders begin, the topmost that are several; none where they are thousands."""
         found = [self._prefix]
         for _ in range(_MOST_LEVELS):
             found = common_prefixes(self._fs, {**self._request, "Prefix": found[0]})
             if len(found) != 1:
                 break
-        return [each[len(self._prefix) :] for each in found if each.startswith(self._prefix)]
+        return found
+
+    def _folders_behind(self, begun: _Stretch) -> list[str]:
+        """Choose folders behind a stretch, so far apart that some pages are likely to lie between them."""
+        last = begun.pages[-1].last
+        if begun.pages[-1].token is None or last is None:
+            return []
+        found = sorted(self.folders())
+        passed = bisect_right(found, last)
+        return found[passed :: 1 + passed * STRETCH_KEYS // sum(len(page.files) for page in begun.pages)]
 
     def _stretch(self, bounds: tuple[str | None, str | None]) -> _Stretch:
         """Read pages from behind a key until one has keys behind another, or until there are too many."""

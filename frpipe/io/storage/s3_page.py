@@ -50,9 +50,13 @@ class Page:
         return self.files[NAME][len(self.files) - 1].as_py() if len(self.files) else None
 
 
+def take_keys(fs: Any) -> None:
+    """Have a file system of `s3fs` read keys for `read_page`; without it, botocore does."""
+    fs.s3.meta.events.register(_EVENT, _take_keys, unique_id=_HANDLER)
+
+
 def read_page(fs: Any, request: Mapping[str, str]) -> Page:
     """Read one page. fs: an `s3fs` file system.  request: of ListObjectsV2, without a delimiter."""
-    fs.s3.meta.events.register(_EVENT, _take_keys, unique_id=_HANDLER)
     # Other listings of the same file system go on as they are: an answer is read in the context of its call.
     before = _asked.set(True)
     try:

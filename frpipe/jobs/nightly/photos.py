@@ -562,9 +562,10 @@ def _folders_of_the_root(ids: pa.Array) -> pa.Array:
 
 def _folders(ids: pa.Array) -> pa.Array:
     """The name of the folder that each photo lies in; null where that is the root, or has no name."""
-    whole = pc.list_element(pc.split_pattern(ids, "/", max_splits=1, reverse=True), 0)
-    parts = pc.split_pattern(whole, "/", max_splits=1, reverse=True)
-    names = parts.flatten().take(pc.subtract(parts.offsets[1:], 1))
+    names = pc.list_element(pc.split_pattern(ids, "/", max_splits=1, reverse=True), 0)
+    if pc.any(pc.match_substring(names, "/"), min_count=0).as_py():
+        parts = pc.split_pattern(names, "/", max_splits=1, reverse=True)
+        names = parts.flatten().take(pc.subtract(parts.offsets[1:], 1))
     return pc.if_else(
         pc.and_(pc.greater(pc.count_substring(ids, "/"), 0), pc.not_equal(names, "")), names, None
     )

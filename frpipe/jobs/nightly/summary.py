@@ -14,7 +14,7 @@ from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.nightly.journal import Facts, NightJournal
 from frpipe.jobs.nightly.kept_out import kept_out
 from frpipe.jobs.nightly.photos import VANISHED, strays
-from frpipe.jobs.nightly.tables import read_table, table_blocks
+from frpipe.jobs.nightly.tables import table_blocks
 from frpipe.jobs.nightly.work import SCAN
 
 # Names of what a step counts and of its time, and the unit. `took_s`: all of the step, in the last launch.
@@ -122,8 +122,10 @@ def rejected_by_reason(tonight: Facts, last: Facts) -> list[Facts]:
 def _lists(folder: Folder, scan: Facts, most: int) -> dict[str, Any]:
     lists: dict[str, list[str]] = {}
     if folder.exists(CHANGES):
-        for row in read_table(folder, CHANGES).to_pylist():
-            lists.setdefault(row["kind"], []).append(row["id"])
+        for row in (row for table in table_blocks(folder, CHANGES) for row in table.to_pylist()):
+            names = lists.setdefault(row["kind"], [])
+            if len(names) < most:
+                names.append(row["id"])
     lists |= doubted(folder) | kept_out(folder)
     vanished = f"{SCAN}/{VANISHED}"
     if folder.exists(vanished):

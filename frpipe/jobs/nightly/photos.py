@@ -226,7 +226,7 @@ class _Comparison:
         counts.unreadable += listed.num_rows - there.num_rows
         if not before.num_rows:
             before = _BEFORE.empty_table()
-        elif not self.barred and _are_the_same(there, before):
+        elif _are_the_same(there, before) and not suppressed_rows(there, self.barred, self.source).any():
             counts.listed += there.num_rows
             counts.nobodys += there[SUBJECT].null_count
             return

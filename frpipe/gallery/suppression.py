@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -96,6 +97,12 @@ class SuppressionEntry:
     def __len__(self) -> int:
         return len(self.subjects) + len(self.images) + len(self.contents)
 
+    @property
+    def digest(self) -> str:
+        """32 hex digits that stand for all that the entry suppresses."""
+        told = [self.key, *(sorted(getattr(self, kind)) for kind in KINDS)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
     def without(self, lifted: Mapping[str, set[str]]) -> SuppressionEntry:
         """The entry without lifted digests. lifted: digests of each kind."""
         return replace(self, **{kind: getattr(self, kind) - lifted[kind] for kind in KINDS})
@@ -117,6 +124,10 @@ class Suppressions:
     def holds(self, kind: str, value: str) -> bool:
         """Whether an id is suppressed: of a person, a photo, or the SHA-256 of a photo's file."""
         return any(digest(key, kind, value) in sets[kind] for key, sets in self._sets.items() if sets[kind])
+
+    def beyond(self, obeyed: Collection[str]) -> Suppressions:
+        """The entries whose digest is not among some, of those that were obeyed before."""
+        return Suppressions(entry for entry in self.entries if entry.digest not in obeyed)
 
     def mask(self, table: pa.Table) -> NDArray[np.bool_]:
         """(rows,) bool: rows that are suppressed: by `subject_id`, `image_id`, the photo of `face_id`, or

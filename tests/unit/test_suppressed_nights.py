@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,15 +21,17 @@ from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.gallery import lifecycle
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
-from frpipe.gallery.suppression import Names
+from frpipe.gallery.suppression import Names, SuppressionEntry, Suppressions, _entry
 from frpipe.io.output.parts import write_part
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.listed import in_blocks
 from frpipe.jobs.consolidate.job import Consolidated, Consolidation
 from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.erase.photos import photos_of
 from frpipe.jobs.nightly import searches
 from frpipe.jobs.nightly.faces import enrolled, looked, scan_words, source_of
 from frpipe.jobs.nightly.journal import NightJournal
+from frpipe.jobs.nightly.known_photos import ObeyedEntries, read_known
 from frpipe.jobs.nightly.photos import AGAIN, known_of, look, tried_again, write_again
 from frpipe.jobs.nightly.tables import read_table
 from frpipe.jobs.nightly.work import Work
@@ -208,14 +212,53 @@ def test_photos_are_suppressed_by_the_ids_that_the_gallery_has_of_them(tmp_path:
         looked(config, None)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_entries_that_were_obeyed_before_are_obeyed_as_if_they_were_new(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+    album = {f"{who}/{number}.jpg": "v" for who in ("ann", "bob", "zoë") for number in range(4)}
+    rows = lambda: in_blocks((name, 1, version) for name, version in sorted(album.items()))  # noqa: E731
+    monkeypatch.setattr(Folder, "walk_blocks", lambda *_: rows())
+    entries: list[SuppressionEntry] = []
+    before: Folder | None = None
+    for night in range(12):
+        for name in chance.sample(sorted(album), 2):
+            album[name] = chance.choice("vw")
+        if chance.random() < 0.5:
+            who = Names(frozenset({chance.choice(["ann", "bob", "zoë"])}))
+            what = Names(images=frozenset({chance.choice(["", "site/"]) + chance.choice(sorted(album))}))
+            entries.append(_entry(f"{night:064x}", chance.choice([who, what]), "", ""))
+        if entries and chance.random() < 0.4:
+            entries.remove(chance.choice(entries))
+        source, known = chance.choice(["", "", "site"]), known_of(before)
+        barred = Suppressions(entries)
+        found = look("memory://album", ScanStep(subject_from="folder"), known, barred, source=source)
+        asked = known and replace(known, obeyed=ObeyedEntries())
+        fresh = look("memory://album", ScanStep(subject_from="folder"), asked, barred, source=source)
+        assert found.counts == fresh.counts
+        for name in ("todo", "gone", "fresh"):
+            assert getattr(found, name).table().equals(getattr(fresh, name).table()), name
+        before = Folder.at(str(tmp_path / f"runs/2026-01-{night + 1:02d}/scan"))
+        found.write(before)
+        write_again(before, _tried(before))
+    assert read_known(before).obeyed.entries == {entry.digest for entry in entries}
+
+
+def _tried(folder: Folder) -> Folder:
+    """An enroll output without any photo, so that all are known."""
+    out, none = folder.child("out"), pa.array([], pa.string())
+    images = pa.table({"image_id": none, "reason": none, "content_sha256": none})
+    write_part(out, 0, images, images.select(["image_id"]), {})
+    return out
+
+
 def test_a_listing_does_not_name_who_is_suppressed(tmp_path: Path) -> None:
     for name in ("anna/1.jpg", "bob/1.jpg"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True)
         (tmp_path / "photos" / name).write_text("x")
     config = NightConfig(runs="r", gallery=str(tmp_path / "g"), photos=str(tmp_path / "photos"))
     known = look(str(config.photos), config.scan, None).listing
-    from frpipe.gallery.suppression import Suppressions, _entry
-
     barred = Suppressions([_entry("11" * 32, Names(frozenset({"anna"})), "", "")])
     found = look(str(config.photos), config.scan, known, barred)
     assert (found.counts.suppressed, found.counts.new, found.gone.rows) == (1, 0, 0)

@@ -125,15 +125,33 @@ class StoredLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class ObeyedEntries:
+    """Digests of entries of a suppression list. source: the prefix that ids of photos had in the gallery."""
+
+    source: str = ""
+    entries: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, told: Any) -> ObeyedEntries:
+        """Read a record; of one that is missing, or makes no sense, nothing was obeyed."""
+        try:
+            return cls(str(told["source"]), frozenset(map(str, told["entries"])))
+        except (KeyError, TypeError):
+            return cls()
+
+
+@dataclass(frozen=True, slots=True)
 class KnownPhotos:
     """The photos that a night has listed. levels: oldest first.
 
-    again: sorted ids of those that do not count as known.  seen: how far a table of photos was read.
+    again: sorted ids of those that do not count as known.  seen: how far a table of photos was read.  obeyed:
+    of the suppression list, the entries that name none of them.
     """
 
     levels: tuple[Level, ...] = ()
     again: Iterable[pa.Table] = ()
     seen: Mapping[str, Any] = field(default_factory=dict)
+    obeyed: ObeyedEntries = field(default_factory=ObeyedEntries)
 
     def tables(self) -> Iterator[pa.Table]:
         """Iterate over the photos by id, in blocks of SCHEMA and TRIED: false where they are not known."""
@@ -200,13 +218,20 @@ def read_known(folder: Folder) -> KnownPhotos:
             raise OutputError(f"{KNOWN} in {folder.uri} is of a newer frpipe", "use that, or a newer one")
         levels = [StoredLevel(store_of(folder), **level) for level in facts["levels"]]
         if all(map(_is_level, levels)) and _is_seen(facts["seen"]):
-            return KnownPhotos(tuple(levels), seen=facts["seen"])
+            obeyed = ObeyedEntries.read(facts.get("obeyed"))
+            return KnownPhotos(tuple(levels), seen=facts["seen"], obeyed=obeyed)
     except (FileDamaged, KeyError, TypeError, ValueError):
         pass
     raise OutputError(f"{KNOWN} in {folder.uri} is damaged", "move that night's folder away")
 
 
-def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Mapping[str, Any]) -> None:
+def write_known(
+    folder: Folder,
+    levels: Sequence[Level],
+    fresh: Level,
+    seen: Mapping[str, Any],
+    obeyed: ObeyedEntries | None = None,
+) -> None:
     """Record the photos of a night: earlier levels, and what is fresh since.
 
     A kill leaves no record, and only files that the next call overwrites.
@@ -226,7 +251,9 @@ def write_known(folder: Folder, levels: Sequence[Level], fresh: Level, seen: Map
         for each in kept
         if isinstance(each, StoredLevel)
     ]
-    facts = {"format": FORMAT, "levels": told, "seen": seen}
+    facts: dict[str, Any] = {"format": FORMAT, "levels": told, "seen": seen}
+    if obeyed is not None and obeyed.entries:
+        facts["obeyed"] = {"source": obeyed.source, "entries": sorted(obeyed.entries)}
     folder.write(KNOWN, (json.dumps(facts, indent=1) + "\n").encode())
 
 

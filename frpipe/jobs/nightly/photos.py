@@ -23,8 +23,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frpipe.core.counted import counted
-from frpipe.core.errors import ManifestError
 from frpipe.core.night_config import NightConfig, ScanStep
 from frpipe.core.pulse import Pulse
 from frpipe.core.reasons import PASSING, Reason
@@ -48,10 +46,12 @@ from frpipe.jobs.nightly.known_photos import (
     TRIED,
     KnownPhotos,
     Level,
+    ObeyedEntries,
     merged,
     read_known,
     write_known,
 )
+from frpipe.jobs.nightly.photo_people import People, is_one_down, names_people, people_rule
 from frpipe.jobs.nightly.tables import read_table, table_blocks, write_blocks, write_table
 
 LISTING, MANIFEST, VANISHED, AGAIN, WAITING = (
@@ -63,8 +63,6 @@ _FOUND = pa.schema([*SCHEMA.remove(SCHEMA.get_field_index(SUBJECT)), (_PATH, pa.
 _TODO = pa.schema([(ID, pa.string()), (URI, pa.string()), (SUBJECT, pa.string())])
 _NOBODY = Suppressions(())
 Say = Callable[[str], None]
-People = Callable[[pa.Array], pa.Array]
-"""Tells whose photos are, by their ids."""
 
 
 @dataclass(slots=True)
@@ -93,7 +91,8 @@ class PhotoScan:
 
     before: the levels of last night's listing.  fresh: differences from it, rows of `LEVEL`.  todo: rows of
     tonight's manifest.  gone: rows of photos that have vanished.  links: what became of links below the
-    folder. left_out: what the rules leave out.  seen: how far a table of photos was read.
+    folder. left_out: what the rules leave out.  seen: how far a table of photos was read.  obeyed: entries of
+    the suppression list that name no photo of the listing.
     """
 
     counts: PhotoCounts
@@ -104,11 +103,12 @@ class PhotoScan:
     links: FolderLinks = field(default_factory=FolderLinks)
     left_out: LeftOut = field(default_factory=LeftOut)
     seen: dict[str, Any] = field(default_factory=dict)
+    obeyed: ObeyedEntries = field(default_factory=ObeyedEntries)
 
     @property
     def listing(self) -> KnownPhotos:
         """All photos that are there."""
-        return KnownPhotos((*self.before, self.fresh), seen=self.seen)
+        return KnownPhotos((*self.before, self.fresh), seen=self.seen, obeyed=self.obeyed)
 
     @property
     def names_people(self) -> bool:
@@ -157,7 +157,7 @@ class PhotoScan:
         named = [name for name in self.todo.schema.names if name != SUBJECT or self.names_people]
         schema = pa.schema([self.todo.schema.field(name) for name in named])
         write_blocks(folder, MANIFEST, schema, (table.select(named) for table in self.todo.tables()))
-        write_known(folder, self.before, self.fresh, self.seen)
+        write_known(folder, self.before, self.fresh, self.seen, self.obeyed)
 
 
 def look(
@@ -185,7 +185,7 @@ def look(
     with IdSort(_FOUND, then=(_PATH,)) as there:
         astray = 0
         for block in photos.blocks(_guesses(uri, known)):
-            astray += len(block) - _count(_is_one_down(block[NAME]))
+            astray += len(block) - pc.sum(is_one_down(block[NAME]), min_count=0).as_py()
             there.add(_by_id(block))
             pulse.beat(there.rows, "{} photos listed")
         found = PhotoScan(
@@ -196,9 +196,13 @@ def look(
             RowSpool(SCHEMA),
             photos.links,
             photos.left_out,
+            obeyed=ObeyedEntries(source, frozenset(entry.digest for entry in barred.entries)),
         )
-        whose = _people_rule(astray, there.rows, how, known)
-        comparison = _Comparison(found, rules, whose, barred, source, Folder.at(uri).uri.rstrip("/"))
+        whose = people_rule(astray, there.rows, how, known)
+        # What is listed since is asked about all of the list; what was is not asked about the same twice.
+        obeyed = known.obeyed if known and known.obeyed.source == source else ObeyedEntries()
+        since = barred.beyond(obeyed.entries)
+        comparison = _Comparison(found, rules, whose, barred, since, source, Folder.at(uri).uri.rstrip("/"))
         sources = [there.tables(), known.tables() if known else ()]
         for listed, before in side_by_side(sources):
             comparison.add(listed, before)
@@ -216,6 +220,7 @@ class _Comparison:
     rules: PhotoRules
     whose: People
     barred: Suppressions
+    since: Suppressions
     source: str
     base: str
 
@@ -226,15 +231,15 @@ class _Comparison:
         counts.unreadable += listed.num_rows - there.num_rows
         if not before.num_rows:
             before = _BEFORE.empty_table()
-        elif _are_the_same(there, before) and not suppressed_rows(there, self.barred, self.source).any():
+        elif _are_the_same(there, before) and not suppressed_rows(there, self.since, self.source).any():
             counts.listed += there.num_rows
             counts.nobodys += there[SUBJECT].null_count
             return
-        stays = there.filter(pa.array(~suppressed_rows(there, self.barred, self.source)))
+        stays = there.filter(pa.array(~self._suppressed(there, before)))
         counts.suppressed += there.num_rows - stays.num_rows
         counts.listed += stays.num_rows
         counts.nobodys += stays[SUBJECT].null_count
-        known = pc.and_(before[TRIED], pa.array(~suppressed_rows(before, self.barred, self.source)))
+        known = pc.and_(before[TRIED], pa.array(~suppressed_rows(before, self.since, self.source)))
         change = compared(stays, before, known)
         todo = stays.filter(change.todo)
         counts.new += change.new
@@ -245,6 +250,14 @@ class _Comparison:
         is_gone = pc.invert(pc.is_in(before[ID], value_set=stays[ID].combine_chunks()))
         self._count_gone(before.filter(pc.and_(known, is_gone)))
         self.found.fresh.add(level_rows(stays.filter(change.differs), before.filter(is_gone)))
+
+    def _suppressed(self, there: pa.Table, before: pa.Table) -> np.ndarray:
+        """(rows,) bool: photos that the list names: new entries, or any if they differ from last night's."""
+        hit = suppressed_rows(there, self.since, self.source)
+        if self.barred and len(self.since) < len(self.barred):
+            differs = compared(there, before, before[TRIED]).differs
+            hit[differs.to_numpy()] |= suppressed_rows(there.filter(differs), self.barred, self.source)
+        return hit
 
     def _count_gone(self, gone: pa.Table) -> None:
         """Count the known photos that are there no more; those that the rules leave out have not vanished."""
@@ -328,7 +341,7 @@ def people_without_photos(folder: Folder) -> list[str]:
 def strays(folder: Folder, most: int | None = None) -> list[str]:
     """Find the photos of nobody where folders are people; sorted, at most `most`."""
     listing = listing_of(folder)
-    if not _names_people(listing):
+    if not names_people(listing):
         return []
     nobodys = (table.filter(pc.is_null(table[SUBJECT])) for table in merged(listing.levels))
     return list(islice((name for table in nobodys for name in table[ID].to_pylist()), most))
@@ -535,51 +548,6 @@ def _each_once(table: pa.Table) -> pa.Table:
     return table.take(pa.array(sorted(stays.values()), pa.int64()))
 
 
-def _people_rule(astray: int, listed: int, how: ScanStep, known: KnownPhotos | None) -> People:
-    """Choose how folders name people. astray: number of photos not one folder down."""
-    if how.subject_from != "auto":
-        return _folders if how.subject_from == "folder" else _nobody
-    if not astray:
-        return _folders
-    if known is None or not _names_people(known):
-        return _nobody
-    if astray == listed:
-        raise ManifestError(
-            f"of {counted(astray, 'photos')} none lies one folder down, so that folders are not taken "
-            "for people any more, as they were before",
-            "check the setting photos, or say in scan.subject_from what folders mean",
-        )
-    return _folders_of_the_root
-
-
-def _nobody(ids: pa.Array) -> pa.Array:
-    return pa.nulls(len(ids), pa.string())
-
-
-def _folders_of_the_root(ids: pa.Array) -> pa.Array:
-    return pc.if_else(_is_one_down(ids), _folders(ids), _nobody(ids))
-
-
-def _folders(ids: pa.Array) -> pa.Array:
-    """The name of the folder that each photo lies in; null where that is the root, or has no name."""
-    names = pc.list_element(pc.split_pattern(ids, "/", max_splits=1, reverse=True), 0)
-    if pc.any(pc.match_substring(names, "/"), min_count=0).as_py():
-        parts = pc.split_pattern(names, "/", max_splits=1, reverse=True)
-        names = parts.flatten().take(pc.subtract(parts.offsets[1:], 1))
-    return pc.if_else(
-        pc.and_(pc.greater(pc.count_substring(ids, "/"), 0), pc.not_equal(names, "")), names, None
-    )
-
-
-def _is_one_down(names: Any) -> Any:
-    return pc.equal(pc.count_substring(names, "/"), 1)
-
-
-def _count(marks: Any) -> int:
-    """Count those that are true."""
-    return pc.sum(marks, min_count=0).as_py() or 0
-
-
 def _canonical(table: pa.Table) -> pa.Table:
     """Bring the ids of a table to NFC, as older versions did not write them so."""
     for name in {ID, SUBJECT} & {*table.column_names}:
@@ -596,8 +564,3 @@ def _without_photos(gone: Iterable[pa.Table], listing: KnownPhotos) -> set[str]:
         if not people:
             break
     return people
-
-
-def _names_people(known: KnownPhotos) -> bool:
-    """Whether any known photo is of a person."""
-    return any(pc.any(pc.and_(t[TRIED], pc.is_valid(t[SUBJECT]))).as_py() for t in known.tables())

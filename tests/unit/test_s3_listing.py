@@ -23,6 +23,7 @@ class Store:
     order: list[str]
     requests: list[dict[str, str]] = field(default_factory=list)
     failing: frozenset[int] = frozenset()
+    denies: bool = False
     begins: bool = True
 
     @property
@@ -40,6 +41,8 @@ class Store:
             # A store that does not sort by bytes goes on from where the key stands, or would stand.
             at = sum(_folders_first(key) <= _folders_first(after) for key in keys)
         if "Delimiter" in request:
+            if self.denies:
+                raise PermissionError("only this prefix")
             cut = len(request["Prefix"])
             below = sorted({f"{key[:cut]}{key[cut:].partition('/')[0]}/" for key in keys if "/" in key[cut:]})
             return {"IsTruncated": False, "CommonPrefixes": [{"Prefix": each} for each in below]}
@@ -101,6 +104,7 @@ def test_folders_below_the_root_are_guesses_where_nothing_is_known(monkeypatch: 
     # Twelve keys in three folders: so every second folder, where some pages are between.
     begun = [request["StartAfter"] for request in store.requests if "StartAfter" in request]
     assert sorted(begun) == ["album/all/d/", "album/all/f/", "album/all/h/", "album/all/j/"]
+    assert _listed(Store(keys, denies=True), None) == keys
     few = Store(keys[:9])
     assert _listed(few, None) == keys[:9]
     assert len(few.requests) == 3

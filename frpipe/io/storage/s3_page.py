@@ -74,7 +74,7 @@ def read_page(fs: Any, request: Mapping[str, str]) -> Page:
 
 
 def common_prefixes(fs: Any, request: Mapping[str, str]) -> list[str]:
-    """Find the folders right below a prefix; none where they do not fit on a page, or may not be listed so."""
+    """Find the folders right below a prefix; none where a page does not hold them, or they are denied."""
     try:
         answer = fs.call_s3("list_objects_v2", **request, Delimiter="/")
     except PermissionError:  # a policy may bind the right to list to a prefix

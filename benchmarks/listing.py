@@ -2,6 +2,7 @@
 
     python benchmarks/listing.py --files 1000000 --keys 50000 --latency-ms 100
     python benchmarks/listing.py --files 0 --uri s3://photos/album
+    python benchmarks/listing.py --files 0 --keys 0 --simulated 1000000 --latency-ms 100
 
 disk      empty files, five a folder, listed with sizes and versions as a night does
 botocore  a bare loop over pages of the bucket: the least that botocore takes for them
@@ -27,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 
@@ -38,7 +40,7 @@ from frpipe.io.manifest.photo_listing import PhotoListing
 from frpipe.io.storage import s3_listing
 from frpipe.io.storage.filesystem import connect
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.listed import NAME
+from frpipe.io.storage.listed import LISTED, NAME
 from frpipe.io.storage.s3_page import Page, read_page
 
 PER_FOLDER = 1000
@@ -109,6 +111,24 @@ def in_bucket(uri: str, every: int, latency_s: float) -> Iterator[dict[str, Any]
             yield _spent(what, way(), len(names))
 
 
+def simulated(keys: int, every: int, latency_s: float) -> Iterator[dict[str, Any]]:
+    """List a bucket that is nowhere: each answer comes after the latency, and takes next to no CPU."""
+
+    def page(_: Any, request: Any) -> Page:
+        time.sleep(latency_s)
+        at = int(request.get("ContinuationToken", int(request.get("StartAfter", "-1")) + 1))
+        names = [f"{number:012d}" for number in range(at, min(at + 1000, keys))]
+        files = pa.table([names, [1] * len(names), ["v"] * len(names)], schema=LISTED)
+        return Page(files, str(at + 1000) if at + 1000 < keys else None)
+
+    s3_listing.read_page = page  # type: ignore[attr-defined]
+    nowhere = Mock()
+    for _ in range(2):
+        for what, names in (("behind", []), ("known", [f"{at:012d}" for at in range(every, keys, every)])):
+            listed = s3_listing.S3Listing(nowhere, "nowhere", "").at_once(names)
+            yield _spent(f"simulated, {what}", listed, keys)
+
+
 def _bare(bucket: str, prefix: str, latency_s: float) -> Iterator[list[Any]]:
     fs, request = connect(f"s3://{bucket}"), {"Bucket": bucket, "Prefix": prefix}
     while True:
@@ -141,6 +161,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=20_000, help="objects in the bucket; 0: none")
     parser.add_argument("--uri", help="a prefix of a bucket that is there")
     parser.add_argument("--every", type=int, default=1 << 15, help="photos from a known name to the next")
+    parser.add_argument("--simulated", type=int, default=0, help="keys of a bucket that is nowhere")
     parser.add_argument("--latency-ms", type=float, default=0.0)
     options = parser.parse_args()
     rows = []
@@ -149,8 +170,12 @@ def main() -> None:
         next(blocks)
         rows.append(_spent("disk", blocks, options.files))
         print(rows[-1], flush=True)
+    latency_s = options.latency_ms / 1000
+    for row in simulated(options.simulated, options.every, latency_s) if options.simulated else ():
+        rows.append(row)
+        print(row, flush=True)
     uri = options.uri or (filled(options.keys) if options.keys else "")
-    for row in in_bucket(uri, options.every, options.latency_ms / 1000) if uri else ():
+    for row in in_bucket(uri, options.every, latency_s) if uri else ():
         rows.append(row)
         print(row, flush=True)
     print(json.dumps({"latency_ms": options.latency_ms, "of": "a million photos", "rows": rows}))

@@ -25,6 +25,7 @@ class Store:
     failing: frozenset[int] = frozenset()
     denies: bool = False
     begins: bool = True
+    filters: bool = False
 
     @property
     def s3(self) -> Any:
@@ -36,8 +37,13 @@ class Store:
         if len(self.requests) in self.failing:
             raise OSError("a bad day")
         keys = [key for key in self.order if key.startswith(request["Prefix"])]
-        at = int(request.get("ContinuationToken", 0))
-        if self.begins and (after := request.get("StartAfter")):
+        place, _, behind = request.get("ContinuationToken", f"0 {request.get('StartAfter', '')}").partition(
+            " "
+        )
+        at = int(place)
+        if self.filters:
+            keys = [key for key in keys if key > behind]
+        if self.begins and not self.filters and (after := request.get("StartAfter")):
             # A store that does not sort by bytes goes on from where the key stands, or would stand.
             at = sum(_folders_first(key) <= _folders_first(after) for key in keys)
         if "Delimiter" in request:
@@ -47,7 +53,11 @@ class Store:
             below = sorted({f"{key[:cut]}{key[cut:].partition('/')[0]}/" for key in keys if "/" in key[cut:]})
             return {"IsTruncated": False, "CommonPrefixes": [{"Prefix": each} for each in below]}
         page = [{"Key": key, "Size": len(key), "ETag": f'"{key}"'} for key in keys[at : at + 3]]
-        return {"Contents": page, "IsTruncated": at + 3 < len(keys), "NextContinuationToken": str(at + 3)}
+        return {
+            "Contents": page,
+            "IsTruncated": at + 3 < len(keys),
+            "NextContinuationToken": f"{at + 3} {behind}",
+        }
 
 
 def _folders_first(key: str) -> list[str]:
@@ -75,6 +85,13 @@ def test_guesses_change_nothing_about_what_is_listed(seed: int, monkeypatch: pyt
         guesses = [*chance.sample(known, chance.randrange(12)), "", "a", "a-b/1", "zz", "a/99", "é"]
         assert _listed(Store(order), guesses) == order
     assert _listed(Store([]), ["a", "b"]) == []
+
+
+def test_a_store_that_does_not_sort_is_listed_from_its_beginning() -> None:
+    names = ["a/1", "a/3", "a/2", "b/1", "c/1", "c/2", "b/2", "c/3", "d/1"]
+    keys = [f"album/{name}" for name in names]
+    for guess in names:
+        assert _listed(Store(keys, filters=True), [guess]) == keys
 
 
 def test_a_store_that_begins_at_no_given_key_is_listed_once() -> None:

@@ -3,8 +3,8 @@
 S3 gives a thousand keys a request, and says only with them where the next ones begin: 100 million keys are
 100,000 requests, one behind the other. So stretches of the listing are read ahead, each from a key that is
 guessed. A guess is only where to begin: a stretch counts once the listing, read from its beginning, comes to
-the very key that the stretch begins with. Elsewhere it goes on without it. So what is listed, and its order,
-is what one request behind the other would give, whatever was guessed and however the store sorts.
+the very key that the stretch begins with. Elsewhere it goes on without it, as it does from where keys are not
+sorted any more. So what is listed, and its order, is what one request behind the other would give.
 """
 
 from __future__ import annotations
@@ -119,21 +119,20 @@ class S3Listing:
 
     def _followed(self, stretches: Iterator[_Stretch]) -> Iterator[Page]:
         """Follow the listing from its beginning, over to each stretch whose first key it comes to."""
-        here = self._rest(next(stretches))
-        ahead = _next(stretches)
-        page = next(here, None)
-        while page is not None:
+        here, ahead, last = self._rest(next(stretches)), _next(stretches), None
+        while (page := next(here, None)) is not None:
+            if ahead is not None and not page.is_behind(last):
+                ahead = None  # in a store that does not sort, what is behind a key may lack others
             at = -1
             while ahead is not None and at < 0 and _has_passed(page, ahead):
                 at = pc.index(page.files[NAME], ahead.first).as_py()
                 if at < 0:
                     ahead = _next(stretches)
-            if at < 0 or ahead is None:
-                yield page
-            else:
-                yield Page(page.files.slice(0, at), None)
+            if ahead is not None and at >= 0:
+                page = Page(page.files.slice(0, at), None)
                 here, ahead = self._rest(ahead), _next(stretches)
-            page = next(here, None)
+            yield page
+            last = page.last or last
 
 
 def _next(stretches: Iterator[_Stretch]) -> _Stretch | None:

@@ -49,6 +49,12 @@ class Page:
         """The last key."""
         return self.files[NAME][len(self.files) - 1].as_py() if len(self.files) else None
 
+    def is_behind(self, key: str | None) -> bool:
+        """Whether the keys are sorted, and behind another key if there is one."""
+        names = self.files[NAME].combine_chunks()
+        is_sorted = pc.all(pc.less(names[:-1], names[1:]), min_count=0).as_py()
+        return is_sorted and (key is None or self.first is None or self.first > key)
+
 
 def take_keys(fs: Any) -> None:
     """Have a file system of `s3fs` read keys for `read_page`; without it, botocore does."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from frpipe.core.errors import ManifestError
+from frpipe.core.errors import ManifestError, OutputError
 from frpipe.core.night_config import ScanStep
 from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.output.parts import write_part
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.listed import in_blocks
-from frpipe.jobs.nightly import photos
+from frpipe.jobs.nightly import known_photos, photos
 from frpipe.jobs.nightly.known_photos import KnownPhotos
 from frpipe.jobs.nightly.tables import read_table, write_table
 
@@ -213,6 +213,36 @@ def test_links_out_of_the_album_are_not_followed_and_said_and_links_inside_are_o
     )
     allowed = photos.look(str(album), ScanStep(), known, roots=(str(tmp_path / "moved"),))
     assert (allowed.counts.new, allowed.facts()["vanished"], allowed.facts()["links_outside"]) == (1, 0, 1)
+
+
+def test_a_photo_that_a_store_lists_twice_is_one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["ann/1.jpg", "ann/2.jpg", "ann/1.jpg"]
+    monkeypatch.setattr(Folder, "walk_blocks", lambda *_: in_blocks((name, 1, "v") for name in names))
+    found = photos.look("memory://album", ScanStep(), None)
+    assert found.todo.table()["image_id"].to_pylist() == ["ann/1.jpg", "ann/2.jpg"]
+
+
+def test_a_store_is_listed_from_known_photos_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, asked = [f"ann/{number:02d}.jpg" for number in range(12)], []
+
+    def listed(_: Folder, guesses: list[str] | None) -> Iterator[pa.Table]:
+        asked.append(guesses)
+        return in_blocks((name, 1, "v") for name in names)
+
+    monkeypatch.setattr(Folder, "walk_blocks", listed)
+    monkeypatch.setattr(known_photos, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(photos, "STRETCH_KEYS", 4)
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
+    photos.look("memory://album", ScanStep(), None).write(folder)
+    known = photos.listing_of(folder)
+    assert photos.look("memory://album", ScanStep(), known).todo.rows == 0
+    assert asked == [None, ["ann/04.jpg", "ann/08.jpg"]]
+    # From a damaged part no photo is taken, and comparing with it ends the night.
+    (part,) = (tmp_path / "runs/_known").rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    assert known.spread(4) == []
+    with pytest.raises(OutputError, match="damaged or gone"):
+        photos.look("memory://album", ScanStep(), known)
 
 
 NFC, NFD = "김지수", unicodedata.normalize("NFD", "김지수")

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, cast
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.failure import ExplainedFile, explained
 from frpipe.io.storage.local_store import LocalStore
-from frpipe.io.storage.remote_store import RemoteStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -195,7 +195,12 @@ class Folder:
 
     @cached_property
     def _store(self) -> _Store:
-        return LocalStore(self.uri) if self.is_local else RemoteStore(self.uri)
+        if self.is_local:
+            return LocalStore(self.uri)
+        # It takes Arrow with it, which local photos do without.
+        from frpipe.io.storage.remote_store import RemoteStore  # noqa: PLC0415
+
+        return RemoteStore(self.uri)
 
 
 def _checked(name: str) -> str:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, BinaryIO
 
 from frpipe.core.errors import StorageError
 from frpipe.io.storage.failure import Failure
-from frpipe.io.storage.listed import in_blocks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SUFFIX = ".tmp"
 # What link(2) gives where the file system has no hard links.
@@ -123,6 +123,8 @@ class LocalStore:
             yield name, stat.st_size, str(stat.st_mtime_ns)
 
     def blocks(self, _guesses: Sequence[str] | None) -> Iterator[pa.Table]:
+        from frpipe.io.storage.listed import in_blocks  # noqa: PLC0415 - takes Arrow with it
+
         yield from in_blocks(self.entries("", hidden=True))
 
     def stat(self, name: str) -> tuple[int, str]:

@@ -1,8 +1,8 @@
 """The erasures from published tables that have not ended.
 
-ROOT/_erase/NUMBER.json   there from before the first change until the proof holds. It holds digests of the ids,
-                          and of each vector the first two numbers and a digest: the rows that tell them go
-                          before the proof, and it looks for them in every file that is left
+ROOT/_erase/NUMBER.json   there from before the first change until the proof holds: digests of the ids, and of
+                          each vector the first two numbers and a digest. The rows that tell the vectors go
+                          before the proof, which looks for them in every file that is left
 """
 
 from __future__ import annotations
@@ -36,22 +36,21 @@ class TableMarks:
     @classmethod
     def of(cls, folder: Folder, key: str) -> TableMarks:
         """Read the marks of some tables. key: of the digests. Raises OutputError: one cannot be read."""
-        names = tuple(entry.name for entry in folder.list(FOLDER))
         found = cls(folder, (), ErasedIds(key), frozenset())
-        for name in names:
+        for name in [entry.name for entry in folder.list(FOLDER)]:
             try:
                 data = read_json(folder, name)
-                ids = ErasedIds(data["key"], frozenset(data["subjects"]), frozenset(data["images"]))
+                told, ids = data["key"], [frozenset(data[each]) for each in ("subjects", "images")]
                 needles = frozenset(Needle(**each) for each in data["needles"])
-                if ids.key != key:
-                    raise KeyError
             except FileNotFoundError:
                 continue  # another has ended it since it was listed
             except (FileDamaged, KeyError, TypeError):
-                raise OutputError(
-                    f"{name} of the tables cannot be read", "put it back from a backup, or remove it"
-                ) from None
-            found = cls(folder, (*found.names, name), found.ids | ids, found.needles | needles)
+                raise _unreadable(name) from None
+            if told != key:
+                raise _unreadable(name)
+            found = cls(
+                folder, (*found.names, name), found.ids | ErasedIds(key, *ids), found.needles | needles
+            )
         return found
 
     def written(self, ids: ErasedIds, needles: Iterable[Needle]) -> TableMarks:
@@ -72,3 +71,7 @@ class TableMarks:
     def remove(self) -> None:
         """Remove the marks: what they name is proven to be gone."""
         self.folder.delete_all(self.names)
+
+
+def _unreadable(name: str) -> OutputError:
+    return OutputError(f"{name} of the tables cannot be read", "put it back from a backup, or remove it")

@@ -77,8 +77,8 @@ class TableErasure:
     def run(self) -> tuple[int, Searched]:
         """Erase the people; returns the number of rows, and the scope of the proof.
 
-        Killed anywhere, it is completed by running it again, or by any other erasure from these tables. Raises
-        OutputError as `check`; ErasureError: the proof fails, and the same command proves again.
+        Killed anywhere, it is completed by running it again, or by any other erasure from these tables.
+        Raises OutputError as `check`; ErasureError: the proof fails, and the same command proves again.
         """
         self.check()
         folder, faces = self.root.folder, self.root.table(FACES).folder

@@ -32,6 +32,7 @@ from frpipe.jobs.publish.merge import Barred, replace_rows
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import FACES, MEMBERS, PHOTOS, TABLES
 from frpipe.jobs.publish.sources import Publication, result_at
+from frpipe.testing.kills import Killed, at_change
 
 PHOTOS_A = [Photo("1.jpg", "anna", "a1"), Photo("2.jpg", "anna", "a2"), Photo("3.jpg", "bob", "b3")]
 
@@ -365,3 +366,120 @@ def test_rows_that_replace_others_are_made_anew_where_somebody_was_erased_meanwh
 
     replace_rows(table, "scope", "g", made, result_at(out.uri, None))
     assert list(_rows(tmp_path / "tables", "duplicate_members").subject_id) == ["bob"]
+
+
+def _two_sources(place: Path) -> tuple[Publication, Publication, Publication]:
+    """Photos of a folder, some of them again after it had moved, and one that was not found then."""
+    first = made_run(place / "first", [*PHOTOS_A, Photo("4.jpg", "cleo", "c4"), Photo("5.jpg", "bob", "b5")])
+    again = [PHOTOS_A[0], Photo("2.jpg", "anna", "a2 changed"), Photo("6.jpg", "dora", "d6")]
+    second = _begun(made_run(place / "second", again), created="2026-06-01T00:00:00+00:00")
+    when = datetime(2026, 6, 2, tzinfo=UTC)
+    gone = ("4.jpg", "6.jpg")
+    missed = Publication("missed", "night", "ab" * 32, "", date(2026, 6, 2), when, when, vanished=gone)
+    return result_at(first.uri, None), result_at(second.uri, None), missed
+
+
+def _of(source: str, *found: Publication) -> list[Publication]:
+    return [replace(each, source=source) for each in found]
+
+
+@pytest.mark.parametrize("layout", ["delta", "parquet"])
+def test_photos_of_a_source_that_is_moved_stand_as_if_they_had_always_been_of_the_other(
+    tmp_path: Path, layout: Any
+) -> None:
+    first, second, missed = _two_sources(tmp_path)
+    for number, order in enumerate(((first, second, missed), (second, first, missed))):
+        place = tmp_path / str(number)
+        for each in order:
+            _published(place / "one", *_of("new", each), layout=layout)
+            mine = "old" if each is first else "new"
+            _published(place / "two", *_of(mine, each), layout=layout)
+        _published(place / "two", move=("old", "new"))
+        expected = {table.name: _texts(place / "one", table.name) for table in TABLES}
+        # That it was not found was said of the other source: the photo had no row there.
+        gone = {"photos", "faces", "people"}
+        for name, rows in expected.items():
+            if name not in gone:
+                assert _texts(place / "two", name) == rows, name
+        photos = _rows(place / "two", "photos").set_index("image_id")
+        assert set(photos.source) == {"new"}
+        assert photos.as_of.dt.month.to_dict() == {
+            f"{n}.jpg": 6 if n in {1, 2, 6} else 5 for n in range(1, 7)
+        }
+        assert photos.vanished.dropna().astype(str).to_dict() == {"6.jpg": "2026-06-02"}
+        faces = _rows(place / "two", "faces")
+        assert faces.face_id.is_unique
+        assert len(faces.merge(photos.reset_index(), on=["source", "image_id", "run_id"])) == len(faces) == 6
+
+
+def _texts(root: Path, name: str) -> list[str]:
+    return sorted(map(repr, _rows(root, name).to_dict("records")))
+
+
+def test_a_move_that_was_killed_is_ended_by_any_publication(tmp_path: Path) -> None:
+    first, second, _ = _two_sources(tmp_path)
+    for source, each in (("old", first), ("new", second)):
+        _published(tmp_path / "whole", *_of(source, each))
+    shutil.copytree(tmp_path / "whole", tmp_path / "before")
+    with at_change(None) as changes:
+        _published(tmp_path / "whole", move=("old", "new"))
+    expected = {table.name: _texts(tmp_path / "whole", table.name) for table in TABLES}
+    for moment in range(2, changes[0] + 1):
+        root = Path(shutil.copytree(tmp_path / "before", tmp_path / f"killed-{moment}"))
+        with at_change(moment), pytest.raises(Killed):
+            _published(root, move=("old", "new"))
+        _published(root, **({"move": ("old", "new")} if moment % 2 else {}))
+        assert {table.name: _texts(root, table.name) for table in TABLES} == expected, moment
+        # Whatever is published of the old source from now on is of the new one.
+        _published(root, *_of("old", replace(first, content="0" * 64)))
+        assert set(_rows(root, "photos").source) == {"new"}
+        assert len(_rows(root, "photos")) == 6
+
+
+def test_a_list_that_is_obeyed_knows_photos_that_were_moved_by_the_ids_that_the_gallery_has(
+    tmp_path: Path,
+) -> None:
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg"}))])
+    for number, sources in enumerate((None, {"cam": ["cam"], "site": [""]})):
+        root = tmp_path / str(number)
+        _publish(root, made_run(tmp_path / f"out{number}", PHOTOS_A), source="cam")
+        _published(root, move=("cam", "site"))
+        assert len(_rows(root, "photos")) == 3
+        _published(root, barred=Barred(lists.read(), sources))
+        assert sorted(_rows(root, "photos").image_id) == ["2.jpg", "3.jpg"]
+
+
+def test_photos_that_stand_under_two_sources_are_told_and_those_of_the_same_names_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = [Photo("1.jpg", "zoe", "z1"), Photo("9.jpg", "zoe", "z9")]
+    first, other_run, second = (
+        made_run(tmp_path / name, photos)
+        for name, photos in (("first", PHOTOS_A), ("other", other), ("second", PHOTOS_A[:2]))
+    )
+    _begun(second, created="2026-06-01T00:00:00+00:00")
+    words = ["run", "publish", "--tables", str(tmp_path / "tables")]
+    told = []
+    for out, source in ((first, "old"), (other_run, "other"), (second, "new")):
+        assert main([*words, "--results", out.uri, "--source", source]) == 0
+        told.append(capsys.readouterr().err.count("warning"))
+        assert main([*words, "--results", out.uri, "--dry-run"]) == 0
+        told.append(capsys.readouterr().out.count("warning"))
+    assert told == [0, 0, 0, 0, 1, 1]
+    assert main([*words, "--results", second.uri, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "2 photos of new stand under old, too" in text
+    assert "--move-source old new\n" in text
+    assert main([*words, "--move-source", "old", "new"]) == 0
+    assert sorted(_rows(tmp_path / "tables", "photos").source) == ["new"] * 3 + ["other"] * 2
+    capsys.readouterr()
+    assert main([*words, "--results", second.uri, "--dry-run"]) == 0
+    assert "warning" not in capsys.readouterr().out
+    for asked, message in ((("new", "new"), "one source"), (("other", "old"), "was moved to new before")):
+        assert main([*words, "--move-source", *asked]) == 6
+        assert message in capsys.readouterr().err
+    assert main([*words, "--move-source", "new", "old"]) == 0
+    assert sorted(_rows(tmp_path / "tables", "photos").source) == ["old"] * 3 + ["other"] * 2

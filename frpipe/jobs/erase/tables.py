@@ -23,6 +23,7 @@ from frpipe.io.tables.state import NONE
 from frpipe.jobs.erase.columns import people_of, rows_of
 from frpipe.jobs.erase.proof import Proof, Searched
 from frpipe.jobs.identify.candidates import without_candidates
+from frpipe.jobs.publish import moved_sources
 from frpipe.jobs.publish.merge import Mask
 from frpipe.jobs.publish.root import TABLES_JSON, Root
 from frpipe.jobs.publish.schema import FACES, PHOTOS, TABLES, vector_columns
@@ -31,7 +32,7 @@ from frpipe.jobs.publish.strike import Leaving, gone_with_photos, photos_of, str
 _IDS = ["source", "image_id", "subject_id", "face_id"]
 _NAMES = "|".join(spec.name for spec in TABLES)
 _OWN = re.compile(
-    rf"{TABLES_JSON}|{table_marks.FOLDER}/[0-9a-f]{{24}}\.json|"
+    rf"{TABLES_JSON}|{table_marks.FOLDER}/[0-9a-f]{{24}}\.json|{moved_sources.FOLDER}/\d{{6}}\.json|"
     rf"(?:{_NAMES})/(?:_files/\d{{9}}\.json|(?:month=[^/]+/)?part-[0-9a-f]{{24}}\.parquet)"
 )
 # Lines of JSON, and not one object: they are searched as text.

@@ -8,7 +8,7 @@ writer was first.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from itertools import chain
@@ -25,6 +25,7 @@ from frpipe.io.tables.state import State
 from frpipe.io.tables.table import Change, PublishedTable, edited, unified
 from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.worker import PROBES
+from frpipe.jobs.publish.moved_sources import MovedSources
 from frpipe.jobs.publish.rows import RunRows, plain, with_run
 from frpipe.jobs.publish.sources import Publication, Search
 
@@ -33,7 +34,7 @@ Decide = Callable[[pa.Table], tuple[Mask, Mask]]
 """Marks the rows of a file to remove, and those to mark as vanished."""
 Gone = Callable[[pa.Table], Mask]
 _KEYS = ["source", "image_id"]
-_ORDER = ["as_of", "night", "processed_at", "run_id"]
+ORDER = ["as_of", "night", "processed_at", "run_id"]
 
 
 @dataclass(slots=True)
@@ -62,16 +63,28 @@ class Barred:
     list: of the gallery that the photos go to.  sources: the sources that it speaks for, with all prefixes
     that the gallery may have before the ids of their photos; None: all sources, and as prefixes the source
     itself and `prefixes`.  galleries: by the id of a gallery, the list that its people obey as candidates and
-    in clusters; None: `list`, in every gallery.
+    in clusters; None: `list`, in every gallery.  names_of: a source, with those that were moved to it.
     """
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
     sources: Mapping[str, Collection[str]] | None = None
     prefixes: Collection[str] = ("",)
     galleries: Mapping[str, Suppressions] | None = None
+    names_of: Callable[[str], Collection[str]] = lambda source: (source,)
 
     def __bool__(self) -> bool:
         return bool(self.list) or any((self.galleries or {}).values())
+
+    def with_moves(self, moves: MovedSources) -> Barred:
+        """Hold for the sources where photos are now, with the prefixes of those where they were."""
+        if not moves.targets:
+            return self
+        if self.sources is None:
+            return replace(self, names_of=moves.names_of)
+        found: dict[str, dict[str, None]] = {}
+        for source, prefixes in self.sources.items():
+            found.setdefault(moves.of(source), {}).update(dict.fromkeys(prefixes))
+        return replace(self, sources={source: [*prefixes] for source, prefixes in found.items()})
 
     def mask(self, table: pa.Table) -> Mask:
         """Mark the rows of suppressed people and photos, (rows,) bool. table: by source, or by scope."""
@@ -82,7 +95,8 @@ class Barred:
             return _named(self.list, table)
         sources = self.sources
         if sources is None:
-            sources = {each: {*self.prefixes, each} for each in table["source"].unique().to_pylist()}
+            names = table["source"].unique().to_pylist()
+            sources = {each: {*self.prefixes, *self.names_of(each)} for each in names}
         marks = []
         for source, prefixes in sources.items():
             mine = _is(table["source"], source)
@@ -149,7 +163,7 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
             marks.update({row["image_id"]: row["vanished"] for row in marked})
             return gone, _vanishes(found, mine & ~gone, publication)
 
-        columns = [*_KEYS, *_ORDER, "vanished"]
+        columns = [*_KEYS, *ORDER, "vanished"]
         edit = _Edit.of(table, base, columns, decide)
         losers = _joined(newer)
 
@@ -189,10 +203,10 @@ def merge_dependent(
             mine = _is(found["source"], publication.source)
             hit = mine & _in(found["image_id"], keys)
             own = mine & _is(found["run_id"], publication.run_id)
-            gone = (hit & ~_agrees(found, "run_id", current)) | own
+            gone = (hit & ~agrees(found, "run_id", current)) | own
             return gone, _vanishes(found, mine & ~gone, publication)
 
-        columns = [*_KEYS, *_ORDER, "vanished"]
+        columns = [*_KEYS, *ORDER, "vanished"]
         edit = _Edit.of(table, base, columns, decide)
 
         def fresh() -> Iterator[pa.Table]:
@@ -238,7 +252,7 @@ def merge_search(  # noqa: PLR0917
             newer.append(found["image_id"].filter(pa.array(later)).combine_chunks())
             return (hit & ~later) | own, np.zeros(len(found), bool)
 
-        edit = _Edit.of(table, base, [*_KEYS, "search", "gallery_id", *_ORDER], decide)
+        edit = _Edit.of(table, base, [*_KEYS, "search", "gallery_id", *ORDER], decide)
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -255,7 +269,7 @@ def merge_search(  # noqa: PLR0917
                     recipe,
                     source=search.source,
                 )
-                out = _in(found["image_id"], losers) | _stale(found, current)
+                out = _in(found["image_id"], losers) | stale(found, current)
                 out |= barred.mask(found.rename_columns({"probe_subject_id": "subject_id"}))
                 yield barred.candidates(found.filter(pa.array(~out)))[0]
 
@@ -273,7 +287,7 @@ def remove_stale(table: PublishedTable, photos: PublishedTable, rows: RunRows) -
         current = _current(photos, publication.source, keys)
 
         def gone(found: pa.Table) -> Mask:
-            return _is(found["source"], publication.source) & _stale(found, current)
+            return _is(found["source"], publication.source) & stale(found, current)
 
         return gone
 
@@ -332,7 +346,7 @@ def replace_rows(
             later = later or bool((mine & _later(found, publication)).any())
             return mine, np.zeros(len(found), bool)
 
-        columns = list(dict.fromkeys((column, *_ORDER)))
+        columns = list(dict.fromkeys((column, *ORDER)))
         edit = _Edit.of(table, base, columns, decide)
         if later:
             return None
@@ -404,7 +418,7 @@ def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
     return pa.concat_tables(found) if found else schema.empty_table()
 
 
-def _agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
+def agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
     """Mark the rows of the run whose row of their photo stands, (rows,) bool."""
     at = pc.index_in(found["image_id"], value_set=current["image_id"].combine_chunks())
     stands = current["run_id"].combine_chunks().take(at.combine_chunks())
@@ -414,10 +428,10 @@ def _agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
     return same
 
 
-def _stale(found: pa.Table, current: pa.Table) -> Mask:
+def stale(found: pa.Table, current: pa.Table) -> Mask:
     """Mark the rows whose faces are of another run than the row of their photo, (rows,) bool."""
     known = _in(found["image_id"], current["image_id"].combine_chunks())
-    return known & _mask(pc.is_valid(found["photo_run_id"])) & ~_agrees(found, "photo_run_id", current)
+    return known & _mask(pc.is_valid(found["photo_run_id"])) & ~agrees(found, "photo_run_id", current)
 
 
 def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
@@ -431,7 +445,7 @@ def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
 def _later(found: pa.Table, publication: Publication) -> Mask:
     """Mark the rows of later publications, (rows,) bool."""
     later, equal = np.zeros(len(found), bool), np.ones(len(found), bool)
-    for name, value in zip(_ORDER, publication.order, strict=True):
+    for name, value in zip(ORDER, publication.order, strict=True):
         scalar, column = pa.scalar(value, found[name].type), found[name]
         if name == "night":
             column = pc.fill_null(column, date.min)

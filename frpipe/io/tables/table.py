@@ -25,6 +25,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_whole
 from frpipe.io.tables.delta import DeltaLog
 from frpipe.io.tables.file_lists import FileLists
+from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import NONE, DataFile, Log, State, fresh_name, is_data_file, now_ms
 
 Layout = Literal["delta", "parquet"]
@@ -109,12 +110,21 @@ class PublishedTable:
             f"other writers changed {self.folder.uri} first, {_TRIES} times", "run again when it is less busy"
         )
 
-    def read(self, state: State, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read the rows of a file, with the columns of the version: those that the file lacks are null."""
+    def read(
+        self,
+        state: State,
+        file: DataFile,
+        columns: Sequence[str] | None = None,
+        wanted: Wanted | None = None,
+    ) -> pa.Table:
+        """Read the rows of a file, with the columns of the version: those that the file lacks are null.
+
+        wanted: with columns, the rows that matter; of a file that has none of them no row may be read.
+        """
         if columns is None:
             table = read_whole(self.folder, file.path, as_table)
         else:
-            table = self._columns(file, columns)
+            table = self._columns(file, columns, wanted)
         return conformed(table, self._wanted(state, columns), file.partition)
 
     def _wanted(self, state: State, columns: Sequence[str] | None) -> pa.Schema:
@@ -124,12 +134,14 @@ class PublishedTable:
         there = {*state.schema.names}
         return pa.schema([(state.schema if name in there else self.schema).field(name) for name in columns])
 
-    def _columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
+    def _columns(self, file: DataFile, columns: Sequence[str], wanted: Wanted | None) -> pa.Table:
         """Read those of some columns that a file has. One that cannot be read is read whole, to tell why."""
         try:
             with self.folder.open(file.path) as opened:
                 parquet = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
                 there = [name for name in columns if name in parquet.schema_arrow.names]
+                if there and wanted is not None and not wanted.may_be_in(parquet.metadata):
+                    return parquet.schema_arrow.empty_table().select(there)
                 if there:
                     return parquet.read(there, use_threads=False)
         except FrpipeError:
@@ -138,10 +150,12 @@ class PublishedTable:
             pass
         return read_whole(self.folder, file.path, as_table)
 
-    def scan(self, state: State, columns: Sequence[str] | None = None) -> Iterator[tuple[DataFile, pa.Table]]:
-        """Iterate over the files of a version with their rows."""
+    def scan(
+        self, state: State, columns: Sequence[str] | None = None, wanted: Wanted | None = None
+    ) -> Iterator[tuple[DataFile, pa.Table]]:
+        """Iterate over the files of a version with their rows. wanted: as for `read`."""
         for path in sorted(state.files):
-            yield state.files[path], self.read(state, state.files[path], columns)
+            yield state.files[path], self.read(state, state.files[path], columns, wanted)
 
     def files_there(self, state: State) -> Iterator[DataFile]:
         """Iterate over the files of rows in the folder, those of older versions and of killed writers too."""

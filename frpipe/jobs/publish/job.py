@@ -22,6 +22,7 @@ from frpipe.jobs.publish import schema as columns
 from frpipe.jobs.publish.derived import duplicate_rows, make_people
 from frpipe.jobs.publish.merge import (
     Barred,
+    Standing,
     Tally,
     merge_dependent,
     merge_photos,
@@ -244,9 +245,10 @@ class Publishing:
             root.refuse_other_recipe(each.features.spec, each.name)
         if each.features is not None or each.vanished:
             self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred))
+            standing = Standing(photos, each.source, rows.keys())
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
-                self._wrote(spec, merge_dependent(root.table(spec), photos, rows, made))
-            gone = remove_stale(root.table(columns.MATCHES), photos, rows)
+                self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made))
+            gone = remove_stale(root.table(columns.MATCHES), standing, rows)
             self._wrote(columns.MATCHES, Tally(gone=gone))
             self._tell_shared(root, each, rows)
         for search in each.searches:

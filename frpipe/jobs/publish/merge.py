@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import SUBJECTS, Suppressions
 from frpipe.io.output.units import Units
+from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import State
 from frpipe.io.tables.table import Change, PublishedTable, edited, unified
 from frpipe.jobs.identify.candidates import without_candidates
@@ -164,7 +165,7 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
             return gone, _vanishes(found, mine & ~gone, publication)
 
         columns = [*_KEYS, *ORDER, "vanished"]
-        edit = _Edit.of(table, base, columns, decide)
+        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -180,7 +181,7 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
 
 def merge_dependent(
     table: PublishedTable,
-    photos: PublishedTable,
+    standing: Standing,
     rows: RunRows,
     made: Callable[[], Iterator[pa.Table]],
 ) -> Tally:
@@ -194,7 +195,7 @@ def merge_dependent(
         if base.applied.get(publication.run_id) == publication.number:
             return None
         # Read after the version of this table: a later writer of `photos` will come to this table, too.
-        current = _current(photos, publication.source, keys)
+        current = standing.now()
         winners = current.filter(_as(current["run_id"], publication.run_id))["image_id"].combine_chunks()
         marked = current.filter(pc.is_valid(current["vanished"]))
         marks = dict(zip(marked["image_id"].to_pylist(), marked["vanished"].to_pylist(), strict=True))
@@ -207,7 +208,7 @@ def merge_dependent(
             return gone, _vanishes(found, mine & ~gone, publication)
 
         columns = [*_KEYS, *ORDER, "vanished"]
-        edit = _Edit.of(table, base, columns, decide)
+        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
 
         def fresh() -> Iterator[pa.Table]:
             for part in made():
@@ -234,13 +235,14 @@ def merge_search(  # noqa: PLR0917
     tally, units = Tally(), Units(search.folder, PROBES)
     named = [(each["image_id"].unique(), each["gallery_id"].unique()) for each in units.tables()]
     keys, galleries = (_joined([pair[at] for pair in named]) for at in (0, 1))
+    standing = Standing(photos, search.source, keys)
     name = f"{publication.run_id}.{search.name}"
 
     def change(base: State) -> Change | None:
         tally.clear()
         if base.applied.get(name) == publication.number:
             return None
-        current = _current(photos, search.source, keys)
+        current = standing.now()
         newer: list[pa.Array] = []
 
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
@@ -252,7 +254,8 @@ def merge_search(  # noqa: PLR0917
             newer.append(found["image_id"].filter(pa.array(later)).combine_chunks())
             return (hit & ~later) | own, np.zeros(len(found), bool)
 
-        edit = _Edit.of(table, base, [*_KEYS, "search", "gallery_id", *ORDER], decide)
+        columns = [*_KEYS, "search", "gallery_id", *ORDER]
+        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -279,28 +282,34 @@ def merge_search(  # noqa: PLR0917
     return tally
 
 
-def remove_stale(table: PublishedTable, photos: PublishedTable, rows: RunRows) -> int:
+def remove_stale(table: PublishedTable, standing: Standing, rows: RunRows) -> int:
     """Remove matches of photos that were processed again, by whichever publication; returns how many."""
     publication, keys = rows.publication, rows.keys()
 
     def chosen() -> Gone:
-        current = _current(photos, publication.source, keys)
+        current = standing.now()
 
         def gone(found: pa.Table) -> Mask:
             return _is(found["source"], publication.source) & stale(found, current)
 
         return gone
 
-    return remove_rows(table, [*_KEYS, "photo_run_id"], chosen)
+    return remove_rows(table, [*_KEYS, "photo_run_id"], chosen, wanted=Wanted({"image_id": keys}))
 
 
 def remove_rows(
-    table: PublishedTable, columns: list[str], chosen: Callable[[], Gone], *, barrier: bool = False
+    table: PublishedTable,
+    columns: list[str],
+    chosen: Callable[[], Gone],
+    *,
+    barrier: bool = False,
+    wanted: Wanted | None = None,
 ) -> int:
     """Remove rows; returns how many.
 
     chosen: called for each attempt; returns the function that marks the rows of a file to remove.  barrier:
-    whether a version is committed in any case, so that no writer goes on from an older one.
+    whether a version is committed in any case, so that no writer goes on from an older one.  wanted: rows
+    without which a file has none to remove.
     """
     tally = Tally()
 
@@ -312,7 +321,7 @@ def remove_rows(
             return gone(found), np.zeros(len(found), bool)
 
         there = [name for name in columns if name in base.schema.names]
-        edit = _Edit.of(table, base, there, decide)
+        edit = _Edit.of(table, base, there, decide, wanted)
         return edit.change(iter(()), {}, tally) if edit.edits or barrier else None
 
     if table.head().version >= 0:
@@ -365,10 +374,17 @@ class _Edit:
     edits: dict[str, tuple[Mask, Mask]]
 
     @classmethod
-    def of(cls, table: PublishedTable, base: State, columns: list[str], decide: Decide) -> _Edit:
-        """Ask `decide` about each file. columns: those that it reads."""
+    def of(
+        cls,
+        table: PublishedTable,
+        base: State,
+        columns: list[str],
+        decide: Decide,
+        wanted: Wanted | None = None,
+    ) -> _Edit:
+        """Ask `decide` about each file that may hold wanted rows. columns: those that it reads."""
         edits = {}
-        for file, found in table.scan(base, columns):
+        for file, found in table.scan(base, columns, wanted):
             gone, marked = decide(found)
             if gone.any() or marked.any():
                 edits[file.path] = gone, marked
@@ -407,15 +423,34 @@ class _Edit:
             yield whole.filter(pa.array(~gone))
 
 
-def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
-    """Read the rows of some photos of a source that stand, with their runs."""
-    head = photos.head()
-    found = []
-    for _, table in photos.scan(head, [*_KEYS, "run_id", "vanished"]):
-        hit = _is(table["source"], source) & _in(table["image_id"], keys)
-        found.append(table.filter(pa.array(hit)))
-    schema = pa.schema([photos.schema.field(name) for name in (*_KEYS, "run_id", "vanished")])
-    return pa.concat_tables(found) if found else schema.empty_table()
+@dataclass
+class Standing:
+    """The rows of some photos of a source in `photos`. keys: ids of the photos."""
+
+    photos: PublishedTable
+    source: str
+    keys: pa.Array
+    _read: tuple[int, pa.Table] | None = None
+
+    def now(self) -> pa.Table:
+        """Read those that stand, with their runs; anew where `photos` has changed since the last call."""
+        head = self.photos.head()
+        if self._read is None or self._read[0] != head.version:
+            self._read = head.version, self._rows(head)
+        return self._read[1]
+
+    def _rows(self, head: State) -> pa.Table:
+        names, found = [*_KEYS, "run_id", "vanished"], []
+        for _, table in self.photos.scan(head, names, Wanted({"image_id": self.keys})):
+            hit = _is(table["source"], self.source) & _in(table["image_id"], self.keys)
+            found.append(table.filter(pa.array(hit)))
+        return pa.concat_tables(found) if found else self.photos.empty(head, names)
+
+
+def _wanted(publication: Publication, keys: pa.Array) -> Wanted:
+    """The rows that a publication may replace or mark."""
+    ids = pa.concat_arrays([keys, pa.array(publication.vanished, pa.string())])
+    return Wanted({"image_id": ids, "run_id": pa.array([publication.run_id])})
 
 
 def agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:

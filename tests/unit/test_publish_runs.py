@@ -19,7 +19,7 @@ import pytest
 from made_runs import Photo, made_run
 
 from frpipe.cli.main import main
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names
@@ -27,6 +27,7 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
+from frpipe.jobs.nightly.photo_sources import published_sources
 from frpipe.jobs.publish.job import Published, Publishing
 from frpipe.jobs.publish.merge import Barred, replace_rows
 from frpipe.jobs.publish.root import Root
@@ -478,8 +479,59 @@ def test_photos_that_stand_under_two_sources_are_told_and_those_of_the_same_name
     capsys.readouterr()
     assert main([*words, "--results", second.uri, "--dry-run"]) == 0
     assert "warning" not in capsys.readouterr().out
-    for asked, message in ((("new", "new"), "one source"), (("other", "old"), "was moved to new before")):
+    refused = {
+        ("new", "new"): "one source",
+        ("other", "old"): "was moved to new",
+        ("o", "new"): "is of the source o",
+    }
+    for asked, message in refused.items():
         assert main([*words, "--move-source", *asked]) == 6
         assert message in capsys.readouterr().err
     assert main([*words, "--move-source", "new", "old"]) == 0
     assert sorted(_rows(tmp_path / "tables", "photos").source) == ["old"] * 3 + ["other"] * 2
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_of_a_night_that_is_gone_the_tables_know_what_its_gallery_has_before_ids(
+    tmp_path: Path, recorded: bool
+) -> None:
+    runs = Folder.at(str(tmp_path / "nights"))
+    facts = {"output": f"{runs.uri}/2026-05-01", **({"gallery_prefix": "cam"} if recorded else {})}
+    found = result_at(made_run(tmp_path / "out", PHOTOS_A).uri, "lake")
+    _published(tmp_path / "tables", replace(found, kind="night", night=date(2026, 5, 1), facts=facts))
+    root = Root.opened(str(tmp_path / "tables"))
+    assert root is not None
+    # An older frpipe has not recorded it: then all are tried that its nights are known to have had.
+    known = published_sources(root, runs, ["", "cam"])
+    assert known == {"lake": ["cam"] if recorded else ["", "lake", "cam"]}
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg"}))])
+    _published(tmp_path / "tables", barred=Barred(lists.read(), known))
+    assert sorted(_rows(tmp_path / "tables", "photos").image_id) == ["2.jpg", "3.jpg"]
+
+
+def test_files_that_cannot_hold_the_photos_of_a_publication_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What their pages hold does not matter: here it is none of Parquet's."""
+    old, new = (
+        _begun(
+            made_run(tmp_path / month, [Photo(f"{month}/{n}.jpg", "anna", f"{month}{n}") for n in range(3)]),
+            created=f"2026-{month}-01T00:00:00+00:00",
+        )
+        for month in ("05", "06")
+    )
+    _publish(tmp_path / "tables", old, source="album")
+    (path,) = (tmp_path / "tables/faces").rglob("*.parquet")
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    path.write_bytes(data[:4] + bytes(start - 4) + data[start:])
+    _publish(tmp_path / "tables", new, source="album")
+    path.write_bytes(data)
+    assert len(_rows(tmp_path / "tables", "faces")) == 6
+    path.write_bytes(data[:4] + bytes(start - 4) + data[start:])
+    again = _begun(made_run(tmp_path / "again", [Photo("05/1x.jpg", "anna", "x")]), created="2026-07-01")
+    with pytest.raises(FrpipeError):
+        _publish(tmp_path / "tables", again, source="album")

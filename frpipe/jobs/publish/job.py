@@ -30,7 +30,7 @@ from frpipe.jobs.publish.merge import (
     remove_stale,
     replace_rows,
 )
-from frpipe.jobs.publish.move import move_source, shared_photos
+from frpipe.jobs.publish.move import move_source, shared_photos, sources_of_matches
 from frpipe.jobs.publish.moved_sources import MovedSources, record
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
@@ -227,10 +227,15 @@ class Publishing:
 
     def _moved(self, root: Root) -> MovedSources:
         """Record the move that is asked for, if any; make it, and end those that were killed."""
-        asked = self.move
-        moves = record(root.folder, *asked) if asked else MovedSources.read(root.folder)
-        told = root.table(columns.RUNS).rows(["source", "probe_source"]) if moves.targets else pa.table({})
+        asked, moves = self.move, MovedSources.read(root.folder)
+        told = root.table(columns.RUNS).rows(["source", "probe_source"])
         there = {name for column in told.columns for name in column.to_pylist()}
+        if asked and asked[0] not in moves.targets and asked[0] not in there | sources_of_matches(root):
+            raise OutputError(
+                f"no row of the tables in {root.folder.uri} is of the source {asked[0]}",
+                f"there are {', '.join(sorted(there - {None}))}",
+            )
+        moves = record(root.folder, *asked) if asked else moves
         for source, target in moves.targets.items():
             if source in there or (asked and source == asked[0]):
                 rows = move_source(root, source, target)

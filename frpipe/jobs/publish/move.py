@@ -70,6 +70,14 @@ def shared_photos(root: Root, source: str, ids: pa.Array | None = None) -> Count
     return Counter(others["source"].filter(same).to_pylist())
 
 
+def sources_of_matches(root: Root) -> set[str]:
+    """Read the sources of the probes that were searched for."""
+    table, found = root.table(columns.MATCHES), set[str]()
+    for _, rows in table.scan(table.head(), ["source"]):
+        found.update(rows["source"].unique().to_pylist())
+    return found
+
+
 def _edited(table: PublishedTable, made: Callable[[State], Fix]) -> int:
     """Write the files anew that a change concerns; returns how many rows went or changed."""
     count = [0]

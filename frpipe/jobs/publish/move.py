@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import NONE, State
 from frpipe.io.tables.table import Change, PublishedTable, edited
 from frpipe.jobs.publish import schema as columns
@@ -53,14 +54,16 @@ def shared_photos(root: Root, source: str, ids: pa.Array | None = None) -> Count
     head = table.head()
     if ids is None:
         ids = _rows_of(table, head, _KEYS, (source,))["image_id"].combine_chunks()
-    beside = [each.filter(pa.array(~_is_of(each, source))) for _, each in table.scan(head, _KEYS)]
+    wanted = Wanted({"image_id": ids})
+    beside = [each.filter(pa.array(~_is_of(each, source))) for _, each in table.scan(head, _KEYS, wanted)]
     there = [each["image_id"].filter(pc.is_in(each["image_id"], value_set=ids)) for each in beside]
     twice = pa.chunked_array([c for each in there for c in each.chunks], pa.string()).combine_chunks()
     if not len(twice):
         return found
     names = [*_KEYS, "content_sha256"]
     both = pa.concat_tables(
-        each.filter(pc.is_in(each["image_id"], value_set=twice)) for _, each in table.scan(head, names)
+        each.filter(pc.is_in(each["image_id"], value_set=twice))
+        for _, each in table.scan(head, names, Wanted({"image_id": twice}))
     )
     is_own = pa.array(_is_of(both, source))
     mine, others = both.filter(is_own), both.filter(pc.invert(is_own))

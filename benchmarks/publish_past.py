@@ -5,8 +5,8 @@
 
 The past is made of random vectors: whole months in one run each, the nights of the last month as they come.
 Then a night comes of which all photos are new, and one of which a hundredth were known, each into a copy of
-the tables. A process of its own publishes it, and says what it has spent, held and read since its imports. The
-last line is one JSON object.
+the tables. A process of its own publishes it, and says what it has spent, held and read since its imports.
+The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class TableMarks:
         for name in [entry.name for entry in folder.list(FOLDER)]:
             try:
                 data = read_json(folder, name)
-                told, ids = data["key"], [frozenset(data[each]) for each in ("subjects", "images")]
+                told, subjects, images = data["key"], frozenset(data["subjects"]), frozenset(data["images"])
                 needles = frozenset(Needle(**each) for each in data["needles"])
             except FileNotFoundError:
                 continue  # another has ended it since it was listed
@@ -48,9 +48,8 @@ class TableMarks:
                 raise _unreadable(name) from None
             if told != key:
                 raise _unreadable(name)
-            found = cls(
-                folder, (*found.names, name), found.ids | ErasedIds(key, *ids), found.needles | needles
-            )
+            ids = found.ids | ErasedIds(key, subjects, images)
+            found = cls(folder, (*found.names, name), ids, found.needles | needles)
         return found
 
     def written(self, ids: ErasedIds, needles: Iterable[Needle]) -> TableMarks:

@@ -474,6 +474,8 @@ def test_photos_that_stand_under_two_sources_are_told_and_those_of_the_same_name
     text = capsys.readouterr().out
     assert "2 photos of new stand under old, too" in text
     assert "--move-source old new\n" in text
+    assert main([*words, "--move-source", "old", "new", "--dry-run"]) == 0
+    assert "photos of old to new" in capsys.readouterr().out
     assert main([*words, "--move-source", "old", "new"]) == 0
     assert sorted(_rows(tmp_path / "tables", "photos").source) == ["new"] * 3 + ["other"] * 2
     capsys.readouterr()

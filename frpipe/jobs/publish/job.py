@@ -179,6 +179,7 @@ class Publishing:
             f"{counted(faces, 'faces')}; {known:,} published before",
             *(f"           {each.name}" for each in todo[:20]),
             *([f"left out   not finished: {', '.join(unfinished)}"] if unfinished else []),
+            *([f"move       photos of {self.move[0]} to {self.move[1]}"] if self.move else []),
             *(f"warning    {each}" for each in (_shared_in(root) if root is not None else ())),
         ]
         facts = {

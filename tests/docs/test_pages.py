@@ -46,6 +46,7 @@ NOT_RUN = {
     "docs/quality.md": ["hours"],
     "docs/queries.md": ["cluster"] * 3 + ["engines"] * 6 + ["spark"] + ["engines"] * 2,
     "docs/recipes.md": ["internet", "gpu"],
+    "docs/tables.md": ["engines"],
     "docs/verify-job.md": ["cluster"],
 }
 # A program that needs a real Ray, which tests/flow/test_ray_data.py runs from the page; one that has a test.

@@ -325,6 +325,31 @@ def test_of_rows_that_arrived_alike_the_last_by_file_and_row_is_taken(
     assert nights.next() == []
 
 
+@pytest.mark.parametrize("first", [["1"], ["2"], ["1", "2"]], ids=str)
+def test_a_row_that_arrives_as_its_photo_did_is_left_alone_and_counted_where_it_names_another_person(
+    first: list[str], tmp_path: Path
+) -> None:
+    """Whichever of the files a night has read first, and whichever of them is written anew."""
+    nights = Nights(tmp_path, {"new": "arrived", "arrived": "day"})
+    for name in first:
+        _write(tmp_path, f"{name}.parquet", ["a1", "b1"], day=[9, 9], note=[name, name])
+    assert nights.next() == ["a1", "b1"]
+    assert {row["note"] for row in _rows(nights, "note")} == {first[-1]}
+    for name in ("1", "2"):
+        _write(tmp_path, f"{name}.parquet", ["a1", "b1"], day=[9, 9], note=["other", "other"])
+        assert nights.next() == []
+        assert _facts(nights)["other_subject"] == 0
+        rows = {"image_id": ["a1", "b1"], "image_uri": ["a1.jpg", "b1.jpg"], "subject_id": ["x", "b"]}
+        pq.write_table(
+            pa.table({**rows, "day": [9, 9], "note": ["x", "b"]}), tmp_path / f"table/{name}.parquet"
+        )
+        assert nights.next() == []
+        assert _facts(nights)["other_subject"] == 1
+    rows["subject_id"] = ["x", "y"]
+    pq.write_table(pa.table({**rows, "day": [10, 9], "note": ["x", "y"]}), tmp_path / "table/1.parquet")
+    assert nights.next() == ["a1"], "one that arrives later has changed"
+
+
 def test_of_many_rows_of_an_id_the_last_is_taken_however_they_are_sorted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ import pytest
 from made_runs import Photo, made_run
 
 from frpipe.cli.main import main
-from frpipe.core.errors import OutputError
+from frpipe.core.errors import FrpipeError, OutputError
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.spec import GallerySpec
 from frpipe.gallery.suppression import Names
@@ -27,6 +27,7 @@ from frpipe.io.output import run
 from frpipe.io.output.parts import part_file, to_parquet
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
+from frpipe.jobs.nightly.photo_sources import published_sources
 from frpipe.jobs.nightly.tables import write_table
 from frpipe.jobs.nightly.vanished_photos import VanishedPhotos
 from frpipe.jobs.publish.job import Published, Publishing
@@ -34,8 +35,14 @@ from frpipe.jobs.publish.merge import Barred, replace_rows
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import FACES, MEMBERS, PHOTOS, TABLES
 from frpipe.jobs.publish.sources import Publication, result_at
+from frpipe.testing.kills import Killed, at_change
 
 PHOTOS_A = [Photo("1.jpg", "anna", "a1"), Photo("2.jpg", "anna", "a2"), Photo("3.jpg", "bob", "b3")]
+
+
+def _vanished(scan: Path, *images: str) -> VanishedPhotos | None:
+    write_table(Folder.at(str(scan)), "vanished.parquet", pa.table({"image_id": [*images]}))
+    return VanishedPhotos.of(Folder.at(str(scan)))
 
 
 def _publish(root: Path, *outputs: Folder, source: str | None = None, **options: Any) -> Published:
@@ -149,10 +156,7 @@ def test_a_photo_that_came_back_in_the_second_in_which_it_was_missed_has_not_van
         for name, day in (("first", 1), ("back", 3))
     )
     same = {name: getattr(first, name) for name in ("source", "as_of", "processed_at")}
-    write_table(
-        scan := Folder.at(str(tmp_path / "scan")), "vanished.parquet", pa.table({"image_id": ["1.jpg"]})
-    )
-    gone_then = VanishedPhotos.of(scan)
+    gone_then = _vanished(tmp_path / "scan", "1.jpg")
     missed = Publication("missed", "night", "ab" * 32, night=date(2026, 5, 2), vanished=gone_then, **same)
     assert back.as_of == missed.as_of == first.as_of
     for number, order in enumerate(([first, missed, back], [first, back, missed], [back, missed, first])):
@@ -371,3 +375,173 @@ def test_rows_that_replace_others_are_made_anew_where_somebody_was_erased_meanwh
 
     replace_rows(table, "scope", "g", made, result_at(out.uri, None))
     assert list(_rows(tmp_path / "tables", "duplicate_members").subject_id) == ["bob"]
+
+
+def _two_sources(place: Path) -> tuple[Publication, Publication, Publication]:
+    """Photos of a folder, some of them again after it had moved, and one that was not found then."""
+    first = made_run(place / "first", [*PHOTOS_A, Photo("4.jpg", "cleo", "c4"), Photo("5.jpg", "bob", "b5")])
+    again = [PHOTOS_A[0], Photo("2.jpg", "anna", "a2 changed"), Photo("6.jpg", "dora", "d6")]
+    second = _begun(made_run(place / "second", again), created="2026-06-01T00:00:00+00:00")
+    when = datetime(2026, 6, 2, tzinfo=UTC)
+    gone = _vanished(place / "scan", "4.jpg", "6.jpg")
+    missed = Publication("missed", "night", "ab" * 32, "", date(2026, 6, 2), when, when, vanished=gone)
+    return result_at(first.uri, None), result_at(second.uri, None), missed
+
+
+def _of(source: str, *found: Publication) -> list[Publication]:
+    return [replace(each, source=source) for each in found]
+
+
+@pytest.mark.parametrize("layout", ["delta", "parquet"])
+def test_photos_of_a_source_that_is_moved_stand_as_if_they_had_always_been_of_the_other(
+    tmp_path: Path, layout: Any
+) -> None:
+    first, second, missed = _two_sources(tmp_path)
+    for number, order in enumerate(((first, second, missed), (second, first, missed))):
+        place = tmp_path / str(number)
+        for each in order:
+            _published(place / "one", *_of("new", each), layout=layout)
+            mine = "old" if each is first else "new"
+            _published(place / "two", *_of(mine, each), layout=layout)
+        _published(place / "two", move=("old", "new"))
+        expected = {table.name: _texts(place / "one", table.name) for table in TABLES}
+        # That it was not found was said of the other source: the photo had no row there.
+        gone = {"photos", "faces", "people"}
+        for name, rows in expected.items():
+            if name not in gone:
+                assert _texts(place / "two", name) == rows, name
+        photos = _rows(place / "two", "photos").set_index("image_id")
+        assert set(photos.source) == {"new"}
+        assert photos.as_of.dt.month.to_dict() == {
+            f"{n}.jpg": 6 if n in {1, 2, 6} else 5 for n in range(1, 7)
+        }
+        assert photos.vanished.dropna().astype(str).to_dict() == {"6.jpg": "2026-06-02"}
+        faces = _rows(place / "two", "faces")
+        assert faces.face_id.is_unique
+        assert len(faces.merge(photos.reset_index(), on=["source", "image_id", "run_id"])) == len(faces) == 6
+
+
+def _texts(root: Path, name: str) -> list[str]:
+    return sorted(map(repr, _rows(root, name).to_dict("records")))
+
+
+def test_a_move_that_was_killed_is_ended_by_any_publication(tmp_path: Path) -> None:
+    first, second, _ = _two_sources(tmp_path)
+    for source, each in (("old", first), ("new", second)):
+        _published(tmp_path / "whole", *_of(source, each))
+    shutil.copytree(tmp_path / "whole", tmp_path / "before")
+    with at_change(None) as changes:
+        _published(tmp_path / "whole", move=("old", "new"))
+    expected = {table.name: _texts(tmp_path / "whole", table.name) for table in TABLES}
+    for moment in range(2, changes[0] + 1):
+        root = Path(shutil.copytree(tmp_path / "before", tmp_path / f"killed-{moment}"))
+        with at_change(moment), pytest.raises(Killed):
+            _published(root, move=("old", "new"))
+        _published(root, **({"move": ("old", "new")} if moment % 2 else {}))
+        assert {table.name: _texts(root, table.name) for table in TABLES} == expected, moment
+        # Whatever is published of the old source from now on is of the new one.
+        _published(root, *_of("old", replace(first, content="0" * 64)))
+        assert set(_rows(root, "photos").source) == {"new"}
+        assert len(_rows(root, "photos")) == 6
+
+
+def test_a_list_that_is_obeyed_knows_photos_that_were_moved_by_the_ids_that_the_gallery_has(
+    tmp_path: Path,
+) -> None:
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg"}))])
+    for number, sources in enumerate((None, {"cam": ["cam"], "site": [""]})):
+        root = tmp_path / str(number)
+        _publish(root, made_run(tmp_path / f"out{number}", PHOTOS_A), source="cam")
+        _published(root, move=("cam", "site"))
+        assert len(_rows(root, "photos")) == 3
+        _published(root, barred=Barred(lists.read(), sources))
+        assert sorted(_rows(root, "photos").image_id) == ["2.jpg", "3.jpg"]
+
+
+def test_photos_that_stand_under_two_sources_are_told_and_those_of_the_same_names_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = [Photo("1.jpg", "zoe", "z1"), Photo("9.jpg", "zoe", "z9")]
+    first, other_run, second = (
+        made_run(tmp_path / name, photos)
+        for name, photos in (("first", PHOTOS_A), ("other", other), ("second", PHOTOS_A[:2]))
+    )
+    _begun(second, created="2026-06-01T00:00:00+00:00")
+    words = ["run", "publish", "--tables", str(tmp_path / "tables")]
+    told = []
+    for out, source in ((first, "old"), (other_run, "other"), (second, "new")):
+        assert main([*words, "--results", out.uri, "--source", source]) == 0
+        told.append(capsys.readouterr().err.count("warning"))
+        assert main([*words, "--results", out.uri, "--dry-run"]) == 0
+        told.append(capsys.readouterr().out.count("warning"))
+    assert told == [0, 0, 0, 0, 1, 1]
+    assert main([*words, "--results", second.uri, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "2 photos of new stand under old, too" in text
+    assert "--move-source old new\n" in text
+    assert main([*words, "--move-source", "old", "new", "--dry-run"]) == 0
+    assert "photos of old to new" in capsys.readouterr().out
+    assert main([*words, "--move-source", "old", "new"]) == 0
+    assert sorted(_rows(tmp_path / "tables", "photos").source) == ["new"] * 3 + ["other"] * 2
+    capsys.readouterr()
+    assert main([*words, "--results", second.uri, "--dry-run"]) == 0
+    assert "warning" not in capsys.readouterr().out
+    refused = {
+        ("new", "new"): "one source",
+        ("other", "old"): "was moved to new",
+        ("o", "new"): "is of the source o",
+    }
+    for asked, message in refused.items():
+        assert main([*words, "--move-source", *asked]) == 6
+        assert message in capsys.readouterr().err
+    assert main([*words, "--move-source", "new", "old"]) == 0
+    assert sorted(_rows(tmp_path / "tables", "photos").source) == ["old"] * 3 + ["other"] * 2
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_of_a_night_that_is_gone_the_tables_know_what_its_gallery_has_before_ids(
+    tmp_path: Path, recorded: bool
+) -> None:
+    runs = Folder.at(str(tmp_path / "nights"))
+    facts = {"output": f"{runs.uri}/2026-05-01", **({"gallery_prefix": "cam"} if recorded else {})}
+    found = result_at(made_run(tmp_path / "out", PHOTOS_A).uri, "lake")
+    _published(tmp_path / "tables", replace(found, kind="night", night=date(2026, 5, 1), facts=facts))
+    root = Root.opened(str(tmp_path / "tables"))
+    assert root is not None
+    # An older frpipe has not recorded it: then all are tried that its nights are known to have had.
+    known = published_sources(root, runs, ["", "cam"])
+    assert known == {"lake": ["cam"] if recorded else ["", "lake", "cam"]}
+    lists = Gallery.create(
+        str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
+    ).suppressions
+    lists.suppress([Names(images=frozenset({"cam/1.jpg"}))])
+    _published(tmp_path / "tables", barred=Barred(lists.read(), known))
+    assert sorted(_rows(tmp_path / "tables", "photos").image_id) == ["2.jpg", "3.jpg"]
+
+
+def test_files_that_cannot_hold_the_photos_of_a_publication_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What their pages hold does not matter: here it is none of Parquet's."""
+    old, new = (
+        _begun(
+            made_run(tmp_path / month, [Photo(f"{month}/{n}.jpg", "anna", f"{month}{n}") for n in range(3)]),
+            created=f"2026-{month}-01T00:00:00+00:00",
+        )
+        for month in ("05", "06")
+    )
+    _publish(tmp_path / "tables", old, source="album")
+    (path,) = (tmp_path / "tables/faces").rglob("*.parquet")
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    path.write_bytes(data[:4] + bytes(start - 4) + data[start:])
+    _publish(tmp_path / "tables", new, source="album")
+    path.write_bytes(data)
+    assert len(_rows(tmp_path / "tables", "faces")) == 6
+    path.write_bytes(data[:4] + bytes(start - 4) + data[start:])
+    again = _begun(made_run(tmp_path / "again", [Photo("05/1x.jpg", "anna", "x")]), created="2026-07-01")
+    with pytest.raises(FrpipeError):
+        _publish(tmp_path / "tables", again, source="album")

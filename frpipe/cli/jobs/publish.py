@@ -4,6 +4,7 @@
     frpipe run publish --config night.yaml                       # as the step of the night does; backfills
     frpipe run publish --results out/ found/ --tables s3://lake/faces --layout parquet
     frpipe run publish --tables tables/ --compact
+    frpipe run publish --tables tables/ --move-source old new
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/publish.py --nights s3://runs --tables s3://lake/faces
 
@@ -60,6 +61,7 @@ def _job(options: argparse.Namespace) -> Publishing:
         "keep_hours": options.keep_hours,
         "without": frozenset(options.without),
         "compact": options.compact,
+        "move": tuple(options.move_source) if options.move_source else None,
     }
     given = {name: value for name, value in how.items() if value is not None}
     if options.config:
@@ -74,7 +76,7 @@ def _job(options: argparse.Namespace) -> Publishing:
         raise ConfigError("--set goes with --config", "leave it out")
     if not options.tables:
         raise ConfigError("where are the tables?", "give --tables, or --config with publish.tables")
-    if not options.results and not options.nights and not options.compact:
+    if not (options.results or options.nights or options.compact or options.move_source):
         raise ConfigError("there is nothing to publish", "give --results, --nights or --config")
     for flag, uri in (("--tables", options.tables), ("--nights", options.nights)):
         if uri:
@@ -133,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="what the ids of the photos belong to: those of two sources never meet (default: the manifest; "
         "of nights consolidate.source, else the folder of the first)",
+    )
+    add(
+        "--move-source",
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="the photos of one source are of the other, from now on and for good: of a photo of both the "
+        "later row stands",
     )
     add(
         "--obey",

@@ -12,6 +12,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Literal
 
 import pyarrow as pa
@@ -23,11 +25,14 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import as_table, read_whole
 from frpipe.io.tables.delta import DeltaLog
 from frpipe.io.tables.file_lists import FileLists
+from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import NONE, DataFile, Log, State, fresh_name, is_data_file, now_ms
 
 Layout = Literal["delta", "parquet"]
 TARGET_BYTES = 256 << 20
 _TRIES = 200
+# Files that are written anew in one version.
+_WIDENED = 16
 _LONGEST_PAUSE_S = 0.5
 _ROWS_OF_A_GROUP, _ROWS_WITH_VECTORS = 131_072, 16_384
 _OWN = re.compile(r"(?:[a-z_]+=[^/]+/)?part-[0-9a-f]{24}\.parquet")
@@ -93,6 +98,7 @@ class PublishedTable:
                 made = change(base)
                 if made is None:
                     return base
+                made = replace(made, state=self._readable(made.state))
                 if self.log.commit(base, made.state, compaction=made.compaction):
                     return replace(made.state, version=base.version + 1)
             except (FileNotFoundError, StorageError, OutputError):
@@ -104,12 +110,21 @@ class PublishedTable:
             f"other writers changed {self.folder.uri} first, {_TRIES} times", "run again when it is less busy"
         )
 
-    def read(self, state: State, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read the rows of a file, with the columns of the version: those that the file lacks are null."""
+    def read(
+        self,
+        state: State,
+        file: DataFile,
+        columns: Sequence[str] | None = None,
+        wanted: Wanted | None = None,
+    ) -> pa.Table:
+        """Read the rows of a file, with the columns of the version: those that the file lacks are null.
+
+        wanted: with columns, the rows that matter; of a file that has none of them no row may be read.
+        """
         if columns is None:
             table = read_whole(self.folder, file.path, as_table)
         else:
-            table = self._columns(file, columns)
+            table = self._columns(file, columns, wanted)
         return conformed(table, self._wanted(state, columns), file.partition)
 
     def _wanted(self, state: State, columns: Sequence[str] | None) -> pa.Schema:
@@ -119,12 +134,14 @@ class PublishedTable:
         there = {*state.schema.names}
         return pa.schema([(state.schema if name in there else self.schema).field(name) for name in columns])
 
-    def _columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
+    def _columns(self, file: DataFile, columns: Sequence[str], wanted: Wanted | None) -> pa.Table:
         """Read those of some columns that a file has. One that cannot be read is read whole, to tell why."""
         try:
             with self.folder.open(file.path) as opened:
                 parquet = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
                 there = [name for name in columns if name in parquet.schema_arrow.names]
+                if there and wanted is not None and not wanted.may_be_in(parquet.metadata):
+                    return parquet.schema_arrow.empty_table().select(there)
                 if there:
                     return parquet.read(there, use_threads=False)
         except FrpipeError:
@@ -133,10 +150,12 @@ class PublishedTable:
             pass
         return read_whole(self.folder, file.path, as_table)
 
-    def scan(self, state: State, columns: Sequence[str] | None = None) -> Iterator[tuple[DataFile, pa.Table]]:
-        """Iterate over the files of a version with their rows."""
+    def scan(
+        self, state: State, columns: Sequence[str] | None = None, wanted: Wanted | None = None
+    ) -> Iterator[tuple[DataFile, pa.Table]]:
+        """Iterate over the files of a version with their rows. wanted: as for `read`."""
         for path in sorted(state.files):
-            yield state.files[path], self.read(state, state.files[path], columns)
+            yield state.files[path], self.read(state, state.files[path], columns, wanted)
 
     def files_there(self, state: State) -> Iterator[DataFile]:
         """Iterate over the files of rows in the folder, those of older versions and of killed writers too."""
@@ -151,7 +170,11 @@ class PublishedTable:
         """Read all rows of the newest version; for tables that fit into memory."""
         state = self.head()
         tables = [table for _, table in self.scan(state, columns)]
-        return pa.concat_tables(tables) if tables else self._wanted(state, columns).empty_table()
+        return pa.concat_tables(tables) if tables else self.empty(state, columns)
+
+    def empty(self, state: State, columns: Sequence[str] | None = None) -> pa.Table:
+        """Make a table without rows, with columns of a version."""
+        return self._wanted(state, columns).empty_table()
 
     def write(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> list[DataFile]:
         """Write rows to new files, sorted within each file; no version names them yet.
@@ -190,6 +213,26 @@ class PublishedTable:
         self.transact(change)
         return counts[0], counts[1]
 
+    def widen(self) -> int:
+        """Write files anew that lack columns of the table, with nulls in them; returns how many.
+
+        Readers of a folder take the columns of its first file, or refuse files that differ.  Memory: one
+        file.
+        """
+        count = [0]
+
+        def change(base: State) -> Change | None:
+            lacking = (file for _, file in sorted(base.files.items()) if self._lacks(base, file))
+            files = list(islice(lacking, _WIDENED))
+            fresh = [each for file in files for each in self.write(base.schema, [self.read(base, file)])]
+            count[0] = len(files)
+            return Change(edited(base, [f.path for f in files], fresh), compaction=True) if files else None
+
+        total = 0
+        while self.transact(change) and count[0]:
+            total += count[0]
+        return total
+
     def vacuum(self, keep_ms: int = 0, *, barrier: bool = False) -> int:
         """Remove files that the newest version does not name; returns how many.
 
@@ -211,6 +254,20 @@ class PublishedTable:
         gone = [n for n in listed if n not in head.files and (not keep_ms or head.removed.get(n, 0) <= since)]
         self.folder.delete_all(gone)
         return len(gone)
+
+    def _lacks(self, state: State, file: DataFile) -> bool:
+        """Whether a file lacks columns of a version."""
+        with self.folder.open(file.path) as opened:
+            names = pq.read_schema(opened).names
+        return not {*state.schema.names} - {*file.partition} <= {*names}
+
+    def _readable(self, state: State) -> State:
+        """Give a version without a file an empty one: readers of a folder need it for the columns."""
+        if state.files or self.layout != "parquet":
+            return state
+        value = f"{datetime.now(UTC):%Y-%m}"
+        folder = "" if self.partition_by is None else f"{self.partition_by}={value}"
+        return edited(state, fresh=[self._write_file(folder, [state.schema.empty_table()])])
 
     def _groups(self, state: State, least_files: int) -> Iterator[list[DataFile]]:
         folders: dict[str, list[DataFile]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,26 @@ import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import FileDamaged, OutputError
+from frpipe.io.erasure import table_marks
 from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.erasure.needles import Haystack, Needle
+from frpipe.io.erasure.table_marks import TableMarks
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.state import NONE
 from frpipe.jobs.erase.columns import people_of, rows_of
 from frpipe.jobs.erase.proof import Proof, Searched
 from frpipe.jobs.identify.candidates import without_candidates
+from frpipe.jobs.publish import moved_sources
 from frpipe.jobs.publish.merge import Mask
 from frpipe.jobs.publish.root import TABLES_JSON, Root
 from frpipe.jobs.publish.schema import FACES, PHOTOS, TABLES, vector_columns
-from frpipe.jobs.publish.strike import Leaving, strike
+from frpipe.jobs.publish.strike import Leaving, gone_with_photos, photos_of, strike
 
-_IDS = ["image_id", "subject_id", "face_id"]
+_IDS = ["source", "image_id", "subject_id", "face_id"]
 _NAMES = "|".join(spec.name for spec in TABLES)
 _OWN = re.compile(
-    rf"{TABLES_JSON}|(?:{_NAMES})/(?:_files/\d{{9}}\.json|(?:month=[^/]+/)?part-[0-9a-f]{{24}}\.parquet)"
+    rf"{TABLES_JSON}|{table_marks.FOLDER}/[0-9a-f]{{24}}\.json|{moved_sources.FOLDER}/\d{{6}}\.json|"
+    rf"(?:{_NAMES})/(?:_files/\d{{9}}\.json|(?:month=[^/]+/)?part-[0-9a-f]{{24}}\.parquet)"
 )
 # Lines of JSON, and not one object: they are searched as text.
 _LOGS = re.compile(rf"(?:{_NAMES})/_delta_log/.+")
@@ -60,7 +64,7 @@ class TableErasure:
 
     def check(self) -> int:
         """Count the rows of `photos` to erase. Raises OutputError where there are copies under other ids."""
-        leaving, kept = self._leaving()
+        leaving, kept = self._leaving(self._own)
         if kept and self.copies == "refuse":
             raise OutputError(
                 f"in {self.root.folder.uri} {counted(kept, 'photos are')} the same as some that would go, "
@@ -74,27 +78,40 @@ class TableErasure:
     def run(self) -> tuple[int, Searched]:
         """Erase the people; returns the number of rows, and the scope of the proof.
 
-        Killed anywhere, it is completed by running it again. Raises OutputError as `check`; ErasureError: the
-        proof fails.
+        Killed anywhere, it is completed by running it again, or by any other erasure from these tables.
+        Raises OutputError as `check`; ErasureError: the proof fails, and the same command proves again.
         """
         self.check()
-        leaving, _ = self._leaving()
-        needles = self.needles()
         folder, faces = self.root.folder, self.root.table(FACES).folder
         # Files that killed writers left half written may name these people.
         folder.sweep(0)
-        gone = strike(self.root, leaving, barrier=True)
-        # Faces last: after a kill before that, their older files still tell which vectors are to go.
+        before = self._marks()
+        ids = self._own | before.ids
+        marks = before.written(ids, self._needles(before))
+        gone = strike(self.root, self._leaving(ids)[0], barrier=True)
         for table in sorted(self.root.tables(), key=lambda each: each.folder == faces):
             table.vacuum(barrier=True)
         self.say(f"{counted(gone, 'rows')} are out of the tables; reading every file back")
-        ids = ErasedIds.of("tables", self.subjects, self.images)
-        searched = Proof(folder, ids, self.subjects | self.images, Haystack(needles), own=_OWN).prove()
+        proof = Proof(folder, ids, self.subjects | self.images, Haystack(marks.needles), own=_OWN)
+        searched = proof.prove()
+        marks.remove()
         return gone, replace(searched, others=searched.others - _logs(folder))
 
-    def _leaving(self) -> tuple[Leaving, int]:
+    def needles(self) -> set[Needle]:
+        """Digest the vectors of the faces to erase, by each embedder, but for those of faces that stay."""
+        return self._needles(self._marks())
+
+    def _marks(self) -> TableMarks:
+        return TableMarks.of(self.root.folder, self._own.key)
+
+    @cached_property
+    def _own(self) -> ErasedIds:
+        """The ids that are named, under a key that is of these tables alone."""
+        key = self.root.table(PHOTOS).head().table_id
+        return ErasedIds.of(key, self.subjects, self.images)
+
+    def _leaving(self, ids: ErasedIds) -> tuple[Leaving, int]:
         """Say whose rows go; and count the photos that stay and are the same as some that go."""
-        ids = ErasedIds.of("tables", self.subjects, self.images)
         contents, named = self._contents(ids)
         same = pa.array(sorted(contents), pa.string())
 
@@ -124,31 +141,35 @@ class TableErasure:
             rows += len(mine)
         return contents, rows
 
-    def needles(self) -> set[Needle]:
-        """Digest the vectors of the faces to erase, by each embedder, but for those of faces that stay.
+    def _needles(self, marks: TableMarks) -> set[Needle]:
+        """Digest the vectors to look for, with those of erasures that broke off.
 
-        Files of older versions are read, too: the newest lacks the rows if an earlier call was killed.
+        Files of older versions are read, too: of an older frpipe that was killed there is no mark.
         """
-        leaving, _ = self._leaving()
-        table, needles = self.root.table(FACES), set(self.known)
+        leaving, _ = self._leaving(self._own | marks.ids)
+        theirs = gone_with_photos(leaving.rows, photos_of(self.root.table(PHOTOS), leaving))
+        table, needles = self.root.table(FACES), {*self.known, *marks.needles}
         head = table.head()
         vectors = vector_columns(head.schema) if head.version != NONE else []
         earlier: set[Needle] = set()
         for file in table.files_there(head) if vectors else ():
             try:
-                hit = leaving.rows(table.read(head, file, _IDS))
-                theirs = table.read(head, file, vectors).filter(pa.array(hit)) if hit.any() else pa.table({})
+                hit = theirs(table.read(head, file, _IDS))
+                going = table.read(head, file, vectors).filter(pa.array(hit)) if hit.any() else pa.table({})
             except FileDamaged:
                 if file.path in head.files:
                     raise
                 continue
-            found = {needle for values in _vectors(theirs) for needle in Needle.of(values)}
+            found = {needle for values in _vectors(going) for needle in Needle.of(values)}
             (needles if file.path in head.files else earlier).update(found)
-        needles |= earlier
+        earlier -= needles
         if vectors and (earlier or (needles and self.copies == "keep")):
+            doubted = earlier | needles if self.copies == "keep" else earlier
+            haystack = Haystack(doubted)
             for _, rows in table.scan(head, [*_IDS, *vectors]):
-                for values in _vectors(rows.filter(pa.array(~leaving.rows(rows))).select(vectors)):
-                    needles -= Haystack(needles).found_in(values.tobytes())
+                for values in _vectors(rows.filter(pa.array(~theirs(rows))).select(vectors)):
+                    doubted -= haystack.found_in(values.tobytes())
+            needles = doubted if self.copies == "keep" else needles | doubted
         return needles
 
 

@@ -157,6 +157,13 @@ def _warn_of_table(work: Work, found: photos.PhotoScan, facts: Facts) -> None:
             f"warning: {counted(undated, 'rows')} without a value of photos.arrived: they are never taken. "
             "One night with photos.new: unseen takes them"
         )
+    if other := facts["other_subject"]:
+        how = work.config.photo_table
+        remedy = "give them a later value of" if how is not None and how.arrived else "name a column as"
+        work.say(
+            f"warning: {counted(other, 'rows')} of known photos name another person than before, and are "
+            f"left alone: {remedy} photos.arrived"
+        )
 
 
 def enroll(work: Work) -> Facts:

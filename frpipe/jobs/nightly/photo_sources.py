@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.io.storage.folder import Folder
-from frpipe.io.tables.state import NONE
 from frpipe.jobs.nightly.history import Past
 from frpipe.jobs.publish.root import Root
-from frpipe.jobs.publish.schema import MATCHES, RUNS
+from frpipe.jobs.publish.schema import MATCHES, MONTH, RUNS
 from frpipe.jobs.publish.sources import NIGHT, gallery_source, source_of
 
 Facts = dict[str, Any]
 Sources = dict[str, list[str]]
 """Prefixes of ids in the gallery, by source; "" is none."""
+_OF_NIGHTS = ["run_id", "kind", "source", "night", "output", "gallery_prefix", "probe_source"]
 
 
 def sources_tonight(identity: Facts, last: Past | None, past: Iterable[Past]) -> Facts:
@@ -52,20 +53,38 @@ def prefixes_of(past: Iterable[Past]) -> set[str]:
     return {"", *(prefix for prefixes in sources_of(past).values() for prefix in prefixes)}
 
 
-def published_sources(root: Root, runs: Folder) -> Sources:
+def published_sources(root: Root, runs: Folder, prefixes: Iterable[str] = ()) -> Sources:
     """Read the sources of the published nights of a folder, also of nights that were removed.
 
-    The prefix of their ids in the gallery is not recorded: it is none, or the source itself.
+    prefixes: of nights that are there. An older frpipe has not recorded what the gallery has before the ids
+    of a night: it is nothing, the source itself, or one of these.
     """
-    told = root.table(RUNS).rows(["run_id", "kind", "source", "output"])
+    told = root.table(RUNS).rows(_OF_NIGHTS)
     above = pc.replace_substring_regex(told["output"], "/[^/]*$", "")
     mine = told.filter(pc.and_(pc.equal(told["kind"], NIGHT), pc.equal(above, runs.uri.rstrip("/"))))
-    names, ids = {*mine["source"].to_pylist()}, mine["run_id"].combine_chunks()
-    matches = root.table(MATCHES)
+    found: list[Mapping[str, Iterable[str]]] = []
+    unrecorded: set[str] = set()
+    for night in mine.to_pylist():
+        if night["gallery_prefix"] is None:
+            unrecorded.add(night["source"])
+            continue
+        found += [{night["source"]: [night["gallery_prefix"]]}] if night["source"] else []
+        found += [{night["probe_source"]: [""]}] if night["probe_source"] else []
+    unrecorded |= _of_matches(root, mine.filter(pc.is_null(mine["gallery_prefix"])))
+    found += [{name: ["", name, *sorted(prefixes)]} for name in sorted(unrecorded - {None})]
+    return joined(found)
+
+
+def _of_matches(root: Root, nights: pa.Table) -> set[str]:
+    """Read the sources of the probes of some nights; no files are read but those of their months."""
+    ids, months = nights["run_id"].combine_chunks(), {f"{day:%Y-%m}" for day in nights["night"].to_pylist()}
+    matches, found = root.table(MATCHES), set[str]()
     head = matches.head()
-    for _, rows in matches.scan(head, ["source", "run_id"]) if head.version != NONE else ():
-        names |= {*rows.filter(pc.is_in(rows["run_id"], value_set=ids))["source"].to_pylist()}
-    return {name: ["", name] for name in sorted(names - {None})}
+    for file in head.files.values():
+        if file.partition.get(MONTH) in months:
+            rows = matches.read(head, file, ["source", "run_id"])
+            found |= {*rows.filter(pc.is_in(rows["run_id"], value_set=ids))["source"].to_pylist()}
+    return found
 
 
 def joined(each: Iterable[Mapping[str, Iterable[str]]]) -> Sources:

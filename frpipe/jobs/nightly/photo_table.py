@@ -196,6 +196,7 @@ class _Table:
         roots = config.settings.storage.roots
         found = cls(how, roots, files, frozenset(f.name for f in todo), manifest, last, seen)
         found.read |= {"files": len(files), "files_read": len(todo), "undated": 0, "repeated": 0}
+        found.read["other_subject"] = 0
         return found
 
     @property
@@ -451,6 +452,7 @@ def _compare(
     counts.changed += len(todo) - change.new
     scan.todo.add(todo)
     fresh = now.filter(change.todo)
+    table.read["other_subject"] += _otherwise_named(now.filter(pc.invert(change.todo)), then)
     if table.compares is not None:
         # Known photos get their arrivals, from which a later one will differ.
         left_alone = now.filter(pc.invert(change.todo))[ID].combine_chunks()
@@ -474,6 +476,12 @@ def _alike(then: pa.Table, now: pa.Table, table: _Table) -> pa.Table:
         same = pc.fill_null(pc.and_(undated, pc.equal(taken["version"], table.last)), False)
         taken = {name: pc.if_else(same, column, then[name]) for name, column in taken.items()}
     return pa.table([taken.get(name, then[name]) for name in then.column_names], schema=then.schema)
+
+
+def _otherwise_named(now: pa.Table, then: pa.Table) -> int:
+    """Count rows that name another person than what is known of their photo."""
+    at = pc.index_in(now[ID], value_set=then[ID].combine_chunks())
+    return pc.sum(pc.not_equal(now[SUBJECT], then[SUBJECT].take(at))).as_py() or 0
 
 
 def _differ(one: pa.Table, other: pa.Table) -> pa.ChunkedArray:

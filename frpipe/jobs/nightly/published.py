@@ -17,7 +17,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.nightly.history import Past, nights
 from frpipe.jobs.nightly.journal import NightJournal
-from frpipe.jobs.nightly.photo_sources import joined, published_sources, sources_of
+from frpipe.jobs.nightly.photo_sources import joined, prefixes_of, published_sources, sources_of
 from frpipe.jobs.nightly.report import rewrite
 from frpipe.jobs.nightly.searches import GALLERY
 from frpipe.jobs.nightly.vanished_photos import VanishedPhotos
@@ -75,7 +75,7 @@ def publishing(config: NightConfig, say: Say, **options: Any) -> Publishing:
     identity, past = config.model_dump(mode="json", include={"photos", "consolidate"}), nights(runs)
     sources = [sources_of(past), {source_of(identity, {}): [gallery_source(identity)]}]
     if barred and (root := Root.opened(how.tables)) is not None:
-        sources.append(published_sources(root, runs))
+        sources.append(published_sources(root, runs, prefixes_of(past)))
     settings: dict[str, Any] = {
         "layout": how.layout,
         "embeddings": how.embeddings,
@@ -181,7 +181,10 @@ def _night_facts(night: Past, features: FeatureRun | None, vanished: int) -> dic
     report = run.complete(night.folder) or {}
     cost, enroll = report.get("cost") or {}, night.steps.get("enroll") or {}
     searches = [each for each in (night.steps.get("identify") or {}).values() if isinstance(each, dict)]
+    probes = (night.identity.get("identify") or {}).get("probes")
     found = {
+        "gallery_prefix": gallery_source(night.identity),
+        "probe_source": str(probes) if probes else None,
         "photos": enroll.get("rows"),
         **{name: enroll.get(name) for name in ("ok", "no_face", "rejected", "faces")},
         "probes": sum(each["probes"] for each in searches) if searches else None,

@@ -51,9 +51,13 @@ class VanishedPhotos:
         """(rows,) bool: which of some ids have vanished."""
         hit = pa.chunked_array([pa.nulls(len(ids), pa.bool_()).fill_null(False)])
         if len(ids):
-            for some in _few(self) or self._sets():
+            for some in self.few() or self._sets():
                 hit = pc.or_(hit, pc.is_in(ids, value_set=some))
         return hit
+
+    def few(self) -> tuple[pa.Array, ...] | None:
+        """Read their ids, once for the night that is being published; None where they are too many."""
+        return _read(self) if self.count <= _HELD_ROWS else None
 
     def _sets(self) -> Iterator[pa.Array]:
         for table in slices(_blocks(self.folder), _HELD_ROWS):
@@ -65,6 +69,5 @@ def _blocks(folder: Folder) -> Iterator[pa.Table]:
 
 
 @lru_cache(maxsize=1)
-def _few(photos: VanishedPhotos) -> tuple[pa.Array, ...]:
-    """Read the list of the night that is being published once for all files; nothing if it is long."""
-    return tuple(photos._sets()) if photos.count <= _HELD_ROWS else ()
+def _read(photos: VanishedPhotos) -> tuple[pa.Array, ...]:
+    return tuple(photos._sets())

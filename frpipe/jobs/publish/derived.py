@@ -13,6 +13,7 @@ from frpipe.jobs.publish.sources import Publication
 
 _PHOTOS = "photos"
 _READ = ["source", "subject_id", "status", "faces", "as_of", "vanished"]
+_HELD = 1_000_000
 _SUMS = [
     ("photos", "sum"),
     ("photos_ok", "sum"),
@@ -42,7 +43,8 @@ def make_people(people: PublishedTable, photos: PublishedTable) -> Tally:
 
 
 def _people(photos: PublishedTable, head: State) -> pa.Table:
-    total: pa.Table | None = None
+    sums = [pa.table({"source": pa.array([], pa.string()), "subject_id": pa.array([], pa.string())})]
+    held = 0
     for _, table in photos.scan(head, _READ):
         there = pc.and_(pc.is_valid(table["subject_id"]), pc.is_null(table["vanished"]))
         mine = table.filter(there)
@@ -58,10 +60,13 @@ def _people(photos: PublishedTable, head: State) -> pa.Table:
                 "last_as_of": mine["as_of"],
             }
         )
-        total = _summed(counted if total is None else pa.concat_tables([total, counted]))
-    if total is None:
-        return pa.table({"source": pa.array([], pa.string()), "subject_id": pa.array([], pa.string())})
-    return total
+        sums.append(_summed(counted))
+        held += len(sums[-1])
+        if held > max(_HELD, 2 * len(sums[0])):
+            # Summed up as often as the rows double, and not for each file: people are in many files.
+            sums = [_summed(pa.concat_tables(sums[1:] if not len(sums[0]) else sums))]
+            held = 0
+    return sums[0] if len(sums) == 1 else _summed(pa.concat_tables(sums[1:] if not len(sums[0]) else sums))
 
 
 def _summed(table: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ from frpipe.jobs.publish import schema as columns
 from frpipe.jobs.publish.derived import duplicate_rows, make_people
 from frpipe.jobs.publish.merge import (
     Barred,
+    Standing,
     Tally,
     merge_dependent,
     merge_photos,
@@ -29,6 +30,8 @@ from frpipe.jobs.publish.merge import (
     remove_stale,
     replace_rows,
 )
+from frpipe.jobs.publish.move import move_source, shared_photos, sources_of_matches
+from frpipe.jobs.publish.moved_sources import MovedSources, record
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
@@ -110,6 +113,7 @@ class Publishing:
     embeddings, layout: settled by the first publication; None: as they are, or with vectors, as Delta.
     without: columns of manifests to leave out.  keep_hours: how long files of older versions stay; None: 168
     with Delta, else 0.  compact: whether to merge small files now, and not only where there are many.
+    move: a source whose photos are of the other from now on.
 
     `run` raises OutputError: a result is not finished, of another recipe, or has columns that do not fit.
     """
@@ -123,6 +127,7 @@ class Publishing:
     target_bytes: int = TARGET_BYTES
     keep_hours: float | None = None
     compact: bool = False
+    move: tuple[str, str] | None = None
     say: Say = lambda _: None
     tallies: dict[str, Tally] = field(default_factory=dict)
 
@@ -131,13 +136,16 @@ class Publishing:
         start = time.monotonic()
         todo, known, unfinished = self._todo()
         root = self._root(todo)
-        suppressed = obey(root, self.barred)
+        moves = self._moved(root)
+        barred = self.barred.with_moves(moves)
+        suppressed = obey(root, barred)
         with Progress(sum(each.photos for each in todo), "photos", self.say) as progress:
-            for each in todo:
-                self._publish(root, each)
+            for each in map(moves.publication, todo):
+                self._publish(root, each, barred)
                 self.say(f"{each.name} is published")
                 progress.add(each.photos)
         # Also where nothing is to do: a call that was killed before this has left it.
+        self._widen(root)
         self._wrote(columns.PEOPLE, make_people(root.table(columns.PEOPLE), root.table(columns.PHOTOS)))
         self._compact(root)
         removed = self._vacuum(root)
@@ -171,6 +179,8 @@ class Publishing:
             f"{counted(faces, 'faces')}; {known:,} published before",
             *(f"           {each.name}" for each in todo[:20]),
             *([f"left out   not finished: {', '.join(unfinished)}"] if unfinished else []),
+            *([f"move       photos of {self.move[0]} to {self.move[1]}"] if self.move else []),
+            *(f"warning    {each}" for each in (_shared_in(root) if root is not None else ())),
         ]
         facts = {
             "root": self.root,
@@ -216,23 +226,42 @@ class Publishing:
                     "leave the option out, or publish to another root",
                 )
 
-    def _publish(self, root: Root, each: Publication) -> None:
+    def _moved(self, root: Root) -> MovedSources:
+        """Record the move that is asked for, if any; make it, and end those that were killed."""
+        asked, moves = self.move, MovedSources.read(root.folder)
+        told = root.table(columns.RUNS).rows(["source", "probe_source"])
+        there = {name for column in told.columns for name in column.to_pylist()}
+        if asked and asked[0] not in moves.targets and asked[0] not in there | sources_of_matches(root):
+            raise OutputError(
+                f"no row of the tables in {root.folder.uri} is of the source {asked[0]}",
+                f"there are {', '.join(sorted(there - {None}))}",
+            )
+        moves = record(root.folder, *asked) if asked else moves
+        for source, target in moves.targets.items():
+            if source in there or (asked and source == asked[0]):
+                rows = move_source(root, source, target)
+                self.say(f"{counted(rows, 'rows')} of {source} are of {target} now")
+        return moves
+
+    def _publish(self, root: Root, each: Publication, barred: Barred) -> None:
         """Merge one publication into all tables, into `runs` last."""
         rows = RunRows(each, root.recipe, root.embeddings, self.without)
         photos = root.table(columns.PHOTOS)
         if each.features is not None:
             root.refuse_other_recipe(each.features.spec, each.name)
         if each.features is not None or each.vanished is not None:
-            self._wrote(columns.PHOTOS, merge_photos(photos, rows, self.barred))
+            self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred))
+            standing = Standing(photos, each.source, rows.keys())
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
-                self._wrote(spec, merge_dependent(root.table(spec), photos, rows, made))
-            gone = remove_stale(root.table(columns.MATCHES), photos, rows)
+                self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made))
+            gone = remove_stale(root.table(columns.MATCHES), standing, rows)
             self._wrote(columns.MATCHES, Tally(gone=gone))
+            self._tell_shared(root, each, rows)
         for search in each.searches:
-            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, self.barred)
+            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, barred)
             self._wrote(columns.MATCHES, found)
         if each.dedup is not None:
-            self._duplicates(root, each, each.dedup)
+            self._duplicates(root, each, each.dedup, barred)
         row = {
             **{name: each.facts.get(name) for name in columns.RUNS.schema().names},
             "run_id": each.run_id,
@@ -247,20 +276,32 @@ class Publishing:
         table, fresh = root.table(columns.RUNS), pa.Table.from_pylist([row], columns.RUNS.schema())
         self._wrote(columns.RUNS, replace_rows(table, "run_id", each.run_id, lambda: fresh, each))
 
-    def _duplicates(self, root: Root, each: Publication, folder: Folder) -> None:
+    def _duplicates(self, root: Root, each: Publication, folder: Folder, barred: Barred) -> None:
         source = run.begun(folder)["identity"].get("source") or {}
         scope = str(source.get("gallery_id") or source.get("features") or folder.uri)
         tables = [root.table(spec) for spec in (columns.DUPLICATES, columns.MEMBERS)]
 
         def made(at: int) -> pa.Table:
             clusters = run.read_table(folder, CLUSTERS)
-            theirs = self.barred.mask(clusters.append_column("scope", pa.repeat(scope, len(clusters))))
+            theirs = barred.mask(clusters.append_column("scope", pa.repeat(scope, len(clusters))))
             clusters = clusters.filter(pa.array(~theirs))
             return duplicate_rows(clusters, scope, each, (tables[0].schema, tables[1].schema))[at]
 
         for at, spec in enumerate((columns.DUPLICATES, columns.MEMBERS)):
             rows = replace_rows(tables[at], "scope", scope, partial(made, at), each)
             self._wrote(spec, rows)
+
+    def _tell_shared(self, root: Root, each: Publication, rows: RunRows) -> None:
+        """Warn where photos stand under another source, too."""
+        sources = {*root.table(columns.RUNS).rows(["source"])["source"].to_pylist()} - {None, each.source}
+        for other, count in shared_photos(root, each.source, rows.keys()).items() if sources else ():
+            self.say(f"warning: {_shared_words(root, each.source, other, count)}")
+
+    def _widen(self, root: Root) -> None:
+        for spec in columns.TABLES if root.layout == "parquet" else ():
+            table = root.table(spec)
+            if table.head().version >= 0 and (files := table.widen()):
+                self.say(f"{spec.name}: {counted(files, 'files')} written anew with later columns")
 
     def _compact(self, root: Root) -> None:
         for spec in columns.TABLES:
@@ -277,6 +318,24 @@ class Publishing:
     def _wrote(self, spec: TableSpec, tally: Tally) -> None:
         mine = self.tallies.setdefault(spec.name, Tally())
         mine += tally
+
+
+def _shared_words(root: Root, source: str, other: str, count: int) -> str:
+    return (
+        f"{counted(count, 'photos')} of {source} stand under {other}, too, with the same ids and contents: a "
+        f"query counts them twice. Where both are one collection: frpipe run publish --tables "
+        f"{root.folder.uri} --move-source {other} {source}"
+    )
+
+
+def _shared_in(root: Root) -> Iterator[str]:
+    """Describe the photos of the tables that stand under two sources."""
+    told = root.table(columns.RUNS).rows(["source", "as_of"]).sort_by("as_of")["source"].drop_null()
+    sources = told.unique().to_pylist()
+    for at, source in enumerate(sources):
+        for other, count in shared_photos(root, source).items() if len(sources) > 1 else ():
+            if other in sources[:at]:
+                yield _shared_words(root, source, other, count)
 
 
 def published(root: Root) -> dict[str, str]:

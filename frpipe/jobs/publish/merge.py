@@ -8,7 +8,7 @@ writer was first.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from itertools import chain
@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from frpipe.gallery.photos import sourced
 from frpipe.gallery.suppression import SUBJECTS, Suppressions
 from frpipe.io.output.units import Units
+from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import State
 from frpipe.io.tables.table import Change, PublishedTable, edited, unified
 from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.worker import PROBES
+from frpipe.jobs.publish.moved_sources import MovedSources
 from frpipe.jobs.publish.rows import RunRows, plain, with_run
 from frpipe.jobs.publish.sources import Publication, Search
 
@@ -33,7 +35,7 @@ Decide = Callable[[pa.Table], tuple[Mask, Mask]]
 """Marks the rows of a file to remove, and those to mark as vanished."""
 Gone = Callable[[pa.Table], Mask]
 _KEYS = ["source", "image_id"]
-_ORDER = ["as_of", "night", "processed_at", "run_id"]
+ORDER = ["as_of", "night", "processed_at", "run_id"]
 
 
 @dataclass(slots=True)
@@ -62,16 +64,28 @@ class Barred:
     list: of the gallery that the photos go to.  sources: the sources that it speaks for, with all prefixes
     that the gallery may have before the ids of their photos; None: all sources, and as prefixes the source
     itself and `prefixes`.  galleries: by the id of a gallery, the list that its people obey as candidates and
-    in clusters; None: `list`, in every gallery.
+    in clusters; None: `list`, in every gallery.  names_of: a source, with those that were moved to it.
     """
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
     sources: Mapping[str, Collection[str]] | None = None
     prefixes: Collection[str] = ("",)
     galleries: Mapping[str, Suppressions] | None = None
+    names_of: Callable[[str], Collection[str]] = lambda source: (source,)
 
     def __bool__(self) -> bool:
         return bool(self.list) or any((self.galleries or {}).values())
+
+    def with_moves(self, moves: MovedSources) -> Barred:
+        """Hold for the sources where photos are now, with the prefixes of those where they were."""
+        if not moves.targets:
+            return self
+        if self.sources is None:
+            return replace(self, names_of=moves.names_of)
+        found: dict[str, dict[str, None]] = {}
+        for source, prefixes in self.sources.items():
+            found.setdefault(moves.of(source), {}).update(dict.fromkeys(prefixes))
+        return replace(self, sources={source: [*prefixes] for source, prefixes in found.items()})
 
     def mask(self, table: pa.Table) -> Mask:
         """Mark the rows of suppressed people and photos, (rows,) bool. table: by source, or by scope."""
@@ -82,7 +96,8 @@ class Barred:
             return _named(self.list, table)
         sources = self.sources
         if sources is None:
-            sources = {each: {*self.prefixes, each} for each in table["source"].unique().to_pylist()}
+            names = table["source"].unique().to_pylist()
+            sources = {each: {*self.prefixes, *self.names_of(each)} for each in names}
         marks = []
         for source, prefixes in sources.items():
             mine = _is(table["source"], source)
@@ -149,8 +164,8 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
             marks.update({row["image_id"]: row["vanished"] for row in marked})
             return gone, _vanishes(found, mine & ~gone, publication)
 
-        columns = [*_KEYS, *_ORDER, "vanished"]
-        edit = _Edit.of(table, base, columns, decide)
+        columns = [*_KEYS, *ORDER, "vanished"]
+        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -166,7 +181,7 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
 
 def merge_dependent(
     table: PublishedTable,
-    photos: PublishedTable,
+    standing: Standing,
     rows: RunRows,
     made: Callable[[], Iterator[pa.Table]],
 ) -> Tally:
@@ -180,7 +195,7 @@ def merge_dependent(
         if base.applied.get(publication.run_id) == publication.number:
             return None
         # Read after the version of this table: a later writer of `photos` will come to this table, too.
-        current = _current(photos, publication.source, keys)
+        current = standing.now()
         winners = current.filter(_as(current["run_id"], publication.run_id))["image_id"].combine_chunks()
         marked = current.filter(pc.is_valid(current["vanished"]))
         marks = dict(zip(marked["image_id"].to_pylist(), marked["vanished"].to_pylist(), strict=True))
@@ -189,11 +204,11 @@ def merge_dependent(
             mine = _is(found["source"], publication.source)
             hit = mine & _in(found["image_id"], keys)
             own = mine & _is(found["run_id"], publication.run_id)
-            gone = (hit & ~_agrees(found, "run_id", current)) | own
+            gone = (hit & ~agrees(found, "run_id", current)) | own
             return gone, _vanishes(found, mine & ~gone, publication)
 
-        columns = [*_KEYS, *_ORDER, "vanished"]
-        edit = _Edit.of(table, base, columns, decide)
+        columns = [*_KEYS, *ORDER, "vanished"]
+        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
 
         def fresh() -> Iterator[pa.Table]:
             for part in made():
@@ -220,13 +235,14 @@ def merge_search(  # noqa: PLR0917
     tally, units = Tally(), Units(search.folder, PROBES)
     named = [(each["image_id"].unique(), each["gallery_id"].unique()) for each in units.tables()]
     keys, galleries = (_joined([pair[at] for pair in named]) for at in (0, 1))
+    standing = Standing(photos, search.source, keys)
     name = f"{publication.run_id}.{search.name}"
 
     def change(base: State) -> Change | None:
         tally.clear()
         if base.applied.get(name) == publication.number:
             return None
-        current = _current(photos, search.source, keys)
+        current = standing.now()
         newer: list[pa.Array] = []
 
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
@@ -238,7 +254,8 @@ def merge_search(  # noqa: PLR0917
             newer.append(found["image_id"].filter(pa.array(later)).combine_chunks())
             return (hit & ~later) | own, np.zeros(len(found), bool)
 
-        edit = _Edit.of(table, base, [*_KEYS, "search", "gallery_id", *_ORDER], decide)
+        columns = [*_KEYS, "search", "gallery_id", *ORDER]
+        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -255,7 +272,7 @@ def merge_search(  # noqa: PLR0917
                     recipe,
                     source=search.source,
                 )
-                out = _in(found["image_id"], losers) | _stale(found, current)
+                out = _in(found["image_id"], losers) | stale(found, current)
                 out |= barred.mask(found.rename_columns({"probe_subject_id": "subject_id"}))
                 yield barred.candidates(found.filter(pa.array(~out)))[0]
 
@@ -265,28 +282,34 @@ def merge_search(  # noqa: PLR0917
     return tally
 
 
-def remove_stale(table: PublishedTable, photos: PublishedTable, rows: RunRows) -> int:
+def remove_stale(table: PublishedTable, standing: Standing, rows: RunRows) -> int:
     """Remove matches of photos that were processed again, by whichever publication; returns how many."""
     publication, keys = rows.publication, rows.keys()
 
     def chosen() -> Gone:
-        current = _current(photos, publication.source, keys)
+        current = standing.now()
 
         def gone(found: pa.Table) -> Mask:
-            return _is(found["source"], publication.source) & _stale(found, current)
+            return _is(found["source"], publication.source) & stale(found, current)
 
         return gone
 
-    return remove_rows(table, [*_KEYS, "photo_run_id"], chosen)
+    return remove_rows(table, [*_KEYS, "photo_run_id"], chosen, wanted=Wanted({"image_id": keys}))
 
 
 def remove_rows(
-    table: PublishedTable, columns: list[str], chosen: Callable[[], Gone], *, barrier: bool = False
+    table: PublishedTable,
+    columns: list[str],
+    chosen: Callable[[], Gone],
+    *,
+    barrier: bool = False,
+    wanted: Wanted | None = None,
 ) -> int:
     """Remove rows; returns how many.
 
     chosen: called for each attempt; returns the function that marks the rows of a file to remove.  barrier:
-    whether a version is committed in any case, so that no writer goes on from an older one.
+    whether a version is committed in any case, so that no writer goes on from an older one.  wanted: rows
+    without which a file has none to remove.
     """
     tally = Tally()
 
@@ -298,7 +321,7 @@ def remove_rows(
             return gone(found), np.zeros(len(found), bool)
 
         there = [name for name in columns if name in base.schema.names]
-        edit = _Edit.of(table, base, there, decide)
+        edit = _Edit.of(table, base, there, decide, wanted)
         return edit.change(iter(()), {}, tally) if edit.edits or barrier else None
 
     if table.head().version >= 0:
@@ -332,7 +355,7 @@ def replace_rows(
             later = later or bool((mine & _later(found, publication)).any())
             return mine, np.zeros(len(found), bool)
 
-        columns = list(dict.fromkeys((column, *_ORDER)))
+        columns = list(dict.fromkeys((column, *ORDER)))
         edit = _Edit.of(table, base, columns, decide)
         if later:
             return None
@@ -351,10 +374,17 @@ class _Edit:
     edits: dict[str, tuple[Mask, Mask]]
 
     @classmethod
-    def of(cls, table: PublishedTable, base: State, columns: list[str], decide: Decide) -> _Edit:
-        """Ask `decide` about each file. columns: those that it reads."""
+    def of(
+        cls,
+        table: PublishedTable,
+        base: State,
+        columns: list[str],
+        decide: Decide,
+        wanted: Wanted | None = None,
+    ) -> _Edit:
+        """Ask `decide` about each file that may hold wanted rows. columns: those that it reads."""
         edits = {}
-        for file, found in table.scan(base, columns):
+        for file, found in table.scan(base, columns, wanted):
             gone, marked = decide(found)
             if gone.any() or marked.any():
                 edits[file.path] = gone, marked
@@ -393,18 +423,40 @@ class _Edit:
             yield whole.filter(pa.array(~gone))
 
 
-def _current(photos: PublishedTable, source: str, keys: pa.Array) -> pa.Table:
-    """Read the rows of some photos of a source that stand, with their runs."""
-    head = photos.head()
-    found = []
-    for _, table in photos.scan(head, [*_KEYS, "run_id", "vanished"]):
-        hit = _is(table["source"], source) & _in(table["image_id"], keys)
-        found.append(table.filter(pa.array(hit)))
-    schema = pa.schema([photos.schema.field(name) for name in (*_KEYS, "run_id", "vanished")])
-    return pa.concat_tables(found) if found else schema.empty_table()
+@dataclass
+class Standing:
+    """The rows of some photos of a source in `photos`. keys: ids of the photos."""
+
+    photos: PublishedTable
+    source: str
+    keys: pa.Array
+    _read: tuple[int, pa.Table] | None = None
+
+    def now(self) -> pa.Table:
+        """Read those that stand, with their runs; anew where `photos` has changed since the last call."""
+        head = self.photos.head()
+        if self._read is None or self._read[0] != head.version:
+            self._read = head.version, self._rows(head)
+        return self._read[1]
+
+    def _rows(self, head: State) -> pa.Table:
+        names, found = [*_KEYS, "run_id", "vanished"], []
+        for _, table in self.photos.scan(head, names, Wanted({"image_id": self.keys})):
+            hit = _is(table["source"], self.source) & _in(table["image_id"], self.keys)
+            found.append(table.filter(pa.array(hit)))
+        return pa.concat_tables(found) if found else self.photos.empty(head, names)
 
 
-def _agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
+def _wanted(publication: Publication, keys: pa.Array) -> Wanted | None:
+    """The rows that a publication may replace or mark; None where too many to tell have vanished."""
+    vanished = publication.vanished
+    gone = vanished.few() if vanished is not None else ()
+    if gone is None:
+        return None
+    return Wanted({"image_id": pa.concat_arrays([keys, *gone]), "run_id": pa.array([publication.run_id])})
+
+
+def agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
     """Mark the rows of the run whose row of their photo stands, (rows,) bool."""
     at = pc.index_in(found["image_id"], value_set=current["image_id"].combine_chunks())
     stands = current["run_id"].combine_chunks().take(at.combine_chunks())
@@ -414,10 +466,10 @@ def _agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
     return same
 
 
-def _stale(found: pa.Table, current: pa.Table) -> Mask:
+def stale(found: pa.Table, current: pa.Table) -> Mask:
     """Mark the rows whose faces are of another run than the row of their photo, (rows,) bool."""
     known = _in(found["image_id"], current["image_id"].combine_chunks())
-    return known & _mask(pc.is_valid(found["photo_run_id"])) & ~_agrees(found, "photo_run_id", current)
+    return known & _mask(pc.is_valid(found["photo_run_id"])) & ~agrees(found, "photo_run_id", current)
 
 
 def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
@@ -433,7 +485,7 @@ def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
 def _later(found: pa.Table, publication: Publication) -> Mask:
     """Mark the rows of later publications, (rows,) bool."""
     later, equal = np.zeros(len(found), bool), np.ones(len(found), bool)
-    for name, value in zip(_ORDER, publication.order, strict=True):
+    for name, value in zip(ORDER, publication.order, strict=True):
         scalar, column = pa.scalar(value, found[name].type), found[name]
         if name == "night":
             column = pc.fill_null(column, date.min)

@@ -199,6 +199,13 @@ RUNS = TableSpec(
         Column("output", pa.string(), "where it lies, or lay", True),
         Column("content", pa.string(), "SHA-256 that stands for what was published of it"),
         _RECIPE,
+        Column(
+            "gallery_prefix",
+            pa.string(),
+            "of a night, what its gallery has before the ids of its photos: nothing, or `consolidate.source`",
+            True,
+        ),
+        Column("probe_source", pa.string(), "source of the probes, where a night searched for others", True),
     ),
     ("as_of",),
     ("run_id",),

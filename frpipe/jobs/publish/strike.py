@@ -38,15 +38,8 @@ def strike(root: Root, leaving: Leaving, *, barrier: bool = False) -> int:
     table is committed in any case: a writer that works from an older one has to begin again, without them.
     """
     photos = root.table(columns.PHOTOS)
-    theirs = _photos_of(photos, leaving)
-
-    def gone(table: pa.Table) -> Mask:
-        hit = leaving.rows(table)
-        if theirs and "image_id" in table.column_names:
-            pairs = zip(table["source"].to_pylist(), table["image_id"].to_pylist(), strict=True)
-            hit = hit | np.array([each in theirs for each in pairs], bool)
-        return hit
-
+    theirs = photos_of(photos, leaving)
+    gone = gone_with_photos(leaving.rows, theirs)
     count = 0
     # These tables name nobody whom `photos` does not name.
     for spec in (columns.FACES, columns.REJECTS) if theirs or barrier else ():
@@ -65,7 +58,23 @@ def obey(root: Root, barred: Barred) -> int:
     return strike(root, Leaving(barred.mask, barred.candidates)) if barred else 0
 
 
-def _photos_of(photos: PublishedTable, leaving: Leaving) -> set[tuple[str, str]]:
+def gone_with_photos(
+    rows: Callable[[pa.Table], Mask], photos: set[tuple[str, str]]
+) -> Callable[[pa.Table], Mask]:
+    """Make the function that marks the rows that `rows` marks, and those of photos: by source and id."""
+
+    def gone(table: pa.Table) -> Mask:
+        hit = rows(table)
+        if photos and "image_id" in table.column_names:
+            pairs = zip(table["source"].to_pylist(), table["image_id"].to_pylist(), strict=True)
+            hit = hit | np.array([each in photos for each in pairs], bool)
+        return hit
+
+    return gone
+
+
+def photos_of(photos: PublishedTable, leaving: Leaving) -> set[tuple[str, str]]:
+    """Collect source and id of the photos that go."""
     found: set[tuple[str, str]] = set()
     head = photos.head()
     if head.version == NONE:

@@ -68,7 +68,9 @@ _GROUPED_ROWS, _MEAN = 32_768, 4
 # As `frpipe.gallery.likeness`: beyond so many operations new faces are compared with nobody else.
 _MOST_OPERATIONS = 2 * 10**12
 # Copies of a shard while it is sent: its image, and what it is encrypted to, twice for a moment.
-_IMAGES: dict[str, int] = {"file": 0, "memory": 1, "encrypted": 3}
+_IMAGES: dict[str, int] = {"memory": 1, "encrypted": 3}
+# As `frpipe.gallery.shard_writer`: shards that are sent, or wait for it, at once.
+_SENT = 3
 
 Reduced = Literal["no", "chosen", "mean"]
 Image = Literal["file", "memory", "encrypted"]
@@ -136,7 +138,7 @@ def consolidate_bytes(load: GalleryLoad, constants: Constants = CONSTANTS) -> in
     texts, kept = load.bucket * constants.texts, _examined(load)
     # A bucket that was put aside at once is copied twice when it is taken from its file.
     twice = 1 + min(1.0, load.shard_rows / max(1, load.templates))
-    sent = _IMAGES[load.image] * (stored + texts)
+    sent = _images(load) * (stored + texts)
     steps = [
         2 * (constants.photo * load.photos + constants.template * load.templates),
         _reduction(load, constants) + 3 * texts,
@@ -145,7 +147,9 @@ def consolidate_bytes(load: GalleryLoad, constants: Constants = CONSTANTS) -> in
     ]
     if load.examined:
         steps.append(stored + texts + 2 * given + max(0, kept - given))
-        steps.append(stored + texts + 2 * kept + (constants.examined if kept else 0))
+    if kept and kept >= load.templates * load.dim * _FLOAT:
+        # All of them fit: they are put together, and compared.
+        steps.append(stored + texts + 2 * kept + constants.examined)
     return round(base + max(steps))
 
 
@@ -167,6 +171,12 @@ def _reduction(load: GalleryLoad, constants: Constants) -> float:
     # Mapped from their file, taken from it, and in the order of people; before them, templates of others.
     made = 3 * vectors + 3 * rows * constants.texts + (_MEAN * vectors if load.reduced == "mean" else 0)
     return made + waiting * (1 - rows / max(1, load.read))
+
+
+def _images(load: GalleryLoad) -> int:
+    """Copies of a shard that are in memory: of the one that is sent, and images of those that wait for it."""
+    waiting = min(_SENT, math.ceil(load.templates / load.shard_rows)) - 1
+    return 0 if load.image == "file" else _IMAGES[load.image] + max(0, waiting)
 
 
 def _examined(load: GalleryLoad) -> float:

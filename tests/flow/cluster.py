@@ -72,7 +72,10 @@ def ray_cluster(cpus: int = 2, environment: Mapping[str, str] | None = None) -> 
 
 @contextlib.contextmanager
 def joined_node(cluster: Cluster, cpus: int, environment: Mapping[str, str]) -> Iterator[None]:
-    """Add a node of this machine to a cluster, and end it at the end. environment: as of `ray_cluster`."""
+    """Add a second node to a cluster, wait until it is there, and end it at the end.
+
+    environment: as of `ray_cluster`.
+    """
     agent_http, agent_grpc, metrics = free_ports(3)
     command = [
         str(Path(sys.executable).parent / "ray"),
@@ -90,17 +93,35 @@ def joined_node(cluster: Cluster, cpus: int, environment: Mapping[str, str]) -> 
         "--object-store-memory=100000000",
         "--disable-usage-stats",
     ]
-    node = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=_environment(environment),
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        _end(node)
+    with tempfile.TemporaryFile() as log:
+        node = subprocess.Popen(
+            command, stdout=log, stderr=log, env=_environment(environment), start_new_session=True
+        )
+        try:
+            if not _are_two(cluster.address):
+                log.seek(0)
+                raise RuntimeError(f"the node did not join:\n{log.read().decode(errors='replace')[-3000:]}")
+            yield
+        finally:
+            _end(node)
+
+
+_TWO_NODES = """
+import sys, time, ray
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.5)
+"""
+
+
+def _are_two(address: str) -> bool:
+    """Wait until two nodes are alive. On a busy machine Ray may refuse the first who ask."""
+    command = [sys.executable, "-c", _TWO_NODES, address]
+    for _ in range(_TRIES):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if not subprocess.run(command, capture_output=True, timeout=2 * _START_S, check=False).returncode:
+                return True
+    return False
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

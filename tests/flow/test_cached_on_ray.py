@@ -92,14 +92,6 @@ def test_two_workers_of_a_node_fetch_a_gallery_once(
     assert not [*place.iterdir()]
 
 
-_NODES = """
-import sys, time, ray
-ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-while sum(node["Alive"] for node in ray.nodes()) < 2:
-    time.sleep(0.5)
-"""
-
-
 @pytest.mark.slow
 def test_each_of_two_nodes_fetches_a_gallery_once(
     s3: S3,  # noqa: F811
@@ -117,7 +109,6 @@ def test_each_of_two_nodes_fetches_a_gallery_once(
         # Ray gives workers the environment of their node: its own disk, and a proxy that counts for it.
         cluster = stack.enter_context(ray_cluster(2, {**first, "TMPDIR": str(places[0])}))
         stack.enter_context(joined_node(cluster, 2, {**second, "TMPDIR": str(places[1])}))
-        subprocess.run([sys.executable, "-c", _NODES, cluster.address], check=True, timeout=600)
         words = ["--gallery", gallery.uri, "--output", str(tmp_path / "out"), "--threshold", "0.4"]
         words += ["--kernel", "fp32", "--block-rows", f"{ROWS}", "--workers", "4"]
         words += ["--address", cluster.address, "--cache-mb", "1024"]

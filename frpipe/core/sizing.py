@@ -67,6 +67,8 @@ _AHEAD, _FORMS_OF_PART = 4, 2.5
 _GROUPED_ROWS, _MEAN = 32_768, 4
 # As `frpipe.gallery.likeness`: beyond so many operations new faces are compared with nobody else.
 _MOST_OPERATIONS = 2 * 10**12
+# New faces that are compared at once.
+_COMPARED = 2048
 # Copies of a shard while it is sent: its image, and what it is encrypted to, twice for a moment.
 _IMAGES: dict[str, int] = {"memory": 1, "encrypted": 3}
 # As `frpipe.gallery.shard_writer`: shards that are sent, or wait for it, at once.
@@ -149,7 +151,8 @@ def consolidate_bytes(load: GalleryLoad, constants: Constants = CONSTANTS) -> in
         steps.append(stored + texts + 2 * given + max(0, kept - given))
     if kept and kept >= load.templates * load.dim * _FLOAT:
         # All of them fit: they are put together, and compared.
-        steps.append(stored + texts + 2 * kept + constants.examined)
+        share = min(1.0, load.templates / _COMPARED)
+        steps.append(stored + texts + 2 * kept + share * constants.examined)
     return round(base + max(steps))
 
 

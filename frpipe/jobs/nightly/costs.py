@@ -75,7 +75,7 @@ class NightCost:
             f"{memory / 1000:,.1f} GB of memory, {read / 1e6:,.1f} MB read, "
             f"{self.written_bytes / 1e6:,.1f} MB written, "
             f"{self.temporary_bytes / 1e6:,.1f} MB of temporary files",
-            *(f"  {name:<10} {step.text()}" for name, step in self.steps.items()),
+            *(f"  {name:<12} {step.text()}" for name, step in self.steps.items()),
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -37,9 +37,15 @@ class Usage:
 
 
 def measure(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = ROOT
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+    pss_every_s: float = _PSS_SAMPLE_S,
 ) -> Usage:
-    """Run a command, in a folder, to its end. SystemExit with the end of its output if it fails."""
+    """Run a command, in a folder, to its end. SystemExit with the end of its output if it fails.
+
+    pss_every_s: how often memory is looked at; it takes a millisecond or more of a process each time.
+    """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         child = subprocess.Popen(
@@ -49,7 +55,7 @@ def measure(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        tree = _Tree(child.pid)
+        tree = _Tree(child.pid, pss_every_s)
         while not _ended(child.pid):
             tree.sample()
             time.sleep(_POLL_S)
@@ -63,7 +69,8 @@ def measure(
 class _Tree:
     """A process and its descendants, as last seen. Each counts its own time, never that of its children."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pss_every_s: float) -> None:
+        self._pss_every_s = pss_every_s
         self._root = psutil.Process(pid)
         self._seen: dict[tuple[int, float], float] = {}
         self._due = self._pss_due = 0.0
@@ -78,11 +85,11 @@ class _Tree:
         now = time.monotonic()
         if now < self._due:
             return
-        self._due = now + _SAMPLE_S
+        self._due = now + min(_SAMPLE_S, self._pss_every_s)
         processes = (self._root, *self._root.children(recursive=True))
         self.rss = max(self.rss, sum(self._look(process) for process in processes))
         if now >= self._pss_due:
-            self._pss_due = now + _PSS_SAMPLE_S
+            self._pss_due = now + self._pss_every_s
             self.pss = max(self.pss, sum(_pss(process) for process in processes))
 
     def look_at_root(self) -> None:

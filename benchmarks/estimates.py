@@ -40,6 +40,8 @@ from frpipe.jobs.identify.worker import Searcher
 from frpipe.runtime.runtime import Runtime
 
 _THRESHOLD = 0.5
+# Peaks of short jobs are short.
+_LOOK_S = 0.03
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def _run(options: argparse.Namespace, place: Path, gallery: str, what: str, work
     answer = place / "answer.json"
     words = ["--child", what, "--workers", str(workers), "--place", str(place), "--gallery", gallery]
     words += ["--kernel", options.kernel, "--shard", str(options.shard)]
-    usage = measure([sys.executable, __file__, *words], {"OMP_NUM_THREADS": "1"})
+    usage = measure([sys.executable, __file__, *words], {"OMP_NUM_THREADS": "1"}, pss_every_s=_LOOK_S)
     found: dict[str, Any] = json.loads(answer.read_text())
     found["mb"] = round(usage.pss_mb)
     for figure, estimate in (("work_s", "estimate_s"), ("job_s", "estimate_s"), ("mb", "estimate_mb")):

@@ -3,8 +3,8 @@
     python benchmarks/node_cache.py --store s3://bucket/prefix
 
 Makes a gallery below the prefix, and finds its duplicates with 1, 2 and 4 worker processes of this machine.
-Bytes are those of shards, and of ranges of them, that all processes asked the store for, as multiples of the
-gallery. The last line is one JSON object.
+Bytes are those of answers that the server has sent for shards, read-ahead included, counted by a proxy in
+front of it (AWS_ENDPOINT_URL names the server) as multiples of the gallery. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -12,28 +12,32 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import s3fs
 
 from frpipe.core.config import ExecutorChoice
 from frpipe.gallery import lifecycle
-from frpipe.gallery.byte_ranges import Ranged
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
 from frpipe.gallery.spec import GallerySpec
-from frpipe.io.storage.remote_store import RemoteStore
 from frpipe.jobs.dedup.job import Dedup, DedupExecution
 from frpipe.jobs.node_cache import NodeCache
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.local import LocalExecutor
 from frpipe.runtime.runtime import Runtime
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from proxy import proxied
 
 _WORKERS = (1, 2, 4)
 
@@ -65,14 +69,14 @@ def main() -> None:
     gallery = _made(options)
     size = sum(ref.bytes for ref in gallery.snapshot().version.shards)
     found = {}
-    with tempfile.TemporaryDirectory() as place, _counted(Path(place) / "log") as log:
+    with tempfile.TemporaryDirectory() as place, _counted() as proxy:
         for cache_mb in (0, size * 5 // 8 >> 20, 32_768):
             for workers in _WORKERS:
-                log.write_text("")
+                proxy.sent.clear()
                 execution = DedupExecution(None, "fp32", options.rows, cache=NodeCache(cache_mb, place))
                 runtime, out = Processes(cpus=workers), f"{place}/{cache_mb}-{workers}"
                 Dedup(out, gallery=gallery.uri, threshold=0.9, execution=execution, runtime=runtime).run()
-                ratio = sum(map(int, log.read_text().split())) / size
+                ratio = sum(count for path, count in proxy.sent.items() if "/shards/" in path) / size
                 found[f"{cache_mb} MB, {workers} workers"] = round(ratio, 2)
                 print(f"cache {cache_mb:>6,} MB  {workers} workers  {ratio:6.2f} x the gallery", flush=True)
     print(json.dumps({"gallery_mb": round(size / 1e6, 1), "fetched": found}))
@@ -93,25 +97,12 @@ def _made(options: argparse.Namespace) -> Gallery:
 
 
 @contextmanager
-def _counted(log: Path) -> Iterator[Path]:
-    """Have this process, and those that it forks, write down how many bytes they ask for."""
-    read, ranged = RemoteStore.read, Ranged.read
-
-    def count(data: bytes) -> bytes:
-        with log.open("a") as file:
-            file.write(f"{len(data)}\n")
-        return data
-
-    def whole(store: RemoteStore, name: str) -> bytes:
-        data = read(store, name)
-        return count(data) if name.startswith("shards/") else data
-
-    RemoteStore.read = whole  # type: ignore[method-assign, assignment]
-    Ranged.read = lambda file, offset, size: count(ranged(file, offset, size))  # type: ignore[method-assign, assignment]
-    try:
-        yield log
-    finally:
-        RemoteStore.read, Ranged.read = read, ranged  # type: ignore[method-assign]
+def _counted() -> Iterator[Any]:
+    """Have this process, and those that it forks, go through a proxy that counts what the server sends."""
+    with proxied(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield proxy
 
 
 if __name__ == "__main__":

@@ -1,28 +1,32 @@
 """Memory of the driver and bytes on its disk, by the number of photos, beside what the formula says.
 
     FRPIPE_MODEL_DIR=../shared/models python benchmarks/sizing.py --record
-    FRPIPE_MODEL_DIR=../shared/models python benchmarks/sizing.py --record --photos 50000 --dim 512
+    FRPIPE_MODEL_DIR=../shared/models python benchmarks/sizing.py --record --photos 25000 --dim 512
 
 Manifests and finished enroll outputs are synthetic: one face and one person a photo, random unit vectors.
 Each command runs in a process of its own, so that its peak is its own: `enroll --dry-run`, which reads and
-plans the whole manifest, and `consolidate` into a new gallery. What consolidate puts aside is seen as the
-size of its open files without a name. The processes of an idle Ray head are measured once. --record writes
-what `tests/unit/test_sizing.py` holds the formula to. The last line is one JSON object.
+plans the whole manifest, and `consolidate` into a new gallery, in several ways (`--ways`). What consolidate
+puts aside is seen as the size of its open files without a name. The processes of an idle Ray head are
+measured once. --record writes what `tests/unit/test_sizing.py` holds the formula to; rows of the size that
+constants were taken from are marked `fitted`, all others are held out. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,35 +38,57 @@ from machine import machine
 
 from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
-from frpipe.core.sizing import consolidate_bytes, enroll_bytes, spill_bytes
+from frpipe.core.sizing import GalleryLoad, consolidate_bytes, enroll_bytes, spill_bytes
+from frpipe.gallery.encryption import KEY_VARIABLE
+from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import vector_array
+from frpipe.gallery.spec import AES
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
 from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.features import FeatureRun
 
 RECORD = Path(__file__).with_name("sizing.json")
-_PART_ROWS = 2048
+FITTED = (25_000, 512)
+"""Photos and dimension of the rows that constants were taken from."""
+# That shards wait for each other while they are sent was seen here.
+_SEEN = (150_000, 256, "encrypted")
+PART_ROWS = 2048
 _HASHES = {"embedder_hash": "e" * 64, "preprocessing_hash": "p" * 64, "detector_hash": "d" * 64}
 _METADATA = {f"frpipe.{name}": value for name, value in _HASHES.items()}
 _NOTHING = pa.schema([])
 _LOOK_S = 0.02
+_EXAMINED = ["--threshold", "0.5"]
+# Of each way: options of consolidate, settings of the gallery, and how it is a load.
+WAYS: dict[str, tuple[list[str], dict[str, Any], dict[str, Any]]] = {
+    "plain": ([], {}, {"examined": False}),
+    "examined": (_EXAMINED, {}, {}),
+    "small shards": (_EXAMINED, {"rows_per_shard": 8192}, {"shard_rows": 8192}),
+    "mean": (["--templates", "mean"], {}, {"examined": False, "reduced": "mean"}),
+    "medoid": (["--templates", "medoid"], {}, {"examined": False, "reduced": "chosen"}),
+    "encrypted": ([], {"encryption": AES}, {"examined": False, "image": "encrypted"}),
+    "encrypted, examined": (_EXAMINED, {"encryption": AES}, {"image": "encrypted"}),
+    "float16": ([], {"dtype": "float16"}, {"examined": False, "stored": 2}),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--photos", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--photos", type=int, nargs="+", default=[10_000, 120_000, 400_000])
     parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "examined"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--record", action="store_true", help="write the results beside this program")
     args = parser.parse_args()
     rows = []
     for photos in args.photos:
         with tempfile.TemporaryDirectory(prefix="sizing-", dir=args.folder) as place:
-            rows.append(measured(Path(place), photos, args.dim))
-        print(json.dumps(rows[-1]), flush=True)
+            for row in measured(Path(place), photos, args.dim, args.ways):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
     result = {"machine": machine(), "head_services_mb": head_services_mb(), "sizes": rows}
     if args.record:
         _record(result)
@@ -74,41 +100,65 @@ def _record(result: dict[str, Any]) -> None:
     """Write what was measured; sizes that were not this time stay as they are recorded."""
     before = json.loads(RECORD.read_text())["sizes"] if RECORD.exists() else []
     fresh = [{k: v for k, v in row.items() if "formula" not in k} for row in result["sizes"]]
-    known = {(row["photos"], row["dim"]): row for row in (*before, *fresh)}
-    content = {**result, "sizes": [known[key] for key in sorted(known, key=lambda key: (key[1], key[0]))]}
+    known = {(row["dim"], row["photos"], row["way"]): row for row in (*before, *fresh)}
+    content = {**result, "sizes": [known[key] for key in sorted(known)]}
     RECORD.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def measured(place: Path, photos: int, dim: int) -> dict[str, Any]:
-    """Peaks in MB and spilled bytes, each with what the formula says."""
+def measured(place: Path, photos: int, dim: int, ways: list[str]) -> Iterator[dict[str, Any]]:
+    """Peaks in MB and spilled bytes of each way, each with what the formula says."""
     manifest = place / "manifest.parquet"
     pq.write_table(manifest_of(photos), manifest)
     words = ["enroll", "--manifest", str(manifest), "--output", str(place / "new"), "--dry-run"]
     enroll_mb, _ = _peak(words, place)
     features = made_output(place / "features", manifest, photos, dim)
-    words = ["consolidate", "--features", features.uri, "--gallery", str(place / "gallery")]
-    consolidate_mb, spilled = _peak(words, place)
-    return {
-        "photos": photos,
-        "dim": dim,
-        "enroll_mb": enroll_mb,
-        "enroll_formula_mb": round(enroll_bytes(photos) / 1e6),
-        "consolidate_mb": consolidate_mb,
-        "consolidate_formula_mb": round(consolidate_bytes(photos, photos, dim) / 1e6),
-        "spill_mb": round(spilled / 1e6, 1),
-        "spill_formula_mb": round(spill_bytes(photos, dim) / 1e6, 1),
-    }
+    for way in ways:
+        load = load_of(photos, dim, way)
+        consolidate_mb, spilled = _consolidated(features, place / "gallery", way)
+        yield {
+            "photos": photos,
+            "dim": dim,
+            "way": way,
+            "load": WAYS[way][2],
+            "fitted": is_fitted(photos, dim, way),
+            "enroll_mb": enroll_mb,
+            "enroll_formula_mb": round(enroll_bytes(photos) / 1e6),
+            "consolidate_mb": consolidate_mb,
+            "consolidate_formula_mb": round(consolidate_bytes(load) / 1e6),
+            "spill_mb": round(spilled / 1e6, 1),
+            "spill_formula_mb": round(spill_bytes(load) / 1e6, 1),
+        }
+
+
+def is_fitted(photos: int, dim: int, way: str) -> bool:
+    """Whether something of the formula was taken from this row."""
+    return (photos, dim) == FITTED or (photos, dim, way) == _SEEN
+
+
+def load_of(photos: int, dim: int, way: str) -> GalleryLoad:
+    """The load of a way."""
+    return GalleryLoad(photos, photos, dim, part_faces=PART_ROWS, **WAYS[way][2])
+
+
+def _consolidated(features: Folder, gallery: Path, way: str) -> tuple[int, int]:
+    """MB at the peak of a consolidation into a new gallery, and the most bytes that it has put aside."""
+    options, settings, _ = WAYS[way]
+    os.environ.setdefault(KEY_VARIABLE, base64.b64encode(b"k" * 32).decode())
+    shutil.rmtree(gallery, ignore_errors=True)
+    Gallery.create(str(gallery), replace(FeatureRun.open(features.uri).spec, **settings))
+    words = ["consolidate", "--features", features.uri, "--gallery", str(gallery), *options]
+    return _peak(words, gallery.parent)
 
 
 def made_output(place: Path, manifest: Path, photos: int, dim: int) -> Folder:
     """A finished enroll output of one face a photo, without a photo or a model."""
     out = Folder.at(str(place))
-    cut = plan(str(manifest), out, _PART_ROWS)
+    cut = plan(str(manifest), out, PART_ROWS)
     identity = {"schema_version": SCHEMA_VERSION, "manifest": cut.fingerprint, "recipe": {}}
     run.claim(out, identity, {"created": "2026-05-01T00:00:00+00:00", "manifest": str(manifest)})
     tally, files = PhotoCounts(), []
-    for number, start in enumerate(range(0, photos, _PART_ROWS)):
-        images, faces = _part(range(start, min(start + _PART_ROWS, photos)), dim)
+    for number, start in enumerate(range(0, photos, PART_ROWS)):
+        images, faces = _part(range(start, min(start + PART_ROWS, photos)), dim)
         write_part(out, number, images, faces, _METADATA)
         *done, table = check_part(out, number)
         files += done
@@ -117,7 +167,7 @@ def made_output(place: Path, manifest: Path, photos: int, dim: int) -> Folder:
         tally,
         pools=[],
         models={},
-        parts=-(-photos // _PART_ROWS),
+        parts=-(-photos // PART_ROWS),
         launch_rows=photos,
         wall_s=1.0,
         rows_per_s=1.0,

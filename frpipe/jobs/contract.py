@@ -96,6 +96,9 @@ class UnitWork(ABC, Generic[G]):
 class Plan(UnitWork[G]):
     """The plan of a job, worked out."""
 
+    forked: bool = False
+    """Whether workers will be forked from this process; known before `estimate` is called."""
+
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -243,6 +246,7 @@ def planned(job: Job[Any]) -> DryRun:
     for remark in plan.remarks:
         job.say(remark)
     plan.settle(job.runtime.nodes(small=plan.small))
+    plan.forked = job.runtime.is_local(small=plan.small)
     return _with_costs(plan.describe(), plan.estimate(), job.runtime, small=plan.small)
 
 

@@ -25,8 +25,12 @@ from frpipe.runtime.local import LocalExecutor
 
 _BLOCK = 2048
 _SAMPLE_BYTES, _SAMPLE_PHOTOS, _PATIENCE_S = 256, 4, 60.0
-# Memory of a worker before it holds any data: the interpreter and its libraries.
 WORKER_MB = 250.0
+"""Memory of a process before it holds any data: the interpreter and its libraries."""
+# Of a forked worker, which shares all other pages with the job: what it writes of them.
+_FORKED_MB = 15.0
+# Of the job's own process, with the sample on which it chooses a kernel.
+_JOB_MB = 285.0
 # An exact search does more than multiply: it finds what may matter, and computes that once more in float64.
 _SHARE_OF_PRODUCTS = 0.85
 # A job also plans, starts workers and publishes. The start of Ray comes on top (docs/benchmarks.md).
@@ -40,7 +44,10 @@ SCALES = (1, 8, 64)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The estimate for a number of workers, each with a CPU, on one node. memory_mb: of them all."""
+    """The estimate for a number of workers, each with a CPU, on one node.
+
+    memory_mb: of them all and of the job's own process, pages that they share counted once.
+    """
 
     workers: int
     seconds: float | None
@@ -60,7 +67,8 @@ class Scale:
 class Estimate:
     """The estimate of a job. None: not known here.
 
-    seconds: with all workers at work.  memory_mb: of one worker.  read_bytes: from the storage, by all.
+    seconds: with all workers at work.  memory_mb: of one worker, beside what it shares with others.
+    read_bytes: from the storage, by all.
     basis: what the time was measured on.  scales: with other numbers of workers, if they were on one node.
     """
 
@@ -92,17 +100,21 @@ class Estimate:
 class Comparing:
     """A job that compares vectors of `dim` numbers.
 
-    tickets: that can be done at once, of about one size, by the number of workers.  memory_mb: of a worker,
-    beside its libraries.  read: bytes, by the number of workers.  driver_s: of what the driver does alone,
-    by the number of workers.
+    By the number of workers: tickets, that can be done at once, of about one size; held_mb, memory of a
+    worker beside its libraries; read, bytes; driver_s, of what the driver does alone; mapped_mb, of files
+    that all map, where they lie on one node.
+
+    forked: whether workers are forked from this process, and share its pages.
     """
 
     pairs: int
     dim: int
     tickets: Callable[[int], int]
-    memory_mb: float
+    held_mb: Callable[[int], float]
     read: Callable[[int], int]
     driver_s: Callable[[int], float] = lambda _: 0.0
+    mapped_mb: Callable[[int], float] = lambda _: 0.0
+    forked: bool = False
 
     def estimate(self, workers: int, kernel: Choice) -> Estimate:
         """Estimate the work.
@@ -112,24 +124,28 @@ class Comparing:
         if kernel.ns is not None:
             return self.at(workers, kernel.ns, "measured on a sample")
         if kernel.name == "fp32":
-            ns = 1e9 / (_products_per_s(self.dim) * _SHARE_OF_PRODUCTS)
-            return self.at(workers, ns, "measured on one product of matrices")
+            return self.at(workers, product_ns(self.dim), "measured on one product of matrices")
         return self.at(workers, None, "")
 
     def at(self, workers: int, ns: float | None, basis: str) -> Estimate:
         """Estimate the work by a measured time. ns: of a comparison, by one worker."""
-        scales = tuple(self._scale(some, ns) for some in SCALES)
-        own = self._scale(max(1, workers), ns)
-        return Estimate(own.seconds, WORKER_MB + self.memory_mb, own.read_bytes, basis, scales)
+        scales = tuple(self.scale(some, ns) for some in SCALES)
+        own = self.scale(max(1, workers), ns)
+        return Estimate(own.seconds, self._worker_mb(max(1, workers)), own.read_bytes, basis, scales)
 
-    def _scale(self, workers: int, ns: float | None) -> Scale:
+    def _worker_mb(self, workers: int) -> float:
+        return (_FORKED_MB if self.forked else WORKER_MB) + self.held_mb(workers)
+
+    def scale(self, workers: int, ns: float | None) -> Scale:
+        """Estimate the work of so many workers on one node. ns: as of `at`."""
         tickets = max(1, self.tickets(workers))
         # The last of them are at work while others have nothing to do.
         turns = math.ceil(tickets / workers) / tickets
         beside = _BESIDE_S + self.driver_s(workers)
         seconds = None if ns is None else beside + self.pairs * ns / 1e9 * turns
-        memory = min(workers, tickets) * (WORKER_MB + self.memory_mb)
-        return Scale(workers, seconds, memory, self.read(min(workers, tickets)))
+        at_work = min(workers, tickets)
+        memory = _JOB_MB + at_work * self._worker_mb(workers) + self.mapped_mb(at_work)
+        return Scale(workers, seconds, memory, self.read(at_work))
 
 
 def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, memory_mb: float) -> Estimate:
@@ -158,6 +174,11 @@ def enrolling(locations: Sequence[str], rows: int, workers: int, make: Maker, me
 def bytes_below(out: Folder, sub: str) -> int:
     """Count the bytes of the files of a finished run below a folder."""
     return sum(file.bytes for file in run.file_list(out) if file.name.startswith(f"{sub}/"))
+
+
+def product_ns(dim: int) -> float:
+    """Measure the nanoseconds of a comparison in float32, by one worker: on one product of matrices."""
+    return 1e9 / (_products_per_s(dim) * _SHARE_OF_PRODUCTS)
 
 
 def _products_per_s(dim: int) -> float:

@@ -66,9 +66,9 @@ class Executor(ABC):
         """
 
     def everywhere(self, call: Callable[[], None]) -> None:
-        """Call something once on each node, such as to tidy up: it need not happen. It can be pickled.
+        """Call something in this process and in one of each node, such as to tidy up: it need not happen.
 
-        Here alone, unless an executor has other nodes.
+        It can be pickled. Here alone, where workers are of this process.
         """
         call()
 

@@ -66,8 +66,8 @@ class RayExecutor(Executor):
     def everywhere(self, call: Callable[[], None]) -> None:
         call()
         try:
-            here = ray.get_runtime_context().get_node_id()
-            tasks = [_called_on(node).remote(call) for node in _living_nodes() - {here}]
+            # On this node too: its workers have the environment of Ray, whose TMPDIR may be another.
+            tasks = [_called_on(node).remote(call) for node in _living_nodes()]
             ray.wait(tasks, num_returns=len(tasks), timeout=_EVERYWHERE_S) if tasks else None
         except _LOST:
             return

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,19 +55,83 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def ray_cluster(cpus: int = 2) -> Iterator[Cluster]:
-    """Start a head node, wait until it and its job server answer, and end it at the end."""
+def ray_cluster(cpus: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Start a head node, wait until it and its job server answer, and end it at the end.
+
+    environment: what its workers have beside that of this process.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fr", dir="/tmp"))
     heads: list[subprocess.Popen[bytes]] = []
     try:
-        yield _started(cpus, folder, heads)
+        yield _started(cpus, folder, heads, environment or {})
     finally:
         for head in heads:
             _end(head)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(cpus: int, folder: Path, heads: list[subprocess.Popen[bytes]]) -> Cluster:
+@contextlib.contextmanager
+def joined_node(cluster: Cluster, cpus: int, environment: Mapping[str, str]) -> Iterator[None]:
+    """Add a second node to a cluster, wait until it is there, and end it at the end.
+
+    environment: as of `ray_cluster`.
+    """
+    agent_http, agent_grpc, metrics = free_ports(3)
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--block",
+        f"--address={cluster.address}",
+        f"--num-cpus={cpus}",
+        "--node-ip-address=127.0.0.1",
+        f"--dashboard-agent-listen-port={agent_http}",
+        f"--dashboard-agent-grpc-port={agent_grpc}",
+        f"--metrics-export-port={metrics}",
+        # Those of the head are taken from the lowest port up.
+        "--min-worker-port=30000",
+        "--max-worker-port=32000",
+        "--object-store-memory=100000000",
+        "--disable-usage-stats",
+    ]
+    with tempfile.TemporaryFile() as log:
+        node = subprocess.Popen(
+            command, stdout=log, stderr=log, env=_environment(environment), start_new_session=True
+        )
+        try:
+            if not _are_two(cluster.address):
+                log.seek(0)
+                raise RuntimeError(f"the node did not join:\n{log.read().decode(errors='replace')[-3000:]}")
+            yield
+        finally:
+            _end(node)
+
+
+_TWO_NODES = """
+import sys, time, ray
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.5)
+"""
+
+
+def _are_two(address: str) -> bool:
+    """Wait until two nodes are alive. On a busy machine Ray may refuse the first who ask."""
+    command = [sys.executable, "-c", _TWO_NODES, address]
+    for _ in range(_TRIES):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if not subprocess.run(command, capture_output=True, timeout=2 * _START_S, check=False).returncode:
+                return True
+    return False
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    # Modules of this folder can be named as decode plugins on the workers.
+    return {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(Path(__file__).parent), **more}
+
+
+def _started(
+    cpus: int, folder: Path, heads: list[subprocess.Popen[bytes]], environment: Mapping[str, str]
+) -> Cluster:
     """A cluster; again on other ports where another process has taken one in the meantime."""
     log = folder / "head.log"
     while True:
@@ -88,10 +152,10 @@ def _started(cpus: int, folder: Path, heads: list[subprocess.Popen[bytes]]) -> C
             f"--temp-dir={folder}",
             "--disable-usage-stats",
         ]
-        # Modules of this folder can be named as decode plugins on the workers.
-        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(Path(__file__).parent)}
         with log.open("ab") as out:
-            head = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+            head = subprocess.Popen(
+                command, stdout=out, stderr=out, env=_environment(environment), start_new_session=True
+            )
         heads.append(head)
         if _answers(head, (port, dashboard)):
             return Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", head.pid)

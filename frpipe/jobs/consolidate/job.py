@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
-from frpipe.core.sizing import consolidate_bytes, spill_bytes
+from frpipe.core.sizing import GalleryLoad, consolidate_bytes, spill_bytes
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery import lifecycle
 from frpipe.gallery.enroll import enroll_in_passes
@@ -34,6 +34,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.agreeing import AgreeingFaces, Agreement
 from frpipe.jobs.consolidate.gated import GatedFaces, GateKeeper
 from frpipe.jobs.consolidate.kinds import kept_kind, refuse_unweighed
+from frpipe.jobs.consolidate.memory import load_of, worker_bytes
 from frpipe.jobs.consolidate.passes import EnrollProgress, Findings, PassMaker, RunPasses
 from frpipe.jobs.consolidate.reading import (
     SubjectRange,
@@ -359,6 +360,8 @@ class Consolidation:
                 executor = None if dry else stack.enter_context(runtime.open(small=True))
                 nodes = executor.nodes if executor is not None else runtime.nodes(small=True)
                 room = Room.spread(limit, self.workers, most, nodes, executor)
+                if room is not None:
+                    room.forked = runtime.is_local(small=True)
             if room is None and self._most_bytes(source, spec, barred, limit) > limit:
                 room = Room.alone(limit)
             yield room
@@ -425,17 +428,19 @@ class Consolidation:
             rows = sum(table.num_rows for table in passes.read())
         passes.rows = rows
         passes.ranges, most = survey.ranges(rows, spec.rows_per_shard, room.pass_bytes, room.workers)
-        memory = consolidate_bytes(count.photos, rows, spec.dim)
+        memory = worker_bytes(self._load(source, spec, (count.photos, rows)), len(passes.ranges), room)
         count.plan = PassPlan(len(passes.ranges), room.workers, most, room.limit, memory)
         self.say(f"passes: {count.plan.line()}")
         return passes
 
     def _plan(self, source: FeatureRun, spec: GallerySpec, count: _Count) -> PassPlan:
         """The plan of a consolidation that goes at once."""
-        sorts = 2 if self._grouped else 1
-        memory = consolidate_bytes(count.photos, count.templates, spec.dim)
-        limit = self._limit
-        return PassPlan(1, 1, min(limit, sorts * spill_bytes(source.faces, spec.dim)), limit, memory)
+        load, limit = self._load(source, spec, (count.photos, count.templates)), self._limit
+        return PassPlan(1, 1, min(limit, spill_bytes(load)), limit, consolidate_bytes(load))
+
+    def _load(self, source: FeatureRun, spec: GallerySpec, counts: tuple[int, int]) -> GalleryLoad:
+        examined = self._likeness(spec) is not None
+        return load_of(source, self.gallery, spec, counts, self._kind, agrees=self._agrees, examined=examined)
 
     def _take(self, passes: RunPasses, count: _Count) -> None:
         """Take what the passes have found out."""

@@ -62,7 +62,8 @@ def default_limit() -> int:
 class Room:
     """Room for passes. limit: bytes of temporary files on one machine.  executor: None: this process.
 
-    pass_bytes: what a pass may put aside, where so many are at work on a machine at once.
+    pass_bytes: what a pass may put aside, where so many are at work on a machine at once.  forked: whether
+    workers share the pages of this process.
     """
 
     limit: int
@@ -70,6 +71,7 @@ class Room:
     pass_bytes: int = 0
     executor: Executor | None = None
     pool: Pool | None = None
+    forked: bool = False
 
     @classmethod
     def alone(cls, limit: int) -> Room:

@@ -26,8 +26,10 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
 from frpipe.io.output.units import Units
+from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import rows_in
+from frpipe.jobs.block_memory import BlockMemory
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dedup.blocks import Counts, Rule, too_many
 from frpipe.jobs.dedup.clusters import Subjects, clusters_of, links_in, subjects_in
@@ -38,7 +40,7 @@ from frpipe.jobs.dedup.source import FeatureSource, GallerySource
 from frpipe.jobs.dedup.worker import PAIRS, DedupSpec, dedup
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
-from frpipe.jobs.low_forms import evenly, store_basis, stored_forms, typical_rows, typical_shards
+from frpipe.jobs.low_forms import LOW, evenly, store_basis, stored_forms, typical_rows, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata, with_ratios
@@ -57,11 +59,15 @@ from frpipe.matching.choice import (
 )
 from frpipe.matching.clusters import BestLinks
 from frpipe.matching.kernel import Floats
+from frpipe.matching.kernels import kernel_of
+from frpipe.matching.sieve import Sieve
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
+# Of a template, beside its vector: ids and the address of its photo.
+_TEXT_BYTES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,18 +278,34 @@ class DedupPlan(Plan[Found]):
 
     def estimate(self) -> Estimate:
         block = 4 * self.spec.dim * self.source.rows // max(1, len(self.source.blocks))
-        units = max(1, len(self.units))
+        units, memory = max(1, len(self.units)), self._memory()
         work = Comparing(
             self.products,
             self.spec.dim,
             lambda _: units,
-            2 * block / 1e6,
+            memory.held_mb,
             lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
+            mapped_mb=memory.mapped_mb,
+            forked=self.forked,
         )
         choice = self.choice
         if choice.ns is None and worth_a_look("auto", self.products):
             choice = timed(choice, *self._trial())
         return work.estimate(self.pool.workers, choice)
+
+    def _memory(self) -> BlockMemory:
+        source, choice = self.source, self.choice
+        kernel = None if choice.name in ("fp32", "cuda") else kernel_of(choice.name, choice.basis)
+        rows = max((size for size, _ in self._sizes), default=0)
+        forms = rows * kernel.row_bytes(self.spec.dim) if isinstance(kernel, Sieve) else 0
+        vectors = 4 * self.spec.dim * rows
+        if not isinstance(source, GallerySource):
+            return BlockMemory(rows, vectors, _TEXT_BYTES * rows, forms)
+        size, kept = sum(source.sizes), self.cache.bytes_of(source.uri)
+        mapped = size if source.has_views and (uris.is_local(source.uri) or size <= kept) else 0
+        texts = max(_TEXT_BYTES * rows, max(source.sizes, default=0) - vectors)
+        stored = choice.name in LOW and self._stored() is not None
+        return BlockMemory(rows, vectors, texts, forms, mapped, stored)
 
     def _trial(self) -> tuple[Sample, Task]:
         """The sample and the task of a trial of kernels."""

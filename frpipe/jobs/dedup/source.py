@@ -115,6 +115,16 @@ class GallerySource(_Plain):
         """The bytes of the shards of each block."""
         return [sum(ref.bytes for ref in block) for block in self.blocks]
 
+    @property
+    def has_views(self) -> bool:
+        """Whether blocks are views of shards, where their files can be mapped, and no copies."""
+        spec = Gallery.open(self.uri).spec
+        return (
+            spec.encryption is None
+            and spec.dtype == "float32"
+            and all(len(block) == 1 and block[0].deleted is None for block in self.blocks)
+        )
+
     def with_cache(self, cache: CacheSpec | None) -> Self:
         """Make the same source with shards that each node keeps."""
         return replace(self, cache=cache)

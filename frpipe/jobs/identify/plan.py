@@ -15,18 +15,20 @@ from frpipe.gallery.shard_cache import CacheSpec
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.units import Units
+from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.kernel_choice import Shape, chosen, tried
+from frpipe.jobs.identify.memory import SearchMemory
 from frpipe.jobs.identify.probe_source import Parts, probe_units
 from frpipe.jobs.identify.report import ProbeCounts, report_text
 from frpipe.jobs.identify.rows import Verdicts
 from frpipe.jobs.identify.search_plan import SearchPlan
 from frpipe.jobs.identify.worker import PROBES, Publication, Searched, search
-from frpipe.jobs.low_forms import can_be_stored, store_basis, stored_forms, typical_shards
+from frpipe.jobs.low_forms import LOW, store_basis, stored_forms, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata
@@ -38,8 +40,8 @@ from frpipe.runtime.executor import Executor
 from frpipe.runtime.runtime import LOCAL_COMPARISONS
 
 Say = Callable[[str], None]
-# Candidates of a unit, which its worker holds, and bytes of one.
-MOST_CANDIDATES, _CANDIDATE_BYTES = 50_000_000, 300
+# Candidates of a unit, which its worker holds.
+MOST_CANDIDATES = 50_000_000
 # What it takes the driver to join a candidate of one slice of the gallery with those of the others.
 _JOIN_S = 5e-7
 
@@ -196,27 +198,44 @@ class IdentifyPlan(Plan[ProbeCounts]):
         def joined(workers: int) -> int:
             return slices(workers) if slices(workers) > 1 else 0
 
+        def held_mb(workers: int) -> float:
+            # Of few tickets a worker goes through some slices alone.
+            cut, tickets = slices(workers), units * slices(workers)
+            return memory.held_mb(min(1.0, tickets / min(workers, tickets) / cut), view.rows // cut)
+
+        memory = self._memory(largest, listed)
         work = Comparing(
             faces * view.rows,
             dim,
             lambda workers: units * slices(workers),
-            (_CANDIDATE_BYTES * listed * largest + 4 * dim * largest + self._held_bytes(size)) / 1e6,
+            held_mb,
             lambda workers: (
                 own + self.cache.read_by_units(gallery.uri, size, units, workers, spec.hold_mb << 20)
             ),
             lambda workers: _JOIN_S * faces * listed * joined(workers),
+            memory.mapped_mb,
+            forked=self.forked,
         )
         if self.choice.ns is None:
             return work.estimate(self.pool.workers, replace(self.choice, ns=self._sampled().ns))
         return work.estimate(self.pool.workers, self.choice)
 
-    def _held_bytes(self, size: int) -> int:
-        """The bytes of a gallery that a worker keeps: decrypted or fetched ones, and the kernel's forms."""
+    def _memory(self, probes: int, listed: int) -> SearchMemory:
         gallery, spec, choice = self.search_plan.gallery, self.search_plan.spec, self.choice
         kernel = None if choice.name in ("fp32", "cuda") else kernel_of(choice.name, choice.basis)
         row_bytes = kernel.row_bytes(gallery.spec.dim) if isinstance(kernel, Sieve) else 0
-        kept = (0 if can_be_stored(gallery) else size, self.search_plan.search_view.rows * row_bytes)
-        return sum(min(spec.hold_mb << 20, each) for each in kept)
+        shards = tuple(shard.bytes for shard in self.search_plan.search_view.shards)
+        is_mapped = uris.is_local(gallery.uri) or sum(shards) <= self.cache.bytes_of(gallery.uri)
+        return SearchMemory(
+            probes,
+            gallery.spec.dim,
+            listed,
+            shards,
+            self.search_plan.search_view.rows * row_bytes,
+            copied=gallery.spec.encryption is not None or not is_mapped,
+            stored=choice.name in LOW and self._stored() is not None,
+            hold=spec.hold_mb << 20,
+        )
 
     def _sampled(self) -> Choice:
         """The kernel that was named, with its time on a sample."""

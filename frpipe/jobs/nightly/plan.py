@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from frpipe.core.counted import counted
 from frpipe.core.night_config import STEPS as NAMES
@@ -13,11 +13,13 @@ from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.enroll.job import run_spec
 from frpipe.jobs.face_gate import FaceGate
 from frpipe.jobs.going_on import for_night
+from frpipe.jobs.nightly.costs import NightCost, NightCosts
 from frpipe.jobs.nightly.differences import last_gallery
 from frpipe.jobs.nightly.faces import changed, gallery_version, looked, scan_words
 from frpipe.jobs.nightly.history import Past, last_before, nights
 from frpipe.jobs.nightly.job import STEPS
 from frpipe.jobs.nightly.journal import JOB, read_record, untouched
+from frpipe.jobs.nightly.photos import PhotoScan
 from frpipe.jobs.nightly.preflight import check
 from frpipe.jobs.nightly.retention import expired
 from frpipe.jobs.nightly.searches import newest_dedup
@@ -43,7 +45,10 @@ def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> Dry
         run.check_claim(folder, {"job": JOB, "date": date, **config.identity()})
     last = last_before(past, date)
     done = read_record(folder).get("steps", {})
-    words = _words(config, date, past, last, say)
+    found = looked(config, last, say) if config.on("scan") else None
+    words = _words(config, date, past, found)
+    left = [name for name, _ in STEPS if name not in done]
+    cost = _cost(config, _since(date, past), last, found, left) if found is not None else None
     other = changed(config.gallery, last_gallery(last))
     steps = {name: "done already" if name in done else words[name] for name, _ in STEPS}
     gates = {name: value for name, value in config.gates.model_dump().items() if value is not None}
@@ -53,6 +58,7 @@ def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> Dry
         f"compared to  {f'the night of {last.date}' if last else 'nothing: it is the first'}",
         *([f"warning      {since_last_night(other)}"] if other else []),
         *(f"{name:<12} {step}" for name, step in steps.items()),
+        *(cost.lines() if cost is not None else []),
         *([f"publish      to {config.publish.tables}, once it has ended"] if config.publish.tables else []),
         f"gates        {', '.join(f'{name} {value:g}' for name, value in gates.items()) or 'none'}",
         f"removed      {', '.join(removed) or 'nothing'}, by retention once the night is complete",
@@ -66,17 +72,31 @@ def night_plan(config: NightConfig, date: str, say: Say = lambda _: None) -> Dry
         "steps": steps,
         "gates": gates,
         "removed": removed,
+        "cost": cost.as_dict() if cost is not None else None,
     }
     return DryRun(lines, facts)
 
 
-def _words(config: NightConfig, date: str, past: list[Past], last: Past | None, say: Say) -> dict[str, str]:
+def _cost(
+    config: NightConfig, since: Past | None, last: Past | None, found: PhotoScan, left: Sequence[str]
+) -> NightCost:
+    """Estimate the steps that are left, with as many faces a photo as there were last night."""
+    enrolled = last.steps.get("enroll", {}) if last else {}
+    faces = enrolled.get("faces", 0) / max(1, enrolled.get("rows", 0))
+    return NightCosts(config, found, since is not None, left, faces or 1.0).cost()
+
+
+def _since(date: str, past: list[Past]) -> Past | None:
+    return newest_dedup([night for night in past if night.date < date])
+
+
+def _words(config: NightConfig, date: str, past: list[Past], scanned: PhotoScan | None) -> dict[str, str]:
     """Describe each step that is switched on."""
     version = gallery_version(config.gallery)
     gallery = f"{config.gallery}, {'to be made' if version is None else version}"
-    since = newest_dedup([night for night in past if night.date < date])
+    since = _since(date, past)
     words: dict[str, Callable[[], str]] = {
-        "scan": lambda: _scan_words(config, last, say),
+        "scan": lambda: f"{config.photo_place}, {scan_words(scanned.facts() if scanned else {})}",
         "enroll": lambda: _enroll_words(config),
         "consolidate": lambda: f"into {gallery}, {_gallery_words(config)}",
         "dedup": lambda: (
@@ -95,10 +115,6 @@ def _identify_words(config: NightConfig) -> str:
     how = config.identify
     searched = (config.gallery if how.gallery.enabled else None, how.watch_list.uri)
     return f"{how.probes or _OWN} in {' and in '.join(uri for uri in searched if uri) or 'no gallery'}"
-
-
-def _scan_words(config: NightConfig, last: Past | None, say: Say) -> str:
-    return f"{config.photo_place}, {scan_words(looked(config, last, say).facts())}"
 
 
 def _gallery_words(config: NightConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from frpipe.core.calibration import CalibrationMap
 from frpipe.core.counted import counted
 from frpipe.core.errors import InvariantError, OutputError
+from frpipe.core.sizing import reading_bytes
 from frpipe.core.threshold import Threshold, ThresholdCard
 from frpipe.io import calibration_file, threshold_file
 from frpipe.io.output import run
@@ -18,7 +19,7 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, Startable
 from frpipe.jobs.dry_run import DryRun
-from frpipe.jobs.estimate import WORKER_MB, Estimate, bytes_below
+from frpipe.jobs.estimate import Estimate, bytes_below
 from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.progress import Progress
@@ -38,6 +39,8 @@ PAIRS = "pairs"
 UNIT_PAIRS = 65_536
 MEMORY_MB = 4096
 _VERSION = 1
+# Memory of the job before it holds any data.
+_PROCESS_MB = 155.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,9 @@ class VerifyPlan(Plan[PairCounts]):
     def estimate(self) -> Estimate:
         """Estimate the work without its time, which is that of reading."""
         read = bytes_below(self.source.folder, "faces") + bytes_below(self.source.folder, "images")
-        return Estimate(memory_mb=WORKER_MB + self.names.mb, read_bytes=read)
+        parts = [each.faces for each in self.source.features.rows().values()]
+        reading = reading_bytes(sum(parts), max(parts, default=0), self.source.spec.dim)
+        return Estimate(memory_mb=_PROCESS_MB + reading / 1e6 + self.names.mb, read_bytes=read)
 
     def _load(self) -> NamedFaces:
         source, count = self.source, 0

@@ -20,6 +20,7 @@ from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.block_memory import BlockMemory
 from frpipe.jobs.contract import Launch, Plan
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.estimate import Comparing, Estimate
@@ -207,8 +208,9 @@ class AllPairsPlan(Plan[Totals]):
             self.comparisons,
             self.spec.dim,
             lambda _: units,
-            2 * block / 1e6,
+            BlockMemory(block // (4 * self.spec.dim), block, 0).held_mb,
             lambda workers: self.cache.read_by_pairs(self.source, units, workers, block),
+            forked=self.forked,
         )
         ns = measured_ns(self.spec.dim, Counting(self.thresholds, self.counts.labels))
         return work.at(self.pool.workers, ns, "measured on random vectors")

@@ -266,9 +266,7 @@ def test_only_what_is_named_may_talk(overlay: str) -> None:
 @every_overlay
 def test_the_launcher_may_start_jobs_and_nothing_else(overlay: str) -> None:
     (role,) = of_kind(overlay, "Role").values()
-    assert role["rules"] == [
-        {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get", "list"]}
-    ]
+    assert role["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get"]}]
     assert not of_kind(overlay, "ClusterRole")
     for name, template in pod_templates(overlay):
         may = template["spec"]["serviceAccountName"] == "frpipe-launcher"

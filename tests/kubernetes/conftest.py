@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 from control_plane import PROGRAMS, ControlPlane
+from launchers import Launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHARED = Path(os.environ.get("FRPIPE_SHARED", ROOT.parent / "shared"))
+_runs = (f"run-{number}" for number in itertools.count(1))
+Launch = Callable[..., Launcher]
 _NEEDED = "a control plane is needed: docs/kubernetes.md says what FRPIPE_KUBERNETES has to hold"
 
 
@@ -63,3 +67,28 @@ def plane(empty_plane: ControlPlane) -> ControlPlane:
         "the accounts of the namespace",
     )
     return empty_plane
+
+
+@pytest.fixture
+def account(plane: ControlPlane, tmp_path: Path) -> Path:
+    """The folder that a pod of the launcher has: a token, and the certificate of the server."""
+    (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
+    (tmp_path / "token").write_text(plane.kubectl("-n", "frpipe", "create", "token", "frpipe-launcher"))
+    return tmp_path
+
+
+@pytest.fixture
+def launch(plane: ControlPlane, account: Path) -> Iterator[Launch]:
+    """Start a launcher; what it started is cleared away."""
+    begun: list[Launcher] = []
+
+    def start(*words: str, job: str = "enroll", run: str = "", **more: str) -> Launcher:
+        launcher = Launcher(plane, account, job, run or next(_runs), *words, **more)
+        begun.append(launcher)
+        return launcher
+
+    yield start
+    for launcher in begun:
+        launcher.process.kill()
+        launcher.process.wait()
+    plane.kubectl("-n", "frpipe", "delete", "rayjobs", "--selector=frpipe/job")

@@ -5,115 +5,23 @@ KubeRay's operator is played: a test writes the statuses of RayJobs.
 
 from __future__ import annotations
 
-import itertools
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from control_plane import ControlPlane, Object
-from k8s_overlays import ROOT
+from launchers import Launcher
 
 pytestmark = pytest.mark.slow
+Launch = Callable[..., Launcher]
 RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
 DONE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-# The launcher, with another folder of its account than that of a pod.
-_START = "import runpy, sys, pathlib; sys.argv[0:1] = []; folder = pathlib.Path(sys.argv.pop(1)); "
-_runs = (f"run-{number}" for number in itertools.count(1))
 
 
 def _failed(code: int) -> Object:
     message = f"Job entrypoint command failed with exit code {code}, last available logs:\nexit code 99"
     return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": message}
-
-
-class Launcher:
-    """A launcher as it runs in its pod, and what it says."""
-
-    def __init__(
-        self, plane: ControlPlane, folder: Path, job: str, run: str, *words: str, **more: str
-    ) -> None:
-        self.plane, self.run = plane, run
-        self._folder = folder
-        command = [
-            sys.executable, "-c", _CALL, str(ROOT / "k8s/base/launch.py"), str(folder),
-            job, "--api", plane.server, "--run", run, "--pause-s", "0.2", *words,
-        ]  # fmt: skip
-        self._out = folder / f"{run}.out"
-        with self._out.open("ab") as out:
-            self.process = subprocess.Popen(
-                command, stdout=out, stderr=out, env={**os.environ, "NAMESPACE": "frpipe", **more}
-            )
-
-    @property
-    def said(self) -> str:
-        return self._out.read_text()
-
-    def job(self, attempt: int = 1) -> Object:
-        """A RayJob of its, once it is there."""
-        path = f"/apis/ray.io/v1/namespaces/frpipe/rayjobs/{self.run}-{attempt}"
-
-        def found() -> Object | None:
-            assert self.process.poll() is None, self.said
-            there = self.plane.ask(path)
-            return there if there["kind"] == "RayJob" else None
-
-        job: Object = self.plane.until(found, f"{self.run}-{attempt}; said so far: {self.said}")
-        return job
-
-    def play(self, status: Object, attempt: int = 1) -> None:
-        """Write what KubeRay would write of an attempt."""
-        self.job(attempt)
-        path = f"/apis/ray.io/v1/namespaces/frpipe/rayjobs/{self.run}-{attempt}/status"
-        said = self.plane.ask(path, {"status": status}, method="PATCH")
-        assert said["kind"] == "RayJob", said["message"]
-
-    def ends(self) -> int:
-        """Its exit code."""
-        return self.process.wait(120)
-
-
-_CALL = """
-import importlib.util, pathlib, signal, sys
-script, folder = sys.argv[1:3]
-found = importlib.util.spec_from_file_location("launch", script)
-launch = importlib.util.module_from_spec(found)
-found.loader.exec_module(launch)
-launch._ACCOUNT = pathlib.Path(folder)
-for each in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(each, launch._stop)
-sys.exit(launch.main(sys.argv[3:]))
-"""
-
-Launch = Callable[..., Launcher]
-
-
-@pytest.fixture
-def account(plane: ControlPlane, tmp_path: Path) -> Path:
-    """The folder that a pod of the launcher has: a token, and the certificate of the server."""
-    (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
-    (tmp_path / "token").write_text(plane.kubectl("-n", "frpipe", "create", "token", "frpipe-launcher"))
-    return tmp_path
-
-
-@pytest.fixture
-def launch(plane: ControlPlane, account: Path) -> Iterator[Launch]:
-    begun: list[Launcher] = []
-
-    def start(*words: str, job: str = "enroll", run: str = "", **more: str) -> Launcher:
-        launcher = Launcher(plane, account, job, run or next(_runs), *words, **more)
-        begun.append(launcher)
-        return launcher
-
-    yield start
-    for launcher in begun:
-        launcher.process.kill()
-        launcher.process.wait()
-    plane.kubectl("-n", "frpipe", "delete", "rayjobs", "--selector=frpipe/job")
 
 
 def test_a_job_is_copied_and_awaited(launch: Launch, plane: ControlPlane) -> None:
@@ -224,7 +132,7 @@ def test_a_token_that_no_longer_holds_is_read_anew(
 
 
 def test_of_two_launchers_of_one_run_each_waits_for_the_same_job(launch: Launch) -> None:
-    run = next(_runs)
+    run = "twice"
     both = [launch("--", "--output", "s3://a", run=run) for _ in range(2)]
     both[0].play(_failed(7))
     for each in both:
@@ -261,32 +169,16 @@ def test_a_namespace_or_a_job_that_is_not_there_is_said(launch: Launch) -> None:
     assert "no RayJob dinner" in launcher.said
 
 
-def _may(plane: ControlPlane, account: str) -> set[tuple[str, str]]:
-    """What an account may do in the namespace beside what everybody may who has a name."""
-    user = f"system:serviceaccount:frpipe:{account}"
-    groups = ("--as-group=system:serviceaccounts", "--as-group=system:serviceaccounts:frpipe")
-    words = ("auth", "can-i", "--list", "--no-headers", "--namespace=frpipe", f"--as={user}", *groups)
-    lines = [line.split() for line in plane.kubectl(*words, "--as-group=system:authenticated").splitlines()]
-    everybody = ("selfsubject", "selfsubjectreviews", "[/")
-    return {(line[0], line[-1]) for line in lines if not line[0].startswith(everybody)}
-
-
 def test_accounts_may_do_what_they_need(plane: ControlPlane) -> None:
-    rays: Any = {
-        line.partition("[")[0].split()[0]
-        for line in plane.kubectl(
-            "auth",
-            "can-i",
-            "--list",
-            "--no-headers",
-            "--namespace=frpipe",
-            "--as=system:serviceaccount:frpipe:frpipe-launcher",
-        ).splitlines()
-        if "ray" in line
-    }
-    assert rays == {"rayjobs.ray.io"}
-    for verb, may in {"create": True, "get": True, "list": False, "delete": False, "patch": False}.items():
-        words = ("auth", "can-i", verb, "rayjobs.ray.io", "-n", "frpipe")
-        done = plane.call(*words, "--as=system:serviceaccount:frpipe:frpipe-launcher")
-        assert (done.stdout.strip() == "yes") is may, verb
-        assert plane.call(*words, "--as=system:serviceaccount:frpipe:frpipe-worker").stdout.strip() == "no"
+    for account, verbs in {"frpipe-launcher": {"create", "get"}, "frpipe-worker": set()}.items():
+        user = f"--as=system:serviceaccount:frpipe:{account}"
+        may = plane.kubectl("auth", "can-i", "--list", "--no-headers", "--namespace=frpipe", user)
+        # Everybody who has a name may ask who he is, and which kinds there are.
+        rules = [line for line in may.splitlines() if not line.startswith(("selfsubject", " "))]
+        assert len(rules) == bool(verbs), may
+        for verb in ("create", "get", "list", "watch", "update", "patch", "delete"):
+            done = plane.call("auth", "can-i", verb, "rayjobs.ray.io", "--namespace=frpipe", user)
+            assert (done.stdout.strip() == "yes") is (verb in verbs), (account, verb)
+        for other in ("default", "kube-system"):
+            done = plane.call("auth", "can-i", "get", "rayjobs.ray.io", f"--namespace={other}", user)
+            assert done.stdout.strip() == "no"

@@ -238,8 +238,10 @@ def main(arguments: list[str] | None = None) -> int:
         model = api.get(options.job)
         if model is None:
             return _refuse(f"there is no RayJob {options.job} to copy: apply an overlay first", USAGE)
-        if NO_DIGEST in json.dumps(model["spec"]):
-            return _refuse("the overlay names no image: set its digest under `images`, and apply it", USAGE)
+        unset = re.search(rf'"([^"@]*)@sha256:{NO_DIGEST}', json.dumps(model["spec"]))
+        if unset:
+            text = f"no digest is set for the image {unset.group(1)}: write it under `images` of your overlay"
+            return _refuse(f"{text}, and apply it", USAGE)
         owner = _owner(options.run, os.environ.get("OWNER_UID"))
         start = partial(copy_of, model, words=words, owner=owner)
         return run(api, options.run, options.attempts, start, options.pause_s)

@@ -51,8 +51,10 @@ def empty_plane(
     try:
         plane.start()
         for path in definitions:
-            plane.kubectl("apply", "--server-side", f"--filename={path}")
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
+            # They are large: on a busy machine the server gives up on its own.
+            apply = ("apply", "--server-side", f"--filename={path}")
+            plane.until(lambda words=apply: plane.call(*words).returncode == 0, f"{path.name} to be taken")
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=300s")
         yield plane
     finally:
         plane.stop()

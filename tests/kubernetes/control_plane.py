@@ -137,7 +137,7 @@ class ControlPlane:
         found: Object = json.loads(self.kubectl(*words))
         return found
 
-    def until(self, holds: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
+    def until(self, holds: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
         """The first true answer."""
         end = time.monotonic() + seconds
         while not (found := holds()):

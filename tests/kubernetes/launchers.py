@@ -68,4 +68,4 @@ class Launcher:
 
     def ends(self) -> int:
         """Its exit code."""
-        return self.process.wait(120)
+        return self.process.wait(300)

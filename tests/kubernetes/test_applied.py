@@ -41,14 +41,27 @@ def _stored(plane: ControlPlane, overlay: str) -> list[Object]:
     return found
 
 
+def _versions(objects: list[Object]) -> list[str]:
+    """Those of the specifications: statuses are the controllers'."""
+    return [
+        str(each["metadata"].get("generation") or each["metadata"]["resourceVersion"]) for each in objects
+    ]
+
+
 def test_an_overlay_is_applied_to_an_empty_cluster_as_the_page_says(empty_plane: ControlPlane) -> None:
     page = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
     assert "kubectl apply -k k8s/overlays/cpu" in page
+    if empty_plane.call("get", "namespace", "frpipe").returncode == 0:
+        pytest.skip("other tests came first, which apply on the server")
     done = empty_plane.call("apply", "--kustomize", str(ROOT / "k8s/overlays/cpu"))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    stored = _versions(_stored(empty_plane, "cpu"))
     again = empty_plane.kubectl("apply", "--kustomize", str(ROOT / "k8s/overlays/cpu"))
-    assert {line.rpartition(" ")[2] for line in again.splitlines()} == {"unchanged"}
+    # It says so of disruption budgets each time, and changes nothing.
+    changed = {line.partition("/")[0] for line in again.splitlines() if not line.endswith(" unchanged")}
+    assert changed <= {"poddisruptionbudget.policy"}
+    assert _versions(_stored(empty_plane, "cpu")) == stored
     # What follows is applied on the server.
     empty_plane.kubectl("delete", "--kustomize", str(ROOT / "k8s/overlays/cpu"))
 
@@ -60,9 +73,8 @@ def test_an_overlay_is_taken_as_it_is(overlay: str, empty_plane: ControlPlane) -
     for sent, kept in zip(built(overlay), stored, strict=True):
         lost = list(_differences(sent, kept, ()))
         assert not lost, f"{sent['kind']} {sent['metadata']['name']}: {lost}"
-    before = [each["metadata"]["resourceVersion"] for each in stored]
     _apply(empty_plane, overlay, "--server-side")
-    assert [each["metadata"]["resourceVersion"] for each in _stored(empty_plane, overlay)] == before
+    assert _versions(_stored(empty_plane, overlay)) == _versions(stored)
 
 
 def _differences(sent: Any, kept: Any, place: tuple[object, ...]) -> Iterator[object]:
@@ -90,19 +102,19 @@ def test_every_pod_is_admitted(overlay: str, empty_plane: ControlPlane) -> None:
         for number, (_, template) in enumerate(pod_templates(overlay))
     ]
     done = empty_plane.call(
-        "create", "--dry-run=server", "--validate=strict", "--filename=-", "--output=json",
+        "create", "--dry-run=server", "--validate=strict", "--filename=-", "--output=yaml",
         given=yaml.safe_dump_all(pods),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     classes = of_kind(overlay, "PriorityClass")
-    for pod in json.loads(done.stdout)["items"]:
+    for pod in yaml.safe_load_all(done.stdout):
         assert pod["spec"]["priority"] == classes[pod["spec"]["priorityClassName"]]["value"]
         assert pod["spec"]["preemptionPolicy"] == "Never"
         assert pod["spec"]["imagePullSecrets"] == [{"name": "frpipe-registry"}]
-        assert (
-            pod["status"]["qosClass"] == "Burstable" if "ray-logs" in str(pod) else pod["status"]["qosClass"]
-        )
+        # Requests are limits, as the page says; the launcher alone waits more than it works.
+        waits = pod["spec"]["serviceAccountName"] == "frpipe-launcher"
+        assert pod["status"]["qosClass"] == ("Burstable" if waits else "Guaranteed")
 
 
 def test_a_pod_outside_of_the_profile_is_refused(empty_plane: ControlPlane) -> None:

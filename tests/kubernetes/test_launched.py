@@ -103,7 +103,8 @@ def test_a_model_that_changes_meanwhile_is_the_next_attempt_s(launch: Launch, pl
 
 
 def test_an_api_server_that_is_started_anew_is_waited_for(launch: Launch, plane: ControlPlane) -> None:
-    launcher = launch()
+    # Twenty times as long, and it gives up.
+    launcher = launch("--pause-s", "10")
     launcher.play(RUNNING)
     plane.stop_api_server()
     try:

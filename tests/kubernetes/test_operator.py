@@ -153,3 +153,26 @@ def test_every_model_makes_a_cluster(operator: ControlPlane, launch: Launch) -> 
     for name in of_kind("local", "RayJob"):
         launcher = launch(job=name, run=f"all-{name}")
         operator.until(lambda each=launcher.run: _pods(operator, each), f"the head of {name}")
+
+
+@pytest.mark.parametrize(("counted", "pods"), [(("cpu", "memory"), 2), (("ephemeral-storage",), 1)])
+def test_a_quota_may_count_cpus_and_memory_and_not_the_disk(
+    counted: tuple[str, ...], pods: int, operator: ControlPlane, launch: Launch
+) -> None:
+    hard = {
+        f"{when}.{what}": "1000" if what == "cpu" else "10Ti"
+        for when in ("requests", "limits")
+        for what in counted
+    }
+    words = [f"--hard={name}={amount}" for name, amount in hard.items()]
+    operator.kubectl("-n", "frpipe", "create", "quota", "counted", *words)
+    try:
+        quota = lambda: operator.get("resourcequota", "counted").get("status", {}).get("used")  # noqa: E731
+        operator.until(quota, "the quota to count")
+        launcher = launch()
+        operator.until(lambda: len(_pods(operator, launcher.run)) == pods, f"{pods} pods")
+        if pods == 1:
+            refused = lambda: "wait-gcs-ready" in json.dumps(operator.get("events"))  # noqa: E731
+            operator.until(refused, "the worker to be refused")
+    finally:
+        operator.kubectl("-n", "frpipe", "delete", "quota", "counted")

@@ -155,9 +155,14 @@ def test_an_image_that_is_not_set_starts_nothing(
     serve: Callable[..., tuple[Cluster, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster, api = serve([DONE])
-    cluster.jobs["enroll"] = of_kind("cpu", "RayJob")["enroll"]
+    cluster.jobs["enroll"] = of_kind("cpu+logs", "RayJob")["enroll"]
     assert _launch(api) == LAUNCH.USAGE
-    assert "digest" in capsys.readouterr().err
+    assert "no digest is set for the image example/frpipe:" in capsys.readouterr().err
+    # That of the component is another one, with a name of its own.
+    model = json.dumps(cluster.jobs["enroll"])
+    cluster.jobs["enroll"] = json.loads(model.replace("SET-THE-DIGEST-OF-THE-IMAGE", "0" * 64))
+    assert _launch(api) == LAUNCH.USAGE
+    assert "no digest is set for the image fluent/fluent-bit:" in capsys.readouterr().err
     assert not cluster.made
 
 

@@ -79,6 +79,8 @@ def test_models_stay_suspended_and_make_nothing(operator: ControlPlane) -> None:
         return {str(job.get("status", {}).get("jobDeploymentStatus")) for job in jobs}
 
     operator.until(lambda: states() == {"Suspended"}, "all models to be suspended")
+    # As the page says of removing them.
+    assert all(job["metadata"]["finalizers"] for job in operator.get("rayjobs")["items"])
     assert operator.get("rayclusters")["items"] == []
     assert operator.get("pods", "", _RAY)["items"] == []
 
@@ -155,17 +157,30 @@ def test_every_model_makes_a_cluster(operator: ControlPlane, launch: Launch) -> 
         operator.until(lambda each=launcher.run: _pods(operator, each), f"the head of {name}")
 
 
-@pytest.mark.parametrize(("counted", "pods"), [(("cpu", "memory"), 2), (("ephemeral-storage",), 1)])
-def test_a_quota_may_count_cpus_and_memory_and_not_the_disk(
-    counted: tuple[str, ...], pods: int, operator: ControlPlane, launch: Launch
+_CPU_AND_MEMORY, _DISK = ("cpu", "memory"), ("ephemeral-storage",)
+
+
+@pytest.mark.parametrize(
+    ("counted", "default", "pods"), [(_CPU_AND_MEMORY, False, 2), (_DISK, False, 1), (_DISK, True, 2)]
+)
+def test_a_quota_may_count_the_disk_where_there_is_a_default(
+    counted: tuple[str, ...], default: bool, pods: int, operator: ControlPlane, launch: Launch
 ) -> None:
     hard = {
         f"{when}.{what}": "1000" if what == "cpu" else "10Ti"
         for when in ("requests", "limits")
         for what in counted
     }
-    words = [f"--hard={name}={amount}" for name, amount in hard.items()]
-    operator.kubectl("-n", "frpipe", "create", "quota", "counted", *words)
+    limit = {"type": "Container", "default": {"ephemeral-storage": "1Gi"}}
+    bounds: list[Object] = [
+        {"kind": "ResourceQuota", "metadata": {"name": "counted"}, "spec": {"hard": hard}}
+    ]
+    if default:
+        bounds += [{"kind": "LimitRange", "metadata": {"name": "counted"}, "spec": {"limits": [limit]}}]
+    given = json.dumps(
+        {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", **one} for one in bounds]}
+    )
+    operator.kubectl("-n", "frpipe", "create", "--filename=-", given=given)
     try:
         quota = lambda: operator.get("resourcequota", "counted").get("status", {}).get("used")  # noqa: E731
         operator.until(quota, "the quota to count")
@@ -175,4 +190,4 @@ def test_a_quota_may_count_cpus_and_memory_and_not_the_disk(
             refused = lambda: "wait-gcs-ready" in json.dumps(operator.get("events"))  # noqa: E731
             operator.until(refused, "the worker to be refused")
     finally:
-        operator.kubectl("-n", "frpipe", "delete", "quota", "counted")
+        operator.kubectl("-n", "frpipe", "delete", "--filename=-", given=given)

@@ -157,37 +157,16 @@ def test_every_model_makes_a_cluster(operator: ControlPlane, launch: Launch) -> 
         operator.until(lambda each=launcher.run: _pods(operator, each), f"the head of {name}")
 
 
-_CPU_AND_MEMORY, _DISK = ("cpu", "memory"), ("ephemeral-storage",)
-
-
-@pytest.mark.parametrize(
-    ("counted", "default", "pods"), [(_CPU_AND_MEMORY, False, 2), (_DISK, False, 1), (_DISK, True, 2)]
-)
-def test_a_quota_may_count_the_disk_where_there_is_a_default(
-    counted: tuple[str, ...], default: bool, pods: int, operator: ControlPlane, launch: Launch
-) -> None:
-    hard = {
-        f"{when}.{what}": "1000" if what == "cpu" else "10Ti"
-        for when in ("requests", "limits")
-        for what in counted
-    }
-    limit = {"type": "Container", "default": {"ephemeral-storage": "1Gi"}}
-    bounds: list[Object] = [
-        {"kind": "ResourceQuota", "metadata": {"name": "counted"}, "spec": {"hard": hard}}
+def test_a_quota_may_count_all_that_pods_take(operator: ControlPlane, launch: Launch) -> None:
+    counted = [
+        f"{when}.{what}" for when in ("requests", "limits") for what in ("memory", "ephemeral-storage")
     ]
-    if default:
-        bounds += [{"kind": "LimitRange", "metadata": {"name": "counted"}, "spec": {"limits": [limit]}}]
-    given = json.dumps(
-        {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", **one} for one in bounds]}
-    )
-    operator.kubectl("-n", "frpipe", "create", "--filename=-", given=given)
+    hard = ",".join([*(f"{name}=10Ti" for name in counted), "requests.cpu=1000", "limits.cpu=1000"])
+    operator.kubectl("-n", "frpipe", "create", "quota", "counted", f"--hard={hard}")
     try:
-        quota = lambda: operator.get("resourcequota", "counted").get("status", {}).get("used")  # noqa: E731
-        operator.until(quota, "the quota to count")
+        used = lambda: operator.get("resourcequota", "counted").get("status", {}).get("used")  # noqa: E731
+        operator.until(used, "the quota to count")
         launcher = launch()
-        operator.until(lambda: len(_pods(operator, launcher.run)) == pods, f"{pods} pods")
-        if pods == 1:
-            refused = lambda: "wait-gcs-ready" in json.dumps(operator.get("events"))  # noqa: E731
-            operator.until(refused, "the worker to be refused")
+        operator.until(lambda: len(_pods(operator, launcher.run)) == 2, "a head and a worker")
     finally:
-        operator.kubectl("-n", "frpipe", "delete", "--filename=-", given=given)
+        operator.kubectl("-n", "frpipe", "delete", "quota", "counted")

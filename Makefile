@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE =
 # Tests wait more than they compute: for jobs that start, for stores, for what is to hang.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 2 : 4)))
 
-.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-readers test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs notebook wheel hooks clean
+.PHONY: help setup models photos demo test test-fast lint types layers unit test-slow test-faults test-spark test-readers test-kubernetes test-signals soak bench-detectors bench-enroll bench-gallery bench-match bench-metrics bench-web check-gpu audit docs notebook wheel hooks clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -71,6 +71,9 @@ test-readers: models photos  ## queries over published tables in all engines; ne
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[readers,spark]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps daft
 	$(BIN)/pytest tests/docs/test_queries.py
+
+test-kubernetes: setup  ## manifests and launcher on a control plane whose programs are in FRPIPE_KUBERNETES=FOLDER: ten minutes
+	$(BIN)/pytest -m slow tests/kubernetes
 
 test-signals: models photos  ## SIGINT and SIGTERM at any moment, SIGNALS of them in real jobs: 200 take an hour on two cores
 	SIGNALS_A_JOB=$$(($(SIGNALS) / 2)) $(BIN)/pytest tests/contract/test_jobs.py -k signal

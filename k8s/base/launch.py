@@ -4,9 +4,10 @@
     python launch.py enroll --api http://127.0.0.1:8001 --run staff-1 -- --manifest s3://... --output s3://...
 
 The second form is for a person with `kubectl proxy`. Words after `--` are added to the job's command. A job
-that ended with an exit code that another try may mend is started again. The same --run takes up what is
+that ended with an exit code that another try may mend is started again. The same command takes up what is
 there, so this program may be stopped and started at any time. Beside the codes of the job: 69 the API server
-does not answer or refuses, 124 out of time, 2 what was asked for cannot be. Standard library only.
+does not answer or refuses, 124 out of time, 130 the job was stopped or deleted, 2 what is asked cannot be.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import ssl
 import sys
 import time
@@ -35,6 +37,10 @@ LOST, OUT_OF_TIME, STOPPED, UNAVAILABLE, USAGE = 11, 124, 130, 69, 2
 LONGEST_NAME = 47
 # What overlays have in place of the image's digest until it is set.
 NO_DIGEST = "SET-THE-DIGEST"
+# The words that were added to the command of a RayJob.
+WORDS = "frpipe/words"
+# How often in a row a server that has answered before may fail.
+PATIENCE = 20
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -45,54 +51,125 @@ class Unavailable(Exception):
     """The API server does not answer, or refuses."""
 
 
+class Refused(Unavailable):
+    """The API server refuses, and would again."""
+
+
+class Impossible(Exception):
+    """What was asked for cannot be."""
+
+
 class Api:
     """The RayJobs of one namespace. server: URL; https needs the pod's service account."""
 
-    def __init__(self, server: str, namespace: str) -> None:
+    def __init__(self, server: str, namespace: str, pause_s: float) -> None:
         self._jobs = f"{server.rstrip('/')}/apis/ray.io/v1/namespaces/{namespace}/rayjobs"
-        self._trust = (
-            ssl.create_default_context(cafile=_ACCOUNT / "ca.crt") if server[:5] == "https" else None
-        )
+        self._pause_s = pause_s
+        self._answered = False
+        try:
+            trust = ssl.create_default_context(cafile=_ACCOUNT / "ca.crt") if server[:5] == "https" else None
+        except OSError:
+            raise Impossible(
+                "no service account is here: outside of a pod, --api is a `kubectl proxy`"
+            ) from None
+        self._trust = trust
 
     def get(self, name: str) -> Object | None:
         """A RayJob, or None where there is none of this name."""
-        return self._call(f"{self._jobs}/{name}", None)
+        return self._patiently(f"{self._jobs}/{name}", None)
 
-    def create(self, job: Object) -> None:
-        """Make one; one that is there already is left as it is."""
-        self._call(self._jobs, json.dumps(job).encode())
+    def create(self, job: Object) -> bool:
+        """Make one; False where one of this name is there already, which is left as it is."""
+        return self._patiently(self._jobs, json.dumps(job).encode()) is not None
+
+    def _patiently(self, url: str, body: bytes | None) -> Object | None:
+        """Ask until there is an answer; a server that has never answered is asked once."""
+        for left in range(PATIENCE if self._answered else 0, -1, -1):
+            try:
+                found = self._call(url, body)
+            except Unavailable as error:
+                if not left or isinstance(error, Refused):
+                    raise
+                if left == PATIENCE:
+                    print(f"{error}; it is asked again", file=sys.stderr, flush=True)
+                time.sleep(self._pause_s)
+            else:
+                self._answered = True
+                return found
+        raise AssertionError
 
     def _call(self, url: str, body: bytes | None) -> Object | None:
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        if self._trust:
-            # Read each time: the token is renewed.
-            request.add_header("Authorization", f"Bearer {(_ACCOUNT / 'token').read_text()}")
         try:
+            if self._trust:
+                # Read each time: the token is renewed.
+                request.add_header("Authorization", f"Bearer {(_ACCOUNT / 'token').read_text().strip()}")
             with urllib.request.urlopen(request, timeout=30, context=self._trust) as reply:
                 found: Object = json.load(reply)
                 return found
         except urllib.error.HTTPError as error:
-            if error.code == (409 if body else 404):
+            said = _said(error)
+            # Of the object itself: while a server starts, it may not know the kind, or the namespace.
+            if said.get("reason") == ("AlreadyExists" if body else "NotFound") and _is_named(said):
                 return None
-            raise Unavailable(f"the API server says {error.code} to {request.get_method()}") from None
+            text = f"the API server says {error.code} to {request.get_method()}: {_first_line(said)}"
+            raise (Refused if body and error.code in {400, 403, 404, 422} else Unavailable)(text) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             # An answer that breaks off is no OSError.
             raise Unavailable(f"the API server does not answer: {type(error).__name__}") from None
+
+
+def _said(error: urllib.error.HTTPError) -> Object:
+    """The Status that an API server gives as a reason."""
+    try:
+        found = json.load(error)
+    except (OSError, http.client.HTTPException, ValueError):
+        found = None
+    return (
+        found
+        if isinstance(found, dict)
+        else {"message": "is KubeRay installed?"}
+        if error.code == 404
+        else {}
+    )
+
+
+def _is_named(status: Object) -> bool:
+    details = status.get("details") or {}
+    return details.get("kind") == "rayjobs" and bool(details.get("name"))
+
+
+def _first_line(status: Object) -> str:
+    """What a Status of the API server, or that of a RayJob, says, in a line."""
+    return next(iter((status.get("message") or "").splitlines()), "no reason is given")[:500]
 
 
 def copy_of(model: Object, name: str, words: list[str], owner: Object | None) -> Object:
     """A RayJob that runs, from a suspended one. words: added to its command."""
     spec = copy.deepcopy(model["spec"])
     spec["suspend"] = False
-    spec["entrypoint"] = " ".join([spec["entrypoint"], *map(shlex.quote, words)])
+    added = shlex.join(words)
+    spec["entrypoint"] = f"{spec['entrypoint']} {added}".strip()
     labels = {**model["metadata"].get("labels", {}), "frpipe/job": model["metadata"]["name"]}
-    metadata = {"name": name, "labels": labels, **({"ownerReferences": [owner]} if owner else {})}
+    metadata = {"name": name, "labels": labels, "annotations": {WORDS: added}}
+    if owner:
+        metadata["ownerReferences"] = [owner]
     return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+
+
+def does_the_same(there: Object, wanted: Object) -> bool:
+    """Whether a RayJob was made of the model of this name, as it was then, with the same words."""
+    labels, asked = (each["metadata"].get("labels", {}) for each in (there, wanted))
+    words = there["metadata"].get("annotations", {}).get(WORDS)
+    same = wanted["metadata"]["annotations"][WORDS] == words
+    return labels.get("frpipe/job") == asked["frpipe/job"] and same
 
 
 def exit_code(job: Object) -> int | None:
     """How a RayJob ended: the exit code of its driver where that is known. None: it has not ended."""
     status = job.get("status", {})
+    if status.get("jobDeploymentStatus") == "ValidationFailed":
+        return USAGE
     if status.get("jobDeploymentStatus") not in {"Complete", "Failed"}:
         return None
     if status.get("jobStatus") == "SUCCEEDED":
@@ -110,32 +187,43 @@ def run(api: Api, name: str, attempts: int, start: Callable[[str], Object], paus
     code = LOST
     for attempt in range(1, attempts + 1):
         each = f"{name}-{attempt}"
-        if api.get(each) is None:
-            api.create(start(each))
+        take_up(api, start(each))
         print(f"{each}: under way", flush=True)
-        code = wait(api, each, pause_s)
-        print(f"{each}: exit code {code}", flush=True)
+        job = wait(api, each, pause_s)
+        code = STOPPED if job is None else exit_code(job) or 0
+        print(f"{each}: exit code {code}{_why(job, code)}", flush=True)
         if code not in RETRIED:
             break
     return code
 
 
-def wait(api: Api, name: str, pause_s: float, patience: int = 20) -> int:
-    """Until a RayJob has ended; its exit code. patience: how often in a row the API may fail meanwhile."""
-    failures = 0
+def take_up(api: Api, job: Object) -> None:
+    """Make a RayJob, unless it is there; one that does something else is left alone."""
+    name = job["metadata"]["name"]
+    there = api.get(name)
+    if there is None and not api.create(job):
+        there = api.get(name)
+    if there is not None and not does_the_same(there, job):
+        raise Impossible(f"there is a RayJob {name} of another command: choose another --run, or delete it")
+
+
+def wait(api: Api, name: str, pause_s: float) -> Object | None:
+    """A RayJob, once it has ended. None: it is there no more."""
     while True:
-        try:
-            job = api.get(name)
-        except Unavailable:
-            failures += 1
-            if failures > patience:
-                raise
-        else:
-            failures = 0
-            code = exit_code(job) if job else LOST
-            if code is not None:
-                return code
+        job = api.get(name)
+        if job is None or exit_code(job) is not None:
+            return job
         time.sleep(pause_s)
+
+
+def _why(job: Object | None, code: int) -> str:
+    """What KubeRay says of an end that is not the job's own."""
+    if job is None:
+        return ": it was deleted"
+    status = job["status"]
+    if code not in {LOST, OUT_OF_TIME, USAGE} or not status.get("reason") or status["reason"] == "AppFailed":
+        return ""
+    return f": {status['reason']}, {_first_line(status)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,16 +233,20 @@ def main(arguments: list[str] | None = None) -> int:
     if len(options.run) + len("-1") > LONGEST_NAME or not _NAME.fullmatch(options.run):
         most = LONGEST_NAME - len("-1")
         return _refuse(f"--run is of a-z, 0-9 and '-', begins with a letter, has at most {most}", USAGE)
-    api = Api(options.api, options.namespace)
     try:
+        api = Api(options.api, options.namespace, options.pause_s)
         model = api.get(options.job)
         if model is None:
             return _refuse(f"there is no RayJob {options.job} to copy: apply an overlay first", USAGE)
-        if NO_DIGEST in json.dumps(model["spec"]):
-            return _refuse("the overlay names no image: set its digest under `images`, and apply it", USAGE)
+        unset = re.search(rf'"([^"@]*)@sha256:{NO_DIGEST}', json.dumps(model["spec"]))
+        if unset:
+            text = f"no digest is set for the image {unset.group(1)}: write it under `images` of your overlay"
+            return _refuse(f"{text}, and apply it", USAGE)
         owner = _owner(options.run, os.environ.get("OWNER_UID"))
         start = partial(copy_of, model, words=words, owner=owner)
         return run(api, options.run, options.attempts, start, options.pause_s)
+    except Impossible as error:
+        return _refuse(str(error), USAGE)
     except Unavailable as error:
         return _refuse(str(error), UNAVAILABLE)
 
@@ -184,5 +276,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stop(number: int, _: object) -> None:
+    """End at once: the first process of a container is not ended by SIGTERM without a handler."""
+    name = signal.Signals(number).name
+    text = f"stopped by {name}: a job that was started goes on, and the same command waits for it\n"
+    os.write(sys.stderr.fileno(), text.encode())
+    os._exit(128 + number)
+
+
 if __name__ == "__main__":
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
     sys.exit(main())

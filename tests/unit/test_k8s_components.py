@@ -14,13 +14,15 @@ WITH = "cpu+logs+alerts"
 EXPORTED = {series for name, metric in METRICS.items() for series in metric.exported(name)}
 # What kube-state-metrics and the kubelet export, as their documentation names it.
 OF_OTHERS = {
-    "kube_job_status_failed",
+    "kube_job_failed",
+    "kube_job_created",
+    "kube_cronjob_created",
     "kube_cronjob_status_last_successful_time",
     "kube_cronjob_spec_suspend",
     "kube_pod_container_resource_limits",
     "container_memory_working_set_bytes",
 }
-WORDS = {"sum", "max", "count", "by", "on", "and", "time", "increase", "offset", "h"}
+WORDS = {"sum", "max", "count", "by", "on", "and", "or", "time", "increase", "max_over_time", "offset", "h"}
 
 
 def _rules() -> list[Object]:

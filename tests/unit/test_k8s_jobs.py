@@ -7,6 +7,8 @@ import json
 import re
 import shlex
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.client import IncompleteRead
@@ -19,7 +21,8 @@ from k8s_overlays import ROOT, of_kind
 
 from frpipe.core.errors import EXIT_UNEXPECTED, ClusterError, FrpipeError, StorageError
 
-Statuses = list[dict[str, Any]]
+# What a RayJob says of itself, one after the other. None: it is there no more.
+Statuses = list[dict[str, Any] | None]
 
 
 def _module(path: Path) -> Any:
@@ -76,6 +79,11 @@ def test_configuration_files_of_commands_are_mounted() -> None:
 # the launcher
 
 
+def _said(reason: str, name: str, message: str = "") -> dict[str, Any]:
+    details = {"name": name, "group": "ray.io", "kind": "rayjobs"}
+    return {"kind": "Status", "reason": reason, "details": details, "message": message}
+
+
 class Cluster:
     """An API server with one suspended RayJob; each job that is made passes through a list of statuses."""
 
@@ -84,6 +92,8 @@ class Cluster:
         self.jobs: dict[str, dict[str, Any]] = {"enroll": of_kind("local", "RayJob")["enroll"]}
         self.states: dict[str, Statuses] = {}
         self.made: list[str] = []
+        # Answers that come before others.
+        self.refusals: list[tuple[int, Any]] = []
 
     def make(self, job: dict[str, Any]) -> bool:
         name = job["metadata"]["name"]
@@ -98,7 +108,8 @@ class Cluster:
         states = self.states.get(name)
         if job is None or not states:
             return job
-        return {**job, "status": states.pop(0) if len(states) > 1 else states[0]}
+        status = states.pop(0) if len(states) > 1 else states[0]
+        return None if status is None else {**job, "status": status}
 
 
 @pytest.fixture
@@ -110,14 +121,18 @@ def serve() -> Iterator[Callable[..., tuple[Cluster, str]]]:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                found = cluster.look(self.path.rpartition("/")[2])
-                self._answer(200 if found else 404, found)
+                name = self.path.rpartition("/")[2]
+                found = cluster.look(name)
+                self._answer(*((200, found) if found else (404, _said("NotFound", name))))
 
             def do_POST(self) -> None:
                 job = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._answer(201 if cluster.make(job) else 409, job)
+                name = job["metadata"]["name"]
+                self._answer(*((201, job) if cluster.make(job) else (409, _said("AlreadyExists", name))))
 
             def _answer(self, code: int, body: Any) -> None:
+                if cluster.refusals:
+                    code, body = cluster.refusals.pop(0)
                 self.send_response(code)
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
@@ -140,9 +155,14 @@ def test_an_image_that_is_not_set_starts_nothing(
     serve: Callable[..., tuple[Cluster, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster, api = serve([DONE])
-    cluster.jobs["enroll"] = of_kind("cpu", "RayJob")["enroll"]
+    cluster.jobs["enroll"] = of_kind("cpu+logs", "RayJob")["enroll"]
     assert _launch(api) == LAUNCH.USAGE
-    assert "digest" in capsys.readouterr().err
+    assert "no digest is set for the image example/frpipe:" in capsys.readouterr().err
+    # That of the component is another one, with a name of its own.
+    model = json.dumps(cluster.jobs["enroll"])
+    cluster.jobs["enroll"] = json.loads(model.replace("SET-THE-DIGEST-OF-THE-IMAGE", "0" * 64))
+    assert _launch(api) == LAUNCH.USAGE
+    assert "no digest is set for the image fluent/fluent-bit:" in capsys.readouterr().err
     assert not cluster.made
 
 
@@ -203,8 +223,105 @@ def test_a_lost_cluster_is_tried_again_and_a_deadline_is_not(serve: Any) -> None
 def test_a_launcher_that_was_ended_goes_on_with_what_is_there(serve: Any) -> None:
     cluster, api = serve([RUNNING, _failed(11)], [DONE])
     cluster.make(LAUNCH.copy_of(cluster.jobs["enroll"], "night-1", [], None))
+    # Overlays may be applied anew meanwhile.
+    cluster.jobs["enroll"]["spec"]["entrypoint"] = (
+        "python /app/jobs/enroll.py --config /etc/frpipe/other.yaml"
+    )
     assert _launch(api) == 0
     assert cluster.made == ["night-1", "night-2"]
+
+
+@pytest.mark.parametrize(("job", "words"), [("identify", []), ("enroll", ["--output", "s3://b"])])
+def test_a_run_of_another_command_is_not_taken_for_this_one(
+    job: str, words: list[str], serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, api = serve([DONE])
+    cluster.jobs["identify"] = of_kind("local", "RayJob")["identify"]
+    cluster.make(LAUNCH.copy_of(cluster.jobs[job], "night-1", words, None))
+    assert _launch(api, "--", "--output", "s3://a") == LAUNCH.USAGE
+    assert "another command" in capsys.readouterr().err
+    assert cluster.made == ["night-1"]
+
+
+def test_a_job_that_somebody_deletes_or_stops_is_not_started_again(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for plan in ([RUNNING, None], [RUNNING, {"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}]):
+        cluster, api = serve(plan)
+        assert _launch(api) == LAUNCH.STOPPED
+        assert cluster.made == ["night-1"]
+    assert "it was deleted" in capsys.readouterr().out
+
+
+def test_a_job_that_kuberay_does_not_take_ends_with_what_it_says(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "The RayJob spec is invalid: headGroupSpec should have at least one container"
+    invalid = {"jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed", "message": said}
+    cluster, api = serve([invalid])
+    assert _launch(api) == LAUNCH.USAGE
+    assert cluster.made == ["night-1"]
+    assert said in capsys.readouterr().out
+
+
+def test_a_server_that_starts_anew_is_waited_for(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster, api = serve([RUNNING, DONE])
+    model = cluster.look("enroll")
+    # As it starts: it takes no requests, and knows neither rules nor kinds.
+    wait = [
+        (503, None),
+        (403, _said("Forbidden", "")),
+        (404, "404 page not found"),
+        (404, _said("NotFound", "")),
+    ]
+    cluster.refusals = [(200, model), *wait, (404, _said("NotFound", "night-1")), *wait[:1]]
+    assert _launch(api) == 0
+    assert cluster.made == ["night-1"]
+    assert "503" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_come_back_is_given_up(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LAUNCH, "PATIENCE", 2)
+    cluster, api = serve([RUNNING, DONE])
+    cluster.refusals = [(200, cluster.look("enroll")), *[(401, _said("Unauthorized", ""))] * 3]
+    assert _launch(api) == LAUNCH.UNAVAILABLE
+    assert not cluster.refusals
+
+
+def test_a_refusal_is_said_with_its_reason(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = {403: 'cannot create resource "rayjobs"', 422: "spec.entrypoint: Invalid value"}
+    for code, reason in reasons.items():
+        cluster, api = serve([DONE])
+        here = [(200, cluster.look("enroll")), (404, _said("NotFound", "night-1"))]
+        cluster.refusals = [*here, (code, _said("Refused", "night-1", reason))]
+        assert _launch(api) == LAUNCH.UNAVAILABLE
+        assert f"{code} to POST: {reason}" in capsys.readouterr().err
+
+
+def test_a_cluster_without_kuberay_is_told_from_one_without_our_jobs(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, api = serve()
+    cluster.refusals = [(404, "404 page not found")]
+    assert _launch(api) == LAUNCH.UNAVAILABLE
+    assert "KubeRay" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_launcher_and_not_its_job(number: signal.Signals, serve: Any) -> None:
+    cluster, api = serve([RUNNING])
+    words = ["enroll", "--api", api, "--run", "night", "--pause-s", "60"]
+    command = [sys.executable, str(ROOT / "k8s/base/launch.py"), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout
+        assert launcher.stderr
+        assert launcher.stdout.readline() == "night-1: under way\n"
+        launcher.send_signal(number)
+        said = launcher.stderr.read()
+    assert launcher.returncode == 128 + number
+    assert said.count("\n") == 1
+    assert "the same command" in said
+    assert cluster.made == ["night-1"]
 
 
 def test_an_answer_that_breaks_off_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +338,9 @@ def test_what_cannot_be_is_said_in_a_line(serve: Any, capsys: pytest.CaptureFixt
     for name in ("n" * 46, "Staff_1", "1-night", "night-"):
         assert LAUNCH.main(["enroll", "--api", api, "--run", name]) == LAUNCH.USAGE
     assert _launch("http://127.0.0.1:9") == LAUNCH.UNAVAILABLE
+    assert LAUNCH.main(["enroll", "--run", "night"]) == LAUNCH.USAGE
     said = capsys.readouterr().err
+    assert "kubectl proxy" in said
     assert "no RayJob dinner" in said
     assert "does not answer" in said
     assert "Traceback" not in said

@@ -114,7 +114,9 @@ def test_every_container_has_bounds_and_every_pod_fits_its_node(overlay: str) ->
         for container in template["spec"]["containers"]:
             requests, limits = container["resources"]["requests"], container["resources"]["limits"]
             assert set(requests) == set(limits) >= {"cpu", "memory", "ephemeral-storage"}, name
-            for bound in ("memory", "ephemeral-storage"):
+            # One container of a Ray pod that may take more than it asks for, and none is guaranteed anything.
+            bounds = ("memory", "ephemeral-storage") if name == "nightly" else tuple(limits)
+            for bound in bounds:
                 assert requests[bound] == limits[bound], name
     for name, job in of_kind(overlay, "RayJob").items():
         for group in workers_of(job):
@@ -266,9 +268,7 @@ def test_only_what_is_named_may_talk(overlay: str) -> None:
 @every_overlay
 def test_the_launcher_may_start_jobs_and_nothing_else(overlay: str) -> None:
     (role,) = of_kind(overlay, "Role").values()
-    assert role["rules"] == [
-        {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get", "list"]}
-    ]
+    assert role["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get"]}]
     assert not of_kind(overlay, "ClusterRole")
     for name, template in pod_templates(overlay):
         may = template["spec"]["serviceAccountName"] == "frpipe-launcher"

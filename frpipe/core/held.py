@@ -27,8 +27,6 @@ HELD_NAMES = frozenset({*(column.name for column in HELD_COLUMNS), FACES_HELD.na
 BOTH = "both"
 HELD_FACE = "held_face"
 """Why a photo's other faces stand for nobody: the face that is meant is held back."""
-# In place of the name of a stage, which no stage has: `faces_held` counts what any of them holds.
-BY_ANY = "held"
 
 
 def is_held_instead(images: pa.Table, policy: str) -> NDArray[np.bool_]:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from frpipe.core import plugins
 from frpipe.core.config import Section
 from frpipe.core.errors import ConfigError
-from frpipe.core.held import BY_ANY, HELD_NAMES
+from frpipe.core.held import HELD_NAMES
 from frpipe.core.reasons import Reason
-from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
+from frpipe.core.schema import BY_ANY, MANIFEST_NAMES, Column, reserved_names
 from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
 from frpipe.vision.enlarge import Enlarged

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from frozen import Frozen, copied
+from frozen import settings as frozen_settings
 from staged_runs import enrolled, table
 
 from frpipe.cli.main import main
@@ -274,3 +275,22 @@ def test_in_passes_the_same_faces_are_kept_out(measured: Path, tmp_path: Path, m
     assert once.gated.faces > 0
     assert shards[0] == shards[1]
     assert tables[0] == tables[1]
+
+
+def test_an_enroll_with_a_gallery_takes_the_gate_of_consolidate(
+    home: Frozen, measured: Path, median: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, apart = str(tmp_path / "there"), str(tmp_path / "apart")
+    Consolidation(str(measured), apart, gate=FaceGate({"max_yaw_deg": median})).run()
+    settings = [*frozen_settings(), "detect.not_photographs=keep"]
+    command = ["run", "enroll", "--manifest", str(home / "photos.csv"), "--output", str(tmp_path / "out")]
+    command += [word for setting in settings for word in ("--set", setting)]
+    command += ["--executor", "local", "--max-yaw-deg", str(median)]
+    assert main(command) == 2
+    assert "a gate goes with --gallery" in capsys.readouterr().err
+    command += ["--gallery", there]
+    assert main(command) == 2
+    assert "--set quality.policy=flag" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main([*command, "--set", "quality={}", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)["consolidated"]
+    assert done["left_out"]["gate"] > 0 and _faces(Path(there)) == _faces(Path(apart))

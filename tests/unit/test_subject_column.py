@@ -145,7 +145,7 @@ def test_it_is_the_face_that_is_meant_of_all_that_were_found_or_no_face(
 
 
 def test_a_bystander_of_a_face_that_a_stage_leaves_out_is_nobodys_template() -> None:
-    """The person's face is poor, and the better one is somebody behind: no gallery takes that for the person."""
+    """The person's face is poor, and the better one is somebody behind."""
     boxes = np.array([[0, 0, 20, 20], [30, 30, 70, 70]], np.float32)
     faces = Faces(boxes, np.array([0.9, 0.4], np.float32), np.stack([template()] * 2).astype(np.float32))
     photo = Located(width=100, height=100, status=Status.OK, faces=faces)

@@ -134,6 +134,18 @@ class FaceStage(ABC):
         """
         return NOTHING
 
+    @classmethod
+    def judged_otherwise(
+        cls, settings: Any, cards: Mapping[str, Card], faces: pa.Table
+    ) -> NDArray[np.bool_] | None:
+        """Mark the accepted faces, (n,) bool, of which these gates say otherwise than their row does.
+
+        They would be left out, held back, or marked otherwise. A replay with other gates does their photos
+        again. settings, cards: as in `enlarged`.  faces: n rows of `faces`, at least the stage's columns.
+        None: that cannot be told from columns, and all photos with faces are done again.
+        """
+        return None
+
     @abstractmethod
     def process(self, batch: FaceBatch) -> StageResult:
         """Process a batch. What is said of a face must not depend on the other photos of the batch."""

@@ -70,6 +70,7 @@ class TestFlagging(StageKit):
 
 class TestHolding(TestFlagging):
     given: ClassVar = {"policy": "reject", "min_score": 0.4}
+    loosened: ClassVar = {"min_score": 0.1}
 
 
 class TestOneAlone(StageKit):

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from frpipe.core.config import Section
@@ -73,12 +74,20 @@ class Pad(FaceStage):
     def enlarged(cls, settings: PadSettings, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
         return {name: _window(card) for name, card in cards.items()}
 
+    @classmethod
+    def judged_otherwise(
+        cls, settings: PadSettings, cards: Mapping[str, Card], faces: pa.Table
+    ) -> NDArray[np.bool_]:
+        below = faces["pad_score"].to_numpy() < _limit(settings, cards)
+        if settings.policy == "reject":
+            return np.asarray(below)
+        marked: NDArray[np.bool_] = faces["pad_flags"].is_valid().to_numpy()
+        return np.asarray(below != marked)
+
     @property
     def limit(self) -> float:
         """The least `pad_score` that is accepted."""
-        if self.settings.min_score is not None:
-            return float(self.settings.min_score)
-        return float(np.mean([spec_of(model.card).threshold for model in self.models.values()]))
+        return _limit(self.settings, {name: model.card for name, model in self.models.items()})
 
     def process(self, batch: FaceBatch) -> StageResult:
         models, limit = self.models, self.limit
@@ -94,6 +103,13 @@ class Pad(FaceStage):
         ]
         flags = ["min_score" if low and not holds else None for low in below]
         return StageResult({"pad_score": scores, "pad_label": labels, "pad_flags": flags}, held=held)
+
+
+def _limit(settings: PadSettings, cards: Mapping[str, Card]) -> float:
+    """The least `pad_score` that is accepted: the one that is set, or the mean of those of the cards."""
+    if settings.min_score is not None:
+        return float(settings.min_score)
+    return float(np.mean([spec_of(card).threshold for card in cards.values()]))
 
 
 def _window(card: Card) -> Enlarged:

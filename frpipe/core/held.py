@@ -25,6 +25,8 @@ HELD_INSTEAD = Column(
 )
 HELD_NAMES = frozenset({*(column.name for column in HELD_COLUMNS), FACES_HELD.name, HELD_INSTEAD.name})
 BOTH = "both"
+NO_COLOUR = "no_colour"
+"""What `pad_flags` says of a face below the limit that may be so because it has no colour."""
 HELD_FACE = "held_face"
 """Why a photo's other faces stand for nobody: the face that is meant is held back."""
 

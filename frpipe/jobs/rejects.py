@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.config import RunConfig
 from frpipe.core.errors import ConfigError, ManifestError, RejectRatioError
+from frpipe.core.held import NO_COLOUR
 from frpipe.core.left_out import reasons_of
 from frpipe.core.reasons import STAGE_OF, Reason, Status
 from frpipe.core.report import Report
@@ -130,6 +131,20 @@ def held_reasons(features: Features) -> Counter[str] | None:
     for faces in in_order(lambda part: back.faces(part, ["held_reason"]), features.parts()):
         counts.update(faces["held_reason"].to_pylist())
     return counts
+
+
+def held_without_colour(features: Features) -> int | None:
+    """Count the faces that `pad` holds back and that have no colour; None where it holds none back."""
+    recipe = run.begun(features.folder).get("identity", {}).get("recipe", {})
+    if "pad" not in recipe.get("stages", {}) or not features.holds:
+        return None
+    back = Features(features.folder, held=True)
+    flags = (faces["pad_flags"] for faces in in_order(_flags_of(back), features.parts()))
+    return sum(pc.sum(pc.match_substring(each, NO_COLOUR)).as_py() or 0 for each in flags)
+
+
+def _flags_of(held: Features) -> Callable[[int], pa.Table]:
+    return lambda part: held.faces(part, ["pad_flags"])
 
 
 def causes_of(images: pa.Table) -> pa.ChunkedArray:

@@ -40,7 +40,7 @@ from frpipe.jobs.enroll.job import (
 from frpipe.jobs.estimate import Estimate
 from frpipe.jobs.going_on import columns_of, going_on, with_detector_of
 from frpipe.jobs.output_place import output_place, refuse_relative
-from frpipe.jobs.rejects import Choice
+from frpipe.jobs.rejects import Choice, held_without_colour
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut, spans_of
 from frpipe.jobs.replay.rejudged import Rejudged
@@ -263,6 +263,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
             raise InvariantError("the replay was not read back")
         facts = report_facts(self.task.spec, self.cut, self.pools, launch)
         facts |= {"output": out.uri, "replays": self._records(self.again, found)}
+        facts["held_without_colour"] = held_without_colour(Features(out))
         report = ReplayReport.of(found.tally, **facts)
         run.seal(out, found.files, report.as_dict(), report.text())
         out.clear(_REPLAYED)

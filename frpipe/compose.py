@@ -65,6 +65,7 @@ class EmbedFaces:
         self._photos = photos
         models = Models.of(config if isinstance(config, Config) else load_config(None, config))
         self._config, self._version = models.config, models.recipe.schema_version
+        self._later = models.recipe.columns
         self._chain = StageChain.of(models.config, models.stage_cards)
         enlarged = self._chain.enlarged
         self._locator = locator_of(models.config, models.detector, models.judge, enlarged=enlarged)
@@ -93,7 +94,9 @@ class EmbedFaces:
         with self._lock:
             outcomes = list(self._locator.locate(map(self._bytes, photos)))
             policy = self._config.detect.policy
-            located = tabulate(0, plan, outcomes, [1] * rows, policy, version=self._version)
+            located = tabulate(
+                0, plan, outcomes, [1] * rows, policy, version=self._version, later=self._later
+            )
             images, every = self._embedders(self._chain(located))
         faces, _ = divided(every)
         owners = faces["image_id"].cast(pa.int64()).to_numpy()

@@ -25,10 +25,10 @@ HELD_INSTEAD = Column(
 )
 HELD_NAMES = frozenset({*(column.name for column in HELD_COLUMNS), FACES_HELD.name, HELD_INSTEAD.name})
 BOTH = "both"
+NO_COLOUR = "no_colour"
+"""What `pad_flags` says of a face below the limit that may be so because it has no colour."""
 HELD_FACE = "held_face"
 """Why a photo's other faces stand for nobody: the face that is meant is held back."""
-# In place of the name of a stage, which no stage has: `faces_held` counts what any of them holds.
-BY_ANY = "held"
 
 
 def is_held_instead(images: pa.Table, policy: str) -> NDArray[np.bool_]:

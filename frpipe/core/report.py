@@ -65,8 +65,10 @@ class Report:
     wall_s and rows_per_s are of the last launch alone, which did `launch_rows` of the `rows`.
     stages: name -> rows, busy seconds over all workers, rows per busy second.
     faces_refused: implausible, or on no photograph.  faces_held: held back, and in none of the `faces`; None
-    where no stage of the run may hold any.  photos_turned: that lay otherwise than their EXIF says.
-    least_face_px: the width from which faces were looked for in every photo; None where it is not known.
+    where no stage of the run may hold any.  held_without_colour: of them, those held by `pad` that have no
+    colour, where its networks need it; None where it holds none.  photos_turned: that lay otherwise than
+    their EXIF says.  least_face_px: the width from which faces were looked for in every photo; None where it
+    is not known.
     rows: of the manifest, less those that were `erased` since; rows = ok + no_face + rejected.
     """
 
@@ -89,6 +91,7 @@ class Report:
     photos_turned: int = field(default=0, kw_only=True)
     least_face_px: float | None = field(default=None, kw_only=True)
     faces_held: int | None = field(default=None, kw_only=True)
+    held_without_colour: int | None = field(default=None, kw_only=True)
 
     @property
     def suppressed(self) -> int:
@@ -109,14 +112,15 @@ class Report:
                 "the output's report was written by another version of frpipe", "read its report.md"
             ) from None
 
-    def recounted(self, tally: PhotoCounts, erased: int) -> Self:
+    def recounted(self, tally: PhotoCounts, erased: int, held_without_colour: int | None = None) -> Self:
         """The report of the same run after people were erased from it."""
-        return replace(self, **_counted(tally), erased=erased)
+        return replace(self, **_counted(tally), erased=erased, held_without_colour=held_without_colour)
 
     def as_dict(self) -> dict[str, Any]:
         facts = asdict(self)
-        if self.faces_held is None:
-            del facts["faces_held"]
+        for name in ("faces_held", "held_without_colour"):
+            if facts[name] is None:
+                del facts[name]
         return facts
 
     def text(self) -> str:
@@ -172,7 +176,16 @@ class Report:
     def _held_lines(self) -> list[str]:
         if self.faces_held is None:
             return []
-        return [f"{counted(self.faces_held, 'faces are')} held back (held/).", ""]
+        lines = [f"{counted(self.faces_held, 'faces are')} held back (held/)."]
+        if self.held_without_colour:
+            lines.append(
+                f"{counted(self.held_without_colour, 'of them have')} no colour, which the networks of the "
+                "stage pad take for an attack. Judge them by one that does not, in a new run with "
+                "--set pad.model=minifas_se_128 --set pad.second_model=null; or let them in: "
+                f"frpipe run enroll --replay {self.output} --replay-reasons presentation_attack "
+                "--set pad.policy=flag (docs/pad.md)."
+            )
+        return [*lines, ""]
 
     def _reason_lines(self) -> list[str]:
         if not self.reasons:

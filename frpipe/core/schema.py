@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -16,8 +17,15 @@ import pyarrow as pa
 # later has a name, which a recipe lists, so that each such column is there or not for itself.
 SCHEMA_VERSION, WITH_CAPTURE_TIMES = 2, 3
 IS_SUBJECT = "is_subject"
-LATER_COLUMNS = (IS_SUBJECT,)
-"""Columns of `faces` that outputs begun by older code go on without."""
+SubjectRule = Literal["centre-largest", "largest"]
+"""A rule that chooses the subject's face of a photo."""
+LEFT_OUT_BY: dict[SubjectRule, str] = {
+    "largest": "largest_left_out",
+    "centre-largest": "centre_largest_left_out",
+}
+"""Columns of `images` that say of each policy whether the face that it means was left out."""
+LATER_COLUMNS = (IS_SUBJECT, *LEFT_OUT_BY.values())
+"""Columns of `faces` and `images` that outputs begun by older code go on without."""
 
 MANIFEST_NAMES = ("image_id", "image_uri", "subject_id")
 # In the metadata of a field: the further stage that wrote it, so that nobody takes it for the manifest's.
@@ -91,6 +99,18 @@ IMAGE_COLUMNS = (
     ),
 )
 
+LATER_IMAGE_COLUMNS = tuple(
+    Column(
+        name,
+        pa.string(),
+        f"why the face that `{policy}` means was left out, if it was: no other stands for it",
+        True,
+    )
+    for policy, name in LEFT_OUT_BY.items()
+)
+# In place of the name of a stage, which no stage has: of columns that any of them may fill.
+BY_ANY = "held"
+
 _FACE_COLUMNS_HEAD = (
     Column("face_id", pa.string(), "`image_id#face_index`, unique in the run"),
     _ID,
@@ -99,7 +119,8 @@ _FACE_COLUMNS_HEAD = (
     Column(
         IS_SUBJECT,
         pa.bool_(),
-        "whether it is the photo's subject, whoever that is: one face of each `ok` photo, here or in `held`",
+        "whether it is the photo's subject, whoever that is: one face of each `ok` photo, here or in `held`; "
+        "none where that face was left out",
     ),
     _SUBJECT,
     Column("face_policy", pa.string(), "which faces of a photo were kept"),
@@ -163,6 +184,11 @@ def image_columns(version: int = SCHEMA_VERSION) -> tuple[Column, ...]:
     return tuple(column for column in IMAGE_COLUMNS if column.since <= version)
 
 
+def later_image_fields(later: Collection[str] = LATER_COLUMNS) -> list[pa.Field]:
+    """The fields of the later columns of `images` that are among names, as what a further stage writes."""
+    return [column.field_of(BY_ANY) for column in LATER_IMAGE_COLUMNS if column.name in later]
+
+
 def face_columns(
     dim: int, version: int = SCHEMA_VERSION, later: Collection[str] = LATER_COLUMNS
 ) -> tuple[Column, ...]:
@@ -179,6 +205,7 @@ def face_columns(
 def reserved_names(version: int = SCHEMA_VERSION, later: Collection[str] = LATER_COLUMNS) -> frozenset[str]:
     """Names that a manifest may not use for columns of its own."""
     names = {column.name for column in (*image_columns(version), *face_columns(1, version, later))}
+    names |= {field.name for field in later_image_fields(later)}
     return frozenset(names - set(MANIFEST_NAMES))
 
 

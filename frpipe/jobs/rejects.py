@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 
 from frpipe.core.config import RunConfig
 from frpipe.core.errors import ConfigError, ManifestError, RejectRatioError
+from frpipe.core.held import NO_COLOUR
+from frpipe.core.left_out import reasons_of
 from frpipe.core.reasons import STAGE_OF, Reason, Status
 from frpipe.core.report import Report
+from frpipe.core.schema import LEFT_OUT_BY
 from frpipe.io.manifest.columns import LOCATION, URI
 from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest
@@ -71,8 +74,13 @@ class Choice:
         """Choose what is done again, as `of`; without any, every reason but `suppressed`."""
         return cls.of(reasons or sorted(_WORTH_IT | set(staged)), no_face, staged)
 
+    @property
+    def is_any(self) -> bool:
+        """Whether every reason is meant that is worth doing a photo again for."""
+        return self.causes >= _WORTH_IT
+
     def __str__(self) -> str:
-        if self.causes >= _WORTH_IT:
+        if self.is_any:
             return "any reason" + (" or no face" if NO_FACE in self.causes else "")
         return ", ".join(sorted(self.causes))
 
@@ -81,21 +89,32 @@ class Choice:
         return pc.is_in(causes_of(images), value_set=pa.array(sorted(self.causes), pa.string()))
 
     def in_part(self, run: Features, part: int) -> pa.ChunkedArray:
-        """Mark the images of a published part that are meant, or have a face held back for such a cause."""
-        images = run.images(part, ("image_id", "status", "reason"))
+        """Mark the images of a published part that are meant.
+
+        So are those that have a face held back for such a cause, or have lost for it the face that is meant.
+        """
+        images = run.images(part, ("image_id", "status", "reason", *LEFT_OUT_BY.values()))
         if not run.holds:
-            return self.mask(images)
+            return self._with_lost(images)
         return self._with_held(images, Features(run.folder, held=True).faces(part, _HELD))
 
     def among(self, images: pa.Table, faces: pa.Table) -> pa.ChunkedArray:
         """Mark the images of a part's tables. faces: held ones, with their reasons, among them."""
         held = is_held(faces)
-        return self._with_held(images, faces.filter(pa.array(held))) if held.any() else self.mask(images)
+        return (
+            self._with_held(images, faces.filter(pa.array(held))) if held.any() else self._with_lost(images)
+        )
+
+    def _with_lost(self, images: pa.Table) -> pa.ChunkedArray:
+        hit, causes = self.mask(images), pa.array(sorted(self.causes), pa.string())
+        for reasons in reasons_of(images):
+            hit = pc.or_(hit, pc.is_in(reasons, value_set=causes))
+        return hit
 
     def _with_held(self, images: pa.Table, held: pa.Table) -> pa.ChunkedArray:
         hit = pc.is_in(held["held_reason"], value_set=pa.array(sorted(self.causes), pa.string()))
         theirs = held["image_id"].filter(hit).combine_chunks()
-        return pc.or_(self.mask(images), pc.is_in(images["image_id"], value_set=theirs))
+        return pc.or_(self._with_lost(images), pc.is_in(images["image_id"], value_set=theirs))
 
 
 def stage_reasons(out: Folder) -> dict[str, str]:
@@ -112,6 +131,20 @@ def held_reasons(features: Features) -> Counter[str] | None:
     for faces in in_order(lambda part: back.faces(part, ["held_reason"]), features.parts()):
         counts.update(faces["held_reason"].to_pylist())
     return counts
+
+
+def held_without_colour(features: Features) -> int | None:
+    """Count the faces that `pad` holds back and that have no colour; None where it holds none back."""
+    recipe = run.begun(features.folder).get("identity", {}).get("recipe", {})
+    if "pad" not in recipe.get("stages", {}) or not features.holds:
+        return None
+    back = Features(features.folder, held=True)
+    flags = (faces["pad_flags"] for faces in in_order(_flags_of(back), features.parts()))
+    return sum(pc.sum(pc.match_substring(each, NO_COLOUR)).as_py() or 0 for each in flags)
+
+
+def _flags_of(held: Features) -> Callable[[int], pa.Table]:
+    return lambda part: held.faces(part, ["pad_flags"])
 
 
 def causes_of(images: pa.Table) -> pa.ChunkedArray:

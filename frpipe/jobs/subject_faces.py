@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import OutputError
 from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
-from frpipe.core.schema import face_columns, later_columns_of, stage_of
+from frpipe.core.left_out import LEFT_OUT_FACE, is_left_out
+from frpipe.core.schema import LEFT_OUT_BY, face_columns, later_columns_of, stage_of
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
 from frpipe.gallery.weights import WEIGHED_BY, WEIGHT, weights_of
@@ -23,7 +24,10 @@ from frpipe.stages.subject_face import subject_faces
 SubjectPolicy = Literal["centre-largest", "largest", "require-one"]
 BY_RULE = "frpipe.by_rule"
 """A column of candidates, null but for the face of each photo that the rule takes. No gallery has it."""
-IMAGE_NAMES = ["image_id", "width", "height", "faces_detected", "faces", HELD_INSTEAD.name]
+IMAGE_NAMES = [
+    *("image_id", "width", "height", "faces_detected", "faces", HELD_INSTEAD.name),
+    *LEFT_OUT_BY.values(),
+]
 # Eyes of the ArcFace template at 112 pixels: what is nearer together is enlarged and gains no detail.
 _TEMPLATE_EYES_PX = 35.24
 # The first percentile of 4,995 LFW photos: such a crop counts one half.
@@ -45,10 +49,10 @@ def templates_of(
 
     Reasons: `no_subject` (the manifest names nobody), `another_face` (a bystander), `many_faces` (require-one
     and more than one face found), `held_face` (the face that is meant is held back by a stage, and no other
-    stands for it). images: IMAGE_NAMES, as far as there.  faces: all columns.  candidates: the others on the
-    photos too, though they are counted as left out, and behind all the column BY_RULE.  kept_as: what becomes
-    of the templates; for a weighted mean they have the column WEIGHT.  Raises OutputError: nothing to weigh
-    by.
+    stands for it), `left_out_face` (it was left out). images: IMAGE_NAMES, as far as there.  faces: all
+    columns.  candidates: the others on the photos too, though they are counted as left out, and behind all
+    the column BY_RULE.  kept_as: what becomes of the templates; for a weighted mean they have the column
+    WEIGHT.  Raises OutputError: nothing to weigh by.
     """
     kept, left_out = _subjects_faces(images, faces, policy)
     by_rule = kept
@@ -117,9 +121,10 @@ def _subjects_faces(images: pa.Table, faces: pa.Table, policy: SubjectPolicy) ->
         others, why = found[photos] > 1, "many_faces"
     else:
         others, why = ~subject_faces(images, faces, photos, policy), "another_face"
-    held = kept & is_held_instead(images, policy)[photos]
-    kept &= ~held
-    left_out[HELD_FACE] = int(np.count_nonzero(held))
+    for gone, reason in ((is_held_instead, HELD_FACE), (is_left_out, LEFT_OUT_FACE)):
+        without = kept & gone(images, policy)[photos]
+        kept &= ~without
+        left_out[reason] = int(np.count_nonzero(without))
     left_out[why] = int(np.count_nonzero(kept & others))
     return kept & ~others, +left_out
 

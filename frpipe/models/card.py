@@ -193,6 +193,7 @@ class PadSpec(_Part):
         min_length=2, description="names of the outputs, in their order; one is bona_fide"
     )
     threshold: float = Field(0.5, ge=0, le=1, description="least probability of bona fide to accept")
+    needs_colour: bool = Field(False, description="whether it takes photos without colour for attacks")
 
     @model_validator(mode="after")
     def _has_bona_fide(self) -> Self:

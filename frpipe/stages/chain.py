@@ -20,6 +20,7 @@ from frpipe.io.output.held import is_held, with_held
 from frpipe.models.card import Card
 from frpipe.models.loading import load_crop_model
 from frpipe.stages.endings import columns_of, ended, with_faces_held
+from frpipe.stages.left_out import noted
 from frpipe.stages.locate import Located
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.stage import FaceBatch, FaceStage, Held, StageResult, Values, stage_classes
@@ -116,6 +117,7 @@ class StageChain:
             images = with_faces_held(images, faces, reasons, held)
             faces = with_held(faces, columns_of(held))
         kept = np.array([reason is None for reason in reasons], bool)
+        images = noted(images, faces, owners, reasons)
         if not kept.all() or any(held):
             images = ended(images, owners, reasons, held)
         if not kept.all():

@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.config import FacePolicy
-from frpipe.core.held import BOTH, BY_ANY, FACES_HELD, HELD_INSTEAD
+from frpipe.core.held import BOTH, FACES_HELD, HELD_INSTEAD
+from frpipe.core.left_out import columns_there
 from frpipe.core.reasons import Status
-from frpipe.core.schema import extras_of
-from frpipe.models.detectors.faces import Faces
+from frpipe.core.schema import BY_ANY, extras_of
 from frpipe.models.detectors.policy import chosen
 from frpipe.stages.stage import Held
 from frpipe.stages.tabulate import ROW
@@ -57,15 +57,15 @@ def _instead(
     """The policies, for each photo, by which the face that is meant is held, though others are not."""
     owners = faces[ROW].to_numpy()
     boxes = np.stack([faces[f"box_{each}"].to_numpy() for each in ("x1", "y1", "x2", "y2")], axis=1)
-    scores = faces["score"].to_numpy()
     back = np.array([each is not None for each in held], bool)
     there = np.array([reason is None for reason in reasons], bool)
+    # Where it is noted that the face that is meant was left out, it is not one that is held.
+    meant = np.ones(len(there), bool) if columns_there(images.schema) else there
     found: list[str | None] = [None] * images.num_rows
     for photo in np.intersect1d(owners[back], owners[there & ~back]).tolist():
-        rows = np.flatnonzero((owners == photo) & there)
-        some = Faces(boxes[rows], scores[rows], np.zeros((len(rows), 5, 2), np.float32))
+        rows = np.flatnonzero((owners == photo) & meant)
         width, height = images["width"][photo].as_py(), images["height"][photo].as_py()
-        policies = [each for each in _POLICIES if back[rows[chosen(some, width, height, each)[0]]]]
+        policies = [each for each in _POLICIES if back[rows[chosen(boxes[rows], width, height, each)[0]]]]
         found[photo] = BOTH if len(policies) > 1 else next(iter(policies), None)
     return found
 

@@ -14,13 +14,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from frpipe.core.config import Config
+from frpipe.core.counted import counted
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.models.card import Card
 from frpipe.models.detectors.base import Detector, Faces
 from frpipe.models.detectors.candidates import Case, FaceCandidate
+from frpipe.models.detectors.faces import Floats
 from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.models.detectors.policy import chosen
 from frpipe.models.loading import load_detector, load_finder
+from frpipe.stages.left_out import reasons_by_policy
 from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.capture_time import capture_time
 from frpipe.vision.decode import Photo, decode, plan_shrink
@@ -44,8 +47,9 @@ class Located:
 
     faces: boxes and points in pixels of the EXIF-upright original.  candidates: what is known of each of them
     beside.  crops: (k, 112, 112, 3) uint8 RGB.  enlarged: of each kind that a further stage asked for, a crop
-    of each face, (side, side, 3) uint8 RGB.  measures: of each face, what further stages say of it by the
-    names of their columns, where they were run on this photo alone.
+    of each face, (side, side, 3) uint8 RGB.  left_out: by column, why the face that a policy means is not
+    among them (frpipe.core.left_out).  measures: of each face, what further stages say of it by the names of
+    their columns, where they were run on this photo alone.
     """
 
     status: Status = Status.NO_FACE
@@ -73,13 +77,14 @@ class Located:
     enlarged: dict[Enlarged, list[np.ndarray]] = field(default_factory=dict)
     eye_distance_px: list[float] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
+    left_out: dict[str, str | None] = field(default_factory=dict)
     measures: list[dict[str, Any]] = field(default_factory=list)
 
     def reject(self, why: Reject) -> None:
         """End the photo here, without faces."""
         self.status, self.reason, self.detail = Status.REJECTED, why.reason, why.detail or None
         self.faces, self.candidates, self.crops, self.enlarged = Faces.empty(), [], [], {}
-        self.eye_distance_px, self.sharpness, self.measures = [], [], []
+        self.eye_distance_px, self.sharpness, self.measures, self.left_out = [], [], [], {}
 
 
 @dataclass(slots=True)
@@ -252,15 +257,14 @@ class Locator:
         located, photo = work.located, case.photo
         case.faces = case.faces[: self._config.detect.max_faces]
         located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
-        located.faces_detected = len(case.faces) + case.refused
-        located.faces_refused = case.refused
-        left_out = Counter({Reason.IMPLAUSIBLE_FACE: case.refused})
-        faces = case.found()
-        wanted = [
-            int(index) for index in chosen(faces, photo.width, photo.height, self._config.detect.policy)
-        ]
+        located.faces_detected = len(case.faces) + len(case.refused)
+        located.faces_refused = len(case.refused)
+        # Of faces by their place among all that were found, those that are refused the last.
+        left_out = dict.fromkeys(range(len(case.faces), located.faces_detected), Reason.IMPLAUSIBLE_FACE)
+        faces, every = case.found(), case.boxes()
+        wanted = self._wanted(case, every)
         sources = self._usable(faces, wanted)
-        left_out[Reason.DEGENERATE_LANDMARKS] = len(wanted) - len(sources)
+        left_out |= dict.fromkeys({*wanted} - {*sources}, Reason.DEGENERATE_LANDMARKS)
         if sources and photo.shrink > (needed := min(sources.values())):
             photo = decode(work.data, self._config.decode, needed)
         wide = self._with_surroundings(work, photo, [faces.boxes[index] for index in sources])
@@ -269,12 +273,12 @@ class Locator:
         for index in sources:
             crop = align_photo(photo, faces.points[index], CROP_SIDE, self._config.align.antialias)
             if self._rejects_others and self._is_no_photograph(crop, case.faces[index]):
-                left_out[Reason.NOT_A_PHOTOGRAPH] += 1
+                left_out[index] = Reason.NOT_A_PHOTOGRAPH
                 continue
             try:
                 further = self._enlarged_of(wide, case, case.faces[index])
             except Reject as why:
-                left_out[Reason(why.reason)] += 1
+                left_out[index] = Reason(why.reason)
                 continue
             for wanted_crop, pixels in further.items():
                 located.enlarged[wanted_crop].append(pixels)
@@ -282,10 +286,26 @@ class Locator:
             located.crops.append(crop)
             located.eye_distance_px.append(inter_eye_px(faces.points[index]))
             located.sharpness.append(sharpness(crop))
-        located.faces_refused = left_out[Reason.IMPLAUSIBLE_FACE] + left_out[Reason.NOT_A_PHOTOGRAPH]
+        counts = Counter(left_out.values())
+        located.faces_refused = counts[Reason.IMPLAUSIBLE_FACE] + counts[Reason.NOT_A_PHOTOGRAPH]
         located.faces = faces.take(kept)
         located.candidates = [case.faces[index] for index in kept]
-        _conclude(located, left_out)
+        located.left_out = reasons_by_policy(every, photo.width, photo.height, left_out)
+        _conclude(located, counts)
+
+    def _wanted(self, case: Case, every: Floats) -> list[int]:
+        """The places of the faces that the policy keeps.
+
+        every: boxes of all faces that were found. A face that no look could settle may be the one that is
+        meant: then no other is taken in its place. Rejects: MANY_FACES, IMPLAUSIBLE_FACE.
+        """
+        policy = self._config.detect.policy
+        if policy == "all" or not case.faces:
+            return [*range(len(case.faces))]
+        wanted = [int(index) for index in chosen(every, case.photo.width, case.photo.height, policy)]
+        if wanted[0] >= len(case.faces):
+            raise Reject(Reason.IMPLAUSIBLE_FACE, f"the {policy} of {counted(len(every), 'faces')}")
+        return wanted
 
     def _is_no_photograph(self, crop: np.ndarray, face: FaceCandidate) -> bool:
         """Whether a face was cut from a negative, a drawing or the like.

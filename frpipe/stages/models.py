@@ -99,4 +99,7 @@ def model_facts(card: Card) -> dict[str, object]:
     """Facts of a card that change a number: the hash of the weights, the input recipe, the outputs."""
     facts = card.model_dump(mode="json", include={"sha256", "input", "detector"})
     further = card.model_dump(mode="json", include={"quality", "pose", "pad"}, exclude_none=True)
+    if card.pad:
+        # A warning, and no number: runs of before it was on cards have the same facts.
+        del further["pad"]["needs_colour"]
     return facts | ({"dim": card.embedder.dim} if card.embedder else {}) | further

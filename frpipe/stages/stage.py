@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from frpipe.core import plugins
 from frpipe.core.config import Section
 from frpipe.core.errors import ConfigError
-from frpipe.core.held import BY_ANY, HELD_NAMES
+from frpipe.core.held import HELD_NAMES
 from frpipe.core.reasons import Reason
-from frpipe.core.schema import MANIFEST_NAMES, Column, reserved_names
+from frpipe.core.schema import BY_ANY, MANIFEST_NAMES, Column, reserved_names
 from frpipe.models.card import Card
 from frpipe.models.crop_model import CropModel
 from frpipe.vision.enlarge import Enlarged
@@ -133,6 +133,18 @@ class FaceStage(ABC):
         settings: as in `__init__`.  cards: of its models.  Asked once, when a worker makes the stage.
         """
         return NOTHING
+
+    @classmethod
+    def judged_otherwise(
+        cls, settings: Any, cards: Mapping[str, Card], faces: pa.Table
+    ) -> NDArray[np.bool_] | None:
+        """Mark the accepted faces, (n,) bool, of which these gates say otherwise than their row does.
+
+        They would be left out, held back, or marked otherwise. A replay with other gates does their photos
+        again. settings, cards: as in `enlarged`.  faces: n rows of `faces`, at least the stage's columns.
+        None: that cannot be told from columns, and all photos with faces are done again.
+        """
+        return None
 
     @abstractmethod
     def process(self, batch: FaceBatch) -> StageResult:

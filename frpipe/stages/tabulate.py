@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -20,12 +20,14 @@ from frpipe.core.schema import (
     extras_of,
     face_schema,
     image_schema,
+    later_image_fields,
     staged_fields,
     vector_type,
     version_of,
 )
 from frpipe.io.output.embeddings import behind
 from frpipe.io.output.held import held_fields, is_held
+from frpipe.stages.left_out import noted
 from frpipe.stages.locate import CROP_SIDE, Located
 from frpipe.stages.part_batch import PartBatch
 from frpipe.stages.subject_face import subject_faces
@@ -51,10 +53,11 @@ def tabulate(
     policy: str,
     *,
     version: int = SCHEMA_VERSION,
+    later: Collection[str] = (),
 ) -> PartBatch:
     """Make of a part's outcomes, one per row of its plan, the part batch for the embedder.
 
-    version: of the schema, which the tables go on with.
+    version: of the schema, which the tables go on with.  later: which of the later columns images have.
     """
     extra = extra_columns(plan)
     columns: dict[str, Any] = {name: plan[name] for name in MANIFEST_NAMES}
@@ -63,7 +66,9 @@ def tabulate(
     columns["faces"] = [len(outcome.faces) for outcome in outcomes]
     columns["embed_ms"] = [None] * len(outcomes)
     columns |= {name: extra[name] for name in extra.column_names}
-    images = _cast(columns, image_schema(extra.schema, version))
+    further = later_image_fields(later)
+    columns |= {each.name: [outcome.left_out.get(each.name) for outcome in outcomes] for each in further}
+    images = _cast(columns, image_schema(extra.schema, version, further))
     return PartBatch(part, images, _faces(outcomes, policy), _crops(outcomes), _enlarged(outcomes))
 
 
@@ -86,7 +91,9 @@ def finish(
     good = np.logical_and.reduce([np.isfinite(each) & (each > 0) for each in (norms, *lengths.values())])
     rows = part_batch.faces[ROW].to_numpy()
     held = is_held(part_batch.faces)
-    images = _embedded_images(part_batch.images, rows, good, held, seconds)
+    reasons = [None if each else Reason.NON_FINITE_EMBEDDING.value for each in good.tolist()]
+    images = noted(part_batch.images, part_batch.faces, rows, reasons)
+    images = _embedded_images(images, rows, good, held, seconds)
     extra, version = extras_of(images.schema), version_of(images.schema)
     faces = part_batch.faces.filter(pa.array(good))
     owners = images.take(faces[ROW])

@@ -169,7 +169,9 @@ class Locate:
         outcomes = [ended[row] for row in rows]
         attempts = [poison[row].attempts if row in poison else 1 for row in rows]
         policy, version = self._spec.config.detect.policy, self._spec.recipe.schema_version
-        return self._staged(tabulate(part, plan, outcomes, attempts, policy, version=version)).pack()
+        later = self._spec.columns
+        found = tabulate(part, plan, outcomes, attempts, policy, version=version, later=later)
+        return self._staged(found).pack()
 
     def _staged(self, part_batch: PartBatch) -> PartBatch:
         if not self._chain:

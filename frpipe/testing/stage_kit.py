@@ -153,6 +153,30 @@ class StageKit:
             schema = pa.schema([column.field for column in columns])
             self._same(*(pa.table({name: each[name] for name in schema.names}, schema) for each in pair))
 
+    @pytest.mark.parametrize("back", [False, True])
+    def test_gates_that_change_find_the_faces_that_they_judge_otherwise(
+        self, models: Mapping[str, CropModel], crops: NDArray[np.uint8], back: bool
+    ) -> None:
+        """By the columns that the stage has written, or not at all: then a replay does all photos again."""
+        before, after = (
+            self.stage(self.stage.section.model_validate(dict(values)), models)
+            for values in ({**self.given}, {**self.given, **self.loosened})[:: -1 if back else 1]
+        )
+        old, new = (each.process(_batch(crops, each)) for each in (before, after))
+        rows = {"row": np.arange(len(crops))}
+        schema = pa.schema([("row", pa.int64()), *(column.field for column in self.stage.face_columns)])
+        one, two = (
+            pa.table({n: {**rows, **each.faces}[n] for n in schema.names}, schema) for each in (old, new)
+        )
+        accepted = np.array([not any(given) for given in _verdicts(old, len(crops))], bool)
+        cards = {name: model.card for name, model in models.items()}
+        found = self.stage.judged_otherwise(after.settings, cards, one.filter(pa.array(accepted)))
+        if found is None:
+            return
+        verdicts = np.array([any(given) for given in _verdicts(new, len(crops))], bool)
+        differs = np.array([a != b for a, b in zip(one.to_pylist(), two.to_pylist(), strict=True)], bool)
+        assert np.array_equal(found, (verdicts | differs)[accepted])
+
     def test_a_face_takes_no_longer_than_it_may(
         self, models: Mapping[str, CropModel], crops: NDArray[np.uint8]
     ) -> None:
@@ -171,6 +195,12 @@ class StageKit:
                 np.testing.assert_allclose(a, b, rtol=self.tolerance, atol=self.tolerance, err_msg=field.name)
             else:
                 assert one[field.name].equals(other[field.name]), field.name
+
+
+def _verdicts(result: StageResult, count: int) -> list[tuple[Any, Any]]:
+    """Why each face is left out, and why it is held back."""
+    nothing = [None] * count
+    return list(zip(result.reasons or nothing, result.held or nothing, strict=True))
 
 
 def _part(crops: NDArray[np.uint8], enlarged: Sequence[Enlarged] = ()) -> PartBatch:

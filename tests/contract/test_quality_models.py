@@ -40,6 +40,7 @@ class TestMeasures(StageKit):
 class TestHolding(StageKit):
     stage = Quality
     given: ClassVar = {"policy": "reject", "min_scores": {"ofiq_like_luminance_mean": 50}}
+    loosened: ClassVar = {"min_scores": {"ofiq_like_luminance_mean": 10}, "max_yaw_deg": 90}
 
 
 class TestWithNetworks(StageKit):

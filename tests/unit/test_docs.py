@@ -12,7 +12,7 @@ import pytest
 from frpipe.core.config import iter_settings
 from frpipe.core.held import FACES_HELD, HELD_COLUMNS, HELD_INSTEAD
 from frpipe.core.reasons import Reason
-from frpipe.core.schema import IMAGE_COLUMNS, embedding_columns, face_columns, markdown
+from frpipe.core.schema import IMAGE_COLUMNS, LATER_IMAGE_COLUMNS, embedding_columns, face_columns, markdown
 from frpipe.jobs.identify.schema import RATIO_COLUMN
 from frpipe.jobs.publish.schema import TABLES as PUBLISHED
 from frpipe.jobs.ratios import LLR_COLUMN
@@ -35,7 +35,7 @@ def _reasons() -> str:
 
 
 TABLES = {
-    ("outputs.md", "images"): lambda: markdown(IMAGE_COLUMNS),
+    ("outputs.md", "images"): lambda: markdown((*IMAGE_COLUMNS, *LATER_IMAGE_COLUMNS)),
     ("outputs.md", "faces"): lambda: markdown(face_columns(512)),
     ("outputs.md", "embeddings"): lambda: markdown(embedding_columns(512)),
     ("outputs.md", "held"): lambda: markdown((*HELD_COLUMNS, FACES_HELD, HELD_INSTEAD)),

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from frozen import Frozen, copied
-from staged_runs import enrolled, table
+from frozen import settings as frozen_settings
+from staged_runs import enrolled, replayed, table
 
 from frpipe.cli.main import main
 from frpipe.core.errors import ConfigError
@@ -274,3 +275,40 @@ def test_in_passes_the_same_faces_are_kept_out(measured: Path, tmp_path: Path, m
     assert once.gated.faces > 0
     assert shards[0] == shards[1]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("policy", ["reject", "flag"])
+def test_a_replay_with_a_stricter_limit_does_again_what_it_judges_otherwise_and_nothing_else(
+    home: Frozen, measured: Path, median: float, tmp_path: Path, policy: str
+) -> None:
+    stricter = f"quality={{policy: {policy}, max_yaw_deg: {median}}}"
+    replayed(measured, tmp_path / "again", f"stages.{stricter}")
+    enrolled(home / "photos.csv", tmp_path / "anew", stricter)
+    for name in ("images", "faces", "held"):
+        one, two = (table(tmp_path / out, name) for out in ("again", "anew"))
+        same = [n for n in one.column_names if not n.endswith("_ms") and n != "attempts"]
+        assert one.select(same).equals(two.select(same)), name
+    rows = table(tmp_path / "again", "images").to_pylist()
+    tried = {row["image_id"] for row in rows if row["attempts"] > 1 and row["format"] == "PNG"}
+    faces = table(measured, "faces").to_pylist()
+    refused = {face["image_id"] for face in faces if abs(face["pose_yaw_deg"]) > median}
+    assert refused and refused == tried & {face["image_id"] for face in faces}
+
+
+def test_an_enroll_with_a_gallery_takes_the_gate_of_consolidate(
+    home: Frozen, measured: Path, median: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, apart = str(tmp_path / "there"), str(tmp_path / "apart")
+    Consolidation(str(measured), apart, gate=FaceGate({"max_yaw_deg": median})).run()
+    settings = [*frozen_settings(), "detect.not_photographs=keep"]
+    command = ["run", "enroll", "--manifest", str(home / "photos.csv"), "--output", str(tmp_path / "out")]
+    command += [word for setting in settings for word in ("--set", setting)]
+    command += ["--executor", "local", "--max-yaw-deg", str(median)]
+    assert main(command) == 2
+    assert "a gate goes with --gallery" in capsys.readouterr().err
+    command += ["--gallery", there]
+    assert main(command) == 2
+    assert "--set quality.policy=flag" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main([*command, "--set", "quality={}", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)["consolidated"]
+    assert done["left_out"]["gate"] > 0 and _faces(Path(there)) == _faces(Path(apart))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from frpipe.core.config import Config, DecodeConfig, load_config
 from frpipe.core.reasons import Reason, Status
+from frpipe.core.schema import LEFT_OUT_BY
 from frpipe.models.detectors.candidates import Case, FaceCandidate, landmark_error
 from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.stages import locate
@@ -68,7 +69,7 @@ def test_a_turned_photo_is_known_and_its_faces_are_those_of_the_upright_one(
     pixels, frame = turned(picture(300, 280, *faces), quarter)
     case = find(pixels).case
     assert case.turn_deg == (360 - 90 * quarter) % 360
-    assert (len(case.faces), case.refused) == (len(faces), 0)
+    assert (len(case.faces), len(case.refused)) == (len(faces), 0)
     for drawn in faces:
         centre = moved(np.array([drawn.x, drawn.y]), frame)
         face = nearest(case, centre)
@@ -108,7 +109,7 @@ def test_each_face_of_a_photo_has_a_roll_of_its_own(roll_deg: float) -> None:
     drawn = Drawn(420, 150, 100, roll_deg)
     case = find(picture(560, 300, LARGE, drawn)).case
     assert case.turn_deg == 0
-    assert (len(case.faces), case.refused) == (2, 0)
+    assert (len(case.faces), len(case.refused)) == (2, 0)
     is_at(by_place(case)[0], LARGE)
     is_at(by_place(case)[1], drawn)
     assert abs(wrapped((by_place(case)[1].roll_deg or 0) - roll_deg)) < 3
@@ -140,7 +141,7 @@ def test_a_proposal_that_a_second_look_confirms_is_a_face() -> None:
 def test_a_proposal_that_no_second_look_confirms_is_no_face() -> None:
     found = find(picture(1400, 900, LARGE, Drawn(500, 300, 70, kind="dim")))
     assert len(found.case.faces) == 1
-    assert found.case.refused == 0
+    assert len(found.case.refused) == 0
     assert len(found.looks) > found.early_looks
 
 
@@ -154,7 +155,7 @@ def test_faces_smaller_than_asked_for_are_not_looked_at_again() -> None:
 def test_a_face_of_which_all_looks_say_another_thing_is_refused_and_counted() -> None:
     found = find(picture(560, 300, LARGE, Drawn(420, 150, 100, kind="ball")))
     assert len(found.case.faces) == 1
-    assert found.case.refused == 1
+    assert len(found.case.refused) == 1
     is_at(found.case.faces[0], LARGE)
 
 
@@ -191,7 +192,7 @@ def test_a_photo_larger_than_the_input_is_looked_at_in_tiles() -> None:
 def test_a_face_too_large_for_the_look_is_found_from_afar(size: int, width: int, most: int) -> None:
     drawn = Drawn(size / 2, size / 2, width)
     case = find(picture(size, size, drawn), most_side_px=most).case
-    assert (len(case.faces), case.refused, case.turn_deg) == (1, 0, 0)
+    assert (len(case.faces), len(case.refused), case.turn_deg) == (1, 0, 0)
     is_at(case.faces[0], drawn)
 
 
@@ -207,7 +208,7 @@ def test_a_turned_close_up_is_known_too(quarter: int) -> None:
 
 def test_a_photo_without_a_face_is_upright() -> None:
     found = find(picture(300, 300))
-    assert (found.case.turn_deg, found.case.faces, found.case.refused) == (0, [], 0)
+    assert (found.case.turn_deg, found.case.faces, len(found.case.refused)) == (0, [], 0)
     assert len(found.case.found()) == 0
 
 
@@ -240,7 +241,7 @@ def test_nothing_depends_on_the_company_of_a_photo(most: int) -> None:
     for case, other, pixels in zip(together, backwards, photos, strict=True):
         alone = through(finder(most_side_px=most)[0], [pixels])[0]
         for each in (other, alone):
-            assert (each.turn_deg, each.refused) == (case.turn_deg, case.refused)
+            assert (each.turn_deg, len(each.refused)) == (case.turn_deg, len(case.refused))
             assert np.array_equal(each.found().boxes, case.found().boxes)
             assert np.array_equal(each.found().points, case.found().points)
             assert np.array_equal(each.found().scores, case.found().scores)
@@ -270,7 +271,7 @@ def test_with_both_off_all_that_the_detector_finds_is_taken_at_once() -> None:
     for pixels in sample():
         found = find(pixels, "turns=off", "refine=off")
         assert len(found.looks) == 1
-        assert found.case.refused == 0
+        assert len(found.case.refused) == 0
         assert len(found.case.faces) == len(DrawnDetector().detect([reduced(pixels, 640)])[0])
 
 
@@ -325,7 +326,24 @@ class TestOutcomes:
         located = self.located(picture(560, 300, LARGE, Drawn(420, 150, 100, kind="ball")))
         assert (located.status, located.reason) == (Status.OK, None)
         assert located.detail == "1 of 2 faces left out: 1 implausible face"
+        assert not any(located.left_out.values())
         assert (located.faces_detected, located.faces_refused, len(located.faces)) == (2, 1, 1)
+
+    @pytest.mark.parametrize("policy", ["largest", "centre-largest"])
+    def test_where_the_face_that_is_meant_is_refused_no_other_is_taken(self, policy: str) -> None:
+        refused, beside = Drawn(300, 150, 160, kind="ball"), Drawn(80, 150, 100)
+        located = self.located(picture(560, 300, refused, beside), f"policy={policy}")
+        assert (located.status, located.reason) == (Status.REJECTED, Reason.IMPLAUSIBLE_FACE)
+        assert located.detail == f"the {policy} of 2 faces"
+        located = self.located(picture(560, 300, refused, beside))
+        assert (located.status, len(located.faces)) == (Status.OK, 1)
+        assert located.left_out == dict.fromkeys(LEFT_OUT_BY.values(), Reason.IMPLAUSIBLE_FACE)
+
+    def test_of_a_photo_with_a_refused_face_none_is_the_only_one(self) -> None:
+        located = self.located(
+            picture(560, 300, LARGE, Drawn(420, 150, 100, kind="ball")), "policy=require-one"
+        )
+        assert (located.status, located.reason) == (Status.REJECTED, Reason.MANY_FACES)
 
     @pytest.mark.parametrize("quarter", [0, *QUARTERS])
     def test_a_turned_photo_gives_the_crop_of_the_upright_one(self, quarter: int) -> None:

@@ -21,7 +21,7 @@ import frpipe
 from frpipe.cli.main import main
 from frpipe.compose import EmbedFaces
 from frpipe.core.config import load_config
-from frpipe.core.errors import FileDamaged, ManifestError, OutputError
+from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
 from frpipe.core.night_config import NightConfig
 from frpipe.gallery.gallery import Gallery
 from frpipe.io.output.features import Features
@@ -324,6 +324,28 @@ def test_a_replay_after_the_gate_is_loosened_brings_them_in(
     record = json.loads((tmp_path / "again/report.json").read_text())["replays"][0]
     assert record["settings"] == {"stages.dim.least": 0.0}
     assert Check(str(tmp_path / "again")).run()[0].whole
+
+
+def test_a_replay_after_the_gate_is_tightened_judges_accepted_photos_too(
+    open_gate: Path, held: Path, least: float, tmp_path: Path
+) -> None:
+    """All comes out as if the gate had been so from the first."""
+    replayed(open_gate, tmp_path / "again", f"stages.dim.least={least}")
+    for name in ("images", "faces", "held"):
+        assert _rows(tmp_path / "again", name, "attempts") == _rows(held, name, "attempts")
+    assert Check(str(tmp_path / "again")).run()[0].whole
+
+
+def test_a_replay_for_named_reasons_says_how_many_accepted_photos_stay_as_they_were(
+    open_gate: Path, least: float, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    given = load_config(None, [*stored_settings(str(open_gate)), f"stages.dim.least={least}"])
+    job = Replay(str(open_gate), Choice.again(["corrupt"]), str(tmp_path / "again"), given, HERE, said.append)
+    with pytest.raises(ConfigError, match="nothing to do again"):
+        job.dry_run()
+    ok = sum(row["faces"] > 0 for row in table(open_gate, "images").to_pylist())
+    assert any(f"{ok} photos were accepted with other gates" in line for line in said)
 
 
 def test_a_replay_for_another_reason_carries_held_faces_over(

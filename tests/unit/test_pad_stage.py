@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from frozen import Frozen, copied
+from PIL import Image
 from staged_runs import config, dry_run, enrolled, replayed, table
 
 from frpipe.core.config import load_config
@@ -205,3 +206,57 @@ def test_a_photo_alone_is_rejected_as_in_a_run(home: Frozen, held: Path) -> None
 def test_it_claims_no_liveness() -> None:
     assert "liveness" in (Pad.__doc__ or "")
     assert stage_class("pad") is Pad
+
+
+@pytest.fixture(scope="module")
+def grey(home: Frozen) -> Path:
+    """The photos of the fixtures without colour, beside the same in colour."""
+    rows = ["image_uri"]
+    for photo in sorted((home / "photos").glob("*-*.png")):
+        pixels = Image.open(photo).convert("RGB")
+        for name, picture in (("grey", pixels.convert("L").convert("RGB")), ("colour", _toned(pixels))):
+            picture.save(home / f"{name}-{photo.name}")
+            rows.append(str(home / f"{name}-{photo.name}"))
+    (home / "grey.csv").write_text("\n".join(rows) + "\n")
+    for name in NAMES:
+        path = home / f"cards/{name}.yaml"
+        card = yaml.safe_load(path.read_text())
+        card["pad"]["needs_colour"] = True
+        (home / f"cards/{name}_coloured.yaml").write_text(yaml.safe_dump(card | {"name": f"{name}_coloured"}))
+    return home / "grey.csv"
+
+
+def _toned(pixels: Image.Image) -> Image.Image:
+    """The picture with more red and less blue."""
+    return Image.fromarray((np.asarray(pixels) * np.array([1, 0.8, 0.6])).astype(np.uint8))
+
+
+def test_a_run_says_how_many_faces_it_refused_that_have_no_colour_and_what_to_do(
+    grey: Path, tmp_path: Path
+) -> None:
+    coloured = [f"pad.model={NAMES[0]}_coloured", f"pad.second_model={NAMES[1]}_coloured"]
+    refuse = ["pad.policy=reject", "pad.min_score=1"]
+    report = enrolled(grey, tmp_path / "out", *coloured, *refuse)
+    held = table(tmp_path / "out", "held").to_pylist()
+    theirs = {face["image_uri"] for face in held if face["pad_flags"] == "no_colour"}
+    assert theirs == {face["image_uri"] for face in held if "/grey-" in face["image_uri"]} and theirs
+    count = sum(face["image_uri"] in theirs for face in held)
+    assert report.held_without_colour == count < len(held)
+    text = (tmp_path / "out/report.md").read_text()
+    assert f"{count} of them have no colour" in text and "pad.model=minifas_se_128" in text
+    again = replayed(tmp_path / "out", tmp_path / "again", "stages.pad.policy=flag")
+    assert again.held_without_colour == 0 and "no colour" not in again.text()
+    flags = {face["image_uri"]: face["pad_flags"] for face in table(tmp_path / "again", "faces").to_pylist()}
+    assert {flags[uri] for uri in theirs} == {"min_score, no_colour"}
+    assert {flag for uri, flag in flags.items() if uri not in theirs} == {"min_score"}
+    # Where the networks' cards say nothing of colour, neither does the run.
+    other = enrolled(grey, tmp_path / "other", *BOTH, *refuse)
+    assert other.faces_held == len(held) and other.held_without_colour == 0
+
+
+def test_that_a_network_needs_colour_is_no_part_of_the_recipe(grey: Path, tmp_path: Path) -> None:
+    one, other = (
+        Models.of(config(f"pad.model={NAMES[0]}{end}", "pad.second_model=null")).recipe
+        for end in ("", "_coloured")
+    )
+    assert one.stages == other.stages

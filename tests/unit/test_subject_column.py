@@ -20,17 +20,26 @@ from staged_runs import enrolled, replayed, table
 
 from frpipe.core.config import Config, FacePolicy
 from frpipe.core.errors import ManifestError, OutputError
+from frpipe.core.left_out import LEFT_OUT_FACE
 from frpipe.core.reasons import Reject, Status
 from frpipe.core.recipe import Recipe
-from frpipe.core.schema import IS_SUBJECT, extras_of, later_columns_of, reserved_names
+from frpipe.core.schema import (
+    IS_SUBJECT,
+    LATER_COLUMNS,
+    LEFT_OUT_BY,
+    extras_of,
+    later_columns_of,
+    reserved_names,
+)
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.enroll import job as enroll_job
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.subject_faces import templates_of
+from frpipe.jobs.verify.named_faces import NamedFaces
 from frpipe.models.detectors.candidates import FaceCandidate
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.policy import choose
+from frpipe.models.detectors.policy import choose, chosen
 from frpipe.stages.chain import StageChain
 from frpipe.stages.locate import Located
 from frpipe.stages.stage import FaceBatch, FaceStage, StageResult
@@ -92,7 +101,7 @@ def _photo(draw: st.DrawFn) -> Located:
 
 @settings(max_examples=200, deadline=None)
 @given(_photos(), st.data())
-def test_it_is_one_face_of_each_ok_photo_and_the_one_that_a_gallery_takes(
+def test_it_is_the_face_that_is_meant_of_all_that_were_found_or_no_face(
     photos: list[Located], data: st.DataObject
 ) -> None:
     names = [f"p{number}" for number in range(len(photos))]
@@ -100,30 +109,60 @@ def test_it_is_one_face_of_each_ok_photo_and_the_one_that_a_gallery_takes(
     texts = {"image_id": names, "image_uri": names, "subject_id": people, "location": names}
     plan = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
     stages = [_LeavesOut()] if data.draw(st.booleans()) else []
-    located = StageChain(stages)(tabulate(0, plan, photos, [1] * len(photos), "all"))
+    found = tabulate(0, plan, photos, [1] * len(photos), "all", later=LATER_COLUMNS)
+    located = StageChain(stages)(found)
     spoilt = data.draw(arrays(np.bool_, located.faces.num_rows))
     vectors = np.where(spoilt[:, None], np.float32(np.nan), np.ones((len(spoilt), DIM), np.float32))
     images, faces = finish(located, vectors, 0.1, RECIPE)
 
     assert later_columns_of(faces.schema) == (IS_SUBJECT,)
-    subjects = faces.filter(faces[IS_SUBJECT])
-    ok = images.filter(pc.equal(images["status"], "ok"))
-    assert subjects["image_id"].to_pylist() == ok["image_id"].to_pylist()
-    for row in subjects.to_pylist():
-        of_photo = faces.filter(pc.equal(faces["image_id"], row["image_id"]))
-        photo = photos[names.index(row["image_id"])]
-        boxes = np.stack([of_photo[f"box_{name}"].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
-        points = np.zeros((len(boxes), 5, 2), np.float32)
-        best = choose(
-            Faces(boxes, of_photo["score"].to_numpy(), points), photo.width, photo.height, "centre-largest"
+    subjects = set(faces.filter(faces[IS_SUBJECT])["face_id"].to_pylist())
+    written = set(faces["face_id"].to_pylist())
+    people_of = dict(zip(names, people, strict=True))
+    for policy in ("largest", "centre-largest"):
+        meant = {}
+        for name, photo in zip(names, photos, strict=True):
+            if len(photo.faces):
+                (place,) = chosen(photo.faces.boxes, photo.width or 0, photo.height or 0, policy)
+                meant[name] = f"{name}#{place}"
+        gone = {face.rpartition("#")[0] for face in meant.values() if face not in written}
+        if policy == "centre-largest":
+            assert subjects == set(meant.values()) & written
+        rows = images.select(["image_id", "faces", LEFT_OUT_BY[policy]]).to_pylist()
+        noted = {row["image_id"] for row in rows if row["faces"] and row[LEFT_OUT_BY[policy]]}
+        assert noted == {row["image_id"] for row in rows if row["faces"]} & gone
+        taken, left_out = templates_of(images, faces, policy, NOW)
+        assert set(taken["face_id"].to_pylist()) == {
+            face for name, face in meant.items() if people_of[name] and face in written
+        }
+        assert left_out[LEFT_OUT_FACE] == sum(
+            bool(people_of[row["image_id"]]) * row["faces"] for row in rows if row["image_id"] in noted
         )
-        assert [row[f"box_{name}"] for name in ("x1", "y1", "x2", "y2")] == best.boxes[0].tolist()
+        assert taken.num_rows + sum(left_out.values()) == faces.num_rows
+        assert IS_SUBJECT not in taken.column_names
+    reasons = {reason for name in LEFT_OUT_BY.values() for reason in images[name].to_pylist()}
+    assert reasons <= {None, "poor", "non_finite_embedding"}
 
-    taken, left_out = templates_of(images, faces, "centre-largest", NOW)
-    known = subjects.filter(pc.not_equal(pc.fill_null(subjects["subject_id"], ""), ""))
-    assert taken["face_id"].to_pylist() == known["face_id"].to_pylist()
-    assert taken.num_rows + sum(left_out.values()) == faces.num_rows
-    assert IS_SUBJECT not in taken.column_names
+
+def test_a_bystander_of_a_face_that_a_stage_leaves_out_is_nobodys_template() -> None:
+    """The person's face is poor, and the better one is somebody behind."""
+    boxes = np.array([[0, 0, 20, 20], [30, 30, 70, 70]], np.float32)
+    faces = Faces(boxes, np.array([0.9, 0.4], np.float32), np.stack([template()] * 2).astype(np.float32))
+    photo = Located(width=100, height=100, status=Status.OK, faces=faces)
+    photo.crops = [np.zeros((112, 112, 3), np.uint8)] * 2
+    photo.candidates = [FaceCandidate(box, template(), 0.9, 20.0) for box in boxes]
+    photo.eye_distance_px, photo.sharpness = [20.0] * 2, [1.0] * 2
+    plan = pa.table({n: ["anna"] for n in ("image_id", "image_uri", "subject_id", "location")})
+    found = StageChain([_LeavesOut()])(tabulate(0, plan, [photo], [1], "all", later=LATER_COLUMNS))
+    images, written = finish(found, np.ones((1, DIM), np.float32), 0.1, RECIPE)
+    assert written["face_id"].to_pylist() == ["anna#0"] and written[IS_SUBJECT].to_pylist() == [False]
+    assert [images[name][0].as_py() for name in LEFT_OUT_BY.values()] == ["poor", "poor"]
+    for policy in ("largest", "centre-largest"):
+        taken, left_out = templates_of(images, written, policy, NOW)
+        assert (taken.num_rows, dict(left_out)) == (0, {LEFT_OUT_FACE: 1})
+    verified = NamedFaces({"anna": 0, "anna#0": 1}, DIM, "centre-largest")
+    verified.add(images, written)
+    assert verified.reasons(np.array([0, 1])).to_pylist() == [LEFT_OUT_FACE, None]
 
 
 @pytest.fixture
@@ -168,7 +207,7 @@ def test_a_run_has_one_for_each_ok_photo(manifest: Path, tmp_path: Path, setting
     assert len(_ok(tmp_path / "out")) > 5
     assert _subjects(tmp_path / "out") == _ok(tmp_path / "out")
     identity = run.begun(Folder.at(str(tmp_path / "out")))["identity"]
-    assert identity["recipe"]["columns"] == [IS_SUBJECT]
+    assert identity["recipe"]["columns"] == [*LATER_COLUMNS]
 
 
 def test_an_output_that_was_begun_without_it_is_finished_without_it(

@@ -4,6 +4,8 @@
     ray job submit --address http://head:8265 --working-dir . -- \\
         python jobs/enroll.py --manifest s3://... --output s3://...
     frpipe run enroll --manifest ... --output out/ --obey people.gallery   # without whom its list names
+    frpipe run enroll --manifest ... --output out/ --set quality.policy=flag \\
+        --gallery people.gallery --gate enrolment    # and into a gallery, what meets limits of quality
     frpipe run enroll --replay out/      # its rejected photos once more, into out-replay/
     frpipe run enroll --replay out/ --rescan    # of an output of before turned and small faces were
                                                 # looked at again: what that may change
@@ -20,6 +22,7 @@ import json
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import guarded
+from frpipe.cli.gallery_parser import add_gate, gate_of
 from frpipe.cli.job_options import add_embedder, add_run, job_parser, runtime_of
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
@@ -66,6 +69,7 @@ def _enroll(options: argparse.Namespace) -> int:
     config = load_config(options.config, [*_stored(options), *options.set])
     if options.embedder is not None and options.gallery is None:
         raise ConfigError("--embedder says whose embeddings go into --gallery", "leave it out, or give both")
+    _check_gate(options, config)
     if options.gallery:
         config = _fitting_gallery(options, config)
     job = _job(options, config, _obeyed(options))
@@ -75,6 +79,22 @@ def _enroll(options: argparse.Namespace) -> int:
     if bad is not None:
         raise bad
     return 0
+
+
+def _check_gate(options: argparse.Namespace, config: Config) -> None:
+    """Refuse, before a photo is read, a gate without a gallery, or one whose measures no stage takes."""
+    gate = gate_of(options)
+    if gate and options.gallery is None:
+        raise ConfigError(
+            "a gate goes with --gallery: it says which faces get in",
+            "give --gallery, or have the stage judge: --set quality.policy=reject",
+        )
+    for stage in gate.stages:
+        if stage not in config.stages:
+            raise ConfigError(
+                f"the gate has limits on measures of the stage {stage}, which is off",
+                f"switch it on with --set {stage}.policy=flag; or leave the limits out",
+            )
 
 
 def _stored(options: argparse.Namespace) -> list[str]:
@@ -133,7 +153,9 @@ def _run(
         return json.dumps(report.as_dict(), indent=1) if options.json else report.text(), bad
     from frpipe.jobs.consolidate.job import Consolidation  # only where a gallery is asked for
 
-    done = Consolidation(report.output, options.gallery, say=_say, embedder=options.embedder).run()
+    done = Consolidation(
+        report.output, options.gallery, say=_say, embedder=options.embedder, gate=gate_of(options)
+    ).run()
     if options.json:
         return json.dumps({**report.as_dict(), "consolidated": done.as_dict()}, indent=1), None
     return f"{report.text()}\n{done.text()}", None
@@ -202,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
         "it is there, its suppression list is obeyed",
     )
     add_embedder(parser, "the run, for --gallery")
+    add_gate(parser, "with --gallery: ")
     parser.add_argument(
         "--obey",
         metavar="GALLERY",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.held import HELD_INSTEAD
+from frpipe.core.schema import LEFT_OUT_BY
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
     EMBEDDINGS,
@@ -40,6 +41,7 @@ OF_EMBEDDER = frozenset({"embedding", "norm", "embedder_hash", "preprocessing_ha
 """Columns of faces that are of one embedder."""
 # Parts that are held at a time: their vectors are some MB each.
 _AHEAD, _AHEAD_WITH_VECTORS = 16, 4
+_LATER = frozenset(LEFT_OUT_BY.values())
 Names = Sequence[str] | None
 """Names of columns; None: all."""
 Tables = tuple[pa.Table, pa.Table]
@@ -121,12 +123,12 @@ class Features:
     def images(self, part: int, columns: Names = None) -> pa.Table:
         """Read the images of a part, (photos, columns).
 
-        `held_instead` may be named of any run, and is left out of one whose stages hold no face back.
+        `held_instead` and the later columns may be named of any run, and are left out of one without them.
         """
         wanted = _listed(columns)
         if wanted and HELD_INSTEAD.name in wanted and not self.holds:
             wanted.remove(HELD_INSTEAD.name)
-        return self._whole(_name(IMAGES, part), lambda data: as_table(data, wanted))
+        return self._whole(_name(IMAGES, part), lambda data: as_table(data, _there(data, wanted)))
 
     def faces(self, part: int, columns: Names = None) -> pa.Table:
         """Read the faces of a part, (faces, columns).
@@ -239,6 +241,14 @@ def _parts_of(listed: dict[str, PartFile], table: str) -> dict[int, PartFile]:
 
 def _ahead(faces: Names) -> int:
     return _AHEAD_WITH_VECTORS if faces is None or _VECTORS in faces else _AHEAD
+
+
+def _there(data: bytes, columns: list[str] | None) -> list[str] | None:
+    """The columns to read of a file of images, without the later ones that it lacks."""
+    if columns is None or _LATER.isdisjoint(columns):
+        return columns
+    there = {*pq.read_schema(pa.BufferReader(data)).names}
+    return [name for name in columns if name in there or name not in _LATER]
 
 
 def _listed(columns: Names) -> list[str] | None:

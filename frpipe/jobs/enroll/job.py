@@ -20,6 +20,7 @@ from frpipe.core.errors import ConfigError, InvariantError, ManifestError, Model
 from frpipe.core.report import Report
 from frpipe.core.schema import LATER_COLUMNS
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import Draft, ManifestPlan, plan_of, read_part, worth_while
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.contract import Launch, Plan, Startable
@@ -30,6 +31,7 @@ from frpipe.jobs.face_pipeline import pipeline_of
 from frpipe.jobs.going_on import columns_of, going_on
 from frpipe.jobs.output_place import output_place
 from frpipe.jobs.progress import PhotoProgress
+from frpipe.jobs.rejects import held_without_colour
 from frpipe.models.card import Card
 from frpipe.models.registry import Registry
 from frpipe.runtime.allocation import Node, Pools, allocate, most_workers
@@ -148,6 +150,7 @@ class EnrollPlan(PartWork, Plan[Audit]):
 
     def publish(self, out: Folder, found: Audit, launch: Launch) -> Report:
         facts = report_facts(self.spec, self.cut, self.pools, launch)
+        facts["held_without_colour"] = held_without_colour(Features(out))
         report = Report.of(found.tally, **facts)
         run.seal(out, found.files, report.as_dict(), report.text())
         clear_attempts(out)

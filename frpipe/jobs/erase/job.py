@@ -18,6 +18,7 @@ from frpipe.io.erasure.erased_ids import ErasedIds, image_digest, subject_digest
 from frpipe.io.erasure.journal import Erasure, ErasureJournal, ids_of, receipts
 from frpipe.io.erasure.needles import Haystack
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import ManifestPlan, load_plan
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
@@ -25,6 +26,7 @@ from frpipe.jobs.enroll.audit import audit
 from frpipe.jobs.erase.parts import clear_scratch, strike_parts, strike_plan
 from frpipe.jobs.erase.proof import Proof, Searched
 from frpipe.jobs.erase.scan import Copies, FoundRows, copies_of, scan
+from frpipe.jobs.rejects import held_without_colour
 from frpipe.jobs.replay.report import ReplayReport
 
 CopyPolicy = Literal["refuse", "erase", "keep"]
@@ -185,7 +187,8 @@ class Erase:
                 "damaged or gone",
                 "run the job that made it again: it does these parts anew, without those who were erased",
             )
-        report = target.report.recounted(found.tally, plan.erased_rows)
+        grey = held_without_colour(Features(out))
+        report = target.report.recounted(found.tally, plan.erased_rows, grey)
         run.seal(out, found.files, report.as_dict(), report.text())
 
     def _prove(self, target: EraseTarget, erasures: list[Erasure]) -> Searched:

@@ -16,10 +16,12 @@ from functools import cached_property
 from typing import Any
 
 from frpipe.core.config import Config
+from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, InvariantError
 from frpipe.core.recipe import Recipe
 from frpipe.core.report import Report
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.plan import ManifestPlan, read_part, worth_while
 from frpipe.io.output.run import ListedFiles
 from frpipe.io.storage import uri as uris
@@ -38,9 +40,10 @@ from frpipe.jobs.enroll.job import (
 from frpipe.jobs.estimate import Estimate
 from frpipe.jobs.going_on import columns_of, going_on, with_detector_of
 from frpipe.jobs.output_place import output_place, refuse_relative
-from frpipe.jobs.rejects import Choice
+from frpipe.jobs.rejects import Choice, held_without_colour
 from frpipe.jobs.replay.merge import Merge
 from frpipe.jobs.replay.plan import copy_plan, cut, spans_of
+from frpipe.jobs.replay.rejudged import Rejudged
 from frpipe.jobs.replay.report import ReplayRecord, ReplayReport
 from frpipe.jobs.replay.source import ReplaySource, Selection
 from frpipe.jobs.rescan.affected import Affected, Carry
@@ -101,9 +104,33 @@ class Replay(Startable[Report]):
         columns = columns_of(source.identity["recipe"])
         spec = run_spec(config, replayed.uri, self.obeyed, columns=columns)
         changes = source.changes(spec.recipe)
+        selection = self._selection(self.choice, source, out, spec, changes)
         replay = {"files": source.digest, "causes": sorted(self.choice.causes), "settings": changes}
+        if isinstance(selection, Rejudged):
+            replay["judged"] = selection.stages
         identity = {**source.identity, "replay": replay}
-        return _Task(source, out, replayed, spec, changes, identity, self.choice, source.recipe)
+        return _Task(source, out, replayed, spec, changes, identity, selection, source.recipe)
+
+    def _selection(
+        self, choice: Choice, source: ReplaySource, out: Folder, spec: RunSpec, changes: Mapping[str, Any]
+    ) -> Selection:
+        """Make the selection of rows: where gates change, accepted photos are judged again by them, too.
+
+        Not where reasons are named: those that stay as they were are counted. A replay that was begun
+        before accepted photos were judged goes on without them.
+        """
+        rejudged = Rejudged.of(choice, spec, changes)
+        begun = run.begun(out).get("identity", {}).get("replay")
+        if not rejudged.gates or (begun is not None and "judged" not in begun):
+            return choice
+        if choice.is_any:
+            return rejudged
+        if others := rejudged.accepted(Features(source.files.folder)):
+            self.say(
+                f"{counted(others, 'photos were')} accepted with other gates, and stay as they were: "
+                "without --replay-reasons the new ones judge them, too"
+            )
+        return choice
 
     def _rescan(self, wish: Rescan, source: ReplaySource, out: Folder, replayed: Folder) -> _Task:
         """Make the task of a rescan.
@@ -236,6 +263,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
             raise InvariantError("the replay was not read back")
         facts = report_facts(self.task.spec, self.cut, self.pools, launch)
         facts |= {"output": out.uri, "replays": self._records(self.again, found)}
+        facts["held_without_colour"] = held_without_colour(Features(out))
         report = ReplayReport.of(found.tally, **facts)
         run.seal(out, found.files, report.as_dict(), report.text())
         out.clear(_REPLAYED)

@@ -13,9 +13,18 @@ import pyarrow.compute as pc
 
 from frpipe.core.config import SINGLE_LOOK_BUCKETS_PX, SINGLE_LOOK_SIDE_PX, Config
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.left_out import columns_there
 from frpipe.core.reasons import Status
 from frpipe.core.recipe import SINGLE_LOOK, Recipe
-from frpipe.core.schema import IS_SUBJECT, extras_of, face_schema, image_schema, reserved_names, staged_fields
+from frpipe.core.schema import (
+    IS_SUBJECT,
+    extras_of,
+    face_schema,
+    image_schema,
+    later_image_fields,
+    reserved_names,
+    staged_fields,
+)
 from frpipe.io.output.embeddings import fields_behind
 from frpipe.io.output.features import Features
 from frpipe.io.output.held import held_fields
@@ -165,11 +174,14 @@ class Carry:
             "faces_refused": pa.array(nothing, mask=~ok),
             "least_face_px": pa.array(least, pa.float32()),
         }
+        later, known = later_image_fields(self.recipe.columns), {*columns_there(images.schema).values()}
+        new_images |= {each.name: pa.nulls(len(ok), pa.string()) for each in later if each.name not in known}
+        staged = [*later, *(each for each in staged_fields(images.schema) if each.name not in known)]
         dim = faces.schema.field("embedding").type.list_size
-        known = face_schema(dim, extra, version, staged_fields(faces.schema), self.recipe.columns)
-        schema = pa.schema([*known, *fields_behind(faces.schema), *held_fields(faces.schema)])
+        ours = face_schema(dim, extra, version, staged_fields(faces.schema), self.recipe.columns)
+        schema = pa.schema([*ours, *fields_behind(faces.schema), *held_fields(faces.schema)])
         return (
-            _with(images, new_images, image_schema(extra, version, staged_fields(images.schema))),
+            _with(images, new_images, image_schema(extra, version, staged)),
             _with(faces, self._of_faces(images, faces, scales), schema),
         )
 

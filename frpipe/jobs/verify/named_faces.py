@@ -12,18 +12,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
+from frpipe.core.left_out import LEFT_OUT_FACE, is_left_out
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.core.schema import LEFT_OUT_BY
 from frpipe.core.text import canonical_text
 from frpipe.core.threshold import Threshold
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.jobs.verify.schema import STATUSES, UNKNOWN_FACE, UNKNOWN_IMAGE, pair_schema
 from frpipe.matching.exact import inner_products
-from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.policy import choose
+from frpipe.models.detectors.policy import chosen
 
 _PHOTO = ["image_id", "image_uri", "status", "reason", "width", "height", "faces_detected"]
-IMAGE_NAMES = [*_PHOTO, HELD_INSTEAD.name]
+IMAGE_NAMES = [*_PHOTO, HELD_INSTEAD.name, *LEFT_OUT_BY.values()]
 _BOX = ["box_x1", "box_y1", "box_x2", "box_y2"]
 FACE_NAMES = ["face_id", "image_id", *_BOX, EMBEDDING]
 # What a name costs beside its vector: its text, its place in a dictionary, its reason. With ids of forty
@@ -77,8 +78,9 @@ class NamedFaces:
         """Take what is named from a part. images: IMAGE_NAMES, as far as there.  faces: FACE_NAMES."""
         part = _Part.of(images, faces)
         held = is_held_instead(images, self._policy).tolist()
+        left_out = is_left_out(images, self._policy).tolist()
         for number, photo in enumerate(images.select(_PHOTO).to_pylist()):
-            photo[HELD_FACE] = held[number]
+            photo[HELD_FACE], photo[LEFT_OUT_FACE] = held[number], left_out[number]
             rows = range(int(part.edges[number]), int(part.edges[number + 1]))
             self._add_photo(photo, part, rows)
 
@@ -124,14 +126,14 @@ class NamedFaces:
             return Reason.MANY_FACES.value
         if photo[HELD_FACE]:
             return HELD_FACE
+        if photo[LEFT_OUT_FACE]:
+            return LEFT_OUT_FACE
         boxes = part.boxes[rows.start : rows.stop]
-        # `choose` does not look at scores: they carry the order.
-        order, points = np.arange(len(rows), dtype=np.float32), np.zeros((len(rows), 5, 2), np.float32)
         try:
-            best = choose(Faces(boxes, order, points), photo["width"], photo["height"], self._policy)
+            (best,) = chosen(boxes, photo["width"], photo["height"], self._policy)
         except Reject as reject:
             return str(reject.reason)
-        return rows.start + int(best.scores[0])
+        return rows.start + int(best)
 
 
 def _why_none(photo: dict[str, Any]) -> str | None:

@@ -90,8 +90,8 @@ class Case:
     """A photo under way, with its candidates.
 
     turn_deg: clockwise, what makes it upright. coarse: what the look from afar has found, if there was one.
-    doubted: faces found that no look could settle; refused: how many are lost by that. least_px: width of
-    the smallest faces that were looked for.
+    doubted: faces found that no look could settle; refused: those of them that are lost by that. least_px:
+    width of the smallest faces that were looked for.
     """
 
     photo: Photo
@@ -99,7 +99,7 @@ class Case:
     faces: list[FaceCandidate] = field(default_factory=list)
     coarse: list[FaceCandidate] | None = None
     doubted: list[FaceCandidate] = field(default_factory=list)
-    refused: int = 0
+    refused: list[FaceCandidate] = field(default_factory=list)
     least_px: float = 0.0
 
     @property
@@ -116,6 +116,11 @@ class Case:
         """Whether a face is upright in another turn of the photo than its own."""
         off = face.roll_from(self.upright_deg)
         return off is not None and abs(off) > 45
+
+    def boxes(self) -> NDArray[np.float32]:
+        """The boxes (k, 4) of all faces that were found: the photo's faces, then those that are refused."""
+        every = [face.box for face in (*self.faces, *self.refused)]
+        return np.array(every, np.float32).reshape(-1, 4)
 
     def found(self) -> Faces:
         """The photo's faces, in their order."""

@@ -175,7 +175,7 @@ class Finder:
             self._settle(mixed)
         for case in cases:
             # One that was refused in several turns counts once, and not at all if another turn took it.
-            case.refused = len(self._distinct(self._apart(case.doubted, case.faces)))
+            case.refused = self._distinct(self._apart(case.doubted, case.faces))
 
     def needed_shrink(self, case: Case) -> int:
         """The largest shrink (1, 2, 4, 8) of a decode that the second looks at a photo's faces allow."""

@@ -12,13 +12,13 @@ from frpipe.models.detectors.faces import Faces, Floats
 
 def choose(faces: Faces, width: int, height: int, policy: FacePolicy) -> Faces:
     """Choose the faces to keep, as `chosen` says."""
-    return faces.take(chosen(faces, width, height, policy))
+    return faces.take(chosen(faces.boxes, width, height, policy))
 
 
-def chosen(faces: Faces, width: int, height: int, policy: FacePolicy) -> NDArray[np.intp]:
+def chosen(boxes: Floats, width: int, height: int, policy: FacePolicy) -> NDArray[np.intp]:
     """Places of the faces to keep, at most one unless the policy is `all`; none where there are none.
 
-    width, height: of the array that the coordinates refer to, pixels. Policies:
+    boxes: (k, 4), best score first.  width, height: of the array that they refer to, pixels. Policies:
     - all: every face.
     - largest: the box of the largest area.
     - centre-largest: the largest value of `area - 2 d^2`, d being the distance in pixels from the centre of
@@ -29,13 +29,13 @@ def chosen(faces: Faces, width: int, height: int, policy: FacePolicy) -> NDArray
     - require-one: the only face; Reject(MANY_FACES) where there are more.
     Ties go to the better score.
     """
-    if policy == "all" or not len(faces):
-        return np.arange(len(faces))
+    if policy == "all" or not len(boxes):
+        return np.arange(len(boxes))
     if policy == "require-one":
-        if len(faces) > 1:
-            raise Reject(Reason.MANY_FACES, f"{len(faces)} faces")
+        if len(boxes) > 1:
+            raise Reject(Reason.MANY_FACES, f"{len(boxes)} faces")
         return np.arange(1)
-    return np.array([np.argmax(_merits(faces.boxes, np.array([[width, height]]), policy))])
+    return np.array([np.argmax(_merits(boxes, np.array([[width, height]]), policy))])
 
 
 def first_of_each(

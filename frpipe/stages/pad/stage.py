@@ -7,12 +7,15 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from frpipe.core.config import Section
+from frpipe.core.held import NO_COLOUR
 from frpipe.models.card import Card
 from frpipe.stages.pad.probabilities import fused, probabilities, spec_of
 from frpipe.stages.stage import Column, Enlarged, FaceBatch, FaceStage, Held, StageResult
+from frpipe.vision.colour import without_colour
 
 _REASON = "presentation_attack"
 
@@ -66,19 +69,40 @@ class Pad(FaceStage):
         Column(
             "pad_label", pa.string(), "the most probable class: bona_fide, or an attack as the card names it"
         ),
-        Column("pad_flags", pa.string(), "with policy flag: min_score where it is not met", True),
+        Column(
+            "pad_flags",
+            pa.string(),
+            "of a face below the limit: with policy flag min_score; no_colour, where it has no colour and a "
+            "network takes such photos for attacks",
+            True,
+        ),
     )
 
     @classmethod
     def enlarged(cls, settings: PadSettings, cards: Mapping[str, Card]) -> Mapping[str, Enlarged]:
         return {name: _window(card) for name, card in cards.items()}
 
+    @classmethod
+    def judged_otherwise(
+        cls, settings: PadSettings, cards: Mapping[str, Card], faces: pa.Table
+    ) -> NDArray[np.bool_]:
+        below = faces["pad_score"].to_numpy() < _limit(settings, cards)
+        if settings.policy == "reject":
+            return np.asarray(below)
+        marked: NDArray[np.bool_] = faces["pad_flags"].is_valid().to_numpy()
+        return np.asarray(below != marked)
+
+    def _without_colour(self, batch: FaceBatch) -> NDArray[np.bool_]:
+        """Mark the faces, (n,), that have no colour, which a network of the stage needs."""
+        needing = [name for name, model in self.models.items() if spec_of(model.card).needs_colour]
+        if not needing:
+            return np.zeros(len(batch.crops), bool)
+        return without_colour(batch.enlarged[needing[0]])
+
     @property
     def limit(self) -> float:
         """The least `pad_score` that is accepted."""
-        if self.settings.min_score is not None:
-            return float(self.settings.min_score)
-        return float(np.mean([spec_of(model.card).threshold for model in self.models.values()]))
+        return _limit(self.settings, {name: model.card for name, model in self.models.items()})
 
     def process(self, batch: FaceBatch) -> StageResult:
         models, limit = self.models, self.limit
@@ -92,8 +116,22 @@ class Pad(FaceStage):
             Held(_REASON, "pad_score", float(score), limit) if holds and low else None
             for score, low in zip(scores, below, strict=True)
         ]
-        flags = ["min_score" if low and not holds else None for low in below]
+        grey = self._without_colour(batch)
+        flags = [_flags(not holds, bool(grey[row])) if low else None for row, low in enumerate(below)]
         return StageResult({"pad_score": scores, "pad_label": labels, "pad_flags": flags}, held=held)
+
+
+def _flags(is_marked: bool, is_grey: bool) -> str | None:
+    """The value of `pad_flags` of a face below the limit."""
+    said = (("min_score", is_marked), (NO_COLOUR, is_grey))
+    return ", ".join(flag for flag, holds in said if holds) or None
+
+
+def _limit(settings: PadSettings, cards: Mapping[str, Card]) -> float:
+    """The least `pad_score` that is accepted: the one that is set, or the mean of those of the cards."""
+    if settings.min_score is not None:
+        return float(settings.min_score)
+    return float(np.mean([spec_of(card).threshold for card in cards.values()]))
 
 
 def _window(card: Card) -> Enlarged:

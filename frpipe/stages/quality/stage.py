@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, NamedTuple
 
 import cv2
@@ -66,6 +66,19 @@ class Quality(FaceStage):
         card = cards.get("pose_model")
         return {_WIDE: _window(card)} if card else {}
 
+    @classmethod
+    def judged_otherwise(
+        cls, settings: QualitySettings, cards: Mapping[str, Card], faces: pa.Table
+    ) -> NDArray[np.bool_]:
+        raw = {measure.name: _numbers(faces[measure.raw]) for measure in MEASURES}
+        scores = {measure.name: _numbers(faces[f"{measure.name}_score"]) for measure in MEASURES}
+        scores[LEARNED] = _numbers(faces[f"{LEARNED}_score"])
+        beyond = unmet(settings.limits, raw, scores, _numbers(faces["quality_score"]))
+        if settings.policy == "reject":
+            return np.array([bool(some) for some in beyond], bool)
+        flags = zip(map(_flags, beyond), faces["quality_flags"].to_pylist(), strict=True)
+        return np.array([new != old for new, old in flags], bool)
+
     def process(self, batch: FaceBatch) -> StageResult:
         raw = measured(batch, self._pose(batch))
         scores = components(raw)
@@ -75,7 +88,7 @@ class Quality(FaceStage):
         quality = quality_score(scores)
         beyond = unmet(self.settings.limits, raw, scores, quality)
         holds = self.settings.policy == "reject"
-        flags = [None if holds else ", ".join(each.setting for each in some) or None for some in beyond]
+        flags = [None if holds else _flags(some) for some in beyond]
         held = [Held(some[0].reason, *some[0][1:]) if holds and some else None for some in beyond]
         count = len(batch.crops)
         return StageResult(
@@ -146,6 +159,16 @@ def _window(card: Card) -> Enlarged:
     if isinstance(size, str) or size[0] != size[1]:
         raise ModelError(f"{card.name} takes crops of {size}, and not a fixed square", "mend its card")
     return Enlarged(scale=spec.scale, side=size[0], border=spec.border)
+
+
+def _flags(beyond: Sequence[Unmet]) -> str | None:
+    """The value of `quality_flags`: the limits that a face does not meet."""
+    return ", ".join(each.setting for each in beyond) or None
+
+
+def _numbers(column: pa.ChunkedArray) -> Floats:
+    """A column as it was written, NaN where it is null."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
 
 def _floats(values: Floats) -> pa.Array:

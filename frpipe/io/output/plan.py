@@ -80,14 +80,18 @@ class Draft:
 
     @classmethod
     def of(
-        cls, manifest_uri: str, reserved: frozenset[str] = frozenset(), nobody: Iterable[str] = ()
+        cls,
+        manifest_uri: str,
+        reserved: frozenset[str] = frozenset(),
+        nobody: Iterable[str] = (),
+        say: Callable[[str], None] = lambda _: None,
     ) -> Draft:
-        """Open and identify a manifest. reserved, nobody: as in `Manifest.open`.
+        """Open and identify a manifest. reserved, nobody, say: as in `Manifest.open`.
 
         Raises ManifestError: it cannot be opened, or its columns will not do.
         """
-        manifest = Manifest.open(manifest_uri, reserved, nobody)
-        return cls(manifest, *fingerprint(manifest))
+        manifest = Manifest.open(manifest_uri, reserved, nobody, say=say)
+        return cls(manifest, *fingerprint(manifest, say))
 
     @property
     def rows_estimate(self) -> int:

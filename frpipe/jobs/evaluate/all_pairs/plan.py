@@ -177,7 +177,8 @@ class AllPairsPlan(Plan[Gathered]):
         """The stored result, with a new report where it is asked for other targets, or by another name."""
         found = Totals(self.counts, {}, {})
         for unit, blocks in self.units.items():
-            found.add(*(Units(out, sub).read(unit) for sub in _TABLES), blocks)
+            histograms, errors = (Units(out, sub).read(unit) for sub in _TABLES)
+            found.add(histograms, errors, blocks)
         result = AllPairsResult(self._evaluated(out, found))
         if json.loads(json.dumps(result.as_dict(), default=str)) == report:
             return result

@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
+from frpipe.core.pulse import Say, silent
 from frpipe.io.manifest import image_struct
 from frpipe.io.manifest.columns import ID, KNOWN, SUBJECT, Columns
-from frpipe.io.manifest.row_list import RowList, Say
+from frpipe.io.manifest.row_list import RowList
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Manifest(RowList):
         nobody: Iterable[str] = (),
         only: Container[str] | None = None,
         *,
-        say: Say = lambda _: None,
+        say: Say = silent,
     ) -> Manifest:
         """Find the files and read their columns.
 

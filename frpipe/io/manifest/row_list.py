@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.config import canonical_hash
 from frpipe.core.errors import ManifestError
-from frpipe.core.pulse import Pulse
+from frpipe.core.pulse import Say, silent, told
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest import list_files
 from frpipe.io.manifest.columns import is_binary, shown
@@ -24,7 +24,6 @@ from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
 from frpipe.io.storage.in_order import in_order
 
-Say = Callable[[str], None]
 S = TypeVar("S")
 T = TypeVar("T")
 # A file up to this size is hashed whole: below a second on one core. Of a larger one both ends and the
@@ -96,7 +95,7 @@ class RowList:
         ids: frozenset[str],
         only: Container[str] | None = None,
         *,
-        say: Say = lambda _: None,
+        say: Say = silent,
     ) -> RowList:
         """Find the files and read their columns.
 
@@ -203,10 +202,7 @@ def _smallest(part: Part) -> str:
 
 def _of_each(work: Callable[[S], T], files: Sequence[S], done: str, say: Say) -> Iterator[T]:
     """Do something for each file, several at a time, since a store takes its time to answer."""
-    pulse = Pulse(say)
-    for number, found in enumerate(in_order(work, files), 1):
-        yield found
-        pulse.beat(number, f"{{}} of {len(files):,} files {done}", len(files))
+    return told(in_order(work, files), len(files), f"{{}} of {len(files):,} files {done}", say)
 
 
 def _head(folder: Folder, known: frozenset[str], file: ListFile) -> tuple[pa.Schema, int | None]:
@@ -324,7 +320,7 @@ def _of_padded(files: Sequence[str]) -> tuple[str, ...]:
     return (f"{files[0]}{more}: blanks around values are left out, as they stand around the column names",)
 
 
-def fingerprint(rows: RowList, say: Say = lambda _: None) -> tuple[str, list[dict[str, Any]]]:
+def fingerprint(rows: RowList, say: Say = silent) -> tuple[str, list[dict[str, Any]]]:
     """Hash all files of a list (SHA-256, in hex), and say what went into it for each file.
 
     say: told how far it is, where there are many.

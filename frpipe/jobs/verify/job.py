@@ -130,7 +130,7 @@ class VerifyPlan(Plan[UnitsRead[PairCounts]]):
     @cached_property
     def names(self) -> PairNames:
         """The names in the list. Reads it to its end."""
-        return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb)
+        return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb, self.job.say)
 
     @property
     def remarks(self) -> Sequence[str]:

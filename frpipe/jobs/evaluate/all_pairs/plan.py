@@ -77,7 +77,7 @@ class AllPairsPlan(Plan[Gathered]):
     @cached_property
     def counts(self) -> ComparisonCounts:
         """The counts of who is compared. Reads all of the source once."""
-        return ComparisonCounts.of(self.source)
+        return ComparisonCounts.of(self.source, self.say)
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:

@@ -37,6 +37,8 @@ Results = Generator[tuple[int, T | None], None, None]
 
 # What a worker should have to read: it takes longer than a worker on Ray takes to start.
 WORKER_BYTES = 2 << 30
+# So many CPUs of one machine the driver's own threads keep busy.
+DRIVER_CPUS = 2
 # To open a file and parse its columns takes as long as to hash so many bytes.
 _FILE_BYTES = 1 << 20
 # So many, so that workers end together; and few enough units each, so that it can be told how far they are.
@@ -168,7 +170,10 @@ def weight_of(files: Iterable[Entry]) -> int:
 
 def workers_for(weight: int, nodes: Sequence[Node]) -> int:
     """The number of workers worth their start, at most one for each CPU. Below two there is no use in any."""
-    return min(sum(int(node.cpus) for node in nodes), weight // WORKER_BYTES)
+    cpus = [int(node.cpus) for node in nodes]
+    if len(cpus) < 2 and sum(cpus) <= DRIVER_CPUS:
+        return 0
+    return min(sum(cpus), weight // WORKER_BYTES)
 
 
 def _examined(examine: Examine[T], unit: int) -> T | None:

@@ -407,6 +407,7 @@ def _read_by_workers() -> Iterator[None]:
     """While it lasts, workers read units back, however little there is to read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading_back, "WORKER_BYTES", 1)
+        patch.setattr(reading_back, "DRIVER_CPUS", 0)
         yield
 
 

@@ -22,6 +22,7 @@ def test_a_cluster_reads_back_what_this_process_does(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading_back, "WORKER_BYTES", 1)
+    monkeypatch.setattr(reading_back, "DRIVER_CPUS", 0)
     with (
         copied(tmp_path / "frozen") as home,
         Runtime(cluster.address, "ray").open(small=False) as executor,

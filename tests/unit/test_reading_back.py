@@ -36,6 +36,7 @@ WORKERS = LocalExecutor([Node(2)])
 def spread(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little there is to read, workers read it."""
     monkeypatch.setattr(reading_back, "WORKER_BYTES", 1)
+    monkeypatch.setattr(reading_back, "DRIVER_CPUS", 0)
 
 
 @pytest.fixture
@@ -178,6 +179,12 @@ def test_workers_are_started_for_two_gigabytes_each_and_one_for_a_cpu() -> None:
     assert [workers_for(weight_of(parts[:count]), nodes) for count in (0, 400, 900, 1000)] == [0, 0, 2, 2]
     assert workers_for(weight_of(parts * 50), nodes) == 6
     assert workers_for(weight_of(parts * 50), []) == 0
+
+
+def test_two_cpus_of_one_machine_are_the_drivers_own() -> None:
+    much = 1 << 50
+    assert [workers_for(much, [Node(cpus)]) for cpus in (1, 2, 3)] == [0, 0, 3]
+    assert workers_for(much, [Node(0), Node(2)]) == 2
 
 
 def test_parts_that_are_counted_apart_give_the_counts_of_all(out: Folder) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import pyarrow as pa
 
 from frpipe.core.counted import counted
-from frpipe.core.errors import FileDamaged
+from frpipe.core.errors import FileDamaged, InvariantError
 from frpipe.core.pulse import Pulse
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile
@@ -118,6 +118,10 @@ class ReadingBack(Generic[T]):
                 while turn in early:
                     yield from zip(shares[turn], unpacked(early.pop(turn)), strict=True)
                     turn += 1
+        if turn < len(shares):
+            raise InvariantError(
+                f"{turn:,} of {len(shares):,} shares were read back", "keep the output and report this"
+            )
 
     def _receipts(
         self, executor: Executor, workers: int, shares: Sequence[list[int]]

@@ -13,7 +13,7 @@ import pytest
 from erase_runs import PARTS, ROWS, finished_run, image_id
 from part_work import PartsOf
 
-from frpipe.core.errors import ClusterError, FileDamaged, StorageError
+from frpipe.core.errors import ClusterError, FileDamaged, InvariantError, StorageError
 from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, part_name
@@ -63,6 +63,15 @@ class _LastFirst(SameProcess):
         watch: Watch | None = None,
     ) -> Iterator[dict[str, Any]]:
         return super().stream([*reversed(tickets)], steps, stall_timeout_s=stall_timeout_s, watch=watch)
+
+
+class _Forgetful(SameProcess):
+    """Loses what came of the first ticket."""
+
+    def stream(self, *words: Any, **more: Any) -> Iterator[dict[str, Any]]:
+        rows = super().stream(*words, **more)
+        next(rows)
+        yield from rows
 
 
 def _spoil(out: Folder, name: str) -> None:
@@ -136,6 +145,12 @@ def test_what_cannot_be_told_is_an_error_and_no_damage() -> None:
             list(reading.results(WORKERS))
     damaged = ReadingBack(range(6), partial(_fails, FileDamaged("it is", "mend it")), 6, print)
     assert list(damaged.results(WORKERS)) == [(unit, None if unit == 3 else unit) for unit in range(6)]
+
+
+@pytest.mark.usefixtures("spread")
+def test_units_that_nobody_speaks_of_are_not_taken_for_read() -> None:
+    with pytest.raises(InvariantError, match="0 of 6 shares were read back"):
+        list(ReadingBack(range(6), int, 6, print).results(_Forgetful()))
 
 
 def _always_dies(_: int) -> int:

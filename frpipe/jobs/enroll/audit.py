@@ -119,7 +119,7 @@ def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:
 def _published(out: Folder) -> Iterator[Entry]:
     """Iterate over the files of all parts."""
     for sub in (IMAGES, FACES, HELD, EMBEDDINGS):
-        yield from out.child(sub).walk_entries()
+        yield from out.list(sub)
 
 
 def _checked(out: Folder, part: int) -> Checked:

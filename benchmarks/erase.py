@@ -37,8 +37,8 @@ NOTHING = pa.schema([])
 def made_up(place: Path, rows: int) -> Folder:
     """A finished output of so many photos."""
     numbers = np.arange(rows)
-    people = _named("person", numbers % (rows // PER_PERSON))
-    photos = pc.binary_join_element_wise(people, _named("photo", numbers), "/")
+    people = named("person", numbers % (rows // PER_PERSON))
+    photos = pc.binary_join_element_wise(people, named("photo", numbers), "/")
     manifest = place / "manifest.parquet"
     pq.write_table(pa.table({"image_id": photos, "image_uri": photos, "subject_id": people}), manifest)
     out = Folder.at(str(place / "out"))
@@ -48,9 +48,8 @@ def made_up(place: Path, rows: int) -> Folder:
     tally, files = PhotoCounts(), []
     for part in range(cut.parts):
         at = slice(part * PART_ROWS, min((part + 1) * PART_ROWS, rows))
-        write_part(
-            out, part, *_tables(photos[at], people[at], part), {f"frpipe.{n}": v for n, v in HASHES.items()}
-        )
+        tables = made_up_tables(photos[at], people[at], part)
+        write_part(out, part, *tables, {f"frpipe.{n}": v for n, v in HASHES.items()})
         *own, images = check_part(out, part)
         files += own
         tally.add(images)
@@ -67,19 +66,22 @@ def made_up(place: Path, rows: int) -> Folder:
     return out
 
 
-def _tables(photos: pa.Array, people: pa.Array, part: int) -> tuple[pa.Table, pa.Table]:
+def made_up_tables(
+    photos: pa.Array, people: pa.Array, part: int, dim: int = DIM
+) -> tuple[pa.Table, pa.Table]:
+    """Images and faces of some photos, a face each."""
     count = len(photos)
-    vectors = np.random.default_rng(part).standard_normal((count, DIM)).astype(np.float32)
+    vectors = np.random.default_rng(part).standard_normal((count, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     own = {"image_id": photos, "image_uri": photos, "subject_id": people}
     of_image = {**own, "status": "ok", "attempts": 1, "faces": 1, "width": 100, "height": 100}
     of_image["content_sha256"] = pc.utf8_lpad(photos, 64, "0")
     of_face = {**own, "face_id": pc.binary_join_element_wise(photos, "0", "#"), "face_index": 0, **HASHES}
     of_face |= {"is_subject": True, "face_policy": "all", "refined": False, "landmarks": [1.0] * 10}
-    of_face["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM)
+    of_face["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
     return tuple(
         _filled(s, v, count)
-        for s, v in ((image_schema(NOTHING), of_image), (face_schema(DIM, NOTHING), of_face))
+        for s, v in ((image_schema(NOTHING), of_image), (face_schema(dim, NOTHING), of_face))
     )  # type: ignore[return-value]
 
 
@@ -96,7 +98,8 @@ def _filled(schema: pa.Schema, values: dict[str, Any], count: int) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _named(noun: str, numbers: np.ndarray) -> pa.Array:
+def named(noun: str, numbers: np.ndarray) -> pa.Array:
+    """Names with numbers, which sort as these."""
     return pc.binary_join_element_wise(noun, pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 9, "0"), "-")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
+Say = Callable[[str], None]
+T = TypeVar("T")
 _EVERY_S, _FIRST_S = 5.0, 1.0
 # Less is over before anybody wonders, unless it has taken a while already.
 _LEAST, _LONG_S = 20_000, 30.0
@@ -13,7 +16,7 @@ _LEAST, _LONG_S = 20_000, 30.0
 class Pulse:
     """Say how far work is: for the first time in its first seconds, then every few seconds."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Say) -> None:
         self._say = say
         self._begun = time.monotonic()
         self._next = self._begun + _FIRST_S
@@ -33,6 +36,18 @@ class Pulse:
             if total > done > before:
                 left = f"  {clock((total - done) * (now - start) / (done - before))} left"
             self._say(f"{line.format(f'{done:,}')}{left}")
+
+
+def told(things: Iterable[T], total: int, line: str, say: Say) -> Iterator[T]:
+    """Pass things on, and say how many of `total` have passed, as `Pulse` does. line: with {}."""
+    pulse = Pulse(say)
+    for number, thing in enumerate(things, 1):
+        yield thing
+        pulse.beat(number, line, total)
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
 
 
 def clock(seconds: float) -> str:

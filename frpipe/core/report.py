@@ -50,12 +50,31 @@ class PhotoCounts:
             self.photos_turned += pc.sum(pc.not_equal(images["turn_deg"], 0)).as_py() or 0
             least = pc.max(images["least_face_px"]).as_py()
             self.least_face_px = max(filter(None, (self.least_face_px, least)), default=None)
-        self.statuses.update(images["status"].to_pylist())
-        self.reasons.update(reason for reason in images["reason"].to_pylist() if reason)
+        self.statuses.update(_counts(images["status"]))
+        self.reasons.update(_counts(images["reason"]))
         for stage, column in (STAGES | _staged(images.schema)).items():
             self.stage_rows[stage] += pc.count(images[column]).as_py()
             self.stage_seconds.setdefault(stage, 0.0)
             self.stage_seconds[stage] += (pc.sum(images[column]).as_py() or 0) / 1000
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of the parts that follow."""
+        self.rows += other.rows
+        self.faces += other.faces
+        self.faces_refused += other.faces_refused
+        self.photos_turned += other.photos_turned
+        if other.faces_held is not None:
+            self.faces_held = (self.faces_held or 0) + other.faces_held
+        least = filter(None, (self.least_face_px, other.least_face_px))
+        self.least_face_px = max(least, default=None)
+        for mine, theirs in (
+            (self.statuses, other.statuses),
+            (self.reasons, other.reasons),
+            (self.stage_rows, other.stage_rows),
+        ):
+            mine.update(theirs)
+        for stage, seconds in other.stage_seconds.items():
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +211,12 @@ class Report:
             return []
         rows = [f"| {reason} | {count:,} |" for reason, count in self.reasons.items()]
         return ["| rejected because | photos |", "|---|---|", *rows, ""]
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each text occurs, in the order of their first; empty ones are none."""
+    found = pc.value_counts(column).to_pylist()
+    return {each["values"]: each["counts"] for each in found if each["values"]}
 
 
 def _staged(images: pa.Schema) -> dict[str, str]:

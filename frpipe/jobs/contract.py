@@ -89,8 +89,11 @@ class UnitWork(ABC, Generic[G]):
         """Do and publish the units that are not there; return how many rows they hold."""
 
     @abstractmethod
-    def read_back(self, out: Folder) -> tuple[G, int]:
-        """Read every published unit, and take back the damaged ones; the result, and how many these were."""
+    def read_back(self, out: Folder, executor: Executor) -> tuple[G, int]:
+        """Read every published unit, and take back the damaged ones; the result, and how many these were.
+
+        executor: whose workers may read, where there is much of it (`frpipe.jobs.reading_back`).
+        """
 
 
 class Plan(UnitWork[G]):
@@ -230,7 +233,7 @@ def until_whole(units: UnitWork[G], out: Folder, executor: Executor, say: Say) -
     for _ in range(_ROUNDS):
         run.refuse_sealed(out)
         rows += units.work(out, executor)
-        found, damaged = units.read_back(out)
+        found, damaged = units.read_back(out, executor)
         if not damaged:
             return found, Launch(rows, time.monotonic() - start)
         say(f"{counted(damaged, f'{units.unit} are')} damaged and will be done again")

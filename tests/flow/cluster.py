@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def _started(
                 command, stdout=out, stderr=out, env=_environment(environment), start_new_session=True
             )
         heads.append(head)
-        if _answers(head, (port, dashboard)):
+        if _answers(head, (port, dashboard)) and _has_joined(head, dashboard):
             return Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", head.pid)
         _end(head)
         if len(heads) == _TRIES:
@@ -187,6 +188,19 @@ def _answers(head: subprocess.Popen[bytes], ports: tuple[int, ...]) -> bool:
             time.sleep(0.2)
         else:
             return True
+    return False
+
+
+def _has_joined(head: subprocess.Popen[bytes], dashboard: int) -> bool:
+    """Whether the node is known to its own head before it ends: until then nobody can join the cluster."""
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and head.poll() is None:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{dashboard}/api/v0/nodes"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                if b"ALIVE" in answer.read():
+                    return True
+        time.sleep(0.2)
     return False
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from s3server import S3, s3  # noqa: F401
 
+from frpipe.core import pulse
 from frpipe.core.errors import ConfigError, ManifestError, OutputError
 from frpipe.io.output import plan as partition
 from frpipe.io.output.parts import part_name
-from frpipe.io.output.plan import auto_part_rows, load_plan, plan, read_part
+from frpipe.io.output.plan import Draft, auto_part_rows, load_plan, plan, plan_of, read_part
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.local_store import LocalStore
 
 
 def _manifest(folder: Path, rows: int, group: int = 1000) -> str:
@@ -213,3 +217,38 @@ def test_the_same_text_in_another_folder_is_another_manifest(tmp_path: Path, out
     plan(str(tmp_path / "a/m.csv"), out)
     with pytest.raises(OutputError, match="another manifest"):
         plan(str(tmp_path / "b/m.csv"), out)
+
+
+def test_the_files_of_a_list_are_opened_once_to_look_once_to_hash_and_once_to_read(
+    tmp_path: Path, out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "list"
+    folder.mkdir()
+    for number in range(4):
+        names = [f"{number}-{row}.jpg" for row in range(5)]
+        pq.write_table(pa.table({"image_uri": names}), folder / f"{number}.parquet")
+    opened: Counter[str] = Counter()
+    real = LocalStore.open
+
+    def noted(store: LocalStore, name: str, ahead: int | None = None) -> BinaryIO:
+        opened[name] += 1
+        return real(store, name, ahead)
+
+    monkeypatch.setattr(LocalStore, "open", noted)
+    draft = Draft.of(str(folder))
+    assert [draft.rows_estimate for _ in range(3)] == [20, 20, 20]
+    assert plan_of(draft, out, 7).rows == 20
+    assert opened == {f"{number}.parquet": 3 for number in range(4)}
+
+
+def test_looking_at_many_files_is_told(tmp_path: Path, out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_LEAST", "_EVERY_S", "_FIRST_S"):
+        monkeypatch.setattr(pulse, name, 0)
+    for number in range(3):
+        pq.write_table(pa.table({"image_uri": [f"{number}.jpg"]}), tmp_path / f"{number}.parquet")
+    said: list[str] = []
+    Draft.of(str(tmp_path / "*.parquet"), say=said.append)
+    assert [line.partition("  ")[0] for line in said] == [
+        *(f"{number} of 3 files looked at" for number in (1, 2, 3)),
+        *(f"{number} of 3 files hashed" for number in (1, 2, 3)),
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
+from frpipe.core.pulse import Say, silent
 from frpipe.io.manifest import image_struct
 from frpipe.io.manifest.columns import ID, KNOWN, SUBJECT, Columns
 from frpipe.io.manifest.row_list import RowList
@@ -29,14 +30,16 @@ class Manifest(RowList):
         reserved: frozenset[str] = frozenset(),
         nobody: Iterable[str] = (),
         only: Container[str] | None = None,
+        *,
+        say: Say = silent,
     ) -> Manifest:
         """Find the files and read their columns.
 
         uri: a file, a folder of files of one format, or a pattern.  reserved: names that the output uses
-        itself.  only: names of the files that are read; None: all.
+        itself.  only: names of the files that are read; None: all.  say: told how far it is.
         Raises ManifestError; StorageError where it cannot be read.
         """
-        found = RowList.opened(uri, "manifest", frozenset(KNOWN), frozenset({ID, SUBJECT}), only)
+        found = RowList.opened(uri, "manifest", frozenset(KNOWN), frozenset({ID, SUBJECT}), only, say=say)
         columns = Columns.of(found.schema, reserved, may_embed=found.format == "parquet")
         found.require(*(name for name in KNOWN if name in found.schema.names and name != SUBJECT))
         own = {field.name: getattr(found, field.name) for field in fields(found)}

@@ -86,6 +86,10 @@ class Roots:
 def needs_root(location: str) -> bool:
     """Whether a location is of a scheme whose host the manifest chooses: http, ftp and the like."""
     scheme, _ = uris.split(location)
+    return _is_foreign(scheme)
+
+
+def _is_foreign(scheme: str) -> bool:
     return bool(scheme) and scheme not in uris.OBJECT_STORES
 
 
@@ -98,13 +102,12 @@ _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 BAD = "bad+"
 
 
-def misread(image_uri: str, folder: str) -> str:
-    """The reason why an address is none that is read here; an empty text where it is one.
+def misread(image_uri: str, rest: str, folder: str) -> str:
+    """The reason why an address without a scheme is none that is read here; an empty text where it is one.
 
-    folder: what relative paths start from.
+    rest: its path, as `split` gives it.  folder: what relative paths start from.
     """
-    scheme, rest = uris.split(image_uri)
-    if scheme or not (":" in image_uri or "\\" in image_uri or image_uri.startswith("~")):
+    if not (":" in image_uri or "\\" in image_uri or image_uri.startswith("~")):
         return ""
     why = ""
     if image_uri.startswith("~") and not _is_there(folder, image_uri):
@@ -154,10 +157,11 @@ class Resolver:
             return location if location.startswith(BAD) else str(ShardRef(location, shard.member))
         if not image_uri or image_uri.isspace():
             raise BadRow(RowFault.NO_URI)
-        if why := misread(image_uri, self._folder):
+        # Once for a row: of many rows most of the time goes here.
+        scheme, rest = uris.split(image_uri)
+        if not scheme and (why := misread(image_uri, rest, self._folder)):
             self.misread[why] += 1
             return BAD + why
-        scheme, rest = uris.split(image_uri)
         if not rest or "\0" in rest or ("::" in image_uri and "://" in image_uri):
             raise BadRow(RowFault.BAD_PATH)
         if ".." in rest or "%" in rest:
@@ -173,7 +177,7 @@ class Resolver:
         if self._roots:
             if not self._roots.holds(location):
                 raise BadRow(RowFault.OUTSIDE_ROOTS)
-        elif needs_root(location):
+        elif _is_foreign(scheme):
             raise BadRow(RowFault.SCHEME)
         return location
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.config import canonical_hash
 from frpipe.core.errors import ManifestError
+from frpipe.core.pulse import Say, silent, told
 from frpipe.core.text import canonical_text
 from frpipe.io.manifest import list_files
 from frpipe.io.manifest.columns import is_binary, shown
@@ -20,7 +22,10 @@ from frpipe.io.manifest.list_files import Format, ListFile
 from frpipe.io.manifest.types import common, has_null
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Entry, Folder
+from frpipe.io.storage.in_order import in_order
 
+S = TypeVar("S")
+T = TypeVar("T")
 # A file up to this size is hashed whole: below a second on one core. Of a larger one both ends and the
 # version (ETag, or time of change) count: the footer of a Parquet file is at its end.
 _WHOLE_BYTES = 64 << 20
@@ -50,11 +55,15 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of a list. columns: its own, as written, by their names.  types: to read it with."""
+    """A file of a list.
+
+    columns: its own, as written, by their names.  types: to read it with.  rows: None: it does not say.
+    """
 
     file: ListFile
     columns: Mapping[str, str]
     types: pa.Schema
+    rows: int | None = None
 
     def has(self, name: str) -> bool:
         """Whether the file has a column, or lies in a folder that says it."""
@@ -85,22 +94,30 @@ class RowList:
         known: frozenset[str],
         ids: frozenset[str],
         only: Container[str] | None = None,
+        *,
+        say: Say = silent,
     ) -> RowList:
         """Find the files and read their columns.
 
         Names lose blanks around them. A column that a file lacks is null there.  noun: what the list is
         called in messages.  ids: columns that are read as text, whatever they are.  only: names of the
-        files that are read; None: all.
+        files that are read; None: all.  say: told how far it is, where there are many.
         Raises ManifestError; StorageError where it cannot be read.
         """
         folder, files = list_files.find(uri, noun)
         files = tuple(file for file in files if only is None or file.name in only)
-        written = [_schema(folder, file, known) for file in files]
+        heads = list(_of_each(partial(_head, folder, known), files, "looked at", say))
+        written = [schema for schema, _ in heads]
         named = [_named(schema, file) for schema, file in zip(written, files, strict=True)]
         merged = _merged(named, files, ids)
         parts = tuple(
-            Part(file, dict(zip(plain.names, schema.names, strict=True)), _parsed_as(schema, plain, merged))
-            for file, schema, plain in zip(files, written, named, strict=True)
+            Part(
+                file,
+                dict(zip(plain.names, schema.names, strict=True)),
+                _parsed_as(schema, plain, merged),
+                rows,
+            )
+            for file, (schema, rows), plain in zip(files, heads, named, strict=True)
         )
         padded = [
             file.shown
@@ -143,7 +160,7 @@ class RowList:
     def rows_estimate(self) -> int:
         """Estimate the rows: exactly for Parquet, else from the lines, or objects, in the first MiB."""
         if self.format == "parquet":
-            return sum(self._parquet_rows(part) for part in self.parts)
+            return sum(part.rows or 0 for part in self.parts)
         first, lines, data = self.parts[0].file, 0, b"\n"
         with self.folder.open(first.name) as packed, first.unpacked(packed) as file:
             while packed.tell() < _END_BYTES and (more := file.read(_END_BYTES)):
@@ -158,10 +175,6 @@ class RowList:
         """Estimate how many rows begin in some text. An object names a known column once."""
         names = self.known if self.format == "jsonl" else ()
         return max((data.count(f'"{name}"'.encode()) for name in names), default=0) or data.count(b"\n")
-
-    def _parquet_rows(self, part: Part) -> int:
-        with self.folder.open(part.file.name) as file:
-            return parquet.rows(file, part.file.shown)
 
     def _read(self, part: Part, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
         # A file that has none of the columns is read for the number of its rows.
@@ -187,18 +200,27 @@ def _smallest(part: Part) -> str:
     return next(plain, next(iter(part.columns)))
 
 
-def _schema(folder: Folder, file: ListFile, known: frozenset[str]) -> pa.Schema:
-    """The columns of a file as written; metadata `padded` where blanks around values are no part of them."""
+def _of_each(work: Callable[[S], T], files: Sequence[S], done: str, say: Say) -> Iterator[T]:
+    """Do something for each file, several at a time, since a store takes its time to answer."""
+    return told(in_order(work, files), len(files), f"{{}} of {len(files):,} files {done}", say)
+
+
+def _head(folder: Folder, known: frozenset[str], file: ListFile) -> tuple[pa.Schema, int | None]:
+    """The columns of a file as written, and the number of its rows where it says it.
+
+    The metadata are `padded` where blanks around values are no part of them.
+    """
+    rows = None
     with folder.open(file.name) as packed, file.unpacked(packed) as data:
         if file.format == "parquet":
-            found = parquet.schema(data, file.shown)
+            found, rows = parquet.head(data, file.shown)
         elif file.format == "csv":
             found = csv.schema(data, file.shown, known)
         else:
             found = jsonl.schema(data, file.shown)
     if not found.names:
         raise ManifestError(f"{file.shown} is empty", "a list needs columns and rows")
-    return found
+    return found, rows
 
 
 def _named(schema: pa.Schema, file: ListFile) -> pa.Schema:
@@ -298,9 +320,12 @@ def _of_padded(files: Sequence[str]) -> tuple[str, ...]:
     return (f"{files[0]}{more}: blanks around values are left out, as they stand around the column names",)
 
 
-def fingerprint(rows: RowList) -> tuple[str, list[dict[str, Any]]]:
-    """Hash all files of a list (SHA-256, in hex), and say what went into it for each file."""
-    files = [_of_file(rows.folder, entry) for entry in rows.entries]
+def fingerprint(rows: RowList, say: Say = silent) -> tuple[str, list[dict[str, Any]]]:
+    """Hash all files of a list (SHA-256, in hex), and say what went into it for each file.
+
+    say: told how far it is, where there are many.
+    """
+    files = list(_of_each(partial(_of_file, rows.folder), rows.entries, "hashed", say))
     return canonical_hash({"folder": rows.folder.uri, "files": files}), files
 
 

@@ -42,7 +42,10 @@ class PartWriter:
         """Write a table as a file, at some time before the end."""
         if len(self._pending) >= _HELD:
             self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._folder.write, name, _parquet(table)))
+        self._pending.append(self._pool.submit(self._put, name, table))
+
+    def _put(self, name: str, table: pa.Table) -> None:
+        self._folder.write(name, _parquet(table))
 
 
 def _parquet(table: pa.Table) -> bytes:

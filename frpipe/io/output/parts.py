@@ -53,10 +53,10 @@ class PartFile:
     sha256: str
 
 
-def part_file(name: str, data: bytes) -> PartFile:
-    """The entry of a Parquet file with these bytes."""
+def part_file(name: str, data: bytes, sha256: str = "") -> PartFile:
+    """The entry of a Parquet file with these bytes. sha256: of them, where it is known; empty: it is not."""
     rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-    return PartFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
+    return PartFile(name, rows, len(data), sha256 or hashlib.sha256(data).hexdigest())
 
 
 def part_number(name: str) -> int | None:
@@ -172,8 +172,7 @@ def check_part(out: Folder, part: int) -> tuple[PartFile, PartFile, pa.Table]:
     mark = data_of(images.schema)[FACES]
     if not mark:
         raise damaged(out, f"{IMAGES}/{name}")
-    faces_file = read_whole(out, f"{FACES}/{name}", lambda data: part_file(f"{FACES}/{name}", data), mark)
-    return images_file, faces_file, images
+    return images_file, _data_file(out, f"{FACES}/{name}", mark), images
 
 
 def check_beside(out: Folder, part: int, images: pa.Table) -> list[PartFile]:
@@ -185,7 +184,7 @@ def check_beside(out: Folder, part: int, images: pa.Table) -> list[PartFile]:
     """
     name = part_name(part)
     return [
-        read_whole(out, f"{sub}/{name}", partial(part_file, f"{sub}/{name}"), sha256)
+        _data_file(out, f"{sub}/{name}", sha256)
         for sub, sha256 in data_of(images.schema).items()
         if sub != FACES
     ]
@@ -259,6 +258,11 @@ def _holds(out: Folder, name: str, data: bytes) -> bool:
         return bytes_of(out, name) == data
     except FileDamaged:
         return False
+
+
+def _data_file(out: Folder, name: str, sha256: str) -> PartFile:
+    """Read a file of data back, whose digest the images of its part name."""
+    return read_whole(out, name, partial(part_file, name, sha256=sha256), sha256)
 
 
 def _listed(name: str, data: bytes) -> tuple[pa.Table, PartFile]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from frpipe.core.errors import ConfigError, FileDamaged, ManifestError, OutputError
-from frpipe.core.pulse import Pulse
+from frpipe.core.pulse import Pulse, Say, silent
 from frpipe.io.manifest.admission import admitted
 from frpipe.io.manifest.columns import ID, LOCATION, SUBJECT, URI
 from frpipe.io.manifest.manifest import Manifest
@@ -80,14 +80,18 @@ class Draft:
 
     @classmethod
     def of(
-        cls, manifest_uri: str, reserved: frozenset[str] = frozenset(), nobody: Iterable[str] = ()
+        cls,
+        manifest_uri: str,
+        reserved: frozenset[str] = frozenset(),
+        nobody: Iterable[str] = (),
+        say: Say = silent,
     ) -> Draft:
-        """Open and identify a manifest. reserved, nobody: as in `Manifest.open`.
+        """Open and identify a manifest. reserved, nobody, say: as in `Manifest.open`.
 
         Raises ManifestError: it cannot be opened, or its columns will not do.
         """
-        manifest = Manifest.open(manifest_uri, reserved, nobody)
-        return cls(manifest, *fingerprint(manifest))
+        manifest = Manifest.open(manifest_uri, reserved, nobody, say=say)
+        return cls(manifest, *fingerprint(manifest, say))
 
     @property
     def rows_estimate(self) -> int:
@@ -118,7 +122,7 @@ def plan_of(
     out: Folder,
     part_rows: int,
     roots: tuple[str, ...] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> ManifestPlan:
     """Check the whole manifest and write its parts to `out`, or find that this was done.
 
@@ -240,9 +244,7 @@ def _existing(out: Folder) -> ManifestPlan | None:
         return None
 
 
-def _told(
-    draft: Draft, roots: tuple[str, ...], survey: Survey, say: Callable[[str], None]
-) -> Iterator[pa.Table]:
+def _told(draft: Draft, roots: tuple[str, ...], survey: Survey, say: Say) -> Iterator[pa.Table]:
     """Pass on the rows of the manifest, with a line now and then on how far their check is."""
     pulse, rows, about = Pulse(say), 0, draft.rows_estimate
     for table in admitted(draft.manifest, roots, survey=survey):

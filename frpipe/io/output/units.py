@@ -12,7 +12,7 @@ import pyarrow as pa
 from frpipe.core.errors import FileDamaged
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, part_file, part_name, part_number, to_parquet
-from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.folder import Entry, Folder
 from frpipe.io.storage.whole_file import as_table, batches, read_whole
 
 T = TypeVar("T")
@@ -30,8 +30,12 @@ class Units:
 
     def done(self) -> set[int]:
         """The numbers of the units that are published."""
-        units = (part_number(entry.name) for entry in self.folder.list(self.sub))
-        return {unit for unit in units if unit is not None}
+        return {*self.published()}
+
+    def published(self) -> dict[int, Entry]:
+        """The files of the units that are published, by their numbers."""
+        numbered = ((part_number(entry.name), entry) for entry in self.folder.list(self.sub))
+        return {unit: entry for unit, entry in numbered if unit is not None}
 
     def publish(self, unit: int, table: pa.Table, metadata: Mapping[str, str]) -> bool:
         """Publish the rows of a unit. False if another attempt had done it already: the first one stays."""
@@ -57,8 +61,19 @@ class Units:
             return read_whole(*self._place(unit), use)
         except FileDamaged:
             run.refuse_sealed(self.folder)
-            self.folder.delete(self._name(unit))
+            self.withdraw(unit)
             return None
+
+    def counted(self, unit: int, count: Callable[[bytes], T]) -> tuple[PartFile, T]:
+        """Read the file of a unit of an unfinished run back and hash it; its entry, and what `count` counts.
+
+        count: called with its bytes, of which it reads every page.  Raises as `read`.
+        """
+        return read_whole(*self._place(unit), lambda data: (part_file(self._name(unit), data), count(data)))
+
+    def withdraw(self, unit: int) -> None:
+        """Take a damaged unit back, so that it is done again. For the run's own driver alone."""
+        self.folder.delete(self._name(unit))
 
     def use(self, unit: int, use: Callable[[bytes], T]) -> T:
         """Read the bytes of a published unit of an unfinished run with `use`. Raises as `read`."""

@@ -111,11 +111,6 @@ def batches(data: bytes, columns: list[str] | None = None) -> Iterator[pa.Record
         raise pa.ArrowInvalid("the pages do not hold the rows that the file says")
 
 
-def rows_in(data: bytes) -> int:
-    """Count the rows of a Parquet file, the checksum of every page compared."""
-    return sum(batch.num_rows for batch in batches(data))
-
-
 def read_columns(
     folder: Folder, name: str, columns: list[str], rows: int | None = None, sha256: str = ""
 ) -> pa.Table:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
+from frpipe.io.storage.whole_file import batches
 from frpipe.jobs.dedup.schema import PAIR_SCHEMA, SAME_PERSON, SAME_PHOTO
 from frpipe.matching.kernel import Floats, Indices, Kernel
 from frpipe.matching.pairs import Pairs, pairs_between, pairs_within
@@ -69,7 +72,7 @@ class Counts:
         """The number of rows of the result."""
         return self.same_photo + self.same_person
 
-    def add(self, other: Counts) -> None:
+    def merge(self, other: Counts) -> None:
         """Add the counts of another unit."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -80,12 +83,18 @@ class Counts:
 
     @classmethod
     def of(cls, table: pa.Table) -> Counts:
-        """Read counts from a file written with `metadata`. Raises OutputError: it was not."""
+        """Read the counts of a table written with `metadata`. Raises OutputError: it was not."""
         found = table.schema.metadata or {}
         try:
             return cls(**{name: int(found[f"frpipe.{name}".encode()]) for name in asdict(cls())})
         except (KeyError, ValueError):
             raise OutputError("a file of pairs has no counts", "use another output folder") from None
+
+    @classmethod
+    def of_file(cls, data: bytes) -> Counts:
+        """Read the counts of a file of pairs, and every page of it, as `of`."""
+        deque(batches(data), maxlen=0)
+        return cls.of(pq.read_schema(pa.BufferReader(data)).empty_table())
 
 
 def too_many(most: int) -> OutputError:
@@ -175,7 +184,7 @@ class _Who:
         rows = np.flatnonzero(~same_subject & ~same_image)
         kept = Pairs(pairs.a[rows], pairs.b[rows], pairs.similarity[rows])
         photos = int(self.same_photo(kept).sum())
-        counts.add(Counts(0, photos, len(rows) - photos, int(same_subject.sum()), int(same_image.sum())))
+        counts.merge(Counts(0, photos, len(rows) - photos, int(same_subject.sum()), int(same_image.sum())))
         return kept
 
     def of_one_photo(self, pairs: Pairs) -> Mask:

@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from frpipe.core.calibration import CalibrationMap
 from frpipe.core.counted import counted
@@ -28,7 +27,6 @@ from frpipe.io.output.parts import PartFile, to_parquet
 from frpipe.io.output.units import Units
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
-from frpipe.io.storage.whole_file import rows_in
 from frpipe.jobs.block_memory import BlockMemory
 from frpipe.jobs.contract import Launch, Plan, ReportResult
 from frpipe.jobs.dedup.blocks import Counts, Rule, too_many
@@ -44,6 +42,7 @@ from frpipe.jobs.low_forms import LOW, evenly, store_basis, stored_forms, typica
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata, with_ratios
+from frpipe.jobs.reading_back import UnitsRead, read_units
 from frpipe.matching.choice import (
     SAMPLE_PROBES,
     SAMPLE_ROWS,
@@ -57,7 +56,7 @@ from frpipe.matching.choice import (
     timed,
     worth_a_look,
 )
-from frpipe.matching.clusters import BestLinks
+from frpipe.matching.clusters import BestLinks, Links
 from frpipe.matching.kernel import Floats
 from frpipe.matching.kernels import kernel_of
 from frpipe.matching.sieve import Sieve
@@ -70,48 +69,8 @@ Say = Callable[[str], None]
 _TEXT_BYTES = 120
 
 
-@dataclass(frozen=True, slots=True)
-class FoundUnit:
-    """Facts about a file of pairs, without the pairs."""
-
-    counts: Counts
-    rows: int
-    subjects: pa.StringArray
-
-    @classmethod
-    def of(cls, data: bytes) -> FoundUnit:
-        schema, facts = pq.read_schema(pa.BufferReader(data)), pq.read_metadata(pa.BufferReader(data))
-        return cls(Counts.of(schema.empty_table()), facts.num_rows, subjects_in(data))
-
-
 @dataclass
-class Found:
-    """The sum of what all units found. carried: pairs of an older result.  rows: of all files."""
-
-    counts: Counts = field(default_factory=Counts)
-    carried: int = 0
-    rows: int = 0
-    subjects: Subjects = field(default_factory=Subjects)
-
-    def add(self, unit: FoundUnit, *, carried: bool) -> None:
-        """Add a unit."""
-        self.counts.add(unit.counts)
-        self.rows += unit.rows
-        self.carried += unit.rows if carried else 0
-        self.subjects.add(unit.subjects)
-
-    def check(self, products: int) -> None:
-        """Raise InvariantError unless each pair was compared once, and each pair found is published."""
-        counts = self.counts
-        if (counts.compared, counts.pairs) != (products, self.rows):
-            raise InvariantError(
-                f"{counted(counts.compared, 'pairs were')} compared and {products:,} should be",
-                "keep the output and report this",
-            )
-
-
-@dataclass
-class DedupPlan(Plan[Found]):
+class DedupPlan(Plan[UnitsRead[Counts]]):
     """The plan of a search for duplicates.
 
     searched: facts of the source and of `since`, for the report.  before: an older result whose pairs are
@@ -187,7 +146,8 @@ class DedupPlan(Plan[Found]):
 
     def work(self, out: Folder, executor: Executor) -> int:
         units = Units(out, PAIRS)
-        done = {unit: rows for unit in units.done() if (rows := units.use_own(unit, rows_in)) is not None}
+        whole, _ = read_units(units, Counts(), Counts.of_file, executor, self.say)
+        done = {unit: file.rows for unit, file in whole.files.items()}
         pending = {unit: blocks for unit, blocks in self.units.items() if unit not in done}
         if done and pending:
             self.say(f"{len(self.units) - len(pending):,} of {len(self.units):,} units are done already")
@@ -220,28 +180,18 @@ class DedupPlan(Plan[Found]):
                     progress.add(1, {"pairs": receipt["pairs"]}, work[receipt["unit"]])
         return len(pending)
 
-    def read_back(self, out: Folder) -> tuple[Found, int]:
+    def read_back(self, out: Folder, executor: Executor) -> tuple[UnitsRead[Counts], int]:
         """Read back what all units found; a damaged unit is done again."""
-        units, found, damaged = Units(out, PAIRS), Found(), 0
-        for unit in sorted(units.done()):
-            one = units.use_own(unit, FoundUnit.of)
-            if one is None:
-                damaged += 1
-            else:
-                found.add(one, carried=unit not in self.units)
-        return found, damaged
+        return read_units(Units(out, PAIRS), Counts(), Counts.of_file, executor, self.say)
 
-    def publish(self, out: Folder, found: Found, launch: Launch) -> ReportResult:
-        found.check(self.products)
-        facts = {**self._facts, "carried_pairs": found.carried, "output": out.uri}
+    def publish(self, out: Folder, found: UnitsRead[Counts], launch: Launch) -> ReportResult:
+        _check(found, self.products)
+        carried = sum(file.rows for unit, file in found.files.items() if unit not in self.units)
+        facts = {**self._facts, "carried_pairs": carried, "output": out.uri}
         before = self.before.clusters() if self.before else {}
-        units, subjects = Units(out, PAIRS), found.subjects.sorted()
-        links = BestLinks(len(subjects))
-        for unit in sorted(units.done()):
-            some = units.use(unit, partial(links_in, subjects=subjects))
-            links.add(some.a, some.b, some.similarity)
-        clusters = clusters_of(subjects, links.links(), self.source.facts(), self.limit.similarity, before)
-        listed = [*units.files(), self._write(out, clusters)]
+        subjects, links = _linked(Units(out, PAIRS), [*found.files])
+        clusters = clusters_of(subjects, links, self.source.facts(), self.limit.similarity, before)
+        listed = [*found.files.values(), self._write(out, clusters)]
         facts |= {
             "kernel": self.choice.name,
             "kernel_reason": self.choice.why,
@@ -382,3 +332,26 @@ class DedupPlan(Plan[Found]):
         yield f"threshold  {both_forms(self.limit.similarity)}, {self.limit.source}"
         yield f"kernel     {self.choice.name}: {self.choice.why}"
         yield f"pool       {self.pool}"
+
+
+def _check(found: UnitsRead[Counts], products: int) -> None:
+    """Raise InvariantError unless each pair was compared once, and each pair found is published."""
+    counts = found.counts
+    if (counts.compared, counts.pairs) != (products, found.rows):
+        raise InvariantError(
+            f"{counted(counts.compared, 'pairs were')} compared and {products:,} should be",
+            "keep the output and report this",
+        )
+
+
+def _linked(units: Units, done: Sequence[int]) -> tuple[pa.StringArray, Links]:
+    """Collect the subjects of all pairs, sorted, and the best links between them, by their numbers."""
+    found = Subjects()
+    for unit in done:
+        found.add(units.use(unit, subjects_in))
+    subjects = found.sorted()
+    links = BestLinks(len(subjects))
+    for unit in done:
+        some = units.use(unit, partial(links_in, subjects=subjects))
+        links.add(some.a, some.b, some.similarity)
+    return subjects, links.links()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
-import pyarrow as pa
-
-from frpipe.core.errors import FileDamaged, InvariantError
-from frpipe.core.pulse import Pulse
+from frpipe.core.errors import InvariantError
 from frpipe.core.report import PhotoCounts
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
+    EMBEDDINGS,
+    FACES,
     HELD,
     IMAGES,
     PartFile,
@@ -24,17 +24,16 @@ from frpipe.io.output.parts import (
     withdraw_part,
 )
 from frpipe.io.output.plan import ManifestPlan
-from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.contract import UnitWork
+from frpipe.jobs.reading_back import ReadingBack, weight_of
 from frpipe.runtime.executor import Executor
 from frpipe.stages.quarantine.attempts import forget_attempts
 
 Say = Callable[[str], None]
-_THREADS = 8
-_AT_ONCE = 64
 
-Checked = tuple[list[PartFile], pa.Table]
-"""The files of a part, images first, and the rows of its images."""
+Checked = tuple[list[PartFile], PhotoCounts]
+"""The files of a part, images first, and what its images say."""
 
 
 @dataclass(slots=True)
@@ -49,21 +48,23 @@ class Audit:
     damaged: list[int] = field(default_factory=list)
 
 
-def audit(out: Folder, plan: ManifestPlan, say: Say = lambda _: None) -> Audit:
-    """Read and hash every file of every part. Memory: the images of a few dozen parts at a time.
+def audit(
+    out: Folder, plan: ManifestPlan, say: Say = lambda _: None, executor: Executor | None = None
+) -> Audit:
+    """Read and hash every file of every part. Memory of a process that reads: a few parts at a time.
 
-    say: told how far it is.
+    say: told how far it is.  executor: whose workers read where there are many parts; None: this process.
 
     Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
     OutputError where it cannot be told whether a file is whole. Deletes nothing.
     """
-    result, pulse = Audit(), Pulse(say)
-    with ThreadPoolExecutor(_THREADS, "audit") as threads:
-        for start in range(0, plan.parts, _AT_ONCE):
-            parts = range(start, min(start + _AT_ONCE, plan.parts))
-            for part, checked in zip(parts, threads.map(_checker(out), parts), strict=True):
-                _add(result, part, checked, plan.rows_of(part))
-            pulse.beat(result.tally.rows, f"{{}} of {plan.rows:,} photos read back", plan.rows)
+    parts, result = range(plan.parts), Audit()
+    weight = weight_of(_published(out)) if executor else 0
+    sizes = {part: plan.rows_of(part) for part in parts}
+    reading = ReadingBack(parts, partial(_checked, out), weight, say, "photos", sizes)
+    with closing(reading.results(executor)) as results:
+        for part, checked in results:
+            _add(result, part, checked, plan.rows_of(part))
     if not result.damaged and result.tally.rows != plan.rows:
         raise _unbalanced("the run")
     return result
@@ -93,8 +94,8 @@ class PartWork(UnitWork[Audit]):
         done = done_parts(out)
         return self.do(out, [part for part in range(self.cut.parts) if part not in done], executor)
 
-    def read_back(self, out: Folder) -> tuple[Audit, int]:
-        found = audit(out, self.cut, self.told)
+    def read_back(self, out: Folder, executor: Executor) -> tuple[Audit, int]:
+        found = audit(out, self.cut, self.told, executor)
         if found.damaged:
             run.refuse_sealed(out)
             forget_attempts(out, found.damaged)
@@ -107,25 +108,25 @@ def _add(result: Audit, part: int, checked: Checked | None, rows: int) -> None:
     if checked is None:
         result.damaged.append(part)
         return
-    files, images = checked
-    part_tally = PhotoCounts()
-    part_tally.add(images)
-    result.tally.add(images)
+    files, part_tally = checked
+    result.tally.merge(part_tally)
     counts = {IMAGES: rows, HELD: part_tally.faces_held}
     if any(file.rows != counts.get(file.name.partition("/")[0], part_tally.faces) for file in files):
         raise _unbalanced(f"part {part}")
     result.files += files
 
 
-def _checker(out: Folder) -> Callable[[int], Checked | None]:
-    def check(part: int) -> Checked | None:
-        try:
-            *files, images = check_part(out, part)
-            return [*files, *check_beside(out, part, images)], images
-        except FileDamaged:
-            return None
+def _published(out: Folder) -> Iterator[Entry]:
+    """Iterate over the files of all parts."""
+    for sub in (IMAGES, FACES, HELD, EMBEDDINGS):
+        yield from out.list(sub)
 
-    return check
+
+def _checked(out: Folder, part: int) -> Checked:
+    *files, images = check_part(out, part)
+    tally = PhotoCounts()
+    tally.add(images)
+    return [*files, *check_beside(out, part, images)], tally
 
 
 def _unbalanced(what: str) -> InvariantError:

@@ -82,7 +82,7 @@ class Enrollment(Startable[Report]):
         recipe = begun.get("identity", {}).get("recipe")
         config = going_on(self.config, recipe, self.say)
         spec = run_spec(config, out.uri, self.obeyed, columns=columns_of(recipe))
-        draft = Draft.of(self.manifest, spec.reserved_names, config.manifest.nobody)
+        draft = Draft.of(self.manifest, spec.reserved_names, config.manifest.nobody, self.say)
         return EnrollPlan(self, spec, draft, begun.get("part_rows"))
 
 

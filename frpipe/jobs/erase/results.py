@@ -171,7 +171,7 @@ class _Duplicates(_Result):
         report = self.report()
         counts, pairs, subjects = Counts(), [], Subjects()
         for table in self.rewritten(check):
-            counts.add(Counts.of(table))
+            counts.merge(Counts.of(table))
             pairs.append(table.select(LINK_COLUMNS))
             for side in LINK_COLUMNS[:2]:
                 subjects.add(table[side])

@@ -305,7 +305,7 @@ class EvaluationPlan(Plan[None], Generic[R]):
     def work(self, out: Folder, executor: Executor) -> int:
         return sum(len(found.trials) for found in self.results)
 
-    def read_back(self, out: Folder) -> tuple[None, int]:
+    def read_back(self, out: Folder, executor: Executor) -> tuple[None, int]:
         return None, 0
 
     def publish(self, out: Folder, found: None, launch: Launch) -> ReportResult:

@@ -32,6 +32,7 @@ from frpipe.jobs.low_forms import LOW, store_basis, stored_forms, typical_shards
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_metadata
+from frpipe.jobs.reading_back import UnitsRead, read_units
 from frpipe.matching.choice import Choice, Stored
 from frpipe.matching.kernels import kernel_of
 from frpipe.matching.sieve import Sieve
@@ -47,7 +48,7 @@ _JOIN_S = 5e-7
 
 
 @dataclass
-class IdentifyPlan(Plan[ProbeCounts]):
+class IdentifyPlan(Plan[UnitsRead[ProbeCounts]]):
     """The plan of a search, in units of at least `probe_rows` probes.
 
     probes: their URI, as it was given.  workers: None takes one for each CPU (or GPU).
@@ -138,14 +139,12 @@ class IdentifyPlan(Plan[ProbeCounts]):
                 progress.add(searched.probes, work=searched.comparisons)
         return probes
 
-    def read_back(self, out: Folder) -> tuple[ProbeCounts, int]:
-        tally = ProbeCounts.of(Units(out, PROBES))
-        return tally, tally.damaged
+    def read_back(self, out: Folder, executor: Executor) -> tuple[UnitsRead[ProbeCounts], int]:
+        return read_units(Units(out, PROBES), ProbeCounts(), ProbeCounts.of_file, executor, self.say)
 
-    def publish(self, out: Folder, found: ProbeCounts, launch: Launch) -> ReportResult:
-        files = Units(out, PROBES).files()
-        found.check(self.source.folder)
-        report = found.report(
+    def publish(self, out: Folder, found: UnitsRead[ProbeCounts], launch: Launch) -> ReportResult:
+        found.counts.check(self.source.folder)
+        report = found.counts.report(
             self.search_plan,
             probes_from=self.source.folder.uri,
             output=out.uri,
@@ -156,7 +155,7 @@ class IdentifyPlan(Plan[ProbeCounts]):
             wall_s=round(launch.wall_s, 3),
             probes_per_s=round(launch.rows_per_s, 1),
         )
-        run.seal(out, files, report, report_text(report))
+        run.seal(out, [*found.files.values()], report, report_text(report))
         return self.stored(out, report)
 
     def stored(self, out: Folder, report: dict[str, Any]) -> ReportResult:

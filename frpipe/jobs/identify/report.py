@@ -14,30 +14,25 @@ from frpipe.core.errors import InvariantError
 from frpipe.core.threshold import both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.io.output import run
-from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import batches
 from frpipe.jobs.identify.search_plan import SearchPlan, least_fact, least_text
 
 
 @dataclass(slots=True)
 class ProbeCounts:
-    """Counts over published units. damaged: units that were damaged and have been withdrawn."""
+    """Counts over published units."""
 
     rows: int = 0
-    damaged: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     decisions: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, done: Units) -> ProbeCounts:
-        """Count all published units, as the run's own driver."""
+    def of_file(cls, data: bytes) -> ProbeCounts:
+        """Count the rows of a unit's file, every page read."""
         tally = cls()
-        for unit in sorted(done.done()):
-            table = done.read_own(unit)
-            if table is None:
-                tally.damaged += 1
-            else:
-                tally.add(table)
+        for batch in batches(data):
+            tally.add(pa.Table.from_batches([batch]))
         return tally
 
     def add(self, table: pa.Table) -> None:
@@ -45,6 +40,12 @@ class ProbeCounts:
         self.rows += table.num_rows
         self.statuses.update(_counts(table["status"]))
         self.decisions.update(_counts(table["decision"]))
+
+    def merge(self, other: ProbeCounts) -> None:
+        """Add the counts of further units."""
+        self.rows += other.rows
+        self.statuses.update(other.statuses)
+        self.decisions.update(other.decisions)
 
     def check(self, probes: Folder) -> None:
         """Raise InvariantError unless each face of the output, and each photo without one, has a row."""

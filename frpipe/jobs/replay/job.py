@@ -207,7 +207,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
     def hits(self) -> dict[int, int]:
         """The number of rows of each part to do again. Raises ConfigError where there are none."""
         task = self.task
-        hits = task.source.hits(task.selection)
+        hits = task.source.hits(task.selection, self.job.say)
         if not hits and task.carry is not None:
             raise ConfigError(
                 "no photo of the run is affected: there is nothing to look at again",
@@ -245,7 +245,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
     def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
         """Do the rows again first; then merge."""
         task, source = self.task, self.task.source
-        copy_plan(source.files.folder, out, source.plan)
+        copy_plan(source.files.folder, out, source.plan, self.job.say)
         resources = self.job.config.resources
         workers = min(most_workers(self.pools), worth_while(sum(self.hits.values())))
         size, replayed = resources.part_rows, task.replayed
@@ -255,7 +255,7 @@ class ReplayPlan(PartWork, Plan[Audit]):
         files, spans = ListedFiles.checked(replayed, again.files), spans_of(self.hits, cut_again.part_rows)
         merge = Merge(source.files, files, task.selection, spans, task.recipe, out, task.carry)
         self.job.say(f"parts: {_parts(task, self.hits)}")
-        merge.write(parts)
+        merge.write(parts, self.job.say)
         return launch.rows
 
     def publish(self, out: Folder, found: Audit, launch: Launch) -> Report:

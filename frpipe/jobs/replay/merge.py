@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import InvariantError
+from frpipe.core.pulse import Say, silent, told
 from frpipe.core.recipe import Recipe
 from frpipe.core.schema import extras_of, face_schema, later_columns_of, staged_fields, version_of
 from frpipe.io.output.embeddings import fields_behind, joined, split
@@ -48,8 +49,11 @@ class Merge:
     out: Folder
     carry: Carry | None = None
 
-    def write(self, parts: Sequence[int]) -> None:
-        """Publish some parts of the new output; memory: a few parts for each of eight threads."""
+    def write(self, parts: Sequence[int], say: Say = silent) -> None:
+        """Publish some parts of the new output; memory: a few parts for each of eight threads.
+
+        say: told how far it is.
+        """
         again = lru_cache(_HELD_PARTS)(lambda part: _tables(self.replayed, part, self.recipe))
 
         def one(part: int) -> None:
@@ -58,7 +62,8 @@ class Merge:
             else:
                 self._copy(part)
 
-        deque(in_order(one, parts), maxlen=0)
+        line = f"{{}} of {len(parts):,} parts merged or copied"
+        deque(told(in_order(one, parts), len(parts), line, say), maxlen=0)
 
     def _copy(self, part: int) -> None:
         """Copy a part byte for byte."""

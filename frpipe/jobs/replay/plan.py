@@ -12,6 +12,7 @@ from typing import Literal
 import pyarrow as pa
 
 from frpipe.core.errors import OutputError
+from frpipe.core.pulse import Say, silent, told
 from frpipe.io.output.features import Features
 from frpipe.io.output.part_writer import PartWriter
 from frpipe.io.output.parts import part_name
@@ -52,8 +53,8 @@ def spans_of(hits: Mapping[int, int], part_rows: int) -> dict[int, list[Span]]:
     }
 
 
-def copy_plan(source: Folder, out: Folder, plan: ManifestPlan) -> None:
-    """Give `out` the plan of the source, byte for byte; its index last.
+def copy_plan(source: Folder, out: Folder, plan: ManifestPlan, say: Say = silent) -> None:
+    """Give `out` the plan of the source, byte for byte; its index last. say: told how far it is.
 
     Raises OutputError where people were erased from what was made of it before: the source has them still.
     """
@@ -69,7 +70,8 @@ def copy_plan(source: Folder, out: Folder, plan: ManifestPlan) -> None:
         name = f"{PLAN}/{part_name(part)}"
         out.write(name, source.read(name))
 
-    deque(in_order(copy, range(plan.parts)), maxlen=0)
+    line = f"the plan of {{}} of {plan.parts:,} parts copied"
+    deque(told(in_order(copy, range(plan.parts)), plan.parts, line, say), maxlen=0)
     out.write(_INDEX, source.read(_INDEX))
 
 

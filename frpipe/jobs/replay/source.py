@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.errors import OutputError
+from frpipe.core.pulse import Say, silent, told
 from frpipe.core.recipe import Recipe
 from frpipe.io.output import run
 from frpipe.io.output.features import Features
@@ -102,14 +103,15 @@ class ReplaySource:
             )
         return {name.removeprefix("settings."): ours[name] for name in differing}
 
-    def hits(self, selection: Selection) -> dict[int, int]:
-        """Count the chosen rows of each part; parts without one are left out."""
+    def hits(self, selection: Selection, say: Say = silent) -> dict[int, int]:
+        """Count the chosen rows of each part; parts without one are left out. say: told how far it is."""
         features = Features(self.files.folder)
 
         def count(part: int) -> int:
             return int(pc.sum(selection.in_part(features, part)).as_py() or 0)
 
-        counts = in_order(count, range(self.plan.parts))
+        parts = self.plan.parts
+        counts = told(in_order(count, range(parts)), parts, f"{{}} of {parts:,} parts looked through", say)
         return {part: rows for part, rows in enumerate(counts) if rows}
 
 

@@ -24,6 +24,7 @@ from frpipe.jobs.features import FeatureRun, card_name
 from frpipe.jobs.output_place import output_place, refuse_relative
 from frpipe.jobs.progress import Progress
 from frpipe.jobs.ratios import calibration_fact, calibration_for, refuse_own, with_ratios
+from frpipe.jobs.reading_back import UnitsRead, read_units
 from frpipe.jobs.subject_faces import SubjectPolicy
 from frpipe.jobs.verify.named_faces import FACE_NAMES, IMAGE_NAMES, NamedFaces, compared
 from frpipe.jobs.verify.pair_list import PairList, PairNames
@@ -111,7 +112,7 @@ class PairVerification(Startable[Verified]):
 
 
 @dataclass
-class VerifyPlan(Plan[PairCounts]):
+class VerifyPlan(Plan[UnitsRead[PairCounts]]):
     """The pairs, and the output that they are looked up in. content: what decides the content."""
 
     job: PairVerification
@@ -132,7 +133,7 @@ class VerifyPlan(Plan[PairCounts]):
     @cached_property
     def names(self) -> PairNames:
         """The names in the list. Reads it to its end."""
-        return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb)
+        return PairNames.read(self.pairs, self.source.spec.dim, self.job.memory_mb, self.job.say)
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -164,24 +165,19 @@ class VerifyPlan(Plan[PairCounts]):
                 progress.add(block.num_rows)
         return rows
 
-    def read_back(self, out: Folder) -> tuple[PairCounts, int]:
-        units, tally, damaged = Units(out, PAIRS), PairCounts(), 0
-        for unit in sorted(units.done()):
-            table = units.read_own(unit)
-            if table is None:
-                damaged += 1
-                continue
-            if table.num_rows != min(UNIT_PAIRS, self.names.pairs - unit * UNIT_PAIRS):
+    def read_back(self, out: Folder, executor: Executor) -> tuple[UnitsRead[PairCounts], int]:
+        units = Units(out, PAIRS)
+        found, damaged = read_units(units, PairCounts(), PairCounts.of_file, executor, self.job.say)
+        for unit, file in found.files.items():
+            if file.rows != min(UNIT_PAIRS, self.names.pairs - unit * UNIT_PAIRS):
                 raise _unbalanced(f"file {unit}")
-            tally.add(table)
-        return tally, damaged
+        return found, damaged
 
-    def publish(self, out: Folder, found: PairCounts, launch: Launch) -> Verified:
-        files = Units(out, PAIRS).files()
-        if not self.names.pairs == found.status.total() == sum(file.rows for file in files):
+    def publish(self, out: Folder, found: UnitsRead[PairCounts], launch: Launch) -> Verified:
+        if not self.names.pairs == found.counts.status.total() == found.rows:
             raise _unbalanced("the run")
         report = Verified.of(
-            found,
+            found.counts,
             self.limit,
             faces=self.job.faces,
             photos=len(self.names.number),
@@ -191,7 +187,7 @@ class VerifyPlan(Plan[PairCounts]):
             preprocessing_hash=self.source.spec.preprocessing_hash,
             output=self.job.output,
         )
-        run.seal(out, files, report.as_dict(), report.text() + "\n")
+        run.seal(out, [*found.files.values()], report.as_dict(), report.text() + "\n")
         return report
 
     def stored(self, out: Folder, report: dict[str, Any]) -> Verified:

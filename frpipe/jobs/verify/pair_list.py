@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from frpipe.core.config import canonical_hash
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, ManifestError
+from frpipe.core.pulse import Pulse, Say, silent
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.io.manifest.columns import shown
@@ -114,17 +115,18 @@ class PairNames:
     padded: Counter[str]
 
     @classmethod
-    def read(cls, pairs: PairList, dim: int, memory_mb: int) -> PairNames:
-        """Read the names of the whole list.
+    def read(cls, pairs: PairList, dim: int, memory_mb: int, say: Say = silent) -> PairNames:
+        """Read the names of the whole list. say: told how far it is.
 
         Raises ManifestError: rows that cannot be used, or none; ConfigError, with the arithmetic: embeddings
         of `dim` numbers for all names do not fit.
         """
         number: dict[str, int] = {}
         padded: Counter[str] = Counter()
-        rows = 0
+        rows, pulse = 0, Pulse(say)
         for table in pairs.checked():
             rows += table.num_rows
+            pulse.beat(rows, "{} pairs of the list read")
             padded += _padded(table)
             for side in (A, B):
                 for name in table[side].drop_null().unique().to_pylist():

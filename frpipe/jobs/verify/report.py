@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.errors import NothingCompared, OutputError
 from frpipe.core.threshold import Threshold, threshold_lines
+from frpipe.io.storage.whole_file import batches
 from frpipe.jobs.dry_run import DryRun
 from frpipe.jobs.verify.schema import STATUSES
 
@@ -32,6 +33,21 @@ class PairCounts:
         accepted = pc.sum(table["decision"], min_count=0).as_py()
         self.accepted += accepted
         self.rejected += table.num_rows - table["decision"].null_count - accepted
+
+    @classmethod
+    def of_file(cls, data: bytes) -> PairCounts:
+        """Count the rows of a unit's file, every page read."""
+        tally = cls()
+        for batch in batches(data):
+            tally.add(pa.Table.from_batches([batch]))
+        return tally
+
+    def merge(self, other: PairCounts) -> None:
+        """Add the counts of further units."""
+        self.status += other.status
+        self.reasons += other.reasons
+        self.accepted += other.accepted
+        self.rejected += other.rejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class CountPlan(Plan[Counter[str]]):
             progress.add(1)
         return rows
 
-    def read_back(self, out: Folder) -> tuple[Counter[str], int]:
+    def read_back(self, out: Folder, executor: Executor) -> tuple[Counter[str], int]:
         units, counts, damaged = Units(out, COUNTS), Counter(), 0
         for unit in sorted(units.done()):
             table = units.read_own(unit)

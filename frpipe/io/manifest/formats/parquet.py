@@ -24,18 +24,14 @@ def open_parquet(file: BinaryIO, name: str) -> pq.ParquetFile:
         return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
-def schema(file: BinaryIO, name: str) -> pa.Schema:
-    """The file's columns."""
+def head(file: BinaryIO, name: str) -> tuple[pa.Schema, int]:
+    """The file's columns, and the number of its rows."""
     with _refused(name):
-        found = open_parquet(file, name).schema_arrow
+        parquet = open_parquet(file, name)
+        found = parquet.schema_arrow
         # A name that is no UTF-8 shows only when it is read.
         plain = pa.schema([(name, kind) for name, kind in zip(found.names, found.types, strict=True)])
-        return image_struct.as_read(plain)
-
-
-def rows(file: BinaryIO, name: str) -> int:
-    """The number of rows, from the footer."""
-    return int(open_parquet(file, name).metadata.num_rows)
+        return image_struct.as_read(plain), int(parquet.metadata.num_rows)
 
 
 def batches(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

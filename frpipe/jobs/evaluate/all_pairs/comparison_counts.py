@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
+from frpipe.core.pulse import Say, silent, told
 from frpipe.jobs.evaluate.all_pairs.blocks import REST
 from frpipe.jobs.evaluate.all_pairs.source import LabelledSource
 from frpipe.jobs.evaluate.pair_results import alike_ids
@@ -40,9 +41,14 @@ class ComparisonCounts:
     warnings: Sequence[str] = ()
 
     @classmethod
-    def of(cls, source: LabelledSource) -> ComparisonCounts:
-        """Count by reading all of the source. Raises ConfigError: too many cohorts, or no two templates."""
-        blocks = [source.people(number) for number in range(len(source.blocks))]
+    def of(cls, source: LabelledSource, say: Say = silent) -> ComparisonCounts:
+        """Count by reading all of the source. say: told how far it is.
+
+        Raises ConfigError: too many cohorts, or no two templates.
+        """
+        count = len(source.blocks)
+        read = (source.people(number) for number in range(count))
+        blocks = [*told(read, count, f"{{}} of {count:,} blocks counted", say)]
         subjects, cohorts = (_joined([getattr(b, name) for b in blocks]) for name in ("subject", "cohort"))
         if len(subjects) < 2:
             raise ConfigError(

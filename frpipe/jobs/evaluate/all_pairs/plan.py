@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
+from frpipe.core.errors import FileDamaged
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.output import run
+from frpipe.io.output.parts import PartFile
 from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.io.storage.whole_file import as_table
 from frpipe.jobs.block_memory import BlockMemory
 from frpipe.jobs.contract import Launch, Plan
 from frpipe.jobs.dry_run import DryRun
@@ -34,6 +37,7 @@ from frpipe.jobs.evaluate.all_pairs.worker import ERRORS, HISTOGRAMS, ScoreSpec,
 from frpipe.jobs.evaluate.output import MetricsOutput
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.progress import Progress
+from frpipe.jobs.reading_back import ReadingBack
 from frpipe.matching.blas import Blas
 from frpipe.runtime.allocation import Node, Pool, allocate_one
 from frpipe.runtime.executor import Executor
@@ -43,8 +47,16 @@ _HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 _TABLES = (HISTOGRAMS, ERRORS)
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The sum of what all units counted, and their files."""
+
+    totals: Totals
+    files: Sequence[PartFile]
+
+
 @dataclass
-class AllPairsPlan(Plan[Totals]):
+class AllPairsPlan(Plan[Gathered]):
     """A comparison of all with all, ready to be carried out.
 
     thresholds: similarities, ascending.  content: what decides the content.  compared: what of the source the
@@ -66,7 +78,7 @@ class AllPairsPlan(Plan[Totals]):
     @cached_property
     def counts(self) -> ComparisonCounts:
         """The counts of who is compared. Reads all of the source once."""
-        return ComparisonCounts.of(self.source)
+        return ComparisonCounts.of(self.source, self.say)
 
     @cached_property
     def units(self) -> dict[int, tuple[int, int]]:
@@ -134,23 +146,47 @@ class AllPairsPlan(Plan[Totals]):
         first, second = (int(self.counts.edges[each + 1] - self.counts.edges[each]) for each in unit)
         return first * (first - 1) // 2 if unit[0] == unit[1] else first * second
 
-    def read_back(self, out: Folder) -> tuple[Totals, int]:
-        """Read back what all units counted; a unit of which one file is damaged is done again."""
-        return self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read_own)
+    def read_back(self, out: Folder, executor: Executor) -> tuple[Gathered, int]:
+        """Read back what all units counted; a unit of which one file is damaged is done again.
 
-    def publish(self, out: Folder, found: Totals, launch: Launch) -> AllPairsResult:
+        In this process alone: what it adds up is all that the files hold.
+        """
+        done = set.intersection(*(Units(out, sub).done() for sub in _TABLES)) & self.units.keys()
+        totals, damaged = Totals(self.counts, {}, {}), list[tuple[str, int]]()
+        files: dict[str, list[PartFile]] = {sub: [] for sub in _TABLES}
+        reading = ReadingBack(sorted(done), partial(_read, out), 0, self.say)
+        with closing(reading.results(None)) as results:
+            for unit, found in results:
+                whole = found or {}
+                damaged += [(sub, unit) for sub in _TABLES if sub not in whole]
+                if len(whole) == len(_TABLES):
+                    for sub, (file, _) in whole.items():
+                        files[sub].append(file)
+                    totals.add(whole[HISTOGRAMS][1], whole[ERRORS][1], self.units[unit])
+        if damaged:
+            run.refuse_sealed(out)
+        for sub, unit in damaged:
+            Units(out, sub).withdraw(unit)
+        lacking = len(self.units) - len(files[HISTOGRAMS])
+        return Gathered(totals, [file for sub in _TABLES for file in files[sub]]), lacking
+
+    def publish(self, out: Folder, found: Gathered, launch: Launch) -> AllPairsResult:
         """Check that each pair was counted once, and report."""
-        return self._sealed(out, self._evaluated(out, found))
+        return self._sealed(out, self._evaluated(out, found.totals), found.files)
 
     def stored(self, out: Folder, report: dict[str, Any]) -> AllPairsResult:
         """The stored result, with a new report where it is asked for other targets, or by another name."""
-        found, _ = self._gathered(Units(out, HISTOGRAMS), Units(out, ERRORS), Units.read)
+        found = Totals(self.counts, {}, {})
+        for unit, blocks in self.units.items():
+            histograms, errors = (Units(out, sub).read(unit) for sub in _TABLES)
+            found.add(histograms, errors, blocks)
         result = AllPairsResult(self._evaluated(out, found))
         if json.loads(json.dumps(result.as_dict(), default=str)) == report:
             return result
         self.say("its report was for other targets, or by another name: it is written anew")
         run.reopen(out)
-        return self._sealed(out, result.evaluation)
+        files = [file for sub in _TABLES for file in Units(out, sub).files()]
+        return self._sealed(out, result.evaluation, files)
 
     def _evaluated(self, out: Folder, found: Totals) -> Evaluation:
         found.check(self.comparisons)
@@ -165,28 +201,12 @@ class AllPairsPlan(Plan[Totals]):
             provenance=provenance,
         )
 
-    def _sealed(self, out: Folder, evaluation: Evaluation) -> AllPairsResult:
+    def _sealed(self, out: Folder, evaluation: Evaluation, files: Sequence[PartFile]) -> AllPairsResult:
         created = datetime.fromisoformat(run.begun(out)["created"])
-        files = [file for sub in _TABLES for file in Units(out, sub).files()]
-        files += MetricsOutput(out, [evaluation], (), created).write({})
+        own = MetricsOutput(out, [evaluation], (), created).write({})
         result = AllPairsResult(evaluation)
-        run.seal(out, files, result.as_dict(), result.text() + "\n")
+        run.seal(out, [*files, *own], result.as_dict(), result.text() + "\n")
         return result
-
-    def _gathered(
-        self, histograms: Units, errors: Units, read: Callable[[Units, int], pa.Table | None]
-    ) -> tuple[Totals, int]:
-        """Add up what all units counted, and how many of them lack a file or are damaged."""
-        found, damaged = Totals(self.counts, {}, {}), 0
-        done = histograms.done() & errors.done()
-        for unit, blocks in self.units.items():
-            counted = read(histograms, unit) if unit in done else None
-            wrong = read(errors, unit) if unit in done else None
-            if counted is None or wrong is None:
-                damaged += 1
-            else:
-                found.add(counted, wrong, blocks)
-        return found, damaged
 
     def describe(self) -> DryRun:
         facts = {
@@ -234,3 +254,12 @@ class AllPairsPlan(Plan[Totals]):
         yield f"units      {counted(len(self.units), 'pairs')} of {len(self.source.blocks):,} blocks"
         yield f"cohorts    {', '.join(self.counts.labels) or 'none'}"
         yield f"thresholds {', '.join(f'{each:g}' for each in self.thresholds) or 'none'} (similarity)"
+
+
+def _read(out: Folder, unit: int) -> dict[str, tuple[PartFile, pa.Table]]:
+    """Read the files of a unit that are whole, by their folder."""
+    whole = {}
+    for sub in _TABLES:
+        with suppress(FileDamaged):
+            whole[sub] = Units(out, sub).counted(unit, as_table)
+    return whole

@@ -27,7 +27,7 @@ SHORT = 12
 _MOST_DIGESTS = 10_000
 # How often to look again for files that other processes add and remove.
 _LOOKS = 100
-_NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
+_NUMBERED = re.compile(r"(\d{9})\.json")
 _SHARD_NAME = re.compile(r"shards/[0-9a-f]{20}\.h5")
 _DELETED_NAME = re.compile(r"deleted/[0-9a-f]{20}\.bin")
 
@@ -295,12 +295,12 @@ class Catalog:
 
     def _newest(self) -> int | None:
         """Number of the newest version file; None if there is none."""
-        names = sorted(self._folder.walk(VERSIONS), reverse=True)
+        names = sorted(self._folder.children(VERSIONS), reverse=True)
         return next((int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match), None)
 
     def _numbered(self, folder: str) -> list[int]:
         """Numbers of the files of a folder, ascending; files with other names are ignored."""
-        matches = map(_NUMBERED.fullmatch, self._folder.walk(folder))
+        matches = map(_NUMBERED.fullmatch, self._folder.children(folder))
         return sorted(int(match[1]) for match in matches if match)
 
     def _receipt(self, number: int) -> tuple[str, LogEntry]:

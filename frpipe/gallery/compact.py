@@ -69,10 +69,10 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
             counts |= {"purged_to": purged, "grace_s": int(grace.total_seconds())}
         return Proposal(shards, entry_of("compact", note, counts), purged)
 
-    version = transact(gallery, change)
+    version = transact(gallery, change, written)
     if grace:
         # Files first: after a crash only the versions that go still tell which files are stale.
-        gallery.shard_store.remove(stale | (written - {ref.name for ref in version.shards}))
+        gallery.shard_store.remove(stale)
         gallery.shard_store.derived.remove_orphans()
     for number in gallery.catalog.numbers():
         if number <= version.purged:
@@ -105,8 +105,7 @@ def merge_shards(gallery: Gallery, most: int = MOST_SMALL, *, note: str = "") ->
         stay = [ref for ref in snapshot.version.shards if ref.name not in merged]
         return Proposal([*stay, *new], entry_of("merge shards", note, counts))
 
-    version = transact(gallery, change)
-    gallery.shard_store.remove(written - {ref.name for ref in version.shards})
+    version = transact(gallery, change, written)
     return Outcome(version.number, shards=len(version.shards))
 
 

@@ -188,6 +188,10 @@ class ShardStore:
             raise Purged.while_at_work() from None
         self._write(name, data)
         self._indexes.pop(ref.name, None)
+        # A compaction that removed the shard before may have looked for its index before, too.
+        if not self._folder.exists(ref.name):
+            self._folder.delete(name)
+            raise Purged.while_at_work()
         return True
 
     def is_index_sound(self, ref: ShardRef) -> bool:
@@ -209,8 +213,7 @@ class ShardStore:
     @staticmethod
     def strays(names: Iterable[str], refs: Iterable[ShardRef]) -> set[str]:
         """Names of files that belong to none of these shards, nor were made from one."""
-        named = {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
-        stems = {_stem(name) for name in named}
+        stems = {_stem(name) for name in files_of(refs)}
         return {name for name in names if _stem(name) not in stems}
 
     def remove(self, names: Iterable[str]) -> None:
@@ -219,10 +222,10 @@ class ShardStore:
         Files derived from it are removed by `DerivedFiles.remove_orphans`.
         """
         gone = set(names)
-        stems = {_stem(name) for name in gone if name.startswith(f"{SHARDS}/")}
-        beside = {name for name in self.names() if _stem(name) in stems} if stems else set()
-        # Files made from a shard go last: after a kill they are still found by its name, or have no shard.
-        for name in [*sorted(gone), *sorted(beside - gone)]:
+        indexes = {index_name(name) for name in gone if name.startswith(f"{SHARDS}/")}
+        # An index goes last: after a kill it is still found by the name of its shard, or has no shard. Who
+        # writes one meanwhile looks for its shard afterwards.
+        for name in [*sorted(gone - indexes), *sorted(indexes)]:
             self._folder.delete(name)
 
     def sweep(self) -> int:
@@ -379,6 +382,11 @@ class ShardStore:
 
     def _structure(self, content: Bytes, layout: Layout, size: int) -> str:
         return structure_digest(content, layout, size, spec=self._spec, gallery_id=self._id)
+
+
+def files_of(refs: Iterable[ShardRef]) -> set[str]:
+    """Names of the files of shards and of their deleted rows."""
+    return {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
 
 
 def _stem(name: str) -> str:

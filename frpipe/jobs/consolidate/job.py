@@ -115,7 +115,7 @@ class Consolidation:
     are stored in the form of the kernels that search them, too, once they are committed.
 
     runtime: where passes are done at the same time; None: one after the other, in this process.  workers: at
-    most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None:
+    most, and one for each CPU; None: eight.  scratch_bytes: of temporary files on one machine at once; None:
     at most four fifths of what is free. None of these changes what the gallery gets.
     """
 
@@ -358,7 +358,7 @@ class Consolidation:
                 # Forked processes of this machine, unless there is a cluster already.
                 executor = None if dry else stack.enter_context(runtime.open(small=True))
                 nodes = executor.nodes if executor is not None else runtime.nodes(small=True)
-                room = Room.spread(limit, self.workers, most, nodes, executor)
+                room = Room.spread(limit, most, nodes, executor)
             if room is None and self._most_bytes(source, spec, barred, limit) > limit:
                 room = Room.alone(limit)
             yield room

@@ -24,11 +24,12 @@ _LONGEST_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A proposed next version: its shards and its log entry. purged: it purges versions up to this number."""
+    """A proposed next version: its shards and its log entry. purged, unnamed: as in `Version`."""
 
     shards: list[ShardRef]
     entry: LogEntry
     purged: int = 0
+    unnamed: tuple[str, ...] = ()
 
 
 def transact(
@@ -54,7 +55,9 @@ def transact(
             if proposal is None:
                 named = snapshot.version.shards
                 return snapshot.version
-            following = snapshot.version.followed_by(proposal.shards, proposal.entry, purged=proposal.purged)
+            following = snapshot.version.followed_by(
+                proposal.shards, proposal.entry, purged=proposal.purged, unnamed=proposal.unnamed
+            )
             following = replace(following, suppressed=gallery.suppressions.documents())
             # A commit that ends with an error may have been made all the same.
             named = following.shards

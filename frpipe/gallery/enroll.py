@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
@@ -302,7 +303,7 @@ class _Enrollment(ABC):
             if at.size:
                 masks = (mask[at] for mask in (told.rows, told.elsewhere, told.lost))
                 found.append(Sighting(ref, seen[at], rows[at], *masks))
-        return found, np.unique(np.concatenate(held))
+        return found, distinct(np.concatenate(held))
 
 
 class _AtOnce(_Enrollment):

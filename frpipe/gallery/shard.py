@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.byte_ranges import Bytes
@@ -185,7 +186,7 @@ def _spans(rows: NDArray[np.int64], count: int) -> Spans:
         return [(int(rows[0]), int(rows[-1]) + 1)]
     if _MANY * len(rows) >= count:
         return [(0, count)]
-    wanted = np.unique(rows)
+    wanted = distinct(rows)
     breaks = np.flatnonzero(np.diff(wanted) > _NEAR)
     firsts, lasts = wanted[np.r_[0, breaks + 1]], wanted[np.r_[breaks, len(wanted) - 1]]
     return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.layout import Extent, Layout, TextExtent
 from frpipe.gallery.packed import hashes
@@ -174,7 +175,7 @@ class ShardIndex:
     def find(self, kind: Kind, wanted: NDArray[np.uint64], read: Read) -> Rows:
         """Find all rows with one of these hashes, ascending, and perhaps some others. Raises BrokenIndex."""
         table = self.tables[kind]
-        keys = np.unique((wanted >> np.uint64(32)).astype(_U4))
+        keys = distinct((wanted >> np.uint64(32)).astype(_U4))
         found = [np.zeros(0, np.int64)]
         for first, last in _touched(table.fences, keys):
             have = self._column(table, 0, first, last, read)
@@ -183,7 +184,7 @@ class ShardIndex:
             if hits.size:
                 places = np.concatenate([np.arange(starts[hit], ends[hit]) for hit in hits])
                 found.append(self._rows(table, places + first * _BLOCK, read))
-        return np.unique(np.concatenate(found)) if len(found) > 1 else found[0]
+        return distinct(np.concatenate(found)) if len(found) > 1 else found[0]
 
     def check(self, read: Read) -> None:
         """Check all blocks. Raises BrokenIndex."""
@@ -195,7 +196,7 @@ class ShardIndex:
     def _rows(self, table: _Table, places: Rows, read: Read) -> Rows:
         found = []
         blocks = places // _BLOCK
-        for first, last in _runs(np.unique(blocks)):
+        for first, last in _runs(distinct(blocks)):
             inside = places[(blocks >= first) & (blocks < last)] - first * _BLOCK
             found.append(self._column(table, 1, first, last, read)[inside].astype(np.int64))
         rows = np.concatenate(found)

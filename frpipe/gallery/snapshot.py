@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import GalleryError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.byte_ranges import Guarded
@@ -81,8 +82,8 @@ class Snapshot:
         """Number of people with visible templates. Reads all ids, or 12 bytes a template of indexes."""
         with HashSpill() as spill:
             for ref in self.version.shards:
-                spill.add(np.unique(self.subject_hashes(ref, self.live_rows(ref))))
-            return sum(len(np.unique(np.concatenate(parts))) for parts in spill.ranges())
+                spill.add(distinct(self.subject_hashes(ref, self.live_rows(ref))))
+            return sum(len(distinct(np.concatenate(parts))) for parts in spill.ranges())
 
     def subject_hashes(self, ref: ShardRef, rows: NDArray[np.int64] | None) -> NDArray[np.uint64]:
         """Read the hashes of the people of some rows of a shard; None: of all rows."""

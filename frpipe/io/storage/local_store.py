@@ -108,7 +108,7 @@ class LocalStore:
         # Not by a file object: look-ups read a few pieces of each index.
         handle = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.pread(handle, end - start, start)
+            return os.pread(handle, max(0, end - start), start)
         finally:
             os.close(handle)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
 from frpipe.core.sizing import consolidate_bytes, spill_bytes
 from frpipe.core.text_column import canonical_column
@@ -400,10 +401,10 @@ class Consolidation:
                 survey.take(part, given, table.filter(table[GATED].is_valid()) if self.gate else None)
             rows += given.num_rows
             if self._kind != "all":
-                people.append(np.unique(subject_hashes(given)))
+                people.append(distinct(subject_hashes(given)))
         self._check(source, count)
         if self._kind != "all":
-            rows = len(np.unique(np.concatenate(people)))
+            rows = len(distinct(np.concatenate(people)))
         plain = replace(
             self,
             say=_silent,

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.gallery.external_sort import bounds_of, buckets_of
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.jobs.consolidate.reading import SubjectRange, subject_hashes
@@ -46,7 +47,7 @@ class Survey:
         if table.num_rows:
             self.rows += table.num_rows
             self._bytes += counts * self.row_bytes(table)
-            self._people.append(np.unique(found))
+            self._people.append(distinct(found))
         if kept_out is not None:
             counts = counts + np.bincount(_bins_of(subject_hashes(kept_out)), minlength=_BINS)
         if counts.any():
@@ -69,7 +70,7 @@ class Survey:
 
     def people(self) -> Hashes:
         """Hashes of all people, sorted, each once."""
-        self._people = [np.unique(np.concatenate([np.zeros(0, np.uint64), *self._people]))]
+        self._people = [distinct(np.concatenate([np.zeros(0, np.uint64), *self._people]))]
         return self._people[0]
 
     def range_of(self, low: int, high: int) -> SubjectRange:
